@@ -1,0 +1,1 @@
+//! Splits a tenant's devices into shard documents, and puts them together again.
