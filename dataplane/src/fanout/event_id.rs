@@ -1,0 +1,67 @@
+//! Event ids: `<epoch>-<sequence>`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// One incarnation of a tenant's stream, derived from the moment at which the stream was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(pub u32);
+
+/// A place in a tenant's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventId {
+    /// Of which incarnation.
+    pub epoch: Epoch,
+    /// The sequence of the last message that was delivered.
+    pub sequence: u64,
+}
+
+/// Not an event id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an event id; it needs 8 lower-case hexadecimal digits, '-' and a number (5f3a9c01-1042)")]
+pub struct InvalidEventId;
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.sequence)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = InvalidEventId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEventId> {
+        let (epoch, sequence) = text.split_once('-').ok_or(InvalidEventId)?;
+        let digits = |text: &str, valid: fn(u8) -> bool| !text.is_empty() && text.bytes().all(valid);
+        if epoch.len() != 8 || !digits(epoch, |b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(InvalidEventId);
+        }
+        if sequence.len() > 20 || !digits(sequence, |b| b.is_ascii_digit()) {
+            return Err(InvalidEventId);
+        }
+        let epoch = u32::from_str_radix(epoch, 16).map_err(|_| InvalidEventId)?;
+        let sequence = sequence.parse().map_err(|_| InvalidEventId)?;
+        Ok(Self { epoch: Epoch(epoch), sequence })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_they_are_written() {
+        for text in ["5f3a9c01-1042", "00000000-0", "ffffffff-18446744073709551615"] {
+            assert_eq!(text.parse::<EventId>().unwrap().to_string(), text);
+        }
+        for bad in ["", "-", "5f3a9c01", "5f3a9c01-", "5F3a9c01-1", "5f3a9c1-1", "5f3a9c01-+1", "5f3a9c01-18446744073709551616"] {
+            assert!(bad.parse::<EventId>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! From a message to a frame: event time, format, encode once.

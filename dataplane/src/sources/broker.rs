@@ -1,0 +1,93 @@
+//! The connection to NATS.
+
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event};
+use tokio::sync::watch;
+
+/// How many messages one subscription holds before the client drops the newest one.
+pub const SUBSCRIPTION_CAPACITY: usize = 16_384;
+
+/// A connection to NATS that never gives up.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    /// The client.
+    pub client: Client,
+    state: watch::Receiver<BrokerState>,
+}
+
+/// What is known of the connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BrokerState {
+    /// Whether it stands now.
+    pub connected: bool,
+    /// How often it was made, lost, or dropped messages; another number means that messages may be missing.
+    pub generation: u64,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The address can't be used.
+    #[error("the NATS address {url:?} can't be used: {source}")]
+    Address {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        source: async_nats::ConnectError,
+    },
+}
+
+impl Broker {
+    /// Starts to connect to `url` and returns at once; the connection is made and made anew in the background for ever.
+    ///
+    /// # Errors
+    /// [`BrokerError`] if the address makes no sense.
+    pub async fn connect(url: &str, name: &str) -> Result<Self, BrokerError> {
+        let (sender, state) = watch::channel(BrokerState::default());
+        let client = ConnectOptions::new()
+            .name(name)
+            .retry_on_initial_connect()
+            .subscription_capacity(SUBSCRIPTION_CAPACITY)
+            .connection_timeout(Duration::from_secs(3))
+            .ping_interval(Duration::from_secs(5))
+            .request_timeout(Some(Duration::from_secs(5)))
+            .event_callback(move |event| {
+                sender.send_modify(|state| state.note(&event));
+                async {}
+            })
+            .connect(url)
+            .await
+            .map_err(|source| BrokerError::Address { url: url.to_owned(), source })?;
+        Ok(Self { client, state })
+    }
+
+    /// What is known of the connection now.
+    #[must_use]
+    pub fn state(&self) -> BrokerState {
+        *self.state.borrow()
+    }
+
+    /// The same, to wait for changes.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<BrokerState> {
+        self.state.clone()
+    }
+}
+
+impl BrokerState {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.connected = true;
+                self.generation += 1;
+            }
+            Event::Disconnected | Event::Closed => {
+                self.connected = false;
+                self.generation += 1;
+            }
+            Event::SlowConsumer(_) => self.generation += 1,
+            Event::LameDuckMode | Event::Draining | Event::ServerError(_) | Event::ClientError(_) => {}
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What comes from NATS: the connection, live messages in stream order, stored messages, the splitter of payload sources.
+
+pub mod broker;
