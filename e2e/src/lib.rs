@@ -1,1 +1,21 @@
-//! stub
+//! The harness of real parts: nats-server, the Flutecast programs, an SSE client.
+//!
+//! Tests of every crate use it, so it depends on none of the programs. What it starts it ends: a [`Process`] and a
+//! [`NatsServer`] that go out of scope are killed, by their id.
+
+pub mod http_client;
+mod nats_server;
+mod ports;
+mod process;
+mod programs;
+mod sse;
+mod tools;
+mod wait;
+
+pub use nats_server::{NatsOptions, NatsPorts, NatsServer};
+pub use ports::{free_port, free_ports, is_free};
+pub use process::{Process, ProcessOptions};
+pub use programs::program;
+pub use sse::{SseClient, SseEvent, SseParser};
+pub use tools::{nats_server_program, tools_folder};
+pub use wait::wait_until;

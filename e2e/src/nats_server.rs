@@ -1,0 +1,248 @@
+//! A nats-server of one's own, with JetStream and, if wanted, MQTT.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::{Process, ProcessOptions, free_ports, http_client, nats_server_program, wait_until};
+
+/// How long a start may take on a busy machine.
+const START: Duration = Duration::from_secs(30);
+/// How long an orderly end may take.
+const STOP: Duration = Duration::from_secs(10);
+/// How often other ports are tried when somebody took one between looking and listening.
+const ATTEMPTS: usize = 5;
+
+/// What a nats-server is started with.
+#[derive(Debug, Clone, Default)]
+pub struct NatsOptions {
+    /// Whether it speaks MQTT 3.1.1.
+    pub mqtt: bool,
+    /// Its ports; none: free ones.
+    pub ports: Option<NatsPorts>,
+    /// The folder for its configuration and streams; none: a temporary one that goes with the server.
+    pub folder: Option<PathBuf>,
+    /// A file that gets its log.
+    pub log: Option<PathBuf>,
+    /// Whether it is put in a process group of its own (Ctrl-C doesn't reach it).
+    pub own_group: bool,
+    /// More lines for the configuration file.
+    pub extra: String,
+}
+
+/// The ports that a nats-server listens on, all on 127.0.0.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NatsPorts {
+    /// For NATS clients.
+    pub client: u16,
+    /// For MQTT clients.
+    pub mqtt: u16,
+    /// For HTTP monitoring.
+    pub monitor: u16,
+}
+
+/// A running nats-server. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct NatsServer {
+    process: Process,
+    ports: NatsPorts,
+    options: NatsOptions,
+    folder: PathBuf,
+    // Removed after the process was killed: fields are dropped in order.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl NatsServer {
+    /// Starts one with JetStream on free ports, without MQTT.
+    ///
+    /// # Errors
+    /// When nats-server can't be found or built, or isn't ready within 30 s.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(NatsOptions::default()).await
+    }
+
+    /// Starts one with options.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; also when a given port is taken.
+    pub async fn start_with(options: NatsOptions) -> anyhow::Result<Self> {
+        let program = tokio::task::spawn_blocking(nats_server_program).await??;
+        let (folder, temporary) = match &options.folder {
+            Some(folder) => (folder.clone(), None),
+            None => {
+                let temporary = tempfile::Builder::new().prefix("flutecast-nats-").tempdir()?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
+        std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+        let mut attempt = 1;
+        loop {
+            let ports = match options.ports {
+                Some(ports) => ports,
+                None => {
+                    let [client, mqtt, monitor] = free_ports()?;
+                    NatsPorts { client, mqtt, monitor }
+                }
+            };
+            match launch(&program, &folder, ports, &options).await {
+                Ok(process) => return Ok(Self { process, ports, options, folder, _temporary: temporary }),
+                Err(error) => {
+                    let taken = error.to_string().contains("address already in use");
+                    if !taken || options.ports.is_some() || attempt == ATTEMPTS {
+                        return Err(error);
+                    }
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    /// The address for clients, `nats://127.0.0.1:<port>`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.ports.client)
+    }
+
+    /// The port for MQTT clients; only with [`NatsOptions::mqtt`].
+    #[must_use]
+    pub fn mqtt_port(&self) -> u16 {
+        self.ports.mqtt
+    }
+
+    /// The address of the HTTP monitor, `http://127.0.0.1:<port>`.
+    #[must_use]
+    pub fn monitor_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.monitor)
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// A new client connection.
+    ///
+    /// # Errors
+    /// When the server doesn't answer.
+    pub async fn client(&self) -> anyhow::Result<async_nats::Client> {
+        async_nats::connect(self.url()).await.with_context(|| self.url())
+    }
+
+    /// Ends it in order. Ports and store stay its own: [`Self::restart`] brings it back.
+    ///
+    /// # Errors
+    /// When it doesn't end within 10 s of SIGTERM; then it is killed.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.process.terminate(STOP).await.map(drop)
+    }
+
+    /// Ends it with SIGKILL, as a crash would.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill().await
+    }
+
+    /// Starts it again on the same ports and store; one that still runs is ended in order first.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        if self.process.exit_status()?.is_none() {
+            self.stop().await?;
+        }
+        let program = tokio::task::spawn_blocking(nats_server_program).await??;
+        self.process = launch(&program, &self.folder, self.ports, &self.options).await?;
+        Ok(())
+    }
+}
+
+/// Writes the configuration, starts the process and waits until it serves JetStream (and MQTT).
+async fn launch(
+    program: &Path,
+    folder: &Path,
+    ports: NatsPorts,
+    options: &NatsOptions,
+) -> anyhow::Result<Process> {
+    let file = folder.join("nats-server.conf");
+    std::fs::write(&file, configuration(folder, ports, options))?;
+    let process = ProcessOptions { log: options.log.clone(), own_group: options.own_group, env: Vec::new() };
+    let mut process = Process::spawn_with(program, ["-c".as_ref(), file.as_os_str()], process)?;
+    process.wait_for_line("\"Server is ready\"", START, |line| line.ends_with("Server is ready")).await?;
+    let health = format!("http://127.0.0.1:{}/healthz", ports.monitor);
+    wait_until("nats-server's health", START, async || match http_client::get(&health).await {
+        Ok(answer) if answer.status.is_success() => Ok(()),
+        Ok(answer) => Err(answer.text()),
+        Err(error) => Err(format!("{error:#}")),
+    })
+    .await?;
+    Ok(process)
+}
+
+fn configuration(folder: &Path, ports: NatsPorts, options: &NatsOptions) -> String {
+    let NatsPorts { client, mqtt, monitor } = ports;
+    let mut text = format!(
+        "server_name: flutecast-{client}\nlisten: \"127.0.0.1:{client}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
+         jetstream {{ store_dir: {store:?} }}\n",
+        store = folder.join("store").display().to_string(),
+    );
+    if options.mqtt {
+        let _ = writeln!(text, "mqtt {{ listen: \"127.0.0.1:{mqtt}\" }}");
+    }
+    text.push_str(&options.extra);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_nats::jetstream;
+
+    async fn stored_messages(server: &NatsServer) -> anyhow::Result<u64> {
+        let jetstream = jetstream::new(server.client().await?);
+        Ok(jetstream.get_stream("KEEP").await?.cached_info().state.messages)
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_survives_a_kill_and_a_restart() {
+        let mut server = NatsServer::start().await.unwrap();
+        let url = server.url();
+        let jetstream = jetstream::new(server.client().await.unwrap());
+        let config = jetstream::stream::Config {
+            name: "KEEP".into(),
+            subjects: vec!["keep.>".into()],
+            ..Default::default()
+        };
+        jetstream.create_stream(config).await.unwrap();
+        jetstream.publish("keep.a", "1".into()).await.unwrap().await.unwrap();
+        server.kill().await.unwrap();
+        assert!(server.client().await.is_err(), "a killed server must not answer");
+        server.restart().await.unwrap();
+        assert_eq!(server.url(), url);
+        assert_eq!(stored_messages(&server).await.unwrap(), 1);
+        server.restart().await.unwrap();
+        assert_eq!(stored_messages(&server).await.unwrap(), 1);
+        server.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn mqtt_is_there_when_asked_for() {
+        let options = NatsOptions { mqtt: true, ..NatsOptions::default() };
+        let server = NatsServer::start_with(options).await.unwrap();
+        tokio::net::TcpStream::connect(("127.0.0.1", server.mqtt_port())).await.unwrap();
+        let monitor = http_client::get_json(&format!("{}/varz", server.monitor_url())).await.unwrap();
+        assert_eq!(monitor["mqtt"]["port"], server.mqtt_port());
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_told() {
+        let first = NatsServer::start().await.unwrap();
+        let options = NatsOptions { ports: Some(first.ports), ..NatsOptions::default() };
+        let error = NatsServer::start_with(options).await.unwrap_err().to_string();
+        assert!(error.contains("address already in use"), "{error}");
+    }
+}

@@ -1,0 +1,71 @@
+//! Waiting for a condition, with a deadline.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How long the first pause between two looks is; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Asks `check` again and again until it answers `Ok`, at most for `deadline`.
+///
+/// # Errors
+/// When the time is over: `what` was waited for, how long, and what `check` said last. A `check` that doesn't answer is
+/// cut off at the deadline too.
+pub async fn wait_until<T, E: Display>(
+    what: &str,
+    deadline: Duration,
+    mut check: impl AsyncFnMut() -> Result<T, E>,
+) -> anyhow::Result<T> {
+    let end = Instant::now() + deadline;
+    let mut pause = FIRST_PAUSE;
+    let mut seen = None;
+    loop {
+        match timeout_at(end, check()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(problem)) => seen = Some(problem.to_string()),
+            Err(_) => {
+                let seen = seen.unwrap_or_else(|| "nothing, the check did not answer".to_owned());
+                anyhow::bail!("{what}: not within {deadline:?}; last seen: {seen}");
+            }
+        }
+        if Instant::now() + pause >= end {
+            let seen = seen.unwrap_or_default();
+            anyhow::bail!("{what}: not within {deadline:?}; last seen: {seen}");
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_value_of_the_first_success_comes_back() {
+        let mut looks = 0;
+        let value = wait_until("three looks", Duration::from_secs(5), async || {
+            looks += 1;
+            if looks == 3 { Ok(looks) } else { Err(format!("{looks} looks")) }
+        });
+        assert_eq!(value.await.unwrap(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timeout_says_what_was_seen_last() {
+        let error =
+            wait_until("rain", Duration::from_secs(1), async || Err::<(), _>("sunshine")).await.unwrap_err();
+        assert_eq!(error.to_string(), "rain: not within 1s; last seen: sunshine");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_hangs_is_cut_off() {
+        let error = wait_until("an answer", Duration::from_secs(1), async || -> Result<(), String> {
+            std::future::pending().await
+        });
+        assert!(error.await.unwrap_err().to_string().contains("did not answer"));
+    }
+}
