@@ -1,1 +1,14 @@
-//! stub
+//! The data plane: consumes device messages from NATS and pushes them to the clients that subscribed to them.
+//!
+//! The folders are the way of a message: [`sources`] hears it, [`pipeline`] filters and formats it, [`fanout`] gives it to the
+//! connections, [`http`] writes it to the sockets. Beside that way stand the [`catalog`] (which devices there are) and
+//! [`access`] (who may read them). This crate knows nothing of Kubernetes.
+
+pub mod access;
+pub mod catalog;
+pub mod config;
+pub mod fanout;
+pub mod http;
+pub mod metrics;
+pub mod pipeline;
+pub mod sources;

@@ -1,0 +1,270 @@
+//! From mapping documents to a [`Catalog`]: pure, without I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flutecast_mapping::document::{API_VERSION, DeviceDocument, FormatDocument, ShardDocument, TenantSettings};
+use flutecast_mapping::name::{DeviceCode, FormatName, IotId, TenantName};
+use flutecast_mapping::program::Program;
+
+use super::{Catalog, Channel, Device, TenantCatalog};
+
+/// What a place that holds mapping documents holds now.
+#[derive(Debug, Default)]
+pub struct Documents {
+    /// Those that can be read.
+    pub documents: Vec<ShardDocument>,
+    /// The tenants that have a document which can't be read: such a tenant is broken, not removed.
+    pub unreadable: BTreeSet<TenantName>,
+}
+
+/// Something in the mapping that can't be served; everything else is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// What kind of problem it is.
+    pub kind: ProblemKind,
+    /// Where it is: a file, a tenant, a format or a device, in words.
+    pub place: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// The kinds of problems. A closed set, used as a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProblemKind {
+    /// A document can't be read or parsed.
+    Unreadable,
+    /// A tenant's shards don't fit together.
+    IncompleteShards,
+    /// A format doesn't compile.
+    BadFormat,
+    /// Two devices of a tenant have the same code or iotId.
+    DuplicateDevice,
+}
+
+impl ProblemKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] =
+        [Self::Unreadable, Self::IncompleteShards, Self::BadFormat, Self::DuplicateDevice];
+
+    /// The kind's name, as in the metric.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "Unreadable",
+            Self::IncompleteShards => "IncompleteShards",
+            Self::BadFormat => "BadFormat",
+            Self::DuplicateDevice => "DuplicateDevice",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// A format and the program that it compiled to, kept so that an unchanged format keeps its program.
+#[derive(Debug, Clone)]
+pub(super) struct CompiledFormat {
+    document: FormatDocument,
+    program: Arc<Program>,
+}
+
+impl Catalog {
+    /// Builds the catalog that these documents describe. What did not change since `previous` is shared with it.
+    ///
+    /// A format that doesn't compile takes out its channels only. A tenant whose shards don't fit together keeps what
+    /// `previous` holds of it. A tenant without any document is gone.
+    #[must_use]
+    pub fn build(documents: Vec<ShardDocument>, previous: Option<&Self>) -> (Self, Vec<Problem>) {
+        Self::build_from(Documents { documents, unreadable: BTreeSet::new() }, previous)
+    }
+
+    /// As [`Catalog::build`], where a tenant with an unreadable document keeps what `previous` holds of it.
+    #[must_use]
+    pub fn build_from(documents: Documents, previous: Option<&Self>) -> (Self, Vec<Problem>) {
+        let Documents { documents, unreadable } = documents;
+        let mut problems = Vec::new();
+        let mut by_tenant: BTreeMap<TenantName, Vec<ShardDocument>> = BTreeMap::new();
+        for tenant in unreadable {
+            by_tenant.entry(tenant).or_default();
+        }
+        for document in documents {
+            by_tenant.entry(document.tenant.clone()).or_default().push(document);
+        }
+        let mut tenants = HashMap::with_capacity(by_tenant.len());
+        for (name, shards) in by_tenant {
+            let before = previous.and_then(|catalog| catalog.tenants.get(&name));
+            let tenant = match complete_set(&name, shards) {
+                Ok((settings, shards)) => Some(build_tenant(&name, settings, shards, before, &mut problems)),
+                Err(problem) => {
+                    problems.extend(problem);
+                    before.cloned()
+                }
+            };
+            if let Some(tenant) = tenant {
+                tenants.insert(name, tenant);
+            }
+        }
+        problems.sort();
+        problems.dedup();
+        (Self { tenants }, problems)
+    }
+}
+
+/// The shards of one tenant, 0 to `shards - 1`, or why there is no such set. While the operator goes from one number of
+/// shards to another, files of both may lie side by side; the one set that is complete counts.
+fn complete_set(
+    tenant: &TenantName,
+    found: Vec<ShardDocument>,
+) -> Result<(TenantSettings, Vec<ShardDocument>), Option<Problem>> {
+    if found.is_empty() {
+        // There is an unreadable document, which whoever read it has reported.
+        return Err(None);
+    }
+    let problem = |message: String| {
+        Err(Some(Problem { kind: ProblemKind::IncompleteShards, place: format!("tenant {tenant}"), message }))
+    };
+    if let Some(unknown) = found.iter().find(|shard| shard.api_version != API_VERSION) {
+        let message = format!("apiVersion {:?} is not known; this version reads {API_VERSION}", unknown.api_version);
+        return problem(message);
+    }
+    let counts: BTreeSet<u32> = found.iter().map(|shard| shard.shards).collect();
+    for &count in &counts {
+        let mut set: Vec<&ShardDocument> = found.iter().filter(|shard| shard.shards == count).collect();
+        set.sort_by_key(|shard| shard.shard);
+        let complete = set.len() == count as usize && set.iter().zip(0..).all(|(shard, n)| shard.shard == n);
+        if let (true, Some(settings)) = (complete, set.first().and_then(|first| first.settings.clone())) {
+            let set = set.into_iter().cloned().collect();
+            return Ok((settings, set));
+        }
+    }
+    let mut have: Vec<String> = found.iter().map(|s| format!("{} of {}", s.shard, s.shards)).collect();
+    have.sort();
+    let have = have.join(", ");
+    problem(format!("shards {have} are no complete set with settings in shard 0; its last good state is kept"))
+}
+
+fn build_tenant(
+    name: &TenantName,
+    settings: TenantSettings,
+    shards: Vec<ShardDocument>,
+    before: Option<&Arc<TenantCatalog>>,
+    problems: &mut Vec<Problem>,
+) -> Arc<TenantCatalog> {
+    let mut builder = TenantBuilder { name, before, formats: HashMap::new(), problems };
+    let mut revisions = Vec::with_capacity(shards.len());
+    let mut devices: HashMap<IotId, Arc<Device>> = HashMap::new();
+    let mut by_code: HashMap<DeviceCode, Arc<Device>> = HashMap::new();
+    for shard in shards {
+        revisions.push(shard.revision);
+        let programs = builder.compile_all(shard.formats);
+        for (iot_id, document) in shard.devices {
+            let device = builder.device(iot_id, document, &programs);
+            if devices.contains_key(&device.iot_id) || by_code.contains_key(&device.code) {
+                builder.problems.push(Problem {
+                    kind: ProblemKind::DuplicateDevice,
+                    place: format!("tenant {name}, device {}", device.code),
+                    message: format!("its code or its iotId {} is there twice; the first one is served", device.iot_id),
+                });
+                continue;
+            }
+            devices.insert(device.iot_id.clone(), Arc::clone(&device));
+            by_code.insert(device.code.clone(), device);
+        }
+    }
+    let formats = builder.formats;
+    if let Some(before) = before {
+        let same_devices = devices.len() == before.devices.len()
+            && devices.iter().all(|(id, device)| before.devices.get(id).is_some_and(|old| Arc::ptr_eq(old, device)));
+        if same_devices && settings == before.settings && revisions == before.revisions {
+            return Arc::clone(before);
+        }
+    }
+    Arc::new(TenantCatalog { name: name.clone(), settings, devices, by_code, revisions, formats })
+}
+
+struct TenantBuilder<'a> {
+    name: &'a TenantName,
+    before: Option<&'a Arc<TenantCatalog>>,
+    formats: HashMap<FormatName, Vec<CompiledFormat>>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl TenantBuilder<'_> {
+    fn compile_all(
+        &mut self,
+        formats: BTreeMap<FormatName, FormatDocument>,
+    ) -> HashMap<FormatName, Option<Arc<Program>>> {
+        let mut programs = HashMap::with_capacity(formats.len());
+        for (name, document) in formats {
+            let program = self.compile(&name, document);
+            programs.insert(name, program);
+        }
+        programs
+    }
+
+    /// The program of a format: the one of another shard or of the previous catalog if the format is the same.
+    fn compile(&mut self, name: &FormatName, document: FormatDocument) -> Option<Arc<Program>> {
+        let find = |compiled: &HashMap<FormatName, Vec<CompiledFormat>>| {
+            compiled.get(name).and_then(|all| all.iter().find(|one| one.document == document).cloned())
+        };
+        if let Some(compiled) = find(&self.formats) {
+            return Some(compiled.program);
+        }
+        let compiled = match self.before.and_then(|before| find(&before.formats)) {
+            Some(compiled) => compiled,
+            None => match Program::compile(&document) {
+                Ok(program) => CompiledFormat { document, program: Arc::new(program) },
+                Err(errors) => {
+                    for error in errors {
+                        self.problems.push(Problem {
+                            kind: ProblemKind::BadFormat,
+                            place: format!("tenant {}, format {name}", self.name),
+                            message: error.to_string(),
+                        });
+                    }
+                    return None;
+                }
+            },
+        };
+        let program = Arc::clone(&compiled.program);
+        self.formats.entry(name.clone()).or_default().push(compiled);
+        Some(program)
+    }
+
+    fn device(
+        &mut self,
+        iot_id: IotId,
+        document: DeviceDocument,
+        programs: &HashMap<FormatName, Option<Arc<Program>>>,
+    ) -> Arc<Device> {
+        let DeviceDocument { code, name, labels, channels: documents } = document;
+        let mut channels = BTreeMap::new();
+        for (channel, document) in documents {
+            match programs.get(&document.format) {
+                Some(Some(program)) => {
+                    let stale_after = document.stale_after_ms.map(Duration::from_millis);
+                    let program = Arc::clone(program);
+                    channels.insert(channel.clone(), Channel { name: channel, program, stale_after });
+                }
+                // It doesn't compile, which is reported once for the format.
+                Some(None) => {}
+                None => self.problems.push(Problem {
+                    kind: ProblemKind::BadFormat,
+                    place: format!("tenant {}, device {code}, channel {channel}", self.name),
+                    message: format!("its format {} is not in the document", document.format),
+                }),
+            }
+        }
+        let device = Device { iot_id, code, name, labels, channels };
+        match self.before.and_then(|before| before.devices.get(&device.iot_id)) {
+            Some(before) if before.same(&device) => Arc::clone(before),
+            _ => Arc::new(device),
+        }
+    }
+}
