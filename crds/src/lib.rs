@@ -1,1 +1,31 @@
-//! stub
+//! The Kubernetes API of Flutecast: [`Tenant`], [`Device`] and [`PushFormat`] in group `flutecast.io`, version `v1alpha1`.
+//!
+//! The types here are what users write and what the API server stores. Everything that can be checked on one object alone is
+//! checked by the schema (patterns, bounds, CEL rules). What needs other objects is the operator's.
+//! This crate does no I/O and knows nothing of NATS or of the mapping documents.
+
+pub mod condition;
+pub mod device;
+pub mod duration;
+pub mod push_format;
+pub mod quantity;
+pub mod tenant;
+
+pub use device::{Device, DeviceChannel, DeviceSpec, DeviceStatus, Presence};
+pub use duration::Duration;
+pub use push_format::{
+    Codec, Delivery, DeliveryPolicy, FieldSpec, FieldType, PushFormat, PushFormatSpec, PushFormatStatus,
+    TimestampSpec, TimestampUnit,
+};
+pub use quantity::Quantity;
+pub use tenant::{
+    Access, IdKind, OnDelete, Quota, RestrictedToken, Retention, Source, SourceId, Storage, Tenant,
+    TenantSpec, TenantStatus, Tokens,
+};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "flutecast.io";
+/// The version of all kinds.
+pub const VERSION: &str = "v1alpha1";
+/// `apiVersion` as it stands in a manifest.
+pub const API_VERSION: &str = "flutecast.io/v1alpha1";
