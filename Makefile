@@ -1,0 +1,87 @@
+# The commands of this repository. `make` alone lists them.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+tools := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/flutecast/tools
+nextest := $(tools)/cargo-nextest-0.9.151/bin/cargo-nextest nextest
+deny := $(tools)/cargo-deny-0.20.2/bin/cargo-deny
+target := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+# Crates in a fresh checkout are exactly those of Cargo.lock.
+locked := --locked
+
+.PHONY: help
+help: ## lists the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# --- for users ---
+
+# Built without optimisation: that is the shortest way to a picture (a release build takes several times as long), it serves
+# `make test` too, and the line's few dozen messages a second need no more.
+.PHONY: demo
+demo: need-cargo ## starts the demo factory and prints where to look; Ctrl-C ends it
+	@echo "building Flutecast (a few minutes the first time)"
+	@cargo build $(locked) --quiet --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-bench -p flutecast-e2e
+	@exec $(target)/debug/flutecast-demo $(DEMO_ARGS)
+
+.PHONY: test
+test: need-cargo tools check deny fuzz ## everything, on real parts
+	@cargo test $(locked) --quiet --workspace --doc
+	@cargo build $(locked) --quiet --workspace --bins
+	@$(nextest) run $(locked) --workspace
+
+.PHONY: bench
+bench: need-cargo ## latency, throughput and memory of the demo path, in a release build
+	@cargo build $(locked) --release --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-bench
+	@$(target)/release/flutecast-bench all $(BENCH_ARGS)
+
+# --- for whoever changes something ---
+
+# The unit tests of e2e start servers, so they belong to `make test`.
+.PHONY: check
+check: need-cargo nextest ## the fast inner loop: format, clippy, unit tests without I/O, tidiness
+	@cargo fmt --all --check
+	@cargo clippy $(locked) --quiet --workspace --all-targets -- -D warnings
+	@$(MAKE) tree
+	@$(nextest) run $(locked) --workspace --exclude flutecast-e2e --lib --bins
+	@$(nextest) run $(locked) -p flutecast-e2e --test tidy
+
+# What architecture.md says is absent.
+.PHONY: tree
+tree: need-cargo ## proves that mapping knows neither kube nor tokio, and that operator and dataplane don't know each other
+	@tree="$$(cargo tree $(locked) -p flutecast-mapping -e normal,build --prefix none)"; ! grep -E '^(kube|tokio)[-a-z]* ' <<<"$$tree"
+	@tree="$$(cargo tree $(locked) -p flutecast-operator -e normal,build --prefix none)"; ! grep -E '^flutecast-dataplane ' <<<"$$tree"
+	@tree="$$(cargo tree $(locked) -p flutecast-dataplane -e normal,build --prefix none)"; ! grep -E '^(flutecast-operator|kube) ' <<<"$$tree"
+
+.PHONY: deny
+deny: need-cargo ## licences, bans and sources of all dependencies
+	@e2e/tools/install deny
+	@$(deny) --log-level error check --hide-inclusion-graph bans licenses sources
+
+.PHONY: crds
+crds: need-cargo ## writes crds/yaml anew from the types
+	@cargo run $(locked) --quiet -p flutecast-crds --bin flutecast-crds -- crds/yaml
+
+.PHONY: screenshot
+screenshot: need-cargo system ## docs/dashboard.png from the running demo
+	@cargo build $(locked) --quiet --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-bench -p flutecast-e2e
+	@$(target)/debug/flutecast-demo --free-ports --screenshot docs/dashboard.png
+
+# --- tools ---
+
+.PHONY: tools
+tools: nextest system ## brings the tools that tests need, pinned, into ~/.cache/flutecast/tools
+
+.PHONY: nextest
+nextest:
+	@e2e/tools/install nextest
+
+.PHONY: system
+system:
+	@e2e/tools/install system
+
+.PHONY: need-cargo
+need-cargo:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer with rustup (see README.md)" >&2; exit 1; }
