@@ -1,0 +1,230 @@
+//! SSE blocks, built once and shared by every client.
+
+use bytes::Bytes;
+use flutecast_mapping::name::{ChannelName, DeviceCode};
+use flutecast_mapping::program::Timestamp;
+
+use super::moment::write_rfc3339;
+use crate::fanout::{Epoch, EventId};
+
+/// One data event as an SSE block. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    bytes: Bytes,
+    /// Where the block starts for a client that must not get the id: after the `id:` line.
+    without_id: u32,
+    /// Where the values start; they end before the closing `}` and the empty line.
+    values: u32,
+    /// The message's sequence in the stream.
+    pub sequence: u64,
+    /// When the values happened.
+    pub time: Timestamp,
+}
+
+/// What follows the values: `}` closes the object, and an empty line the block.
+const TAIL: &[u8] = b"}\n\n";
+
+impl Frame {
+    /// The whole block.
+    #[must_use]
+    pub fn with_id(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
+    /// The same block without its `id:` line, for a client to which something older is still owed. Shares the bytes.
+    #[must_use]
+    pub fn without_id(&self) -> Bytes {
+        self.bytes.slice(self.without_id as usize..)
+    }
+
+    /// The formatted values, a JSON object. Shares the bytes.
+    #[must_use]
+    pub fn values(&self) -> Bytes {
+        self.bytes.slice(self.values as usize..self.bytes.len() - TAIL.len())
+    }
+
+    /// Its length with the id, in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Never true: a frame has at least its envelope.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// Why events of an `Every` channel are lost, or can't be proven complete. A closed set, used as a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum GapReason {
+    /// The stream no longer holds what was missed.
+    Retention,
+    /// The stream was made anew.
+    Epoch,
+    /// The client's backlog was full.
+    SlowClient,
+    /// What happened meanwhile could not be read.
+    BrokerAway,
+}
+
+impl GapReason {
+    /// The reason as clients read it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retention => "Retention",
+            Self::Epoch => "Epoch",
+            Self::SlowClient => "SlowClient",
+            Self::BrokerAway => "BrokerAway",
+        }
+    }
+}
+
+/// Writes the frames of one channel of one device. What is the same in each of them is rendered once.
+#[derive(Debug, Clone)]
+pub struct NamedFrames {
+    /// `"device":"CORR-01","channel":"telemetry"`. Neither name can hold a character that JSON would escape.
+    names: Box<str>,
+}
+
+impl NamedFrames {
+    /// For this channel of this device.
+    #[must_use]
+    pub fn new(device: &DeviceCode, channel: &ChannelName) -> Self {
+        Self { names: format!("\"device\":\"{device}\",\"channel\":\"{channel}\"").into() }
+    }
+
+    /// A data event.
+    #[must_use]
+    pub fn data(&self, epoch: Epoch, sequence: u64, time: Timestamp, values: &[u8]) -> Frame {
+        // An id has 29 bytes at most, a time 24; what stands between has 40.
+        let mut out = Vec::with_capacity(self.names.len() + values.len() + 110);
+        write_id(&mut out, EventId { epoch, sequence });
+        let without_id = out.len();
+        out.extend_from_slice(b"data: {");
+        out.extend_from_slice(self.names.as_bytes());
+        out.extend_from_slice(b",\"time\":\"");
+        write_rfc3339(time, &mut out);
+        out.extend_from_slice(b"\",\"values\":");
+        let values_at = out.len();
+        out.extend_from_slice(values);
+        out.extend_from_slice(TAIL);
+        let offset = |at: usize| u32::try_from(at).unwrap_or(0);
+        Frame { without_id: offset(without_id), values: offset(values_at), bytes: out.into(), sequence, time }
+    }
+
+    /// `stale`: silent since the message of `since`, longer than `stale_after_ms`.
+    #[must_use]
+    pub fn stale(&self, since: Option<Timestamp>, stale_after_ms: u64) -> Bytes {
+        let mut out = self.start("stale");
+        out.extend_from_slice(b",\"since\":");
+        match since {
+            None => out.extend_from_slice(b"null"),
+            Some(time) => {
+                out.push(b'"');
+                write_rfc3339(time, &mut out);
+                out.push(b'"');
+            }
+        }
+        out.extend_from_slice(format!(",\"staleAfterMs\":{stale_after_ms}").as_bytes());
+        out.extend_from_slice(TAIL);
+        out.into()
+    }
+
+    /// `fresh`: the first message after `stale`.
+    #[must_use]
+    pub fn fresh(&self) -> Bytes {
+        let mut out = self.start("fresh");
+        out.extend_from_slice(TAIL);
+        out.into()
+    }
+
+    /// `gap`: events are lost, `lost` of them if that is known.
+    #[must_use]
+    pub fn gap(&self, reason: GapReason, lost: Option<u64>) -> Bytes {
+        let mut out = self.start("gap");
+        out.extend_from_slice(format!(",\"reason\":\"{}\",\"lost\":", reason.as_str()).as_bytes());
+        match lost {
+            None => out.extend_from_slice(b"null"),
+            Some(lost) => out.extend_from_slice(lost.to_string().as_bytes()),
+        }
+        out.extend_from_slice(TAIL);
+        out.into()
+    }
+
+    fn start(&self, event: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.names.len() + 128);
+        out.extend_from_slice(format!("event: {event}\ndata: {{").as_bytes());
+        out.extend_from_slice(self.names.as_bytes());
+        out
+    }
+}
+
+/// A block that holds nothing but an id: a client takes it as its last event id and dispatches nothing.
+#[must_use]
+pub fn id_only(id: EventId) -> Bytes {
+    let mut out = Vec::with_capacity(32);
+    write_id(&mut out, id);
+    out.push(b'\n');
+    out.into()
+}
+
+/// A named event. `data` is one line of JSON.
+#[must_use]
+pub fn block(id: Option<EventId>, event: &str, data: &str) -> Bytes {
+    let mut out = Vec::with_capacity(event.len() + data.len() + 56);
+    if let Some(id) = id {
+        write_id(&mut out, id);
+    }
+    for part in ["event: ", event, "\ndata: ", data, "\n\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    out.into()
+}
+
+fn write_id(out: &mut Vec<u8>, id: EventId) {
+    out.extend_from_slice(b"id: ");
+    out.extend_from_slice(id.to_string().as_bytes());
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames() -> NamedFrames {
+        NamedFrames::new(&DeviceCode::new("CORR-01").unwrap(), &ChannelName::new("power").unwrap())
+    }
+
+    #[test]
+    fn a_data_event_is_as_documented_with_and_without_its_id() {
+        let frame = frames().data(Epoch(0x5f3a_9c01), 1042, Timestamp(1_795_341_600_123_000), b"{\"on\":true}");
+        let data = "data: {\"device\":\"CORR-01\",\"channel\":\"power\",\"time\":\"2026-11-22T10:00:00.123Z\",\"values\":{\"on\":true}}\n\n";
+        assert_eq!(frame.without_id(), data);
+        assert_eq!(frame.with_id(), format!("id: 5f3a9c01-1042\n{data}"));
+        assert_eq!(frame.values(), "{\"on\":true}");
+    }
+
+    #[test]
+    fn named_events_are_as_documented() {
+        let names = "\"device\":\"CORR-01\",\"channel\":\"power\"";
+        assert_eq!(
+            frames().stale(Some(Timestamp(0)), 10_000),
+            format!("event: stale\ndata: {{{names},\"since\":\"1970-01-01T00:00:00.000Z\",\"staleAfterMs\":10000}}\n\n")
+        );
+        assert_eq!(frames().fresh(), format!("event: fresh\ndata: {{{names}}}\n\n"));
+        assert_eq!(
+            frames().gap(GapReason::Retention, None),
+            format!("event: gap\ndata: {{{names},\"reason\":\"Retention\",\"lost\":null}}\n\n")
+        );
+        assert_eq!(
+            frames().gap(GapReason::SlowClient, Some(3)),
+            format!("event: gap\ndata: {{{names},\"reason\":\"SlowClient\",\"lost\":3}}\n\n")
+        );
+        let id = EventId { epoch: Epoch(1), sequence: 2 };
+        assert_eq!(id_only(id), "id: 00000001-2\n\n");
+        assert_eq!(block(Some(id), "ping", "{}"), "id: 00000001-2\nevent: ping\ndata: {}\n\n");
+    }
+}

@@ -1,0 +1,130 @@
+use std::future::poll_fn;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::*;
+
+/// A queue as the NATS client has it.
+struct Queue(mpsc::Receiver<u64>);
+
+impl Stream for Queue {
+    type Item = u64;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u64>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+async fn batch(set: &mut Ordered<Queue, u32>, bound: usize) -> (BatchEnd, Vec<u64>) {
+    let mut out = Vec::new();
+    let end = tokio::task::unconstrained(poll_fn(|cx| {
+        set.poll_batch(cx, bound, usize::MAX, &mut out, &mut Vec::new())
+    }))
+    .await;
+    (end, out.into_iter().map(|(_, item)| item).collect())
+}
+
+const QUEUES: u64 = 97;
+
+/// Publishes 1, 2, 3… each to a random one of the queues, as the client's connection task does it, with `pause` now and then.
+fn publisher(set: &mut Ordered<Queue, u32>, messages: u64, pause: u32) -> std::thread::JoinHandle<impl Sized + use<>> {
+    let senders: Vec<_> = (0..QUEUES)
+        .map(|key| {
+            let (sender, receiver) = mpsc::channel(65_536);
+            set.insert(u32::try_from(key).unwrap(), Queue(receiver));
+            sender
+        })
+        .collect();
+    std::thread::spawn(move || {
+        let mut random = 7_u64;
+        for sequence in 1..=messages {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let sender = &senders[usize::try_from(random % QUEUES).unwrap()];
+            while sender.try_send(sequence).is_err() {
+                std::thread::yield_now();
+            }
+            if random % 40 == 0 {
+                (0..pause).for_each(|_| std::hint::spin_loop());
+            }
+        }
+        senders
+    })
+}
+
+/// Every batch, sorted, continues where the last one ended without a hole.
+async fn check_order(messages: u64, pause: u32, bound: usize) -> (u64, u64) {
+    let mut set = Ordered::default();
+    let publisher = publisher(&mut set, messages, pause);
+    let (mut next, mut complete, mut partial) = (1, 0, 0);
+    let mut carried: Vec<u64> = Vec::new();
+    while next <= messages {
+        let (end, items) = tokio::time::timeout(Duration::from_secs(30), batch(&mut set, bound)).await.unwrap();
+        let proven = match end {
+            BatchEnd::Complete => {
+                complete += 1;
+                u64::MAX
+            }
+            BatchEnd::Partial { settled } => {
+                partial += 1;
+                assert!(settled > bound);
+                items[..settled].iter().copied().max().unwrap()
+            }
+        };
+        carried.extend(items);
+        carried.sort_unstable();
+        let count = carried.partition_point(|&item| item <= proven);
+        for item in carried.drain(..count) {
+            assert_eq!(item, next, "a message is missing below it");
+            next += 1;
+        }
+    }
+    publisher.join().unwrap();
+    (complete, partial)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn complete_batches_hold_everything_up_to_their_newest_message() {
+    let (complete, _) = check_order(200_000, 3_000, usize::MAX).await;
+    assert!(complete > 1, "the test needs batches that end while the publisher goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn partial_batches_hold_everything_up_to_their_newest_settled_message() {
+    let (_, partial) = check_order(200_000, 0, 50).await;
+    assert!(partial > 1, "the test needs batches that are cut");
+}
+
+#[tokio::test]
+async fn a_burst_as_long_as_the_queue_is_reported() {
+    let mut set = Ordered::default();
+    let (sender, receiver) = mpsc::channel(4);
+    let (calm, calm_receiver) = mpsc::channel(4);
+    set.insert(1, Queue(receiver));
+    set.insert(2, Queue(calm_receiver));
+    for sequence in 1..=4 {
+        sender.try_send(sequence).unwrap();
+    }
+    calm.try_send(5).unwrap();
+    let (mut out, mut overrun) = (Vec::new(), Vec::new());
+    let end = poll_fn(|cx| set.poll_batch(cx, 100, 4, &mut out, &mut overrun)).await;
+    assert_eq!((end, overrun), (BatchEnd::Complete, vec![1]));
+}
+
+#[tokio::test]
+async fn a_removed_stream_gives_nothing_and_its_place_is_used_again() {
+    let mut set = Ordered::default();
+    let (sender, receiver) = mpsc::channel(4);
+    let key = set.insert(1, Queue(receiver));
+    sender.try_send(1).unwrap();
+    assert!(set.remove(key).is_some());
+    assert!(set.remove(key).is_none());
+    assert!(sender.is_closed());
+    let (sender, receiver) = mpsc::channel(4);
+    set.insert(2, Queue(receiver));
+    assert_eq!(set.len(), 1);
+    sender.try_send(9).unwrap();
+    assert_eq!(batch(&mut set, 10).await.1, vec![9]);
+}
