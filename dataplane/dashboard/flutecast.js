@@ -316,6 +316,7 @@ export class Feed extends EventTarget {
     if (this.state === 'closed') return;
     if ('token' in changes) this.#options.token = changes.token;
     this.#drop();
+    this.status = { ...this.status, state: 'reconnecting', reason: null, message: null, httpStatus: null };
     void this.#open();
   }
 
@@ -434,8 +435,8 @@ export class Feed extends EventTarget {
   /** @param {AbortSignal} signal */
   async #request(signal) {
     const { tenant, devices, selector, channels, interval, url, token } = this.#options;
-    const base = url ?? (typeof document === 'undefined' ? undefined : document.baseURI);
-    const address = new URL(`v1/${encodeURIComponent(tenant)}/events`, withSlash(base));
+    const base = url ?? new URL('.', document.baseURI).href;
+    const address = new URL(`${String(base).replace(/\/$/, '')}/v1/${encodeURIComponent(tenant)}/events`, globalThis.document?.baseURI);
     const lastEventId = this.#lastEventId || undefined;
     const query = new URLSearchParams();
     for (const device of devices ?? []) query.append('device', device);
@@ -632,7 +633,7 @@ export class Feed extends EventTarget {
 
   /** The server serves (again). */
   #serving() {
-    if (this.state === 'waiting') this.#become({ state: 'live', attempt: 0 });
+    if (this.state === 'waiting') this.#become({ state: 'live' });
   }
 
   /** @param {any} body @param {'stale'|'fresh'} type */
@@ -678,13 +679,4 @@ export class Feed extends EventTarget {
     if (timeMs !== channel.timeMs) return timeMs > channel.timeMs;
     return JSON.stringify(values) !== JSON.stringify(channel.values);
   }
-}
-
-/** @param {string|URL|undefined} url @returns {URL|undefined} the address of the folder, so that `v1/…` is added to it */
-function withSlash(url) {
-  if (url === undefined) return undefined;
-  const base = new URL(url, typeof document === 'undefined' ? undefined : document.baseURI);
-  base.search = base.hash = '';
-  if (!base.pathname.endsWith('/')) base.pathname = typeof document !== 'undefined' && url === document.baseURI ? base.pathname.replace(/[^/]*$/, '') : `${base.pathname}/`;
-  return base;
 }

@@ -1,0 +1,65 @@
+/**
+ * Making and changing nodes. Text always goes in as text, never as markup; a node is only touched when something differs.
+ * @module dom
+ */
+import { digitGroups } from './format.js';
+
+/**
+ * Makes an element.
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag
+ * @param {string} [className]
+ * @param {(Node|string)[]} children
+ * @returns {HTMLElementTagNameMap[T]}
+ */
+export function element(tag, className = '', ...children) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...children);
+  return node;
+}
+
+/**
+ * @param {Element} node
+ * @param {string} text
+ * @returns {boolean} whether it differed
+ */
+export function setText(node, text) {
+  if (node.textContent === text) return false;
+  node.textContent = text;
+  return true;
+}
+
+/**
+ * Writes a number with its digits in groups. The gaps are made by the style sheet: the text stays as it is.
+ * @param {Element} node
+ * @param {string} text
+ */
+export function setNumber(node, text) {
+  if (node.textContent === text) return;
+  const groups = digitGroups(text);
+  if (groups.length === 1) node.textContent = text;
+  else node.replaceChildren(...groups.map((group) => element('span', 'digits', group)));
+}
+
+/**
+ * @param {HTMLElement} node
+ * @param {string} name as in `dataset`
+ * @param {string} value
+ */
+export function setData(node, name, value) {
+  if (node.dataset[name] !== value) node.dataset[name] = value;
+}
+
+/**
+ * Puts children in an order with as few moves as possible.
+ * @param {Element} parent
+ * @param {Element[]} children all of them
+ */
+export function setChildren(parent, children) {
+  const wanted = new Set(children);
+  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
+  children.forEach((child, index) => {
+    if (parent.children[index] !== child) parent.insertBefore(child, parent.children[index] ?? null);
+  });
+}

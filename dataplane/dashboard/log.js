@@ -1,0 +1,112 @@
+/**
+ * The two lists below the devices: alarms, and notices about the connection and what was lost on it.
+ * @module log
+ */
+import { element, setChildren, setData, setText } from './dom.js';
+import { SIGNS, timeText, tone, valueText } from './format.js';
+
+/** More alarms than this aren't kept. */
+const MOST_ALARMS = 100;
+/** More notices than this aren't kept. */
+const MOST_NOTICES = 50;
+
+/** @typedef {{key: string, device: string, code: string, severity: string, text: string, timeMs: number, clearedMs: number|null}} Alarm */
+
+const RANK = { bad: 0, warn: 1, info: 2, idle: 3, good: 4 };
+
+/** The alarms of all devices: active ones first, the worst on top, then what was cleared. */
+export class AlarmList {
+  /** @type {Map<string, Alarm>} */
+  #alarms = new Map();
+  /** @type {Map<string, HTMLElement>} */
+  #rows = new Map();
+
+  /**
+   * Takes an alarm event in. A later event about the same device and code replaces the earlier one.
+   * @param {import('./flutecast.js').DataEvent} event
+   */
+  add({ device, timeMs, values }) {
+    const code = values.code === undefined ? '' : valueText(values.code);
+    const key = `${device} ${code || valueText(values.text)}`;
+    const severity = valueText(values.severity);
+    const before = this.#alarms.get(key);
+    const cleared = tone(severity) === 'good';
+    const text = values.text ? valueText(values.text) : before?.text ?? '';
+    this.#alarms.set(key, cleared && before
+      ? { ...before, clearedMs: timeMs }
+      : { key, device, code, severity, text, timeMs, clearedMs: cleared ? timeMs : null });
+    while (this.#alarms.size > MOST_ALARMS) {
+      const last = this.sorted().pop();
+      if (last) this.#alarms.delete(last.key);
+    }
+  }
+
+  /** @returns {Alarm[]} */
+  sorted() {
+    return [...this.#alarms.values()].sort((a, b) =>
+      Number(a.clearedMs !== null) - Number(b.clearedMs !== null)
+      || (a.clearedMs === null ? RANK[tone(a.severity)] - RANK[tone(b.severity)] : 0)
+      || (b.clearedMs ?? b.timeMs) - (a.clearedMs ?? a.timeMs));
+  }
+
+  /** How many aren't cleared. */
+  get active() {
+    return [...this.#alarms.values()].filter((alarm) => alarm.clearedMs === null).length;
+  }
+
+  /**
+   * @param {HTMLElement} list
+   * @param {number} now
+   */
+  render(list, now) {
+    const alarms = this.sorted();
+    for (const key of [...this.#rows.keys()]) if (!this.#alarms.has(key)) this.#rows.delete(key);
+    setChildren(list, alarms.map((alarm) => {
+      let row = this.#rows.get(alarm.key);
+      if (!row) {
+        const sign = element('span', 'sign');
+        sign.setAttribute('aria-hidden', 'true');
+        row = element('li', 'alarm', sign, element('span', 'severity'), element('span', 'device', alarm.device),
+          element('span', 'text'), element('span', 'number'), element('time', 'when'));
+        this.#rows.set(alarm.key, row);
+      }
+      const cleared = alarm.clearedMs !== null;
+      const now_ = cleared ? 'good' : tone(alarm.severity);
+      const [sign, severity, , text, number, time] = [...row.children];
+      setData(row, 'tone', now_);
+      setText(sign, cleared ? '✓' : SIGNS[now_]);
+      setText(severity, cleared ? 'cleared' : alarm.severity);
+      setText(text, alarm.text || `Alarm ${alarm.code}`);
+      setText(number, alarm.code ? `#${alarm.code}` : '');
+      setText(time, timeText(alarm.clearedMs ?? alarm.timeMs, now));
+      return row;
+    }));
+  }
+}
+
+/** What happened to the connection, newest first. */
+export class NoticeList {
+  /** @type {{node: HTMLElement, text: string}[]} */
+  #notices = [];
+
+  /**
+   * @param {HTMLElement} list
+   * @param {import('./format.js').Tone} kind
+   * @param {string} text
+   * @param {number} now
+   */
+  add(list, kind, text, now) {
+    if (this.#notices[0]?.text === text) {
+      const time = this.#notices[0].node.querySelector('time');
+      if (time) setText(time, timeText(now, now));
+      return;
+    }
+    const sign = element('span', 'sign', SIGNS[kind]);
+    sign.setAttribute('aria-hidden', 'true');
+    const node = element('li', 'notice', sign, element('span', 'text', text), element('time', 'when', timeText(now, now)));
+    node.dataset.tone = kind;
+    this.#notices.unshift({ node, text });
+    list.prepend(node);
+    for (const { node: old } of this.#notices.splice(MOST_NOTICES)) old.remove();
+  }
+}
