@@ -1,14 +1,19 @@
 //! `Device`: one machine, the name that people use for it, and what it sends.
 
+// The derive of KubeSchema makes a private copy of each public struct, which the first lint takes for the struct itself; each
+// printer column has a type of its own, which the second takes for a repetition.
+#![allow(unreachable_pub, clippy::duplicated_attributes)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
+use crate::pattern;
 
 /// A device of a tenant: which name people use for it and which channels it sends.
-#[derive(CustomResource, JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
     group = "flutecast.io",
     version = "v1alpha1",
@@ -18,19 +23,84 @@ use crate::duration::Duration;
     category = "flutecast",
     namespaced,
     status = "DeviceStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "A device of a tenant: which name people use for it and which channels it sends.",
+    printcolumn(
+        name = "Tenant",
+        type_ = "string",
+        json_path = ".spec.tenant",
+        description = "Who owns the device"
+    ),
+    printcolumn(
+        name = "Code",
+        type_ = "string",
+        json_path = ".spec.deviceCode",
+        description = "The name that people use"
+    ),
+    printcolumn(
+        name = "IotId",
+        type_ = "string",
+        json_path = ".status.iotId",
+        description = "The id on the message side"
+    ),
+    printcolumn(
+        name = "Presence",
+        type_ = "string",
+        json_path = ".status.presence",
+        description = "Whether the device was heard of lately"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(has(self.iotId) ? self.iotId : '') == (has(oldSelf.iotId) ? oldSelf.iotId : '')")
+        .message("iotId can't be set, changed or removed later: it is in the topics that the device publishes to; delete the Device and apply it anew")
+        .field_path(".iotId")
+        .reason(Reason::FieldValueForbidden)
+)]
 pub struct DeviceSpec {
     /// The name of the Tenant, in the same namespace, that owns the device. Can't be changed.
+    #[schemars(length(min = 1, max = 63), regex(pattern = pattern::DNS_LABEL))]
+    #[x_kube(
+        validation = Rule::new("self == oldSelf")
+            .message("tenant can't be changed; delete the Device and apply it anew")
+            .reason(Reason::FieldValueForbidden)
+    )]
     pub tenant: String,
     /// The name by which people in the plant know the device. Unique within the tenant. Can't be changed.
+    #[schemars(length(min = 1, max = 64), regex(pattern = pattern::DEVICE_CODE))]
+    #[x_kube(
+        validation = Rule::new("self == oldSelf")
+            .message("deviceCode can't be changed, since the iotId comes from it; delete the Device and apply it anew")
+            .reason(Reason::FieldValueForbidden)
+    )]
     pub device_code: String,
     /// The id by which the message side knows the device, for ids that another platform issued. Left out or empty: an id is
     /// generated from tenant and device code, always the same one. Can't be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = pattern::IOT_ID))]
     pub iot_id: Option<String>,
     /// What the device sends: one channel for each kind of parameters.
+    #[schemars(
+        length(min = 1, max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub channels: Vec<DeviceChannel>,
 }
 
@@ -43,15 +113,21 @@ impl DeviceSpec {
 }
 
 /// One kind of a device's parameters, with its own topic and its own format.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceChannel {
     /// The channel's name; the last token of its topic.
+    #[schemars(length(min = 1, max = 32), regex(pattern = pattern::CHANNEL))]
     pub name: String,
     /// The name of the PushFormat, in the same namespace, that its messages are in.
+    #[schemars(length(min = 1, max = 253), regex(pattern = pattern::DNS_SUBDOMAIN))]
     pub format: String,
     /// After how much silence the channel's values count as stale. Left out: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
+            .message("staleAfter must be 1s to 168h")
+    )]
     pub stale_after: Option<Duration>,
 }
 
@@ -64,15 +140,18 @@ pub struct DeviceStatus {
     pub observed_generation: Option<i64>,
     /// Ready, Reconciling, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The id by which the message side knows the device: pinned or generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iot_id: Option<String>,
     /// The NATS subjects to publish to, in the order of `spec.channels`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub subjects: Vec<String>,
     /// The MQTT topics that are the same, in the same order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub mqtt_topics: Vec<String>,
     /// Whether the device has been heard of lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]

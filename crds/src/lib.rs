@@ -5,8 +5,10 @@
 //! This crate does no I/O and knows nothing of NATS or of the mapping documents.
 
 pub mod condition;
+pub mod definition;
 pub mod device;
 pub mod duration;
+pub mod pattern;
 pub mod push_format;
 pub mod quantity;
 pub mod tenant;

@@ -1,16 +1,22 @@
 //! `PushFormat`: how a message becomes what clients see.
 
+// The derive of KubeSchema makes a private copy of each public struct, which the first lint takes for the struct itself; each
+// printer column has a type of its own, which the second takes for a repetition.
+#![allow(unreachable_pub, clippy::duplicated_attributes)]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
-use schemars::JsonSchema;
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::duration::Duration;
+use crate::pattern;
 
 /// How the messages of a channel become what clients see.
-#[derive(CustomResource, JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
     group = "flutecast.io",
     version = "v1alpha1",
@@ -20,7 +26,33 @@ use crate::duration::Duration;
     category = "flutecast",
     namespaced,
     status = "PushFormatStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "How the messages of a channel become what clients see.",
+    printcolumn(name = "Codec", type_ = "string", json_path = ".spec.codec"),
+    printcolumn(name = "Delivery", type_ = "string", json_path = ".spec.delivery.policy"),
+    printcolumn(
+        name = "Channels",
+        type_ = "integer",
+        json_path = ".status.channels",
+        description = "How many channels of devices use the format"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PushFormatSpec {
@@ -35,8 +67,13 @@ pub struct PushFormatSpec {
     pub delivery: Delivery,
     /// A CEL expression over `values`, the formatted fields; a message for which it is false is not pushed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
     /// The fields, in the order in which clients get them.
+    #[schemars(
+        length(min = 1, max = 128),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub fields: Vec<FieldSpec>,
 }
 
@@ -50,18 +87,26 @@ pub enum Codec {
 }
 
 /// Where the message's own time stands, and which times are believed.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TimestampSpec {
     /// A JSON pointer to the time.
+    #[schemars(length(max = 256), regex(pattern = pattern::JSON_POINTER))]
     pub pointer: String,
     /// What the value there is.
     pub unit: TimestampUnit,
     /// A message that is older than this when it arrives is dropped. Left out: none is too old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')")
+            .message("maxAge must be 1s to 8760h")
+    )]
     pub max_age: Option<Duration>,
     /// A message whose time is further ahead of the clock than this is dropped. Left out: none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(
+        validation = Rule::new("duration(self) <= duration('24h')").message("maxAhead must be 0s to 24h")
+    )]
     pub max_ahead: Option<Duration>,
 }
 
@@ -82,14 +127,24 @@ pub enum TimestampUnit {
 }
 
 /// What clients need of the messages.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.minInterval) || self.policy == 'Latest'")
+        .message("minInterval is only for policy Latest: with Every no message is skipped")
+        .field_path(".minInterval")
+        .reason(Reason::FieldValueForbidden)
+)]
 pub struct Delivery {
     /// Latest: only the newest message matters. Every: no message is skipped (on/off, alarms, counts).
     #[serde(default)]
     pub policy: DeliveryPolicy,
     /// With Latest: at most one message of a channel in this time. Left out: as they come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('10ms') && duration(self) <= duration('1h')")
+            .message("minInterval must be 10ms to 1h")
+    )]
     pub min_interval: Option<Duration>,
 }
 
@@ -104,41 +159,94 @@ pub enum DeliveryPolicy {
 }
 
 /// One field of what clients get. Exactly one of `pointer` and `expression` is set.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.pointer) != has(self.expression)")
+        .message("exactly one of pointer (a raw value of the payload) and expression (a computed value) must be set")
+        .field_path(".pointer"),
+    validation = Rule::new("!has(self.pointer) || has(self.type)")
+        .message("type must be set with pointer: Number, String, Bool or Enum")
+        .field_path(".type")
+        .reason(Reason::FieldValueRequired),
+    validation = Rule::new("!has(self.expression) || !has(self.type)")
+        .message("type is only for pointer: the type of an expression is what it results in")
+        .field_path(".type")
+        .reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.scale) || (has(self.type) && self.type == 'Number')")
+        .message("scale is only for type Number")
+        .field_path(".scale")
+        .reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.offset) || (has(self.type) && self.type == 'Number')")
+        .message("offset is only for type Number")
+        .field_path(".offset")
+        .reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.deadband) || (has(self.type) && self.type == 'Number')")
+        .message("deadband is only for type Number")
+        .field_path(".deadband")
+        .reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.decimals) || has(self.expression) || (has(self.type) && self.type == 'Number')")
+        .message("decimals is only for type Number and for expression")
+        .field_path(".decimals")
+        .reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.values) || (has(self.type) && self.type == 'Enum')")
+        .message("values is only for type Enum")
+        .field_path(".values")
+        .reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.type) || self.type != 'Enum' || has(self.values)")
+        .message("values must be set with type Enum: the raw value as text, and the word for it")
+        .field_path(".values")
+        .reason(Reason::FieldValueRequired)
+)]
 pub struct FieldSpec {
     /// Its name in `values`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = pattern::FIELD))]
     pub name: String,
     /// A JSON pointer (RFC 6901) to the raw value in the payload; the empty one means the whole payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), regex(pattern = pattern::JSON_POINTER))]
     pub pointer: Option<String>,
     /// A CEL expression over `values`, which holds the fields before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
     pub expression: Option<String>,
     /// What the raw value becomes. Needed with `pointer`, not allowed with `expression`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<FieldType>,
     /// Number: multiply the raw value by this first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self != 0.0").message("scale must not be 0: every value would be the offset"))]
     pub scale: Option<f64>,
     /// Number: then add this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<f64>,
     /// Number, or a computed number: round to so many decimals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9))]
     pub decimals: Option<u8>,
     /// The unit that people read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
     pub unit: Option<String>,
     /// Number: a change smaller than this, since the value last pushed, is no reason to push.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub deadband: Option<f64>,
     /// Enum: the raw value as text, and the word that clients get for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 256), transform = word_length)]
     pub values: BTreeMap<String, String>,
     /// An unchanged value is no reason to push.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_change: bool,
+}
+
+/// Bounds the words of an Enum.
+fn word_length(schema: &mut Schema) {
+    if let Some(words) = schema.get_mut("additionalProperties").and_then(Value::as_object_mut) {
+        words.insert("minLength".to_owned(), 1.into());
+        words.insert("maxLength".to_owned(), 64.into());
+    }
 }
 
 /// What a raw value becomes.
@@ -163,6 +271,7 @@ pub struct PushFormatStatus {
     pub observed_generation: Option<i64>,
     /// Ready, Reconciling, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// How many channels of devices use the format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
