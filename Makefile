@@ -73,6 +73,7 @@ screenshot: need-cargo system ## docs/dashboard.png from the running demo
 
 .PHONY: tools
 tools: nextest system ## brings the tools that tests need, pinned, into ~/.cache/flutecast/tools
+	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-test-tools
 
 .PHONY: nextest
 nextest:

@@ -3,6 +3,9 @@
 //! Tests of every crate use it, so it depends on none of the programs. What it starts it ends: a [`Process`] and a
 //! [`NatsServer`] that go out of scope are killed, by their id.
 
+mod control_plane;
+mod go_tool;
+mod house;
 pub mod http_client;
 mod nats_server;
 mod ports;
@@ -12,10 +15,13 @@ mod sse;
 mod tools;
 mod wait;
 
+pub use control_plane::ControlPlane;
+pub use go_tool::GoTool;
+pub use house::{House, Publisher};
 pub use nats_server::{NatsOptions, NatsPorts, NatsServer};
 pub use ports::{free_port, free_ports, is_free};
-pub use process::{Process, ProcessOptions};
-pub use programs::program;
+pub use process::{Line, Pipe, Process, ProcessOptions};
+pub use programs::{Dataplane, DataplaneOptions, Operator, OperatorOptions, program};
 pub use sse::{SseClient, SseEvent, SseParser};
 pub use tools::{nats_server_program, tools_folder};
 pub use wait::wait_until;

@@ -1,14 +1,12 @@
 //! The pinned tools: found, or built once per machine into a cache folder.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
-/// The Go module that pins nats-server.
-const GO_MOD: &str = include_str!("../tools/go.mod");
-const NATS_MODULE: &str = "github.com/nats-io/nats-server/v2";
+use crate::GoTool;
+
 /// The oldest nats-server that Flutecast supports.
 const OLDEST_NATS: (u32, u32) = (2, 12);
 
@@ -45,46 +43,9 @@ pub fn nats_server_program() -> anyhow::Result<PathBuf> {
     if version_of(path).is_ok_and(|version| version >= OLDEST_NATS) {
         return Ok(path.to_owned());
     }
-    let pinned = pinned_version(GO_MOD, NATS_MODULE).context("e2e/tools/go.mod doesn't name nats-server")?;
-    let folder = tools_folder()?.join(format!("nats-server-{pinned}"));
-    let program = folder.join("nats-server");
-    if program.is_file() {
-        return Ok(program);
-    }
-    fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
-    // Tests run as parallel processes: one builds, the others wait for it.
-    let lock = fs::File::create(folder.join("build.lock"))?;
-    lock.lock()?;
-    if !program.is_file() {
-        build_nats_server(&folder, &program)?;
-    }
-    Ok(program)
-}
-
-fn build_nats_server(folder: &Path, program: &Path) -> anyhow::Result<()> {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools");
-    // Built under another name and renamed, so that a broken build never looks like a program.
-    let partial = folder.join("nats-server.partial");
-    let output = Command::new("go")
-        .args(["build", "-trimpath", "-o"])
-        .arg(&partial)
-        .arg(NATS_MODULE)
-        .current_dir(&module)
-        .output()
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => anyhow::anyhow!(
-                "nats-server 2.12 or newer is not on PATH, and Go to build the pinned one isn't either: install one of \
-                 them, or set FLUTECAST_NATS_SERVER to the path of a nats-server"
-            ),
-            _ => anyhow::anyhow!("go can't be started: {error}"),
-        })?;
-    ensure!(
-        output.status.success(),
-        "go build {NATS_MODULE} in {} failed:\n{}",
-        module.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    fs::rename(&partial, program).with_context(|| format!("{}", program.display()))
+    GoTool::NATS_SERVER.path().context(
+        "no nats-server 2.12 or newer is on PATH; install one, or set FLUTECAST_NATS_SERVER to its path, or let Go build one",
+    )
 }
 
 /// The major and minor version that a nats-server says it has.
@@ -103,14 +64,6 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// The version of `module` in a go.mod, such as `v2.15.2`.
-fn pinned_version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
-    go_mod.lines().find_map(|line| {
-        let mut words = line.split_whitespace().skip_while(|word| *word == "require");
-        (words.next() == Some(module)).then(|| words.next()).flatten()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,8 +72,6 @@ mod tests {
     fn versions_are_read() {
         assert_eq!(parse_version("nats-server: v2.15.2\n"), Some((2, 15)));
         assert_eq!(parse_version("nothing"), None);
-        assert!(pinned_version(GO_MOD, NATS_MODULE).is_some_and(|version| version.starts_with("v2.")));
-        assert_eq!(pinned_version("tool a/b\nrequire a/b v1.2.3 // indirect", "a/b"), Some("v1.2.3"));
     }
 
     #[test]

@@ -1,0 +1,179 @@
+//! Programs in Go that are built once per machine from a pinned module into the cache folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use crate::tools_folder;
+
+/// A program of a pinned Go module below `e2e/tools`.
+#[derive(Debug, Clone, Copy)]
+pub struct GoTool {
+    /// The program's name.
+    pub name: &'static str,
+    /// The package that is built.
+    pub package: &'static str,
+    /// The module whose version counts.
+    pub module: &'static str,
+    /// The cache folder's name without the version; programs of one module share it.
+    pub folder: &'static str,
+    /// Where below `e2e/tools` the go.mod stands; empty: there itself.
+    pub pinned_in: &'static str,
+    /// The text of that go.mod.
+    pub go_mod: &'static str,
+    /// How many minutes a build takes on two cores, roughly.
+    pub minutes: u32,
+    /// Whether the version is written into the program as Kubernetes does it, by the linker.
+    pub kubernetes_version: bool,
+}
+
+impl GoTool {
+    /// nats-server.
+    pub const NATS_SERVER: Self = Self {
+        name: "nats-server",
+        package: "github.com/nats-io/nats-server/v2",
+        module: "github.com/nats-io/nats-server/v2",
+        folder: "nats-server",
+        pinned_in: "",
+        go_mod: include_str!("../tools/go.mod"),
+        minutes: 1,
+        kubernetes_version: false,
+    };
+    /// The store of the API server.
+    pub const ETCD: Self = Self {
+        name: "etcd",
+        package: "go.etcd.io/etcd/server/v3",
+        module: "go.etcd.io/etcd/server/v3",
+        folder: "etcd",
+        pinned_in: "etcd",
+        go_mod: include_str!("../tools/etcd/go.mod"),
+        minutes: 2,
+        kubernetes_version: false,
+    };
+    /// The API server.
+    pub const KUBE_APISERVER: Self =
+        Self::kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
+    /// The command line.
+    pub const KUBECTL: Self = Self::kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl");
+
+    const fn kubernetes(name: &'static str, package: &'static str) -> Self {
+        Self {
+            name,
+            package,
+            module: "k8s.io/kubernetes",
+            folder: "kubernetes",
+            pinned_in: "kubernetes",
+            go_mod: include_str!("../tools/kubernetes/go.mod"),
+            minutes: 10,
+            kubernetes_version: true,
+        }
+    }
+
+    /// Where the program is or will be, and the pinned version.
+    fn place(&self) -> anyhow::Result<(PathBuf, &'static str)> {
+        let version = pinned_version(self.go_mod, self.module)
+            .with_context(|| format!("e2e/tools/{}/go.mod doesn't name {}", self.pinned_in, self.module))?;
+        Ok((tools_folder()?.join(format!("{}-{version}", self.folder)), version))
+    }
+
+    /// Whether this version is in the cache folder.
+    ///
+    /// # Errors
+    /// When there is no cache folder.
+    pub fn is_built(&self) -> anyhow::Result<bool> {
+        Ok(self.place()?.0.join(self.name).is_file())
+    }
+
+    /// The program's path. Builds it if this version isn't in the cache folder yet, which can take minutes; blocks meanwhile.
+    ///
+    /// # Errors
+    /// When it can't be built; says what is missing.
+    pub fn path(&self) -> anyhow::Result<PathBuf> {
+        let (folder, version) = self.place()?;
+        let program = folder.join(self.name);
+        if program.is_file() {
+            return Ok(program);
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+        // Tests run as parallel processes: one builds, the others wait for it.
+        let lock = fs::File::create(folder.join(format!("{}.lock", self.name)))?;
+        lock.lock()?;
+        if !program.is_file() {
+            self.build(&folder, &program, version)?;
+        }
+        Ok(program)
+    }
+
+    fn build(&self, folder: &Path, program: &Path, version: &str) -> anyhow::Result<()> {
+        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(self.pinned_in);
+        // Built under another name and renamed, so that a broken build never looks like a program.
+        let partial = folder.join(format!("{}.partial", self.name));
+        let output = Command::new("go")
+            .args(["build", "-trimpath", "-ldflags", &self.linker_flags(version), "-o"])
+            .arg(&partial)
+            .arg(self.package)
+            .current_dir(&module)
+            .env("CGO_ENABLED", "0")
+            .output()
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => anyhow::anyhow!(
+                    "{} {version} isn't built yet, and Go to build it isn't on PATH: install Go 1.26 or newer",
+                    self.name
+                ),
+                _ => anyhow::anyhow!("go can't be started: {error}"),
+            })?;
+        ensure!(
+            output.status.success(),
+            "go build {} in {} failed:\n{}",
+            self.package,
+            module.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        fs::rename(&partial, program).with_context(|| format!("{}", program.display()))
+    }
+
+    fn linker_flags(&self, version: &str) -> String {
+        let small = "-s -w";
+        if !self.kubernetes_version {
+            return small.to_owned();
+        }
+        let mut parts = version.trim_start_matches('v').split('.');
+        let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let package = "k8s.io/component-base/version";
+        format!(
+            "{small} -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
+        )
+    }
+}
+
+/// The version of `module` in a go.mod, such as `v2.15.2`.
+fn pinned_version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
+    go_mod.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip_while(|word| *word == "require");
+        (words.next() == Some(module)).then(|| words.next()).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_tool_is_pinned() {
+        for tool in [GoTool::NATS_SERVER, GoTool::ETCD, GoTool::KUBE_APISERVER, GoTool::KUBECTL] {
+            let version = pinned_version(tool.go_mod, tool.module);
+            assert!(version.is_some_and(|version| version.starts_with('v')), "{tool:?}");
+        }
+        assert_eq!(pinned_version("tool a/b\nrequire a/b v1.2.3 // indirect", "a/b"), Some("v1.2.3"));
+    }
+
+    #[test]
+    fn kubernetes_programs_carry_their_version() {
+        let flags = GoTool::KUBECTL.linker_flags("v1.37.2");
+        for part in ["gitVersion=v1.37.2", "gitMajor=1", "gitMinor=37"] {
+            assert!(flags.contains(part), "{flags}");
+        }
+    }
+}
