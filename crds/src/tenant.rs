@@ -27,8 +27,7 @@ use crate::quantity::Quantity;
     derive = "PartialEq",
     doc = "A customer who owns devices. The tenant's name is the object's name.",
     validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')")
-        .message("metadata.name is the tenant's name in subjects and addresses: at most 63 lower-case letters, digits and '-', no '.'")
-        .field_path(".metadata.name"),
+        .message("metadata.name is the tenant's name in subjects and addresses: at most 63 lower-case letters, digits and '-', no '.'"),
     printcolumn(name = "Name", type_ = "string", json_path = ".spec.displayName", description = "The name for people"),
     printcolumn(name = "Stream", type_ = "string", json_path = ".status.stream"),
     printcolumn(name = "Devices", type_ = "integer", json_path = ".status.devices"),
