@@ -1,8 +1,10 @@
 //! From formatted messages to the clients that want them: one hub per tenant, a bounded backlog per client.
 
+mod arena;
 mod connection;
 mod event_id;
 mod metrics;
+mod outbox;
 mod selector;
 mod settings;
 mod values;

@@ -96,6 +96,15 @@ impl NamedFrames {
         Self { names: format!("\"device\":\"{device}\",\"channel\":\"{channel}\"").into() }
     }
 
+    /// Those of the channel that a data event belongs to; `event` is what [`Frame::with_id`] or [`Frame::without_id`] gave.
+    #[must_use]
+    pub fn of(event: &[u8]) -> Option<Self> {
+        let event = std::str::from_utf8(event).ok()?;
+        let (_, rest) = event.split_once("data: {")?;
+        let (names, _) = rest.split_once(",\"time\":")?;
+        Some(Self { names: names.into() })
+    }
+
     /// A data event.
     #[must_use]
     pub fn data(&self, epoch: Epoch, sequence: u64, time: Timestamp, values: &[u8]) -> Frame {
@@ -205,6 +214,9 @@ mod tests {
         assert_eq!(frame.without_id(), data);
         assert_eq!(frame.with_id(), format!("id: 5f3a9c01-1042\n{data}"));
         assert_eq!(frame.values(), "{\"on\":true}");
+        for event in [frame.with_id(), frame.without_id()] {
+            assert_eq!(NamedFrames::of(&event).unwrap().names, frames().names);
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Ordered<S, K> {
     ready: Arc<Ready>,
     /// Those that are taken from in this round.
     round: Vec<usize>,
+    /// Whether the last batch left messages that only another batch can prove.
+    unproven: bool,
 }
 
 /// Which stream of the set.
@@ -37,7 +39,7 @@ pub enum BatchEnd {
     /// Nothing was left: the batch holds everything up to its last message.
     Complete,
     /// Messages come faster than they are taken. Only up to the newest of the first `settled` messages that this call appended
-    /// is the batch complete; what is newer has to wait for the next batch.
+    /// is the batch complete; what is newer has to wait for the next batch, which comes even if nothing new does.
     Partial {
         /// How many.
         settled: usize,
@@ -88,7 +90,7 @@ impl Wake for SlotWake {
 
 impl<S, K> Default for Ordered<S, K> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), ready: Arc::default(), round: Vec::new() }
+        Self { slots: Vec::new(), free: Vec::new(), ready: Arc::default(), round: Vec::new(), unproven: false }
     }
 }
 
@@ -149,13 +151,15 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
             self.ready.reader.register(cx.waker());
             std::mem::swap(&mut self.round, &mut *self.ready.list());
             if self.round.is_empty() {
-                return if out.len() > start { Poll::Ready(BatchEnd::Complete) } else { Poll::Pending };
+                let unproven = std::mem::take(&mut self.unproven);
+                return if unproven || out.len() > start { Poll::Ready(BatchEnd::Complete) } else { Poll::Pending };
             }
             let settled = out.len() - start;
             while let Some(index) = self.round.pop() {
                 self.take_all(index, burst_bound, out, overrun);
             }
             if settled > bound {
+                self.unproven = true;
                 return Poll::Ready(BatchEnd::Partial { settled });
             }
         }
