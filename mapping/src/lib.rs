@@ -6,6 +6,7 @@
 
 pub mod document;
 pub mod iot_id;
+pub mod json;
 pub mod name;
 pub mod program;
 pub mod shard;
