@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 const LINES_IN_ERRORS: usize = 40;
 
 /// How a process is started.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ProcessOptions {
     /// Environment variables on top of the own ones.
     pub env: Vec<(OsString, OsString)>,
@@ -38,13 +38,31 @@ pub struct Process {
     lines: watch::Receiver<usize>,
 }
 
+/// Where a line was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipe {
+    /// To standard output.
+    Stdout,
+    /// To standard error.
+    Stderr,
+}
+
+/// One line of output, without its line feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Where it was written.
+    pub pipe: Pipe,
+    /// What.
+    pub text: String,
+}
+
 #[derive(Debug, Default)]
 struct Output {
-    lines: Mutex<Vec<String>>,
+    lines: Mutex<Vec<Line>>,
 }
 
 impl Output {
-    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,10 +110,10 @@ impl Process {
         let (changed, lines) = watch::channel(0);
         let changed = Arc::new(changed);
         if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(keep_lines(stdout, output.clone(), changed.clone(), log.clone()));
+            tokio::spawn(keep_lines(Pipe::Stdout, stdout, output.clone(), changed.clone(), log.clone()));
         }
         if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(keep_lines(stderr, output.clone(), changed, log));
+            tokio::spawn(keep_lines(Pipe::Stderr, stderr, output.clone(), changed, log));
         }
         Ok(Self { name, pid, child, output, lines })
     }
@@ -112,17 +130,30 @@ impl Process {
         self.pid
     }
 
-    /// All lines that it has written so far, stdout and stderr together.
+    /// The lines that it has written so far, stdout and stderr together, without the first `skip`.
+    #[must_use]
+    pub fn lines_from(&self, skip: usize) -> Vec<Line> {
+        self.output.lock().iter().skip(skip).cloned().collect()
+    }
+
+    /// All lines that it has written so far.
     #[must_use]
     pub fn output(&self) -> Vec<String> {
-        self.output.lock().clone()
+        self.output.lock().iter().map(|line| line.text.clone()).collect()
+    }
+
+    /// How many lines it has written so far.
+    #[must_use]
+    pub fn line_count(&self) -> usize {
+        self.output.lock().len()
     }
 
     /// The latest lines, for error messages.
     #[must_use]
     pub fn tail(&self) -> String {
         let lines = self.output.lock();
-        lines[lines.len().saturating_sub(LINES_IN_ERRORS)..].join("\n")
+        let last: Vec<_> = lines.iter().rev().take(LINES_IN_ERRORS).map(|line| line.text.as_str()).collect();
+        last.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     /// Waits for a line of output for which `wanted` is true, also among those that are there already.
@@ -138,7 +169,7 @@ impl Process {
         self.wait_for_line_from(0, what, deadline, wanted).await
     }
 
-    /// The same, for lines from number `from` on (`output().len()` is the next one).
+    /// The same, for lines from number `from` on ([`Self::line_count`] is the next one).
     ///
     /// # Errors
     /// As [`Self::wait_for_line`].
@@ -154,8 +185,8 @@ impl Process {
             self.lines.borrow_and_update();
             {
                 let lines = self.output.lock();
-                if let Some(line) = lines.iter().skip(from).find(|line| wanted(line)) {
-                    return Ok(line.clone());
+                if let Some(line) = lines.iter().skip(from).find(|line| wanted(&line.text)) {
+                    return Ok(line.text.clone());
                 }
                 from = from.max(lines.len());
             }
@@ -245,12 +276,13 @@ impl Process {
 
 /// Reads lines until the pipe ends. A line that isn't UTF-8 is kept with replacement characters.
 async fn keep_lines(
-    pipe: impl AsyncRead + Unpin,
+    pipe: Pipe,
+    reader: impl AsyncRead + Unpin,
     output: Arc<Output>,
     changed: Arc<watch::Sender<usize>>,
     log: Option<Arc<Mutex<std::fs::File>>>,
 ) {
-    let mut reader = BufReader::new(pipe);
+    let mut reader = BufReader::new(reader);
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
@@ -262,10 +294,10 @@ async fn keep_lines(
             // A full disk must not stop the reading: the child would block on its pipe.
             let _ = log.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes);
         }
-        let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
+        let text = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
         let count = {
             let mut lines = output.lock();
-            lines.push(line);
+            lines.push(Line { pipe, text });
             lines.len()
         };
         changed.send_replace(count);

@@ -1,8 +1,20 @@
-//! Where the Flutecast programs are.
+//! The Flutecast programs: where they are, and how they are started.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use tokio::time::{Instant, sleep};
+
+use crate::{Process, ProcessOptions, free_port, free_ports, http_client};
+
+/// How long a start may take on a busy machine.
+const START: Duration = Duration::from_secs(30);
+/// How often readiness is asked for.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often other ports are tried when somebody took one between looking and listening.
+const ATTEMPTS: usize = 3;
 
 /// The path of a program of this workspace (`flutecast-operator`), beside the running test or program in the target folder.
 ///
@@ -20,6 +32,189 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
         .with_context(|| {
             format!("{name} is not beside {}; build it first: cargo build --bins", own.display())
         })
+}
+
+/// What an operator is started with.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorOptions {
+    /// The folder with the manifests.
+    pub manifests: PathBuf,
+    /// The folder for the mapping.
+    pub mapping: PathBuf,
+    /// The address of nats-server.
+    pub nats: String,
+    /// The port for health and metrics; none: a free one.
+    pub admin_port: Option<u16>,
+    /// More arguments.
+    pub args: Vec<OsString>,
+    /// Log file, environment, group.
+    pub process: ProcessOptions,
+}
+
+/// A running operator in folder mode. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Operator {
+    /// The process.
+    pub process: Process,
+    /// The address of the admin port, `http://127.0.0.1:<port>`.
+    pub admin_url: String,
+}
+
+impl Operator {
+    /// Starts one and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends, or isn't ready within 30 s; says what it wrote.
+    pub async fn start(options: OperatorOptions) -> anyhow::Result<Self> {
+        let OperatorOptions { manifests, mapping, nats, admin_port, args, process } = options;
+        let program = program("flutecast-operator")?;
+        let mut attempt = 1;
+        loop {
+            let admin = format!("127.0.0.1:{}", admin_port.map_or_else(free_port, Ok)?);
+            let mut arguments = arguments(&[
+                ("--manifests", manifests.as_os_str()),
+                ("--mapping-out", mapping.as_os_str()),
+                ("--nats", nats.as_ref()),
+                ("--admin", admin.as_ref()),
+            ]);
+            arguments.extend(args.iter().cloned());
+            let mut process = Process::spawn_with(&program, arguments, process.clone())?;
+            let admin_url = format!("http://{admin}");
+            match wait_until_ready(&mut process, &admin_url).await {
+                Ok(()) => return Ok(Self { process, admin_url }),
+                Err(_) if admin_port.is_none() && attempt < ATTEMPTS && port_was_taken(&process) => {
+                    attempt += 1
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The verdicts so far: what it wrote to standard output.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<String> {
+        let lines = self.process.lines_from(0).into_iter();
+        lines.filter(|line| line.pipe == crate::Pipe::Stdout).map(|line| line.text).collect()
+    }
+}
+
+/// What a data plane is started with.
+#[derive(Debug, Clone, Default)]
+pub struct DataplaneOptions {
+    /// The folder with the mapping.
+    pub mapping: PathBuf,
+    /// The address of nats-server.
+    pub nats: String,
+    /// The ports for clients and for health and metrics; none: free ones.
+    pub ports: Option<(u16, u16)>,
+    /// More arguments.
+    pub args: Vec<OsString>,
+    /// Log file, environment, group.
+    pub process: ProcessOptions,
+}
+
+/// A running data plane. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Dataplane {
+    /// The process.
+    pub process: Process,
+    /// The address for clients, `http://127.0.0.1:<port>`.
+    pub url: String,
+    /// The address of the second port, `http://127.0.0.1:<port>`.
+    pub admin_url: String,
+    /// What it was started with, its ports included: enough to start it again.
+    pub options: DataplaneOptions,
+}
+
+impl Dataplane {
+    /// Starts one and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends, or isn't ready within 30 s; says what it wrote.
+    pub async fn start(mut options: DataplaneOptions) -> anyhow::Result<Self> {
+        let program = program("flutecast-dataplane")?;
+        let given = options.ports;
+        let mut attempt = 1;
+        loop {
+            let (port, admin_port) = match given {
+                Some(ports) => ports,
+                None => free_ports::<2>().map(|[port, admin]| (port, admin))?,
+            };
+            let (listen, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin_port}"));
+            let mut arguments = arguments(&[
+                ("--mapping", options.mapping.as_os_str()),
+                ("--nats", options.nats.as_ref()),
+                ("--listen", listen.as_ref()),
+                ("--admin", admin.as_ref()),
+            ]);
+            arguments.extend(options.args.iter().cloned());
+            let mut process = Process::spawn_with(&program, arguments, options.process.clone())?;
+            let admin_url = format!("http://{admin}");
+            match wait_until_ready(&mut process, &admin_url).await {
+                Ok(()) => {
+                    options.ports = Some((port, admin_port));
+                    return Ok(Self { process, url: format!("http://{listen}"), admin_url, options });
+                }
+                Err(_) if given.is_none() && attempt < ATTEMPTS && port_was_taken(&process) => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The value of a metric whose line starts with `prefix` (name and labels), 0 if there is none; several are summed.
+    ///
+    /// # Errors
+    /// When `/metrics` can't be read.
+    pub async fn metric(&self, prefix: &str) -> anyhow::Result<f64> {
+        let text = self.metrics().await?;
+        let values =
+            text.lines().filter(|line| line.starts_with(prefix)).filter_map(|line| line.rsplit_once(' '));
+        Ok(values.filter_map(|(_, value)| value.parse::<f64>().ok()).sum())
+    }
+
+    /// The text of `/metrics`.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let answer = http_client::get(&format!("{}/metrics", self.admin_url)).await?;
+        anyhow::ensure!(answer.status.is_success(), "/metrics: {}: {}", answer.status, answer.text());
+        Ok(answer.text())
+    }
+}
+
+fn arguments(pairs: &[(&str, &std::ffi::OsStr)]) -> Vec<OsString> {
+    pairs.iter().flat_map(|(name, value)| [OsString::from(name), (*value).to_owned()]).collect()
+}
+
+fn port_was_taken(process: &Process) -> bool {
+    process.output().iter().any(|line| line.to_ascii_lowercase().contains("address already in use"))
+}
+
+/// Waits until `/readyz` answers 200, or the process ends.
+async fn wait_until_ready(process: &mut Process, admin_url: &str) -> anyhow::Result<()> {
+    let url = format!("{admin_url}/readyz");
+    let end = Instant::now() + START;
+    loop {
+        let seen = match http_client::get(&url).await {
+            Ok(answer) if answer.status.is_success() => return Ok(()),
+            Ok(answer) => format!("{}: {}", answer.status, answer.text()),
+            Err(error) => format!("{error:#}"),
+        };
+        if let Some(status) = process.exit_status()? {
+            // The last lines may still be on their way through the pipe.
+            sleep(PAUSE).await;
+            bail!(
+                "{} ended before it was ready, with {status}; it wrote:\n{}",
+                process.name(),
+                process.tail()
+            );
+        }
+        if Instant::now() >= end {
+            bail!("{} is not ready after {START:?}: {seen}; it wrote:\n{}", process.name(), process.tail());
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,55 @@
+//! What the demo tells whoever started it.
+
+use std::io::Write;
+
+use anyhow::Context;
+use flutecast_mapping::name::{ChannelName, DeviceCode, TenantName};
+use flutecast_mapping::{iot_id, subject};
+
+use crate::options::Options;
+use crate::stage::Stage;
+
+/// The tenant of the demo.
+const TENANT: &str = "demo";
+/// The device and channel of the example commands.
+const DEVICE: &str = "FLEX-01";
+const CHANNEL: &str = "alarms";
+
+/// Writes a line to standard output. Nobody reading it is no reason to end.
+pub(crate) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Says where to look and what to try.
+pub(crate) fn running(stage: &Stage, options: &Options) -> anyhow::Result<()> {
+    let nats = stage.nats.as_ref().context("nats-server was not started")?;
+    let dataplane = stage.dataplane.as_ref().context("the data plane was not started")?;
+    let (tenant, channel) = (TenantName::new(TENANT)?, ChannelName::new(CHANNEL)?);
+    let id = iot_id::generate(&tenant, &DeviceCode::new(DEVICE)?);
+    say(&format!(
+        r#"
+The demo factory is running.
+
+  dashboard   {url}/
+  events      curl -N '{url}/v1/{TENANT}/events?device=CORR-01&device={DEVICE}'
+  an alarm    mosquitto_pub -h 127.0.0.1 -p {mqtt} -t {topic} -m "{{\"ts\":\"$(date -u +%FT%T.%3NZ)\",\"code\":42,\"severity\":\"warning\",\"text\":\"hello from a second terminal\"}}"
+  NATS        {nats_url}, subject {stored} (stored), {live} (republished)
+  manifests   {manifests}: edit a file, and the running demo changes within a second
+  metrics     {admin}/metrics
+  logs        {logs}
+
+Ctrl-C ends everything.
+"#,
+        url = dataplane.url,
+        admin = dataplane.admin_url,
+        mqtt = nats.mqtt_port(),
+        nats_url = nats.url(),
+        topic = subject::mqtt_topic(&tenant, &id, &channel),
+        stored = subject::stored(&tenant, &id, &channel),
+        live = subject::live(&tenant, &id, &channel),
+        manifests = options.manifests.display(),
+        logs = stage.logs.display(),
+    ));
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! The demo factory with its simulated line, as a screen sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flutecast_e2e::{House, Process, SseClient, program};
+
+use crate::factory::SOON;
+
+const DEVICES: [&str; 5] = ["CORR-01", "DIE-01", "FLEX-01", "SLIT-01", "STACK-01"];
+
+fn start_line(house: &House) -> anyhow::Result<Process> {
+    let mqtt = format!("127.0.0.1:{}", house.nats.mqtt_port());
+    Process::spawn(
+        program("flutecast-bench")?,
+        ["line", "--nats", &house.nats.url(), "--mqtt", &mqtt, "--seed", "7"],
+    )
+}
+
+#[tokio::test]
+async fn a_stream_shows_hello_then_live_values_of_every_device() -> anyhow::Result<()> {
+    let house = House::demo().await?;
+    let dataplane = house.dataplane().await?;
+    let mut line = start_line(&house)?;
+    let mut client = SseClient::connect(&format!("{}/v1/demo/events?device=*", dataplane.url), &[]).await?;
+    let first = client.next_where("a block with data", SOON, |event| event.data.is_some()).await?;
+    assert_eq!(first.name(), "hello", "hello is the first event");
+    let hello = first.json()?;
+    let devices: BTreeSet<_> =
+        hello["devices"].as_array().unwrap().iter().map(|one| one["device"].as_str().unwrap()).collect();
+    assert_eq!(devices, BTreeSet::from(DEVICES));
+    assert_eq!(hello["tenant"], "demo");
+
+    // Two different values of each device: it lives. The counters go through the payload source, the power of DIE-01 through the
+    // gateway, the telemetry of FLEX-01 and DIE-01 through MQTT: no way may be missing.
+    let mut values = BTreeMap::<String, BTreeSet<String>>::new();
+    let mut channels = BTreeSet::new();
+    let wanted =
+        ["FLEX-01 counters", "DIE-01 counters", "DIE-01 power", "FLEX-01 telemetry", "DIE-01 telemetry"];
+    while DEVICES.iter().any(|device| values.get(*device).is_none_or(|values| values.len() < 2))
+        || wanted.iter().any(|way| !channels.contains(*way))
+    {
+        let event = client.next_named("message", SOON).await.map_err(|error| {
+            anyhow::anyhow!(
+                "{error}; seen: {channels:?}; the line wrote:\n{}\nthe data plane:\n{}",
+                line.tail(),
+                dataplane.process.tail()
+            )
+        })?;
+        let json = event.json()?;
+        let (device, channel) = (json["device"].as_str().unwrap(), json["channel"].as_str().unwrap());
+        channels.insert(format!("{device} {channel}"));
+        values.entry(device.to_owned()).or_default().insert(json["values"].to_string());
+    }
+    assert!(line.terminate(SOON).await?.success(), "the line ends in order: {}", line.tail());
+    Ok(())
+}
+
+#[tokio::test]
+async fn mosquitto_pub_appears_in_the_stream() -> anyhow::Result<()> {
+    let house = House::demo().await?;
+    let dataplane = house.dataplane().await?;
+    let url = format!("{}/v1/demo/events?device=FLEX-01&channel=alarms", dataplane.url);
+    let mut client = SseClient::connect(&url, &[]).await?;
+    client.next_named("hello", SOON).await?;
+
+    let topic = house.subject("FLEX-01", "alarms")?.replace('.', "/");
+    let port = house.nats.mqtt_port().to_string();
+    let alarm =
+        r#"{"ts":"2026-11-22T10:00:00.123Z","code":42,"severity":"critical","text":"Grüße\nvon mosquitto"}"#;
+    let arguments = ["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", &topic, "-m", alarm];
+    let mut mosquitto = Process::spawn("mosquitto_pub", arguments)?;
+    assert!(mosquitto.wait(SOON).await?.success(), "{}", mosquitto.tail());
+
+    let event = client.next_named("message", SOON).await?.json()?;
+    assert_eq!(event["device"], "FLEX-01");
+    assert_eq!(event["channel"], "alarms");
+    assert_eq!(event["time"], "2026-11-22T10:00:00.123Z");
+    assert_eq!(event["values"]["code"], 42);
+    assert_eq!(event["values"]["severity"], "critical");
+    assert_eq!(event["values"]["text"], "Grüße\nvon mosquitto");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_line_is_the_same_with_the_same_seed() -> anyhow::Result<()> {
+    let house = House::demo().await?;
+    let mut sets = Vec::new();
+    for _ in 0..2 {
+        let mqtt = format!("127.0.0.1:{}", house.nats.mqtt_port());
+        let arguments =
+            ["line", "--nats", &house.nats.url(), "--mqtt", &mqtt, "--seed", "3", "--duration", "3s"]
+                .map(str::to_owned);
+        let client = house.nats.client().await?;
+        let mut subscriber = client.subscribe(house.subject("CORR-01", "telemetry")?).await?;
+        client.flush().await?;
+        let mut line = Process::spawn(program("flutecast-bench")?, arguments)?;
+        let status = line.wait(SOON).await?;
+        assert!(status.success(), "{}", line.tail());
+        client.flush().await?;
+        let mut messages = Vec::new();
+        while let Ok(Some(message)) = tokio::time::timeout(
+            std::time::Duration::from_millis(300),
+            futures_util::StreamExt::next(&mut subscriber),
+        )
+        .await
+        {
+            let json: serde_json::Value = serde_json::from_slice(&message.payload)?;
+            messages.push(json["d"].to_string());
+        }
+        assert!(messages.len() >= 5, "{messages:?}");
+        sets.push(messages);
+    }
+    let common = sets[0].len().min(sets[1].len()).min(5);
+    assert_eq!(sets[0][..common], sets[1][..common], "the same numbers in the same order");
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! End-to-end tests: each starts its own nats-server, operator and data planes, and looks at them from outside only.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
+mod broker_restart;
+mod demo_line;
+mod demo_program;
+mod drain;
+mod factory;
+mod freshness;
+mod interest;
+mod payload_source;
+mod protocol_examples;
+mod subject_source;
+mod two_dataplanes;
+mod verdicts;

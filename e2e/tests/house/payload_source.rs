@@ -1,0 +1,77 @@
+//! A source whose id stands in the payload: arrays are split, order is kept per device, malformed items are counted and skipped.
+
+use std::collections::BTreeMap;
+
+use flutecast_e2e::{House, wait_until};
+
+use crate::factory::{FORMATS, SOON, device, value, watch};
+
+const TENANT: &str = "
+apiVersion: flutecast.io/v1alpha1
+kind: Tenant
+metadata: {name: acme}
+spec:
+  retention: {maxAge: 1h, maxMessagesPerSubject: 10000, maxBytes: 64Mi}
+  sources:
+  - {name: mes, subject: mes.out, channel: switch, iotId: {pointer: /deviceId}, items: /readings}
+  access: {anonymous: true}
+";
+
+#[tokio::test]
+async fn arrays_are_split_in_order_and_malformed_items_skipped() -> anyhow::Result<()> {
+    let (a, b) = (device("a", "A-1"), device("b", "B-1"));
+    let files = [("tenant.yaml", TENANT), ("formats.yaml", FORMATS), ("a.yaml", &a), ("b.yaml", &b)];
+    let house = House::with("acme", &files).await?;
+    // Two pods share the work; the order of a device must not suffer from it.
+    let (one, _two) = tokio::try_join!(house.dataplane(), house.dataplane())?;
+    let mut client = watch(&one, "device=A-1&device=B-1").await?;
+    let publisher = house.publisher().await?;
+    let (a, b) = (house.iot_id("A-1")?, house.iot_id("B-1")?);
+    let mut n = 0;
+    for _ in 0..50 {
+        let mut items = Vec::new();
+        for id in [&a, &b, &a] {
+            n += 1;
+            items.push(format!(r#"{{"deviceId":"{id}","n":{n}}}"#));
+        }
+        // No device of ours, no id at all, not an object, an id of another type.
+        items.insert(1, r#"{"deviceId":"nosuchdevice","n":0}"#.to_owned());
+        items.insert(2, r#"{"n":0}"#.to_owned());
+        items.insert(3, "17".to_owned());
+        items.insert(4, r#"{"deviceId":{"a":1},"n":0}"#.to_owned());
+        publisher.publish("mes.out", format!(r#"{{"sentAt":1,"readings":[{}]}}"#, items.join(","))).await?;
+    }
+    // A message that is not even JSON, and one whose items aren't where the source says, stop nothing either.
+    publisher.publish("mes.out", "no json").await?;
+    publisher.publish("mes.out", r#"{"readings":5}"#).await?;
+    publisher.publish("mes.out", format!(r#"{{"readings":[{{"deviceId":"{b}","n":{}}}]}}"#, n + 1)).await?;
+
+    let mut seen = BTreeMap::<String, Vec<u64>>::new();
+    while seen.get("B-1").and_then(|numbers| numbers.last()) != Some(&(n + 1)) {
+        let event = client.next_named("message", SOON).await.map_err(|error| {
+            anyhow::anyhow!("{error}; so far {seen:?}; the data plane wrote:\n{}", one.process.tail())
+        })?;
+        let (device, _, n) = value(&event).expect("data");
+        seen.entry(device).or_default().push(n);
+    }
+    let wanted = |remainders: &[u64]| (1..=n).filter(|n| remainders.contains(&(n % 3))).collect::<Vec<_>>();
+    assert_eq!(seen["A-1"], wanted(&[1, 0]), "A-1's items are the first and third of each message");
+    assert_eq!(seen["B-1"], [wanted(&[2]), vec![n + 1]].concat());
+
+    // Either pod may have split them; together they have counted what was skipped.
+    wait_until("150 malformed items, 50 of unknown devices, 2 malformed messages counted", SOON, async || {
+        let mut text = String::new();
+        for dataplane in [&one, &_two] {
+            text += &dataplane.metrics().await.map_err(|error| format!("{error:#}"))?;
+        }
+        let lines: Vec<_> =
+            text.lines().filter(|line| line.contains("source") && !line.starts_with('#')).collect();
+        let count: u64 = lines
+            .iter()
+            .filter(|line| line.contains("reason="))
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+            .sum();
+        if count == 202 { Ok(()) } else { Err(lines.join("\n")) }
+    })
+    .await
+}
