@@ -1,1 +1,194 @@
-//! Being built.
+//! Who may read what: denied unless allowed.
+//!
+//! An [`Access`] is made from the access document and never changes; a new document makes a new one. It says yes or no for one
+//! tenant and one credential, and knows nothing of HTTP but what an origin is. Tokens are never kept: only their digests.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use flutecast_mapping::document::{API_VERSION, AccessDocument, TenantAccess};
+use flutecast_mapping::name::TenantName;
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+mod origin;
+#[cfg(test)]
+mod tests;
+
+pub use crate::fanout::Scope;
+pub use origin::Origins;
+
+/// The longest token that is looked at, in bytes; a JWT of a large organisation has about 4 KiB.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// What a caller shows: nothing, or a token, of which only the SHA-256 digest is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing, or something that can't be a token.
+    None,
+    /// A token.
+    Token([u8; 32]),
+}
+
+impl Credential {
+    /// The credential of someone who shows this token.
+    #[must_use]
+    pub fn token(token: &[u8]) -> Self {
+        if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
+            return Self::None;
+        }
+        Self::Token(Sha256::digest(token).into())
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Token(_) => "Token(…)",
+        })
+    }
+}
+
+/// What a caller was granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The tenant that it is for.
+    pub tenant: TenantName,
+    /// Which of its devices.
+    pub scope: Scope,
+}
+
+/// The caller is not known to this tenant, or there is no such tenant; nobody is told which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no token, or one that is not known here")]
+pub struct Denied;
+
+/// Who may read what, as of one access document. The default is that nobody reads anything.
+#[derive(Debug, Default)]
+pub struct Access {
+    tenants: HashMap<TenantName, Rules>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Rules {
+    anonymous: bool,
+    origins: Origins,
+    tokens: Vec<Token>,
+}
+
+#[derive(PartialEq)]
+struct Token {
+    digest: [u8; 32],
+    scope: Scope,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+/// One thing in an access document that opens nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {message}")]
+pub struct BadAccess {
+    /// Which tenant and token, in words.
+    pub place: String,
+    /// What is wrong and what would be right; never the digest.
+    pub message: String,
+}
+
+impl Access {
+    /// Reads a document. A token whose digest can't be read opens nothing; the rest holds.
+    ///
+    /// # Errors
+    /// [`BadAccess`] if the version of the document isn't known.
+    pub fn from_document(document: AccessDocument) -> Result<(Self, Vec<BadAccess>), BadAccess> {
+        let AccessDocument { api_version, tenants: documents } = document;
+        if api_version != API_VERSION {
+            let message = format!("{api_version:?} is not known; this version reads {API_VERSION}");
+            return Err(BadAccess { place: "apiVersion".to_owned(), message });
+        }
+        let mut problems = Vec::new();
+        let mut tenants = HashMap::with_capacity(documents.len());
+        for (name, document) in documents {
+            let rules = Rules::from_document(&name, document, &mut problems);
+            tenants.insert(name, rules);
+        }
+        Ok((Self { tenants }, problems))
+    }
+
+    /// Whether this caller may read the tenant, and which of its devices.
+    ///
+    /// The work is the same for a tenant that doesn't exist and a token that isn't known, but for the number of tokens.
+    ///
+    /// # Errors
+    /// [`Denied`], which doesn't tell why.
+    pub fn decide(&self, tenant: &str, credential: &Credential) -> Result<Grant, Denied> {
+        let entry = self.tenants.get_key_value(tenant);
+        let tokens = entry.map_or(&[][..], |(_, rules)| &rules.tokens);
+        let found = match credential {
+            Credential::None => None,
+            Credential::Token(digest) => find(tokens, digest),
+        };
+        let (name, rules) = entry.ok_or(Denied)?;
+        let scope = match found {
+            _ if rules.anonymous => Scope::All,
+            Some(token) => token.scope.clone(),
+            None => return Err(Denied),
+        };
+        Ok(Grant { tenant: name.clone(), scope })
+    }
+
+    /// Whether a page of `origin` may read the tenant through a server that the page calls `host`.
+    #[must_use]
+    pub fn allows_origin(&self, tenant: &TenantName, origin: &str, host: Option<&str>) -> bool {
+        self.tenants.get(tenant).is_some_and(|rules| rules.origins.allow(origin, host))
+    }
+
+    /// How many tenants somebody may read.
+    #[must_use]
+    pub fn tenants(&self) -> usize {
+        self.tenants.len()
+    }
+}
+
+impl Rules {
+    fn from_document(tenant: &TenantName, document: TenantAccess, problems: &mut Vec<BadAccess>) -> Self {
+        let TenantAccess { anonymous, allowed_origins, tokens: documents } = document;
+        let mut tokens = Vec::with_capacity(documents.len());
+        for (name, document) in documents {
+            let Some(digest) = parse_digest(&document.sha256) else {
+                problems.push(BadAccess {
+                    place: format!("tenant {tenant}, token {name}"),
+                    message: "its sha256 is not 64 lower-case hexadecimal digits; it opens nothing".to_owned(),
+                });
+                continue;
+            };
+            let scope = match document.devices {
+                None => Scope::All,
+                Some(codes) => Scope::Only(Arc::new(codes.into_iter().collect())),
+            };
+            tokens.push(Token { digest, scope });
+        }
+        Self { anonymous, origins: Origins::new(&allowed_origins), tokens }
+    }
+}
+
+fn parse_digest(text: &str) -> Option<[u8; 32]> {
+    data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
+}
+
+/// Compares with every token, in a time that doesn't depend on which of them matches.
+fn find<'a>(tokens: &'a [Token], digest: &[u8; 32]) -> Option<&'a Token> {
+    let mut position = 0_u32;
+    let mut found = Choice::from(0);
+    for (token, index) in tokens.iter().zip(0_u32..) {
+        let equal = token.digest.ct_eq(digest);
+        position.conditional_assign(&index, equal);
+        found |= equal;
+    }
+    if bool::from(found) { tokens.get(position as usize) } else { None }
+}

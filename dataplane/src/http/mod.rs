@@ -1,1 +1,5 @@
-//! Being built.
+//! What clients talk to.
+
+mod duration;
+mod error;
+mod params;

@@ -1,0 +1,107 @@
+//! What a client is told when its request can't be served: a status and a JSON body.
+
+use bytes::Bytes;
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+
+/// What is wrong with a request. The `code` in the body is the variant's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// It can't be understood; the text names the parameter, the value and what would be right.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The caller isn't known to this tenant, or there is no such tenant.
+    #[error("a token of this tenant is needed, in `Authorization: Bearer …` or in the parameter access_token")]
+    Unauthorized,
+    /// The caller is known, but not for this.
+    #[error("{0}")]
+    Forbidden(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The path is right, the method isn't.
+    #[error("this address takes {allowed}")]
+    MethodNotAllowed {
+        /// The methods that the path takes, as in the header `Allow`.
+        allowed: &'static str,
+    },
+    /// The body is too large.
+    #[error("the body has more than {limit} bytes")]
+    PayloadTooLarge {
+        /// How large it may be.
+        limit: usize,
+    },
+    /// The body did not come in time.
+    #[error("the body did not come in time")]
+    RequestTimeout,
+    /// It can't be served now, and not because of the request.
+    #[error("{message}")]
+    Unavailable {
+        /// A word for programs.
+        code: &'static str,
+        /// The same for people.
+        message: String,
+    },
+    /// A fault of ours.
+    #[error("the server could not make an answer")]
+    Internal,
+}
+
+/// How long a client that got 503 is asked to wait.
+const RETRY_AFTER_SECONDS: &str = "2";
+
+impl RequestError {
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The word for programs. A closed set, also used as a metric label.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "BadRequest",
+            Self::Unauthorized => "Unauthorized",
+            Self::Forbidden(_) => "Forbidden",
+            Self::NotFound(_) => "NotFound",
+            Self::MethodNotAllowed { .. } => "MethodNotAllowed",
+            Self::PayloadTooLarge { .. } => "PayloadTooLarge",
+            Self::RequestTimeout => "RequestTimeout",
+            Self::Unavailable { code, .. } => code,
+            Self::Internal => "Internal",
+        }
+    }
+
+    /// The answer. Pages of every origin may read it: it holds nothing but what the caller sent.
+    pub(crate) fn into_response(self) -> Response<Bytes> {
+        let body = serde_json::json!({"error": {"code": self.code(), "message": self.to_string()}});
+        let mut response = Response::new(Bytes::from(body.to_string()));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        match self {
+            Self::Unauthorized => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::MethodNotAllowed { allowed } => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::Unavailable { .. } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,76 @@
+//! The JSON body of a request, as parameters.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::{Key, Names, Parameter, RequestError, suggest};
+
+/// Reads a body. A name that isn't known is refused.
+pub(super) fn parameters(body: &[u8], names: Names) -> Result<Vec<Parameter>, RequestError> {
+    let Entries(entries) = serde_json::from_slice(body)
+        .map_err(|error| RequestError::BadRequest(format!("the body is not a JSON object: {error}")))?;
+    let mut parameters = Vec::new();
+    let mut seen = Vec::new();
+    for (name, value) in entries {
+        let known = names.iter().find(|(known, _)| *known == name);
+        let Some(&(name, key)) = known else {
+            return Err(RequestError::BadRequest(suggest::unknown(&name, &shown(&value), names)));
+        };
+        if seen.contains(&name) {
+            return Err(RequestError::BadRequest(format!("{name}: it is there twice; write it once")));
+        }
+        seen.push(name);
+        let texts = texts(key, value).map_err(|problem| RequestError::BadRequest(format!("{name}: {problem}")))?;
+        parameters.extend(texts.into_iter().map(|value| Parameter { key, name, value }));
+    }
+    Ok(parameters)
+}
+
+/// The texts of one value: of a list its items, of a single text that.
+fn texts(key: Key, value: Value) -> Result<Vec<String>, String> {
+    match (key, value) {
+        // `null` is how many programs write "left out".
+        (_, Value::Null) => Ok(Vec::new()),
+        (Key::Device | Key::Channel, Value::Array(items)) => items
+            .into_iter()
+            .map(|item| match item {
+                Value::String(text) => Ok(text),
+                other => Err(format!("{} is not a string; write a list of strings", shown(&other))),
+            })
+            .collect(),
+        (Key::Device | Key::Channel, other) => Err(format!("{} is not a list; write a list of strings", shown(&other))),
+        (_, Value::String(text)) => Ok(vec![text]),
+        (_, other) => Err(format!("{} is not a string; write it in quotes", shown(&other))),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    value.to_string().chars().take(64).collect()
+}
+
+/// The entries of an object in their order, where a name may stand twice: a map would lose the first one silently.
+struct Entries(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(r#"an object such as {"devices":["CORR-01"]}"#)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}

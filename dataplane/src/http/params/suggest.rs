@@ -1,0 +1,65 @@
+//! "Did you mean": the message for a name that isn't known.
+
+use super::{Key, Names};
+
+/// The message for `name`, which is not one of `names`.
+pub(super) fn unknown(name: &str, value: &str, names: Names) -> String {
+    let shown: String = name.chars().take(64).collect();
+    let known: Vec<&str> = names.iter().map(|(known, _)| *known).filter(|known| *known != "access_token").collect();
+    let mut message =
+        format!("{shown}: not a parameter of this address (its value is {value:?}); it takes {}", known.join(", "));
+    if names.iter().any(|(_, key)| *key == Key::AccessToken) {
+        message.push_str(" and access_token");
+    }
+    let close = names.iter().map(|(known, _)| (distance(&shown, known), known)).min();
+    // Two slips in a word are still that word; in a short name they would make any other.
+    if let Some((_, known)) = close.filter(|(distance, known)| *distance <= 2.min(known.len() / 3)) {
+        message.push_str(&format!("; did you mean {known}?"));
+    }
+    message
+}
+
+/// How many letters have to be put in, taken out or changed, upper and lower case being the same (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().map(|c| c.to_ascii_lowercase()).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().map(|c| c.to_ascii_lowercase()).enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let above = row.get(j + 1).copied().unwrap_or_default();
+            let here = (diagonal + usize::from(from != *to)).min(above + 1).min(left + 1);
+            if let Some(cell) = row.get_mut(j) {
+                *cell = left;
+            }
+            diagonal = above;
+            left = here;
+        }
+        if let Some(cell) = row.last_mut() {
+            *cell = left;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_levenshteins() {
+        for (a, b, expected) in [
+            ("device", "device", 0),
+            ("Device", "device", 0),
+            ("devices", "device", 1),
+            ("devcie", "device", 2),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("interval", "channel", 6),
+        ] {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+            assert_eq!(distance(b, a), expected, "{b} {a}");
+        }
+    }
+}
