@@ -1,0 +1,98 @@
+//! Where each device publishes each of its channels.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flutecast_mapping::name::{InvalidName, IotId, TenantName};
+use flutecast_mapping::{iot_id, subject};
+
+use super::device::{Channel, Device};
+
+/// The subject of the MES, which counts for the printer, the die cutter and the stacker.
+const MES_SUBJECT: &str = "mes.out";
+
+/// How sure a sender wants to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quality {
+    /// Sent once, never asked about: MQTT's QoS 0, a plain NATS publish.
+    AtMostOnce,
+    /// Sent until acknowledged: MQTT's QoS 1, a NATS publish that the stream answers.
+    AtLeastOnce,
+}
+
+/// One way into the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Route {
+    /// A NATS subject.
+    Nats(Arc<str>),
+    /// A topic of MQTT 3.1.1, published by the client of this device.
+    Mqtt(Device, Arc<str>),
+}
+
+impl Route {
+    /// The subject at which nats-server sees it.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Nats(subject) => subject.to_string(),
+            Self::Mqtt(_, topic) => topic.replace('/', "."),
+        }
+    }
+}
+
+/// The iotIds of the line's devices and the routes of their channels.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    iot_ids: BTreeMap<Device, IotId>,
+    routes: BTreeMap<(Device, Channel), Route>,
+    mes: Route,
+}
+
+impl Addresses {
+    /// The addresses of the line in this tenant.
+    ///
+    /// # Errors
+    /// None in practice: all names but the tenant's are fixed and valid.
+    pub fn new(tenant: &TenantName) -> Result<Self, InvalidName> {
+        let mut iot_ids = BTreeMap::new();
+        let mut routes = BTreeMap::new();
+        for device in Device::ALL {
+            let iot_id = iot_id::generate(tenant, &device.device_code()?);
+            for channel in [Channel::Telemetry, Channel::Power, Channel::Counters, Channel::Alarms] {
+                let name = channel.channel_name()?;
+                let route = match (device, channel) {
+                    // The die cutter's drive is wired to a gateway that has subjects of its own.
+                    (Device::DieCutter, Channel::Power) => {
+                        Route::Nats(format!("plant.gw1.{iot_id}.power").into())
+                    }
+                    // These two speak MQTT only.
+                    (Device::Flexo | Device::DieCutter, _) => {
+                        Route::Mqtt(device, subject::mqtt_topic(tenant, &iot_id, &name).into())
+                    }
+                    _ => Route::Nats(subject::stored(tenant, &iot_id, &name).into()),
+                };
+                routes.insert((device, channel), route);
+            }
+            iot_ids.insert(device, iot_id);
+        }
+        Ok(Self { iot_ids, routes, mes: Route::Nats(MES_SUBJECT.into()) })
+    }
+
+    /// The device's iotId.
+    #[must_use]
+    pub fn iot_id(&self, device: Device) -> &IotId {
+        &self.iot_ids[&device]
+    }
+
+    /// Where the device publishes the channel.
+    #[must_use]
+    pub fn route(&self, device: Device, channel: Channel) -> &Route {
+        &self.routes[&(device, channel)]
+    }
+
+    /// Where the MES publishes.
+    #[must_use]
+    pub fn mes(&self) -> &Route {
+        &self.mes
+    }
+}

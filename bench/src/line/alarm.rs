@@ -1,0 +1,102 @@
+//! Alarms: which there are, and which of them are active on a device.
+
+use std::collections::BTreeSet;
+
+/// How bad an alarm is, as sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Production goes on.
+    Warning,
+    /// Production stops.
+    Critical,
+    /// The cause is gone.
+    Cleared,
+}
+
+impl Severity {
+    /// The word that devices send.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Cleared => "cleared",
+        }
+    }
+}
+
+/// One alarm that a device knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    LowSteam,
+    WebBreak,
+    RegisterError,
+    InkViscosity,
+    PileJam,
+}
+
+impl Alarm {
+    const fn code(self) -> u32 {
+        match self {
+            Self::LowSteam => 17,
+            Self::WebBreak => 21,
+            Self::RegisterError => 41,
+            Self::InkViscosity => 44,
+            Self::PileJam => 61,
+        }
+    }
+
+    const fn severity(self) -> Severity {
+        match self {
+            Self::LowSteam | Self::RegisterError | Self::InkViscosity => Severity::Warning,
+            Self::WebBreak | Self::PileJam => Severity::Critical,
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::LowSteam => "Low steam pressure, double backer",
+            Self::WebBreak => "Web break",
+            Self::RegisterError => "Register error too large",
+            Self::InkViscosity => "Ink viscosity too high",
+            Self::PileJam => "Pile jam",
+        }
+    }
+
+    /// What the device sends when the alarm comes or goes.
+    fn notice(self, active: bool) -> AlarmNotice {
+        let severity = if active { self.severity() } else { Severity::Cleared };
+        AlarmNotice { code: self.code(), severity, text: self.text() }
+    }
+}
+
+/// One alarm message, without its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AlarmNotice {
+    /// The number in the machine's manual; 0 is "no alarm".
+    pub code: u32,
+    /// Raised or cleared.
+    pub severity: Severity,
+    /// What people read.
+    pub text: &'static str,
+}
+
+impl AlarmNotice {
+    /// What a device says when it connects and no alarm is active.
+    pub(crate) const NONE: Self = Self { code: 0, severity: Severity::Cleared, text: "No alarm" };
+}
+
+/// The active alarms of one device.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AlarmPanel {
+    active: BTreeSet<u32>,
+}
+
+impl AlarmPanel {
+    /// Notes whether the alarm's cause is there; gives the message if that is news.
+    pub(crate) fn update(&mut self, alarm: Alarm, active: bool) -> Option<AlarmNotice> {
+        let changed =
+            if active { self.active.insert(alarm.code()) } else { self.active.remove(&alarm.code()) };
+        changed.then(|| alarm.notice(active))
+    }
+}

@@ -1,0 +1,33 @@
+//! The counters of a machine that makes pieces.
+
+use super::physics::whole;
+
+/// How much of an order a machine has made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Count {
+    good: f64,
+    total: f64,
+}
+
+impl Count {
+    /// Counts what was made; gives what of it is good.
+    pub(crate) fn add(&mut self, made: f64, waste_share: f64) -> f64 {
+        let good = made * (1.0 - waste_share);
+        self.total += made;
+        self.good += good;
+        good
+    }
+
+    pub(crate) fn good(self) -> f64 {
+        self.good
+    }
+
+    pub(crate) fn total(self) -> f64 {
+        self.total
+    }
+
+    /// Good and total, as whole numbers.
+    pub(crate) fn pieces(self) -> (i64, i64) {
+        (whole(self.good), whole(self.total))
+    }
+}

@@ -1,0 +1,117 @@
+//! How messages come late or twice on their way from a machine to the broker.
+
+use std::collections::BTreeMap;
+
+use rand::RngExt;
+
+use super::message::Message;
+use super::physics::{Noise, between, noise};
+
+/// How a message comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// As it should.
+    OnTime,
+    /// After newer ones of its channel.
+    Late,
+    /// It was sent already.
+    Duplicate,
+}
+
+/// How much of the traffic is disturbed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Disturbance {
+    /// How many percent of the cyclic messages come after a newer one.
+    pub late_percent: f64,
+    /// How many percent of all messages come twice.
+    pub duplicate_percent: f64,
+    /// How many percent of the MES messages hold a malformed item.
+    pub malformed_percent: f64,
+}
+
+impl Default for Disturbance {
+    fn default() -> Self {
+        Self { late_percent: 1.0, duplicate_percent: 1.0, malformed_percent: 4.0 }
+    }
+}
+
+impl Disturbance {
+    /// A line on which nothing goes wrong.
+    pub const NONE: Self = Self { late_percent: 0.0, duplicate_percent: 0.0, malformed_percent: 0.0 };
+}
+
+/// One in so many late messages is very late: a gateway lost its uplink and sends its store afterwards.
+const VERY_LATE_ONE_IN: u32 = 12;
+/// How late those are, in milliseconds: more than the 30 s that the demo's formats believe.
+const VERY_LATE_MS: (f64, f64) = (33_000.0, 45_000.0);
+/// After how long a duplicate follows, in milliseconds.
+const DUPLICATE_MS: (f64, f64) = (2.0, 1500.0);
+
+/// The messages that are on their way, in the order in which they will be sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Delays {
+    noise: Noise,
+    disturbance: Disturbance,
+    waiting: BTreeMap<(u64, u64), Message>,
+    serial: u64,
+}
+
+impl Delays {
+    pub(crate) fn new(seed: u64, disturbance: Disturbance) -> Self {
+        Self { noise: noise(seed, 8), disturbance, waiting: BTreeMap::new(), serial: 0 }
+    }
+
+    /// Takes a message. `period_ms` is the time until the next one of its channel if it comes in cycles; only such messages
+    /// come late, since a late one needs a newer one before it.
+    pub(crate) fn send(&mut self, mut message: Message, period_ms: Option<u64>) {
+        // Both are drawn for every message, so that one setting doesn't change what the other one does.
+        let late = self.chance(self.disturbance.late_percent);
+        let twice = self.chance(self.disturbance.duplicate_percent);
+        match period_ms {
+            Some(period_ms) if late => {
+                message.due_ms += self.lateness(period_ms);
+                message.delivery = Delivery::Late;
+            }
+            _ if twice => {
+                let mut copy = message.clone();
+                copy.due_ms += millis(between(&mut self.noise, DUPLICATE_MS));
+                copy.delivery = Delivery::Duplicate;
+                self.put(copy);
+            }
+            _ => {}
+        }
+        self.put(message);
+    }
+
+    /// Gives what is due at `until_ms`.
+    pub(crate) fn due(&mut self, until_ms: u64) -> impl Iterator<Item = Message> + use<> {
+        let later = self.waiting.split_off(&(until_ms + 1, 0));
+        std::mem::replace(&mut self.waiting, later).into_values()
+    }
+
+    fn put(&mut self, message: Message) {
+        self.serial += 1;
+        self.waiting.insert((message.due_ms, self.serial), message);
+    }
+
+    fn chance(&mut self, percent: f64) -> bool {
+        self.noise.random::<f64>() * 100.0 < percent
+    }
+
+    fn lateness(&mut self, period_ms: u64) -> u64 {
+        if self.noise.random_ratio(1, VERY_LATE_ONE_IN) {
+            return millis(between(&mut self.noise, VERY_LATE_MS));
+        }
+        // More than a period and the jitter of two messages, so that the next one has overtaken it.
+        period_ms * self.noise.random_range(2..=4) / 2 + 45
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "drawn from small positive ranges"
+)]
+fn millis(value: f64) -> u64 {
+    value as u64
+}

@@ -1,0 +1,81 @@
+//! A machine's main drive: power, speed ramps, standstill.
+
+use super::physics::approach;
+
+/// How a drive behaves. Speeds are in the machine's own unit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DriveLimits {
+    /// Acceleration, a second.
+    pub(crate) up_per_s: f64,
+    /// Ordinary deceleration, a second.
+    pub(crate) down_per_s: f64,
+    /// Deceleration of an emergency stop, a second.
+    pub(crate) emergency_per_s: f64,
+    /// After how long a standstill the drive is switched off, in seconds.
+    pub(crate) off_after_s: f64,
+    /// How long the drive is on before it moves, in seconds.
+    pub(crate) warm_up_s: f64,
+}
+
+/// What is asked of a drive.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Demand {
+    /// Run at this speed.
+    Run(f64),
+    /// Come to a standstill.
+    Stop,
+    /// Come to a standstill at once.
+    EmergencyStop,
+}
+
+/// A main drive.
+#[derive(Debug, Clone)]
+pub(crate) struct Drive {
+    limits: DriveLimits,
+    on: bool,
+    speed: f64,
+    standstill_s: f64,
+    warm_up_left_s: f64,
+}
+
+impl Drive {
+    /// A drive that stands still and is on.
+    pub(crate) fn new(limits: DriveLimits) -> Self {
+        Self { limits, on: true, speed: 0.0, standstill_s: 0.0, warm_up_left_s: limits.warm_up_s }
+    }
+
+    pub(crate) fn on(&self) -> bool {
+        self.on
+    }
+
+    pub(crate) fn speed(&self) -> f64 {
+        self.speed
+    }
+
+    pub(crate) fn stands(&self) -> bool {
+        self.speed <= 0.0
+    }
+
+    pub(crate) fn step(&mut self, demand: Demand, dt_s: f64) {
+        let (target, down) = match demand {
+            Demand::Run(speed) => (speed, self.limits.down_per_s),
+            Demand::Stop => (0.0, self.limits.down_per_s),
+            Demand::EmergencyStop => (0.0, self.limits.emergency_per_s),
+        };
+        if target > 0.0 && !self.on {
+            self.on = true;
+            self.warm_up_left_s = self.limits.warm_up_s;
+        }
+        self.warm_up_left_s = (self.warm_up_left_s - dt_s).max(0.0);
+        let reachable = if self.on && self.warm_up_left_s <= 0.0 { target } else { 0.0 };
+        self.speed = approach(self.speed, reachable, self.limits.up_per_s, down, dt_s);
+        if target > 0.0 || self.speed > 0.0 {
+            self.standstill_s = 0.0;
+        } else {
+            self.standstill_s += dt_s;
+        }
+        if self.standstill_s >= self.limits.off_after_s {
+            self.on = false;
+        }
+    }
+}

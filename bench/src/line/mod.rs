@@ -1,0 +1,37 @@
+//! The simulated corrugated-packaging line: a pure, deterministic model.
+//!
+//! [`Line`] is a step function of a seed and of virtual time; it knows nothing of a network, of a clock or of threads. It gives
+//! [`Message`]s that say what is sent, by which way and when; `publish` sends them.
+//!
+//! The plant: a corrugator makes board, a slitter-scorer cuts it to sheets, the sheets wait in a buffer, a flexo printer and a
+//! die cutter turn them into blanks, and a stacker piles those. The numbers are those of a mid-size plant, but the orders and
+//! the time between disturbances are short, so that a viewer sees something happen within a minute.
+
+mod address;
+mod alarm;
+mod corrugator;
+mod count;
+mod delivery;
+mod device;
+mod die_cutter;
+mod drive;
+mod finishing;
+mod message;
+mod model;
+mod order;
+mod physics;
+mod plant;
+mod printer;
+mod slitter;
+mod stacker;
+mod steam;
+
+pub use address::{Addresses, Quality, Route};
+pub use alarm::{AlarmNotice, Severity};
+pub use delivery::{Delivery, Disturbance};
+pub use device::{Channel, Device};
+pub use message::{Body, Malformed, Message, Reading, WallClock};
+pub use model::{Line, LineOptions};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! Over MQTT 3.1.1: one client for each device, as the devices do it themselves.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rumqttc::{AsyncClient, ConnAck, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, Request};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{EVENTS_WAITING, Tally, backoff, pause};
+use crate::line::Quality;
+
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long a connection may take, in seconds.
+const CONNECT_TIMEOUT_S: u64 = 5;
+/// How long the goodbye to the broker may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The address of an MQTT port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MqttAddress {
+    host: String,
+    port: u16,
+}
+
+impl MqttAddress {
+    /// The port on this host.
+    #[must_use]
+    pub fn new(host: &str, port: u16) -> Self {
+        Self { host: host.to_owned(), port }
+    }
+}
+
+impl FromStr for MqttAddress {
+    type Err = String;
+
+    fn from_str(value: &str) -> Result<Self, String> {
+        let wrong = || format!("{value:?} is not an address; write HOST:PORT, such as 127.0.0.1:1883");
+        let address = value.strip_prefix("mqtt://").unwrap_or(value);
+        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+        if host.is_empty() {
+            return Err(wrong());
+        }
+        Ok(Self::new(host, port.parse().map_err(|_| wrong())?))
+    }
+}
+
+/// The sender of one device.
+#[derive(Debug)]
+pub(super) struct MqttSender {
+    client: AsyncClient,
+    shared: Arc<Shared>,
+    cancelled: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    tally: Tally,
+    connected: AtomicBool,
+    /// Messages of QoS 1 that were taken and not yet acknowledged.
+    outstanding: AtomicU64,
+}
+
+impl MqttSender {
+    pub(super) fn start(address: &MqttAddress, client_id: String, tally: Tally) -> Self {
+        let mut options = MqttOptions::new(client_id, address.host.clone(), address.port);
+        options.set_keep_alive(KEEP_ALIVE);
+        // The session outlives the connection, so that messages of QoS 1 that were on their way are sent again.
+        options.set_clean_session(false);
+        let (client, mut events) = AsyncClient::new(options, EVENTS_WAITING);
+        events.network_options.set_connection_timeout(CONNECT_TIMEOUT_S);
+        let shared =
+            Arc::new(Shared { tally, connected: AtomicBool::new(false), outstanding: AtomicU64::new(0) });
+        let cancelled = CancellationToken::new();
+        let task = tokio::spawn(run(events, Arc::clone(&shared), cancelled.clone()));
+        Self { client, shared, cancelled, task }
+    }
+
+    pub(super) fn offer(&self, topic: &str, quality: Quality, payload: Bytes) {
+        match quality {
+            Quality::AtMostOnce => {
+                // The client would keep it for later; by then it is old.
+                let connected = self.shared.connected.load(Ordering::Relaxed);
+                if !connected || self.client.try_publish(topic, QoS::AtMostOnce, false, payload).is_err() {
+                    self.shared.tally.unsent();
+                }
+            }
+            Quality::AtLeastOnce => {
+                if self.client.try_publish(topic, QoS::AtLeastOnce, false, payload).is_ok() {
+                    self.shared.outstanding.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    self.shared.tally.lost(1);
+                }
+            }
+        }
+    }
+
+    /// Waits for acknowledgements until `deadline`, then says goodbye to the broker.
+    pub(super) async fn stop(self, deadline: Instant) {
+        let Self { client, shared, cancelled, mut task } = self;
+        while shared.connected.load(Ordering::Relaxed)
+            && shared.outstanding.load(Ordering::Relaxed) > 0
+            && Instant::now() < deadline
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // This goes out after everything that was taken before.
+        let farewell = client.try_disconnect().is_ok();
+        if !farewell || tokio::time::timeout(GOODBYE_TIMEOUT, &mut task).await.is_err() {
+            cancelled.cancel();
+            task.abort();
+        }
+        shared.tally.lost(shared.outstanding.load(Ordering::Relaxed));
+    }
+}
+
+/// Drives one connection until it is asked to disconnect.
+async fn run(mut events: EventLoop, shared: Arc<Shared>, cancelled: CancellationToken) {
+    let mut attempt = 0;
+    let mut at_risk = 0;
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(ConnAck { session_present, .. }))) => {
+                attempt = 0;
+                if !session_present {
+                    // The broker knows nothing of what was on its way, and the client drops it.
+                    shared.tally.lost(at_risk);
+                    shared.settle(at_risk);
+                }
+                shared.connected.store(true, Ordering::Relaxed);
+            }
+            Ok(Event::Incoming(Packet::PubAck(_))) => {
+                shared.tally.acknowledged();
+                shared.settle(1);
+            }
+            Ok(Event::Outgoing(Outgoing::Publish(_))) => shared.tally.sent_by_mqtt(),
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+            Ok(_) => {}
+            Err(error) => {
+                if shared.connected.swap(false, Ordering::Relaxed) {
+                    tracing::info!(%error, "MQTT connection");
+                }
+                at_risk = unacknowledged(&events);
+                attempt += 1;
+                if !pause(backoff(attempt), &cancelled).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// How many messages of QoS 1 the client will send again if the broker still knows the session.
+fn unacknowledged(events: &EventLoop) -> u64 {
+    let of_qos_1 =
+        |request: &&Request| matches!(request, Request::Publish(publish) if publish.qos == QoS::AtLeastOnce);
+    events.pending.iter().filter(of_qos_1).count() as u64
+}
+
+impl Shared {
+    /// So many messages are no longer outstanding. A repeat may be acknowledged twice, so never below zero.
+    fn settle(&self, count: u64) {
+        let less = |outstanding: u64| Some(outstanding.saturating_sub(count));
+        let _ = self.outstanding.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read() {
+        assert_eq!("127.0.0.1:1883".parse(), Ok(MqttAddress::new("127.0.0.1", 1883)));
+        assert_eq!("mqtt://broker:1884".parse(), Ok(MqttAddress::new("broker", 1884)));
+        for bad in ["", ":1883", "broker", "broker:x", "broker:70000"] {
+            let error = bad.parse::<MqttAddress>().unwrap_err();
+            assert!(error.contains("HOST:PORT"), "{error}");
+        }
+    }
+}
