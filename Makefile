@@ -67,12 +67,14 @@ crds: need-cargo ## writes crds/yaml anew from the types
 .PHONY: screenshot
 screenshot: need-cargo system ## docs/dashboard.png from the running demo
 	@cargo build $(locked) --quiet --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-bench -p flutecast-e2e
-	@$(target)/debug/flutecast-demo --free-ports --screenshot docs/dashboard.png
+	@cargo run $(locked) --quiet -p flutecast-e2e --example screenshot -- docs/dashboard.png
 
 # --- tools ---
 
+# The Go programs are built before the tests, not by them: no test may take that long.
 .PHONY: tools
-tools: nextest system ## brings the tools that tests need, pinned, into ~/.cache/flutecast/tools
+tools: need-cargo nextest system ## brings the tools that tests need, pinned, into ~/.cache/flutecast/tools
+	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-test-tools
 	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-test-tools
 
 .PHONY: nextest

@@ -23,7 +23,8 @@ pub struct ProcessOptions {
     pub env: Vec<(OsString, OsString)>,
     /// A file that gets every line of output as well.
     pub log: Option<PathBuf>,
-    /// Puts the process in a group of its own, so that Ctrl-C in the terminal doesn't reach it.
+    /// Puts the process in a group of its own: Ctrl-C in the terminal doesn't reach it, and when its handle is dropped, its own
+    /// children are killed with it.
     pub own_group: bool,
 }
 
@@ -32,6 +33,7 @@ pub struct ProcessOptions {
 pub struct Process {
     name: String,
     pid: u32,
+    own_group: bool,
     child: Child,
     output: Arc<Output>,
     /// Changes with each line.
@@ -115,7 +117,7 @@ impl Process {
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(keep_lines(Pipe::Stderr, stderr, output.clone(), changed, log));
         }
-        Ok(Self { name, pid, child, output, lines })
+        Ok(Self { name, pid, own_group, child, output, lines })
     }
 
     /// The program's file name.
@@ -274,6 +276,16 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The process itself is killed by tokio. Its id names its group only as long as it hasn't been collected.
+        let id = self.child.id().filter(|_| self.own_group);
+        if let Some(group) = id.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 /// Reads lines until the pipe ends. A line that isn't UTF-8 is kept with replacement characters.
 async fn keep_lines(
     pipe: Pipe,
@@ -344,6 +356,25 @@ mod tests {
         shell.wait_for_line("ready", SOON, |line| line == "ready").await.unwrap();
         assert!(shell.terminate(Duration::from_millis(200)).await.is_err());
         assert!(shell.exit_status().unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn dropping_the_handle_of_a_group_ends_its_children() {
+        let options = ProcessOptions { own_group: true, ..ProcessOptions::default() };
+        let script = "sleep 60 & echo $!; wait";
+        let mut shell = Process::spawn_with("/bin/sh", ["-c", script], options).unwrap();
+        let line = shell.wait_for_line("the child's id", SOON, |line| !line.is_empty()).await.unwrap();
+        let child = PathBuf::from(format!("/proc/{line}/status"));
+        assert!(child.exists());
+        drop(shell);
+        crate::wait_until("the end of the child", SOON, async || match std::fs::read_to_string(&child) {
+            Ok(text) if !text.contains("State:\tZ") => {
+                Err(text.lines().nth(2).unwrap_or_default().to_owned())
+            }
+            _ => Ok(()),
+        })
+        .await
+        .unwrap();
     }
 
     #[tokio::test]

@@ -8,6 +8,8 @@
 )]
 
 mod broker_restart;
+mod browser;
+mod chromium;
 mod demo_line;
 mod demo_program;
 mod drain;
