@@ -1,0 +1,62 @@
+//! How long to wait before the next attempt.
+
+use std::time::Duration;
+
+/// Waits that double from `first` to `longest`, each shortened by up to a half at random, so that many who failed together
+/// don't come back together.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+    failures: u32,
+}
+
+impl Backoff {
+    /// Waits of about `first`, later of at most `longest`.
+    #[must_use]
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, failures: 0 }
+    }
+
+    /// The wait after one more failure.
+    pub fn next_wait(&mut self) -> Duration {
+        let wait = self.first.saturating_mul(1 << self.failures.min(16)).min(self.longest);
+        self.failures = self.failures.saturating_add(1);
+        jittered(wait)
+    }
+
+    /// It worked: the next failure waits shortly again.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// A time between a half of `wait` and all of it.
+#[must_use]
+pub fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(rand::random_range(0.5..=1.0))
+}
+
+/// The NATS client's wait before attempt number `n`.
+pub(crate) fn reconnect_delay(longest: Duration) -> impl Fn(usize) -> Duration + Send + Sync + 'static {
+    const FIRST: Duration = Duration::from_millis(50);
+    move |attempts| {
+        let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(16);
+        jittered(FIRST.saturating_mul(1 << doublings).min(longest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_the_cap_and_start_again() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let waits: Vec<Duration> = (0..40).map(|_| backoff.next_wait()).collect();
+        assert!(waits[0] <= Duration::from_millis(100) && waits[0] >= Duration::from_millis(50), "{waits:?}");
+        assert!(waits[39] <= Duration::from_secs(5) && waits[39] >= Duration::from_millis(2500), "{waits:?}");
+        backoff.reset();
+        assert!(backoff.next_wait() <= Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,138 @@
+//! The third step of a reconcile, and the heart of the operator: all objects together, in; streams, mapping documents, access
+//! document and verdicts, out. A pure function: no I/O, no clock, no order of its own. The folder mode and a Kubernetes
+//! controller call the same one.
+//!
+//! Whoever is older wins: the name of a tenant, a device code, an iotId, a subject. One bad object never stops another.
+
+mod access;
+mod claims;
+mod devices;
+mod plan;
+mod shards;
+pub mod streams;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flutecast_mapping::document::{AccessDocument, ShardDocument};
+use flutecast_mapping::name::TenantName;
+
+use self::streams::TenantStreams;
+use crate::object::{Meta, Object, Objects, SecretData};
+use crate::validate::device::ValidDevice;
+use crate::validate::push_format::ValidFormat;
+use crate::validate::tenant::ValidTenant;
+use crate::validate::{self, Checked, Validated};
+use crate::verdict::{Kind, Verdicts};
+
+/// Everything that the objects turn into.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Built {
+    /// The tenants in force.
+    pub tenants: BTreeMap<TenantName, BuiltTenant>,
+    /// The namespace and name of every Tenant that exists, in force or not.
+    pub existing: BTreeSet<(String, String)>,
+    /// Who may read what.
+    pub access: AccessDocument,
+    /// What is said about each object.
+    pub verdicts: Verdicts,
+}
+
+/// What one tenant turns into.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuiltTenant {
+    /// Its streams, sources and consumers.
+    pub streams: TenantStreams,
+    /// Its mapping.
+    pub shards: Vec<ShardDocument>,
+}
+
+/// All objects, each validated alone, by namespace and name.
+#[derive(Debug, Default)]
+pub struct Valid {
+    tenants: Vec<ValidTenant>,
+    devices: Vec<ValidDevice>,
+    formats: BTreeMap<(String, String), Option<ValidFormat>>,
+    existing: BTreeSet<(String, String)>,
+    verdicts: Verdicts,
+}
+
+/// The second step: validates each object alone. Secrets are left to the Tenants that name them.
+#[must_use]
+pub fn validate(objects: &Objects) -> Valid {
+    let mut valid = Valid::default();
+    for tenant in &objects.tenants {
+        valid.existing.insert(key(&tenant.meta));
+        valid.tenants.extend(noted(
+            &mut valid.verdicts,
+            Kind::Tenant,
+            tenant,
+            validate::tenant::validate(tenant),
+        ));
+    }
+    for device in &objects.devices {
+        valid.devices.extend(noted(
+            &mut valid.verdicts,
+            Kind::Device,
+            device,
+            validate::device::validate(device),
+        ));
+    }
+    for format in &objects.formats {
+        let checked =
+            noted(&mut valid.verdicts, Kind::PushFormat, format, validate::push_format::validate(format));
+        valid.formats.insert(key(&format.meta), checked);
+    }
+    // From here on everything goes from the oldest to the youngest, however the objects came.
+    valid.tenants.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
+    valid.devices.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
+    valid
+}
+
+/// The third step: puts them together.
+#[must_use]
+pub fn build(valid: Valid, objects: &Objects) -> Built {
+    let Valid { tenants, devices, formats, existing, mut verdicts } = valid;
+    let secrets = objects.secrets.iter().map(|secret| (key(&secret.meta), &**secret)).collect();
+    let mut tenants = claims::tenant_names(tenants, &mut verdicts);
+    claims::source_subjects(&mut tenants, &mut verdicts);
+    let devices = claims::devices(devices, &tenants, &existing, &mut verdicts);
+    let access = access::document(&tenants, &secrets, &mut verdicts);
+    let tenants = tenants
+        .into_iter()
+        .map(|(name, tenant)| {
+            let devices = devices.get(&name).map(Vec::as_slice).unwrap_or_default();
+            let mapped = devices::map(&tenant, devices, &formats, &mut verdicts);
+            let shards = shards::documents(&tenant, mapped, devices, &mut verdicts);
+            (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards })
+        })
+        .collect();
+    Built { tenants, existing, access, verdicts }
+}
+
+type Secrets<'a> = BTreeMap<(String, String), &'a Object<SecretData>>;
+type Formats = BTreeMap<(String, String), Option<ValidFormat>>;
+
+fn key(meta: &Meta) -> (String, String) {
+    (meta.namespace.clone(), meta.name.clone())
+}
+
+/// Notes the verdict on one object and passes on what is usable of it.
+fn noted<S, T>(
+    verdicts: &mut Verdicts,
+    kind: Kind,
+    object: &Object<S>,
+    validated: Validated<T>,
+) -> Option<T> {
+    let object = object.meta.object_ref(kind);
+    verdicts.accept(&object);
+    match validated {
+        Ok(Checked { value, findings }) => {
+            findings.into_iter().for_each(|finding| verdicts.degrade(&object, finding));
+            Some(value)
+        }
+        Err(findings) => {
+            findings.into_iter().for_each(|finding| verdicts.refuse(&object, finding));
+            None
+        }
+    }
+}

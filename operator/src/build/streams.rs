@@ -1,0 +1,104 @@
+//! The streams and consumers that a tenant needs, as data. The build step makes them; `jetstream` applies them.
+
+use std::time::Duration;
+
+use flutecast_mapping::name::{SourceName, TenantName};
+
+/// Who a stream belongs to; written into the stream's metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The namespace of the Tenant.
+    pub namespace: String,
+    /// The name of the Tenant.
+    pub name: String,
+    /// The uid of the Tenant; a folder's objects have none.
+    pub uid: Option<String>,
+}
+
+/// What happens to a tenant's streams when the Tenant goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDelete {
+    /// They are deleted.
+    Delete,
+    /// They stay as they are.
+    Keep,
+}
+
+/// Where a stream keeps its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// On disk.
+    File,
+    /// In memory.
+    Memory,
+}
+
+/// The part of a stream's configuration that the operator owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamConfig {
+    /// The stream's name.
+    pub name: String,
+    /// For people who look at it with `nats stream info`.
+    pub description: String,
+    /// The subjects that it captures.
+    pub subjects: Vec<String>,
+    /// How long it keeps a message; never zero, since a silent device would keep its messages for ever.
+    pub max_age: Duration,
+    /// How many messages it keeps on one subject; none: no limit.
+    pub max_messages_per_subject: Option<u64>,
+    /// How many bytes it keeps; none: no limit.
+    pub max_bytes: Option<u64>,
+    /// Where.
+    pub storage: Storage,
+    /// On how many servers.
+    pub replicas: u8,
+    /// For how long a message id is remembered.
+    pub duplicate_window: Duration,
+    /// Whether messages can be read directly from it.
+    pub allow_direct: bool,
+    /// The subjects from and to which stored messages are republished.
+    pub republish: Option<(String, String)>,
+}
+
+/// One source of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceStream {
+    /// Its name within the tenant.
+    pub source: SourceName,
+    /// The stream that captures it.
+    pub stream: StreamConfig,
+    /// How what it captures reaches the tenant's stream.
+    pub reading: Reading,
+}
+
+/// How what a source captures reaches the tenant's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// The id stands in the subject: NATS sources and transforms it.
+    Transform {
+        /// The subject as it is published.
+        from: String,
+        /// The tenant's subject, with `{{wildcard(n)}}` where the id goes.
+        to: String,
+    },
+    /// The id stands in the payload: the data plane splits it, through this durable consumer.
+    Split {
+        /// The consumer's name; its priority group has the same name.
+        consumer: String,
+    },
+}
+
+/// Everything that one tenant needs in JetStream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantStreams {
+    /// The tenant.
+    pub tenant: TenantName,
+    /// Whose streams these are.
+    pub owner: Owner,
+    /// What happens to them when the Tenant goes.
+    pub on_delete: OnDelete,
+    /// The tenant's stream.
+    pub stream: StreamConfig,
+    /// Its sources, by name.
+    pub sources: Vec<SourceStream>,
+}

@@ -1,0 +1,214 @@
+//! What the manifests folder holds: the objects that are in force, and the verdicts on files. Synchronous, without I/O: the
+//! files' contents are handed in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::manifest::{self, Entry, Manifest};
+use crate::object::Objects;
+use crate::verdict::{Finding, ObjectRef, Reason, Verdicts};
+
+/// The files of a folder, by path within it; an error says why a file can't be read.
+pub type Files = BTreeMap<String, Result<String, String>>;
+
+/// The objects of a folder.
+///
+/// A file that breaks keeps its last good objects in force: those that a broken document may have been. They go when the file
+/// is whole again without them, or is removed.
+#[derive(Debug, Default)]
+pub struct Store {
+    files: BTreeMap<String, File>,
+    /// At which reading each object first appeared.
+    appeared: BTreeMap<ObjectRef, i64>,
+    readings: i64,
+    /// Devices that held their places before this process started, as tenant and name of the Device.
+    former: BTreeSet<(String, String)>,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    content: Option<Result<String, String>>,
+    /// What the file defines, as it reads now or, where it is broken, as it last read well.
+    objects: BTreeMap<ObjectRef, Defined>,
+    /// What is wrong with the file as a whole.
+    findings: Vec<Finding>,
+    /// What is wrong with single objects of it.
+    broken: BTreeMap<ObjectRef, Vec<Finding>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Defined {
+    manifest: Manifest,
+    place: String,
+}
+
+impl Store {
+    /// An empty store. `former` are the devices that held their codes when the last process wrote the mapping, as tenant and
+    /// name: they count as older than all others, so that a restart takes no code away from its holder.
+    #[must_use]
+    pub fn new(former: BTreeSet<(String, String)>) -> Self {
+        Self { former, ..Self::default() }
+    }
+
+    /// Takes in the folder as it is now. Answers whether anything changed.
+    pub fn load(&mut self, files: &Files) -> bool {
+        let before = self.files.len();
+        self.files.retain(|path, _| files.contains_key(path));
+        let mut changed = before != self.files.len();
+        for (path, content) in files {
+            let file = self.files.entry(path.clone()).or_default();
+            if file.content.as_ref() != Some(content) {
+                file.load(path, content);
+                changed = true;
+            }
+        }
+        if changed {
+            self.note_appearances();
+        }
+        changed
+    }
+
+    /// The objects in force, and what is wrong with files and documents.
+    #[must_use]
+    pub fn objects(&self) -> (Objects, Verdicts) {
+        let mut objects = Objects::default();
+        let mut verdicts = Verdicts::default();
+        let holders = self.holders();
+        for (path, file) in &self.files {
+            self.judge_file(path, file, &holders, &mut verdicts);
+        }
+        for (object, path) in &holders {
+            let Some(defined) = self.files.get(*path).and_then(|file| file.objects.get(*object)) else {
+                continue;
+            };
+            match defined.manifest.with_created(self.appeared.get(*object).copied().unwrap_or_default()) {
+                Manifest::Tenant(object) => objects.tenants.push(object),
+                Manifest::Device(object) => objects.devices.push(object),
+                Manifest::PushFormat(object) => objects.formats.push(object),
+                Manifest::Secret(object) => objects.secrets.push(object),
+            }
+        }
+        (objects, verdicts)
+    }
+
+    /// Which file each object is taken from: the first by path that defines it.
+    fn holders(&self) -> BTreeMap<&ObjectRef, &str> {
+        let mut holders = BTreeMap::new();
+        for (path, file) in &self.files {
+            for object in file.objects.keys() {
+                holders.entry(object).or_insert(path.as_str());
+            }
+        }
+        holders
+    }
+
+    fn judge_file(
+        &self,
+        path: &str,
+        file: &File,
+        holders: &BTreeMap<&ObjectRef, &str>,
+        verdicts: &mut Verdicts,
+    ) {
+        let file_ref = ObjectRef::file(path);
+        for finding in &file.findings {
+            verdicts.degrade(&file_ref, finding.clone());
+        }
+        for (object, defined) in &file.objects {
+            if let Some(holder) = holders.get(object)
+                && *holder != path
+                && let Some(holder) = self.files.get(*holder).and_then(|file| file.objects.get(object))
+            {
+                let message = format!(
+                    "{object} at {} stands at {} already; that one counts",
+                    defined.place, holder.place
+                );
+                verdicts.degrade(&file_ref, Finding::new(Reason::DuplicateObject, "", message));
+            }
+        }
+        for (object, findings) in &file.broken {
+            for finding in findings {
+                if holders.contains_key(object) {
+                    let message = format!("{}; the version before stays in force", finding.message);
+                    verdicts.degrade(object, Finding { message, ..finding.clone() });
+                } else {
+                    verdicts.refuse(object, finding.clone());
+                }
+            }
+        }
+    }
+
+    /// Gives each object that is new its place in the order of age, and forgets those that went.
+    fn note_appearances(&mut self) {
+        let objects: BTreeMap<ObjectRef, Option<(String, String)>> = self
+            .files
+            .values()
+            .flat_map(|file| &file.objects)
+            .map(|(object, defined)| (object.clone(), device_of(&defined.manifest)))
+            .collect();
+        self.appeared.retain(|object, _| objects.contains_key(object));
+        for (object, device) in objects {
+            let former = device.is_some_and(|device| self.former.contains(&device));
+            let reading = if former { -1 } else { self.readings };
+            self.appeared.entry(object).or_insert(reading);
+        }
+        // Whoever held a place when the process started had the first reading to be there.
+        self.former.clear();
+        self.readings += 1;
+    }
+}
+
+fn device_of(manifest: &Manifest) -> Option<(String, String)> {
+    match manifest {
+        Manifest::Device(device) => Some((device.spec.tenant.clone(), device.meta.name.clone())),
+        Manifest::Tenant(_) | Manifest::PushFormat(_) | Manifest::Secret(_) => None,
+    }
+}
+
+impl File {
+    fn load(&mut self, path: &str, content: &Result<String, String>) {
+        self.content = Some(content.clone());
+        self.findings.clear();
+        self.broken.clear();
+        let text = match content {
+            Ok(text) => text,
+            Err(error) => {
+                let message = format!("{path} can't be read: {error}; its objects stay as they were");
+                self.findings.push(Finding::new(Reason::InvalidYaml, "", message));
+                return;
+            }
+        };
+        let last_good = std::mem::take(&mut self.objects);
+        let mut nameless = false;
+        for entry in manifest::read(path, text) {
+            match entry {
+                Entry::Good { manifest, place } => self.define(Defined { manifest, place }),
+                Entry::Ignored { kind } => {
+                    tracing::info!(file = path, kind, "ignored: not a kind that Flutecast reads")
+                }
+                Entry::Broken { object: Some(object), findings } => {
+                    self.broken.entry(object).or_default().extend(findings);
+                }
+                Entry::Broken { object: None, findings } => {
+                    nameless = true;
+                    self.findings.extend(findings);
+                }
+            }
+        }
+        for (object, defined) in last_good {
+            // A broken document without a name may be any of those that the file no longer defines.
+            if !self.objects.contains_key(&object) && (nameless || self.broken.contains_key(&object)) {
+                self.objects.insert(object, defined);
+            }
+        }
+    }
+
+    fn define(&mut self, defined: Defined) {
+        let object = defined.manifest.object_ref();
+        if let Some(first) = self.objects.get(&object) {
+            let message =
+                format!("{object} at {} stands at {} already; that one counts", defined.place, first.place);
+            self.findings.push(Finding::new(Reason::DuplicateObject, "", message));
+        } else {
+            self.objects.insert(object, defined);
+        }
+    }
+}

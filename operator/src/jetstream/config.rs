@@ -1,0 +1,253 @@
+//! What the operator owns of a stream's and a consumer's settings: laid over what the server has, so that everything else stays.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::api::StreamInfo;
+use crate::build::streams::{OnDelete, Owner, SourceStream, Storage, StreamConfig};
+
+/// Metadata: the namespace of the Tenant that owns the stream.
+pub const OWNER_NAMESPACE: &str = "flutecast.io/owner-namespace";
+/// Metadata: the name of the Tenant that owns the stream.
+pub const OWNER_NAME: &str = "flutecast.io/owner-name";
+/// Metadata: the uid of the Tenant that owns the stream; left out for a folder's objects, and after a Tenant let go of it.
+pub const OWNER_UID: &str = "flutecast.io/owner-uid";
+/// Metadata: `Delete` or `Keep`, what the Tenant wants for the stream when it goes.
+pub const ON_DELETE: &str = "flutecast.io/on-delete";
+/// Metadata of a source's stream: how its messages reach the tenant's stream.
+pub const READING: &str = "flutecast.io/reading";
+/// Metadata of a source's stream: the sequence from which `READING` holds.
+pub const READ_FROM: &str = "flutecast.io/read-from";
+
+/// Who a stream that exists belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// To the one who asks.
+    Ours,
+    /// To somebody else, described in words.
+    Other(String),
+}
+
+/// Whether the stream belongs to `owner`. A stream without a uid belongs to whoever has the namespace and the name: a folder's
+/// objects have no uid, and a Tenant that was deleted with `Keep` may come back with another one.
+pub(crate) fn ownership(stream: &StreamInfo, owner: &Owner) -> Ownership {
+    let Owner { namespace, name, uid } = owner;
+    let (Some(its_namespace), Some(its_name)) =
+        (stream.metadata(OWNER_NAMESPACE), stream.metadata(OWNER_NAME))
+    else {
+        return Ownership::Other("nobody (it has no flutecast.io/owner-name in its metadata)".to_owned());
+    };
+    if its_namespace != namespace || its_name != name {
+        return Ownership::Other(format!("Tenant/{its_namespace}/{its_name}"));
+    }
+    match (stream.metadata(OWNER_UID), uid) {
+        (Some(its_uid), Some(uid)) if its_uid != uid => {
+            Ownership::Other(format!("another Tenant/{its_namespace}/{its_name}, with uid {its_uid}"))
+        }
+        _ => Ownership::Ours,
+    }
+}
+
+/// The metadata that says whose a stream is.
+pub(crate) fn owner_metadata(owner: &Owner, on_delete: OnDelete) -> Vec<(&'static str, Option<String>)> {
+    let Owner { namespace, name, uid } = owner;
+    let on_delete = match on_delete {
+        OnDelete::Delete => "Delete",
+        OnDelete::Keep => "Keep",
+    };
+    vec![
+        (OWNER_NAMESPACE, Some(namespace.clone())),
+        (OWNER_NAME, Some(name.clone())),
+        (OWNER_UID, uid.clone()),
+        (ON_DELETE, Some(on_delete.to_owned())),
+    ]
+}
+
+/// Lays the operator's settings over `current`, the settings that the stream has (empty for one that doesn't exist).
+pub(crate) fn lay_over(current: &Map<String, Value>, wanted: &StreamConfig) -> Map<String, Value> {
+    let StreamConfig {
+        name,
+        description,
+        subjects,
+        max_age,
+        max_messages_per_subject,
+        max_bytes,
+        storage,
+        replicas,
+        duplicate_window,
+        allow_direct,
+        republish,
+    } = wanted;
+    let mut config = current.clone();
+    let mut set = |key: &str, value: Value| {
+        config.insert(key.to_owned(), value);
+    };
+    set("name", json!(name));
+    set("description", json!(description));
+    set("subjects", json!(subjects));
+    set("retention", json!("limits"));
+    set("discard", json!("old"));
+    set("max_age", json!(nanoseconds(*max_age)));
+    set("max_msgs_per_subject", limit(*max_messages_per_subject));
+    set("max_bytes", limit(*max_bytes));
+    set(
+        "storage",
+        json!(match storage {
+            Storage::File => "file",
+            Storage::Memory => "memory",
+        }),
+    );
+    set("num_replicas", json!(replicas));
+    set("duplicate_window", json!(nanoseconds(*duplicate_window)));
+    set("allow_direct", json!(allow_direct));
+    match republish {
+        Some((from, to)) => set("republish", json!({"src": from, "dest": to})),
+        None => {
+            config.remove("republish");
+        }
+    }
+    config
+}
+
+/// Sets metadata, or takes it away where the value is none; what others wrote there stays.
+pub(crate) fn set_metadata(config: &mut Map<String, Value>, entries: &[(&'static str, Option<String>)]) {
+    let metadata = config.entry("metadata").or_insert_with(|| json!({}));
+    if let Some(metadata) = metadata.as_object_mut() {
+        for (key, value) in entries {
+            match value {
+                Some(value) => metadata.insert((*key).to_owned(), json!(value)),
+                None => metadata.remove(*key),
+            };
+        }
+    }
+}
+
+/// One entry of the tenant stream's `sources`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Upstream {
+    /// The source's stream.
+    pub(crate) stream: String,
+    /// The subject as it is published.
+    pub(crate) from: String,
+    /// The tenant's subject.
+    pub(crate) to: String,
+    /// The sequence of the source's stream from which it is read.
+    pub(crate) start: u64,
+}
+
+impl Upstream {
+    fn transforms(&self) -> Value {
+        json!([{"src": self.from, "dest": self.to}])
+    }
+
+    fn is(&self, entry: &Value) -> bool {
+        entry["name"] == self.stream.as_str() && entry["subject_transforms"] == self.transforms()
+    }
+}
+
+/// Lays the operator's sources over the stream's. An entry that reads the right subject stays as it is: where it started
+/// to read is history, and the server keeps its place itself. So do the entries of the streams in `kept`.
+pub(crate) fn lay_sources_over(config: &mut Map<String, Value>, upstreams: &[Upstream], kept: &[String]) {
+    let current = config.get("sources").and_then(Value::as_array).cloned().unwrap_or_default();
+    let is_kept = |entry: &&Value| kept.iter().any(|name| entry["name"] == name.as_str());
+    let mut sources: Vec<Value> = current.iter().filter(is_kept).cloned().collect();
+    sources.extend(upstreams.iter().map(|upstream| {
+        current.iter().find(|entry| upstream.is(entry)).cloned().unwrap_or_else(|| {
+            json!({
+                "name": upstream.stream,
+                "opt_start_seq": upstream.start.max(1),
+                "subject_transforms": upstream.transforms(),
+            })
+        })
+    }));
+    // The server keeps the order that it is given; ours is by name, so that the same sources make the same list.
+    sources.sort_by(|one, other| one["name"].as_str().cmp(&other["name"].as_str()));
+    if sources.is_empty() {
+        config.remove("sources");
+    } else {
+        config.insert("sources".to_owned(), Value::Array(sources));
+    }
+}
+
+/// The names of the source streams whose entry in `current` is not in `wanted` as it is: those that end or change.
+pub(crate) fn ending_sources(current: &Map<String, Value>, wanted: &Map<String, Value>) -> Vec<String> {
+    let entries = |config: &Map<String, Value>| {
+        config.get("sources").and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let wanted = entries(wanted);
+    entries(current)
+        .iter()
+        .filter(|entry| !wanted.contains(entry))
+        .filter_map(|entry| entry["name"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// The settings of a payload source's consumer: one pod at a time reads, so that each device's items stay in order; the next
+/// pod takes over when it is gone.
+pub(crate) fn split_consumer(source: &SourceStream, consumer: &str) -> Map<String, Value> {
+    let settings = json!({
+        "durable_name": consumer,
+        "name": consumer,
+        "description": format!("Splits {} into the tenant's subjects", source.stream.name),
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": nanoseconds(ACK_WAIT),
+        "max_ack_pending": MAX_ACK_PENDING,
+        "replay_policy": "instant",
+        "num_replicas": 0,
+        "priority_groups": [consumer],
+        "priority_policy": "pinned_client",
+        "priority_timeout": nanoseconds(PINNED_TIMEOUT),
+    });
+    settings.as_object().cloned().unwrap_or_default()
+}
+
+/// How long a pod may work on one message before another pod gets it.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+/// How many messages may be with a pod at once.
+const MAX_ACK_PENDING: u64 = 1000;
+/// After what silence of the reading pod the next one takes over.
+const PINNED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether two whole configurations mean the same: what is zero, empty or false may be written or left out.
+pub(crate) fn same(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
+    let said = |config: &Map<String, Value>| -> Map<String, Value> {
+        config
+            .iter()
+            .filter(|(_, value)| !is_default(value))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    said(one) == said(other)
+}
+
+/// Lays `wanted` over `current`, key by key.
+pub(crate) fn merged(current: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<String, Value> {
+    let mut merged = current.clone();
+    merged.extend(wanted.iter().map(|(key, value)| (key.clone(), value.clone())));
+    merged
+}
+
+/// The server leaves out what is zero, empty or false.
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+    }
+}
+
+fn limit(limit: Option<u64>) -> Value {
+    match limit {
+        Some(limit) => json!(limit),
+        None => json!(-1),
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

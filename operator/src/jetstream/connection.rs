@@ -1,0 +1,42 @@
+//! The connection to NATS: made in the background, taken up again for ever.
+
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event};
+use tokio::sync::watch;
+
+/// The longest wait between two attempts to connect.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
+
+/// Opens a connection to the servers in `url` (`nats://host:4222`, or several with commas in between). Answers at once, also
+/// when no server is there; the second value changes each time that the connection is made or lost, and is true while it holds.
+///
+/// # Errors
+/// When the address or the options can't be used at all.
+pub async fn open(url: &str) -> anyhow::Result<(Client, watch::Receiver<bool>)> {
+    let (connected, watch) = watch::channel(false);
+    let servers = url.split(',').map(str::trim).collect::<Vec<_>>();
+    let client = ConnectOptions::new()
+        .name("flutecast-operator")
+        .retry_on_initial_connect()
+        .reconnect_delay_callback(crate::backoff::reconnect_delay(LONGEST_WAIT))
+        .event_callback(move |event| {
+            let connected = connected.clone();
+            async move {
+                match event {
+                    Event::Connected => {
+                        tracing::info!("connected to NATS");
+                        connected.send_replace(true);
+                    }
+                    Event::Disconnected => {
+                        tracing::warn!("NATS is away; connecting again");
+                        connected.send_replace(false);
+                    }
+                    other => tracing::debug!(event = %other, "NATS"),
+                }
+            }
+        })
+        .connect(servers)
+        .await?;
+    Ok((client, watch))
+}

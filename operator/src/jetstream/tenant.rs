@@ -1,0 +1,331 @@
+//! Brings one tenant's streams, sources and consumers to what is wanted, with as few calls as that takes.
+//!
+//! Promises: a stream that is as wanted is not touched; one of another owner, or of nobody, is never touched; none is deleted
+//! to be made anew. A source is switched in an order that loses nothing that was stored:
+//!
+//! 1. A source that goes stops to capture (its stream is *parked* on a subject that nobody uses), which frees its subject.
+//! 2. Sources that come or change capture. Their stream notes from which sequence the new reading holds.
+//! 3. The tenant's stream takes in what the old reading still holds, for a few seconds at most, and then gets the new list.
+//! 4. Streams of sources that went are deleted.
+//!
+//! Every step can be repeated: when the operator dies in between, the next pass finds the state in the streams themselves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::api::{Api, ApiError, StreamInfo};
+use super::config::{
+    self, ON_DELETE, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, Upstream, ownership,
+};
+use crate::build::streams::{OnDelete, Reading, SourceStream, TenantStreams};
+use crate::verdict::{Finding, Reason};
+
+/// How long the tenant's stream may take to catch up before a source is switched nevertheless. It is behind by milliseconds
+/// unless the broker has trouble, and then a switch that the user asked for must not wait for ever.
+const CATCH_UP: Duration = Duration::from_secs(3);
+/// How often we look whether it has.
+const CATCH_UP_LOOK: Duration = Duration::from_millis(50);
+
+/// All streams of the account, by name.
+pub type Streams = BTreeMap<String, StreamInfo>;
+
+/// What became of one tenant's streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// How many calls changed something; zero when all was as wanted.
+    pub changes: u32,
+    /// What could not be done.
+    pub findings: Vec<Finding>,
+}
+
+/// Applies one tenant's streams, given all streams that exist.
+///
+/// # Errors
+/// [`ApiError::Away`] when the broker can't be asked; what the broker refuses is a finding instead.
+pub async fn apply(api: &Api, streams: &Streams, wanted: &TenantStreams) -> Result<Applied, ApiError> {
+    let mut pass = Pass { api, streams, wanted, applied: Applied::default() };
+    let leaving = pass.park_leaving().await?;
+    let sources = pass.put_sources().await?;
+    let settled = pass.put_stream(&sources).await?;
+    if settled {
+        pass.delete_leaving(&leaving).await?;
+    }
+    Ok(pass.applied)
+}
+
+/// Lets go of the streams of a tenant that went: deletes them, or keeps them for whoever comes next under the same name.
+///
+/// # Errors
+/// [`ApiError`]
+pub async fn remove(api: &Api, streams: &Streams, gone: &TenantStreams) -> Result<u32, ApiError> {
+    let mut changes = 0;
+    let prefix = source_prefix(gone);
+    // The tenant's stream goes first, so that it doesn't complain about sources that are gone.
+    let names =
+        std::iter::once(&gone.stream.name).chain(streams.keys().filter(|name| name.starts_with(&prefix)));
+    for name in names {
+        let Some(stream) = streams.get(name) else { continue };
+        if ownership(stream, &gone.owner) != Ownership::Ours {
+            continue;
+        }
+        match gone.on_delete {
+            OnDelete::Delete => api.delete_stream(name).await?,
+            OnDelete::Keep if stream.metadata(OWNER_UID).is_some() => {
+                let mut config = stream.config.clone();
+                config::set_metadata(&mut config, &[(OWNER_UID, None)]);
+                api.update_stream(name, config).await?;
+            }
+            OnDelete::Keep => continue,
+        }
+        changes += 1;
+    }
+    Ok(changes)
+}
+
+/// What the names of a tenant's source streams begin with.
+fn source_prefix(tenant: &TenantStreams) -> String {
+    format!("SRC_{}_", tenant.tenant)
+}
+
+/// What the tenant's stream is to read.
+#[derive(Default)]
+struct Sources {
+    /// As it is wanted.
+    wanted: Vec<Upstream>,
+    /// As it is now, because the broker refuses the change; by the name of the source's stream.
+    kept: Vec<String>,
+}
+
+/// What became of one source's stream.
+enum Put {
+    /// It captures what it should, and is to be read from this sequence.
+    From(u64),
+    /// It is there, but not as wanted.
+    Refused,
+    /// There is none that we may use.
+    Absent,
+}
+
+/// One pass over one tenant.
+struct Pass<'a> {
+    api: &'a Api,
+    streams: &'a Streams,
+    wanted: &'a TenantStreams,
+    applied: Applied,
+}
+
+impl Pass<'_> {
+    /// Step 1: the streams of ours whose source is no longer wanted stop to capture. Answers their names.
+    async fn park_leaving(&mut self) -> Result<Vec<String>, ApiError> {
+        let prefix = source_prefix(self.wanted);
+        let mut leaving = Vec::new();
+        for (name, stream) in
+            self.streams.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix))
+        {
+            let wanted = self.wanted.sources.iter().any(|source| source.stream.name == *name);
+            if wanted || ownership(stream, &self.wanted.owner) != Ownership::Ours {
+                continue;
+            }
+            let mut parked = stream.config.clone();
+            parked.insert("subjects".to_owned(), serde_json::json!([name]));
+            self.update(name, &stream.config, parked).await?;
+            leaving.push(name.clone());
+        }
+        Ok(leaving)
+    }
+
+    /// Step 2: each wanted source has its stream, and its consumer if it needs one.
+    async fn put_sources(&mut self) -> Result<Sources, ApiError> {
+        let mut sources = Sources::default();
+        for source in &self.wanted.sources {
+            let stream = source.stream.name.clone();
+            match (self.put_source(source).await?, &source.reading) {
+                (Put::From(start), Reading::Transform { from, to }) => {
+                    sources.wanted.push(Upstream { stream, from: from.clone(), to: to.clone(), start });
+                }
+                (Put::From(_), Reading::Split { consumer }) => self.put_consumer(source, consumer).await?,
+                (Put::Refused, _) => sources.kept.push(stream),
+                (Put::Absent, _) => {}
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Makes or changes one source's stream.
+    async fn put_source(&mut self, source: &SourceStream) -> Result<Put, ApiError> {
+        let name = &source.stream.name;
+        let reading = describe(source);
+        let Some(stream) = self.streams.get(name) else {
+            let mut config = config::lay_over(&Map::new(), &source.stream);
+            // Sequences of a source never repeat, also when its stream is made anew: the tenant's stream remembers the last
+            // one that it took, and ids made of them would be taken for duplicates. So the first one is the time in µs.
+            let first = microseconds_since_1970();
+            config.insert("first_seq".to_owned(), first.into());
+            self.set_metadata(&mut config, &[(READING, Some(reading)), (READ_FROM, Some(first.to_string()))]);
+            return Ok(if self.create(name, config).await? { Put::From(first) } else { Put::Absent });
+        };
+        if !self.is_ours(name, stream) {
+            return Ok(Put::Absent);
+        }
+        let noted =
+            stream.metadata(READ_FROM).and_then(|noted| noted.parse().ok()).unwrap_or(stream.first_sequence);
+        let start = if stream.metadata(READING) == Some(&reading) { noted } else { stream.last_sequence + 1 };
+        let mut config = config::lay_over(&stream.config, &source.stream);
+        self.set_metadata(&mut config, &[(READING, Some(reading)), (READ_FROM, Some(start.to_string()))]);
+        Ok(if self.update(name, &stream.config, config).await? { Put::From(start) } else { Put::Refused })
+    }
+
+    async fn put_consumer(&mut self, source: &SourceStream, consumer: &str) -> Result<(), ApiError> {
+        let stream = &source.stream.name;
+        let wanted = config::split_consumer(source, consumer);
+        let current = self.api.consumer(stream, consumer).await?;
+        let current = current.as_ref().and_then(|info| info["config"].as_object());
+        let config = match current {
+            Some(current) => config::merged(current, &wanted),
+            None => wanted,
+        };
+        if current.is_some_and(|current| config::same(current, &config)) {
+            return Ok(());
+        }
+        let put = self.api.put_consumer(stream, consumer, Value::Object(config)).await;
+        self.note(&format!("the consumer {consumer} of stream {stream}"), put.map(drop)).map(drop)
+    }
+
+    /// Step 3: the tenant's stream. Answers whether it reads what it is to read.
+    async fn put_stream(&mut self, sources: &Sources) -> Result<bool, ApiError> {
+        let name = &self.wanted.stream.name;
+        let Some(stream) = self.streams.get(name) else {
+            let mut config = config::lay_over(&Map::new(), &self.wanted.stream);
+            self.set_metadata(&mut config, &[]);
+            config::lay_sources_over(&mut config, &sources.wanted, &sources.kept);
+            return self.create(name, config).await;
+        };
+        if !self.is_ours(name, stream) {
+            return Ok(false);
+        }
+        let mut config = config::lay_over(&stream.config, &self.wanted.stream);
+        self.set_metadata(&mut config, &[]);
+        config::lay_sources_over(&mut config, &sources.wanted, &sources.kept);
+        let ending = config::ending_sources(&stream.config, &config);
+        if !ending.is_empty() {
+            self.catch_up(name, &ending).await?;
+        }
+        self.update(name, &stream.config, config).await
+    }
+
+    /// Waits until the tenant's stream has taken what the ending sources hold, but not for ever.
+    async fn catch_up(&self, name: &str, ending: &[String]) -> Result<(), ApiError> {
+        let deadline = Instant::now() + CATCH_UP;
+        loop {
+            tokio::time::sleep(CATCH_UP_LOOK).await;
+            let Some(stream) = self.api.stream(name).await? else { return Ok(()) };
+            let behind: u64 = stream
+                .source_lag
+                .iter()
+                .filter(|(source, _)| ending.contains(source))
+                .map(|(_, lag)| lag)
+                .sum();
+            if behind == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                tracing::warn!(
+                    stream = name,
+                    ?ending,
+                    behind,
+                    "a source is switched although messages of it are not taken in yet"
+                );
+                return Ok(());
+            }
+        }
+    }
+
+    /// Step 4.
+    async fn delete_leaving(&mut self, leaving: &[String]) -> Result<(), ApiError> {
+        for name in leaving {
+            let deleted = self.api.delete_stream(name).await;
+            self.note(&format!("stream {name} of a source that went"), deleted)?;
+        }
+        Ok(())
+    }
+
+    fn set_metadata(&self, config: &mut Map<String, Value>, more: &[(&'static str, Option<String>)]) {
+        config::set_metadata(config, &config::owner_metadata(&self.wanted.owner, self.wanted.on_delete));
+        config::set_metadata(config, more);
+    }
+
+    fn is_ours(&mut self, name: &str, stream: &StreamInfo) -> bool {
+        match ownership(stream, &self.wanted.owner) {
+            Ownership::Ours => true,
+            Ownership::Other(owner) => {
+                let message = format!(
+                    "stream {name} exists and belongs to {owner}; it is left as it is. Delete it, or write {OWNER_NAMESPACE}={} and \
+                     flutecast.io/owner-name={} into its metadata to hand it over",
+                    self.wanted.owner.namespace, self.wanted.owner.name
+                );
+                self.applied.findings.push(Finding::new(Reason::StreamOwnedByOther, "", message));
+                false
+            }
+        }
+    }
+
+    async fn create(&mut self, name: &str, config: Map<String, Value>) -> Result<bool, ApiError> {
+        let created = self.api.create_stream(name, config).await;
+        self.note(&format!("stream {name}"), created.map(drop))
+    }
+
+    /// Changes a stream if that changes anything. Answers whether it is as wanted.
+    async fn update(
+        &mut self,
+        name: &str,
+        current: &Map<String, Value>,
+        wanted: Map<String, Value>,
+    ) -> Result<bool, ApiError> {
+        if config::same(current, &wanted) {
+            return Ok(true);
+        }
+        let updated = self.api.update_stream(name, wanted).await;
+        self.note(&format!("a change of stream {name}"), updated.map(drop))
+    }
+
+    /// Counts a change that was made, or turns a refusal into a finding with the broker's own words. Answers whether it was made.
+    fn note(&mut self, what: &str, result: Result<(), ApiError>) -> Result<bool, ApiError> {
+        match result {
+            Ok(()) => {
+                self.applied.changes += 1;
+                tracing::info!(tenant = %self.wanted.tenant, "applied {what}");
+                Ok(true)
+            }
+            Err(ApiError::Refused { code, description }) => {
+                // 10065 is JetStream's code for subjects that overlap with another stream's.
+                let reason = if code == 10065 { Reason::SourceConflict } else { Reason::StreamRefused };
+                let message = format!("NATS refuses {what}: {description} (error {code})");
+                self.applied.findings.push(Finding::new(reason, "", message));
+                Ok(false)
+            }
+            Err(away @ ApiError::Away(_)) => Err(away),
+        }
+    }
+}
+
+/// A source's reading as one line of metadata.
+fn describe(source: &SourceStream) -> String {
+    match &source.reading {
+        Reading::Transform { from, to } => format!("{from} -> {to}"),
+        Reading::Split { consumer } => format!("{} -> consumer {consumer}", source.stream.subjects.join(",")),
+    }
+}
+
+fn microseconds_since_1970() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What a stream's metadata says should happen to it when its Tenant goes; for streams whose Tenant this process never saw.
+#[must_use]
+pub fn on_delete(stream: &StreamInfo) -> Option<&str> {
+    stream.metadata(ON_DELETE)
+}

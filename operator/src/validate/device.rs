@@ -1,0 +1,81 @@
+//! A Device alone.
+
+use flutecast_crds::{DeviceChannel, DeviceSpec};
+use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, IotId};
+
+use super::{Checked, Validated, name};
+use crate::object::{Meta, Object};
+use crate::verdict::{Finding, Reason};
+
+/// A Device that can be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidDevice {
+    /// What is known besides the spec.
+    pub meta: Meta,
+    /// The name of its Tenant. It isn't a valid name until a Tenant has it.
+    pub tenant: String,
+    /// Its code.
+    pub code: DeviceCode,
+    /// The iotId that it asks for; none: a generated one.
+    pub pin: Option<IotId>,
+    /// Its channels that can be used.
+    pub channels: Vec<ValidChannel>,
+}
+
+/// A channel that can be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidChannel {
+    /// Where it stands in the Device, as a path.
+    pub field: String,
+    /// Its name.
+    pub name: ChannelName,
+    /// The format that it names.
+    pub format: FormatName,
+    /// After how many milliseconds of silence its values are stale.
+    pub stale_after_ms: Option<u64>,
+}
+
+/// Validates a Device. A channel that can't be used is left out.
+///
+/// # Errors
+/// Why the Device can't be used.
+pub fn validate(device: &Object<DeviceSpec>) -> Validated<ValidDevice> {
+    let DeviceSpec { tenant, device_code, iot_id: _, channels } = &device.spec;
+    let code = name("spec.deviceCode", DeviceCode::new(device_code));
+    let pin = device.spec.iot_id_pin().map(|pin| name("spec.iotId", IotId::new(pin))).transpose();
+    let (code, pin) = match (code, pin) {
+        (Ok(code), Ok(pin)) => (code, pin),
+        (code, pin) => return Err(code.err().into_iter().chain(pin.err()).collect()),
+    };
+    let (channels, findings) = validate_channels(channels);
+    let value = ValidDevice { meta: device.meta.clone(), tenant: tenant.clone(), code, pin, channels };
+    Ok(Checked { value, findings })
+}
+
+fn validate_channels(channels: &[DeviceChannel]) -> (Vec<ValidChannel>, Vec<Finding>) {
+    let mut valid: Vec<ValidChannel> = Vec::new();
+    let mut findings = Vec::new();
+    for (index, channel) in channels.iter().enumerate() {
+        let field = format!("spec.channels[{index}]");
+        match validate_channel(&field, channel) {
+            Ok(channel) if valid.iter().any(|other| other.name == channel.name) => {
+                let message =
+                    format!("there is a channel {:?} before it; give it another name", channel.name.as_str());
+                findings.push(Finding::new(Reason::InvalidObject, format!("{field}.name"), message));
+            }
+            Ok(channel) => valid.push(channel),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    (valid, findings)
+}
+
+fn validate_channel(field: &str, channel: &DeviceChannel) -> Result<ValidChannel, Finding> {
+    let DeviceChannel { name: channel_name, format, stale_after } = channel;
+    Ok(ValidChannel {
+        field: field.to_owned(),
+        name: name(&format!("{field}.name"), ChannelName::new(channel_name))?,
+        format: name(&format!("{field}.format"), FormatName::new(format))?,
+        stale_after_ms: stale_after.map(flutecast_crds::Duration::as_millis),
+    })
+}

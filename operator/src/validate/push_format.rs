@@ -1,0 +1,117 @@
+//! A PushFormat alone: it has to compile.
+
+use flutecast_crds as crds;
+use flutecast_crds::{Delivery, FieldSpec, PushFormatSpec, TimestampSpec};
+use flutecast_mapping::document::{
+    Codec, DeliveryDocument, DeliveryPolicy, FieldDocument, FieldType, FormatDocument, TimestampDocument,
+    TimestampUnit,
+};
+use flutecast_mapping::name::FormatName;
+use flutecast_mapping::program::Program;
+
+use super::{Checked, Validated, name};
+use crate::object::{Meta, Object};
+use crate::verdict::{Finding, Reason};
+
+/// A PushFormat that compiles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidFormat {
+    /// What is known besides the spec.
+    pub meta: Meta,
+    /// Its name.
+    pub name: FormatName,
+    /// What the data plane compiles.
+    pub document: FormatDocument,
+}
+
+/// Validates a PushFormat.
+///
+/// # Errors
+/// Everything that keeps it from compiling.
+pub fn validate(format: &Object<PushFormatSpec>) -> Validated<ValidFormat> {
+    let name = name("metadata.name", FormatName::new(&format.meta.name)).map_err(|finding| vec![finding])?;
+    let document = document(&format.spec);
+    match Program::compile(&document) {
+        Ok(_) => Ok(Checked {
+            value: ValidFormat { meta: format.meta.clone(), name, document },
+            findings: Vec::new(),
+        }),
+        Err(errors) => Err(errors
+            .into_iter()
+            .map(|error| {
+                let message = format!("{}; {}", error.problem, error.expected);
+                Finding::new(Reason::FormatInvalid, format!("spec.{}", error.field), message)
+            })
+            .collect()),
+    }
+}
+
+fn document(spec: &PushFormatSpec) -> FormatDocument {
+    let PushFormatSpec { codec, timestamp, delivery, when, fields } = spec;
+    let Delivery { policy, min_interval } = delivery;
+    FormatDocument {
+        codec: match codec {
+            crds::Codec::Json => Codec::Json,
+        },
+        timestamp: timestamp.as_ref().map(timestamp_document),
+        delivery: DeliveryDocument {
+            policy: match policy {
+                crds::DeliveryPolicy::Latest => DeliveryPolicy::Latest,
+                crds::DeliveryPolicy::Every => DeliveryPolicy::Every,
+            },
+            min_interval_ms: min_interval.map(crds::Duration::as_millis),
+        },
+        when: when.clone(),
+        fields: fields.iter().map(field_document).collect(),
+    }
+}
+
+fn timestamp_document(timestamp: &TimestampSpec) -> TimestampDocument {
+    let TimestampSpec { pointer, unit, max_age, max_ahead } = timestamp;
+    TimestampDocument {
+        pointer: pointer.clone(),
+        unit: match unit {
+            crds::TimestampUnit::Seconds => TimestampUnit::Seconds,
+            crds::TimestampUnit::Milliseconds => TimestampUnit::Milliseconds,
+            crds::TimestampUnit::Microseconds => TimestampUnit::Microseconds,
+            crds::TimestampUnit::Nanoseconds => TimestampUnit::Nanoseconds,
+            crds::TimestampUnit::Rfc3339 => TimestampUnit::Rfc3339,
+        },
+        max_age_ms: max_age.map(crds::Duration::as_millis),
+        max_ahead_ms: max_ahead.map(crds::Duration::as_millis),
+    }
+}
+
+fn field_document(field: &FieldSpec) -> FieldDocument {
+    let FieldSpec {
+        name,
+        pointer,
+        expression,
+        kind,
+        scale,
+        offset,
+        decimals,
+        unit,
+        deadband,
+        values,
+        on_change,
+    } = field;
+    FieldDocument {
+        name: name.clone(),
+        pointer: pointer.clone(),
+        expression: expression.clone(),
+        kind: kind.map(|kind| match kind {
+            crds::FieldType::Number => FieldType::Number,
+            crds::FieldType::String => FieldType::String,
+            crds::FieldType::Bool => FieldType::Bool,
+            crds::FieldType::Enum => FieldType::Enum,
+        }),
+        scale: *scale,
+        offset: *offset,
+        decimals: *decimals,
+        unit: unit.clone(),
+        deadband: *deadband,
+        values: values.clone(),
+        on_change: *on_change,
+    }
+}

@@ -1,0 +1,70 @@
+//! A Secret with tokens alone.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+use super::{Checked, Validated};
+use crate::object::{Meta, Object, SecretData};
+use crate::verdict::{Finding, Reason};
+
+/// The shortest token. Sixteen random characters of base64 are 96 bits, which nobody guesses.
+pub const SHORTEST_TOKEN: usize = 16;
+/// The longest: it has to fit into a header.
+const LONGEST_TOKEN: usize = 4096;
+
+/// The tokens of a Secret, as digests. The tokens themselves go no further than here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidTokens {
+    /// What is known besides the tokens.
+    pub meta: Meta,
+    /// SHA-256 of each token in lower-case hexadecimal, by the token's name.
+    pub digests: BTreeMap<String, String>,
+}
+
+/// Validates a Secret that a Tenant names. A token that can't be used is left out. No message shows any of it.
+///
+/// # Errors
+/// Why none of it can be used: never, at the moment.
+pub fn validate(secret: &Object<SecretData>) -> Validated<ValidTokens> {
+    let mut digests = BTreeMap::new();
+    let mut findings = Vec::new();
+    for (key, token) in &secret.spec.0 {
+        match check_token(token) {
+            Ok(token) => {
+                digests.insert(key.clone(), digest(token));
+            }
+            Err((reason, message)) => findings.push(Finding::new(reason, format!("data.{key}"), message)),
+        }
+    }
+    Ok(Checked { value: ValidTokens { meta: secret.meta.clone(), digests }, findings })
+}
+
+fn check_token(token: &[u8]) -> Result<&[u8], (Reason, String)> {
+    // `echo token | base64` leaves a line break at the end, which no client would send.
+    let token = token.strip_suffix(b"\n").unwrap_or(token);
+    let token = token.strip_suffix(b"\r").unwrap_or(token);
+    let length = token.len();
+    if length < SHORTEST_TOKEN {
+        let message = format!(
+            "the token has {length} characters; it needs {SHORTEST_TOKEN} at least, such as from openssl rand -hex 24"
+        );
+        return Err((Reason::TokenTooShort, message));
+    }
+    if length > LONGEST_TOKEN || !token.iter().all(u8::is_ascii_graphic) {
+        let message = format!(
+            "the token needs to be {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII characters without spaces"
+        );
+        return Err((Reason::SecretInvalid, message));
+    }
+    Ok(token)
+}
+
+fn digest(token: &[u8]) -> String {
+    Sha256::digest(token).iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing into a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,250 @@
+//! A Tenant alone.
+
+use std::time::Duration;
+
+use flutecast_crds::{
+    Access, IdKind, Quota, RestrictedToken, Retention, Source, SourceId, TenantSpec, Tokens,
+};
+use flutecast_mapping::name::{ChannelName, DeviceCode, SourceName, TenantName};
+
+use super::subject_pattern::SubjectPattern;
+use super::{Checked, Validated, name};
+use crate::object::{Meta, Object};
+use crate::verdict::{Finding, Reason};
+
+/// The shortest time that messages are kept. NATS takes no shorter duplicate window, which may not be longer than the age.
+const SHORTEST_AGE: Duration = Duration::from_secs(1);
+
+/// A Tenant that can be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidTenant {
+    /// What is known besides the spec.
+    pub meta: Meta,
+    /// The tenant.
+    pub name: TenantName,
+    /// Its name for people.
+    pub display_name: String,
+    /// How its messages are kept.
+    pub retention: Retention,
+    /// Its sources that can be used, in the order of the spec.
+    pub sources: Vec<ValidSource>,
+    /// Who may read; none: nobody.
+    pub access: Option<ValidAccess>,
+    /// How many devices it may have.
+    pub max_devices: Option<u32>,
+    /// How many clients each pod serves.
+    pub max_clients: Option<u32>,
+}
+
+/// A source that can be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidSource {
+    /// Where it stands in the Tenant, as a path.
+    pub field: String,
+    /// Its name.
+    pub name: SourceName,
+    /// What it captures.
+    pub subject: SubjectPattern,
+    /// The channel that it feeds.
+    pub channel: ChannelName,
+    /// Where its messages name the device.
+    pub id: SourceIdPlace,
+}
+
+/// Where the messages of a source name their device.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceIdPlace {
+    /// In the subject: this `*` of it, counted from 1.
+    Subject {
+        /// Which one.
+        wildcard: usize,
+    },
+    /// In the payload.
+    Payload {
+        /// A JSON pointer within the item.
+        pointer: String,
+        /// What stands there.
+        kind: IdKind,
+        /// A JSON pointer to the items; none: the message is one item.
+        items: Option<String>,
+    },
+}
+
+/// Who may read a tenant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidAccess {
+    /// Everybody.
+    pub anonymous: bool,
+    /// The Secret with the tokens.
+    pub secret: Option<String>,
+    /// The tokens that open only some devices, by name.
+    pub restricted: Vec<(String, Vec<DeviceCode>)>,
+    /// The web origins whose pages may read.
+    pub allowed_origins: Vec<String>,
+}
+
+/// Validates a Tenant. A source that can't be used is left out; everything else has to be right.
+///
+/// # Errors
+/// Why the Tenant can't be used.
+pub fn validate(tenant: &Object<TenantSpec>) -> Validated<ValidTenant> {
+    let TenantSpec { display_name, retention, sources, access, quota } = &tenant.spec;
+    let Quota { max_devices, max_clients } = quota.clone().unwrap_or_default();
+    let mut fatal = Vec::new();
+    let name =
+        name("metadata.name", TenantName::new(&tenant.meta.name)).map_err(|finding| fatal.push(finding)).ok();
+    fatal.extend(check_retention(retention));
+    let access = match access.as_ref().map(validate_access).transpose() {
+        Ok(access) => access,
+        Err(findings) => {
+            fatal.extend(findings);
+            None
+        }
+    };
+    let Some(name) = name.filter(|_| fatal.is_empty()) else { return Err(fatal) };
+    let (sources, findings) = validate_sources(sources);
+    let value = ValidTenant {
+        meta: tenant.meta.clone(),
+        name,
+        display_name: display_name.clone().unwrap_or_default(),
+        retention: retention.clone(),
+        sources,
+        access,
+        max_devices,
+        max_clients,
+    };
+    Ok(Checked { value, findings })
+}
+
+fn check_retention(retention: &Retention) -> Option<Finding> {
+    let Retention {
+        max_age,
+        max_messages_per_subject: _,
+        max_bytes: _,
+        storage: _,
+        replicas: _,
+        on_delete: _,
+    } = retention;
+    (Duration::from(*max_age) < SHORTEST_AGE).then(|| {
+        let message = format!("{max_age} is too short; write 1s at least, or a client can never resume");
+        Finding::new(Reason::InvalidObject, "spec.retention.maxAge", message)
+    })
+}
+
+fn validate_sources(sources: &[Source]) -> (Vec<ValidSource>, Vec<Finding>) {
+    let mut valid: Vec<ValidSource> = Vec::new();
+    let mut findings = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        let field = format!("spec.sources[{index}]");
+        match validate_source(&field, source) {
+            Ok(source) if valid.iter().any(|other| other.name == source.name) => {
+                let message = format!(
+                    "the name {:?} is taken by a source before it; give it another",
+                    source.name.as_str()
+                );
+                findings.push(Finding::new(Reason::SourceInvalid, format!("{field}.name"), message));
+            }
+            Ok(source) => valid.push(source),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    (valid, findings)
+}
+
+fn validate_source(field: &str, source: &Source) -> Result<ValidSource, Finding> {
+    let Source { name: source_name, subject, channel, iot_id, items } = source;
+    let invalid =
+        |part: &str, message: String| Finding::new(Reason::SourceInvalid, format!("{field}.{part}"), message);
+    let source_name = name(&format!("{field}.name"), SourceName::new(source_name))?;
+    let channel = name(&format!("{field}.channel"), ChannelName::new(channel))?;
+    let subject = SubjectPattern::new(subject).map_err(|error| invalid("subject", error))?;
+    let SourceId { subject_token, pointer, kind } = iot_id;
+    let id = match (subject_token, pointer) {
+        (Some(token), None) => {
+            if items.is_some() {
+                return Err(invalid(
+                    "items",
+                    "goes with iotId.pointer only: with subjectToken the payload is not read".to_owned(),
+                ));
+            }
+            if *kind == Some(IdKind::DeviceCode) {
+                return Err(invalid(
+                    "iotId.kind",
+                    "DeviceCode goes with iotId.pointer only: a code in the subject can't be translated"
+                        .to_owned(),
+                ));
+            }
+            if subject.is_open() {
+                return Err(invalid(
+                    "subject",
+                    format!("\"{subject}\" ends in '>'; with subjectToken write one '*' for each token"),
+                ));
+            }
+            let wildcard = subject.wildcard_at(*token as usize).ok_or_else(|| {
+                let found =
+                    subject.token(*token as usize).map_or("nothing".to_owned(), |found| format!("{found:?}"));
+                invalid(
+                    "iotId.subjectToken",
+                    format!(
+                        "token {token} of \"{subject}\" is {found}; it needs to be '*', where the id stands"
+                    ),
+                )
+            })?;
+            SourceIdPlace::Subject { wildcard }
+        }
+        (None, Some(pointer)) => {
+            check_pointer(pointer).map_err(|error| invalid("iotId.pointer", error))?;
+            if let Some(items) = items {
+                check_pointer(items).map_err(|error| invalid("items", error))?;
+            }
+            SourceIdPlace::Payload {
+                pointer: pointer.clone(),
+                kind: kind.unwrap_or_default(),
+                items: items.clone(),
+            }
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(invalid(
+                "iotId",
+                "needs either subjectToken (the id stands in the subject) or pointer (in the payload)"
+                    .to_owned(),
+            ));
+        }
+    };
+    Ok(ValidSource { field: field.to_owned(), name: source_name, subject, channel, id })
+}
+
+/// RFC 6901: empty, or parts that each begin with `/`, in which `~` is followed by 0 or 1.
+fn check_pointer(pointer: &str) -> Result<(), String> {
+    let escapes_are_right = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    if (pointer.is_empty() || pointer.starts_with('/')) && escapes_are_right {
+        Ok(())
+    } else {
+        Err(format!(
+            "{pointer:?} is not a JSON pointer; it begins with '/', as in /deviceId, and '~' is written ~0"
+        ))
+    }
+}
+
+fn validate_access(access: &Access) -> Result<ValidAccess, Vec<Finding>> {
+    let Access { anonymous, tokens, allowed_origins } = access;
+    let mut findings = Vec::new();
+    let mut restricted = Vec::new();
+    let Tokens { secret_name, restricted: wanted } = tokens.clone().unwrap_or_default();
+    for (index, RestrictedToken { name: token, devices }) in wanted.into_iter().enumerate() {
+        let mut codes = Vec::new();
+        for (place, code) in devices.iter().enumerate() {
+            let field = format!("spec.access.tokens.restricted[{index}].devices[{place}]");
+            match name(&field, DeviceCode::new(code)) {
+                Ok(code) => codes.push(code),
+                Err(finding) => findings.push(finding),
+            }
+        }
+        restricted.push((token, codes));
+    }
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    let secret = tokens.is_some().then_some(secret_name);
+    Ok(ValidAccess { anonymous: *anonymous, secret, restricted, allowed_origins: allowed_origins.clone() })
+}

@@ -1,0 +1,261 @@
+//! What the operator says about each object: in force, in force with something missing, or refused; and why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+/// The kinds of object that a verdict can be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Kind {
+    /// A Tenant.
+    Tenant,
+    /// A PushFormat.
+    PushFormat,
+    /// A Device.
+    Device,
+    /// A Secret.
+    Secret,
+    /// A file of the manifests folder.
+    File,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tenant => "Tenant",
+            Self::PushFormat => "PushFormat",
+            Self::Device => "Device",
+            Self::Secret => "Secret",
+            Self::File => "File",
+        })
+    }
+}
+
+/// The namespace of objects that name none, in folder mode as with kubectl.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// Which object a verdict is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ObjectRef {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; empty for a file.
+    pub namespace: String,
+    /// Its name; for a file its path within the folder.
+    pub name: String,
+}
+
+impl ObjectRef {
+    /// Names an object.
+    #[must_use]
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// Names a file of the manifests folder.
+    #[must_use]
+    pub fn file(path: &str) -> Self {
+        Self::new(Kind::File, "", path)
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    /// `Device/corrugator-1`, with the namespace in between unless it is the usual one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() || self.namespace == DEFAULT_NAMESPACE {
+            write!(f, "{}/{}", self.kind, self.name)
+        } else {
+            write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// Why an object is refused or not wholly in force. A closed set: it is documented, and tests cover each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Reason {
+    /// The text is not YAML, or can't be read.
+    InvalidYaml,
+    /// The object breaks its kind's schema.
+    InvalidObject,
+    /// The same kind, namespace and name stands twice in the folder.
+    DuplicateObject,
+    /// A name can't be used on the message side.
+    InvalidName,
+    /// Another Tenant of the same name, in another namespace, is older.
+    TenantNameTaken,
+    /// The tenant that a device names doesn't exist in its namespace.
+    TenantMissing,
+    /// The tenant that a device names is refused itself.
+    TenantRefused,
+    /// A format that a device names doesn't exist in its namespace.
+    FormatMissing,
+    /// A format doesn't compile.
+    FormatInvalid,
+    /// An older device of the tenant has this code.
+    DuplicateDeviceCode,
+    /// An older device of the tenant has this iotId.
+    IotIdTaken,
+    /// The tenant has no room for more devices.
+    QuotaExceeded,
+    /// One device is too large for a mapping shard.
+    DeviceTooLarge,
+    /// A Secret that a tenant names doesn't exist in its namespace.
+    SecretMissing,
+    /// A Secret can't be used as it is.
+    SecretInvalid,
+    /// A token is too short to keep anybody out.
+    TokenTooShort,
+    /// A source can't be captured as it is written.
+    SourceInvalid,
+    /// A source's subject overlaps one that is claimed already.
+    SourceConflict,
+    /// A stream of this name belongs to another owner.
+    StreamOwnedByOther,
+    /// NATS refuses to make or to change a stream.
+    StreamRefused,
+    /// NATS can't be reached.
+    BrokerAway,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// One thing that is wrong with an object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// Why.
+    pub reason: Reason,
+    /// Where in the object, as a path such as `spec.channels[1].format`; empty: the object as a whole.
+    pub field: String,
+    /// What is wrong, with the value, and what would be right. Never a token.
+    pub message: String,
+}
+
+impl Finding {
+    /// A finding about one field.
+    #[must_use]
+    pub fn new(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason, field: field.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() {
+            write!(f, "{}: {}", self.reason, self.message)
+        } else {
+            write!(f, "{}: {}: {}", self.reason, self.field, self.message)
+        }
+    }
+}
+
+/// What became of an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it is in force.
+    #[default]
+    Accepted,
+    /// Some of it is in force; the findings say what isn't.
+    Degraded(Vec<Finding>),
+    /// None of it is in force.
+    Refused(Vec<Finding>),
+}
+
+impl Outcome {
+    /// The word for it: `Accepted`, `Degraded` or `Refused`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Degraded(_) => "Degraded",
+            Self::Refused(_) => "Refused",
+        }
+    }
+
+    /// What is wrong; empty when nothing is.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Accepted => &[],
+            Self::Degraded(findings) | Self::Refused(findings) => findings,
+        }
+    }
+}
+
+/// The verdicts on all objects, by object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdicts(BTreeMap<ObjectRef, Outcome>);
+
+impl Verdicts {
+    /// Takes note of an object about which there is nothing bad to say yet.
+    pub fn accept(&mut self, object: &ObjectRef) {
+        self.0.entry(object.clone()).or_default();
+    }
+
+    /// Adds a finding; the object stays in force without what the finding is about. An object that is refused stays refused.
+    pub fn degrade(&mut self, object: &ObjectRef, finding: Finding) {
+        let outcome = self.0.entry(object.clone()).or_default();
+        match outcome {
+            Outcome::Accepted => *outcome = Outcome::Degraded(vec![finding]),
+            Outcome::Degraded(findings) | Outcome::Refused(findings) => push_new(findings, finding),
+        }
+    }
+
+    /// Adds a finding for which the whole object is not in force.
+    pub fn refuse(&mut self, object: &ObjectRef, finding: Finding) {
+        let outcome = self.0.entry(object.clone()).or_default();
+        let mut findings = match std::mem::take(outcome) {
+            Outcome::Accepted => Vec::new(),
+            Outcome::Degraded(findings) | Outcome::Refused(findings) => findings,
+        };
+        push_new(&mut findings, finding);
+        *outcome = Outcome::Refused(findings);
+    }
+
+    /// The outcome of one object; none if it is unknown.
+    #[must_use]
+    pub fn get(&self, object: &ObjectRef) -> Option<&Outcome> {
+        self.0.get(object)
+    }
+
+    /// All of them, by object.
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectRef, &Outcome)> {
+        self.0.iter()
+    }
+}
+
+fn push_new(findings: &mut Vec<Finding>, finding: Finding) {
+    if !findings.contains(&finding) {
+        findings.push(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_is_refused_stays_refused() {
+        let mut verdicts = Verdicts::default();
+        let object = ObjectRef::new(Kind::Device, "default", "d1");
+        verdicts.accept(&object);
+        assert_eq!(verdicts.get(&object), Some(&Outcome::Accepted));
+        verdicts.degrade(&object, Finding::new(Reason::FormatMissing, "spec", "a"));
+        verdicts.refuse(&object, Finding::new(Reason::QuotaExceeded, "", "b"));
+        verdicts.degrade(&object, Finding::new(Reason::FormatMissing, "spec", "a"));
+        verdicts.accept(&object);
+        let outcome = verdicts.get(&object).unwrap();
+        assert_eq!((outcome.word(), outcome.findings().len()), ("Refused", 2));
+    }
+
+    #[test]
+    fn the_usual_namespace_is_not_written() {
+        assert_eq!(ObjectRef::new(Kind::Device, "default", "d1").to_string(), "Device/d1");
+        assert_eq!(ObjectRef::new(Kind::Device, "plant", "d1").to_string(), "Device/plant/d1");
+        assert_eq!(ObjectRef::file("a/b.yaml").to_string(), "File/a/b.yaml");
+    }
+}
