@@ -176,7 +176,12 @@ impl Pointers {
 
     /// Goes on to where the next value starts, out of arrays and objects that end here; none at the end of the text. Tells
     /// the node of that value.
-    fn next(&self, scanner: &mut Scanner<'_>, text: &str, found: &mut Found) -> Result<Option<u32>, Malformed> {
+    fn next(
+        &self,
+        scanner: &mut Scanner<'_>,
+        text: &str,
+        found: &mut Found,
+    ) -> Result<Option<u32>, Malformed> {
         loop {
             let Some(frame) = found.stack.last_mut() else { return Ok(None) };
             let Some(byte) = scanner.peek() else { return scanner.malformed() };

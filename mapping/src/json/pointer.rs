@@ -47,7 +47,8 @@ impl FromStr for Pointer {
             return Err(wrong("it does not start with '/'"));
         };
         let tokens = rest.split('/').map(token).collect::<Option<Vec<_>>>();
-        let tokens = tokens.ok_or_else(|| wrong("a '~' in it is not followed by 0 (for '~') or 1 (for '/')"))?;
+        let tokens =
+            tokens.ok_or_else(|| wrong("a '~' in it is not followed by 0 (for '~') or 1 (for '/')"))?;
         if tokens.len() > MAX_TOKENS {
             return Err(wrong("it has more than 32 parts"));
         }

@@ -85,7 +85,8 @@ impl<'a> Scanner<'a> {
         const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
         // Sets the high bit of some byte if a byte of `word` is zero, and only then.
         let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-        while let Some(Ok(chunk)) = self.bytes.get(self.position..self.position + 8).map(<[u8; 8]>::try_from) {
+        while let Some(Ok(chunk)) = self.bytes.get(self.position..self.position + 8).map(<[u8; 8]>::try_from)
+        {
             let word = u64::from_ne_bytes(chunk);
             let quote = has_zero(word ^ u64::from_ne_bytes([b'"'; 8]));
             let backslash = has_zero(word ^ u64::from_ne_bytes([b'\\'; 8]));

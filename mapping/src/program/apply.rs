@@ -8,7 +8,9 @@ use super::expression::{Operand, Values};
 use super::number::write_double;
 use super::state::Pushed;
 use super::time::Timestamp;
-use super::{Applied, ChannelState, Conversion, Dropped, Field, MAX_STRING, Message, Program, Source, Trigger};
+use super::{
+    Applied, ChannelState, Conversion, Dropped, Field, MAX_STRING, Message, Program, Source, Trigger,
+};
 use crate::document::DeliveryPolicy;
 use crate::json::{Found, Value, escape, unescape};
 
@@ -119,7 +121,7 @@ impl Program {
                 },
                 Source::Computed(expression, decimals) => {
                     let values = Output { json: out, ranges };
-                    match expression.evaluate(&values) {
+                    match expression.evaluate(&values).map(Operand::into_owned) {
                         Some(result) => write_computed(&result, *decimals, out),
                         None => Err(LeftOut::Unusable),
                     }
@@ -140,7 +142,8 @@ impl Program {
 
     /// Decides whether the values are news, and remembers them if they are.
     fn note_push(&self, values: &Output<'_>, state: &mut ChannelState) -> Result<(), Dropped> {
-        let json = |at: usize| values.ranges.get(at)?.as_ref().and_then(|range| values.json.get(range.clone()));
+        let json =
+            |at: usize| values.ranges.get(at)?.as_ref().and_then(|range| values.json.get(range.clone()));
         if let Some(before) = state.pushed(self.id) {
             let mut fields = self.fields.iter().zip(before).enumerate();
             if !fields.any(|(at, (field, before))| field.is_news(json(at), before)) {

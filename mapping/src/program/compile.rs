@@ -85,13 +85,19 @@ impl Compiler {
         }
         let pointer = self.pointer("timestamp.pointer".into(), pointer)?;
         let limit = |millis: &Option<u64>| millis.map(|millis| i64::try_from(millis).unwrap_or(i64::MAX));
-        Some(TimestampRule { pointer, unit: *unit, max_age_ms: limit(max_age_ms), max_ahead_ms: limit(max_ahead_ms) })
+        Some(TimestampRule {
+            pointer,
+            unit: *unit,
+            max_age_ms: limit(max_age_ms),
+            max_ahead_ms: limit(max_ahead_ms),
+        })
     }
 
     fn delivery(&mut self, delivery: &DeliveryDocument) -> Option<u64> {
         let DeliveryDocument { policy, min_interval_ms } = delivery;
         if min_interval_ms.is_some() && *policy == DeliveryPolicy::Every {
-            let expected = "with policy Every nothing is skipped; leave minInterval out, or use policy Latest";
+            let expected =
+                "with policy Every nothing is skipped; leave minInterval out, or use policy Latest";
             self.wrong("delivery.minInterval".into(), "stands with policy Every", expected);
         }
         *min_interval_ms
@@ -128,7 +134,11 @@ impl Compiler {
         }
         if fields.len() > MAX_FIELDS {
             let problem = format!("has {} fields", fields.len());
-            self.wrong("fields".into(), problem, format!("a format has at most {MAX_FIELDS}; split it over channels"));
+            self.wrong(
+                "fields".into(),
+                problem,
+                format!("a format has at most {MAX_FIELDS}; split it over channels"),
+            );
             return;
         }
         for (at, field) in fields.iter().enumerate() {
@@ -145,7 +155,10 @@ impl Compiler {
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
             && name.len() <= 64;
         if !identifier {
-            let problem = format!("{:?} is not a name that expressions can use", name.chars().take(80).collect::<String>());
+            let problem = format!(
+                "{:?} is not a name that expressions can use",
+                name.chars().take(80).collect::<String>()
+            );
             let expected = "use 1 to 64 letters, digits and '_', with no digit first, such as inkTemp";
             self.wrong(path, problem, expected);
         } else if WORDS_OF_CEL.contains(&name) {
@@ -197,7 +210,8 @@ impl Compiler {
                 expression.map(|expression| Source::Computed(expression, *decimals))
             }
             (Some(_), Some(_)) => {
-                let expected = "a field has either a pointer (to the raw value) or an expression (over other fields)";
+                let expected =
+                    "a field has either a pointer (to the raw value) or an expression (over other fields)";
                 self.wrong(path("expression"), "stands beside a pointer", expected);
                 None
             }
@@ -242,19 +256,39 @@ impl Compiler {
             ("offset", field.offset.is_some() && !number, "only type Number has an offset"),
             ("decimals", field.decimals.is_some() && !number && !computed, "only numbers are rounded"),
             ("unit", field.unit.is_some() && !number && !computed, "only numbers have a unit"),
-            ("deadband", field.deadband.is_some() && !number && !computed, "only numbers have one; use onChange: true"),
-            ("values", !field.values.is_empty() && field.kind != Some(FieldType::Enum), "only type Enum has values"),
+            (
+                "deadband",
+                field.deadband.is_some() && !number && !computed,
+                "only numbers have one; use onChange: true",
+            ),
+            (
+                "values",
+                !field.values.is_empty() && field.kind != Some(FieldType::Enum),
+                "only type Enum has values",
+            ),
         ];
         for (option, _, expected) in misplaced.into_iter().filter(|(_, misplaced, _)| *misplaced) {
-            self.wrong(path(option), format!("does not belong to {kind}"), format!("leave it out; {expected}"));
+            self.wrong(
+                path(option),
+                format!("does not belong to {kind}"),
+                format!("leave it out; {expected}"),
+            );
         }
         for (option, value) in [("scale", field.scale), ("offset", field.offset)] {
             if let Some(value) = value.filter(|value| !value.is_finite()) {
-                self.wrong(path(option), format!("{value} is not a finite number"), "write a number such as 0.1");
+                self.wrong(
+                    path(option),
+                    format!("{value} is not a finite number"),
+                    "write a number such as 0.1",
+                );
             }
         }
         if field.scale == Some(0.0) {
-            self.wrong(path("scale"), "0 makes every value 0", "write the factor, such as 0.1, or leave it out");
+            self.wrong(
+                path("scale"),
+                "0 makes every value 0",
+                "write the factor, such as 0.1, or leave it out",
+            );
         }
         if let Some(decimals) = field.decimals.filter(|decimals| *decimals > 9) {
             self.wrong(path("decimals"), format!("{decimals} is out of range"), "write 0 to 9");
@@ -274,7 +308,11 @@ impl Compiler {
             self.wrong(path, "is empty", expected);
         } else if field.values.len() > MAX_ENUM_VALUES {
             let problem = format!("has {} values", field.values.len());
-            self.wrong(path, problem, format!("an Enum has at most {MAX_ENUM_VALUES}; use type String or Number"));
+            self.wrong(
+                path,
+                problem,
+                format!("an Enum has at most {MAX_ENUM_VALUES}; use type String or Number"),
+            );
         } else if let Some((raw, _)) = field.values.iter().find(|(_, word)| word.len() > MAX_STRING) {
             let problem = format!("the word for {raw:?} is longer than {MAX_STRING} bytes");
             self.wrong(path, problem, "write a word that a screen can show");

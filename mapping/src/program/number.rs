@@ -152,7 +152,11 @@ impl Decimal {
                 }
                 b'.' => fraction = true,
                 b'e' | b'E' => {
-                    exponent += text.get(text.len() - bytes.len()..)?.parse::<i32>().ok().filter(|e| e.abs() < 1_000)?;
+                    exponent += text
+                        .get(text.len() - bytes.len()..)?
+                        .parse::<i32>()
+                        .ok()
+                        .filter(|e| e.abs() < 1_000)?;
                     break;
                 }
                 // The sign, which is seen to below.
@@ -172,7 +176,8 @@ impl Decimal {
 
     fn plus(self, other: Self) -> Option<Self> {
         let exponent = self.exponent.min(other.exponent);
-        let aligned = |value: Self| value.mantissa.checked_mul(power_of_ten(value.exponent.abs_diff(exponent))?);
+        let aligned =
+            |value: Self| value.mantissa.checked_mul(power_of_ten(value.exponent.abs_diff(exponent))?);
         Some(Self { mantissa: aligned(self)?.checked_add(aligned(other)?)?, exponent })
     }
 
@@ -209,7 +214,8 @@ impl Decimal {
             return false;
         }
         if exponent > 0 {
-            let expanded = power_of_ten(exponent.unsigned_abs()).and_then(|power| mantissa.checked_mul(power));
+            let expanded =
+                power_of_ten(exponent.unsigned_abs()).and_then(|power| mantissa.checked_mul(power));
             let Some(expanded) = expanded.filter(|&expanded| fits(expanded)) else { return false };
             (mantissa, exponent) = (expanded, 0);
         }

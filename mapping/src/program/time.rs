@@ -40,9 +40,10 @@ impl Timestamp {
     pub fn from_rfc3339(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         let number = |from: usize, to: usize| -> Option<i64> {
-            bytes.get(from..to)?.iter().try_fold(0, |sum, b| {
-                b.is_ascii_digit().then(|| sum * 10 + i64::from(b - b'0'))
-            })
+            bytes
+                .get(from..to)?
+                .iter()
+                .try_fold(0, |sum, b| b.is_ascii_digit().then(|| sum * 10 + i64::from(b - b'0')))
         };
         let separated = |at: usize, by: &[u8]| bytes.get(at).is_some_and(|b| by.contains(b));
         let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
@@ -115,7 +116,9 @@ impl Timestamp {
     pub(super) fn read(value: Value<'_>, unit: TimestampUnit) -> Option<Self> {
         match (unit, value) {
             (TimestampUnit::Rfc3339, Value::Text(text)) if !text.escaped => Self::from_rfc3339(text.raw),
-            (TimestampUnit::Rfc3339, Value::Text(text)) => Self::from_rfc3339(text.resolve(&mut String::new())?),
+            (TimestampUnit::Rfc3339, Value::Text(text)) => {
+                Self::from_rfc3339(text.resolve(&mut String::new())?)
+            }
             (TimestampUnit::Rfc3339, _) => None,
             (unit, Value::Number(number)) => from_number(number, unit),
             (unit, Value::Text(text)) if text.is_number() => from_number(text.raw, unit),
@@ -140,9 +143,15 @@ fn from_number(number: &str, unit: TimestampUnit) -> Option<Timestamp> {
         }
     } else {
         // A fraction or an exponent. A double holds today's time to a quarter of a microsecond.
-        #[expect(clippy::cast_precision_loss, reason = "the factors are powers of ten, which a double holds exactly")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "the factors are powers of ten, which a double holds exactly"
+        )]
         let micros = number.parse::<f64>().ok()? * MICROS_PER_SECOND as f64 / units_per_second as f64;
-        #[expect(clippy::cast_possible_truncation, reason = "what is too large saturates, and is out of range then")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "what is too large saturates, and is out of range then"
+        )]
         let micros = micros.round() as i64;
         micros
     };

@@ -24,13 +24,17 @@ fn the_example_of_the_protocol() {
           - {name: state, pointer: /d/st, type: Enum, values: {"0": stopped, "1": running}}
         "#,
     );
-    let (values, applied) = channel.apply_in_full(format!(r#"{{"ts":{NOW_MS},"d":{{"v":1824,"st":1}}}}"#)).unwrap();
+    let (values, applied) =
+        channel.apply_in_full(format!(r#"{{"ts":{NOW_MS},"d":{{"v":1824,"st":1}}}}"#)).unwrap();
     assert_eq!(values, r#"{"speed":182.4,"state":"running"}"#);
     assert_eq!(applied, Applied { time: Timestamp::from_millis(NOW_MS), skipped_fields: 0 });
     assert_eq!(channel.state.newest(), Some(applied.time));
     assert_eq!(channel.program.min_interval_ms(), Some(200));
     let speed = &channel.program.fields()[0];
-    assert_eq!((speed.name.as_str(), speed.kind, speed.unit.as_deref(), speed.decimals), ("speed", "Number", Some("m/min"), Some(1)));
+    assert_eq!(
+        (speed.name.as_str(), speed.kind, speed.unit.as_deref(), speed.decimals),
+        ("speed", "Number", Some("m/min"), Some(1))
+    );
 }
 
 #[test]
@@ -167,7 +171,11 @@ fn what_is_not_json_is_malformed() {
         objects.as_bytes(),
     ] {
         let shown = String::from_utf8_lossy(&payload[..payload.len().min(40)]).into_owned();
-        assert_eq!(alone("{name: x, pointer: /x, type: Number}", payload), Err(Dropped::Malformed), "{shown}");
+        assert_eq!(
+            alone("{name: x, pointer: /x, type: Number}", payload),
+            Err(Dropped::Malformed),
+            "{shown}"
+        );
     }
     let just_deep_enough = format!(r#"{{"x":1,"y":{}1{}}}"#, "[".repeat(127), "]".repeat(127));
     assert_eq!(values("{name: x, pointer: /x, type: Number}", &just_deep_enough), r#"{"x":1}"#);
@@ -187,7 +195,10 @@ fn pointers_reach_keys_indexes_and_the_whole() {
     assert_eq!(values("{name: x, pointer: '', type: Number}", "42"), r#"{"x":42}"#);
     assert_eq!(values("{name: x, pointer: /1/b, type: Number}", r#"[0,{"b":7}]"#), r#"{"x":7}"#);
     assert_eq!(values("{name: x, pointer: /1, type: Number}", r#"{"1":7}"#), r#"{"x":7}"#);
-    assert_eq!(values("{name: x, pointer: /a~1b/m~0n/, type: Number}", r#"{"a/b":{"m~n":{"":7}}}"#), r#"{"x":7}"#);
+    assert_eq!(
+        values("{name: x, pointer: /a~1b/m~0n/, type: Number}", r#"{"a/b":{"m~n":{"":7}}}"#),
+        r#"{"x":7}"#
+    );
     assert_eq!(values("{name: x, pointer: /é, type: Number}", r#"{"\u00e9":7}"#), r#"{"x":7}"#);
     // An index is written as RFC 6901 has it: 01 is no index.
     assert_eq!(alone("{name: x, pointer: /01, type: Number}", "[1,2]"), Err(Dropped::NoFields));
@@ -331,15 +342,33 @@ mod news {
             r#"{"y":"a"}"#,
             r#"{"y":"a"}"#,
         ];
-        let expected = [r#"{"x":false}"#, r#"{"x":true}"#, r#"{"x":true,"y":"a"}"#, r#"{"x":null,"y":"a"}"#, r#"{"y":"a"}"#];
+        let expected = [
+            r#"{"x":false}"#,
+            r#"{"x":true}"#,
+            r#"{"x":true,"y":"a"}"#,
+            r#"{"x":null,"y":"a"}"#,
+            r#"{"y":"a"}"#,
+        ];
         assert_eq!(pushed(field, &raws), expected);
     }
 
     #[test]
     fn deadband_counts_from_the_value_last_pushed() {
         let field = "{name: x, pointer: /x, type: Number, scale: 0.1, decimals: 1, deadband: 0.5}";
-        let raws = [r#"{"x":1819}"#, r#"{"x":1823}"#, r#"{"x":1824}"#, r#"{"x":1820}"#, r#"{"x":1819}"#, r#"{"x":null}"#, r#"{"x":null}"#, r#"{"x":1819}"#];
-        assert_eq!(pushed(field, &raws), [r#"{"x":181.9}"#, r#"{"x":182.4}"#, r#"{"x":181.9}"#, r#"{"x":null}"#, r#"{"x":181.9}"#]);
+        let raws = [
+            r#"{"x":1819}"#,
+            r#"{"x":1823}"#,
+            r#"{"x":1824}"#,
+            r#"{"x":1820}"#,
+            r#"{"x":1819}"#,
+            r#"{"x":null}"#,
+            r#"{"x":null}"#,
+            r#"{"x":1819}"#,
+        ];
+        assert_eq!(
+            pushed(field, &raws),
+            [r#"{"x":181.9}"#, r#"{"x":182.4}"#, r#"{"x":181.9}"#, r#"{"x":null}"#, r#"{"x":181.9}"#]
+        );
     }
 
     #[test]
@@ -352,7 +381,8 @@ mod news {
 
     #[test]
     fn a_field_without_a_condition_is_always_a_reason() {
-        let field = "{name: x, pointer: /x, type: Number, onChange: true}, {name: y, pointer: /y, type: Number}";
+        let field =
+            "{name: x, pointer: /x, type: Number, onChange: true}, {name: y, pointer: /y, type: Number}";
         let raws = [r#"{"x":1,"y":1}"#, r#"{"x":1,"y":1}"#, r#"{"x":1}"#, r#"{"x":1}"#, r#"{"x":2}"#];
         let expected = [r#"{"x":1,"y":1}"#, r#"{"x":1,"y":1}"#, r#"{"x":1}"#, r#"{"x":2}"#];
         assert_eq!(pushed(field, &raws), expected);
@@ -418,11 +448,12 @@ mod expressions {
             ("math.floor(1.5) + math.ceil(1.5) + math.trunc(1.5) + math.sign(2) + math.sqrt(4)", "7"),
             ("math.greatest(values.good, values.total)", "130"),
             ("math.least(values.good, values.total, 5)", "5"),
-            ("math.greatest([values.good, 7])", "123"),
+            ("math.least(7, values.good)", "7"),
             ("bool('true')", "true"),
             ("null", "null"),
         ] {
-            let fields = format!("{raw}, {{name: x, expression: {}}}", serde_json::to_string(expression).unwrap());
+            let fields =
+                format!("{raw}, {{name: x, expression: {}}}", serde_json::to_string(expression).unwrap());
             let result = values(&fields, payload);
             let (_, x) = result.split_once(r#""x":"#).unwrap_or_else(|| panic!("{expression}: {result}"));
             assert_eq!(x, format!("{expected}}}"), "{expression}");
@@ -431,7 +462,8 @@ mod expressions {
 
     #[test]
     fn computed_numbers_are_rounded() {
-        let fields = "{name: a, pointer: /a, type: Number}, {name: x, expression: values.a / 3.0, decimals: 2}";
+        let fields =
+            "{name: a, pointer: /a, type: Number}, {name: x, expression: values.a / 3.0, decimals: 2}";
         assert_eq!(values(fields, r#"{"a":2}"#), r#"{"a":2,"x":0.67}"#);
         assert_eq!(values(fields, r#"{"a":0}"#), r#"{"a":0,"x":0}"#);
     }
@@ -459,9 +491,10 @@ mod expressions {
             ("values.a ? 1 : 2", r#"{"a":1}"#),
             ("math.sqrt(values.a)", r#"{"a":-1}"#),
         ] {
-            let fields = format!("{raw}, {{name: x, expression: {}}}", serde_json::to_string(expression).unwrap());
+            let fields =
+                format!("{raw}, {{name: x, expression: {}}}", serde_json::to_string(expression).unwrap());
             let (values, skipped) = alone(&fields, payload).unwrap();
-            assert!(skipped == 1 && !values.contains(r#""x""#), "{expression}: {values}, {skipped} skipped");
+            assert!(skipped == 1 && !values.contains(r#""x":"#), "{expression}: {values}, {skipped} skipped");
         }
         let long = format!("{raw}, {{name: x, expression: values.t + values.t}}");
         assert_eq!(alone(&long, format!(r#"{{"t":"{}"}}"#, "x".repeat(2049))).unwrap().1, 1);
@@ -469,9 +502,27 @@ mod expressions {
 
     #[test]
     fn presence_can_be_asked_for() {
-        let fields = "{name: a, pointer: /a, type: Number}, {name: b, pointer: /b, type: Number}, {name: x, expression: has(values.b) ? values.b : values.a}";
+        let fields = "{name: a, pointer: /a, type: Number}, {name: b, pointer: /b, type: Number}, {name: x, expression: 'has(values.b) ? values.b : values.a'}";
         assert_eq!(values(fields, r#"{"a":1,"b":2}"#), r#"{"a":1,"b":2,"x":2}"#);
         assert_eq!(values(fields, r#"{"a":1}"#), r#"{"a":1,"x":1}"#);
+    }
+
+    #[test]
+    fn the_deepest_expression_is_evaluated_on_a_small_stack() {
+        let expressions = [
+            format!("{}1", "1 + ".repeat(63)),
+            format!("{}true", "true && ".repeat(60)),
+            format!("{}1{}", "(1 + ".repeat(23), ")".repeat(23)),
+            format!("{}1", "true ? 1 : ".repeat(23)),
+            format!("{}1{}", "math.abs(".repeat(23), ")".repeat(23)),
+            format!("{}9{}", "9 + (".repeat(10), ")".repeat(10)),
+        ];
+        for expression in expressions {
+            let fields = format!("{{name: x, expression: '{expression}'}}");
+            let thread = std::thread::Builder::new().stack_size(256 << 10);
+            let result = thread.spawn(move || alone(&fields, r#"{"x":1}"#)).unwrap().join().unwrap();
+            assert!(result.is_ok_and(|(_, skipped)| skipped == 0), "{expression}");
+        }
     }
 
     #[test]
@@ -495,7 +546,8 @@ mod expressions {
             assert_eq!(channel.state.newest(), Some(channel.stored_at), "time moves on");
         }
         // What isn't a boolean isn't true.
-        let mut channel = Channel::new("{codec: JSON, when: values.x, fields: [{name: x, pointer: /x, type: Number}]}");
+        let mut channel =
+            Channel::new("{codec: JSON, when: values.x, fields: [{name: x, pointer: /x, type: Number}]}");
         assert_eq!(channel.apply(r#"{"x":1}"#), Err(Dropped::Filtered));
     }
 

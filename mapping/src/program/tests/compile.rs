@@ -19,24 +19,48 @@ fn one_error(format: &str, field: &str, parts: &[&str]) {
 }
 
 fn one_field_error(field: &str, path: &str, parts: &[&str]) {
-    one_error(&format!("{{codec: JSON, fields: [{{name: first, pointer: /first, type: Number}}, {field}]}}"), path, parts);
+    one_error(
+        &format!("{{codec: JSON, fields: [{{name: first, pointer: /first, type: Number}}, {field}]}}"),
+        path,
+        parts,
+    );
 }
 
 #[test]
 fn each_error_names_the_field_and_what_would_be_right() {
     for (field, path, parts) in [
-        ("{name: x, pointer: d/v, type: Number}", "fields[1].pointer", &["\"d/v\"", "RFC 6901", "/d/speed"][..]),
+        (
+            "{name: x, pointer: d/v, type: Number}",
+            "fields[1].pointer",
+            &["\"d/v\"", "RFC 6901", "/d/speed"][..],
+        ),
         ("{name: x, pointer: /a~2, type: Number}", "fields[1].pointer", &["'~'"]),
         ("{name: x, pointer: /x}", "fields[1].type", &["is missing", "Number, String, Bool or Enum"]),
         ("{name: x, type: Number}", "fields[1].pointer", &["is missing", "or an expression"]),
-        ("{name: x, pointer: /x, expression: '1', type: Number}", "fields[1].expression", &["beside a pointer"]),
+        (
+            "{name: x, pointer: /x, expression: '1', type: Number}",
+            "fields[1].expression",
+            &["beside a pointer"],
+        ),
         ("{name: x, expression: values.first, type: Number}", "fields[1].type", &["Number", "leave it out"]),
-        ("{name: x, pointer: /x, type: String, scale: 2}", "fields[1].scale", &["type String", "only type Number"]),
+        (
+            "{name: x, pointer: /x, type: String, scale: 2}",
+            "fields[1].scale",
+            &["type String", "only type Number"],
+        ),
         ("{name: x, pointer: /x, type: Bool, offset: 2}", "fields[1].offset", &["type Bool"]),
-        ("{name: x, pointer: /x, type: Enum, values: {a: b}, decimals: 2}", "fields[1].decimals", &["type Enum"]),
+        (
+            "{name: x, pointer: /x, type: Enum, values: {a: b}, decimals: 2}",
+            "fields[1].decimals",
+            &["type Enum"],
+        ),
         ("{name: x, pointer: /x, type: String, unit: m}", "fields[1].unit", &["type String"]),
         ("{name: x, pointer: /x, type: Bool, deadband: 1}", "fields[1].deadband", &["type Bool", "onChange"]),
-        ("{name: x, pointer: /x, type: Number, values: {a: b}}", "fields[1].values", &["type Number", "type Enum"]),
+        (
+            "{name: x, pointer: /x, type: Number, values: {a: b}}",
+            "fields[1].values",
+            &["type Number", "type Enum"],
+        ),
         ("{name: x, expression: values.first, scale: 2}", "fields[1].scale", &["computed"]),
         ("{name: x, pointer: /x, type: Enum}", "fields[1].values", &["is empty", "running"]),
         ("{name: x, pointer: /x, type: Number, decimals: 10}", "fields[1].decimals", &["10", "0 to 9"]),
@@ -52,7 +76,11 @@ fn each_error_names_the_field_and_what_would_be_right() {
         ("{name: 1x, pointer: /x, type: Number}", "fields[1].name", &["\"1x\""]),
         ("{name: in, pointer: /x, type: Number}", "fields[1].name", &["\"in\"", "CEL"]),
         ("{name: x, expression: ''}", "fields[1].expression", &["is empty", "values.good / values.total"]),
-        ("{name: x, expression: 'values.first +'}", "fields[1].expression", &["can't be read as CEL", "column"]),
+        (
+            "{name: x, expression: 'values.first +'}",
+            "fields[1].expression",
+            &["can't be read as CEL", "column"],
+        ),
         ("{name: x, expression: values.second}", "fields[1].expression", &["values.second", "values.first"]),
         ("{name: x, expression: 'has(values.second)'}", "fields[1].expression", &["values.second"]),
         ("{name: x, expression: 'values[\"second\"]'}", "fields[1].expression", &["values.second"]),
@@ -62,7 +90,11 @@ fn each_error_names_the_field_and_what_would_be_right() {
         ("{name: x, expression: values}", "fields[1].expression", &["as a whole"]),
         ("{name: x, expression: size(values)}", "fields[1].expression", &["as a whole"]),
         ("{name: x, expression: values.first.second}", "fields[1].expression", &["\"second\""]),
-        ("{name: x, expression: foo(values.first)}", "fields[1].expression", &["\"foo\"", "startsWith", "math.abs"]),
+        (
+            "{name: x, expression: foo(values.first)}",
+            "fields[1].expression",
+            &["\"foo\"", "startsWith", "math.abs"],
+        ),
         ("{name: x, expression: math.bitAnd(values.first)}", "fields[1].expression", &["\"math.bitAnd\""]),
         ("{name: x, expression: 'values.first.matches(\"a\")'}", "fields[1].expression", &["\"matches\""]),
         ("{name: x, expression: 'type(values.first)'}", "fields[1].expression", &["\"type\""]),
@@ -83,15 +115,34 @@ fn errors_outside_of_fields() {
     let field = "{name: x, pointer: /x, type: Number}";
     for (format, path, parts) in [
         ("{codec: JSON, fields: []}".to_owned(), "fields", &["is empty", "pointer"][..]),
-        (format!("{{codec: JSON, timestamp: {{pointer: ts, unit: Seconds}}, fields: [{field}]}}"), "timestamp.pointer", &["\"ts\"", "RFC 6901"]),
-        (format!("{{codec: JSON, timestamp: {{pointer: /ts, unit: Seconds, maxAgeMs: 0}}, fields: [{field}]}}"), "timestamp.maxAge", &["30s"]),
-        (format!("{{codec: JSON, delivery: {{policy: Every, minIntervalMs: 5}}, fields: [{field}]}}"), "delivery.minInterval", &["Every", "Latest"]),
-        (format!("{{codec: JSON, when: values.y > 0, fields: [{field}]}}"), "when", &["values.y", "values.x"]),
+        (
+            format!("{{codec: JSON, timestamp: {{pointer: ts, unit: Seconds}}, fields: [{field}]}}"),
+            "timestamp.pointer",
+            &["\"ts\"", "RFC 6901"],
+        ),
+        (
+            format!(
+                "{{codec: JSON, timestamp: {{pointer: /ts, unit: Seconds, maxAgeMs: 0}}, fields: [{field}]}}"
+            ),
+            "timestamp.maxAge",
+            &["30s"],
+        ),
+        (
+            format!("{{codec: JSON, delivery: {{policy: Every, minIntervalMs: 5}}, fields: [{field}]}}"),
+            "delivery.minInterval",
+            &["Every", "Latest"],
+        ),
+        (
+            format!("{{codec: JSON, when: values.y > 0, fields: [{field}]}}"),
+            "when",
+            &["values.y", "values.x"],
+        ),
         (format!("{{codec: JSON, when: '(', fields: [{field}]}}"), "when", &["can't be read as CEL"]),
     ] {
         one_error(&format, path, parts);
     }
-    let many: Vec<String> = (0..257).map(|at| format!("{{name: f{at}, pointer: /x, type: Number}}")).collect();
+    let many: Vec<String> =
+        (0..257).map(|at| format!("{{name: f{at}, pointer: /x, type: Number}}")).collect();
     one_error(&format!("{{codec: JSON, fields: [{}]}}", many.join(",")), "fields", &["257", "256"]);
     let most = format!("{{codec: JSON, fields: [{}]}}", many[..256].join(","));
     assert_eq!(errors(&most), [""; 0]);
@@ -130,9 +181,17 @@ fields:
 #[test]
 fn expressions_are_bounded() {
     let long = format!("values.first + {}", "1 + ".repeat(300));
-    one_field_error(&format!("{{name: x, expression: '{long}1'}}"), "fields[1].expression", &["1216 bytes", "1024"]);
-    let chain = format!("{}1", "1 + ".repeat(250));
-    assert!(compile(&format!("{{codec: JSON, fields: [{{name: x, expression: '{chain}'}}]}}")).is_ok());
+    one_field_error(
+        &format!("{{name: x, expression: '{long}1'}}"),
+        "fields[1].expression",
+        &["1216 bytes", "1024"],
+    );
+    for (terms, fits) in [(63, true), (64, false), (250, false)] {
+        let chain = format!("{}1", "1 + ".repeat(terms));
+        let errors = errors(&format!("{{codec: JSON, fields: [{{name: x, expression: '{chain}'}}]}}"));
+        assert_eq!(errors.is_empty(), fits, "{terms}: {errors:?}");
+        assert!(fits || errors[0].contains("more than 64 operations"), "{errors:?}");
+    }
     for nested in [
         format!("{}1{}", "(".repeat(300), ")".repeat(300)),
         format!("{}1{}", "[".repeat(300), "]".repeat(300)),
@@ -140,7 +199,11 @@ fn expressions_are_bounded() {
         "(".repeat(900),
         "true ? 1 : ".repeat(50) + "2",
     ] {
-        one_field_error(&format!("{{name: x, expression: '{nested}'}}"), "fields[1].expression", &["nested deeper than 24"]);
+        one_field_error(
+            &format!("{{name: x, expression: '{nested}'}}"),
+            "fields[1].expression",
+            &["nested deeper than 24"],
+        );
     }
     for signs in ["!".repeat(1000) + "true", "-".repeat(1000) + "1"] {
         // Whatever becomes of it, it doesn't take the process with it.

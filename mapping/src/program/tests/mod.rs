@@ -12,7 +12,8 @@ use crate::document::FormatDocument;
 pub(super) const NOW_MS: i64 = 1_795_341_600_000;
 
 pub(super) fn compile(format: &str) -> Result<Program, Vec<CompileError>> {
-    let document: FormatDocument = serde_yaml::from_str(format).unwrap_or_else(|error| panic!("{format}\n{error}"));
+    let document: FormatDocument =
+        serde_yaml::from_str(format).unwrap_or_else(|error| panic!("{format}\n{error}"));
     Program::compile(&document)
 }
 

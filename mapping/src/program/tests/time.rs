@@ -79,7 +79,11 @@ fn numbers_are_read_in_their_unit() {
     ] {
         let expected = expected.map(Timestamp);
         assert_eq!(Timestamp::read(Value::Number(number), unit), expected, "{number} {unit:?}");
-        assert_eq!(Timestamp::read(Value::Text(Text { raw: number, escaped: false }), unit), expected, "\"{number}\"");
+        assert_eq!(
+            Timestamp::read(Value::Text(Text { raw: number, escaped: false }), unit),
+            expected,
+            "\"{number}\""
+        );
     }
     assert_eq!(Timestamp::read(Value::Null, Seconds), None);
     assert_eq!(Timestamp::read(Value::Number("1"), TimestampUnit::Rfc3339), None);
