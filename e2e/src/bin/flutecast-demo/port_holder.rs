@@ -11,9 +11,13 @@ pub(crate) fn port_holder(port: u16) -> Option<String> {
         .find_map(|table| listening_inode(&table, port))?;
     let link = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc").ok()?.flatten() {
+        // The others are no processes, but names such as `self`.
+        let Some(id) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         if has_open(&process.path(), &link) {
             let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("{} (process {})", name.trim(), process.file_name().to_string_lossy()));
+            return Some(format!("{} (process {id})", name.trim()));
         }
     }
     None
