@@ -43,8 +43,9 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Its CustomResourceDefinition. What the derive makes is changed in two things: `nullable` is left out, since the API server
-    /// treats a `null` as absent only without it, and so are number formats that the API server doesn't know.
+    /// Its CustomResourceDefinition. What the derive makes is changed in three things: `nullable` is left out, since the API server
+    /// treats a `null` as absent only without it; so are number formats that the API server doesn't know; and a description is one
+    /// line.
     ///
     /// # Errors
     /// None in practice: a CustomResourceDefinition can be written as JSON and read back.
@@ -113,6 +114,9 @@ fn simplified(schema: &JSONSchemaProps) -> Result<JSONSchemaProps, serde_json::E
 fn simplify(schema: &mut Value) {
     let Value::Object(keywords) = schema else { return };
     keywords.remove("nullable");
+    if let Some(Value::String(description)) = keywords.get_mut("description") {
+        *description = description.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
     if keywords.get("format").and_then(Value::as_str).is_some_and(|format| !KNOWN_FORMATS.contains(&format)) {
         keywords.remove("format");
     }

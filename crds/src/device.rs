@@ -120,7 +120,7 @@ pub struct DeviceChannel {
     #[schemars(length(min = 1, max = 32), regex(pattern = pattern::CHANNEL))]
     pub name: String,
     /// The name of the PushFormat, in the same namespace, that its messages are in.
-    #[schemars(length(min = 1, max = 253), regex(pattern = pattern::DNS_SUBDOMAIN))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = pattern::FORMAT))]
     pub format: String,
     /// After how much silence the channel's values count as stale. Left out: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -155,6 +155,7 @@ pub struct DeviceStatus {
     pub mqtt_topics: Vec<String>,
     /// Whether the device has been heard of lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Presence")]
     pub presence: Option<Presence>,
     /// When `presence` last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,7 @@ pub mod duration;
 pub mod pattern;
 pub mod push_format;
 pub mod quantity;
+pub mod reference;
 pub mod tenant;
 
 pub use device::{Device, DeviceChannel, DeviceSpec, DeviceStatus, Presence};

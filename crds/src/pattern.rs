@@ -4,7 +4,9 @@
 
 /// A DNS label: the name of a tenant or of a source.
 pub const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
-/// A DNS subdomain: the name of a PushFormat or of a Secret.
+/// The name of a PushFormat: DNS labels with dots between them.
+pub const FORMAT: &str = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
+/// A DNS subdomain as Kubernetes takes it, whose parts may be longer than a DNS label: the name of a Secret.
 pub const DNS_SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// A device code.
 pub const DEVICE_CODE: &str = "^[A-Za-z0-9][A-Za-z0-9._:/-]*$";

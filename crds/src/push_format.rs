@@ -212,10 +212,11 @@ pub struct FieldSpec {
     pub expression: Option<String>,
     /// What the raw value becomes. Needed with `pointer`, not allowed with `expression`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "FieldType")]
     pub kind: Option<FieldType>,
     /// Number: multiply the raw value by this first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self != 0.0").message("scale must not be 0: every value would be the offset"))]
+    #[x_kube(validation = Rule::new("double(self) != 0.0").message("scale must not be 0: every value would be the offset"))]
     pub scale: Option<f64>,
     /// Number: then add this.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -217,6 +217,7 @@ pub struct SourceId {
     pub pointer: Option<String>,
     /// What the id is. Left out: IotId.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "IdKind")]
     pub kind: Option<IdKind>,
 }
 

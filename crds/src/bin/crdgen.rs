@@ -1,19 +1,24 @@
-//! Writes the CustomResourceDefinitions: `cargo run -p flutecast-crds --bin crdgen -- crds/yaml`.
+//! Writes what is generated from the API types: `cargo run -p flutecast-crds --bin crdgen -- crds/yaml docs/api.md`. The second
+//! argument, the reference, may be left out.
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
 use flutecast_crds::definition::Kind;
+use flutecast_crds::reference;
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let mut arguments = env::args_os().skip(1);
-    let (Some(folder), None) = (arguments.next().map(PathBuf::from), arguments.next()) else {
-        return Err("give the folder to write to, and nothing else: crdgen crds/yaml".into());
+    let mut arguments = env::args_os().skip(1).map(PathBuf::from);
+    let (Some(folder), markdown, None) = (arguments.next(), arguments.next(), arguments.next()) else {
+        return Err("usage: crdgen FOLDER [REFERENCE.md], for example crdgen crds/yaml docs/api.md".into());
     };
     fs::create_dir_all(&folder)?;
     for kind in Kind::ALL {
         fs::write(folder.join(kind.file_name()), kind.yaml()?)?;
+    }
+    if let Some(path) = markdown {
+        fs::write(path, reference::markdown()?)?;
     }
     Ok(())
 }
