@@ -61,8 +61,8 @@ deny: need-cargo ## licences, bans and sources of all dependencies
 	@$(deny) --log-level error check --hide-inclusion-graph bans licenses sources
 
 .PHONY: crds
-crds: need-cargo ## writes crds/yaml anew from the types
-	@cargo run $(locked) --quiet -p flutecast-crds --bin flutecast-crds -- crds/yaml
+crds: need-cargo ## writes crds/yaml and docs/api.md anew from the types
+	@cargo run $(locked) --quiet -p flutecast-crds --bin crdgen -- crds/yaml docs/api.md
 
 .PHONY: screenshot
 screenshot: need-cargo system ## docs/dashboard.png from the running demo
