@@ -148,6 +148,12 @@ impl Access {
         self.tenants.get(tenant).is_some_and(|rules| rules.origins.allow(origin, host))
     }
 
+    /// Whether the document names this tenant.
+    #[must_use]
+    pub fn has_tenant(&self, tenant: &TenantName) -> bool {
+        self.tenants.contains_key(tenant)
+    }
+
     /// How many tenants somebody may read.
     #[must_use]
     pub fn tenants(&self) -> usize {

@@ -1,7 +1,7 @@
 //! What a client is told when its request can't be served: a status and a JSON body.
 
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 /// What is wrong with a request. The `code` in the body is the variant's name.
@@ -20,11 +20,8 @@ pub(crate) enum RequestError {
     #[error("{0}")]
     NotFound(String),
     /// The path is right, the method isn't.
-    #[error("this address takes {allowed}")]
-    MethodNotAllowed {
-        /// The methods that the path takes, as in the header `Allow`.
-        allowed: &'static str,
-    },
+    #[error("this address doesn't take this method; the header Allow names those that it takes")]
+    MethodNotAllowed,
     /// The body is too large.
     #[error("the body has more than {limit} bytes")]
     PayloadTooLarge {
@@ -58,7 +55,7 @@ impl RequestError {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -73,7 +70,7 @@ impl RequestError {
             Self::Unauthorized => "Unauthorized",
             Self::Forbidden(_) => "Forbidden",
             Self::NotFound(_) => "NotFound",
-            Self::MethodNotAllowed { .. } => "MethodNotAllowed",
+            Self::MethodNotAllowed => "MethodNotAllowed",
             Self::PayloadTooLarge { .. } => "PayloadTooLarge",
             Self::RequestTimeout => "RequestTimeout",
             Self::Unavailable { code, .. } => code,
@@ -93,9 +90,6 @@ impl RequestError {
         match self {
             Self::Unauthorized => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Self::MethodNotAllowed { allowed } => {
-                headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
             Self::Unavailable { .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));

@@ -1,0 +1,33 @@
+//! Embeds the dashboard: writes a table of the files in `dashboard/`, so that a file that is put there is served.
+//!
+//! Folders (such as the dashboard's own tests) are left out.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    println!("cargo:rerun-if-changed=dashboard");
+    let folder = Path::new(&env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("dashboard");
+    let mut names = Vec::new();
+    if folder.is_dir() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            // A name that starts with a dot is an editor's.
+            let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'));
+            if let (true, Some(name)) = (entry.file_type()?.is_file(), name) {
+                names.push(name);
+            }
+        }
+    }
+    names.sort();
+    let mut table = String::from("&[\n");
+    for name in names {
+        let path = folder.join(&name);
+        println!("cargo:rerun-if-changed={}", path.display());
+        writeln!(table, "    ({name:?}, include_bytes!({path:?})),").map_err(io::Error::other)?;
+    }
+    table.push(']');
+    let out = env::var("OUT_DIR").map_err(io::Error::other)?;
+    fs::write(Path::new(&out).join("dashboard.rs"), table)
+}

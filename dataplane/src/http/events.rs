@@ -1,0 +1,61 @@
+//! `GET` and `POST /v1/{tenant}/events`.
+
+use bytes::Bytes;
+use http::header::HeaderName;
+use http::{HeaderValue, Response};
+use tokio_util::sync::CancellationToken;
+
+use super::api::{Api, Caller, Head, Refusal, TokenIn, dress};
+use super::body::{self, EventBody};
+use super::error::RequestError;
+use super::params::{Subscription, resume};
+use crate::fanout::SubscribeRequest;
+
+/// nginx and those who do as it does pass an answer with this header on at once.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Not in the crate `http`.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Answers a request for events whose parameters `read` reads.
+pub(super) fn events(
+    api: &Api,
+    tenant: &str,
+    head: &Head,
+    token_in: TokenIn,
+    socket: CancellationToken,
+    read: impl FnOnce() -> Result<Subscription, RequestError>,
+) -> Result<Response<Bytes>, RequestError> {
+    let body = match api.admit(tenant, head, token_in) {
+        Ok(caller) => subscribe(api, caller, head, socket, read()?)?,
+        Err(Refusal::Starting) => EventBody::last(body::farewell("Starting"), api.metrics.clone()),
+        Err(Refusal::Error(error)) => return Err(error),
+    };
+    let mut response = Response::new(Bytes::new());
+    dress(&mut response, head, "text/event-stream");
+    response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    body::attach(&mut response, body);
+    Ok(response)
+}
+
+fn subscribe(
+    api: &Api,
+    caller: Caller,
+    head: &Head,
+    socket: CancellationToken,
+    subscription: Subscription,
+) -> Result<EventBody, RequestError> {
+    let Subscription { wanted, channels, interval, last_event_id } = subscription;
+    caller.check_named(&wanted)?;
+    let Caller { credential, grant } = caller;
+    let header = head.headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
+    let request = SubscribeRequest {
+        tenant: grant.tenant.clone(),
+        scope: grant.scope.clone(),
+        wanted,
+        channels,
+        interval,
+        resume: resume(header, last_event_id.as_deref()),
+    };
+    let lease = api.open.open(credential, grant, socket);
+    Ok(EventBody::live(api.hubs.subscribe(request), lease, api.metrics.clone()))
+}

@@ -1,0 +1,284 @@
+//! The event streams that are open: who may read on, and who takes nothing any more.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::access::{Access, Credential, Grant};
+use crate::catalog::Catalog;
+
+/// Why this side ends a stream, beyond what the fan-out ends by itself. The names are those of `bye`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum End {
+    /// What the caller was granted has changed.
+    AccessRevoked,
+    /// The tenant is gone altogether.
+    TenantRemoved,
+}
+
+impl End {
+    /// The reason's name in `bye`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::AccessRevoked => "AccessRevoked",
+            Self::TenantRemoved => "TenantRemoved",
+        }
+    }
+}
+
+/// Every open event stream of this pod. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenStreams {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// What the marks of the streams are counted from.
+    start: Instant,
+    next: AtomicU64,
+    streams: Mutex<HashMap<u64, Arc<OpenStream>>>,
+}
+
+/// One of them, as both its body and the watcher see it.
+#[derive(Debug)]
+struct OpenStream {
+    credential: Credential,
+    grant: Grant,
+    /// Ends the socket, and with it every stream on it.
+    socket: CancellationToken,
+    /// Milliseconds since [`Inner::start`], plus 1, when bytes were handed over that were not taken yet; 0: all are taken.
+    waits_since: AtomicU64,
+    end: OnceLock<End>,
+    waker: AtomicWaker,
+}
+
+/// The body's side of an open stream. Dropping it closes the stream.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    id: u64,
+    stream: Arc<OpenStream>,
+    inner: Arc<Inner>,
+}
+
+impl OpenStreams {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        let inner = Inner { start: Instant::now(), next: AtomicU64::new(0), streams: Mutex::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Opens a stream for a caller who showed `credential` and was granted `grant`.
+    pub(crate) fn open(&self, credential: Credential, grant: Grant, socket: CancellationToken) -> Lease {
+        let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        let stream = Arc::new(OpenStream {
+            credential,
+            grant,
+            socket,
+            waits_since: AtomicU64::new(0),
+            end: OnceLock::new(),
+            waker: AtomicWaker::new(),
+        });
+        self.inner.lock().insert(id, Arc::clone(&stream));
+        Lease { id, stream, inner: Arc::clone(&self.inner) }
+    }
+
+    /// How many are open.
+    pub(crate) fn len(&self) -> usize {
+        self.inner.lock().len()
+    }
+
+    /// Ends the streams whose caller would be granted something else now, even if it were more: the client comes back and gets
+    /// what holds now. Returns how many that were.
+    pub(crate) fn recheck(&self, access: &Access, catalog: &Catalog) -> usize {
+        let mut ended = 0;
+        for stream in self.inner.lock().values() {
+            let tenant = &stream.grant.tenant;
+            if access.decide(tenant.as_str(), &stream.credential).as_ref() == Ok(&stream.grant) {
+                continue;
+            }
+            let gone = !access.has_tenant(tenant) && !catalog.tenants.contains_key(tenant);
+            let end = if gone { End::TenantRemoved } else { End::AccessRevoked };
+            if stream.end.set(end).is_ok() {
+                stream.waker.wake();
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    /// Ends the sockets that have taken nothing for `timeout` although something waits. Returns how many streams stalled.
+    ///
+    /// The writer asks for more as soon as it has room; when it has been given something and doesn't ask again, the client
+    /// doesn't read. This holds for HTTP/1.1 as well as for one stream of many on an HTTP/2 connection.
+    pub(crate) fn end_stalled(&self, timeout: Duration) -> usize {
+        let now = self.inner.mark();
+        let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let mut stalled = 0;
+        for stream in self.inner.lock().values() {
+            let since = stream.waits_since.load(Ordering::Relaxed);
+            if since != 0 && now.saturating_sub(since) >= timeout && !stream.socket.is_cancelled() {
+                stream.socket.cancel();
+                stalled += 1;
+            }
+        }
+        stalled
+    }
+
+    /// Watches them: rechecks all at each change of `access`, and ends what stalls. Ends with `stop`.
+    pub(crate) async fn watch(
+        self,
+        mut access: watch::Receiver<Option<Arc<Access>>>,
+        catalog: watch::Receiver<Arc<Catalog>>,
+        take_timeout: Duration,
+        stop: CancellationToken,
+    ) {
+        // A sixth of the timeout is how late a stalled client may be noticed.
+        let mut tick = interval((take_timeout / 6).max(Duration::from_millis(10)));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = access.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let current = access.borrow_and_update().clone();
+                    let ended = current.map_or(0, |access| self.recheck(&access, &catalog.borrow().clone()));
+                    if ended > 0 {
+                        tracing::info!(ended, "access has changed; streams that it concerns were ended");
+                    }
+                }
+                _ = tick.tick() => {
+                    let stalled = self.end_stalled(take_timeout);
+                    if stalled > 0 {
+                        tracing::info!(stalled, "clients that take nothing were closed");
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<OpenStream>>> {
+        // Nothing that holds this lock can leave the map half changed.
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mark(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+}
+
+impl Lease {
+    /// The writer asks for more: it has taken what it got. Answers why the stream ends, if it does; `waker` is woken for that.
+    pub(crate) fn asked(&self, waker: &Waker) -> Option<End> {
+        self.stream.waits_since.store(0, Ordering::Relaxed);
+        self.stream.waker.register(waker);
+        self.stream.end.get().copied()
+    }
+
+    /// The writer was given something.
+    pub(crate) fn gave(&self) {
+        self.stream.waits_since.store(self.inner.mark(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.inner.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::task::Wake;
+
+    use flutecast_mapping::document::AccessDocument;
+
+    use super::*;
+    use crate::access::Scope;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn access(tenants: &str) -> Access {
+        let yaml = format!("apiVersion: mapping.flutecast.io/v1\ntenants: {tenants}");
+        let document: AccessDocument = serde_yaml::from_str(&yaml).unwrap();
+        Access::from_document(document).unwrap().0
+    }
+
+    fn open(streams: &OpenStreams, access: &Access, credential: Credential) -> (Lease, CancellationToken) {
+        let socket = CancellationToken::new();
+        let grant = access.decide("acme", &credential).unwrap();
+        (streams.open(credential, grant, socket.clone()), socket)
+    }
+
+    const SECRET: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_of_access_ends_those_whom_it_concerns() {
+        let before = access(&format!("{{acme: {{tokens: {{a: {{sha256: {SECRET}}}}}}}}}"));
+        let streams = OpenStreams::new();
+        let (lease, _socket) = open(&streams, &before, Credential::token(b"secret"));
+        assert_eq!(lease.stream.grant.scope, Scope::All);
+        let woken = Arc::new(Woken::default());
+        let waker = Arc::clone(&woken).into();
+        assert_eq!(lease.asked(&waker), None);
+
+        let renamed = access(&format!("{{acme: {{allowedOrigins: ['*'], tokens: {{b: {{sha256: {SECRET}}}}}}}}}"));
+        assert_eq!(streams.recheck(&renamed, &Catalog::default()), 0, "the same grant by another name");
+
+        let less = access(&format!("{{acme: {{tokens: {{a: {{sha256: {SECRET}, devices: [A]}}}}}}}}"));
+        assert_eq!(streams.recheck(&less, &Catalog::default()), 1);
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert_eq!(lease.asked(&waker), Some(End::AccessRevoked));
+        assert_eq!(streams.recheck(&less, &Catalog::default()), 0, "it is ended once");
+        drop(lease);
+        assert_eq!(streams.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_that_is_gone_is_told_so() {
+        let before = access("{acme: {anonymous: true}}");
+        let streams = OpenStreams::new();
+        let (lease, _socket) = open(&streams, &before, Credential::None);
+        assert_eq!(streams.recheck(&access("{}"), &Catalog::default()), 1);
+        assert_eq!(lease.asked(Waker::noop()), Some(End::TenantRemoved));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_client_that_takes_nothing_stalls() {
+        let timeout = Duration::from_secs(30);
+        let access = access("{acme: {anonymous: true}}");
+        let streams = OpenStreams::new();
+        let (idle, idle_socket) = open(&streams, &access, Credential::None);
+        let (stuck, stuck_socket) = open(&streams, &access, Credential::None);
+        idle.gave();
+        stuck.gave();
+        tokio::time::advance(Duration::from_secs(29)).await;
+        // It has taken all and waits for more, however long that takes.
+        assert_eq!(idle.asked(Waker::noop()), None);
+        assert_eq!(streams.end_stalled(timeout), 0);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(streams.end_stalled(timeout), 1);
+        assert!(stuck_socket.is_cancelled() && !idle_socket.is_cancelled());
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(streams.end_stalled(timeout), 0);
+    }
+}
