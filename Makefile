@@ -26,8 +26,9 @@ demo: need-cargo ## starts the demo factory and prints where to look; Ctrl-C end
 	@cargo build $(locked) --quiet --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-bench -p flutecast-e2e
 	@exec $(target)/debug/flutecast-demo $(DEMO_ARGS)
 
+# What is cheap and most likely to fail comes first; the last line is nextest's summary.
 .PHONY: test
-test: need-cargo tools check deny fuzz ## everything, on real parts
+test: need-cargo tools lint deny fuzz ## everything, on real parts
 	@cargo test $(locked) --quiet --workspace --doc
 	@cargo build $(locked) --quiet --workspace --bins
 	@$(nextest) run $(locked) --workspace
@@ -41,12 +42,14 @@ bench: need-cargo ## latency, throughput and memory of the demo path, in a relea
 
 # The unit tests of e2e start servers, so they belong to `make test`.
 .PHONY: check
-check: need-cargo nextest ## the fast inner loop: format, clippy, unit tests without I/O, tidiness
-	@cargo fmt --all --check
-	@cargo clippy $(locked) --quiet --workspace --all-targets -- -D warnings
-	@$(MAKE) tree
+check: need-cargo nextest lint ## the fast inner loop: format, clippy, unit tests without I/O, tidiness
 	@$(nextest) run $(locked) --workspace --exclude flutecast-e2e --lib --bins
 	@$(nextest) run $(locked) -p flutecast-e2e --test tidy
+
+.PHONY: lint
+lint: need-cargo tree ## format and clippy
+	@cargo fmt --all --check
+	@cargo clippy $(locked) --quiet --workspace --all-targets -- -D warnings
 
 # What architecture.md says is absent.
 .PHONY: tree
