@@ -181,13 +181,17 @@ pub enum DeliveryPolicy {
         .message("offset is only for type Number")
         .field_path(".offset")
         .reason(Reason::FieldValueForbidden),
-    validation = Rule::new("!has(self.deadband) || (has(self.type) && self.type == 'Number')")
-        .message("deadband is only for type Number")
-        .field_path(".deadband")
-        .reason(Reason::FieldValueForbidden),
     validation = Rule::new("!has(self.decimals) || has(self.expression) || (has(self.type) && self.type == 'Number')")
         .message("decimals is only for type Number and for expression")
         .field_path(".decimals")
+        .reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.unit) || has(self.expression) || (has(self.type) && self.type == 'Number')")
+        .message("unit is only for type Number and for expression")
+        .field_path(".unit")
+        .reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.deadband) || has(self.expression) || (has(self.type) && self.type == 'Number')")
+        .message("deadband is only for type Number and for expression")
+        .field_path(".deadband")
         .reason(Reason::FieldValueForbidden),
     validation = Rule::new("!has(self.values) || (has(self.type) && self.type == 'Enum')")
         .message("values is only for type Enum")
@@ -200,7 +204,11 @@ pub enum DeliveryPolicy {
 )]
 pub struct FieldSpec {
     /// Its name in `values`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = pattern::FIELD))]
+    #[schemars(length(min = 1, max = 64), regex(pattern = pattern::FIELD))]
+    #[x_kube(
+        validation = Rule::new("!(self in ['true', 'false', 'null', 'in'])")
+            .message("name must not be true, false, null or in: expressions could not use it")
+    )]
     pub name: String,
     /// A JSON pointer (RFC 6901) to the raw value in the payload; the empty one means the whole payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -225,13 +233,13 @@ pub struct FieldSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9))]
     pub decimals: Option<u8>,
-    /// The unit that people read.
+    /// Number, or a computed number: the unit that people read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub unit: Option<String>,
-    /// Number: a change smaller than this, since the value last pushed, is no reason to push.
+    /// Number, or a computed number: a change smaller than this, since the value last pushed, is no reason to push.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
+    #[x_kube(validation = Rule::new("double(self) > 0.0").message("deadband must be greater than 0; leave it out to push every change"))]
     pub deadband: Option<f64>,
     /// Enum: the raw value as text, and the word that clients get for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

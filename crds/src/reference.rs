@@ -22,9 +22,11 @@ isn't there, a device code that is taken) is a condition of the object, and neve
 - A *quantity* is a whole number of bytes with `Ki`, `Mi`, `Gi`, `Ti` (powers of 1024) or `k`, `M`, `G`, `T` (powers of 1000): `512Mi`.
 - A *JSON pointer* (RFC 6901) is `/` before each name or index, with `~1` for `/` and `~0` for `~` in a name: `/d/speed`. The empty
   one, `\"\"`, means the whole document.
-- *CEL* is the expression language of Kubernetes. Expressions see the formatted fields as `values`; numbers are doubles: write `0.0`.
+- *CEL* is the expression language of Kubernetes; a part of it suits messages: operators, `? :`, `in` with a list, `has`, `size`, `int`,
+  `double`, `string`, `bool`, `contains`, `startsWith`, `endsWith` and `math.` with `abs`, `ceil`, `floor`, `round`, `sign`, `sqrt`, `trunc`,
+  `greatest`, `least`. Fields are `values.speed`; all numbers are doubles, so `values.total * 2` works.
 - `[]` in a field's path means: of each item of the list. A list with *unique* names is merged by them on server-side apply.
-- A field of `null` counts as left out. An unknown field is refused in a folder; `kubectl apply` warns of it or refuses it.
+- A field is left out, not set to `null`. A field that isn't here is refused in a folder and by `kubectl apply`.
 ";
 
 const CONDITIONS: &str = "\

@@ -105,7 +105,15 @@ const CASES: &[Case] = &[
         "spec: {fields: [{name: a, pointer: /a, type: Number, scale: 0.0}]}"),
     create(Kind::PushFormat, "spec.fields[].offset", "offset is only for type Number",
         "spec: {fields: [{name: a, pointer: /a, type: String, offset: 0.5}]}"),
-    create(Kind::PushFormat, "spec.fields[].deadband", "deadband is only for type Number",
+    create(Kind::PushFormat, "spec.fields[].name", "name must not be true, false, null or in",
+        "spec: {fields: [{name: in, pointer: /a, type: Bool}]}"),
+    create(Kind::PushFormat, "spec.fields[].unit", "unit is only for type Number and for expression",
+        "spec: {fields: [{name: a, pointer: /a, type: Bool, unit: m}]}"),
+    create(Kind::PushFormat, "spec.fields[].deadband", "deadband must be greater than 0",
+        "spec: {fields: [{name: a, pointer: /a, type: Number, deadband: 0}]}"),
+    create(Kind::PushFormat, "spec.fields[].deadband", "deadband must be greater than 0",
+        "spec: {fields: [{name: a, expression: '1.0', deadband: -0.5}]}"),
+    create(Kind::PushFormat, "spec.fields[].deadband", "deadband is only for type Number and for expression",
         "spec: {fields: [{name: a, pointer: /a, type: String, deadband: 1}]}"),
     create(Kind::PushFormat, "spec.fields[].decimals", "decimals is only for type Number and for expression",
         "spec: {fields: [{name: a, pointer: /a, type: Bool, decimals: 1}]}"),
@@ -133,8 +141,8 @@ const GOOD: &[(Kind, &str)] = &[
     (Kind::PushFormat, "spec: {timestamp: {pointer: '', unit: RFC3339, maxAge: 1s, maxAhead: 0s}, delivery: {minInterval: 10ms}}"),
     (Kind::PushFormat, "spec: {timestamp: {pointer: /ts, unit: Nanoseconds, maxAge: 8760h, maxAhead: 24h}, delivery: {minInterval: 1h}}"),
     (Kind::PushFormat, "spec: {delivery: {policy: Every}, when: 'values.a > 0.0'}"),
-    (Kind::PushFormat, "spec: {fields: [{name: a, pointer: '', type: Number, scale: -0.1, offset: 0, decimals: 0, deadband: 0, unit: '%', onChange: true}]}"),
-    (Kind::PushFormat, "spec: {fields: [{name: a, pointer: /a~1b~0, type: Enum, values: {'0': 'off'}}, {name: b, expression: '1.0', decimals: 9, unit: x}]}"),
+    (Kind::PushFormat, "spec: {fields: [{name: a, pointer: '', type: Number, scale: -0.1, offset: 0, decimals: 0, deadband: 0.001, unit: '%', onChange: true}]}"),
+    (Kind::PushFormat, "spec: {fields: [{name: a, pointer: /a~1b~0, type: Enum, values: {'0': 'off'}}, {name: b, expression: '1.0', decimals: 9, unit: x, deadband: 1}]}"),
 ];
 
 /// Every rule of the three schemas, as kind, the field that it points to, and rule.

@@ -73,6 +73,7 @@ const CASES: &[(Kind, &str, &str)] = &[
     (Kind::Device, "spec: {channels: [{name: a, format: F}]}", "spec.channels[].format: pattern"),
     (Kind::Device, "spec: {channels: [{name: a, format: f, staleAfter: 10}]}", "spec.channels[].staleAfter: type"),
     (Kind::Device, "spec: {channels: [{name: a, format: f, staleAfter: ten}]}", "spec.channels[].staleAfter: pattern"),
+    (Kind::Device, "spec: {channels: [{name: a, format: f, staleAfter: null}]}", "spec.channels[].staleAfter: type"),
     (Kind::Device, "spec: {channels: [{name: a, format: f}, {name: a, format: g}]}", "spec.channels: duplicate"),
 
     (Kind::PushFormat, "spec: {codec: json}", "spec.codec: enum"),
@@ -94,7 +95,6 @@ const CASES: &[(Kind, &str, &str)] = &[
     (Kind::PushFormat, "spec: {fields: [{name: a, pointer: /a, type: Number, decimals: 10}]}", "spec.fields[].decimals: maximum"),
     (Kind::PushFormat, "spec: {fields: [{name: a, pointer: /a, type: Number, decimals: -1}]}", "spec.fields[].decimals: minimum"),
     (Kind::PushFormat, "spec: {fields: [{name: a, pointer: /a, type: Number, decimals: 1.5}]}", "spec.fields[].decimals: type"),
-    (Kind::PushFormat, "spec: {fields: [{name: a, pointer: /a, type: Number, deadband: -0.5}]}", "spec.fields[].deadband: minimum"),
     (Kind::PushFormat, "spec: {fields: [{name: a, pointer: /a, type: Number, unit: ''}]}", "spec.fields[].unit: minLength"),
     (Kind::PushFormat, "spec: {fields: [{name: a, pointer: /a, type: Enum, values: {}}]}", "spec.fields[].values: minProperties"),
     (Kind::PushFormat, "spec: {fields: [{name: a, pointer: /a, type: Enum, values: {'0': ''}}]}", "spec.fields[].values.0: minLength"),
