@@ -5,11 +5,15 @@
 //! read what; one file `flutecast-access.yaml` (in Kubernetes: one Secret, key `access.yaml`) in all. What opens doors travels
 //! apart from the mapping. A reader refuses a document whose `apiVersion` it doesn't know and ignores fields it doesn't know.
 
+mod text;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::{ChannelName, DeviceCode, FormatName, IotId, SourceName, TenantName};
+
+pub use text::{InvalidDocument, MAX_TEXT, token_sha256};
 
 /// The version of both documents that this crate reads and writes.
 pub const API_VERSION: &str = "mapping.flutecast.io/v1";

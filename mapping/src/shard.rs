@@ -1,1 +1,0 @@
-//! Splits a tenant's devices into shard documents, and puts them together again.
