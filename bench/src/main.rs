@@ -1,14 +1,18 @@
 //! `flutecast-bench`: the simulated line and the benchmarks.
 
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use flutecast_bench::demo_path::{self, DemoPathOptions};
+use flutecast_bench::latency::{self, LatencyOptions};
 use flutecast_bench::line::{Disturbance, LineOptions};
 use flutecast_bench::play::{PlayOptions, play};
 use flutecast_bench::publish::{MqttAddress, PublishOptions};
-use flutecast_bench::{duration, signal};
+use flutecast_bench::{duration, manifests, signal};
 use flutecast_mapping::name::TenantName;
 
 /// Flutecast's simulated corrugated-packaging line, load generator and benchmarks.
@@ -23,6 +27,78 @@ struct Cli {
 enum Command {
     /// Publish as a corrugator, a slitter-scorer, a flexo printer, a die cutter and a stacker do.
     Line(LineArgs),
+    /// Write the manifests of the benchmarks' tenant.
+    Manifests(ManifestsArgs),
+    /// Measure how long messages take from a device to SSE clients, beside what the broker alone takes.
+    Latency(LatencyArgs),
+    /// Start nats-server, operator and data plane, measure latency, memory, fan-out and rates, and write the page about it.
+    DemoPath(DemoPathArgs),
+}
+
+#[derive(Debug, Args)]
+struct DemoPathArgs {
+    /// How many devices send.
+    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    devices: u32,
+    /// For how long messages count in a measurement.
+    #[arg(long, default_value = "10s", value_parser = duration::parse)]
+    duration: Duration,
+    /// The command that the page names.
+    #[arg(long, default_value = "bench/run.sh", hide = true)]
+    command: String,
+    /// Where the page is written; left out: to standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ManifestsArgs {
+    /// How many devices.
+    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=i64::from(manifests::MOST_DEVICES)))]
+    devices: u32,
+    /// The tenant's name.
+    #[arg(long, default_value = "bench")]
+    tenant: TenantName,
+    /// The folder for the files.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct LatencyArgs {
+    /// The NATS port.
+    #[arg(long, env = "FLUTECAST_NATS", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    nats: String,
+    /// The data plane.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    http: String,
+    /// The tenant's name.
+    #[arg(long, default_value = "bench")]
+    tenant: TenantName,
+    /// How many devices send.
+    #[arg(long, default_value_t = 100)]
+    devices: u32,
+    /// Messages a second, all devices together.
+    #[arg(long, default_value_t = 1000)]
+    rate: u32,
+    /// For how long messages are sent before they count.
+    #[arg(long, default_value = "2s", value_parser = duration::parse)]
+    warm_up: Duration,
+    /// For how long messages count.
+    #[arg(long, default_value = "10s", value_parser = duration::parse)]
+    duration: Duration,
+    /// How many SSE clients.
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
+    /// How many devices each client watches; left out: all.
+    #[arg(long)]
+    per_client: Option<u32>,
+    /// A process whose memory and processor time are reported; may be given more than once.
+    #[arg(long = "pid")]
+    pids: Vec<u32>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -79,8 +155,51 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         let shutdown = signal::shutdown_token().context("listening to signals")?;
         match cli.command {
             Command::Line(args) => play(&args.into(), &shutdown).await.map(|_| ()),
+            Command::Manifests(ManifestsArgs { devices, tenant, out }) => {
+                manifests::write(&tenant, devices, &out)
+            }
+            Command::Latency(args) => {
+                let json = args.json;
+                let report = latency::run(&args.into(), &shutdown).await?;
+                if json {
+                    print(&format!("{}\n", serde_json::to_string_pretty(&report)?))
+                } else {
+                    print(&report.to_string())
+                }
+            }
+            Command::DemoPath(DemoPathArgs { devices, duration, command, out }) => {
+                let options = DemoPathOptions { devices, duration, command };
+                let page = demo_path::run(&options, &shutdown).await?.to_string();
+                match out {
+                    Some(file) => std::fs::write(&file, page).with_context(|| file.display().to_string()),
+                    None => print(&page),
+                }
+            }
         }
     })
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("writing the report")
+}
+
+impl From<LatencyArgs> for LatencyOptions {
+    fn from(args: LatencyArgs) -> Self {
+        let LatencyArgs {
+            nats,
+            http,
+            tenant,
+            devices,
+            rate,
+            warm_up,
+            duration,
+            clients,
+            per_client,
+            pids,
+            json: _,
+        } = args;
+        Self { nats, http, tenant, devices, rate, warm_up, duration, clients, per_client, pids }
+    }
 }
 
 impl From<LineArgs> for PlayOptions {

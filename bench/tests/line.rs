@@ -1,4 +1,9 @@
 //! The line on a real nats-server, over NATS and MQTT.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests; clippy sees only the tests themselves"
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,0 +1,63 @@
+//! The machine on which was measured.
+
+use std::fs::read_to_string;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use flutecast_e2e::nats_server_program;
+use jiff::Timestamp;
+
+/// What a reader has to know to compare numbers.
+#[derive(Debug)]
+pub(super) struct Machine {
+    /// When it was measured.
+    pub(super) date: String,
+    /// The processor's name.
+    pub(super) processor: String,
+    /// How many processors this program may use.
+    pub(super) processors: usize,
+    /// Memory in GiB.
+    pub(super) memory_gib: u64,
+    /// The operating system's kernel.
+    pub(super) kernel: String,
+    /// nats-server's version.
+    pub(super) nats_server: String,
+    /// How the programs were built.
+    pub(super) profile: &'static str,
+    /// How busy the machine was with other things before: the load average of a minute.
+    pub(super) load: String,
+}
+
+impl Machine {
+    pub(super) async fn read() -> anyhow::Result<Self> {
+        let program = tokio::task::spawn_blocking(nats_server_program).await??;
+        let version = tokio::process::Command::new(program).arg("--version").output();
+        let version = tokio::time::timeout(Duration::from_secs(10), version)
+            .await
+            .context("nats-server --version")??;
+        let word = |path: &str, index: usize| {
+            let text = read_to_string(path).unwrap_or_default();
+            text.split_ascii_whitespace().nth(index).unwrap_or("unknown").to_owned()
+        };
+        Ok(Self {
+            date: Timestamp::now().strftime("%Y-%m-%d").to_string(),
+            processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned()),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_gib: field("/proc/meminfo", "MemTotal")
+                .and_then(|total| total.split(' ').next()?.parse::<u64>().ok())
+                .unwrap_or_default()
+                .div_ceil(1024 * 1024),
+            kernel: format!("Linux {}", word("/proc/sys/kernel/osrelease", 0)),
+            nats_server: String::from_utf8_lossy(&version.stdout).trim().replace("nats-server: ", ""),
+            profile: if cfg!(debug_assertions) { "debug" } else { "release" },
+            load: word("/proc/loadavg", 0),
+        })
+    }
+}
+
+/// The value after `name:` in a file of `/proc`.
+fn field(path: &str, name: &str) -> Option<String> {
+    let text = read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}

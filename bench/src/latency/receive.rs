@@ -1,0 +1,201 @@
+//! The receivers: SSE clients and plain subscribers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use async_nats::Client;
+use futures_util::StreamExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::clock::Clock;
+use super::recorder::Recorder;
+use super::sse::{Block, SseReader, number_after};
+
+/// How long a client may take until it has its `hello`.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many clients connect at once: no more than a listen queue holds.
+const CONNECT_AT_ONCE: usize = 64;
+/// Room for what one read takes.
+const READ_BUFFER: usize = 8 * 1024;
+const SENT: &[u8] = b"\"sent\":";
+
+/// Where SSE clients connect to.
+#[derive(Debug, Clone)]
+pub struct SseTarget {
+    /// Host and port.
+    authority: String,
+    /// Path and query.
+    path: String,
+}
+
+impl SseTarget {
+    /// The events of these devices (`*` for all) at a data plane `http://host:port`.
+    ///
+    /// # Errors
+    /// When the address isn't `http://host:port`.
+    pub fn new(http: &str, tenant: &str, devices: &[String]) -> anyhow::Result<Self> {
+        let address = url::Url::parse(http).with_context(|| format!("{http:?} is not an address"))?;
+        ensure!(address.scheme() == "http", "{http:?}: the benchmarks speak http only");
+        let host = address.host_str().context("an address without a host")?;
+        let authority = format!("{host}:{}", address.port_or_known_default().unwrap_or(80));
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for device in devices {
+            query.append_pair("device", device);
+        }
+        Ok(Self { authority, path: format!("/v1/{tenant}/events?{}", query.finish()) })
+    }
+}
+
+/// Running receivers. They end when this is dropped.
+#[derive(Debug)]
+pub struct Watcher {
+    tasks: JoinSet<anyhow::Result<()>>,
+    strange: Arc<AtomicU64>,
+}
+
+impl Watcher {
+    /// Connects one SSE client for each target and waits until each has its `hello`. Without a recorder they only read.
+    ///
+    /// # Errors
+    /// When a client isn't welcome within 30 s.
+    pub(crate) async fn sse(
+        targets: &[SseTarget],
+        clock: Clock,
+        recorder: Option<&Recorder>,
+    ) -> anyhow::Result<Self> {
+        let mut tasks = JoinSet::new();
+        let strange = Arc::new(AtomicU64::new(0));
+        for (batch, targets) in targets.chunks(CONNECT_AT_ONCE).enumerate() {
+            let mut welcomes = Vec::new();
+            for (index, target) in targets.iter().enumerate() {
+                let (welcome, welcomed) = oneshot::channel();
+                let client = SseWatcher {
+                    target: target.clone(),
+                    number: batch * CONNECT_AT_ONCE + index,
+                    clock,
+                    recorder: recorder.cloned(),
+                    strange: Arc::clone(&strange),
+                };
+                tasks.spawn(client.run(welcome));
+                welcomes.push(welcomed);
+            }
+            for welcomed in welcomes {
+                if timeout(HELLO_TIMEOUT, welcomed).await.is_ok_and(|hello| hello.is_ok()) {
+                    continue;
+                }
+                let reason = tasks.try_join_next().map(|ended| format!("{ended:?}")).unwrap_or_default();
+                anyhow::bail!("a client got no hello from {}: {reason}", targets[0].authority);
+            }
+        }
+        Ok(Self { tasks, strange })
+    }
+
+    /// Connects idle SSE clients, which only read.
+    ///
+    /// # Errors
+    /// When a client isn't welcome within 30 s.
+    pub async fn idle(targets: &[SseTarget]) -> anyhow::Result<Self> {
+        Self::sse(targets, Clock::start(), None).await
+    }
+
+    /// Subscribes to a subject with a connection of its own.
+    ///
+    /// # Errors
+    /// When the broker doesn't answer.
+    pub(crate) async fn nats(
+        url: &str,
+        subject: String,
+        clock: Clock,
+        recorder: Recorder,
+    ) -> anyhow::Result<Self> {
+        let client: Client = async_nats::ConnectOptions::new()
+            // Nothing may be dropped here: what is measured is the broker, not this queue.
+            .subscription_capacity(1 << 20)
+            .connect(url)
+            .await
+            .with_context(|| url.to_owned())?;
+        let mut messages = client.subscribe(subject).await.context("subscribing")?;
+        client.flush().await.context("subscribing")?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            while let Some(message) = messages.next().await {
+                if let Some(sent_us) = number_after(&message.payload, SENT) {
+                    recorder.note(0, clock.now_us(), &[sent_us]);
+                }
+            }
+            drop(client);
+            Ok(())
+        });
+        Ok(Self { tasks, strange: Arc::default() })
+    }
+
+    /// How many events came that mean that not all is well: `gap`, `refused`, `bye`.
+    pub(crate) fn strange_events(&self) -> u64 {
+        self.strange.load(Ordering::Relaxed)
+    }
+
+    /// Says why a receiver has ended, if one has.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        self.tasks.try_join_next().map(|ended| match ended {
+            Ok(Ok(())) => "the stream ended".to_owned(),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(error) => error.to_string(),
+        })
+    }
+}
+
+struct SseWatcher {
+    target: SseTarget,
+    number: usize,
+    clock: Clock,
+    recorder: Option<Recorder>,
+    strange: Arc<AtomicU64>,
+}
+
+impl SseWatcher {
+    async fn run(self, welcome: oneshot::Sender<()>) -> anyhow::Result<()> {
+        let SseTarget { authority, path } = &self.target;
+        let mut socket = TcpStream::connect(authority).await.with_context(|| authority.clone())?;
+        socket.set_nodelay(true)?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\naccept: text/event-stream\r\n\r\n");
+        socket.write_all(request.as_bytes()).await?;
+        let mut welcome = Some(welcome);
+        let mut reader = SseReader::default();
+        let mut buffer = vec![0; READ_BUFFER];
+        let mut sent = Vec::new();
+        loop {
+            let length = socket.read(&mut buffer).await?;
+            if length == 0 {
+                return Ok(());
+            }
+            let now_us = self.clock.now_us();
+            reader.push(&buffer[..length], &mut |block: Block<'_>| match block.event {
+                None => sent.extend(number_after(block.data, SENT)),
+                Some("hello") => {
+                    if let Some(welcome) = welcome.take() {
+                        // Nobody waits any more when another client failed.
+                        let _ = welcome.send(());
+                    }
+                }
+                Some("gap" | "refused" | "bye") => {
+                    tracing::debug!(client = self.number, event = block.event, data = %String::from_utf8_lossy(block.data), "strange");
+                    self.strange.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(_) => {}
+            })?;
+            if let Some(recorder) = &self.recorder
+                && !sent.is_empty()
+            {
+                recorder.note(self.number, now_us, &sent);
+            }
+            sent.clear();
+        }
+    }
+}
