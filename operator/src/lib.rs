@@ -4,11 +4,13 @@
 //! ([`apply`], [`jetstream`]), update status ([`status`]). Validate and build are pure functions; a folder of manifests
 //! ([`folder`]) and an API server feed the same ones. Nothing here reads a device's message.
 
+pub mod admin;
 pub mod apply;
 pub mod backoff;
 pub mod build;
 pub mod folder;
 pub mod jetstream;
+pub mod metrics;
 pub mod object;
 pub mod reconcile;
 pub mod status;

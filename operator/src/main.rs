@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use flutecast_operator::admin;
 use flutecast_operator::apply::mapping_folder::MappingFolder;
 use flutecast_operator::jetstream::api::Api;
-use flutecast_operator::jetstream::task::{Report, Wanted};
+use flutecast_operator::jetstream::task::{Links, Report};
 use flutecast_operator::jetstream::{connection, task};
+use flutecast_operator::metrics::Metrics;
 use flutecast_operator::reconcile::FolderOperator;
 use flutecast_operator::status::{Board, Format};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -35,28 +39,51 @@ async fn main() -> anyhow::Result<()> {
 
 async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     let mapping = MappingFolder::open(&config.mapping_out)?;
+    let metrics = Arc::new(Metrics::default());
+    let mut tasks = JoinSet::new();
+    if let Some(address) = config.admin {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("--admin {address}"))?;
+        tracing::info!(address = %listener.local_addr()?, "admin port");
+        watch_task(&mut tasks, "admin port", admin::spawn(listener, metrics.clone(), cancel.clone()));
+    }
     let (client, connected) = connection::open(&config.nats).await.context("--nats can't be used")?;
-    let (wanted, wanted_by_task) = watch::channel(Arc::new(Wanted::default()));
+    let (wanted, wanted_by_task) = watch::channel(None);
     let (report_of_task, report) = watch::channel(Report::new());
-    let mut streams =
-        task::spawn(Api::new(client), connected, wanted_by_task, report_of_task, cancel.clone());
+    let links = Links { connected, wanted: wanted_by_task, report: report_of_task, metrics: metrics.clone() };
+    watch_task(&mut tasks, "JetStream", task::spawn(Api::new(client), links, cancel.clone()));
     let format = match config.log_format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    let operator = FolderOperator::new(config.manifests, mapping, wanted, report, Board::new(format));
-    tokio::select! {
-        ended = &mut streams, if !cancel.is_cancelled() => {
-            ended.context("the JetStream task failed")?;
-            anyhow::ensure!(cancel.is_cancelled(), "the JetStream task ended by itself");
+    let operator =
+        FolderOperator::new(config.manifests, mapping, wanted, report, Board::new(format), metrics);
+    let folder = tokio::spawn(operator.run(cancel.clone()));
+    watch_task(&mut tasks, "folder", folder);
+    end_together(tasks, &cancel).await
+}
+
+/// Has a task watched: how it ends is what the set's next result says.
+fn watch_task(tasks: &mut JoinSet<anyhow::Result<()>>, name: &'static str, task: JoinHandle<()>) {
+    tasks.spawn(async move { task.await.with_context(|| format!("the task {name} failed")) });
+}
+
+/// Waits until it is time to end, or a task ends by itself; then all of them end.
+async fn end_together(
+    mut tasks: JoinSet<anyhow::Result<()>>,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    if let Some(ended) = tasks.join_next().await {
+        result = ended.context("a task failed").flatten();
+        if !cancel.is_cancelled() && result.is_ok() {
+            result = Err(anyhow::anyhow!("a task ended by itself"));
         }
-        () = operator.run(cancel.clone()) => {}
     }
-    if !streams.is_finished() {
-        tokio::time::timeout(SHUTDOWN, streams).await.context("the JetStream task does not end")??;
-    }
+    cancel.cancel();
+    let rest = async { while tasks.join_next().await.is_some() {} };
+    tokio::time::timeout(SHUTDOWN, rest).await.context("tasks do not end")?;
     tracing::info!("ended");
-    Ok(())
+    result
 }
 
 fn start_log(format: LogFormat) {

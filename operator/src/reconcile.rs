@@ -15,6 +15,7 @@ use crate::folder::scan;
 use crate::folder::store::Store;
 use crate::folder::watch::FolderWatch;
 use crate::jetstream::task::{Report, Wanted};
+use crate::metrics::{Ending, Metrics};
 use crate::object::Objects;
 use crate::status::{self, Board};
 use crate::verdict::Verdicts;
@@ -29,9 +30,10 @@ pub struct FolderOperator {
     manifests: PathBuf,
     store: Store,
     mapping: MappingFolder,
-    streams: watch::Sender<Arc<Wanted>>,
+    streams: watch::Sender<Option<Arc<Wanted>>>,
     report: watch::Receiver<Report>,
     board: Board,
+    metrics: Arc<Metrics>,
     last: Last,
 }
 
@@ -48,12 +50,13 @@ impl FolderOperator {
     pub fn new(
         manifests: PathBuf,
         mapping: MappingFolder,
-        streams: watch::Sender<Arc<Wanted>>,
+        streams: watch::Sender<Option<Arc<Wanted>>>,
         report: watch::Receiver<Report>,
         board: Board,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let store = Store::new(mapping.devices());
-        Self { manifests, store, mapping, streams, report, board, last: Last::default() }
+        Self { manifests, store, mapping, streams, report, board, metrics, last: Last::default() }
     }
 
     /// Runs until `cancel` is cancelled.
@@ -102,13 +105,16 @@ impl FolderOperator {
             existing: built.existing.clone(),
         };
         self.streams.send_if_modified(|current| {
-            let changed = **current != wanted;
+            let changed = current.as_deref() != Some(&wanted);
             if changed {
-                *current = Arc::new(wanted);
+                *current = Some(Arc::new(wanted));
             }
             changed
         });
-        for file in self.mapping.write(built)? {
+        let changed =
+            self.mapping.write(built).inspect_err(|_| self.metrics.reconciled(Ending::Failed, 0))?;
+        self.metrics.reconciled(Ending::Done, changed.len());
+        for file in changed {
             tracing::info!(file, "mapping changed");
         }
         Ok(())
@@ -118,6 +124,7 @@ impl FolderOperator {
     fn update_status(&mut self) {
         let verdicts =
             status::verdicts(&self.last.built, &self.last.folder, &self.report.borrow_and_update());
+        self.metrics.judged(&verdicts);
         if let Err(error) = self.board.say(verdicts, &mut io::stdout().lock()) {
             tracing::debug!(%error, "nobody reads the verdicts");
         }

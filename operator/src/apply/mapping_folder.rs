@@ -6,18 +6,16 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use flutecast_mapping::document::{API_VERSION, AccessDocument, ShardDocument};
-use flutecast_mapping::name::TenantName;
+use flutecast_mapping::document::{AccessDocument, ShardDocument};
+use flutecast_mapping::shard::{ACCESS_FILE, file_name, parse_file_name};
 
 use crate::build::Built;
 
-/// The file with the access document. Whoever can read it can't open anything, but can try tokens against digests.
-pub const ACCESS_FILE: &str = "flutecast-access.yaml";
 /// What our temporary files begin with; readers skip what begins with a dot.
 const TEMPORARY: &str = ".flutecast-tmp-";
 /// Everybody on the machine may read a shard.
 const SHARD_MODE: u32 = 0o644;
-/// Only the owner may read the access document.
+/// Only the owner may read the access document. It opens nothing by itself, but lets one try tokens against digests.
 const ACCESS_MODE: u32 = 0o600;
 
 /// A folder that only this process writes our files to. Files of others in it are left alone.
@@ -75,7 +73,7 @@ impl MappingFolder {
         }
         let mut wanted = BTreeSet::new();
         for shard in built.tenants.values().flat_map(|tenant| &tenant.shards) {
-            let name = shard_file(&shard.tenant, shard.shard);
+            let name = file_name(&shard.tenant, shard.shard);
             if self.put(&name, &shard_text(&name, shard)?, SHARD_MODE)? {
                 changed.push(name.clone());
             }
@@ -149,23 +147,13 @@ impl MappingFolder {
 
     /// A file that has the name of a shard but isn't one was put there by somebody else.
     fn is_our_shard(&self, name: &str) -> bool {
-        self.read_shard(name).is_some_and(|shard| shard_file(&shard.tenant, shard.shard) == name)
+        self.read_shard(name).is_some_and(|shard| file_name(&shard.tenant, shard.shard) == name)
     }
 
     fn read_shard(&self, name: &str) -> Option<ShardDocument> {
-        if !name.starts_with("flutecast-") || !name.ends_with(".yaml") {
-            return None;
-        }
-        let text = fs::read_to_string(self.path.join(name)).ok()?;
-        let shard: ShardDocument = serde_yaml::from_str(&text).ok()?;
-        (shard.api_version == API_VERSION).then_some(shard)
+        parse_file_name(name)?;
+        ShardDocument::from_yaml(&fs::read_to_string(self.path.join(name)).ok()?).ok()
     }
-}
-
-/// The name of a shard's file.
-#[must_use]
-pub fn shard_file(tenant: &TenantName, shard: u32) -> String {
-    format!("flutecast-{tenant}-{shard}.yaml")
 }
 
 fn is_already(path: &Path, text: &str, mode: u32) -> bool {
@@ -176,12 +164,14 @@ fn is_already(path: &Path, text: &str, mode: u32) -> bool {
 }
 
 fn shard_text(name: &str, shard: &ShardDocument) -> Result<String, MappingError> {
-    serde_yaml::to_string(shard)
+    shard
+        .to_yaml()
         .map_err(|error| MappingError::Document { file: name.to_owned(), message: error.to_string() })
 }
 
 fn access_text(access: &AccessDocument) -> Result<String, MappingError> {
-    serde_yaml::to_string(access)
+    access
+        .to_yaml()
         .map_err(|error| MappingError::Document { file: ACCESS_FILE.to_owned(), message: error.to_string() })
 }
 
@@ -196,7 +186,7 @@ fn failed(path: &Path, error: io::Error) -> MappingError {
 pub fn texts(built: &Built) -> Result<BTreeMap<String, String>, MappingError> {
     let mut texts = BTreeMap::from([(ACCESS_FILE.to_owned(), access_text(&built.access)?)]);
     for shard in built.tenants.values().flat_map(|tenant| &tenant.shards) {
-        let name = shard_file(&shard.tenant, shard.shard);
+        let name = file_name(&shard.tenant, shard.shard);
         let text = shard_text(&name, shard)?;
         texts.insert(name, text);
     }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flutecast_mapping::iot_id;
-use flutecast_mapping::name::{DeviceCode, IotId, TenantName};
+use flutecast_mapping::iot_id::{self, Candidate, Refusal};
+use flutecast_mapping::name::{IotId, TenantName};
 
 use crate::validate::device::ValidDevice;
 use crate::validate::subject_pattern::SubjectPattern;
@@ -103,20 +103,60 @@ pub(super) fn devices(
     existing: &BTreeSet<(String, String)>,
     verdicts: &mut Verdicts,
 ) -> BTreeMap<TenantName, Vec<ClaimedDevice>> {
-    let mut claims: BTreeMap<TenantName, Claims> = BTreeMap::new();
-    let mut claimed: BTreeMap<TenantName, Vec<ClaimedDevice>> = BTreeMap::new();
+    let mut by_tenant: BTreeMap<TenantName, Vec<ValidDevice>> = BTreeMap::new();
     for device in devices {
-        let object = device.meta.object_ref(Kind::Device);
-        let outcome = tenant_of(&device, tenants, existing).and_then(|tenant| {
-            let iot_id = claims.entry(tenant.name.clone()).or_default().claim(&tenant.name, &device)?;
-            Ok((tenant.name.clone(), iot_id))
-        });
-        match outcome {
-            Ok((tenant, iot_id)) => claimed.entry(tenant).or_default().push(ClaimedDevice { device, iot_id }),
-            Err(finding) => verdicts.refuse(&object, finding),
+        match tenant_of(&device, tenants, existing) {
+            Ok(tenant) => by_tenant.entry(tenant.name.clone()).or_default().push(device),
+            Err(finding) => verdicts.refuse(&device.meta.object_ref(Kind::Device), finding),
+        }
+    }
+    by_tenant
+        .into_iter()
+        .map(|(tenant, devices)| {
+            let claimed = claim(&tenant, devices, verdicts);
+            (tenant, claimed)
+        })
+        .collect()
+}
+
+/// Gives the devices of one tenant their codes and iotIds.
+fn claim(tenant: &TenantName, devices: Vec<ValidDevice>, verdicts: &mut Verdicts) -> Vec<ClaimedDevice> {
+    let candidates: Vec<Candidate> = devices
+        .iter()
+        .map(|device| Candidate {
+            object: device.meta.object_ref(Kind::Device).to_string(),
+            code: device.code.clone(),
+            pin: device.pin.clone(),
+        })
+        .collect();
+    let mut claimed = Vec::with_capacity(devices.len());
+    for (device, assigned) in devices.into_iter().zip(iot_id::assign(tenant, &candidates)) {
+        match assigned {
+            Ok(iot_id) => claimed.push(ClaimedDevice { device, iot_id }),
+            Err(refusal) => verdicts.refuse(&device.meta.object_ref(Kind::Device), refused(refusal, &device)),
         }
     }
     claimed
+}
+
+fn refused(refusal: Refusal, device: &ValidDevice) -> Finding {
+    match refusal {
+        Refusal::CodeTaken { code, holder } => {
+            let message = format!(
+                "{:?} is taken by {holder}, which is older; give this device another code",
+                code.as_str()
+            );
+            Finding::new(Reason::DuplicateDeviceCode, "spec.deviceCode", message)
+        }
+        Refusal::IdTaken { iot_id, holder } => {
+            let remedy = match &device.pin {
+                Some(_) => "pin another one, or none",
+                None => "it was generated from the code; pin another one for this device",
+            };
+            let message = format!("{:?} is taken by {holder}, which is older; {remedy}", iot_id.as_str());
+            Finding::new(Reason::IotIdTaken, "spec.iotId", message)
+        }
+    }
 }
 
 fn tenant_of<'a>(
@@ -142,36 +182,5 @@ fn tenant_of<'a>(
                 device.tenant
             ),
         )),
-    }
-}
-
-/// What the devices of one tenant have.
-#[derive(Debug, Default)]
-pub(super) struct Claims {
-    codes: BTreeMap<DeviceCode, String>,
-    iot_ids: BTreeMap<IotId, String>,
-}
-
-impl Claims {
-    fn claim(&mut self, tenant: &TenantName, device: &ValidDevice) -> Result<IotId, Finding> {
-        let object = device.meta.object_ref(Kind::Device).to_string();
-        if let Some(holder) = self.codes.get(&device.code) {
-            let message = format!(
-                "{:?} is taken by {holder}, which is older; give this device another code",
-                device.code.as_str()
-            );
-            return Err(Finding::new(Reason::DuplicateDeviceCode, "spec.deviceCode", message));
-        }
-        let (iot_id, remedy) = match &device.pin {
-            Some(pin) => (pin.clone(), "pin another one, or none"),
-            None => (iot_id::generate(tenant, &device.code), "pin another one for this device in spec.iotId"),
-        };
-        if let Some(holder) = self.iot_ids.get(&iot_id) {
-            let message = format!("{:?} is taken by {holder}, which is older; {remedy}", iot_id.as_str());
-            return Err(Finding::new(Reason::IotIdTaken, "spec.iotId", message));
-        }
-        self.codes.insert(device.code.clone(), object.clone());
-        self.iot_ids.insert(iot_id.clone(), object);
-        Ok(iot_id)
     }
 }

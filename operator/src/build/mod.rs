@@ -102,7 +102,7 @@ pub fn build(valid: Valid, objects: &Objects) -> Built {
         .map(|(name, tenant)| {
             let devices = devices.get(&name).map(Vec::as_slice).unwrap_or_default();
             let mapped = devices::map(&tenant, devices, &formats, &mut verdicts);
-            let shards = shards::documents(&tenant, mapped, devices, &mut verdicts);
+            let shards = shards::documents(&tenant, &mapped, devices, &mut verdicts);
             (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards })
         })
         .collect();

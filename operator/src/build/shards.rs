@@ -1,34 +1,34 @@
 //! The mapping documents of one tenant.
 
-use flutecast_mapping::document::{
-    API_VERSION, IdKind, PayloadSourceDocument, ShardDocument, TenantSettings,
-};
+use flutecast_mapping::document::{IdKind, PayloadSourceDocument, ShardDocument, TenantSettings};
+use flutecast_mapping::shard;
 use flutecast_mapping::subject;
 
 use super::claims::ClaimedDevice;
 use super::devices::Mapped;
 use super::plan::SPLIT_CONSUMER;
 use crate::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};
-use crate::verdict::Verdicts;
+use crate::verdict::{Finding, Reason, Verdicts};
 
-/// The shards of a tenant.
+/// The shards of a tenant. A device that fits into none is refused.
 pub(super) fn documents(
     tenant: &ValidTenant,
-    mapped: Mapped,
-    _devices: &[ClaimedDevice],
-    _verdicts: &mut Verdicts,
+    mapped: &Mapped,
+    devices: &[ClaimedDevice],
+    verdicts: &mut Verdicts,
 ) -> Vec<ShardDocument> {
-    let Mapped { devices, formats } = mapped;
-    vec![ShardDocument {
-        api_version: API_VERSION.to_owned(),
-        tenant: tenant.name.clone(),
-        shard: 0,
-        shards: 1,
-        revision: String::new(),
-        settings: Some(settings(tenant)),
-        formats,
-        devices,
-    }]
+    let Mapped { devices: documents, formats } = mapped;
+    let split = shard::split(&tenant.name, &settings(tenant), formats, documents);
+    for refused in split.refused {
+        let message = format!("{refused}; use fewer channels, or smaller formats");
+        if let Some(claimed) = devices.iter().find(|claimed| claimed.iot_id == refused.iot_id) {
+            verdicts.refuse(
+                &claimed.object_ref(),
+                Finding::new(Reason::DeviceTooLarge, "spec.channels", message),
+            );
+        }
+    }
+    split.shards
 }
 
 fn settings(tenant: &ValidTenant) -> TenantSettings {

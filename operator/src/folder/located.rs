@@ -158,10 +158,11 @@ mod tests {
 
     #[test]
     fn values_and_their_lines() {
+        // As with kubectl, `off` without quotes is a truth value.
         let located = Located::parse(TEXT).unwrap();
         assert_eq!(
             located.value,
-            serde_json::json!({"kind": "Device", "spec": {"on": true, "values": {"0": "off", "1": 1.5},
+            serde_json::json!({"kind": "Device", "spec": {"on": true, "values": {"0": false, "1": 1.5},
                 "channels": [{"name": "a", "format": "b"}, {"name": "c"}]}})
         );
         for (path, line) in

@@ -126,11 +126,16 @@ fn read_object(object: &Value, at: &str, document: &Located, place: &dyn Fn(u64)
         Ok(None) => return Entry::Ignored { kind: object["kind"].as_str().unwrap_or_default().to_owned() },
         Err(finding) => return broken(None, vec![finding]),
     };
-    let meta = match read_meta(&object["metadata"]) {
-        Ok(meta) => meta,
+    let (namespace, name) = match read_name(&object["metadata"]) {
+        Ok(names) => names,
         Err(finding) => return broken(None, vec![finding]),
     };
-    let object_ref = meta.object_ref(kind);
+    let object_ref = ObjectRef::new(kind, namespace, name);
+    let labels = match read_labels(&object["metadata"]["labels"]) {
+        Ok(labels) => labels,
+        Err(finding) => return broken(Some(object_ref), vec![finding]),
+    };
+    let meta = Meta { namespace: namespace.to_owned(), name: name.to_owned(), uid: None, created: 0, labels };
     match read_kind(kind, meta, object) {
         Ok(manifest) => Entry::Good { manifest, place: place(document.line(&in_document("kind"))) },
         Err(findings) => broken(Some(object_ref), findings),
@@ -139,7 +144,6 @@ fn read_object(object: &Value, at: &str, document: &Located, place: &dyn Fn(u64)
 
 /// Which of our kinds the object is; none for those of others.
 fn kind_of(object: &Value) -> Result<Option<Kind>, Finding> {
-    let invalid = |field: &str, message: String| Finding::new(Reason::InvalidObject, field, message);
     let Some(api_version) = object["apiVersion"].as_str() else {
         return Err(invalid(
             "apiVersion",
@@ -172,41 +176,48 @@ fn kind_of(object: &Value) -> Result<Option<Kind>, Finding> {
     }
 }
 
-fn read_meta(metadata: &Value) -> Result<Meta, Finding> {
-    let invalid =
-        |field: &str, message: String| Finding::new(Reason::InvalidObject, join("metadata", field), message);
-    let name =
-        metadata["name"].as_str().ok_or_else(|| invalid("name", "is missing, or not a string".to_owned()))?;
+fn invalid(field: &str, message: String) -> Finding {
+    Finding::new(Reason::InvalidObject, field, message)
+}
+
+/// The namespace and the name of an object.
+fn read_name(metadata: &Value) -> Result<(&str, &str), Finding> {
+    let name = metadata["name"]
+        .as_str()
+        .ok_or_else(|| invalid("metadata.name", "is missing, or not a string".to_owned()))?;
     if !is_dns_subdomain(name) {
         let message =
             format!("{name:?} is not a name; it needs lower-case letters, digits, '-' and '.', at most 253");
-        return Err(invalid("name", message));
+        return Err(invalid("metadata.name", message));
     }
-    let namespace = match &metadata["namespace"] {
-        Value::Null => DEFAULT_NAMESPACE,
-        Value::String(namespace) if is_dns_subdomain(namespace) && !namespace.contains('.') => namespace,
-        other => return Err(invalid("namespace", format!("{other} is not the name of a namespace"))),
-    };
-    let mut labels = BTreeMap::new();
-    match &metadata["labels"] {
-        Value::Null => {}
-        Value::Object(entries) => {
-            for (key, value) in entries {
-                let text = value.as_str().ok_or_else(|| {
-                    invalid(&join("labels", key), format!("{value} is not a string; put it in quotes"))
-                })?;
-                if !is_label_key(key) || !is_label_value(text) {
-                    return Err(invalid(
-                        &join("labels", key),
-                        format!("{key}={text} is not a label as Kubernetes takes it"),
-                    ));
-                }
-                labels.insert(key.clone(), text.to_owned());
-            }
+    match &metadata["namespace"] {
+        Value::Null => Ok((DEFAULT_NAMESPACE, name)),
+        Value::String(namespace) if is_dns_subdomain(namespace) && !namespace.contains('.') => {
+            Ok((namespace, name))
         }
-        other => return Err(invalid("labels", format!("{other} is not a set of labels (name: value)"))),
+        other => Err(invalid("metadata.namespace", format!("{other} is not the name of a namespace"))),
     }
-    Ok(Meta { namespace: namespace.to_owned(), name: name.to_owned(), uid: None, created: 0, labels })
+}
+
+fn read_labels(labels: &Value) -> Result<BTreeMap<String, String>, Finding> {
+    let entries = match labels {
+        Value::Null => return Ok(BTreeMap::new()),
+        Value::Object(entries) => entries,
+        other => {
+            return Err(invalid("metadata.labels", format!("{other} is not a set of labels (name: value)")));
+        }
+    };
+    let label = |(key, value): (&String, &Value)| {
+        let field = join("metadata.labels", key);
+        let Some(text) = value.as_str() else {
+            return Err(invalid(&field, format!("{value} is not a string; put it in quotes")));
+        };
+        if !is_label_key(key) || !is_label_value(text) {
+            return Err(invalid(&field, format!("{key}={text} is not a label as Kubernetes takes it")));
+        }
+        Ok((key.clone(), text.to_owned()))
+    };
+    entries.iter().map(label).collect()
 }
 
 /// The schemas of our kinds, made from the API types once.

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube_cel::Validator;
+use flutecast_crds::{duration, pattern, quantity};
+use kube_cel::{CompiledSchema, Validator};
 use regex::Regex;
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ use crate::verdict::{Finding, Reason};
 pub(crate) struct KindSchema {
     schema: Value,
     patterns: BTreeMap<String, Regex>,
+    rules: CompiledSchema,
 }
 
 impl KindSchema {
@@ -21,7 +23,8 @@ impl KindSchema {
     pub(crate) fn new(schema: Value) -> Self {
         let mut patterns = BTreeMap::new();
         collect_patterns(&schema, &mut patterns);
-        Self { schema, patterns }
+        let rules = kube_cel::compile_schema(&schema);
+        Self { schema, patterns, rules }
     }
 
     /// Everything that is wrong with the object; empty when it is right.
@@ -38,8 +41,7 @@ impl KindSchema {
             // The rules take the shape for granted, and would only say the same again in other words.
             return check.findings;
         }
-        let object = kube_cel::apply_defaults(&self.schema, object);
-        match Validator::new().validate(&self.schema, &object, None) {
+        match Validator::new().validate_compiled(&self.rules, object, None) {
             Ok(()) => Vec::new(),
             Err(errors) => errors
                 .iter()
@@ -189,7 +191,7 @@ impl Check<'_> {
             && let Some(regex) = self.patterns.get(pattern)
             && !regex.is_match(text)
         {
-            self.wrong(path, format!("{} does not match {pattern}", short(value)));
+            self.wrong(path, format!("{} is not right; it needs {}", short(value), in_words(pattern)));
         }
     }
 
@@ -220,6 +222,36 @@ impl Check<'_> {
             self.wrong(path, format!("has {count} {what}; it may have {most} at most"));
         }
     }
+}
+
+/// What a pattern of the API asks for, for people.
+fn in_words(pattern: &str) -> String {
+    let words = match pattern {
+        pattern::DNS_LABEL => {
+            "lower-case letters, digits and '-', with a letter or digit at both ends (gw-line1)"
+        }
+        pattern::DNS_SUBDOMAIN => {
+            "lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part (on-off)"
+        }
+        pattern::DEVICE_CODE => {
+            "letters, digits, '.', '_', ':', '/' and '-', with a letter or digit first (CORR-01)"
+        }
+        pattern::IOT_ID => "letters, digits, '_' and '-'",
+        pattern::CHANNEL => "lower-case letters, digits and '-', with a letter first (telemetry)",
+        pattern::FIELD => "letters, digits and '_', with no digit first (speed)",
+        pattern::SECRET_KEY => "letters, digits, '-', '_' and '.' (wall-1)",
+        pattern::JSON_POINTER => "a JSON pointer: it begins with '/', as in /d/speed, and '~' is written ~0",
+        pattern::SUBJECT => {
+            "a NATS subject: words with single dots in between, '*' for one of them, '>' at the end (plant.*.power)"
+        }
+        pattern::ORIGIN => "a web origin without a path (https://screens.acme.example), or *",
+        duration::PATTERN => {
+            "whole hours, minutes, seconds and milliseconds in this order (200ms, 10s, 1h30m)"
+        }
+        quantity::PATTERN => "a whole number of bytes, with Ki, Mi, Gi or Ti (512Mi)",
+        other => return format!("to match {other}"),
+    };
+    words.to_owned()
 }
 
 fn is_whole(value: &Value) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::api::StreamInfo;
-use crate::build::streams::{OnDelete, Owner, SourceStream, Storage, StreamConfig};
+use crate::build::streams::{Owner, SourceStream, Storage, StreamConfig};
 
 /// Metadata: the namespace of the Tenant that owns the stream.
 pub const OWNER_NAMESPACE: &str = "flutecast.io/owner-namespace";
@@ -13,8 +13,6 @@ pub const OWNER_NAMESPACE: &str = "flutecast.io/owner-namespace";
 pub const OWNER_NAME: &str = "flutecast.io/owner-name";
 /// Metadata: the uid of the Tenant that owns the stream; left out for a folder's objects, and after a Tenant let go of it.
 pub const OWNER_UID: &str = "flutecast.io/owner-uid";
-/// Metadata: `Delete` or `Keep`, what the Tenant wants for the stream when it goes.
-pub const ON_DELETE: &str = "flutecast.io/on-delete";
 /// Metadata of a source's stream: how its messages reach the tenant's stream.
 pub const READING: &str = "flutecast.io/reading";
 /// Metadata of a source's stream: the sequence from which `READING` holds.
@@ -50,18 +48,9 @@ pub(crate) fn ownership(stream: &StreamInfo, owner: &Owner) -> Ownership {
 }
 
 /// The metadata that says whose a stream is.
-pub(crate) fn owner_metadata(owner: &Owner, on_delete: OnDelete) -> Vec<(&'static str, Option<String>)> {
+pub(crate) fn owner_metadata(owner: &Owner) -> [(&'static str, Option<String>); 3] {
     let Owner { namespace, name, uid } = owner;
-    let on_delete = match on_delete {
-        OnDelete::Delete => "Delete",
-        OnDelete::Keep => "Keep",
-    };
-    vec![
-        (OWNER_NAMESPACE, Some(namespace.clone())),
-        (OWNER_NAME, Some(name.clone())),
-        (OWNER_UID, uid.clone()),
-        (ON_DELETE, Some(on_delete.to_owned())),
-    ]
+    [(OWNER_NAMESPACE, Some(namespace.clone())), (OWNER_NAME, Some(name.clone())), (OWNER_UID, uid.clone())]
 }
 
 /// Lays the operator's settings over `current`, the settings that the stream has (empty for one that doesn't exist).

@@ -17,6 +17,7 @@ use super::config::{OWNER_NAME, OWNER_NAMESPACE};
 use super::tenant::{self, Applied, Streams};
 use crate::backoff::{Backoff, jittered};
 use crate::build::streams::TenantStreams;
+use crate::metrics::{Ending, Metrics};
 use crate::verdict::{Finding, Reason};
 
 /// How often everything is compared again without a reason; someone may have changed or deleted a stream.
@@ -41,22 +42,23 @@ pub struct Wanted {
 /// What can't be done at the moment, by tenant; a tenant with nothing wrong has an empty list.
 pub type Report = BTreeMap<TenantName, Vec<Finding>>;
 
-/// Starts the task. It ends when `cancel` is cancelled or the sender of `wanted` is gone; whoever gets the handle watches it.
+/// What connects the task to the others.
+pub struct Links {
+    /// Changes when NATS comes and goes.
+    pub connected: watch::Receiver<bool>,
+    /// What is wanted; none until the objects were read for the first time.
+    pub wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    /// Gets what can't be done.
+    pub report: watch::Sender<Report>,
+    /// Gets counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Starts the task. It ends when `cancel` is cancelled; whoever gets the handle watches it.
 #[must_use = "a task that nobody watches fails unseen"]
-pub fn spawn(
-    api: Api,
-    connected: watch::Receiver<bool>,
-    wanted: watch::Receiver<Arc<Wanted>>,
-    report: watch::Sender<Report>,
-    cancel: CancellationToken,
-) -> JoinHandle<()> {
+pub fn spawn(api: Api, links: Links, cancel: CancellationToken) -> JoinHandle<()> {
     let keeper = Keeper { api, seen: BTreeMap::new(), leaving: BTreeMap::new(), warned: BTreeSet::new() };
-    tokio::spawn(async move {
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = keeper.run(connected, wanted, report) => {}
-        }
-    })
+    tokio::spawn(async move { cancel.run_until_cancelled_owned(keeper.run(links)).await.unwrap_or_default() })
 }
 
 struct Keeper {
@@ -70,38 +72,15 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(
-        mut self,
-        mut connected: watch::Receiver<bool>,
-        mut wanted: watch::Receiver<Arc<Wanted>>,
-        report: watch::Sender<Report>,
-    ) {
+    async fn run(mut self, links: Links) {
+        let Links { mut connected, mut wanted, report, metrics } = links;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let now = wanted.borrow_and_update().clone();
-            let wait = match self.pass(&now).await {
-                Ok(findings) => {
-                    backoff.reset();
-                    report.send_if_modified(|old| replace(old, findings));
-                    self.next_removal().unwrap_or_else(|| jittered(RESYNC)).min(RESYNC)
-                }
-                Err(error) => {
-                    let finding = Finding::new(
-                        Reason::BrokerAway,
-                        "",
-                        format!(
-                            "streams and sources can't be looked after: {error}; tried again until it works"
-                        ),
-                    );
-                    let away = now
-                        .tenants
-                        .iter()
-                        .map(|tenant| (tenant.tenant.clone(), vec![finding.clone()]))
-                        .collect();
-                    // The wording of the cause may vary from attempt to attempt; that the broker is away is said once.
-                    report.send_if_modified(|old| !is_away(old, &now) && replace(old, away));
-                    backoff.next_wait()
-                }
+            metrics.nats_connected(*connected.borrow_and_update());
+            let wait = match now {
+                None => RESYNC,
+                Some(now) => self.pass_and_report(&now, &report, &metrics, &mut backoff).await,
             };
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
@@ -111,21 +90,61 @@ impl Keeper {
         }
     }
 
-    /// Compares and applies everything once.
-    async fn pass(&mut self, wanted: &Wanted) -> Result<Report, ApiError> {
+    /// One pass; answers how long to wait before the next.
+    async fn pass_and_report(
+        &mut self,
+        wanted: &Wanted,
+        report: &watch::Sender<Report>,
+        metrics: &Metrics,
+        backoff: &mut Backoff,
+    ) -> Duration {
+        match self.pass(wanted).await {
+            Ok((findings, changes)) => {
+                backoff.reset();
+                metrics.streams_compared(Ending::Done, changes);
+                report.send_if_modified(|old| replace(old, findings));
+                self.next_removal().unwrap_or_else(|| jittered(RESYNC)).min(RESYNC)
+            }
+            Err(error) => {
+                metrics.streams_compared(Ending::Failed, 0);
+                tracing::debug!(%error, "JetStream can't be asked");
+                let message =
+                    format!("streams and sources can't be looked after: {error}; tried again until it works");
+                let finding = Finding::new(Reason::BrokerAway, "", message);
+                let away = wanted
+                    .tenants
+                    .iter()
+                    .map(|tenant| (tenant.tenant.clone(), vec![finding.clone()]))
+                    .collect();
+                // The wording of the cause may vary from attempt to attempt; that the broker is away is said once.
+                report.send_if_modified(|old| !is_away(old, wanted) && replace(old, away));
+                backoff.next_wait()
+            }
+        }
+    }
+
+    /// Compares and applies everything once. Answers what could not be done, and how many calls changed something.
+    async fn pass(&mut self, wanted: &Wanted) -> Result<(Report, u32), ApiError> {
         let streams: Streams = self.api.streams().await?.into_iter().filter_map(named).collect();
-        self.remove_gone(wanted, &streams).await?;
+        let mut changes = self.remove_gone(wanted, &streams).await?;
         self.mention_orphans(wanted, &streams);
         for tenant in &wanted.tenants {
             self.seen.insert(tenant.tenant.clone(), tenant.clone());
         }
         let work: Vec<_> =
             wanted.tenants.iter().map(|tenant| apply_one(&self.api, &streams, tenant)).collect();
-        stream::iter(work).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+        let mut report = Report::new();
+        for applied in stream::iter(work).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
+            let (tenant, applied) = applied?;
+            changes += applied.changes;
+            report.insert(tenant, applied.findings);
+        }
+        Ok((report, changes))
     }
 
     /// Lets go of the streams of Tenants that this process saw and that have been gone for a while.
-    async fn remove_gone(&mut self, wanted: &Wanted, streams: &Streams) -> Result<(), ApiError> {
+    async fn remove_gone(&mut self, wanted: &Wanted, streams: &Streams) -> Result<u32, ApiError> {
+        let mut all_changes = 0;
         let exists = |tenant: &TenantStreams| {
             wanted.existing.contains(&(tenant.owner.namespace.clone(), tenant.owner.name.clone()))
         };
@@ -139,10 +158,11 @@ impl Keeper {
             }
             let changes = tenant::remove(&self.api, streams, &tenant).await?;
             tracing::info!(tenant = %tenant.tenant, changes, on_delete = ?tenant.on_delete, "the Tenant is gone, its streams were let go");
+            all_changes += changes;
             self.seen.remove(&tenant.tenant);
             self.leaving.remove(&tenant.tenant);
         }
-        Ok(())
+        Ok(all_changes)
     }
 
     /// How long until a tenant that is gone is removed.
@@ -179,9 +199,8 @@ async fn apply_one(
     api: &Api,
     streams: &Streams,
     wanted: &TenantStreams,
-) -> Result<(TenantName, Vec<Finding>), ApiError> {
-    let Applied { changes: _, findings } = tenant::apply(api, streams, wanted).await?;
-    Ok((wanted.tenant.clone(), findings))
+) -> Result<(TenantName, Applied), ApiError> {
+    Ok((wanted.tenant.clone(), tenant::apply(api, streams, wanted).await?))
 }
 
 fn named(stream: super::api::StreamInfo) -> Option<(String, super::api::StreamInfo)> {

@@ -17,9 +17,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::api::{Api, ApiError, StreamInfo};
-use super::config::{
-    self, ON_DELETE, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, Upstream, ownership,
-};
+use super::config::{self, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, Upstream, ownership};
 use crate::build::streams::{OnDelete, Reading, SourceStream, TenantStreams};
 use crate::verdict::{Finding, Reason};
 
@@ -253,7 +251,7 @@ impl Pass<'_> {
     }
 
     fn set_metadata(&self, config: &mut Map<String, Value>, more: &[(&'static str, Option<String>)]) {
-        config::set_metadata(config, &config::owner_metadata(&self.wanted.owner, self.wanted.on_delete));
+        config::set_metadata(config, &config::owner_metadata(&self.wanted.owner));
         config::set_metadata(config, more);
     }
 
@@ -322,10 +320,4 @@ fn describe(source: &SourceStream) -> String {
 fn microseconds_since_1970() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// What a stream's metadata says should happen to it when its Tenant goes; for streams whose Tenant this process never saw.
-#[must_use]
-pub fn on_delete(stream: &StreamInfo) -> Option<&str> {
-    stream.metadata(ON_DELETE)
 }

@@ -1,9 +1,8 @@
 //! A Secret with tokens alone.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
-use sha2::{Digest, Sha256};
+use flutecast_mapping::document::token_sha256;
 
 use super::{Checked, Validated};
 use crate::object::{Meta, Object, SecretData};
@@ -33,7 +32,7 @@ pub fn validate(secret: &Object<SecretData>) -> Validated<ValidTokens> {
     for (key, token) in &secret.spec.0 {
         match check_token(token) {
             Ok(token) => {
-                digests.insert(key.clone(), digest(token));
+                digests.insert(key.clone(), token_sha256(token));
             }
             Err((reason, message)) => findings.push(Finding::new(reason, format!("data.{key}"), message)),
         }
@@ -41,7 +40,7 @@ pub fn validate(secret: &Object<SecretData>) -> Validated<ValidTokens> {
     Ok(Checked { value: ValidTokens { meta: secret.meta.clone(), digests }, findings })
 }
 
-fn check_token(token: &[u8]) -> Result<&[u8], (Reason, String)> {
+fn check_token(token: &[u8]) -> Result<&str, (Reason, String)> {
     // `echo token | base64` leaves a line break at the end, which no client would send.
     let token = token.strip_suffix(b"\n").unwrap_or(token);
     let token = token.strip_suffix(b"\r").unwrap_or(token);
@@ -52,19 +51,13 @@ fn check_token(token: &[u8]) -> Result<&[u8], (Reason, String)> {
         );
         return Err((Reason::TokenTooShort, message));
     }
-    if length > LONGEST_TOKEN || !token.iter().all(u8::is_ascii_graphic) {
-        let message = format!(
-            "the token needs to be {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII characters without spaces"
-        );
-        return Err((Reason::SecretInvalid, message));
+    match std::str::from_utf8(token) {
+        Ok(text) if length <= LONGEST_TOKEN && token.iter().all(u8::is_ascii_graphic) => Ok(text),
+        Ok(_) | Err(_) => {
+            let message = format!(
+                "the token needs to be {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII characters without spaces"
+            );
+            Err((Reason::SecretInvalid, message))
+        }
     }
-    Ok(token)
-}
-
-fn digest(token: &[u8]) -> String {
-    Sha256::digest(token).iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing into a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -1,0 +1,86 @@
+//! The admin port: `/livez`, `/readyz` and `/metrics`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// How long a client may take to send a request's head.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long a connection may last; probes and scrapers open a new one.
+const CONNECTION: Duration = Duration::from_secs(60);
+/// How many connections are served at once.
+const CONNECTIONS: usize = 64;
+const TEXT: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Serves until `cancel` is cancelled. Whoever gets the handle watches it.
+#[must_use = "a task that nobody watches fails unseen"]
+pub fn spawn(listener: TcpListener, metrics: Arc<Metrics>, cancel: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        cancel.run_until_cancelled_owned(serve(listener, metrics)).await.unwrap_or_default()
+    })
+}
+
+async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // The semaphore is never closed.
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, mostly; it passes.
+                tracing::warn!(%error, "admin port");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let metrics = metrics.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(&request, &metrics);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .serve_connection(TokioIo::new(stream), service);
+            // Whoever asked sees a broken connection himself.
+            let _ = tokio::time::timeout(CONNECTION, connection).await;
+            drop(permit);
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {
+    match request.uri().path() {
+        "/livez" => text(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        "/readyz" => match metrics.ready() {
+            Ok(()) => text(StatusCode::OK, TEXT, "ok\n".to_owned()),
+            Err(missing) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{missing}\n")),
+        },
+        "/metrics" => text(StatusCode::OK, OPEN_METRICS, metrics.text()),
+        _ => text(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz and /metrics\n".to_owned()),
+    }
+}
+
+fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,116 @@
+//! What the operator counts about itself, and whether it is ready. Labels have closed sets of values.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::verdict::{Kind, Outcome, Verdicts};
+
+/// How something ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Ending {
+    /// Well.
+    Done,
+    /// Badly; it is tried again.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndingLabel {
+    result: Ending,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabels {
+    kind: String,
+    verdict: String,
+}
+
+/// The operator's metrics.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    reconciles: Family<EndingLabel, Counter>,
+    stream_passes: Family<EndingLabel, Counter>,
+    stream_changes: Counter,
+    mapping_writes: Counter,
+    objects: Family<VerdictLabels, Gauge>,
+    nats_connected: Gauge,
+    mapping_is_written: AtomicBool,
+    streams_were_applied: AtomicBool,
+}
+
+impl Metrics {
+    /// Counts a reconcile, and the mapping files that it changed.
+    pub fn reconciled(&self, result: Ending, files: usize) {
+        self.reconciles.get_or_create(&EndingLabel { result }).inc();
+        self.mapping_writes.inc_by(files as u64);
+        self.mapping_is_written.store(result == Ending::Done, Ordering::Relaxed);
+    }
+
+    /// Counts a comparison of all streams, and the calls that changed something.
+    pub fn streams_compared(&self, result: Ending, changes: u32) {
+        self.stream_passes.get_or_create(&EndingLabel { result }).inc();
+        self.stream_changes.inc_by(u64::from(changes));
+        if result == Ending::Done {
+            self.streams_were_applied.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes whether NATS is connected.
+    pub fn nats_connected(&self, connected: bool) {
+        self.nats_connected.set(i64::from(connected));
+    }
+
+    /// Counts the objects by verdict.
+    pub fn judged(&self, verdicts: &Verdicts) {
+        self.objects.clear();
+        for (object, outcome) in verdicts.iter().filter(|(object, _)| object.kind != Kind::File) {
+            let labels =
+                VerdictLabels { kind: object.kind.to_string(), verdict: Outcome::word(outcome).to_owned() };
+            self.objects.get_or_create(&labels).inc();
+        }
+    }
+
+    /// Whether the operator has done its work: the mapping is written, and streams were applied at least once. That NATS
+    /// went away later is a verdict and a metric, but no reason to take the operator for broken.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn ready(&self) -> Result<(), &'static str> {
+        if !self.mapping_is_written.load(Ordering::Relaxed) {
+            return Err("the mapping is not written");
+        }
+        if !self.streams_were_applied.load(Ordering::Relaxed) {
+            return Err("streams were not applied yet; is NATS there?");
+        }
+        Ok(())
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut registry = Registry::with_prefix("flutecast_operator");
+        registry.register("reconciles", "Reconciles, by how they ended", self.reconciles.clone());
+        registry.register(
+            "stream_passes",
+            "Comparisons of all streams, by how they ended",
+            self.stream_passes.clone(),
+        );
+        registry.register(
+            "stream_changes",
+            "Calls that changed a stream or consumer",
+            self.stream_changes.clone(),
+        );
+        registry.register("mapping_writes", "Mapping files written or removed", self.mapping_writes.clone());
+        registry.register("objects", "Objects, by kind and verdict", self.objects.clone());
+        registry.register("nats_connected", "1 while NATS is connected", self.nats_connected.clone());
+        let mut text = String::new();
+        // Writing into a String can't fail.
+        let _ = text::encode(&mut text, &registry);
+        text
+    }
+}

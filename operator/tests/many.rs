@@ -1,0 +1,105 @@
+//! Properties over generated folders: the order of files is nobody's business, and one object never hurts another.
+#![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
+
+mod manifests;
+
+use flutecast_operator::apply::mapping_folder;
+use flutecast_operator::build;
+use flutecast_operator::object::Objects;
+use manifests::{Box1, device, format, tenant};
+use proptest::prelude::*;
+
+/// What a generated device is like. Small ranges, so that codes, tenants and formats clash.
+#[derive(Debug, Clone)]
+struct Sketch {
+    tenant: u8,
+    code: u8,
+    format: u8,
+    pin: Option<u8>,
+}
+
+fn sketches() -> impl Strategy<Value = Vec<Sketch>> {
+    let sketch = (0..4_u8, 0..6_u8, 0..4_u8, proptest::option::of(0..4_u8))
+        .prop_map(|(tenant, code, format, pin)| Sketch { tenant, code, format, pin });
+    proptest::collection::vec(sketch, 0..12)
+}
+
+fn objects(sketches: &[Sketch]) -> Objects {
+    let mut yaml: Vec<String> = (0..3).map(|n| tenant(&format!("t{n}"), "quota: {maxDevices: 3}")).collect();
+    yaml.extend((0..3).map(|n| format(&format!("f{n}"))));
+    for (index, sketch) in sketches.iter().enumerate() {
+        let mut device = device(
+            &format!("d{index}"),
+            &format!("t{}", sketch.tenant),
+            &format!("C-{}", sketch.code),
+            &format!("f{}", sketch.format),
+        );
+        if let Some(pin) = sketch.pin {
+            device = device.replace("spec:\n", &format!("spec:\n  iotId: pin{pin}\n"));
+        }
+        yaml.push(device);
+    }
+    let mut operator = Box1::default();
+    operator.load(&[("a.yaml", &yaml.join("---\n"))]);
+    operator.store.objects().0
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_gives_the_same(sketches in sketches(), seed in any::<u64>()) {
+        let objects = objects(&sketches);
+        let mut shuffled = objects.clone();
+        shuffle(&mut shuffled.devices, seed);
+        shuffle(&mut shuffled.tenants, seed.rotate_left(7));
+        shuffle(&mut shuffled.formats, seed.rotate_left(13));
+        let one = build::build(build::validate(&objects), &objects);
+        let other = build::build(build::validate(&shuffled), &shuffled);
+        prop_assert_eq!(mapping_folder::texts(&one).unwrap(), mapping_folder::texts(&other).unwrap());
+        prop_assert_eq!(one, other);
+    }
+
+    #[test]
+    fn each_device_is_mapped_or_told_why(sketches in sketches()) {
+        let objects = objects(&sketches);
+        let built = build::build(build::validate(&objects), &objects);
+        let mapped: Vec<&str> = built.tenants.values().flat_map(|t| &t.shards).flat_map(|s| s.devices.values()).map(|d| d.name.as_str()).collect();
+        for device in &objects.devices {
+            let outcome = built.verdicts.get(&device.meta.object_ref(flutecast_operator::verdict::Kind::Device)).unwrap();
+            let refused = matches!(outcome, flutecast_operator::verdict::Outcome::Refused(_));
+            prop_assert_eq!(mapped.contains(&device.meta.name.as_str()), !refused);
+            prop_assert_eq!(refused, !outcome.findings().is_empty());
+        }
+        for tenant in built.tenants.values() {
+            let codes: std::collections::BTreeSet<_> = tenant.shards.iter().flat_map(|s| s.devices.values()).map(|d| d.code.clone()).collect();
+            let devices: usize = tenant.shards.iter().map(|s| s.devices.len()).sum();
+            prop_assert_eq!(codes.len(), devices);
+        }
+    }
+
+    #[test]
+    fn a_newcomer_changes_nothing_for_those_before(sketches in sketches(), tenant in 0..4_u8, code in 0..6_u8, pin in proptest::option::of(0..4_u8)) {
+        let mut objects = objects(&sketches);
+        let before = build::build(build::validate(&objects), &objects);
+        let newcomer = Sketch { tenant, code, format: 0, pin };
+        let mut newcomer = self::objects(&[newcomer]).devices.remove(0);
+        let meta = &mut std::sync::Arc::make_mut(&mut newcomer).meta;
+        (meta.name, meta.created) = ("aaa".to_owned(), 1);
+        objects.devices.push(newcomer);
+        let after = build::build(build::validate(&objects), &objects);
+        for (tenant, built) in &before.tenants {
+            for (iot_id, device) in built.shards.iter().flat_map(|s| &s.devices) {
+                let still = after.tenants[tenant].shards.iter().find_map(|s| s.devices.get(iot_id));
+                prop_assert_eq!(still, Some(device));
+            }
+        }
+    }
+}
+
+fn shuffle<T>(items: &mut [T], mut seed: u64) {
+    for index in (1..items.len()).rev() {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        items.swap(index, (seed >> 33) as usize % (index + 1));
+    }
+}

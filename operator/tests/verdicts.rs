@@ -1,0 +1,252 @@
+//! What is said about each object: YAML in, verdicts out. No broker, no files.
+#![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
+
+mod manifests;
+
+use manifests::{Box1, device, format, tenant};
+
+/// The verdict on `object` after loading `yaml`, in one file.
+#[track_caller]
+fn check(yaml: &str, object: &str, expected: &str) {
+    let mut operator = Box1::default();
+    operator.load(&[("a.yaml", yaml)]);
+    let line = operator.verdict(object);
+    assert!(
+        line.contains(expected),
+        "{object}: {line:?}\n does not contain {expected:?}\nall:\n{}",
+        operator.verdicts()
+    );
+}
+
+/// One tenant, one format and what is added.
+fn plant(more: &str) -> String {
+    format!("{}---\n{}---\n{more}", tenant("demo", ""), format("on-off"))
+}
+
+#[test]
+fn what_is_right_is_accepted() {
+    let yaml = plant(&device("d1", "demo", "CORR-01", "on-off"));
+    for object in ["Tenant/demo", "PushFormat/on-off", "Device/d1"] {
+        check(&yaml, object, "Accepted");
+    }
+}
+
+#[test]
+fn duplicate_device_code_names_the_holder() {
+    let yaml = plant(&format!(
+        "{}---\n{}",
+        device("d2", "demo", "C-1", "on-off"),
+        device("d1", "demo", "C-1", "on-off")
+    ));
+    // Both are of the same age, so the first by name has it, wherever it stands.
+    check(&yaml, "Device/d1", "Accepted");
+    check(&yaml, "Device/d2", "Refused DuplicateDeviceCode: spec.deviceCode: \"C-1\" is taken by Device/d1");
+}
+
+#[test]
+fn the_same_code_in_another_tenant_is_no_duplicate() {
+    let yaml = plant(&format!(
+        "{}---\n{}---\n{}",
+        tenant("other", ""),
+        device("d1", "demo", "C-1", "on-off"),
+        device("d2", "other", "C-1", "on-off")
+    ));
+    check(&yaml, "Device/d1", "Accepted");
+    check(&yaml, "Device/d2", "Accepted");
+}
+
+#[test]
+fn a_pin_that_is_taken() {
+    let pinned = |name: &str, code: &str| {
+        device(name, "demo", code, "on-off").replace("spec:\n", "spec:\n  iotId: abc\n")
+    };
+    let yaml = plant(&format!("{}---\n{}", pinned("d1", "C-1"), pinned("d2", "C-2")));
+    check(&yaml, "Device/d1", "Accepted");
+    check(&yaml, "Device/d2", "Refused IotIdTaken: spec.iotId: \"abc\" is taken by Device/d1");
+}
+
+#[test]
+fn a_generated_id_that_an_older_device_pinned() {
+    let tenant = flutecast_mapping::name::TenantName::new("demo").unwrap();
+    let code = flutecast_mapping::name::DeviceCode::new("C-2").unwrap();
+    let taken = flutecast_mapping::iot_id::generate(&tenant, &code);
+    let pinned =
+        device("d1", "demo", "C-1", "on-off").replace("spec:\n", &format!("spec:\n  iotId: {taken}\n"));
+    let yaml = plant(&format!("{pinned}---\n{}", device("d2", "demo", "C-2", "on-off")));
+    check(&yaml, "Device/d1", "Accepted");
+    check(&yaml, "Device/d2", "Refused IotIdTaken");
+    check(&yaml, "Device/d2", "pin another one for this device");
+}
+
+#[test]
+fn a_missing_tenant_and_a_refused_one() {
+    check(
+        &plant(&device("d1", "nobody", "C-1", "on-off")),
+        "Device/d1",
+        "Refused TenantMissing: spec.tenant: there is no Tenant \"nobody\"",
+    );
+    let bad = "apiVersion: flutecast.io/v1alpha1\nkind: Tenant\nmetadata: {name: bad}\nspec: {retention: {maxAge: 1ms}}\n";
+    // The object never gets past the schema, so for the device it doesn't exist.
+    check(
+        &plant(&format!("{bad}---\n{}", device("d1", "bad", "C-1", "on-off"))),
+        "Device/d1",
+        "Refused TenantMissing",
+    );
+}
+
+#[test]
+fn the_name_of_a_tenant_counts_across_namespaces() {
+    let other =
+        tenant("demo", "").replace("metadata: {name: demo}", "metadata: {name: demo, namespace: zzz}");
+    let device = device("d1", "demo", "C-1", "on-off")
+        .replace("metadata: {name: d1}", "metadata: {name: d1, namespace: zzz}");
+    let yaml = plant(&format!("{other}---\n{device}"));
+    check(&yaml, "Tenant/demo", "Accepted");
+    check(
+        &yaml,
+        "Tenant/zzz/demo",
+        "Refused TenantNameTaken: metadata.name: \"demo\" is taken by Tenant/demo in namespace default",
+    );
+    check(&yaml, "Device/zzz/d1", "Refused TenantRefused");
+}
+
+#[test]
+fn a_device_of_another_namespace_does_not_get_in() {
+    let device = device("d1", "demo", "C-1", "on-off")
+        .replace("metadata: {name: d1}", "metadata: {name: d1, namespace: zzz}");
+    check(&plant(&device), "Device/zzz/d1", "Refused TenantMissing");
+}
+
+#[test]
+fn a_missing_format_takes_out_its_channel_only() {
+    let two = device("d1", "demo", "C-1", "on-off")
+        .replace("channels:\n", "channels:\n  - {name: telemetry, format: nope}\n");
+    let mut operator = Box1::default();
+    operator.load(&[("a.yaml", &plant(&two))]);
+    assert!(
+        operator
+            .verdict("Device/d1")
+            .contains("Degraded FormatMissing: spec.channels[0].format: there is no PushFormat \"nope\""),
+        "{}",
+        operator.verdicts()
+    );
+    let built = operator.built();
+    let channels: Vec<&str> =
+        operator.device(&built, "C-1").unwrap().channels.keys().map(|name| name.as_str()).collect();
+    assert_eq!(channels, ["power"]);
+}
+
+#[test]
+fn a_device_without_any_channel_is_refused_but_keeps_its_code() {
+    let yaml = plant(&format!(
+        "{}---\n{}",
+        device("d1", "demo", "C-1", "nope"),
+        device("d2", "demo", "C-1", "on-off")
+    ));
+    check(&yaml, "Device/d1", "Refused FormatMissing");
+    check(&yaml, "Device/d2", "Refused DuplicateDeviceCode");
+}
+
+#[test]
+fn quota() {
+    let yaml = format!(
+        "{}---\n{}---\n{}---\n{}",
+        tenant("demo", "quota: {maxDevices: 1}"),
+        format("on-off"),
+        device("d1", "demo", "C-1", "on-off"),
+        device("d2", "demo", "C-2", "on-off")
+    );
+    check(&yaml, "Device/d1", "Accepted");
+    check(&yaml, "Device/d2", "Refused QuotaExceeded: Tenant/demo allows 1 devices");
+}
+
+const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: walls}\nstringData:\n  wall: a-token-of-many-letters\n  short: too-short\n  spaced: 'a token with spaces in it'\n";
+
+#[test]
+fn secrets_and_tokens() {
+    let access = "access: {tokens: {secretName: walls, restricted: [{name: wall, devices: [C-1]}, {name: gone, devices: [C-1]}]}}";
+    let without = tenant("demo", access);
+    check(
+        &without,
+        "Tenant/demo",
+        "Degraded SecretMissing: spec.access.tokens.secretName: there is no Secret \"walls\"",
+    );
+    let with = format!("{without}---\n{SECRET}");
+    check(
+        &with,
+        "Tenant/demo",
+        "Degraded SecretInvalid: spec.access.tokens.restricted[1].name: Secret/walls has no key \"gone\"",
+    );
+    check(
+        &with,
+        "Secret/walls",
+        "TokenTooShort: data.short: the token has 9 characters; it needs 16 at least",
+    );
+    check(&with, "Secret/walls", "SecretInvalid: data.spaced");
+    let mut operator = Box1::default();
+    operator.load(&[("a.yaml", &with)]);
+    let built = operator.built();
+    let tokens = &built.access.tenants.values().next().unwrap().tokens;
+    assert_eq!(tokens.len(), 1, "{tokens:?}");
+    // printf a-token-of-many-letters | sha256sum
+    assert_eq!(tokens["wall"].sha256, "4886ce4d05c2de84d1e10cbce130d7653e1610780de393488b396a5ac12565be");
+    assert_eq!(tokens["wall"].devices.as_ref().unwrap().len(), 1);
+    let said = format!("{}{built:?}", operator.verdicts());
+    for token in ["a-token-of-many-letters", "too-short", "a token with spaces"] {
+        assert!(!said.contains(token), "{token} shows");
+    }
+}
+
+#[test]
+fn sources_that_conflict() {
+    let gateway = |name: &str, subject: &str| {
+        format!("{{name: {name}, subject: {subject}, channel: power, iotId: {{subjectToken: 3}}}}")
+    };
+    let sources = |list: &[String]| format!("sources: [{}]", list.join(", "));
+    let demo = tenant(
+        "demo",
+        &sources(&[
+            gateway("gw1", "plant.gw1.*.power"),
+            gateway("gw2", "plant.*.*.power"),
+            gateway("own", "flutecast.demo.*.power"),
+        ]),
+    );
+    let other = tenant("other", &sources(&[gateway("gw", "plant.gw1.*.*")]));
+    let yaml = format!("{demo}---\n{other}");
+    check(
+        &yaml,
+        "Tenant/demo",
+        "Degraded SourceConflict: spec.sources[1].subject: \"plant.*.*.power\" overlaps \"plant.gw1.*.power\", which is claimed by source gw1 of Tenant/demo",
+    );
+    check(
+        &yaml,
+        "Tenant/demo",
+        "spec.sources[2].subject: \"flutecast.demo.*.power\" overlaps \"flutecast.>\", which is reserved",
+    );
+    check(&yaml, "Tenant/other", "Degraded SourceConflict: spec.sources[0].subject");
+    let mut operator = Box1::default();
+    operator.load(&[("a.yaml", &yaml)]);
+    let built = operator.built();
+    let streams = built.tenants.values().map(|tenant| tenant.streams.sources.len()).collect::<Vec<_>>();
+    assert_eq!(streams, [1, 0]);
+}
+
+#[test]
+fn a_source_whose_token_is_no_wildcard() {
+    let sources =
+        "sources: [{name: gw, subject: plant.gw1.x.power, channel: power, iotId: {subjectToken: 3}}]";
+    let line = "spec.sources[0]";
+    check(&tenant("demo", sources), "Tenant/demo", line);
+}
+
+#[test]
+fn a_format_that_does_not_compile() {
+    let bad = format("on-off").replace("fields:\n", "when: \"values.running >\"\n  fields:\n");
+    let yaml = format!("{}---\n{bad}---\n{}", tenant("demo", ""), device("d1", "demo", "C-1", "on-off"));
+    check(&yaml, "PushFormat/on-off", "Refused FormatInvalid: spec.when");
+    check(
+        &yaml,
+        "Device/d1",
+        "Refused FormatInvalid: spec.channels[0].format: PushFormat/on-off does not compile",
+    );
+}
