@@ -1,1 +1,163 @@
-//! Being built.
+//! What the program is told on its command line or by its environment.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::http::parse_duration;
+
+/// Consumes device messages from NATS and pushes them to subscribed clients over Server-Sent Events.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "flutecast-dataplane", version, about)]
+pub struct Config {
+    /// The folder that holds the mapping documents.
+    #[arg(long, value_name = "DIR", env = "FLUTECAST_MAPPING")]
+    pub mapping: PathBuf,
+
+    /// The address of NATS; several are separated by commas.
+    #[arg(long, value_name = "URL", env = "FLUTECAST_NATS", default_value = "nats://127.0.0.1:4222", hide_env_values = true)]
+    pub nats: Secret,
+
+    /// A credentials file for NATS, as `nsc` writes it.
+    #[arg(long, value_name = "FILE", env = "FLUTECAST_NATS_CREDS")]
+    pub nats_creds: Option<PathBuf>,
+
+    /// A file with the certificates that NATS's certificate is checked with, in PEM; left out: the system's.
+    #[arg(long, value_name = "FILE", env = "FLUTECAST_NATS_CA")]
+    pub nats_ca: Option<PathBuf>,
+
+    /// Where clients connect: the event streams and the dashboard.
+    #[arg(long, value_name = "HOST:PORT", env = "FLUTECAST_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Where health, readiness and metrics are asked for; not meant for browsers.
+    #[arg(long, value_name = "HOST:PORT", env = "FLUTECAST_ADMIN", default_value = "127.0.0.1:8081")]
+    pub admin: SocketAddr,
+
+    /// The name of this process in `hello` and to NATS; left out: the host's name.
+    #[arg(long, value_name = "NAME", env = "FLUTECAST_SERVER_NAME")]
+    pub server_name: Option<String>,
+
+    /// Whether `/` serves the dashboard.
+    #[arg(long, env = "FLUTECAST_DASHBOARD", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub dashboard: bool,
+
+    /// How many clients are served at once; more are told to come back.
+    #[arg(long, value_name = "NUMBER", env = "FLUTECAST_MAX_CLIENTS", default_value_t = 20_000)]
+    pub max_clients: usize,
+
+    /// After what silence a `ping` is sent.
+    #[arg(long, value_name = "TIME", env = "FLUTECAST_PING", default_value = "15s", value_parser = parse_duration)]
+    pub ping: Duration,
+
+    /// A client that takes nothing for this long is closed.
+    #[arg(long, value_name = "TIME", env = "FLUTECAST_TAKE_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
+    pub take_timeout: Duration,
+
+    /// On SIGTERM: how long new clients are still taken, until nobody sends any.
+    #[arg(long, value_name = "TIME", env = "FLUTECAST_DRAIN_DELAY", default_value = "0s", value_parser = duration_or_zero)]
+    pub drain_delay: Duration,
+
+    /// On SIGTERM: over what time the clients' reconnects are spread.
+    #[arg(long, value_name = "TIME", env = "FLUTECAST_DRAIN_SPREAD", default_value = "5s", value_parser = duration_or_zero)]
+    pub drain_spread: Duration,
+
+    /// On SIGTERM: how long open connections may take to end.
+    #[arg(long, value_name = "TIME", env = "FLUTECAST_GRACE", default_value = "20s", value_parser = duration_or_zero)]
+    pub grace: Duration,
+
+    /// How log lines look.
+    #[arg(long, value_name = "FORMAT", env = "FLUTECAST_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// What is logged, in the syntax of `RUST_LOG`.
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A text that may hold a password and is never printed.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    if matches!(text, "0" | "0s" | "0ms") {
+        return Ok(Duration::ZERO);
+    }
+    parse_duration(text)
+}
+
+impl Config {
+    /// The name of this process.
+    #[must_use]
+    pub fn server_name(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+        let given = self.server_name.clone().or_else(|| std::env::var("HOSTNAME").ok()).or_else(host);
+        given.filter(|name| !name.is_empty()).unwrap_or_else(|| "flutecast-dataplane".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Config, clap::Error> {
+        Config::try_parse_from(["flutecast-dataplane", "--mapping", "m"].iter().chain(arguments))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_are_read() {
+        let config = parse(&["--dashboard=false", "--ping", "500ms", "--drain-delay", "0s", "--log-format", "json"]).unwrap();
+        assert!(!config.dashboard);
+        assert_eq!((config.ping, config.drain_delay), (Duration::from_millis(500), Duration::ZERO));
+        assert_eq!(config.log_format, LogFormat::Json);
+        assert!(parse(&[]).unwrap().dashboard);
+        assert!(parse(&["--dashboard"]).unwrap().dashboard);
+        assert!(parse(&["--ping", "0s"]).is_err(), "a ping without a pause would never end");
+        assert!(parse(&["--ping", "soon"]).unwrap_err().to_string().contains("write 500ms, 2s or 1m"));
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        let config = parse(&["--nats", "nats://me:s3cr3t@localhost"]).unwrap();
+        assert_eq!(config.nats.expose(), "nats://me:s3cr3t@localhost");
+        assert!(!format!("{config:?}").contains("s3cr3t"));
+    }
+}

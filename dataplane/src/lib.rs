@@ -2,13 +2,15 @@
 //!
 //! The folders are the way of a message: [`sources`] hears it, [`pipeline`] filters and formats it, [`fanout`] gives it to the
 //! connections, [`http`] writes it to the sockets. Beside that way stand the [`catalog`] (which devices there are) and
-//! [`access`] (who may read them). This crate knows nothing of Kubernetes.
+//! [`access`] (who may read them). [`app`] puts them together. This crate knows nothing of Kubernetes.
 
 pub mod access;
+pub mod app;
 pub mod catalog;
 pub mod config;
 pub mod fanout;
 pub mod http;
+pub mod logging;
 pub mod metrics;
 pub mod pipeline;
 pub mod sources;

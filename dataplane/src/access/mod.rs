@@ -66,7 +66,7 @@ pub struct Grant {
 pub struct Denied;
 
 /// Who may read what, as of one access document. The default is that nobody reads anything.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Access {
     tenants: HashMap<TenantName, Rules>,
 }

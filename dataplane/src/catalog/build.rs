@@ -42,12 +42,14 @@ pub enum ProblemKind {
     BadFormat,
     /// Two devices of a tenant have the same code or iotId.
     DuplicateDevice,
+    /// Something in the access document opens nothing.
+    BadAccess,
 }
 
 impl ProblemKind {
     /// All kinds.
-    pub const ALL: [Self; 4] =
-        [Self::Unreadable, Self::IncompleteShards, Self::BadFormat, Self::DuplicateDevice];
+    pub const ALL: [Self; 5] =
+        [Self::Unreadable, Self::IncompleteShards, Self::BadFormat, Self::DuplicateDevice, Self::BadAccess];
 
     /// The kind's name, as in the metric.
     #[must_use]
@@ -57,6 +59,7 @@ impl ProblemKind {
             Self::IncompleteShards => "IncompleteShards",
             Self::BadFormat => "BadFormat",
             Self::DuplicateDevice => "DuplicateDevice",
+            Self::BadAccess => "BadAccess",
         }
     }
 }
@@ -75,6 +78,13 @@ pub(super) struct CompiledFormat {
 }
 
 impl Catalog {
+    /// Whether both hold the same: nothing was built anew between them.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        self.tenants.len() == other.tenants.len()
+            && self.tenants.iter().all(|(name, tenant)| other.tenants.get(name).is_some_and(|o| Arc::ptr_eq(o, tenant)))
+    }
+
     /// Builds the catalog that these documents describe. What did not change since `previous` is shared with it.
     ///
     /// A format that doesn't compile takes out its channels only. A tenant whose shards don't fit together keeps what

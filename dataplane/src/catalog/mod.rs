@@ -15,8 +15,13 @@ use flutecast_mapping::program::Program;
 mod build;
 #[cfg(test)]
 mod build_tests;
+mod folder;
+#[cfg(test)]
+mod folder_tests;
+mod watcher;
 
 pub use build::{Documents, Problem, ProblemKind};
+pub use watcher::{Mapping, MappingState, watch_folder};
 
 use build::CompiledFormat;
 

@@ -1,5 +1,9 @@
-//! What clients talk to.
+//! What clients talk to: routes, parameters, the event stream on a socket, the dashboard, and the second port.
+//!
+//! A request goes routes → `api` (who asks, from which page, for what) → `events` or `devices` → `body`. What is pure stands
+//! apart: `params`, `duration`, `error`.
 
+mod admin;
 mod api;
 mod body;
 mod dashboard;
@@ -12,3 +16,10 @@ mod params;
 mod routes;
 mod server;
 mod stall;
+
+pub(crate) use admin::{Admin, service as admin_service};
+pub(crate) use api::Api;
+pub(crate) use duration::parse as parse_duration;
+pub(crate) use open::OpenStreams;
+pub(crate) use routes::service;
+pub(crate) use server::{ServerSettings, Shutdown, serve};

@@ -1,0 +1,192 @@
+//! The whole process: starts the parts, watches them, and ends them in order.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::watch_folder;
+use crate::config::Config;
+use crate::fanout::{HubSettings, Hubs};
+use crate::http::{Admin, Api, OpenStreams, ServerSettings, Shutdown, admin_service, serve, service};
+use crate::metrics::{CatalogMetrics, HttpMetrics, PodMetrics};
+use crate::sources::broker::Broker;
+
+/// How long the head of a request may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many sockets the second port holds: scrapers and probes are few.
+const ADMIN_SOCKETS: usize = 64;
+/// How many file descriptors are kept for everything but clients: the broker, the second port, files.
+const RESERVED_DESCRIPTORS: usize = 128;
+/// Sockets beyond the clients, so that a client that is too many is told so instead of waiting for a connection.
+const SPARE_SOCKETS: usize = 1_000;
+/// How long the parts may take to end once no client is left.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs until `terminate` is ready, then drains and returns.
+///
+/// # Errors
+/// When a part can't be started, or ends by itself.
+pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let mut registry = Registry::with_prefix("flutecast");
+    let pod_metrics = PodMetrics::register(&mut registry);
+    let http_metrics = HttpMetrics::register(&mut registry);
+    let catalog_metrics = CatalogMetrics::register(&mut registry);
+    let stop = CancellationToken::new();
+    let shutdown = Shutdown::default();
+    let draining = Arc::new(AtomicBool::new(false));
+    let mut parts = Parts::default();
+
+    let server_name = config.server_name();
+    // The ports first: a port that is taken should be said at once.
+    let listener = listen(config.listen, "--listen").await?;
+    let admin_listener = listen(config.admin, "--admin").await?;
+    let broker = Broker::connect(config.nats.expose(), &server_name).await?;
+    let (mapping, watching) = watch_folder(&config.mapping, catalog_metrics, stop.clone());
+    parts.watch("mapping", watching);
+    let settings = HubSettings {
+        server_name: server_name.as_str().into(),
+        ping: config.ping,
+        take_timeout: config.take_timeout,
+        max_clients: config.max_clients,
+        ..HubSettings::default()
+    };
+    let (hubs, fanning_out) =
+        Hubs::start(broker.clone(), mapping.catalog.clone(), settings, &mut registry, stop.clone());
+    parts.watch("fan-out", fanning_out);
+
+    let open = OpenStreams::new();
+    let watching =
+        open.clone().watch(mapping.access.clone(), mapping.catalog.clone(), config.take_timeout, stop.clone());
+    parts.spawn("open streams", watching);
+    let api = Api {
+        hubs: hubs.clone(),
+        catalog: mapping.catalog.clone(),
+        access: mapping.access,
+        open,
+        metrics: http_metrics.clone(),
+    };
+    let server_settings = ServerSettings {
+        max_sockets: max_sockets(config.max_clients),
+        head_timeout: HEAD_TIMEOUT,
+        take_timeout: config.take_timeout,
+    };
+    let clients = tokio::spawn(serve(
+        listener,
+        service(Arc::new(api), config.dashboard),
+        server_settings.clone(),
+        http_metrics,
+        shutdown.clone(),
+    ));
+    let admin = Admin {
+        registry,
+        metrics: pod_metrics,
+        catalog: mapping.catalog,
+        mapping: mapping.state,
+        broker: broker.watch(),
+        draining: Arc::clone(&draining),
+    };
+    // The second port answers until the very end, so that a scraper sees the drain.
+    let admin_shutdown = Shutdown { drain: stop.clone(), abort: stop.clone() };
+    let admin_settings = ServerSettings { max_sockets: ADMIN_SOCKETS, ..server_settings };
+    let serving = serve(
+        admin_listener,
+        admin_service(Arc::new(admin)),
+        admin_settings,
+        HttpMetrics::default(),
+        admin_shutdown,
+    );
+    parts.spawn("second port", serving);
+    tracing::info!(listen = %config.listen, admin = %config.admin, server_name, "serving");
+
+    let mut clients = std::pin::pin!(clients);
+    tokio::select! {
+        () = terminate => {}
+        part = parts.ended() => anyhow::bail!("the part {part:?} has ended by itself"),
+        result = clients.as_mut() => anyhow::bail!("the part \"clients\" has ended by itself: {result:?}"),
+    }
+
+    draining.store(true, Ordering::Relaxed);
+    tracing::info!(clients = hubs.connections(), "draining");
+    sleep(config.drain_delay).await;
+    hubs.drain(config.drain_spread);
+    shutdown.drain.cancel();
+    if timeout(config.grace, clients.as_mut()).await.is_err() {
+        tracing::warn!(clients = hubs.connections(), "some clients did not leave in time; they are cut off");
+        shutdown.abort.cancel();
+        let _ = timeout(STOP_TIMEOUT, clients).await;
+    }
+    stop.cancel();
+    if timeout(STOP_TIMEOUT, parts.join()).await.is_err() {
+        tracing::warn!("some parts did not end in time");
+    }
+    // What the client still holds for the broker (acknowledgements of split messages) goes out.
+    let _ = timeout(STOP_TIMEOUT, broker.client.flush()).await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn listen(address: std::net::SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{option} {address} can't be listened on"))
+}
+
+/// Room for every client and some more, as far as there are file descriptors.
+fn max_sockets(max_clients: usize) -> usize {
+    let wanted = max_clients.saturating_add(SPARE_SOCKETS);
+    let Some(limit) = descriptor_limit() else { return wanted };
+    let possible = limit.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    if possible < wanted {
+        tracing::warn!(limit, possible, "the limit of open files allows fewer clients than --max-clients; raise it (ulimit -n)");
+    }
+    wanted.min(possible)
+}
+
+/// The soft limit of open files; none: unlimited, or not known.
+fn descriptor_limit() -> Option<usize> {
+    let limits: io::Result<String> = std::fs::read_to_string("/proc/self/limits");
+    let limits = limits.ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The tasks without which the process can't go on.
+#[derive(Default)]
+struct Parts {
+    tasks: JoinSet<&'static str>,
+}
+
+impl Parts {
+    fn spawn(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        self.watch(name, tokio::spawn(part));
+    }
+
+    fn watch(&mut self, name: &'static str, handle: JoinHandle<()>) {
+        self.tasks.spawn(async move {
+            if let Err(error) = handle.await {
+                tracing::error!(part = name, %error, "a part failed");
+            }
+            name
+        });
+    }
+
+    /// The name of the first one that ends.
+    async fn ended(&mut self) -> &'static str {
+        match self.tasks.join_next().await {
+            Some(Ok(name)) => name,
+            Some(Err(_)) => "unknown",
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn join(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}

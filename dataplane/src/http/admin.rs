@@ -1,0 +1,108 @@
+//! The second port: whether this pod lives, whether it is ready, and what it counts.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use warp::Filter;
+
+use super::body::BoxError;
+use crate::catalog::{Catalog, MappingState};
+use crate::metrics::PodMetrics;
+use crate::sources::broker::BrokerState;
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the second port tells about.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) registry: Registry,
+    pub(crate) metrics: PodMetrics,
+    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
+    pub(crate) mapping: watch::Receiver<MappingState>,
+    pub(crate) broker: watch::Receiver<BrokerState>,
+    pub(crate) draining: Arc<AtomicBool>,
+}
+
+impl Admin {
+    /// What keeps this pod from taking part in the service.
+    fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let MappingState::Missing(reason) = &*self.mapping.borrow() {
+            reasons.push(reason.clone());
+        }
+        if !self.broker.borrow().connected {
+            reasons.push("the broker is not connected".to_owned());
+        }
+        if self.draining.load(Ordering::Relaxed) {
+            reasons.push("the pod is draining".to_owned());
+        }
+        reasons
+    }
+
+    fn ready(&self) -> Response<Bytes> {
+        let reasons = self.not_ready();
+        let ready = reasons.is_empty();
+        let body = serde_json::json!({ "ready": ready, "reasons": reasons, "revisions": self.revisions() });
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        answer(status, "application/json", body.to_string())
+    }
+
+    /// The revision of each shard that is served, by tenant.
+    fn revisions(&self) -> serde_json::Value {
+        let catalog = self.catalog.borrow().clone();
+        let tenant = |(name, tenant): (&flutecast_mapping::name::TenantName, &Arc<crate::catalog::TenantCatalog>)| {
+            (name.to_string(), serde_json::json!(tenant.revisions))
+        };
+        serde_json::Value::Object(catalog.tenants.iter().map(tenant).collect())
+    }
+
+    fn metrics(&self) -> Response<Bytes> {
+        self.metrics.broker_connected.set(i64::from(self.broker.borrow().connected));
+        self.metrics.ready.set(i64::from(self.not_ready().is_empty()));
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => answer(StatusCode::OK, OPENMETRICS, text),
+            Err(std::fmt::Error) => {
+                answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "the metrics could not be written".to_owned())
+            }
+        }
+    }
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The service of the second port.
+pub(crate) fn service(
+    admin: Arc<Admin>,
+) -> impl Service<Request<Incoming>, Response = Response<UnsyncBoxBody<Bytes, BoxError>>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ use<> {
+    let with_admin = warp::any().map(move || Arc::clone(&admin));
+    let live = warp::path("livez").map(|| answer(StatusCode::OK, "text/plain", "ok\n".to_owned()));
+    let ready = warp::path("readyz").and(with_admin.clone()).map(|admin: Arc<Admin>| admin.ready());
+    let metrics = warp::path("metrics").and(with_admin).map(|admin: Arc<Admin>| admin.metrics());
+    let nothing = warp::any().map(|| answer(StatusCode::NOT_FOUND, "text/plain", "livez, readyz or metrics\n".to_owned()));
+    let routes = live.or(ready).unify().or(metrics).unify().or(nothing).unify();
+    let routes = hyper_util::service::TowerToHyperService::new(warp::service(routes));
+    hyper::service::service_fn(move |request: Request<Incoming>| {
+        let answer = routes.call(request);
+        async move { answer.await.map(|response| response.map(|body| body.map_err(Into::into).boxed_unsync())) }
+    })
+}

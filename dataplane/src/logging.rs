@@ -1,0 +1,27 @@
+//! Log lines on standard error.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
+
+use crate::config::LogFormat;
+
+/// Libraries that write whole requests, and so addresses with tokens, at their finest levels. They are never that loud,
+/// whatever the filter says.
+const QUIET: [&str; 5] = ["h2=info", "hyper=info", "hyper_util=info", "warp=info", "tokio_util=info"];
+
+/// Starts to log. `filter` is in the syntax of `RUST_LOG`.
+///
+/// # Errors
+/// If the filter can't be understood.
+pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+    let mut filter = EnvFilter::try_new(filter)?;
+    for directive in QUIET {
+        filter = filter.add_directive(directive.parse::<Directive>()?);
+    }
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    }
+    .map_err(|error| anyhow::anyhow!("logging could not be started: {error}"))
+}
