@@ -34,9 +34,8 @@ test: need-cargo tools lint deny fuzz ## everything, on real parts
 	@$(nextest) run $(locked) --workspace
 
 .PHONY: bench
-bench: need-cargo ## latency, throughput and memory of the demo path, in a release build
-	@cargo build $(locked) --release --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-bench
-	@$(target)/release/flutecast-bench all $(BENCH_ARGS)
+bench: need-cargo ## measures latency, memory and rates in a release build, and writes docs/performance.md
+	@bench/run.sh $(BENCH_ARGS)
 
 # --- for whoever changes something ---
 
