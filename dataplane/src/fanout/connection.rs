@@ -1,30 +1,78 @@
 //! The seam between "frames for a connection" and "bytes on a socket".
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::hub::Command;
+use super::outbox::Outbox;
 
 /// The frames of one client, ready to be written as they are. Dropping it detaches the client.
 #[derive(Debug)]
-pub struct Connection {}
+pub struct Connection {
+    number: u64,
+    outbox: Arc<Outbox>,
+    hub: Option<UnboundedSender<Command>>,
+    /// Counts this connection as long as it is there.
+    _places: Vec<Place>,
+}
+
+/// One client in a count.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// A place, if there are fewer than `max` taken.
+    pub(super) fn take(count: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let more = |taken| (taken < max).then_some(taken + 1);
+        count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(Self(Arc::clone(count)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 impl Connection {
-    pub(crate) fn ended() -> Self {
-        Self {}
+    /// With `hub`, that is told when the client is gone.
+    pub(super) fn new(
+        number: u64,
+        outbox: Arc<Outbox>,
+        hub: Option<UnboundedSender<Command>>,
+        places: Vec<Place>,
+    ) -> Self {
+        Self { number, outbox, hub, _places: places }
+    }
+
+    /// The connection's number; `hello` tells it as `c-` and at least eight hexadecimal digits.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The next frame: a whole number of SSE blocks. `None`: the server has ended the connection.
-    pub fn poll_next_frame(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        Poll::Ready(None)
+    pub fn poll_next_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut out = Vec::with_capacity(1);
+        self.outbox.poll_take(cx, 1, &mut out).map(|taken| taken.and_then(|_| out.pop()))
     }
 
     /// Takes up to `max` frames at once and appends them to `out`, for vectored writes. Ready with how many were taken, at least
     /// one; `None`: the server has ended the connection.
-    pub fn poll_frames(&mut self, _cx: &mut Context<'_>, max: usize, out: &mut Vec<Bytes>) -> Poll<Option<usize>> {
-        let _ = (max, out);
-        Poll::Ready(None)
+    pub fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<Bytes>,
+    ) -> Poll<Option<usize>> {
+        self.outbox.poll_take(cx, max, out)
     }
 }
 
@@ -33,5 +81,15 @@ impl Stream for Connection {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.get_mut().poll_next_frame(cx)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.outbox.detach();
+        if let Some(hub) = &self.hub {
+            // A hub that has ended has forgotten the client already.
+            let _ = hub.send(Command::Detach(self.number));
+        }
     }
 }

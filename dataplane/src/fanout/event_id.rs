@@ -60,7 +60,16 @@ mod tests {
         for text in ["5f3a9c01-1042", "00000000-0", "ffffffff-18446744073709551615"] {
             assert_eq!(text.parse::<EventId>().unwrap().to_string(), text);
         }
-        for bad in ["", "-", "5f3a9c01", "5f3a9c01-", "5F3a9c01-1", "5f3a9c1-1", "5f3a9c01-+1", "5f3a9c01-18446744073709551616"] {
+        for bad in [
+            "",
+            "-",
+            "5f3a9c01",
+            "5f3a9c01-",
+            "5F3a9c01-1",
+            "5f3a9c1-1",
+            "5f3a9c01-+1",
+            "5f3a9c01-18446744073709551616",
+        ] {
             assert!(bad.parse::<EventId>().is_err(), "{bad}");
         }
     }

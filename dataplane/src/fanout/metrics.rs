@@ -1,15 +1,110 @@
-//! What the fan-out counts.
+//! What the fan-out counts. Labels come from closed sets.
 
+use flutecast_mapping::program::Dropped;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// The counters of all hubs.
+use crate::pipeline::GapReason;
+
+/// One reason out of a closed set.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// One outcome out of a closed set.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+/// The counters of all hubs. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct FanoutMetrics {}
+pub struct FanoutMetrics {
+    pub(crate) formatted: Counter,
+    pub(crate) skipped_fields: Counter,
+    pub(crate) frames: Counter,
+    pub(crate) overflowed: Counter,
+    pub(crate) missed_latest: Counter,
+    pub(crate) missed_every: Counter,
+    pub(crate) slow_clients: Counter,
+    pub(crate) clients: Gauge,
+    pub(crate) channels: Gauge,
+    pub(crate) hubs: Gauge,
+    dropped: Family<ReasonLabel, Counter>,
+    gaps: Family<ReasonLabel, Counter>,
+    reads: Family<OutcomeLabel, Counter>,
+    replays: Family<OutcomeLabel, Counter>,
+}
 
 impl FanoutMetrics {
     /// Makes them known to `registry`.
     #[must_use]
-    pub fn register(_registry: &mut Registry) -> Self {
-        Self::default()
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let m = &metrics;
+        registry.register("messages_formatted", "Messages that became frames", m.formatted.clone());
+        registry.register("messages_dropped", "Messages that reach no client, by reason", m.dropped.clone());
+        registry.register("fields_skipped", "Fields that were left out of a frame", m.skipped_fields.clone());
+        registry.register(
+            "frames_sent",
+            "Frames that were put into the backlogs of clients",
+            m.frames.clone(),
+        );
+        registry.register("frames_overflowed", "Every events that a slow client lost", m.overflowed.clone());
+        registry.register("gaps", "Gaps that were announced to clients, by reason", m.gaps.clone());
+        registry.register(
+            "messages_missed_latest",
+            "Times that messages of Latest channels did not come live",
+            m.missed_latest.clone(),
+        );
+        registry.register(
+            "messages_missed_every",
+            "Times that messages of Every channels did not come live and were read back",
+            m.missed_every.clone(),
+        );
+        registry.register(
+            "slow_clients_closed",
+            "Clients that took nothing and were closed",
+            m.slow_clients.clone(),
+        );
+        registry.register("clients", "Clients that are connected", m.clients.clone());
+        registry.register(
+            "channels_watched",
+            "Channels that are subscribed to on the broker",
+            m.channels.clone(),
+        );
+        registry.register("hubs", "Tenants that somebody watches", m.hubs.clone());
+        registry.register("reads", "Reads from streams, by outcome", m.reads.clone());
+        registry.register("replays", "Replays for resuming clients, by outcome", m.replays.clone());
+        metrics
+    }
+
+    /// A message reaches no client.
+    pub(crate) fn dropped(&self, reason: Dropped) {
+        self.dropped.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// A message on a live subject was not republished by a stream, or can't be understood.
+    pub(crate) fn not_republished(&self) {
+        self.dropped.get_or_create(&ReasonLabel { reason: "not_republished" }).inc();
+    }
+
+    /// So many clients were told of a gap.
+    pub(crate) fn gaps(&self, reason: GapReason, clients: usize) {
+        self.gaps.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc_by(clients as u64);
+    }
+
+    /// A read from a stream ended.
+    pub(crate) fn read(&self, outcome: &'static str) {
+        self.reads.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A replay ended.
+    pub(crate) fn replayed(&self, outcome: &'static str) {
+        self.replays.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 }

@@ -3,10 +3,16 @@
 mod arena;
 mod connection;
 mod event_id;
+mod hello;
+mod hub;
+mod hubs;
 mod metrics;
 mod outbox;
+mod reader;
+mod replay;
 mod selector;
 mod settings;
+mod state;
 mod values;
 
 use std::collections::BTreeSet;
@@ -14,20 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_mapping::name::{ChannelName, DeviceCode, TenantName};
-use prometheus_client::registry::Registry;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 pub use connection::Connection;
 pub use event_id::{Epoch, EventId, InvalidEventId};
+pub use hubs::Hubs;
 pub use metrics::FanoutMetrics;
 pub use selector::{InvalidSelector, Selector};
 pub use settings::HubSettings;
 pub use values::{ChannelValues, DeviceValues};
-
-use crate::catalog::Catalog;
-use crate::sources::broker::Broker;
 
 /// Which devices a caller may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,60 +86,4 @@ pub enum Unavailable {
     /// The tenant's stream or mapping isn't there yet.
     #[error("the tenant isn't served yet")]
     Starting,
-}
-
-/// All hubs of this pod. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Hubs {
-    catalog: watch::Receiver<Arc<Catalog>>,
-}
-
-impl Hubs {
-    /// Starts; the handle ends after `stop` is cancelled, when every hub has ended.
-    #[must_use = "someone has to watch the task"]
-    pub fn start(
-        broker: Broker,
-        catalog: watch::Receiver<Arc<Catalog>>,
-        settings: HubSettings,
-        registry: &mut Registry,
-        stop: CancellationToken,
-    ) -> (Self, JoinHandle<()>) {
-        let _ = (broker, settings, FanoutMetrics::register(registry));
-        let handle = tokio::spawn(async move { stop.cancelled().await });
-        (Self { catalog }, handle)
-    }
-
-    /// Subscribes. Returns at once; whatever may pass (a tenant that isn't there yet, a broker that is away, a full pod) is told
-    /// in the stream. Dropping the connection ends it.
-    #[must_use]
-    pub fn subscribe(&self, request: SubscribeRequest) -> Connection {
-        let _ = (request, &self.catalog);
-        Connection::ended()
-    }
-
-    /// The newest values of the devices that the caller may read and wants, in the order of their codes. Codes that don't exist are left out.
-    ///
-    /// # Errors
-    /// [`Unavailable`]; the answer takes 5 s at most.
-    pub async fn latest(
-        &self,
-        tenant: &TenantName,
-        scope: &Scope,
-        wanted: &Wanted,
-        channels: Option<&BTreeSet<ChannelName>>,
-    ) -> Result<Vec<DeviceValues>, Unavailable> {
-        let _ = (tenant, scope, wanted, channels);
-        Err(Unavailable::Starting)
-    }
-
-    /// Says `bye` (`Draining`) to every client and to every new one, with reconnect times spread evenly over `spread`.
-    pub fn drain(&self, spread: Duration) {
-        let _ = spread;
-    }
-
-    /// How many clients are connected.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        0
-    }
 }

@@ -179,7 +179,12 @@ impl Outbox {
     }
 
     /// Takes up to `max` blocks in order. Ready with how many; `None`: the connection has ended.
-    pub(crate) fn poll_take(&self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Bytes>) -> Poll<Option<usize>> {
+    pub(crate) fn poll_take(
+        &self,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<Bytes>,
+    ) -> Poll<Option<usize>> {
         let mut inner = self.lock();
         let before = out.len();
         inner.take(max.max(1), out);
@@ -263,8 +268,10 @@ impl Inner {
                 self.every_count -= 1;
                 self.every_bytes -= bytes.len();
                 lost += 1;
-                let loss =
-                    self.losses.entry(*key).or_insert_with(|| Loss { frames: NamedFrames::of(bytes), count: 0 });
+                let loss = self
+                    .losses
+                    .entry(*key)
+                    .or_insert_with(|| Loss { frames: NamedFrames::of(bytes), count: 0 });
                 loss.count += 1;
                 *slot = None;
                 self.vacant += 1;

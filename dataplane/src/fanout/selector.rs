@@ -55,7 +55,8 @@ impl fmt::Display for Selector {
             if index > 0 {
                 f.write_str(",")?;
             }
-            let list = |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+            let list =
+                |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(",");
             match term {
                 Term::In(key, values) => write!(f, "{key} in ({})", list(values))?,
                 Term::NotIn(key, values) => write!(f, "{key} notin ({})", list(values))?,
@@ -72,7 +73,9 @@ impl FromStr for Selector {
 
     fn from_str(text: &str) -> Result<Self, InvalidSelector> {
         if text.len() > MAX_SELECTOR_LEN {
-            return Err(InvalidSelector { problem: format!("a selector has {MAX_SELECTOR_LEN} bytes at most") });
+            return Err(InvalidSelector {
+                problem: format!("a selector has {MAX_SELECTOR_LEN} bytes at most"),
+            });
         }
         if text.trim().is_empty() {
             return Err(InvalidSelector { problem: "the selector is empty".to_owned() });
@@ -179,7 +182,20 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in ["", " ", ",", "=", "line=l1,", "line in l1", "line foo (a)", "a b", "line=a b", "(", "a/b/c=1", "line in (a"] {
+        for bad in [
+            "",
+            " ",
+            ",",
+            "=",
+            "line=l1,",
+            "line in l1",
+            "line foo (a)",
+            "a b",
+            "line=a b",
+            "(",
+            "a/b/c=1",
+            "line in (a",
+        ] {
             assert!(bad.parse::<Selector>().is_err(), "{bad}");
         }
     }

@@ -22,6 +22,8 @@ pub struct HubSettings {
     pub every_max_bytes: usize,
     /// How many clients this pod serves at most.
     pub max_clients: usize,
+    /// How often it is made sure that no event of an `Every` channel was missed unnoticed.
+    pub audit: Duration,
 }
 
 impl Default for HubSettings {
@@ -35,6 +37,7 @@ impl Default for HubSettings {
             every_max_count: 1_024,
             every_max_bytes: 1_024 * 1_024,
             max_clients: 20_000,
+            audit: Duration::from_secs(20),
         }
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flutecast_mapping::name::ChannelName;
 use flutecast_mapping::program::Timestamp;
+use serde::Serialize;
 
 use crate::catalog::Device;
+use crate::pipeline::write_rfc3339;
 
 /// A device and its newest values.
 #[derive(Debug, Clone)]
@@ -33,6 +35,83 @@ pub struct ChannelValues {
 impl DeviceValues {
     /// Appends the JSON object of docs/protocol.md, "Devices as JSON".
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        let _ = out;
+        let Self { device, channels } = self;
+        out.extend_from_slice(b"{\"device\":");
+        write_value(&device.code, out);
+        out.extend_from_slice(b",\"name\":");
+        write_value(&device.name, out);
+        out.extend_from_slice(b",\"labels\":");
+        write_value(&device.labels, out);
+        out.extend_from_slice(b",\"channels\":{");
+        for (index, channel) in channels.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            channel.write_json(out);
+        }
+        out.extend_from_slice(b"}}");
+    }
+}
+
+impl ChannelValues {
+    fn write_json(&self, out: &mut Vec<u8>) {
+        let Self { name, time, stale, values } = self;
+        write_value(name, out);
+        out.extend_from_slice(b":{\"time\":");
+        match time {
+            None => out.extend_from_slice(b"null"),
+            Some(time) => {
+                out.push(b'"');
+                write_rfc3339(*time, out);
+                out.push(b'"');
+            }
+        }
+        out.extend_from_slice(if *stale { b",\"stale\":true" } else { b",\"stale\":false" });
+        out.extend_from_slice(b",\"values\":");
+        out.extend_from_slice(values.as_deref().unwrap_or(b"null"));
+        out.push(b'}');
+    }
+}
+
+/// Names and labels: there is nothing in them that JSON can't write.
+fn write_value<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    let written = serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec());
+    out.extend_from_slice(&written);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flutecast_mapping::name::{DeviceCode, IotId};
+
+    #[test]
+    fn values_are_written_as_documented() {
+        let device = Device {
+            iot_id: IotId::new("a").unwrap(),
+            code: DeviceCode::new("CORR-01").unwrap(),
+            name: "corrugator-1".to_owned(),
+            labels: [("line".to_owned(), "l1".to_owned())].into(),
+            channels: std::collections::BTreeMap::new(),
+        };
+        let channel = |name: &str, time, values: Option<&'static str>| ChannelValues {
+            name: ChannelName::new(name).unwrap(),
+            time,
+            stale: time.is_none(),
+            values: values.map(Bytes::from),
+        };
+        let channels = vec![
+            channel("power", None, None),
+            channel("telemetry", Some(Timestamp(0)), Some("{\"speed\":1.5}")),
+        ];
+        let mut out = Vec::new();
+        DeviceValues { device: Arc::new(device), channels }.write_json(&mut out);
+        let expected = serde_json::json!({
+            "device": "CORR-01", "name": "corrugator-1", "labels": {"line": "l1"},
+            "channels": {
+                "power": {"time": null, "stale": true, "values": null},
+                "telemetry": {"time": "1970-01-01T00:00:00.000Z", "stale": false, "values": {"speed": 1.5}},
+            },
+        });
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&out).unwrap(), expected);
     }
 }

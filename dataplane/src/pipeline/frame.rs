@@ -209,7 +209,8 @@ mod tests {
 
     #[test]
     fn a_data_event_is_as_documented_with_and_without_its_id() {
-        let frame = frames().data(Epoch(0x5f3a_9c01), 1042, Timestamp(1_795_341_600_123_000), b"{\"on\":true}");
+        let frame =
+            frames().data(Epoch(0x5f3a_9c01), 1042, Timestamp(1_795_341_600_123_000), b"{\"on\":true}");
         let data = "data: {\"device\":\"CORR-01\",\"channel\":\"power\",\"time\":\"2026-11-22T10:00:00.123Z\",\"values\":{\"on\":true}}\n\n";
         assert_eq!(frame.without_id(), data);
         assert_eq!(frame.with_id(), format!("id: 5f3a9c01-1042\n{data}"));
@@ -224,7 +225,9 @@ mod tests {
         let names = "\"device\":\"CORR-01\",\"channel\":\"power\"";
         assert_eq!(
             frames().stale(Some(Timestamp(0)), 10_000),
-            format!("event: stale\ndata: {{{names},\"since\":\"1970-01-01T00:00:00.000Z\",\"staleAfterMs\":10000}}\n\n")
+            format!(
+                "event: stale\ndata: {{{names},\"since\":\"1970-01-01T00:00:00.000Z\",\"staleAfterMs\":10000}}\n\n"
+            )
         );
         assert_eq!(frames().fresh(), format!("event: fresh\ndata: {{{names}}}\n\n"));
         assert_eq!(

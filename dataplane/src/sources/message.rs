@@ -6,7 +6,7 @@ use flutecast_mapping::program::Timestamp;
 
 /// A message as it was republished when it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveMessage {
+pub(crate) struct LiveMessage {
     /// Its sequence in the stream.
     pub sequence: u64,
     /// The sequence of the message before it that was stored on exactly this subject; 0: there was none any more.
@@ -19,7 +19,7 @@ pub struct LiveMessage {
 
 /// A message as it is read back from the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredMessage {
+pub(crate) struct StoredMessage {
     /// The subject on which it is stored.
     pub subject: String,
     /// Its sequence in the stream.
@@ -33,7 +33,7 @@ pub struct StoredMessage {
 impl LiveMessage {
     /// Reads a republished message; `None` if it lacks what the server writes, so that it isn't one.
     #[must_use]
-    pub fn read(message: async_nats::Message) -> Option<Self> {
+    pub(crate) fn read(message: async_nats::Message) -> Option<Self> {
         let headers = message.headers.as_ref()?;
         Some(Self {
             sequence: number(headers, &header::NATS_SEQUENCE)?,
@@ -47,7 +47,7 @@ impl LiveMessage {
 impl StoredMessage {
     /// Reads one message of an answer to a direct get.
     #[must_use]
-    pub fn read(message: async_nats::Message) -> Option<Self> {
+    pub(crate) fn read(message: async_nats::Message) -> Option<Self> {
         let headers = message.headers.as_ref()?;
         Some(Self {
             subject: headers.get_last(header::NATS_SUBJECT)?.as_str().to_owned(),
@@ -100,12 +100,19 @@ mod tests {
             TIME,
         ]));
         let time = Timestamp(1_795_341_600_123_456);
-        assert_eq!(read, Some(LiveMessage { sequence: 7, previous: 5, stored_at: time, payload: "{}".into() }));
+        assert_eq!(
+            read,
+            Some(LiveMessage { sequence: 7, previous: 5, stored_at: time, payload: "{}".into() })
+        );
     }
 
     #[test]
     fn what_is_no_republished_message_is_not_read() {
-        for headers in [&[TIME][..], &[("Nats-Sequence", "7"), TIME], &[("Nats-Sequence", "x"), ("Nats-Last-Sequence", "1"), TIME]] {
+        for headers in [
+            &[TIME][..],
+            &[("Nats-Sequence", "7"), TIME],
+            &[("Nats-Sequence", "x"), ("Nats-Last-Sequence", "1"), TIME],
+        ] {
             assert_eq!(LiveMessage::read(message(headers)), None);
         }
         let mut bare = message(&[]);

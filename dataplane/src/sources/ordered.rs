@@ -16,7 +16,7 @@ use futures_util::task::AtomicWaker;
 
 /// A set of streams, read together.
 #[derive(Debug)]
-pub struct Ordered<S, K> {
+pub(crate) struct Ordered<S, K> {
     slots: Vec<Slot<S, K>>,
     free: Vec<usize>,
     ready: Arc<Ready>,
@@ -28,14 +28,14 @@ pub struct Ordered<S, K> {
 
 /// Which stream of the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SlotKey {
+pub(crate) struct SlotKey {
     index: usize,
     generation: u64,
 }
 
 /// What a batch proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BatchEnd {
+pub(crate) enum BatchEnd {
     /// Nothing was left: the batch holds everything up to its last message.
     Complete,
     /// Messages come faster than they are taken. Only up to the newest of the first `settled` messages that this call appended
@@ -90,13 +90,19 @@ impl Wake for SlotWake {
 
 impl<S, K> Default for Ordered<S, K> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), ready: Arc::default(), round: Vec::new(), unproven: false }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            ready: Arc::default(),
+            round: Vec::new(),
+            unproven: false,
+        }
     }
 }
 
 impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
     /// Adds a stream, whose items come with `key`.
-    pub fn insert(&mut self, key: K, stream: S) -> SlotKey {
+    pub(crate) fn insert(&mut self, key: K, stream: S) -> SlotKey {
         let index = self.free.pop().unwrap_or_else(|| {
             let index = self.slots.len();
             let wake =
@@ -113,21 +119,11 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
     }
 
     /// Removes a stream with what it still holds.
-    pub fn remove(&mut self, key: SlotKey) -> Option<S> {
+    pub(crate) fn remove(&mut self, key: SlotKey) -> Option<S> {
         let slot = self.slots.get_mut(key.index).filter(|slot| slot.generation == key.generation)?;
         let (_, stream) = slot.stream.take()?;
         self.free.push(key.index);
         Some(stream)
-    }
-
-    /// How many streams there are.
-    pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    /// Whether there is no stream.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Takes what the streams hold and appends it to `out`. Must run without a cooperative budget
@@ -138,7 +134,7 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
     ///
     /// `burst_bound`: a queue that had this many messages or more at once may have been full, so that the client dropped some;
     /// its key is appended to `overrun`.
-    pub fn poll_batch(
+    pub(crate) fn poll_batch(
         &mut self,
         cx: &mut Context<'_>,
         bound: usize,
@@ -152,7 +148,11 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
             std::mem::swap(&mut self.round, &mut *self.ready.list());
             if self.round.is_empty() {
                 let unproven = std::mem::take(&mut self.unproven);
-                return if unproven || out.len() > start { Poll::Ready(BatchEnd::Complete) } else { Poll::Pending };
+                return if unproven || out.len() > start {
+                    Poll::Ready(BatchEnd::Complete)
+                } else {
+                    Poll::Pending
+                };
             }
             let settled = out.len() - start;
             while let Some(index) = self.round.pop() {
@@ -166,14 +166,22 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
     }
 
     /// Takes from one stream until it is empty.
-    fn take_all(&mut self, index: usize, burst_bound: usize, out: &mut Vec<(K, S::Item)>, overrun: &mut Vec<K>) {
+    fn take_all(
+        &mut self,
+        index: usize,
+        burst_bound: usize,
+        out: &mut Vec<(K, S::Item)>,
+        overrun: &mut Vec<K>,
+    ) {
         let slot = &mut self.slots[index];
         // From here on a new item queues the index again.
         slot.wake.queued.store(false, Ordering::Release);
         let Some((key, stream)) = &mut slot.stream else { return };
         let start = out.len();
         // An ended stream is removed by whoever put it in.
-        while let Poll::Ready(Some(item)) = Pin::new(&mut *stream).poll_next(&mut Context::from_waker(&slot.waker)) {
+        while let Poll::Ready(Some(item)) =
+            Pin::new(&mut *stream).poll_next(&mut Context::from_waker(&slot.waker))
+        {
             out.push((*key, item));
         }
         if out.len() - start >= burst_bound {

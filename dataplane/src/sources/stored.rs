@@ -18,7 +18,7 @@ use crate::fanout::Epoch;
 /// How long one answer may take as a whole.
 const ANSWER: Duration = Duration::from_secs(5);
 /// The server answers for so many subjects at most (`maxAllowedResponses` in nats-server's stream.go).
-pub const MAX_SUBJECTS: usize = 1_024;
+pub(crate) const MAX_SUBJECTS: usize = 1_024;
 /// How many messages of a history are asked for at once.
 const PAGE: usize = 256;
 /// How many bytes of a history are asked for at once.
@@ -26,7 +26,7 @@ const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// Why something can't be read from the stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// There is no such stream, or nobody who answers for it.
     #[error("the stream isn't there")]
     NoStream,
@@ -41,7 +41,7 @@ pub enum ReadError {
 impl ReadError {
     /// The reason, as a metric label.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::NoStream => "NoStream",
             Self::NoAnswer => "NoAnswer",
@@ -52,7 +52,7 @@ impl ReadError {
 
 /// What the stream says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamInfo {
+pub(crate) struct StreamInfo {
     /// Its incarnation.
     pub epoch: Epoch,
     /// The sequence of the oldest message that is stored; everything before it is gone.
@@ -65,7 +65,7 @@ pub struct StreamInfo {
 
 /// The newest message of each subject.
 #[derive(Debug)]
-pub struct Lasts {
+pub(crate) struct Lasts {
     /// The messages, in stream order.
     pub messages: Vec<StoredMessage>,
     /// The answer holds for this place in the stream; none: nothing is stored on any of the subjects.
@@ -74,7 +74,7 @@ pub struct Lasts {
 
 /// A part of what is stored on a subject.
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct Page {
     /// The messages, in stream order.
     pub messages: Vec<StoredMessage>,
     /// How many more there are.
@@ -83,7 +83,7 @@ pub struct Page {
 
 /// Reads one stream.
 #[derive(Debug, Clone)]
-pub struct StreamReader {
+pub(crate) struct StreamReader {
     client: Client,
     stream: String,
 }
@@ -115,13 +115,13 @@ enum End {
 impl StreamReader {
     /// For this stream.
     #[must_use]
-    pub fn new(client: Client, stream: String) -> Self {
+    pub(crate) fn new(client: Client, stream: String) -> Self {
         Self { client, stream }
     }
 
     /// The client.
     #[must_use]
-    pub fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
@@ -129,14 +129,15 @@ impl StreamReader {
     ///
     /// # Errors
     /// [`ReadError`], within 5 s.
-    pub async fn info(&self) -> Result<StreamInfo, ReadError> {
+    pub(crate) async fn info(&self) -> Result<StreamInfo, ReadError> {
         let subject = format!("$JS.API.STREAM.INFO.{}", self.stream);
         let answer = tokio::time::timeout(ANSWER, self.client.request(subject, Bytes::new())).await;
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => return Err(ReadError::NoAnswer),
         };
-        let answer: InfoAnswer = serde_json::from_slice(&answer.payload).map_err(|e| ReadError::BadAnswer(e.to_string()))?;
+        let answer: InfoAnswer =
+            serde_json::from_slice(&answer.payload).map_err(|e| ReadError::BadAnswer(e.to_string()))?;
         answer.read()
     }
 
@@ -144,17 +145,24 @@ impl StreamReader {
     ///
     /// # Errors
     /// [`ReadError`], within 5 s for each 1,024 subjects.
-    pub async fn last_of(&self, subjects: &[String]) -> Result<Lasts, ReadError> {
+    pub(crate) async fn last_of(&self, subjects: &[String]) -> Result<Lasts, ReadError> {
         let (mut all, mut up_to) = (Vec::new(), None::<u64>);
         for chunk in subjects.chunks(MAX_SUBJECTS) {
             let (mut next, mut ceiling) = (None, None);
             loop {
-                let request = GetRequest { multi_last: Some(chunk), seq: next, up_to_seq: ceiling, ..GetRequest::default() };
+                let request = GetRequest {
+                    multi_last: Some(chunk),
+                    seq: next,
+                    up_to_seq: ceiling,
+                    ..GetRequest::default()
+                };
                 let before = all.len();
                 match self.direct_get(&request, &mut all).await? {
                     End::Nothing => break,
                     End::Batch { pending, up_to: at } => {
-                        let at = at.ok_or_else(|| ReadError::BadAnswer("EOB without Nats-UpTo-Sequence".to_owned()))?;
+                        let at = at.ok_or_else(|| {
+                            ReadError::BadAnswer("EOB without Nats-UpTo-Sequence".to_owned())
+                        })?;
                         ceiling = Some(at);
                         // The server cuts an answer at its bound of bytes; what is left is asked for from there on.
                         if pending == 0 || all.len() == before {
@@ -176,7 +184,7 @@ impl StreamReader {
     ///
     /// # Errors
     /// [`ReadError`], within 5 s.
-    pub async fn page(&self, subject: &str, from: u64) -> Result<Page, ReadError> {
+    pub(crate) async fn page(&self, subject: &str, from: u64) -> Result<Page, ReadError> {
         let mut messages = Vec::new();
         let request = GetRequest {
             seq: Some(from),
@@ -196,7 +204,7 @@ impl StreamReader {
     ///
     /// # Errors
     /// [`ReadError`], within 5 s.
-    pub async fn first_of(&self, subject: &str) -> Result<Option<u64>, ReadError> {
+    pub(crate) async fn first_of(&self, subject: &str) -> Result<Option<u64>, ReadError> {
         let mut messages = Vec::new();
         let request =
             GetRequest { seq: Some(1), next_by_subj: Some(subject), batch: Some(1), ..GetRequest::default() };
@@ -204,7 +212,11 @@ impl StreamReader {
         Ok(messages.first().map(|message| message.sequence))
     }
 
-    async fn direct_get(&self, request: &GetRequest<'_>, out: &mut Vec<StoredMessage>) -> Result<End, ReadError> {
+    async fn direct_get(
+        &self,
+        request: &GetRequest<'_>,
+        out: &mut Vec<StoredMessage>,
+    ) -> Result<End, ReadError> {
         let deadline = Instant::now() + ANSWER;
         let bad = |what: &str| ReadError::BadAnswer(what.to_owned());
         let request = serde_json::to_vec(request).map_err(|e| ReadError::BadAnswer(e.to_string()))?;
@@ -213,10 +225,13 @@ impl StreamReader {
             let message = timeout_at(deadline, answer.next()).await.map_err(|_| ReadError::NoAnswer)?;
             let message = message.ok_or(ReadError::NoAnswer)?;
             match message.status.map(|status| status.as_u16()) {
-                None => out.push(StoredMessage::read(message).ok_or_else(|| bad("a message without its headers"))?),
+                None => out
+                    .push(StoredMessage::read(message).ok_or_else(|| bad("a message without its headers"))?),
                 Some(204) => return read_end(&message),
                 Some(404) => return Ok(End::Nothing),
-                Some(status) if status == StatusCode::NO_RESPONDERS.as_u16() => return Err(ReadError::NoStream),
+                Some(status) if status == StatusCode::NO_RESPONDERS.as_u16() => {
+                    return Err(ReadError::NoStream);
+                }
                 Some(_) => return Err(bad(message.description.as_deref().unwrap_or("an unknown status"))),
             }
         }
@@ -271,7 +286,11 @@ struct InfoState {
 impl InfoAnswer {
     fn read(self) -> Result<StreamInfo, ReadError> {
         if let Some(error) = self.error {
-            return Err(if error.code == 404 { ReadError::NoStream } else { ReadError::BadAnswer(error.description) });
+            return Err(if error.code == 404 {
+                ReadError::NoStream
+            } else {
+                ReadError::BadAnswer(error.description)
+            });
         }
         let (Some(created), Some(config), Some(state)) = (self.created, self.config, self.state) else {
             return Err(ReadError::BadAnswer("stream info without created, config or state".to_owned()));

@@ -93,7 +93,10 @@ fn every_event_that_had_to_go_is_counted_and_told_first() {
     }
     let mut texts = texts(&outbox);
     let gap = texts.remove(0);
-    assert_eq!(gap, "event: gap\ndata: {\"device\":\"D\",\"channel\":\"a\",\"reason\":\"SlowClient\",\"lost\":12}\n\n");
+    assert_eq!(
+        gap,
+        "event: gap\ndata: {\"device\":\"D\",\"channel\":\"a\",\"reason\":\"SlowClient\",\"lost\":12}\n\n"
+    );
     assert_eq!(lost, 12);
     assert_eq!(texts.remove(0), "b1");
     assert_eq!(texts, (13..=20).map(|event| format!("a {event}")).collect::<Vec<_>>());

@@ -1,0 +1,220 @@
+//! The events that describe: `hello`, `devices`, `refused`, `bye`, `ping`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flutecast_mapping::document::DeliveryPolicy;
+use flutecast_mapping::name::{ChannelName, DeviceCode, TenantName};
+use flutecast_mapping::program::Timestamp;
+use serde::Serialize;
+
+use super::EventId;
+use crate::catalog::{Channel, Device};
+use crate::pipeline::{block, write_rfc3339};
+
+/// Why a device, or the whole subscription, isn't served now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RefusedReason {
+    UnknownDevice,
+    NoSuchChannel,
+    Starting,
+    BrokerAway,
+}
+
+/// Why the server ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ByeReason {
+    Full,
+    Draining,
+    SlowClient,
+    TenantRemoved,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Hello<'a> {
+    protocol: u32,
+    tenant: &'a TenantName,
+    connection: String,
+    server: &'a str,
+    resumed: bool,
+    ping_ms: u64,
+    devices: Vec<DeviceInfo<'a>>,
+}
+
+#[derive(Serialize)]
+struct Devices<'a> {
+    added: Vec<DeviceInfo<'a>>,
+    removed: Vec<DeviceCode>,
+}
+
+#[derive(Serialize)]
+struct DeviceInfo<'a> {
+    device: &'a DeviceCode,
+    name: &'a str,
+    labels: &'a BTreeMap<String, String>,
+    channels: Vec<ChannelInfo<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ChannelInfo<'a> {
+    channel: &'a ChannelName,
+    delivery: &'static str,
+    stale_after_ms: Option<u64>,
+    fields: Vec<FieldJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct FieldJson<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decimals: Option<u8>,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a DeviceCode>,
+    reason: &'static str,
+    message: &'a str,
+}
+
+impl RefusedReason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownDevice => "UnknownDevice",
+            Self::NoSuchChannel => "NoSuchChannel",
+            Self::Starting => "Starting",
+            Self::BrokerAway => "BrokerAway",
+        }
+    }
+}
+
+impl ByeReason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "Full",
+            Self::Draining => "Draining",
+            Self::SlowClient => "SlowClient",
+            Self::TenantRemoved => "TenantRemoved",
+        }
+    }
+}
+
+/// What `hello` tells besides the devices.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HelloFacts<'a> {
+    pub(crate) tenant: &'a TenantName,
+    /// The connection's number.
+    pub(crate) connection: u64,
+    pub(crate) server: &'a str,
+    pub(crate) resumed: bool,
+    pub(crate) ping: Duration,
+    pub(crate) retry: Duration,
+}
+
+/// The start of a stream: `retry` and `hello`.
+pub(crate) fn hello(
+    facts: HelloFacts<'_>,
+    devices: &[Arc<Device>],
+    channels: Option<&BTreeSet<ChannelName>>,
+) -> Bytes {
+    let HelloFacts { tenant, connection, server, resumed, ping, retry } = facts;
+    let hello = Hello {
+        protocol: 1,
+        tenant,
+        connection: format!("c-{connection:08x}"),
+        server,
+        resumed,
+        ping_ms: millis(ping),
+        devices: infos(devices, channels),
+    };
+    let mut out = format!("retry: {}\n\n", millis(retry)).into_bytes();
+    out.extend_from_slice(&block(None, "hello", &json(&hello)));
+    out.into()
+}
+
+/// `devices`: the set of matched devices changed.
+pub(crate) fn devices(
+    added: &[Arc<Device>],
+    removed: Vec<DeviceCode>,
+    channels: Option<&BTreeSet<ChannelName>>,
+) -> Bytes {
+    block(None, "devices", &json(&Devices { added: infos(added, channels), removed }))
+}
+
+/// `refused`: this device, or the whole subscription, isn't served now.
+pub(crate) fn refused(device: Option<&DeviceCode>, reason: RefusedReason, message: &str) -> Bytes {
+    block(None, "refused", &json(&Refused { device, reason: reason.as_str(), message }))
+}
+
+/// `bye`: the server ends the connection; the client comes back after `retry`.
+pub(crate) fn bye(reason: ByeReason, retry: Duration) -> Bytes {
+    let retry = millis(retry);
+    let data = format!("{{\"reason\":\"{}\",\"retryMs\":{retry}}}", reason.as_str());
+    let mut out = format!("retry: {retry}\n").into_bytes();
+    out.extend_from_slice(&block(None, "bye", &data));
+    out.into()
+}
+
+/// `ping`.
+pub(crate) fn ping(id: Option<EventId>, now: Timestamp) -> Bytes {
+    let mut data = b"{\"time\":\"".to_vec();
+    write_rfc3339(now, &mut data);
+    data.extend_from_slice(b"\"}");
+    block(id, "ping", &String::from_utf8_lossy(&data))
+}
+
+/// The delivery policy as clients read it.
+fn delivery(policy: DeliveryPolicy) -> &'static str {
+    match policy {
+        DeliveryPolicy::Latest => "Latest",
+        DeliveryPolicy::Every => "Every",
+    }
+}
+
+fn infos<'a>(devices: &'a [Arc<Device>], channels: Option<&BTreeSet<ChannelName>>) -> Vec<DeviceInfo<'a>> {
+    let wanted = |channel: &&Channel| channels.is_none_or(|names| names.contains(&channel.name));
+    devices
+        .iter()
+        .map(|device| DeviceInfo {
+            device: &device.code,
+            name: &device.name,
+            labels: &device.labels,
+            channels: device.channels.values().filter(wanted).map(channel_info).collect(),
+        })
+        .collect()
+}
+
+fn channel_info(channel: &Channel) -> ChannelInfo<'_> {
+    let fields = channel.program.fields().iter();
+    ChannelInfo {
+        channel: &channel.name,
+        delivery: delivery(channel.program.policy()),
+        stale_after_ms: channel.stale_after.map(millis),
+        fields: fields
+            .map(|field| FieldJson {
+                name: &field.name,
+                kind: field.kind,
+                unit: field.unit.as_deref(),
+                decimals: field.decimals,
+            })
+            .collect(),
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Names, texts and numbers only: there is nothing in them that JSON can't write. serde_json writes one line.
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
+}

@@ -1,0 +1,320 @@
+//! All hubs of this pod: one task per tenant that somebody watches.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use flutecast_mapping::name::{ChannelName, DeviceCode, IotId, TenantName};
+use flutecast_mapping::subject;
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::Place;
+use super::hello::{self, ByeReason, HelloFacts};
+use super::hub::{CachedValues, Command, Hub, Shared};
+use super::outbox::{Bounds, Outbox, Push};
+use super::state::{Arrival, matched};
+use super::{
+    ChannelValues, Connection, DeviceValues, FanoutMetrics, HubSettings, Scope, SubscribeRequest,
+    Unavailable, Wanted,
+};
+use crate::catalog::{Catalog, Channel, Device, TenantCatalog};
+use crate::pipeline::{ChannelPipeline, Moment};
+use crate::sources::broker::Broker;
+use crate::sources::stored::{ReadError, StreamReader};
+
+/// How many pages of history are read for resuming clients at once.
+const CONCURRENT_REPLAYS: usize = 16;
+/// How many answers about the newest values are read from streams at once.
+const CONCURRENT_LATEST: usize = 8;
+/// How long an answer about the newest values may take.
+const LATEST: Duration = Duration::from_secs(5);
+/// How long a client that finds the pod full stays away, at least.
+const FULL_RETRY: Duration = Duration::from_secs(5);
+
+/// All hubs of this pod. Cheap to clone.
+#[derive(Clone)]
+pub struct Hubs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Shared,
+    hubs: Mutex<HashMap<TenantName, HubHandle>>,
+    clients: Arc<AtomicUsize>,
+    next_number: AtomicU64,
+    /// Over which time clients are told to come back, once the pod drains.
+    draining: Mutex<Option<Duration>>,
+    latest: Semaphore,
+}
+
+struct HubHandle {
+    commands: UnboundedSender<Command>,
+    clients: Arc<AtomicUsize>,
+}
+
+impl fmt::Debug for Hubs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hubs").field("clients", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+impl Hubs {
+    /// Starts; the handle ends after `stop` is cancelled, when every hub has ended.
+    #[must_use = "someone has to watch the task"]
+    pub fn start(
+        broker: Broker,
+        catalog: watch::Receiver<Arc<Catalog>>,
+        settings: HubSettings,
+        registry: &mut Registry,
+        stop: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
+        let tasks = TaskTracker::new();
+        let shared = Shared {
+            broker,
+            catalog,
+            settings: Arc::new(settings),
+            metrics: FanoutMetrics::register(registry),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+            replays: Arc::new(Semaphore::new(CONCURRENT_REPLAYS)),
+        };
+        let inner = Arc::new(Inner {
+            shared,
+            hubs: Mutex::default(),
+            clients: Arc::default(),
+            next_number: AtomicU64::new(u64::from(rand::random::<u32>())),
+            draining: Mutex::default(),
+            latest: Semaphore::new(CONCURRENT_LATEST),
+        });
+        let handle = tokio::spawn(async move {
+            stop.cancelled().await;
+            tasks.close();
+            tasks.wait().await;
+        });
+        (Self { inner }, handle)
+    }
+
+    /// Subscribes. Returns at once; whatever may pass (a tenant that isn't there yet, a broker that is away, a full pod) is told
+    /// in the stream. Dropping the connection ends it.
+    #[must_use]
+    pub fn subscribe(&self, request: SubscribeRequest) -> Connection {
+        let inner = &self.inner;
+        let number = inner.next_number.fetch_add(1, Ordering::Relaxed);
+        let settings = &inner.shared.settings;
+        let bounds = Bounds { count: settings.every_max_count, bytes: settings.every_max_bytes };
+        let outbox = Arc::new(Outbox::new(bounds));
+        if let Some(spread) = *locked(&inner.draining) {
+            return inner.turn_away(
+                number,
+                outbox,
+                &request.tenant,
+                ByeReason::Draining,
+                spread.min(FULL_RETRY),
+            );
+        }
+        let Some(place) = Place::take(&inner.clients, settings.max_clients) else {
+            return inner.turn_away(number, outbox, &request.tenant, ByeReason::Full, FULL_RETRY);
+        };
+        let limit = inner.tenant(&request.tenant).and_then(|tenant| tenant.settings.max_clients);
+        let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let mut hubs = locked(&inner.hubs);
+        let hub = self.hub(&mut hubs, &request.tenant);
+        let Some(tenant_place) = Place::take(&hub.clients, limit) else {
+            drop(hubs);
+            return inner.turn_away(number, outbox, &request.tenant, ByeReason::Full, FULL_RETRY);
+        };
+        let commands = hub.commands.clone();
+        // Sent under the lock, so that the hub doesn't end between.
+        let arrival =
+            Arrival { connection: number, outbox: Arc::clone(&outbox), request, since: Instant::now() };
+        if commands.send(Command::Attach(arrival)).is_err() {
+            outbox.finish(Some(hello::bye(ByeReason::Draining, settings.retry)));
+        }
+        drop(hubs);
+        Connection::new(number, outbox, Some(commands), vec![place, tenant_place])
+    }
+
+    /// The hub of a tenant; a new one if there is none, or if its task has ended.
+    fn hub<'a>(
+        &self,
+        hubs: &'a mut MutexGuard<'_, HashMap<TenantName, HubHandle>>,
+        tenant: &TenantName,
+    ) -> &'a HubHandle {
+        if hubs.get(tenant).is_some_and(|hub| hub.commands.is_closed()) {
+            hubs.remove(tenant);
+        }
+        hubs.entry(tenant.clone()).or_insert_with(|| {
+            let (commands, received) = unbounded_channel();
+            let hub = Hub::new(tenant.clone(), self.inner.shared.clone(), received);
+            let (inner, name) = (Arc::clone(&self.inner), tenant.clone());
+            let may_end = move |received: &UnboundedReceiver<Command>| {
+                // Commands are sent under this lock: none can come between looking and leaving.
+                let mut hubs = locked(&inner.hubs);
+                let leave = received.is_empty();
+                if leave {
+                    hubs.remove(&name);
+                }
+                leave
+            };
+            self.inner.shared.tasks.spawn(hub.run(may_end));
+            HubHandle { commands, clients: Arc::default() }
+        })
+    }
+
+    /// The newest values of the devices that the caller may read and wants, in the order of their codes. Codes that don't exist are
+    /// left out.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; the answer takes 5 s at most.
+    pub async fn latest(
+        &self,
+        tenant: &TenantName,
+        scope: &Scope,
+        wanted: &Wanted,
+        channels: Option<&BTreeSet<ChannelName>>,
+    ) -> Result<Vec<DeviceValues>, Unavailable> {
+        let catalog = self.inner.tenant(tenant).ok_or(Unavailable::Starting)?;
+        let request = SubscribeRequest {
+            tenant: tenant.clone(),
+            scope: scope.clone(),
+            wanted: wanted.clone(),
+            channels: channels.cloned(),
+            interval: None,
+            resume: None,
+        };
+        let devices = matched(&request, Some(&catalog));
+        let values = timeout(LATEST, self.inner.values_of(&catalog, &devices, channels));
+        values.await.unwrap_or(Err(Unavailable::BrokerAway))
+    }
+
+    /// Says `bye` (`Draining`) to every client and to every new one, with reconnect times spread evenly over `spread`.
+    pub fn drain(&self, spread: Duration) {
+        *locked(&self.inner.draining) = Some(spread);
+        for hub in locked(&self.inner.hubs).values() {
+            // A hub that has ended has no clients.
+            let _ = hub.commands.send(Command::Drain(spread));
+        }
+    }
+
+    /// How many clients are connected.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.inner.clients.load(Ordering::Relaxed)
+    }
+}
+
+impl Inner {
+    fn tenant(&self, tenant: &TenantName) -> Option<Arc<TenantCatalog>> {
+        self.shared.catalog.borrow().tenants.get(tenant).cloned()
+    }
+
+    /// A connection that is told to come back, and ends.
+    fn turn_away(
+        &self,
+        number: u64,
+        outbox: Arc<Outbox>,
+        tenant: &TenantName,
+        reason: ByeReason,
+        retry: Duration,
+    ) -> Connection {
+        let settings = &self.shared.settings;
+        let retry = retry.max(settings.retry).mul_f64(rand::random_range(1.0..2.0));
+        let (server, ping) = (&*settings.server_name, settings.ping);
+        let facts = HelloFacts { tenant, connection: number, server, resumed: false, ping, retry };
+        outbox.push(Push::Control, hello::hello(facts, &[], None), Instant::now());
+        outbox.finish(Some(hello::bye(reason, retry)));
+        Connection::new(number, outbox, None, Vec::new())
+    }
+
+    async fn values_of(
+        &self,
+        catalog: &TenantCatalog,
+        devices: &BTreeMap<DeviceCode, Arc<Device>>,
+        channels: Option<&BTreeSet<ChannelName>>,
+    ) -> Result<Vec<DeviceValues>, Unavailable> {
+        let wanted = |channel: &&Channel| channels.is_none_or(|names| names.contains(&channel.name));
+        let mut known = self.cached(&catalog.name).await;
+        let missing: Vec<(&Arc<Device>, &Channel)> = devices
+            .values()
+            .flat_map(|device| device.channels.values().filter(wanted).map(move |channel| (device, channel)))
+            .filter(|(device, channel)| !known.contains_key(&(device.iot_id.clone(), channel.name.clone())))
+            .collect();
+        if !missing.is_empty() {
+            known.extend(self.read_values(catalog, &missing).await?);
+        }
+        let values_of = |device: &Arc<Device>| DeviceValues {
+            device: Arc::clone(device),
+            channels: device
+                .channels
+                .values()
+                .filter(wanted)
+                .filter_map(|channel| known.get(&(device.iot_id.clone(), channel.name.clone())).cloned())
+                .collect(),
+        };
+        Ok(devices.values().map(values_of).collect())
+    }
+
+    /// What the tenant's hub knows, if there is one.
+    async fn cached(&self, tenant: &TenantName) -> CachedValues {
+        let (reply, answer) = oneshot::channel();
+        let asked = locked(&self.hubs)
+            .get(tenant)
+            .is_some_and(|hub| hub.commands.send(Command::Cached(reply)).is_ok());
+        if asked { answer.await.unwrap_or_default() } else { CachedValues::new() }
+    }
+
+    /// The newest values of channels that nobody watches.
+    async fn read_values(
+        &self,
+        catalog: &TenantCatalog,
+        wanted: &[(&Arc<Device>, &Channel)],
+    ) -> Result<CachedValues, Unavailable> {
+        // The semaphore is never closed.
+        let _permit = self.latest.acquire().await;
+        if !self.shared.broker.state().connected {
+            return Err(Unavailable::BrokerAway);
+        }
+        let reader = StreamReader::new(self.shared.broker.client.clone(), catalog.settings.stream.clone());
+        let stored = |device: &Device, channel: &Channel| {
+            subject::stored(&catalog.name, &device.iot_id, &channel.name)
+        };
+        let subjects: Vec<String> = wanted.iter().map(|(device, channel)| stored(device, channel)).collect();
+        let lasts = reader.last_of(&subjects).await.map_err(|error| match error {
+            ReadError::NoStream => Unavailable::Starting,
+            ReadError::NoAnswer | ReadError::BadAnswer(_) => Unavailable::BrokerAway,
+        })?;
+        let lasts: HashMap<&str, _> =
+            lasts.messages.iter().map(|message| (message.subject.as_str(), message)).collect();
+        let (now, mut scratch) = (Moment::now(), Vec::new());
+        let mut values: HashMap<(IotId, ChannelName), ChannelValues> = HashMap::with_capacity(wanted.len());
+        for ((device, channel), subject) in wanted.iter().zip(&subjects) {
+            let message = lasts.get(subject.as_str());
+            let silent = message.map(|message| now.since(message.stored_at));
+            let stale = channel.stale_after.is_some_and(|after| silent.is_none_or(|silent| silent >= after));
+            let formatted = message.and_then(|message| {
+                let mut pipeline =
+                    ChannelPipeline::new(&device.code, &channel.name, Arc::clone(&channel.program));
+                let arrived = ChannelPipeline::as_it_arrived(&message.payload, message.stored_at);
+                pipeline.apply(super::Epoch(0), message.sequence, arrived, &mut scratch).ok()
+            });
+            let frame = formatted.map(|formatted| formatted.frame);
+            let (time, json) = (frame.as_ref().map(|frame| frame.time), frame.map(|frame| frame.values()));
+            let known = ChannelValues { name: channel.name.clone(), time, stale, values: json };
+            values.insert((device.iot_id.clone(), channel.name.clone()), known);
+        }
+        Ok(values)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under these locks while what they guard is half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,118 @@
+//! The hub's reads from the stream, each in a task of its own.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::Subscriber;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::timeout;
+
+use super::arena::Key;
+use super::hub::Report;
+use super::state::{ReadItem, ReadRequest, ReadResult, ReadWatch};
+use crate::sources::history::HistoryReader;
+use crate::sources::message::StoredMessage;
+use crate::sources::stored::{ReadError, StreamInfo, StreamReader};
+
+/// How long a whole read may take.
+const READ: Duration = Duration::from_secs(60);
+/// How long subscribing may take: it waits only for room in the client's queue.
+const SUBSCRIBE: Duration = Duration::from_secs(5);
+/// How many histories are read at once.
+const CONCURRENT: usize = 8;
+/// A history that is longer than this is not read to its end: a gap is told instead.
+const MAX_HISTORY: usize = 16_384;
+
+/// Subscribes to what isn't yet, and reads. The server handles what comes over one connection in order: so the subscriptions stand
+/// before the stream is read, and what is stored after the read comes live.
+pub(super) async fn read(
+    reader: &StreamReader,
+    request: &ReadRequest,
+    reports: &UnboundedSender<Report>,
+) -> Result<ReadResult, ReadError> {
+    for item in &request.items {
+        if let Some(subject) = &item.open {
+            let subscriber = subscribe(reader, subject).await?;
+            // The hub is gone if nobody hears this; then nobody needs the rest.
+            let _ = reports.send(Report::Opened(item.watch, subscriber));
+        }
+    }
+    timeout(READ, read_all(reader, request)).await.map_err(|_| ReadError::NoAnswer)?
+}
+
+async fn subscribe(reader: &StreamReader, subject: &str) -> Result<Subscriber, ReadError> {
+    let subscribed = timeout(SUBSCRIBE, reader.client().subscribe(subject.to_owned())).await;
+    subscribed.map_err(|_| ReadError::NoAnswer)?.map_err(|error| ReadError::BadAnswer(error.to_string()))
+}
+
+async fn read_all(reader: &StreamReader, request: &ReadRequest) -> Result<ReadResult, ReadError> {
+    let info = reader.info().await?;
+    let subjects: Vec<String> = request.items.iter().map(|item| item.stored.clone()).collect();
+    let lasts = reader.last_of(&subjects).await?;
+    // Nothing on any of the subjects: so it was when the stream told its last sequence.
+    let up_to = lasts.up_to.unwrap_or(info.last_sequence);
+    if up_to < info.last_sequence {
+        return Err(ReadError::BadAnswer(
+            "a replica that lags behind the stream's leader has answered".to_owned(),
+        ));
+    }
+    let mut lasts: HashMap<String, StoredMessage> =
+        lasts.messages.into_iter().map(|message| (message.subject.clone(), message)).collect();
+    let items: Vec<(ReadItem, Option<StoredMessage>)> =
+        request.items.iter().map(|item| (item.clone(), lasts.remove(&item.stored))).collect();
+    let watches = stream::iter(items)
+        .map(|(item, last)| read_watch(reader, item, last, info))
+        .buffer_unordered(CONCURRENT)
+        .try_collect()
+        .await?;
+    Ok(ReadResult { asked_at: request.asked_at, info, up_to, watches })
+}
+
+async fn read_watch(
+    reader: &StreamReader,
+    item: ReadItem,
+    last: Option<StoredMessage>,
+    info: StreamInfo,
+) -> Result<ReadWatch, ReadError> {
+    let watch = item.watch;
+    let Some(after) = item.after else {
+        return Ok(ReadWatch { watch, messages: last.into_iter().collect(), complete: true });
+    };
+    match last {
+        // A subject's newest message goes last: if it is an old one, there was no newer one.
+        Some(last) if last.sequence <= after => Ok(ReadWatch { watch, messages: vec![last], complete: true }),
+        Some(_) => {
+            let (messages, complete) = read_history(reader, &item.stored, after).await?;
+            Ok(ReadWatch { watch, messages, complete })
+        }
+        None => {
+            let complete = info.first_sequence <= after.saturating_add(1);
+            Ok(ReadWatch { watch, messages: Vec::new(), complete })
+        }
+    }
+}
+
+async fn read_history(
+    reader: &StreamReader,
+    stored: &str,
+    after: u64,
+) -> Result<(Vec<StoredMessage>, bool), ReadError> {
+    let mut history = HistoryReader::new(reader, stored, after);
+    let mut messages = Vec::new();
+    while let Some(page) = history.next_page().await? {
+        messages.extend(page);
+        if messages.len() > MAX_HISTORY {
+            // What is missing lies between: the newest ones matter more than those that were read.
+            let newest = reader.last_of(&[stored.to_owned()]).await?;
+            return Ok((newest.messages, false));
+        }
+    }
+    let complete = history.completeness().await?.complete;
+    Ok((messages, complete))
+}
+
+/// The keys of what a request reads.
+pub(super) fn keys(request: &ReadRequest) -> Vec<Key> {
+    request.items.iter().map(|item| item.watch).collect()
+}

@@ -1,0 +1,107 @@
+//! Gives a client that comes back what it missed of one `Every` channel.
+
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+
+use super::outbox::Push;
+use super::state::{ReplayEnd, ReplayRequest};
+use crate::pipeline::{ChannelPipeline, GapReason};
+use crate::sources::history::HistoryReader;
+use crate::sources::message::StoredMessage;
+use crate::sources::stored::{ReadError, StreamReader};
+
+/// How long a replay goes on trying to read.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it waits before it reads again after an error, and before it looks again whether the client has taken something.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long it waits at most.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// Reads what was stored since the client's id and pushes it, as fast as the client takes it.
+/// `permits` bounds how many read at once; a client that takes slowly holds none.
+pub(super) async fn replay(
+    reader: &StreamReader,
+    mut request: ReplayRequest,
+    permits: &Semaphore,
+) -> ReplayEnd {
+    let stored = request.stored.clone();
+    let mut history = HistoryReader::new(reader, &stored, request.after);
+    let mut patience = Patience::new();
+    loop {
+        // The semaphore is never closed.
+        let permit = permits.acquire().await;
+        let page = history.next_page().await;
+        drop(permit);
+        let page = match page {
+            Ok(page) => page,
+            Err(error) if patience.lasts(&error).await => continue,
+            Err(_) => return ReplayEnd::Gap(GapReason::BrokerAway),
+        };
+        let Some(page) = page else { break };
+        patience = Patience::new();
+        let beyond = page.last().is_some_and(|last| last.sequence >= request.until);
+        let until = request.until;
+        for message in page.iter().filter(|message| message.sequence <= until) {
+            if !push(&mut request, message).await {
+                return ReplayEnd::Complete;
+            }
+        }
+        if beyond {
+            break;
+        }
+    }
+    loop {
+        match history.completeness().await {
+            Ok(found) if found.epoch != request.epoch => return ReplayEnd::Gap(GapReason::Epoch),
+            Ok(found) if found.complete => return ReplayEnd::Complete,
+            Ok(_) => return ReplayEnd::Gap(GapReason::Retention),
+            Err(error) if patience.lasts(&error).await => {}
+            Err(_) => return ReplayEnd::Gap(GapReason::BrokerAway),
+        }
+    }
+}
+
+/// Pushes one event when there is room; false if the client is gone. Without an id: newer events of other channels may have been delivered before.
+async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
+    let mut scratch = Vec::new();
+    let arrived = ChannelPipeline::as_it_arrived(&message.payload, message.stored_at);
+    // What reached no client then reaches none now, and was counted then.
+    let Ok(formatted) = request.pipeline.apply(request.epoch, message.sequence, arrived, &mut scratch) else {
+        return true;
+    };
+    loop {
+        if request.outbox.is_closed() {
+            return false;
+        }
+        if request.outbox.room() > 0 {
+            request.outbox.push(Push::Every(request.watch), formatted.frame.without_id(), Instant::now());
+            return true;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// How long errors are borne.
+struct Patience {
+    end: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { end: Instant::now() + PATIENCE, pause: PAUSE }
+    }
+
+    /// Waits a little; false if it is over.
+    async fn lasts(&mut self, error: &ReadError) -> bool {
+        if Instant::now() >= self.end {
+            tracing::warn!(reason = error.reason(), "a replay was given up");
+            return false;
+        }
+        sleep(self.pause.mul_f64(rand::random_range(0.5..1.5))).await;
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        true
+    }
+}

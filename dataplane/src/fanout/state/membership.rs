@@ -1,0 +1,129 @@
+//! Devices, labels, formats and tenants change while clients are connected.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flutecast_mapping::name::DeviceCode;
+
+use super::HubState;
+use super::attach::matched;
+use crate::catalog::{Device, TenantCatalog};
+use crate::fanout::arena::Key;
+use crate::fanout::hello::{self, ByeReason};
+use crate::pipeline::Moment;
+
+/// Over which time the clients of a tenant that was removed come back.
+const REMOVED_SPREAD: Duration = Duration::from_secs(30);
+
+impl HubState {
+    /// The mapping changed. Returns whether anything did for this tenant.
+    pub(in crate::fanout) fn change_catalog(
+        &mut self,
+        catalog: Option<Arc<TenantCatalog>>,
+        now: Moment,
+    ) -> bool {
+        let same = match (&self.catalog, &catalog) {
+            (None, None) => true,
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        if same {
+            return false;
+        }
+        self.catalog = catalog;
+        if self.catalog.is_none() {
+            self.end_all(ByeReason::TenantRemoved, REMOVED_SPREAD, now);
+            for key in self.watches.keys() {
+                self.unwatch(key, now);
+            }
+            return true;
+        }
+        self.drop_changed_watches(now);
+        for key in self.clients.keys() {
+            self.match_again(key, now);
+        }
+        true
+    }
+
+    /// Ends the watches whose channel is gone or works in another way now. Those who still want them watch them anew, and get the current value in its new form.
+    fn drop_changed_watches(&mut self, now: Moment) {
+        let Some(catalog) = self.catalog.clone() else { return };
+        let mut changed = Vec::new();
+        for (key, watch) in self.watches.iter_mut() {
+            let Some(device) = catalog.devices.get(&watch.device.iot_id) else {
+                changed.push(key);
+                continue;
+            };
+            if Arc::ptr_eq(device, &watch.device) {
+                continue;
+            }
+            let same = device.code == watch.device.code
+                && device.channels.get(&watch.channel).is_some_and(|channel| {
+                    Arc::ptr_eq(&channel.program, watch.pipeline.program())
+                        && channel.stale_after == watch.freshness.stale_after
+                });
+            if same {
+                watch.device = Arc::clone(device);
+            } else {
+                changed.push(key);
+            }
+        }
+        for key in changed {
+            self.unwatch(key, now);
+        }
+    }
+
+    /// Finds out anew which devices a client gets, and tells it what changed. A device that changed (its channels, labels or fields) is told as added
+    /// again, with its new description.
+    fn match_again(&mut self, key: Key, now: Moment) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let new = matched(&client.request, self.catalog.as_ref());
+        let old = std::mem::replace(&mut client.matched, new);
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        for (code, device) in &client.matched {
+            match old.get(code) {
+                Some(before) if Arc::ptr_eq(before, device) => {}
+                _ => added.push(Arc::clone(device)),
+            }
+        }
+        for code in old.keys().filter(|code| !client.matched.contains_key(*code)) {
+            removed.push(code.clone());
+        }
+        if added.is_empty() && removed.is_empty() {
+            return;
+        }
+        let frame = hello::devices(&added, removed, client.request.channels.as_ref());
+        self.tell(key, frame, now);
+        self.leave_unwanted(key, &old, now);
+        if let Some(client) = self.clients.get_mut(key) {
+            // As for a client that comes: nothing gets an id before all of it was looked at.
+            client.unsettled += 1;
+        }
+        for device in &added {
+            self.view(key, device, now);
+        }
+        self.client_settles(key, now);
+    }
+
+    /// Leaves the channels of devices that a client had and no longer gets, and those that it still gets but that no longer has.
+    fn leave_unwanted(&mut self, key: Key, old: &BTreeMap<DeviceCode, Arc<Device>>, now: Moment) {
+        let Some(client) = self.clients.get(key) else { return };
+        let mut unwanted = Vec::new();
+        for (code, before) in old {
+            let after = client.matched.get(code);
+            for channel in client.wants(before) {
+                let kept = after.is_some_and(|after| {
+                    after.iot_id == before.iot_id && after.channels.contains_key(&channel.name)
+                });
+                if !kept {
+                    let name = (before.iot_id.clone(), channel.name.clone());
+                    unwanted.extend(self.by_channel.get(&name).copied());
+                }
+            }
+        }
+        for watch in unwanted {
+            self.leave(key, watch, now);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Clients that come back with the id of the last event that they got.
+//!
+//! For each `Every` channel of such a client: what comes live waits, while a task reads what was stored since that id and gives it to the client;
+//! then what waited follows. A channel whose newest message is not newer than the id needs no reading.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::HubState;
+use crate::fanout::arena::Key;
+use crate::fanout::outbox::{Outbox, Push};
+use crate::fanout::{Epoch, EventId};
+use crate::pipeline::{ChannelPipeline, Frame, GapReason, Moment};
+
+/// Where a client resumes.
+pub(super) type Resume = EventId;
+
+/// What waits for a client until older events of the same channel were replayed.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    started: bool,
+    held: VecDeque<Frame>,
+    lost: u64,
+}
+
+/// A replay that is to be started.
+#[derive(Debug)]
+pub(in crate::fanout) struct ReplayRequest {
+    /// For whom.
+    pub(in crate::fanout) client: Key,
+    /// Of which channel.
+    pub(in crate::fanout) watch: Key,
+    /// Where its messages are stored.
+    pub(in crate::fanout) stored: String,
+    /// After which sequence.
+    pub(in crate::fanout) after: u64,
+    /// Up to which sequence; what is newer the client gets from the hub.
+    pub(in crate::fanout) until: u64,
+    /// The stream's incarnation.
+    pub(in crate::fanout) epoch: Epoch,
+    /// Formats as the channel does, but has seen nothing.
+    pub(in crate::fanout) pipeline: ChannelPipeline,
+    /// The client's backlog.
+    pub(in crate::fanout) outbox: Arc<Outbox>,
+}
+
+/// How a replay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::fanout) enum ReplayEnd {
+    /// The client has got everything since its id.
+    Complete,
+    /// It can't be shown that it has.
+    Gap(GapReason),
+}
+
+impl Replay {
+    /// Whether a task is at it, so that the client is owed it.
+    pub(super) fn started(&self) -> bool {
+        self.started
+    }
+
+    /// Keeps what came live.
+    pub(super) fn keep(&mut self, frame: Frame, bound: usize) {
+        if self.held.len() >= bound {
+            self.held.pop_front();
+            self.lost += 1;
+        }
+        self.held.push_back(frame);
+    }
+}
+
+impl HubState {
+    /// A client watches an `Every` channel that can be passed on: what does it get first?
+    pub(super) fn begin(&mut self, client_key: Key, key: Key, now: Moment) {
+        let (Some(epoch), Some(watch), Some(client)) =
+            (self.epoch, self.watches.get(key), self.clients.get_mut(client_key))
+        else {
+            return;
+        };
+        let Some(resume) = client.resume else { return };
+        let last = watch.last_sequence.max(watch.proven_to);
+        if resume.epoch != epoch || resume.sequence > last.max(self.position).max(self.newest_known) {
+            // The second: the stream has fewer messages than the client has seen. It was set back.
+            let reason = if resume.epoch == epoch { GapReason::Retention } else { GapReason::Epoch };
+            self.begin_after_gap(client_key, key, reason, now);
+        } else if watch.last_sequence <= resume.sequence {
+            // Nothing newer than the id is stored. (The newest message of a subject goes last.)
+            client.replaying.remove(&key);
+        } else {
+            // What waits is older than `last_sequence`, and so part of the replay.
+            client.replaying.insert(key, Replay { started: true, ..Replay::default() });
+            client.unsettled += 1;
+            let mut pipeline = watch.pipeline.clone();
+            pipeline.reset();
+            self.work.replays.push(ReplayRequest {
+                client: client_key,
+                watch: key,
+                stored: watch.stored.clone(),
+                after: resume.sequence,
+                until: watch.last_sequence,
+                epoch,
+                pipeline,
+                outbox: Arc::clone(&client.outbox),
+            });
+        }
+    }
+
+    /// Nothing of what was missed can be read: the client is told, and gets the current value.
+    fn begin_after_gap(&mut self, client_key: Key, key: Key, reason: GapReason, now: Moment) {
+        let (Some(watch), Some(client)) = (self.watches.get(key), self.clients.get_mut(client_key)) else {
+            return;
+        };
+        self.metrics.gaps(reason, 1);
+        client.replaying.remove(&key);
+        client.push(Push::Control, watch.pipeline.frames.gap(reason, None), now, &self.metrics);
+        if let Some(frame) = watch.latest.clone() {
+            client.push(Push::Every(key), frame.without_id(), now, &self.metrics);
+        }
+    }
+
+    /// A replay ended: what waited follows.
+    pub(in crate::fanout) fn replayed(&mut self, client_key: Key, key: Key, end: ReplayEnd, now: Moment) {
+        let (Some(watch), Some(client)) = (self.watches.get(key), self.clients.get_mut(client_key)) else {
+            return;
+        };
+        if !client.replaying.get(&key).is_some_and(Replay::started) {
+            return;
+        }
+        let Some(replay) = client.replaying.remove(&key) else { return };
+        if let ReplayEnd::Gap(reason) = end {
+            self.metrics.gaps(reason, 1);
+            client.push(Push::Control, watch.pipeline.frames.gap(reason, None), now, &self.metrics);
+        }
+        if replay.lost > 0 {
+            self.metrics.gaps(GapReason::SlowClient, 1);
+            let gap = watch.pipeline.frames.gap(GapReason::SlowClient, Some(replay.lost));
+            client.push(Push::Control, gap, now, &self.metrics);
+        }
+        for frame in replay.held {
+            client.push_frame(Push::Every(key), &frame, now, &self.metrics);
+        }
+        self.client_settles(client_key, now);
+    }
+}
