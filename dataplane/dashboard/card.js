@@ -19,8 +19,11 @@ export const isAlarms = (channel) => channel.fields.some((field) => field.name =
 const isPlotted = (channel, field) =>
   channel.delivery === 'Latest' && (field.type === 'Number' || (field.type === 'Computed' && (field.unit !== undefined || field.decimals !== undefined)));
 
+/** Up to this many plots of a card get its whole width. */
+const FEW_ROWS = 4;
+
 const POWER_WORDS = { on: 'On', off: 'Off', unknown: 'No power data' };
-const POWER_SIGNS = { on: '⏻', off: '○', unknown: '?' };
+const POWER_SIGNS = { on: '●', off: '○', unknown: '?' };
 
 /** A device's card and what keeps it up to date. */
 export class Card {
@@ -69,7 +72,9 @@ export class Card {
     if (!plots) return;
     for (const [field, plot] of plots) {
       const value = values[field];
-      if (typeof value === 'number') plot.history.add(timeMs, value);
+      if (typeof value !== 'number') continue;
+      plot.history.add(timeMs, value);
+      this.#board.seen(timeMs);
     }
   }
 
@@ -80,7 +85,7 @@ export class Card {
     if (isPower(channel)) setData(this.node, 'power', powerOf(channel.values));
     for (const writer of part.writers) writer.write(channel.values);
     const stale = String(channel.stale);
-    if (part.node) setData(part.node, 'stale', stale);
+    if (part.node && setData(part.node, 'stale', stale)) for (const plot of part.plots.values()) plot.colours = null;
     for (const value of part.values) setData(value, 'stale', stale);
     this.updateAge(channel);
     const device = this.#feed.devices.get(this.node.dataset.device ?? '');
@@ -153,6 +158,8 @@ export class Card {
       } else tiles.append(this.#tile(part, field));
     }
     if (rows.childElementCount) section.append(rows);
+    rows.classList.toggle('few', rows.childElementCount <= FEW_ROWS);
+    rows.style.flexGrow = String(rows.childElementCount);
     if (tiles.childElementCount) section.append(tiles);
     this.node.append(section);
   }
@@ -194,7 +201,8 @@ export class Card {
     const plot = new Plot(canvas, {
       decimals: field.decimals ?? 0,
       area: kind === 'hero',
-      silenceMs: channel.staleAfterMs ?? 0,
+      silenceMs: channel.staleAfterMs ?? Infinity,
+      held: () => this.#feed.state === 'live' && !this.#feed.devices.get(this.node.dataset.device ?? '')?.channels.get(channel.channel)?.stale,
       onRange: (range) => {
         setText(low, range ? valueText(range.min, { decimals: field.decimals ?? 1 }) : '');
         setText(high, range ? valueText(range.max, { decimals: field.decimals ?? 1 }) : '');
@@ -204,12 +212,12 @@ export class Card {
     this.#plots.push(plot);
     this.#board.add(plot);
     const value = this.#value(part, field, element('span', 'value'));
-    const range = element('span', 'range', low, high);
-    range.title = 'smallest and largest value of the last three minutes';
+    const range = element('span', 'range', low, ' … ', high);
+    range.title = 'smallest and largest value of the time that the plot shows';
     return element('div', kind,
       element('span', 'label', label(field.name)),
       element('span', 'reading', value, ' ', element('span', 'unit', field.unit ?? '')),
-      element('div', 'trend', canvas, range));
+      range, element('div', 'trend', canvas));
   }
 
   /** @param {Part} part @param {Field} field */
@@ -235,11 +243,12 @@ export class Card {
       if (field.name === 'text') this.#value(part, field, text);
     }
     line.append(none, severity, text, time);
+    this.node.append(line);
     part.writers.push({
       write: (values) => {
         const now = values ? tone(values.severity) : 'good';
         setData(line, 'tone', values ? now : 'none');
-        setText(sign, values ? SIGNS[now] : '✓');
+        setText(sign, now === 'good' ? '✓' : SIGNS[now]);
         none.hidden = values !== null;
         severity.hidden = text.hidden = time.hidden = values === null;
         line.title = values ? valueText(values.text ?? values.code) : '';

@@ -158,7 +158,10 @@ function showConnection() {
   const refused = state === 'refused';
   byId('refusal').hidden = !refused;
   const needsToken = refused && (httpStatus === 401 || httpStatus === 403);
-  byId('token-form').hidden = !needsToken;
+  const form = byId('token-form');
+  const asked = needsToken && form.hidden;
+  form.hidden = !needsToken;
+  if (asked && document.activeElement === document.body) byId('token').focus();
   if (refused) {
     setText(byId('refusal-title'), needsToken ? `Access to “${tenant}”` : 'The server refuses this page');
     setText(byId('refusal-text'), message ?? reasonText(reason));
@@ -242,7 +245,7 @@ function newLine(name, count) {
   const title = element('h2', '', name === '' ? (count > 1 ? 'Other devices' : 'Devices') : `Line ${name}`);
   const summary = element('p', 'summary');
   const grid = element('div', 'grid');
-  const node = element('section', 'line', element('header', 'line-head', title, summary), grid);
+  const node = element('section', 'line', element('header', 'line-head', title, summary, element('p', 'plot-span')), grid);
   node.dataset.line = name;
   return { node, summary, grid };
 }
@@ -256,6 +259,7 @@ function ghost({ device, reason, message }) {
 }
 
 function showSummaries() {
+  for (const node of document.querySelectorAll('.plot-span')) setText(node, `Plots: last ${span(board.windowMs())}`);
   for (const { grid, summary } of lines.values()) {
     const counts = { devices: 0, powered: 0, on: 0, stale: 0 };
     for (const node of grid.children) {

@@ -46,9 +46,12 @@ export function setNumber(node, text) {
  * @param {HTMLElement} node
  * @param {string} name as in `dataset`
  * @param {string} value
+ * @returns {boolean} whether it differed
  */
 export function setData(node, name, value) {
-  if (node.dataset[name] !== value) node.dataset[name] = value;
+  if (node.dataset[name] === value) return false;
+  node.dataset[name] = value;
+  return true;
 }
 
 /**

@@ -12,7 +12,7 @@ export function valueText(value, field = {}) {
   if (value === null || value === undefined) return '–';
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
   if (typeof value !== 'number') return value;
-  if (field.decimals !== undefined) return value.toFixed(field.decimals);
+  if (field.decimals !== undefined) return value.toFixed(field.decimals).replace(/^-(0(\.0*)?)$/, '$1');
   return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(5)));
 }
 

@@ -3,12 +3,14 @@
  * @module plot
  */
 
-/** How much time a plot shows. */
+/** How much time a plot shows at most. */
 export const WINDOW_MS = 180_000;
+/** How much it shows at least, while there isn't more yet. */
+export const SHORTEST_WINDOW_MS = 30_000;
 /** The values within this time are one point of a plot. */
 export const BUCKET_MS = 500;
-/** Points further apart than this aren’t joined, unless the channel may be silent for longer. */
-const BREAK_MS = 6_000;
+/** Between points further apart than this the value counts as held, not as sliding: what hasn't changed may not be sent. */
+const HOLD_MS = 2_000;
 /** How often plots move on. */
 const REDRAW_MS = 500;
 /** How much of a frame drawing may take. */
@@ -43,7 +45,7 @@ export class History {
   /**
    * The points within the window that ends at `now`, oldest first.
    * @param {number} now
-   * @returns {Generator<{time: number, min: number, max: number, last: number}>}
+   * @returns {Generator<Point>}
    */
   *points(now) {
     const end = Math.floor(now / BUCKET_MS);
@@ -84,6 +86,27 @@ export function scaleOf({ min, max }, decimals) {
   return { low: middle - half * 1.1, high: middle + half * 1.1 };
 }
 
+/** @typedef {{time: number, min: number, max: number, last: number}} Point */
+
+/**
+ * A line through points: the peaks of each are kept, and a value that was held for long goes straight and then steps.
+ * @param {CanvasRenderingContext2D} context
+ * @param {Point[]} run
+ * @param {(time: number) => number} x
+ * @param {(value: number) => number} y
+ */
+function trace(context, run, x, y) {
+  context.beginPath();
+  run.forEach((point, index) => {
+    const before = run[index - 1];
+    if (!before) return context.moveTo(x(point.time), y(point.last));
+    if (point.time - before.time > HOLD_MS) context.lineTo(x(point.time), y(before.last));
+    if (point.max > Math.max(before.last, point.last)) context.lineTo(x(point.time), y(point.max));
+    if (point.min < Math.min(before.last, point.last)) context.lineTo(x(point.time), y(point.min));
+    return context.lineTo(x(point.time), y(point.last));
+  });
+}
+
 /** One field's plot. */
 export class Plot {
   history = new History();
@@ -93,15 +116,23 @@ export class Plot {
 
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {{decimals: number, area: boolean, silenceMs: number, onRange: (range: {min: number, max: number}|null) => void}} options
+   * @param {object} options
+   * @param {number} options.decimals of the values
+   * @param {boolean} options.area whether the area below the line is filled
+   * @param {number} options.silenceMs points further apart than this aren't joined
+   * @param {() => boolean} options.held whether the last value still holds
+   * @param {(range: {min: number, max: number}|null) => void} options.onRange told the smallest and largest value
    */
   constructor(canvas, options) {
     this.canvas = canvas;
     this.options = options;
   }
 
-  /** @param {number} now */
-  draw(now) {
+  /**
+   * @param {number} now the time at the right edge
+   * @param {number} windowMs how much time is shown
+   */
+  draw(now, windowMs) {
     const { canvas, history, options } = this;
     const ratio = Math.min(globalThis.devicePixelRatio || 1, 2);
     const width = canvas.clientWidth;
@@ -123,42 +154,49 @@ export class Plot {
     options.onRange(range);
     if (!range) return;
     const { low, high } = scaleOf(range, options.decimals);
-    const x = (/** @type {number} */ time) => width - 3 - ((now - time) / WINDOW_MS) * (width - 3);
-    const y = (/** @type {number} */ value) => 2 + (1 - (value - low) / (high - low)) * (height - 4);
+    const right = width - 3;
+    const x = (/** @type {number} */ time) => right - ((now - time) / windowMs) * right;
+    const y = (/** @type {number} */ value) => 3 + (1 - (value - low) / (high - low)) * (height - 6);
     context.lineWidth = options.area ? 2 : 1.5;
     context.lineJoin = 'round';
     context.strokeStyle = this.colours.stroke;
     context.fillStyle = this.colours.fill;
-    /** @type {{time: number, min: number, max: number, last: number}[]} */
-    let run = [];
-    const flush = () => {
-      if (run.length === 0) return;
-      context.beginPath();
-      run.forEach((p, i) => (i ? context.lineTo(x(p.time), y(p.max)) : context.moveTo(x(p.time), y(p.max))));
+    for (const run of this.#runs(now)) {
+      const [first, last] = [run[0], run[run.length - 1]];
       if (options.area) {
-        context.lineTo(x(run[run.length - 1].time), height);
-        context.lineTo(x(run[0].time), height);
-      } else for (let i = run.length - 1; i >= 0; i -= 1) context.lineTo(x(run[i].time), y(run[i].min));
-      context.closePath();
-      context.fill();
-      context.beginPath();
-      run.forEach((p, i) => (i ? context.lineTo(x(p.time), y(p.last)) : context.moveTo(x(p.time), y(p.last))));
-      if (run.length === 1) context.lineTo(x(run[0].time) + 1, y(run[0].last));
-      context.stroke();
-    };
-    for (const point of history.points(now)) {
-      if (run.length > 0 && point.time - run[run.length - 1].time > Math.max(BREAK_MS, options.silenceMs)) {
-        flush();
-        run = [];
+        trace(context, run, x, y);
+        context.lineTo(x(last.time), height);
+        context.lineTo(x(first.time), height);
+        context.closePath();
+        context.fill();
       }
-      run.push(point);
+      trace(context, run, x, y);
+      if (run.length === 1) context.lineTo(x(first.time) + 1, y(first.last));
+      context.stroke();
+      if (now - last.time > 1) continue;
+      context.beginPath();
+      context.arc(right, y(last.last), options.area ? 3 : 2, 0, 2 * Math.PI);
+      context.fillStyle = this.colours.stroke;
+      context.fill();
     }
-    flush();
-    const end = run[run.length - 1];
-    context.beginPath();
-    context.arc(x(end.time), y(end.last), options.area ? 3 : 2, 0, 2 * Math.PI);
-    context.fillStyle = this.colours.stroke;
-    context.fill();
+  }
+
+  /**
+   * The points in runs without a silence between them; a value that still holds goes on until now.
+   * @param {number} now
+   */
+  #runs(now) {
+    const { silenceMs, held } = this.options;
+    /** @type {Point[][]} */
+    const runs = [];
+    for (const point of this.history.points(now)) {
+      const run = runs[runs.length - 1];
+      if (run && point.time - run[run.length - 1].time <= silenceMs) run.push(point);
+      else runs.push([point]);
+    }
+    const run = runs[runs.length - 1];
+    if (run && held()) run.push({ ...run[run.length - 1], time: now });
+    return runs;
   }
 
   /** Gives the canvas's memory back. */
@@ -175,6 +213,8 @@ export class PlotBoard {
   /** @type {Plot[]} */
   #queue = [];
   #frame = 0;
+  /** @type {number|null} */
+  #begin = null;
   #now;
   #observer;
 
@@ -194,6 +234,18 @@ export class PlotBoard {
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
       for (const plot of this.#plots.values()) plot.colours = null;
     });
+  }
+
+  /** Until the page has seen three minutes, the plots show what there is. */
+  windowMs() {
+    const seen = this.#begin === null ? 0 : this.#now() - this.#begin;
+    return Math.min(WINDOW_MS, Math.max(SHORTEST_WINDOW_MS, seen));
+  }
+
+  /** Says from when there are values. @param {number} time */
+  seen(time) {
+    // A snapshot may hold values from long ago: they are not what a plot waits for.
+    this.#begin = Math.min(this.#begin ?? Infinity, Math.max(time, this.#now() - SHORTEST_WINDOW_MS));
   }
 
   /** @param {Plot} plot */
@@ -218,7 +270,8 @@ export class PlotBoard {
     this.#frame = 0;
     const until = performance.now() + BUDGET_MS;
     const now = this.#now();
-    while (this.#queue.length > 0 && performance.now() < until) this.#queue.pop()?.draw(now);
+    const windowMs = this.windowMs();
+    while (this.#queue.length > 0 && performance.now() < until) this.#queue.pop()?.draw(now, windowMs);
     if (this.#queue.length > 0) this.#frame = requestAnimationFrame(() => this.#draw());
   }
 }

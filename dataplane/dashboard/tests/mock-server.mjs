@@ -150,10 +150,14 @@ export async function startMock({ port = 0, copies = 1, token, history = 0, seed
 
   const ticker = setInterval(() => {
     const now = Date.now();
+    while (past.length > 0 && Date.parse(past[0].body.time) < now - history * 1_000) past.shift();
     for (const device of line.devices) {
       if (device.due > now) continue;
       device.due = now + 1_000 / device.machine.hz;
-      for (const event of line.step(device, now)) send(block(event));
+      for (const event of line.step(device, now)) {
+        send(block(event));
+        if (history > 0) past.push(event);
+      }
       const age = now - Date.parse(device.last.get('telemetry').body.time);
       if (age > 10_000 && !stale.has(device.code)) {
         stale.add(device.code);

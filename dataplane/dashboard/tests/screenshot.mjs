@@ -23,7 +23,7 @@ try {
     width: Number(argument('width', 1600)), height: Number(argument('height', 1000)), scale: Number(argument('scale', 1)), dark: !flag('light'),
   });
   await page.open(url);
-  await page.until('document.body.dataset.connection === "live"', 15_000).catch((error) => console.log(String(error)));
+  await page.until('document.body?.dataset.connection === "live"', 15_000).catch((error) => console.log(String(error)));
   await new Promise((resolve) => setTimeout(resolve, Number(argument('wait', 5)) * 1_000));
   const expression = argument('eval');
   if (expression) console.log(JSON.stringify(await page.evaluate(expression)));

@@ -1,0 +1,205 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { block, data, device, hello, power, start, telemetry } from './fakes.mjs';
+
+const T = (seconds) => new Date(Date.parse('2026-11-22T10:00:00Z') + seconds * 1_000).toISOString();
+const speed = (feed, code = 'CORR-01') => feed.devices.get(code)?.channels.get('telemetry')?.values?.speed;
+
+async function live(text = '', options = {}) {
+  const all = await start(options);
+  await all.server.stream(hello() + text);
+  return all;
+}
+
+test('hello describes the devices, data fills them', async () => {
+  const { feed, of } = await live(data({ speed: 182.4 }, T(0)));
+  const { name, labels, channels } = feed.devices.get('CORR-01');
+  assert.deepEqual([name, labels], ['corr-01', { line: 'l1' }]);
+  assert.deepEqual(channels.get('telemetry').fields, telemetry.fields);
+  assert.equal(channels.get('power').values, null);
+  assert.equal(speed(feed), 182.4);
+  assert.equal(channels.get('telemetry').timeMs, Date.parse(T(0)));
+  assert.deepEqual(of('data').map(({ device: code, channel, values, id }) => [code, channel, values, id]), [['CORR-01', 'telemetry', { speed: 182.4 }, null]]);
+  feed.close();
+});
+
+test('values are those of one message: what it lacks is not kept from an older one', async () => {
+  const { feed } = await live(data({ speed: 1, state: 'running' }, T(0)) + data({ speed: 2 }, T(1)));
+  assert.deepEqual(feed.devices.get('CORR-01').channels.get('telemetry').values, { speed: 2 });
+  feed.close();
+});
+
+const ORDER = [
+  ['a higher sequence is newer', ['e1-5', 0], ['e1-6', 1], true],
+  ['a higher sequence is newer, whatever its time says', ['e1-5', 2], ['e1-6', 1], true],
+  ['the same sequence is no news', ['e1-5', 0], ['e1-5', 1], false],
+  ['a lower sequence is no news', ['e1-5', 0], ['e1-4', 1], false],
+  ['sequences are numbers, not text', ['e1-9', 0], ['e1-10', 1], true],
+  ['another epoch is news', ['e1-500', 0], ['e2-1', 1], true],
+  ['without an id, a later time is newer', [null, 0], [null, 1], true],
+  ['without an id, an older time is no news', [null, 1], [null, 0], false],
+  ['without an id, the same event is no news', [null, 1], [null, 1], false],
+  ['a snapshot after numbered events counts by time', ['e1-5', 1], [null, 0], false],
+  ['a snapshot that is newer counts', ['e1-5', 1], [null, 2], true],
+  ['a numbered event after a snapshot counts by time', [null, 1], ['e1-5', 0], false],
+  ['a numbered event that repeats the snapshot is no news', [null, 1], ['e1-5', 1], false],
+];
+
+for (const [name, [id, at], [nextId, nextAt], newer] of ORDER) {
+  test(`order: ${name}`, async () => {
+    const same = name.includes('same event') || name.includes('repeats');
+    const { feed, server, of } = await live(data({ speed: 1 }, T(at), id));
+    await server.write(data({ speed: same ? 1 : 2 }, T(nextAt), nextId));
+    assert.equal(of('data').length, newer ? 2 : 1);
+    assert.equal(speed(feed), newer ? 2 : 1);
+    assert.equal(feed.stats.dropped, newer ? 0 : 1);
+    feed.close();
+  });
+}
+
+test('order: at the same time without ids, other values are another event', async () => {
+  const { feed, of } = await live(data({ speed: 1 }, T(0)) + data({ speed: 2 }, T(0)));
+  assert.equal(of('data').length, 2);
+  feed.close();
+});
+
+test('order: a number that was seen before a snapshot still counts after it', async () => {
+  const { feed, of } = await live(data({ speed: 1 }, T(0), 'e1-7') + data({ speed: 2 }, T(1)) + data({ speed: 9 }, T(2), 'e1-7'));
+  assert.deepEqual(of('data').map(({ values }) => values.speed), [1, 2]);
+  feed.close();
+});
+
+test('channels and devices have their own order', async () => {
+  const { feed, server } = await start();
+  await server.stream(hello([device('A-1'), device('B-1')]) + data({ speed: 1 }, T(5), 'e1-50', { code: 'A-1' })
+    + data({ speed: 2 }, T(0), 'e1-51', { code: 'B-1' }) + data({ on: true }, T(1), 'e1-52', { code: 'A-1', channel: 'power' }));
+  assert.deepEqual([speed(feed, 'A-1'), speed(feed, 'B-1')], [1, 2]);
+  assert.deepEqual(feed.devices.get('A-1').channels.get('power').values, { on: true });
+  feed.close();
+});
+
+test('stale and fresh are kept, and data ends stale', async () => {
+  const { feed, server, of } = await live(data({ speed: 1 }, T(0)) + block('stale', { device: 'CORR-01', channel: 'telemetry', since: T(0), staleAfterMs: 10_000 }));
+  const channel = feed.devices.get('CORR-01').channels.get('telemetry');
+  assert.equal(channel.stale, true);
+  await server.write(block('fresh', { device: 'CORR-01', channel: 'telemetry' }));
+  assert.equal(channel.stale, false);
+  await server.write(block('stale', { device: 'CORR-01', channel: 'telemetry', since: T(0), staleAfterMs: 10_000 }) + data({ speed: 2 }, T(1)));
+  assert.equal(channel.stale, false);
+  assert.deepEqual([of('stale').length, of('fresh').length], [2, 1]);
+  feed.close();
+});
+
+test('a channel stays stale across a reconnect until something newer comes', async () => {
+  const { feed, server, timers } = await live(data({ speed: 1 }, T(0)) + block('stale', { device: 'CORR-01', channel: 'telemetry', since: T(0), staleAfterMs: 10_000 }));
+  await server.end();
+  await timers.advance(5_000);
+  await server.stream(hello() + data({ speed: 1 }, T(0)));
+  assert.equal(feed.state, 'live');
+  assert.equal(feed.devices.get('CORR-01').channels.get('telemetry').stale, true);
+  await server.write(data({ speed: 2 }, T(4)));
+  assert.equal(feed.devices.get('CORR-01').channels.get('telemetry').stale, false);
+  feed.close();
+});
+
+test('without a connection, values become stale by themselves; those that never do, do not', async () => {
+  const { feed, server, timers, of } = await live(data({ speed: 1 }, T(0)) + data({ on: true }, T(0), null, { channel: 'power' }));
+  await server.end();
+  const { channels } = feed.devices.get('CORR-01');
+  await timers.advance(10_000);
+  assert.equal(channels.get('telemetry').stale, false);
+  await timers.advance(1_000);
+  assert.equal(channels.get('telemetry').stale, true);
+  assert.equal(channels.get('power').stale, false);
+  assert.deepEqual(of('stale'), [{ device: 'CORR-01', channel: 'telemetry', since: T(0), staleAfterMs: 10_000 }]);
+  feed.close();
+});
+
+test('ages count on the server’s clock', async () => {
+  const { feed, server, timers } = await start();
+  timers.time += 3_600_000; // This machine is an hour ahead.
+  await server.stream(hello() + data({ speed: 1 }, T(0)), { date: new Date(T(2)).toUTCString() });
+  const channel = feed.devices.get('CORR-01').channels.get('telemetry');
+  assert.ok(Math.abs(feed.age(channel) - 2_000) <= 500, `${feed.age(channel)}`);
+  await server.write(block('ping', { time: T(7) }));
+  assert.equal(feed.age(channel), 7_000);
+  assert.equal(feed.age(undefined), null);
+  feed.close();
+});
+
+test('devices come and go', async () => {
+  const { feed, server, of } = await live(data({ speed: 1 }, T(0)));
+  await server.write(block('devices', { added: [device('SLIT-01')], removed: ['CORR-01'] }));
+  assert.deepEqual([...feed.devices.keys()], ['SLIT-01']);
+  assert.equal(of('devices').length, 1);
+  assert.deepEqual(of('change').slice(-2), [{ device: 'SLIT-01' }, { device: 'CORR-01' }]);
+  await server.write(data({ speed: 1 }, T(1)));
+  assert.equal(feed.stats.invalid, 1, 'data of a device that is gone is not taken');
+  feed.close();
+});
+
+test('hello replaces what is followed, and keeps the values of what stays', async () => {
+  const { feed, server, timers } = await live(data({ speed: 1 }, T(0)));
+  await server.end();
+  await timers.advance(2_000);
+  const renamed = { ...device('CORR-01', [{ ...telemetry, staleAfterMs: null }]), name: 'new name' };
+  await server.stream(hello([renamed, device('DIE-01')]));
+  assert.deepEqual([...feed.devices.keys()], ['CORR-01', 'DIE-01']);
+  assert.equal(feed.devices.get('CORR-01').name, 'new name');
+  assert.deepEqual([...feed.devices.get('CORR-01').channels.keys()], ['telemetry']);
+  assert.equal(speed(feed), 1);
+  feed.close();
+});
+
+test('a refused device is remembered until it is served', async () => {
+  const { feed, server, of } = await live(block('refused', { device: 'CORR-99', reason: 'UnknownDevice', message: 'no such device' }));
+  assert.equal(feed.refusals.get('CORR-99').reason, 'UnknownDevice');
+  assert.equal(feed.state, 'live');
+  assert.equal(of('refused').length, 1);
+  await server.write(block('devices', { added: [device('CORR-99')], removed: [] }));
+  assert.equal(feed.refusals.size, 0);
+  feed.close();
+});
+
+test('a refusal of the whole subscription is waiting, until the server serves again', async () => {
+  const { feed, server } = await live(block('refused', { reason: 'BrokerAway', message: 'the broker is away' }));
+  assert.deepEqual([feed.state, feed.status.reason], ['waiting', 'BrokerAway']);
+  await server.write(block('ping', { time: T(1) }));
+  assert.equal(feed.state, 'waiting');
+  await server.write(data({ speed: 1 }, T(2)));
+  assert.equal(feed.state, 'live');
+  feed.close();
+});
+
+test('gaps are told and counted', async () => {
+  const { feed, of } = await live(block('gap', { device: 'CORR-01', channel: 'power', reason: 'Retention', lost: null }));
+  assert.deepEqual(of('gap'), [{ device: 'CORR-01', channel: 'power', reason: 'Retention', lost: null }]);
+  assert.equal(feed.stats.gaps, 1);
+  feed.close();
+});
+
+test('what can’t be read is counted and harms nothing', async () => {
+  const broken = ['data: {\n\n', 'data: null\n\n', 'data: 7\n\n', block(null, { device: 'CORR-01' }), block(null, { device: 'CORR-01', channel: 'telemetry', time: 'soon', values: {} }),
+    block(null, { device: 'CORR-01', channel: 'telemetry', time: T(0), values: null }), block(null, { device: '__proto__', channel: 'telemetry', time: T(0), values: {} })];
+  const { feed, of } = await live(broken.join('') + block('news', { of: 'a later version' }) + data({ speed: 3 }, T(0)));
+  assert.equal(feed.stats.invalid, broken.length);
+  assert.equal(feed.state, 'live');
+  assert.equal(of('data').length, 1);
+  assert.equal(speed(feed), 3);
+  feed.close();
+});
+
+test('a listener that closes the feed hears nothing more of the same chunk', async () => {
+  const { feed, server, of } = await start();
+  feed.addEventListener('data', () => feed.close());
+  await server.stream(hello() + data({ speed: 1 }, T(0)) + data({ speed: 2 }, T(1)));
+  assert.equal(of('data').length, 1);
+  assert.equal(speed(feed), 1);
+});
+
+test('a channel that never was said to be stale has no age before its first value', async () => {
+  const { feed } = await live();
+  assert.equal(feed.age(feed.devices.get('CORR-01').channels.get('power')), null);
+  assert.equal(power.staleAfterMs, null);
+  feed.close();
+});
