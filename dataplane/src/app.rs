@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -47,8 +48,8 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
 
     let server_name = config.server_name();
     // The ports first: a port that is taken should be said at once.
-    let listener = listen(config.listen, "--listen").await?;
-    let admin_listener = listen(config.admin, "--admin").await?;
+    let (listener, listen) = bind(config.listen, "--listen").await?;
+    let (admin_listener, admin) = bind(config.admin, "--admin").await?;
     let broker = Broker::connect(config.nats.expose(), &server_name).await?;
     let (mapping, watching) = watch_folder(&config.mapping, catalog_metrics, stop.clone());
     parts.watch("mapping", watching);
@@ -63,17 +64,15 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
         Hubs::start(broker.clone(), mapping.catalog.clone(), settings, &mut registry, stop.clone());
     parts.watch("fan-out", fanning_out);
 
-    let open = OpenStreams::new();
-    let watching =
-        open.clone().watch(mapping.access.clone(), mapping.catalog.clone(), config.take_timeout, stop.clone());
+    let open = OpenStreams::new(http_metrics.clone());
+    let watching = open.clone().watch(
+        mapping.access.clone(),
+        mapping.catalog.clone(),
+        config.take_timeout,
+        stop.clone(),
+    );
     parts.spawn("open streams", watching);
-    let api = Api {
-        hubs: hubs.clone(),
-        catalog: mapping.catalog.clone(),
-        access: mapping.access,
-        open,
-        metrics: http_metrics.clone(),
-    };
+    let api = Api { hubs: hubs.clone(), access: mapping.access, open, metrics: http_metrics.clone() };
     let server_settings = ServerSettings {
         max_sockets: max_sockets(config.max_clients),
         head_timeout: HEAD_TIMEOUT,
@@ -86,7 +85,7 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
         http_metrics,
         shutdown.clone(),
     ));
-    let admin = Admin {
+    let second_port = Admin {
         registry,
         metrics: pod_metrics,
         catalog: mapping.catalog,
@@ -99,13 +98,13 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     let admin_settings = ServerSettings { max_sockets: ADMIN_SOCKETS, ..server_settings };
     let serving = serve(
         admin_listener,
-        admin_service(Arc::new(admin)),
+        admin_service(Arc::new(second_port)),
         admin_settings,
         HttpMetrics::default(),
         admin_shutdown,
     );
     parts.spawn("second port", serving);
-    tracing::info!(listen = %config.listen, admin = %config.admin, server_name, "serving");
+    tracing::info!(%listen, %admin, server_name, "serving");
 
     let mut clients = std::pin::pin!(clients);
     tokio::select! {
@@ -134,8 +133,14 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     Ok(())
 }
 
-async fn listen(address: std::net::SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{option} {address} can't be listened on"))
+/// The listener and its address, whose port the system chose if `address` has port 0.
+async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        io::Result::Ok((listener, address))
+    };
+    bound.await.with_context(|| format!("{option} {address} can't be listened on"))
 }
 
 /// Room for every client and some more, as far as there are file descriptors.
@@ -144,7 +149,11 @@ fn max_sockets(max_clients: usize) -> usize {
     let Some(limit) = descriptor_limit() else { return wanted };
     let possible = limit.saturating_sub(RESERVED_DESCRIPTORS).max(1);
     if possible < wanted {
-        tracing::warn!(limit, possible, "the limit of open files allows fewer clients than --max-clients; raise it (ulimit -n)");
+        tracing::warn!(
+            limit,
+            possible,
+            "the limit of open files allows fewer clients than --max-clients; raise it (ulimit -n)"
+        );
     }
     wanted.min(possible)
 }

@@ -18,7 +18,13 @@ pub struct Config {
     pub mapping: PathBuf,
 
     /// The address of NATS; several are separated by commas.
-    #[arg(long, value_name = "URL", env = "FLUTECAST_NATS", default_value = "nats://127.0.0.1:4222", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FLUTECAST_NATS",
+        default_value = "nats://127.0.0.1:4222",
+        hide_env_values = true
+    )]
     pub nats: Secret,
 
     /// A credentials file for NATS, as `nsc` writes it.
@@ -122,7 +128,8 @@ impl Config {
     /// The name of this process.
     #[must_use]
     pub fn server_name(&self) -> String {
-        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+        let host =
+            || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
         let given = self.server_name.clone().or_else(|| std::env::var("HOSTNAME").ok()).or_else(host);
         given.filter(|name| !name.is_empty()).unwrap_or_else(|| "flutecast-dataplane".to_owned())
     }
@@ -144,7 +151,9 @@ mod tests {
 
     #[test]
     fn arguments_are_read() {
-        let config = parse(&["--dashboard=false", "--ping", "500ms", "--drain-delay", "0s", "--log-format", "json"]).unwrap();
+        let config =
+            parse(&["--dashboard=false", "--ping", "500ms", "--drain-delay", "0s", "--log-format", "json"])
+                .unwrap();
         assert!(!config.dashboard);
         assert_eq!((config.ping, config.drain_delay), (Duration::from_millis(500), Duration::ZERO));
         assert_eq!(config.log_format, LogFormat::Json);

@@ -110,7 +110,9 @@ impl CatalogMetrics {
     pub fn set_problems(&self, problems: &[Problem]) {
         for kind in ProblemKind::ALL {
             let count = problems.iter().filter(|problem| problem.kind == kind).count();
-            self.problems.get_or_create(&ProblemLabels { kind: kind.as_str() }).set(count.try_into().unwrap_or(i64::MAX));
+            self.problems
+                .get_or_create(&ProblemLabels { kind: kind.as_str() })
+                .set(count.try_into().unwrap_or(i64::MAX));
         }
     }
 

@@ -169,7 +169,8 @@ impl Rules {
             let Some(digest) = parse_digest(&document.sha256) else {
                 problems.push(BadAccess {
                     place: format!("tenant {tenant}, token {name}"),
-                    message: "its sha256 is not 64 lower-case hexadecimal digits; it opens nothing".to_owned(),
+                    message: "its sha256 is not 64 lower-case hexadecimal digits; it opens nothing"
+                        .to_owned(),
                 });
                 continue;
             };

@@ -13,7 +13,8 @@ impl Origins {
     pub fn new(allowed: &[String]) -> Self {
         let any = allowed.iter().any(|origin| origin.trim() == "*");
         // People write a slash behind an address; an origin has none.
-        let listed = allowed.iter().map(|origin| origin.trim().trim_end_matches('/').to_ascii_lowercase()).collect();
+        let listed =
+            allowed.iter().map(|origin| origin.trim().trim_end_matches('/').to_ascii_lowercase()).collect();
         Self { any, listed }
     }
 
@@ -21,7 +22,9 @@ impl Origins {
     /// header). A page that this server gave out itself may.
     #[must_use]
     pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {
-        self.any || is_same(origin, host) || self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(origin))
+        self.any
+            || is_same(origin, host)
+            || self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(origin))
     }
 }
 

@@ -49,7 +49,8 @@ fn nobody_reads_what_nobody_opened() {
 
 #[test]
 fn a_token_opens_its_devices() {
-    let scope = |token: &str| example().decide("acme", &Credential::token(token.as_bytes())).map(|grant| grant.scope);
+    let scope =
+        |token: &str| example().decide("acme", &Credential::token(token.as_bytes())).map(|grant| grant.scope);
     assert_eq!(scope("all"), Ok(Scope::All));
     let some = scope("some").unwrap();
     assert!(some.allows(&code("CORR-01")) && !some.allows(&code("CORR-02")));
@@ -85,7 +86,9 @@ fn a_token_without_a_readable_digest_opens_nothing() {
 
 #[test]
 fn an_unknown_version_is_refused() {
-    let document = serde_yaml::from_str("apiVersion: mapping.flutecast.io/v9\ntenants: {open: {anonymous: true}}").unwrap();
+    let document =
+        serde_yaml::from_str("apiVersion: mapping.flutecast.io/v9\ntenants: {open: {anonymous: true}}")
+            .unwrap();
     assert!(Access::from_document(document).unwrap_err().message.contains(API_VERSION));
 }
 

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::document::{API_VERSION, DeviceDocument, FormatDocument, ShardDocument, TenantSettings};
+use flutecast_mapping::document::{
+    API_VERSION, DeviceDocument, FormatDocument, ShardDocument, TenantSettings,
+};
 use flutecast_mapping::name::{DeviceCode, FormatName, IotId, TenantName};
 use flutecast_mapping::program::Program;
 
@@ -82,7 +84,10 @@ impl Catalog {
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         self.tenants.len() == other.tenants.len()
-            && self.tenants.iter().all(|(name, tenant)| other.tenants.get(name).is_some_and(|o| Arc::ptr_eq(o, tenant)))
+            && self
+                .tenants
+                .iter()
+                .all(|(name, tenant)| other.tenants.get(name).is_some_and(|o| Arc::ptr_eq(o, tenant)))
     }
 
     /// Builds the catalog that these documents describe. What did not change since `previous` is shared with it.
@@ -140,7 +145,8 @@ fn complete_set(
         Err(Some(Problem { kind: ProblemKind::IncompleteShards, place: format!("tenant {tenant}"), message }))
     };
     if let Some(unknown) = found.iter().find(|shard| shard.api_version != API_VERSION) {
-        let message = format!("apiVersion {:?} is not known; this version reads {API_VERSION}", unknown.api_version);
+        let message =
+            format!("apiVersion {:?} is not known; this version reads {API_VERSION}", unknown.api_version);
         return problem(message);
     }
     let counts: BTreeSet<u32> = found.iter().map(|shard| shard.shards).collect();
@@ -156,7 +162,9 @@ fn complete_set(
     let mut have: Vec<String> = found.iter().map(|s| format!("{} of {}", s.shard, s.shards)).collect();
     have.sort();
     let have = have.join(", ");
-    problem(format!("shards {have} are no complete set with settings in shard 0; its last good state is kept"))
+    problem(format!(
+        "shards {have} are no complete set with settings in shard 0; its last good state is kept"
+    ))
 }
 
 fn build_tenant(
@@ -179,7 +187,10 @@ fn build_tenant(
                 builder.problems.push(Problem {
                     kind: ProblemKind::DuplicateDevice,
                     place: format!("tenant {name}, device {}", device.code),
-                    message: format!("its code or its iotId {} is there twice; the first one is served", device.iot_id),
+                    message: format!(
+                        "its code or its iotId {} is there twice; the first one is served",
+                        device.iot_id
+                    ),
                 });
                 continue;
             }
@@ -190,7 +201,9 @@ fn build_tenant(
     let formats = builder.formats;
     if let Some(before) = before {
         let same_devices = devices.len() == before.devices.len()
-            && devices.iter().all(|(id, device)| before.devices.get(id).is_some_and(|old| Arc::ptr_eq(old, device)));
+            && devices
+                .iter()
+                .all(|(id, device)| before.devices.get(id).is_some_and(|old| Arc::ptr_eq(old, device)));
         if same_devices && settings == before.settings && revisions == before.revisions {
             return Arc::clone(before);
         }

@@ -74,12 +74,18 @@ impl Stamp {
     fn of(metadata: &fs::Metadata) -> Self {
         let modified = metadata.modified().ok();
         let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        Self { length: metadata.len(), modified, file: inode(metadata), settled: age.is_some_and(|age| age >= RACY) }
+        Self {
+            length: metadata.len(),
+            modified,
+            file: inode(metadata),
+            settled: age.is_some_and(|age| age >= RACY),
+        }
     }
 
     /// Whether a file with this stamp holds what it held when it had the stamp `before`.
     fn is_still(&self, before: &Self) -> bool {
-        before.settled && (self.length, self.modified, self.file) == (before.length, before.modified, before.file)
+        before.settled
+            && (self.length, self.modified, self.file) == (before.length, before.modified, before.file)
     }
 }
 
@@ -96,7 +102,13 @@ fn inode(_metadata: &fs::Metadata) -> u64 {
 impl Folder {
     /// Nothing is read yet.
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), shards: HashMap::new(), access: None, last_good_access: None, problems: None }
+        Self {
+            path: path.to_owned(),
+            shards: HashMap::new(),
+            access: None,
+            last_good_access: None,
+            problems: None,
+        }
     }
 
     /// The folder's path.
@@ -158,7 +170,8 @@ impl Folder {
         match read_if_changed(&self.path.join(name), before) {
             Ok(None) => false,
             Ok(Some((stamp, content))) => {
-                let parsed = content.map_or_else(|problem| broken(name, &problem), |content| parse_shard(name, &content));
+                let parsed = content
+                    .map_or_else(|problem| broken(name, &problem), |content| parse_shard(name, &content));
                 self.shards.insert(name.to_owned(), Cached { stamp, parsed });
                 true
             }
@@ -178,14 +191,17 @@ impl Folder {
         let known = self.last_good_access.clone();
         if !is_there {
             self.access = None;
-            self.last_good_access = known.as_ref().map(|known| if known.tenants() == 0 { Arc::clone(known) } else { Arc::default() });
+            self.last_good_access = known
+                .as_ref()
+                .map(|known| if known.tenants() == 0 { Arc::clone(known) } else { Arc::default() });
             return !same(known.as_ref(), self.last_good_access.as_ref());
         }
         let before = self.access.as_ref().map(|cached| &cached.stamp);
         match read_if_changed(&self.path.join(ACCESS_FILE), before) {
             Ok(None) => {}
             Ok(Some((stamp, content))) => {
-                let parsed = content.map_or_else(|problem| broken(ACCESS_FILE, &problem), |content| parse_access(&content));
+                let parsed = content
+                    .map_or_else(|problem| broken(ACCESS_FILE, &problem), |content| parse_access(&content));
                 if let Some(access) = &parsed.document {
                     // The same rules stay the same `Arc`, so that nobody is asked to look again.
                     if known.as_ref() != Some(access) {
@@ -255,7 +271,10 @@ fn parse_shard(name: &str, content: &str) -> Parsed<ShardDocument> {
         }
         _ => {
             let ShardDocument { tenant, shard, .. } = document;
-            broken(name, &format!("it says that it is shard {shard} of tenant {tenant}, which its name doesn't"))
+            broken(
+                name,
+                &format!("it says that it is shard {shard} of tenant {tenant}, which its name doesn't"),
+            )
         }
     }
 }
@@ -281,7 +300,9 @@ fn parse_access(content: &str) -> Parsed<Arc<Access>> {
 
 fn without_snippet(error: &serde_yaml::Error) -> String {
     match error.location() {
-        Some(location) => format!("it can't be parsed; see line {}, column {}", location.line(), location.column()),
+        Some(location) => {
+            format!("it can't be parsed; see line {}, column {}", location.line(), location.column())
+        }
         None => "it can't be parsed".to_owned(),
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::folder::{Folder, Reading};
-use super::{Catalog, Problem};
+use super::{Catalog, Problem, ProblemKind};
 use crate::access::Access;
 use crate::metrics::CatalogMetrics;
 
@@ -47,10 +47,15 @@ pub enum MappingState {
 
 /// Follows `path` until `stop`. The folder may come later.
 #[must_use = "someone has to watch the task"]
-pub fn watch_folder(path: &Path, metrics: CatalogMetrics, stop: CancellationToken) -> (Mapping, JoinHandle<()>) {
+pub fn watch_folder(
+    path: &Path,
+    metrics: CatalogMetrics,
+    stop: CancellationToken,
+) -> (Mapping, JoinHandle<()>) {
     let (catalog_sender, catalog) = watch::channel(Arc::default());
     let (access_sender, access) = watch::channel(None);
-    let (state_sender, state) = watch::channel(MappingState::Missing("the mapping was not read yet".to_owned()));
+    let (state_sender, state) =
+        watch::channel(MappingState::Missing("the mapping was not read yet".to_owned()));
     let publisher = Publisher {
         catalog: catalog_sender,
         access: access_sender,
@@ -146,12 +151,15 @@ impl Publisher {
     /// The folder can't be read. What was read of it before holds on.
     fn missing(&mut self, path: &Path, error: &std::io::Error) {
         let message = format!("the mapping folder {} can't be read: {error}", path.display());
-        if *self.state.borrow() == MappingState::Loaded {
-            let kind = super::ProblemKind::Unreadable;
-            self.report(vec![Problem { kind, place: "mapping folder".to_owned(), message }]);
-        } else {
-            self.set_state(MappingState::Missing(message));
+        let loaded = *self.state.borrow() == MappingState::Loaded;
+        if !loaded {
+            self.set_state(MappingState::Missing(message.clone()));
         }
+        self.report(vec![Problem {
+            kind: ProblemKind::Unreadable,
+            place: "mapping folder".to_owned(),
+            message,
+        }]);
     }
 
     fn set_state(&self, state: MappingState) {
@@ -177,7 +185,11 @@ impl Publisher {
             tracing::warn!(kind = kind.as_str(), place, message, "a problem in the mapping");
         }
         for problem in self.problems.difference(&problems) {
-            tracing::info!(kind = problem.kind.as_str(), place = problem.place, "a problem in the mapping is gone");
+            tracing::info!(
+                kind = problem.kind.as_str(),
+                place = problem.place,
+                "a problem in the mapping is gone"
+            );
         }
         self.problems = problems;
     }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
-use hyper::service::Service;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::service::Service;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use warp::Filter;
@@ -59,9 +59,10 @@ impl Admin {
     /// The revision of each shard that is served, by tenant.
     fn revisions(&self) -> serde_json::Value {
         let catalog = self.catalog.borrow().clone();
-        let tenant = |(name, tenant): (&flutecast_mapping::name::TenantName, &Arc<crate::catalog::TenantCatalog>)| {
-            (name.to_string(), serde_json::json!(tenant.revisions))
-        };
+        let tenant =
+            |(name, tenant): (&flutecast_mapping::name::TenantName, &Arc<crate::catalog::TenantCatalog>)| {
+                (name.to_string(), serde_json::json!(tenant.revisions))
+            };
         serde_json::Value::Object(catalog.tenants.iter().map(tenant).collect())
     }
 
@@ -71,9 +72,11 @@ impl Admin {
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
             Ok(()) => answer(StatusCode::OK, OPENMETRICS, text),
-            Err(std::fmt::Error) => {
-                answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "the metrics could not be written".to_owned())
-            }
+            Err(std::fmt::Error) => answer(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "text/plain",
+                "the metrics could not be written".to_owned(),
+            ),
         }
     }
 }
@@ -89,8 +92,12 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
 /// The service of the second port.
 pub(crate) fn service(
     admin: Arc<Admin>,
-) -> impl Service<Request<Incoming>, Response = Response<UnsyncBoxBody<Bytes, BoxError>>, Error = Infallible, Future: Send>
-+ Clone
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<UnsyncBoxBody<Bytes, BoxError>>,
+    Error = Infallible,
+    Future: Send,
+> + Clone
 + Send
 + Sync
 + use<> {
@@ -98,7 +105,8 @@ pub(crate) fn service(
     let live = warp::path("livez").map(|| answer(StatusCode::OK, "text/plain", "ok\n".to_owned()));
     let ready = warp::path("readyz").and(with_admin.clone()).map(|admin: Arc<Admin>| admin.ready());
     let metrics = warp::path("metrics").and(with_admin).map(|admin: Arc<Admin>| admin.metrics());
-    let nothing = warp::any().map(|| answer(StatusCode::NOT_FOUND, "text/plain", "livez, readyz or metrics\n".to_owned()));
+    let nothing = warp::any()
+        .map(|| answer(StatusCode::NOT_FOUND, "text/plain", "livez, readyz or metrics\n".to_owned()));
     let routes = live.or(ready).unify().or(metrics).unify().or(nothing).unify();
     let routes = hyper_util::service::TowerToHyperService::new(warp::service(routes));
     hyper::service::service_fn(move |request: Request<Incoming>| {

@@ -15,7 +15,6 @@ use super::error::RequestError;
 use super::open::OpenStreams;
 use super::params;
 use crate::access::{Access, Credential, Grant};
-use crate::catalog::Catalog;
 use crate::fanout::{Hubs, Wanted};
 use crate::metrics::HttpMetrics;
 
@@ -28,7 +27,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) hubs: Hubs,
-    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     /// None: no access document was read yet.
     pub(crate) access: watch::Receiver<Option<Arc<Access>>>,
     pub(crate) open: OpenStreams,
@@ -86,7 +84,10 @@ impl Caller {
     /// Refuses a request that names a device which the caller may not read, whether it exists or not.
     pub(super) fn check_named(&self, wanted: &Wanted) -> Result<(), RequestError> {
         match wanted.codes.iter().find(|code| !self.grant.scope.allows(code)) {
-            Some(code) => Err(RequestError::Forbidden(format!("device: this token doesn't open {code:?}; ask for less", code = code.as_str()))),
+            Some(code) => Err(RequestError::Forbidden(format!(
+                "device: this token doesn't open {code:?}; ask for less",
+                code = code.as_str()
+            ))),
             None => Ok(()),
         }
     }
@@ -99,7 +100,9 @@ fn check_origin(access: &Access, tenant: &TenantName, head: &Head) -> Result<(),
     };
     match origin.to_str() {
         Ok(text) if access.allows_origin(tenant, text, head.host.as_deref()) => Ok(()),
-        _ => Err(RequestError::Forbidden(format!("Origin: {origin:?} is not in the tenant's allowedOrigins"))),
+        _ => {
+            Err(RequestError::Forbidden(format!("Origin: {origin:?} is not in the tenant's allowedOrigins")))
+        }
     }
 }
 
@@ -107,7 +110,9 @@ fn credential(head: &Head, token_in: TokenIn) -> Credential {
     if let Some(value) = head.headers.get(header::AUTHORIZATION) {
         let bytes = value.as_bytes();
         return match bytes.split_at_checked("bearer ".len()) {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => Credential::token(token.trim_ascii()),
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
+                Credential::token(token.trim_ascii())
+            }
             _ => Credential::None,
         };
     }
@@ -153,7 +158,8 @@ where
     D: Buf,
 {
     let too_large = RequestError::PayloadTooLarge { limit: MAX_BODY_BYTES };
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         return Err(too_large);
     }

@@ -25,7 +25,8 @@ struct File {
 static TABLE: LazyLock<HashMap<&'static str, File>> = LazyLock::new(|| {
     let file = |(name, content): &(&'static str, &'static [u8])| {
         let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(content)[..8]);
-        let etag = HeaderValue::try_from(format!("\"{digest}\"")).unwrap_or(HeaderValue::from_static("\"0\""));
+        let etag =
+            HeaderValue::try_from(format!("\"{digest}\"")).unwrap_or(HeaderValue::from_static("\"0\""));
         (*name, File { content, content_type: content_type(name), etag })
     };
     FILES.iter().map(file).collect()
@@ -95,7 +96,9 @@ mod tests {
 
     #[test]
     fn the_page_and_the_client_are_served() {
-        for (path, expected) in [("/", "text/html"), ("/index.html", "text/html"), ("/flutecast.js", "text/javascript")] {
+        for (path, expected) in
+            [("/", "text/html"), ("/index.html", "text/html"), ("/flutecast.js", "text/javascript")]
+        {
             let response = file(path, &HeaderMap::new()).unwrap();
             let content_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap();
             assert!(content_type.starts_with(expected), "{path}: {content_type}");

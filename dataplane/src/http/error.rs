@@ -11,7 +11,9 @@ pub(crate) enum RequestError {
     #[error("{0}")]
     BadRequest(String),
     /// The caller isn't known to this tenant, or there is no such tenant.
-    #[error("a token of this tenant is needed, in `Authorization: Bearer …` or in the parameter access_token")]
+    #[error(
+        "a token of this tenant is needed, in `Authorization: Bearer …` or in the parameter access_token"
+    )]
     Unauthorized,
     /// The caller is known, but not for this.
     #[error("{0}")]

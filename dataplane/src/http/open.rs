@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Credential, Grant};
 use crate::catalog::Catalog;
+use crate::metrics::HttpMetrics;
 
 /// Why this side ends a stream, beyond what the fan-out ends by itself. The names are those of `bye`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +38,7 @@ impl End {
 #[derive(Debug, Clone)]
 pub(crate) struct OpenStreams {
     inner: Arc<Inner>,
+    metrics: HttpMetrics,
 }
 
 #[derive(Debug)]
@@ -70,9 +72,9 @@ pub(crate) struct Lease {
 
 impl OpenStreams {
     /// None yet.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(metrics: HttpMetrics) -> Self {
         let inner = Inner { start: Instant::now(), next: AtomicU64::new(0), streams: Mutex::default() };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), metrics }
     }
 
     /// Opens a stream for a caller who showed `credential` and was granted `grant`.
@@ -90,11 +92,6 @@ impl OpenStreams {
         Lease { id, stream, inner: Arc::clone(&self.inner) }
     }
 
-    /// How many are open.
-    pub(crate) fn len(&self) -> usize {
-        self.inner.lock().len()
-    }
-
     /// Ends the streams whose caller would be granted something else now, even if it were more: the client comes back and gets
     /// what holds now. Returns how many that were.
     pub(crate) fn recheck(&self, access: &Access, catalog: &Catalog) -> usize {
@@ -108,6 +105,7 @@ impl OpenStreams {
             let end = if gone { End::TenantRemoved } else { End::AccessRevoked };
             if stream.end.set(end).is_ok() {
                 stream.waker.wake();
+                self.metrics.revoked.inc();
                 ended += 1;
             }
         }
@@ -126,6 +124,7 @@ impl OpenStreams {
             let since = stream.waits_since.load(Ordering::Relaxed);
             if since != 0 && now.saturating_sub(since) >= timeout && !stream.socket.is_cancelled() {
                 stream.socket.cancel();
+                self.metrics.stalled.inc();
                 stalled += 1;
             }
         }
@@ -234,14 +233,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_of_access_ends_those_whom_it_concerns() {
         let before = access(&format!("{{acme: {{tokens: {{a: {{sha256: {SECRET}}}}}}}}}"));
-        let streams = OpenStreams::new();
+        let streams = OpenStreams::new(HttpMetrics::default());
         let (lease, _socket) = open(&streams, &before, Credential::token(b"secret"));
         assert_eq!(lease.stream.grant.scope, Scope::All);
         let woken = Arc::new(Woken::default());
         let waker = Arc::clone(&woken).into();
         assert_eq!(lease.asked(&waker), None);
 
-        let renamed = access(&format!("{{acme: {{allowedOrigins: ['*'], tokens: {{b: {{sha256: {SECRET}}}}}}}}}"));
+        let renamed =
+            access(&format!("{{acme: {{allowedOrigins: ['*'], tokens: {{b: {{sha256: {SECRET}}}}}}}}}"));
         assert_eq!(streams.recheck(&renamed, &Catalog::default()), 0, "the same grant by another name");
 
         let less = access(&format!("{{acme: {{tokens: {{a: {{sha256: {SECRET}, devices: [A]}}}}}}}}"));
@@ -250,13 +250,13 @@ mod tests {
         assert_eq!(lease.asked(&waker), Some(End::AccessRevoked));
         assert_eq!(streams.recheck(&less, &Catalog::default()), 0, "it is ended once");
         drop(lease);
-        assert_eq!(streams.len(), 0);
+        assert_eq!(streams.inner.lock().len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_tenant_that_is_gone_is_told_so() {
         let before = access("{acme: {anonymous: true}}");
-        let streams = OpenStreams::new();
+        let streams = OpenStreams::new(HttpMetrics::default());
         let (lease, _socket) = open(&streams, &before, Credential::None);
         assert_eq!(streams.recheck(&access("{}"), &Catalog::default()), 1);
         assert_eq!(lease.asked(Waker::noop()), Some(End::TenantRemoved));
@@ -266,7 +266,7 @@ mod tests {
     async fn only_a_client_that_takes_nothing_stalls() {
         let timeout = Duration::from_secs(30);
         let access = access("{acme: {anonymous: true}}");
-        let streams = OpenStreams::new();
+        let streams = OpenStreams::new(HttpMetrics::default());
         let (idle, idle_socket) = open(&streams, &access, Credential::None);
         let (stuck, stuck_socket) = open(&streams, &access, Credential::None);
         idle.gave();

@@ -89,7 +89,8 @@ impl Subscription {
     /// `BadRequest`, which names the parameter, the value and what would be right.
     pub(crate) fn from_events_query(query: &str) -> Result<Self, RequestError> {
         let subscription = Self::read(query::parameters(query, EVENTS_QUERY)?)?;
-        subscription.need_devices("a device or a selector is needed: device=CORR-01, device=* or selector=line%3Dl1")
+        subscription
+            .need_devices("a device or a selector is needed: device=CORR-01, device=* or selector=line%3Dl1")
     }
 
     /// Reads the body of `POST /v1/{tenant}/events`; the query of such a request has to be empty.
@@ -139,7 +140,9 @@ impl Subscription {
     fn read(parameters: Vec<Parameter>) -> Result<Self, RequestError> {
         let mut subscription = Self::default();
         for Parameter { key, name, value } in parameters {
-            subscription.take(key, value).map_err(|problem| RequestError::BadRequest(format!("{name}: {problem}")))?;
+            subscription
+                .take(key, value)
+                .map_err(|problem| RequestError::BadRequest(format!("{name}: {problem}")))?;
         }
         Ok(subscription)
     }

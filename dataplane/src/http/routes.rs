@@ -12,18 +12,18 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
+use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reject::{MethodNotAllowed, Rejection};
-use warp::Filter;
 
 use super::api::{Api, Head, TokenIn, preflight, read_body};
 use super::body::{BoxError, ResponseBody, detach};
+use super::dashboard;
 use super::devices::{device, devices};
 use super::error::RequestError;
 use super::events::events;
 use super::params::Subscription;
 use super::server::Socket;
-use super::dashboard;
 use crate::metrics::{HttpMetrics, RequestLabels, Route};
 
 /// What the client calls this server, whatever the version of HTTP. An extension of each request.
@@ -152,7 +152,8 @@ fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Clone {
 
 fn socket() -> impl Filter<Extract = (CancellationToken,), Error = Infallible> + Clone {
     // A socket that nobody can end is one of a test.
-    warp::ext::optional::<Socket>().map(|socket: Option<Socket>| socket.map_or_else(CancellationToken::new, |Socket(end)| end))
+    warp::ext::optional::<Socket>()
+        .map(|socket: Option<Socket>| socket.map_or_else(CancellationToken::new, |Socket(end)| end))
 }
 
 /// HTTP/2 has the host in the address, HTTP/1.1 in a header.
@@ -201,7 +202,13 @@ impl Log {
     fn begin<B>(request: &Request<B>, metrics: HttpMetrics) -> Self {
         let path = request.uri().path();
         let shown = path.chars().take(256).collect();
-        Self { method: request.method().clone(), route: route(path), path: shown, begin: Instant::now(), metrics }
+        Self {
+            method: request.method().clone(),
+            route: route(path),
+            path: shown,
+            begin: Instant::now(),
+            metrics,
+        }
     }
 
     fn end<B>(self, response: &Response<B>) {

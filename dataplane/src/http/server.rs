@@ -33,22 +33,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bounds of a server.
 #[derive(Debug, Clone)]
-pub struct ServerSettings {
+pub(crate) struct ServerSettings {
     /// How many sockets may be open at once; more wait in the listener's queue.
-    pub max_sockets: usize,
+    pub(crate) max_sockets: usize,
     /// How long the head of a request may take, from the connection or from the request before it.
-    pub head_timeout: Duration,
+    pub(crate) head_timeout: Duration,
     /// After how long a client that takes nothing is closed.
-    pub take_timeout: Duration,
+    pub(crate) take_timeout: Duration,
 }
 
 /// How a server is ended.
 #[derive(Debug, Clone, Default)]
-pub struct Shutdown {
+pub(crate) struct Shutdown {
     /// No new sockets; open ones end when what they carry ends.
-    pub drain: CancellationToken,
+    pub(crate) drain: CancellationToken,
     /// Everything ends now.
-    pub abort: CancellationToken,
+    pub(crate) abort: CancellationToken,
 }
 
 /// Ends the socket that a request came on. An extension of each request.
@@ -63,7 +63,11 @@ pub(crate) async fn serve<S, B>(
     metrics: HttpMetrics,
     shutdown: Shutdown,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     B: Body<Data = Bytes, Error = BoxError> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(settings.max_sockets.min(Semaphore::MAX_PERMITS)));
@@ -71,7 +75,11 @@ pub(crate) async fn serve<S, B>(
     let accept = async {
         loop {
             let (socket, permit) = accept(&listener, &permits, &metrics).await;
-            let connection = Connection { settings: settings.clone(), metrics: metrics.clone(), shutdown: shutdown.clone() };
+            let connection = Connection {
+                settings: settings.clone(),
+                metrics: metrics.clone(),
+                shutdown: shutdown.clone(),
+            };
             let service = service.clone();
             tasks.spawn(async move {
                 connection.run(socket, service).await;
@@ -106,7 +114,8 @@ async fn accept(
             Err(error) => {
                 metrics.socket_errors.inc();
                 // A peer that is gone already concerns nobody. Without descriptors each try would fail at once.
-                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+                {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -124,7 +133,10 @@ struct Connection {
 impl Connection {
     async fn run<S, B>(self, socket: TcpStream, service: S)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + Sync + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+            + Send
+            + Sync
+            + 'static,
         B: Body<Data = Bytes, Error = BoxError> + Send + 'static,
     {
         let Self { settings, metrics, shutdown } = self;

@@ -106,7 +106,8 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience = Patience { first_byte: Duration::from_secs(10), write: Duration::from_secs(30) };
+    const PATIENCE: Patience =
+        Patience { first_byte: Duration::from_secs(10), write: Duration::from_secs(30) };
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_sends_nothing_is_left() {

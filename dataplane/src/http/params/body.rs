@@ -22,7 +22,8 @@ pub(super) fn parameters(body: &[u8], names: Names) -> Result<Vec<Parameter>, Re
             return Err(RequestError::BadRequest(format!("{name}: it is there twice; write it once")));
         }
         seen.push(name);
-        let texts = texts(key, value).map_err(|problem| RequestError::BadRequest(format!("{name}: {problem}")))?;
+        let texts =
+            texts(key, value).map_err(|problem| RequestError::BadRequest(format!("{name}: {problem}")))?;
         parameters.extend(texts.into_iter().map(|value| Parameter { key, name, value }));
     }
     Ok(parameters)
@@ -40,7 +41,9 @@ fn texts(key: Key, value: Value) -> Result<Vec<String>, String> {
                 other => Err(format!("{} is not a string; write a list of strings", shown(&other))),
             })
             .collect(),
-        (Key::Device | Key::Channel, other) => Err(format!("{} is not a list; write a list of strings", shown(&other))),
+        (Key::Device | Key::Channel, other) => {
+            Err(format!("{} is not a list; write a list of strings", shown(&other)))
+        }
         (_, Value::String(text)) => Ok(vec![text]),
         (_, other) => Err(format!("{} is not a string; write it in quotes", shown(&other))),
     }

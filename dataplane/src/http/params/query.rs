@@ -13,7 +13,8 @@ pub(super) fn parameters(query: &str, names: Names) -> Result<Vec<Parameter>, Re
                 known.ok_or_else(|| suggest::unknown(&name, &value_for_message(&name, value), names))
             });
             let (name, key) = found.map_err(RequestError::BadRequest)?;
-            let value = decode(value).map_err(|problem| RequestError::BadRequest(format!("{name}: {problem}")))?;
+            let value =
+                decode(value).map_err(|problem| RequestError::BadRequest(format!("{name}: {problem}")))?;
             Ok(Parameter { key, name, value: value.into_owned() })
         })
         .collect()
@@ -42,9 +43,13 @@ pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, String> {
         match byte {
             b'+' => bytes.push(b' '),
             b'%' => {
-                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                let digit = |byte: Option<u8>| {
+                    char::from(byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+                };
                 let (Some(high), Some(low)) = (digit(rest.next()), digit(rest.next())) else {
-                    return Err(format!("{text:?} has a % without two hexadecimal digits; write %25 for a %"));
+                    return Err(format!(
+                        "{text:?} has a % without two hexadecimal digits; write %25 for a %"
+                    ));
                 };
                 bytes.push(high << 4 | low);
             }

@@ -5,9 +5,12 @@ use super::{Key, Names};
 /// The message for `name`, which is not one of `names`.
 pub(super) fn unknown(name: &str, value: &str, names: Names) -> String {
     let shown: String = name.chars().take(64).collect();
-    let known: Vec<&str> = names.iter().map(|(known, _)| *known).filter(|known| *known != "access_token").collect();
-    let mut message =
-        format!("{shown}: not a parameter of this address (its value is {value:?}); it takes {}", known.join(", "));
+    let known: Vec<&str> =
+        names.iter().map(|(known, _)| *known).filter(|known| *known != "access_token").collect();
+    let mut message = format!(
+        "{shown}: not a parameter of this address (its value is {value:?}); it takes {}",
+        known.join(", ")
+    );
     if names.iter().any(|(_, key)| *key == Key::AccessToken) {
         message.push_str(" and access_token");
     }

@@ -46,7 +46,10 @@ fn what_is_wrong_in_a_query_is_named() {
         ("selector=", "selector: the selector is empty"),
         ("device=%ff", "device: \"%ff\" is not percent-encoded UTF-8"),
         ("device=100%", "write %25 for a %"),
-        ("devices=A", "devices: not a parameter of this address (its value is \"A\"); it takes device, selector, channel, interval, lastEventId and access_token; did you mean device?"),
+        (
+            "devices=A",
+            "devices: not a parameter of this address (its value is \"A\"); it takes device, selector, channel, interval, lastEventId and access_token; did you mean device?",
+        ),
         ("device=A&lasteventid=1-1", "did you mean lastEventId?"),
         ("device=A&foo", "foo: not a parameter of this address"),
     ] {
@@ -66,7 +69,10 @@ fn what_is_wrong_in_a_body_is_named() {
         ("{}", "devices or a selector are needed"),
         (r#"{"devices":[]}"#, "devices or a selector are needed"),
         (r#"{"devices":null}"#, "devices or a selector are needed"),
-        (r#"{"device":["A"]}"#, "device: not a parameter of this address (its value is \"[\\\"A\\\"]\"); it takes devices, selector, channels, interval, lastEventId; did you mean devices?"),
+        (
+            r#"{"device":["A"]}"#,
+            "device: not a parameter of this address (its value is \"[\\\"A\\\"]\"); it takes devices, selector, channels, interval, lastEventId; did you mean devices?",
+        ),
         (r#"{"devices":"A"}"#, "devices: \"A\" is not a list"),
         (r#"{"devices":["A",1]}"#, "devices: 1 is not a string"),
         (r#"{"devices":["A"],"devices":["B"]}"#, "devices: it is there twice"),
@@ -85,9 +91,14 @@ fn what_is_wrong_in_a_body_is_named() {
 fn too_many_names_are_refused() {
     let query = |count: usize| (0..count).map(|n| format!("device=d{n}")).collect::<Vec<_>>().join("&");
     assert!(Subscription::from_events_query(&query(MAX_DEVICES)).is_ok());
-    assert!(message(Subscription::from_events_query(&query(MAX_DEVICES + 1))).contains("more than 5000 devices"));
+    assert!(
+        message(Subscription::from_events_query(&query(MAX_DEVICES + 1))).contains("more than 5000 devices")
+    );
     let channels: String = (0..=MAX_CHANNELS).map(|n| format!("&channel=c{n}")).collect();
-    assert!(message(Subscription::from_events_query(&format!("device=A{channels}"))).contains("more than 64 channels"));
+    assert!(
+        message(Subscription::from_events_query(&format!("device=A{channels}")))
+            .contains("more than 64 channels")
+    );
 }
 
 #[test]
@@ -95,10 +106,15 @@ fn the_devices_addresses_take_less() {
     let all = Subscription::from_devices_query("channel=power&access_token=x").unwrap();
     assert!(all.wanted.all && all.channels.is_some());
     assert!(!Subscription::from_devices_query("device=A").unwrap().wanted.all);
-    assert!(message(Subscription::from_devices_query("interval=1s")).contains("it takes device, selector, channel and access_token"));
+    assert!(
+        message(Subscription::from_devices_query("interval=1s"))
+            .contains("it takes device, selector, channel and access_token")
+    );
     let one = Subscription::from_device_query(code("A"), "").unwrap();
     assert_eq!((one.wanted.all, one.wanted.codes.len()), (false, 1));
-    assert!(message(Subscription::from_device_query(code("A"), "device=B")).contains("device: not a parameter"));
+    assert!(
+        message(Subscription::from_device_query(code("A"), "device=B")).contains("device: not a parameter")
+    );
 }
 
 #[test]
