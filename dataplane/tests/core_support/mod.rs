@@ -1,0 +1,377 @@
+//! A tenant on a real nats-server, and clients of its hub without HTTP between.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use flutecast_dataplane::catalog::Catalog;
+use flutecast_dataplane::fanout::{Connection, EventId, HubSettings, Hubs, Scope, SubscribeRequest, Wanted};
+use flutecast_dataplane::sources::broker::Broker;
+use flutecast_e2e::{NatsServer, SseEvent, SseParser};
+use flutecast_mapping::document::{
+    API_VERSION, ChannelDocument, Codec, DeliveryDocument, DeliveryPolicy, DeviceDocument, FieldDocument,
+    FieldType, FormatDocument, ShardDocument, TenantSettings, TimestampDocument, TimestampUnit,
+};
+use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
+use futures_util::StreamExt;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How long anything in these tests may take.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+pub fn tenant() -> TenantName {
+    TenantName::new("acme").unwrap()
+}
+
+/// A field `n` (Number) at `/n`.
+fn number_field() -> FieldDocument {
+    FieldDocument {
+        name: "n".to_owned(),
+        pointer: Some("/n".to_owned()),
+        kind: Some(FieldType::Number),
+        ..FieldDocument::default()
+    }
+}
+
+/// A format without a timestamp of its own.
+pub fn format(policy: DeliveryPolicy) -> FormatDocument {
+    FormatDocument {
+        codec: Codec::Json,
+        timestamp: None,
+        delivery: DeliveryDocument { policy, min_interval_ms: None },
+        when: None,
+        fields: vec![number_field()],
+    }
+}
+
+/// A format whose messages name their time at `/ts` in milliseconds.
+pub fn timed_format(max_age_ms: u64) -> FormatDocument {
+    let timestamp = TimestampDocument {
+        pointer: "/ts".to_owned(),
+        unit: TimestampUnit::Milliseconds,
+        max_age_ms: Some(max_age_ms),
+        max_ahead_ms: Some(5_000),
+    };
+    FormatDocument { timestamp: Some(timestamp), ..format(DeliveryPolicy::Latest) }
+}
+
+/// The mapping of the tenant, to be changed by tests. The iotId of device `X` is `id-X`.
+#[derive(Clone)]
+pub struct Mapping {
+    pub document: ShardDocument,
+}
+
+impl Mapping {
+    /// Devices with the channels `latest` and `every`.
+    pub fn new(devices: &[&str]) -> Self {
+        let mut mapping = Self {
+            document: ShardDocument {
+                api_version: API_VERSION.to_owned(),
+                tenant: tenant(),
+                shard: 0,
+                shards: 1,
+                revision: String::new(),
+                settings: Some(TenantSettings {
+                    display_name: String::new(),
+                    stream: "IOT_acme".to_owned(),
+                    max_clients: None,
+                    sources: Vec::new(),
+                }),
+                formats: BTreeMap::new(),
+                devices: BTreeMap::new(),
+            },
+        };
+        mapping.set_format("latest", format(DeliveryPolicy::Latest));
+        mapping.set_format("every", format(DeliveryPolicy::Every));
+        for device in devices {
+            mapping.set_device(device, &[("latest", "latest", None), ("every", "every", None)]);
+        }
+        mapping
+    }
+
+    pub fn set_format(&mut self, name: &str, format: FormatDocument) {
+        self.document.formats.insert(FormatName::new(name).unwrap(), format);
+    }
+
+    /// Channels: name, format, staleAfter in milliseconds.
+    pub fn set_device(&mut self, code: &str, channels: &[(&str, &str, Option<u64>)]) {
+        let channels = channels
+            .iter()
+            .map(|(name, format, stale_after_ms)| {
+                let format = FormatName::new(format).unwrap();
+                (ChannelName::new(name).unwrap(), ChannelDocument { format, stale_after_ms: *stale_after_ms })
+            })
+            .collect();
+        let device = DeviceDocument {
+            code: DeviceCode::new(code).unwrap(),
+            name: code.to_lowercase(),
+            labels: [("line".to_owned(), "l1".to_owned())].into(),
+            channels,
+        };
+        self.document.devices.insert(IotId::new(&format!("id-{code}")).unwrap(), device);
+    }
+
+    pub fn remove_device(&mut self, code: &str) {
+        self.document.devices.remove(&IotId::new(&format!("id-{code}")).unwrap());
+    }
+}
+
+/// A tenant with its stream, and the hubs of one pod.
+pub struct Room {
+    pub nats: NatsServer,
+    pub jetstream: jetstream::Context,
+    pub hubs: Hubs,
+    pub registry: Registry,
+    catalog: watch::Sender<Arc<Catalog>>,
+    stop: CancellationToken,
+}
+
+impl Room {
+    pub async fn with(mapping: &Mapping, settings: HubSettings) -> Self {
+        let nats = NatsServer::start().await.unwrap();
+        let room = Self::on(nats, mapping, settings).await;
+        room.create_stream(|_| {}).await;
+        room
+    }
+
+    /// Without a stream.
+    pub async fn on(nats: NatsServer, mapping: &Mapping, settings: HubSettings) -> Self {
+        let jetstream = jetstream::new(nats.client().await.unwrap());
+        let (catalog, receiver) = watch::channel(Arc::new(build(mapping, None)));
+        let stop = CancellationToken::new();
+        let mut registry = Registry::default();
+        let broker = Broker::connect(&nats.url(), "test").await.unwrap();
+        let (hubs, _handle) = Hubs::start(broker, receiver, settings, &mut registry, stop.clone());
+        Self { nats, jetstream, hubs, registry, catalog, stop }
+    }
+
+    pub async fn new(devices: &[&str]) -> Self {
+        Self::with(&Mapping::new(devices), fast()).await
+    }
+
+    /// The stream as the operator makes it.
+    pub async fn create_stream(&self, change: impl FnOnce(&mut jetstream::stream::Config)) {
+        let mut config = jetstream::stream::Config {
+            name: "IOT_acme".to_owned(),
+            subjects: vec!["iot.acme.>".to_owned()],
+            max_age: Duration::from_secs(3_600),
+            max_messages_per_subject: 10_000,
+            allow_direct: true,
+            republish: Some(jetstream::stream::Republish {
+                source: "iot.acme.>".to_owned(),
+                destination: "live.acme.>".to_owned(),
+                headers_only: false,
+            }),
+            ..jetstream::stream::Config::default()
+        };
+        change(&mut config);
+        self.jetstream.create_or_update_stream(config).await.unwrap();
+    }
+
+    pub fn change_mapping(&self, mapping: &Mapping) {
+        let catalog = build(mapping, Some(&self.catalog.borrow()));
+        self.catalog.send_replace(Arc::new(catalog));
+    }
+
+    pub fn remove_tenant(&self) {
+        self.catalog.send_replace(Arc::default());
+    }
+
+    /// Publishes `{"n": n}` and waits until it is stored; its sequence.
+    pub async fn publish(&self, device: &str, channel: &str, n: u64) -> u64 {
+        self.publish_text(device, channel, &format!("{{\"n\":{n}}}")).await
+    }
+
+    pub async fn publish_text(&self, device: &str, channel: &str, payload: &str) -> u64 {
+        let subject = format!("iot.acme.id-{device}.{channel}");
+        let ack = self.jetstream.publish(subject, payload.to_owned().into()).await.unwrap();
+        ack.await.unwrap().sequence
+    }
+
+    pub fn subscribe(&self, devices: &[&str]) -> Client {
+        self.subscribe_with(devices, |_| {})
+    }
+
+    pub fn resume(&self, devices: &[&str], id: &str) -> Client {
+        let id: EventId = id.parse().unwrap();
+        self.subscribe_with(devices, |request| request.resume = Some(id))
+    }
+
+    pub fn subscribe_with(&self, devices: &[&str], change: impl FnOnce(&mut SubscribeRequest)) -> Client {
+        let codes = devices.iter().map(|code| DeviceCode::new(code).unwrap()).collect();
+        let mut request = SubscribeRequest {
+            tenant: tenant(),
+            scope: Scope::All,
+            wanted: Wanted { all: false, codes, selector: None },
+            channels: None,
+            interval: None,
+            resume: None,
+        };
+        change(&mut request);
+        Client::new(self.hubs.subscribe(request))
+    }
+
+    /// How many subscriptions on live subjects nats-server has.
+    pub async fn live_subscriptions(&self) -> usize {
+        let url = format!("{}/subsz?subs=1&limit=100000", self.nats.monitor_url());
+        let answer = flutecast_e2e::http_client::get_json(&url).await.unwrap();
+        let subscriptions = answer["subscriptions_list"].as_array().cloned().unwrap_or_default();
+        subscriptions
+            .iter()
+            .filter(|one| one["subject"].as_str().is_some_and(|s| s.starts_with("live.")))
+            .count()
+    }
+
+    pub fn metric(&self, line: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let found = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+        found.unwrap_or(0)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Settings with short times.
+pub fn fast() -> HubSettings {
+    HubSettings {
+        ping: Duration::from_millis(500),
+        linger: Duration::from_millis(200),
+        audit: Duration::from_millis(500),
+        ..HubSettings::default()
+    }
+}
+
+pub fn build(mapping: &Mapping, previous: Option<&Catalog>) -> Catalog {
+    let mut document = mapping.document.clone();
+    document.revision = format!("{document:?}");
+    let (catalog, problems) = Catalog::build(vec![document], previous);
+    assert!(problems.is_empty(), "{problems:?}");
+    catalog
+}
+
+/// A client: the frames of a connection, parsed as a browser does.
+pub struct Client {
+    connection: Connection,
+    parser: SseParser,
+    /// The last id, as a browser would send it.
+    pub last_id: Option<String>,
+    /// Everything that came.
+    pub seen: Vec<SseEvent>,
+}
+
+impl Client {
+    fn new(connection: Connection) -> Self {
+        Self { connection, parser: SseParser::default(), last_id: None, seen: Vec::new() }
+    }
+
+    /// The next event; `None`: the server ended the connection.
+    pub async fn next(&mut self) -> Option<SseEvent> {
+        let next = tokio::time::timeout(DEADLINE, self.next_event()).await;
+        next.unwrap_or_else(|_| {
+            panic!("nothing came; before: {:#?}", self.seen.iter().rev().take(10).collect::<Vec<_>>())
+        })
+    }
+
+    async fn next_event(&mut self) -> Option<SseEvent> {
+        loop {
+            if let Some(event) = self.parser.pop() {
+                if let Some(id) = &event.id {
+                    self.note_id(id.clone());
+                }
+                // A browser dispatches nothing for a block that holds only an id or a retry time.
+                if event.data.is_some() {
+                    self.seen.push(event.clone());
+                    return Some(event);
+                }
+                continue;
+            }
+            let frame = self.connection.next().await?;
+            for line in std::str::from_utf8(&frame).unwrap().lines() {
+                if let Some(id) = line.strip_prefix("id: ") {
+                    self.note_id(id.to_owned());
+                }
+            }
+            self.parser.push(&frame);
+        }
+    }
+
+    fn note_id(&mut self, id: String) {
+        let sequence = |id: &str| id.parse::<EventId>().unwrap();
+        if let Some(last) = &self.last_id {
+            let (last, new) = (sequence(last), sequence(&id));
+            assert!(
+                last.epoch != new.epoch || last.sequence <= new.sequence,
+                "ids went back from {last} to {new}"
+            );
+        }
+        self.last_id = Some(id);
+    }
+
+    /// The next event of this name; `message` is data.
+    pub async fn next_named(&mut self, name: &str) -> SseEvent {
+        loop {
+            let event = self.next().await.unwrap_or_else(|| panic!("ended before {name}: {:#?}", self.seen));
+            if event.name() == name {
+                return event;
+            }
+        }
+    }
+
+    /// The `n` of the next data event of this channel.
+    pub async fn next_value(&mut self, device: &str, channel: &str) -> u64 {
+        loop {
+            let data = self.next_named("message").await.json().unwrap();
+            if data["device"] == device && data["channel"] == channel {
+                return number(&data);
+            }
+        }
+    }
+
+    /// Reads until an id comes, so that the snapshot is through.
+    pub async fn settled(&mut self) -> String {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        while self.last_id.is_none() {
+            let frame = tokio::time::timeout_at(deadline, self.connection.next()).await;
+            let frame = frame.unwrap_or_else(|_| panic!("no id; before: {:#?}", self.seen)).unwrap();
+            for line in std::str::from_utf8(&frame).unwrap().lines() {
+                if let Some(id) = line.strip_prefix("id: ") {
+                    self.note_id(id.to_owned());
+                }
+            }
+            self.parser.push(&frame);
+        }
+        self.last_id.clone().unwrap()
+    }
+
+    /// Reads until `n` came on the channel; the values of that channel until then, in order.
+    pub async fn values_until(&mut self, device: &str, channel: &str, n: u64) -> Vec<u64> {
+        let mut values = Vec::new();
+        loop {
+            let value = self.next_value(device, channel).await;
+            values.push(value);
+            if value == n {
+                return values;
+            }
+        }
+    }
+
+    /// How many events of this name came so far.
+    pub fn count(&self, name: &str) -> usize {
+        self.seen.iter().filter(|event| event.name() == name).count()
+    }
+}
+
+pub fn number(data: &serde_json::Value) -> u64 {
+    let n = data["values"]["n"].as_f64().unwrap_or_else(|| panic!("{data}"));
+    format!("{n}").parse().unwrap()
+}
