@@ -31,8 +31,8 @@ pub enum ApiError {
 impl ApiError {
     /// The stream or consumer that was asked for doesn't exist.
     fn is_not_found(&self) -> bool {
-        // 10059: stream not found; 10014: consumer not found.
-        matches!(self, Self::Refused { code: 10059 | 10014, .. })
+        // 10059: stream not found; 10014: consumer not found; 10037: message not found.
+        matches!(self, Self::Refused { code: 10059 | 10014 | 10037, .. })
     }
 }
 
@@ -45,8 +45,21 @@ pub struct StreamInfo {
     pub first_sequence: u64,
     /// The sequence of its newest message.
     pub last_sequence: u64,
-    /// How many of its sources' messages it has not taken yet, by the name of the source's stream.
-    pub source_lag: Vec<(String, u64)>,
+    /// How far it is with each of its sources.
+    pub sources: Vec<SourceProgress>,
+}
+
+/// How far a stream is with one of its sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceProgress {
+    /// The source's stream.
+    pub stream: String,
+    /// The sequence of the last message that was taken from it. Servers before 2.15 don't tell.
+    pub sequence: Option<u64>,
+    /// How many messages are waiting there; zero also before the stream has heard of its source at all.
+    pub lag: u64,
+    /// Whether the stream has heard of its source.
+    pub heard: bool,
 }
 
 impl StreamInfo {
@@ -56,10 +69,7 @@ impl StreamInfo {
             config: answer["config"].as_object()?.clone(),
             first_sequence: answer["state"]["first_seq"].as_u64().unwrap_or(0),
             last_sequence: answer["state"]["last_seq"].as_u64().unwrap_or(0),
-            source_lag: sources
-                .iter()
-                .filter_map(|source| Some((source["name"].as_str()?.to_owned(), source["lag"].as_u64()?)))
-                .collect(),
+            sources: sources.iter().filter_map(SourceProgress::parse).collect(),
         })
     }
 
@@ -67,6 +77,17 @@ impl StreamInfo {
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.config.get("metadata")?.get(key)?.as_str()
+    }
+}
+
+impl SourceProgress {
+    fn parse(source: &Value) -> Option<Self> {
+        Some(Self {
+            stream: source["name"].as_str()?.to_owned(),
+            sequence: source["seq"].as_u64(),
+            lag: source["lag"].as_u64().unwrap_or(0),
+            heard: source["active"].as_i64().is_some_and(|nanoseconds| nanoseconds >= 0),
+        })
     }
 }
 
@@ -81,6 +102,15 @@ impl Api {
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { client }
+    }
+
+    /// Hears of streams and consumers that are made, changed or deleted, whoever does it.
+    ///
+    /// # Errors
+    /// [`ApiError::Away`]
+    pub async fn changes(&self) -> Result<async_nats::Subscriber, ApiError> {
+        let subscribed = self.client.subscribe("$JS.EVENT.ADVISORY.STREAM.>").await;
+        subscribed.map_err(|error| ApiError::Away(error.to_string()))
     }
 
     /// Every stream of the account, in the server's order.
@@ -107,6 +137,18 @@ impl Api {
     pub async fn stream(&self, name: &str) -> Result<Option<StreamInfo>, ApiError> {
         match self.request(&format!("STREAM.INFO.{name}"), &json!({})).await {
             Ok(answer) => stream_of(&answer).map(Some),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The sequence of the stream's last message on a subject, which may have wildcards; none if there is none, or no stream.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn last_sequence_on(&self, stream: &str, subject: &str) -> Result<Option<u64>, ApiError> {
+        match self.request(&format!("STREAM.MSG.GET.{stream}"), &json!({"last_by_subj": subject})).await {
+            Ok(answer) => Ok(answer["message"]["seq"].as_u64()),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }

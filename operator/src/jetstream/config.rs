@@ -138,7 +138,7 @@ impl Upstream {
 /// Lays the operator's sources over the stream's. An entry that reads the right subject stays as it is: where it started
 /// to read is history, and the server keeps its place itself. So do the entries of the streams in `kept`.
 pub(crate) fn lay_sources_over(config: &mut Map<String, Value>, upstreams: &[Upstream], kept: &[String]) {
-    let current = config.get("sources").and_then(Value::as_array).cloned().unwrap_or_default();
+    let current = entries(config);
     let is_kept = |entry: &&Value| kept.iter().any(|name| entry["name"] == name.as_str());
     let mut sources: Vec<Value> = current.iter().filter(is_kept).cloned().collect();
     sources.extend(upstreams.iter().map(|upstream| {
@@ -159,17 +159,34 @@ pub(crate) fn lay_sources_over(config: &mut Map<String, Value>, upstreams: &[Ups
     }
 }
 
-/// The names of the source streams whose entry in `current` is not in `wanted` as it is: those that end or change.
-pub(crate) fn ending_sources(current: &Map<String, Value>, wanted: &Map<String, Value>) -> Vec<String> {
-    let entries = |config: &Map<String, Value>| {
-        config.get("sources").and_then(Value::as_array).cloned().unwrap_or_default()
-    };
+/// The source streams whose entry in `current` is not in `wanted` as it is, each with the subject that it is read on: those
+/// that end or change.
+pub(crate) fn ending_sources(
+    current: &Map<String, Value>,
+    wanted: &Map<String, Value>,
+) -> Vec<(String, String)> {
     let wanted = entries(wanted);
     entries(current)
         .iter()
         .filter(|entry| !wanted.contains(entry))
-        .filter_map(|entry| entry["name"].as_str().map(str::to_owned))
+        .filter_map(|entry| {
+            let subject = entry["subject_transforms"][0]["src"].as_str().unwrap_or(">");
+            Some((entry["name"].as_str()?.to_owned(), subject.to_owned()))
+        })
         .collect()
+}
+
+/// The settings without the entries of the streams in `names`.
+pub(crate) fn without_sources(config: &Map<String, Value>, names: &[String]) -> Map<String, Value> {
+    let mut config = config.clone();
+    if let Some(sources) = config.get_mut("sources").and_then(Value::as_array_mut) {
+        sources.retain(|entry| !names.iter().any(|name| entry["name"] == name.as_str()));
+    }
+    config
+}
+
+fn entries(config: &Map<String, Value>) -> Vec<Value> {
+    config.get("sources").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
 /// The settings of a payload source's consumer: one pod at a time reads, so that each device's items stay in order; the next

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_mapping::name::TenantName;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -22,6 +22,8 @@ use crate::verdict::{Finding, Reason};
 
 /// How often everything is compared again without a reason; someone may have changed or deleted a stream.
 const RESYNC: Duration = Duration::from_secs(30);
+/// How long to wait for more after somebody changed a stream; our own changes are told to us as well.
+const SETTLE: Duration = Duration::from_millis(500);
 /// The first and the longest wait after the broker could not be asked.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// For how long a Tenant must be gone before its streams are deleted: an editor, or a `git checkout`, may take a file away
@@ -75,6 +77,14 @@ impl Keeper {
     async fn run(mut self, links: Links) {
         let Links { mut connected, mut wanted, report, metrics } = links;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        // The client remembers the subscription, also while it isn't connected.
+        let mut changes = match self.api.changes().await {
+            Ok(changes) => changes.left_stream(),
+            Err(error) => {
+                tracing::warn!(%error, "changes by others are noticed only from time to time");
+                stream::pending().right_stream()
+            }
+        };
         loop {
             let now = wanted.borrow_and_update().clone();
             metrics.nats_connected(*connected.borrow_and_update());
@@ -85,6 +95,10 @@ impl Keeper {
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
                 Ok(()) = connected.changed() => {}
+                Some(_) = changes.next() => {
+                    tokio::time::sleep(SETTLE).await;
+                    while changes.next().now_or_never().flatten().is_some() {}
+                }
                 () = tokio::time::sleep(wait) => {}
             }
         }

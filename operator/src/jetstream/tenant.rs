@@ -24,6 +24,8 @@ use crate::verdict::{Finding, Reason};
 /// How long the tenant's stream may take to catch up before a source is switched nevertheless. It is behind by milliseconds
 /// unless the broker has trouble, and then a switch that the user asked for must not wait for ever.
 const CATCH_UP: Duration = Duration::from_secs(3);
+/// How long to wait at least when the server doesn't tell how far it is.
+const CATCH_UP_BLINDLY: Duration = Duration::from_secs(1);
 /// How often we look whether it has.
 const CATCH_UP_LOOK: Duration = Duration::from_millis(50);
 
@@ -95,12 +97,16 @@ struct Sources {
     wanted: Vec<Upstream>,
     /// As it is now, because the broker refuses the change; by the name of the source's stream.
     kept: Vec<String>,
+    /// Whose stream was just made.
+    made: Vec<String>,
 }
 
 /// What became of one source's stream.
 enum Put {
     /// It captures what it should, and is to be read from this sequence.
     From(u64),
+    /// The same, and its stream was just made.
+    Made(u64),
     /// It is there, but not as wanted.
     Refused,
     /// There is none that we may use.
@@ -141,10 +147,15 @@ impl Pass<'_> {
         for source in &self.wanted.sources {
             let stream = source.stream.name.clone();
             match (self.put_source(source).await?, &source.reading) {
-                (Put::From(start), Reading::Transform { from, to }) => {
+                (put @ (Put::From(start) | Put::Made(start)), Reading::Transform { from, to }) => {
+                    if matches!(put, Put::Made(_)) {
+                        sources.made.push(stream.clone());
+                    }
                     sources.wanted.push(Upstream { stream, from: from.clone(), to: to.clone(), start });
                 }
-                (Put::From(_), Reading::Split { consumer }) => self.put_consumer(source, consumer).await?,
+                (Put::From(_) | Put::Made(_), Reading::Split { consumer }) => {
+                    self.put_consumer(source, consumer).await?
+                }
                 (Put::Refused, _) => sources.kept.push(stream),
                 (Put::Absent, _) => {}
             }
@@ -163,7 +174,7 @@ impl Pass<'_> {
             let first = microseconds_since_1970();
             config.insert("first_seq".to_owned(), first.into());
             self.set_metadata(&mut config, &[(READING, Some(reading)), (READ_FROM, Some(first.to_string()))]);
-            return Ok(if self.create(name, config).await? { Put::From(first) } else { Put::Absent });
+            return Ok(if self.create(name, config).await? { Put::Made(first) } else { Put::Absent });
         };
         if !self.is_ours(name, stream) {
             return Ok(Put::Absent);
@@ -204,40 +215,48 @@ impl Pass<'_> {
         if !self.is_ours(name, stream) {
             return Ok(false);
         }
-        let mut config = config::lay_over(&stream.config, &self.wanted.stream);
+        let mut current = stream.config.clone();
+        // A stream that reads from one that was deleted and made anew notices it late, after up to twenty seconds. Made to
+        // forget that source first, it looks at once.
+        let forgetful = config::without_sources(&current, &sources.made);
+        if self.update(name, &current, forgetful.clone()).await? {
+            current = forgetful;
+        }
+        let mut config = config::lay_over(&current, &self.wanted.stream);
         self.set_metadata(&mut config, &[]);
         config::lay_sources_over(&mut config, &sources.wanted, &sources.kept);
-        let ending = config::ending_sources(&stream.config, &config);
-        if !ending.is_empty() {
-            self.catch_up(name, &ending).await?;
+        for (source, subject) in config::ending_sources(&current, &config) {
+            self.catch_up(name, &source, &subject).await?;
         }
-        self.update(name, &stream.config, config).await
+        self.update(name, &current, config).await
     }
 
-    /// Waits until the tenant's stream has taken what the ending sources hold, but not for ever.
-    async fn catch_up(&self, name: &str, ending: &[String]) -> Result<(), ApiError> {
-        let deadline = Instant::now() + CATCH_UP;
+    /// Waits until the stream has taken what `source` holds on `subject` now, but not for ever.
+    async fn catch_up(&self, name: &str, source: &str, subject: &str) -> Result<(), ApiError> {
+        let Some(last) = self.api.last_sequence_on(source, subject).await? else { return Ok(()) };
+        let started = Instant::now();
         loop {
-            tokio::time::sleep(CATCH_UP_LOOK).await;
             let Some(stream) = self.api.stream(name).await? else { return Ok(()) };
-            let behind: u64 = stream
-                .source_lag
-                .iter()
-                .filter(|(source, _)| ending.contains(source))
-                .map(|(_, lag)| lag)
-                .sum();
-            if behind == 0 {
+            let Some(progress) = stream.sources.into_iter().find(|progress| progress.stream == source) else {
+                return Ok(());
+            };
+            let done = match progress.sequence {
+                Some(sequence) => sequence >= last,
+                // An older server: it has only the lag, which is zero at first as well.
+                None => progress.heard && progress.lag == 0 && started.elapsed() >= CATCH_UP_BLINDLY,
+            };
+            if done {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
+            if started.elapsed() >= CATCH_UP {
                 tracing::warn!(
                     stream = name,
-                    ?ending,
-                    behind,
-                    "a source is switched although messages of it are not taken in yet"
+                    source,
+                    "a source is switched although not all of its messages were taken"
                 );
                 return Ok(());
             }
+            tokio::time::sleep(CATCH_UP_LOOK).await;
         }
     }
 

@@ -1,0 +1,363 @@
+//! JetStream on a real nats-server: what is made, what is left alone, what is switched without loss.
+#![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
+
+mod manifests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use flutecast_e2e::{NatsServer, wait_until};
+use flutecast_operator::build::streams::TenantStreams;
+use flutecast_operator::jetstream::api::{Api, ApiError};
+use flutecast_operator::jetstream::tenant::{self, Applied, Streams};
+use flutecast_operator::verdict::Reason;
+use futures_util::StreamExt;
+use manifests::Box1;
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(10);
+
+struct Bench {
+    server: NatsServer,
+    api: Api,
+    client: async_nats::Client,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let server = NatsServer::start().await.unwrap();
+        let client = server.client().await.unwrap();
+        Self { api: Api::new(client.clone()), client, server }
+    }
+
+    async fn streams(&self) -> Streams {
+        let streams = self.api.streams().await.unwrap();
+        streams
+            .into_iter()
+            .map(|stream| (stream.config["name"].as_str().unwrap().to_owned(), stream))
+            .collect()
+    }
+
+    async fn apply(&self, wanted: &TenantStreams) -> Applied {
+        tenant::apply(&self.api, &self.streams().await, wanted).await.unwrap()
+    }
+
+    /// Applies what must need no finding.
+    async fn apply_well(&self, wanted: &TenantStreams) -> u32 {
+        let applied = self.apply(wanted).await;
+        assert!(applied.findings.is_empty(), "{:?}", applied.findings);
+        applied.changes
+    }
+
+    async fn config(&self, stream: &str) -> Value {
+        Value::Object(
+            self.api.stream(stream).await.unwrap().unwrap_or_else(|| panic!("no stream {stream}")).config,
+        )
+    }
+
+    async fn publish(&self, subject: &str, payload: &str) {
+        let context = jetstream::new(self.client.clone());
+        context.publish(subject.to_owned(), payload.to_owned().into()).await.unwrap().await.unwrap();
+    }
+
+    /// The payloads that the tenant's stream holds, in order, once there are `count`.
+    async fn stored(&self, count: usize) -> Vec<(String, String)> {
+        let context = jetstream::new(self.client.clone());
+        wait_until(&format!("{count} stored messages"), SOON, async || {
+            let stream = context.get_stream("IOT_demo").await.map_err(|error| error.to_string())?;
+            let state = stream.get_info().await.map_err(|error| error.to_string())?.state;
+            let mut stored = Vec::new();
+            for sequence in state.first_sequence..=state.last_sequence {
+                let message = stream.get_raw_message(sequence).await.map_err(|error| error.to_string())?;
+                stored.push((
+                    message.subject.to_string(),
+                    String::from_utf8(message.payload.to_vec()).unwrap(),
+                ));
+            }
+            if stored.len() == count { Ok(stored) } else { Err(format!("{stored:?}")) }
+        })
+        .await
+        .unwrap()
+    }
+}
+
+/// What a Tenant wants; `spec` is one line of its spec.
+fn wanted(spec: &str) -> TenantStreams {
+    let mut operator = Box1::default();
+    operator.load(&[("a.yaml", &manifests::tenant("demo", spec))]);
+    let built = operator.built();
+    assert!(operator.verdict("Tenant/demo").contains("Accepted"), "{}", operator.verdicts());
+    built.tenants.values().next().unwrap().streams.clone()
+}
+
+const GATEWAY: &str = "{name: gw, subject: plant.gw1.*.power, channel: power, iotId: {subjectToken: 3}}";
+const MES: &str =
+    "{name: mes, subject: mes.out, channel: counters, iotId: {pointer: /deviceId}, items: /readings}";
+
+#[tokio::test]
+async fn streams_are_made_as_wanted_and_then_left_alone() {
+    let bench = Bench::start().await;
+    let retention = "retention: {maxAge: 10m, maxMessagesPerSubject: 7, maxBytes: 8Mi}";
+    let wanted = wanted(&format!("{retention}\n  sources: [{GATEWAY}, {MES}]"));
+    assert_eq!(bench.apply_well(&wanted).await, 4);
+    let stream = bench.config("IOT_demo").await;
+    for (pointer, expected) in [
+        ("/subjects", json!(["iot.demo.>"])),
+        ("/retention", json!("limits")),
+        ("/discard", json!("old")),
+        ("/max_age", json!(600_000_000_000_u64)),
+        ("/max_msgs_per_subject", json!(7)),
+        ("/max_bytes", json!(8 << 20)),
+        ("/storage", json!("file")),
+        ("/num_replicas", json!(1)),
+        ("/allow_direct", json!(true)),
+        ("/duplicate_window", json!(120_000_000_000_u64)),
+        ("/republish/src", json!("iot.demo.>")),
+        ("/republish/dest", json!("live.demo.>")),
+        ("/metadata/flutecast.io~1owner-namespace", json!("default")),
+        ("/metadata/flutecast.io~1owner-name", json!("demo")),
+        ("/sources/0/name", json!("SRC_demo_gw")),
+        ("/sources/0/subject_transforms/0/dest", json!("iot.demo.{{wildcard(1)}}.power")),
+    ] {
+        assert_eq!(stream.pointer(pointer), Some(&expected), "{pointer} in {stream:#}");
+    }
+    let consumer = bench.api.consumer("SRC_demo_mes", "split").await.unwrap().unwrap();
+    assert_eq!(consumer["config"]["ack_policy"], "explicit");
+    assert_eq!(consumer["config"]["priority_policy"], "pinned_client");
+    assert_eq!(consumer["config"]["priority_groups"], json!(["split"]));
+
+    // JetStream tells of each change; a second pass must cause none.
+    let mut advisories = bench.client.subscribe("$JS.EVENT.ADVISORY.STREAM.>").await.unwrap();
+    let mut calls = bench.client.subscribe("$JS.API.*.UPDATE.>").await.unwrap();
+    bench.client.flush().await.unwrap();
+    assert_eq!(bench.apply_well(&wanted).await, 0);
+    assert_eq!(bench.apply_well(&wanted).await, 0);
+    bench.client.flush().await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_millis(300), async {
+        tokio::select! { advisory = advisories.next() => advisory, call = calls.next() => call }
+    });
+    assert!(heard.await.is_err(), "something was changed");
+}
+
+#[tokio::test]
+async fn a_source_reaches_the_tenants_stream_and_the_live_subject() {
+    let bench = Bench::start().await;
+    bench.apply_well(&wanted(&format!("sources: [{GATEWAY}]"))).await;
+    let mut live = bench.client.subscribe("live.demo.>").await.unwrap();
+    bench.client.flush().await.unwrap();
+    bench.publish("plant.gw1.abc.power", "1").await;
+    let message = tokio::time::timeout(SOON, live.next()).await.unwrap().unwrap();
+    assert_eq!((message.subject.as_str(), &message.payload[..]), ("live.demo.abc.power", &b"1"[..]));
+    assert_eq!(bench.stored(1).await, [("iot.demo.abc.power".to_owned(), "1".to_owned())]);
+}
+
+#[tokio::test]
+async fn streams_of_others_are_never_touched() {
+    let bench = Bench::start().await;
+    let context = jetstream::new(bench.client.clone());
+    for (name, subject, metadata) in [
+        ("IOT_demo", "foreign.a", BTreeMap::new()),
+        (
+            "SRC_demo_gw",
+            "foreign.b",
+            BTreeMap::from([
+                ("flutecast.io/owner-namespace", "default"),
+                ("flutecast.io/owner-name", "other"),
+            ]),
+        ),
+    ] {
+        let config = jetstream::stream::Config {
+            name: name.to_owned(),
+            subjects: vec![subject.to_owned()],
+            metadata: metadata.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            ..Default::default()
+        };
+        context.create_stream(config).await.unwrap();
+    }
+    let before = (bench.config("IOT_demo").await, bench.config("SRC_demo_gw").await);
+    let applied = bench.apply(&wanted(&format!("sources: [{GATEWAY}]"))).await;
+    assert_eq!(applied.changes, 0);
+    let said: Vec<String> = applied.findings.iter().map(ToString::to_string).collect();
+    assert!(applied.findings.iter().all(|finding| finding.reason == Reason::StreamOwnedByOther), "{said:?}");
+    assert!(said[0].contains("SRC_demo_gw exists and belongs to Tenant/default/other"), "{said:?}");
+    assert!(said[1].contains("IOT_demo exists and belongs to nobody"), "{said:?}");
+    assert_eq!(before, (bench.config("IOT_demo").await, bench.config("SRC_demo_gw").await));
+    // Nor are they removed with a Tenant that goes.
+    let gone = wanted("retention: {onDelete: Delete}");
+    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &gone).await.unwrap(), 0);
+    assert_eq!(bench.streams().await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_owner_with_another_uid_is_another() {
+    let bench = Bench::start().await;
+    let with_uid = |uid: &str| {
+        let mut wanted = wanted("retention: {onDelete: Keep}");
+        wanted.owner.uid = Some(uid.to_owned());
+        wanted
+    };
+    bench.apply_well(&with_uid("one")).await;
+    assert_eq!(bench.apply(&with_uid("two")).await.findings[0].reason, Reason::StreamOwnedByOther);
+    // A Tenant that was deleted lets go of what it keeps, and the next of its name takes it over with all it holds.
+    bench.publish("iot.demo.abc.power", "1").await;
+    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &with_uid("one")).await.unwrap(), 1);
+    assert_eq!(bench.apply_well(&with_uid("two")).await, 1);
+    assert_eq!(bench.stored(1).await.len(), 1);
+    assert_eq!(bench.config("IOT_demo").await["metadata"]["flutecast.io/owner-uid"], "two");
+}
+
+#[tokio::test]
+async fn retention_changes_in_place_and_what_others_set_stays() {
+    let bench = Bench::start().await;
+    bench.apply_well(&wanted("retention: {maxAge: 1h}")).await;
+    bench.publish("iot.demo.abc.power", "1").await;
+    let mut config = bench.api.stream("IOT_demo").await.unwrap().unwrap().config;
+    config.insert("max_msg_size".to_owned(), json!(4096));
+    config["metadata"]["team"] = json!("blue");
+    bench.api.update_stream("IOT_demo", config).await.unwrap();
+    assert_eq!(bench.apply_well(&wanted("retention: {maxAge: 30s, maxMessagesPerSubject: 3}")).await, 1);
+    let config = bench.config("IOT_demo").await;
+    assert_eq!(config["max_age"], json!(30_000_000_000_u64));
+    assert_eq!(config["duplicate_window"], json!(30_000_000_000_u64));
+    assert_eq!(config["max_msgs_per_subject"], 3);
+    assert_eq!((&config["max_msg_size"], &config["metadata"]["team"]), (&json!(4096), &json!("blue")));
+    assert_eq!(bench.stored(1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_change_that_nats_refuses_is_told_in_its_words() {
+    let bench = Bench::start().await;
+    bench.apply_well(&wanted("retention: {storage: File}")).await;
+    bench.publish("iot.demo.abc.power", "1").await;
+    let applied = bench.apply(&wanted("retention: {storage: Memory}")).await;
+    let said = applied.findings[0].to_string();
+    assert!(
+        said.starts_with("StreamRefused: ")
+            && said.contains("a change of stream IOT_demo")
+            && said.contains("can not change storage type"),
+        "{said}"
+    );
+    assert_eq!(bench.config("IOT_demo").await["storage"], "file");
+    assert_eq!(bench.stored(1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_subject_that_a_foreign_stream_captures() {
+    let bench = Bench::start().await;
+    let context = jetstream::new(bench.client.clone());
+    let foreign = jetstream::stream::Config {
+        name: "FOREIGN".into(),
+        subjects: vec!["plant.>".into()],
+        ..Default::default()
+    };
+    context.create_stream(foreign).await.unwrap();
+    let applied = bench.apply(&wanted(&format!("sources: [{GATEWAY}, {MES}]"))).await;
+    let said: Vec<String> = applied.findings.iter().map(ToString::to_string).collect();
+    assert!(
+        said.len() == 1
+            && said[0].starts_with("SourceConflict: NATS refuses stream SRC_demo_gw: subjects overlap"),
+        "{said:?}"
+    );
+    // The rest is in force.
+    let streams: Vec<String> = bench.streams().await.into_keys().collect();
+    assert_eq!(streams, ["FOREIGN", "IOT_demo", "SRC_demo_mes"]);
+}
+
+#[tokio::test]
+async fn a_source_is_switched_off_and_on_without_loss_or_repetition() {
+    let bench = Bench::start().await;
+    let on = wanted(&format!("sources: [{GATEWAY}]"));
+    let off = wanted("sources: []");
+    bench.apply_well(&on).await;
+    for n in 0..50 {
+        bench.publish("plant.gw1.abc.power", &n.to_string()).await;
+    }
+    // Off at once: what was stored must still arrive.
+    bench.apply_well(&off).await;
+    assert_eq!(bench.stored(50).await.len(), 50);
+    assert_eq!(bench.streams().await.into_keys().collect::<Vec<_>>(), ["IOT_demo"]);
+    assert_eq!(bench.config("IOT_demo").await.get("sources"), None);
+    bench.apply_well(&on).await;
+    for n in 50..60 {
+        bench.publish("plant.gw1.abc.power", &n.to_string()).await;
+    }
+    let stored = bench.stored(60).await;
+    let payloads: Vec<usize> = stored.iter().map(|(_, payload)| payload.parse().unwrap()).collect();
+    assert_eq!(payloads, (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_source_that_changes_goes_on_where_it_was() {
+    let bench = Bench::start().await;
+    bench.apply_well(&wanted(&format!("sources: [{GATEWAY}]"))).await;
+    for n in 0..20 {
+        bench.publish("plant.gw1.abc.power", &n.to_string()).await;
+    }
+    // Another subject, the id in another place, under the same name.
+    let moved = "sources: [{name: gw, subject: plant.*.gw2.power, channel: power, iotId: {subjectToken: 2}}]";
+    bench.apply_well(&wanted(moved)).await;
+    for n in 20..40 {
+        bench.publish("plant.xyz.gw2.power", &n.to_string()).await;
+    }
+    let stored = bench.stored(40).await;
+    let payloads: Vec<usize> = stored.iter().map(|(_, payload)| payload.parse().unwrap()).collect();
+    assert_eq!(payloads, (0..40).collect::<Vec<_>>());
+    assert_eq!((stored[19].0.as_str(), stored[20].0.as_str()), ("iot.demo.abc.power", "iot.demo.xyz.power"));
+    assert_eq!(bench.apply_well(&wanted(moved)).await, 0);
+}
+
+#[tokio::test]
+async fn a_source_under_a_new_name_takes_over_the_subject() {
+    let bench = Bench::start().await;
+    bench.apply_well(&wanted(&format!("sources: [{GATEWAY}]"))).await;
+    bench.publish("plant.gw1.abc.power", "0").await;
+    bench.apply_well(&wanted(&format!("sources: [{}]", GATEWAY.replace("name: gw", "name: gateway")))).await;
+    bench.publish("plant.gw1.abc.power", "1").await;
+    assert_eq!(bench.stored(2).await.len(), 2);
+    assert_eq!(bench.streams().await.into_keys().collect::<Vec<_>>(), ["IOT_demo", "SRC_demo_gateway"]);
+}
+
+#[tokio::test]
+async fn a_source_that_was_deleted_by_hand_comes_back_and_loses_nothing_new() {
+    let bench = Bench::start().await;
+    let wanted = wanted(&format!("sources: [{GATEWAY}]"));
+    bench.apply_well(&wanted).await;
+    for n in 0..30 {
+        bench.publish("plant.gw1.abc.power", &n.to_string()).await;
+    }
+    bench.stored(30).await;
+    bench.api.delete_stream("SRC_demo_gw").await.unwrap();
+    // Made anew, forgotten, listed again.
+    assert_eq!(bench.apply_well(&wanted).await, 3);
+    for n in 30..40 {
+        bench.publish("plant.gw1.abc.power", &n.to_string()).await;
+    }
+    let stored = bench.stored(40).await;
+    let payloads: Vec<usize> = stored.iter().map(|(_, payload)| payload.parse().unwrap()).collect();
+    assert_eq!(payloads, (0..40).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_tenant_that_goes() {
+    let bench = Bench::start().await;
+    let keep = wanted(&format!("sources: [{GATEWAY}]"));
+    bench.apply_well(&keep).await;
+    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &keep).await.unwrap(), 0);
+    assert_eq!(bench.streams().await.len(), 2);
+    let mut delete = keep;
+    delete.on_delete = flutecast_operator::build::streams::OnDelete::Delete;
+    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &delete).await.unwrap(), 2);
+    assert_eq!(bench.streams().await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_is_no_refusal() {
+    let mut bench = Bench::start().await;
+    bench.server.stop().await.unwrap();
+    let error = wait_until("the broker is away", SOON, async || match bench.api.streams().await {
+        Err(error) => Ok(error),
+        Ok(_) => Err("it answers"),
+    });
+    assert!(matches!(error.await.unwrap(), ApiError::Away(_)));
+}
