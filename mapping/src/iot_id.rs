@@ -167,17 +167,24 @@ mod tests {
             let ids: BTreeSet<_> = held.iter().map(|(_, id)| *id).collect();
             prop_assert_eq!((codes.len(), ids.len()), (held.len(), held.len()));
             for (at, verdict) in verdicts.iter().enumerate() {
-                let (holder, has_it): (&String, &dyn Fn(&Candidate, &IotId) -> bool) = match verdict {
+                let asked_for = &candidates[at];
+                let wanted = asked_for.pin.clone().unwrap_or_else(|| generate(&tenant, &asked_for.code));
+                let holder = match verdict {
                     Ok(id) => {
-                        let asked_for = candidates[at].pin.clone().unwrap_or_else(|| generate(&tenant, &candidates[at].code));
-                        prop_assert_eq!(id, &asked_for);
+                        prop_assert_eq!(id, &wanted);
                         continue;
                     }
-                    Err(Refusal::CodeTaken { code, holder }) => (holder, &move |candidate, _| candidate.code == *code),
-                    Err(Refusal::IdTaken { iot_id, holder }) => (holder, &move |_, id| id == iot_id),
+                    Err(Refusal::CodeTaken { holder, .. } | Refusal::IdTaken { holder, .. }) => holder,
                 };
                 let holder: usize = holder.parse().unwrap();
-                prop_assert!(holder < at && has_it(&candidates[holder], verdicts[holder].as_ref().unwrap()));
+                prop_assert!(holder < at);
+                let has_code = candidates[holder].code == asked_for.code;
+                let has_id = verdicts[holder] == Ok(wanted);
+                let right = match verdict {
+                    Err(Refusal::CodeTaken { code, .. }) => has_code && *code == asked_for.code,
+                    _ => has_id && !has_code,
+                };
+                prop_assert!(right);
             }
             // The youngest changes nothing for the others.
             if let Some((_, older)) = candidates.split_last() {

@@ -77,12 +77,12 @@ impl Node {
             }
             Self::In(item, list) => {
                 let item = item.evaluate(values)?;
+                // The whole list is evaluated, as in CEL: an element that can't be is an error.
+                let mut found = false;
                 for element in list {
-                    if element.evaluate(values)? == item {
-                        return Some(Operand::Bool(true));
-                    }
+                    found |= element.evaluate(values)? == item;
                 }
-                Some(Operand::Bool(false))
+                Some(Operand::Bool(found))
             }
             Self::Call(function, args) => {
                 function.call(&args.iter().map(|arg| arg.evaluate(values)).collect::<Option<Vec<_>>>()?)

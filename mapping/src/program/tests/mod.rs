@@ -1,8 +1,10 @@
 //! Tests of programs: formats are written as YAML, as people write them.
 
 mod apply;
+mod cel_agreement;
 mod compile;
 mod number;
+mod properties;
 mod time;
 
 use super::{Applied, ChannelState, CompileError, Dropped, Message, Program, Timestamp};
