@@ -423,8 +423,11 @@ export class Feed extends EventTarget {
       if (done || run.over) break;
       run.heardAt = this.#timers.now();
       this.stats.bytes += value.length;
+      const waiting = this.state === 'waiting';
       parser.push(value);
       if (run.over) break;
+      // A new id says that all before it was delivered, also where there was nothing to deliver.
+      if (waiting && parser.lastEventId !== this.#lastEventId) this.#serving();
       this.#lastEventId = parser.lastEventId;
       this.#retryMs = parser.retry ?? this.#retryMs;
       if (bye) return bye;

@@ -171,6 +171,14 @@ test('a refusal of the whole subscription is waiting, until the server serves ag
   feed.close();
 });
 
+test('a new id ends the waiting, also without any data', async () => {
+  const { feed, server } = await live(block('refused', { reason: 'BrokerAway' }));
+  assert.equal(feed.state, 'waiting');
+  await server.write('id: 5f3a9c01-9\n\n');
+  assert.equal(feed.state, 'live');
+  feed.close();
+});
+
 test('gaps are told and counted', async () => {
   const { feed, of } = await live(block('gap', { device: 'CORR-01', channel: 'power', reason: 'Retention', lost: null }));
   assert.deepEqual(of('gap'), [{ device: 'CORR-01', channel: 'power', reason: 'Retention', lost: null }]);

@@ -16,6 +16,9 @@ import process from 'node:process';
 const FOLDER = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml' };
 const EPOCH = '5f3a9c01';
+/** As dataplane/src/http/dashboard.rs sends it. */
+const CONTENT_SECURITY_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
+  + "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
 const number = (name, unit, decimals) => ({ name, type: 'Number', unit, decimals });
 const state = { name: 'state', type: 'Enum' };
@@ -208,7 +211,7 @@ export async function startMock({ port = 0, copies = 1, token, history = 0, seed
     const name = url.pathname === '/' ? 'index.html' : path.basename(url.pathname);
     try {
       const body = await readFile(path.join(FOLDER, name));
-      response.writeHead(200, { 'content-type': TYPES[path.extname(name)] ?? 'text/plain', 'content-security-policy': "default-src 'self'", 'cache-control': 'no-store' });
+      response.writeHead(200, { 'content-type': TYPES[path.extname(name)] ?? 'text/plain', 'content-security-policy': CONTENT_SECURITY_POLICY, 'cache-control': 'no-store' });
       return response.end(body);
     } catch {
       return response.writeHead(404).end();
