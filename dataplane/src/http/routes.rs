@@ -113,7 +113,10 @@ fn v1(api: Arc<Api>) -> BoxedFilter<(Response<Bytes>,)> {
         .then(|tenant: String, code: warp::path::Tail, api: Arc<Api>, head: Head| async move {
             device(&api, &tenant, code.as_str(), &head).await
         });
-    let preflights = warp::path("v1").and(warp::options()).map(preflight);
+    // Not warp::options(), whose refusal would make every address that isn't there one that takes other methods.
+    let preflights = warp::path("v1").and(warp::method()).and_then(async |method: Method| {
+        if method == Method::OPTIONS { Ok(preflight()) } else { Err(warp::reject::not_found()) }
+    });
 
     get_events
         .or(post_events)
