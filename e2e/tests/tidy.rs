@@ -158,6 +158,9 @@ fn the_harness_is_for_tests_and_benchmarks_only() {
     // The benchmarks start the same parts as the tests.
     for member in members().iter().filter(|member| !["e2e", "bench"].contains(&member.as_str())) {
         let names = dependencies(&format!("flutecast-{member}"));
-        assert!(!names.iter().any(|name| name == "flutecast-e2e"), "{member} must only dev-depend on flutecast-e2e");
+        assert!(
+            !names.iter().any(|name| name == "flutecast-e2e"),
+            "{member} must only dev-depend on flutecast-e2e"
+        );
     }
 }

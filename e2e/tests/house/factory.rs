@@ -1,6 +1,6 @@
 //! A small factory for tests: tenant `acme`, its formats, and what the tests do with it again and again.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flutecast_e2e::{Dataplane, House, SseClient, SseEvent};
 
@@ -25,7 +25,7 @@ metadata: {name: level}
 spec:
   timestamp: {pointer: /ts, unit: Milliseconds, maxAge: 30s, maxAhead: 5s}
   fields:
-  - {name: n, pointer: /n, type: Number}
+  - {name: 'n', pointer: /n, type: Number}
 ---
 apiVersion: flutecast.io/v1alpha1
 kind: PushFormat
@@ -33,7 +33,7 @@ metadata: {name: switch}
 spec:
   delivery: {policy: Every}
   fields:
-  - {name: n, pointer: /n, type: Number}
+  - {name: 'n', pointer: /n, type: Number}
 ";
 
 /// A device with a channel `level` and a channel `switch`.
@@ -111,9 +111,11 @@ pub(crate) fn value(event: &SseEvent) -> Option<(String, String, u64)> {
 
 /// Reads data events until `n` comes; the answer is all numbers seen, `n` included.
 pub(crate) async fn numbers_until(client: &mut SseClient, channel: &str, n: u64) -> anyhow::Result<Vec<u64>> {
+    let end = Instant::now() + SOON;
     let mut numbers = Vec::new();
     while numbers.last() != Some(&n) {
-        match client.next(SOON).await {
+        // Pings come even when nothing else does, so each event alone having a deadline is not enough.
+        match client.next(end.saturating_duration_since(Instant::now())).await {
             Ok(event) => numbers.extend(value(&event).filter(|(_, of, _)| of == channel).map(|(.., n)| n)),
             Err(error) => anyhow::bail!("waiting for {n} on {channel}: {error}; so far: {numbers:?}"),
         }

@@ -50,7 +50,7 @@ kind: PushFormat
 metadata: {name: broken}
 spec:
   fields:
-  - {name: n, pointer: 17, type: Number}
+  - {name: 'n', pointer: 17, type: Number}
 ";
     house.write_manifest("broken.yaml", format)?;
     verdict(&house, &["broken", "fields[0].pointer"]).await?;
@@ -71,8 +71,8 @@ async fn a_bad_field_of_a_format_is_told() -> anyhow::Result<()> {
     // The pointer lacks its slash; the unit of time is none; a field that doesn't exist is a typing error.
     house.edit_manifest(
         "formats.yaml",
-        "{name: n, pointer: /n, type: Number}",
-        "{name: n, pointer: n, type: Number}",
+        "{name: 'n', pointer: /n, type: Number}",
+        "{name: 'n', pointer: n, type: Number}",
     )?;
     verdict(&house, &["level", "fields[0].pointer"]).await?;
     verdict(&house, &["switch", "fields[0].pointer"]).await?;
@@ -87,7 +87,7 @@ async fn a_duplicate_device_code_is_told_by_the_name_of_its_holder() -> anyhow::
     let house = house().await?;
     let dataplane = house.dataplane().await?;
     house.write_manifest("z.yaml", &device("zwilling", "A-1"))?;
-    verdict(&house, &["zwilling", "A-1", "default/a"]).await?;
+    verdict(&house, &["Device/zwilling", "spec.deviceCode", "A-1", "Device/a"]).await?;
     a_goes_on(&house, &dataplane, 1).await?;
     house.write_manifest("z.yaml", &device("zwilling", "Z-1"))?;
     wait_for_devices(&dataplane, &["A-1", "B-1", "Z-1"]).await
