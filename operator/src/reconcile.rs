@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::apply::linger::Linger;
 use crate::apply::mapping_folder::{MappingError, MappingFolder};
 use crate::backoff::{Backoff, jittered};
 use crate::build::{self, Built};
@@ -34,6 +36,7 @@ pub struct FolderOperator {
     report: watch::Receiver<Report>,
     board: Board,
     metrics: Arc<Metrics>,
+    linger: Linger,
     last: Last,
 }
 
@@ -56,16 +59,27 @@ impl FolderOperator {
         metrics: Arc<Metrics>,
     ) -> Self {
         let store = Store::new(mapping.devices());
-        Self { manifests, store, mapping, streams, report, board, metrics, last: Last::default() }
+        Self {
+            manifests,
+            store,
+            mapping,
+            streams,
+            report,
+            board,
+            metrics,
+            linger: Linger::default(),
+            last: Last::default(),
+        }
     }
 
     /// Runs until `cancel` is cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut folder = FolderWatch::new(&self.manifests);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        self.read_manifests();
+        tokio::task::block_in_place(|| self.read_manifests());
         loop {
-            let wait = match self.reconcile() {
+            // Reading, building and writing many files takes a while; other tasks go on meanwhile.
+            let wait = match tokio::task::block_in_place(|| self.reconcile()) {
                 Ok(()) => {
                     backoff.reset();
                     jittered(RESYNC)
@@ -99,7 +113,7 @@ impl FolderOperator {
     }
 
     /// Step 4: mapping documents here, streams in their own task.
-    fn apply(&self, built: &Built) -> Result<(), MappingError> {
+    fn apply(&mut self, built: &Built) -> Result<(), MappingError> {
         let wanted = Wanted {
             tenants: built.tenants.values().map(|tenant| tenant.streams.clone()).collect(),
             existing: built.existing.clone(),
@@ -132,12 +146,13 @@ impl FolderOperator {
 
     /// Waits until there is something to reconcile.
     async fn wait(&mut self, folder: &mut FolderWatch, longest: Duration) {
-        let again = tokio::time::sleep(longest);
+        let resync = Instant::now() + longest;
+        let again = tokio::time::sleep_until(self.linger.next().map_or(resync, |next| next.min(resync)));
         tokio::pin!(again);
         loop {
             tokio::select! {
                 () = folder.changed() => {
-                    if self.read_manifests() {
+                    if tokio::task::block_in_place(|| self.read_manifests()) {
                         return;
                     }
                 }

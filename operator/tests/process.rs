@@ -93,6 +93,12 @@ impl Plant {
         .unwrap();
     }
 
+    async fn wait_for_mapping(&self, tenant: &str) {
+        let path = self.mapping(&format!("flutecast-{tenant}-0.yaml"));
+        let there = async || if path.exists() { Ok(()) } else { Err("not there") };
+        wait_until("the tenant's mapping", SOON, there).await.unwrap();
+    }
+
     fn everything_written(&mut self) -> String {
         let output = self.process().output().join("\n");
         let files: Vec<String> = fs::read_dir(self.path("mapping"))
@@ -227,7 +233,9 @@ async fn a_tenant_that_goes_takes_its_stream_along_only_if_it_says_so() {
     plant.remove("demo.yaml");
     plant.line("Tenant/demo Removed").await;
     plant.put("demo.yaml", &tenant("demo", "retention: {onDelete: Delete}"));
-    let before = plant.process().output().len();
+    plant.wait_for_mapping("demo").await;
+    let before = plant.process().line_count();
+    let removed = Instant::now();
     plant.remove("demo.yaml");
     plant.remove("kept.yaml");
     plant
@@ -236,10 +244,34 @@ async fn a_tenant_that_goes_takes_its_stream_along_only_if_it_says_so() {
         .await
         .unwrap();
     wait_for_stream(&nats, "IOT_demo", false).await;
+    // Counted from the second time on.
+    assert!(removed.elapsed() >= flutecast_operator::jetstream::task::REMOVAL_GRACE);
     wait_for_stream(&nats, "IOT_kept", true).await;
     assert!(
         !plant.mapping("flutecast-demo-0.yaml").exists() && !plant.mapping("flutecast-kept-0.yaml").exists()
     );
+    plant.end().await;
+}
+
+#[tokio::test]
+async fn a_payload_source_that_is_switched_off_stays_in_the_mapping_for_a_moment() {
+    let nats = NatsServer::start().await.unwrap();
+    let mut plant = Plant::new(&nats.url());
+    plant.put(
+        "base.yaml",
+        &tenant("demo", "sources: [{name: mes, subject: mes.out, channel: counters, iotId: {pointer: /id}}]"),
+    );
+    plant.start(&[]);
+    wait_for_stream(&nats, "SRC_demo_mes", true).await;
+    plant.put("base.yaml", &tenant("demo", "displayName: Without"));
+    // Nothing is left to split, so the stream goes at once; the mapping follows.
+    wait_for_stream(&nats, "SRC_demo_mes", false).await;
+    let mapping = plant.mapping("flutecast-demo-0.yaml");
+    let text = async || {
+        let text = fs::read_to_string(&mapping).unwrap();
+        if text.contains("mes") || !text.contains("Without") { Err(text) } else { Ok(()) }
+    };
+    wait_until("the mapping without the source", SOON, text).await.unwrap();
     plant.end().await;
 }
 

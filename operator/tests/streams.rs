@@ -51,9 +51,7 @@ impl Bench {
     }
 
     async fn config(&self, stream: &str) -> Value {
-        Value::Object(
-            self.api.stream(stream).await.unwrap().unwrap_or_else(|| panic!("no stream {stream}")).config,
-        )
+        Value::Object(self.api.stream(stream).await.unwrap().unwrap().config)
     }
 
     async fn publish(&self, subject: &str, payload: &str) {
@@ -285,6 +283,37 @@ async fn a_source_is_switched_off_and_on_without_loss_or_repetition() {
     let stored = bench.stored(60).await;
     let payloads: Vec<usize> = stored.iter().map(|(_, payload)| payload.parse().unwrap()).collect();
     assert_eq!(payloads, (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_payload_source_that_goes_waits_for_the_rest_to_be_split() {
+    let bench = Bench::start().await;
+    bench.apply_well(&wanted(&format!("sources: [{MES}]"))).await;
+    bench.publish("mes.out", "{}").await;
+    let off = wanted("sources: []");
+    let streams = bench.streams().await;
+    let mut switching = std::pin::pin!(tenant::apply(&bench.api, &streams, &off));
+    // It stops to capture, but what it holds is still there.
+    let parked = async {
+        wait_until("the source is parked", SOON, async || {
+            let subjects = bench.config("SRC_demo_mes").await["subjects"].clone();
+            if subjects == json!(["SRC_demo_mes"]) { Ok(()) } else { Err(subjects.to_string()) }
+        })
+        .await
+        .unwrap();
+        let consumer = bench.api.consumer("SRC_demo_mes", "split").await.unwrap().unwrap();
+        assert_eq!(consumer["num_pending"], 1);
+        // A data plane takes it.
+        let context = jetstream::new(bench.client.clone());
+        context.get_stream("SRC_demo_mes").await.unwrap().purge().await.unwrap();
+    };
+    tokio::select! {
+        _ = &mut switching => panic!("it did not wait"),
+        () = parked => {}
+    }
+    let applied = tokio::time::timeout(Duration::from_secs(2), switching).await.unwrap().unwrap();
+    assert!(applied.findings.is_empty(), "{:?}", applied.findings);
+    assert_eq!(bench.streams().await.into_keys().collect::<Vec<_>>(), ["IOT_demo"]);
 }
 
 #[tokio::test]

@@ -192,3 +192,48 @@ pub fn texts(built: &Built) -> Result<BTreeMap<String, String>, MappingError> {
     }
     Ok(texts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn only_what_differs_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mapping = MappingFolder::open(&folder.path().join("new/mapping")).unwrap();
+        let access = folder.path().join("new/mapping").join(ACCESS_FILE);
+        assert_eq!(mapping.write(&Built::default()).unwrap(), [ACCESS_FILE]);
+        assert_eq!(mode(&access), ACCESS_MODE);
+        assert_eq!(mapping.write(&Built::default()).unwrap(), [] as [String; 0]);
+        // Somebody opened it to all, or changed it: both are put right.
+        fs::set_permissions(&access, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(mapping.write(&Built::default()).unwrap(), [ACCESS_FILE]);
+        assert_eq!(mode(&access), ACCESS_MODE);
+        fs::write(&access, "tenants: {demo: {anonymous: true}}").unwrap();
+        assert_eq!(mapping.write(&Built::default()).unwrap(), [ACCESS_FILE]);
+        assert!(!fs::read_to_string(&access).unwrap().contains("demo"));
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mapping = MappingFolder::open(&folder.path().join("mapping")).unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        fs::write(&elsewhere, "untouched").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, folder.path().join("mapping").join(ACCESS_FILE)).unwrap();
+        mapping.write(&Built::default()).unwrap();
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        let error = MappingFolder::open(&folder.path().join("file/mapping")).unwrap_err();
+        assert!(error.to_string().contains("file/mapping"), "{error}");
+    }
+}

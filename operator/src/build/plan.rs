@@ -6,7 +6,9 @@ use flutecast_crds as crds;
 use flutecast_crds::Retention;
 use flutecast_mapping::subject;
 
-use super::streams::{OnDelete, Owner, Reading, SourceStream, Storage, StreamConfig, TenantStreams};
+use super::streams::{
+    OnDelete, Owner, Reading, SPLIT_CONSUMER, SourceStream, Storage, StreamConfig, TenantStreams,
+};
 use crate::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};
 
 /// For how long NATS remembers message ids by default; ours is shorter where messages are kept shorter.
@@ -14,9 +16,6 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// How much a source's stream keeps. It is a passage: what it captures is in the tenant's stream a moment later, so this only
 /// has to last for as long as a reader may be away.
 const SOURCE_MAX_BYTES: u64 = 64 << 20;
-/// The durable consumer of a payload source, and its priority group.
-pub(super) const SPLIT_CONSUMER: &str = "split";
-
 /// The streams, sources and consumers of a tenant.
 pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {
     let ValidTenant {

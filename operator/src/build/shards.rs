@@ -6,7 +6,7 @@ use flutecast_mapping::subject;
 
 use super::claims::ClaimedDevice;
 use super::devices::Mapped;
-use super::plan::SPLIT_CONSUMER;
+use super::streams::SPLIT_CONSUMER;
 use crate::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};
 use crate::verdict::{Finding, Reason, Verdicts};
 

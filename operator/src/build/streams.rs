@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use flutecast_mapping::name::{SourceName, TenantName};
 
+/// The durable consumer of a payload source, and its priority group.
+pub const SPLIT_CONSUMER: &str = "split";
+
 /// Who a stream belongs to; written into the stream's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {

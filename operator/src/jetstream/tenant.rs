@@ -6,7 +6,8 @@
 //! 1. A source that goes stops to capture (its stream is *parked* on a subject that nobody uses), which frees its subject.
 //! 2. Sources that come or change capture. Their stream notes from which sequence the new reading holds.
 //! 3. The tenant's stream takes in what the old reading still holds, for a few seconds at most, and then gets the new list.
-//! 4. Streams of sources that went are deleted.
+//! 4. Streams of sources that went are deleted, those of payload sources when the data plane has split the rest, or after a few
+//!    seconds.
 //!
 //! Every step can be repeated: when the operator dies in between, the next pass finds the state in the streams themselves.
 
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 
 use super::api::{Api, ApiError, StreamInfo};
 use super::config::{self, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, Upstream, ownership};
-use crate::build::streams::{OnDelete, Reading, SourceStream, TenantStreams};
+use crate::build::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
 use crate::verdict::{Finding, Reason};
 
 /// How long the tenant's stream may take to catch up before a source is switched nevertheless. It is behind by milliseconds
@@ -263,8 +264,32 @@ impl Pass<'_> {
     /// Step 4.
     async fn delete_leaving(&mut self, leaving: &[String]) -> Result<(), ApiError> {
         for name in leaving {
+            self.split_rest(name).await?;
             let deleted = self.api.delete_stream(name).await;
             self.note(&format!("stream {name} of a source that went"), deleted)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the data plane has split what the stream of a payload source still holds, but not for ever. The mapping
+    /// names the source for a moment longer for this reason.
+    async fn split_rest(&self, stream: &str) -> Result<(), ApiError> {
+        let started = Instant::now();
+        while let Some(consumer) = self.api.consumer(stream, SPLIT_CONSUMER).await? {
+            let count = |field: &str| consumer[field].as_u64().unwrap_or(0);
+            let rest = count("num_pending") + count("num_ack_pending");
+            if rest == 0 {
+                return Ok(());
+            }
+            if started.elapsed() >= CATCH_UP {
+                tracing::warn!(
+                    stream,
+                    rest,
+                    "a source is switched off although messages of it were not split yet"
+                );
+                return Ok(());
+            }
+            tokio::time::sleep(CATCH_UP_LOOK).await;
         }
         Ok(())
     }

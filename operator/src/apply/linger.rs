@@ -1,0 +1,59 @@
+//! A payload source that is switched off stays in the mapping for a moment, so that the data plane can split what its stream
+//! still holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use flutecast_mapping::document::ShardDocument;
+use flutecast_mapping::name::{SourceName, TenantName};
+use tokio::time::Instant;
+
+use crate::build::Built;
+
+/// How long. The data plane is behind by milliseconds, unless it is away, and then nobody waits for it.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What the mapping holds, and which of it is kept for a moment.
+#[derive(Debug, Default)]
+pub struct Linger {
+    written: BTreeMap<TenantName, Vec<ShardDocument>>,
+    until: BTreeMap<TenantName, Instant>,
+}
+
+impl Linger {
+    /// What is to be written now: as built, but a tenant that lost a payload source keeps its documents until its time is over.
+    #[must_use]
+    pub fn hold_back(&mut self, mut built: Built, now: Instant) -> Built {
+        self.until.retain(|tenant, _| built.tenants.contains_key(tenant));
+        for (tenant, built) in &mut built.tenants {
+            let Some(written) = self.written.get(tenant) else { continue };
+            if sources(written).is_subset(&sources(&built.shards)) {
+                self.until.remove(tenant);
+                continue;
+            }
+            if now < *self.until.entry(tenant.clone()).or_insert(now + LINGER) {
+                built.shards.clone_from(written);
+            } else {
+                self.until.remove(tenant);
+            }
+        }
+        self.written =
+            built.tenants.iter().map(|(tenant, built)| (tenant.clone(), built.shards.clone())).collect();
+        built
+    }
+
+    /// When the next tenant's time is over.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        self.until.values().min().copied()
+    }
+}
+
+fn sources(shards: &[ShardDocument]) -> BTreeSet<SourceName> {
+    shards
+        .iter()
+        .filter_map(|shard| shard.settings.as_ref())
+        .flat_map(|settings| &settings.sources)
+        .map(|source| source.name.clone())
+        .collect()
+}
