@@ -101,7 +101,7 @@ spec:
     - {name: speed, pointer: /d/speed, type: Number, scale: 0.1, decimals: 1, unit: m/min}
     - {name: pressure, pointer: /d/pressure, type: Number, scale: 0.01, decimals: 2, unit: bar}
     - {name: temperature, pointer: /d/temperature, type: Number, scale: 0.1, decimals: 1, unit: °C}
-    - {name: tension, pointer: /d/tension, type: Number, decimals: 0, unit: N}
+    - {name: tension, pointer: /d/tension, type: Number, decimals: 0, unit: \"N\"}
     - {name: state, pointer: /d/st, type: Enum, values: {\"0\": stopped, \"1\": running}}
 ";
 

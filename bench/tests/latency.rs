@@ -22,6 +22,7 @@ enum Fault {
     Slow(Duration),
     DropsEveryTenth,
     Closes,
+    ServesNone,
 }
 
 /// In the place of a data plane: it hands everything of the tenant to each client, with its fault.
@@ -44,7 +45,8 @@ async fn serve(mut socket: TcpStream, nats: String, fault: Fault) -> Option<()> 
     let mut messages = client.subscribe("live.bench.>").await.unwrap();
     client.flush().await.unwrap();
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-    let hello = "retry: 1000\n\nevent: hello\ndata: {}\n\n";
+    let devices = if matches!(fault, Fault::ServesNone) { String::new() } else { ["{}"; 10].join(",") };
+    let hello = format!("retry: 1000\n\nevent: hello\ndata: {{\"devices\":[{devices}]}}\n\n");
     let hello = format!("{head}{:x}\r\n{hello}\r\n", hello.len());
     socket.write_all(hello.as_bytes()).await.ok()?;
     let mut count = 0;
@@ -54,7 +56,7 @@ async fn serve(mut socket: TcpStream, nats: String, fault: Fault) -> Option<()> 
             Fault::Slow(delay) => tokio::time::sleep(delay).await,
             Fault::DropsEveryTenth if count % 10 == 0 => continue,
             Fault::Closes if count > 50 => return None,
-            Fault::DropsEveryTenth | Fault::Closes => {}
+            Fault::DropsEveryTenth | Fault::Closes | Fault::ServesNone => {}
         }
         let payload = String::from_utf8(message.payload.to_vec()).unwrap();
         let event = format!("data: {{\"device\":\"bench\",\"values\":{payload}}}\n\n");
@@ -121,4 +123,10 @@ async fn messages_that_do_not_arrive_are_counted() {
 async fn a_client_that_is_closed_ends_the_run() {
     let error = measure(Fault::Closes, 200).await.unwrap_err().to_string();
     assert!(error.contains("a receiver ended: the stream ended"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_that_are_not_served_are_told_before_anything_is_measured() {
+    let error = format!("{:#}", measure(Fault::ServesNone, 200).await.unwrap_err());
+    assert!(error.contains("serves 0 of 10 devices"), "{error}");
 }

@@ -39,7 +39,7 @@ pub(super) async fn measure(plant: &Plant, tenant: &TenantName) -> anyhow::Resul
     let [nats, dataplane, operator] = plant.pids;
     let rss = |pid| ProcessStats::read(pid).map(|stats| stats.rss_kib);
     let at_rest = [rss(nats)?, rss(dataplane)?, rss(operator)?];
-    let target = SseTarget::new(&plant.dataplane.url, tenant.as_str(), &[device_code(1)?.to_string()])?;
+    let target = SseTarget::some(&plant.dataplane.url, tenant.as_str(), &[device_code(1)?.to_string()])?;
     let mut with_clients = [0; 2];
     let mut idle = Vec::new();
     let mut connected = 0;

@@ -127,12 +127,12 @@ fn targets(
     views: &[Vec<usize>],
 ) -> anyhow::Result<Vec<SseTarget>> {
     let target = |view: &Vec<usize>| {
-        let codes = if view.len() == devices.len() {
-            vec!["*".to_owned()]
-        } else {
-            view.iter().map(|index| devices[*index].code.to_string()).collect()
-        };
-        SseTarget::new(&options.http, options.tenant.as_str(), &codes)
+        let (http, tenant) = (&options.http, options.tenant.as_str());
+        if view.len() == devices.len() {
+            return SseTarget::all(http, tenant, devices.len());
+        }
+        let codes: Vec<String> = view.iter().map(|index| devices[*index].code.to_string()).collect();
+        SseTarget::some(http, tenant, &codes)
     };
     views.iter().map(target).collect()
 }

@@ -32,14 +32,24 @@ pub struct SseTarget {
     authority: String,
     /// Path and query.
     path: String,
+    /// How many devices the data plane must say that it serves.
+    devices: usize,
 }
 
 impl SseTarget {
-    /// The events of these devices (`*` for all) at a data plane `http://host:port`.
+    /// The events of all devices of the tenant, which are so many, at a data plane `http://host:port`.
     ///
     /// # Errors
     /// When the address isn't `http://host:port`.
-    pub fn new(http: &str, tenant: &str, devices: &[String]) -> anyhow::Result<Self> {
+    pub fn all(http: &str, tenant: &str, count: usize) -> anyhow::Result<Self> {
+        Ok(Self { devices: count, ..Self::some(http, tenant, &["*".to_owned()])? })
+    }
+
+    /// The events of these devices.
+    ///
+    /// # Errors
+    /// When the address isn't `http://host:port`.
+    pub fn some(http: &str, tenant: &str, devices: &[String]) -> anyhow::Result<Self> {
         let address = url::Url::parse(http).with_context(|| format!("{http:?} is not an address"))?;
         ensure!(address.scheme() == "http", "{http:?}: the benchmarks speak http only");
         let host = address.host_str().context("an address without a host")?;
@@ -48,7 +58,8 @@ impl SseTarget {
         for device in devices {
             query.append_pair("device", device);
         }
-        Ok(Self { authority, path: format!("/v1/{tenant}/events?{}", query.finish()) })
+        let path = format!("/v1/{tenant}/events?{}", query.finish());
+        Ok(Self { authority, path, devices: devices.len() })
     }
 }
 
@@ -86,11 +97,14 @@ impl Watcher {
                 welcomes.push(welcomed);
             }
             for welcomed in welcomes {
-                if timeout(HELLO_TIMEOUT, welcomed).await.is_ok_and(|hello| hello.is_ok()) {
-                    continue;
+                let welcome = timeout(HELLO_TIMEOUT, welcomed).await;
+                let welcome = welcome.context("a client got no hello in time")?;
+                if welcome.is_err() {
+                    // It has ended; it says why.
+                    let ended = tasks.join_next().await.context("no client")?;
+                    ended.context("a client broke")?.context("a client was turned away")?;
+                    anyhow::bail!("a client was turned away");
                 }
-                let reason = tasks.try_join_next().map(|ended| format!("{ended:?}")).unwrap_or_default();
-                anyhow::bail!("a client got no hello from {}: {reason}", targets[0].authority);
             }
         }
         Ok(Self { tasks, strange })
@@ -160,7 +174,7 @@ struct SseWatcher {
 
 impl SseWatcher {
     async fn run(self, welcome: oneshot::Sender<()>) -> anyhow::Result<()> {
-        let SseTarget { authority, path } = &self.target;
+        let SseTarget { authority, path, devices } = &self.target;
         let mut socket = TcpStream::connect(authority).await.with_context(|| authority.clone())?;
         socket.set_nodelay(true)?;
         let request =
@@ -170,6 +184,7 @@ impl SseWatcher {
         let mut reader = SseReader::default();
         let mut buffer = vec![0; READ_BUFFER];
         let mut sent = Vec::new();
+        let mut served = None;
         loop {
             let length = socket.read(&mut buffer).await?;
             if length == 0 {
@@ -178,18 +193,21 @@ impl SseWatcher {
             let now_us = self.clock.now_us();
             reader.push(&buffer[..length], &mut |block: Block<'_>| match block.event {
                 None => sent.extend(number_after(block.data, SENT)),
-                Some("hello") => {
-                    if let Some(welcome) = welcome.take() {
-                        // Nobody waits any more when another client failed.
-                        let _ = welcome.send(());
-                    }
-                }
+                Some("hello") => served = Some(served_devices(block.data)),
                 Some("gap" | "refused" | "bye") => {
                     tracing::debug!(client = self.number, event = block.event, data = %String::from_utf8_lossy(block.data), "strange");
                     self.strange.fetch_add(1, Ordering::Relaxed);
                 }
                 Some(_) => {}
             })?;
+            if let Some(served) = served.take()
+                && let Some(welcome) = welcome.take()
+            {
+                let served = served?;
+                ensure!(served == *devices, "the data plane serves {served} of {devices} devices");
+                // Nobody waits any more when another client failed.
+                let _ = welcome.send(());
+            }
             if let Some(recorder) = &self.recorder
                 && !sent.is_empty()
             {
@@ -198,4 +216,13 @@ impl SseWatcher {
             sent.clear();
         }
     }
+}
+
+/// How many devices a `hello` names.
+fn served_devices(hello: &[u8]) -> anyhow::Result<usize> {
+    #[derive(serde::Deserialize)]
+    struct Hello {
+        devices: Vec<serde::de::IgnoredAny>,
+    }
+    Ok(serde_json::from_slice::<Hello>(hello).context("hello")?.devices.len())
 }
