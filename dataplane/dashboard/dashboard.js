@@ -97,10 +97,7 @@ feed.addEventListener('data', (event) => {
   // The card may not be there yet: the device came with this very chunk.
   if (!cards.has(detail.device)) arrange();
   cards.get(detail.device)?.sample(detail);
-  if (isAlarms(channel)) {
-    alarms.add(detail);
-    dirty.alarms = true;
-  }
+  if (isAlarms(channel) && alarms.add(detail)) dirty.alarms = true;
 });
 
 feed.addEventListener('hello', () => {

@@ -22,23 +22,26 @@ export class AlarmList {
   #rows = new Map();
 
   /**
-   * Takes an alarm event in. A later event about the same device and code replaces the earlier one.
+   * Takes an alarm event in. A later event about the same device and code replaces the earlier one. What was cleared before
+   * this page knew of it is no news.
    * @param {import('./flutecast.js').DataEvent} event
+   * @returns {boolean} whether the list is different now
    */
   add({ device, timeMs, values }) {
     const code = values.code === undefined ? '' : valueText(values.code);
     const key = `${device} ${code || valueText(values.text)}`;
     const severity = valueText(values.severity);
     const before = this.#alarms.get(key);
-    const cleared = tone(severity) === 'good';
     const text = values.text ? valueText(values.text) : before?.text ?? '';
-    this.#alarms.set(key, cleared && before
-      ? { ...before, clearedMs: timeMs }
-      : { key, device, code, severity, text, timeMs, clearedMs: cleared ? timeMs : null });
+    if (tone(severity) === 'good') {
+      if (!before || before.clearedMs !== null) return false;
+      this.#alarms.set(key, { ...before, clearedMs: timeMs });
+    } else this.#alarms.set(key, { key, device, code, severity, text, timeMs, clearedMs: null });
     while (this.#alarms.size > MOST_ALARMS) {
       const last = this.sorted().pop();
       if (last) this.#alarms.delete(last.key);
     }
+    return true;
   }
 
   /** @returns {Alarm[]} */

@@ -43,13 +43,14 @@ export class History {
   }
 
   /**
-   * The points within the window that ends at `now`, oldest first.
+   * The points within the time that ends at `now`, oldest first.
    * @param {number} now
+   * @param {number} [windowMs]
    * @returns {Generator<Point>}
    */
-  *points(now) {
+  *points(now, windowMs = WINDOW_MS) {
     const end = Math.floor(now / BUCKET_MS);
-    for (let bucket = end - this.#size + 1; bucket <= end; bucket += 1) {
+    for (let bucket = Math.floor((now - windowMs) / BUCKET_MS); bucket <= end; bucket += 1) {
       const index = bucket % this.#size;
       if (this.#bucket[index] !== bucket) continue;
       yield { time: bucket * BUCKET_MS, min: this.#min[index], max: this.#max[index], last: this.#last[index] };
@@ -57,13 +58,14 @@ export class History {
   }
 
   /**
-   * The smallest and largest value within the window.
+   * The smallest and largest value within that time.
    * @param {number} now
+   * @param {number} [windowMs]
    * @returns {{min: number, max: number}|null} null without values
    */
-  range(now) {
+  range(now, windowMs) {
     let range = null;
-    for (const { min, max } of this.points(now)) {
+    for (const { min, max } of this.points(now, windowMs)) {
       if (range === null) range = { min, max };
       else {
         range.min = Math.min(range.min, min);
@@ -150,7 +152,7 @@ export class Plot {
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
-    const range = history.range(now);
+    const range = history.range(now, windowMs);
     options.onRange(range);
     if (!range) return;
     const { low, high } = scaleOf(range, options.decimals);
@@ -161,7 +163,7 @@ export class Plot {
     context.lineJoin = 'round';
     context.strokeStyle = this.colours.stroke;
     context.fillStyle = this.colours.fill;
-    for (const run of this.#runs(now)) {
+    for (const run of this.#runs(now, windowMs)) {
       const [first, last] = [run[0], run[run.length - 1]];
       if (options.area) {
         trace(context, run, x, y);
@@ -184,12 +186,13 @@ export class Plot {
   /**
    * The points in runs without a silence between them; a value that still holds goes on until now.
    * @param {number} now
+   * @param {number} windowMs
    */
-  #runs(now) {
+  #runs(now, windowMs) {
     const { silenceMs, held } = this.options;
     /** @type {Point[][]} */
     const runs = [];
-    for (const point of this.history.points(now)) {
+    for (const point of this.history.points(now, windowMs)) {
       const run = runs[runs.length - 1];
       if (run && point.time - run[run.length - 1].time <= silenceMs) run.push(point);
       else runs.push([point]);

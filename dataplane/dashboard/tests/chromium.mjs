@@ -62,7 +62,8 @@ export async function openBrowser() {
       await call('Runtime.enable');
       await call('Log.enable');
       await call('Page.enable');
-      await call('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: scale, mobile: width < 600 });
+      const metrics = { width, height, deviceScaleFactor: scale, mobile: width < 600 };
+      await call('Emulation.setDeviceMetricsOverride', metrics);
       await call('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' }] });
       const evaluate = async (expression) => {
         const { result, exceptionDetails } = await call('Runtime.evaluate', { expression, returnByValue: true, awaitPromise: true });
@@ -81,13 +82,13 @@ export async function openBrowser() {
             await new Promise((resolve) => setTimeout(resolve, 50));
           }
         },
-        async picture({ full = false } = {}) {
-          let clip;
-          if (full) {
-            const { cssContentSize } = await call('Page.getLayoutMetrics');
-            clip = { x: 0, y: 0, width: cssContentSize.width, height: cssContentSize.height, scale: 1 };
-          }
-          const { data } = await call('Page.captureScreenshot', { format: 'png', captureBeyondViewport: full, clip });
+        /** Makes the window as high as the page. */
+        async grow() {
+          const { cssContentSize } = await call('Page.getLayoutMetrics');
+          await call('Emulation.setDeviceMetricsOverride', { ...metrics, height: Math.ceil(cssContentSize.height) });
+        },
+        async picture() {
+          const { data } = await call('Page.captureScreenshot', { format: 'png' });
           return Buffer.from(data, 'base64');
         },
       };

@@ -98,10 +98,22 @@ test('alarms: active ones first, the worst on top; cleared ones keep when and wh
   assert.equal(list.sorted().length, 4);
 });
 
+test('alarms: what was cleared before the page knew of it is not listed', () => {
+  const list = new AlarmList();
+  assert.equal(list.add(alarm('A', 0, 'cleared', 1, 'No alarm')), false);
+  assert.deepEqual([list.sorted(), list.active], [[], 0]);
+  assert.equal(list.add(alarm('A', 5, 'warning', 2)), true);
+  assert.equal(list.add(alarm('A', 5, 'cleared', 3)), true);
+  assert.equal(list.add(alarm('A', 5, 'cleared', 4)), false);
+});
+
 test('alarms: as many as fit are kept, active ones before cleared ones', () => {
   const list = new AlarmList();
   list.add(alarm('OLD', 1, 'critical', 0));
-  for (let code = 0; code < 300; code += 1) list.add(alarm('A', code, 'cleared', 1 + code));
+  for (let code = 0; code < 300; code += 1) {
+    list.add(alarm('A', code, 'warning', 1 + code));
+    list.add(alarm('A', code, 'cleared', 1 + code));
+  }
   assert.equal(list.sorted().length, 100);
   assert.equal(list.sorted()[0].device, 'OLD');
   assert.equal(list.sorted()[1].code, '299');

@@ -24,10 +24,11 @@ try {
   });
   await page.open(url);
   await page.until('document.body?.dataset.connection === "live"', 15_000).catch((error) => console.log(String(error)));
+  if (flag('full')) await page.grow();
   await new Promise((resolve) => setTimeout(resolve, Number(argument('wait', 5)) * 1_000));
   const expression = argument('eval');
   if (expression) console.log(JSON.stringify(await page.evaluate(expression)));
-  await writeFile(out, await page.picture({ full: flag('full') }));
+  await writeFile(out, await page.picture());
   for (const problem of page.problems) console.log(`console: ${problem}`);
   if (page.problems.length > 0) process.exitCode = 1;
 } finally {
