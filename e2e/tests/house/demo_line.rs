@@ -1,6 +1,7 @@
 //! The demo factory with its simulated line, as a screen sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use flutecast_e2e::{House, Process, SseClient, program};
 
@@ -36,12 +37,15 @@ async fn a_stream_shows_hello_then_live_values_of_every_device() -> anyhow::Resu
     let mut channels = BTreeSet::new();
     let wanted =
         ["FLEX-01 counters", "DIE-01 counters", "DIE-01 power", "FLEX-01 telemetry", "DIE-01 telemetry"];
+    let end = Instant::now() + SOON * 2;
     while DEVICES.iter().any(|device| values.get(*device).is_none_or(|values| values.len() < 2))
         || wanted.iter().any(|way| !channels.contains(*way))
     {
-        let event = client.next_named("message", SOON).await.map_err(|error| {
+        // Messages come all the time, so the deadline is for all of them together.
+        let left = end.saturating_duration_since(Instant::now());
+        let event = client.next_named("message", left).await.map_err(|error| {
             anyhow::anyhow!(
-                "{error}; seen: {channels:?}; the line wrote:\n{}\nthe data plane:\n{}",
+                "{error}; seen: {channels:?}, {values:?}; the line wrote:\n{}\nthe data plane:\n{}",
                 line.tail(),
                 dataplane.process.tail()
             )

@@ -135,6 +135,7 @@ async fn named_events_look_as_documented() -> anyhow::Result<()> {
     assert_same_shape("hello", &hello, &real);
     check("refused", &next_json(&mut client, "refused").await?);
 
+    check("stale", &next_json(&mut client, "stale").await?);
     publisher.publish(&house.subject("A-1", "level")?, level(now_ms(), 1)).await?;
     check("fresh", &next_json(&mut client, "fresh").await?);
     let data = client.next_named("message", SOON).await?;
