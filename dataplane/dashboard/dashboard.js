@@ -9,7 +9,7 @@
 import { connect } from './flutecast.js';
 import { Card, isAlarms, isPower, signature } from './card.js';
 import { element, setChildren, setData, setText } from './dom.js';
-import { gapText, powerOf, reasonText, span, timeText } from './format.js';
+import { gapText, powerOf, reasonText, SIGNS, span, timeText, tone } from './format.js';
 import { AlarmList, NoticeList } from './log.js';
 import { PlotBoard } from './plot.js';
 
@@ -74,8 +74,8 @@ function flush() {
   dirty.alarms = false;
 }
 
-/** @param {string} kind @param {import('./format.js').Tone} tone */
-const notice = (kind, tone) => notices.add(byId('notice-list'), tone, kind, Date.now());
+/** @param {string} text @param {import('./format.js').Tone} kind */
+const notice = (text, kind) => notices.add(byId('notice-list'), kind, text, Date.now());
 
 // ---- What comes from the feed
 
@@ -281,7 +281,8 @@ function showAlarms() {
   const chip = byId('alarm-count');
   const { active } = alarms;
   setData(chip, 'active', String(active));
-  setText(chip.children[0], active > 0 ? '▲' : '✓');
+  setData(chip, 'tone', active > 0 ? tone(alarms.sorted()[0].severity) : 'good');
+  setText(chip.children[0], active > 0 ? SIGNS[tone(alarms.sorted()[0].severity)] : '✓');
   setText(chip.children[1], active === 0 ? 'No active alarm' : active === 1 ? '1 active alarm' : `${active} active alarms`);
 }
 
