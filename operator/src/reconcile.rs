@@ -1,11 +1,14 @@
 //! The folder mode's loop. Each reconcile reads as five steps: dereference, validate, build, apply, update status.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flutecast_mapping::name::TenantName;
 use tokio::sync::watch;
+use tokio::task::block_in_place;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +30,9 @@ const RESYNC: Duration = Duration::from_secs(30);
 /// The first and the longest wait after the mapping could not be written.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
+/// For how long the very first mapping waits to hear whose the streams are.
+const FIRST_REPORT: Duration = Duration::from_secs(1);
+
 /// Keeps the mapping folder and JetStream as a folder of manifests wants them.
 pub struct FolderOperator {
     manifests: PathBuf,
@@ -37,6 +43,10 @@ pub struct FolderOperator {
     board: Board,
     metrics: Arc<Metrics>,
     linger: Linger,
+    /// Whether the first report of the streams was waited for.
+    report_was_awaited: bool,
+    /// The tenants that the mapping leaves out, because their stream belongs to somebody else.
+    mapped_without: BTreeSet<TenantName>,
     last: Last,
 }
 
@@ -68,6 +78,8 @@ impl FolderOperator {
             board,
             metrics,
             linger: Linger::default(),
+            report_was_awaited: false,
+            mapped_without: BTreeSet::new(),
             last: Last::default(),
         }
     }
@@ -76,10 +88,10 @@ impl FolderOperator {
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut folder = FolderWatch::new(&self.manifests);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        tokio::task::block_in_place(|| self.read_manifests());
+        block_in_place(|| self.read_manifests());
         loop {
-            // Reading, building and writing many files takes a while; other tasks go on meanwhile.
-            let wait = match tokio::task::block_in_place(|| self.reconcile()) {
+            let Some(reconciled) = cancel.run_until_cancelled(self.reconcile()).await else { return };
+            let wait = match reconciled {
                 Ok(()) => {
                     backoff.reset();
                     jittered(RESYNC)
@@ -97,11 +109,14 @@ impl FolderOperator {
     }
 
     /// One reconcile.
-    fn reconcile(&mut self) -> Result<(), MappingError> {
-        let (objects, folder) = self.dereference();
-        let valid = build::validate(&objects);
-        let built = build::build(valid, &objects);
-        let applied = self.apply(&built);
+    async fn reconcile(&mut self) -> Result<(), MappingError> {
+        // Reading, building and writing many files takes a while; other tasks go on meanwhile.
+        let (built, folder) = block_in_place(|| {
+            let (objects, folder) = self.dereference();
+            let valid = build::validate(&objects);
+            (build::build(valid, &objects), folder)
+        });
+        let applied = self.apply(&built).await;
         self.last = Last { built, folder };
         self.update_status();
         applied
@@ -112,8 +127,26 @@ impl FolderOperator {
         self.store.objects()
     }
 
-    /// Step 4: mapping documents here, streams in their own task.
-    fn apply(&mut self, built: &Built) -> Result<(), MappingError> {
+    /// Step 4: streams in their own task, mapping documents here.
+    async fn apply(&mut self, built: &Built) -> Result<(), MappingError> {
+        self.tell_streams(built);
+        if !self.report_was_awaited {
+            // Whose streams they are is known in a moment. Without NATS the mapping doesn't wait for it.
+            let _too_late_is_fine = tokio::time::timeout(FIRST_REPORT, self.report.changed()).await;
+            self.report_was_awaited = true;
+        }
+        let mapped = self.without_foreign(built);
+        let mapped = self.linger.hold_back(mapped, Instant::now());
+        let changed = block_in_place(|| self.mapping.write(&mapped))
+            .inspect_err(|_| self.metrics.reconciled(Ending::Failed, 0))?;
+        self.metrics.reconciled(Ending::Done, changed.len());
+        for file in changed {
+            tracing::info!(file, "mapping changed");
+        }
+        Ok(())
+    }
+
+    fn tell_streams(&self, built: &Built) {
         let wanted = Wanted {
             tenants: built.tenants.values().map(|tenant| tenant.streams.clone()).collect(),
             existing: built.existing.clone(),
@@ -125,13 +158,18 @@ impl FolderOperator {
             }
             changed
         });
-        let changed =
-            self.mapping.write(built).inspect_err(|_| self.metrics.reconciled(Ending::Failed, 0))?;
-        self.metrics.reconciled(Ending::Done, changed.len());
-        for file in changed {
-            tracing::info!(file, "mapping changed");
+    }
+
+    /// What was built, without the tenants whose stream belongs to somebody else: in their name, messages of others would be
+    /// read.
+    fn without_foreign(&mut self, built: &Built) -> Built {
+        let mut built = built.clone();
+        self.mapped_without = foreign(&self.report.borrow());
+        for tenant in &self.mapped_without {
+            built.tenants.remove(tenant);
+            built.access.tenants.remove(tenant);
         }
-        Ok(())
+        built
     }
 
     /// Step 5: says what changed.
@@ -152,11 +190,17 @@ impl FolderOperator {
         loop {
             tokio::select! {
                 () = folder.changed() => {
-                    if tokio::task::block_in_place(|| self.read_manifests()) {
+                    if block_in_place(|| self.read_manifests()) {
                         return;
                     }
                 }
-                Ok(()) = self.report.changed() => self.update_status(),
+                Ok(()) = self.report.changed() => {
+                    let reported = foreign(&self.report.borrow());
+                    if reported != self.mapped_without {
+                        return;
+                    }
+                    self.update_status();
+                }
                 () = &mut again => return,
             }
         }
@@ -172,4 +216,9 @@ impl FolderOperator {
             }
         }
     }
+}
+
+/// The tenants whose stream belongs to somebody else.
+fn foreign(report: &Report) -> BTreeSet<TenantName> {
+    report.iter().filter(|(_, tenant)| tenant.foreign).map(|(name, _)| name.clone()).collect()
 }

@@ -263,6 +263,8 @@ async fn a_payload_source_that_is_switched_off_stays_in_the_mapping_for_a_moment
     );
     plant.start(&[]);
     wait_for_stream(&nats, "SRC_demo_mes", true).await;
+    plant.wait_for_mapping("demo").await;
+    let edited = Instant::now();
     plant.put("base.yaml", &tenant("demo", "displayName: Without"));
     // Nothing is left to split, so the stream goes at once; the mapping follows.
     wait_for_stream(&nats, "SRC_demo_mes", false).await;
@@ -272,6 +274,43 @@ async fn a_payload_source_that_is_switched_off_stays_in_the_mapping_for_a_moment
         if text.contains("mes") || !text.contains("Without") { Err(text) } else { Ok(()) }
     };
     wait_until("the mapping without the source", SOON, text).await.unwrap();
+    assert!(edited.elapsed() >= Duration::from_secs(1), "{:?}", edited.elapsed());
+    plant.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_read_from_a_stream_of_somebody_else() {
+    let nats = NatsServer::start().await.unwrap();
+    let context = async_nats::jetstream::new(nats.client().await.unwrap());
+    let config = async_nats::jetstream::stream::Config {
+        name: "IOT_demo".to_owned(),
+        subjects: vec!["iot.demo.>".to_owned()],
+        metadata: [
+            ("flutecast.io/owner-namespace".to_owned(), "far".to_owned()),
+            ("flutecast.io/owner-name".to_owned(), "demo".to_owned()),
+        ]
+        .into(),
+        ..Default::default()
+    };
+    context.create_stream(config).await.unwrap();
+    let mut plant = Plant::new(&nats.url());
+    plant.put(
+        "base.yaml",
+        &format!("{}---\n{}", tenant("demo", "access: {anonymous: true}"), format("on-off")),
+    );
+    plant.put("d1.yaml", &device("d1", "demo", "C-1", "on-off"));
+    plant.start(&[]);
+    let line = plant.line("Tenant/demo Refused").await;
+    assert!(
+        line.contains("StreamOwnedByOther: stream IOT_demo exists and belongs to Tenant/far/demo"),
+        "{line}"
+    );
+    let access = fs::read_to_string(plant.mapping("flutecast-access.yaml")).unwrap();
+    assert!(!plant.mapping("flutecast-demo-0.yaml").exists() && !access.contains("demo"), "{access}");
+    // Its owner gives it up.
+    context.delete_stream("IOT_demo").await.unwrap();
+    plant.line("Tenant/demo Accepted").await;
+    plant.wait_for_codes(&["C-1"]).await;
     plant.end().await;
 }
 

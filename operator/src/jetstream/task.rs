@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_mapping::name::TenantName;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -24,6 +24,8 @@ use crate::verdict::{Finding, Reason};
 const RESYNC: Duration = Duration::from_secs(30);
 /// How long to wait for more after somebody changed a stream; our own changes are told to us as well.
 const SETTLE: Duration = Duration::from_millis(500);
+/// For how long the first look waits for the connection.
+const CONNECT: Duration = Duration::from_millis(500);
 /// The first and the longest wait after the broker could not be asked.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// For how long a Tenant must be gone before its streams are deleted: an editor, or a `git checkout`, may take a file away
@@ -38,11 +40,20 @@ pub struct Wanted {
     /// The streams of the tenants that are in force.
     pub tenants: Vec<TenantStreams>,
     /// The namespace and name of every Tenant that exists, in force or not. The streams of one that exists are never deleted.
-    pub existing: BTreeSet<(String, String)>,
+    pub existing: BTreeSet<OwnerKey>,
 }
 
-/// What can't be done at the moment, by tenant; a tenant with nothing wrong has an empty list.
-pub type Report = BTreeMap<TenantName, Vec<Finding>>;
+/// How it stands with the tenants' streams; none until the first look.
+pub type Report = BTreeMap<TenantName, TenantReport>;
+
+/// How it stands with one tenant's streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantReport {
+    /// What can't be done at the moment; empty when nothing is wrong.
+    pub findings: Vec<Finding>,
+    /// Whether the tenant's stream belongs to somebody else. Remembered while the broker is away.
+    pub foreign: bool,
+}
 
 /// What connects the task to the others.
 pub struct Links {
@@ -63,12 +74,19 @@ pub fn spawn(api: Api, links: Links, cancel: CancellationToken) -> JoinHandle<()
     tokio::spawn(async move { cancel.run_until_cancelled_owned(keeper.run(links)).await.unwrap_or_default() })
 }
 
+/// The namespace and name of a Tenant.
+type OwnerKey = (String, String);
+
+fn key(tenant: &TenantStreams) -> OwnerKey {
+    (tenant.owner.namespace.clone(), tenant.owner.name.clone())
+}
+
 struct Keeper {
     api: Api,
-    /// The tenants that this process has applied.
-    seen: BTreeMap<TenantName, TenantStreams>,
+    /// The tenants that this process has applied, by their owners.
+    seen: BTreeMap<OwnerKey, TenantStreams>,
     /// Since when tenants that were seen no longer exist.
-    leaving: BTreeMap<TenantName, Instant>,
+    leaving: BTreeMap<OwnerKey, Instant>,
     /// The streams without a Tenant that were spoken of already.
     warned: BTreeSet<String>,
 }
@@ -77,6 +95,9 @@ impl Keeper {
     async fn run(mut self, links: Links) {
         let Links { mut connected, mut wanted, report, metrics } = links;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        // The connection is being made in the background; a moment later is early enough to call the broker away.
+        let in_time = tokio::time::timeout(CONNECT, connected.wait_for(|connected| *connected)).await.is_ok();
+        tracing::debug!(in_time, "first connection");
         // The client remembers the subscription, also while it isn't connected.
         let mut changes = match self.api.changes().await {
             Ok(changes) => changes.left_stream(),
@@ -92,14 +113,21 @@ impl Keeper {
                 None => RESYNC,
                 Some(now) => self.pass_and_report(&now, &report, &metrics, &mut backoff).await,
             };
-            tokio::select! {
-                changed = wanted.changed() => if changed.is_err() { return },
-                Ok(()) = connected.changed() => {}
-                Some(_) = changes.next() => {
-                    tokio::time::sleep(SETTLE).await;
-                    while changes.next().now_or_never().flatten().is_some() {}
+            let mut next = Instant::now() + wait;
+            loop {
+                tokio::select! {
+                    changed = wanted.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    Ok(()) = connected.changed() => break,
+                    Some(advisory) = changes.next() => {
+                        if is_about_us(&advisory.subject) {
+                            next = next.min(Instant::now() + SETTLE);
+                        }
+                    }
+                    () = tokio::time::sleep_until(next) => break,
                 }
-                () = tokio::time::sleep(wait) => {}
             }
         }
     }
@@ -125,13 +153,7 @@ impl Keeper {
                 let message =
                     format!("streams and sources can't be looked after: {error}; tried again until it works");
                 let finding = Finding::new(Reason::BrokerAway, "", message);
-                let away = wanted
-                    .tenants
-                    .iter()
-                    .map(|tenant| (tenant.tenant.clone(), vec![finding.clone()]))
-                    .collect();
-                // The wording of the cause may vary from attempt to attempt; that the broker is away is said once.
-                report.send_if_modified(|old| !is_away(old, wanted) && replace(old, away));
+                report.send_if_modified(|old| note_away(old, wanted, &finding));
                 backoff.next_wait()
             }
         }
@@ -143,15 +165,16 @@ impl Keeper {
         let mut changes = self.remove_gone(wanted, &streams).await?;
         self.mention_orphans(wanted, &streams);
         for tenant in &wanted.tenants {
-            self.seen.insert(tenant.tenant.clone(), tenant.clone());
+            self.seen.insert(key(tenant), tenant.clone());
         }
         let work: Vec<_> =
             wanted.tenants.iter().map(|tenant| apply_one(&self.api, &streams, tenant)).collect();
         let mut report = Report::new();
         for applied in stream::iter(work).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
             let (tenant, applied) = applied?;
-            changes += applied.changes;
-            report.insert(tenant, applied.findings);
+            let Applied { changes: some, findings, foreign } = applied;
+            changes += some;
+            report.insert(tenant, TenantReport { findings, foreign });
         }
         Ok((report, changes))
     }
@@ -159,22 +182,23 @@ impl Keeper {
     /// Lets go of the streams of Tenants that this process saw and that have been gone for a while.
     async fn remove_gone(&mut self, wanted: &Wanted, streams: &Streams) -> Result<u32, ApiError> {
         let mut all_changes = 0;
-        let exists = |tenant: &TenantStreams| {
-            wanted.existing.contains(&(tenant.owner.namespace.clone(), tenant.owner.name.clone()))
-        };
         let now = Instant::now();
-        let gone: Vec<TenantStreams> = self.seen.values().filter(|tenant| !exists(tenant)).cloned().collect();
-        self.leaving.retain(|name, _| gone.iter().any(|tenant| tenant.tenant == *name));
+        let gone: Vec<TenantStreams> =
+            self.seen.values().filter(|tenant| !wanted.existing.contains(&key(tenant))).cloned().collect();
+        self.leaving.retain(|owner, _| gone.iter().any(|tenant| key(tenant) == *owner));
         for tenant in gone {
-            let since = *self.leaving.entry(tenant.tenant.clone()).or_insert(now);
+            let since = *self.leaving.entry(key(&tenant)).or_insert(now);
             if now.duration_since(since) < REMOVAL_GRACE {
                 continue;
             }
             let changes = tenant::remove(&self.api, streams, &tenant).await?;
-            tracing::info!(tenant = %tenant.tenant, changes, on_delete = ?tenant.on_delete, "the Tenant is gone, its streams were let go");
+            tracing::info!(
+                tenant = %tenant.tenant, changes, on_delete = ?tenant.on_delete,
+                "the Tenant is gone, its streams were let go"
+            );
             all_changes += changes;
-            self.seen.remove(&tenant.tenant);
-            self.leaving.remove(&tenant.tenant);
+            self.seen.remove(&key(&tenant));
+            self.leaving.remove(&key(&tenant));
         }
         Ok(all_changes)
     }
@@ -194,11 +218,8 @@ impl Keeper {
             else {
                 continue;
             };
-            let known = wanted.existing.contains(&(namespace.to_owned(), owner.to_owned()))
-                || self
-                    .seen
-                    .values()
-                    .any(|seen| seen.owner.namespace == namespace && seen.owner.name == owner);
+            let owner_key = (namespace.to_owned(), owner.to_owned());
+            let known = wanted.existing.contains(&owner_key) || self.seen.contains_key(&owner_key);
             if !known && self.warned.insert(name.clone()) {
                 tracing::warn!(
                     stream = %name, tenant = %format!("{namespace}/{owner}"),
@@ -228,10 +249,24 @@ fn replace(old: &mut Report, new: Report) -> bool {
     changed
 }
 
-fn is_away(report: &Report, wanted: &Wanted) -> bool {
-    let away = |findings: &Vec<Finding>| {
-        findings.iter().all(|finding| finding.reason == Reason::BrokerAway) && !findings.is_empty()
+/// Notes that the broker is away, unless that was said already; the wording of the cause may vary from attempt to attempt.
+fn note_away(report: &mut Report, wanted: &Wanted, finding: &Finding) -> bool {
+    let is_away =
+        |old: &TenantReport| old.findings.iter().any(|finding| finding.reason == Reason::BrokerAway);
+    if report.len() == wanted.tenants.len()
+        && wanted.tenants.iter().all(|tenant| report.get(&tenant.tenant).is_some_and(is_away))
+    {
+        return false;
+    }
+    let away = |tenant: &TenantStreams| {
+        let foreign = report.get(&tenant.tenant).is_some_and(|old| old.foreign);
+        (tenant.tenant.clone(), TenantReport { findings: vec![finding.clone()], foreign })
     };
-    report.len() == wanted.tenants.len()
-        && wanted.tenants.iter().all(|tenant| report.get(&tenant.tenant).is_some_and(away))
+    let new = wanted.tenants.iter().map(away).collect();
+    replace(report, new)
+}
+
+/// Whether an advisory is about a stream that could be ours: `$JS.EVENT.ADVISORY.STREAM.DELETED.IOT_demo`.
+fn is_about_us(subject: &str) -> bool {
+    subject.rsplit('.').next().is_some_and(|stream| stream.starts_with("IOT_") || stream.starts_with("SRC_"))
 }

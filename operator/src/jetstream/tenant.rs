@@ -40,6 +40,9 @@ pub struct Applied {
     pub changes: u32,
     /// What could not be done.
     pub findings: Vec<Finding>,
+    /// Whether the stream with the tenant's name belongs to somebody else, so that nothing may be read from it in this
+    /// tenant's name.
+    pub foreign: bool,
 }
 
 /// Applies one tenant's streams, given all streams that exist.
@@ -214,6 +217,7 @@ impl Pass<'_> {
             return self.create(name, config).await;
         };
         if !self.is_ours(name, stream) {
+            self.applied.foreign = true;
             return Ok(false);
         }
         let mut current = stream.config.clone();

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::build::Built;
-use crate::jetstream::task::Report;
+use crate::jetstream::task::{Report, TenantReport};
 use crate::verdict::{Finding, Kind, ObjectRef, Outcome, Verdicts};
 
 /// How verdicts are written.
@@ -35,8 +35,13 @@ pub fn verdicts(built: &Built, folder: &Verdicts, report: &Report) -> Verdicts {
     for (tenant, built) in &built.tenants {
         let owner = &built.streams.owner;
         let object = ObjectRef::new(Kind::Tenant, &owner.namespace, &owner.name);
-        for finding in report.get(tenant).into_iter().flatten() {
-            verdicts.degrade(&object, finding.clone());
+        let Some(TenantReport { findings, foreign }) = report.get(tenant) else { continue };
+        for finding in findings {
+            if *foreign {
+                verdicts.refuse(&object, finding.clone());
+            } else {
+                verdicts.degrade(&object, finding.clone());
+            }
         }
     }
     verdicts
