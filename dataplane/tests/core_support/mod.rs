@@ -146,6 +146,8 @@ impl Room {
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
         let broker = Broker::connect(&nats.url(), "test").await.unwrap();
+        let connected = async { broker.watch().wait_for(|state| state.connected).await.map(drop) };
+        tokio::time::timeout(DEADLINE, connected).await.unwrap().unwrap();
         let (hubs, _handle) = Hubs::start(broker, receiver, settings, &mut registry, stop.clone());
         Self { nats, jetstream, hubs, registry, catalog, stop }
     }
@@ -319,7 +321,9 @@ impl Client {
 
     /// The next event of this name; `message` is data.
     pub async fn next_named(&mut self, name: &str) -> SseEvent {
+        let end = tokio::time::Instant::now() + DEADLINE;
         loop {
+            assert!(tokio::time::Instant::now() < end, "no {name} came, but {:#?}", self.seen);
             let event = self.next().await.unwrap_or_else(|| panic!("ended before {name}: {:#?}", self.seen));
             if event.name() == name {
                 return event;
@@ -329,7 +333,9 @@ impl Client {
 
     /// The `n` of the next data event of this channel.
     pub async fn next_value(&mut self, device: &str, channel: &str) -> u64 {
+        let end = tokio::time::Instant::now() + DEADLINE;
         loop {
+            assert!(tokio::time::Instant::now() < end, "no {device} {channel} came, but {:#?}", self.seen);
             let data = self.next_named("message").await.json().unwrap();
             if data["device"] == device && data["channel"] == channel {
                 return number(&data);
@@ -351,6 +357,18 @@ impl Client {
             self.parser.push(&frame);
         }
         self.last_id.clone().unwrap()
+    }
+
+    /// Reads until an id of this sequence or a later one came.
+    pub async fn passes(&mut self, sequence: u64) {
+        let passed = |id: &Option<String>| {
+            id.as_ref().is_some_and(|id| id.parse::<EventId>().unwrap().sequence >= sequence)
+        };
+        let end = tokio::time::Instant::now() + DEADLINE;
+        while !passed(&self.last_id) {
+            assert!(tokio::time::Instant::now() < end, "no id {sequence} came, but {:#?}", self.seen);
+            self.next().await.unwrap();
+        }
     }
 
     /// Reads until `n` came on the channel; the values of that channel until then, in order.

@@ -1,0 +1,260 @@
+//! Clients that come back, and brokers that go away.
+
+mod core_support;
+
+use std::time::Duration;
+
+use core_support::{Client, DEADLINE, Mapping, Room, fast};
+use flutecast_e2e::wait_until;
+
+/// Takes what has come until the connection is left, and gives the last id.
+async fn leave(mut client: Client) -> String {
+    client.settled().await;
+    client.last_id.clone().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_comes_back_gets_what_it_missed_and_nothing_twice() {
+    let room = Room::new(&["A", "B"]).await;
+    let mut client = room.subscribe(&["A", "B"]);
+    client.settled().await;
+    room.publish("A", "every", 1).await;
+    room.publish("B", "every", 1).await;
+    client.values_until("B", "every", 1).await;
+    let id = client.last_id.clone().unwrap();
+    drop(client);
+    for n in 2..=600 {
+        room.publish("A", "every", n).await;
+        room.publish("A", "latest", n).await;
+    }
+
+    let mut client = room.resume(&["A", "B"], &id);
+    let hello = client.next().await.unwrap().json().unwrap();
+    assert_eq!(hello["resumed"], true);
+    assert_eq!(client.values_until("A", "every", 600).await, (2..=600).collect::<Vec<_>>());
+    let sequence = room.publish("A", "every", 601).await;
+    assert_eq!(client.next_value("A", "every").await, 601);
+    client.passes(sequence).await;
+    assert_eq!(client.count("gap"), 0, "{:?}", client.seen);
+    let events = client.seen.iter().filter(|event| event.is_data()).map(|event| event.json().unwrap());
+    let (latest, every): (Vec<_>, Vec<_>) = events.partition(|data| data["channel"] == "latest");
+    assert_eq!(latest.len(), 1, "Latest gives its current value only");
+    assert_eq!(every.len(), 600, "B has missed nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_lost_by_clients_that_come_and_go_while_messages_come() {
+    const MESSAGES: u64 = 2_000;
+    let room = Room::new(&["A", "B"]).await;
+    let publisher = async {
+        for n in 1..=MESSAGES {
+            room.publish("A", "every", n).await;
+            room.publish("B", "every", n).await;
+            if n % 3 == 0 {
+                room.publish("A", "latest", n).await;
+            }
+        }
+    };
+    let client = async {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        let mut client = room.subscribe(&["A", "B"]);
+        let mut resume_at = client.settled().await;
+        let mut rounds = 0_u64;
+        while a.last() != Some(&MESSAGES) || b.last() != Some(&MESSAGES) {
+            rounds += 1;
+            // What is safe: what came before the last id. The rest may come again.
+            let mut unsafe_events: Vec<(bool, u64)> = Vec::new();
+            let mut id = client.last_id.clone();
+            let mut taken = 0;
+            // Now and then a client stays until it has an id; others leave in the middle of their replay.
+            while taken < rounds % 37 + 1 || rounds % 4 == 0 && id.is_none() {
+                taken += 1;
+                let data = client.next_named("message").await.json().unwrap();
+                if data["channel"] == "every" {
+                    unsafe_events.push((data["device"] == "A", core_support::number(&data)));
+                }
+                if client.last_id != id {
+                    id.clone_from(&client.last_id);
+                    for (is_a, n) in unsafe_events.drain(..) {
+                        if is_a { &mut a } else { &mut b }.push(n);
+                    }
+                }
+                let last = |is_a: bool, safe: &Vec<u64>| {
+                    safe.last() == Some(&MESSAGES) || unsafe_events.contains(&(is_a, MESSAGES))
+                };
+                if last(true, &a) && last(false, &b) {
+                    break;
+                }
+            }
+            assert_eq!(client.count("gap"), 0, "{:?}", client.seen);
+            // A client that left before it got an id comes back with the one that it came with.
+            resume_at = id.unwrap_or(resume_at);
+            if unsafe_events.iter().any(|(_, n)| *n == MESSAGES) {
+                // Nothing follows that could bring another id but a ping.
+                resume_at = client.next_named("ping").await.id.unwrap();
+                for (is_a, n) in unsafe_events.drain(..) {
+                    if is_a { &mut a } else { &mut b }.push(n);
+                }
+            }
+            client = room.resume(&["A", "B"], &resume_at);
+        }
+        assert!(rounds > 20, "{rounds}");
+        for values in [a, b] {
+            let mut expected = values[0];
+            for n in values {
+                assert!(n <= expected, "{expected} is missing before {n}");
+                expected = expected.max(n + 1);
+            }
+        }
+    };
+    tokio::join!(publisher, client);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarting_the_broker_loses_no_stored_event() {
+    let mut room = Room::new(&["A", "B"]).await;
+    let mut staying = room.subscribe(&["A"]);
+    staying.settled().await;
+    room.publish("A", "every", 1).await;
+    assert_eq!(staying.next_value("A", "every").await, 1);
+    let mut leaving = room.subscribe(&["A"]);
+    leaving.settled().await;
+    let id = leave(leaving).await;
+
+    for round in 0..3 {
+        let first = 2 + round * 200;
+        for n in first..first + 100 {
+            room.publish("A", "every", n).await;
+        }
+        room.nats.kill().await.unwrap();
+        room.nats.restart().await.unwrap();
+        // With a connection of its own, which is back before the pod's may be.
+        let other = async_nats::jetstream::new(room.nats.client().await.unwrap());
+        for n in first + 100..first + 200 {
+            let payload = format!("{{\"n\":{n}}}");
+            let stored = async || match other.publish("iot.acme.id-A.every", payload.clone().into()).await {
+                Ok(ack) => ack.await.map(drop).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            wait_until("the stream to store", DEADLINE, stored).await.unwrap();
+        }
+    }
+    let expected: Vec<u64> = (2..602).collect();
+    assert_eq!(staying.values_until("A", "every", 601).await, expected, "the client that stayed");
+    assert_eq!(staying.count("gap"), 0);
+    let mut back = room.resume(&["A"], &id);
+    assert_eq!(back.values_until("A", "every", 601).await, expected, "the client that came back");
+    assert_eq!(back.count("gap"), 0);
+    // Ids go on for the one that stayed, so that it can resume later.
+    let sequence = room.publish("B", "every", 1).await;
+    let sequence = room.publish("A", "every", 602).await.max(sequence);
+    staying.values_until("A", "every", 602).await;
+    staying.passes(sequence).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_has_taken_is_announced() {
+    let room = Room::new(&["A", "B"]).await;
+    room.create_stream(|config| config.max_messages_per_subject = 10).await;
+    let mut client = room.subscribe(&["A"]);
+    client.settled().await;
+    room.publish("A", "every", 1).await;
+    client.next_value("A", "every").await;
+    let id = leave(client).await;
+    for n in 2..=9 {
+        room.publish("A", "every", n).await;
+    }
+    let mut client = room.resume(&["A"], &id);
+    assert_eq!(client.values_until("A", "every", 9).await, (2..=9).collect::<Vec<_>>());
+    client.settled().await;
+    assert_eq!(client.count("gap"), 0, "eight of ten are provably all");
+    drop(client);
+
+    for n in 10..=30 {
+        room.publish("A", "every", n).await;
+    }
+    let mut client = room.resume(&["A"], &id);
+    assert_eq!(client.values_until("A", "every", 30).await, (21..=30).collect::<Vec<_>>());
+    let gap = match client.seen.iter().find(|event| event.name() == "gap") {
+        Some(gap) => gap.clone(),
+        None => client.next_named("gap").await,
+    };
+    let gap = gap.json().unwrap();
+    assert_eq!((gap["device"].as_str(), gap["channel"].as_str()), (Some("A"), Some("every")));
+    assert_eq!(gap["reason"], "Retention");
+    assert!(gap["lost"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_made_anew_is_announced_to_all() {
+    let room = Room::new(&["A"]).await;
+    let mut staying = room.subscribe(&["A"]);
+    staying.settled().await;
+    for n in 1..=5 {
+        room.publish("A", "every", n).await;
+    }
+    staying.values_until("A", "every", 5).await;
+    let id = staying.last_id.clone().unwrap();
+
+    room.jetstream.delete_stream("IOT_acme").await.unwrap();
+    room.create_stream(|_| {}).await;
+    room.publish("A", "every", 11).await;
+    assert_eq!(staying.next_named("gap").await.json().unwrap()["reason"], "Epoch");
+    assert_eq!(staying.next_value("A", "every").await, 11);
+
+    let mut back = room.resume(&["A"], &id);
+    let hello = back.next().await.unwrap().json().unwrap();
+    assert_eq!(hello["resumed"], false);
+    assert_eq!(back.next_named("gap").await.json().unwrap()["reason"], "Epoch");
+    assert_eq!(back.next_value("A", "every").await, 11, "then the current value");
+    let new = back.last_id.take();
+    assert!(new.is_none(), "the snapshot carries no id");
+    assert_ne!(back.settled().await[..8], id[..8]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_waits_for_a_stream_that_is_not_there_yet() {
+    let nats = flutecast_e2e::NatsServer::start().await.unwrap();
+    let room = Room::on(nats, &Mapping::new(&["A"]), fast()).await;
+    let mut client = room.subscribe(&["A"]);
+    assert_eq!(client.next().await.unwrap().name(), "hello");
+    let refused = client.next_named("refused").await.json().unwrap();
+    assert_eq!(refused["reason"], "Starting");
+    assert!(refused.get("device").is_none());
+    assert_eq!(client.next().await.unwrap().name(), "ping");
+    room.create_stream(|_| {}).await;
+    room.publish("A", "every", 1).await;
+    assert_eq!(client.next_value("A", "every").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_broker_is_away_clients_stay_and_learn_why() {
+    let mut room = Room::new(&["A"]).await;
+    let mut client = room.subscribe(&["A"]);
+    client.settled().await;
+    let id = client.last_id.clone().unwrap();
+    room.nats.stop().await.unwrap();
+    let no_id = async || {
+        let ping = client.next_named("ping").await;
+        if ping.id.is_none() { Ok(()) } else { Err("pings have ids") }
+    };
+    wait_until("pings without id", DEADLINE, no_id).await.unwrap();
+    let mut new = room.subscribe(&["A"]);
+    assert_eq!(new.next().await.unwrap().name(), "hello");
+    assert_eq!(new.next_named("refused").await.json().unwrap()["reason"], "BrokerAway");
+    let mut resuming = room.resume(&["A"], &id);
+    assert_eq!(resuming.next().await.unwrap().name(), "hello");
+    room.nats.restart().await.unwrap();
+    let stored = async || match room.jetstream.publish("iot.acme.id-A.every", "{\"n\":7}".into()).await {
+        Ok(ack) => tokio::time::timeout(Duration::from_secs(1), ack.into_future())
+            .await
+            .map_err(|_| "late".to_owned())?
+            .map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    wait_until("the stream to store", DEADLINE, stored).await.unwrap();
+    for client in [&mut client, &mut new, &mut resuming] {
+        assert_eq!(client.next_value("A", "every").await, 7);
+        assert_eq!(client.count("gap"), 0);
+    }
+}
