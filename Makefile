@@ -28,7 +28,8 @@ demo: need-cargo ## starts the demo factory and prints where to look; Ctrl-C end
 
 # What is cheap and most likely to fail comes first; the last line is nextest's summary.
 .PHONY: test
-test: need-cargo tools lint deny fuzz ## everything, on real parts
+test: need-cargo tools lint deny ## everything, on real parts
+	@$(MAKE) fuzz FUZZ_SECONDS=10
 	@cargo test $(locked) --quiet --workspace --doc
 	@cargo build $(locked) --quiet --workspace --bins
 	@$(nextest) run $(locked) --workspace
@@ -61,6 +62,12 @@ tree: need-cargo ## proves that mapping knows neither kube nor tokio, and that o
 deny: need-cargo ## licences, bans and sources of all dependencies
 	@e2e/tools/install deny
 	@$(deny) --log-level error check --hide-inclusion-graph bans licenses sources
+
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: need-cargo ## hostile payloads, formats and documents; FUZZ_SECONDS=60 for each target
+	@mapping/fuzz/run.sh $(FUZZ_SECONDS)
 
 .PHONY: crds
 crds: need-cargo ## writes crds/yaml and docs/api.md anew from the types

@@ -1,6 +1,6 @@
 //! Embeds the dashboard: writes a table of the files in `dashboard/`, so that a file that is put there is served.
 //!
-//! Folders (such as the dashboard's own tests) are left out.
+//! Folders (such as the dashboard's own tests) are left out, and `package.json`, which only tells Node what the modules are.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +14,8 @@ fn main() -> io::Result<()> {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             // A name that starts with a dot is an editor's.
-            let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'));
+            let served = |name: &String| !name.starts_with('.') && name != "package.json";
+            let name = entry.file_name().into_string().ok().filter(served);
             if let (true, Some(name)) = (entry.file_type()?.is_file(), name) {
                 names.push(name);
             }

@@ -3,6 +3,14 @@
  */
 import { connect } from '../flutecast.js';
 
+// Every browser has it; Node 18, which Debian 12 brings, doesn't.
+globalThis.CustomEvent ??= class CustomEvent extends Event {
+  constructor(type, { detail = null, ...init } = {}) {
+    super(type, init);
+    this.detail = detail;
+  }
+};
+
 /** Lets everything run that waits for nothing but its turn. */
 export const settle = () => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use flutecast_e2e::{Dataplane, House, Process, program, wait_until};
+use anyhow::Context;
+use flutecast_e2e::{Dataplane, House, Process, ProcessOptions, program, wait_until};
 
 use crate::chromium::Chromium;
 use crate::factory::SOON;
@@ -130,4 +131,23 @@ async fn a_text_from_a_device_is_shown_as_text() -> anyhow::Result<()> {
     assert_eq!(foreign, 0, "the text became elements");
     assert_ne!(browser.script("return document.title").await?, "broken in");
     browser.close().await
+}
+
+#[tokio::test]
+async fn the_dashboards_own_tests_pass() -> anyhow::Result<()> {
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/../dataplane/dashboard/tests/");
+    let mut node = Process::spawn_with(
+        "node",
+        ["--test", tests],
+        ProcessOptions { own_group: true, ..Default::default() },
+    )
+    .context("install nodejs, or run make tools")?;
+    let status = node.wait(SOON * 10).await?;
+    let failed = |line: &String| line.trim_start().starts_with("not ok") || line.contains("error:");
+    let problems: Vec<_> = node.output().into_iter().filter(failed).collect();
+    assert!(status.success(), "{status}: {problems:#?}\n{}", node.tail());
+    // An empty folder would succeed too.
+    let passed = node.output().iter().find_map(|line| line.strip_prefix("# pass ")?.parse::<u32>().ok());
+    assert!(passed.is_some_and(|passed| passed > 100), "{passed:?} tests passed");
+    Ok(())
 }

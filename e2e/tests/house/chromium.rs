@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 const START: Duration = Duration::from_secs(60);
 
 /// No window, no sandbox (tests run as root), and nothing that talks to the world by itself.
-const ARGUMENTS: [&str; 13] = [
+const ARGUMENTS: [&str; 14] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--hide-scrollbars",
     "--disable-quic",
     "--disable-dev-shm-usage",
     "--no-first-run",
