@@ -5,9 +5,9 @@ use tracing_subscriber::filter::Directive;
 
 use crate::config::LogFormat;
 
-/// Libraries that write whole requests, and so addresses with tokens, at their finest levels. They are never that loud,
+/// Libraries that write whole requests, and so addresses with tokens, or each message at their finest levels. They are never that loud,
 /// whatever the filter says.
-const QUIET: [&str; 5] = ["h2=info", "hyper=info", "hyper_util=info", "warp=info", "tokio_util=info"];
+const QUIET: [&str; 5] = ["h2=info", "hyper=info", "hyper_util=info", "warp=info", "async_nats=info"];
 
 /// Starts to log. `filter` is in the syntax of `RUST_LOG`.
 ///

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
@@ -57,7 +57,8 @@ impl EventBody {
                     self.source = Source::Done;
                     return Poll::Ready(Some(farewell(end.as_str())));
                 }
-                let taken = std::task::ready!(connection.poll_frames(cx, MAX_FRAMES, &mut self.frames));
+                let mut cx = Context::from_waker(lease.waker());
+                let taken = ready!(connection.poll_frames(&mut cx, MAX_FRAMES, &mut self.frames));
                 if taken.is_none() {
                     self.source = Source::Done;
                     return Poll::Ready(None);
@@ -110,7 +111,7 @@ impl Body for EventBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let body = self.get_mut();
-        let bytes = std::task::ready!(body.poll_bytes(cx));
+        let bytes = ready!(body.poll_bytes(cx));
         if let Some(bytes) = &bytes {
             body.metrics.stream_bytes.inc_by(bytes.len() as u64);
         }

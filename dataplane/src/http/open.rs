@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -43,20 +43,21 @@ pub(crate) struct OpenStreams {
 
 #[derive(Debug)]
 struct Inner {
-    /// What the marks of the streams are counted from.
-    start: Instant,
     next: AtomicU64,
     streams: Mutex<HashMap<u64, Arc<OpenStream>>>,
 }
 
-/// One of them, as both its body and the watcher see it.
+/// One of them, as its body, the watcher and the fan-out see it: the last by waking it.
 #[derive(Debug)]
 struct OpenStream {
+    /// What its mark is counted from.
+    start: Instant,
     credential: Credential,
     grant: Grant,
     /// Ends the socket, and with it every stream on it.
     socket: CancellationToken,
-    /// Milliseconds since [`Inner::start`], plus 1, when bytes were handed over that were not taken yet; 0: all are taken.
+    /// Milliseconds since `start`, plus 1, when the writer was given something, or told that there is something, and has not
+    /// asked again since; 0: it waits for us.
     waits_since: AtomicU64,
     end: OnceLock<End>,
     waker: AtomicWaker,
@@ -67,13 +68,15 @@ struct OpenStream {
 pub(crate) struct Lease {
     id: u64,
     stream: Arc<OpenStream>,
+    /// The stream's own waker.
+    waker: Waker,
     inner: Arc<Inner>,
 }
 
 impl OpenStreams {
     /// None yet.
     pub(crate) fn new(metrics: HttpMetrics) -> Self {
-        let inner = Inner { start: Instant::now(), next: AtomicU64::new(0), streams: Mutex::default() };
+        let inner = Inner { next: AtomicU64::new(0), streams: Mutex::default() };
         Self { inner: Arc::new(inner), metrics }
     }
 
@@ -81,6 +84,7 @@ impl OpenStreams {
     pub(crate) fn open(&self, credential: Credential, grant: Grant, socket: CancellationToken) -> Lease {
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let stream = Arc::new(OpenStream {
+            start: Instant::now(),
             credential,
             grant,
             socket,
@@ -89,7 +93,7 @@ impl OpenStreams {
             waker: AtomicWaker::new(),
         });
         self.inner.lock().insert(id, Arc::clone(&stream));
-        Lease { id, stream, inner: Arc::clone(&self.inner) }
+        Lease { id, waker: Arc::clone(&stream).into(), stream, inner: Arc::clone(&self.inner) }
     }
 
     /// Ends the streams whose caller would be granted something else now, even if it were more: the client comes back and gets
@@ -104,7 +108,7 @@ impl OpenStreams {
             let gone = !access.has_tenant(tenant) && !catalog.tenants.contains_key(tenant);
             let end = if gone { End::TenantRemoved } else { End::AccessRevoked };
             if stream.end.set(end).is_ok() {
-                stream.waker.wake();
+                stream.wake_by_ref();
                 self.metrics.revoked.inc();
                 ended += 1;
             }
@@ -117,12 +121,11 @@ impl OpenStreams {
     /// The writer asks for more as soon as it has room; when it has been given something and doesn't ask again, the client
     /// doesn't read. This holds for HTTP/1.1 as well as for one stream of many on an HTTP/2 connection.
     pub(crate) fn end_stalled(&self, timeout: Duration) -> usize {
-        let now = self.inner.mark();
         let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let mut stalled = 0;
         for stream in self.inner.lock().values() {
             let since = stream.waits_since.load(Ordering::Relaxed);
-            if since != 0 && now.saturating_sub(since) >= timeout && !stream.socket.is_cancelled() {
+            if since != 0 && stream.mark().saturating_sub(since) >= timeout && !stream.socket.is_cancelled() {
                 stream.socket.cancel();
                 self.metrics.stalled.inc();
                 stalled += 1;
@@ -171,23 +174,47 @@ impl Inner {
         // Nothing that holds this lock can leave the map half changed.
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
+impl OpenStream {
     fn mark(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    /// From now on the writer lets us wait, unless it does so already.
+    fn begin_wait(&self) {
+        let _ = self.waits_since.compare_exchange(0, self.mark(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Whoever has something for the stream wakes it. An HTTP/2 stream without window is woken and doesn't ask.
+impl Wake for OpenStream {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.begin_wait();
+        self.waker.wake();
     }
 }
 
 impl Lease {
-    /// The writer asks for more: it has taken what it got. Answers why the stream ends, if it does; `waker` is woken for that.
+    /// The writer asks for more: it has taken what it got. Answers why the stream ends, if it does. `waker` is the writer's.
     pub(crate) fn asked(&self, waker: &Waker) -> Option<End> {
         self.stream.waits_since.store(0, Ordering::Relaxed);
         self.stream.waker.register(waker);
         self.stream.end.get().copied()
     }
 
+    /// Whom to wake when there is something for the writer.
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
     /// The writer was given something.
     pub(crate) fn gave(&self) {
-        self.stream.waits_since.store(self.inner.mark(), Ordering::Relaxed);
+        self.stream.begin_wait();
     }
 }
 
@@ -200,7 +227,6 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
-    use std::task::Wake;
 
     use flutecast_mapping::document::AccessDocument;
 
@@ -280,5 +306,13 @@ mod tests {
         assert!(stuck_socket.is_cancelled() && !idle_socket.is_cancelled());
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(streams.end_stalled(timeout), 0);
+        // Something comes for it, and it doesn't ask for it.
+        idle.waker().wake_by_ref();
+        tokio::time::advance(Duration::from_secs(29)).await;
+        idle.waker().wake_by_ref();
+        assert_eq!(streams.end_stalled(timeout), 0);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(streams.end_stalled(timeout), 1);
+        assert!(idle_socket.is_cancelled());
     }
 }

@@ -146,7 +146,7 @@ impl Connection {
             return;
         }
         let _open = OpenSocket::count(&metrics);
-        let patience = Patience { first_byte: settings.head_timeout, write: settings.take_timeout };
+        let patience = Patience { greeting: settings.head_timeout, write: settings.take_timeout };
         let io = TokioIo::new(Impatient::new(socket, patience));
         let end = CancellationToken::new();
         let service = service_fn({

@@ -11,30 +11,41 @@ use tokio::time::{Sleep, sleep};
 /// How long a peer may let us wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// From the connection to its first byte; hyper's own timeout begins only behind that.
-    pub(crate) first_byte: Duration,
+    /// From the connection until it is known which HTTP the peer speaks; hyper's own timeout begins only behind that.
+    pub(crate) greeting: Duration,
     /// While bytes are to be written and the peer takes none.
     pub(crate) write: Duration,
 }
 
-/// A socket that fails with `TimedOut` when the peer sends no first byte, or takes nothing of what is written, for too long.
+/// After so many bytes it is known: HTTP/2 begins with `PRI * HTTP/2.0`, two line ends, `SM` and two line ends (RFC 9113, 3.4).
+const GREETING_BYTES: usize = 24;
+
+/// A socket that fails with `TimedOut` when the peer doesn't say what it wants, or takes nothing of what is written, for too long.
 /// Waiting for the next request is not its business.
 #[derive(Debug)]
 pub(crate) struct Impatient<S> {
     socket: S,
     patience: Patience,
-    first_byte: Option<Pin<Box<Sleep>>>,
+    greeting: Option<Greeting>,
     write: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+struct Greeting {
+    read: usize,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl<S> Impatient<S> {
     pub(crate) fn new(socket: S, patience: Patience) -> Self {
-        let first_byte = Some(Box::pin(sleep(patience.first_byte)));
-        Self { socket, patience, first_byte, write: None }
+        let greeting = Some(Greeting { read: 0, timer: Box::pin(sleep(patience.greeting)) });
+        Self { socket, patience, greeting, write: None }
     }
 
     /// Lets an outcome of the socket through, but a wait only for as long as there is patience.
     fn judge<T>(&mut self, outcome: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        // Whoever is answered has been understood; a whole request may be shorter than a greeting.
+        self.greeting = None;
         if outcome.is_ready() {
             self.write = None;
             return outcome;
@@ -49,13 +60,19 @@ impl<S> Impatient<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let filled = buf.filled().len();
         let outcome = Pin::new(&mut this.socket).poll_read(cx, buf);
-        if let Some(timer) = &mut this.first_byte {
-            if outcome.is_pending() {
-                ready!(timer.as_mut().poll(cx));
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer sends nothing")));
+        if let Some(greeting) = &mut this.greeting {
+            greeting.read += buf.filled().len() - filled;
+            if greeting.read >= GREETING_BYTES {
+                this.greeting = None;
+            } else if outcome.is_pending() {
+                ready!(greeting.timer.as_mut().poll(cx));
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the peer asks for nothing",
+                )));
             }
-            this.first_byte = None;
         }
         outcome
     }
@@ -106,28 +123,39 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience =
-        Patience { first_byte: Duration::from_secs(10), write: Duration::from_secs(30) };
+    const PATIENCE: Patience = Patience { greeting: Duration::from_secs(10), write: Duration::from_secs(30) };
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_sends_nothing_is_left() {
-        let (_peer, socket) = duplex(16);
-        let start = Instant::now();
-        let error = Impatient::new(socket, PATIENCE).read_u8().await.unwrap_err();
-        assert_eq!((error.kind(), start.elapsed().as_secs()), (io::ErrorKind::TimedOut, 10));
+    async fn a_peer_that_asks_for_nothing_is_left() {
+        for sent in ["", "PRI * HTTP/2.0\r\n"] {
+            let (mut peer, socket) = duplex(64);
+            let start = Instant::now();
+            peer.write_all(sent.as_bytes()).await.unwrap();
+            let error = Impatient::new(socket, PATIENCE).read_to_end(&mut Vec::new()).await.unwrap_err();
+            assert_eq!((error.kind(), start.elapsed().as_secs()), (io::ErrorKind::TimedOut, 10), "{sent}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_first_byte_silence_is_fine() {
-        let (mut peer, socket) = duplex(16);
-        let mut socket = Impatient::new(socket, PATIENCE);
-        peer.write_u8(1).await.unwrap();
-        assert_eq!(socket.read_u8().await.unwrap(), 1);
-        tokio::spawn(async move {
-            sleep(Duration::from_secs(3600)).await;
-            peer.write_u8(2).await
-        });
-        assert_eq!(socket.read_u8().await.unwrap(), 2);
+    async fn after_the_greeting_or_an_answer_silence_is_fine() {
+        for (sent, answered) in
+            [("GET / HTTP/1.1\r\n\r\n", true), ("GET / HTTP/1.1\r\nhost: example\r\n", false)]
+        {
+            let (mut peer, socket) = duplex(64);
+            let mut socket = Impatient::new(socket, PATIENCE);
+            peer.write_all(sent.as_bytes()).await.unwrap();
+            socket.read_exact(&mut vec![0; sent.len()]).await.unwrap();
+            if answered {
+                socket.write_u8(1).await.unwrap();
+            }
+            let later = tokio::spawn(async move {
+                sleep(Duration::from_secs(3600)).await;
+                peer.write_u8(2).await.unwrap();
+                peer
+            });
+            assert_eq!(socket.read_u8().await.unwrap(), 2, "{sent}");
+            later.await.unwrap();
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! A data plane on a real nats-server, with a mapping folder that the test writes.
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "it is test code, which clippy sees only where #[test] is")]
 
 use std::fs;
 use std::time::Duration;
@@ -10,15 +11,15 @@ use flutecast_e2e::{Dataplane, DataplaneOptions, NatsServer, ProcessOptions, Sse
 use http::Method;
 
 /// Long enough for a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Tokens of the tenants; what they open is in [`ACCESS`].
-pub const ALL: &str = "tok-all-7c1d";
-pub const SOME: &str = "tok-some-93aa";
-pub const OTHER: &str = "tok-other-44b2";
+pub(crate) const ALL: &str = "tok-all-7c1d";
+pub(crate) const SOME: &str = "tok-some-93aa";
+pub(crate) const OTHER: &str = "tok-other-44b2";
 
 /// Tenants: `open` is anonymous, `acme` and `other` have tokens, `shut` has no access, `unmapped` no mapping.
-pub fn access() -> String {
+pub(crate) fn access() -> String {
     format!(
         "apiVersion: mapping.flutecast.io/v1
 tenants:
@@ -38,13 +39,13 @@ tenants:
     )
 }
 
-pub fn digest(token: &str) -> String {
+pub(crate) fn digest(token: &str) -> String {
     use sha2::{Digest, Sha256};
     data_encoding::HEXLOWER.encode(&Sha256::digest(token.as_bytes()))
 }
 
 /// The devices CORR-01 (label line=l1) and FLEX-01 (line=l2), each with the channels `telemetry` (Latest) and `alarms` (Every).
-pub fn shard(tenant: &str, settings: &str) -> String {
+pub(crate) fn shard(tenant: &str, settings: &str) -> String {
     format!(
         "apiVersion: mapping.flutecast.io/v1
 tenant: {tenant}
@@ -63,20 +64,20 @@ devices:
 }
 
 /// All of it, running.
-pub struct Box {
-    pub nats: NatsServer,
-    pub client: async_nats::Client,
-    pub dataplane: Dataplane,
-    pub mapping: tempfile::TempDir,
+pub(crate) struct Box {
+    pub(crate) nats: NatsServer,
+    pub(crate) client: async_nats::Client,
+    pub(crate) dataplane: Dataplane,
+    pub(crate) mapping: tempfile::TempDir,
 }
 
 impl Box {
     /// Starts with the mapping of the tenants open, acme, other and shut.
-    pub async fn start(arguments: &[&str]) -> Self {
+    pub(crate) async fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, &[]).await
     }
 
-    pub async fn start_with(arguments: &[&str], env: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_with(arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let nats = NatsServer::start().await.unwrap();
         let client = nats.client().await.unwrap();
         let mapping = tempfile::tempdir().unwrap();
@@ -101,26 +102,26 @@ impl Box {
     }
 
     /// Writes a file of the mapping as the operator does.
-    pub fn write(&self, name: &str, content: &str) {
+    pub(crate) fn write(&self, name: &str, content: &str) {
         let beside = self.mapping.path().join(".beside");
         fs::write(&beside, content).unwrap();
         fs::rename(beside, self.mapping.path().join(name)).unwrap();
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.dataplane.url)
     }
 
-    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         request(Method::GET, &self.url(path), headers, "").await.unwrap()
     }
 
-    pub async fn connect(&self, path: &str, headers: &[(&str, &str)]) -> SseClient {
+    pub(crate) async fn connect(&self, path: &str, headers: &[(&str, &str)]) -> SseClient {
         SseClient::connect(&self.url(path), headers).await.unwrap()
     }
 
     /// Publishes to a device of a tenant and returns when the stream has stored it.
-    pub async fn publish(&self, tenant: &str, device: &str, channel: &str, payload: &str) {
+    pub(crate) async fn publish(&self, tenant: &str, device: &str, channel: &str, payload: &str) {
         let context = async_nats::jetstream::new(self.client.clone());
         let subject = format!("iot.{tenant}.{device}{tenant}.{channel}");
         context.publish(subject, payload.to_owned().into()).await.unwrap().await.unwrap();
@@ -128,7 +129,7 @@ impl Box {
 }
 
 /// The stream that the operator would make.
-pub async fn create_stream(client: &async_nats::Client, tenant: &str) {
+pub(crate) async fn create_stream(client: &async_nats::Client, tenant: &str) {
     let config = Config {
         name: format!("IOT_{tenant}"),
         subjects: vec![format!("iot.{tenant}.>")],
@@ -146,7 +147,7 @@ pub async fn create_stream(client: &async_nats::Client, tenant: &str) {
 }
 
 /// The `code` and the `message` of an error.
-pub fn error(answer: &Answer) -> (String, String) {
+pub(crate) fn error(answer: &Answer) -> (String, String) {
     assert_eq!(answer.headers["content-type"], "application/json");
     let json = answer.json().unwrap();
     let text = |name: &str| json["error"][name].as_str().unwrap().to_owned();
@@ -154,6 +155,6 @@ pub fn error(answer: &Answer) -> (String, String) {
 }
 
 /// The `reason` of an event that has one.
-pub fn reason(event: &SseEvent) -> String {
+pub(crate) fn reason(event: &SseEvent) -> String {
     event.json().unwrap()["reason"].as_str().unwrap().to_owned()
 }

@@ -1,0 +1,163 @@
+//! Clients that take nothing, send nothing, or only look as if: they cost little, hurt nobody, and are closed.
+
+mod http_support;
+
+use std::time::Duration;
+
+use flutecast_e2e::{SseEvent, wait_until};
+use http_body_util::{BodyExt, Empty};
+use http_support::{Box, DEADLINE};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout};
+
+fn authority(setup: &Box) -> String {
+    setup.dataplane.url.trim_start_matches("http://").to_owned()
+}
+
+/// Asks for a stream and reads not even the head of the answer. The small buffer makes that felt early.
+async fn connect_and_never_read(setup: &Box) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    let mut socket = socket.connect(authority(setup).parse().unwrap()).await.unwrap();
+    let request =
+        format!("GET /v1/open/events?device=CORR-01 HTTP/1.1\r\nHost: {}\r\n\r\n", authority(setup));
+    socket.write_all(request.as_bytes()).await.unwrap();
+    socket
+}
+
+async fn wait_for_metric(setup: &Box, name: &str, expected: f64) {
+    wait_until(&format!("{name} {expected}"), DEADLINE, async || {
+        let value = setup.dataplane.metric(name).await.map_err(|error| error.to_string())?;
+        if value == expected { Ok(()) } else { Err(format!("{value}")) }
+    })
+    .await
+    .unwrap();
+}
+
+fn large_value() -> String {
+    json!({"v": 1, "text": "x".repeat(100_000)}).to_string()
+}
+
+/// Publishes a large value again and again until `done` has an answer.
+async fn flood<T>(setup: &Box, done: impl Future<Output = T>) -> T {
+    let payload = large_value();
+    let publish = async {
+        loop {
+            setup.publish("open", "corr1", "telemetry", &payload).await;
+        }
+    };
+    tokio::select! {
+        result = done => result,
+        () = publish => unreachable!("it publishes for ever"),
+    }
+}
+
+#[tokio::test]
+async fn clients_that_never_read_are_closed_and_cost_little() {
+    const CLIENTS: u32 = 30;
+    let setup = Box::start(&["--take-timeout", "2s"]).await;
+    // One large message first, so that buffers that are needed for it in any case are there.
+    let mut reader = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
+    reader.next_named("hello", DEADLINE).await.unwrap();
+    let before = setup.dataplane.process.rss_kib().unwrap();
+    let mut stuck = Vec::new();
+    for _ in 0..CLIENTS {
+        stuck.push(connect_and_never_read(&setup).await);
+    }
+    wait_for_metric(&setup, "flutecast_http_streams ", f64::from(CLIENTS + 1)).await;
+    let mut largest = before;
+    let mut received = 0_u32;
+    let end = Instant::now() + DEADLINE;
+    // Step by step, so that nothing waits between the broker and the clients: what grows is what clients cost.
+    while setup.dataplane.metric("flutecast_http_streams ").await.unwrap() > 1.0 {
+        assert!(Instant::now() < end, "some are still open: {}", setup.dataplane.metrics().await.unwrap());
+        setup.publish("open", "corr1", "telemetry", &large_value()).await;
+        // The reader isn't held up by the others.
+        reader.next_where("data", DEADLINE, SseEvent::is_data).await.unwrap();
+        received += 1;
+        largest = largest.max(setup.dataplane.process.rss_kib().unwrap());
+    }
+    wait_for_metric(&setup, "flutecast_http_sockets ", 1.0).await;
+    // 64 KiB in the writer and a few messages of 100 KB each, not all that was published.
+    let (grown, published) = (largest - before, received * 100);
+    assert!(
+        grown < 32 * 1024,
+        "{grown} KiB more for {CLIENTS} clients; {published} KiB were published to each"
+    );
+    assert!(published > 4 * 32 * 1024 / CLIENTS, "too little to tell: {published} KiB");
+    // What came through to them ends in a broken connection, not in silence.
+    for mut socket in stuck {
+        let mut sink = Vec::new();
+        let _ = timeout(DEADLINE, socket.read_to_end(&mut sink)).await.expect("the connection is closed");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_an_http2_connection_that_is_never_read_is_closed() {
+    let setup = Box::start(&["--take-timeout", "2s"]).await;
+    let socket = TcpStream::connect(authority(&setup)).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake::<_, _, Empty<bytes::Bytes>>(
+        executor,
+        hyper_util::rt::TokioIo::new(socket),
+    )
+    .await
+    .unwrap();
+    // The connection itself goes on answering pings: only the stream stands still.
+    let connection = tokio::spawn(connection);
+    let uri = format!("http://{}/v1/open/events?device=CORR-01", authority(&setup));
+    let request = http::Request::get(uri).body(Empty::new()).unwrap();
+    let body = sender.send_request(request).await.unwrap().into_body();
+    wait_for_metric(&setup, "flutecast_http_streams ", 1.0).await;
+    flood(&setup, wait_for_metric(&setup, "flutecast_http_streams ", 0.0)).await;
+    wait_for_metric(&setup, "flutecast_http_streams_stalled_total", 1.0).await;
+    timeout(DEADLINE, connection).await.unwrap().unwrap().unwrap_err();
+    drop(body);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_is_kept_however_little_there_is() {
+    let setup = Box::start(&["--take-timeout", "1s", "--ping", "1m"]).await;
+    let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
+    client.next_named("hello", DEADLINE).await.unwrap();
+    // Four times the timeout without a byte.
+    let silence = client.collect_for(Duration::from_secs(4)).await.unwrap();
+    assert!(silence.iter().all(|event| event.name() != "bye"), "{silence:?}");
+    setup.publish("open", "corr1", "telemetry", r#"{"v": 5}"#).await;
+    client.next_where("data", DEADLINE, SseEvent::is_data).await.unwrap();
+}
+
+#[tokio::test]
+async fn sockets_that_send_no_whole_head_are_closed() {
+    let setup = Box::start(&[]).await;
+    let start = Instant::now();
+    let waits = ["", "GET /v1/open/events?device=CORR-01 HTTP/1.1\r\nHost: a\r\n", "PRI * HTTP/2.0\r\n"].map(
+        |sent| {
+            let authority = authority(&setup);
+            tokio::spawn(async move {
+                let mut socket = TcpStream::connect(authority).await.unwrap();
+                socket.write_all(sent.as_bytes()).await.unwrap();
+                let _ = timeout(DEADLINE, socket.read_to_end(&mut Vec::new()))
+                    .await
+                    .expect("the connection is closed");
+            })
+        },
+    );
+    for wait in waits {
+        wait.await.unwrap();
+    }
+    assert!(start.elapsed() > Duration::from_secs(5), "closed before it could have come");
+    wait_for_metric(&setup, "flutecast_http_sockets ", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_forgotten_at_once() {
+    let setup = Box::start(&[]).await;
+    let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
+    client.next_named("hello", DEADLINE).await.unwrap();
+    drop(client);
+    wait_for_metric(&setup, "flutecast_http_streams ", 0.0).await;
+    wait_for_metric(&setup, "flutecast_http_sockets ", 0.0).await;
+}

@@ -1,0 +1,406 @@
+//! The event stream over HTTP: what it starts with, why it ends, and the devices as JSON.
+
+mod http_support;
+
+use std::fs;
+use std::time::Duration;
+
+use flutecast_e2e::http_client::{self, request};
+use flutecast_e2e::{SseClient, SseEvent, wait_until};
+use http::{Method, StatusCode};
+use http_support::{ALL, Box, DEADLINE, SOME, access, digest, error, reason, shard};
+use serde_json::json;
+
+async fn hello(client: &mut SseClient) -> serde_json::Value {
+    client.next_named("hello", DEADLINE).await.unwrap().json().unwrap()
+}
+
+fn codes(hello: &serde_json::Value) -> Vec<&str> {
+    hello["devices"].as_array().unwrap().iter().map(|device| device["device"].as_str().unwrap()).collect()
+}
+
+/// Reads until the server ends the stream; the events.
+async fn read_to_end(client: &mut SseClient) -> Vec<SseEvent> {
+    let mut events = Vec::new();
+    while let Some(event) = client.next_or_end(DEADLINE).await.unwrap() {
+        events.push(event);
+    }
+    events
+}
+
+#[tokio::test]
+async fn a_stream_is_snapshot_then_live_and_its_headers_keep_proxies_away() {
+    let setup = Box::start(&["--server-name", "pod-1"]).await;
+    setup.publish("open", "corr1", "telemetry", r#"{"v": 1}"#).await;
+    let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-store"),
+        ("x-accel-buffering", "no"),
+        ("vary", "Origin"),
+    ] {
+        assert_eq!(client.headers()[name], value);
+    }
+    assert!(client.headers().get("content-encoding").is_none());
+    let hello = hello(&mut client).await;
+    assert_eq!(
+        (&hello["protocol"], &hello["tenant"], &hello["server"]),
+        (&json!(1), &json!("open"), &json!("pod-1"))
+    );
+    assert_eq!(codes(&hello), ["CORR-01"]);
+    assert!(client.retry().is_some());
+    let first = client.next_where("data", DEADLINE, SseEvent::is_data).await.unwrap().json().unwrap();
+    assert_eq!((&first["device"], &first["values"]["v"]), (&json!("CORR-01"), &json!(1)));
+    setup.publish("open", "corr1", "telemetry", r#"{"v": 2}"#).await;
+    let next = client.next_where("data", DEADLINE, SseEvent::is_data).await.unwrap();
+    assert_eq!(next.json().unwrap()["values"]["v"], json!(2));
+    assert!(next.id.is_some());
+}
+
+#[tokio::test]
+async fn a_body_says_what_a_query_says() {
+    let setup = Box::start(&[]).await;
+    let body =
+        json!({"selector": "line=l2", "devices": ["CORR-01"], "channels": ["alarms"], "interval": "500ms"});
+    let mut client = SseClient::post(&setup.url("/v1/open/events"), &[], &body).await.unwrap();
+    let by_body = hello(&mut client).await;
+    let path = "/v1/open/events?selector=line%3Dl2&device=CORR-01&channel=alarms&interval=500ms";
+    let by_query = hello(&mut setup.connect(path, &[]).await).await;
+    assert_eq!(by_body["devices"], by_query["devices"]);
+    assert_eq!(codes(&by_body), ["CORR-01", "FLEX-01"]);
+    assert_eq!(by_body["devices"][0]["channels"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_sees_its_devices_and_no_other() {
+    let setup = Box::start(&[]).await;
+    setup.publish("acme", "flex1", "telemetry", r#"{"v": 1}"#).await;
+    for (token, expected) in [(ALL, vec!["CORR-01", "FLEX-01"]), (SOME, vec!["CORR-01"])] {
+        let bearer = format!("Bearer {token}");
+        for selection in ["device=*", "selector=line"] {
+            let path = format!("/v1/acme/events?{selection}");
+            let mut client = setup.connect(&path, &[("authorization", &bearer)]).await;
+            assert_eq!(codes(&hello(&mut client).await), expected, "{token} {selection}");
+            let by_query = setup.connect(&format!("{path}&access_token={token}"), &[]).await;
+            assert_eq!(codes(&hello(&mut { by_query }).await), expected, "{token} {selection} in the query");
+        }
+        let answer = setup.get("/v1/acme/devices", &[("authorization", &bearer)]).await;
+        assert_eq!(codes(&answer.json().unwrap()), expected, "{token}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_pass_is_told_in_the_stream() {
+    let setup = Box::start(&[]).await;
+    let mut client =
+        setup.connect("/v1/open/events?device=CORR-01&device=MISSING&channel=nothing", &[]).await;
+    let mut reasons = Vec::new();
+    for _ in 0..2 {
+        let refused = client.next_named("refused", DEADLINE).await.unwrap();
+        reasons.push((refused.json().unwrap()["device"].as_str().map(str::to_owned), reason(&refused)));
+    }
+    reasons.sort();
+    assert_eq!(
+        reasons,
+        [
+            (Some("CORR-01".to_owned()), "NoSuchChannel".to_owned()),
+            (Some("MISSING".to_owned()), "UnknownDevice".to_owned())
+        ]
+    );
+    // It may be read, but its mapping isn't there yet: this passes by itself.
+    let mut client = setup.connect("/v1/unmapped/events?device=CORR-01", &[]).await;
+    let refused = client.next_named("refused", DEADLINE).await.unwrap();
+    assert_eq!(reason(&refused), "Starting");
+    let answer = setup.get("/v1/unmapped/devices", &[]).await;
+    assert_eq!((answer.status, error(&answer).0.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "Starting"));
+    assert!(answer.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn before_the_mapping_was_read_everybody_is_told_to_come_back() {
+    let setup = Box::start(&[]).await;
+    let empty = tempfile::tempdir().unwrap();
+    let [port, admin] = flutecast_e2e::free_ports().unwrap();
+    let (listen, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));
+    let mapping = empty.path().join("later");
+    let process = flutecast_e2e::Process::spawn(
+        flutecast_e2e::program("flutecast-dataplane").unwrap(),
+        [
+            "--mapping",
+            mapping.to_str().unwrap(),
+            "--nats",
+            &setup.nats.url(),
+            "--listen",
+            &listen,
+            "--admin",
+            &admin,
+        ],
+    )
+    .unwrap();
+    wait_until("not ready, for the mapping", DEADLINE, async || {
+        let answer =
+            http_client::get(&format!("http://{admin}/readyz")).await.map_err(|error| error.to_string())?;
+        let text = answer.text();
+        if answer.status == 503 && text.contains("mapping folder") { Ok(()) } else { Err(text) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}: {}", process.tail()));
+    for tenant in ["open", "acme", "missing"] {
+        let mut client =
+            SseClient::connect(&format!("http://{listen}/v1/{tenant}/events?device=A"), &[]).await.unwrap();
+        let events = read_to_end(&mut client).await;
+        assert_eq!(reason(events.last().unwrap()), "Starting", "{events:?}");
+        let answer = http_client::get(&format!("http://{listen}/v1/{tenant}/devices")).await.unwrap();
+        assert_eq!((answer.status, error(&answer).0.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "Starting"));
+    }
+    fs::create_dir(&mapping).unwrap();
+    fs::write(mapping.join("flutecast-open-0.yaml"), shard("open", "")).unwrap();
+    fs::write(mapping.join("flutecast-access.yaml"), access()).unwrap();
+    wait_until("ready", DEADLINE, async || {
+        let answer =
+            http_client::get(&format!("http://{admin}/readyz")).await.map_err(|error| error.to_string())?;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+    })
+    .await
+    .unwrap();
+    let mut client =
+        SseClient::connect(&format!("http://{listen}/v1/open/events?device=CORR-01"), &[]).await.unwrap();
+    assert_eq!(codes(&hello(&mut client).await), ["CORR-01"]);
+}
+
+#[tokio::test]
+async fn access_that_is_taken_away_ends_what_is_open() {
+    let setup = Box::start(&[]).await;
+    let connect = async |tenant: &str, token: &str| {
+        let mut client =
+            setup.connect(&format!("/v1/{tenant}/events?device=CORR-01&access_token={token}"), &[]).await;
+        hello(&mut client).await;
+        client
+    };
+    let mut revoked = connect("acme", SOME).await;
+    let mut kept = connect("acme", ALL).await;
+    let mut open = connect("open", "").await;
+    let without_some = access().replace(&digest(SOME), &digest("another"));
+    setup.write("flutecast-access.yaml", &without_some);
+    let events = read_to_end(&mut revoked).await;
+    let bye = events.last().unwrap();
+    assert_eq!((bye.name(), reason(bye).as_str()), ("bye", "AccessRevoked"));
+    assert_eq!(bye.retry, Some(Duration::from_millis(bye.json().unwrap()["retryMs"].as_u64().unwrap())));
+    let again = setup.get(&format!("/v1/acme/events?device=CORR-01&access_token={SOME}"), &[]).await;
+    assert_eq!(again.status, StatusCode::UNAUTHORIZED);
+    // Those whom it doesn't concern go on.
+    for (client, tenant) in [(&mut kept, "acme"), (&mut open, "open")] {
+        setup.publish(tenant, "corr1", "telemetry", r#"{"v": 7}"#).await;
+        client.next_where("data", DEADLINE, SseEvent::is_data).await.unwrap();
+    }
+    setup.write("flutecast-access.yaml", &access().replace("anonymous: true", "anonymous: false"));
+    assert_eq!(reason(read_to_end(&mut open).await.last().unwrap()), "AccessRevoked");
+    // A document that can't be read takes nothing away, one that is gone takes all.
+    setup.write("flutecast-access.yaml", "tenants: [");
+    setup.publish("acme", "corr1", "telemetry", r#"{"v": 8}"#).await;
+    kept.next_where("data", DEADLINE, SseEvent::is_data).await.unwrap();
+    fs::remove_file(setup.mapping.path().join("flutecast-access.yaml")).unwrap();
+    assert_eq!(reason(read_to_end(&mut kept).await.last().unwrap()), "AccessRevoked");
+    assert!(setup.dataplane.metric("flutecast_http_streams_revoked_total").await.unwrap() >= 3.0);
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_removed_is_told_so() {
+    let setup = Box::start(&[]).await;
+    let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
+    hello(&mut client).await;
+    fs::remove_file(setup.mapping.path().join("flutecast-open-0.yaml")).unwrap();
+    setup.write("flutecast-access.yaml", &access().replace("  open: {anonymous: true}\n", ""));
+    assert_eq!(reason(read_to_end(&mut client).await.last().unwrap()), "TenantRemoved");
+    assert_eq!(setup.get("/v1/open/events?device=CORR-01", &[]).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_full_pod_and_a_full_tenant_say_so_in_the_stream() {
+    let setup = Box::start(&["--max-clients", "3"]).await;
+    setup.write("flutecast-acme-0.yaml", &shard("acme", ", maxClients: 1"));
+    let acme = format!("/v1/acme/events?device=CORR-01&access_token={ALL}");
+    let full = |path: String| {
+        let url = setup.url(&path);
+        async move {
+            let mut client = SseClient::connect(&url, &[]).await.map_err(|error| error.to_string())?;
+            let mut events = Vec::new();
+            while let Ok(Some(event)) = client.next_or_end(Duration::from_millis(300)).await {
+                events.push(event);
+            }
+            match events.last() {
+                Some(last) if last.name() == "bye" && reason(last) == "Full" => Ok(()),
+                _ => Err(format!("{events:?}")),
+            }
+        }
+    };
+    let mut first = setup.connect(&acme, &[]).await;
+    hello(&mut first).await;
+    wait_until("the tenant is full", DEADLINE, async || full(acme.clone()).await).await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
+        hello(&mut client).await;
+        others.push(client);
+    }
+    full("/v1/open/events?device=CORR-01".to_owned()).await.unwrap();
+    // A place that is left is free again.
+    drop(first);
+    wait_until("a free place", DEADLINE, async || {
+        match full("/v1/open/events?device=CORR-01".to_owned()).await {
+            Ok(()) => Err("full".to_owned()),
+            Err(_) => Ok(()),
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_drain_says_bye_with_times_that_are_spread_and_ends_in_order() {
+    let mut setup = Box::start(&["--drain-delay", "1s", "--drain-spread", "8s", "--grace", "10s"]).await;
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
+        hello(&mut client).await;
+        clients.push(client);
+    }
+    // A connection that is only kept open must not hold the end up.
+    let idle =
+        tokio::net::TcpStream::connect(setup.dataplane.url.trim_start_matches("http://")).await.unwrap();
+    setup.dataplane.process.signal_term().unwrap();
+    wait_until("not ready any more", DEADLINE, async || {
+        let answer = http_client::get(&format!("{}/readyz", setup.dataplane.admin_url))
+            .await
+            .map_err(|e| e.to_string())?;
+        if answer.status == 503 && answer.text().contains("draining") { Ok(()) } else { Err(answer.text()) }
+    })
+    .await
+    .unwrap();
+    // Until the delay is over, new clients are still served.
+    let mut late = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
+    hello(&mut late).await;
+    clients.push(late);
+    let mut retries = Vec::new();
+    for client in &mut clients {
+        let events = read_to_end(client).await;
+        let bye = events.last().unwrap();
+        assert_eq!(reason(bye), "Draining");
+        retries.push(bye.json().unwrap()["retryMs"].as_u64().unwrap());
+    }
+    retries.sort_unstable();
+    retries.dedup();
+    assert!(retries.len() > 6 && retries[retries.len() - 1] - retries[0] > 2_000, "not spread: {retries:?}");
+    let status = setup.dataplane.process.wait(Duration::from_secs(8)).await.unwrap();
+    assert!(status.success(), "{status}: {}", setup.dataplane.process.tail());
+    drop(idle);
+}
+
+#[tokio::test]
+async fn devices_are_read_as_json() {
+    let mut setup = Box::start(&[]).await;
+    setup.publish("open", "corr1", "telemetry", r#"{"v": 12.34, "text": "a\"b"}"#).await;
+    let one = setup.get("/v1/open/devices/CORR-01", &[]).await;
+    assert_eq!(one.headers["content-type"], "application/json");
+    assert_eq!(one.headers["cache-control"], "no-store");
+    let one = one.json().unwrap();
+    assert_eq!((&one["device"], &one["name"]), (&json!("CORR-01"), &json!("corrugator-1")));
+    assert_eq!(one["labels"], json!({"line": "l1"}));
+    assert_eq!(one["channels"]["telemetry"]["values"], json!({"v": 12.3, "text": "a\"b"}));
+    assert_eq!(one["channels"]["telemetry"]["stale"], json!(false));
+    assert_eq!(one["channels"]["alarms"], json!({"time": null, "stale": false, "values": null}));
+    let all = setup.get("/v1/open/devices", &[]).await.json().unwrap();
+    assert_eq!(codes(&all), ["CORR-01", "FLEX-01"]);
+    assert_eq!(all["devices"][0], one);
+    let selected =
+        setup.get("/v1/open/devices?selector=line!%3Dl1&channel=alarms", &[]).await.json().unwrap();
+    assert_eq!(codes(&selected), ["FLEX-01"]);
+    assert_eq!(selected["devices"][0]["channels"].as_object().unwrap().len(), 1);
+
+    setup.nats.stop().await.unwrap();
+    wait_until("the broker's absence", DEADLINE, async || {
+        let answer = setup.get("/v1/open/devices/FLEX-01", &[]).await;
+        let seen = answer.text();
+        if answer.status == 503 && error(&answer).0 == "BrokerAway" { Ok(()) } else { Err(seen) }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn many_streams_go_over_one_http2_connection() {
+    use http_body_util::{BodyExt, Empty};
+    let setup = Box::start(&[]).await;
+    let authority = setup.dataplane.url.trim_start_matches("http://").to_owned();
+    let socket = tokio::net::TcpStream::connect(&authority).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(socket);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Empty<bytes::Bytes>>(executor, io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut bodies = Vec::new();
+    for device in ["CORR-01", "FLEX-01"].repeat(10) {
+        let request = http::Request::get(format!("http://{authority}/v1/open/events?device={device}"))
+            // A page of this server: the check has to know the host from the address.
+            .header("origin", format!("http://{authority}"))
+            .body(Empty::new())
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!((response.status(), response.version()), (StatusCode::OK, http::Version::HTTP_2));
+        bodies.push((device, response.into_body()));
+    }
+    for (device, body) in &mut bodies {
+        let mut text = String::new();
+        while !text.contains("event: hello") {
+            let frame = tokio::time::timeout(DEADLINE, body.frame()).await.unwrap().unwrap().unwrap();
+            text.push_str(&String::from_utf8_lossy(frame.data_ref().unwrap()));
+        }
+        assert!(text.contains(&format!("\"device\":\"{device}\"")), "{text}");
+    }
+    drop((sender, bodies));
+    tokio::time::timeout(DEADLINE, connection).await.unwrap().unwrap().unwrap();
+    // All of them are gone for the server too.
+    wait_until("no stream is open", DEADLINE, async || {
+        let open =
+            setup.dataplane.metric("flutecast_http_streams ").await.map_err(|error| error.to_string())?;
+        if open == 0.0 { Ok(()) } else { Err(format!("{open} streams")) }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn tokens_stand_in_no_log() {
+    let setup = Box::start_with(&["--log-format", "json"], &[("RUST_LOG", "trace")]).await;
+    let secret = "s3cr3t-t0k3n-that-nobody-knows";
+    for token in [ALL, SOME, secret] {
+        let bearer = format!("Bearer {token}");
+        for path in ["events?device=CORR-01", "devices", "devices/CORR-01", "events?bad=1", "nothing"] {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            for headers in [&[("authorization", bearer.as_str())][..], &[]] {
+                let query = if headers.is_empty() {
+                    format!("{separator}access_token={token}")
+                } else {
+                    String::new()
+                };
+                let url = setup.url(&format!("/v1/acme/{path}{query}"));
+                // A stream is left at once; the others are read.
+                let _ =
+                    tokio::time::timeout(Duration::from_millis(200), request(Method::GET, &url, headers, ""))
+                        .await;
+            }
+        }
+        let misspelt = setup.get(&format!("/v1/open/events?device=A&accesstoken={token}"), &[]).await;
+        assert!(!misspelt.text().contains(token), "{}", misspelt.text());
+    }
+    let lines = setup.dataplane.process.output();
+    assert!(
+        lines.iter().any(|line| line.contains("/v1/acme/devices/CORR-01")),
+        "the requests are logged: {lines:?}"
+    );
+    for token in [ALL, SOME, secret] {
+        let found: Vec<_> =
+            lines.iter().filter(|line| line.contains(token) || line.contains(&digest(token))).collect();
+        assert!(found.is_empty(), "{found:?}");
+    }
+}
