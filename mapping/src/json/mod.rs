@@ -5,11 +5,13 @@
 //! nothing recurses. A payload is taken only if the whole of it is one JSON text (RFC 8259) in UTF-8; so the work is bounded by
 //! its length, and no half-read message is ever shown. Where an object has a key twice, the last one counts, as in `JSON.parse`.
 
+mod elements;
 mod find;
 mod pointer;
 mod scan;
 mod text;
 
+pub use elements::{Elements, elements};
 pub use find::{Found, Pointers, Value};
 pub use pointer::{InvalidPointer, Pointer};
 pub use scan::{MAX_DEPTH, Malformed};

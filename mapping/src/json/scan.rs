@@ -83,17 +83,20 @@ impl<'a> Scanner<'a> {
     fn plain_characters(&mut self) {
         const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
         const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-        // Sets the high bit of some byte if a byte of `word` is zero, and only then.
-        let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+        // Sets the high bit of the first byte of `word` that is zero, and of none before it; those after it may be wrong.
+        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
         while let Some(Ok(chunk)) = self.bytes.get(self.position..self.position + 8).map(<[u8; 8]>::try_from)
         {
-            let word = u64::from_ne_bytes(chunk);
-            let quote = has_zero(word ^ u64::from_ne_bytes([b'"'; 8]));
-            let backslash = has_zero(word ^ u64::from_ne_bytes([b'\\'; 8]));
+            // The first byte is the lowest.
+            let word = u64::from_le_bytes(chunk);
+            let quote = zeros(word ^ u64::from_ne_bytes([b'"'; 8]));
+            let backslash = zeros(word ^ u64::from_ne_bytes([b'\\'; 8]));
             // A byte below 0x20 has none of its upper three bits set.
-            let control = has_zero(word & u64::from_ne_bytes([0xe0; 8]));
-            if quote | backslash | control != 0 {
-                break;
+            let control = zeros(word & u64::from_ne_bytes([0xe0; 8]));
+            let special = quote | backslash | control;
+            if special != 0 {
+                self.position += special.trailing_zeros() as usize / 8;
+                return;
             }
             self.position += 8;
         }

@@ -119,7 +119,7 @@ impl Lowering<'_> {
 
     fn field(&self, name: &str) -> Result<usize, InvalidExpression> {
         self.fields.iter().position(|field| *field == name).ok_or_else(|| {
-            let problem = format!("refers to values.{}, which is no field before it", shorten(name));
+            let problem = format!("refers to values.{}, which it can't see", shorten(name));
             invalid(problem, self.known_fields())
         })
     }
