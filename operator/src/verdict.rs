@@ -118,6 +118,33 @@ pub enum Reason {
     BrokerAway,
 }
 
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::InvalidYaml,
+        Self::InvalidObject,
+        Self::DuplicateObject,
+        Self::InvalidName,
+        Self::TenantNameTaken,
+        Self::TenantMissing,
+        Self::TenantRefused,
+        Self::FormatMissing,
+        Self::FormatInvalid,
+        Self::DuplicateDeviceCode,
+        Self::IotIdTaken,
+        Self::QuotaExceeded,
+        Self::DeviceTooLarge,
+        Self::SecretMissing,
+        Self::SecretInvalid,
+        Self::TokenTooShort,
+        Self::SourceInvalid,
+        Self::SourceConflict,
+        Self::StreamOwnedByOther,
+        Self::StreamRefused,
+        Self::BrokerAway,
+    ];
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
@@ -250,6 +277,15 @@ mod tests {
         verdicts.accept(&object);
         let outcome = verdicts.get(&object).unwrap();
         assert_eq!((outcome.word(), outcome.findings().len()), ("Refused", 2));
+    }
+
+    #[test]
+    fn each_reason_is_documented() {
+        let page = include_str!("../../docs/verdicts.md");
+        for reason in Reason::ALL {
+            assert!(page.contains(&format!("\n| `{reason}` |")), "{reason} is not in docs/verdicts.md");
+        }
+        assert_eq!(page.matches("\n| `").count(), Reason::ALL.len());
     }
 
     #[test]

@@ -286,6 +286,35 @@ async fn a_source_is_switched_off_and_on_without_loss_or_repetition() {
 }
 
 #[tokio::test]
+async fn one_reader_at_a_time_gets_the_messages_of_a_payload_source() {
+    let bench = Bench::start().await;
+    bench.apply_well(&wanted(&format!("sources: [{MES}]"))).await;
+    let context = jetstream::new(bench.client.clone());
+    let stream = context.get_stream("SRC_demo_mes").await.unwrap();
+    let reader = async || {
+        let consumer = stream.get_consumer::<jetstream::consumer::pull::Config>("split").await.unwrap();
+        consumer.stream().group("split").expires(Duration::from_secs(2)).messages().await.unwrap()
+    };
+    let mut first = reader().await;
+    bench.publish("mes.out", "0").await;
+    let message = tokio::time::timeout(SOON, first.next()).await.unwrap().unwrap().unwrap();
+    message.ack().await.unwrap();
+    let mut second = reader().await;
+    for n in 1..20 {
+        bench.publish("mes.out", &n.to_string()).await;
+    }
+    for n in 1..20 {
+        let message = tokio::select! {
+            message = first.next() => message.unwrap().unwrap(),
+            message = second.next() => panic!("the second reader got {message:?}"),
+            () = tokio::time::sleep(SOON) => panic!("nothing came"),
+        };
+        assert_eq!(&message.payload[..], n.to_string().as_bytes());
+        message.ack().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_payload_source_that_goes_waits_for_the_rest_to_be_split() {
     let bench = Bench::start().await;
     bench.apply_well(&wanted(&format!("sources: [{MES}]"))).await;

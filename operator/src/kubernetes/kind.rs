@@ -1,0 +1,61 @@
+//! The three kinds, as far as the index, the watches and the status write-back treat them alike.
+
+use std::fmt::Debug;
+
+use flutecast_crds::condition::Condition;
+use flutecast_crds::{
+    Device, DeviceSpec, DeviceStatus, PushFormat, PushFormatSpec, PushFormatStatus, Tenant, TenantSpec,
+    TenantStatus,
+};
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::ObjectMeta;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::verdict::Kind;
+
+/// One of the kinds of the API.
+pub trait OurKind:
+    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+{
+    /// Which one.
+    const KIND: Kind;
+    /// What the user wants.
+    type Spec: Debug + Clone + PartialEq + Send + Sync;
+    /// What the operator says.
+    type Status: OurStatus;
+
+    /// Takes an object apart.
+    fn into_parts(self) -> (ObjectMeta, Self::Spec, Option<Self::Status>);
+}
+
+/// The status of one of the kinds.
+pub trait OurStatus: Debug + Clone + Default + PartialEq + Serialize + Send + Sync + 'static {
+    /// Its conditions.
+    fn conditions(&self) -> &[Condition];
+}
+
+macro_rules! our_kind {
+    ($object:ident, $spec:ident, $status:ident) => {
+        impl OurKind for $object {
+            const KIND: Kind = Kind::$object;
+            type Spec = $spec;
+            type Status = $status;
+
+            fn into_parts(self) -> (ObjectMeta, $spec, Option<$status>) {
+                let Self { metadata, spec, status } = self;
+                (metadata, spec, status)
+            }
+        }
+
+        impl OurStatus for $status {
+            fn conditions(&self) -> &[Condition] {
+                &self.conditions
+            }
+        }
+    };
+}
+
+our_kind!(Tenant, TenantSpec, TenantStatus);
+our_kind!(Device, DeviceSpec, DeviceStatus);
+our_kind!(PushFormat, PushFormatSpec, PushFormatStatus);

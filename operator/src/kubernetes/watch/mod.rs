@@ -1,0 +1,215 @@
+//! Watches: what the API server holds arrives here, and leaves as [`Change`]s to the keeper, in order.
+//!
+//! Promised: a watch never ends by itself; after an error it goes on, later and later up to a cap, and starts over with a full
+//! list, so that what was deleted meanwhile is noticed. One object that can't be read never stops the others. The channel to the
+//! keeper is bounded: a keeper that is busy slows the watches down, it doesn't fill the memory.
+
+mod pace;
+pub mod secrets;
+
+use std::fmt::Debug;
+
+use flutecast_crds::{Device, PushFormat, Tenant};
+use futures_util::{StreamExt, TryStreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{DeserializeGuard, ObjectMeta};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::pace::Pace;
+use super::kind::OurKind;
+use crate::verdict::Kind;
+
+/// A kind, and the namespace that is watched for it; none: all of them.
+pub type Place = Option<String>;
+
+/// What a watch tells.
+#[derive(Debug)]
+pub enum Change {
+    /// About a Tenant.
+    Tenant(Event<Tenant>),
+    /// About a Device.
+    Device(Event<Device>),
+    /// About a PushFormat.
+    PushFormat(Event<PushFormat>),
+    /// About a ConfigMap of the mapping.
+    Shard(Event<ConfigMap>),
+    /// About the Secret that the data plane reads.
+    Access(Event<Secret>),
+    /// About a Secret that a Tenant names; the namespace and name that are watched.
+    Tokens((String, String), Event<Secret>),
+}
+
+/// What happened to the objects of one watch.
+#[derive(Debug)]
+pub enum Event<K> {
+    /// All objects are going to be told again.
+    Restart,
+    /// It is there, or has changed.
+    Apply(Box<K>),
+    /// It is there, but isn't what it should be.
+    Broken {
+        /// What could be read of it.
+        meta: Box<ObjectMeta>,
+        /// What is wrong.
+        error: String,
+    },
+    /// It is gone.
+    Delete(Box<ObjectMeta>),
+    /// All objects of this place were told since [`Event::Restart`]; what wasn't among them is gone.
+    Complete(Place),
+    /// The operator has no right to see them.
+    Forbidden,
+}
+
+/// The watches of one operator.
+#[derive(Debug)]
+pub struct Watches {
+    changes: mpsc::Sender<Change>,
+    cancel: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Watches {
+    /// None yet.
+    #[must_use]
+    pub fn new(changes: mpsc::Sender<Change>, cancel: CancellationToken) -> Self {
+        Self { changes, cancel, tasks: Vec::new() }
+    }
+
+    /// Watches a kind of ours.
+    pub fn kind<K: OurKind>(&mut self, client: &Client, place: &Place, wrap: fn(Event<K>) -> Change) {
+        let api: Api<DeserializeGuard<K>> = match place {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        let name = K::KIND.to_string();
+        self.start(api, watcher::Config::default(), place.clone(), name, wrap);
+    }
+
+    /// Watches the ConfigMaps of the mapping, by their label.
+    pub fn shards(&mut self, client: &Client, namespace: &str, labels: &str) {
+        let api: Api<DeserializeGuard<ConfigMap>> = Api::namespaced(client.clone(), namespace);
+        let config = watcher::Config::default().labels(labels);
+        self.start(api, config, Some(namespace.to_owned()), "ConfigMap".to_owned(), Change::Shard);
+    }
+
+    /// Watches the one Secret that the data plane reads.
+    pub fn access(&mut self, client: &Client, namespace: &str, name: &str) {
+        let api: Api<DeserializeGuard<Secret>> = Api::namespaced(client.clone(), namespace);
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        self.start(api, config, Some(namespace.to_owned()), "Secret".to_owned(), Change::Access);
+    }
+
+    /// The tasks; whoever gets them watches them.
+    #[must_use = "a task that nobody watches fails unseen"]
+    pub fn into_tasks(self) -> Vec<JoinHandle<()>> {
+        self.tasks
+    }
+
+    fn start<K>(
+        &mut self,
+        api: Api<DeserializeGuard<K>>,
+        config: watcher::Config,
+        place: Place,
+        name: String,
+        wrap: impl Fn(Event<K>) -> Change + Send + 'static,
+    ) where
+        K: Watched,
+    {
+        let watch = forward(api, config, place, name, self.changes.clone(), wrap);
+        let cancel = self.cancel.clone();
+        self.tasks.push(tokio::spawn(async move {
+            cancel.run_until_cancelled_owned(watch).await.unwrap_or_default();
+        }));
+    }
+}
+
+/// What can be watched.
+pub trait Watched:
+    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+{
+}
+
+impl<K> Watched for K where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Hands on what the API server tells, until nobody listens.
+async fn forward<K: Watched>(
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+    place: Place,
+    name: String,
+    changes: mpsc::Sender<Change>,
+    wrap: impl Fn(Event<K>) -> Change,
+) {
+    let mut events = watcher(api, config).backoff(Pace::default()).boxed();
+    let mut is_well = true;
+    loop {
+        let event = match events.try_next().await {
+            Ok(None) => return,
+            Ok(Some(event)) => {
+                if !is_well && !matches!(event, watcher::Event::Init) {
+                    tracing::info!(kind = name, "the watch is taken up again");
+                    is_well = true;
+                }
+                translated(event, &place)
+            }
+            Err(error) => {
+                // Every list ends some day, for instance because the server restarts; only a failure that stays is news.
+                if is_well {
+                    tracing::warn!(kind = name, %error, "the watch broke off; it is taken up again");
+                }
+                is_well = false;
+                if !is_forbidden(&error) {
+                    continue;
+                }
+                Event::Forbidden
+            }
+        };
+        if changes.send(wrap(event)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn translated<K: Watched>(event: watcher::Event<DeserializeGuard<K>>, place: &Place) -> Event<K> {
+    match event {
+        watcher::Event::Init => Event::Restart,
+        watcher::Event::InitDone => Event::Complete(place.clone()),
+        watcher::Event::Apply(object) | watcher::Event::InitApply(object) => match object.0 {
+            Ok(object) => Event::Apply(Box::new(object)),
+            Err(broken) => Event::Broken { meta: Box::new(broken.metadata), error: broken.error },
+        },
+        watcher::Event::Delete(object) => Event::Delete(Box::new(match object.0 {
+            Ok(object) => object.meta().clone(),
+            Err(broken) => broken.metadata,
+        })),
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.is_forbidden(),
+        _ => false,
+    }
+}
+
+/// The kinds whose first list the keeper waits for.
+pub const AWAITED: [Kind; 3] = [Kind::Tenant, Kind::Device, Kind::PushFormat];
