@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use async_nats::ConnectOptions;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
@@ -20,6 +21,7 @@ use crate::fanout::{HubSettings, Hubs};
 use crate::http::{Admin, Api, OpenStreams, ServerSettings, Shutdown, admin_service, serve, service};
 use crate::metrics::{CatalogMetrics, HttpMetrics, PodMetrics};
 use crate::sources::broker::Broker;
+use crate::sources::splitter;
 
 /// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,7 +52,8 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     // The ports first: a port that is taken should be said at once.
     let (listener, listen) = bind(config.listen, "--listen").await?;
     let (admin_listener, admin) = bind(config.admin, "--admin").await?;
-    let broker = Broker::connect(config.nats.expose(), &server_name).await?;
+    let broker =
+        Broker::connect_with(nats_options(&config).await?, config.nats.expose(), &server_name).await?;
     let (mapping, watching) = watch_folder(&config.mapping, catalog_metrics, stop.clone());
     parts.watch("mapping", watching);
     let settings = HubSettings {
@@ -63,6 +66,8 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     let (hubs, fanning_out) =
         Hubs::start(broker.clone(), mapping.catalog.clone(), settings, &mut registry, stop.clone());
     parts.watch("fan-out", fanning_out);
+    let splitting = splitter::start(broker.clone(), mapping.catalog.clone(), &mut registry, stop.clone());
+    parts.watch("splitter", splitting);
 
     let open = OpenStreams::new(http_metrics.clone());
     let watching = open.clone().watch(
@@ -141,6 +146,21 @@ async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<(TcpListener,
         io::Result::Ok((listener, address))
     };
     bound.await.with_context(|| format!("{option} {address} can't be listened on"))
+}
+
+/// How this pod shows the broker who it is, and checks who the broker is.
+async fn nats_options(config: &Config) -> anyhow::Result<ConnectOptions> {
+    let mut options = ConnectOptions::new();
+    if let Some(file) = &config.nats_creds {
+        let read = options.credentials_file(file).await;
+        options = read.with_context(|| format!("--nats-creds {} can't be read", file.display()))?;
+    }
+    if let Some(file) = &config.nats_ca {
+        // The client reads it with each connection, and would try for ever when it isn't there.
+        std::fs::metadata(file).with_context(|| format!("--nats-ca {} can't be read", file.display()))?;
+        options = options.add_root_certificates(file.clone()).require_tls(true);
+    }
+    Ok(options)
 }
 
 /// Room for every client and some more, as far as there are file descriptors.

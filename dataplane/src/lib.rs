@@ -12,5 +12,6 @@ pub mod fanout;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+mod percent;
 pub mod pipeline;
 pub mod sources;

@@ -17,6 +17,7 @@ use super::params;
 use crate::access::{Access, Credential, Grant};
 use crate::fanout::{Hubs, Wanted};
 use crate::metrics::HttpMetrics;
+use crate::percent;
 
 /// The largest body that is read, in bytes (docs/protocol.md).
 pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -71,7 +72,7 @@ impl Api {
     pub(super) fn admit(&self, tenant: &str, head: &Head, token_in: TokenIn) -> Result<Caller, Refusal> {
         let access = self.access.borrow().clone().ok_or(Refusal::Starting)?;
         let credential = credential(head, token_in);
-        let tenant = params::decode(tenant).unwrap_or_default();
+        let tenant = percent::decode(tenant).unwrap_or_default();
         let grant = access
             .decide(&tenant, &credential)
             .map_err(|crate::access::Denied| Refusal::Error(RequestError::Unauthorized))?;

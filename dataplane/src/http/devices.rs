@@ -6,8 +6,9 @@ use http::Response;
 
 use super::api::{Api, Caller, Head, Refusal, TokenIn, dress};
 use super::error::RequestError;
-use super::params::{self, Subscription};
+use super::params::Subscription;
 use crate::fanout::{DeviceValues, Unavailable};
+use crate::percent;
 
 /// Answers a request for the newest values of several devices.
 pub(super) async fn devices(api: &Api, tenant: &str, head: &Head) -> Result<Response<Bytes>, RequestError> {
@@ -35,8 +36,7 @@ pub(super) async fn device(
     head: &Head,
 ) -> Result<Response<Bytes>, RequestError> {
     let caller = admit(api, tenant, head)?;
-    // In a path, unlike a query, '+' is a plus; a device code has neither plus nor space.
-    let code = params::decode(code).map_err(RequestError::NotFound)?;
+    let code = percent::decode(code).map_err(RequestError::NotFound)?;
     let code = DeviceCode::new(&code).map_err(|error| RequestError::NotFound(error.to_string()))?;
     let subscription = Subscription::from_device_query(code.clone(), &head.query)?;
     caller.check_named(&subscription.wanted)?;

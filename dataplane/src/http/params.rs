@@ -17,7 +17,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use query::{access_token, decode};
+pub(crate) use query::access_token;
 
 /// How many devices one request may name. More than a tenant's usual quota; it bounds the work of one request.
 pub(crate) const MAX_DEVICES: usize = 5_000;

@@ -1,9 +1,12 @@
 //! The connection to NATS.
 
+use std::io;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use tokio::sync::watch;
+
+use crate::percent;
 
 /// How many messages one subscription holds before the client drops the newest one.
 pub const SUBSCRIPTION_CAPACITY: usize = 16_384;
@@ -28,14 +31,12 @@ pub struct BrokerState {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// The address can't be used.
-    #[error("the NATS address {url:?} can't be used: {source}")]
-    Address {
-        /// What was given.
-        url: String,
-        /// What is wrong with it.
-        source: async_nats::ConnectError,
-    },
+    /// The address can't be used; it is not shown, as it may hold a password.
+    #[error("the NATS address can't be used: {0}")]
+    Address(io::Error),
+    /// The client could not be started.
+    #[error("the connection to NATS can't be started: {0}")]
+    Connect(async_nats::ConnectError),
 }
 
 impl Broker {
@@ -44,8 +45,20 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`] if the address makes no sense.
     pub async fn connect(url: &str, name: &str) -> Result<Self, BrokerError> {
+        Self::connect_with(ConnectOptions::new(), url, name).await
+    }
+
+    /// The same with credentials or certificates in `options`. Several addresses of one cluster are separated by commas.
+    ///
+    /// # Errors
+    /// [`BrokerError`] if an address makes no sense.
+    pub async fn connect_with(options: ConnectOptions, url: &str, name: &str) -> Result<Self, BrokerError> {
+        let parse = |address: &str| address.trim().parse::<ServerAddr>().map_err(BrokerError::Address);
+        let addresses = url.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
+        let options = with_login(options, &addresses)
+            .map_err(|problem| BrokerError::Address(io::Error::other(problem)))?;
         let (sender, state) = watch::channel(BrokerState::default());
-        let client = ConnectOptions::new()
+        let client = options
             .name(name)
             .retry_on_initial_connect()
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
@@ -56,9 +69,9 @@ impl Broker {
                 sender.send_modify(|state| state.note(&event));
                 async {}
             })
-            .connect(url)
+            .connect(addresses)
             .await
-            .map_err(|source| BrokerError::Address { url: url.to_owned(), source })?;
+            .map_err(BrokerError::Connect)?;
         Ok(Self { client, state })
     }
 
@@ -72,6 +85,23 @@ impl Broker {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<BrokerState> {
         self.state.clone()
+    }
+}
+
+/// The client ignores what stands before the '@' of an address: a name and a password, or only a token.
+fn with_login(options: ConnectOptions, addresses: &[ServerAddr]) -> Result<ConnectOptions, &'static str> {
+    let Some(address) = addresses.iter().find(|address| address.username().is_some()) else {
+        return Ok(options);
+    };
+    let decode = |text: &str| {
+        percent::decode(text)
+            .map(String::from)
+            .map_err(|_| "the name or the password in it is not percent-encoded")
+    };
+    let name = decode(address.username().unwrap_or_default())?;
+    match address.password() {
+        Some(password) => Ok(options.user_and_password(name, decode(password)?)),
+        None => Ok(options.token(name)),
     }
 }
 

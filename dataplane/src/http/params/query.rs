@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Names, Parameter, RequestError, suggest};
+use crate::percent;
 
 /// Reads a query. A name that isn't known is refused.
 pub(super) fn parameters(query: &str, names: Names) -> Result<Vec<Parameter>, RequestError> {
@@ -29,34 +30,16 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// Undoes percent-encoding and '+' for a space.
+/// Undoes the encoding of a query, in which '+' stands for a space as well.
 ///
 /// # Errors
-/// What is wrong, if what comes out is not UTF-8.
-pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, String> {
-    if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
-        return Ok(Cow::Borrowed(text));
+/// What is wrong.
+fn decode(text: &str) -> Result<Cow<'_, str>, String> {
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return percent::decode(&spaced).map(|text| Cow::Owned(text.into_owned()));
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let digit = |byte: Option<u8>| {
-                    char::from(byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-                };
-                let (Some(high), Some(low)) = (digit(rest.next()), digit(rest.next())) else {
-                    return Err(format!(
-                        "{text:?} has a % without two hexadecimal digits; write %25 for a %"
-                    ));
-                };
-                bytes.push(high << 4 | low);
-            }
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| format!("{text:?} is not percent-encoded UTF-8"))
+    percent::decode(text)
 }
 
 /// What may be a token under a misspelt name is not sent back, as answers end up in logs.

@@ -151,13 +151,6 @@ proptest! {
         let _ = Subscription::from_events_body("", &body);
     }
 
-    /// What is percent-encoded comes back.
-    #[test]
-    fn decoding_undoes_encoding(text in "\\PC{0,20}") {
-        let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        prop_assert_eq!(decode(&encoded).unwrap(), text);
-    }
-
     /// Whatever devices are asked for, exactly those are asked for.
     #[test]
     fn devices_are_taken_as_named(codes in prop::collection::btree_set("[A-Za-z0-9][A-Za-z0-9._:/-]{0,10}", 1..6)) {

@@ -1,0 +1,56 @@
+//! How the pod shows NATS who it is.
+
+mod http_support;
+
+use flutecast_e2e::{NatsOptions, NatsServer, Process, http_client, program, wait_until};
+use http_support::DEADLINE;
+
+async fn connects(nats: &str, more: &[&str]) -> Result<(), String> {
+    let mapping = tempfile::tempdir().unwrap();
+    let [port, admin] = flutecast_e2e::free_ports().unwrap();
+    let (listen, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));
+    let mut arguments = vec!["--mapping", mapping.path().to_str().unwrap(), "--nats", nats];
+    arguments.extend(["--listen", &listen, "--admin", &admin, "--log", "debug"]);
+    arguments.extend(more);
+    let mut process = Process::spawn(program("flutecast-dataplane").unwrap(), arguments).unwrap();
+    let outcome = wait_until("an outcome", DEADLINE, async || {
+        if process.exit_status().unwrap().is_some() {
+            // What it wrote last may still be on its way.
+            let said = process.tail();
+            return if said.contains("Error: ") { Ok(Err(said)) } else { Err(said) };
+        }
+        let text =
+            http_client::get(&format!("http://{admin}/metrics")).await.map_err(|e| format!("{e:#}"))?.text();
+        if text.contains("flutecast_broker_connected 1") {
+            return Ok(Ok(()));
+        }
+        let refused =
+            process.output().into_iter().find(|line| line.to_lowercase().contains("authorization violation"));
+        refused.map(Err).ok_or(text)
+    })
+    .await;
+    assert!(!process.tail().contains("s3cr3t"), "{}", process.tail());
+    outcome.unwrap_or_else(|error| Err(format!("{error}: {}", process.tail())))
+}
+
+#[tokio::test]
+async fn a_name_and_a_password_in_the_address_are_used_and_never_shown() {
+    let extra = r#"authorization { user: "me@plant", password: "s3cr3t/%" }"#.to_owned();
+    let nats = NatsServer::start_with(NatsOptions { extra, ..NatsOptions::default() }).await.unwrap();
+    let host = nats.url().trim_start_matches("nats://").to_owned();
+    connects(&format!("nats://me%40plant:s3cr3t%2F%25@{host}"), &[]).await.unwrap();
+    // One of several addresses is enough.
+    connects(&format!("nats://me%40plant:s3cr3t%2F%25@{host}, nats://127.0.0.1:1"), &[]).await.unwrap();
+    let wrong = connects(&format!("nats://me%40plant:s3cr3t-wrong@{host}"), &[]).await.unwrap_err();
+    assert!(wrong.to_lowercase().contains("authorization"), "{wrong}");
+    let nonsense = connects("nats://me:s3cr3t%zz@localhost", &[]).await.unwrap_err();
+    assert!(nonsense.contains("NATS address can't be used"), "{nonsense}");
+}
+
+#[tokio::test]
+async fn files_that_are_not_there_are_said_at_once() {
+    for option in ["--nats-creds", "--nats-ca"] {
+        let error = connects("nats://127.0.0.1:1", &[option, "missing.file"]).await.unwrap_err();
+        assert!(error.contains(&format!("{option} missing.file can't be read")), "{error}");
+    }
+}
