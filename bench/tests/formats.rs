@@ -7,11 +7,9 @@
 )]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use flutecast_bench::line::{Body, Delivery, Disturbance, Line, LineOptions, Message, Reading, WallClock};
-use flutecast_bench::manifests;
-use flutecast_e2e::{House, wait_until};
+use flutecast_e2e::House;
 use flutecast_mapping::document::ShardDocument;
 use flutecast_mapping::name::{IotId, TenantName};
 use flutecast_mapping::program::{ChannelState, Dropped, Message as Raw, Program, Timestamp};
@@ -111,22 +109,5 @@ async fn the_demo_formats_take_what_the_line_sends() {
     }
     for expected in ["Late OutOfOrder", "Late TooOld", "Duplicate Duplicate"] {
         assert!(dropped.contains_key(expected), "{expected} is not in {dropped:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_operator_takes_the_manifests_of_the_benchmarks() {
-    let folder = tempfile::tempdir().unwrap();
-    manifests::write(&TenantName::new("bench").unwrap(), 3, folder.path()).unwrap();
-    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
-    let files = ["tenant.yaml", "format.yaml", "devices.yaml"].map(|name| (name, read(name)));
-    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let house = House::with("bench", &files).await.unwrap();
-    let verdicts = wait_until("five verdicts", Duration::from_secs(20), async || {
-        let verdicts = house.operator.verdicts();
-        if verdicts.len() < 5 { Err(format!("{verdicts:?}")) } else { Ok(verdicts) }
-    });
-    for verdict in verdicts.await.unwrap() {
-        assert!(verdict.ends_with(" Accepted"), "{verdict}");
     }
 }

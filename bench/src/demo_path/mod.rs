@@ -6,6 +6,8 @@ mod machine;
 mod memory;
 mod page;
 mod rates;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

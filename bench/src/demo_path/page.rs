@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::memory::IDLE_CLIENTS;
+use super::rates::Verdict;
 use super::{DemoPathReport, FAN_OUT_RATE, USUAL_RATE};
 use crate::latency::{LatencyReport, PathReport, millis};
 
@@ -14,7 +15,7 @@ impl fmt::Display for DemoPathReport {
             "\
 # Performance
 
-Numbers of one machine at one time, written by a program. `bench/run.sh` measures again and writes this page.
+Numbers of one machine at one time, written by a program: `make bench` measures again and writes this page.
 
 | | |
 | --- | --- |
@@ -126,6 +127,14 @@ One client on all {devices} devices gets every message; the rate climbs until me
                 verdict.words()
             )?;
         }
+        if let Some(step) = rates.iter().rfind(|step| step.verdict == Verdict::Sustained) {
+            let more = if step.report.rate == rates.last().map_or(0, |last| last.report.rate) {
+                "; higher ones were not tried"
+            } else {
+                ""
+            };
+            writeln!(f, "\nThe highest rate that was sustained is {} messages/s{more}.", step.report.rate)?;
+        }
         Ok(())
     }
 }
@@ -148,7 +157,8 @@ fn fan_out_section(f: &mut fmt::Formatter<'_>, reports: &[LatencyReport]) -> fmt
         "
 ## Many clients
 
-{FAN_OUT_RATE} messages/s; each client watches all devices, so the data plane delivers {FAN_OUT_RATE} events/s to each of them.
+{FAN_OUT_RATE} messages/s; each client watches all devices, so the data plane delivers {FAN_OUT_RATE} events/s to each of them. The kernel counts
+processor time in steps of 10 ms, so the first line is rough.
 
 | clients | events/s | missing | median | p99 | data plane, processor time an event | data plane, memory |
 | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"

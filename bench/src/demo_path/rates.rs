@@ -38,7 +38,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    fn of(report: &LatencyReport) -> Self {
+    pub(super) fn of(report: &LatencyReport) -> Self {
         if report.sent_rate < 0.97 * f64::from(report.rate) {
             Self::SenderTooSlow
         } else if report.broker.received < report.broker.expected {

@@ -91,9 +91,10 @@ impl MqttSender {
                 }
             }
             Quality::AtLeastOnce => {
-                if self.client.try_publish(topic, QoS::AtLeastOnce, false, payload).is_ok() {
-                    self.shared.outstanding.fetch_add(1, Ordering::Relaxed);
-                } else {
+                // Counted before it is handed over: the acknowledgement may come before this task goes on.
+                self.shared.outstanding.fetch_add(1, Ordering::Relaxed);
+                if self.client.try_publish(topic, QoS::AtLeastOnce, false, payload).is_err() {
+                    self.shared.settle(1);
                     self.shared.tally.lost(1);
                 }
             }
