@@ -4,4 +4,5 @@ pub mod broker;
 pub(crate) mod history;
 pub(crate) mod message;
 pub(crate) mod ordered;
+pub mod splitter;
 pub(crate) mod stored;

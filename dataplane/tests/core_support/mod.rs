@@ -230,11 +230,16 @@ impl Room {
     }
 
     pub fn metric(&self, line: &str) -> u64 {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
-        let found = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
-        found.unwrap_or(0)
+        metric(&self.registry, line)
     }
+}
+
+/// The value of a metric, by its whole name with labels; 0 if there is none.
+pub fn metric(registry: &Registry, line: &str) -> u64 {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let found = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+    found.unwrap_or(0)
 }
 
 impl Drop for Room {
