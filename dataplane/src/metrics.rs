@@ -3,6 +3,7 @@
 //! Every label has a closed set of values: neither tenants nor devices nor anything that a client sends becomes one. The one
 //! exception is the revision of the catalog, of which there is one at a time.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -11,8 +12,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use sha2::{Digest, Sha256};
 
-use crate::catalog::{Problem, ProblemKind};
+use crate::catalog::{Catalog, Problem, ProblemKind};
 
 /// The addresses of the first port, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -84,9 +86,16 @@ struct ProblemLabels {
     kind: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RevisionLabels {
+    revision: String,
+}
+
 /// What is counted about the catalog.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogMetrics {
+    /// Always 1, with the revision that is served now as its only label.
+    revision: Family<RevisionLabels, Gauge>,
     problems: Family<ProblemLabels, Gauge>,
     tenants: Gauge,
     devices: Gauge,
@@ -98,7 +107,8 @@ impl CatalogMetrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
-        let Self { problems, tenants, devices, swaps } = all.clone();
+        let Self { revision, problems, tenants, devices, swaps } = all.clone();
+        registry.register("catalog_revision", "The revision of the mapping that is served", revision);
         registry.register("catalog_problems", "What can't be served of the mapping", problems);
         registry.register("catalog_tenants", "Tenants in the catalog", tenants);
         registry.register("catalog_devices", "Devices in the catalog", devices);
@@ -117,12 +127,26 @@ impl CatalogMetrics {
     }
 
     /// A newer catalog was published.
-    pub fn swapped(&self, catalog: &crate::catalog::Catalog) {
+    pub fn swapped(&self, catalog: &Catalog) {
         let devices: usize = catalog.tenants.values().map(|tenant| tenant.devices.len()).sum();
         self.tenants.set(catalog.tenants.len().try_into().unwrap_or(i64::MAX));
         self.devices.set(devices.try_into().unwrap_or(i64::MAX));
         self.swaps.inc();
+        self.revision.clear();
+        self.revision.get_or_create(&RevisionLabels { revision: revision(catalog) }).set(1);
     }
+}
+
+/// One text for the revisions of all shards: pods that show the same one serve the same mapping.
+fn revision(catalog: &Catalog) -> String {
+    let sorted: BTreeMap<_, _> =
+        catalog.tenants.iter().map(|(name, tenant)| (name, &tenant.revisions)).collect();
+    let mut digest = Sha256::new();
+    for (name, revisions) in sorted {
+        // Neither names nor revisions hold line ends.
+        digest.update(format!("{name}\n{}\n\n", revisions.join("\n")));
+    }
+    data_encoding::HEXLOWER.encode(&digest.finalize()[..6])
 }
 
 /// What is known of this pod as a whole.

@@ -272,6 +272,7 @@ async fn the_second_port_tells_how_the_pod_is() {
     for expected in [
         "flutecast_build_info{version=\"",
         "flutecast_http_requests_total{route=\"Devices\",status=\"400\"} 1",
+        "flutecast_catalog_revision{revision=\"",
         "flutecast_catalog_tenants 4",
         "flutecast_catalog_devices 8",
         "flutecast_broker_connected 1",
