@@ -102,6 +102,8 @@ pub enum Reason {
     DeviceTooLarge,
     /// A Secret that a tenant names doesn't exist in its namespace.
     SecretMissing,
+    /// A Secret that a tenant names may not be read by the operator.
+    SecretForbidden,
     /// A Secret can't be used as it is.
     SecretInvalid,
     /// A token is too short to keep anybody out.
@@ -116,6 +118,8 @@ pub enum Reason {
     StreamRefused,
     /// NATS can't be reached.
     BrokerAway,
+    /// The API server refuses to store the mapping.
+    MappingRefused,
 }
 
 impl Reason {
@@ -247,6 +251,16 @@ impl Verdicts {
     #[must_use]
     pub fn get(&self, object: &ObjectRef) -> Option<&Outcome> {
         self.0.get(object)
+    }
+
+    /// Replaces what is said about an object.
+    pub fn set(&mut self, object: ObjectRef, outcome: Outcome) {
+        self.0.insert(object, outcome);
+    }
+
+    /// Keeps what is said about those objects for which `keep` answers true.
+    pub fn retain(&mut self, mut keep: impl FnMut(&ObjectRef) -> bool) {
+        self.0.retain(|object, _| keep(object));
     }
 
     /// All of them, by object.

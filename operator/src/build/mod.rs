@@ -14,7 +14,7 @@ pub mod streams;
 use std::collections::{BTreeMap, BTreeSet};
 
 use flutecast_mapping::document::{AccessDocument, ShardDocument};
-use flutecast_mapping::name::TenantName;
+use flutecast_mapping::name::{IotId, TenantName};
 
 use self::streams::TenantStreams;
 use crate::object::{Meta, Object, Objects, SecretData};
@@ -31,6 +31,8 @@ pub struct Built {
     pub tenants: BTreeMap<TenantName, BuiltTenant>,
     /// The namespace and name of every Tenant that exists, in force or not.
     pub existing: BTreeSet<(String, String)>,
+    /// The iotId of each Device that has one, by namespace and name; also of those that are not served.
+    pub iot_ids: BTreeMap<(String, String), IotId>,
     /// Who may read what.
     pub access: AccessDocument,
     /// What is said about each object.
@@ -96,6 +98,11 @@ pub fn build(valid: Valid, objects: &Objects) -> Built {
     let mut tenants = claims::tenant_names(tenants, &mut verdicts);
     claims::source_subjects(&mut tenants, &mut verdicts);
     let devices = claims::devices(devices, &tenants, &existing, &mut verdicts);
+    let iot_ids = devices
+        .values()
+        .flatten()
+        .map(|claimed| (key(&claimed.device.meta), claimed.iot_id.clone()))
+        .collect();
     let access = access::document(&tenants, &secrets, &mut verdicts);
     let tenants = tenants
         .into_iter()
@@ -106,7 +113,7 @@ pub fn build(valid: Valid, objects: &Objects) -> Built {
             (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards })
         })
         .collect();
-    Built { tenants, existing, access, verdicts }
+    Built { tenants, existing, iot_ids, access, verdicts }
 }
 
 type Secrets<'a> = BTreeMap<(String, String), &'a Object<SecretData>>;

@@ -53,6 +53,8 @@ pub struct TenantReport {
     pub findings: Vec<Finding>,
     /// Whether the tenant's stream belongs to somebody else. Remembered while the broker is away.
     pub foreign: bool,
+    /// What was applied, so that one can tell whether the report is about what is wanted now; none while the broker is away.
+    pub applied: Option<TenantStreams>,
 }
 
 /// What connects the task to the others.
@@ -171,10 +173,11 @@ impl Keeper {
             wanted.tenants.iter().map(|tenant| apply_one(&self.api, &streams, tenant)).collect();
         let mut report = Report::new();
         for applied in stream::iter(work).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
-            let (tenant, applied) = applied?;
+            let (wanted, applied) = applied?;
             let Applied { changes: some, findings, foreign } = applied;
             changes += some;
-            report.insert(tenant, TenantReport { findings, foreign });
+            let applied = Some(wanted.clone());
+            report.insert(wanted.tenant.clone(), TenantReport { findings, foreign, applied });
         }
         Ok((report, changes))
     }
@@ -230,12 +233,12 @@ impl Keeper {
     }
 }
 
-async fn apply_one(
+async fn apply_one<'a>(
     api: &Api,
     streams: &Streams,
-    wanted: &TenantStreams,
-) -> Result<(TenantName, Applied), ApiError> {
-    Ok((wanted.tenant.clone(), tenant::apply(api, streams, wanted).await?))
+    wanted: &'a TenantStreams,
+) -> Result<(&'a TenantStreams, Applied), ApiError> {
+    Ok((wanted, tenant::apply(api, streams, wanted).await?))
 }
 
 fn named(stream: super::api::StreamInfo) -> Option<(String, super::api::StreamInfo)> {
@@ -260,7 +263,7 @@ fn note_away(report: &mut Report, wanted: &Wanted, finding: &Finding) -> bool {
     }
     let away = |tenant: &TenantStreams| {
         let foreign = report.get(&tenant.tenant).is_some_and(|old| old.foreign);
-        (tenant.tenant.clone(), TenantReport { findings: vec![finding.clone()], foreign })
+        (tenant.tenant.clone(), TenantReport { findings: vec![finding.clone()], foreign, applied: None })
     };
     let new = wanted.tenants.iter().map(away).collect();
     replace(report, new)

@@ -24,7 +24,7 @@ use crate::verdict::{Finding, Reason};
 
 /// How long the tenant's stream may take to catch up before a source is switched nevertheless. It is behind by milliseconds
 /// unless the broker has trouble, and then a switch that the user asked for must not wait for ever.
-const CATCH_UP: Duration = Duration::from_secs(3);
+const CATCH_UP: Duration = Duration::from_secs(5);
 /// How long to wait at least when the server doesn't tell how far it is.
 const CATCH_UP_BLINDLY: Duration = Duration::from_secs(1);
 /// How often we look whether it has.

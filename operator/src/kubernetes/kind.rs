@@ -33,10 +33,13 @@ pub trait OurKind:
 pub trait OurStatus: Debug + Clone + Default + PartialEq + Serialize + Send + Sync + 'static {
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
+
+    /// Whether it says that the object has a place that only one can have.
+    fn holds_its_place(&self) -> bool;
 }
 
 macro_rules! our_kind {
-    ($object:ident, $spec:ident, $status:ident) => {
+    ($object:ident, $spec:ident, $status:ident, $holds:expr) => {
         impl OurKind for $object {
             const KIND: Kind = Kind::$object;
             type Spec = $spec;
@@ -52,10 +55,15 @@ macro_rules! our_kind {
             fn conditions(&self) -> &[Condition] {
                 &self.conditions
             }
+
+            fn holds_its_place(&self) -> bool {
+                let holds: fn(&Self) -> bool = $holds;
+                holds(self)
+            }
         }
     };
 }
 
-our_kind!(Tenant, TenantSpec, TenantStatus);
-our_kind!(Device, DeviceSpec, DeviceStatus);
-our_kind!(PushFormat, PushFormatSpec, PushFormatStatus);
+our_kind!(Tenant, TenantSpec, TenantStatus, |status| status.stream.is_some());
+our_kind!(Device, DeviceSpec, DeviceStatus, |status| status.iot_id.is_some());
+our_kind!(PushFormat, PushFormatSpec, PushFormatStatus, |_| false);

@@ -21,7 +21,7 @@ pub struct Entry<K: OurKind> {
     pub object: Result<Arc<Object<K::Spec>>, String>,
     /// What the operator said about it last.
     pub status: K::Status,
-    version: u64,
+    version: Option<u64>,
 }
 
 /// What one change did to one object.
@@ -110,8 +110,9 @@ impl<K: OurKind> Shelf<K> {
     /// the answer to a write of ours.
     pub fn apply(&mut self, object: K) -> Option<Moved<K>> {
         let (meta, spec, status) = object.into_parts();
-        let known = meta_of(&meta, status.is_some_and_iot_id());
-        self.put(&meta, Ok(Arc::new(Object { meta: known, spec })), status.unwrap_or_default())
+        let status = status.unwrap_or_default();
+        let known = known_of(&meta, status.holds_its_place());
+        self.put(&meta, Ok(Arc::new(Object { meta: known, spec })), status)
     }
 
     /// An object is there, but can't be read.
@@ -167,7 +168,11 @@ impl<K: OurKind> Shelf<K> {
             version: version_of(meta),
         };
         let before = self.entries.get(&key);
-        if before.is_some_and(|before| before.uid == entry.uid && entry.version <= before.version) {
+        let is_old = |before: &Entry<K>| {
+            before.uid == entry.uid
+                && entry.version.zip(before.version).is_some_and(|(version, before)| version <= before)
+        };
+        if before.is_some_and(is_old) {
             return None;
         }
         let before = self.entries.insert(key.clone(), entry.clone());
@@ -184,7 +189,23 @@ pub(crate) fn key_of(meta: &ObjectMeta) -> Key {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
-/// The version of an object as a number; Kubernetes promises since 1.35 that they can be compared as such.
-pub(crate) fn version_of(meta: &ObjectMeta) -> u64 {
-    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
+/// The version of an object as a number; Kubernetes promises since 1.35 that versions can be compared so. None: it isn't one, and
+/// whatever comes later counts.
+pub(crate) fn version_of(meta: &ObjectMeta) -> Option<u64> {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok())
+}
+
+/// What the build step needs to know of an object.
+fn known_of(meta: &ObjectMeta, holds_its_place: bool) -> Meta {
+    let (namespace, name) = key_of(meta);
+    let seconds = meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
+    // Kubernetes tells ages in seconds. Of two that were made within one, the one that has its place already keeps it.
+    let created = seconds * 2 + i64::from(!holds_its_place);
+    Meta {
+        namespace,
+        name,
+        uid: meta.uid.clone(),
+        created,
+        labels: meta.labels.clone().unwrap_or_default(),
+    }
 }

@@ -48,8 +48,8 @@ pub enum Change {
 /// What happened to the objects of one watch.
 #[derive(Debug)]
 pub enum Event<K> {
-    /// All objects are going to be told again.
-    Restart,
+    /// All objects of this place are going to be told again.
+    Restart(Place),
     /// It is there, or has changed.
     Apply(Box<K>),
     /// It is there, but isn't what it should be.
@@ -188,7 +188,7 @@ async fn forward<K: Watched>(
 
 fn translated<K: Watched>(event: watcher::Event<DeserializeGuard<K>>, place: &Place) -> Event<K> {
     match event {
-        watcher::Event::Init => Event::Restart,
+        watcher::Event::Init => Event::Restart(place.clone()),
         watcher::Event::InitDone => Event::Complete(place.clone()),
         watcher::Event::Apply(object) | watcher::Event::InitApply(object) => match object.0 {
             Ok(object) => Event::Apply(Box::new(object)),

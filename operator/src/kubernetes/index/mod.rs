@@ -1,0 +1,227 @@
+//! What is known of the API server's objects, and what a change concerns. Synchronous and without I/O: changes are handed in, and
+//! each leaves a mark of what has to be built anew.
+//!
+//! A Device belongs to the tenant that it names, a PushFormat concerns the tenants of the Devices that name it. A Tenant concerns
+//! all of them, since names and subjects are given away across tenants; Tenants are few and change seldom.
+
+mod links;
+mod scope;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flutecast_crds::{Device, PushFormat, Tenant};
+use k8s_openapi::api::core::v1::Secret;
+
+use self::links::Links;
+pub use self::scope::Scope;
+pub(crate) use self::shelf::{key_of, version_of};
+pub use self::shelf::{Entry, Moved, Shelf};
+use super::kind::OurKind;
+use super::watch::{Event, Place};
+use crate::object::{Meta, Object, Objects, SecretData};
+use crate::verdict::Kind;
+
+/// The namespace and name of an object.
+pub type Key = (String, String);
+
+/// A Secret that a Tenant names.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tokens {
+    /// It was read.
+    Held(Arc<Object<SecretData>>),
+    /// It doesn't exist.
+    Missing,
+    /// The operator may not read it.
+    Forbidden,
+}
+
+/// Everything that is known.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// The Tenants.
+    pub tenants: Shelf<Tenant>,
+    /// The Devices.
+    pub devices: Shelf<Device>,
+    /// The PushFormats.
+    pub formats: Shelf<PushFormat>,
+    tokens: BTreeMap<Key, Tokens>,
+    links: Links,
+    scope: Scope,
+}
+
+impl Index {
+    /// Whether everything was told at least once.
+    #[must_use]
+    pub fn is_complete(&self, places: &[Place]) -> bool {
+        let Self { tenants, devices, formats, tokens: _, links: _, scope: _ } = self;
+        tenants.is_complete(places) && devices.is_complete(places) && formats.is_complete(places)
+    }
+
+    /// Takes in what happened to Tenants. Answers whether anything changed.
+    pub fn tenant(&mut self, event: Event<Tenant>) -> bool {
+        let moved = take(&mut self.tenants, event);
+        for moved in &moved {
+            self.scope.touch(Kind::Tenant, &moved.key);
+            if moved.is_about_more_than_status() {
+                self.scope.all = true;
+            }
+        }
+        !moved.is_empty()
+    }
+
+    /// Takes in what happened to Devices. Answers whether anything changed.
+    pub fn device(&mut self, event: Event<Device>) -> bool {
+        let moved = take(&mut self.devices, event);
+        for moved in &moved {
+            self.scope.touch(Kind::Device, &moved.key);
+            if !moved.is_about_more_than_status() {
+                continue;
+            }
+            for entry in [&moved.before, &moved.after].into_iter().flatten() {
+                let Ok(device) = &entry.object else { continue };
+                self.scope.tenants.insert(device.spec.tenant.clone());
+                for format in self::links::formats_of(device) {
+                    self.scope.touch(Kind::PushFormat, &format);
+                }
+            }
+            self.links.moved(moved);
+        }
+        !moved.is_empty()
+    }
+
+    /// Takes in what happened to PushFormats. Answers whether anything changed.
+    pub fn format(&mut self, event: Event<PushFormat>) -> bool {
+        let moved = take(&mut self.formats, event);
+        for moved in &moved {
+            self.scope.touch(Kind::PushFormat, &moved.key);
+            if !moved.is_about_more_than_status() {
+                continue;
+            }
+            self.scope.formats.insert(moved.key.clone());
+            for device in self.links.users(&moved.key) {
+                if let Some(Ok(device)) = self.devices.get(device).map(|entry| &entry.object) {
+                    self.scope.tenants.insert(device.spec.tenant.clone());
+                }
+            }
+        }
+        !moved.is_empty()
+    }
+
+    /// Takes in what happened to a Secret that a Tenant names. Answers whether anything changed.
+    pub fn tokens(&mut self, key: Key, event: Event<Secret>) -> bool {
+        let now = match event {
+            Event::Apply(secret) => Tokens::Held(Arc::new(secret_of(&key, *secret))),
+            Event::Delete(_) | Event::Broken { .. } => Tokens::Missing,
+            Event::Forbidden => Tokens::Forbidden,
+            // The list of one Secret is empty when there is none; what is there is told before.
+            Event::Complete(_) if !matches!(self.tokens.get(&key), Some(Tokens::Held(_))) => Tokens::Missing,
+            Event::Restart(_) | Event::Complete(_) => return false,
+        };
+        let changed = self.tokens.get(&key) != Some(&now);
+        if changed {
+            self.tokens.insert(key, now);
+            self.scope.access = true;
+        }
+        changed
+    }
+
+    /// A Secret that no Tenant names any longer.
+    pub fn forget_tokens(&mut self, key: &Key) {
+        if self.tokens.remove(key).is_some() {
+            self.scope.access = true;
+        }
+    }
+
+    /// How it stands with a Secret; none: it was not looked for yet.
+    #[must_use]
+    pub fn tokens_of(&self, key: &Key) -> Option<&Tokens> {
+        self.tokens.get(key)
+    }
+
+    /// How many channels use a PushFormat.
+    #[must_use]
+    pub fn channels_of(&self, format: &Key) -> u32 {
+        let channels = self.links.users(format).filter_map(|key| self.devices.get(key)).map(|entry| {
+            entry.object.as_ref().map_or(0, |device| {
+                device.spec.channels.iter().filter(|channel| channel.format == format.1).count()
+            })
+        });
+        u32::try_from(channels.sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    /// The Devices that name a tenant.
+    pub fn devices_of(&self, tenant: &str) -> impl Iterator<Item = &Key> {
+        self.links.devices(tenant)
+    }
+
+    /// What has to be built anew since the last call.
+    pub fn take_scope(&mut self) -> Scope {
+        std::mem::take(&mut self.scope)
+    }
+
+    /// Something was not done: it is to be done again.
+    pub fn give_back(&mut self, scope: Scope) {
+        self.scope.merge(scope);
+    }
+
+    /// The objects that `scope` needs: all Tenants and Secrets, and of the tenants in it the Devices and their PushFormats.
+    #[must_use]
+    pub fn objects(&self, scope: &Scope) -> Objects {
+        let secrets = self.tokens.values().filter_map(|tokens| match tokens {
+            Tokens::Held(secret) => Some(secret.clone()),
+            Tokens::Missing | Tokens::Forbidden => None,
+        });
+        let mut objects = Objects {
+            tenants: self.tenants.objects().cloned().collect(),
+            secrets: secrets.collect(),
+            ..Objects::default()
+        };
+        if scope.all {
+            objects.devices = self.devices.objects().cloned().collect();
+            objects.formats = self.formats.objects().cloned().collect();
+            return objects;
+        }
+        let devices = scope.tenants.iter().flat_map(|tenant| self.links.devices(tenant));
+        objects.devices = devices
+            .filter_map(|key| self.devices.get(key)?.object.as_ref().ok().cloned())
+            .collect();
+        let mut formats = scope.formats.clone();
+        formats.extend(objects.devices.iter().flat_map(|device| links::formats_of(device)));
+        objects.formats =
+            formats.iter().filter_map(|key| self.formats.get(key)?.object.as_ref().ok().cloned()).collect();
+        objects
+    }
+}
+
+/// Takes an event into a shelf; answers what moved.
+fn take<K: OurKind>(shelf: &mut Shelf<K>, event: Event<K>) -> Vec<Moved<K>> {
+    match event {
+        Event::Apply(object) => shelf.apply(*object).into_iter().collect(),
+        Event::Broken { meta, error } => shelf.broken(&meta, error).into_iter().collect(),
+        Event::Delete(meta) => shelf.delete(&meta).into_iter().collect(),
+        Event::Restart(place) => {
+            shelf.restart(place);
+            Vec::new()
+        }
+        Event::Complete(place) => shelf.complete(place),
+        Event::Forbidden => Vec::new(),
+    }
+}
+
+fn secret_of((namespace, name): &Key, secret: Secret) -> Object<SecretData> {
+    let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+    Object {
+        meta: Meta {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            uid: secret.metadata.uid,
+            created: 0,
+            labels: BTreeMap::new(),
+        },
+        spec: SecretData(data),
+    }
+}
