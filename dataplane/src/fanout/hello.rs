@@ -26,6 +26,7 @@ pub(crate) enum RefusedReason {
 /// Why the server ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ByeReason {
+    Starting,
     Full,
     Draining,
     SlowClient,
@@ -100,6 +101,7 @@ impl RefusedReason {
 impl ByeReason {
     fn as_str(self) -> &'static str {
         match self {
+            Self::Starting => "Starting",
             Self::Full => "Full",
             Self::Draining => "Draining",
             Self::SlowClient => "SlowClient",

@@ -142,6 +142,17 @@ impl Hubs {
         Connection::new(number, outbox, Some(commands), vec![place, tenant_place])
     }
 
+    /// A connection that is told to come back, as it isn't known yet who may read what. It tells nothing of the tenant.
+    #[must_use]
+    pub fn not_yet(&self, tenant: &TenantName) -> Connection {
+        let inner = &self.inner;
+        let number = inner.next_number.fetch_add(1, Ordering::Relaxed);
+        let settings = &inner.shared.settings;
+        let bounds = Bounds { count: settings.every_max_count, bytes: settings.every_max_bytes };
+        let outbox = Arc::new(Outbox::new(bounds));
+        inner.turn_away(number, outbox, tenant, ByeReason::Starting, settings.retry)
+    }
+
     /// The hub of a tenant; a new one if there is none, or if its task has ended.
     fn hub<'a>(
         &self,

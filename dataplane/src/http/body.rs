@@ -29,50 +29,36 @@ pub(crate) struct EventBody {
 
 #[derive(Debug)]
 enum Source {
-    /// A client that is served.
-    Live { connection: Connection, lease: Lease },
-    /// Only this is left to be said.
-    Last(Bytes),
+    /// There may be more. Without a lease only what the connection holds already is said.
+    Open { connection: Connection, lease: Option<Lease> },
     /// All is said.
-    Done,
+    Ended,
 }
 
 impl EventBody {
     /// The frames of a connection, for as long as the lease holds.
-    pub(crate) fn live(connection: Connection, lease: Lease, metrics: HttpMetrics) -> Self {
+    pub(crate) fn new(connection: Connection, lease: Option<Lease>, metrics: HttpMetrics) -> Self {
         metrics.streams.inc();
-        Self { source: Source::Live { connection, lease }, metrics, frames: Vec::new() }
-    }
-
-    /// One frame, and the end.
-    pub(crate) fn last(frame: Bytes, metrics: HttpMetrics) -> Self {
-        metrics.streams.inc();
-        Self { source: Source::Last(frame), metrics, frames: Vec::new() }
+        Self { source: Source::Open { connection, lease }, metrics, frames: Vec::new() }
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        match &mut self.source {
-            Source::Live { connection, lease } => {
-                if let Some(end) = lease.asked(cx.waker()) {
-                    self.source = Source::Done;
-                    return Poll::Ready(Some(farewell(end.as_str())));
-                }
-                let mut cx = Context::from_waker(lease.waker());
-                let taken = ready!(connection.poll_frames(&mut cx, MAX_FRAMES, &mut self.frames));
-                if taken.is_none() {
-                    self.source = Source::Done;
-                    return Poll::Ready(None);
-                }
-                lease.gave();
-                Poll::Ready(Some(join(&mut self.frames)))
-            }
-            Source::Last(frame) => {
-                let frame = std::mem::take(frame);
-                self.source = Source::Done;
-                Poll::Ready(Some(frame))
-            }
-            Source::Done => Poll::Ready(None),
+        let Source::Open { connection, lease } = &mut self.source else { return Poll::Ready(None) };
+        let lease = lease.as_ref();
+        if let Some(end) = lease.and_then(|lease| lease.asked(cx.waker())) {
+            self.source = Source::Ended;
+            return Poll::Ready(Some(farewell(end.as_str())));
         }
+        let waker = lease.map_or(cx.waker(), Lease::waker);
+        let mut cx = Context::from_waker(waker);
+        if ready!(connection.poll_frames(&mut cx, MAX_FRAMES, &mut self.frames)).is_none() {
+            self.source = Source::Ended;
+            return Poll::Ready(None);
+        }
+        if let Some(lease) = lease {
+            lease.gave();
+        }
+        Poll::Ready(Some(join(&mut self.frames)))
     }
 }
 
@@ -89,7 +75,7 @@ fn join(frames: &mut Vec<Bytes>) -> Bytes {
 }
 
 /// `bye`, with a reconnect time of its own for each client.
-pub(crate) fn farewell(reason: &'static str) -> Bytes {
+fn farewell(reason: &'static str) -> Bytes {
     let retry: u32 = rand::random_range(1_000..=3_000);
     Bytes::from(format!(
         "retry: {retry}\nevent: bye\ndata: {{\"reason\":\"{reason}\",\"retryMs\":{retry}}}\n\n"

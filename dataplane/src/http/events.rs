@@ -1,6 +1,7 @@
 //! `GET` and `POST /v1/{tenant}/events`.
 
 use bytes::Bytes;
+use flutecast_mapping::name::TenantName;
 use http::header::HeaderName;
 use http::{HeaderValue, Response};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,7 @@ use super::body::{self, EventBody};
 use super::error::RequestError;
 use super::params::{Subscription, resume};
 use crate::fanout::SubscribeRequest;
+use crate::percent;
 
 /// nginx and those who do as it does pass an answer with this header on at once.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -27,7 +29,12 @@ pub(super) fn events(
 ) -> Result<Response<Bytes>, RequestError> {
     let body = match api.admit(tenant, head, token_in) {
         Ok(caller) => subscribe(api, caller, head, socket, read()?)?,
-        Err(Refusal::Starting) => EventBody::last(body::farewell("Starting"), api.metrics.clone()),
+        Err(Refusal::Starting) => {
+            // What can't be the name of a tenant will not become one.
+            let tenant = percent::decode(tenant).ok().and_then(|tenant| TenantName::new(&tenant).ok());
+            let tenant = tenant.ok_or(RequestError::Unauthorized)?;
+            EventBody::new(api.hubs.not_yet(&tenant), None, api.metrics.clone())
+        }
         Err(Refusal::Error(error)) => return Err(error),
     };
     let mut response = Response::new(Bytes::new());
@@ -57,5 +64,5 @@ fn subscribe(
         resume: resume(header, last_event_id.as_deref()),
     };
     let lease = api.open.open(credential, grant, socket);
-    Ok(EventBody::live(api.hubs.subscribe(request), lease, api.metrics.clone()))
+    Ok(EventBody::new(api.hubs.subscribe(request), Some(lease), api.metrics.clone()))
 }
