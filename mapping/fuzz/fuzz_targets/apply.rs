@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use flutecast_mapping::json;
 use flutecast_mapping::program::{ChannelState, Message, Program, Timestamp};
 use libfuzzer_sys::fuzz_target;
 
@@ -75,7 +76,8 @@ fuzz_target!(|data: &[u8]| {
         let values = out.strip_prefix(b"before").expect("what was there stays");
         match applied {
             Ok(applied) => {
-                let values: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(values).expect("JSON");
+                let values: serde_json::Map<String, serde_json::Value> =
+                    serde_json::from_slice(values).expect("JSON");
                 assert!(!values.is_empty());
                 assert!(values.len() + applied.skipped_fields as usize <= program.fields().len());
                 assert!(serde_json::from_slice::<serde::de::IgnoredAny>(payload).is_ok());
@@ -83,6 +85,15 @@ fuzz_target!(|data: &[u8]| {
                 assert_eq!(state.newest(), Some(applied.time));
             }
             Err(_) => assert!(values.is_empty()),
+        }
+        if let Ok(array) = serde_json::from_slice::<Vec<serde_json::Value>>(payload) {
+            let array = array.into_iter();
+            let elements = json::elements(std::str::from_utf8(payload).expect("UTF-8"));
+            assert!(
+                elements
+                    .map(|element| serde_json::from_str::<serde_json::Value>(element).expect("JSON"))
+                    .eq(array)
+            );
         }
         assert!(newest.is_none_or(|newest| state.newest().is_some_and(|now| now >= newest)));
     }

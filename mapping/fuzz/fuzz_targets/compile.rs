@@ -26,14 +26,25 @@ fuzz_target!(|data: &[u8]| {
         raw("p", FieldType::Bool),
         raw("n", FieldType::Number),
     ];
-    fields.push(FieldDocument { name: "x".into(), expression: Some(text.into()), ..FieldDocument::default() });
+    fields.push(FieldDocument {
+        name: "x".into(),
+        expression: Some(text.into()),
+        ..FieldDocument::default()
+    });
     check(&format(fields.clone()));
-    fields[5] = FieldDocument { name: text.into(), pointer: Some(text.into()), ..raw("x", FieldType::Number) };
+    fields[5] =
+        FieldDocument { name: text.into(), pointer: Some(text.into()), ..raw("x", FieldType::Number) };
     check(&format(fields));
 });
 
 fn format(fields: Vec<FieldDocument>) -> FormatDocument {
-    FormatDocument { codec: Codec::Json, timestamp: None, delivery: DeliveryDocument::default(), when: None, fields }
+    FormatDocument {
+        codec: Codec::Json,
+        timestamp: None,
+        delivery: DeliveryDocument::default(),
+        when: None,
+        fields,
+    }
 }
 
 fn check(format: &FormatDocument) {

@@ -85,7 +85,7 @@ fn each_error_names_the_field_and_what_would_be_right() {
         ("{name: x, expression: 'has(values.second)'}", "fields[1].expression", &["values.second"]),
         ("{name: x, expression: 'values[\"second\"]'}", "fields[1].expression", &["values.second"]),
         ("{name: x, expression: 'values[values.first]'}", "fields[1].expression", &["write the name"]),
-        ("{name: x, expression: values.x}", "fields[1].expression", &["no field before it"]),
+        ("{name: x, expression: values.x}", "fields[1].expression", &["values.x", "can't see"]),
         ("{name: x, expression: first}", "fields[1].expression", &["\"first\"", "values.first"]),
         ("{name: x, expression: values}", "fields[1].expression", &["as a whole"]),
         ("{name: x, expression: size(values)}", "fields[1].expression", &["as a whole"]),

@@ -164,6 +164,14 @@ proptest! {
         }
     }
 
+    #[test]
+    fn elements_are_those_of_serde_json(elements in prop::collection::vec(json(), 0..6), space in "[ \n\t]{0,2}") {
+        let array = format!("{space}[{space}{}{space}]{space}", elements.join(&format!("{space},{space}")));
+        let ours: Vec<&str> = crate::json::elements(&array).collect();
+        let theirs: Vec<&str> = elements.iter().map(|element| element.trim()).collect();
+        prop_assert_eq!(ours, theirs);
+    }
+
     /// The same message through another implementation: a document, then its parts.
     #[test]
     fn values_are_those_of_a_reference(json in json()) {
