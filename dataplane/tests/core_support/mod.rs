@@ -204,16 +204,16 @@ impl Room {
         self.subscribe_with(devices, |request| request.resume = Some(id))
     }
 
+    /// A client of another pod.
+    pub async fn subscribe_on(&self, broker: Broker, devices: &[&str]) -> Client {
+        let mut registry = Registry::default();
+        let (hubs, _handle) =
+            Hubs::start(broker, self.catalog.subscribe(), fast(), &mut registry, self.stop.clone());
+        Client::new(hubs.subscribe(request(devices)))
+    }
+
     pub fn subscribe_with(&self, devices: &[&str], change: impl FnOnce(&mut SubscribeRequest)) -> Client {
-        let codes = devices.iter().map(|code| DeviceCode::new(code).unwrap()).collect();
-        let mut request = SubscribeRequest {
-            tenant: tenant(),
-            scope: Scope::All,
-            wanted: Wanted { all: false, codes, selector: None },
-            channels: None,
-            interval: None,
-            resume: None,
-        };
+        let mut request = request(devices);
         change(&mut request);
         Client::new(self.hubs.subscribe(request))
     }
@@ -231,6 +231,18 @@ impl Room {
 
     pub fn metric(&self, line: &str) -> u64 {
         metric(&self.registry, line)
+    }
+}
+
+fn request(devices: &[&str]) -> SubscribeRequest {
+    let codes = devices.iter().map(|code| DeviceCode::new(code).unwrap()).collect();
+    SubscribeRequest {
+        tenant: tenant(),
+        scope: Scope::All,
+        wanted: Wanted { all: false, codes, selector: None },
+        channels: None,
+        interval: None,
+        resume: None,
     }
 }
 

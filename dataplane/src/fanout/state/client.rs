@@ -93,11 +93,15 @@ impl Client {
 impl HubState {
     /// Tells a client that is owed nothing the place up to which that is so.
     pub(super) fn settle(&mut self, key: Key, now: Moment) {
-        let Some(epoch) = self.epoch else { return };
         let Some(client) = self.clients.get(key) else { return };
         if client.unsettled > 0 {
             return;
         }
+        let Some(epoch) = self.epoch else {
+            self.unplaced = true;
+            self.ask_epoch = true;
+            return;
+        };
         let sequence = self.safe_position(client);
         let Some(client) = self.clients.get_mut(key) else { return };
         // A device that appears from now on has nothing to do with what the client had seen before it came.
@@ -105,6 +109,15 @@ impl HubState {
         if client.last_id.is_none_or(|last| sequence > last) {
             client.last_id = Some(sequence);
             client.push(Push::Control, id_only(EventId { epoch, sequence }), now, &self.metrics);
+        }
+    }
+
+    /// The epoch is known now: tells their place to clients that are owed nothing.
+    pub(super) fn place_clients(&mut self, now: Moment) {
+        if std::mem::take(&mut self.unplaced) {
+            for key in self.clients.keys() {
+                self.settle(key, now);
+            }
         }
     }
 

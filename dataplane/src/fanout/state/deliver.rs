@@ -37,9 +37,11 @@ impl HubState {
     }
 
     fn live_message(&mut self, key: Key, message: LiveMessage, now: Moment) {
+        // Without the epoch, which the first read tells, no frame can be made.
+        let too_early = self.epoch.is_none();
         let Some(watch) = self.watches.get_mut(key) else { return };
         if let Phase::Reading(reading) = &mut watch.phase
-            && watch.every
+            && (watch.every || too_early)
         {
             reading.keep(message);
             return;

@@ -71,6 +71,8 @@ pub(super) struct HubState {
     unread: Vec<Key>,
     /// Whether the stream's epoch has to be asked for although nothing has to be read.
     ask_epoch: bool,
+    /// Whether there are clients that are owed nothing and could not be told a place, as the epoch wasn't known.
+    unplaced: bool,
     work: Work,
     /// Why reading fails; clients that come meanwhile are told.
     trouble: Option<Trouble>,
@@ -109,6 +111,7 @@ impl HubState {
             timers: Timers::default(),
             unread: Vec::new(),
             ask_epoch: false,
+            unplaced: false,
             work: Work::default(),
             trouble: None,
             scratch: Vec::new(),

@@ -184,6 +184,7 @@ impl HubState {
             self.stored_message(*key, message, now);
         }
         self.go_live(&keys, up_to, now);
+        self.place_clients(now);
     }
 
     /// These channels were read: what waited follows, and then what comes live.
@@ -256,6 +257,7 @@ impl HubState {
         self.epoch = Some(epoch);
         self.position = 0;
         self.newest_known = 0;
+        self.unplaced = true;
         for key in self.watches.keys() {
             let Some(watch) = self.watches.get_mut(key) else { continue };
             let told = watch.known && watch.every;

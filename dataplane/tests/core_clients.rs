@@ -1,0 +1,323 @@
+//! Slow clients, intervals, freshness, changes of the mapping, the end.
+
+mod core_support;
+
+use std::time::Duration;
+
+use core_support::{DEADLINE, Mapping, Room, fast, format};
+use flutecast_dataplane::fanout::{HubSettings, Scope, Selector, Unavailable, Wanted};
+use flutecast_e2e::wait_until;
+use flutecast_mapping::document::DeliveryPolicy;
+use flutecast_mapping::name::DeviceCode;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_client_is_told_its_loss_and_hurts_nobody() {
+    let settings = HubSettings { every_max_count: 50, ..fast() };
+    let room = Room::with(&Mapping::new(&["A"]), settings).await;
+    let mut slow = room.subscribe(&["A"]);
+    let mut quick = room.subscribe(&["A"]);
+    slow.settled().await;
+    quick.settled().await;
+    let publisher = async {
+        for n in 1..=500 {
+            room.publish("A", "every", n).await;
+            room.publish("A", "latest", n).await;
+        }
+    };
+    let (quick_values, ()) = tokio::join!(quick.values_until("A", "every", 500), publisher);
+    assert_eq!(quick_values, (1..=500).collect::<Vec<_>>());
+    assert_eq!(quick.count("gap"), 0);
+
+    let gap = slow.next_named("gap").await.json().unwrap();
+    assert_eq!((gap["channel"].as_str(), gap["reason"].as_str()), (Some("every"), Some("SlowClient")));
+    let lost = gap["lost"].as_u64().unwrap();
+    let values = slow.values_until("A", "every", 500).await;
+    assert!(values.len() <= 50, "the backlog is bounded: {}", values.len());
+    assert_eq!(lost + values.len() as u64, 500, "what is lost is counted");
+    assert_eq!(values, (lost + 1..=500).collect::<Vec<_>>());
+    slow.values_until("A", "latest", 500).await;
+    let latest =
+        slow.seen.iter().filter(|event| event.is_data() && event.json().unwrap()["channel"] == "latest");
+    assert_eq!(latest.count(), 1, "only the newest value of a Latest channel waits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_is_closed() {
+    let settings = HubSettings { take_timeout: Duration::from_millis(700), ..fast() };
+    let room = Room::with(&Mapping::new(&["A"]), settings).await;
+    let mut client = room.subscribe(&["A"]);
+    client.settled().await;
+    let closed = || async {
+        match room.metric("slow_clients_closed_total") {
+            1 => Ok(()),
+            other => Err(format!("{other} closed")),
+        }
+    };
+    wait_until("the client to be closed", DEADLINE, closed).await.unwrap();
+    assert_eq!(client.next_named("bye").await.json().unwrap()["reason"], "SlowClient");
+    assert!(client.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interval_thins_latest_channels_and_never_every_channels() {
+    let room = Room::new(&["A"]).await;
+    let mut client = room.subscribe_with(&["A"], |request| request.interval = Some(Duration::from_secs(2)));
+    client.settled().await;
+    let start = tokio::time::Instant::now();
+    for n in 1..=100 {
+        room.publish("A", "latest", n).await;
+        room.publish("A", "every", n).await;
+    }
+    assert!(start.elapsed() < Duration::from_secs(2), "the test needs all messages within one interval");
+    assert_eq!(client.values_until("A", "latest", 100).await, [1, 100], "the first at once, then the newest");
+    assert!(start.elapsed() >= Duration::from_secs(2));
+    let every =
+        client.seen.iter().filter(|event| event.is_data() && event.json().unwrap()["channel"] == "every");
+    assert_eq!(every.count(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_formats_min_interval_holds_for_all() {
+    let mut mapping = Mapping::new(&[]);
+    let mut limited = format(DeliveryPolicy::Latest);
+    limited.delivery.min_interval_ms = Some(1_500);
+    mapping.set_format("limited", limited);
+    mapping.set_device("A", &[("latest", "limited", None)]);
+    let room = Room::with(&mapping, fast()).await;
+    let mut client = room.subscribe(&["A"]);
+    client.settled().await;
+    for n in 1..=50 {
+        room.publish("A", "latest", n).await;
+    }
+    let newest = || async {
+        let values = room.hubs.latest(&core_support::tenant(), &Scope::All, &everything(), None).await;
+        match values.map_err(|error| error.to_string())?[0].channels[0].values.as_deref() {
+            Some(b"{\"n\":50}") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    wait_until("the newest message to be here", DEADLINE, newest).await.unwrap();
+    let mut late = room.subscribe(&["A"]);
+    assert_eq!(late.next_value("A", "latest").await, 50, "who comes gets the newest value at once");
+    assert_eq!(client.values_until("A", "latest", 50).await, [1, 50]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_is_told_once_and_its_end_too() {
+    let mut mapping = Mapping::new(&[]);
+    mapping.set_device("A", &[("latest", "latest", Some(600)), ("every", "every", Some(60_000))]);
+    let room = Room::with(&mapping, fast()).await;
+    room.publish("A", "latest", 1).await;
+    let mut client = room.subscribe(&["A"]);
+    assert_eq!(client.next_value("A", "latest").await, 1);
+    let never = client.next_named("stale").await.json().unwrap();
+    assert_eq!(
+        (never["channel"].as_str(), never["since"].is_null()),
+        (Some("every"), true),
+        "nothing was ever stored"
+    );
+    let stale = client.next_named("stale").await.json().unwrap();
+    assert_eq!((stale["channel"].as_str(), stale["staleAfterMs"].as_u64()), (Some("latest"), Some(600)));
+    let since: jiff::Timestamp = stale["since"].as_str().unwrap().parse().unwrap();
+    let age = jiff::Timestamp::now().duration_since(since).as_millis();
+    assert!((600..10_000).contains(&age), "{age}");
+
+    let mut late = room.subscribe(&["A"]);
+    let mut channels = Vec::new();
+    for _ in 0..2 {
+        channels.push(late.next_named("stale").await.json().unwrap()["channel"].as_str().unwrap().to_owned());
+    }
+    channels.sort();
+    assert_eq!(channels, ["every", "latest"], "the snapshot tells what is stale");
+    assert_eq!(client.next().await.unwrap().name(), "ping", "it is told once");
+    room.publish("A", "latest", 2).await;
+    for client in [&mut client, &mut late] {
+        client.next_named("fresh").await;
+        assert_eq!(client.next_value("A", "latest").await, 2, "fresh comes before the data");
+    }
+    client.next_named("stale").await;
+    let values = room.hubs.latest(&core_support::tenant(), &Scope::All, &everything(), None).await.unwrap();
+    assert!(values[0].channels.iter().all(|channel| channel.stale));
+}
+
+fn everything() -> Wanted {
+    Wanted { all: true, ..Wanted::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_come_go_and_change_while_clients_are_connected() {
+    let mut mapping = Mapping::new(&["A"]);
+    let room = Room::with(&mapping, fast()).await;
+    let mut all = room.subscribe_with(&[], |request| request.wanted = everything());
+    let mut selecting = room.subscribe_with(&[], |request| {
+        let selector: Selector = "line=l1".parse().unwrap();
+        request.wanted = Wanted { selector: Some(selector), ..Wanted::default() };
+    });
+    let mut named = room.subscribe(&["B"]);
+    let mut limited = room.subscribe_with(&[], |request| {
+        request.wanted = everything();
+        request.scope = Scope::Only(std::sync::Arc::new([DeviceCode::new("A").unwrap()].into()));
+    });
+    assert_eq!(named.next().await.unwrap().json().unwrap()["devices"].as_array().unwrap().len(), 0);
+    let refused = named.next_named("refused").await.json().unwrap();
+    assert_eq!((refused["device"].as_str(), refused["reason"].as_str()), (Some("B"), Some("UnknownDevice")));
+    for client in [&mut all, &mut selecting, &mut named, &mut limited] {
+        client.settled().await;
+    }
+
+    room.publish("B", "latest", 1).await;
+    mapping.set_device("B", &[("latest", "latest", None), ("every", "every", None)]);
+    room.change_mapping(&mapping);
+    for client in [&mut all, &mut selecting, &mut named] {
+        let devices = client.next_named("devices").await.json().unwrap();
+        assert_eq!(devices["added"][0]["device"], "B");
+        assert_eq!(devices["added"][0]["channels"][0]["fields"][0]["name"], "n");
+        assert_eq!(devices["removed"].as_array().unwrap().len(), 0);
+        assert_eq!(client.next_value("B", "latest").await, 1, "with its snapshot");
+    }
+    room.publish("B", "every", 2).await;
+    for client in [&mut all, &mut selecting, &mut named] {
+        assert_eq!(client.next_value("B", "every").await, 2);
+    }
+
+    // The format of one channel changes.
+    let mut scaled = format(DeliveryPolicy::Latest);
+    scaled.fields[0].scale = Some(10.0);
+    mapping.set_format("latest", scaled);
+    room.change_mapping(&mapping);
+    named.next_named("devices").await;
+    assert_eq!(named.next_value("B", "latest").await, 10, "the current value in its new form");
+    room.publish("B", "latest", 2).await;
+    assert_eq!(named.next_value("B", "latest").await, 20);
+    let every = |client: &core_support::Client| {
+        client
+            .seen
+            .iter()
+            .filter(|event| event.is_data() && event.json().unwrap()["channel"] == "every")
+            .count()
+    };
+    assert_eq!(every(&named), 1, "a channel whose format is the same goes on");
+
+    mapping.remove_device("B");
+    room.change_mapping(&mapping);
+    for client in [&mut all, &mut selecting, &mut named] {
+        loop {
+            let devices = client.next_named("devices").await.json().unwrap();
+            if devices["removed"] == serde_json::json!(["B"]) {
+                break;
+            }
+        }
+    }
+    let left = || async {
+        match room.live_subscriptions().await {
+            2 => Ok(()),
+            other => Err(format!("{other} subscriptions")),
+        }
+    };
+    wait_until("the removed device to be left", DEADLINE, left).await.unwrap();
+    assert!(
+        !limited.seen.iter().any(|event| event.data.as_ref().unwrap().contains("\"B\"")),
+        "never a device out of scope"
+    );
+
+    room.remove_tenant();
+    for client in [&mut all, &mut selecting, &mut named, &mut limited] {
+        assert_eq!(client.next_named("bye").await.json().unwrap()["reason"], "TenantRemoved");
+        assert!(client.next().await.is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_values_come_from_the_hub_or_from_the_stream() {
+    let room = Room::new(&["A", "B"]).await;
+    room.publish("A", "latest", 1).await;
+    room.publish("B", "every", 2).await;
+    let values = async |wanted: &Wanted, scope: &Scope| {
+        let values = room.hubs.latest(&core_support::tenant(), scope, wanted, None).await.unwrap();
+        let mut json = Vec::new();
+        let mut all = Vec::new();
+        for device in values {
+            json.clear();
+            device.write_json(&mut json);
+            all.push(serde_json::from_slice::<serde_json::Value>(&json).unwrap());
+        }
+        all
+    };
+    let read = values(&everything(), &Scope::All).await;
+    assert_eq!(read[0]["device"], "A");
+    assert_eq!(read[0]["channels"]["latest"]["values"]["n"], 1);
+    assert!(read[0]["channels"]["every"]["values"].is_null());
+    assert_eq!(read[1]["channels"]["every"]["values"]["n"], 2);
+    let mut client = room.subscribe(&["A"]);
+    client.settled().await;
+    room.publish("A", "latest", 3).await;
+    client.values_until("A", "latest", 3).await;
+    assert_eq!(values(&everything(), &Scope::All).await[0]["channels"]["latest"]["values"]["n"], 3);
+    let only_b = Scope::Only(std::sync::Arc::new([DeviceCode::new("B").unwrap()].into()));
+    assert_eq!(values(&everything(), &only_b).await.len(), 1);
+    let nobody = flutecast_mapping::name::TenantName::new("nobody").unwrap();
+    let unknown = room.hubs.latest(&nobody, &Scope::All, &everything(), None).await;
+    assert_eq!(unknown.unwrap_err(), Unavailable::Starting);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pod_says_so() {
+    let room = Room::with(&Mapping::new(&["A"]), HubSettings { max_clients: 1, ..fast() }).await;
+    let first = room.subscribe(&["A"]);
+    let mut second = room.subscribe(&["A"]);
+    assert_eq!(second.next().await.unwrap().name(), "hello");
+    let bye = second.next().await.unwrap();
+    assert_eq!(bye.json().unwrap()["reason"], "Full");
+    assert_eq!(bye.retry.unwrap().as_millis(), u128::from(bye.json().unwrap()["retryMs"].as_u64().unwrap()));
+    assert!(second.next().await.is_none());
+    drop((first, second));
+    assert_eq!(room.hubs.connections(), 0);
+    room.subscribe(&["A"]).settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_pod_spreads_the_reconnects() {
+    let room = Room::new(&["A"]).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = room.subscribe(&["A"]);
+        client.settled().await;
+        clients.push(client);
+    }
+    room.hubs.drain(Duration::from_secs(20));
+    let mut times = Vec::new();
+    for client in &mut clients {
+        let bye = client.next_named("bye").await.json().unwrap();
+        assert_eq!(bye["reason"], "Draining");
+        times.push(bye["retryMs"].as_u64().unwrap());
+        assert!(client.next().await.is_none());
+    }
+    times.sort_unstable();
+    for (part, time) in times.iter().enumerate() {
+        let part = u64::try_from(part).unwrap();
+        assert!((part * 1_000..=(part + 1) * 1_000).contains(time), "one in each second: {times:?}");
+    }
+    let mut late = room.subscribe(&["A"]);
+    assert_eq!(late.next_named("bye").await.json().unwrap()["reason"], "Draining");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_two_pods_get_everything_and_nobody_anything_else() {
+    let room = Room::new(&["A", "B"]).await;
+    let broker =
+        flutecast_dataplane::sources::broker::Broker::connect(&room.nats.url(), "other").await.unwrap();
+    let mut clients = vec![room.subscribe(&["A"]), room.subscribe_on(broker, &["A"]).await];
+    let mut other = room.subscribe(&["B"]);
+    for client in clients.iter_mut().chain([&mut other]) {
+        client.settled().await;
+    }
+    for n in 1..=200 {
+        room.publish("A", "every", n).await;
+    }
+    room.publish("B", "every", 1).await;
+    for client in &mut clients {
+        assert_eq!(client.values_until("A", "every", 200).await, (1..=200).collect::<Vec<_>>());
+    }
+    assert_eq!(other.next_value("B", "every").await, 1);
+    assert!(!other.seen.iter().any(|event| event.data.as_ref().unwrap().contains("\"A\"")));
+}
