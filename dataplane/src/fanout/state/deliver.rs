@@ -47,7 +47,8 @@ impl HubState {
             return;
         }
         if message.sequence <= watch.last_sequence {
-            // It was read from the stream before it came live; or the stream was made anew, which the next audit tells.
+            // It was read from the stream before it came live; or the stream was made anew, which an audit tells.
+            self.doubt = true;
             return;
         }
         let seen = watch.last_sequence.max(watch.proven_to);
