@@ -56,7 +56,7 @@ lint: need-cargo tree ## format and clippy
 tree: need-cargo ## proves that mapping knows neither kube nor tokio, and that operator and dataplane don't know each other
 	@tree="$$(cargo tree $(locked) -p flutecast-mapping -e normal,build --prefix none)"; ! grep -E '^(kube|tokio)[-a-z]* ' <<<"$$tree"
 	@tree="$$(cargo tree $(locked) -p flutecast-operator -e normal,build --prefix none)"; ! grep -E '^flutecast-dataplane ' <<<"$$tree"
-	@tree="$$(cargo tree $(locked) -p flutecast-dataplane -e normal,build --prefix none)"; ! grep -E '^(flutecast-operator|kube) ' <<<"$$tree"
+	@tree="$$(cargo tree $(locked) -p flutecast-dataplane -e normal,build --prefix none)"; ! grep -E '^flutecast-(operator|crds) ' <<<"$$tree"
 
 .PHONY: deny
 deny: need-cargo ## licences, bans and sources of all dependencies

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,11 +16,14 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::watch_folder;
+use crate::catalog::{watch_cluster, watch_folder};
 use crate::config::Config;
 use crate::fanout::{HubSettings, Hubs};
 use crate::http::{Admin, Api, OpenStreams, ServerSettings, Shutdown, admin_service, serve, service};
+use crate::kubernetes::Cluster;
 use crate::metrics::{CatalogMetrics, HttpMetrics, PodMetrics};
+use crate::peers::{PeerMetrics, watch_peers};
+use crate::serving::{ServingMetrics, Subjects, announce};
 use crate::sources::broker::Broker;
 use crate::sources::splitter;
 
@@ -54,8 +58,26 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     let (admin_listener, admin) = bind(config.admin, "--admin").await?;
     let broker =
         Broker::connect_with(nats_options(&config).await?, config.nats.expose(), &server_name).await?;
-    let (mapping, watching) = watch_folder(&config.mapping, catalog_metrics, stop.clone());
+    let place = Place::find(&config).await?;
+    let (mapping, watching) = match &place {
+        Place::Folder(path) => watch_folder(path, catalog_metrics, stop.clone()),
+        Place::Cluster(cluster) => watch_cluster(cluster, catalog_metrics, stop.clone()),
+    };
     parts.watch("mapping", watching);
+    if let (Place::Cluster(cluster), Some(service)) = (&place, &config.service) {
+        let metrics = PeerMetrics::register(&mut registry);
+        let (_peers, watching) = watch_peers(cluster, service, metrics, stop.clone());
+        parts.watch("peers", watching);
+    }
+    let announcing = announce(
+        broker.clone(),
+        mapping.catalog.clone(),
+        Subjects::new(place.release(&config), &server_name),
+        server_name.clone(),
+        ServingMetrics::register(&mut registry),
+        stop.clone(),
+    );
+    parts.watch("announcing", announcing);
     let settings = HubSettings {
         server_name: server_name.as_str().into(),
         ping: config.ping,
@@ -136,6 +158,31 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     let _ = timeout(STOP_TIMEOUT, broker.client.flush()).await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Where the mapping comes from.
+enum Place {
+    Folder(PathBuf),
+    Cluster(Cluster),
+}
+
+impl Place {
+    async fn find(config: &Config) -> anyhow::Result<Self> {
+        if let Some(folder) = &config.mapping {
+            return Ok(Self::Folder(folder.clone()));
+        }
+        let cluster = Cluster::from_environment(config.namespace.as_deref()).await.context("--kubernetes")?;
+        tracing::info!(namespace = cluster.namespace(), "the mapping is read from the Kubernetes API");
+        Ok(Self::Cluster(cluster))
+    }
+
+    fn release<'a>(&'a self, config: &'a Config) -> &'a str {
+        match (self, &config.release) {
+            (_, Some(release)) => release,
+            (Self::Cluster(cluster), None) => cluster.namespace(),
+            (Self::Folder(_), None) => "local",
+        }
+    }
 }
 
 /// The listener and its address, whose port the system chose if `address` has port 0.

@@ -14,8 +14,30 @@ use crate::http::parse_duration;
 #[command(name = "flutecast-dataplane", version, about)]
 pub struct Config {
     /// The folder that holds the mapping documents.
-    #[arg(long, value_name = "DIR", env = "FLUTECAST_MAPPING")]
-    pub mapping: PathBuf,
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "FLUTECAST_MAPPING",
+        required_unless_present = "kubernetes",
+        conflicts_with = "kubernetes"
+    )]
+    pub mapping: Option<PathBuf>,
+
+    /// The mapping is read from the Kubernetes API; the way there is the kubeconfig or the pod's service account.
+    #[arg(long)]
+    pub kubernetes: bool,
+
+    /// The namespace of the mapping; left out: the one of the kubeconfig or of the pod.
+    #[arg(long, value_name = "NAME", env = "FLUTECAST_NAMESPACE", conflicts_with = "mapping")]
+    pub namespace: Option<String>,
+
+    /// The Service of the data plane, whose EndpointSlices show the other pods.
+    #[arg(long, value_name = "NAME", env = "FLUTECAST_SERVICE", conflicts_with = "mapping")]
+    pub service: Option<String>,
+
+    /// The name under which this pod tells the operator what it serves; left out: the namespace, or `local`.
+    #[arg(long, value_name = "NAME", env = "FLUTECAST_RELEASE")]
+    pub release: Option<String>,
 
     /// The address of NATS; several are separated by commas.
     #[arg(
@@ -147,6 +169,20 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn the_mapping_comes_from_one_place() {
+        let parse = |arguments: &[&str]| {
+            Config::try_parse_from(["flutecast-dataplane"].iter().chain(arguments))
+                .map_err(|error| error.to_string())
+        };
+        let config = parse(&["--kubernetes", "--namespace", "plant", "--service", "dp"]).unwrap();
+        assert_eq!((config.mapping, config.kubernetes), (None, true));
+        assert!(parse(&[]).unwrap_err().contains("--mapping"));
+        assert!(parse(&["--mapping", "m", "--kubernetes"]).unwrap_err().contains("cannot be used with"));
+        assert!(parse(&["--mapping", "m", "--service", "dp"]).unwrap_err().contains("cannot be used with"));
+        assert!(parse(&["--service", "dp"]).unwrap_err().contains("--mapping"));
     }
 
     #[test]

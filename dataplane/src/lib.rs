@@ -2,7 +2,9 @@
 //!
 //! The folders are the way of a message: [`sources`] hears it, [`pipeline`] filters and formats it, [`fanout`] gives it to the
 //! connections, [`http`] writes it to the sockets. Beside that way stand the [`catalog`] (which devices there are) and
-//! [`access`] (who may read them). [`app`] puts them together. This crate knows nothing of Kubernetes.
+//! [`access`] (who may read them); [`serving`] tells the operator what is served, and [`peers`] are the other pods. [`app`] puts
+//! them together. This crate knows nothing of the operator and of its kinds: in a cluster it reads ConfigMaps, one Secret and
+//! EndpointSlices.
 
 pub mod access;
 pub mod app;
@@ -10,8 +12,11 @@ pub mod catalog;
 pub mod config;
 pub mod fanout;
 pub mod http;
+pub mod kubernetes;
 pub mod logging;
 pub mod metrics;
+pub mod peers;
 mod percent;
 pub mod pipeline;
+pub mod serving;
 pub mod sources;

@@ -6,8 +6,16 @@ use tracing_subscriber::filter::Directive;
 use crate::config::LogFormat;
 
 /// Libraries that write whole requests, and so addresses with tokens, or each message at their finest levels. They are never that loud,
-/// whatever the filter says.
-const QUIET: [&str; 5] = ["h2=info", "hyper=info", "hyper_util=info", "warp=info", "async_nats=info"];
+/// whatever the filter says. What kube warns of is told by our own lines, and its warnings may quote a Secret.
+const QUIET: [&str; 7] = [
+    "h2=info",
+    "hyper=info",
+    "hyper_util=info",
+    "warp=info",
+    "async_nats=info",
+    "kube_client=error",
+    "kube_runtime=error",
+];
 
 /// Starts to log. `filter` is in the syntax of `RUST_LOG`.
 ///

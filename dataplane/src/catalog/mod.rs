@@ -15,13 +15,18 @@ use flutecast_mapping::program::Program;
 mod build;
 #[cfg(test)]
 mod build_tests;
+mod document;
 mod folder;
 #[cfg(test)]
 mod folder_tests;
+mod kubernetes;
+mod publisher;
 mod watcher;
 
 pub use build::{Documents, Problem, ProblemKind};
-pub use watcher::{Mapping, MappingState, watch_folder};
+pub use kubernetes::watch_cluster;
+pub use publisher::{Mapping, MappingState};
+pub use watcher::watch_folder;
 
 use build::CompiledFormat;
 

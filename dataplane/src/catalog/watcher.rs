@@ -1,21 +1,18 @@
 //! Follows a folder of mapping documents and publishes what it says.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::folder::{Folder, Reading};
-use super::{Catalog, Problem, ProblemKind};
-use crate::access::Access;
+use super::folder::Folder;
+use super::publisher::{Mapping, Publisher};
 use crate::metrics::CatalogMetrics;
 
 /// How long more changes are waited for after the first: the operator writes several files one after the other.
@@ -24,26 +21,7 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 const RESCAN: Duration = Duration::from_secs(5);
 /// How often a folder that isn't there is looked for.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// What the mapping says, and who may read it; each changes as a whole.
-#[derive(Debug, Clone)]
-pub struct Mapping {
-    /// The devices.
-    pub catalog: watch::Receiver<Arc<Catalog>>,
-    /// Who may read them. None: no access document was ever there.
-    pub access: watch::Receiver<Option<Arc<Access>>>,
-    /// Whether the two mean anything yet.
-    pub state: watch::Receiver<MappingState>,
-}
-
-/// Whether the mapping was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MappingState {
-    /// Not yet; the text says what is missing.
-    Missing(String),
-    /// Both the mapping and the access document were read.
-    Loaded,
-}
+const NO_ACCESS: &str = "there is no flutecast-access.yaml in the mapping folder yet";
 
 /// Follows `path` until `stop`. The folder may come later.
 #[must_use = "someone has to watch the task"]
@@ -52,17 +30,7 @@ pub fn watch_folder(
     metrics: CatalogMetrics,
     stop: CancellationToken,
 ) -> (Mapping, JoinHandle<()>) {
-    let (catalog_sender, catalog) = watch::channel(Arc::default());
-    let (access_sender, access) = watch::channel(None);
-    let (state_sender, state) =
-        watch::channel(MappingState::Missing("the mapping was not read yet".to_owned()));
-    let publisher = Publisher {
-        catalog: catalog_sender,
-        access: access_sender,
-        state: state_sender,
-        metrics,
-        problems: BTreeSet::new(),
-    };
+    let (publisher, mapping) = Publisher::new(NO_ACCESS, metrics);
     let folder = Folder::new(path);
     let handle = tokio::spawn(async move {
         tokio::select! {
@@ -70,7 +38,7 @@ pub fn watch_folder(
             () = follow(folder, publisher) => {}
         }
     });
-    (Mapping { catalog, access, state }, handle)
+    (mapping, handle)
 }
 
 /// Ends only when reading panicked, which ends the process.
@@ -96,7 +64,8 @@ async fn follow(mut folder: Folder, mut publisher: Publisher) {
                 RESCAN
             }
             Err(error) => {
-                publisher.missing(&path, &error);
+                let message = format!("the mapping folder {} can't be read: {error}", path.display());
+                publisher.unreachable("mapping folder", message);
                 RETRY
             }
         };
@@ -106,92 +75,6 @@ async fn follow(mut folder: Folder, mut publisher: Publisher) {
         }
         // What happened up to here is seen by the reading that follows.
         while changes.try_recv().is_ok() {}
-    }
-}
-
-struct Publisher {
-    catalog: watch::Sender<Arc<Catalog>>,
-    access: watch::Sender<Option<Arc<Access>>>,
-    state: watch::Sender<MappingState>,
-    metrics: CatalogMetrics,
-    problems: BTreeSet<Problem>,
-}
-
-impl Publisher {
-    fn publish(mut self, reading: Reading) -> Self {
-        let Reading { documents, access, mut problems } = reading;
-        let before = self.catalog.borrow().clone();
-        let (catalog, more) = Catalog::build_from(documents, Some(&before));
-        problems.extend(more);
-        self.report(problems);
-        if !catalog.same(&before) {
-            self.metrics.swapped(&catalog);
-            tracing::info!(tenants = catalog.tenants.len(), "a newer mapping is served");
-            self.catalog.send_replace(Arc::new(catalog));
-        }
-        // After the catalog, so that whoever is let in finds what is there.
-        let access_is_there = access.is_some();
-        self.access.send_if_modified(|current| {
-            let same = match (&*current, &access) {
-                (Some(current), Some(access)) => Arc::ptr_eq(current, access),
-                (current, access) => current.is_none() && access.is_none(),
-            };
-            *current = access;
-            !same
-        });
-        let state = if access_is_there {
-            MappingState::Loaded
-        } else {
-            MappingState::Missing("there is no flutecast-access.yaml in the mapping folder yet".to_owned())
-        };
-        self.set_state(state);
-        self
-    }
-
-    /// The folder can't be read. What was read of it before holds on.
-    fn missing(&mut self, path: &Path, error: &std::io::Error) {
-        let message = format!("the mapping folder {} can't be read: {error}", path.display());
-        let loaded = *self.state.borrow() == MappingState::Loaded;
-        if !loaded {
-            self.set_state(MappingState::Missing(message.clone()));
-        }
-        self.report(vec![Problem {
-            kind: ProblemKind::Unreadable,
-            place: "mapping folder".to_owned(),
-            message,
-        }]);
-    }
-
-    fn set_state(&self, state: MappingState) {
-        self.state.send_if_modified(|current| {
-            let changed = *current != state;
-            if changed {
-                match &state {
-                    MappingState::Missing(reason) => tracing::warn!(reason, "the mapping is missing"),
-                    MappingState::Loaded => tracing::info!("the mapping is loaded"),
-                }
-                *current = state;
-            }
-            changed
-        });
-    }
-
-    /// Logs what is new, once.
-    fn report(&mut self, problems: Vec<Problem>) {
-        self.metrics.set_problems(&problems);
-        let problems: BTreeSet<Problem> = problems.into_iter().collect();
-        for problem in problems.difference(&self.problems) {
-            let Problem { kind, place, message } = problem;
-            tracing::warn!(kind = kind.as_str(), place, message, "a problem in the mapping");
-        }
-        for problem in self.problems.difference(&problems) {
-            tracing::info!(
-                kind = problem.kind.as_str(),
-                place = problem.place,
-                "a problem in the mapping is gone"
-            );
-        }
-        self.problems = problems;
     }
 }
 

@@ -1,0 +1,120 @@
+//! Follows the mapping ConfigMaps and the access Secret of a namespace and publishes what they say.
+
+use std::future::pending;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Api;
+use kube::runtime::watcher::Config;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::publisher::{Mapping, Publisher};
+use crate::kubernetes::{Cluster, Observed, Watch};
+use crate::metrics::CatalogMetrics;
+
+mod objects;
+#[cfg(test)]
+mod objects_tests;
+
+use objects::{Objects, State};
+
+/// The label of everything that the operator writes.
+const LABEL: &str = "app.kubernetes.io/managed-by=flutecast";
+/// The Secret with the access document.
+const ACCESS_SECRET: &str = "flutecast-access";
+/// How long more changes are waited for after the first: the operator writes several ConfigMaps one after the other.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// What the problem of a broken watch is filed under.
+const PLACE: &str = "Kubernetes API";
+
+/// Follows the mapping in the cluster until `stop`. While the API server is away, what was read last holds on.
+#[must_use = "someone has to watch the task"]
+pub fn watch_cluster(
+    cluster: &Cluster,
+    metrics: CatalogMetrics,
+    stop: CancellationToken,
+) -> (Mapping, JoinHandle<()>) {
+    let Cluster { client, namespace } = cluster.clone();
+    let no_access = format!("there is no Secret {ACCESS_SECRET} in the namespace {namespace} yet");
+    let (publisher, mapping) = Publisher::new(no_access, metrics);
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), &namespace);
+    let secrets = Api::<Secret>::namespaced(client, &namespace);
+    let follower = Follower {
+        maps: Watch::new(maps, "configmaps", Config::default().labels(LABEL)),
+        // A role that names one Secret allows to watch it only when it is selected by its name.
+        secret: Watch::new(
+            secrets,
+            "secrets",
+            Config::default().fields(&format!("metadata.name={ACCESS_SECRET}")),
+        ),
+    };
+    let handle = tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = follower.run(Objects::default(), publisher) => {}
+        }
+    });
+    (mapping, handle)
+}
+
+/// What one of the two watches told.
+#[derive(Debug)]
+enum News {
+    Map(Observed<ConfigMap>),
+    Secret(Observed<Secret>),
+}
+
+struct Follower {
+    maps: Watch<ConfigMap>,
+    secret: Watch<Secret>,
+}
+
+impl Follower {
+    /// Ends only when reading panicked, which ends the process.
+    async fn run(mut self, mut objects: Objects, mut publisher: Publisher) {
+        loop {
+            let news = self.gather().await;
+            let work = spawn_blocking(move || {
+                for one in news {
+                    match one {
+                        News::Map(observed) => objects.observe_map(observed),
+                        News::Secret(observed) => objects.observe_secret(observed),
+                    }
+                }
+                let publisher = match objects.state() {
+                    State::Incomplete(reason) => {
+                        publisher.unreachable(PLACE, reason);
+                        publisher
+                    }
+                    State::Complete(reading) => publisher.publish(reading),
+                };
+                (objects, publisher)
+            });
+            let Ok(back) = work.await else { return };
+            (objects, publisher) = back;
+        }
+    }
+
+    /// What happens next, and all that follows within [`DEBOUNCE`].
+    async fn gather(&mut self) -> Vec<News> {
+        let mut news = Vec::new();
+        let mut due = None;
+        loop {
+            let time_is_up = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = time_is_up => return news,
+                observed = self.maps.next() => news.push(News::Map(observed)),
+                observed = self.secret.next() => news.push(News::Secret(observed)),
+            }
+            due.get_or_insert_with(|| Instant::now() + DEBOUNCE);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The ConfigMaps and the Secret that there are now: plain state, without I/O.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flutecast_mapping::document::ShardDocument;
+use flutecast_mapping::name::TenantName;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::super::document::{LastGoodAccess, Parsed, broken, parse_access, parse_shard, shard_name};
+use super::super::publisher::Reading;
+use super::super::{Documents, Problem, ProblemKind};
+use super::{ACCESS_SECRET, PLACE};
+use crate::access::Access;
+use crate::kubernetes::{Change, Observed};
+
+/// Where a ConfigMap holds its shard.
+const SHARD_KEY: &str = "mapping.yaml";
+/// Where the Secret holds the access document.
+const ACCESS_KEY: &str = "access.yaml";
+
+/// All that was observed.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    /// By name. None: no list was complete yet.
+    shards: Option<BTreeMap<String, Shard>>,
+    access: Option<AccessObject>,
+    last_good_access: LastGoodAccess,
+    map_fault: Option<String>,
+    secret_fault: Option<String>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    tenant: TenantName,
+    version: Version,
+    parsed: Parsed<ShardDocument>,
+}
+
+/// Whether the Secret is there.
+#[derive(Debug)]
+enum AccessObject {
+    Missing,
+    Found(Parsed<Arc<Access>>),
+}
+
+/// What changes when an object changes: its uid and its resource version.
+#[derive(Debug, PartialEq, Eq)]
+struct Version(Option<String>, Option<String>);
+
+impl Version {
+    fn of(metadata: &ObjectMeta) -> Self {
+        Self(metadata.uid.clone(), metadata.resource_version.clone())
+    }
+}
+
+/// What all of it comes to.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Not everything was listed yet; the text says what keeps it.
+    Incomplete(String),
+    /// This is all there is.
+    Complete(Reading),
+}
+
+impl Objects {
+    /// Something about the ConfigMaps.
+    pub(super) fn observe_map(&mut self, observed: Observed<ConfigMap>) {
+        self.map_fault = None;
+        match observed {
+            Observed::Fault(fault) => self.map_fault = Some(fault),
+            Observed::Recovered => {}
+            Observed::Change(Change::All(maps)) => {
+                let mut before = self.shards.take().unwrap_or_default();
+                let read = |map: ConfigMap| {
+                    let name = map.metadata.name.clone()?;
+                    // What was not changed while the watch was broken is not parsed again.
+                    let known =
+                        before.remove(&name).filter(|known| known.version == Version::of(&map.metadata));
+                    let shard = known.or_else(|| Shard::read(&name, &map))?;
+                    Some((name, shard))
+                };
+                self.shards = Some(maps.into_iter().filter_map(read).collect());
+            }
+            Observed::Change(Change::Applied(map)) => {
+                let Some(name) = map.metadata.name.clone() else { return };
+                if let Some(shard) = Shard::read(&name, &map) {
+                    self.shards.get_or_insert_default().insert(name, shard);
+                }
+            }
+            Observed::Change(Change::Deleted(map)) => {
+                if let (Some(shards), Some(name)) = (&mut self.shards, &map.metadata.name) {
+                    shards.remove(name);
+                }
+            }
+        }
+    }
+
+    /// Something about the Secret.
+    pub(super) fn observe_secret(&mut self, observed: Observed<Secret>) {
+        self.secret_fault = None;
+        let secret = match observed {
+            Observed::Fault(fault) => {
+                self.secret_fault = Some(fault);
+                return;
+            }
+            Observed::Recovered => return,
+            Observed::Change(Change::All(secrets)) => secrets.into_iter().find(is_access),
+            Observed::Change(Change::Applied(secret)) if is_access(&secret) => Some(secret),
+            Observed::Change(Change::Deleted(secret)) if is_access(&secret) => None,
+            Observed::Change(_) => return,
+        };
+        self.access = Some(match secret {
+            Some(secret) => {
+                let parsed = read_access(&secret);
+                self.last_good_access.found(&parsed);
+                AccessObject::Found(parsed)
+            }
+            None => {
+                self.last_good_access.gone();
+                AccessObject::Missing
+            }
+        });
+    }
+
+    /// What holds now.
+    pub(super) fn state(&self) -> State {
+        let faults = || self.map_fault.iter().chain(&self.secret_fault);
+        let (Some(shards), Some(access)) = (&self.shards, &self.access) else {
+            let faults: Vec<&str> = faults().map(String::as_str).collect();
+            let reason = if faults.is_empty() {
+                "the mapping was not read from the Kubernetes API yet".to_owned()
+            } else {
+                faults.join("; ")
+            };
+            return State::Incomplete(reason);
+        };
+        let mut documents = Documents::default();
+        let mut problems: Vec<Problem> = faults().map(|fault| away(fault)).collect();
+        for shard in shards.values() {
+            problems.extend(shard.parsed.problems.iter().cloned());
+            match &shard.parsed.document {
+                Some(document) => documents.documents.push(document.clone()),
+                None => drop(documents.unreadable.insert(shard.tenant.clone())),
+            }
+        }
+        if let AccessObject::Found(parsed) = access {
+            problems.extend(parsed.problems.iter().cloned());
+        }
+        State::Complete(Reading { documents, access: self.last_good_access.current(), problems })
+    }
+}
+
+impl Shard {
+    /// None: it is no shard, whatever its label says.
+    fn read(name: &str, map: &ConfigMap) -> Option<Self> {
+        let (tenant, number) = shard_name(name)?;
+        let place = format!("ConfigMap {name}");
+        let parsed = match map.data.as_ref().and_then(|data| data.get(SHARD_KEY)) {
+            Some(content) => parse_shard(&place, (&tenant, number), content),
+            None => broken(&place, &format!("it has no {SHARD_KEY}")),
+        };
+        Some(Self { tenant, version: Version::of(&map.metadata), parsed })
+    }
+}
+
+fn is_access(secret: &Secret) -> bool {
+    secret.metadata.name.as_deref() == Some(ACCESS_SECRET)
+}
+
+fn read_access(secret: &Secret) -> Parsed<Arc<Access>> {
+    let place = format!("Secret {ACCESS_SECRET}");
+    match secret.data.as_ref().and_then(|data| data.get(ACCESS_KEY)) {
+        Some(content) => match std::str::from_utf8(&content.0) {
+            Ok(content) => parse_access(&place, content),
+            Err(_) => broken(&place, &format!("its {ACCESS_KEY} is not UTF-8")),
+        },
+        None => broken(&place, &format!("it has no {ACCESS_KEY}")),
+    }
+}
+
+fn away(fault: &str) -> Problem {
+    let message = format!("{fault}; the last good state is kept");
+    Problem { kind: ProblemKind::Unreadable, place: PLACE.to_owned(), message }
+}
