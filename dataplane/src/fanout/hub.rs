@@ -37,6 +37,8 @@ const BATCH: usize = 4_096;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause after a read that failed.
 const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// An audit that is called for comes this long after the last one, at the earliest.
+const AUDIT_PAUSE: Duration = Duration::from_secs(1);
 /// Over which time clients are told to come back when the process ends without having drained.
 const STOP_SPREAD: Duration = Duration::from_secs(3);
 
@@ -104,6 +106,7 @@ pub(super) struct Hub {
     /// How long the next pause is.
     next_pause: Duration,
     next_audit: Instant,
+    last_audit: Instant,
     auditing: bool,
 }
 
@@ -129,6 +132,7 @@ impl Hub {
             known_broker: shared.broker.state(),
             connects: shared.broker.client.statistics().connects.load(Relaxed),
             next_audit: Instant::now() + shared.settings.audit,
+            last_audit: Instant::now(),
             broker,
             state,
             commands,
@@ -200,6 +204,7 @@ impl Hub {
             self.pause = None;
         }
         if self.next_audit <= now.instant {
+            self.last_audit = now.instant;
             self.next_audit = now.instant + self.shared.settings.audit.mul_f64(rand::random_range(0.8..1.2));
             self.start_audit();
         }
@@ -244,7 +249,13 @@ impl Hub {
                 self.auditing = false;
                 match result {
                     Ok(result) => self.state.audited(&result, now),
-                    Err(error) => self.shared.metrics.read(error.reason()),
+                    Err(error) => {
+                        self.shared.metrics.read(error.reason());
+                        if error == ReadError::NoStream {
+                            // Nothing can be said of what comes until there is a stream again.
+                            self.state.suspect_all(now);
+                        }
+                    }
                 }
             }
             Report::Replayed(client, watch, end) => {
@@ -312,6 +323,9 @@ impl Hub {
         self.unproven.sort_by_key(|(_, message)| message.sequence);
         let count = self.unproven.partition_point(|(_, message)| message.sequence <= proven);
         self.state.apply_live(self.unproven.drain(..count), now);
+        if self.state.take_doubt() {
+            self.next_audit = self.next_audit.min((self.last_audit + AUDIT_PAUSE).max(now.instant));
+        }
     }
 
     /// Does what the state asks for.

@@ -97,7 +97,7 @@ impl Patience {
     /// Waits a little; false if it is over.
     async fn lasts(&mut self, error: &ReadError) -> bool {
         if Instant::now() >= self.end {
-            tracing::warn!(reason = error.reason(), "a replay was given up");
+            tracing::debug!(reason = error.reason(), "a replay was given up");
             return false;
         }
         sleep(self.pause.mul_f64(rand::random_range(0.5..1.5))).await;

@@ -16,6 +16,12 @@ use crate::pipeline::Moment;
 /// Over which time the clients of a tenant that was removed come back.
 const REMOVED_SPREAD: Duration = Duration::from_secs(30);
 
+/// Whether both hold the very same devices: then only settings or revisions differ.
+fn same_devices(old: &TenantCatalog, new: &TenantCatalog) -> bool {
+    let same = |(code, device)| old.by_code.get(code).is_some_and(|before| Arc::ptr_eq(before, device));
+    old.by_code.len() == new.by_code.len() && new.by_code.iter().all(same)
+}
+
 impl HubState {
     /// The mapping changed. Returns whether anything did for this tenant.
     pub(in crate::fanout) fn change_catalog(
@@ -31,7 +37,12 @@ impl HubState {
         if same {
             return false;
         }
-        self.catalog = catalog;
+        let old = std::mem::replace(&mut self.catalog, catalog);
+        if let (Some(old), Some(new)) = (&old, &self.catalog)
+            && same_devices(old, new)
+        {
+            return true;
+        }
         if self.catalog.is_none() {
             self.end_all(ByeReason::TenantRemoved, REMOVED_SPREAD, now);
             for key in self.watches.keys() {

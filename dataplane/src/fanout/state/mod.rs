@@ -73,6 +73,8 @@ pub(super) struct HubState {
     ask_epoch: bool,
     /// Whether there are clients that are owed nothing and could not be told a place, as the epoch wasn't known.
     unplaced: bool,
+    /// Whether something came that may mean that the stream was made anew.
+    doubt: bool,
     work: Work,
     /// Why reading fails; clients that come meanwhile are told.
     trouble: Option<Trouble>,
@@ -112,6 +114,7 @@ impl HubState {
             unread: Vec::new(),
             ask_epoch: false,
             unplaced: false,
+            doubt: false,
             work: Work::default(),
             trouble: None,
             scratch: Vec::new(),
@@ -126,6 +129,11 @@ impl HubState {
     /// What there is to do since the last call.
     pub(super) fn take_work(&mut self) -> Work {
         std::mem::take(&mut self.work)
+    }
+
+    /// Whether something came, since the last call, that calls for an audit.
+    pub(super) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubt)
     }
 
     /// The stream that holds the tenant's messages; none: the tenant isn't there yet.
@@ -170,3 +178,6 @@ impl HubState {
         self.settle(key, now);
     }
 }
+
+#[cfg(test)]
+mod tests;

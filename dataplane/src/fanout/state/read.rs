@@ -258,6 +258,7 @@ impl HubState {
         self.position = 0;
         self.newest_known = 0;
         self.unplaced = true;
+        self.ask_epoch = true;
         for key in self.watches.keys() {
             let Some(watch) = self.watches.get_mut(key) else { continue };
             let told = watch.known && watch.every;

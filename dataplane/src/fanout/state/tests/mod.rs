@@ -1,0 +1,286 @@
+//! The state by plain calls: a stream, a broker and clients that are only data.
+
+mod model;
+mod plain;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use flutecast_mapping::document::{
+    API_VERSION, ChannelDocument, Codec, DeliveryDocument, DeliveryPolicy, DeviceDocument, FieldDocument,
+    FieldType, FormatDocument, ShardDocument, TenantSettings,
+};
+use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
+use flutecast_mapping::program::Timestamp;
+use futures_util::stream;
+use tokio::time::Instant;
+
+use super::read::{ReadRequest, ReadResult, ReadWatch};
+use super::*;
+use crate::catalog::Catalog;
+use crate::fanout::outbox::{Bounds, Outbox};
+use crate::fanout::{EventId, Scope, SubscribeRequest, Wanted};
+use crate::sources::message::{LiveMessage, StoredMessage};
+use crate::sources::ordered::Ordered;
+use crate::sources::stored::StreamInfo;
+
+const EPOCH: Epoch = Epoch(0x5f3a_9c01);
+
+/// Devices with the channels `every` and `latest`; `latest` goes stale after 10 s.
+fn catalog(devices: &[&str]) -> Arc<TenantCatalog> {
+    let format = |policy| FormatDocument {
+        codec: Codec::Json,
+        timestamp: None,
+        delivery: DeliveryDocument { policy, min_interval_ms: None },
+        when: None,
+        fields: vec![FieldDocument {
+            name: "n".to_owned(),
+            pointer: Some("/n".to_owned()),
+            kind: Some(FieldType::Number),
+            ..FieldDocument::default()
+        }],
+    };
+    let name = |name: &str| FormatName::new(name).unwrap();
+    let channel = |format: &str, stale_after_ms| {
+        (ChannelName::new(format).unwrap(), ChannelDocument { format: name(format), stale_after_ms })
+    };
+    let device = |code: &&str| {
+        let device = DeviceDocument {
+            code: DeviceCode::new(code).unwrap(),
+            name: String::new(),
+            labels: BTreeMap::new(),
+            channels: [channel("every", None), channel("latest", Some(10_000))].into(),
+        };
+        (IotId::new(code).unwrap(), device)
+    };
+    let tenant = TenantName::new("acme").unwrap();
+    let document = ShardDocument {
+        api_version: API_VERSION.to_owned(),
+        tenant: tenant.clone(),
+        shard: 0,
+        shards: 1,
+        revision: String::new(),
+        settings: Some(TenantSettings {
+            display_name: String::new(),
+            stream: "IOT_acme".to_owned(),
+            max_clients: None,
+            sources: Vec::new(),
+        }),
+        formats: [
+            (name("every"), format(DeliveryPolicy::Every)),
+            (name("latest"), format(DeliveryPolicy::Latest)),
+        ]
+        .into(),
+        devices: devices.iter().map(device).collect(),
+    };
+    let (catalog, problems) = Catalog::build(vec![document], None);
+    assert!(problems.is_empty(), "{problems:?}");
+    Arc::clone(&catalog.tenants[&tenant])
+}
+
+/// What a client got, in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Got {
+    /// Device, channel, `n`, and whether it carried an id.
+    Data(String, String, u64, bool),
+    /// A named event: its name and its data.
+    Named(String, String),
+    /// An id, with an event or alone.
+    Id(u64),
+}
+
+fn named(name: &str) -> impl Fn(&Got) -> bool {
+    move |got| matches!(got, Got::Named(found, _) if found == name)
+}
+
+/// A state with a stream in place of NATS.
+struct Bench {
+    state: HubState,
+    now: Moment,
+    epoch: Epoch,
+    /// What is stored: sequence, subject, `n`, when.
+    stored: Vec<(u64, String, u64, Timestamp)>,
+    last_sequence: u64,
+    slots: Ordered<stream::Pending<()>, Key>,
+    connections: u64,
+}
+
+impl Bench {
+    fn new(devices: &[&str]) -> Self {
+        let tenant = TenantName::new("acme").unwrap();
+        let state = HubState::new(
+            tenant,
+            Some(catalog(devices)),
+            Arc::new(HubSettings::default()),
+            FanoutMetrics::default(),
+        );
+        let now = Moment { instant: Instant::now(), wall: Timestamp(1_795_341_600_000_000) };
+        Self {
+            state,
+            now,
+            epoch: EPOCH,
+            stored: Vec::new(),
+            last_sequence: 0,
+            slots: Ordered::default(),
+            connections: 0,
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.instant += time;
+        self.now.wall.0 += i64::try_from(time.as_micros()).unwrap();
+        self.state.tick(self.now);
+    }
+
+    fn attach(&mut self, devices: &[&str], resume: Option<u64>) -> (u64, Arc<Outbox>) {
+        self.connections += 1;
+        let outbox = Arc::new(Outbox::new(Bounds { count: 10_000, bytes: 10_000_000 }));
+        let codes = devices.iter().map(|code| DeviceCode::new(code).unwrap()).collect();
+        let request = SubscribeRequest {
+            tenant: TenantName::new("acme").unwrap(),
+            scope: Scope::All,
+            wanted: Wanted { all: false, codes, selector: None },
+            channels: None,
+            interval: None,
+            resume: resume.map(|sequence| EventId { epoch: self.epoch, sequence }),
+        };
+        let arrival = Arrival {
+            connection: self.connections,
+            outbox: Arc::clone(&outbox),
+            request,
+            since: self.now.instant,
+        };
+        self.state.attach(arrival, self.now);
+        (self.connections, outbox)
+    }
+
+    /// Stores a message; gives what is republished, if somebody is subscribed.
+    fn store(&mut self, device: &str, channel: &str, n: u64) -> Option<(Key, LiveMessage)> {
+        let subject = format!("iot.acme.{device}.{channel}");
+        self.last_sequence += 1;
+        self.now.wall.0 += 1;
+        let previous =
+            self.stored.iter().rev().find(|(_, stored, ..)| *stored == subject).map_or(0, |last| last.0);
+        self.stored.push((self.last_sequence, subject.clone(), n, self.now.wall));
+        let (key, watch) = self.state.watches.iter().find(|(_, watch)| watch.stored == subject)?;
+        watch.slot?;
+        let payload = format!("{{\"n\":{n}}}").into();
+        Some((key, LiveMessage { sequence: self.last_sequence, previous, stored_at: self.now.wall, payload }))
+    }
+
+    fn publish(&mut self, device: &str, channel: &str, n: u64) {
+        let live = self.store(device, channel, n);
+        self.state.apply_live(live.into_iter(), self.now);
+    }
+
+    /// Starts the next read: subscribes.
+    fn start_read(&mut self) -> Option<ReadRequest> {
+        let request = self.state.next_read(usize::MAX)?;
+        for item in request.items.iter().filter(|item| item.open.is_some()) {
+            let slot = self.slots.insert(item.watch, stream::pending());
+            assert!(self.state.opened(item.watch, slot).is_none());
+        }
+        Some(request)
+    }
+
+    /// What the stream says to a read now.
+    fn answer(&self, request: &ReadRequest) -> ReadResult {
+        let watches = request.items.iter().map(|item| {
+            let on_subject = self.stored.iter().filter(|(_, subject, ..)| *subject == item.stored);
+            let all: Vec<StoredMessage> = on_subject
+                .map(|(sequence, subject, n, stored_at)| StoredMessage {
+                    subject: subject.clone(),
+                    sequence: *sequence,
+                    stored_at: *stored_at,
+                    payload: format!("{{\"n\":{n}}}").into(),
+                })
+                .collect();
+            let after = item.after.unwrap_or(u64::MAX);
+            let newer: Vec<_> = all.iter().filter(|message| message.sequence > after).cloned().collect();
+            let messages = if newer.is_empty() { all.last().cloned().into_iter().collect() } else { newer };
+            ReadWatch { watch: item.watch, messages, complete: true }
+        });
+        let info = StreamInfo {
+            epoch: self.epoch,
+            first_sequence: self.stored.first().map_or(self.last_sequence + 1, |first| first.0),
+            last_sequence: self.last_sequence,
+            max_per_subject: None,
+        };
+        ReadResult { asked_at: request.asked_at, info, up_to: self.last_sequence, watches: watches.collect() }
+    }
+
+    /// Does all reads that are wanted, until there are none.
+    fn read_all(&mut self) {
+        while let Some(request) = self.start_read() {
+            let result = self.answer(&request);
+            self.state.apply_read(result, self.now);
+        }
+    }
+
+    /// Answers the replays that are wanted.
+    fn replay_all(&mut self) {
+        for mut request in self.state.take_work().replays {
+            let mut scratch = Vec::new();
+            for (sequence, subject, n, stored_at) in &self.stored {
+                if *subject == request.stored && (request.after + 1..=request.until).contains(sequence) {
+                    let payload = format!("{{\"n\":{n}}}");
+                    let message =
+                        crate::pipeline::ChannelPipeline::as_it_arrived(payload.as_bytes(), *stored_at);
+                    let formatted =
+                        request.pipeline.apply(request.epoch, *sequence, message, &mut scratch).unwrap();
+                    let push = crate::fanout::outbox::Push::Every(request.watch);
+                    request.outbox.push(push, formatted.frame.without_id(), self.now.instant);
+                }
+            }
+            self.state.replayed(request.client, request.watch, ReplayEnd::Complete, self.now);
+        }
+    }
+}
+
+/// Takes everything that waits for a client.
+fn take(outbox: &Outbox) -> Vec<Got> {
+    let mut blocks = Vec::new();
+    let mut got = Vec::new();
+    let Poll::Ready(Some(_)) =
+        outbox.poll_take(&mut Context::from_waker(Waker::noop()), usize::MAX, &mut blocks)
+    else {
+        return got;
+    };
+    let text: String = blocks.iter().map(|block| std::str::from_utf8(block).unwrap()).collect();
+    for block in text.split("\n\n").filter(|block| !block.is_empty()) {
+        let line = |field: &str| block.lines().find_map(|line| line.strip_prefix(field));
+        let id = line("id: ").map(|id| id.parse::<EventId>().unwrap().sequence);
+        if let Some(data) = line("data: ") {
+            let json: serde_json::Value = serde_json::from_str(data).unwrap();
+            got.push(match line("event: ") {
+                Some(event) => Got::Named(event.to_owned(), data.to_owned()),
+                None => {
+                    let text = |field: &str| json[field].as_str().unwrap().to_owned();
+                    Got::Data(
+                        text("device"),
+                        text("channel"),
+                        json["values"]["n"].as_u64().unwrap(),
+                        id.is_some(),
+                    )
+                }
+            });
+        }
+        got.extend(id.map(Got::Id));
+    }
+    got
+}
+
+/// The values of a channel among what a client got.
+fn values(got: &[Got], device: &str, channel: &str) -> Vec<u64> {
+    let value = |got: &Got| match got {
+        Got::Data(d, c, n, _) if d == device && c == channel => Some(*n),
+        _ => None,
+    };
+    got.iter().filter_map(value).collect()
+}
+
+fn ids(got: &[Got]) -> Vec<u64> {
+    got.iter().filter_map(|got| if let Got::Id(id) = got { Some(*id) } else { None }).collect()
+}

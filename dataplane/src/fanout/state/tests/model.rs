@@ -1,0 +1,222 @@
+//! Whatever happens in whatever order: each client gets every event of its `Every` channels once and in order, and an id only
+//! when everything before it was delivered.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const DEVICES: [&str; 3] = ["A", "B", "C"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Stores a message: device, whether on `every`.
+    Publish(usize, bool),
+    /// Brings so many of the republished messages to the state.
+    Deliver(usize),
+    /// The connection to the broker is lost, with what was under way.
+    Disconnect,
+    /// Starts a read.
+    StartRead,
+    /// Answers the oldest read.
+    AnswerRead,
+    /// The oldest read fails.
+    FailRead,
+    Audit,
+    /// A client comes, for these devices (bits).
+    Attach(usize),
+    /// A client leaves; with true it comes back with its last id.
+    Detach(usize, bool),
+    Replay,
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (0..DEVICES.len(), prop::bool::weighted(0.8)).prop_map(|(device, every)| Step::Publish(device, every)),
+        8 => (1..6_usize).prop_map(Step::Deliver),
+        1 => Just(Step::Disconnect),
+        4 => Just(Step::StartRead),
+        4 => Just(Step::AnswerRead),
+        1 => Just(Step::FailRead),
+        1 => Just(Step::Audit),
+        2 => (1..8_usize).prop_map(Step::Attach),
+        2 => (0..8_usize, prop::bool::ANY).prop_map(|(client, back)| Step::Detach(client, back)),
+        2 => Just(Step::Replay),
+        1 => (0..3_000_u64).prop_map(Step::Pass),
+    ]
+}
+
+struct Client {
+    connection: u64,
+    outbox: Arc<Outbox>,
+    devices: Vec<&'static str>,
+    resumed_at: Option<u64>,
+    /// The events of each of its `Every` channels, as `n`.
+    got: BTreeMap<&'static str, Vec<u64>>,
+    last_id: Option<u64>,
+}
+
+struct World {
+    bench: Bench,
+    wire: VecDeque<(Key, LiveMessage)>,
+    reads: VecDeque<ReadRequest>,
+    clients: Vec<Client>,
+}
+
+impl World {
+    fn attach(&mut self, bits: usize, resume: Option<u64>) {
+        let devices: Vec<&'static str> =
+            (0..DEVICES.len()).filter(|bit| bits >> bit & 1 == 1).map(|bit| DEVICES[bit]).collect();
+        self.attach_to(devices, resume);
+    }
+
+    fn attach_to(&mut self, devices: Vec<&'static str>, resume: Option<u64>) {
+        let (connection, outbox) = self.bench.attach(&devices, resume);
+        let got = devices.iter().map(|device| (*device, Vec::new())).collect();
+        self.clients.push(Client { connection, outbox, devices, resumed_at: resume, got, last_id: resume });
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Publish(device, every) => {
+                let n = self.bench.last_sequence + 1;
+                let live = self.bench.store(DEVICES[device], if every { "every" } else { "latest" }, n);
+                self.wire.extend(live);
+            }
+            Step::Deliver(count) => {
+                let count = count.min(self.wire.len());
+                self.bench.state.apply_live(self.wire.drain(..count), self.bench.now);
+            }
+            Step::Disconnect => {
+                self.wire.clear();
+                self.bench.state.suspect_all(self.bench.now);
+            }
+            Step::StartRead => self.reads.extend(self.bench.start_read()),
+            Step::AnswerRead => {
+                if let Some(request) = self.reads.pop_front() {
+                    let result = self.bench.answer(&request);
+                    self.bench.state.apply_read(result, self.bench.now);
+                }
+            }
+            Step::FailRead => {
+                if let Some(request) = self.reads.pop_front() {
+                    let keys: Vec<Key> = request.items.iter().map(|item| item.watch).collect();
+                    self.bench.state.read_failed(&keys, Trouble::BrokerAway, self.bench.now);
+                }
+            }
+            Step::Audit => {
+                if let Some(request) = self.bench.state.audit() {
+                    let result = self.bench.answer(&request);
+                    self.bench.state.audited(&result, self.bench.now);
+                }
+            }
+            Step::Attach(bits) => self.attach(bits, None),
+            Step::Detach(client, back) => {
+                if client < self.clients.len() {
+                    let client = self.clients.swap_remove(client);
+                    client.outbox.detach();
+                    self.bench.state.detach(client.connection, self.bench.now);
+                    if back && client.last_id.is_some() {
+                        self.attach_to(client.devices, client.last_id);
+                    }
+                }
+            }
+            Step::Replay => {
+                // Work also tells which subscriptions to leave, which here is what the watches' end did.
+                self.bench.replay_all();
+            }
+            Step::Pass(millis) => self.bench.pass(Duration::from_millis(millis)),
+        }
+    }
+
+    /// Takes what the clients have got, and looks at each id.
+    fn check(&mut self) {
+        for client in &mut self.clients {
+            for got in take(&client.outbox) {
+                match got {
+                    Got::Data(device, channel, n, _) if channel == "every" => {
+                        let values = client.got.get_mut(device.as_str()).expect("a device that it wants");
+                        assert!(values.last().is_none_or(|last| *last < n), "{device}: {n} after {values:?}");
+                        values.push(n);
+                    }
+                    Got::Id(id) => {
+                        assert!(
+                            client.last_id.is_none_or(|last| last <= id),
+                            "{id} after {:?}",
+                            client.last_id
+                        );
+                        client.last_id = Some(id);
+                        client.complete_up_to(id, &self.bench.stored);
+                    }
+                    Got::Named(name, data) => assert_ne!(name, "gap", "{data}"),
+                    Got::Data(..) => {}
+                }
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Everything of its channels from where it began up to `end` is here, in order, and nothing twice.
+    fn complete_up_to(&self, end: u64, stored: &[(u64, String, u64, Timestamp)]) {
+        for (device, got) in &self.got {
+            let subject = format!("iot.acme.{device}.every");
+            let start = self.resumed_at.map_or_else(|| got.first().copied().unwrap_or(end + 1), |id| id + 1);
+            let expected: Vec<u64> = stored
+                .iter()
+                .filter(|(sequence, found, ..)| *found == subject && (start..=end).contains(sequence))
+                .map(|(_, _, n, _)| *n)
+                .collect();
+            let until: Vec<u64> = got.iter().copied().filter(|n| *n <= end).collect();
+            assert_eq!(until, expected, "{device} up to {end}, resumed at {:?}", self.resumed_at);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_event_comes_once_in_order_and_ids_are_safe(steps in prop::collection::vec(step(), 1..250)) {
+        let mut world = World {
+            bench: Bench::new(&DEVICES),
+            wire: VecDeque::new(),
+            reads: VecDeque::new(),
+            clients: Vec::new(),
+        };
+        for step in steps {
+            world.step(step);
+            world.check();
+        }
+        // In the end everything calms down, and everybody has everything.
+        for _ in 0..20 {
+            while let Some(request) = world.reads.pop_front() {
+                let result = world.bench.answer(&request);
+                world.bench.state.apply_read(result, world.bench.now);
+            }
+            world.step(Step::Deliver(usize::MAX));
+            world.bench.read_all();
+            world.bench.replay_all();
+            world.check();
+        }
+        for device in DEVICES {
+            world.step(Step::Publish(DEVICES.iter().position(|d| *d == device).unwrap(), true));
+            world.step(Step::Deliver(usize::MAX));
+        }
+        world.bench.read_all();
+        world.bench.replay_all();
+        world.step(Step::Audit);
+        // Two times: the first one may bring `stale` instead of a ping.
+        for _ in 0..2 {
+            world.bench.pass(Duration::from_secs(16));
+            world.check();
+        }
+        let last = world.bench.last_sequence;
+        for client in &world.clients {
+            client.complete_up_to(last, &world.bench.stored);
+            prop_assert_eq!(client.last_id, Some(last), "everybody is settled in the end");
+        }
+    }
+}
