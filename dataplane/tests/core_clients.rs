@@ -1,5 +1,12 @@
 //! Slow clients, intervals, freshness, changes of the mapping, the end.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
 mod core_support;
 
 use std::time::Duration;

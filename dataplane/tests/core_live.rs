@@ -1,5 +1,12 @@
 //! Snapshot, then live, on a real nats-server.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
 mod core_support;
 
 use core_support::{DEADLINE, Mapping, Room, fast, timed_format};

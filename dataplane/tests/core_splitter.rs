@@ -1,5 +1,12 @@
 //! Payload sources on a real nats-server.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
 mod core_support;
 
 use std::sync::Arc;

@@ -1,5 +1,12 @@
 //! How the pod shows NATS who it is.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
 mod http_support;
 
 use flutecast_e2e::{NatsOptions, NatsServer, Process, http_client, program, wait_until};

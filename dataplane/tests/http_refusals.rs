@@ -1,5 +1,12 @@
 //! What is refused, how, and what it tells: docs/protocol.md, "Access" and its table of statuses.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
 mod http_support;
 
 use flutecast_e2e::http_client::{self, request};

@@ -1,5 +1,12 @@
 //! Clients that take nothing, send nothing, or only look as if: they cost little, hurt nobody, and are closed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
 mod http_support;
 
 use std::time::Duration;

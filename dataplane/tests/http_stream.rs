@@ -1,5 +1,12 @@
 //! The event stream over HTTP: what it starts with, why it ends, and the devices as JSON.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
 mod http_support;
 
 use std::fs;

@@ -50,7 +50,7 @@ fn publisher(
             while sender.try_send(sequence).is_err() {
                 std::thread::yield_now();
             }
-            if random % 40 == 0 {
+            if random.is_multiple_of(40) {
                 (0..pause).for_each(|_| std::hint::spin_loop());
             }
         }

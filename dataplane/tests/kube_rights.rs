@@ -1,0 +1,112 @@
+//! What a data-plane pod may do in the cluster, what it says when it may not, and what it sees of its peers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
+mod http_support;
+mod kube_support;
+
+use http_support::{DEADLINE, shard};
+use kube_support::{Cluster, NAMESPACE};
+use serde_json::{Value, json};
+
+const ACCESS: &str = "{apiVersion: mapping.flutecast.io/v1, tenants: {open: {anonymous: true}}}";
+
+/// An EndpointSlice of the Service `dp` with these endpoints: name, ready, serving, terminating.
+fn slice(name: &str, endpoints: &[(&str, bool, bool, bool)]) -> Value {
+    let endpoint = |(at, (pod, ready, serving, terminating)): (usize, &(&str, bool, bool, bool))| {
+        json!({
+            "addresses": [format!("10.0.0.{}", at + 1)],
+            "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
+            "targetRef": {"kind": "Pod", "name": pod},
+        })
+    };
+    let endpoints: Vec<Value> = endpoints.iter().enumerate().map(endpoint).collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": "dp"}},
+        "endpoints": endpoints, "ports": [],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_is_told_and_taken_up_when_it_is_given() {
+    let cluster = Cluster::start().await;
+    cluster.apply_shard("open", &shard("open", "")).await;
+    cluster.apply_access(ACCESS).await;
+    let mut pod = cluster.dataplane(&["--service", "dp"]);
+    let account = format!("system:serviceaccount:{NAMESPACE}:flutecast-dataplane");
+    for resource in ["configmaps", "secrets"] {
+        let role = format!("needs get, list and watch on {resource}");
+        pod.wait_for_readiness(false, &role).await;
+        pod.process
+            .wait_for_line(&role, DEADLINE, |line| line.contains(&role) && line.contains(&account))
+            .await
+            .unwrap();
+    }
+    pod.process
+        .wait_for_line("endpointslices", DEADLINE, |line| line.contains("on endpointslices"))
+        .await
+        .unwrap();
+
+    cluster.grant().await;
+    pod.wait_for_readiness(true, "r1").await;
+    pod.wait_for_metric("flutecast_catalog_problems{kind=\"Unreadable\"}", 0).await;
+
+    // The peers, under the same rights.
+    cluster
+        .apply(&slice(
+            "dp-1",
+            &[("a", true, true, false), ("b", true, true, false), ("c", false, true, true)],
+        ))
+        .await;
+    let mut other = slice("other", &[("x", true, true, false)]);
+    other["metadata"]["labels"]["kubernetes.io/service-name"] = json!("other");
+    cluster.apply(&other).await;
+    for (state, count) in [("ready", 2), ("serving", 3), ("terminating", 1)] {
+        pod.wait_for_metric(&format!("flutecast_peers{{state=\"{state}\"}}"), count).await;
+    }
+    cluster.apply(&slice("dp-1", &[("a", true, true, false)])).await;
+    cluster.apply(&slice("dp-2", &[("d", false, false, false)])).await;
+    for (state, count) in [("ready", 1), ("serving", 1), ("terminating", 0)] {
+        pod.wait_for_metric(&format!("flutecast_peers{{state=\"{state}\"}}"), count).await;
+    }
+    cluster.kubectl(&["delete", "endpointslice", "dp-1"], "").await;
+    pod.wait_for_metric("flutecast_peers{state=\"ready\"}", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_are_the_least() {
+    let cluster = Cluster::with_rights().await;
+    let account = format!("system:serviceaccount:{NAMESPACE}:flutecast-dataplane");
+    let may = async |verb: &str, resource: &str, namespace: &str| {
+        let args = ["-n", namespace, "auth", "can-i", verb, resource, "--as", &account];
+        // kubectl fails when the answer is no.
+        cluster.api.kubectl(&args, "").await.is_ok_and(|answer| answer.trim() == "yes")
+    };
+    for (verb, resource) in [
+        ("list", "configmaps"),
+        ("watch", "configmaps"),
+        ("watch", "endpointslices.discovery.k8s.io"),
+        ("get", "secrets/flutecast-access"),
+        ("watch", "secrets/flutecast-access"),
+    ] {
+        assert!(may(verb, resource, NAMESPACE).await, "{verb} {resource}");
+    }
+    for (verb, resource, namespace) in [
+        ("list", "secrets", NAMESPACE),
+        ("get", "secrets/acme-dashboards", NAMESPACE),
+        ("update", "secrets/flutecast-access", NAMESPACE),
+        ("create", "configmaps", NAMESPACE),
+        ("delete", "configmaps", NAMESPACE),
+        ("get", "pods", NAMESPACE),
+        ("list", "configmaps", "default"),
+        ("get", "secrets/flutecast-access", "default"),
+    ] {
+        assert!(!may(verb, resource, namespace).await, "{verb} {resource} in {namespace}");
+    }
+}

@@ -1,0 +1,227 @@
+//! A data plane on a real Kubernetes API and a real nats-server, with the rights of manifests/dataplane/rbac.yaml and no others.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "it is test code, which clippy sees only where #[test] is")]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flutecast_e2e::http_client::{Answer, get, request};
+use flutecast_e2e::{
+    ControlPlane, NatsServer, Process, ProcessOptions, SseClient, free_ports, program, wait_until,
+};
+use futures_util::StreamExt;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::http_support::{DEADLINE, create_stream};
+
+/// The namespace of manifests/dataplane/rbac.yaml.
+pub(crate) const NAMESPACE: &str = "flutecast";
+const ACCOUNT: &str = "flutecast-dataplane";
+
+/// All of it but the data plane.
+pub(crate) struct Cluster {
+    pub(crate) api: ControlPlane,
+    pub(crate) nats: NatsServer,
+    pub(crate) client: async_nats::Client,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// An empty namespace with the service account, which may do nothing yet; a nats-server with the streams of two tenants.
+    pub(crate) async fn start() -> Self {
+        let (api, nats) = tokio::join!(ControlPlane::start(), NatsServer::start());
+        let (api, nats) = (api.unwrap(), nats.unwrap());
+        let client = nats.client().await.unwrap();
+        for tenant in ["open", "acme"] {
+            create_stream(&client, tenant).await;
+        }
+        let this = Self { api, nats, client, folder: tempfile::tempdir().unwrap() };
+        this.kubectl(&["create", "namespace", NAMESPACE], "").await;
+        this.kubectl(&["create", "serviceaccount", ACCOUNT], "").await;
+        this.write_kubeconfig().await;
+        this
+    }
+
+    /// As [`Self::start`], with the rights that the manifest gives.
+    pub(crate) async fn with_rights() -> Self {
+        let this = Self::start().await;
+        this.grant().await;
+        this
+    }
+
+    pub(crate) async fn grant(&self) {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests/dataplane/rbac.yaml");
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", path.to_str().unwrap()], "")
+            .await;
+    }
+
+    /// Runs kubectl with all rights in the namespace.
+    pub(crate) async fn kubectl(&self, args: &[&str], stdin: &str) -> String {
+        let args: Vec<&str> = ["-n", NAMESPACE].iter().chain(args).copied().collect();
+        self.api.kubectl(&args, stdin).await.unwrap()
+    }
+
+    pub(crate) async fn apply(&self, object: &Value) {
+        self.kubectl(&["apply", "--server-side", "-f", "-"], &object.to_string()).await;
+    }
+
+    /// Writes the shard of a tenant as the operator does.
+    pub(crate) async fn apply_shard(&self, tenant: &str, document: &str) {
+        self.apply(&config_map(&format!("flutecast-{tenant}-0"), document)).await;
+    }
+
+    pub(crate) async fn apply_access(&self, document: &str) {
+        self.apply(&json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": "flutecast-access"},
+            "stringData": {"access.yaml": document},
+        }))
+        .await;
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig.json")
+    }
+
+    /// A kubeconfig with a token of the service account.
+    async fn write_kubeconfig(&self) {
+        let token = self.kubectl(&["create", "token", ACCOUNT], "").await;
+        let text = std::fs::read_to_string(self.api.kubeconfig()).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        config["users"][0]["user"] = json!({"token": token.trim()});
+        config["contexts"][0]["context"]["namespace"] = json!(NAMESPACE);
+        std::fs::write(self.kubeconfig(), config.to_string()).unwrap();
+    }
+
+    /// Starts a data plane, which need not get ready.
+    pub(crate) fn dataplane(&self, arguments: &[&str]) -> Pod {
+        let [port, admin] = free_ports().unwrap();
+        let options = ProcessOptions {
+            env: vec![("KUBECONFIG".into(), self.kubeconfig().into())],
+            ..ProcessOptions::default()
+        };
+        let (listen, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));
+        let nats = self.nats.url();
+        let all = ["--kubernetes", "--nats", &nats, "--listen", &listen, "--admin", &admin];
+        let all: Vec<OsString> = all.iter().chain(arguments).map(Into::into).collect();
+        let process = Process::spawn_with(program("flutecast-dataplane").unwrap(), all, options).unwrap();
+        Pod { process, url: format!("http://{listen}"), admin_url: format!("http://{admin}") }
+    }
+
+    /// Publishes to a device of a tenant and returns when the stream has stored it.
+    pub(crate) async fn publish(&self, tenant: &str, device: &str, value: u64) {
+        let context = async_nats::jetstream::new(self.client.clone());
+        let subject = format!("iot.{tenant}.{device}{tenant}.telemetry");
+        context.publish(subject, format!("{{\"v\":{value}}}").into()).await.unwrap().await.unwrap();
+    }
+
+    /// What pods announce from now on.
+    pub(crate) async fn announcements(&self) -> Announcements {
+        let subscriber = self.client.subscribe("flutecast.serving.>").await.unwrap();
+        self.client.flush().await.unwrap();
+        Announcements { subscriber }
+    }
+}
+
+/// A ConfigMap with the operator's label.
+pub(crate) fn config_map(name: &str, document: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "flutecast"}},
+        "data": {"mapping.yaml": document},
+    })
+}
+
+/// A running data plane.
+pub(crate) struct Pod {
+    pub(crate) process: Process,
+    pub(crate) url: String,
+    pub(crate) admin_url: String,
+}
+
+impl Pod {
+    pub(crate) async fn ready(&self) -> Answer {
+        get(&format!("{}/readyz", self.admin_url)).await.unwrap()
+    }
+
+    /// Waits until readiness is as wanted and its reasons contain `reason`.
+    pub(crate) async fn wait_for_readiness(&self, ready: bool, reason: &str) {
+        wait_until(&format!("readiness {ready} with {reason:?}"), DEADLINE, async || {
+            let answer = get(&format!("{}/readyz", self.admin_url)).await;
+            let answer = answer.map_err(|error| format!("{error:#}\n{}", self.process.tail()))?;
+            let text = answer.text();
+            let is_ready = answer.status.is_success();
+            if is_ready == ready && text.contains(reason) { Ok(()) } else { Err(text) }
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Waits until a metric, with its labels, has this value.
+    pub(crate) async fn wait_for_metric(&self, name: &str, value: u64) {
+        let wanted = format!("{name} {value}");
+        wait_until(&wanted, DEADLINE, async || {
+            let answer = get(&format!("{}/metrics", self.admin_url)).await;
+            let text = answer.map_err(|error| format!("{error:#}"))?.text();
+            if text.lines().any(|line| line == wanted) {
+                return Ok(());
+            }
+            let family = name.split('{').next().unwrap_or(name);
+            let seen: Vec<&str> = text.lines().filter(|line| line.starts_with(family)).collect();
+            Err(format!("{seen:?}\n{}", self.process.tail()))
+        })
+        .await
+        .unwrap();
+    }
+
+    /// The codes of the devices of the tenant `open`.
+    pub(crate) async fn wait_for_codes(&self, expected: &[&str], deadline: Duration) {
+        wait_until("the devices", deadline, async || {
+            let url = format!("{}/v1/open/devices", self.url);
+            let answer = request(Method::GET, &url, &[], "").await.map_err(|error| format!("{error:#}"))?;
+            let answer = answer.json().map_err(|error| format!("{error:#}"))?;
+            let devices = answer["devices"].as_array().into_iter().flatten();
+            let mut codes: Vec<&str> = devices.filter_map(|device| device["device"].as_str()).collect();
+            codes.sort_unstable();
+            if codes == expected { Ok(()) } else { Err(answer.to_string()) }
+        })
+        .await
+        .unwrap();
+    }
+
+    pub(crate) async fn connect(&self, path: &str) -> SseClient {
+        SseClient::connect(&format!("{}{path}", self.url), &[]).await.unwrap()
+    }
+}
+
+/// The announcements of all pods.
+pub(crate) struct Announcements {
+    subscriber: async_nats::Subscriber,
+}
+
+impl Announcements {
+    /// The subject and the content of the next one.
+    pub(crate) async fn next(&mut self, deadline: Duration) -> (String, Value) {
+        let message = tokio::time::timeout(deadline, self.subscriber.next()).await.unwrap().unwrap();
+        (message.subject.to_string(), serde_json::from_slice(&message.payload).unwrap())
+    }
+
+    /// Waits until the tenants of an announcement are these.
+    pub(crate) async fn wait_for(&mut self, deadline: Duration, tenants: &Value) -> (String, Value) {
+        let mut seen = Vec::new();
+        let found = tokio::time::timeout(deadline, async {
+            loop {
+                let (subject, content) = self.next(DEADLINE).await;
+                if content["tenants"] == *tenants {
+                    return (subject, content);
+                }
+                seen.push(content);
+            }
+        });
+        found
+            .await
+            .unwrap_or_else(|_| panic!("no announcement of {tenants} within {deadline:?}; seen: {seen:?}"))
+    }
+}
