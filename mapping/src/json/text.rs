@@ -69,9 +69,10 @@ fn code_point(chars: &mut std::str::Chars<'_>) -> Option<char> {
         return None;
     }
     let second = code_unit(chars)?;
-    if first >= 0xdc00 || !(0xdc00..0xe000).contains(&second) {
+    if !(0xdc00..0xe000).contains(&second) {
         return None;
     }
+    // If the first one is a second half too, this is beyond the last character.
     char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00))
 }
 

@@ -118,14 +118,11 @@ pub fn shard_of(iot_id: &IotId, shards: u32) -> u32 {
 
 type Member<'a> = (&'a IotId, &'a DeviceDocument);
 
-/// Distributes the members, in the order of their iotIds, so that the same ones give the same bytes.
+/// Distributes the members. Each part keeps their order, that of the iotIds: it comes from one part of half as many.
 fn divide<'a>(members: &[Member<'a>], count: u32) -> Vec<Vec<Member<'a>>> {
     let mut parts = vec![Vec::new(); count as usize];
     for member in members {
         parts[shard_of(member.0, count) as usize].push(*member);
-    }
-    for part in &mut parts {
-        part.sort_by(|one, other| one.0.cmp(other.0));
     }
     parts
 }

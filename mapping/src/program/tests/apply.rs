@@ -182,6 +182,27 @@ fn what_is_not_json_is_malformed() {
 }
 
 #[test]
+fn control_characters_are_malformed_wherever_they_stand() {
+    let fields = "{name: x, pointer: /x, type: String}";
+    for length in 0..24 {
+        for at in 0..length {
+            for control in 0..0x20_u8 {
+                let mut text = vec![b'a'; length];
+                text[at] = control;
+                let payload = [&b"{\"x\":\""[..], &text, b"\"}"].concat();
+                assert_eq!(
+                    alone(fields, payload),
+                    Err(Dropped::Malformed),
+                    "{control:#x} at {at} of {length}"
+                );
+            }
+        }
+        let payload = format!(r#"{{"x":"{}"}}"#, "a".repeat(length));
+        assert_eq!(values(fields, &payload), payload);
+    }
+}
+
+#[test]
 fn of_a_repeated_key_the_last_one_counts() {
     let fields = "{name: x, pointer: /d/x, type: Number}, {name: y, pointer: /d/y, type: Number}";
     assert_eq!(values(fields, r#"{"d":{"x":1,"x":2}}"#), r#"{"x":2}"#);
@@ -289,6 +310,10 @@ fields: [{{name: x, pointer: /x, type: Number}}]"
         // Stored in the same microsecond: the same message seen twice, or another one.
         assert_eq!(channel.apply(r#"{"x":1}"#), Err(Dropped::Duplicate));
         assert!(channel.apply(r#"{"x":2}"#).is_ok());
+        // What was seen at an earlier time is not compared.
+        channel.stored_at = Timestamp(1_001);
+        assert!(channel.apply(r#"{"x":3}"#).is_ok());
+        assert!(channel.apply(r#"{"x":1}"#).is_ok());
         channel.stored_at = Timestamp(999);
         assert_eq!(channel.apply(r#"{"x":3}"#), Err(Dropped::OutOfOrder));
     }
