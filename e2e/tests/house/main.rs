@@ -19,6 +19,7 @@ mod freshness;
 mod interest;
 mod payload_source;
 mod protocol_examples;
+mod resume;
 mod snapshot;
 mod subject_source;
 mod two_dataplanes;

@@ -81,3 +81,37 @@ async fn arrays_are_split_in_order_and_malformed_items_skipped() -> anyhow::Resu
     })
     .await
 }
+
+#[tokio::test]
+async fn when_the_pod_that_splits_crashes_another_goes_on() -> anyhow::Result<()> {
+    let a = device("a", "A-1");
+    let house =
+        House::with("acme", &[("tenant.yaml", TENANT), ("formats.yaml", FORMATS), ("a.yaml", &a)]).await?;
+    let mut pods = vec![house.dataplane().await?, house.dataplane().await?, house.dataplane().await?];
+    let publisher = house.publisher().await?;
+    let id = house.iot_id("A-1")?;
+    let stays = pods.remove(2);
+    let mut client = watch(&stays, "device=A-1&channel=switch").await?;
+    let last = 300;
+    for n in 1..=last {
+        publisher.publish("mes.out", format!(r#"{{"readings":[{{"deviceId":"{id}","n":{n}}}]}}"#)).await?;
+        // In the middle of it the two others crash, whichever of the three it is that splits.
+        if n % 100 == 0
+            && let Some(mut pod) = pods.pop()
+        {
+            pod.process.kill().await?;
+        }
+    }
+    // A message that a crashed pod had taken is given to another when its acknowledgement is overdue, so this takes a while.
+    let mut seen = Vec::new();
+    let end = std::time::Instant::now() + SOON * 4;
+    while seen.last() != Some(&last) {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        let event = client.next_named("message", left).await;
+        let event =
+            event.map_err(|error| anyhow::anyhow!("{error}; so far {} items: {seen:?}", seen.len()))?;
+        seen.push(value(&event).expect("data").2);
+    }
+    assert_eq!(seen, (1..=last).collect::<Vec<_>>());
+    Ok(())
+}
