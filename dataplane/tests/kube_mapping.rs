@@ -103,7 +103,7 @@ async fn an_api_server_that_is_away_takes_nothing_away() {
     let mut client = pod.connect("/v1/open/events?selector=line%3Dl1").await;
     client.next_named("hello", DEADLINE).await.unwrap();
 
-    cluster.api.stop_api().await.unwrap();
+    cluster.api.kill_api().await.unwrap();
     pod.wait_for_metric("flutecast_catalog_problems{kind=\"Unreadable\"}", 2).await;
     assert!(pod.ready().await.status.is_success(), "{}", pod.ready().await.text());
     cluster.publish("open", "corr1", 1).await;

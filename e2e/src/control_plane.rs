@@ -74,12 +74,21 @@ impl ControlPlane {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Ends the API server in order; the store goes on.
+    /// Ends the API server in order; the store goes on. It waits for watches, so with one that is open [`Self::kill_api`] is the
+    /// way.
     ///
     /// # Errors
     /// When it doesn't end within 20 s of SIGTERM; then it is killed.
     pub async fn stop_api(&mut self) -> anyhow::Result<()> {
         self.api.terminate(STOP).await.map(drop)
+    }
+
+    /// Ends the API server with SIGKILL, as a crash would; the store goes on.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub async fn kill_api(&mut self) -> anyhow::Result<()> {
+        self.api.kill().await
     }
 
     /// Starts the API server again, on the same port and store.
