@@ -51,9 +51,8 @@ lint: need-cargo tree ## format and clippy
 	@cargo fmt --all --check
 	@cargo clippy $(locked) --quiet --workspace --all-targets -- -D warnings
 
-# What architecture.md says is absent.
 .PHONY: tree
-tree: need-cargo ## proves that mapping knows neither kube nor tokio, and that operator and dataplane don't know each other
+tree: need-cargo ## proves what architecture.md says about who doesn't depend on whom
 	@tree="$$(cargo tree $(locked) -p flutecast-mapping -e normal,build --prefix none)"; ! grep -E '^(kube|tokio)[-a-z]* ' <<<"$$tree"
 	@tree="$$(cargo tree $(locked) -p flutecast-operator -e normal,build --prefix none)"; ! grep -E '^flutecast-dataplane ' <<<"$$tree"
 	@tree="$$(cargo tree $(locked) -p flutecast-dataplane -e normal,build --prefix none)"; ! grep -E '^flutecast-(operator|crds) ' <<<"$$tree"
