@@ -333,6 +333,9 @@ fields: [{{name: x, pointer: /x, type: Number}}]"
             assert!(every.apply(message(0, x)).is_ok(), "{x}");
         }
         assert_eq!(every.apply(message(0, 999)), Err(Dropped::Duplicate));
+        assert_eq!(every.apply(message(0, 936)), Err(Dropped::Duplicate));
+        // Of more than 64 the oldest are forgotten, and shown again rather than lost.
+        assert!(every.apply(message(0, 935)).is_ok());
     }
 }
 
