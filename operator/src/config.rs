@@ -4,18 +4,48 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use flutecast_operator::kubernetes::Place;
 
 /// Turns Tenants, Devices and PushFormats into JetStream streams and mapping documents.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Config {
     /// The folder of manifests (*.yaml, *.yml, also in folders below it); it is watched.
-    #[arg(long, env = "FLUTECAST_MANIFESTS", value_name = "DIR")]
-    pub(crate) manifests: PathBuf,
+    #[arg(
+        long,
+        env = "FLUTECAST_MANIFESTS",
+        value_name = "DIR",
+        required_unless_present = "kubernetes",
+        requires = "mapping_out"
+    )]
+    manifests: Option<PathBuf>,
 
     /// The folder that the mapping documents are written to; the data plane reads it.
-    #[arg(long, env = "FLUTECAST_MAPPING_OUT", value_name = "DIR")]
-    pub(crate) mapping_out: PathBuf,
+    #[arg(long, env = "FLUTECAST_MAPPING_OUT", value_name = "DIR", requires = "manifests")]
+    mapping_out: Option<PathBuf>,
+
+    /// Works on an API server instead of a folder: the one of the kubeconfig (KUBECONFIG, ~/.kube/config), or the one that the pod
+    /// runs on.
+    #[arg(long, env = "FLUTECAST_KUBERNETES", conflicts_with_all = ["manifests", "mapping_out"])]
+    kubernetes: bool,
+
+    /// The namespaces whose objects count, with commas in between; `all`: all of them.
+    #[arg(
+        long,
+        env = "FLUTECAST_NAMESPACE",
+        value_name = "NS",
+        value_delimiter = ',',
+        default_value = "all"
+    )]
+    namespace: Vec<String>,
+
+    /// The namespace of the mapping, the access Secret and the Lease; left out: the operator's own.
+    #[arg(long, env = "FLUTECAST_MAPPING_NAMESPACE", value_name = "NS")]
+    mapping_namespace: Option<String>,
+
+    /// By what this operator is told from others that run; left out: host name and process.
+    #[arg(long, env = "FLUTECAST_IDENTITY", value_name = "NAME")]
+    identity: Option<String>,
 
     /// The NATS server, or several with commas in between.
     #[arg(long, env = "FLUTECAST_NATS", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
@@ -28,6 +58,67 @@ pub(crate) struct Config {
     /// How the log (standard error) and the verdicts (standard output) are written.
     #[arg(long, env = "FLUTECAST_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+/// Where the objects come from, and where the mapping goes.
+#[derive(Debug, Clone)]
+pub(crate) enum Mode {
+    /// From a folder to a folder.
+    Folder {
+        /// With the manifests.
+        manifests: PathBuf,
+        /// For the mapping.
+        mapping_out: PathBuf,
+    },
+    /// From an API server to the same.
+    Kubernetes {
+        /// The namespaces that count.
+        places: Vec<Place>,
+        /// Where the mapping goes; none: where the operator is.
+        mapping_namespace: Option<String>,
+        /// By what this operator is told from others.
+        identity: String,
+    },
+}
+
+impl Config {
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// When it isn't clear; the parser has seen to that.
+    pub(crate) fn mode(&self) -> anyhow::Result<Mode> {
+        if self.kubernetes {
+            let all = self.namespace.iter().any(|namespace| namespace == ALL);
+            let named = self.namespace.iter().filter(|namespace| !namespace.is_empty());
+            let identity = match &self.identity {
+                Some(identity) => identity.clone(),
+                None => format!("{}-{}", host_name(), std::process::id()),
+            };
+            let places = if all { vec![None] } else { named.cloned().map(Some).collect::<Vec<_>>() };
+            anyhow::ensure!(!places.is_empty(), "--namespace names none; leave it out for all");
+            return Ok(Mode::Kubernetes {
+                places,
+                mapping_namespace: self.mapping_namespace.clone(),
+                identity,
+            });
+        }
+        match (&self.manifests, &self.mapping_out) {
+            (Some(manifests), Some(mapping_out)) => {
+                Ok(Mode::Folder { manifests: manifests.clone(), mapping_out: mapping_out.clone() })
+            }
+            _ => anyhow::bail!("--manifests and --mapping-out, or --kubernetes"),
+        }
+    }
+}
+
+/// All namespaces.
+const ALL: &str = "all";
+
+/// The name of this machine, or of the pod.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "operator".to_owned() } else { name.to_owned() }
 }
 
 /// How the log is written.

@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod build;
 pub mod folder;
 pub mod jetstream;
+pub mod kubernetes;
 pub mod metrics;
 pub mod object;
 pub mod reconcile;

@@ -1,4 +1,4 @@
-//! `flutecast-operator`: the folder mode.
+//! `flutecast-operator`: over a folder, or on an API server.
 
 mod config;
 
@@ -13,6 +13,7 @@ use flutecast_operator::apply::mapping_folder::MappingFolder;
 use flutecast_operator::jetstream::api::Api;
 use flutecast_operator::jetstream::task::{Links, Report};
 use flutecast_operator::jetstream::{connection, task};
+use flutecast_operator::kubernetes;
 use flutecast_operator::metrics::Metrics;
 use flutecast_operator::reconcile::FolderOperator;
 use flutecast_operator::status::{Board, Format};
@@ -23,7 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Mode};
 
 /// How long tasks may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -38,9 +39,14 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
-    let mapping = MappingFolder::open(&config.mapping_out)?;
+    let mode = config.mode()?;
     let metrics = Arc::new(Metrics::default());
     let mut tasks = JoinSet::new();
+    // A folder that can't be used ends the program before anything is begun.
+    let folder = match &mode {
+        Mode::Folder { mapping_out, .. } => Some(MappingFolder::open(mapping_out)?),
+        Mode::Kubernetes { .. } => None,
+    };
     if let Some(address) = config.admin {
         let listener = TcpListener::bind(address).await.with_context(|| format!("--admin {address}"))?;
         tracing::info!(address = %listener.local_addr()?, "admin port");
@@ -51,14 +57,26 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     let (report_of_task, report) = watch::channel(Report::new());
     let links = Links { connected, wanted: wanted_by_task, report: report_of_task, metrics: metrics.clone() };
     watch_task(&mut tasks, "JetStream", task::spawn(Api::new(client), links, cancel.clone()));
-    let format = match config.log_format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    };
-    let operator =
-        FolderOperator::new(config.manifests, mapping, wanted, report, Board::new(format), metrics);
-    let folder = tokio::spawn(operator.run(cancel.clone()));
-    watch_task(&mut tasks, "folder", folder);
+    match (mode, folder) {
+        (Mode::Folder { manifests, .. }, Some(mapping)) => {
+            let board = Board::new(match config.log_format {
+                LogFormat::Text => Format::Text,
+                LogFormat::Json => Format::Json,
+            });
+            let operator = FolderOperator::new(manifests, mapping, wanted, report, board, metrics);
+            watch_task(&mut tasks, "folder", tokio::spawn(operator.run(cancel.clone())));
+        }
+        (Mode::Kubernetes { places, mapping_namespace, identity }, _) => {
+            let client = kubernetes::client().await?;
+            let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+            tracing::info!(?places, mapping = own_namespace, identity, "on an API server");
+            let options = kubernetes::Options { places, own_namespace, identity };
+            for (name, task) in kubernetes::start(&client, options, wanted, report, &metrics, &cancel) {
+                watch_task(&mut tasks, name, task);
+            }
+        }
+        (Mode::Folder { .. }, None) => {}
+    }
     end_together(tasks, &cancel).await
 }
 

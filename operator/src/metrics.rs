@@ -24,6 +24,27 @@ struct EndingLabel {
     result: Ending,
 }
 
+/// What is written to the API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum ApiWrite {
+    /// The status of an object.
+    Status,
+    /// A ConfigMap of the mapping.
+    Mapping,
+    /// The Secret with the access document.
+    Access,
+    /// An Event.
+    Event,
+    /// The Lease of the leader.
+    Lease,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    what: ApiWrite,
+    result: Ending,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VerdictLabels {
     kind: String,
@@ -39,6 +60,9 @@ pub struct Metrics {
     mapping_writes: Counter,
     objects: Family<VerdictLabels, Gauge>,
     nats_connected: Gauge,
+    api_writes: Family<WriteLabels, Counter>,
+    statuses_waiting: Gauge,
+    leading: Gauge,
     mapping_is_written: AtomicBool,
     streams_were_applied: AtomicBool,
 }
@@ -58,6 +82,21 @@ impl Metrics {
         if result == Ending::Done {
             self.streams_were_applied.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a write to the API server.
+    pub fn api_write(&self, what: ApiWrite, result: Ending) {
+        self.api_writes.get_or_create(&WriteLabels { what, result }).inc();
+    }
+
+    /// Notes how many statuses wait to be written.
+    pub fn statuses_waiting(&self, count: usize) {
+        self.statuses_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes whether this operator is the one that works.
+    pub fn leading(&self, leading: bool) {
+        self.leading.set(i64::from(leading));
     }
 
     /// Notes whether NATS is connected.
@@ -108,6 +147,17 @@ impl Metrics {
         registry.register("mapping_writes", "Mapping files written or removed", self.mapping_writes.clone());
         registry.register("objects", "Objects, by kind and verdict", self.objects.clone());
         registry.register("nats_connected", "1 while NATS is connected", self.nats_connected.clone());
+        registry.register(
+            "api_writes",
+            "Writes to the API server, by what and result",
+            self.api_writes.clone(),
+        );
+        registry.register(
+            "statuses_waiting",
+            "Statuses that wait to be written",
+            self.statuses_waiting.clone(),
+        );
+        registry.register("leading", "1 while this operator is the one that works", self.leading.clone());
         let mut text = String::new();
         // Writing into a String can't fail.
         let _ = text::encode(&mut text, &registry);

@@ -124,7 +124,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidYaml,
         Self::InvalidObject,
         Self::DuplicateObject,
@@ -139,6 +139,7 @@ impl Reason {
         Self::QuotaExceeded,
         Self::DeviceTooLarge,
         Self::SecretMissing,
+        Self::SecretForbidden,
         Self::SecretInvalid,
         Self::TokenTooShort,
         Self::SourceInvalid,
@@ -146,7 +147,45 @@ impl Reason {
         Self::StreamOwnedByOther,
         Self::StreamRefused,
         Self::BrokerAway,
+        Self::MappingRefused,
     ];
+
+    /// The reason of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.to_string() == name)
+    }
+
+    /// Whether the object may come to be in force without anybody changing what is there: another object is yet to come, or
+    /// somebody is away. Everything else stays until somebody changes something.
+    #[must_use]
+    pub fn waits(self) -> bool {
+        match self {
+            Self::TenantMissing
+            | Self::FormatMissing
+            | Self::SecretMissing
+            | Self::BrokerAway
+            | Self::MappingRefused => true,
+            Self::InvalidYaml
+            | Self::InvalidObject
+            | Self::DuplicateObject
+            | Self::InvalidName
+            | Self::TenantNameTaken
+            | Self::TenantRefused
+            | Self::FormatInvalid
+            | Self::DuplicateDeviceCode
+            | Self::IotIdTaken
+            | Self::QuotaExceeded
+            | Self::DeviceTooLarge
+            | Self::SecretForbidden
+            | Self::SecretInvalid
+            | Self::TokenTooShort
+            | Self::SourceInvalid
+            | Self::SourceConflict
+            | Self::StreamOwnedByOther
+            | Self::StreamRefused => false,
+        }
+    }
 }
 
 impl fmt::Display for Reason {

@@ -12,11 +12,18 @@ use kube::api::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::status::conditions::ours;
 use crate::verdict::Kind;
 
 /// One of the kinds of the API.
 pub trait OurKind:
-    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + Send
+    + Sync
+    + 'static
 {
     /// Which one.
     const KIND: Kind;
@@ -33,6 +40,9 @@ pub trait OurKind:
 pub trait OurStatus: Debug + Clone + Default + PartialEq + Serialize + Send + Sync + 'static {
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
+
+    /// The part of it that the operator writes: without the conditions of others.
+    fn normal(&self) -> Self;
 
     /// Whether it says that the object has a place that only one can have.
     fn holds_its_place(&self) -> bool;
@@ -54,6 +64,10 @@ macro_rules! our_kind {
         impl OurStatus for $status {
             fn conditions(&self) -> &[Condition] {
                 &self.conditions
+            }
+
+            fn normal(&self) -> Self {
+                Self { conditions: ours(&self.conditions), ..self.clone() }
             }
 
             fn holds_its_place(&self) -> bool {

@@ -7,8 +7,6 @@
 mod links;
 mod scope;
 mod shelf;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +16,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use self::links::Links;
 pub use self::scope::Scope;
-pub(crate) use self::shelf::{key_of, version_of};
+pub(crate) use self::shelf::version_of;
 pub use self::shelf::{Entry, Moved, Shelf};
 use super::kind::OurKind;
 use super::watch::{Event, Place};
@@ -186,9 +184,8 @@ impl Index {
             return objects;
         }
         let devices = scope.tenants.iter().flat_map(|tenant| self.links.devices(tenant));
-        objects.devices = devices
-            .filter_map(|key| self.devices.get(key)?.object.as_ref().ok().cloned())
-            .collect();
+        objects.devices =
+            devices.filter_map(|key| self.devices.get(key)?.object.as_ref().ok().cloned()).collect();
         let mut formats = scope.formats.clone();
         formats.extend(objects.devices.iter().flat_map(|device| links::formats_of(device)));
         objects.formats =

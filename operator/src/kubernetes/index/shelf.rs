@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::api::ObjectMeta;
 
 use super::Key;
-use crate::kubernetes::kind::OurKind;
+use crate::kubernetes::kind::{OurKind, OurStatus};
 use crate::kubernetes::watch::Place;
 use crate::object::{Meta, Object};
 
@@ -124,8 +124,7 @@ impl<K: OurKind> Shelf<K> {
     /// An object is gone.
     pub fn delete(&mut self, meta: &ObjectMeta) -> Option<Moved<K>> {
         let key = key_of(meta);
-        let is_this_one =
-            self.entries.get(&key).is_some_and(|entry| Some(&entry.uid) == meta.uid.as_ref());
+        let is_this_one = self.entries.get(&key).is_some_and(|entry| Some(&entry.uid) == meta.uid.as_ref());
         let before = if is_this_one { self.entries.remove(&key) } else { None };
         before.map(|before| Moved { key, before: Some(before), after: None })
     }
@@ -201,11 +200,5 @@ fn known_of(meta: &ObjectMeta, holds_its_place: bool) -> Meta {
     let seconds = meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
     // Kubernetes tells ages in seconds. Of two that were made within one, the one that has its place already keeps it.
     let created = seconds * 2 + i64::from(!holds_its_place);
-    Meta {
-        namespace,
-        name,
-        uid: meta.uid.clone(),
-        created,
-        labels: meta.labels.clone().unwrap_or_default(),
-    }
+    Meta { namespace, name, uid: meta.uid.clone(), created, labels: meta.labels.clone().unwrap_or_default() }
 }

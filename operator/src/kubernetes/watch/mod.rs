@@ -13,7 +13,8 @@ use flutecast_crds::{Device, PushFormat, Tenant};
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{DeserializeGuard, ObjectMeta};
+use kube::api::ObjectMeta;
+use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
@@ -23,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::pace::Pace;
 use super::kind::OurKind;
-use crate::verdict::Kind;
 
 /// A kind, and the namespace that is watched for it; none: all of them.
 pub type Place = Option<String>;
@@ -132,7 +132,13 @@ impl Watches {
 
 /// What can be watched.
 pub trait Watched:
-    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + Send
+    + Sync
+    + 'static
 {
 }
 
@@ -210,6 +216,3 @@ fn is_forbidden(error: &watcher::Error) -> bool {
         _ => false,
     }
 }
-
-/// The kinds whose first list the keeper waits for.
-pub const AWAITED: [Kind; 3] = [Kind::Tenant, Kind::Device, Kind::PushFormat];

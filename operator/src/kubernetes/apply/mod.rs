@@ -1,0 +1,231 @@
+//! The fourth step: the mapping as ConfigMaps and the access document as a Secret, in the operator's own namespace.
+//!
+//! By server-side apply, only what differs from what the API server holds. What somebody else changes or deletes is put right,
+//! since the watch tells of it. ConfigMaps of tenants that went are deleted.
+
+mod print;
+mod stored;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flutecast_mapping::document::{AccessDocument, ShardDocument};
+use flutecast_mapping::name::TenantName;
+use futures_util::{StreamExt, stream};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client};
+
+pub use self::print::{ACCESS_KEY, MAPPING_KEY, SHARD_SELECTOR};
+use self::print::{Print, print_of_map, print_of_secret, print_of_shard, print_of_text};
+use self::stored::Stored;
+use super::MANAGER;
+use super::watch::Event;
+use crate::build::Built;
+use crate::metrics::{ApiWrite, Ending, Metrics};
+
+/// The name of the Secret with the access document. A pod's role names this one and no other.
+pub const ACCESS_NAME: &str = "flutecast-access";
+/// How many are written at once.
+const AT_ONCE: usize = 8;
+/// How long one may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the API server holds of the mapping, and how it is changed.
+pub struct Mapping {
+    client: Client,
+    namespace: String,
+    metrics: Arc<Metrics>,
+    shards: Stored,
+    access: Stored,
+    /// The prints of the documents that were looked at last, by name, with the revision that tells whether they still hold.
+    prints: BTreeMap<String, (String, Print)>,
+}
+
+/// What became of a write of everything.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The names of what was written or deleted.
+    pub changed: Vec<String>,
+    /// The tenants whose part the API server refuses, and why.
+    pub refused: BTreeMap<TenantName, String>,
+    /// Why the rest couldn't be written, if it couldn't.
+    pub failed: Option<String>,
+}
+
+enum Job<'a> {
+    Put(&'a ShardDocument),
+    Access(&'a AccessDocument),
+    Delete(String),
+}
+
+enum Answer {
+    Shard(Box<ConfigMap>),
+    Access(Box<Secret>),
+    Deleted(String),
+}
+
+/// Why something was not written.
+enum Failure {
+    Refused(String),
+    Away(String),
+}
+
+impl Mapping {
+    /// The mapping in `namespace`; nothing is known of it yet.
+    #[must_use]
+    pub fn new(client: Client, namespace: String, metrics: Arc<Metrics>) -> Self {
+        Self {
+            client,
+            namespace,
+            metrics,
+            shards: Stored::default(),
+            access: Stored::default(),
+            prints: BTreeMap::new(),
+        }
+    }
+
+    /// Whether everything was told at least once.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.shards.is_complete() && self.access.is_complete()
+    }
+
+    /// Takes in what happened to a ConfigMap. Answers whether that is news.
+    pub fn shard(&mut self, event: Event<ConfigMap>) -> bool {
+        self.shards.take(event, print_of_map)
+    }
+
+    /// Takes in what happened to the access Secret. Answers whether that is news.
+    pub fn access(&mut self, event: Event<Secret>) -> bool {
+        self.access.take(event, print_of_secret)
+    }
+
+    /// Writes what differs. Without `with_access` the access document stays as it is.
+    pub async fn write(&mut self, built: &Built, with_access: bool) -> Applied {
+        let mut applied = Applied::default();
+        // Access goes first, so that a door that was closed is closed before anything new is behind it.
+        if with_access && self.access_differs(&built.access) {
+            let (job, ended) = self.run(Job::Access(&built.access)).await;
+            self.note(&job, ended, built, &mut applied);
+        }
+        let documents = built.tenants.values().flat_map(|tenant| &tenant.shards);
+        let puts: Vec<_> = documents.filter(|document| self.differs(document)).map(Job::Put).collect();
+        self.run_all(puts, built, &mut applied).await;
+        let wanted = |name: &str| {
+            built.tenants.values().flat_map(|tenant| &tenant.shards).any(|shard| print::name(shard) == name)
+        };
+        let leaving = self.shards.names().filter(|name| !wanted(name)).map(str::to_owned);
+        let deletes: Vec<_> = leaving.map(Job::Delete).collect();
+        self.run_all(deletes, built, &mut applied).await;
+        applied
+    }
+
+    async fn run_all(&mut self, jobs: Vec<Job<'_>>, built: &Built, applied: &mut Applied) {
+        let this = &*self;
+        let work: Vec<_> = jobs.into_iter().map(|job| this.run(job)).collect();
+        let ended: Vec<_> = stream::iter(work).buffer_unordered(AT_ONCE).collect().await;
+        for (job, ended) in ended {
+            self.note(&job, ended, built, applied);
+        }
+    }
+
+    fn access_differs(&mut self, document: &AccessDocument) -> bool {
+        // It is small: its text is made each time.
+        let wanted = document.to_yaml().ok().map(|text| print_of_text(&text));
+        wanted.is_none() || self.access.print(ACCESS_NAME) != wanted
+    }
+
+    fn differs(&mut self, document: &ShardDocument) -> bool {
+        let name = print::name(document);
+        let known = self.prints.get(&name).filter(|(revision, _)| *revision == document.revision);
+        let wanted = match known {
+            Some((_, print)) => Some(*print),
+            None => print_of_shard(document),
+        };
+        let Some(wanted) = wanted else { return true };
+        self.prints.insert(name.clone(), (document.revision.clone(), wanted));
+        self.shards.print(&name) != Some(wanted)
+    }
+
+    async fn run<'a>(&self, job: Job<'a>) -> (Job<'a>, Result<Answer, Failure>) {
+        let ended = tokio::time::timeout(DEADLINE, self.try_run(&job)).await;
+        (job, ended.unwrap_or_else(|_| Err(Failure::Away(format!("no answer within {DEADLINE:?}")))))
+    }
+
+    async fn try_run(&self, job: &Job<'_>) -> Result<Answer, Failure> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let parameters = PatchParams::apply(MANAGER).force();
+        match job {
+            Job::Put(document) => {
+                let map = print::config_map(document, &self.namespace).map_err(Failure::Refused)?;
+                let put = maps.patch(&print::name(document), &parameters, &Patch::Apply(&map)).await;
+                Ok(Answer::Shard(Box::new(put.map_err(failure)?)))
+            }
+            Job::Access(document) => {
+                let secret = print::secret(document, &self.namespace).map_err(Failure::Refused)?;
+                let put = secrets.patch(ACCESS_NAME, &parameters, &Patch::Apply(&secret)).await;
+                Ok(Answer::Access(Box::new(put.map_err(failure)?)))
+            }
+            Job::Delete(name) => {
+                let preconditions = Preconditions { uid: self.shards.uid(name), resource_version: None };
+                let parameters = DeleteParams::default().preconditions(preconditions);
+                match maps.delete(name, &parameters).await {
+                    Ok(_) => {}
+                    Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => {}
+                    Err(error) => return Err(failure(error)),
+                }
+                Ok(Answer::Deleted(name.clone()))
+            }
+        }
+    }
+
+    fn note(&mut self, job: &Job<'_>, ended: Result<Answer, Failure>, built: &Built, applied: &mut Applied) {
+        let (name, what) = match job {
+            Job::Put(document) => (print::name(document), ApiWrite::Mapping),
+            Job::Access(_) => (ACCESS_NAME.to_owned(), ApiWrite::Access),
+            Job::Delete(name) => (name.clone(), ApiWrite::Mapping),
+        };
+        self.metrics.api_write(what, if ended.is_ok() { Ending::Done } else { Ending::Failed });
+        match ended {
+            Ok(Answer::Shard(map)) => {
+                self.shards.put(&map.metadata, print_of_map(&map));
+                applied.changed.push(name);
+            }
+            Ok(Answer::Access(secret)) => {
+                self.access.put(&secret.metadata, print_of_secret(&secret));
+                applied.changed.push(name);
+            }
+            Ok(Answer::Deleted(name)) => {
+                self.shards.remove(&name);
+                applied.changed.push(name);
+            }
+            Err(Failure::Away(error)) => applied.failed = Some(format!("{name}: {error}")),
+            Err(Failure::Refused(error)) => {
+                let error = format!("{name}: {error}");
+                match job {
+                    Job::Put(document) => {
+                        applied.refused.insert(document.tenant.clone(), error.clone());
+                    }
+                    Job::Access(_) => applied
+                        .refused
+                        .extend(built.access.tenants.keys().map(|tenant| (tenant.clone(), error.clone()))),
+                    Job::Delete(_) => {}
+                }
+                applied.failed = Some(error);
+            }
+        }
+    }
+}
+
+fn failure(error: kube::Error) -> Failure {
+    match error {
+        // The server's own trouble passes; what it says about us doesn't.
+        kube::Error::Api(answer) if answer.code < 500 && answer.code != 429 => {
+            Failure::Refused(answer.message)
+        }
+        error => Failure::Away(error.to_string()),
+    }
+}

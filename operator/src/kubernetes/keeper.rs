@@ -1,0 +1,299 @@
+//! The loop that keeps the cluster as its objects want it. Each reconcile reads as five steps: dereference, validate, build, apply,
+//! update status.
+//!
+//! One task owns all state, so a reconcile sees one moment of it. Changes are collected for a moment, and a reconcile builds the
+//! tenants that they concern. Streams and statuses are brought out by tasks of their own: neither a broker nor a
+//! slow API server holds up the mapping.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flutecast_mapping::name::TenantName;
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::task::block_in_place;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::{Applied, Mapping};
+use super::index::{Index, Scope};
+use super::publish::Publisher;
+use super::status::judge::{Judge, secret_of};
+use super::watch::secrets::SecretWatches;
+use super::watch::{Change, Place};
+use super::whole::Whole;
+use crate::apply::linger::Linger;
+use crate::backoff::{Backoff, jittered};
+use crate::build::{self, Built};
+use crate::jetstream::task::{Report, Wanted};
+use crate::metrics::{Ending, Metrics};
+use crate::object::Objects;
+use crate::verdict::Kind;
+
+/// For how long changes are collected before they are looked at together.
+const COLLECT: Duration = Duration::from_millis(100);
+/// How many changes are taken at once.
+const BATCH: usize = 1024;
+/// How often everything is done again without a reason.
+const RESYNC: Duration = Duration::from_secs(600);
+/// The first and the longest wait after the mapping could not be written.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// For how long the very first mapping waits to hear whose the streams are.
+const FIRST_REPORT: Duration = Duration::from_secs(1);
+
+/// What connects the keeper to the other tasks.
+pub struct Links {
+    /// What the watches tell.
+    pub changes: mpsc::Receiver<Change>,
+    /// Whether this operator is the one that works.
+    pub leading: watch::Receiver<bool>,
+    /// Gets what JetStream is to look like; none: leave it alone.
+    pub streams: watch::Sender<Option<Arc<Wanted>>>,
+    /// How it stands with the streams.
+    pub report: watch::Receiver<Report>,
+}
+
+/// Keeps the mapping, the streams and the statuses.
+pub struct Keeper {
+    /// The namespaces that are watched.
+    pub places: Vec<Place>,
+    /// What the API server holds of the mapping.
+    pub mapping: Mapping,
+    /// The watches of the Secrets that Tenants name.
+    pub secrets: SecretWatches,
+    /// Where statuses go.
+    pub publisher: Publisher,
+    /// Gets counts.
+    pub metrics: Arc<Metrics>,
+    /// What is known, what was built of it, and what could not be done.
+    pub state: State,
+}
+
+/// What the keeper remembers.
+#[derive(Debug, Default)]
+pub struct State {
+    index: Index,
+    whole: Whole,
+    linger: Linger,
+    /// The last report that was looked at.
+    report: Report,
+    report_was_awaited: bool,
+    /// The tenants that the mapping leaves out, because their stream belongs to somebody else.
+    mapped_without: BTreeSet<TenantName>,
+    /// The tenants whose mapping the API server refuses.
+    refused: BTreeMap<TenantName, String>,
+    was_leading: bool,
+}
+
+impl Keeper {
+    /// Runs until `cancel` is cancelled.
+    pub async fn run(mut self, mut links: Links, cancel: CancellationToken) {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut next = Instant::now() + RESYNC;
+        loop {
+            let Some(open) = cancel.run_until_cancelled(self.wait(&mut links, next)).await else { return };
+            if !open {
+                return;
+            }
+            if Instant::now() >= next {
+                self.state.index.give_back(Scope::everything());
+            }
+            if !self.may_work(&links) {
+                next = Instant::now() + RESYNC;
+                continue;
+            }
+            let Some(reconciled) = cancel.run_until_cancelled(self.reconcile(&mut links)).await else {
+                return;
+            };
+            next = Instant::now()
+                + match reconciled {
+                    Ok(()) => {
+                        backoff.reset();
+                        jittered(RESYNC)
+                    }
+                    Err(error) => {
+                        let wait = backoff.next_wait();
+                        tracing::error!(error, ?wait, "the mapping can't be written; trying again");
+                        wait
+                    }
+                };
+        }
+    }
+
+    /// Waits until there is something to do, and a moment longer, so that what belongs together is done together. Answers false
+    /// when nobody tells anything any more.
+    async fn wait(&mut self, links: &mut Links, next: Instant) -> bool {
+        let next = self.state.linger.next().map_or(next, |linger| linger.min(next));
+        let mut changes = Vec::new();
+        let mut until = next;
+        let mut has_news = false;
+        loop {
+            tokio::select! {
+                count = links.changes.recv_many(&mut changes, BATCH) => {
+                    if count == 0 {
+                        return false;
+                    }
+                    has_news |= block_in_place(|| self.take(&mut changes));
+                }
+                Ok(()) = links.report.changed() => has_news |= self.compare_reports(&links.report.borrow_and_update()),
+                Ok(()) = links.leading.changed() => has_news = true,
+                () = tokio::time::sleep_until(until) => return true,
+            }
+            if has_news && until == next {
+                until = next.min(Instant::now() + COLLECT);
+            }
+        }
+    }
+
+    /// Takes changes in. Answers whether any of them is news.
+    fn take(&mut self, changes: &mut Vec<Change>) -> bool {
+        let index = &mut self.state.index;
+        let mut has_news = false;
+        for change in changes.drain(..) {
+            has_news |= match change {
+                Change::Tenant(event) => index.tenant(event),
+                Change::Device(event) => index.device(event),
+                Change::PushFormat(event) => index.format(event),
+                Change::Tokens(key, event) => index.tokens(key, event),
+                Change::Shard(event) => self.mapping.shard(event),
+                Change::Access(event) => self.mapping.access(event),
+            } || !self.state.was_leading;
+        }
+        has_news
+    }
+
+    /// Whether everything is known, and this operator is the one that works. Another one's turn ends everything that is
+    /// under way here.
+    fn may_work(&mut self, links: &Links) -> bool {
+        let leads = *links.leading.borrow();
+        if !leads && self.state.was_leading {
+            links.streams.send_replace(None);
+            self.publisher.stop();
+            self.state.was_leading = false;
+        }
+        let ready = leads && self.state.index.is_complete(&self.places) && self.mapping.is_complete();
+        if ready && !self.state.was_leading {
+            self.state.was_leading = true;
+            self.state.index.give_back(Scope::everything());
+        }
+        ready
+    }
+
+    /// One reconcile.
+    async fn reconcile(&mut self, links: &mut Links) -> Result<(), String> {
+        let mut scope = self.state.index.take_scope();
+        if scope.needs_building() {
+            block_in_place(|| {
+                let objects = self.dereference(&scope);
+                let valid = build::validate(&objects);
+                let built = build::build(valid, &objects);
+                self.state.whole.merge(built, &scope, &self.state.index);
+            });
+        }
+        let applied = self.apply(links, &mut scope).await;
+        block_in_place(|| self.update_status(&scope));
+        applied
+    }
+
+    /// Step 1: the objects that the change concerns. The Secrets that Tenants name are watched from here on.
+    fn dereference(&mut self, scope: &Scope) -> Objects {
+        let named =
+            self.state.index.tenants.objects().filter_map(|tenant| {
+                Some((tenant.meta.namespace.clone(), secret_of(&tenant.spec)?.to_owned()))
+            });
+        for key in self.secrets.keep(named.collect()) {
+            self.state.index.forget_tokens(&key);
+        }
+        self.state.index.objects(scope)
+    }
+
+    /// Step 4: streams in their own task, the mapping here.
+    async fn apply(&mut self, links: &mut Links, scope: &mut Scope) -> Result<(), String> {
+        self.tell_streams(links);
+        if !self.state.report_was_awaited {
+            // Whose streams they are is known in a moment. Without NATS the mapping doesn't wait for it.
+            let _too_late_is_fine = tokio::time::timeout(FIRST_REPORT, links.report.changed()).await;
+            self.state.report_was_awaited = true;
+            self.compare_reports(&links.report.borrow_and_update());
+        }
+        let mapped = self.without_foreign();
+        let mapped = self.state.linger.hold_back(mapped, Instant::now());
+        // A Secret that was not looked for yet must not look like one that is gone: its tokens would be shut out for a moment.
+        let with_access = self.secrets.keys().all(|key| self.state.index.tokens_of(key).is_some());
+        let Applied { changed, refused, failed } = self.mapping.write(&mapped, with_access).await;
+        for name in &changed {
+            tracing::info!(name, "mapping changed");
+        }
+        let ending = if failed.is_none() { Ending::Done } else { Ending::Failed };
+        self.metrics.reconciled(ending, changed.len());
+        if refused != self.state.refused {
+            for tenant in refused.keys().chain(self.state.refused.keys()) {
+                touch_tenant(&self.state.index, scope, tenant);
+            }
+            self.state.refused = refused;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn tell_streams(&self, links: &Links) {
+        let built = self.state.whole.built();
+        let wanted = Wanted {
+            tenants: built.tenants.values().map(|tenant| tenant.streams.clone()).collect(),
+            existing: built.existing.clone(),
+        };
+        links.streams.send_if_modified(|current| {
+            let changed = current.as_deref() != Some(&wanted);
+            if changed {
+                *current = Some(Arc::new(wanted));
+            }
+            changed
+        });
+    }
+
+    /// What was built, without the tenants whose stream belongs to somebody else: in their name, messages of others would be
+    /// read.
+    fn without_foreign(&mut self) -> Built {
+        let mut built = self.state.whole.built().clone();
+        let foreign = self.state.report.iter().filter(|(_, tenant)| tenant.foreign);
+        self.state.mapped_without = foreign.map(|(name, _)| name.clone()).collect();
+        for tenant in &self.state.mapped_without {
+            built.tenants.remove(tenant);
+            built.access.tenants.remove(tenant);
+        }
+        built
+    }
+
+    /// Takes in how it stands with the streams. Answers whether that changes what is said of any object.
+    fn compare_reports(&mut self, report: &Report) -> bool {
+        let mut scope = Scope::default();
+        for tenant in report.keys().chain(self.state.report.keys()) {
+            if report.get(tenant) != self.state.report.get(tenant) {
+                touch_tenant(&self.state.index, &mut scope, tenant);
+            }
+        }
+        let has_news = !scope.is_empty();
+        self.state.index.give_back(scope);
+        self.state.report.clone_from(report);
+        has_news
+    }
+
+    /// Step 5: says what changed.
+    fn update_status(&mut self, scope: &Scope) {
+        let State { index, whole, report, refused, .. } = &self.state;
+        let judge = Judge { index, built: whole.built(), report, refused, now: Timestamp::now() };
+        self.publisher.publish(&judge, scope);
+        self.metrics.judged(&whole.built().verdicts);
+    }
+}
+
+/// Has the statuses of a tenant and its devices looked at.
+fn touch_tenant(index: &Index, scope: &mut Scope, tenant: &TenantName) {
+    let tenants = index.tenants.iter().filter(|((_, name), _)| name == tenant.as_str());
+    for (key, _) in tenants {
+        scope.touch(Kind::Tenant, key);
+    }
+    for device in index.devices_of(tenant.as_str()) {
+        scope.touch(Kind::Device, device);
+    }
+}

@@ -1,0 +1,26 @@
+//! The operator on an API server: the same validate and build steps as in folder mode, fed by watches.
+//!
+//! ```text
+//! watch ──Change──► keeper: index → dereference → validate → build → apply (ConfigMaps, Secret) → update status
+//!                     │                                                                            │
+//!                     └─► jetstream (its own task) ──Report──► keeper        outbox → writer ──────┘
+//! ```
+//! `index` is synchronous state; `status::judge` and `status::conditions` are pure. No object of a user ever gets a finalizer or an
+//! ownerReference from here, so whatever becomes of the operator, nothing hangs.
+
+pub mod apply;
+pub mod events;
+pub mod index;
+pub mod keeper;
+pub mod kind;
+pub mod lease;
+pub mod publish;
+mod start;
+pub mod status;
+pub mod watch;
+pub mod whole;
+
+pub use self::start::{Options, Place, client, start};
+
+/// Who writes, in managedFields and Events.
+pub const MANAGER: &str = "flutecast-operator";

@@ -1,0 +1,111 @@
+//! The fifth step: compares the statuses that are wanted with those that the API server holds, and hands on those that differ.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use flutecast_crds::condition::Condition;
+
+use super::events::Notice;
+use super::index::{Entry, Key, Scope, Shelf};
+use super::kind::{OurKind, OurStatus};
+use super::status::conditions::{ours, ready};
+use super::status::judge::{Before, Judge};
+use super::status::writer::{Outbox, Status};
+use crate::metrics::Metrics;
+use crate::verdict::{Kind, Reason};
+
+/// Where statuses go.
+#[derive(Debug)]
+pub struct Publisher {
+    /// What is to be written.
+    pub outbox: Outbox,
+    /// Gets counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Publisher {
+    /// Has the statuses in `scope` written that differ.
+    pub fn publish(&self, judge: &Judge<'_>, scope: &Scope) {
+        let index = judge.index;
+        self.each(
+            &index.tenants,
+            &in_scope(&index.tenants, scope, |_| scope.needs_building()),
+            |key, entry, before| judge.tenant(key, entry, before),
+        );
+        let device = |entry: &Entry<flutecast_crds::Device>| {
+            entry.object.as_ref().is_ok_and(|device| scope.tenants.contains(&device.spec.tenant))
+        };
+        self.each(&index.devices, &in_scope(&index.devices, scope, device), |key, entry, before| {
+            judge.device(key, entry, before)
+        });
+        self.each(&index.formats, &in_scope(&index.formats, scope, |_| false), |key, entry, before| {
+            judge.format(key, entry, before)
+        });
+        self.metrics.statuses_waiting(self.outbox.len());
+    }
+
+    /// Another operator's turn: what waits here is forgotten.
+    pub fn stop(&self) {
+        self.outbox.clear();
+    }
+
+    fn each<K: OurKind>(
+        &self,
+        shelf: &Shelf<K>,
+        keys: &BTreeSet<Key>,
+        judge: impl Fn(&Key, &Entry<K>, Before<'_>) -> Option<K::Status>,
+    ) {
+        for (key, entry) in keys.iter().filter_map(|key| Some((key, shelf.get(key)?))) {
+            let pending = self.outbox.pending(K::KIND, key);
+            let Some(wanted) = judge(key, entry, pending.as_deref()) else { continue };
+            if wanted == entry.status.normal() {
+                self.outbox.withdraw(K::KIND, key);
+                continue;
+            }
+            let Ok(status) = serde_json::to_value(&wanted) else { continue };
+            let status = Status {
+                uid: entry.uid.clone(),
+                conditions: wanted.conditions().to_vec(),
+                status,
+                notice: notice(K::KIND, entry.status.conditions(), wanted.conditions()),
+            };
+            self.outbox.put(K::KIND, key, status);
+        }
+    }
+}
+
+/// The objects whose status is looked at.
+fn in_scope<K: OurKind>(
+    shelf: &Shelf<K>,
+    scope: &Scope,
+    is_rebuilt: impl Fn(&Entry<K>) -> bool,
+) -> BTreeSet<Key> {
+    let touched = scope.touched.iter().filter(|(kind, _)| *kind == K::KIND).map(|(_, key)| key.clone());
+    let mut keys: BTreeSet<Key> = touched.collect();
+    if K::KIND == Kind::PushFormat {
+        keys.extend(scope.formats.iter().cloned());
+    }
+    let rebuilt = shelf.iter().filter(|(_, entry)| scope.all || is_rebuilt(entry));
+    keys.extend(rebuilt.map(|(key, _)| key.clone()));
+    keys
+}
+
+/// What `kubectl describe` is to tell of a change: that something was refused, and that it has healed. That an object waits for
+/// another one that is about to come is in its conditions, and no news a moment later.
+fn notice(kind: Kind, before: &[Condition], after: &[Condition]) -> Option<Notice> {
+    let (before, after) = (ready(&ours(before)).cloned(), ready(after)?.clone());
+    let is_worth_it = |condition: &Condition| {
+        let waits = Reason::from_name(&condition.reason).is_some_and(Reason::waits);
+        condition.status == "False" && (!waits || kind == Kind::Tenant)
+    };
+    let is_news = before.as_ref().is_none_or(|before| before.reason != after.reason);
+    let told = |is_warning: bool| {
+        let Condition { reason, message, .. } = after.clone();
+        Some(Notice { is_warning, reason, message })
+    };
+    match before {
+        _ if is_worth_it(&after) && is_news => told(true),
+        Some(before) if after.status == "True" && is_worth_it(&before) => told(false),
+        Some(_) | None => None,
+    }
+}

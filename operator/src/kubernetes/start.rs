@@ -1,0 +1,113 @@
+//! Puts the parts together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::{Client, Config};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::{ACCESS_NAME, Mapping, SHARD_SELECTOR};
+use super::keeper::{Keeper, Links, State};
+use super::lease::{self, Candidate};
+use super::publish::Publisher;
+use super::status::writer::{Outbox, Writer};
+pub use super::watch::Place;
+use super::watch::secrets::SecretWatches;
+use super::watch::{Change, Watches};
+use super::{MANAGER, events};
+use crate::jetstream::task::{Report, Wanted};
+use crate::metrics::Metrics;
+
+/// How many changes may wait for the keeper.
+const CHANGES: usize = 1024;
+/// After how long of silence a connection counts as dead. An idle watch hears a bookmark every minute.
+const SILENCE: Duration = Duration::from_secs(120);
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What the operator looks after, and as whom.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The namespaces whose objects count.
+    pub places: Vec<Place>,
+    /// Where the mapping, the access Secret and the Lease are.
+    pub own_namespace: String,
+    /// By what this operator is told from others.
+    pub identity: String,
+}
+
+/// A client from the kubeconfig (`KUBECONFIG`, `~/.kube/config`) or, in a pod, from its service account.
+///
+/// # Errors
+/// When there is neither, or it can't be used.
+pub async fn client() -> anyhow::Result<Client> {
+    let mut config = Config::infer().await.context("neither a kubeconfig nor a service account")?;
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
+    Ok(Client::try_from(config)?)
+}
+
+/// Starts all tasks. They end when `cancel` is cancelled; whoever gets them watches them.
+#[must_use = "a task that nobody watches fails unseen"]
+pub fn start(
+    client: &Client,
+    options: Options,
+    streams: watch::Sender<Option<Arc<Wanted>>>,
+    report: watch::Receiver<Report>,
+    metrics: &Arc<Metrics>,
+    cancel: &CancellationToken,
+) -> Vec<(&'static str, JoinHandle<()>)> {
+    let Options { places, own_namespace, identity } = options;
+    let mut tasks = Vec::new();
+    let candidate =
+        Candidate { namespace: own_namespace.clone(), name: MANAGER.to_owned(), identity: identity.clone() };
+    let (leading, election) = lease::spawn(client.clone(), candidate, metrics.clone(), cancel.clone());
+    tasks.push(("lease", election));
+    let (sender, changes) = mpsc::channel(CHANGES);
+    let watches = watch_all(client, &places, &own_namespace, &sender, cancel);
+    tasks.extend(watches.into_tasks().into_iter().map(|task| ("watch", task)));
+    let (announcer, task) = events::spawn(client.clone(), &identity, metrics.clone(), cancel.clone());
+    tasks.push(("events", task));
+    let outbox = Outbox::default();
+    let writer = Writer {
+        client: client.clone(),
+        outbox: outbox.clone(),
+        changes: sender.clone(),
+        announcer,
+        metrics: metrics.clone(),
+    };
+    tasks.push(("status", writer.spawn(cancel.clone())));
+    let keeper = Keeper {
+        places,
+        mapping: Mapping::new(client.clone(), own_namespace, metrics.clone()),
+        secrets: SecretWatches::new(client.clone(), sender, cancel.clone()),
+        publisher: Publisher { outbox, metrics: metrics.clone() },
+        metrics: metrics.clone(),
+        state: State::default(),
+    };
+    let links = Links { changes, leading, streams, report };
+    tasks.push(("keeper", tokio::spawn(keeper.run(links, cancel.clone()))));
+    tasks
+}
+
+fn watch_all(
+    client: &Client,
+    places: &[Place],
+    own_namespace: &str,
+    changes: &mpsc::Sender<Change>,
+    cancel: &CancellationToken,
+) -> Watches {
+    let mut watches = Watches::new(changes.clone(), cancel.clone());
+    for place in places {
+        watches.kind(client, place, Change::Tenant);
+        watches.kind(client, place, Change::PushFormat);
+        watches.kind(client, place, Change::Device);
+    }
+    watches.shards(client, own_namespace, SHARD_SELECTOR);
+    watches.access(client, own_namespace, ACCESS_NAME);
+    watches
+}

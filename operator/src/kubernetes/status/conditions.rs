@@ -1,0 +1,158 @@
+//! Conditions as kstatus reads them, from how it stands with an object. Pure.
+
+use flutecast_crds::condition::{Condition, READY, RECONCILING, STALLED, Time};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::verdict::{Finding, Reason};
+
+/// The reason of `Ready` when nothing is wrong.
+pub const ACCEPTED: &str = "Accepted";
+/// A message is at most this long, in bytes. Kubernetes takes 32 KiB; people read less.
+const LONGEST_MESSAGE: usize = 2048;
+/// The conditions that the operator writes.
+const OURS: [&str; 3] = [READY, RECONCILING, STALLED];
+
+/// How it stands with an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It does what its spec says; in words for people.
+    Ready(&'static str),
+    /// Something is wrong; the first finding says why, the message names all of them.
+    NotReady {
+        /// Why.
+        reason: Reason,
+        /// What is wrong and what to do about it.
+        message: String,
+    },
+}
+
+impl Standing {
+    /// How it stands with an object that has these findings; none if there are none.
+    #[must_use]
+    pub fn of(findings: &[Finding]) -> Option<Self> {
+        // What somebody has to change is more urgent than what may come by itself.
+        let first = findings.iter().find(|finding| !finding.reason.waits()).or(findings.first())?;
+        let message = |finding: &Finding| match finding.field.as_str() {
+            "" => finding.message.clone(),
+            field => format!("{field}: {}", finding.message),
+        };
+        let others = findings.iter().filter(|finding| *finding != first);
+        let all: Vec<String> = std::iter::once(first).chain(others).map(message).collect();
+        Some(Self::NotReady { reason: first.reason, message: shortened(&all.join("; ")) })
+    }
+}
+
+/// The conditions for a standing. `before` are those that the object has: as long as a status stays, so does its time.
+#[must_use]
+pub fn conditions(
+    standing: &Standing,
+    generation: i64,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let condition = |type_: &str, is_true: bool, reason: &str, message: &str| {
+        let status = if is_true { "True" } else { "False" };
+        let same = before.iter().find(|condition| condition.type_ == type_ && condition.status == status);
+        let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: Some(generation),
+            last_transition_time: same
+                .map_or(Time(seconds), |condition| condition.last_transition_time.clone()),
+        }
+    };
+    match standing {
+        Standing::Ready(message) => vec![condition(READY, true, ACCEPTED, message)],
+        Standing::NotReady { reason, message } => {
+            let why = if reason.waits() { RECONCILING } else { STALLED };
+            let reason = reason.to_string();
+            vec![condition(READY, false, &reason, message), condition(why, true, &reason, message)]
+        }
+    }
+}
+
+/// The conditions among `all` that the operator writes.
+#[must_use]
+pub fn ours(all: &[Condition]) -> Vec<Condition> {
+    all.iter().filter(|condition| OURS.contains(&condition.type_.as_str())).cloned().collect()
+}
+
+/// The `Ready` among conditions.
+#[must_use]
+pub fn ready(conditions: &[Condition]) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == READY)
+}
+
+fn shortened(message: &str) -> String {
+    // A message stands on one line in a table.
+    let mut message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if message.len() > LONGEST_MESSAGE {
+        let end = (0..=LONGEST_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn summary(conditions: &[Condition]) -> Vec<(String, i64)> {
+        conditions
+            .iter()
+            .map(|condition| {
+                let Condition { type_, status, reason, .. } = condition;
+                (format!("{type_}={status} {reason}"), condition.last_transition_time.0.as_second())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_time_moves_with_the_status_only() {
+        let missing = Standing::of(&[Finding::new(Reason::FormatMissing, "spec", "a")]).unwrap();
+        let first = conditions(&missing, 1, &[], at(10));
+        assert_eq!(
+            summary(&first),
+            [("Ready=False FormatMissing".to_owned(), 10), ("Reconciling=True FormatMissing".to_owned(), 10)]
+        );
+        let taken = Standing::of(&[Finding::new(Reason::DuplicateDeviceCode, "", "b")]).unwrap();
+        let second = conditions(&taken, 2, &first, at(20));
+        assert_eq!(
+            summary(&second),
+            [
+                ("Ready=False DuplicateDeviceCode".to_owned(), 10),
+                ("Stalled=True DuplicateDeviceCode".to_owned(), 20)
+            ]
+        );
+        let third = conditions(&Standing::Ready("it works"), 2, &second, at(30));
+        assert_eq!(summary(&third), [("Ready=True Accepted".to_owned(), 30)]);
+        assert_eq!(conditions(&Standing::Ready("it works"), 2, &third, at(40)), third);
+    }
+
+    #[test]
+    fn what_somebody_has_to_change_comes_first() {
+        let findings = [
+            Finding::new(Reason::FormatMissing, "spec.channels[0].format", "there is none"),
+            Finding::new(Reason::FormatInvalid, "", "it\ndoes not compile"),
+        ];
+        let Some(Standing::NotReady { reason, message }) = Standing::of(&findings) else { panic!() };
+        assert_eq!(reason, Reason::FormatInvalid);
+        assert_eq!(message, "it does not compile; spec.channels[0].format: there is none");
+        assert_eq!(Standing::of(&[]), None);
+    }
+
+    #[test]
+    fn a_message_has_a_longest_length() {
+        let long = Finding::new(Reason::FormatInvalid, "", "é".repeat(3000));
+        let Some(Standing::NotReady { message, .. }) = Standing::of(&[long]) else { panic!() };
+        assert_eq!(message.len(), LONGEST_MESSAGE + '…'.len_utf8());
+    }
+}

@@ -1,0 +1,213 @@
+//! What is to be said in the status of each object. Pure: no I/O, and the time is handed in.
+
+use std::collections::BTreeMap;
+
+use flutecast_crds::condition::Condition;
+use flutecast_crds::{Device, DeviceStatus, Presence, PushFormat, PushFormatStatus, Tenant, TenantStatus};
+use flutecast_mapping::name::{ChannelName, TenantName};
+use flutecast_mapping::subject;
+use k8s_openapi::jiff::Timestamp;
+
+use super::conditions::{Standing, conditions, ours, ready};
+use crate::build::Built;
+use crate::jetstream::task::{Report, TenantReport};
+use crate::kubernetes::index::{Entry, Index, Key, Tokens};
+use crate::kubernetes::kind::{OurKind, OurStatus};
+use crate::verdict::{Finding, Kind, ObjectRef, Reason};
+
+/// Everything that a judgement rests on.
+#[derive(Debug, Clone, Copy)]
+pub struct Judge<'a> {
+    /// The objects.
+    pub index: &'a Index,
+    /// What they turn into.
+    pub built: &'a Built,
+    /// How it stands with the streams.
+    pub report: &'a Report,
+    /// The tenants whose mapping the API server refuses to store, and why.
+    pub refused: &'a BTreeMap<TenantName, String>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What somebody wants to know before a judgement: the conditions that are on their way to the API server already.
+pub type Before<'a> = Option<&'a [Condition]>;
+
+impl Judge<'_> {
+    /// The status of a Tenant; none while it isn't settled.
+    #[must_use]
+    pub fn tenant(&self, key: &Key, entry: &Entry<Tenant>, before: Before<'_>) -> Option<TenantStatus> {
+        let standing = self.standing_of_tenant(key, entry)?;
+        let name = TenantName::new(&key.1).ok();
+        let built = name.as_ref().and_then(|name| self.built.tenants.get(name));
+        // Another namespace's Tenant of the same name isn't this one.
+        let built = built.filter(|built| built.streams.owner.namespace == key.0);
+        let devices = built.map(|built| built.shards.iter().map(|shard| shard.devices.len()).sum::<usize>());
+        Some(TenantStatus {
+            observed_generation: Some(entry.generation),
+            conditions: self.conditions(&standing, entry, before),
+            stream: built.map(|built| built.streams.stream.name.clone()),
+            devices: devices.map(|devices| u32::try_from(devices).unwrap_or(u32::MAX)),
+        })
+    }
+
+    /// The status of a Device; none while it isn't settled.
+    #[must_use]
+    pub fn device(&self, key: &Key, entry: &Entry<Device>, before: Before<'_>) -> Option<DeviceStatus> {
+        let standing = self.standing_of_device(key, entry)?;
+        let mut status = DeviceStatus {
+            observed_generation: Some(entry.generation),
+            conditions: self.conditions(&standing, entry, before),
+            presence: Some(Presence::Unknown),
+            ..DeviceStatus::default()
+        };
+        if let (Ok(device), Some(iot_id)) = (&entry.object, self.built.iot_ids.get(key))
+            && let Ok(tenant) = TenantName::new(&device.spec.tenant)
+        {
+            let channels = device.spec.channels.iter();
+            let channels: Vec<_> =
+                channels.filter_map(|channel| ChannelName::new(&channel.name).ok()).collect();
+            let subjects = channels.iter().map(|channel| subject::stored(&tenant, iot_id, channel));
+            status.subjects = subjects.collect();
+            let topics = channels.iter().map(|channel| subject::mqtt_topic(&tenant, iot_id, channel));
+            status.mqtt_topics = topics.collect();
+            status.iot_id = Some(iot_id.to_string());
+        }
+        Some(status)
+    }
+
+    /// The status of a PushFormat; none while it isn't settled.
+    #[must_use]
+    pub fn format(
+        &self,
+        key: &Key,
+        entry: &Entry<PushFormat>,
+        before: Before<'_>,
+    ) -> Option<PushFormatStatus> {
+        let findings = self.findings(key, entry)?;
+        let standing = Standing::of(&findings).unwrap_or(Standing::Ready("it compiles"));
+        Some(PushFormatStatus {
+            observed_generation: Some(entry.generation),
+            conditions: self.conditions(&standing, entry, before),
+            channels: Some(self.index.channels_of(key)),
+        })
+    }
+
+    fn conditions<K: OurKind>(
+        &self,
+        standing: &Standing,
+        entry: &Entry<K>,
+        before: Before<'_>,
+    ) -> Vec<Condition> {
+        let before = before.unwrap_or(entry.status.conditions());
+        conditions(standing, entry.generation, &ours(before), self.now)
+    }
+
+    /// What the first four steps found; none while the object wasn't built yet.
+    fn findings<K: OurKind>(&self, key: &Key, entry: &Entry<K>) -> Option<Vec<Finding>> {
+        if let Err(error) = &entry.object {
+            let message = format!(
+                "it can't be read: {error}. It was stored under other rules; bring the CustomResourceDefinitions and the operator to one version"
+            );
+            return Some(vec![Finding::new(Reason::InvalidObject, "", message)]);
+        }
+        let object = ObjectRef::new(K::KIND, &key.0, &key.1);
+        Some(self.built.verdicts.get(&object)?.findings().to_vec())
+    }
+
+    fn standing_of_tenant(&self, key: &Key, entry: &Entry<Tenant>) -> Option<Standing> {
+        let mut findings = self.findings(key, entry)?;
+        let Some(name) = TenantName::new(&key.1).ok().filter(|_| entry.object.is_ok()) else {
+            return Standing::of(&findings);
+        };
+        let Some(built) =
+            self.built.tenants.get(&name).filter(|built| built.streams.owner.namespace == key.0)
+        else {
+            // It is refused, and the findings say why.
+            return Standing::of(&findings);
+        };
+        self.add_secret(key, entry, &mut findings)?;
+        let TenantReport { findings: reported, foreign: _, applied } = self.report.get(&name)?;
+        let is_away = reported.iter().any(|finding| finding.reason == Reason::BrokerAway);
+        if !is_away && applied.as_ref() != Some(&built.streams) {
+            return None;
+        }
+        findings.extend(reported.iter().cloned());
+        findings.extend(self.refusal(&name));
+        Some(Standing::of(&findings).unwrap_or(Standing::Ready("its streams and its mapping are in place")))
+    }
+
+    /// Adds what is wrong with the Secret of tokens. Answers none while it was not looked for yet.
+    fn add_secret(&self, key: &Key, entry: &Entry<Tenant>, findings: &mut Vec<Finding>) -> Option<()> {
+        let Some(secret) = entry.object.as_ref().ok().and_then(|tenant| secret_of(&tenant.spec)) else {
+            return Some(());
+        };
+        match self.index.tokens_of(&(key.0.clone(), secret.to_owned()))? {
+            Tokens::Held(_) => {
+                let object = ObjectRef::new(Kind::Secret, &key.0, secret);
+                let outcome = self.built.verdicts.get(&object);
+                let told = outcome.map(|outcome| outcome.findings()).unwrap_or_default();
+                findings.extend(told.iter().map(|finding| Finding {
+                    message: format!("{object}: {}", finding.message),
+                    ..finding.clone()
+                }));
+            }
+            Tokens::Missing => {}
+            Tokens::Forbidden => {
+                let message = format!(
+                    "the operator may not read Secret {secret:?}; grant it: kubectl -n {} create role read-{secret} --verb=get,list,watch --resource=secrets \
+                     --resource-name={secret}, and bind it to the operator's service account",
+                    key.0
+                );
+                findings.retain(|finding| finding.reason != Reason::SecretMissing);
+                findings.push(Finding::new(
+                    Reason::SecretForbidden,
+                    "spec.access.tokens.secretName",
+                    message,
+                ));
+            }
+        }
+        Some(())
+    }
+
+    fn standing_of_device(&self, key: &Key, entry: &Entry<Device>) -> Option<Standing> {
+        let mut findings = self.findings(key, entry)?;
+        if let Ok(device) = &entry.object
+            && findings.is_empty()
+            && let Ok(name) = TenantName::new(&device.spec.tenant)
+        {
+            let TenantReport { findings: reported, foreign, applied: _ } = self.report.get(&name)?;
+            findings.extend(reported.iter().filter(|finding| *foreign || away(finding)).cloned());
+            if reported.iter().any(away) && was_ready(entry) {
+                // Its stream is there, and what is in it stays. The Tenant says that nobody looks after it.
+                findings.clear();
+            }
+            findings.extend(self.refusal(&name));
+        }
+        Some(
+            Standing::of(&findings).unwrap_or(Standing::Ready(
+                "it is in the mapping, and its tenant's stream takes its messages",
+            )),
+        )
+    }
+
+    fn refusal(&self, tenant: &TenantName) -> Option<Finding> {
+        let error = self.refused.get(tenant)?;
+        let message = format!("the mapping can't be stored: {error}; tried again until it works");
+        Some(Finding::new(Reason::MappingRefused, "", message))
+    }
+}
+
+/// The Secret that a Tenant names.
+pub(crate) fn secret_of(tenant: &flutecast_crds::TenantSpec) -> Option<&str> {
+    Some(&tenant.access.as_ref()?.tokens.as_ref()?.secret_name)
+}
+
+fn away(finding: &Finding) -> bool {
+    finding.reason == Reason::BrokerAway
+}
+
+fn was_ready(entry: &Entry<Device>) -> bool {
+    ready(&entry.status.conditions)
+        .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(entry.generation))
+}
