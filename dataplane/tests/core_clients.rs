@@ -328,3 +328,28 @@ async fn clients_of_two_pods_get_everything_and_nobody_anything_else() {
     assert_eq!(other.next_value("B", "every").await, 1);
     assert!(!other.seen.iter().any(|event| event.data.as_ref().unwrap().contains("\"A\"")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_very_many_channels_gets_all_of_its_snapshot() {
+    const DEVICES: usize = 600;
+    let codes: Vec<String> = (0..DEVICES).map(|device| format!("D{device}")).collect();
+    let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
+    let settings = HubSettings { every_max_count: 100, ..fast() };
+    let room = Room::with(&Mapping::new(&codes), settings).await;
+    for (n, code) in (1_u64..).zip(&codes) {
+        room.publish(code, "every", n).await;
+    }
+    // The first one waits for two reads, as one holds 1,024 subjects at most; the second one finds the values here.
+    for _ in 0..2 {
+        let mut client = room.subscribe_with(&[], |request| request.wanted = everything());
+        let id = client.settled().await;
+        assert!(id.ends_with(&format!("-{DEVICES}")), "{id}");
+        let mut values = Vec::new();
+        while values.len() < DEVICES {
+            values.push(core_support::number(&client.next_named("message").await.json().unwrap()));
+        }
+        values.sort_unstable();
+        assert_eq!(values, (1..=DEVICES as u64).collect::<Vec<_>>());
+        assert_eq!(client.count("gap"), 0);
+    }
+}

@@ -265,3 +265,20 @@ async fn while_the_broker_is_away_clients_stay_and_learn_why() {
         assert_eq!(client.count("gap"), 0);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_stream_is_noticed_by_its_first_message() {
+    let settings = flutecast_dataplane::fanout::HubSettings { audit: Duration::from_secs(600), ..fast() };
+    let room = Room::with(&Mapping::new(&["A"]), settings).await;
+    let mut client = room.subscribe(&["A"]);
+    client.settled().await;
+    for n in 1..=5 {
+        room.publish("A", "every", n).await;
+    }
+    client.values_until("A", "every", 5).await;
+    room.jetstream.delete_stream("IOT_acme").await.unwrap();
+    room.create_stream(|_| {}).await;
+    room.publish("A", "every", 11).await;
+    assert_eq!(client.next_named("gap").await.json().unwrap()["reason"], "Epoch");
+    assert_eq!(client.next_value("A", "every").await, 11);
+}

@@ -25,6 +25,8 @@ pub(crate) enum Push {
     Latest(Key),
     /// An event of an `Every` channel.
     Every(Key),
+    /// The value of an `Every` channel with which a client begins. There is one of each channel, so that it needs no bound.
+    Snapshot(Key),
     /// `stale` or `fresh` of a channel: only the newest of them matters.
     Freshness(Key),
     /// Anything else; never dropped.
@@ -69,6 +71,7 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {
     Latest(Key),
+    Snapshot(Key),
     Freshness(Key),
 }
 
@@ -208,6 +211,7 @@ impl Inner {
     fn push(&mut self, push: Push, bytes: Bytes, bounds: Bounds) -> u64 {
         let (kind, lost) = match push {
             Push::Latest(key) => (self.conflate(Place::Latest(key)), 0),
+            Push::Snapshot(key) => (self.conflate(Place::Snapshot(key)), 0),
             Push::Freshness(key) => (self.conflate(Place::Freshness(key)), 0),
             Push::Every(key) => {
                 self.every_count += 1;

@@ -201,7 +201,7 @@ impl HubState {
         } else if let Some(frame) = latest {
             // A snapshot carries no id: what comes next in it may be older.
             let bytes = frame.without_id();
-            let push = if every { Push::Every(key) } else { Push::Latest(key) };
+            let push = if every { Push::Snapshot(key) } else { Push::Latest(key) };
             client.push(push, bytes, now, &self.metrics);
         }
     }

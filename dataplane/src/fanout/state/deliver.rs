@@ -107,8 +107,13 @@ impl HubState {
             Origin::Live => (Message { payload, stored_at, now: now.wall }, Duration::ZERO),
             Origin::Stored => (ChannelPipeline::as_it_arrived(payload, stored_at), now.since(stored_at)),
         };
+        let push = match watch.every {
+            false => Push::Latest(key),
+            true if origin == Origin::Stored && !watch.known => Push::Snapshot(key),
+            true => Push::Every(key),
+        };
         if let Some(frame) = self.format(key, sequence, message, now, age) {
-            self.publish(key, frame, now);
+            self.publish(key, push, frame, now);
         }
     }
 
@@ -146,7 +151,7 @@ impl HubState {
     }
 
     /// Gives a frame to those who watch, now or when the format's `minInterval` has passed.
-    fn publish(&mut self, key: Key, frame: Frame, now: Moment) {
+    fn publish(&mut self, key: Key, push: Push, frame: Frame, now: Moment) {
         let Some(watch) = self.watches.get_mut(key) else { return };
         watch.latest = Some(frame.clone());
         if let Some(interval) = watch.min_interval.filter(|_| !watch.every) {
@@ -157,7 +162,7 @@ impl HubState {
             watch.hold.not_before = Some(now.instant + interval);
             self.timers.add(now.instant + interval, Due::Hold(key));
         }
-        self.deliver(key, &frame, now);
+        self.deliver(key, push, &frame, now);
     }
 
     /// The value that the format's `minInterval` held back.
@@ -167,16 +172,15 @@ impl HubState {
         if let Some(frame) = watch.hold.held.take() {
             watch.hold.not_before = Some(now.instant + interval);
             self.timers.add(now.instant + interval, Due::Hold(key));
-            self.deliver(key, &frame, now);
+            self.deliver(key, Push::Latest(key), &frame, now);
         }
     }
 
-    fn deliver(&mut self, key: Key, frame: &Frame, now: Moment) {
+    fn deliver(&mut self, key: Key, push: Push, frame: &Frame, now: Moment) {
         let Some(watch) = self.watches.get_mut(key) else { return };
-        let every = watch.every;
         let viewers = std::mem::take(&mut watch.viewers);
         for &viewer in &viewers {
-            self.deliver_to(viewer, key, every, frame, now);
+            self.deliver_to(viewer, key, push, frame, now);
         }
         if let Some(watch) = self.watches.get_mut(key) {
             watch.viewers = viewers;
@@ -184,12 +188,12 @@ impl HubState {
     }
 
     /// Gives a frame to one client.
-    pub(super) fn deliver_to(&mut self, viewer: Key, key: Key, every: bool, frame: &Frame, now: Moment) {
+    fn deliver_to(&mut self, viewer: Key, key: Key, push: Push, frame: &Frame, now: Moment) {
         let Some(client) = self.clients.get_mut(viewer) else { return };
-        if every {
+        if !matches!(push, Push::Latest(_)) {
             match client.replaying.get_mut(&key) {
                 Some(replay) => replay.keep(frame.clone(), self.settings.every_max_count),
-                None => client.push_frame(Push::Every(key), frame, now, &self.metrics),
+                None => client.push_frame(push, frame, now, &self.metrics),
             }
             return;
         }
@@ -202,7 +206,7 @@ impl HubState {
             client.thinned.insert(key, Thinned { not_before, held: None });
             self.timers.add(not_before, Due::Thin(viewer, key));
         }
-        client.push_frame(Push::Latest(key), frame, now, &self.metrics);
+        client.push_frame(push, frame, now, &self.metrics);
     }
 
     /// Tells everybody who watches an `Every` channel that events of it are lost.

@@ -60,6 +60,8 @@ pub(super) struct HubState {
     position: u64,
     /// The newest place in the stream that a read has told.
     newest_known: u64,
+    /// The place up to which all `Every` channels are known by reading, if that was worked out since the last read.
+    floor: Option<u64>,
     watches: Arena<Watch>,
     by_channel: HashMap<(IotId, ChannelName), Key>,
     clients: Arena<Client>,
@@ -73,6 +75,8 @@ pub(super) struct HubState {
     ask_epoch: bool,
     /// Whether there are clients that are owed nothing and could not be told a place, as the epoch wasn't known.
     unplaced: bool,
+    /// Whether it will be looked whether a read takes too long.
+    overdue_armed: bool,
     /// Whether something came that may mean that the stream was made anew.
     doubt: bool,
     work: Work,
@@ -105,6 +109,7 @@ impl HubState {
             epoch: None,
             position: 0,
             newest_known: 0,
+            floor: None,
             watches: Arena::default(),
             by_channel: HashMap::new(),
             clients: Arena::default(),
@@ -114,6 +119,7 @@ impl HubState {
             unread: Vec::new(),
             ask_epoch: false,
             unplaced: false,
+            overdue_armed: false,
             doubt: false,
             work: Work::default(),
             trouble: None,

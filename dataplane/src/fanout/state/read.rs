@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::resume::Replay;
 use super::timers::Due;
 use super::watch::{Phase, Reading};
@@ -109,7 +111,8 @@ impl HubState {
             Phase::Live => {
                 watch.phase = Phase::Reading(Reading::new(now));
                 self.unread.push(key);
-                self.timers.add(now.instant + OVERDUE, Due::Overdue);
+                self.arm_overdue(now);
+                let Some(watch) = self.watches.get(key) else { return };
                 for &viewer in &watch.viewers {
                     if let Some(client) = self.clients.get_mut(viewer) {
                         client.unsettled += 1;
@@ -214,6 +217,7 @@ impl HubState {
         for (key, message) in waiting {
             self.follow(key, message, now);
         }
+        self.floor = None;
         for key in read {
             self.settle_viewers(key, now);
         }
@@ -257,6 +261,7 @@ impl HubState {
         self.epoch = Some(epoch);
         self.position = 0;
         self.newest_known = 0;
+        self.floor = None;
         self.unplaced = true;
         self.ask_epoch = true;
         for key in self.watches.keys() {
@@ -318,6 +323,7 @@ impl HubState {
         for &key in &missed {
             self.read_again(key, now);
         }
+        self.floor = None;
         let live = self.watches.iter().filter(|(_, watch)| watch.every && watch.is_live());
         let proven = live.map(|(_, watch)| watch.proven_to).min().unwrap_or(result.up_to);
         self.advance(proven.min(result.up_to));
@@ -325,13 +331,18 @@ impl HubState {
 
     /// What came live has waited too long for a read that doesn't succeed: it is passed on, and a gap is told.
     pub(super) fn overdue(&mut self, now: Moment) {
+        self.overdue_armed = false;
         let mut late = Vec::new();
-        let mut reading = false;
+        let mut next = None::<Instant>;
         for (key, watch) in self.watches.iter() {
             if let Phase::Reading(read) = &watch.phase {
-                reading = true;
-                if read.since + OVERDUE <= now.instant && (read.again || !read.buffer.is_empty()) {
+                let end = read.since + OVERDUE;
+                if end <= now.instant && (read.again || !read.buffer.is_empty()) {
                     late.push(key);
+                } else {
+                    // One for which nothing waits is looked at again a little later.
+                    let again = end.max(now.instant + OVERDUE / 3);
+                    next = Some(next.map_or(again, |next| next.min(again)));
                 }
             }
         }
@@ -348,7 +359,16 @@ impl HubState {
                 self.settle_viewers(key, now);
             }
         }
-        if reading {
+        if let Some(next) = next {
+            self.overdue_armed = true;
+            self.timers.add(next, Due::Overdue);
+        }
+    }
+
+    /// Something is read from now on.
+    pub(super) fn arm_overdue(&mut self, now: Moment) {
+        if !self.overdue_armed {
+            self.overdue_armed = true;
             self.timers.add(now.instant + OVERDUE, Due::Overdue);
         }
     }

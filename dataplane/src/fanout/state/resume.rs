@@ -114,7 +114,7 @@ impl HubState {
         client.replaying.remove(&key);
         client.push(Push::Control, watch.pipeline.frames.gap(reason, None), now, &self.metrics);
         if let Some(frame) = watch.latest.clone() {
-            client.push(Push::Every(key), frame.without_id(), now, &self.metrics);
+            client.push(Push::Snapshot(key), frame.without_id(), now, &self.metrics);
         }
     }
 

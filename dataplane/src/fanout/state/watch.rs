@@ -190,7 +190,9 @@ impl HubState {
         let key = self.watches.insert(Watch::new(&self.tenant, device, channel, now));
         self.by_channel.insert(name, key);
         self.metrics.channels.inc();
+        self.floor = None;
         self.unread.push(key);
+        self.arm_overdue(now);
         self.heard(key, now, Duration::ZERO);
         key
     }
