@@ -1,0 +1,225 @@
+//! A real API server with the kinds of Flutecast, a real nats-server, and the operator as a process.
+// Each test program uses a part of it.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flutecast_e2e::{ControlPlane, NatsServer, Process, ProcessOptions, free_port, http_client, wait_until};
+use serde_json::Value;
+
+pub const SOON: Duration = Duration::from_secs(30);
+/// Where the mapping goes in these tests: not where the objects are.
+pub const OWN: &str = "flutecast-system";
+
+/// A path in the repository.
+pub fn repository(path: &str) -> String {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path).display().to_string()
+}
+
+/// The cluster, with an operator or without.
+pub struct Cluster {
+    pub api: ControlPlane,
+    pub nats: NatsServer,
+    pub operator: Option<Running>,
+}
+
+/// A running operator.
+pub struct Running {
+    pub process: Process,
+    pub admin: String,
+}
+
+impl Cluster {
+    /// An API server with the kinds, and NATS. No operator yet.
+    pub async fn start() -> Self {
+        let (api, nats) = tokio::join!(ControlPlane::start(), NatsServer::start());
+        let (api, nats) = (api.unwrap(), nats.unwrap());
+        let this = Self { api, nats, operator: None };
+        let kinds = repository("crds/yaml");
+        this.kubectl(&["apply", "--server-side", "-f", &kinds]).await;
+        this.kubectl(&["create", "namespace", OWN]).await;
+        wait_until("the kinds to be established", SOON, async || {
+            let wait = ["wait", "--for=condition=Established", "--timeout=5s", "-f", &kinds];
+            this.api.kubectl(&wait, "").await.map_err(|error| format!("{error:#}"))
+        })
+        .await
+        .unwrap();
+        this
+    }
+
+    /// The same with an operator that works.
+    pub async fn with_operator() -> Self {
+        let mut this = Self::start().await;
+        this.start_operator().await;
+        this
+    }
+
+    /// Starts the operator, and waits until it works.
+    pub async fn start_operator(&mut self) {
+        let running = self.spawn_operator("operator-of-a-test");
+        running.wait_until_ready().await;
+        self.operator = Some(running);
+    }
+
+    /// An operator that may or may not work.
+    pub fn spawn_operator(&self, identity: &str) -> Running {
+        self.spawn_operator_with(identity, &self.api.kubeconfig())
+    }
+
+    pub fn spawn_operator_with(&self, identity: &str, kubeconfig: &std::path::Path) -> Running {
+        let admin = format!("127.0.0.1:{}", free_port().unwrap());
+        let arguments = [
+            "--kubernetes",
+            "--nats",
+            &self.nats.url(),
+            "--admin",
+            &admin,
+            "--mapping-namespace",
+            OWN,
+            "--identity",
+            identity,
+        ];
+        let options = ProcessOptions {
+            env: vec![
+                ("KUBECONFIG".into(), kubeconfig.into()),
+                ("RUST_LOG".into(), "info,async_nats=warn".into()),
+            ],
+            ..ProcessOptions::default()
+        };
+        let program = env!("CARGO_BIN_EXE_flutecast-operator");
+        let process = Process::spawn_with(program, arguments, options).unwrap();
+        Running { process, admin: format!("http://{admin}") }
+    }
+
+    /// Runs kubectl, which has to work.
+    pub async fn kubectl(&self, args: &[&str]) -> String {
+        self.api.kubectl(args, "").await.unwrap()
+    }
+
+    /// Applies YAML.
+    pub async fn apply(&self, yaml: &str) {
+        self.api.kubectl(&["apply", "--server-side", "-f", "-"], yaml).await.unwrap();
+    }
+
+    /// One object as JSON; none if it isn't there.
+    pub async fn get(&self, kind: &str, name: &str, namespace: &str) -> Option<Value> {
+        let args = ["get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found"];
+        let text = self.kubectl(&args).await;
+        (!text.trim().is_empty()).then(|| serde_json::from_str(&text).unwrap())
+    }
+
+    /// All objects of some kinds in a namespace.
+    pub async fn list(&self, kinds: &str, namespace: &str) -> Vec<Value> {
+        let text = self.kubectl(&["get", kinds, "-n", namespace, "-o", "json"]).await;
+        let list: Value = serde_json::from_str(&text).unwrap();
+        list["items"].as_array().unwrap().clone()
+    }
+
+    /// Waits until an object's conditions are said to be so: `Ready=True Accepted`, with `Stalled=…` or `Reconciling=…` after it.
+    /// Answers the message of `Ready`.
+    pub async fn until(&self, kind: &str, name: &str, expected: &str) -> String {
+        wait_until(&format!("{kind}/{name} to be {expected}"), SOON, async || {
+            let object = self.get(kind, name, "default").await.ok_or("it isn't there")?;
+            let (said, message) = said(&object);
+            if said == expected { Ok(message) } else { Err(format!("{said}: {message}")) }
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()))
+    }
+
+    /// The last lines of the operator.
+    pub fn operator_log(&self) -> String {
+        self.operator.as_ref().map(|operator| operator.process.tail()).unwrap_or_default()
+    }
+
+    /// The documents of the mapping, by the name of the ConfigMap.
+    pub async fn mapping(&self) -> BTreeMap<String, String> {
+        let maps = self.list("configmaps", OWN).await;
+        let ours = maps.iter().filter(|map| map["data"]["mapping.yaml"].is_string());
+        ours.map(|map| {
+            let name = map["metadata"]["name"].as_str().unwrap().to_owned();
+            (name, map["data"]["mapping.yaml"].as_str().unwrap().to_owned())
+        })
+        .collect()
+    }
+
+    /// The access document.
+    pub async fn access(&self) -> Option<String> {
+        let secret = self.get("secret", "flutecast-access", OWN).await?;
+        let text = secret["data"]["access.yaml"].as_str()?;
+        let bytes = data_encoding::BASE64.decode(text.as_bytes()).unwrap();
+        Some(String::from_utf8(bytes).unwrap())
+    }
+
+    /// The names of the streams.
+    pub async fn streams(&self) -> Vec<String> {
+        let api = flutecast_operator::jetstream::api::Api::new(self.nats.client().await.unwrap());
+        let streams = api.streams().await.unwrap();
+        let mut names: Vec<String> =
+            streams.iter().map(|stream| stream.config["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// The versions of everything that the operator writes, but for the Lease.
+    pub async fn versions(&self) -> BTreeMap<String, String> {
+        let mut versions = BTreeMap::new();
+        for (kinds, namespace) in [
+            ("tenants,devices,pushformats", "default"),
+            ("configmaps,secrets", OWN),
+            ("events.events.k8s.io", "default"),
+        ] {
+            for object in self.list(kinds, namespace).await {
+                let meta = &object["metadata"];
+                let name = format!("{}/{}", object["kind"].as_str().unwrap(), meta["name"].as_str().unwrap());
+                versions.insert(name, meta["resourceVersion"].as_str().unwrap().to_owned());
+            }
+        }
+        versions
+    }
+}
+
+impl Running {
+    /// Waits until it works.
+    pub async fn wait_until_ready(&self) {
+        let ready = format!("{}/readyz", self.admin);
+        wait_until("the operator to be ready", SOON, async || match http_client::get(&ready).await {
+            Ok(answer) if answer.status.is_success() => Ok(()),
+            Ok(answer) => Err(answer.text()),
+            Err(error) => Err(format!("{error:#}")),
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.process.tail()));
+    }
+
+    /// The value of a metric; zero if it isn't there yet.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = http_client::get(&format!("{}/metrics", self.admin)).await.unwrap().text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+}
+
+/// An object's conditions in words, and the message of `Ready`.
+pub fn said(object: &Value) -> (String, String) {
+    let none = Vec::new();
+    let conditions = object["status"]["conditions"].as_array().unwrap_or(&none);
+    let mut message = String::new();
+    let mut said: Vec<String> = Vec::new();
+    for condition in conditions {
+        let text = |field: &str| condition[field].as_str().unwrap_or_default();
+        if text("type") == "Ready" {
+            message = text("message").to_owned();
+            said.insert(0, format!("Ready={} {}", text("status"), text("reason")));
+        } else {
+            said.push(format!("{}={}", text("type"), text("status")));
+        }
+        assert_eq!(condition["observedGeneration"], object["status"]["observedGeneration"], "{object:#}");
+    }
+    if object["status"]["observedGeneration"] != object["metadata"]["generation"] {
+        said.push("(of an older generation)".to_owned());
+    }
+    (said.join(" "), message)
+}
