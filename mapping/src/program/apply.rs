@@ -67,13 +67,18 @@ impl Program {
     ) -> Result<Applied, Dropped> {
         let text = self.pointers.find(message.payload, &mut scratch.found).map_err(|_| Dropped::Malformed)?;
         let time = self.time(message, text, &scratch.found)?;
-        // Two events may share a millisecond, and two messages may be stored in the same microsecond; but a device does not
-        // measure twice at one time.
-        let may_share_a_time = self.policy == DeliveryPolicy::Every || self.timestamp.is_none();
-        let payload = may_share_a_time.then_some(message.payload);
-        state.check(time, payload)?;
+        // Two events may share a millisecond; but a device does not measure twice at one time.
+        let payload = (self.policy == DeliveryPolicy::Every).then_some(message.payload);
+        let time = if self.timestamp.is_some() {
+            state.check(time, payload)?;
+            time
+        } else {
+            // Then the order in which the broker stored the messages is the order of events. Its clock may be set back, or be another
+            // server's: that must not hide a message.
+            state.newest().map_or(time, |newest| time.max(newest))
+        };
         let skipped_fields = self.format(text, out, scratch)?;
-        state.move_on(time, payload);
+        state.move_on(time, payload.filter(|_| self.timestamp.is_some()));
         let values = Output { json: out, ranges: &scratch.ranges };
         let shown = self.when.as_ref().is_none_or(|when| when.evaluate(&values) == Some(Operand::Bool(true)));
         if !shown {
