@@ -11,7 +11,7 @@ mod http_support;
 
 use std::time::Duration;
 
-use flutecast_e2e::{SseEvent, wait_until};
+use flutecast_e2e::{SseClient, SseEvent, wait_until};
 use http_body_util::{BodyExt, Empty};
 use http_support::{Box, DEADLINE};
 use serde_json::json;
@@ -43,31 +43,30 @@ async fn wait_for_metric(setup: &Box, name: &str, expected: f64) {
     .unwrap();
 }
 
-fn large_value() -> String {
-    json!({"v": 1, "text": "x".repeat(100_000)}).to_string()
+/// The size of the event that [`publish_large`] makes, in KiB.
+const LARGE_KIB: u32 = 25 * 4_000 / 1024;
+
+/// Publishes a large value and waits until a client that reads has it: nothing piles up between the broker and the clients.
+async fn publish_large(setup: &Box, reader: &mut SseClient) {
+    let payload = json!({"text": "x".repeat(4_000)}).to_string();
+    setup.publish("open", "corr1", "large", &payload).await;
+    let event = reader.next_where("data", DEADLINE, SseEvent::is_data).await.unwrap();
+    assert!(event.data.unwrap().len() > LARGE_KIB as usize * 1024);
 }
 
-/// Publishes a large value again and again until `done` has an answer.
-async fn flood<T>(setup: &Box, done: impl Future<Output = T>) -> T {
-    let payload = large_value();
-    let publish = async {
-        loop {
-            setup.publish("open", "corr1", "telemetry", &payload).await;
-        }
-    };
-    tokio::select! {
-        result = done => result,
-        () = publish => unreachable!("it publishes for ever"),
-    }
+async fn connect_and_read(setup: &Box) -> SseClient {
+    let mut reader = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
+    reader.next_named("hello", DEADLINE).await.unwrap();
+    reader
 }
 
 #[tokio::test]
 async fn clients_that_never_read_are_closed_and_cost_little() {
     const CLIENTS: u32 = 30;
     let setup = Box::start(&["--take-timeout", "2s"]).await;
-    // One large message first, so that buffers that are needed for it in any case are there.
-    let mut reader = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
-    reader.next_named("hello", DEADLINE).await.unwrap();
+    let mut reader = connect_and_read(&setup).await;
+    // A large message first, so that what it takes in any case is there.
+    publish_large(&setup, &mut reader).await;
     let before = setup.dataplane.process.rss_kib().unwrap();
     let mut stuck = Vec::new();
     for _ in 0..CLIENTS {
@@ -77,18 +76,16 @@ async fn clients_that_never_read_are_closed_and_cost_little() {
     let mut largest = before;
     let mut received = 0_u32;
     let end = Instant::now() + DEADLINE;
-    // Step by step, so that nothing waits between the broker and the clients: what grows is what clients cost.
     while setup.dataplane.metric("flutecast_http_streams ").await.unwrap() > 1.0 {
         assert!(Instant::now() < end, "some are still open: {}", setup.dataplane.metrics().await.unwrap());
-        setup.publish("open", "corr1", "telemetry", &large_value()).await;
         // The reader isn't held up by the others.
-        reader.next_where("data", DEADLINE, SseEvent::is_data).await.unwrap();
+        publish_large(&setup, &mut reader).await;
         received += 1;
         largest = largest.max(setup.dataplane.process.rss_kib().unwrap());
     }
     wait_for_metric(&setup, "flutecast_http_sockets ", 1.0).await;
     // 64 KiB in the writer and a few messages of 100 KB each, not all that was published.
-    let (grown, published) = (largest - before, received * 100);
+    let (grown, published) = (largest - before, received * LARGE_KIB);
     assert!(
         grown < 32 * 1024,
         "{grown} KiB more for {CLIENTS} clients; {published} KiB were published to each"
@@ -117,8 +114,16 @@ async fn a_stream_of_an_http2_connection_that_is_never_read_is_closed() {
     let uri = format!("http://{}/v1/open/events?device=CORR-01", authority(&setup));
     let request = http::Request::get(uri).body(Empty::new()).unwrap();
     let body = sender.send_request(request).await.unwrap().into_body();
-    wait_for_metric(&setup, "flutecast_http_streams ", 1.0).await;
-    flood(&setup, wait_for_metric(&setup, "flutecast_http_streams ", 0.0)).await;
+    let mut reader = connect_and_read(&setup).await;
+    wait_for_metric(&setup, "flutecast_http_streams ", 2.0).await;
+    let end = Instant::now() + DEADLINE;
+    while setup.dataplane.metric("flutecast_http_streams ").await.unwrap() > 1.0 {
+        assert!(Instant::now() < end, "it is still open: {}", setup.dataplane.metrics().await.unwrap());
+        publish_large(&setup, &mut reader).await;
+    }
+    // It had its window full, and wasn't ended before.
+    let bytes = setup.dataplane.metric("flutecast_http_stream_bytes_total").await.unwrap();
+    assert!(bytes > 1_000_000.0, "{bytes}");
     wait_for_metric(&setup, "flutecast_http_streams_stalled_total", 1.0).await;
     timeout(DEADLINE, connection).await.unwrap().unwrap().unwrap_err();
     drop(body);
@@ -127,8 +132,7 @@ async fn a_stream_of_an_http2_connection_that_is_never_read_is_closed() {
 #[tokio::test]
 async fn a_client_that_reads_is_kept_however_little_there_is() {
     let setup = Box::start(&["--take-timeout", "1s", "--ping", "1m"]).await;
-    let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
-    client.next_named("hello", DEADLINE).await.unwrap();
+    let mut client = connect_and_read(&setup).await;
     // Four times the timeout without a byte.
     let silence = client.collect_for(Duration::from_secs(4)).await.unwrap();
     assert!(silence.iter().all(|event| event.name() != "bye"), "{silence:?}");
@@ -162,8 +166,7 @@ async fn sockets_that_send_no_whole_head_are_closed() {
 #[tokio::test]
 async fn a_client_that_leaves_is_forgotten_at_once() {
     let setup = Box::start(&[]).await;
-    let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
-    client.next_named("hello", DEADLINE).await.unwrap();
+    let mut client = connect_and_read(&setup).await;
     drop(client);
     wait_for_metric(&setup, "flutecast_http_streams ", 0.0).await;
     wait_for_metric(&setup, "flutecast_http_sockets ", 0.0).await;

@@ -143,8 +143,10 @@ impl OpenStreams {
         stop: CancellationToken,
     ) {
         // A sixth of the timeout is how late a stalled client may be noticed.
-        let mut tick = interval((take_timeout / 6).max(Duration::from_millis(10)));
+        let period = (take_timeout / 6).max(Duration::from_millis(10));
+        let mut tick = interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -159,7 +161,10 @@ impl OpenStreams {
                     }
                 }
                 _ = tick.tick() => {
-                    let stalled = self.end_stalled(take_timeout);
+                    // After the process itself stood still (a paused machine), clients get their chance first.
+                    let late = looked.elapsed() > period * 2;
+                    looked = Instant::now();
+                    let stalled = if late { 0 } else { self.end_stalled(take_timeout) };
                     if stalled > 0 {
                         tracing::info!(stalled, "clients that take nothing were closed");
                     }

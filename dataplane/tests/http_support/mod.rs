@@ -44,8 +44,12 @@ pub(crate) fn digest(token: &str) -> String {
     data_encoding::HEXLOWER.encode(&Sha256::digest(token.as_bytes()))
 }
 
-/// The devices CORR-01 (label line=l1) and FLEX-01 (line=l2), each with the channels `telemetry` (Latest) and `alarms` (Every).
+/// The devices CORR-01 (label line=l1) and FLEX-01 (line=l2), each with the channels `telemetry` (Latest) and `alarms` (Every). The
+/// channel `large` of CORR-01 makes 25 fields of one text, which a format cuts off beyond 4 KiB.
 pub(crate) fn shard(tenant: &str, settings: &str) -> String {
+    let large: Vec<String> =
+        (0..25).map(|n| format!("{{name: text{n}, pointer: /text, type: String}}")).collect();
+    let large = large.join(", ");
     format!(
         "apiVersion: mapping.flutecast.io/v1
 tenant: {tenant}
@@ -56,8 +60,9 @@ settings: {{stream: IOT_{tenant}{settings}}}
 formats:
   telemetry: {{codec: JSON, delivery: {{policy: Latest}}, fields: [{{name: v, pointer: /v, type: Number, unit: m/min, decimals: 1}}, {{name: text, pointer: /text, type: String}}]}}
   alarms: {{codec: JSON, delivery: {{policy: Every}}, fields: [{{name: code, pointer: /code, type: Number}}]}}
+  large: {{codec: JSON, fields: [{large}]}}
 devices:
-  corr1{tenant}: {{code: CORR-01, name: corrugator-1, labels: {{line: l1}}, channels: {{telemetry: {{format: telemetry, staleAfterMs: 3600000}}, alarms: {{format: alarms}}}}}}
+  corr1{tenant}: {{code: CORR-01, name: corrugator-1, labels: {{line: l1}}, channels: {{telemetry: {{format: telemetry, staleAfterMs: 3600000}}, alarms: {{format: alarms}}, large: {{format: large}}}}}}
   flex1{tenant}: {{code: FLEX-01, name: flexo-1, labels: {{line: l2}}, channels: {{telemetry: {{format: telemetry}}, alarms: {{format: alarms}}}}}}
 "
     )
