@@ -110,6 +110,15 @@ async fn a_device_that_nobody_watches_is_not_subscribed_to() {
     left(1).await.unwrap();
     drop(two);
     left(0).await.unwrap();
+    let no_hub = async || match room.metric("hubs") {
+        0 => Ok(()),
+        hubs => Err(format!("{hubs} hubs")),
+    };
+    wait_until("the tenant's task to end", DEADLINE, no_hub).await.unwrap();
+    let mut again = room.subscribe(&["A"]);
+    again.settled().await;
+    let sequence = room.publish("A", "every", 1).await;
+    again.passes(sequence).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
