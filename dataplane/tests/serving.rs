@@ -1,4 +1,5 @@
 //! A pod tells which mapping revisions it serves: docs/protocol-internal.md, "Serving announcements".
+#![allow(clippy::unwrap_used, reason = "it is test code, which clippy sees only where #[test] is")]
 
 mod http_support;
 

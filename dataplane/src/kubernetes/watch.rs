@@ -48,7 +48,7 @@ pub(crate) enum Observed<K> {
     Recovered,
 }
 
-type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
+pub(crate) type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
 
 /// A watch that never ends and never gives up.
 pub(crate) struct Watch<K> {
@@ -71,7 +71,8 @@ where
 }
 
 impl<K> Watch<K> {
-    fn over(resource: &'static str, events: Events<K>) -> Self {
+    /// A watch of these events.
+    pub(crate) fn over(resource: &'static str, events: Events<K>) -> Self {
         Self {
             resource,
             events,

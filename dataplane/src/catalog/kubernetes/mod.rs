@@ -77,11 +77,16 @@ impl Follower {
         loop {
             let news = self.gather().await;
             let work = spawn_blocking(move || {
+                let mut changed = false;
                 for one in news {
-                    match one {
+                    changed |= match one {
                         News::Map(observed) => objects.observe_map(observed),
                         News::Secret(observed) => objects.observe_secret(observed),
-                    }
+                    };
+                }
+                // The same fault again and again is no reason to build everything anew.
+                if !changed {
+                    return (objects, publisher);
                 }
                 let publisher = match objects.state() {
                     State::Incomplete(reason) => {
@@ -116,5 +121,40 @@ impl Follower {
             }
             due.get_or_insert_with(|| Instant::now() + DEBOUNCE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream};
+    use kube::runtime::watcher::Event;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const STEP: Duration = Duration::from_millis(15);
+
+    /// Twelve changes, one each 15 ms, a second after the start.
+    fn maps() -> Watch<ConfigMap> {
+        let changes = stream::iter(0..12).then(async |n| {
+            sleep(if n == 0 { Duration::from_secs(1) } else { STEP }).await;
+            Ok(Event::Apply(ConfigMap::default()))
+        });
+        Watch::over("configmaps", changes.chain(stream::pending()).boxed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_together_is_one_snapshot() {
+        let mut follower =
+            Follower { maps: maps(), secret: Watch::over("secrets", stream::pending().boxed()) };
+        let start = Instant::now();
+        let mut batches = Vec::new();
+        while batches.iter().sum::<usize>() < 12 {
+            batches.push(follower.gather().await.len());
+        }
+        // 0, 15, 30 and 45 ms; then what came at 60 ms begins the next.
+        assert_eq!(batches, [4, 4, 4]);
+        // Nobody waits for longer than the debounce, however much follows.
+        assert!(start.elapsed() <= Duration::from_secs(1) + STEP * 8 + DEBOUNCE, "{:?}", start.elapsed());
     }
 }

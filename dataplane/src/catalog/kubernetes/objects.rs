@@ -65,63 +65,78 @@ pub(super) enum State {
 }
 
 impl Objects {
-    /// Something about the ConfigMaps.
-    pub(super) fn observe_map(&mut self, observed: Observed<ConfigMap>) {
-        self.map_fault = None;
+    /// Something about the ConfigMaps. Returns whether something else holds now.
+    pub(super) fn observe_map(&mut self, observed: Observed<ConfigMap>) -> bool {
         match observed {
-            Observed::Fault(fault) => self.map_fault = Some(fault),
-            Observed::Recovered => {}
-            Observed::Change(Change::All(maps)) => {
-                let mut before = self.shards.take().unwrap_or_default();
-                let read = |map: ConfigMap| {
-                    let name = map.metadata.name.clone()?;
-                    // What was not changed while the watch was broken is not parsed again.
-                    let known =
-                        before.remove(&name).filter(|known| known.version == Version::of(&map.metadata));
-                    let shard = known.or_else(|| Shard::read(&name, &map))?;
-                    Some((name, shard))
-                };
-                self.shards = Some(maps.into_iter().filter_map(read).collect());
-            }
-            Observed::Change(Change::Applied(map)) => {
-                let Some(name) = map.metadata.name.clone() else { return };
-                if let Some(shard) = Shard::read(&name, &map) {
-                    self.shards.get_or_insert_default().insert(name, shard);
-                }
-            }
-            Observed::Change(Change::Deleted(map)) => {
-                if let (Some(shards), Some(name)) = (&mut self.shards, &map.metadata.name) {
-                    shards.remove(name);
-                }
+            Observed::Fault(fault) => set(&mut self.map_fault, fault),
+            Observed::Recovered => self.map_fault.take().is_some(),
+            Observed::Change(change) => {
+                let recovered = self.map_fault.take().is_some();
+                self.change_maps(change) || recovered
             }
         }
     }
 
-    /// Something about the Secret.
-    pub(super) fn observe_secret(&mut self, observed: Observed<Secret>) {
-        self.secret_fault = None;
-        let secret = match observed {
-            Observed::Fault(fault) => {
-                self.secret_fault = Some(fault);
-                return;
+    fn change_maps(&mut self, change: Change<ConfigMap>) -> bool {
+        match change {
+            Change::All(maps) => {
+                let first = self.shards.is_none();
+                let mut before = self.shards.take().unwrap_or_default();
+                let mut shards = BTreeMap::new();
+                let mut changed = first;
+                for map in maps {
+                    let Some(name) = map.metadata.name.clone() else { continue };
+                    // What was not changed while the watch was broken is not parsed again.
+                    let known =
+                        before.remove(&name).filter(|known| known.version == Version::of(&map.metadata));
+                    changed |= known.is_none();
+                    if let Some(shard) = known.or_else(|| Shard::read(&name, &map)) {
+                        shards.insert(name, shard);
+                    }
+                }
+                self.shards = Some(shards);
+                changed || !before.is_empty()
             }
-            Observed::Recovered => return,
-            Observed::Change(Change::All(secrets)) => secrets.into_iter().find(is_access),
-            Observed::Change(Change::Applied(secret)) if is_access(&secret) => Some(secret),
-            Observed::Change(Change::Deleted(secret)) if is_access(&secret) => None,
-            Observed::Change(_) => return,
-        };
-        self.access = Some(match secret {
-            Some(secret) => {
-                let parsed = read_access(&secret);
-                self.last_good_access.found(&parsed);
-                AccessObject::Found(parsed)
+            Change::Applied(map) => {
+                let Some(name) = map.metadata.name.clone() else { return false };
+                let Some(shard) = Shard::read(&name, &map) else { return false };
+                self.shards.get_or_insert_default().insert(name, shard);
+                true
             }
-            None => {
-                self.last_good_access.gone();
-                AccessObject::Missing
+            Change::Deleted(map) => {
+                let name = map.metadata.name.as_ref();
+                self.shards.as_mut().zip(name).is_some_and(|(shards, name)| shards.remove(name).is_some())
             }
-        });
+        }
+    }
+
+    /// Something about the Secret. Returns whether something else may hold now.
+    pub(super) fn observe_secret(&mut self, observed: Observed<Secret>) -> bool {
+        match observed {
+            Observed::Fault(fault) => set(&mut self.secret_fault, fault),
+            Observed::Recovered => self.secret_fault.take().is_some(),
+            Observed::Change(change) => {
+                self.secret_fault = None;
+                let secret = match change {
+                    Change::All(secrets) => secrets.into_iter().find(is_access),
+                    Change::Applied(secret) if is_access(&secret) => Some(secret),
+                    Change::Deleted(secret) if is_access(&secret) => None,
+                    Change::Applied(_) | Change::Deleted(_) => return true,
+                };
+                self.access = Some(match secret {
+                    Some(secret) => {
+                        let parsed = read_access(&secret);
+                        self.last_good_access.found(&parsed);
+                        AccessObject::Found(parsed)
+                    }
+                    None => {
+                        self.last_good_access.gone();
+                        AccessObject::Missing
+                    }
+                });
+                true
+            }
+        }
     }
 
     /// What holds now.
@@ -163,6 +178,13 @@ impl Shard {
         };
         Some(Self { tenant, version: Version::of(&map.metadata), parsed })
     }
+}
+
+/// Returns whether it is another fault than before.
+fn set(current: &mut Option<String>, fault: String) -> bool {
+    let changed = current.as_ref() != Some(&fault);
+    *current = Some(fault);
+    changed
 }
 
 fn is_access(secret: &Secret) -> bool {

@@ -144,3 +144,26 @@ fn a_broken_watch_takes_nothing_away() {
     objects.observe_map(Observed::Recovered);
     assert_eq!(complete(&objects).problems, []);
 }
+
+#[test]
+fn what_changes_nothing_is_told() {
+    let mut objects = loaded(vec![shard("acme", 0, 1)], vec![access("flutecast-access", OPEN)]);
+    let fault = |text: &str| Observed::Fault(text.to_owned());
+    assert!(objects.observe_map(fault("away")));
+    assert!(!objects.observe_map(fault("away")));
+    assert!(objects.observe_map(fault("refused")));
+    assert!(objects.observe_map(Observed::Recovered));
+    assert!(!objects.observe_map(Observed::Recovered));
+    assert!(objects.observe_secret(Observed::Fault("away".to_owned())));
+    assert!(!objects.observe_secret(Observed::Fault("away".to_owned())));
+    assert!(objects.observe_secret(Observed::Recovered));
+    assert!(!objects.observe_secret(Observed::Recovered));
+    let all = |maps| Observed::Change(Change::All(maps));
+    assert!(!objects.observe_map(all(vec![shard("acme", 0, 1)])));
+    assert!(objects.observe_map(all(vec![shard("acme", 0, 2)])));
+    assert!(objects.observe_map(all(vec![])));
+    assert!(!objects.observe_map(all(vec![])));
+    assert!(!objects.observe_map(Observed::Change(Change::Deleted(shard("acme", 0, 2)))));
+    assert!(!objects.observe_map(Observed::Change(Change::Applied(map("flutecast-x", 1, "a", "b")))));
+    assert!(objects.observe_map(Observed::Change(Change::Applied(shard("acme", 0, 3)))));
+}
