@@ -64,8 +64,8 @@ impl Connection {
         self.outbox.poll_take(cx, 1, &mut out).map(|taken| taken.and_then(|_| out.pop()))
     }
 
-    /// Takes up to `max` frames at once and appends them to `out`, for vectored writes. Ready with how many were taken, at least
-    /// one; `None`: the server has ended the connection.
+    /// Takes up to `max` frames at once and appends them to `out`, for vectored writes. Ready with how many
+    /// were taken, at least one; `None`: the server has ended the connection.
     pub fn poll_frames(
         &mut self,
         cx: &mut Context<'_>,

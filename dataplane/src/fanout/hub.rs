@@ -293,8 +293,8 @@ impl Hub {
     /// Applies what came live, as far as everything older is here too.
     fn apply_batch(&mut self, end: BatchEnd) {
         let now = Moment::now();
-        // The count goes up before the first message of a new connection is dispatched. So if it didn't, no message here came after a
-        // loss of the connection.
+        // The count goes up before the first message of a new connection is dispatched. So if it didn't, no
+        // message here came after a loss of the connection.
         let connects = self.shared.broker.client.statistics().connects.load(Relaxed);
         if connects != self.connects {
             self.connects = connects;

@@ -102,8 +102,8 @@ impl Hubs {
         (Self { inner }, handle)
     }
 
-    /// Subscribes. Returns at once; whatever may pass (a tenant that isn't there yet, a broker that is away, a full pod) is told
-    /// in the stream. Dropping the connection ends it.
+    /// Subscribes. Returns at once; whatever may pass (a tenant that isn't there yet, a broker that is away,
+    /// a full pod) is told in the stream. Dropping the connection ends it.
     #[must_use]
     pub fn subscribe(&self, request: SubscribeRequest) -> Connection {
         let inner = &self.inner;
@@ -180,8 +180,8 @@ impl Hubs {
         })
     }
 
-    /// The newest values of the devices that the caller may read and wants, in the order of their codes. Codes that don't exist are
-    /// left out.
+    /// The newest values of the devices that the caller may read and wants, in the order of their codes.
+    /// Codes that don't exist are left out.
     ///
     /// # Errors
     /// [`Unavailable`]; the answer takes 5 s at most.

@@ -1,7 +1,8 @@
 //! What waits for one client: a bounded backlog in stream order.
 //!
-//! The hub pushes, the connection takes; neither waits for the other. A newer value of a `Latest` channel replaces the older one and goes to the
-//! back; events of `Every` channels queue up to a bound, beyond which the oldest go and their loss is told first thing.
+//! The hub pushes, the connection takes; neither waits for the other. A newer value of a `Latest` channel
+//! replaces the older one and goes to the back; events of `Every` channels queue up to a bound, beyond which
+//! the oldest go and their loss is told first thing.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,8 @@ pub(crate) enum Push {
     Latest(Key),
     /// An event of an `Every` channel.
     Every(Key),
-    /// The value of an `Every` channel with which a client begins. There is one of each channel, so that it needs no bound.
+    /// The value of an `Every` channel with which a client begins. There is one of each channel, so that it
+    /// needs no bound.
     Snapshot(Key),
     /// `stale` or `fresh` of a channel: only the newest of them matters.
     Freshness(Key),
@@ -148,8 +150,8 @@ impl Outbox {
         }
     }
 
-    /// Ends the connection of a client that doesn't take anything: what waits is thrown away, so that `last` comes next if it
-    /// takes something after all.
+    /// Ends the connection of a client that doesn't take anything: what waits is thrown away, so that `last`
+    /// comes next if it takes something after all.
     pub(crate) fn abandon(&self, last: Bytes) {
         self.lock().clear();
         self.finish(Some(last));
@@ -260,7 +262,8 @@ impl Inner {
         }
     }
 
-    /// Drops an eighth of the `Every` events that wait, the oldest ones, so that a client that stays slow doesn't cost a pass over the queue for each event.
+    /// Drops an eighth of the `Every` events that wait, the oldest ones, so that a client that stays slow
+    /// doesn't cost a pass over the queue for each event.
     fn drop_oldest(&mut self, bounds: Bounds) -> u64 {
         let (target_count, target_bytes) = (bounds.count - bounds.count / 8, bounds.bytes - bounds.bytes / 8);
         let mut lost = 0;

@@ -24,8 +24,8 @@ const CONCURRENT: usize = 8;
 /// A history that is longer than this is not read to its end: a gap is told instead.
 const MAX_HISTORY: usize = 16_384;
 
-/// Subscribes to what isn't yet, and reads. The server handles what comes over one connection in order: so the subscriptions stand
-/// before the stream is read, and what is stored after the read comes live.
+/// Subscribes to what isn't yet, and reads. The server handles what comes over one connection in order: so
+/// the subscriptions stand before the stream is read, and what is stored after the read comes live.
 pub(super) async fn read(
     reader: &StreamReader,
     request: &ReadRequest,

@@ -14,7 +14,8 @@ use crate::sources::stored::{ReadError, StreamReader};
 
 /// How long a replay goes on trying to read.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long it waits before it reads again after an error, and before it looks again whether the client has taken something.
+/// How long it waits before it reads again after an error, and before it looks again whether the client has
+/// taken something.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long it waits at most.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
@@ -63,7 +64,8 @@ pub(super) async fn replay(
     }
 }
 
-/// Pushes one event when there is room; false if the client is gone. Without an id: newer events of other channels may have been delivered before.
+/// Pushes one event when there is room; false if the client is gone. Without an id: newer events of other
+/// channels may have been delivered before.
 async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
     let mut scratch = Vec::new();
     let arrived = ChannelPipeline::as_it_arrived(&message.payload, message.stored_at);

@@ -65,8 +65,9 @@ impl ChannelPipeline {
         self.state = ChannelState::default();
     }
 
-    /// A message as it is when it is read back from the stream: it is judged by the moment at which it arrived there, so that
-    /// the last value of a device that has been silent for long is still known (and told to be stale).
+    /// A message as it is when it is read back from the stream: it is judged by the moment at which it
+    /// arrived there, so that the last value of a device that has been silent for long is still known (and
+    /// told to be stale).
     #[must_use]
     pub fn as_it_arrived(payload: &[u8], stored_at: Timestamp) -> Message<'_> {
         Message { payload, stored_at, now: stored_at }

@@ -96,7 +96,8 @@ impl NamedFrames {
         Self { names: format!("\"device\":\"{device}\",\"channel\":\"{channel}\"").into() }
     }
 
-    /// Those of the channel that a data event belongs to; `event` is what [`Frame::with_id`] or [`Frame::without_id`] gave.
+    /// Those of the channel that a data event belongs to; `event` is what [`Frame::with_id`] or
+    /// [`Frame::without_id`] gave.
     #[must_use]
     pub fn of(event: &[u8]) -> Option<Self> {
         let event = std::str::from_utf8(event).ok()?;

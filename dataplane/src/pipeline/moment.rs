@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flutecast_mapping::program::Timestamp;
 use tokio::time::Instant;
 
-/// Now, by both clocks: the monotonic one for timers, the wall clock for what messages say. State is handed it and never asks.
+/// Now, by both clocks: the monotonic one for timers, the wall clock for what messages say. State is handed
+/// it and never asks.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
     /// The monotonic clock.
@@ -35,8 +36,8 @@ fn wall_clock() -> Timestamp {
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// Appends `time` as RFC 3339 in UTC with milliseconds, such as `2026-11-22T10:00:00.123Z`. Years outside 0 to 9999, which RFC 3339
-/// can't write, become the nearest year that it can.
+/// Appends `time` as RFC 3339 in UTC with milliseconds, such as `2026-11-22T10:00:00.123Z`. Years outside 0
+/// to 9999, which RFC 3339 can't write, become the nearest year that it can.
 pub fn write_rfc3339(time: Timestamp, out: &mut Vec<u8>) {
     // 0000-01-01 and 9999-12-31 as days since 1970-01-01.
     let days = time.0.div_euclid(MICROS_PER_DAY).clamp(-719_528, 2_932_896);
@@ -66,7 +67,8 @@ fn digits(out: &mut Vec<u8>, value: i64, width: u32) {
     }
 }
 
-/// The proleptic Gregorian date of a day since 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
+/// The proleptic Gregorian date of a day since 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date
+/// algorithms").
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);

@@ -48,7 +48,8 @@ impl Broker {
         Self::connect_with(ConnectOptions::new(), url, name).await
     }
 
-    /// The same with credentials or certificates in `options`. Several addresses of one cluster are separated by commas.
+    /// The same with credentials or certificates in `options`. Several addresses of one cluster are separated
+    /// by commas.
     ///
     /// # Errors
     /// [`BrokerError`] if an address makes no sense.

@@ -4,20 +4,22 @@ use super::message::StoredMessage;
 use super::stored::{ReadError, StreamReader};
 use crate::fanout::Epoch;
 
-/// Reads everything that is stored on `subject` after a sequence, page by page, and says at the end whether that is everything
-/// that was ever stored there since.
+/// Reads everything that is stored on `subject` after a sequence, page by page, and says at the end whether
+/// that is everything that was ever stored there since.
 ///
 /// # The proof
-/// Let `R` be the sequence after which is read, `n` the number of messages found and still to be found, and `M` the stream's limit per subject. A message after `R` can
-/// be gone in three ways: by age or by the stream's size, which take the oldest of the whole stream first; or by `M`, which takes the oldest of the
+/// Let `R` be the sequence after which is read, `n` the number of messages found and still to be found, and
+/// `M` the stream's limit per subject. A message after `R` can be gone in three ways: by age or by the
+/// stream's size, which take the oldest of the whole stream first; or by `M`, which takes the oldest of the
 /// subject first and only when `M` newer ones are stored. So nothing after `R` is gone if
 ///
 /// 1. a message at or before `R` is still stored on the subject, as it would have gone first; or
-/// 2. the stream's first sequence is at most `R + 1`, so that neither age nor size took anything after `R`, and `n < M`, so that `M` took nothing
+/// 2. the stream's first sequence is at most `R + 1`, so that neither age nor size took anything after `R`,
+/// and `n < M`, so that `M` took nothing
 ///    either (had it taken one, the `M` newer ones would all have been counted).
 ///
-/// Both are looked up after the messages were read: what was not gone then was not gone before. Messages that somebody deletes or purges by hand are
-/// not covered.
+/// Both are looked up after the messages were read: what was not gone then was not gone before. Messages that
+/// somebody deletes or purges by hand are not covered.
 #[derive(Debug)]
 pub(crate) struct HistoryReader<'a> {
     reader: &'a StreamReader,

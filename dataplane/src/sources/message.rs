@@ -58,8 +58,8 @@ impl StoredMessage {
     }
 }
 
-/// The number in a header. The server appends its headers to the publisher's, so the last one of a name is the server's, and a device that sends
-/// a `Nats-Sequence` of its own deceives nobody.
+/// The number in a header. The server appends its headers to the publisher's, so the last one of a name is
+/// the server's, and a device that sends a `Nats-Sequence` of its own deceives nobody.
 pub(super) fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get_last(name.clone())?.as_str().parse().ok()
 }

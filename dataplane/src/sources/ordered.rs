@@ -1,10 +1,12 @@
 //! Messages of many subscriptions in the order in which they came over the wire.
 //!
-//! The client gives each subscription a queue of its own, and one task fills all of them in wire order. Whoever just reads the
-//! queues in turn loses the order between subjects. This restores it: [`Ordered::poll_batch`] takes messages until *no* queue holds
-//! one. Then, if `m` is the last message that was taken, everything that was dispatched before `m` is in the batch too: its queue
-//! was filled, and its waker called, before `m` was put into its own queue, so its subscription was in the ready list when `m` was
-//! taken, and the batch ends only with an empty ready list. Sorted by stream sequence, the batch is the stream's order.
+//! The client gives each subscription a queue of its own, and one task fills all of them in wire order.
+//! Whoever just reads the queues in turn loses the order between subjects. This restores it:
+//! [`Ordered::poll_batch`] takes messages until *no* queue holds one. Then, if `m` is the last message that
+//! was taken, everything that was dispatched before `m` is in the batch too: its queue was filled, and its
+//! waker called, before `m` was put into its own queue, so its subscription was in the ready list when `m`
+//! was taken, and the batch ends only with an empty ready list. Sorted by stream sequence, the batch is the
+//! stream's order.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,8 +40,9 @@ pub(crate) struct SlotKey {
 pub(crate) enum BatchEnd {
     /// Nothing was left: the batch holds everything up to its last message.
     Complete,
-    /// Messages come faster than they are taken. Only up to the newest of the first `settled` messages that this call appended
-    /// is the batch complete; what is newer has to wait for the next batch, which comes even if nothing new does.
+    /// Messages come faster than they are taken. Only up to the newest of the first `settled` messages that
+    /// this call appended is the batch complete; what is newer has to wait for the next batch, which comes
+    /// even if nothing new does.
     Partial {
         /// How many.
         settled: usize,
@@ -127,13 +130,14 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
     }
 
     /// Takes what the streams hold and appends it to `out`. Must run without a cooperative budget
-    /// (`tokio::task::unconstrained`): a queue that says "pending" only because the budget is used up would break the order.
+    /// (`tokio::task::unconstrained`): a queue that says "pending" only because the budget is used up would
+    /// break the order.
     ///
     /// When more than `bound` messages were taken, one more pass over the ready list proves those taken so far, and the
     /// batch ends. So a fast publisher holds nobody up.
     ///
-    /// `burst_bound`: a queue that had this many messages or more at once may have been full, so that the client dropped some;
-    /// its key is appended to `overrun`.
+    /// `burst_bound`: a queue that had this many messages or more at once may have been full, so that the
+    /// client dropped some; its key is appended to `overrun`.
     pub(crate) fn poll_batch(
         &mut self,
         cx: &mut Context<'_>,

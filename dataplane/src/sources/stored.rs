@@ -1,7 +1,7 @@
 //! Reading back what a tenant's stream has stored.
 //!
-//! The client has neither `multi_last` nor batched direct gets, so the requests are written here: a request with an inbox of its own,
-//! read until the status that ends the answer.
+//! The client has neither `multi_last` nor batched direct gets, so the requests are written here: a request
+//! with an inbox of its own, read until the status that ends the answer.
 
 use std::time::Duration;
 
@@ -304,7 +304,8 @@ impl InfoAnswer {
     }
 }
 
-/// The epoch of a stream that was created at this moment: the first 32 bits of its digest, so that streams made shortly after one another differ too.
+/// The epoch of a stream that was created at this moment: the first 32 bits of its digest, so that streams
+/// made shortly after one another differ too.
 fn epoch_of(created: &str) -> Epoch {
     let digest = Sha256::digest(created.as_bytes());
     Epoch(digest.iter().take(4).fold(0, |epoch, &byte| epoch << 8 | u32::from(byte)))

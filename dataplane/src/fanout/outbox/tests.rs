@@ -164,7 +164,8 @@ impl std::task::Wake for Flag {
 }
 
 proptest::proptest! {
-    /// Whatever is pushed and taken: each channel's events come in order, `Every` events come or are counted as lost, the newest value of each `Latest` channel comes.
+    /// Whatever is pushed and taken: each channel's events come in order, `Every` events come or are counted
+    /// as lost, the newest value of each `Latest` channel comes.
     #[test]
     fn nothing_vanishes(steps in proptest::collection::vec((0_u8..5, 0_u8..4), 1..300)) {
         let outbox = Outbox::new(bounds());

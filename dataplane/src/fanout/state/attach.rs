@@ -57,7 +57,8 @@ pub(in crate::fanout) fn matched(
 }
 
 impl HubState {
-    /// A client comes. One that resumes waits a little for the epoch if it isn't known, as `hello` says whether its id belongs to it.
+    /// A client comes. One that resumes waits a little for the epoch if it isn't known, as `hello` says
+    /// whether its id belongs to it.
     pub(in crate::fanout) fn attach(&mut self, arrival: Arrival, now: Moment) {
         if arrival.request.resume.is_some() && self.epoch.is_none() && self.trouble.is_none() {
             self.ask_epoch = true;
@@ -206,7 +207,8 @@ impl HubState {
         }
     }
 
-    /// Whether the place where a client resumes is one that this hub has seen. It may come from a pod that has seen more.
+    /// Whether the place where a client resumes is one that this hub has seen. It may come from a pod that
+    /// has seen more.
     fn knows_place(&self, client: Key) -> bool {
         let resume = self.clients.get(client).and_then(|client| client.resume);
         resume.is_none_or(|id| {

@@ -19,8 +19,8 @@ use crate::fanout::outbox::{Outbox, Push};
 use crate::fanout::{EventId, SubscribeRequest};
 use crate::pipeline::{Frame, Moment, id_only};
 
-/// A client with more devices than this gets a place that is worked out for all clients together, as looking at each of its channels
-/// takes long.
+/// A client with more devices than this gets a place that is worked out for all clients together, as looking
+/// at each of its channels takes long.
 const MANY_DEVICES: usize = 64;
 
 /// One connected client.
@@ -88,7 +88,8 @@ impl Client {
         self.unsettled = self.unsettled.saturating_sub(done);
     }
 
-    /// How long a client that is sent away waits before it comes back: between one and two times `retry`, so that many don't come at once.
+    /// How long a client that is sent away waits before it comes back: between one and two times `retry`, so
+    /// that many don't come at once.
     pub(super) fn spread(retry: Duration) -> Duration {
         retry.mul_f64(rand::random_range(1.0..2.0))
     }
@@ -129,8 +130,8 @@ impl HubState {
         }
     }
 
-    /// The place up to which a settled client has got everything of its `Every` channels: up to `position` by what came live, or up to what the
-    /// reads of all of them have told.
+    /// The place up to which a settled client has got everything of its `Every` channels: up to `position` by
+    /// what came live, or up to what the reads of all of them have told.
     fn safe_position(&self, client: &Client) -> u64 {
         let mut read_to = self.newest_known;
         for device in client.matched.values() {
@@ -144,7 +145,8 @@ impl HubState {
         self.position.max(read_to)
     }
 
-    /// As [`Self::safe_position`], for a client of all channels: an older place perhaps, but worked out once for all of them.
+    /// As [`Self::safe_position`], for a client of all channels: an older place perhaps, but worked out once
+    /// for all of them.
     fn floor(&mut self) -> u64 {
         let watches = self.watches.iter().filter(|(_, watch)| watch.every);
         let known =

@@ -23,7 +23,8 @@ pub(super) enum Origin {
 }
 
 impl HubState {
-    /// Messages that came live, in stream order. Everything older that came live on any watched channel has been applied before.
+    /// Messages that came live, in stream order. Everything older that came live on any watched channel has
+    /// been applied before.
     pub(in crate::fanout) fn apply_live(
         &mut self,
         messages: impl Iterator<Item = (Key, LiveMessage)>,
@@ -117,7 +118,8 @@ impl HubState {
         }
     }
 
-    /// Formats a message and counts it. A message that came `age` ago and is right, but no reason to push, keeps its channel fresh too.
+    /// Formats a message and counts it. A message that came `age` ago and is right, but no reason to push,
+    /// keeps its channel fresh too.
     fn format(
         &mut self,
         key: Key,

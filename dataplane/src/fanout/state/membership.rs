@@ -57,7 +57,8 @@ impl HubState {
         true
     }
 
-    /// Ends the watches whose channel is gone or works in another way now. Those who still want them watch them anew, and get the current value in its new form.
+    /// Ends the watches whose channel is gone or works in another way now. Those who still want them watch
+    /// them anew, and get the current value in its new form.
     fn drop_changed_watches(&mut self, now: Moment) {
         let Some(catalog) = self.catalog.clone() else { return };
         let mut changed = Vec::new();
@@ -85,8 +86,8 @@ impl HubState {
         }
     }
 
-    /// Finds out anew which devices a client gets, and tells it what changed. A device that changed (its channels, labels or fields) is told as added
-    /// again, with its new description.
+    /// Finds out anew which devices a client gets, and tells it what changed. A device that changed (its
+    /// channels, labels or fields) is told as added again, with its new description.
     fn match_again(&mut self, key: Key, now: Moment) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let new = matched(&client.request, self.catalog.as_ref());
@@ -117,7 +118,8 @@ impl HubState {
         self.client_settles(key, now);
     }
 
-    /// Leaves the channels of devices that a client had and no longer gets, and those that it still gets but that no longer has.
+    /// Leaves the channels of devices that a client had and no longer gets, and those that it still gets but
+    /// that no longer has.
     fn leave_unwanted(&mut self, key: Key, old: &BTreeMap<DeviceCode, Arc<Device>>, now: Moment) {
         let Some(client) = self.clients.get(key) else { return };
         let mut unwanted = Vec::new();

@@ -1,12 +1,13 @@
 //! The state of one tenant's fan-out: what is watched, who watches it, and what each client has and is owed.
 //!
-//! Synchronous: every change is a plain call, which pushes frames into the clients' backlogs and leaves [`Work`] for the hub's
-//! task, which does the I/O. There is one writer (that task), so that the order of the stream holds by construction.
+//! Synchronous: every change is a plain call, which pushes frames into the clients' backlogs and leaves
+//! [`Work`] for the hub's task, which does the I/O. There is one writer (that task), so that the order of the
+//! stream holds by construction.
 //!
 //! # Ids
-//! `position` is the place in the stream up to which everything on every *live* `Every` channel was processed. A client is *settled* when
-//! nothing older is owed to it: none of its channels is being read from the stream and none is being replayed. Only a settled
-//! client gets ids.
+//! `position` is the place in the stream up to which everything on every *live* `Every` channel was
+//! processed. A client is *settled* when nothing older is owed to it: none of its channels is being read from
+//! the stream and none is being replayed. Only a settled client gets ids.
 
 mod attach;
 mod client;

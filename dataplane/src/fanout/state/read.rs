@@ -1,7 +1,8 @@
-//! What is read from the stream: the newest values when a channel is first watched, and what was missed when something may have been.
+//! What is read from the stream: the newest values when a channel is first watched, and what was missed when
+//! something may have been.
 //!
-//! What comes live of an `Every` channel waits meanwhile and follows in order. What comes live of a `Latest` channel is passed on: it
-//! is newer than what is read.
+//! What comes live of an `Every` channel waits meanwhile and follows in order. What comes live of a `Latest`
+//! channel is passed on: it is newer than what is read.
 
 use std::time::Duration;
 
@@ -235,7 +236,8 @@ impl HubState {
         }
     }
 
-    /// Whether an answer is about the stream that this state knows. If the stream was made anew, or set back, everything starts again.
+    /// Whether an answer is about the stream that this state knows. If the stream was made anew, or set back,
+    /// everything starts again.
     fn belongs(&mut self, asked_at: AskedAt, info: &StreamInfo, now: Moment) -> bool {
         let Some(epoch) = self.epoch else {
             self.epoch = Some(info.epoch);
@@ -303,8 +305,8 @@ impl HubState {
         (!self.watches.is_empty()).then(|| ReadRequest { items, asked_at: self.asked_at() })
     }
 
-    /// What the stream says of the `Every` channels: those that it has more of were missed something; if there is none, everything up to there
-    /// was processed.
+    /// What the stream says of the `Every` channels: those that it has more of were missed something; if
+    /// there is none, everything up to there was processed.
     pub(in crate::fanout) fn audited(&mut self, result: &ReadResult, now: Moment) {
         if !self.belongs(result.asked_at, &result.info, now) {
             return;

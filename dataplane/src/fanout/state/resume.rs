@@ -1,7 +1,8 @@
 //! Clients that come back with the id of the last event that they got.
 //!
-//! For each `Every` channel of such a client: what comes live waits, while a task reads what was stored since that id and gives it to the client;
-//! then what waited follows. A channel whose newest message is not newer than the id needs no reading.
+//! For each `Every` channel of such a client: what comes live waits, while a task reads what was stored since
+//! that id and gives it to the client; then what waited follows. A channel whose newest message is not newer
+//! than the id needs no reading.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

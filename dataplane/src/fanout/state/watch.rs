@@ -19,8 +19,8 @@ use crate::pipeline::{ChannelPipeline, Frame, Moment};
 use crate::sources::message::LiveMessage;
 use crate::sources::ordered::SlotKey;
 
-/// How many live messages of an `Every` channel wait while it is read from the stream. If there are more they are forgotten and read from
-/// the stream too.
+/// How many live messages of an `Every` channel wait while it is read from the stream. If there are more they
+/// are forgotten and read from the stream too.
 const BUFFER: usize = 1_024;
 
 /// One channel of one device that somebody watches.

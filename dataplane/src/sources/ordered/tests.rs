@@ -27,7 +27,8 @@ async fn batch(set: &mut Ordered<Queue, u32>, bound: usize) -> (BatchEnd, Vec<u6
 
 const QUEUES: u64 = 97;
 
-/// Publishes 1, 2, 3… each to a random one of the queues, as the client's connection task does it, with `pause` now and then.
+/// Publishes 1, 2, 3… each to a random one of the queues, as the client's connection task does it, with
+/// `pause` now and then.
 fn publisher(
     set: &mut Ordered<Queue, u32>,
     messages: u64,

@@ -1,11 +1,12 @@
 //! Splits the messages of sources whose device id stands in the payload.
 //!
-//! Each such source has a stream that captures it, and a durable consumer that all pods share: the broker gives its messages to one pod at a time
-//! (`pinned_client`), and to the next one when that is gone. Each item of a message is published on the subject of its device, with a message id made of
-//! the source's stream, sequence and the item's index, so that an item which is published twice is stored once.
+//! Each such source has a stream that captures it, and a durable consumer that all pods share: the broker
+//! gives its messages to one pod at a time (`pinned_client`), and to the next one when that is gone. Each
+//! item of a message is published on the subject of its device, with a message id made of the source's
+//! stream, sequence and the item's index, so that an item which is published twice is stored once.
 //!
-//! Order per device: an item is published when the one before it of the same device was stored. When another pod takes over, what the last one
-//! hasn't acknowledged comes before anything newer.
+//! Order per device: an item is published when the one before it of the same device was stored. When another
+//! pod takes over, what the last one hasn't acknowledged comes before anything newer.
 
 mod items;
 mod task;
@@ -83,7 +84,8 @@ impl SplitterMetrics {
     }
 }
 
-/// Starts to split the payload sources of every tenant, and follows the mapping. The handle ends after `stop` is cancelled.
+/// Starts to split the payload sources of every tenant, and follows the mapping. The handle ends after `stop`
+/// is cancelled.
 #[must_use = "someone has to watch the task"]
 pub fn start(
     broker: Broker,
@@ -144,7 +146,8 @@ async fn supervise(
                 metrics.clone(),
             );
             let token = stop.clone();
-            // One that ends by itself, as a source that can't be split does, is not started again before the mapping changes.
+            // One that ends by itself, as a source that can't be split does, is not started again before the
+            // mapping changes.
             let id = tasks.spawn(async move { task.run(&token).await }).id();
             running.insert(name, Running { source, stop, id });
         }

@@ -167,8 +167,9 @@ impl SourceTask {
         timeout(REQUEST, pull.messages()).await.map_err(|_| "pull")?.map_err(|_| "pull")
     }
 
-    /// What comes before a message and was neither split here nor acknowledged by the pod that had the source before. It will be delivered again some time, but newer
-    /// items of its devices must not be stored before.
+    /// What comes before a message and was neither split here nor acknowledged by the pod that had the source
+    /// before. It will be delivered again some time, but newer items of its devices must not be stored
+    /// before.
     async fn left_by_others(
         &self,
         consumer: &PullConsumer,

@@ -1,5 +1,5 @@
-//! Whatever happens in whatever order: each client gets every event of its `Every` channels once and in order, and an id only
-//! when everything before it was delivered.
+//! Whatever happens in whatever order: each client gets every event of its `Every` channels once and in
+//! order, and an id only when everything before it was delivered.
 
 use std::collections::VecDeque;
 
