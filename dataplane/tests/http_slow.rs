@@ -12,7 +12,7 @@ mod http_support;
 use std::time::Duration;
 
 use flutecast_e2e::{SseClient, SseEvent, wait_until};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Empty;
 use http_support::{Box, DEADLINE};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -166,7 +166,7 @@ async fn sockets_that_send_no_whole_head_are_closed() {
 #[tokio::test]
 async fn a_client_that_leaves_is_forgotten_at_once() {
     let setup = Box::start(&[]).await;
-    let mut client = connect_and_read(&setup).await;
+    let client = connect_and_read(&setup).await;
     drop(client);
     wait_for_metric(&setup, "flutecast_http_streams ", 0.0).await;
     wait_for_metric(&setup, "flutecast_http_sockets ", 0.0).await;

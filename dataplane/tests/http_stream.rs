@@ -306,6 +306,39 @@ async fn a_drain_says_bye_with_times_that_are_spread_and_ends_in_order() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    let mut setup = Box::start(&["--drain-delay", "1m"]).await;
+    let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
+    hello(&mut client).await;
+    setup.dataplane.process.signal_term().unwrap();
+    setup
+        .dataplane
+        .process
+        .wait_for_line("draining", DEADLINE, |line| line.contains("draining"))
+        .await
+        .unwrap();
+    setup.dataplane.process.signal_term().unwrap();
+    let status = setup.dataplane.process.wait(DEADLINE).await.unwrap();
+    assert!(!status.success(), "{status}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_said_at_once() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mapping = tempfile::tempdir().unwrap();
+    let program = flutecast_e2e::program("flutecast-dataplane").unwrap();
+    for (option, other) in [("--listen", "--admin"), ("--admin", "--listen")] {
+        let arguments =
+            ["--mapping", mapping.path().to_str().unwrap(), option, &address, other, "127.0.0.1:0"];
+        let mut process = flutecast_e2e::Process::spawn(&program, arguments).unwrap();
+        let expected = format!("{option} {address} can't be listened on");
+        process.wait_for_line("the reason", DEADLINE, |line| line.contains(&expected)).await.unwrap();
+        assert!(!process.wait(DEADLINE).await.unwrap().success());
+    }
+}
+
+#[tokio::test]
 async fn devices_are_read_as_json() {
     let mut setup = Box::start(&[]).await;
     setup.publish("open", "corr1", "telemetry", r#"{"v": 12.34, "text": "a\"b"}"#).await;
