@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::brief;
 use crate::backoff::jittered;
 use crate::metrics::{ApiWrite, Ending, Metrics};
 
@@ -85,7 +86,7 @@ impl Election {
                     self.renewed = None;
                     self.lead(false);
                 }
-                Ok(Err(error)) => self.failed(&error.to_string()),
+                Ok(Err(error)) => self.failed(&brief(&error)),
                 Err(_) => self.failed(&format!("no answer within {DEADLINE:?}")),
             }
             let is_holder = *self.leading.borrow();

@@ -24,3 +24,11 @@ pub use self::start::{Options, Place, client, start};
 
 /// Who writes, in managedFields and Events.
 pub const MANAGER: &str = "flutecast-operator";
+
+/// An error in one line: of an answer of the API server its message, without the rest of the answer.
+pub(crate) fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(answer) => format!("{} ({})", answer.message, answer.code),
+        error => error.to_string(),
+    }
+}

@@ -40,6 +40,7 @@ impl Cluster {
         let kinds = repository("crds/yaml");
         this.kubectl(&["apply", "--server-side", "-f", &kinds]).await;
         this.kubectl(&["create", "namespace", OWN]).await;
+        this.kubectl(&["apply", "--server-side", "-f", &repository("manifests/operator/rbac.yaml")]).await;
         wait_until("the kinds to be established", SOON, async || {
             let wait = ["wait", "--for=condition=Established", "--timeout=5s", "-f", &kinds];
             this.api.kubectl(&wait, "").await.map_err(|error| format!("{error:#}"))
@@ -58,17 +59,25 @@ impl Cluster {
 
     /// Starts the operator, and waits until it works.
     pub async fn start_operator(&mut self) {
-        let running = self.spawn_operator("operator-of-a-test");
+        let running = self.spawn_operator("operator-of-a-test").await;
         running.wait_until_ready().await;
         self.operator = Some(running);
     }
 
-    /// An operator that may or may not work.
-    pub fn spawn_operator(&self, identity: &str) -> Running {
-        self.spawn_operator_with(identity, &self.api.kubeconfig())
+    /// A kubeconfig with the rights of the operator's service account, and no others.
+    async fn kubeconfig_of_the_operator(&self) -> PathBuf {
+        let token = self.kubectl(&["create", "token", "flutecast-operator", "-n", OWN]).await;
+        let admin = std::fs::read_to_string(self.api.kubeconfig()).unwrap();
+        let mut kubeconfig: Value = serde_json::from_str(&admin).unwrap();
+        kubeconfig["users"][0]["user"]["token"] = token.trim().into();
+        let path = self.api.kubeconfig().with_file_name("operator.kubeconfig.yaml");
+        std::fs::write(&path, kubeconfig.to_string()).unwrap();
+        path
     }
 
-    pub fn spawn_operator_with(&self, identity: &str, kubeconfig: &std::path::Path) -> Running {
+    /// An operator that may or may not work, under the service account of manifests/operator/rbac.yaml.
+    pub async fn spawn_operator(&self, identity: &str) -> Running {
+        let kubeconfig = self.kubeconfig_of_the_operator().await;
         let admin = format!("127.0.0.1:{}", free_port().unwrap());
         let arguments = [
             "--kubernetes",
@@ -83,8 +92,8 @@ impl Cluster {
         ];
         let options = ProcessOptions {
             env: vec![
-                ("KUBECONFIG".into(), kubeconfig.into()),
-                ("RUST_LOG".into(), "info,async_nats=warn".into()),
+                ("KUBECONFIG".into(), kubeconfig.into_os_string()),
+                ("RUST_LOG".into(), "info,async_nats=warn,kube_runtime=error".into()),
             ],
             ..ProcessOptions::default()
         };
@@ -127,6 +136,18 @@ impl Cluster {
         })
         .await
         .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()))
+    }
+
+    /// Waits until an object is gone.
+    pub async fn until_gone(&self, kind: &str, name: &str) {
+        wait_until(&format!("{kind}/{name} to be gone"), SOON, async || {
+            match self.get(kind, name, "default").await {
+                None => Ok(()),
+                Some(object) => Err(object["metadata"].to_string()),
+            }
+        })
+        .await
+        .unwrap();
     }
 
     /// The last lines of the operator.

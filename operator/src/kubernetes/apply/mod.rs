@@ -20,8 +20,8 @@ use kube::{Api, Client};
 pub use self::print::{ACCESS_KEY, MAPPING_KEY, SHARD_SELECTOR};
 use self::print::{Print, print_of_map, print_of_secret, print_of_shard, print_of_text};
 use self::stored::Stored;
-use super::MANAGER;
 use super::watch::Event;
+use super::{MANAGER, brief};
 use crate::build::Built;
 use crate::metrics::{ApiWrite, Ending, Metrics};
 
@@ -226,6 +226,6 @@ fn failure(error: kube::Error) -> Failure {
         kube::Error::Api(answer) if answer.code < 500 && answer.code != 429 => {
             Failure::Refused(answer.message)
         }
-        error => Failure::Away(error.to_string()),
+        error => Failure::Away(brief(&error)),
     }
 }

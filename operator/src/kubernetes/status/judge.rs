@@ -155,7 +155,7 @@ impl Judge<'_> {
             Tokens::Missing => {}
             Tokens::Forbidden => {
                 let message = format!(
-                    "the operator may not read Secret {secret:?}; grant it: kubectl -n {} create role read-{secret} --verb=get,list,watch --resource=secrets \
+                    "the operator may not read Secret {secret:?}; grant it: kubectl -n {} create role read-{secret} --verb=list,watch --resource=secrets \
                      --resource-name={secret}, and bind it to the operator's service account",
                     key.0
                 );

@@ -20,11 +20,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::kubernetes::MANAGER;
 use crate::kubernetes::events::{Announcer, Notice};
 use crate::kubernetes::index::Key;
 use crate::kubernetes::kind::OurKind;
 use crate::kubernetes::watch::{Change, Event};
+use crate::kubernetes::{MANAGER, brief};
 use crate::metrics::{ApiWrite, Ending, Metrics};
 use crate::verdict::Kind;
 
@@ -271,7 +271,7 @@ impl Writer {
             Err(kube::Error::Api(answer)) if answer.is_invalid() => Ended::Refused(answer.message),
             // It is stored, but the object itself can't be read; the watch tells.
             Err(kube::Error::SerdeError(_)) => Ended::Gone,
-            Err(error) => Ended::Failed(error.to_string()),
+            Err(error) => Ended::Failed(brief(&error)),
         }
     }
 }

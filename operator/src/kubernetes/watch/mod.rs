@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::pace::Pace;
+use super::brief;
 use super::kind::OurKind;
 
 /// A kind, and the namespace that is watched for it; none: all of them.
@@ -176,11 +177,13 @@ async fn forward<K: Watched>(
             }
             Err(error) => {
                 // Every list ends some day, for instance because the server restarts; only a failure that stays is news.
+                let is_forbidden = is_forbidden(&error);
                 if is_well {
-                    tracing::warn!(kind = name, %error, "the watch broke off; it is taken up again");
+                    let error = in_words(&error);
+                    tracing::warn!(kind = name, error, "the watch broke off; it is taken up again");
                 }
                 is_well = false;
-                if !is_forbidden(&error) {
+                if !is_forbidden {
                     continue;
                 }
                 Event::Forbidden
@@ -204,6 +207,16 @@ fn translated<K: Watched>(event: watcher::Event<DeserializeGuard<K>>, place: &Pl
             Ok(object) => object.meta().clone(),
             Err(broken) => broken.metadata,
         })),
+    }
+}
+
+fn in_words(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => brief(error),
+        watcher::Error::WatchError(status) => format!("{} ({})", status.message, status.code),
+        watcher::Error::NoResourceVersion => error.to_string(),
     }
 }
 
