@@ -3,8 +3,11 @@
 mod apply;
 mod cel_agreement;
 mod compile;
+mod expressions;
+mod news;
 mod number;
 mod properties;
+mod stale_filter;
 mod time;
 
 use super::{Applied, ChannelState, CompileError, Dropped, Message, Program, Timestamp};

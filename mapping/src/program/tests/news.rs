@@ -1,0 +1,88 @@
+use super::*;
+
+/// Applies the values of `x` one after the other and tells which are pushed.
+fn pushed(field: &str, raws: &[&str]) -> Vec<String> {
+    let mut channel = Channel::with_fields(field);
+    let mut pushed = Vec::new();
+    for (at, raw) in raws.iter().enumerate() {
+        channel.stored_at = Timestamp(i64::try_from(at).unwrap());
+        match channel.apply(raw) {
+            Ok(values) => pushed.push(values),
+            Err(dropped) => assert_eq!(dropped, Dropped::Unchanged, "{raw}"),
+        }
+        assert_eq!(channel.state.newest(), Some(channel.stored_at), "time moves on");
+    }
+    pushed
+}
+
+#[test]
+fn on_change() {
+    let field = "{name: x, pointer: /x, type: Bool, onChange: true}, {name: y, pointer: /y, type: String, onChange: true}";
+    let raws = [
+        r#"{"x":0}"#,
+        r#"{"x":false}"#,
+        r#"{"x":1}"#,
+        r#"{"x":1,"y":"a"}"#,
+        r#"{"x":1,"y":"a"}"#,
+        r#"{"x":null,"y":"a"}"#,
+        r#"{"y":"a"}"#,
+        r#"{"y":"a"}"#,
+    ];
+    let expected =
+        [r#"{"x":false}"#, r#"{"x":true}"#, r#"{"x":true,"y":"a"}"#, r#"{"x":null,"y":"a"}"#, r#"{"y":"a"}"#];
+    assert_eq!(pushed(field, &raws), expected);
+}
+
+#[test]
+fn deadband_counts_from_the_value_last_pushed() {
+    let field = "{name: x, pointer: /x, type: Number, scale: 0.1, decimals: 1, deadband: 0.5}";
+    let raws = [
+        r#"{"x":1819}"#,
+        r#"{"x":1823}"#,
+        r#"{"x":1824}"#,
+        r#"{"x":1820}"#,
+        r#"{"x":1819}"#,
+        r#"{"x":null}"#,
+        r#"{"x":null}"#,
+        r#"{"x":1819}"#,
+    ];
+    assert_eq!(
+        pushed(field, &raws),
+        [r#"{"x":181.9}"#, r#"{"x":182.4}"#, r#"{"x":181.9}"#, r#"{"x":null}"#, r#"{"x":181.9}"#]
+    );
+}
+
+#[test]
+fn a_slow_drift_is_noticed() {
+    let raws: Vec<String> = (0..20).map(|x| format!(r#"{{"x":{x}}}"#)).collect();
+    let raws: Vec<&str> = raws.iter().map(String::as_str).collect();
+    let field = "{name: x, pointer: /x, type: Number, deadband: 5}";
+    assert_eq!(pushed(field, &raws), [r#"{"x":0}"#, r#"{"x":5}"#, r#"{"x":10}"#, r#"{"x":15}"#]);
+}
+
+#[test]
+fn a_field_without_a_condition_is_always_a_reason() {
+    let field = "{name: x, pointer: /x, type: Number, onChange: true}, {name: y, pointer: /y, type: Number}";
+    let raws = [r#"{"x":1,"y":1}"#, r#"{"x":1,"y":1}"#, r#"{"x":1}"#, r#"{"x":1}"#, r#"{"x":2}"#];
+    let expected = [r#"{"x":1,"y":1}"#, r#"{"x":1,"y":1}"#, r#"{"x":1}"#, r#"{"x":2}"#];
+    assert_eq!(pushed(field, &raws), expected);
+}
+
+#[test]
+fn a_push_for_one_field_renews_what_is_known_of_the_others() {
+    let field = "{name: x, pointer: /x, type: Number, deadband: 5}, {name: y, pointer: /y, type: Number, onChange: true}";
+    let raws = [r#"{"x":0,"y":0}"#, r#"{"x":4,"y":1}"#, r#"{"x":8,"y":1}"#, r#"{"x":9,"y":1}"#];
+    assert_eq!(pushed(field, &raws), [r#"{"x":0,"y":0}"#, r#"{"x":4,"y":1}"#, r#"{"x":9,"y":1}"#]);
+}
+
+#[test]
+fn a_new_program_pushes_its_first_message() {
+    let field = "{name: x, pointer: /x, type: Number, onChange: true}";
+    let mut before = Channel::with_fields(field);
+    assert!(before.apply(r#"{"x":1}"#).is_ok());
+    let mut after = Channel::with_fields(field);
+    after.state = before.state;
+    assert!(after.apply(r#"{"x":1}"#).is_ok());
+    after.stored_at = Timestamp(after.stored_at.0 + 1);
+    assert_eq!(after.apply(r#"{"x":1}"#), Err(Dropped::Unchanged));
+}

@@ -1,0 +1,104 @@
+
+use super::*;
+
+fn channel(policy: &str) -> Channel {
+    Channel::new(&format!(
+        "codec: JSON
+timestamp: {{pointer: /ts, unit: Milliseconds, maxAgeMs: 30000, maxAheadMs: 5000}}
+delivery: {{policy: {policy}}}
+fields: [{{name: x, pointer: /x, type: Number}}]"
+    ))
+}
+
+fn message(offset_ms: i64, x: i32) -> String {
+    format!(r#"{{"ts":{},"x":{x}}}"#, NOW_MS + offset_ms)
+}
+
+#[test]
+fn time_moves_forward() {
+    for policy in ["Latest", "Every"] {
+        let mut channel = channel(policy);
+        assert!(channel.apply(message(-20, 1)).is_ok());
+        assert_eq!(channel.apply(message(-21, 2)), Err(Dropped::OutOfOrder), "{policy}");
+        assert_eq!(channel.apply(message(-20, 1)), Err(Dropped::Duplicate), "{policy}");
+        assert!(channel.apply(message(-19, 3)).is_ok());
+        assert_eq!(channel.state.newest(), Some(Timestamp::from_millis(NOW_MS - 19)));
+    }
+}
+
+#[test]
+fn events_of_one_millisecond_are_told_apart_by_their_payload() {
+    let mut every = channel("Every");
+    for x in 0..10 {
+        assert!(every.apply(message(0, x)).is_ok());
+    }
+    assert_eq!(every.apply(message(0, 3)), Err(Dropped::Duplicate));
+    assert!(every.apply(message(1, 3)).is_ok());
+    assert_eq!(every.apply(message(0, 11)), Err(Dropped::OutOfOrder));
+
+    let mut latest = channel("Latest");
+    assert!(latest.apply(message(0, 1)).is_ok());
+    assert_eq!(latest.apply(message(0, 2)), Err(Dropped::Duplicate));
+}
+
+#[test]
+fn too_old_and_too_far_ahead_leave_no_trace() {
+    let mut channel = channel("Latest");
+    assert_eq!(channel.apply(message(-30_001, 1)), Err(Dropped::TooOld));
+    assert_eq!(channel.apply(message(5_001, 1)), Err(Dropped::TooFarAhead));
+    assert_eq!(channel.state.newest(), None);
+    assert!(channel.apply(message(-30_000, 1)).is_ok());
+    assert!(channel.apply(message(5_000, 1)).is_ok());
+    assert_eq!(channel.apply(message(4_999, 1)), Err(Dropped::OutOfOrder));
+}
+
+#[test]
+fn a_time_that_can_not_be_read_is_a_bad_timestamp() {
+    let mut channel = channel("Latest");
+    for ts in ["true", "null", "\"soon\"", "[1]", "{}", "1e40", "-1e15", "\"2026-11-22T10:00:00Z\""] {
+        let payload = format!(r#"{{"ts":{ts},"x":1}}"#);
+        assert_eq!(channel.apply(&payload), Err(Dropped::BadTimestamp), "{ts}");
+    }
+    assert_eq!(channel.apply(r#"{"x":1}"#), Err(Dropped::BadTimestamp));
+    assert_eq!(channel.state.newest(), None);
+}
+
+#[test]
+fn without_a_timestamp_the_time_of_storage_counts() {
+    for policy in ["Latest", "Every"] {
+        let mut channel = Channel::new(&format!(
+            "{{codec: JSON, delivery: {{policy: {policy}}}, fields: [{{name: x, pointer: /x, type: Number}}]}}"
+        ));
+        let mut time_of = |stored_at, payload: &str| {
+            channel.stored_at = Timestamp(stored_at);
+            channel.apply_in_full(payload).unwrap().1.time
+        };
+        assert_eq!(time_of(1_000, r#"{"x":1}"#), Timestamp(1_000));
+        // Stored in the same microsecond, with the same payload: still two messages.
+        assert_eq!(time_of(1_000, r#"{"x":1}"#), Timestamp(1_000));
+        assert_eq!(time_of(1_001, r#"{"x":2}"#), Timestamp(1_001));
+        // The broker's clock was set back: the message is shown, and time doesn't go back.
+        assert_eq!(time_of(999, r#"{"x":3}"#), Timestamp(1_001));
+        assert_eq!(time_of(1_002, r#"{"x":4}"#), Timestamp(1_002));
+    }
+}
+
+#[test]
+fn a_message_that_shows_nothing_does_not_move_the_time() {
+    let mut channel = channel("Latest");
+    assert_eq!(channel.apply(format!(r#"{{"ts":{NOW_MS},"x":"?"}}"#)), Err(Dropped::NoFields));
+    assert_eq!(channel.state.newest(), None);
+    assert!(channel.apply(message(-1, 1)).is_ok());
+}
+
+#[test]
+fn another_payload_at_the_newest_time_is_remembered_up_to_a_bound() {
+    let mut every = channel("Every");
+    for x in 0..1000 {
+        assert!(every.apply(message(0, x)).is_ok(), "{x}");
+    }
+    assert_eq!(every.apply(message(0, 999)), Err(Dropped::Duplicate));
+    assert_eq!(every.apply(message(0, 936)), Err(Dropped::Duplicate));
+    // Of more than 64 the oldest are forgotten, and shown again rather than lost.
+    assert!(every.apply(message(0, 935)).is_ok());
+}
