@@ -1,4 +1,3 @@
-
 use super::*;
 
 fn channel(policy: &str) -> Channel {
