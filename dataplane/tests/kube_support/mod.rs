@@ -162,7 +162,8 @@ impl Pod {
     /// Waits until a metric, with its labels, has this value.
     pub(crate) async fn wait_for_metric(&self, name: &str, value: u64) {
         let wanted = format!("{name} {value}");
-        wait_until(&wanted, DEADLINE, async || {
+        // A watch that was taken up again is believed after 15 s only.
+        wait_until(&wanted, DEADLINE * 2, async || {
             let answer = get(&format!("{}/metrics", self.admin_url)).await;
             let text = answer.map_err(|error| format!("{error:#}"))?.text();
             if text.lines().any(|line| line == wanted) {
