@@ -14,7 +14,14 @@ use http_support::{DEADLINE, shard};
 use kube_support::{Cluster, NAMESPACE};
 use serde_json::{Value, json};
 
-const ACCESS: &str = "{apiVersion: mapping.flutecast.io/v1, tenants: {open: {anonymous: true}}}";
+/// A digest that must not be seen anywhere.
+const DIGEST: &str = "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5";
+
+fn access() -> String {
+    format!(
+        "{{apiVersion: mapping.flutecast.io/v1, tenants: {{open: {{tokens: {{a: {{sha256: {DIGEST}}}}}}}}}}}"
+    )
+}
 
 /// An EndpointSlice of the Service `dp` with these endpoints: name, ready, serving, terminating.
 fn slice(name: &str, endpoints: &[(&str, bool, bool, bool)]) -> Value {
@@ -37,8 +44,8 @@ fn slice(name: &str, endpoints: &[(&str, bool, bool, bool)]) -> Value {
 async fn a_missing_right_is_told_and_taken_up_when_it_is_given() {
     let cluster = Cluster::start().await;
     cluster.apply_shard("open", &shard("open", "")).await;
-    cluster.apply_access(ACCESS).await;
-    let mut pod = cluster.dataplane(&["--service", "dp"]);
+    cluster.apply_access(&access()).await;
+    let mut pod = cluster.dataplane(&["--service", "dp", "--log", "trace"]);
     let account = format!("system:serviceaccount:{NAMESPACE}:flutecast-dataplane");
     for resource in ["configmaps", "secrets"] {
         let role = format!("needs get, list and watch on {resource}");
@@ -77,6 +84,16 @@ async fn a_missing_right_is_told_and_taken_up_when_it_is_given() {
     }
     cluster.kubectl(&["delete", "endpointslice", "dp-1"], "").await;
     pod.wait_for_metric("flutecast_peers{state=\"ready\"}", 0).await;
+
+    // What opens doors isn't logged at any level, not even when it can't be read.
+    cluster.apply_access(&access().replace("tenants", "tenants: [")).await;
+    pod.wait_for_metric("flutecast_catalog_problems{kind=\"Unreadable\"}", 1).await;
+    let output = pod.process.output().join("\n");
+    let encoded = data_encoding::BASE64.encode(access().as_bytes());
+    for secret in [&cluster.token(), DIGEST, &encoded] {
+        assert!(!output.contains(secret), "the log shows {secret}");
+    }
+    assert!(output.contains("TRACE"), "the log is not at its finest level");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -95,6 +95,12 @@ impl Cluster {
         std::fs::write(self.kubeconfig(), config.to_string()).unwrap();
     }
 
+    /// The token of the service account.
+    pub(crate) fn token(&self) -> String {
+        let config: Value = serde_json::from_slice(&std::fs::read(self.kubeconfig()).unwrap()).unwrap();
+        config["users"][0]["user"]["token"].as_str().unwrap().to_owned()
+    }
+
     /// Starts a data plane, which need not get ready.
     pub(crate) fn dataplane(&self, arguments: &[&str]) -> Pod {
         let [port, admin] = free_ports().unwrap();
