@@ -150,6 +150,7 @@ impl FolderOperator {
         let wanted = Wanted {
             tenants: built.tenants.values().map(|tenant| tenant.streams.clone()).collect(),
             existing: built.existing.clone(),
+            realm: None,
         };
         self.streams.send_if_modified(|current| {
             let changed = current.as_deref() != Some(&wanted);

@@ -35,7 +35,12 @@ pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {
     sources.sort_by(|one, other| one.source.cmp(&other.source));
     TenantStreams {
         tenant: name.clone(),
-        owner: Owner { namespace: meta.namespace.clone(), name: meta.name.clone(), uid: meta.uid.clone() },
+        owner: Owner {
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            realm: None,
+        },
         on_delete: match retention.on_delete {
             crds::OnDelete::Delete => OnDelete::Delete,
             crds::OnDelete::Keep => OnDelete::Keep,

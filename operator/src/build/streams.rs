@@ -16,6 +16,9 @@ pub struct Owner {
     pub name: String,
     /// The uid of the Tenant; a folder's objects have none.
     pub uid: Option<String>,
+    /// Which installation of Flutecast looks after it; none in folder mode. It is known only when streams are applied, so the build
+    /// step leaves it out.
+    pub realm: Option<String>,
 }
 
 /// What happens to a tenant's streams when the Tenant goes.
@@ -25,6 +28,17 @@ pub enum OnDelete {
     Delete,
     /// They stay as they are.
     Keep,
+}
+
+impl OnDelete {
+    /// The word for it, as in the Tenant.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delete => "Delete",
+            Self::Keep => "Keep",
+        }
+    }
 }
 
 /// Where a stream keeps its messages.

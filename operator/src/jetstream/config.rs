@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::api::StreamInfo;
-use crate::build::streams::{Owner, SourceStream, Storage, StreamConfig};
+use crate::build::streams::{Owner, SourceStream, Storage, StreamConfig, TenantStreams};
 
 /// Metadata: the namespace of the Tenant that owns the stream.
 pub const OWNER_NAMESPACE: &str = "flutecast.io/owner-namespace";
@@ -13,6 +13,10 @@ pub const OWNER_NAMESPACE: &str = "flutecast.io/owner-namespace";
 pub const OWNER_NAME: &str = "flutecast.io/owner-name";
 /// Metadata: the uid of the Tenant that owns the stream; left out for a folder's objects, and after a Tenant let go of it.
 pub const OWNER_UID: &str = "flutecast.io/owner-uid";
+/// Metadata: the installation that looks after the stream; left out in folder mode.
+pub const REALM: &str = "flutecast.io/realm";
+/// Metadata: what becomes of the stream when its Tenant goes; left out in folder mode.
+pub const ON_DELETE: &str = "flutecast.io/on-delete";
 /// Metadata of a source's stream: how its messages reach the tenant's stream.
 pub const READING: &str = "flutecast.io/reading";
 /// Metadata of a source's stream: the sequence from which `READING` holds.
@@ -30,7 +34,7 @@ pub(crate) enum Ownership {
 /// Whether the stream belongs to `owner`. A stream without a uid belongs to whoever has the namespace and the name: a folder's
 /// objects have no uid, and a Tenant that was deleted with `Keep` may come back with another one.
 pub(crate) fn ownership(stream: &StreamInfo, owner: &Owner) -> Ownership {
-    let Owner { namespace, name, uid } = owner;
+    let Owner { namespace, name, uid, realm: _ } = owner;
     let (Some(its_namespace), Some(its_name)) =
         (stream.metadata(OWNER_NAMESPACE), stream.metadata(OWNER_NAME))
     else {
@@ -47,10 +51,17 @@ pub(crate) fn ownership(stream: &StreamInfo, owner: &Owner) -> Ownership {
     }
 }
 
-/// The metadata that says whose a stream is.
-pub(crate) fn owner_metadata(owner: &Owner) -> [(&'static str, Option<String>); 3] {
-    let Owner { namespace, name, uid } = owner;
-    [(OWNER_NAMESPACE, Some(namespace.clone())), (OWNER_NAME, Some(name.clone())), (OWNER_UID, uid.clone())]
+/// The metadata that says whose a stream is, and what becomes of it.
+pub(crate) fn owner_metadata(wanted: &TenantStreams) -> [(&'static str, Option<String>); 5] {
+    let Owner { namespace, name, uid, realm } = &wanted.owner;
+    let on_delete = realm.as_ref().map(|_| wanted.on_delete.as_str().to_owned());
+    [
+        (OWNER_NAMESPACE, Some(namespace.clone())),
+        (OWNER_NAME, Some(name.clone())),
+        (OWNER_UID, uid.clone()),
+        (REALM, realm.clone()),
+        (ON_DELETE, on_delete),
+    ]
 }
 
 /// Lays the operator's settings over `current`, the settings that the stream has (empty for one that doesn't exist).

@@ -6,5 +6,6 @@
 pub mod api;
 pub mod config;
 pub mod connection;
+pub mod leftover;
 pub mod task;
 pub mod tenant;

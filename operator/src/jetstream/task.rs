@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{Api, ApiError};
 use super::config::{OWNER_NAME, OWNER_NAMESPACE};
+use super::leftover::{self, Realm};
 use super::tenant::{self, Applied, Streams};
 use crate::backoff::{Backoff, jittered};
 use crate::build::streams::TenantStreams;
@@ -41,6 +42,8 @@ pub struct Wanted {
     pub tenants: Vec<TenantStreams>,
     /// The namespace and name of every Tenant that exists, in force or not. The streams of one that exists are never deleted.
     pub existing: BTreeSet<OwnerKey>,
+    /// The part of the world in which this is all there is; none in folder mode, where a Tenant that isn't there may come yet.
+    pub realm: Option<Realm>,
 }
 
 /// How it stands with the tenants' streams; none until the first look.
@@ -163,8 +166,12 @@ impl Keeper {
 
     /// Compares and applies everything once. Answers what could not be done, and how many calls changed something.
     async fn pass(&mut self, wanted: &Wanted) -> Result<(Report, u32), ApiError> {
-        let streams: Streams = self.api.streams().await?.into_iter().filter_map(named).collect();
-        let mut changes = self.remove_gone(wanted, &streams).await?;
+        let mut streams = self.streams().await?;
+        let orphans = leftover::remove(&self.api, &streams, wanted.realm.as_ref()).await?;
+        if orphans > 0 {
+            streams = self.streams().await?;
+        }
+        let mut changes = orphans + self.remove_gone(wanted, &streams).await?;
         self.mention_orphans(wanted, &streams);
         for tenant in &wanted.tenants {
             self.seen.insert(key(tenant), tenant.clone());
@@ -180,6 +187,10 @@ impl Keeper {
             report.insert(wanted.tenant.clone(), TenantReport { findings, foreign, applied });
         }
         Ok((report, changes))
+    }
+
+    async fn streams(&self) -> Result<Streams, ApiError> {
+        Ok(self.api.streams().await?.into_iter().filter_map(named).collect())
     }
 
     /// Lets go of the streams of Tenants that this process saw and that have been gone for a while.

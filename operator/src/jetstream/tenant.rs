@@ -299,7 +299,7 @@ impl Pass<'_> {
     }
 
     fn set_metadata(&self, config: &mut Map<String, Value>, more: &[(&'static str, Option<String>)]) {
-        config::set_metadata(config, &config::owner_metadata(&self.wanted.owner));
+        config::set_metadata(config, &config::owner_metadata(self.wanted));
         config::set_metadata(config, more);
     }
 

@@ -26,6 +26,7 @@ use super::whole::Whole;
 use crate::apply::linger::Linger;
 use crate::backoff::{Backoff, jittered};
 use crate::build::{self, Built};
+use crate::jetstream::leftover::Realm;
 use crate::jetstream::task::{Report, Wanted};
 use crate::metrics::{Ending, Metrics};
 use crate::object::Objects;
@@ -191,6 +192,7 @@ impl Keeper {
                 self.state.whole.merge(built, &scope, &self.state.index);
             });
         }
+        self.state.whole.set_realm(self.mapping.realm().as_deref());
         let applied = self.apply(links, &mut scope).await;
         block_in_place(|| self.update_status(&scope));
         applied
@@ -221,7 +223,12 @@ impl Keeper {
         let mapped = self.state.linger.hold_back(mapped, Instant::now());
         // A Secret that was not looked for yet must not look like one that is gone: its tokens would be shut out for a moment.
         let with_access = self.secrets.keys().all(|key| self.state.index.tokens_of(key).is_some());
+        let realm = self.mapping.realm();
         let Applied { changed, refused, failed } = self.mapping.write(&mapped, with_access).await;
+        if self.mapping.realm() != realm {
+            self.state.whole.set_realm(self.mapping.realm().as_deref());
+            self.tell_streams(links);
+        }
         for name in &changed {
             tracing::info!(name, "mapping changed");
         }
@@ -241,6 +248,7 @@ impl Keeper {
         let wanted = Wanted {
             tenants: built.tenants.values().map(|tenant| tenant.streams.clone()).collect(),
             existing: built.existing.clone(),
+            realm: self.realm(),
         };
         links.streams.send_if_modified(|current| {
             let changed = current.as_deref() != Some(&wanted);
@@ -249,6 +257,13 @@ impl Keeper {
             }
             changed
         });
+    }
+
+    /// What this installation looks after. What tells it from others is the access Secret, which no other has; until it is there,
+    /// nothing can be left over either.
+    fn realm(&self) -> Option<Realm> {
+        let alive = self.state.index.tenants.iter().map(|(_, entry)| entry.uid.clone());
+        Some(Realm { id: self.mapping.realm()?, places: self.places.clone(), alive: alive.collect() })
     }
 
     /// What was built, without the tenants whose stream belongs to somebody else: in their name, messages of others would be

@@ -15,6 +15,15 @@ impl Whole {
         &self.0
     }
 
+    /// Says which installation looks after the streams.
+    pub fn set_realm(&mut self, realm: Option<&str>) {
+        for tenant in self.0.tenants.values_mut() {
+            if tenant.streams.owner.realm.as_deref() != realm {
+                tenant.streams.owner.realm = realm.map(str::to_owned);
+            }
+        }
+    }
+
     /// Takes in what was built from [`Index::objects`] with this scope.
     ///
     /// All Tenants are in every part, so what is said of them, their streams and who may read is taken from it; devices and

@@ -92,6 +92,12 @@ impl Mapping {
         self.shards.is_complete() && self.access.is_complete()
     }
 
+    /// What tells this installation from all others: the uid of its access Secret; none until it is there.
+    #[must_use]
+    pub fn realm(&self) -> Option<String> {
+        self.access.uid(ACCESS_NAME)
+    }
+
     /// Takes in what happened to a ConfigMap. Answers whether that is news.
     pub fn shard(&mut self, event: Event<ConfigMap>) -> bool {
         self.shards.take(event, print_of_map)

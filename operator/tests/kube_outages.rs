@@ -1,0 +1,153 @@
+//! Whatever goes away and comes back, and whenever the operator dies: the end is the same.
+#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+mod kube_support;
+mod manifests;
+
+use std::collections::BTreeMap;
+
+use flutecast_e2e::wait_until;
+use flutecast_operator::apply::mapping_folder;
+use kube_support::{Cluster, SOON, said};
+use manifests::{Box1, device, format, tenant};
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{RngExt, SeedableRng};
+
+/// The mapping of these manifests, as the folder mode writes it.
+fn expected(manifests: &[String]) -> BTreeMap<String, String> {
+    let mut folder = Box1::default();
+    folder.load(&[("a.yaml", &manifests.join("---\n"))]);
+    let texts = mapping_folder::texts(&folder.built()).unwrap();
+    let shards = texts.into_iter().filter(|(file, _)| file != "flutecast-access.yaml");
+    shards.map(|(file, text)| (file.strip_suffix(".yaml").unwrap().to_owned(), text)).collect()
+}
+
+async fn until_mapped(cluster: &Cluster, expected: &BTreeMap<String, String>) {
+    wait_until("the mapping to be as wanted", SOON, async || {
+        let mapping = cluster.mapping().await;
+        if mapping == *expected { Ok(()) } else { Err(format!("{mapping:#?}\ninstead of {expected:#?}")) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
+}
+
+async fn until_all_ready(cluster: &Cluster) {
+    wait_until("all objects to be ready", SOON, async || {
+        for object in cluster.list("tenants,pushformats,devices", "default").await {
+            let (said, message) = said(&object);
+            if said != "Ready=True Accepted" {
+                return Err(format!("{}: {said} {message}", object["metadata"]["name"]));
+            }
+        }
+        Ok(())
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_goes_and_another_operator_comes() {
+    let mut cluster = Cluster::with_operator().await;
+    let mut all = vec![tenant("t", ""), format("on-off"), device("d1", "t", "C-1", "on-off")];
+    cluster.apply(&all.join("---\n")).await;
+    until_mapped(&cluster, &expected(&all)).await;
+
+    cluster.api.kill_api().await.unwrap();
+    // The operator notices: a watch that ended can't be taken up.
+    let operator = cluster.operator.as_mut().unwrap();
+    let broke_off = |line: &str| line.contains("the watch broke off");
+    operator.process.wait_for_line("broken watch", SOON, broke_off).await.unwrap();
+    cluster.api.start_api().await.unwrap();
+    all.push(device("d2", "t", "C-2", "on-off"));
+    cluster.apply(&all[3]).await;
+    until_mapped(&cluster, &expected(&all)).await;
+
+    // A second operator waits for its turn, and does nothing meanwhile.
+    let second = cluster.spawn_operator("another").await;
+    wait_until("the second operator to hear of everything", SOON, async || {
+        let line = second.process.tail();
+        if line.contains("on an API server") { Ok(()) } else { Err(line) }
+    })
+    .await
+    .unwrap();
+    all.push(device("d3", "t", "C-3", "on-off"));
+    cluster.apply(&all[4]).await;
+    until_mapped(&cluster, &expected(&all)).await;
+    assert_eq!(second.metric("flutecast_operator_leading").await, 0.0);
+    assert_eq!(second.metric("flutecast_operator_mapping_writes_total").await, 0.0);
+
+    // One that ends in order gives its place to the other at once; one that dies loses it after fifteen seconds.
+    let mut first = cluster.operator.take().unwrap();
+    first.process.kill().await.unwrap();
+    cluster.operator = Some(second);
+    all.push(device("d4", "t", "C-4", "on-off"));
+    cluster.apply(&all[5]).await;
+    until_mapped(&cluster, &expected(&all)).await;
+    until_all_ready(&cluster).await;
+    let third = cluster.spawn_operator("a-third").await;
+    let mut second = cluster.operator.replace(third).unwrap();
+    second.process.terminate(SOON).await.unwrap();
+    all.push(device("d5", "t", "C-5", "on-off"));
+    cluster.apply(&all[6]).await;
+    until_mapped(&cluster, &expected(&all)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_dies_at_any_time_comes_to_the_same_end() {
+    let seed = 20_261_123;
+    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut cluster = Cluster::with_operator().await;
+    let deleted = "retention: {onDelete: Delete}";
+    let mut fixed = vec![tenant("t1", deleted), tenant("t2", ""), format("on-off"), format("other")];
+    cluster.apply(&fixed.join("---\n")).await;
+    let mut devices: BTreeMap<String, String> = BTreeMap::new();
+    for round in 0..8 {
+        for _ in 0..rng.random_range(1..6) {
+            let number = rng.random_range(0..12);
+            let name = format!("d{number}");
+            if devices.contains_key(&name) && rng.random_bool(0.4) {
+                cluster.kubectl(&["delete", "fd", &name]).await;
+                devices.remove(&name);
+            } else {
+                let owner = if number % 2 == 0 { "t1" } else { "t2" };
+                let used = ["on-off", "other"].choose(&mut rng).unwrap();
+                let yaml = device(&name, owner, &format!("C-{number}"), used);
+                cluster.apply(&yaml).await;
+                devices.insert(name, yaml);
+            }
+        }
+        let mut operator = cluster.operator.take().unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(rng.random_range(0..400))).await;
+        operator.process.kill().await.unwrap();
+        if round == 5 {
+            // A Tenant and its devices go while nobody looks.
+            cluster.kubectl(&["delete", "ft", "t1"]).await;
+            fixed.remove(0);
+            let mut gone: Vec<String> = devices
+                .iter()
+                .filter(|(_, yaml)| yaml.contains("tenant: t1"))
+                .map(|(name, _)| name.clone())
+                .collect();
+            gone.shuffle(&mut rng);
+            for name in gone {
+                cluster.kubectl(&["delete", "fd", &name]).await;
+                devices.remove(&name);
+            }
+            break;
+        }
+        cluster.start_operator().await;
+    }
+    cluster.start_operator().await;
+    let all: Vec<String> = fixed.iter().chain(devices.values()).cloned().collect();
+    until_mapped(&cluster, &expected(&all)).await;
+    until_all_ready(&cluster).await;
+    wait_until("the streams of t1 to be gone", SOON, async || {
+        let streams = cluster.streams().await;
+        if streams == ["IOT_t2"] { Ok(()) } else { Err(format!("{streams:?}")) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("seed {seed}: {error:#}\n{}", cluster.operator_log()));
+    // The Tenant comes back under the same name, and finds nothing in its way.
+    cluster.apply(&tenant("t1", deleted)).await;
+    cluster.until("tenant", "t1", "Ready=True Accepted").await;
+}
