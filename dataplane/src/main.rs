@@ -1,6 +1,7 @@
 //! The program `flutecast-dataplane`.
 
 use std::convert::Infallible;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -8,9 +9,23 @@ use flutecast_dataplane::config::Config;
 use flutecast_dataplane::{app, logging};
 use tokio::signal::unix::{SignalKind, signal};
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let config = Config::parse();
-    logging::start(config.log_format, &config.log)?;
+    if let Err(error) = logging::start(config.log_format, &config.log) {
+        eprintln!("flutecast-dataplane: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // In the log's own format, and as a sentence: a backtrace would hide it.
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be waited for")?;

@@ -24,7 +24,7 @@ async fn connects(nats: &str, more: &[&str]) -> Result<(), String> {
         if process.exit_status().unwrap().is_some() {
             // What it wrote last may still be on its way.
             let said = process.tail();
-            return if said.contains("Error: ") { Ok(Err(said)) } else { Err(said) };
+            return if said.contains("ERROR") { Ok(Err(said)) } else { Err(said) };
         }
         let text =
             http_client::get(&format!("http://{admin}/metrics")).await.map_err(|e| format!("{e:#}"))?.text();

@@ -3,6 +3,7 @@
 mod config;
 
 use std::io::IsTerminal;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +31,22 @@ use crate::config::{Config, LogFormat, Mode};
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let config = Config::parse();
     start_log(config.log_format);
     let cancel = CancellationToken::new();
-    cancel_on_signal(cancel.clone())?;
-    run(config, cancel).await
+    let ended = match cancel_on_signal(cancel.clone()) {
+        Ok(()) => run(config, cancel).await,
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // In the log's own format, and as a sentence: a backtrace would hide it.
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
