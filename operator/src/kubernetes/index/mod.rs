@@ -7,8 +7,10 @@
 mod links;
 mod scope;
 mod shelf;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flutecast_crds::{Device, PushFormat, Tenant};
@@ -47,6 +49,8 @@ pub struct Index {
     /// The PushFormats.
     pub formats: Shelf<PushFormat>,
     tokens: BTreeMap<Key, Tokens>,
+    /// The Secrets that a list was begun for and that it has not told of.
+    listing: BTreeSet<Key>,
     links: Links,
     scope: Scope,
 }
@@ -55,7 +59,7 @@ impl Index {
     /// Whether everything was told at least once.
     #[must_use]
     pub fn is_complete(&self, places: &[Place]) -> bool {
-        let Self { tenants, devices, formats, tokens: _, links: _, scope: _ } = self;
+        let Self { tenants, devices, formats, tokens: _, listing: _, links: _, scope: _ } = self;
         tenants.is_complete(places) && devices.is_complete(places) && formats.is_complete(places)
     }
 
@@ -111,13 +115,22 @@ impl Index {
 
     /// Takes in what happened to a Secret that a Tenant names. Answers whether anything changed.
     pub fn tokens(&mut self, key: Key, event: Event<Secret>) -> bool {
+        if matches!(event, Event::Apply(_) | Event::Broken { .. }) {
+            self.listing.remove(&key);
+        }
         let now = match event {
             Event::Apply(secret) => Tokens::Held(Arc::new(secret_of(&key, *secret))),
             Event::Delete(_) | Event::Broken { .. } => Tokens::Missing,
+            // What was read stays: an API server that starts forbids much before it knows its roles.
+            Event::Forbidden if matches!(self.tokens.get(&key), Some(Tokens::Held(_))) => return false,
             Event::Forbidden => Tokens::Forbidden,
-            // The list of one Secret is empty when there is none; what is there is told before.
-            Event::Complete(_) if !matches!(self.tokens.get(&key), Some(Tokens::Held(_))) => Tokens::Missing,
-            Event::Restart(_) | Event::Complete(_) => return false,
+            // The list of one Secret is empty when there is none; what is there is told between the two.
+            Event::Restart(_) => {
+                self.listing.insert(key);
+                return false;
+            }
+            Event::Complete(_) if self.listing.remove(&key) => Tokens::Missing,
+            Event::Complete(_) => return false,
         };
         let changed = self.tokens.get(&key) != Some(&now);
         if changed {
@@ -129,6 +142,7 @@ impl Index {
 
     /// A Secret that no Tenant names any longer.
     pub fn forget_tokens(&mut self, key: &Key) {
+        self.listing.remove(key);
         if self.tokens.remove(key).is_some() {
             self.scope.access = true;
         }
