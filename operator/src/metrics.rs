@@ -65,6 +65,7 @@ pub struct Metrics {
     leading: Gauge,
     mapping_is_written: AtomicBool,
     streams_were_applied: AtomicBool,
+    stands_by: AtomicBool,
 }
 
 impl Metrics {
@@ -94,6 +95,11 @@ impl Metrics {
         self.statuses_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Notes whether this operator knows everything and waits for its turn.
+    pub fn stands_by(&self, stands_by: bool) {
+        self.stands_by.store(stands_by, Ordering::Relaxed);
+    }
+
     /// Notes whether this operator is the one that works.
     pub fn leading(&self, leading: bool) {
         self.leading.set(i64::from(leading));
@@ -114,12 +120,16 @@ impl Metrics {
         }
     }
 
-    /// Whether the operator has done its work: the mapping is written, and streams were applied at least once. That NATS
+    /// Whether the operator has done its work: the mapping is written, and streams were applied at least once; or another one does
+    /// it, and this one knows enough to take over. That NATS
     /// went away later is a verdict and a metric, but no reason to take the operator for broken.
     ///
     /// # Errors
     /// What is missing.
     pub fn ready(&self) -> Result<(), &'static str> {
+        if self.stands_by.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         if !self.mapping_is_written.load(Ordering::Relaxed) {
             return Err("the mapping is not written");
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use flutecast_e2e::wait_until;
 use flutecast_operator::apply::mapping_folder;
-use kube_support::{Cluster, SOON, said};
+use kube_support::{Cluster, SOON};
 use manifests::{Box1, device, format, tenant};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -26,20 +26,6 @@ async fn until_mapped(cluster: &Cluster, expected: &BTreeMap<String, String>) {
     wait_until("the mapping to be as wanted", SOON, async || {
         let mapping = cluster.mapping().await;
         if mapping == *expected { Ok(()) } else { Err(format!("{mapping:#?}\ninstead of {expected:#?}")) }
-    })
-    .await
-    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
-}
-
-async fn until_all_ready(cluster: &Cluster) {
-    wait_until("all objects to be ready", SOON, async || {
-        for object in cluster.list("tenants,pushformats,devices", "default").await {
-            let (said, message) = said(&object);
-            if said != "Ready=True Accepted" {
-                return Err(format!("{}: {said} {message}", object["metadata"]["name"]));
-            }
-        }
-        Ok(())
     })
     .await
     .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
@@ -64,12 +50,7 @@ async fn an_api_server_goes_and_another_operator_comes() {
 
     // A second operator waits for its turn, and does nothing meanwhile.
     let second = cluster.spawn_operator("another").await;
-    wait_until("the second operator to hear of everything", SOON, async || {
-        let line = second.process.tail();
-        if line.contains("on an API server") { Ok(()) } else { Err(line) }
-    })
-    .await
-    .unwrap();
+    second.wait_until_ready().await;
     all.push(device("d3", "t", "C-3", "on-off"));
     cluster.apply(&all[4]).await;
     until_mapped(&cluster, &expected(&all)).await;
@@ -83,7 +64,7 @@ async fn an_api_server_goes_and_another_operator_comes() {
     all.push(device("d4", "t", "C-4", "on-off"));
     cluster.apply(&all[5]).await;
     until_mapped(&cluster, &expected(&all)).await;
-    until_all_ready(&cluster).await;
+    cluster.until_all_ready().await;
     let third = cluster.spawn_operator("a-third").await;
     let mut second = cluster.operator.replace(third).unwrap();
     second.process.terminate(SOON).await.unwrap();
@@ -140,7 +121,7 @@ async fn an_operator_that_dies_at_any_time_comes_to_the_same_end() {
     cluster.start_operator().await;
     let all: Vec<String> = fixed.iter().chain(devices.values()).cloned().collect();
     until_mapped(&cluster, &expected(&all)).await;
-    until_all_ready(&cluster).await;
+    cluster.until_all_ready().await;
     wait_until("the streams of t1 to be gone", SOON, async || {
         let streams = cluster.streams().await;
         if streams == ["IOT_t2"] { Ok(()) } else { Err(format!("{streams:?}")) }

@@ -173,7 +173,9 @@ impl Keeper {
             self.publisher.stop();
             self.state.was_leading = false;
         }
-        let ready = leads && self.state.index.is_complete(&self.places) && self.mapping.is_complete();
+        let knows_all = self.state.index.is_complete(&self.places) && self.mapping.is_complete();
+        self.metrics.stands_by(knows_all && !leads);
+        let ready = leads && knows_all;
         if ready && !self.state.was_leading {
             self.state.was_leading = true;
             self.state.index.give_back(Scope::everything());

@@ -138,6 +138,21 @@ impl Cluster {
         .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()))
     }
 
+    /// Waits until all Tenants, PushFormats and Devices are Ready.
+    pub async fn until_all_ready(&self) {
+        wait_until("all objects to be ready", SOON, async || {
+            for object in self.list("tenants,pushformats,devices", "default").await {
+                let (said, message) = said(&object);
+                if said != "Ready=True Accepted" {
+                    return Err(format!("{}: {said} {message}", object["metadata"]["name"]));
+                }
+            }
+            Ok(())
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
+    }
+
     /// Waits until an object is gone.
     pub async fn until_gone(&self, kind: &str, name: &str) {
         wait_until(&format!("{kind}/{name} to be gone"), SOON, async || {

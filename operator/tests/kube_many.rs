@@ -1,0 +1,51 @@
+//! Many devices: few writes, and none when nothing changes.
+#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+mod kube_support;
+mod manifests;
+
+use flutecast_e2e::wait_until;
+use kube_support::{Cluster, Running, SOON};
+use manifests::{device, format, tenant};
+
+const DEVICES: usize = 300;
+/// What the issue allows.
+const WRITES_PER_DEVICE: f64 = 2.2;
+
+/// All writes to the API server but for those of the Lease.
+async fn writes(operator: &Running) -> f64 {
+    let mut sum = 0.0;
+    for what in ["Status", "Mapping", "Access", "Event"] {
+        let name = format!("flutecast_operator_api_writes_total{{what=\"{what}\",result=\"Done\"}}");
+        sum += operator.metric(&name).await;
+    }
+    sum
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_costs_few_writes() {
+    let cluster = Cluster::with_operator().await;
+    let devices: Vec<String> =
+        (0..DEVICES).map(|n| device(&format!("d{n}"), "t", &format!("C-{n}"), "on-off")).collect();
+    // The devices come before what they name.
+    cluster.apply(&devices[..DEVICES / 3].join("---\n")).await;
+    cluster.apply(&format!("{}---\n{}", tenant("t", ""), format("on-off"))).await;
+    cluster.apply(&devices[DEVICES / 3..].join("---\n")).await;
+    cluster.until_all_ready().await;
+    let operator = cluster.operator.as_ref().unwrap();
+    let count = writes(operator).await;
+    assert!(count <= WRITES_PER_DEVICE * DEVICES as f64, "{count} writes for {DEVICES} devices");
+
+    // Something small happens, and nothing else is written for it.
+    let settled = cluster.versions().await;
+    cluster.kubectl(&["label", "fd", "d7", "line=l1"]).await;
+    wait_until("the label in the mapping", SOON, async || {
+        let mapping = cluster.mapping().await;
+        if mapping["flutecast-t-0"].contains("line: l1") { Ok(()) } else { Err("not there") }
+    })
+    .await
+    .unwrap();
+    let after = cluster.versions().await;
+    let changed: Vec<&String> = after.keys().filter(|name| after.get(*name) != settled.get(*name)).collect();
+    assert_eq!(changed, ["ConfigMap/flutecast-t-0", "Device/d7"]);
+}
