@@ -166,6 +166,19 @@ fn cases() -> Vec<Case> {
         Case::new(Reason::StreamRefused, "tenant", "wide", tenant("wide", "retention: {replicas: 3}"))
             .tells("NATS refuses stream IOT_wide")
             .healed_by(tenant("wide", "retention: {replicas: 1}")),
+        // A Device whose messages have nowhere to go is not Ready either.
+        Case::new(
+            Reason::StreamRefused,
+            "device",
+            "unheard",
+            format!(
+                "{}---\n{}",
+                tenant("broad", "retention: {replicas: 3}"),
+                device("unheard", "broad", "C-1", "on-off")
+            ),
+        )
+        .tells("NATS refuses stream IOT_broad")
+        .healed_by(tenant("broad", "retention: {replicas: 1}")),
     ]
 }
 

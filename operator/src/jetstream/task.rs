@@ -56,6 +56,8 @@ pub struct TenantReport {
     pub findings: Vec<Finding>,
     /// Whether the tenant's stream belongs to somebody else. Remembered while the broker is away.
     pub foreign: bool,
+    /// Whether the tenant's stream is there. Remembered while the broker is away.
+    pub has_stream: bool,
     /// What was applied, so that one can tell whether the report is about what is wanted now; none while the broker is away.
     pub applied: Option<TenantStreams>,
 }
@@ -181,10 +183,10 @@ impl Keeper {
         let mut report = Report::new();
         for applied in stream::iter(work).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
             let (wanted, applied) = applied?;
-            let Applied { changes: some, findings, foreign } = applied;
+            let Applied { changes: some, findings, foreign, has_stream } = applied;
             changes += some;
             let applied = Some(wanted.clone());
-            report.insert(wanted.tenant.clone(), TenantReport { findings, foreign, applied });
+            report.insert(wanted.tenant.clone(), TenantReport { findings, foreign, has_stream, applied });
         }
         Ok((report, changes))
     }
@@ -273,8 +275,9 @@ fn note_away(report: &mut Report, wanted: &Wanted, finding: &Finding) -> bool {
         return false;
     }
     let away = |tenant: &TenantStreams| {
-        let foreign = report.get(&tenant.tenant).is_some_and(|old| old.foreign);
-        (tenant.tenant.clone(), TenantReport { findings: vec![finding.clone()], foreign, applied: None })
+        let old = report.get(&tenant.tenant).cloned().unwrap_or_default();
+        let findings = vec![finding.clone()];
+        (tenant.tenant.clone(), TenantReport { findings, applied: None, ..old })
     };
     let new = wanted.tenants.iter().map(away).collect();
     replace(report, new)

@@ -43,6 +43,8 @@ pub struct Applied {
     /// Whether the stream with the tenant's name belongs to somebody else, so that nothing may be read from it in this
     /// tenant's name.
     pub foreign: bool,
+    /// Whether the tenant has its stream, as wanted or as it was before.
+    pub has_stream: bool,
 }
 
 /// Applies one tenant's streams, given all streams that exist.
@@ -214,12 +216,14 @@ impl Pass<'_> {
             let mut config = config::lay_over(&Map::new(), &self.wanted.stream);
             self.set_metadata(&mut config, &[]);
             config::lay_sources_over(&mut config, &sources.wanted, &sources.kept);
-            return self.create(name, config).await;
+            self.applied.has_stream = self.create(name, config).await?;
+            return Ok(self.applied.has_stream);
         };
         if !self.is_ours(name, stream) {
             self.applied.foreign = true;
             return Ok(false);
         }
+        self.applied.has_stream = true;
         let mut current = stream.config.clone();
         // A stream that reads from one that was deleted and made anew notices it late, after up to twenty seconds. Made to
         // forget that source first, it looks at once.

@@ -35,7 +35,9 @@ pub fn verdicts(built: &Built, folder: &Verdicts, report: &Report) -> Verdicts {
     for (tenant, built) in &built.tenants {
         let owner = &built.streams.owner;
         let object = ObjectRef::new(Kind::Tenant, &owner.namespace, &owner.name);
-        let Some(TenantReport { findings, foreign, applied: _ }) = report.get(tenant) else { continue };
+        let Some(TenantReport { findings, foreign, has_stream: _, applied: _ }) = report.get(tenant) else {
+            continue;
+        };
         for finding in findings {
             if *foreign {
                 verdicts.refuse(&object, finding.clone());

@@ -127,7 +127,8 @@ impl Judge<'_> {
             return Standing::of(&findings);
         };
         self.add_secret(key, entry, &mut findings)?;
-        let TenantReport { findings: reported, foreign: _, applied } = self.report.get(&name)?;
+        let TenantReport { findings: reported, foreign: _, has_stream: _, applied } =
+            self.report.get(&name)?;
         let is_away = reported.iter().any(|finding| finding.reason == Reason::BrokerAway);
         if !is_away && applied.as_ref() != Some(&built.streams) {
             return None;
@@ -176,8 +177,10 @@ impl Judge<'_> {
             && findings.is_empty()
             && let Ok(name) = TenantName::new(&device.spec.tenant)
         {
-            let TenantReport { findings: reported, foreign, applied: _ } = self.report.get(&name)?;
-            findings.extend(reported.iter().filter(|finding| *foreign || away(finding)).cloned());
+            let TenantReport { findings: reported, foreign: _, has_stream, applied: _ } =
+                self.report.get(&name)?;
+            // What is wrong with the Tenant is the Device's concern as far as its messages have nowhere to go.
+            findings.extend(reported.iter().filter(|finding| !has_stream || away(finding)).cloned());
             if reported.iter().any(away) && was_ready(entry) {
                 // Its stream is there, and what is in it stays. The Tenant says that nobody looks after it.
                 findings.clear();
