@@ -98,9 +98,13 @@ fn kubectl_get_answers_the_first_questions() {
             .map(|column| column["name"].as_str().unwrap())
             .collect();
         let wanted: &[&str] = match kind {
-            Kind::Tenant => &["Name", "Stream", "Devices", "Ready", "Reason", "Message", "Age"],
-            Kind::Device => &["Tenant", "Code", "IotId", "Presence", "Ready", "Reason", "Message", "Age"],
-            Kind::PushFormat => &["Codec", "Delivery", "Channels", "Ready", "Reason", "Message", "Age"],
+            Kind::Tenant => &["Name", "Stream", "Devices", "Ready", "Reason", "Since", "Message", "Age"],
+            Kind::Device => {
+                &["Tenant", "Code", "IotId", "Presence", "Ready", "Reason", "Since", "Message", "Age"]
+            }
+            Kind::PushFormat => {
+                &["Codec", "Delivery", "Channels", "Ready", "Reason", "Since", "Message", "Age"]
+            }
         };
         assert_eq!(columns, wanted);
     }
