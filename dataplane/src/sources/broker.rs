@@ -8,8 +8,10 @@ use tokio::sync::watch;
 
 use crate::percent;
 
-/// How many messages one subscription holds before the client drops the newest one.
-pub const SUBSCRIPTION_CAPACITY: usize = 16_384;
+/// How many messages one subscription holds before the client drops the newest one. Enough for a tenth of a
+/// second of the fastest channel; what is dropped is read back from the stream. It bounds memory too, since a
+/// message may have 1 MiB.
+pub const SUBSCRIPTION_CAPACITY: usize = 4_096;
 
 /// A connection to NATS that never gives up.
 #[derive(Debug, Clone)]

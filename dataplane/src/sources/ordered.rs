@@ -136,13 +136,14 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
     /// When more than `bound` messages were taken, one more pass over the ready list proves those taken so far, and the
     /// batch ends. So a fast publisher holds nobody up.
     ///
-    /// `burst_bound`: a queue that had this many messages or more at once may have been full, so that the
-    /// client dropped some; its key is appended to `overrun`.
+    /// `capacity`: how many messages a queue can hold. No more are taken from one queue in one pass: what was in
+    /// it when the pass began is then taken, and what still comes has to wait. A queue that gave so many may
+    /// have been full, so that the client dropped some; its key is appended to `overrun`.
     pub(crate) fn poll_batch(
         &mut self,
         cx: &mut Context<'_>,
         bound: usize,
-        burst_bound: usize,
+        capacity: usize,
         out: &mut Vec<(K, S::Item)>,
         overrun: &mut Vec<K>,
     ) -> Poll<BatchEnd> {
@@ -160,7 +161,7 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
             }
             let settled = out.len() - start;
             while let Some(index) = self.round.pop() {
-                self.take_all(index, burst_bound, out, overrun);
+                self.take_all(index, capacity, out, overrun);
             }
             if settled > bound {
                 self.unproven = true;
@@ -169,14 +170,8 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
         }
     }
 
-    /// Takes from one stream until it is empty.
-    fn take_all(
-        &mut self,
-        index: usize,
-        burst_bound: usize,
-        out: &mut Vec<(K, S::Item)>,
-        overrun: &mut Vec<K>,
-    ) {
+    /// Takes from one stream until it is empty, or as much as its queue could have held.
+    fn take_all(&mut self, index: usize, capacity: usize, out: &mut Vec<(K, S::Item)>, overrun: &mut Vec<K>) {
         let slot = &mut self.slots[index];
         // From here on a new item queues the index again.
         slot.wake.queued.store(false, Ordering::Release);
@@ -187,9 +182,12 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
             Pin::new(&mut *stream).poll_next(&mut Context::from_waker(&slot.waker))
         {
             out.push((*key, item));
-        }
-        if out.len() - start >= burst_bound {
-            overrun.push(*key);
+            if out.len() - start == capacity {
+                overrun.push(*key);
+                // It may hold more, which the next pass takes.
+                slot.wake.wake_by_ref();
+                break;
+            }
         }
     }
 }

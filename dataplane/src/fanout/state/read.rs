@@ -20,7 +20,7 @@ use crate::sources::ordered::SlotKey;
 use crate::sources::stored::StreamInfo;
 
 /// How long what comes live of an `Every` channel waits for a read that doesn't succeed.
-const OVERDUE: Duration = Duration::from_secs(15);
+pub(super) const OVERDUE: Duration = Duration::from_secs(15);
 
 /// Reads to be done together.
 #[derive(Debug, Default)]

@@ -153,6 +153,16 @@ async fn a_burst_as_long_as_the_queue_is_reported() {
 }
 
 #[tokio::test]
+async fn a_queue_that_is_filled_as_fast_as_it_is_emptied_does_not_hold_the_others_up() {
+    let mut set = Ordered::default();
+    set.insert(1, futures_util::stream::repeat(7));
+    let (mut out, mut overrun) = (Vec::new(), Vec::new());
+    let end = poll_fn(|cx| set.poll_batch(cx, 10, 4, &mut out, &mut overrun)).await;
+    // Passes of four until more than ten are there, and one more that proves them.
+    assert_eq!((end, out.len()), (BatchEnd::Partial { settled: 12 }, 16));
+}
+
+#[tokio::test]
 async fn a_removed_stream_gives_nothing_and_its_place_is_used_again() {
     let mut set = Ordered::default();
     let (sender, receiver) = mpsc::channel(4);
