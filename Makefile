@@ -83,7 +83,6 @@ screenshot: need-cargo system ## docs/dashboard.png from the running demo
 .PHONY: tools
 tools: need-cargo nextest system ## brings the tools that tests need, pinned, into ~/.cache/flutecast/tools
 	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-test-tools
-	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-test-tools
 
 .PHONY: nextest
 nextest:
