@@ -91,7 +91,8 @@ fn two_channels(name: &str, code: &str, one: &str, other: &str) -> String {
         .replace("channels:\n", &format!("channels:\n  - {{name: more, format: {other}}}\n"))
 }
 
-/// What the API server lets through.
+/// What the API server lets through. Of two that want the same, the older one has also the first name: Kubernetes tells ages in seconds, and
+/// among equals names decide.
 fn cases() -> Vec<Case> {
     let no_expression = "expression: \"values.running >\"";
     let broken = format("bent").replace("pointer: /on, type: Bool", no_expression);
@@ -154,15 +155,15 @@ fn cases() -> Vec<Case> {
         Case::new(
             Reason::SourceConflict,
             "tenant",
-            "late",
+            "upstairs",
             format!(
                 "{}---\n{}",
                 tenant("t", &source("gw", "plant.*.power")),
-                tenant("late", &source("gw", "plant.*.*"))
+                tenant("upstairs", &source("gw", "plant.*.*"))
             ),
         )
         .tells("spec.sources[0].subject")
-        .healed_by(tenant("late", &source("gw", "other.*.*"))),
+        .healed_by(tenant("upstairs", &source("gw", "other.*.*"))),
         Case::new(Reason::StreamRefused, "tenant", "wide", tenant("wide", "retention: {replicas: 3}"))
             .tells("NATS refuses stream IOT_wide")
             .healed_by(tenant("wide", "retention: {replicas: 1}")),
