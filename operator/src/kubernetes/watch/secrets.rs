@@ -70,7 +70,7 @@ impl SecretWatches {
         };
         let watch = forward(api, config, place, told, self.changes.clone(), wrap);
         let cancel = self.cancel.clone();
-        // It ends only when it is told to, or with the keeper; a panic in it would be one of the watches' own tasks too.
+        // It ends when it is told to, or with the keeper: `forward` has no other end. The keeper holds the handle that ends it.
         let task = tokio::spawn(async move {
             cancel.run_until_cancelled_owned(watch).await.unwrap_or_default();
         });
