@@ -92,6 +92,8 @@ impl Stage {
                 nats: nats.clone(),
                 ports: Some((http, admin)),
                 process: dataplane_process,
+                // A demo has few screens, and so many fit within any usual limit of open files.
+                args: vec!["--max-clients=500".into()],
                 ..DataplaneOptions::default()
             })
             .await?,
