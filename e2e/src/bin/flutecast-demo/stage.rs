@@ -94,7 +94,6 @@ impl Stage {
                 process: dataplane_process,
                 // A demo has few screens, and so many fit within any usual limit of open files.
                 args: vec!["--max-clients=500".into()],
-                ..DataplaneOptions::default()
             })
             .await?,
         );
