@@ -56,7 +56,15 @@ async fn every_stored_message_reaches_clients_through_a_crash_of_the_broker() ->
     drop(leaves);
 
     house.nats.kill().await?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // The broker stays away until the data plane has seen that it is.
+    flutecast_e2e::wait_until("the data plane without a broker", SOON, async || {
+        match dataplane.metric("flutecast_broker_connected").await {
+            Ok(0.0) => Ok(()),
+            Ok(connected) => Err(format!("flutecast_broker_connected {connected}")),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    })
+    .await?;
     house.nats.restart().await?;
     let restarted_at = stored.load(Ordering::Acquire);
     wait_for_count(&stored, restarted_at + 100).await?;
