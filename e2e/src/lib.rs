@@ -7,6 +7,7 @@ mod control_plane;
 mod go_tool;
 mod house;
 pub mod http_client;
+pub mod image;
 mod nats_server;
 mod ports;
 mod process;
