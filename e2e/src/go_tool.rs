@@ -8,6 +8,8 @@ use anyhow::{Context, ensure};
 
 use crate::tools_folder;
 
+mod pinned;
+
 /// A program of a pinned Go module below `e2e/tools`.
 #[derive(Debug, Clone, Copy)]
 pub struct GoTool {
@@ -25,52 +27,22 @@ pub struct GoTool {
     pub go_mod: &'static str,
     /// How many minutes a build takes on two cores, roughly.
     pub minutes: u32,
-    /// Whether the version is written into the program as Kubernetes does it, by the linker.
-    pub kubernetes_version: bool,
+    /// How the linker writes the version into the program.
+    pub stamp: Stamp,
+}
+
+/// How a program learns its version, beside what Go itself records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamp {
+    /// It knows by itself, or nobody asks it.
+    Nothing,
+    /// This variable of the program is set to the version.
+    Version(&'static str),
+    /// Kubernetes' three variables: clients and kubelet compare them with the server's.
+    Kubernetes,
 }
 
 impl GoTool {
-    /// nats-server.
-    pub const NATS_SERVER: Self = Self {
-        name: "nats-server",
-        package: "github.com/nats-io/nats-server/v2",
-        module: "github.com/nats-io/nats-server/v2",
-        folder: "nats-server",
-        pinned_in: "",
-        go_mod: include_str!("../tools/go.mod"),
-        minutes: 1,
-        kubernetes_version: false,
-    };
-    /// The store of the API server.
-    pub const ETCD: Self = Self {
-        name: "etcd",
-        package: "go.etcd.io/etcd/server/v3",
-        module: "go.etcd.io/etcd/server/v3",
-        folder: "etcd",
-        pinned_in: "etcd",
-        go_mod: include_str!("../tools/etcd/go.mod"),
-        minutes: 2,
-        kubernetes_version: false,
-    };
-    /// The API server.
-    pub const KUBE_APISERVER: Self =
-        Self::kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
-    /// The command line.
-    pub const KUBECTL: Self = Self::kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl");
-
-    const fn kubernetes(name: &'static str, package: &'static str) -> Self {
-        Self {
-            name,
-            package,
-            module: "k8s.io/kubernetes",
-            folder: "kubernetes",
-            pinned_in: "kubernetes",
-            go_mod: include_str!("../tools/kubernetes/go.mod"),
-            minutes: 10,
-            kubernetes_version: true,
-        }
-    }
-
     /// Where the program is or will be, and the pinned version.
     fn place(&self) -> anyhow::Result<(PathBuf, &'static str)> {
         let version = pinned_version(self.go_mod, self.module)
@@ -136,15 +108,18 @@ impl GoTool {
 
     fn linker_flags(&self, version: &str) -> String {
         let small = "-s -w";
-        if !self.kubernetes_version {
-            return small.to_owned();
+        match self.stamp {
+            Stamp::Nothing => small.to_owned(),
+            Stamp::Version(variable) => format!("{small} -X {variable}={version}"),
+            Stamp::Kubernetes => {
+                let mut parts = version.trim_start_matches('v').split('.');
+                let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+                let package = "k8s.io/component-base/version";
+                format!(
+                    "{small} -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
+                )
+            }
         }
-        let mut parts = version.trim_start_matches('v').split('.');
-        let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let package = "k8s.io/component-base/version";
-        format!(
-            "{small} -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
-        )
     }
 }
 
@@ -162,7 +137,7 @@ mod tests {
 
     #[test]
     fn each_tool_is_pinned() {
-        for tool in [GoTool::NATS_SERVER, GoTool::ETCD, GoTool::KUBE_APISERVER, GoTool::KUBECTL] {
+        for tool in GoTool::ALL {
             let version = pinned_version(tool.go_mod, tool.module);
             assert!(version.is_some_and(|version| version.starts_with('v')), "{tool:?}");
         }

@@ -17,7 +17,7 @@ mod tools;
 mod wait;
 
 pub use control_plane::ControlPlane;
-pub use go_tool::GoTool;
+pub use go_tool::{GoTool, Stamp};
 pub use house::{House, Publisher};
 pub use nats_server::{NatsOptions, NatsPorts, NatsServer};
 pub use ports::{free_port, free_ports, is_free};
