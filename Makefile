@@ -40,6 +40,18 @@ test: need-cargo tools lint deny ## everything, on real parts
 bench: need-cargo ## measures latency, memory and rates in a release build, and writes docs/performance.md
 	@bench/run.sh $(BENCH_ARGS)
 
+# Another version: FLUTECAST_VERSION=0.2.0 make images. The profile of Cargo.toml that they are built with: IMAGE_PROFILE.
+IMAGE_PROFILE ?= image
+
+.PHONY: images
+images: need-cargo ## OCI archives of operator and data plane in target/images, for containerd, docker, podman, kind
+	@echo "building the images (a few minutes the first time)"
+	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-images -- --profile $(IMAGE_PROFILE)
+
+.PHONY: images-twice
+images-twice: need-cargo ## builds the commit's images here and in a second folder, and compares their digests
+	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-images -- --profile $(IMAGE_PROFILE) --twice
+
 # --- for whoever changes something ---
 
 # The unit tests of e2e start servers, so they belong to `make test`.

@@ -9,9 +9,15 @@ use clap::{Parser, ValueEnum};
 
 use crate::http::parse_duration;
 
+/// The version of this program: the workspace's, unless it was built as another one (`FLUTECAST_VERSION`, see `make images`).
+pub const VERSION: &str = match option_env!("FLUTECAST_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Consumes device messages from NATS and pushes them to subscribed clients over Server-Sent Events.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "flutecast-dataplane", version, about)]
+#[command(name = "flutecast-dataplane", version = VERSION, about)]
 pub struct Config {
     /// The folder that holds the mapping documents.
     #[arg(

@@ -164,7 +164,7 @@ impl PodMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
         let Self { broker_connected, ready } = all.clone();
-        registry.register("build", "What runs here", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("build", "What runs here", Info::new(vec![("version", crate::config::VERSION)]));
         registry.register("broker_connected", "Whether the connection to NATS stands", broker_connected);
         registry.register("ready", "Whether this pod takes part in the service", ready);
         all

@@ -6,9 +6,15 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use flutecast_operator::kubernetes::Place;
 
+/// The version of this program: the workspace's, unless it was built as another one (`FLUTECAST_VERSION`, see `make images`).
+const VERSION: &str = match option_env!("FLUTECAST_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Turns Tenants, Devices and PushFormats into JetStream streams and mapping documents.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = VERSION)]
 pub(crate) struct Config {
     /// The folder of manifests (*.yaml, *.yml, also in folders below it); it is watched.
     #[arg(

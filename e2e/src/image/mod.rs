@@ -4,7 +4,9 @@
 //! The archive is an OCI image layout that also has the `manifest.json` of `docker save`, for engines that know only that.
 
 mod base;
+pub mod flutecast;
 mod layer;
+pub mod sbom;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,0 +1,84 @@
+//! Makes the images of operator and data plane without a container engine: `make images`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use flutecast_e2e::image::flutecast::{Made, Recipe};
+
+/// Builds the programs and writes OCI archives of them, which containerd, docker, podman and kind load.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Where the archives go; left out: `images` in cargo's target folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// The profile that the programs are built with.
+    #[arg(long, value_name = "NAME", default_value = "image")]
+    profile: String,
+
+    /// Builds the last commit once more from nothing, in another folder, and compares. Takes as long as a first build.
+    #[arg(long)]
+    twice: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("e2e is in the workspace")?;
+    let recipe = Recipe::of_workspace(root, &arguments.profile)?;
+    let folder = arguments.out.unwrap_or_else(|| recipe.target.join("images"));
+    let begin = Instant::now();
+    let made = recipe.make(&folder)?;
+    let mut out = std::io::stdout().lock();
+    for image in &made {
+        let megabytes = image.written.bytes as f64 / 1e6;
+        writeln!(
+            out,
+            "{} {} ({megabytes:.1} MB): {}",
+            image.name,
+            image.written.manifest,
+            image.file.display()
+        )?;
+    }
+    writeln!(out, "made in {:.0} s", begin.elapsed().as_secs_f64())?;
+    if arguments.twice {
+        let second = make_elsewhere(&recipe, &arguments.profile)?;
+        compare(&made, &second)?;
+        writeln!(out, "a second build in another folder gives the same digests")?;
+    }
+    Ok(())
+}
+
+/// Makes the images of the last commit in a fresh clone with a target folder of its own.
+fn make_elsewhere(recipe: &Recipe, profile: &str) -> anyhow::Result<Vec<Made>> {
+    ensure!(
+        recipe.revision.as_ref().is_some_and(|revision| !revision.ends_with("-changed")),
+        "commit first: what is compared is a commit"
+    );
+    let elsewhere = tempfile::Builder::new().prefix("flutecast-images-").tempdir()?;
+    let clone = elsewhere.path().join("another/clone");
+    let status = Command::new("git")
+        .args(["-c", "safe.directory=*", "clone", "--quiet", "--no-hardlinks"])
+        .args([&recipe.root, &clone])
+        .status()?;
+    ensure!(status.success(), "git clone: {status}");
+    let mut second = Recipe::of_workspace(&clone, profile)?;
+    second.target = elsewhere.path().join("built");
+    second.make(&elsewhere.path().join("images"))
+}
+
+fn compare(first: &[Made], second: &[Made]) -> anyhow::Result<()> {
+    for (a, b) in first.iter().zip(second) {
+        ensure!(
+            a.name == b.name && a.written == b.written,
+            "{} is {:?} here and {:?} in another folder",
+            a.name,
+            a.written,
+            b.written
+        );
+    }
+    Ok(())
+}
