@@ -86,6 +86,10 @@ fuzz: need-cargo ## hostile payloads, formats and documents; FUZZ_SECONDS=60 for
 crds: need-cargo ## writes crds/yaml and docs/api.md anew from the types
 	@cargo run $(locked) --quiet -p flutecast-crds --bin crdgen -- crds/yaml docs/api.md
 
+.PHONY: crds-released
+crds-released: ## at a release: what API servers out there store is from now on what today's definitions take
+	@crds/released/move-on.sh
+
 .PHONY: screenshot
 screenshot: need-cargo system ## docs/dashboard.png from the running demo
 	@cargo build $(locked) --quiet --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-bench -p flutecast-e2e
