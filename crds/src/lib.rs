@@ -8,6 +8,7 @@ pub mod condition;
 pub mod definition;
 pub mod device;
 pub mod duration;
+pub mod enrollment;
 pub mod pattern;
 pub mod push_format;
 pub mod quantity;
@@ -16,6 +17,7 @@ pub mod tenant;
 
 pub use device::{Device, DeviceChannel, DeviceSpec, DeviceStatus, Presence};
 pub use duration::Duration;
+pub use enrollment::{DeviceTemplate, Enrollment, EnrollmentPolicy};
 pub use push_format::{
     Codec, Delivery, DeliveryPolicy, FieldSpec, FieldType, PushFormat, PushFormatSpec, PushFormatStatus,
     TimestampSpec, TimestampUnit,

@@ -16,6 +16,8 @@ pub const IOT_ID: &str = "^[A-Za-z0-9_-]*$";
 pub const CHANNEL: &str = "^[a-z][a-z0-9-]*$";
 /// A field's name: what may stand behind `values.` in CEL.
 pub const FIELD: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+/// The value of a label; it may be empty.
+pub const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 /// The key of a Secret: the name of a token.
 pub const SECRET_KEY: &str = "^[A-Za-z0-9._-]+$";
 /// A JSON pointer (RFC 6901); empty means the whole document.

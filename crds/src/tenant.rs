@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
+use crate::enrollment::Enrollment;
 use crate::pattern;
 use crate::quantity::Quantity;
 
@@ -66,6 +67,9 @@ pub struct TenantSpec {
     /// Who may read. Left out: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
+    /// Which devices are answered when they ask for their topics. Left out: those that exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrollment: Option<Enrollment>,
     /// How much the tenant may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,

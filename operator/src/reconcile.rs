@@ -114,7 +114,9 @@ impl FolderOperator {
         let (built, folder) = block_in_place(|| {
             let (objects, folder) = self.dereference();
             let valid = build::validate(&objects);
-            (build::build(valid, &objects), folder)
+            let mut built = build::build(valid, &objects);
+            build::enrolment::refuse_to_create(&mut built);
+            (built, folder)
         });
         let applied = self.apply(&built).await;
         self.last = Last { built, folder };

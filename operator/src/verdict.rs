@@ -88,7 +88,7 @@ pub enum Reason {
     TenantMissing,
     /// The tenant that a device names is refused itself.
     TenantRefused,
-    /// A format that a device names doesn't exist in its namespace.
+    /// A format that a device, or a Tenant's template of devices, names doesn't exist in its namespace.
     FormatMissing,
     /// A format doesn't compile.
     FormatInvalid,
@@ -120,11 +120,13 @@ pub enum Reason {
     BrokerAway,
     /// The API server refuses to store the mapping.
     MappingRefused,
+    /// A Tenant wants Devices to be created, and the operator can't.
+    EnrollmentUnavailable,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidYaml,
         Self::InvalidObject,
         Self::DuplicateObject,
@@ -148,6 +150,7 @@ impl Reason {
         Self::StreamRefused,
         Self::BrokerAway,
         Self::MappingRefused,
+        Self::EnrollmentUnavailable,
     ];
 
     /// The reason of this name.
@@ -183,7 +186,8 @@ impl Reason {
             | Self::SourceInvalid
             | Self::SourceConflict
             | Self::StreamOwnedByOther
-            | Self::StreamRefused => false,
+            | Self::StreamRefused
+            | Self::EnrollmentUnavailable => false,
         }
     }
 }

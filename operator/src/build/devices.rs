@@ -81,7 +81,8 @@ fn map_channels(
     let object = claimed.object_ref();
     let mut channels = BTreeMap::new();
     for channel in &claimed.device.channels {
-        match format_of(&object.namespace, channel, formats) {
+        let left_out = format!("channel {:?} is left out until then", channel.name.as_str());
+        match format_of(&object.namespace, channel, formats, &left_out) {
             Ok(format) => {
                 used.entry(channel.format.clone()).or_insert_with(|| format.clone());
                 let document = ChannelDocument {
@@ -96,24 +97,25 @@ fn map_channels(
     channels
 }
 
-fn format_of<'a>(
+/// The format of a channel. What is missing without it is `consequence`.
+pub(super) fn format_of<'a>(
     namespace: &str,
     channel: &ValidChannel,
     formats: &'a Formats,
+    consequence: &str,
 ) -> Result<&'a FormatDocument, Finding> {
     let key = (namespace.to_owned(), channel.format.as_str().to_owned());
     let field = format!("{}.format", channel.field);
-    let left_out = format!("channel {:?} is left out until then", channel.name.as_str());
     match formats.get(&key) {
         Some(Some(format)) => Ok(&format.document),
         Some(None) => {
             let format = ObjectRef::new(Kind::PushFormat, namespace, channel.format.as_str());
-            let message = format!("{format} does not compile; see its verdict; {left_out}");
+            let message = format!("{format} does not compile; see its verdict; {consequence}");
             Err(Finding::new(Reason::FormatInvalid, field, message))
         }
         None => {
             let message = format!(
-                "there is no PushFormat {:?} in namespace {namespace}; {left_out}",
+                "there is no PushFormat {:?} in namespace {namespace}; {consequence}",
                 channel.format.as_str()
             );
             Err(Finding::new(Reason::FormatMissing, field, message))

@@ -7,6 +7,7 @@
 mod access;
 mod claims;
 mod devices;
+pub mod enrolment;
 mod plan;
 mod shards;
 pub mod streams;
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flutecast_mapping::document::{AccessDocument, ShardDocument};
 use flutecast_mapping::name::{IotId, TenantName};
 
+use self::enrolment::Enrolment;
 use self::streams::TenantStreams;
 use crate::object::{Meta, Object, Objects, SecretData};
 use crate::validate::device::ValidDevice;
@@ -46,6 +48,8 @@ pub struct BuiltTenant {
     pub streams: TenantStreams,
     /// Its mapping.
     pub shards: Vec<ShardDocument>,
+    /// How its devices enrol.
+    pub enrolment: Enrolment,
 }
 
 /// All objects, each validated alone, by namespace and name.
@@ -110,7 +114,8 @@ pub fn build(valid: Valid, objects: &Objects) -> Built {
             let devices = devices.get(&name).map(Vec::as_slice).unwrap_or_default();
             let mapped = devices::map(&tenant, devices, &formats, &mut verdicts);
             let shards = shards::documents(&tenant, &mapped, devices, &mut verdicts);
-            (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards })
+            let enrolment = enrolment::plan(&tenant, &formats, &mut verdicts);
+            (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards, enrolment })
         })
         .collect();
     Built { tenants, existing, iot_ids, access, verdicts }

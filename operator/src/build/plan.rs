@@ -25,6 +25,7 @@ pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {
         retention,
         sources,
         access: _,
+        enrollment: _,
         max_devices: _,
         max_clients: _,
     } = tenant;

@@ -47,16 +47,17 @@ pub fn validate(device: &Object<DeviceSpec>) -> Validated<ValidDevice> {
         (Ok(code), Ok(pin)) => (code, pin),
         (code, pin) => return Err(code.err().into_iter().chain(pin.err()).collect()),
     };
-    let (channels, findings) = validate_channels(channels);
+    let (channels, findings) = validate_channels("spec.channels", channels);
     let value = ValidDevice { meta: device.meta.clone(), tenant: tenant.clone(), code, pin, channels };
     Ok(Checked { value, findings })
 }
 
-fn validate_channels(channels: &[DeviceChannel]) -> (Vec<ValidChannel>, Vec<Finding>) {
+/// Validates the channels of a Device, or of a template of Devices, that stand at `path`.
+pub(super) fn validate_channels(path: &str, channels: &[DeviceChannel]) -> (Vec<ValidChannel>, Vec<Finding>) {
     let mut valid: Vec<ValidChannel> = Vec::new();
     let mut findings = Vec::new();
     for (index, channel) in channels.iter().enumerate() {
-        let field = format!("spec.channels[{index}]");
+        let field = format!("{path}[{index}]");
         match validate_channel(&field, channel) {
             Ok(channel) if valid.iter().any(|other| other.name == channel.name) => {
                 let message =

@@ -4,6 +4,7 @@
 //! are about comes with both.
 
 pub mod device;
+pub mod enrollment;
 pub mod push_format;
 pub mod secret;
 pub mod subject_pattern;

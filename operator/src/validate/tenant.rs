@@ -7,6 +7,7 @@ use flutecast_crds::{
 };
 use flutecast_mapping::name::{ChannelName, DeviceCode, SourceName, TenantName};
 
+use super::enrollment::{self, ValidEnrollment};
 use super::subject_pattern::SubjectPattern;
 use super::{Checked, Validated, name};
 use crate::object::{Meta, Object};
@@ -30,6 +31,8 @@ pub struct ValidTenant {
     pub sources: Vec<ValidSource>,
     /// Who may read; none: nobody.
     pub access: Option<ValidAccess>,
+    /// How its devices enrol.
+    pub enrollment: ValidEnrollment,
     /// How many devices it may have.
     pub max_devices: Option<u32>,
     /// How many clients each pod serves.
@@ -88,7 +91,7 @@ pub struct ValidAccess {
 /// # Errors
 /// Why the Tenant can't be used.
 pub fn validate(tenant: &Object<TenantSpec>) -> Validated<ValidTenant> {
-    let TenantSpec { display_name, retention, sources, access, quota } = &tenant.spec;
+    let TenantSpec { display_name, retention, sources, access, enrollment, quota } = &tenant.spec;
     let Quota { max_devices, max_clients } = quota.clone().unwrap_or_default();
     let mut fatal = Vec::new();
     let name =
@@ -102,7 +105,9 @@ pub fn validate(tenant: &Object<TenantSpec>) -> Validated<ValidTenant> {
         }
     };
     let Some(name) = name.filter(|_| fatal.is_empty()) else { return Err(fatal) };
-    let (sources, findings) = validate_sources(sources);
+    let (sources, mut findings) = validate_sources(sources);
+    let (enrollment, more) = enrollment::validate(enrollment.as_ref());
+    findings.extend(more);
     let value = ValidTenant {
         meta: tenant.meta.clone(),
         name,
@@ -110,6 +115,7 @@ pub fn validate(tenant: &Object<TenantSpec>) -> Validated<ValidTenant> {
         retention: retention.clone(),
         sources,
         access,
+        enrollment,
         max_devices,
         max_clients,
     };

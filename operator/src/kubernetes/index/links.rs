@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flutecast_crds::{Device, DeviceSpec};
+use flutecast_crds::{Device, DeviceSpec, TenantSpec};
 
 use super::{Key, Moved};
 use crate::object::Object;
@@ -45,6 +45,13 @@ impl Links {
 /// The PushFormats that a Device names, as often as it names them.
 pub(super) fn formats_of(device: &Object<DeviceSpec>) -> impl Iterator<Item = Key> {
     device.spec.channels.iter().map(|channel| (device.meta.namespace.clone(), channel.format.clone()))
+}
+
+/// The PushFormats that a Tenant's template of Devices names.
+pub(super) fn formats_of_template(tenant: &Object<TenantSpec>) -> impl Iterator<Item = Key> {
+    let template = tenant.spec.enrollment.as_ref().and_then(|enrollment| enrollment.template.as_ref());
+    let channels = template.into_iter().flat_map(|template| &template.channels);
+    channels.map(|channel| (tenant.meta.namespace.clone(), channel.format.clone()))
 }
 
 fn remove<T: Ord>(links: &mut BTreeMap<T, BTreeSet<Key>>, from: &T, key: &Key) {

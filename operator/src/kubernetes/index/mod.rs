@@ -180,7 +180,8 @@ impl Index {
         self.scope.merge(scope);
     }
 
-    /// The objects that `scope` needs: all Tenants and Secrets, and of the tenants in it the Devices and their PushFormats.
+    /// The objects that `scope` needs: all Tenants with the PushFormats of their templates, all Secrets, and of the tenants in it
+    /// the Devices and their PushFormats.
     #[must_use]
     pub fn objects(&self, scope: &Scope) -> Objects {
         let secrets = self.tokens.values().filter_map(|tokens| match tokens {
@@ -202,6 +203,7 @@ impl Index {
             devices.filter_map(|key| self.devices.get(key)?.object.as_ref().ok().cloned()).collect();
         let mut formats = scope.formats.clone();
         formats.extend(objects.devices.iter().flat_map(|device| links::formats_of(device)));
+        formats.extend(objects.tenants.iter().flat_map(|tenant| links::formats_of_template(tenant)));
         objects.formats =
             formats.iter().filter_map(|key| self.formats.get(key)?.object.as_ref().ok().cloned()).collect();
         objects

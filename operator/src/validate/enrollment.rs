@@ -1,0 +1,164 @@
+//! How a Tenant's devices enrol.
+
+use std::collections::BTreeMap;
+
+use flutecast_crds::{DeviceChannel, DeviceTemplate, Enrollment, EnrollmentPolicy};
+use regex::{Regex, RegexBuilder};
+
+use super::device::{ValidChannel, validate_channels};
+use crate::verdict::{Finding, Reason};
+
+/// The most memory that a pattern may need once it is compiled, in bytes. A pattern for codes needs some hundreds.
+const PATTERN_SIZE: usize = 64 << 10;
+/// The longest name of a label, behind its prefix, and the longest prefix, as Kubernetes has them.
+const LABEL_NAME: usize = 63;
+const LABEL_PREFIX: usize = 253;
+
+/// What becomes of a device code that no Device has.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum ValidEnrollment {
+    /// It is refused.
+    #[default]
+    Declared,
+    /// A Device is created for it.
+    Automatic(Template),
+    /// A Device should be created for it, but it isn't clear what one.
+    Broken,
+}
+
+/// What a Device that is created looks like.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Template {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its channels, as the Device has them.
+    pub channels: Vec<DeviceChannel>,
+    /// The same, checked.
+    pub valid: Vec<ValidChannel>,
+    /// What a code has to match.
+    pub code_pattern: Option<CodePattern>,
+}
+
+/// What a device code has to match as a whole.
+#[derive(Debug, Clone)]
+pub struct CodePattern(Regex);
+
+impl CodePattern {
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn new(pattern: &str) -> Result<Self, String> {
+        // Compiled alone first: an open bracket must not close ours.
+        let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build();
+        let whole = compile(pattern).and_then(|_| compile(&format!("^(?:{pattern})$")));
+        whole.map(Self).map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => "it repeats too much".to_owned(),
+            error => error.to_string().lines().last().unwrap_or_default().trim().to_owned(),
+        })
+    }
+
+    /// Whether a code may be enrolled.
+    #[must_use]
+    pub fn matches(&self, code: &str) -> bool {
+        self.0.is_match(code)
+    }
+}
+
+impl PartialEq for CodePattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+/// Validates how a Tenant's devices enrol. Whatever is wrong there, the rest of the Tenant is in force.
+#[must_use]
+pub fn validate(enrollment: Option<&Enrollment>) -> (ValidEnrollment, Vec<Finding>) {
+    let Some(Enrollment { policy: EnrollmentPolicy::Automatic, template, code_pattern }) = enrollment else {
+        return (ValidEnrollment::Declared, Vec::new());
+    };
+    let mut findings = Vec::new();
+    let mut wrong = |field: &str, message: String| {
+        findings.push(Finding::new(Reason::InvalidObject, format!("spec.enrollment.{field}"), message));
+    };
+    let code_pattern = code_pattern.as_ref().and_then(|pattern| {
+        let compiled = CodePattern::new(pattern);
+        compiled
+            .map_err(|error| {
+                wrong(
+                    "codePattern",
+                    format!(
+                        "{pattern:?} is not a regular expression: {error}; no Device is created until it is"
+                    ),
+                );
+            })
+            .ok()
+    });
+    let Some(DeviceTemplate { labels, channels }) = template else {
+        wrong("template", "is needed with policy Automatic".to_owned());
+        return (ValidEnrollment::Broken, findings);
+    };
+    for key in labels.keys().filter(|key| !is_label_key(key)) {
+        let message = format!(
+            "{key:?} can't be a label; it needs 1 to 63 letters, digits, '-', '_' and '.', and may have a DNS name and '/' before it; no Device is created until it is right"
+        );
+        wrong("template.labels", message);
+    }
+    let (valid, more) = validate_channels("spec.enrollment.template.channels", channels);
+    findings.extend(more);
+    if !findings.is_empty() {
+        return (ValidEnrollment::Broken, findings);
+    }
+    let template = Template { labels: labels.clone(), channels: channels.clone(), valid, code_pattern };
+    (ValidEnrollment::Automatic(template), findings)
+}
+
+/// Whether Kubernetes takes it as the key of a label.
+fn is_label_key(key: &str) -> bool {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    let ends = |text: &str, is_end: fn(u8) -> bool| {
+        text.bytes().next().is_some_and(is_end) && text.bytes().next_back().is_some_and(is_end)
+    };
+    let is_name = (1..=LABEL_NAME).contains(&name.len())
+        && ends(name, |byte| byte.is_ascii_alphanumeric())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let is_dns = |prefix: &str| {
+        (1..=LABEL_PREFIX).contains(&prefix.len())
+            && prefix.split('.').all(|part| {
+                let is_end = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+                ends(part, is_end) && part.bytes().all(|byte| is_end(byte) || byte == b'-')
+            })
+    };
+    is_name && prefix.is_none_or(is_dns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_keys() {
+        for good in ["line", "a", "a.b_c-D", "flutecast.io/type", "0"] {
+            assert!(is_label_key(good), "{good}");
+        }
+        for bad in ["", "/", "a/", "/a", "-a", "a-", "a b", "a/b/c", "A.b/c", "a..b/c", "ä", &"a".repeat(64)]
+        {
+            assert!(!is_label_key(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_about_the_whole_code() {
+        let pattern = CodePattern::new("CORR-[0-9]+|FLEX-.*").unwrap();
+        for (code, matches) in [("CORR-01", true), ("FLEX-", true), ("XCORR-01", false), ("CORR-01x", false)]
+        {
+            assert_eq!(pattern.matches(code), matches, "{code}");
+        }
+        for bad in ["(", "a)|(b", "((a{1000}){1000}){1000}"] {
+            assert!(!CodePattern::new(bad).unwrap_err().is_empty(), "{bad}");
+        }
+    }
+}
