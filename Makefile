@@ -40,6 +40,11 @@ test: need-cargo tools lint deny ## everything, on real parts
 bench: need-cargo ## measures latency, memory and rates in a release build, and writes docs/performance.md
 	@bench/run.sh $(BENCH_ARGS)
 
+.PHONY: envelope
+envelope: need-cargo ## measures the operator with up to 10,000 devices on a real API server, and writes its section of docs/operations.md
+	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-test-tools
+	@bench/envelope.sh $(ENVELOPE_ARGS)
+
 # Another version: FLUTECAST_VERSION=0.2.0 make images. The profile of Cargo.toml that they are built with: IMAGE_PROFILE.
 IMAGE_PROFILE ?= image
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use flutecast_bench::demo_path::{self, DemoPathOptions};
+use flutecast_bench::envelope::{self, EnvelopeOptions, Size};
 use flutecast_bench::latency::{self, LatencyOptions};
 use flutecast_bench::line::{Disturbance, LineOptions};
 use flutecast_bench::play::{PlayOptions, play};
@@ -33,6 +34,32 @@ enum Command {
     Latency(LatencyArgs),
     /// Start nats-server, operator and data plane, measure latency, memory, fan-out and rates, and write the page about it.
     DemoPath(DemoPathArgs),
+    /// Create many Devices on a real API server, with all programs, measure how the operator bears it, and write a section about it.
+    Envelope(EnvelopeArgs),
+}
+
+#[derive(Debug, Args)]
+struct EnvelopeArgs {
+    /// How many devices, and in how many tenants (one, if nothing is said); several with commas in between.
+    #[arg(
+        long,
+        value_name = "DEVICES[/TENANTS]",
+        value_delimiter = ',',
+        default_value = "1000,5000,10000,10000/20"
+    )]
+    sizes: Vec<Size>,
+    /// How many changes are timed at each size.
+    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    changes: u32,
+    /// How many Devices are created at once.
+    #[arg(long, default_value_t = 32)]
+    at_once: usize,
+    /// The command that the page names.
+    #[arg(long, default_value = "bench/envelope.sh", hide = true)]
+    command: String,
+    /// The page whose section is written anew, between its markers; left out: to standard output.
+    #[arg(long, value_name = "FILE")]
+    into: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -174,6 +201,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 match out {
                     Some(file) => std::fs::write(&file, page).with_context(|| file.display().to_string()),
                     None => print(&page),
+                }
+            }
+            Command::Envelope(EnvelopeArgs { sizes, changes, at_once, command, into }) => {
+                let options = EnvelopeOptions { sizes, changes, at_once, command };
+                let section = envelope::run(&options, &shutdown).await?.to_string();
+                match into {
+                    Some(file) => envelope::write_section(&file, &section),
+                    None => print(&section),
                 }
             }
         }

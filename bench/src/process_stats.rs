@@ -15,6 +15,8 @@ pub struct ProcessStats {
     pub name: String,
     /// Resident memory, in KiB.
     pub rss_kib: u64,
+    /// The most resident memory that it ever had, in KiB.
+    pub peak_kib: u64,
     /// Processor time, in user space and in the kernel.
     pub cpu: Duration,
 }
@@ -34,8 +36,16 @@ impl ProcessStats {
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.map(str::trim).with_context(|| format!("no {name} in the status of {pid}"))
         };
-        let rss_kib = field("VmRSS")?.trim_end_matches(" kB").trim().parse().context("VmRSS")?;
-        Ok(Self { name: field("Name")?.to_owned(), rss_kib, cpu: cpu(&read("stat")?)? })
+        let kib = |name: &str| {
+            let kib = field(name)?.trim_end_matches(" kB").trim().parse::<u64>();
+            kib.with_context(|| name.to_owned())
+        };
+        Ok(Self {
+            name: field("Name")?.to_owned(),
+            rss_kib: kib("VmRSS")?,
+            peak_kib: kib("VmHWM")?,
+            cpu: cpu(&read("stat")?)?,
+        })
     }
 }
 
@@ -59,7 +69,7 @@ mod tests {
     #[test]
     fn our_own_process_is_read() {
         let stats = ProcessStats::read(std::process::id()).unwrap();
-        assert!(stats.rss_kib > 500, "{stats:?}");
+        assert!(stats.rss_kib > 500 && stats.peak_kib >= stats.rss_kib / 2, "{stats:?}");
         assert!(!stats.name.is_empty());
     }
 

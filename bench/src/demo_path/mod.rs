@@ -2,7 +2,6 @@
 //!
 //! The result is the page `docs/performance.md`, with the machine and the date, so that numbers are never quoted without them.
 
-mod machine;
 mod memory;
 mod page;
 mod rates;
@@ -19,8 +18,8 @@ use flutecast_mapping::name::TenantName;
 use tokio_util::sync::CancellationToken;
 
 use crate::latency::{self, LatencyOptions, LatencyReport};
+use crate::machine::Machine;
 use crate::manifests;
-use machine::Machine;
 use memory::MemoryReport;
 use rates::RateStep;
 

@@ -9,27 +9,27 @@ use jiff::Timestamp;
 
 /// What a reader has to know to compare numbers.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// When it was measured.
-    pub(super) date: String,
+    pub(crate) date: String,
     /// The processor's name.
-    pub(super) processor: String,
+    pub(crate) processor: String,
     /// How many processors this program may use.
-    pub(super) processors: usize,
+    pub(crate) processors: usize,
     /// Memory in GiB.
-    pub(super) memory_gib: u64,
+    pub(crate) memory_gib: u64,
     /// The operating system's kernel.
-    pub(super) kernel: String,
+    pub(crate) kernel: String,
     /// nats-server's version.
-    pub(super) nats_server: String,
+    pub(crate) nats_server: String,
     /// How the programs were built.
-    pub(super) profile: &'static str,
+    pub(crate) profile: &'static str,
     /// How busy the machine was with other things before: the load average of a minute.
-    pub(super) load: String,
+    pub(crate) load: String,
 }
 
 impl Machine {
-    pub(super) async fn read() -> anyhow::Result<Self> {
+    pub(crate) async fn read() -> anyhow::Result<Self> {
         let program = tokio::task::spawn_blocking(nats_server_program).await??;
         let version = tokio::process::Command::new(program).arg("--version").output();
         let version = tokio::time::timeout(Duration::from_secs(10), version)
