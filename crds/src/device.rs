@@ -50,6 +50,12 @@ use crate::pattern;
         description = "Whether the device was heard of lately"
     ),
     printcolumn(
+        name = "For",
+        type_ = "date",
+        json_path = ".status.lastTransition",
+        description = "For how long it has been online, or silent"
+    ),
+    printcolumn(
         name = "Ready",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
@@ -159,11 +165,11 @@ pub struct DeviceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub mqtt_topics: Vec<String>,
-    /// Whether the device has been heard of lately.
+    /// Whether the device has been heard of lately. Written when it changes, not when it sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Presence")]
     pub presence: Option<Presence>,
-    /// When `presence` last changed.
+    /// When `presence` last changed, by the broker's clock. Silent: when the last `staleAfter` ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition: Option<Time>,
 }
@@ -175,6 +181,6 @@ pub enum Presence {
     Online,
     /// No channel is.
     Silent,
-    /// No channel has a `staleAfter`, or nobody could find out.
+    /// No channel has a `staleAfter`, or nobody could find out yet.
     Unknown,
 }

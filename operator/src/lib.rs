@@ -13,6 +13,7 @@ pub mod jetstream;
 pub mod kubernetes;
 pub mod metrics;
 pub mod object;
+pub mod presence;
 pub mod reconcile;
 pub mod status;
 pub mod validate;

@@ -66,6 +66,7 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     let (client, connected) = connection::open(&config.nats).await.context("--nats can't be used")?;
     let (wanted, wanted_by_task) = watch::channel(None);
     let (report_of_task, report) = watch::channel(Report::new());
+    let nats = kubernetes::Nats { client: client.clone(), connected: connected.clone() };
     let links = Links { connected, wanted: wanted_by_task, report: report_of_task, metrics: metrics.clone() };
     watch_task(&mut tasks, "JetStream", task::spawn(Api::new(client), links, cancel.clone()));
     match (mode, folder) {
@@ -82,7 +83,7 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
             let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
             tracing::info!(?places, mapping = own_namespace, identity, "on an API server");
             let options = kubernetes::Options { places, own_namespace, identity };
-            for (name, task) in kubernetes::start(&client, options, wanted, report, &metrics, &cancel) {
+            for (name, task) in kubernetes::start(&client, options, wanted, report, nats, &metrics, &cancel) {
                 watch_task(&mut tasks, name, task);
             }
         }

@@ -8,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use flutecast_crds::Presence;
+
 use crate::verdict::{Kind, Outcome, Verdicts};
 
 /// How something ended.
@@ -51,6 +53,11 @@ struct VerdictLabels {
     verdict: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PresenceLabel {
+    presence: &'static str,
+}
+
 /// The operator's metrics.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -63,6 +70,10 @@ pub struct Metrics {
     api_writes: Family<WriteLabels, Counter>,
     statuses_waiting: Gauge,
     leading: Gauge,
+    presence: Family<PresenceLabel, Gauge>,
+    presence_lookups: Family<EndingLabel, Counter>,
+    presence_subjects: Counter,
+    presence_subscriptions: Gauge,
     mapping_is_written: AtomicBool,
     streams_were_applied: AtomicBool,
     stands_by: AtomicBool,
@@ -103,6 +114,26 @@ impl Metrics {
     /// Notes whether this operator is the one that works.
     pub fn leading(&self, leading: bool) {
         self.leading.set(i64::from(leading));
+    }
+
+    /// Notes how many devices are Online, Silent and Unknown, and how many subjects of silent ones are listened to.
+    pub fn presence(&self, counts: &[(Presence, usize)], subscriptions: usize) {
+        for (presence, count) in counts {
+            let presence = match presence {
+                Presence::Online => "Online",
+                Presence::Silent => "Silent",
+                Presence::Unknown => "Unknown",
+            };
+            let gauge = self.presence.get_or_create(&PresenceLabel { presence });
+            gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        self.presence_subscriptions.set(i64::try_from(subscriptions).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a lookup of last messages, and the subjects that it asked for.
+    pub fn looked_up(&self, result: Ending, subjects: usize) {
+        self.presence_lookups.get_or_create(&EndingLabel { result }).inc();
+        self.presence_subjects.inc_by(subjects as u64);
     }
 
     /// Notes whether NATS is connected.
@@ -168,6 +199,26 @@ impl Metrics {
             self.statuses_waiting.clone(),
         );
         registry.register("leading", "1 while this operator is the one that works", self.leading.clone());
+        registry.register(
+            "devices",
+            "Devices with a staleAfter, by presence; only where the operator works",
+            self.presence.clone(),
+        );
+        registry.register(
+            "presence_lookups",
+            "Requests for last messages, by how they ended",
+            self.presence_lookups.clone(),
+        );
+        registry.register(
+            "presence_subjects",
+            "Subjects whose last message was asked for",
+            self.presence_subjects.clone(),
+        );
+        registry.register(
+            "presence_subscriptions",
+            "Subjects of silent devices that are listened to",
+            self.presence_subscriptions.clone(),
+        );
         let mut text = String::new();
         // Writing into a String can't fail.
         let _ = text::encode(&mut text, &registry);

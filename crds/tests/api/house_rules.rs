@@ -100,7 +100,7 @@ fn kubectl_get_answers_the_first_questions() {
         let wanted: &[&str] = match kind {
             Kind::Tenant => &["Name", "Stream", "Devices", "Ready", "Reason", "Since", "Message", "Age"],
             Kind::Device => {
-                &["Tenant", "Code", "IotId", "Presence", "Ready", "Reason", "Since", "Message", "Age"]
+                &["Tenant", "Code", "IotId", "Presence", "For", "Ready", "Reason", "Since", "Message", "Age"]
             }
             Kind::PushFormat => {
                 &["Codec", "Delivery", "Channels", "Ready", "Reason", "Since", "Message", "Age"]

@@ -159,6 +159,7 @@ impl Keeper {
                 Change::Tokens(key, event) => index.tokens(key, event),
                 Change::Shard(event) => self.mapping.shard(event),
                 Change::Access(event) => self.mapping.access(event),
+                Change::Presence(device) => index.look_at_device(&device),
             } || !self.state.was_leading;
         }
         has_news
@@ -298,7 +299,8 @@ impl Keeper {
     /// Step 5: says what changed.
     fn update_status(&mut self, scope: &Scope) {
         let State { index, whole, report, refused, .. } = &self.state;
-        let judge = Judge { index, built: whole.built(), report, refused, now: Timestamp::now() };
+        let presence = &self.publisher.presence;
+        let judge = Judge { index, built: whole.built(), report, refused, presence, now: Timestamp::now() };
         self.publisher.publish(&judge, scope);
         self.metrics.judged(&whole.built().verdicts);
     }

@@ -10,6 +10,7 @@
 
 pub mod apply;
 pub mod events;
+mod follow;
 pub mod index;
 pub mod keeper;
 pub mod kind;
@@ -20,7 +21,7 @@ pub mod status;
 pub mod watch;
 pub mod whole;
 
-pub use self::start::{Options, Place, client, start};
+pub use self::start::{Nats, Options, Place, client, start};
 
 /// Who writes, in managedFields and Events.
 pub const MANAGER: &str = "flutecast-operator";

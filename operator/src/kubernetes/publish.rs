@@ -6,12 +6,14 @@ use std::sync::Arc;
 use flutecast_crds::condition::Condition;
 
 use super::events::Notice;
+use super::follow;
 use super::index::{Entry, Key, Scope, Shelf};
 use super::kind::{OurKind, OurStatus};
 use super::status::conditions::{ours, ready};
 use super::status::judge::{Before, Judge};
 use super::status::writer::{Outbox, Status};
 use crate::metrics::Metrics;
+use crate::presence::board::Board;
 use crate::verdict::{Kind, Reason};
 
 /// Where statuses go.
@@ -19,6 +21,8 @@ use crate::verdict::{Kind, Reason};
 pub struct Publisher {
     /// What is to be written.
     pub outbox: Outbox,
+    /// Who is followed, and what is said of their presence.
+    pub presence: Board,
     /// Gets counts.
     pub metrics: Arc<Metrics>,
 }
@@ -35,9 +39,9 @@ impl Publisher {
         let device = |entry: &Entry<flutecast_crds::Device>| {
             entry.object.as_ref().is_ok_and(|device| scope.tenants.contains(&device.spec.tenant))
         };
-        self.each(&index.devices, &in_scope(&index.devices, scope, device), |key, entry, before| {
-            judge.device(key, entry, before)
-        });
+        let devices = in_scope(&index.devices, scope, device);
+        follow::note(&self.presence, judge, &devices);
+        self.each(&index.devices, &devices, |key, entry, before| judge.device(key, entry, before));
         self.each(&index.formats, &in_scope(&index.formats, scope, |_| false), |key, entry, before| {
             judge.format(key, entry, before)
         });
@@ -47,6 +51,7 @@ impl Publisher {
     /// Another operator's turn: what waits here is forgotten.
     pub fn stop(&self) {
         self.outbox.clear();
+        self.presence.clear();
     }
 
     fn each<K: OurKind>(

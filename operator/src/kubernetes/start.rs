@@ -20,6 +20,7 @@ use super::watch::{Change, Watches};
 use super::{MANAGER, events};
 use crate::jetstream::task::{Report, Wanted};
 use crate::metrics::Metrics;
+use crate::presence;
 
 /// How many changes may wait for the keeper.
 const CHANGES: usize = 1024;
@@ -51,6 +52,15 @@ pub async fn client() -> anyhow::Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
+/// The way to NATS.
+#[derive(Debug, Clone)]
+pub struct Nats {
+    /// The connection.
+    pub client: async_nats::Client,
+    /// Whether it holds.
+    pub connected: watch::Receiver<bool>,
+}
+
 /// Starts all tasks. They end when `cancel` is cancelled; whoever gets them watches them.
 #[must_use = "a task that nobody watches fails unseen"]
 pub fn start(
@@ -58,6 +68,7 @@ pub fn start(
     options: Options,
     streams: watch::Sender<Option<Arc<Wanted>>>,
     report: watch::Receiver<Report>,
+    nats: Nats,
     metrics: &Arc<Metrics>,
     cancel: &CancellationToken,
 ) -> Vec<(&'static str, JoinHandle<()>)> {
@@ -81,11 +92,20 @@ pub fn start(
         metrics: metrics.clone(),
     };
     tasks.push(("status", writer.spawn(cancel.clone())));
+    let board = presence::board::Board::default();
+    let links = presence::task::Links {
+        client: nats.client,
+        connected: nats.connected,
+        board: board.clone(),
+        changes: sender.clone(),
+        metrics: metrics.clone(),
+    };
+    tasks.push(("presence", presence::task::spawn(links, cancel.clone())));
     let keeper = Keeper {
         places,
         mapping: Mapping::new(client.clone(), own_namespace, metrics.clone()),
         secrets: SecretWatches::new(client.clone(), sender, cancel.clone()),
-        publisher: Publisher { outbox, metrics: metrics.clone() },
+        publisher: Publisher { outbox, presence: board, metrics: metrics.clone() },
         metrics: metrics.clone(),
         state: State::default(),
     };

@@ -95,6 +95,15 @@ impl Index {
         !moved.is_empty()
     }
 
+    /// The status of a Device has to be looked at, for a reason that is not in the objects. Answers whether it exists.
+    pub fn look_at_device(&mut self, key: &Key) -> bool {
+        let exists = self.devices.get(key).is_some();
+        if exists {
+            self.scope.touch(Kind::Device, key);
+        }
+        exists
+    }
+
     /// Takes in what happened to PushFormats. Answers whether anything changed.
     pub fn format(&mut self, event: Event<PushFormat>) -> bool {
         let moved = take(&mut self.formats, event);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use flutecast_crds::condition::Condition;
-use flutecast_crds::{Device, DeviceStatus, Presence, PushFormat, PushFormatStatus, Tenant, TenantStatus};
+use flutecast_crds::condition::{Condition, Time};
+use flutecast_crds::{Device, DeviceStatus, PushFormat, PushFormatStatus, Tenant, TenantStatus};
 use flutecast_mapping::name::{ChannelName, TenantName};
 use flutecast_mapping::subject;
 use k8s_openapi::jiff::Timestamp;
@@ -13,6 +13,8 @@ use crate::build::Built;
 use crate::jetstream::task::{Report, TenantReport};
 use crate::kubernetes::index::{Entry, Index, Key, Tokens};
 use crate::kubernetes::kind::{OurKind, OurStatus};
+use crate::presence::Told;
+use crate::presence::board::Board;
 use crate::verdict::{Finding, Kind, ObjectRef, Reason};
 
 /// Everything that a judgement rests on.
@@ -26,6 +28,8 @@ pub struct Judge<'a> {
     pub report: &'a Report,
     /// The tenants whose mapping the API server refuses to store, and why.
     pub refused: &'a BTreeMap<TenantName, String>,
+    /// What is known of the Devices' presence.
+    pub presence: &'a Board,
     /// The time.
     pub now: Timestamp,
 }
@@ -55,10 +59,12 @@ impl Judge<'_> {
     #[must_use]
     pub fn device(&self, key: &Key, entry: &Entry<Device>, before: Before<'_>) -> Option<DeviceStatus> {
         let standing = self.standing_of_device(key, entry)?;
+        let presence = self.presence.told(key).unwrap_or_else(|| Told::by(&entry.status));
         let mut status = DeviceStatus {
             observed_generation: Some(entry.generation),
             conditions: self.conditions(&standing, entry, before),
-            presence: Some(Presence::Unknown),
+            presence: Some(presence.presence),
+            last_transition: presence.since.map(Time),
             ..DeviceStatus::default()
         };
         if let (Ok(device), Some(iot_id)) = (&entry.object, self.built.iot_ids.get(key))

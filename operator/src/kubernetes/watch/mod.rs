@@ -44,6 +44,8 @@ pub enum Change {
     Access(Event<Secret>),
     /// About a Secret that a Tenant names; the namespace and name that are watched.
     Tokens((String, String), Event<Secret>),
+    /// There is something new to say of the presence of a Device; its namespace and name.
+    Presence((String, String)),
 }
 
 /// What happened to the objects of one watch.

@@ -1,0 +1,139 @@
+//! Whether devices are heard of, on a real API server and a real broker: found out, kept through what goes away, and written
+//! when it changes only.
+#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+mod kube_support;
+mod manifests;
+
+use std::time::Duration;
+
+use flutecast_e2e::wait_until;
+use k8s_openapi::jiff::Timestamp;
+use kube_support::{Cluster, SOON};
+use manifests::{device, format, tenant};
+use tokio::task::JoinHandle;
+
+const STALE_AFTER: Duration = Duration::from_secs(3);
+
+/// A Device whose channel `power` is stale after three seconds.
+fn watched(name: &str, code: &str) -> String {
+    device(name, "t", code, "on-off").replace("format: on-off}", "format: on-off, staleAfter: 3s}")
+}
+
+/// Presence, and since when.
+async fn presence(cluster: &Cluster, name: &str) -> (String, Option<Timestamp>) {
+    let device = cluster.get("device", name, "default").await.unwrap();
+    let status = &device["status"];
+    let since = status["lastTransition"].as_str().map(|time| time.parse().unwrap());
+    (status["presence"].as_str().unwrap_or_default().to_owned(), since)
+}
+
+async fn until_presence(cluster: &Cluster, name: &str, expected: &str) -> Option<Timestamp> {
+    wait_until(&format!("{name} to be {expected}"), SOON, async || {
+        let (said, since) = presence(cluster, name).await;
+        if said == expected { Ok(since) } else { Err(format!("{said} since {since:?}")) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()))
+}
+
+async fn subject(cluster: &Cluster, name: &str) -> String {
+    let device = cluster.get("device", name, "default").await.unwrap();
+    device["status"]["subjects"][0].as_str().unwrap().to_owned()
+}
+
+/// Sends ten messages a second until it is aborted.
+async fn send(cluster: &Cluster, name: &str) -> JoinHandle<()> {
+    let subject = subject(cluster, name).await;
+    let client = cluster.nats.client().await.unwrap();
+    tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            pace.tick().await;
+            client.publish(subject.clone(), r#"{"on":true}"#.into()).await.unwrap();
+        }
+    })
+}
+
+/// How many lookups have ended well.
+async fn lookups(cluster: &Cluster) -> f64 {
+    let operator = cluster.operator.as_ref().unwrap();
+    operator.metric("flutecast_operator_presence_lookups_total{result=\"Done\"}").await
+}
+
+/// Waits until so many more lookups have ended well.
+async fn until_looked_up(cluster: &Cluster, more: f64) {
+    let before = lookups(cluster).await;
+    wait_until("lookups", SOON, async || {
+        let now = lookups(cluster).await;
+        if now >= before + more { Ok(()) } else { Err(format!("{now} after {before}")) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_is_written_when_it_changes_only() {
+    let mut cluster = Cluster::with_operator().await;
+    let all = [
+        tenant("t", ""),
+        format("on-off"),
+        watched("busy", "C-1"),
+        watched("quiet", "C-2"),
+        device("plain", "t", "C-3", "on-off"),
+    ];
+    cluster.apply(&all.join("---\n")).await;
+    cluster.until_all_ready().await;
+    let sender = send(&cluster, "busy").await;
+    until_presence(&cluster, "busy", "Online").await;
+    until_presence(&cluster, "quiet", "Silent").await;
+    assert_eq!(presence(&cluster, "plain").await, ("Unknown".to_owned(), None));
+
+    // Ten messages a second, and not one write.
+    let before = cluster.versions().await;
+    until_looked_up(&cluster, 4.0).await;
+    assert_eq!(cluster.versions().await, before);
+
+    // Another operator takes up what is said, and NATS comes back with devices that have to come back too: not one write either.
+    let mut operator = cluster.operator.take().unwrap();
+    operator.process.terminate(SOON).await.unwrap();
+    cluster.start_operator().await;
+    until_looked_up(&cluster, 4.0).await;
+    cluster.nats.restart().await.unwrap();
+    until_looked_up(&cluster, 4.0).await;
+    let after = cluster.versions().await;
+    assert_eq!(devices(&after), devices(&before));
+
+    // It is silent from its staleAfter after its last message on.
+    sender.abort();
+    let last = Timestamp::now();
+    let since = until_presence(&cluster, "busy", "Silent").await.unwrap();
+    let expected = last + STALE_AFTER;
+    let off = since.duration_since(expected).as_secs_f64();
+    assert!((-2.0..=1.0).contains(&off), "{since} instead of {expected}");
+
+    // The first message is enough, and the table says so.
+    let client = cluster.nats.client().await.unwrap();
+    client.publish(subject(&cluster, "quiet").await, r#"{"on":true}"#.into()).await.unwrap();
+    client.flush().await.unwrap();
+    until_presence(&cluster, "quiet", "Online").await;
+    let table = cluster.kubectl(&["get", "fd"]).await;
+    println!("{table}");
+    let columns: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(
+        columns,
+        ["NAME", "TENANT", "CODE", "IOTID", "PRESENCE", "FOR", "READY", "REASON", "SINCE", "AGE"]
+    );
+    assert!(table.lines().all(|line| line.trim_end().len() <= 120), "{table}");
+    let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    let cells = line("busy");
+    let cells: Vec<&str> = cells.split_whitespace().collect();
+    assert_eq!(cells[4], "Silent", "{table}");
+    assert!(cells[5].ends_with('s'), "since when? {table}");
+    assert!(line("quiet").contains("Online") && line("plain").contains("Unknown"), "{table}");
+}
+
+/// The versions of the Devices.
+fn devices(versions: &std::collections::BTreeMap<String, String>) -> Vec<(&String, &String)> {
+    versions.iter().filter(|(name, _)| name.starts_with("Device/")).collect()
+}
