@@ -118,7 +118,6 @@ async fn presence_is_written_when_it_changes_only() {
     client.flush().await.unwrap();
     until_presence(&cluster, "quiet", "Online").await;
     let table = cluster.kubectl(&["get", "fd"]).await;
-    println!("{table}");
     let columns: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(
         columns,
