@@ -4,6 +4,7 @@
 //! [`NatsServer`] that go out of scope are killed, by their id.
 
 mod control_plane;
+pub mod generated;
 mod go_tool;
 mod house;
 pub mod http_client;

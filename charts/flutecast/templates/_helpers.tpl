@@ -1,0 +1,190 @@
+{{- define "flutecast.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Names of objects that belong to the whole cluster: one of each per release. */ -}}
+{{- define "flutecast.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "flutecast.fullname" .) -}}
+{{- end -}}
+
+{{- /* (dict "root" $ "component" "operator") */ -}}
+{{- define "flutecast.selectorLabels" -}}
+app.kubernetes.io/name: flutecast
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "flutecast.labels" -}}
+{{ include "flutecast.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: flutecast
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* (dict "root" $ "image" .Values.operator.image) */ -}}
+{{- define "flutecast.image" -}}
+{{- $registry := .root.Values.image.registry -}}
+{{- $name := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" $name .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default .root.Chart.AppVersion .root.Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "flutecast.imagePullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+{{- range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* What a namespace with the Pod Security level "restricted" asks for. */ -}}
+{{- define "flutecast.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "flutecast.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- /* (dict "root" $ "given" .Values.operator.priorityClassName) */ -}}
+{{- define "flutecast.priorityClass" -}}
+{{- if .given -}}
+priorityClassName: {{ .given }}
+{{- else if .root.Values.priorityClass.create -}}
+priorityClassName: {{ include "flutecast.clusterName" .root }}
+{{- end -}}
+{{- end -}}
+
+{{- /* How the pods of this release call it on NATS. */ -}}
+{{- define "flutecast.natsRelease" -}}
+{{- default .Release.Namespace .Values.nats.release -}}
+{{- end -}}
+
+{{- define "flutecast.natsPasswords" -}}
+{{- default (printf "%s-nats-passwords" (include "flutecast.fullname" .)) .Values.nats.bundled.passwordsSecretName -}}
+{{- end -}}
+
+{{- /* The environment of a program: where NATS is. (dict "root" $ "program" "operator") */ -}}
+{{- define "flutecast.natsEnv" -}}
+{{- $nats := .root.Values.nats -}}
+{{- if $nats.bundled.enabled -}}
+- name: NATS_PASSWORD
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "flutecast.natsPasswords" .root }}
+      key: {{ .program }}
+- name: FLUTECAST_NATS
+  value: nats://{{ .program }}:$(NATS_PASSWORD)@{{ include "flutecast.fullname" .root }}-nats:4222
+{{- else if $nats.urlSecretName -}}
+- name: FLUTECAST_NATS
+  valueFrom:
+    secretKeyRef:
+      name: {{ $nats.urlSecretName }}
+      key: {{ .program }}
+{{- else -}}
+- name: FLUTECAST_NATS
+  value: {{ $nats.url | quote }}
+{{- end }}
+{{- if $nats.credentialsSecretName }}
+- name: FLUTECAST_NATS_CREDS
+  value: /etc/flutecast/nats/nats.creds
+{{- end }}
+{{- if or $nats.tls.caSecretName $nats.tls.caConfigMapName }}
+- name: FLUTECAST_NATS_CA
+  value: /etc/flutecast/nats-ca/ca.crt
+{{- end }}
+{{- end -}}
+
+{{- define "flutecast.natsMounts" -}}
+{{- if .Values.nats.credentialsSecretName }}
+- name: nats-credentials
+  mountPath: /etc/flutecast/nats
+  readOnly: true
+{{- end }}
+{{- if or .Values.nats.tls.caSecretName .Values.nats.tls.caConfigMapName }}
+- name: nats-ca
+  mountPath: /etc/flutecast/nats-ca
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "flutecast.natsVolumes" -}}
+{{- $nats := .root.Values.nats -}}
+{{- with $nats.credentialsSecretName }}
+- name: nats-credentials
+  secret:
+    secretName: {{ . }}
+    items:
+      - key: {{ $.program }}.creds
+        path: nats.creds
+{{- end }}
+{{- with $nats.tls.caSecretName }}
+- name: nats-ca
+  secret:
+    secretName: {{ . }}
+    items:
+      - {key: ca.crt, path: ca.crt}
+{{- end }}
+{{- with $nats.tls.caConfigMapName }}
+- name: nats-ca
+  configMap:
+    name: {{ . }}
+    items:
+      - {key: ca.crt, path: ca.crt}
+{{- end }}
+{{- end -}}
+
+{{- /* What can't be said in values.schema.json, because it is about several values at once. */ -}}
+{{- define "flutecast.check" -}}
+{{- $nats := .Values.nats -}}
+{{- $ways := 0 -}}
+{{- if $nats.bundled.enabled }}{{ $ways = add1 $ways }}{{ end -}}
+{{- if $nats.url }}{{ $ways = add1 $ways }}{{ end -}}
+{{- if $nats.urlSecretName }}{{ $ways = add1 $ways }}{{ end -}}
+{{- if ne (int $ways) 1 -}}
+{{- fail "NATS: set exactly one of nats.url, nats.urlSecretName and nats.bundled.enabled" -}}
+{{- end -}}
+{{- if and $nats.bundled.enabled (or $nats.credentialsSecretName $nats.tls.caSecretName $nats.tls.caConfigMapName) -}}
+{{- fail "NATS: nats.credentialsSecretName and nats.tls are for a NATS that isn't bundled" -}}
+{{- end -}}
+{{- if and $nats.tls.caSecretName $nats.tls.caConfigMapName -}}
+{{- fail "NATS: set one of nats.tls.caSecretName and nats.tls.caConfigMapName" -}}
+{{- end -}}
+{{- with .Values.dataplane.autoscaling -}}
+{{- if and .enabled (eq (int .targetCPU) 0) (eq (int .targetClients) 0) -}}
+{{- fail "dataplane.autoscaling: set targetCPU or targetClients" -}}
+{{- end -}}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
+{{- fail "dataplane.autoscaling: minReplicas is more than maxReplicas" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.parentRefs: name the Gateway" -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,67 @@
+{{- /* The bundled server. One account; each user may do what its program does and no more. Nobody may publish on live.>: what comes there
+was stored before. */ -}}
+{{- define "flutecast.natsConfiguration" -}}
+{{- $release := include "flutecast.natsRelease" . -}}
+{{- with .Values.nats.bundled -}}
+server_name: {{ include "flutecast.fullname" $ }}-nats
+listen: {{ printf "%s:4222" $.Values.bindAddress | quote }}
+http: {{ printf "%s:8222" $.Values.bindAddress | quote }}
+max_payload: {{ .maxPayload }}
+lame_duck_grace_period: 5s
+lame_duck_duration: 20s
+jetstream {
+  store_dir: /data
+  max_memory_store: {{ .jetstream.maxMemory }}
+  max_file_store: {{ .jetstream.maxFile }}
+}
+{{- if .mqtt.enabled }}
+mqtt {
+  listen: {{ printf "%s:1883" $.Values.bindAddress | quote }}
+}
+{{- end }}
+accounts {
+  FLUTECAST {
+    jetstream: enabled
+    users: [
+      {
+        user: operator
+        password: $OPERATOR_PASSWORD
+        permissions {
+          publish: [
+            "$JS.API.>", "$JS.ACK.>"
+            "flutecast.serving.{{ $release }}.query"
+          ]
+          subscribe: [
+            "_INBOX.>", "$JS.EVENT.ADVISORY.STREAM.>"
+            "flutecast.serving.{{ $release }}.*", "flutecast.*.enroll", "live.>"
+          ]
+          # It answers those who enrol.
+          allow_responses: { max: 1, expires: "30s" }
+        }
+      }
+      {
+        user: dataplane
+        password: $DATAPLANE_PASSWORD
+        permissions {
+          publish: [
+            "$JS.API.DIRECT.GET.>", "$JS.API.STREAM.INFO.>", "$JS.API.CONSUMER.INFO.>", "$JS.API.CONSUMER.MSG.NEXT.>", "$JS.ACK.>"
+            # What comes from sources whose ids stand in the payload is sorted to the devices' own subjects.
+            "iot.>"
+            "flutecast.serving.{{ $release }}.*"
+          ]
+          subscribe: ["_INBOX.>", "live.>", "flutecast.serving.{{ $release }}.query"]
+        }
+      }
+      {
+        user: devices
+        password: $DEVICES_PASSWORD
+        permissions {
+          publish: {{ concat (list "iot.>" "flutecast.*.enroll") .sourceSubjects | toRawJson }}
+          subscribe: ["_INBOX.>"]
+        }
+      }
+    ]
+  }
+}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,46 @@
+{{- /* Written by `make charts` from manifests/operator/rbac.yaml and manifests/dataplane/rbac.yaml. */ -}}
+{{- define "flutecast.rules.operator" -}}
+rules:
+  - apiGroups: [flutecast.io]
+    resources: [tenants, devices, pushformats]
+    verbs: [list, watch]
+  - apiGroups: [flutecast.io]
+    resources: [tenants/status, devices/status, pushformats/status]
+    verbs: [patch]
+  - apiGroups: [events.k8s.io]
+    resources: [events]
+    verbs: [create, patch]
+  - apiGroups: [""]
+    resources: [configmaps]
+    verbs: [list, watch, create, patch, delete]
+  - apiGroups: [""]
+    resources: [secrets]
+    resourceNames: [flutecast-access]
+    verbs: [list, watch, create, patch]
+  - apiGroups: [coordination.k8s.io]
+    resources: [leases]
+    verbs: [create]
+  - apiGroups: [coordination.k8s.io]
+    resources: [leases]
+    resourceNames: [flutecast-operator]
+    verbs: [get, update]
+  - apiGroups: [discovery.k8s.io]
+    resources: [endpointslices]
+    verbs: [list, watch]
+{{- end }}
+{{- define "flutecast.rules.dataplane" -}}
+rules:
+  # The mapping. Rights can't be limited by label; ConfigMaps of others are not asked for.
+  - apiGroups: [""]
+    resources: [configmaps]
+    verbs: [get, list, watch]
+  # Who may read: token digests, never tokens. No other Secret can be seen.
+  - apiGroups: [""]
+    resources: [secrets]
+    resourceNames: [flutecast-access]
+    verbs: [get, list, watch]
+  # The other pods of the Service.
+  - apiGroups: [discovery.k8s.io]
+    resources: [endpointslices]
+    verbs: [get, list, watch]
+{{- end }}

@@ -1,0 +1,93 @@
+//! What the charts share with the rest of the repository, written from there: rules, protection, the kinds.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+/// The first line of each file, after the comment's opening.
+const NOTICE: &str = "Written by `make charts` from";
+
+/// All generated files of the charts with what they should hold, by their path in the repository.
+///
+/// # Errors
+/// When a file that they come from is missing or looks unlike what is expected.
+pub fn chart_files(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).with_context(|| path.to_owned());
+    let mut files = vec![
+        (
+            PathBuf::from("charts/flutecast/templates/_rules.tpl"),
+            rules(&read("manifests/operator/rbac.yaml")?, &read("manifests/dataplane/rbac.yaml")?)?,
+        ),
+        (
+            PathBuf::from("charts/flutecast/templates/protection.yaml"),
+            protection(&read("manifests/operator/protection.yaml")?)?,
+        ),
+    ];
+    for name in ["tenants.yaml", "devices.yaml", "pushformats.yaml"] {
+        let definition = read(&format!("crds/yaml/{name}"))?;
+        files.push((Path::new("charts/flutecast-crds/templates").join(name), kind(name, &definition)?));
+    }
+    Ok(files)
+}
+
+/// The rules as templates. In a cluster the operator has some for the Tenants' namespaces and some for its own; a release has one
+/// namespace, which is both.
+fn rules(operator: &str, dataplane: &str) -> anyhow::Result<String> {
+    let mut text = format!(
+        "{{{{- /* {NOTICE} manifests/operator/rbac.yaml and manifests/dataplane/rbac.yaml. */ -}}}}\n"
+    );
+    for (program, manifest) in [("operator", operator), ("dataplane", dataplane)] {
+        let rules: String = manifest.split("\n---\n").filter_map(rules_of).collect();
+        ensure!(!rules.is_empty(), "no rules for the {program}");
+        text.push_str(&format!(
+            "{{{{- define \"flutecast.rules.{program}\" -}}}}\nrules:\n{rules}{{{{- end }}}}\n"
+        ));
+    }
+    Ok(text)
+}
+
+/// The lines below `rules:` of a Role or ClusterRole.
+fn rules_of(document: &str) -> Option<String> {
+    let (_, rules) = document.split_once("\nrules:\n")?;
+    Some(rules.lines().take_while(|line| line.starts_with(' ')).map(|line| format!("{line}\n")).collect())
+}
+
+/// The policies under names of the release's own, bound to its namespace.
+fn protection(manifest: &str) -> anyhow::Result<String> {
+    let name = "{{ include \"flutecast.clusterName\" . }}-in-use-";
+    let labels = "  labels: {{- include \"flutecast.labels\" (dict \"root\" . \"component\" \"protection\") | nindent 4 }}\n";
+    let mut text = format!(
+        "{{{{- /* {NOTICE} manifests/operator/protection.yaml. */ -}}}}\n{{{{- if .Values.protection.enabled }}}}\n"
+    );
+    let (mut named, mut bound) = (0, 0);
+    for line in manifest.lines() {
+        text.push_str(&line.replace("flutecast-in-use-", name));
+        text.push('\n');
+        if line.starts_with("  name: flutecast-in-use-") {
+            text.push_str(labels);
+            named += 1;
+        }
+        if line.trim_start().starts_with("validationActions:") {
+            text.push_str("  matchResources:\n    namespaceSelector:\n      matchLabels: {kubernetes.io/metadata.name: {{ .Release.Namespace }}}\n");
+            bound += 1;
+        }
+    }
+    ensure!(named > 0 && named == 2 * bound, "{named} names and {bound} bindings in protection.yaml");
+    text.push_str("{{- end }}\n");
+    Ok(text)
+}
+
+/// A kind as a template. Helm never upgrades what lies in a chart's folder `crds`, so it isn't there.
+fn kind(file: &str, definition: &str) -> anyhow::Result<String> {
+    // Descriptions may hold what Helm would take for its own.
+    let escaped = definition.replace("{{", "{{ \"{{\" }}");
+    let (head, body) =
+        escaped.split_once("\nmetadata:\n  name: ").with_context(|| format!("{file} has no metadata"))?;
+    let (name, rest) = body.split_once('\n').context("a name")?;
+    let head = head.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
+    Ok(format!(
+        "{{{{- /* {NOTICE} crds/yaml/{file}. */ -}}}}\n{head}\nmetadata:\n  name: {name}\n  labels:\n    app.kubernetes.io/part-of: flutecast\n    \
+         app.kubernetes.io/managed-by: {{{{ .Release.Service }}}}\n  {{{{- if .Values.keep }}}}\n  annotations:\n    \
+         helm.sh/resource-policy: keep\n  {{{{- end }}}}\n{rest}"
+    ))
+}
