@@ -95,6 +95,14 @@ crds: need-cargo ## writes crds/yaml and docs/api.md anew from the types
 crds-released: ## at a release: what API servers out there store is from now on what today's definitions take
 	@crds/released/move-on.sh
 
+.PHONY: charts
+charts: need-cargo ## writes anew what is generated in charts/, from manifests/ and crds/yaml
+	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-charts
+
+.PHONY: chart-test
+chart-test: need-cargo nextest ## the charts alone: lint, schema, snapshots, an API server that takes them
+	@$(nextest) run $(locked) -p flutecast-e2e --test charts
+
 .PHONY: screenshot
 screenshot: need-cargo system ## docs/dashboard.png from the running demo
 	@cargo build $(locked) --quiet --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-bench -p flutecast-e2e

@@ -6,6 +6,7 @@
 mod control_plane;
 pub mod generated;
 mod go_tool;
+mod helm;
 mod house;
 pub mod http_client;
 pub mod image;
@@ -19,6 +20,7 @@ mod wait;
 
 pub use control_plane::ControlPlane;
 pub use go_tool::{GoTool, Stamp};
+pub use helm::{Helm, HelmOutput};
 pub use house::{House, Publisher};
 pub use nats_server::{NatsOptions, NatsPorts, NatsServer};
 pub use ports::{free_port, free_ports, is_free};

@@ -7,6 +7,11 @@ rules:
   - apiGroups: [flutecast.io]
     resources: [tenants/status, devices/status, pushformats/status]
     verbs: [patch]
+  # Only for Tenants with enrollment.policy Automatic: a Device is created for a code that nobody has. Without this rule such
+  # Tenants say EnrollmentUnavailable, and all else works. docs/enrolment.md
+  - apiGroups: [flutecast.io]
+    resources: [devices]
+    verbs: [create]
   - apiGroups: [events.k8s.io]
     resources: [events]
     verbs: [create, patch]

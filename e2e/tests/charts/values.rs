@@ -1,0 +1,77 @@
+//! What values may be, and what is said of those that may not.
+
+use serde_json::Value;
+
+use crate::support::{template, text, yaml};
+
+#[test]
+fn values_and_their_schema_name_the_same() {
+    let schema: Value = serde_json::from_str(&text("charts/flutecast/values.schema.json")).unwrap();
+    compare("", &yaml(&text("charts/flutecast/values.yaml")), &schema);
+}
+
+/// Goes down both as far as the schema names properties.
+fn compare(path: &str, values: &Value, schema: &Value) {
+    let Some(properties) = schema["properties"].as_object().filter(|_| schema["description"].is_null())
+    else {
+        assert!(schema["description"].is_string(), "{path} has no description");
+        return;
+    };
+    assert_eq!(schema["additionalProperties"], false, "{path} takes anything");
+    let values = values.as_object().unwrap_or_else(|| panic!("{path} is no object in values.yaml"));
+    let known = |name: &&String| name.as_str() != "global";
+    let (have, may): (Vec<_>, Vec<_>) = (values.keys().collect(), properties.keys().filter(known).collect());
+    let sorted = |mut names: Vec<&String>| {
+        names.sort();
+        names.into_iter().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(sorted(have), sorted(may), "{path}");
+    for (name, value) in values {
+        compare(&format!("{path}.{name}"), value, &properties[name]);
+    }
+}
+
+#[test]
+fn bad_values_are_refused_with_their_place() {
+    let table = [
+        ("natz={}", "additional properties 'natz' not allowed"),
+        ("nats.url=\"10.0.0.1:4222\"", "/nats/url"),
+        ("dataplane.replicas=0", "/dataplane/replicas': minimum: got 0, want 1"),
+        ("dataplane.replicas=\"2\"", "/dataplane/replicas': got string, want integer"),
+        ("dataplane.ping=\"15\"", "/dataplane/ping"),
+        (
+            "dataplane.podDisruptionBudget.maxUnavailable=\"half\"",
+            "/dataplane/podDisruptionBudget/maxUnavailable",
+        ),
+        ("dataplane.resources.limit={}", "additional properties 'limit' not allowed"),
+        ("operator.replicas=9", "/operator/replicas': maximum: got 9, want 5"),
+        ("operator.image.digest=\"latest\"", "/operator/image/digest"),
+        ("image.pullPolicy=\"Sometimes\"", "/image/pullPolicy"),
+        ("ingress.controller=\"traefik\"", "value must be one of 'nginx', 'haproxy', 'none'"),
+        ("tokenSecrets=[\"Not A Name\"]", "/tokenSecrets/0"),
+        ("nats.bundled.sourceSubjects=[\"live.demo.>\"]", "/nats/bundled/sourceSubjects/0"),
+        ("nats.bundled.sourceSubjects=[\">\"]", "/nats/bundled/sourceSubjects/0"),
+        ("nats.bundled.persistence.size=\"much\"", "/nats/bundled/persistence/size"),
+        ("networkPolicy.natsPorts=[0]", "/networkPolicy/natsPorts/0"),
+        (
+            "nats.bundled.enabled=true",
+            "set exactly one of nats.url, nats.urlSecretName and nats.bundled.enabled",
+        ),
+        ("nats.url=\"\"", "set exactly one of nats.url, nats.urlSecretName and nats.bundled.enabled"),
+        (
+            "nats={\"url\":\"tls://n\",\"tls\":{\"caSecretName\":\"a\",\"caConfigMapName\":\"b\"}}",
+            "one of nats.tls.caSecretName and nats.tls.caConfigMapName",
+        ),
+        ("dataplane.autoscaling={\"enabled\":true,\"targetCPU\":0}", "set targetCPU or targetClients"),
+        (
+            "dataplane.autoscaling={\"enabled\":true,\"minReplicas\":11}",
+            "minReplicas is more than maxReplicas",
+        ),
+        ("httpRoute.enabled=true", "httpRoute.parentRefs: name the Gateway"),
+    ];
+    for (value, expected) in table {
+        let error = template(&["nats.url=\"nats://n\"", value]).expect_err(value).to_string();
+        assert!(error.contains(expected), "{value}: {error}");
+    }
+    template(&["nats.url=\"nats://n\""]).unwrap();
+}
