@@ -16,7 +16,7 @@ locked := --locked
 
 .PHONY: help
 help: ## lists the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 # --- for users ---
 
@@ -42,7 +42,7 @@ bench: need-cargo ## measures latency, memory and rates in a release build, and 
 
 .PHONY: envelope
 envelope: need-cargo ## measures the operator with up to 10,000 devices on a real API server, and writes its section of docs/operations.md
-	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-test-tools
+	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-test-tools -- nats-server etcd kube-apiserver kubectl >/dev/null
 	@bench/envelope.sh $(ENVELOPE_ARGS)
 
 # Another version: FLUTECAST_VERSION=0.2.0 make images. The profile of Cargo.toml that they are built with: IMAGE_PROFILE.
@@ -56,6 +56,16 @@ images: need-cargo ## OCI archives of operator and data plane in target/images, 
 .PHONY: images-twice
 images-twice: need-cargo ## builds the commit's images here and in a second folder, and compares their digests
 	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-images -- --profile $(IMAGE_PROFILE) --twice
+
+.PHONY: cluster
+cluster: need-cargo system ## a real Kubernetes cluster on this machine, as root; prints KUBECONFIG
+	@cargo build $(locked) --quiet -p flutecast-e2e --bin flutecast-cluster
+	@$(target)/debug/flutecast-cluster up
+
+.PHONY: cluster-down
+cluster-down: need-cargo ## ends it and removes all that belonged to it
+	@cargo build $(locked) --quiet -p flutecast-e2e --bin flutecast-cluster
+	@$(target)/debug/flutecast-cluster down
 
 # --- for whoever changes something ---
 

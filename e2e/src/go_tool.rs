@@ -1,10 +1,14 @@
 //! Programs in Go that are built once per machine from a pinned module into the cache folder.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
 
 use crate::tools_folder;
 
@@ -27,6 +31,8 @@ pub struct GoTool {
     pub go_mod: &'static str,
     /// How many minutes a build takes on two cores, roughly.
     pub minutes: u32,
+    /// Our own source, if it isn't a published module: its digest is the version.
+    pub source: Option<&'static str>,
     /// How the linker writes the version into the program.
     pub stamp: Stamp,
 }
@@ -43,10 +49,23 @@ pub enum Stamp {
 }
 
 impl GoTool {
-    /// Where the program is or will be, and the pinned version.
-    fn place(&self) -> anyhow::Result<(PathBuf, &'static str)> {
-        let version = pinned_version(self.go_mod, self.module)
-            .with_context(|| format!("e2e/tools/{}/go.mod doesn't name {}", self.pinned_in, self.module))?;
+    /// The pinned version, such as `v1.37.2`; of our own source the beginning of its SHA-256.
+    ///
+    /// # Errors
+    /// When its go.mod doesn't name the module.
+    pub fn version(&self) -> anyhow::Result<String> {
+        if let Some(source) = self.source {
+            let digest = HEXLOWER.encode(&Sha256::digest(source));
+            return Ok(digest[..12].to_owned());
+        }
+        pinned_version(self.go_mod, self.module)
+            .map(str::to_owned)
+            .with_context(|| format!("e2e/tools/{}/go.mod doesn't name {}", self.pinned_in, self.module))
+    }
+
+    /// Where the program is or will be, and its version.
+    fn place(&self) -> anyhow::Result<(PathBuf, String)> {
+        let version = self.version()?;
         Ok((tools_folder()?.join(format!("{}-{version}", self.folder)), version))
     }
 
@@ -73,9 +92,34 @@ impl GoTool {
         let lock = fs::File::create(folder.join(format!("{}.lock", self.name)))?;
         lock.lock()?;
         if !program.is_file() {
-            self.build(&folder, &program, version)?;
+            self.build(&folder, &program, &version)?;
         }
         Ok(program)
+    }
+
+    /// Builds those of `tools` that this machine hasn't got yet, and tells `out` which, and how many are still to come.
+    ///
+    /// # Errors
+    /// When one can't be built; says what is missing.
+    pub fn build_missing(tools: &[Self], out: &mut impl Write) -> anyhow::Result<()> {
+        let mut missing = Vec::new();
+        for tool in tools {
+            if !tool.is_built()? {
+                missing.push(tool);
+            }
+        }
+        for (index, tool) in missing.iter().enumerate() {
+            let (number, count, Self { name, minutes, .. }) = (index + 1, missing.len(), tool);
+            write!(
+                out,
+                "[{number}/{count}] building {name} once for this machine (up to {minutes} min on two cores) "
+            )?;
+            out.flush()?;
+            let start = Instant::now();
+            tool.path()?;
+            writeln!(out, "{} s", start.elapsed().as_secs())?;
+        }
+        Ok(())
     }
 
     fn build(&self, folder: &Path, program: &Path, version: &str) -> anyhow::Result<()> {
@@ -138,8 +182,8 @@ mod tests {
     #[test]
     fn each_tool_is_pinned() {
         for tool in GoTool::ALL {
-            let version = pinned_version(tool.go_mod, tool.module);
-            assert!(version.is_some_and(|version| version.starts_with('v')), "{tool:?}");
+            let version = tool.version().unwrap();
+            assert!(version.starts_with('v') || tool.source.is_some(), "{tool:?}: {version}");
         }
         assert_eq!(pinned_version("tool a/b\nrequire a/b v1.2.3 // indirect", "a/b"), Some("v1.2.3"));
     }

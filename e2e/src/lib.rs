@@ -3,6 +3,7 @@
 //! Tests of every crate use it, so it depends on none of the programs. What it starts it ends: a [`Process`] and a
 //! [`NatsServer`] that go out of scope are killed, by their id.
 
+pub mod cluster;
 mod control_plane;
 pub mod generated;
 mod go_tool;

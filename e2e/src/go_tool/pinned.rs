@@ -4,7 +4,7 @@ use super::{GoTool, Stamp};
 
 impl GoTool {
     /// All of them, in the order in which they are built: what more depends on comes first.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NATS_SERVER,
         Self::ETCD,
         Self::KUBE_APISERVER,
@@ -21,6 +21,7 @@ impl GoTool {
         Self::CNI_LOOPBACK,
         Self::CNI_PORTMAP,
         Self::COREDNS,
+        Self::PROBE,
         Self::HELM,
         Self::KUBECONFORM,
         Self::HELM_UNITTEST,
@@ -35,6 +36,7 @@ impl GoTool {
         pinned_in: "",
         go_mod: include_str!("../../tools/go.mod"),
         minutes: 1,
+        source: None,
         stamp: Stamp::Nothing,
     };
     /// The store of the API server.
@@ -46,6 +48,7 @@ impl GoTool {
         pinned_in: "etcd",
         go_mod: include_str!("../../tools/etcd/go.mod"),
         minutes: 2,
+        source: None,
         stamp: Stamp::Nothing,
     };
 
@@ -99,6 +102,20 @@ impl GoTool {
         pinned_in: "coredns",
         go_mod: include_str!("../../tools/coredns/go.mod"),
         minutes: 3,
+        source: None,
+        stamp: Stamp::Nothing,
+    };
+
+    /// What pods of tests run, and every pod's sandbox: our own.
+    pub const PROBE: Self = Self {
+        name: "probe",
+        package: ".",
+        module: "flutecast.io/e2e/tools/probe",
+        folder: "probe",
+        pinned_in: "probe",
+        go_mod: include_str!("../../tools/probe/go.mod"),
+        minutes: 1,
+        source: Some(include_str!("../../tools/probe/main.go")),
         stamp: Stamp::Nothing,
     };
 
@@ -111,6 +128,7 @@ impl GoTool {
         pinned_in: "helm",
         go_mod: include_str!("../../tools/helm/go.mod"),
         minutes: 4,
+        source: None,
         stamp: Stamp::Version("helm.sh/helm/v4/internal/version.version"),
     };
     /// What holds rendered charts against Kubernetes' schemas.
@@ -122,6 +140,7 @@ impl GoTool {
         pinned_in: "kubeconform",
         go_mod: include_str!("../../tools/kubeconform/go.mod"),
         minutes: 1,
+        source: None,
         stamp: Stamp::Version("main.version"),
     };
     /// What runs a chart's unit tests; it needs no helm.
@@ -133,6 +152,7 @@ impl GoTool {
         pinned_in: "helm-unittest",
         go_mod: include_str!("../../tools/helm-unittest/go.mod"),
         minutes: 2,
+        source: None,
         stamp: Stamp::Version("github.com/helm-unittest/helm-unittest/internal/build.version"),
     };
 
@@ -145,6 +165,7 @@ impl GoTool {
             pinned_in: "kubernetes",
             go_mod: include_str!("../../tools/kubernetes/go.mod"),
             minutes,
+            source: None,
             stamp: Stamp::Kubernetes,
         }
     }
@@ -158,6 +179,7 @@ impl GoTool {
             pinned_in: "containerd",
             go_mod: include_str!("../../tools/containerd/go.mod"),
             minutes,
+            source: None,
             stamp: Stamp::Version("github.com/containerd/containerd/v2/version.Version"),
         }
     }
@@ -171,6 +193,7 @@ impl GoTool {
             pinned_in: "cni",
             go_mod: include_str!("../../tools/cni/go.mod"),
             minutes: 1,
+            source: None,
             stamp: Stamp::Version(
                 "github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion",
             ),

@@ -1,0 +1,200 @@
+//! From nothing to a cluster in which pods run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::task::spawn_blocking;
+
+use super::supervisor::{COMMANDS, HIDDEN, Request, Start};
+use super::{
+    Component, Node, Place, certificates, cgroup, cni, command, containerd, control_plane, dns, image,
+    kubelet, preflight, proxy, storage, sysctl, take_down,
+};
+use crate::{GoTool, program, wait_until};
+
+/// How long each step may take on a busy machine with two cores.
+const STEP: Duration = Duration::from_secs(120);
+/// How long one look may take.
+const LOOK: Duration = Duration::from_secs(10);
+/// What a cluster consists of, beside the components.
+const TOOLS: [GoTool; 9] = [
+    GoTool::KUBECTL,
+    GoTool::CONTAINERD_SHIM,
+    GoTool::CTR,
+    GoTool::CNI_BRIDGE,
+    GoTool::CNI_HOST_LOCAL,
+    GoTool::CNI_LOOPBACK,
+    GoTool::CNI_PORTMAP,
+    GoTool::COREDNS,
+    GoTool::PROBE,
+];
+
+/// Brings the cluster up unless it is up; `out` is told what is going on. Returns when a pod (CoreDNS) is ready.
+///
+/// # Errors
+/// What this machine lacks, or which step failed with the end of its component's log. Nothing is left running then.
+pub async fn bring_up(place: &Place, out: &mut impl Write) -> anyhow::Result<()> {
+    let _lock = take_down::lock(place).await?;
+    if is_up(place).await {
+        return Ok(());
+    }
+    preflight::check(place).await?;
+    GoTool::build_missing(&Component::ALL.map(Component::tool), out)?;
+    GoTool::build_missing(&TOOLS, out)?;
+    take_down::remove_all(place).await?;
+    let start = Instant::now();
+    let result = bring_up_from_nothing(place, out).await;
+    match result {
+        Ok(()) => {
+            writeln!(out, "the cluster is up after {:.1} s", start.elapsed().as_secs_f32())?;
+            Ok(())
+        }
+        Err(error) => {
+            let logs = log_tails(place);
+            take_down::remove_all(place).await.context("clearing up after a start that failed")?;
+            Err(error.context(format!("the cluster can't be brought up; its logs end with\n{logs}")))
+        }
+    }
+}
+
+/// Whether its node runs and its API says that it is ready.
+async fn is_up(place: &Place) -> bool {
+    let Some(node) = Node::running(place) else { return false };
+    let whole = |standings: Vec<super::Standing>| standings.len() == Component::ALL.len();
+    node.ask(Request::Status).is_ok_and(whole)
+}
+
+async fn bring_up_from_nothing(place: &Place, out: &mut impl Write) -> anyhow::Result<()> {
+    write_files(place)?;
+    sysctl::prepare(place)?;
+    cgroup::make(place)?;
+    let packing = spawn_blocking(image::archives);
+    let node = Node::start(place, &program("flutecast-cluster")?).await?;
+    node.link().await?;
+    start(&node, &[Component::Etcd, Component::Containerd, Component::KubeApiserver]).await?;
+
+    let archives = packing.await??;
+    wait_until("containerd's answer", STEP, async || ctr(place, &["version"]).await.map(drop)).await?;
+    for archive in &archives {
+        import_image(place, archive).await?;
+    }
+    wait_until("kube-apiserver's readiness", STEP, async || {
+        kubectl(place, &["get", "--raw", "/readyz"], "").await
+    })
+    .await?;
+    writeln!(out, "the API is ready")?;
+    start(&node, &[Component::KubeControllerManager, Component::KubeScheduler, Component::Kubelet]).await?;
+    for manifest in [dns::manifest(place), storage::manifest(place)] {
+        kubectl(place, &["apply", "-f", "-"], &manifest).await?;
+    }
+    let name = place.node_name();
+    let jsonpath = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+    wait_until("the node's readiness", STEP, async || {
+        match kubectl(place, &["get", "node", &name, "-o", jsonpath], "").await {
+            Ok(status) if status == "True" => Ok(()),
+            Ok(status) => Err(format!("Ready is {status:?}")),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    })
+    .await?;
+    writeln!(out, "the node is ready")?;
+    // Not before: it ends when the node's address appears while it runs.
+    start(&node, &[Component::KubeProxy]).await?;
+    let rollout = ["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout", "5s"];
+    wait_until("CoreDNS", STEP, async || kubectl(place, &rollout, "").await).await?;
+    Ok(())
+}
+
+/// Starting is quick, but it is a question to a socket.
+async fn start(node: &Node, components: &[Component]) -> anyhow::Result<()> {
+    for component in components {
+        let (node, request) = (node.clone(), Request::Start(*component));
+        spawn_blocking(move || node.ask(request)).await??;
+    }
+    Ok(())
+}
+
+/// Runs the cluster's kubectl as its administrator, once.
+async fn kubectl(place: &Place, args: &[&str], input: &str) -> anyhow::Result<String> {
+    let (kubeconfig, cache) = (place.kubeconfig().display().to_string(), place.text("kubectl-cache"));
+    let mut all = vec!["--kubeconfig", &kubeconfig, "--cache-dir", &cache, "--request-timeout", "8s"];
+    all.extend(args);
+    command::run_with(GoTool::KUBECTL.path()?, &all, input, LOOK).await
+}
+
+/// Runs containerd's command line on the images of Kubernetes.
+async fn ctr(place: &Place, args: &[&str]) -> anyhow::Result<String> {
+    let socket = place.containerd_socket().display().to_string();
+    let mut all = vec!["--address", &socket, "--namespace", "k8s.io"];
+    all.extend(args);
+    command::run(GoTool::CTR.path()?, &all, STEP).await
+}
+
+/// Makes an image archive known to the node.
+pub(super) async fn import_image(place: &Place, archive: &Path) -> anyhow::Result<()> {
+    let archive = archive.display().to_string();
+    ctr(place, &["images", "import", "--all-platforms", &archive]).await.map(drop)
+}
+
+/// Folders, certificates, configuration, and how each component is started.
+fn write_files(place: &Place) -> anyhow::Result<()> {
+    for folder in ["logs", "cni", "pods", "opt", "volume-plugins", "tmp"] {
+        fs::create_dir_all(place.path(folder)).with_context(|| place.text(folder))?;
+    }
+    for (hidden, _) in HIDDEN {
+        take_down::make_host_folder(place, Path::new(hidden))?;
+    }
+    certificates::write_all(place)?;
+    storage::make_folders(place)?;
+    let plugins = GoTool::CNI_BRIDGE.path()?;
+    let plugins = plugins.parent().context("the plugin has a folder")?;
+    let runc = preflight::find("runc").context("runc is missing")?;
+    let files = [
+        ("containerd.toml", containerd::config(place, plugins, &runc)),
+        ("cni/10-flutecast.conflist", cni::config(place)),
+        ("kubelet-config.yaml", kubelet::config(place)),
+        ("kube-proxy-config.yaml", proxy::config(place)),
+        // For pods that ask for the node's DNS: there is none, and the cluster's own has no way to the outside.
+        ("resolv.conf", String::new()),
+        (COMMANDS, serde_json::to_string_pretty(&commands(place)?)?),
+    ];
+    for (file, text) in files {
+        fs::write(place.path(file), text).with_context(|| place.text(file))?;
+    }
+    Ok(())
+}
+
+fn commands(place: &Place) -> anyhow::Result<BTreeMap<Component, Start>> {
+    let command = |component: Component| {
+        let args = match component {
+            Component::Etcd => control_plane::etcd(place),
+            Component::KubeApiserver => control_plane::kube_apiserver(place),
+            Component::KubeControllerManager => control_plane::kube_controller_manager(place),
+            Component::KubeScheduler => control_plane::kube_scheduler(place),
+            Component::Containerd => containerd::args(place),
+            Component::Kubelet => kubelet::args(place),
+            Component::KubeProxy => proxy::args(place),
+        };
+        anyhow::Ok((component, Start { program: component.tool().path()?, args }))
+    };
+    Component::ALL.into_iter().map(command).collect()
+}
+
+/// The last lines of each log.
+fn log_tails(place: &Place) -> String {
+    const LINES: usize = 8;
+    let mut text = String::new();
+    let Ok(logs) = fs::read_dir(place.path("logs")) else { return text };
+    for path in logs.flatten().map(|entry| entry.path()) {
+        let log = fs::read_to_string(&path).unwrap_or_default();
+        let lines: Vec<_> = log.lines().rev().take(LINES).collect();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        text.push_str(&format!("--- {name}\n"));
+        text.extend(lines.into_iter().rev().flat_map(|line| [line, "\n"]));
+    }
+    text
+}

@@ -1,0 +1,62 @@
+//! Programs of the system that end by themselves, each with a deadline.
+
+use std::ffi::OsStr;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// Runs `program` and gives its standard output.
+///
+/// # Errors
+/// When it can't be started, fails (then with what it wrote to standard error), or takes longer than `deadline`; then it is
+/// killed.
+pub(super) async fn run(
+    program: impl AsRef<OsStr>,
+    args: &[&str],
+    deadline: Duration,
+) -> anyhow::Result<String> {
+    run_with(program, args, "", deadline).await
+}
+
+/// The same, with `input` on standard input.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn run_with(
+    program: impl AsRef<OsStr>,
+    args: &[&str],
+    input: &str,
+    deadline: Duration,
+) -> anyhow::Result<String> {
+    let program = program.as_ref();
+    let mut command = Command::new(program);
+    command.args(args);
+    let what = || format!("{} {}", program.to_string_lossy(), args.join(" "));
+    let output = output(command, input, deadline).await.with_context(what)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {}: {}", what(), output.status, said.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a command with `input` to its end, whatever that is.
+///
+/// # Errors
+/// When it can't be started, or takes longer than `deadline`; then it is killed.
+pub(super) async fn output(mut command: Command, input: &str, deadline: Duration) -> anyhow::Result<Output> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().context("it can't be started")?;
+    let mut stdin = child.stdin.take().context("it has no standard input")?;
+    let write = async {
+        // A program that doesn't read its input to the end has closed it: its own message says why.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+    };
+    match timeout(deadline, async { tokio::join!(write, child.wait_with_output()).1 }).await {
+        Ok(output) => Ok(output?),
+        Err(_) => bail!("it did not end within {deadline:?}"),
+    }
+}

@@ -1,0 +1,34 @@
+//! A real cluster on this machine: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, containerd, kubelet,
+//! kube-proxy, CNI and CoreDNS.
+//!
+//! All of it runs in namespaces of its own (processes, mounts, network), whose first process is our supervisor: the host
+//! sees one network link, one route, one cgroup and one folder, and when the supervisor is killed, the kernel ends the rest.
+
+mod bring_up;
+mod certificates;
+mod cgroup;
+mod cni;
+mod command;
+mod component;
+mod containerd;
+mod control_plane;
+mod dns;
+mod image;
+mod kubelet;
+mod node;
+mod place;
+mod preflight;
+mod proxy;
+mod storage;
+mod supervisor;
+mod sysctl;
+mod take_down;
+
+pub use bring_up::bring_up;
+pub use component::Component;
+pub use image::PROBE_IMAGE;
+pub use node::Node;
+pub use place::{Place, SLOT_VARIABLE, Slot};
+pub use preflight::check;
+pub use supervisor::{Request, Standing, supervise};
+pub use take_down::take_down;

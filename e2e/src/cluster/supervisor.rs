@@ -1,0 +1,296 @@
+//! The first process of the node's namespaces: it starts the components, starts them again when they fall over (as systemd
+//! would), and stops, kills or freezes them when a test asks it to. When it is killed, the kernel ends everything else with it.
+//!
+//! Threads, not tasks: as the first process it has to collect every orphan's end, and tokio wants to collect those of its own
+//! children itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
+use serde::{Deserialize, Serialize};
+
+use super::{Component, preflight};
+
+/// The file below the cluster's folder that says how each component is started.
+pub(super) const COMMANDS: &str = "components.json";
+/// How long a component that ended by itself stays down: the kubelet and others expect to be started again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// How long one may take to end in order before it is killed.
+const STOP: Duration = Duration::from_secs(15);
+/// How long a client may take to say what it wants.
+const ASK: Duration = Duration::from_secs(5);
+/// How often it is looked whether there is a child at all; only before the first one is started.
+const NO_CHILD: Duration = Duration::from_millis(20);
+
+/// How a component is started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Start {
+    pub(super) program: PathBuf,
+    pub(super) args: Vec<String>,
+}
+
+/// What a test may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", content = "component", rename_all = "kebab-case")]
+pub enum Request {
+    /// Start it; nothing happens when it runs.
+    Start(Component),
+    /// SIGTERM, after 15 s SIGKILL. It stays down.
+    Stop(Component),
+    /// SIGKILL. It stays down.
+    Kill(Component),
+    /// SIGSTOP: it hangs, and its connections with it.
+    Freeze(Component),
+    /// SIGCONT.
+    Thaw(Component),
+    /// How all are.
+    Status,
+}
+
+/// How a component is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Which.
+    pub component: Component,
+    /// Its process id inside the node; none: it doesn't run.
+    pub pid: Option<i32>,
+    /// Whether it is meant to run.
+    pub wanted: bool,
+    /// How often it ended by itself and was started again.
+    pub restarts: u32,
+    /// How it ended last.
+    pub last_end: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Child {
+    pid: Option<Pid>,
+    wanted: bool,
+    restarts: u32,
+    last_end: Option<String>,
+}
+
+struct Supervisor {
+    folder: PathBuf,
+    children: Mutex<BTreeMap<Component, Child>>,
+    /// Told of each end.
+    ended: Condvar,
+}
+
+/// Makes the node's own view of the file system and serves requests; returns only with an error.
+///
+/// # Errors
+/// When a mount fails, or the socket can't be made.
+pub fn supervise(folder: &Path) -> anyhow::Result<()> {
+    ensure!(std::process::id() == 1, "it must be the first process of a PID namespace");
+    prepare(folder)?;
+    let socket = folder.join("supervisor.sock");
+    let listener = UnixListener::bind(&socket).with_context(|| format!("{}", socket.display()))?;
+    let supervisor =
+        Arc::new(Supervisor { folder: folder.to_owned(), children: Mutex::default(), ended: Condvar::new() });
+    let reaper = supervisor.clone();
+    thread::spawn(move || reaper.collect_ends());
+    for stream in listener.incoming() {
+        let (supervisor, stream) = (supervisor.clone(), stream?);
+        thread::spawn(move || {
+            if let Err(error) = supervisor.answer(&stream) {
+                log(&format!("a request failed: {error:#}"));
+            }
+        });
+    }
+    bail!("the socket is closed");
+}
+
+/// What it writes goes to `logs/supervisor.log`.
+fn log(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn system(program: &str, args: &[&str]) -> anyhow::Result<()> {
+    let path = preflight::find(program).with_context(|| format!("{program} is missing"))?;
+    let output = Command::new(path).args(args).stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {}: {}", args.join(" "), said.trim());
+    Ok(())
+}
+
+/// Everything that programs write at fixed places outside the cluster's folder lands in mounts that vanish with the node.
+fn prepare(folder: &Path) -> anyhow::Result<()> {
+    // Pods' mounts must be seen by containerd and the kubelet alike; the host sees none, as this is a copy of its mounts.
+    system("mount", &["-n", "--make-rshared", "/"])?;
+    system("mount", &["-n", "-t", "tmpfs", "-o", "mode=755", "flutecast", "/run"])?;
+    for (hidden, own) in HIDDEN {
+        let own = folder.join(own);
+        fs::create_dir_all(&own)?;
+        system("mount", &["-n", "--bind", &own.display().to_string(), hidden])?;
+    }
+    system("ip", &["link", "set", "lo", "up"])?;
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("ip_forward")
+}
+
+/// Folders of the host that the node has its own of, and where that is below the cluster's folder.
+pub(super) const HIDDEN: [(&str, &str); 3] = [
+    ("/var/lib/cni", "cni-cache"),
+    ("/var/lib/kubelet", "kubelet"),
+    ("/var/log/containers", "container-links"),
+];
+
+impl Supervisor {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Component, Child>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(self: &Arc<Self>, stream: &UnixStream) -> anyhow::Result<()> {
+        stream.set_read_timeout(Some(ASK))?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        let result = serde_json::from_str(&line).context(line).and_then(|request| self.act(request));
+        let result = result.map(|()| self.standings()).map_err(|error| format!("{error:#}"));
+        let mut stream = stream;
+        writeln!(stream, "{}", serde_json::to_string(&result)?)?;
+        Ok(())
+    }
+
+    fn act(self: &Arc<Self>, request: Request) -> anyhow::Result<()> {
+        if request != Request::Status {
+            log(&format!("asked to {request:?}"));
+        }
+        match request {
+            Request::Start(component) => {
+                let mut children = self.lock();
+                children.entry(component).or_default().wanted = true;
+                self.start(component, &mut children)
+            }
+            Request::Stop(component) => {
+                self.end(component, Signal::TERM)?;
+                if !self.wait_for_end(component, STOP) {
+                    self.end(component, Signal::KILL)?;
+                    ensure!(self.wait_for_end(component, STOP), "{component} can't be killed");
+                }
+                Ok(())
+            }
+            Request::Kill(component) => {
+                self.end(component, Signal::KILL)?;
+                ensure!(self.wait_for_end(component, STOP), "{component} can't be killed");
+                Ok(())
+            }
+            Request::Freeze(component) => self.signal(component, Signal::STOP),
+            Request::Thaw(component) => self.signal(component, Signal::CONT),
+            Request::Status => Ok(()),
+        }
+    }
+
+    /// Starts it unless it runs. The lock is held until the process is in the table, so that its end can't be missed.
+    fn start(&self, component: Component, children: &mut BTreeMap<Component, Child>) -> anyhow::Result<()> {
+        let child = children.entry(component).or_default();
+        if child.pid.is_some() {
+            return Ok(());
+        }
+        let text = fs::read_to_string(self.folder.join(COMMANDS)).context(COMMANDS)?;
+        let mut commands: BTreeMap<Component, Start> = serde_json::from_str(&text).context(COMMANDS)?;
+        let Start { program, args } = commands.remove(&component).context("it isn't in components.json")?;
+        let log = self.folder.join("logs").join(format!("{component}.log"));
+        let log = fs::File::options().create(true).append(true).open(log)?;
+        let mut command = Command::new(&program);
+        command.args(args).current_dir(&self.folder).stdin(Stdio::null());
+        command.stdout(log.try_clone()?).stderr(log).process_group(0);
+        // Nothing of the caller's environment reaches the cluster but the way to programs.
+        command.env_clear().env("PATH", preflight::path_variable()).env("HOME", &self.folder);
+        let process = command.spawn().with_context(|| format!("{}", program.display()))?;
+        child.pid = Pid::from_raw(process.id().cast_signed());
+        Ok(())
+    }
+
+    /// Says that it isn't wanted any more, and sends a signal to it.
+    fn end(&self, component: Component, signal: Signal) -> anyhow::Result<()> {
+        self.lock().entry(component).or_default().wanted = false;
+        self.signal(component, signal)?;
+        // A frozen one couldn't end otherwise.
+        self.signal(component, Signal::CONT)
+    }
+
+    /// The process can't have gone: it is collected under the same lock.
+    fn signal(&self, component: Component, signal: Signal) -> anyhow::Result<()> {
+        match self.lock().get(&component).and_then(|child| child.pid) {
+            Some(pid) => rustix::process::kill_process(pid, signal).with_context(|| format!("{component}")),
+            None => Ok(()),
+        }
+    }
+
+    fn wait_for_end(&self, component: Component, deadline: Duration) -> bool {
+        let end = Instant::now() + deadline;
+        let mut children = self.lock();
+        while children.get(&component).is_some_and(|child| child.pid.is_some()) {
+            let Some(left) = end.checked_duration_since(Instant::now()) else { return false };
+            children = self.ended.wait_timeout(children, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn standings(&self) -> Vec<Standing> {
+        let children = self.lock();
+        let standing = |(component, child): (&Component, &Child)| Standing {
+            component: *component,
+            pid: child.pid.map(|pid| pid.as_raw_nonzero().get()),
+            wanted: child.wanted,
+            restarts: child.restarts,
+            last_end: child.last_end.clone(),
+        };
+        children.iter().map(standing).collect()
+    }
+
+    /// Collects the ends of components, and of every process that lost its parent.
+    fn collect_ends(self: &Arc<Self>) {
+        loop {
+            // Waits for an end without taking it: it is taken under the lock, so that no process is in the table that is gone,
+            // and none gone that is being started.
+            if rustix::process::waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).is_err() {
+                thread::sleep(NO_CHILD);
+                continue;
+            }
+            let mut children = self.lock();
+            while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+                let Some((component, child)) = children.iter_mut().find(|(_, child)| child.pid == Some(pid))
+                else {
+                    continue;
+                };
+                let how = match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => format!("exit code {code}"),
+                    (None, Some(signal)) => format!("signal {signal}"),
+                    (None, None) => "an unknown reason".to_owned(),
+                };
+                log(&format!("{component} ended: {how}"));
+                child.pid = None;
+                child.last_end = Some(how);
+                if child.wanted {
+                    child.restarts += 1;
+                    let (this, component) = (self.clone(), *component);
+                    thread::spawn(move || this.start_again(component));
+                }
+            }
+            drop(children);
+            self.ended.notify_all();
+        }
+    }
+
+    fn start_again(&self, component: Component) {
+        thread::sleep(RESTART_AFTER);
+        let mut children = self.lock();
+        // Somebody may have stopped it meanwhile.
+        if children.get(&component).is_some_and(|child| child.wanted)
+            && let Err(error) = self.start(component, &mut children)
+        {
+            log(&format!("{component} can't be started again: {error:#}"));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+module flutecast.io/e2e/tools/probe
+
+go 1.26.0
