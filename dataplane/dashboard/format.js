@@ -117,6 +117,7 @@ const REASONS = {
   Starting: 'The server is starting',
   Full: 'The server is full',
   Draining: 'The server is being replaced',
+  Rebalancing: 'Another server takes over',
   BrokerAway: 'The server has lost its broker',
   SlowClient: 'This page was too slow for the server',
   AccessRevoked: 'The access was taken back',

@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,16 +12,18 @@ use async_nats::ConnectOptions;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{watch_cluster, watch_folder};
-use crate::config::Config;
+use crate::config::{Config, OnOff};
+use crate::drain::{self, DrainTimes};
 use crate::fanout::{HubSettings, Hubs};
 use crate::http::{Admin, Api, OpenStreams, ServerSettings, Shutdown, admin_service, serve, service};
 use crate::kubernetes::Cluster;
 use crate::metrics::{CatalogMetrics, HttpMetrics, PodMetrics};
 use crate::peers::{PeerMetrics, watch_peers};
+use crate::rebalance::{LoadSubjects, Rebalance, RebalanceMetrics, RebalanceSettings};
 use crate::serving::{ServingMetrics, Subjects, announce};
 use crate::sources::broker::Broker;
 use crate::sources::splitter;
@@ -49,7 +50,8 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     let catalog_metrics = CatalogMetrics::register(&mut registry);
     let stop = CancellationToken::new();
     let shutdown = Shutdown::default();
-    let draining = Arc::new(AtomicBool::new(false));
+    let draining = CancellationToken::new();
+    let drain_times = DrainTimes::new(&config);
     let mut parts = Parts::default();
 
     let server_name = config.server_name();
@@ -64,10 +66,12 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
         Place::Cluster(cluster) => watch_cluster(cluster, catalog_metrics, stop.clone()),
     };
     parts.watch("mapping", watching);
+    let mut peers = None;
     if let (Place::Cluster(cluster), Some(service)) = (&place, &config.service) {
         let metrics = PeerMetrics::register(&mut registry);
-        let (_peers, watching) = watch_peers(cluster, service, metrics, stop.clone());
+        let (seen, watching) = watch_peers(cluster, service, metrics, stop.clone());
         parts.watch("peers", watching);
+        peers = Some(seen);
     }
     let announcing = announce(
         broker.clone(),
@@ -99,7 +103,22 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
         stop.clone(),
     );
     parts.spawn("open streams", watching);
-    let api = Api { hubs: hubs.clone(), access: mapping.access, open, metrics: http_metrics.clone() };
+    if let Some(peers) = peers.filter(|_| config.rebalance == OnOff::On) {
+        let rebalance = Rebalance {
+            broker: broker.clone(),
+            subjects: LoadSubjects::new(place.release(&config), &server_name),
+            server_name: server_name.clone(),
+            peers,
+            hubs: hubs.clone(),
+            open: open.clone(),
+            settings: RebalanceSettings { rate: config.rebalance_rate, rest: config.rebalance_rest },
+            metrics: RebalanceMetrics::register(&mut registry),
+            draining: draining.clone(),
+        };
+        parts.watch("rebalancing", rebalance.start(stop.clone()));
+    }
+    let api =
+        Api { hubs: hubs.clone(), access: mapping.access, open: open.clone(), metrics: http_metrics.clone() };
     let server_settings = ServerSettings {
         max_sockets: max_sockets(config.max_clients),
         head_timeout: HEAD_TIMEOUT,
@@ -118,7 +137,7 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
         catalog: mapping.catalog,
         mapping: mapping.state,
         broker: broker.watch(),
-        draining: Arc::clone(&draining),
+        draining: draining.clone(),
     };
     // The second port answers until the very end, so that a scraper sees the drain.
     let admin_shutdown = Shutdown { drain: stop.clone(), abort: stop.clone() };
@@ -140,12 +159,15 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
         result = clients.as_mut() => anyhow::bail!("the part \"clients\" has ended by itself: {result:?}"),
     }
 
-    draining.store(true, Ordering::Relaxed);
+    let DrainTimes { delay, window, spread, cut } = drain_times;
+    let cut = Instant::now() + cut;
+    draining.cancel();
     tracing::info!(clients = hubs.connections(), "draining");
-    sleep(config.drain_delay).await;
-    hubs.drain(config.drain_spread);
+    sleep(delay).await;
+    drain::send_all_away(window, &hubs, &open).await;
+    hubs.drain(spread);
     shutdown.drain.cancel();
-    if timeout(config.grace, clients.as_mut()).await.is_err() {
+    if timeout_at(cut, clients.as_mut()).await.is_err() {
         tracing::warn!(clients = hubs.connections(), "some clients did not leave in time; they are cut off");
         shutdown.abort.cancel();
         let _ = timeout(STOP_TIMEOUT, clients).await;

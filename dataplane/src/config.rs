@@ -91,17 +91,30 @@ pub struct Config {
     #[arg(long, value_name = "TIME", env = "FLUTECAST_TAKE_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
     pub take_timeout: Duration,
 
-    /// On SIGTERM: how long new clients are still taken, until nobody sends any.
-    #[arg(long, value_name = "TIME", env = "FLUTECAST_DRAIN_DELAY", default_value = "0s", value_parser = duration_or_zero)]
-    pub drain_delay: Duration,
+    /// On SIGTERM: how long everything goes on as before, until proxies have learnt that this pod goes; left out: 5s with --kubernetes, else 0s.
+    #[arg(long, value_name = "TIME", env = "FLUTECAST_DRAIN_DELAY", value_parser = duration_or_zero)]
+    pub drain_delay: Option<Duration>,
 
-    /// On SIGTERM: over what time the clients' reconnects are spread.
-    #[arg(long, value_name = "TIME", env = "FLUTECAST_DRAIN_SPREAD", default_value = "5s", value_parser = duration_or_zero)]
-    pub drain_spread: Duration,
+    /// On SIGTERM, after the delay: over what time clients are sent to other pods; left out: 10s with --kubernetes, else 0s (all at once, and they come
+    /// back within 5 s).
+    #[arg(long, value_name = "TIME", env = "FLUTECAST_DRAIN_WINDOW", value_parser = duration_or_zero)]
+    pub drain_window: Option<Duration>,
 
-    /// On SIGTERM: how long open connections may take to end.
-    #[arg(long, value_name = "TIME", env = "FLUTECAST_GRACE", default_value = "20s", value_parser = duration_or_zero)]
-    pub grace: Duration,
+    /// The pod's terminationGracePeriodSeconds: all clients are gone within 80 % of it.
+    #[arg(long, value_name = "TIME", env = "FLUTECAST_TERMINATION_GRACE", default_value = "30s", value_parser = parse_duration)]
+    pub termination_grace: Duration,
+
+    /// Whether clients are moved to pods that have fewer; needs --service.
+    #[arg(long, env = "FLUTECAST_REBALANCE", default_value = "on")]
+    pub rebalance: OnOff,
+
+    /// Which part of its clients a pod with too many sends away in a second: `2%`; at least one client.
+    #[arg(long, value_name = "PERCENT", env = "FLUTECAST_REBALANCE_RATE", default_value = "2%", value_parser = percent)]
+    pub rebalance_rate: f64,
+
+    /// How long a client that was moved stays where it is, at least.
+    #[arg(long, value_name = "TIME", env = "FLUTECAST_REBALANCE_REST", default_value = "2m", value_parser = parse_duration)]
+    pub rebalance_rest: Duration,
 
     /// How log lines look.
     #[arg(long, value_name = "FORMAT", env = "FLUTECAST_LOG_FORMAT", default_value = "text")]
@@ -110,6 +123,15 @@ pub struct Config {
     /// What is logged, in the syntax of `RUST_LOG`.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     pub log: String,
+}
+
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnOff {
+    /// It is.
+    On,
+    /// It isn't.
+    Off,
 }
 
 /// How log lines look.
@@ -150,6 +172,13 @@ fn duration_or_zero(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     parse_duration(text)
+}
+
+/// A part of something, written as `2%`.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    let number = number.filter(|number| *number > 0.0 && *number <= 100.0);
+    number.map(|number| number / 100.0).ok_or_else(|| "write a part of 100 such as 2% or 0.5%".to_owned())
 }
 
 impl Config {
@@ -197,11 +226,17 @@ mod tests {
             parse(&["--dashboard=false", "--ping", "500ms", "--drain-delay", "0s", "--log-format", "json"])
                 .unwrap();
         assert!(!config.dashboard);
-        assert_eq!((config.ping, config.drain_delay), (Duration::from_millis(500), Duration::ZERO));
+        assert_eq!((config.ping, config.drain_delay), (Duration::from_millis(500), Some(Duration::ZERO)));
         assert_eq!(config.log_format, LogFormat::Json);
         assert!(parse(&[]).unwrap().dashboard);
         assert!(parse(&["--dashboard"]).unwrap().dashboard);
         assert!(parse(&["--ping", "0s"]).is_err(), "a ping without a pause would never end");
+        assert_eq!(config.rebalance_rate, 0.02);
+        let config = parse(&["--rebalance", "off", "--rebalance-rate", "0.5%"]).unwrap();
+        assert_eq!((config.rebalance, config.rebalance_rate), (OnOff::Off, 0.005));
+        for wrong in ["2", "0%", "101%", "NaN%", "%"] {
+            assert!(parse(&["--rebalance-rate", wrong]).is_err(), "{wrong}");
+        }
         assert!(parse(&["--ping", "soon"]).unwrap_err().to_string().contains("write 500ms, 2s or 1m"));
     }
 

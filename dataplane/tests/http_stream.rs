@@ -276,7 +276,7 @@ async fn a_full_pod_and_a_full_tenant_say_so_in_the_stream() {
 
 #[tokio::test]
 async fn a_drain_says_bye_with_times_that_are_spread_and_ends_in_order() {
-    let mut setup = Box::start(&["--drain-delay", "1s", "--drain-spread", "8s", "--grace", "10s"]).await;
+    let mut setup = Box::start(&["--drain-delay", "1s", "--termination-grace", "20s"]).await;
     let mut clients = Vec::new();
     for _ in 0..12 {
         let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
@@ -316,7 +316,7 @@ async fn a_drain_says_bye_with_times_that_are_spread_and_ends_in_order() {
 
 #[tokio::test]
 async fn a_second_signal_ends_the_process_at_once() {
-    let mut setup = Box::start(&["--drain-delay", "1m"]).await;
+    let mut setup = Box::start(&["--drain-delay", "1m", "--termination-grace", "5m"]).await;
     let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
     hello(&mut client).await;
     setup.dataplane.process.signal_term().unwrap();

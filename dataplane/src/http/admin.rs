@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -12,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use warp::Filter;
 
 use super::body::BoxError;
@@ -29,7 +29,7 @@ pub(crate) struct Admin {
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) mapping: watch::Receiver<MappingState>,
     pub(crate) broker: watch::Receiver<BrokerState>,
-    pub(crate) draining: Arc<AtomicBool>,
+    pub(crate) draining: CancellationToken,
 }
 
 impl Admin {
@@ -42,7 +42,7 @@ impl Admin {
         if !self.broker.borrow().connected {
             reasons.push("the broker is not connected".to_owned());
         }
-        if self.draining.load(Ordering::Relaxed) {
+        if self.draining.is_cancelled() {
             reasons.push("the pod is draining".to_owned());
         }
         reasons

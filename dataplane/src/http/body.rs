@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 
-use super::open::Lease;
+use super::open::{End, Lease};
 use crate::fanout::Connection;
 use crate::metrics::HttpMetrics;
 
@@ -47,7 +47,7 @@ impl EventBody {
         let lease = lease.as_ref();
         if let Some(end) = lease.and_then(|lease| lease.asked(cx.waker())) {
             self.source = Source::Ended;
-            return Poll::Ready(Some(farewell(end.as_str())));
+            return Poll::Ready(Some(farewell(end)));
         }
         let waker = lease.map_or(cx.waker(), Lease::waker);
         let mut cx = Context::from_waker(waker);
@@ -75,8 +75,8 @@ fn join(frames: &mut Vec<Bytes>) -> Bytes {
 }
 
 /// `bye`, with a reconnect time of its own for each client.
-fn farewell(reason: &'static str) -> Bytes {
-    let retry: u32 = rand::random_range(1_000..=3_000);
+fn farewell(end: End) -> Bytes {
+    let (reason, retry) = (end.as_str(), rand::random_range(end.retry_ms()));
     Bytes::from(format!(
         "retry: {retry}\nevent: bye\ndata: {{\"reason\":\"{reason}\",\"retryMs\":{retry}}}\n\n"
     ))

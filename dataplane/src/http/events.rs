@@ -4,12 +4,12 @@ use bytes::Bytes;
 use flutecast_mapping::name::TenantName;
 use http::header::HeaderName;
 use http::{HeaderValue, Response};
-use tokio_util::sync::CancellationToken;
 
 use super::api::{Api, Caller, Head, Refusal, TokenIn, dress};
 use super::body::{self, EventBody};
 use super::error::RequestError;
 use super::params::{Subscription, resume};
+use super::server::Socket;
 use crate::fanout::SubscribeRequest;
 use crate::percent;
 
@@ -24,7 +24,7 @@ pub(super) fn events(
     tenant: &str,
     head: &Head,
     token_in: TokenIn,
-    socket: CancellationToken,
+    socket: Socket,
     read: impl FnOnce() -> Result<Subscription, RequestError>,
 ) -> Result<Response<Bytes>, RequestError> {
     let body = match api.admit(tenant, head, token_in) {
@@ -48,7 +48,7 @@ fn subscribe(
     api: &Api,
     caller: Caller,
     head: &Head,
-    socket: CancellationToken,
+    socket: Socket,
     subscription: Subscription,
 ) -> Result<EventBody, RequestError> {
     let Subscription { wanted, channels, interval, last_event_id } = subscription;
@@ -63,6 +63,6 @@ fn subscribe(
         interval,
         resume: resume(header, last_event_id.as_deref()),
     };
-    let lease = api.open.open(credential, grant, socket);
+    let lease = api.open.open(credential, grant, request.resume.is_some(), socket);
     Ok(EventBody::new(api.hubs.subscribe(request), Some(lease), api.metrics.clone()))
 }

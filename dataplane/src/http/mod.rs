@@ -20,6 +20,6 @@ mod stall;
 pub(crate) use admin::{Admin, service as admin_service};
 pub(crate) use api::Api;
 pub(crate) use duration::parse as parse_duration;
-pub(crate) use open::OpenStreams;
+pub(crate) use open::{End, OpenStreams, Rest};
 pub(crate) use routes::service;
 pub(crate) use server::{ServerSettings, Shutdown, serve};

@@ -1,6 +1,7 @@
 //! The event streams that are open: who may read on, and who takes nothing any more.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Wake, Waker};
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::server::Socket;
 use crate::access::{Access, Credential, Grant};
 use crate::catalog::Catalog;
 use crate::metrics::HttpMetrics;
@@ -22,6 +24,10 @@ pub(crate) enum End {
     AccessRevoked,
     /// The tenant is gone altogether.
     TenantRemoved,
+    /// Another pod has fewer clients.
+    Rebalancing,
+    /// This pod goes.
+    Draining,
 }
 
 impl End {
@@ -30,8 +36,28 @@ impl End {
         match self {
             Self::AccessRevoked => "AccessRevoked",
             Self::TenantRemoved => "TenantRemoved",
+            Self::Rebalancing => "Rebalancing",
+            Self::Draining => "Draining",
         }
     }
+
+    /// How long the client waits before it comes back, in ms: a random time in between. Those who are sent away a few at a time needn't wait for each
+    /// other.
+    pub(crate) fn retry_ms(self) -> RangeInclusive<u32> {
+        match self {
+            Self::AccessRevoked | Self::TenantRemoved => 1_000..=3_000,
+            Self::Rebalancing | Self::Draining => 100..=600,
+        }
+    }
+}
+
+/// Which clients are left alone when some are sent to other pods.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rest {
+    /// A client that never was anywhere else stays at least so long.
+    pub(crate) new: Duration,
+    /// One that came back, perhaps because it was sent away, stays at least so long.
+    pub(crate) returned: Duration,
 }
 
 /// Every open event stream of this pod. Cheap to clone.
@@ -54,8 +80,9 @@ struct OpenStream {
     start: Instant,
     credential: Credential,
     grant: Grant,
-    /// Ends the socket, and with it every stream on it.
-    socket: CancellationToken,
+    /// Whether the client said where it resumes, so that it was somewhere before.
+    returned: bool,
+    socket: Socket,
     /// Milliseconds since `start`, plus 1, when the writer was given something, or told that there is something, and has not
     /// asked again since; 0: it waits for us.
     waits_since: AtomicU64,
@@ -81,12 +108,13 @@ impl OpenStreams {
     }
 
     /// Opens a stream for a caller who showed `credential` and was granted `grant`.
-    pub(crate) fn open(&self, credential: Credential, grant: Grant, socket: CancellationToken) -> Lease {
+    pub(crate) fn open(&self, credential: Credential, grant: Grant, returned: bool, socket: Socket) -> Lease {
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let stream = Arc::new(OpenStream {
             start: Instant::now(),
             credential,
             grant,
+            returned,
             socket,
             waits_since: AtomicU64::new(0),
             end: OnceLock::new(),
@@ -125,13 +153,45 @@ impl OpenStreams {
         let mut stalled = 0;
         for stream in self.inner.lock().values() {
             let since = stream.waits_since.load(Ordering::Relaxed);
-            if since != 0 && stream.mark().saturating_sub(since) >= timeout && !stream.socket.is_cancelled() {
-                stream.socket.cancel();
+            if since != 0
+                && stream.mark().saturating_sub(since) >= timeout
+                && !stream.socket.end.is_cancelled()
+            {
+                stream.socket.end.cancel();
                 self.metrics.stalled.inc();
                 stalled += 1;
             }
         }
         stalled
+    }
+
+    /// Ends up to `count` streams so that their clients go to other pods; those that are here longest first. With `rest`, clients that came only just are
+    /// left alone, and so are those that haven't taken yet what there is for them: what one doesn't have yet would be read for it once more. Returns
+    /// how many.
+    pub(crate) fn send_away(&self, count: usize, end: End, rest: Option<Rest>) -> usize {
+        let may_go = |stream: &OpenStream| {
+            let rested = rest.is_none_or(|Rest { new, returned }| {
+                let least = if stream.returned { returned } else { new };
+                stream.start.elapsed() >= least && stream.waits_since.load(Ordering::Relaxed) == 0
+            });
+            rested && stream.end.get().is_none()
+        };
+        let streams = self.inner.lock();
+        let mut oldest: Vec<_> = streams.iter().filter(|(_, stream)| may_go(stream)).collect();
+        if count < oldest.len() {
+            oldest.select_nth_unstable_by_key(count, |(id, _)| **id);
+            oldest.truncate(count);
+        }
+        let mut ended = 0;
+        for (_, stream) in oldest {
+            if stream.end.set(end).is_ok() {
+                // Whoever comes back on the same connection would come back to this pod.
+                stream.socket.leave.cancel();
+                stream.wake_by_ref();
+                ended += 1;
+            }
+        }
+        ended
     }
 
     /// Watches them: rechecks all at each change of `access`, and ends what stalls. Ends with `stop`.
@@ -253,10 +313,19 @@ mod tests {
         Access::from_document(document).unwrap().0
     }
 
-    fn open(streams: &OpenStreams, access: &Access, credential: Credential) -> (Lease, CancellationToken) {
-        let socket = CancellationToken::new();
+    fn open(streams: &OpenStreams, access: &Access, credential: Credential) -> (Lease, Socket) {
+        open_as(streams, access, credential, false)
+    }
+
+    fn open_as(
+        streams: &OpenStreams,
+        access: &Access,
+        credential: Credential,
+        returned: bool,
+    ) -> (Lease, Socket) {
+        let socket = Socket::default();
         let grant = access.decide("acme", &credential).unwrap();
-        (streams.open(credential, grant, socket.clone()), socket)
+        (streams.open(credential, grant, returned, socket.clone()), socket)
     }
 
     const SECRET: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
@@ -308,7 +377,7 @@ mod tests {
         assert_eq!(streams.end_stalled(timeout), 0);
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(streams.end_stalled(timeout), 1);
-        assert!(stuck_socket.is_cancelled() && !idle_socket.is_cancelled());
+        assert!(stuck_socket.end.is_cancelled() && !idle_socket.end.is_cancelled());
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(streams.end_stalled(timeout), 0);
         // Something comes for it, and it doesn't ask for it.
@@ -318,6 +387,41 @@ mod tests {
         assert_eq!(streams.end_stalled(timeout), 0);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(streams.end_stalled(timeout), 1);
-        assert!(idle_socket.is_cancelled());
+        assert!(idle_socket.end.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_are_here_longest_go_first_and_who_came_just_now_stays() {
+        let rest = Some(Rest { new: Duration::from_secs(10), returned: Duration::from_secs(120) });
+        let access = access("{acme: {anonymous: true}}");
+        let streams = OpenStreams::new(HttpMetrics::default());
+        let leases: Vec<_> = [false, true, false, false]
+            .into_iter()
+            .map(|returned| open_as(&streams, &access, Credential::None, returned))
+            .collect();
+        let gone = || {
+            let ends = leases.iter().map(|(lease, socket)| {
+                let end = lease.asked(Waker::noop());
+                assert_eq!(end.is_some(), socket.leave.is_cancelled());
+                assert!(!socket.end.is_cancelled(), "what waits for it is still written");
+                end.is_some()
+            });
+            ends.collect::<Vec<_>>()
+        };
+        assert_eq!(streams.send_away(9, End::Rebalancing, rest), 0);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert_eq!(streams.send_away(1, End::Rebalancing, rest), 1);
+        assert_eq!(gone(), [true, false, false, false]);
+        // One has something that it hasn't taken.
+        leases[2].0.gave();
+        assert_eq!(streams.send_away(9, End::Rebalancing, rest), 1);
+        assert_eq!(gone(), [true, false, false, true]);
+        tokio::time::advance(Duration::from_secs(120)).await;
+        assert_eq!(streams.send_away(1, End::Rebalancing, rest), 1);
+        assert_eq!(gone(), [true, true, false, true]);
+        // Who drains asks nobody.
+        leases[2].0.gave();
+        assert_eq!(streams.send_away(9, End::Draining, None), 1);
+        assert_eq!(leases[2].0.asked(Waker::noop()), Some(End::Draining));
     }
 }

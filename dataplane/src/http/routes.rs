@@ -6,12 +6,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reject::{MethodNotAllowed, Rejection};
@@ -52,6 +51,7 @@ pub(crate) fn service(
         let host = host(&request);
         request.extensions_mut().insert(Host(host));
         let log = Log::begin(&request, metrics.clone());
+        let version = request.version();
         let answer = routes.call(request);
         async move {
             let mut answer = answer.await;
@@ -59,7 +59,14 @@ pub(crate) fn service(
                 allow(response, log.route);
                 log.end(response);
             }
-            answer.map(detach)
+            answer.map(detach).map(|mut response| {
+                // A connection that has carried an event stream isn't used again: on it the client, or the proxy before it, would come back
+                // to this pod, which may just have sent it to another one.
+                if version <= Version::HTTP_11 && matches!(response.body(), ResponseBody::Events(_)) {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            })
         }
     })
 }
@@ -153,10 +160,9 @@ fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Clone {
         })
 }
 
-fn socket() -> impl Filter<Extract = (CancellationToken,), Error = Infallible> + Clone {
+fn socket() -> impl Filter<Extract = (Socket,), Error = Infallible> + Clone {
     // A socket that nobody can end is one of a test.
-    warp::ext::optional::<Socket>()
-        .map(|socket: Option<Socket>| socket.map_or_else(CancellationToken::new, |Socket(end)| end))
+    warp::ext::optional::<Socket>().map(|socket: Option<Socket>| socket.unwrap_or_default())
 }
 
 /// HTTP/2 has the host in the address, HTTP/1.1 in a header.

@@ -51,9 +51,14 @@ pub(crate) struct Shutdown {
     pub(crate) abort: CancellationToken,
 }
 
-/// Ends the socket that a request came on. An extension of each request.
-#[derive(Debug, Clone)]
-pub(crate) struct Socket(pub(crate) CancellationToken);
+/// How the socket that a request came on is ended. An extension of each request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Socket {
+    /// Ends it at once, and with it every stream on it.
+    pub(crate) end: CancellationToken,
+    /// Takes no further request on it: it ends when what it carries ends.
+    pub(crate) leave: CancellationToken,
+}
 
 /// Serves until `shutdown` says so and the last socket has ended.
 pub(crate) async fn serve<S, B>(
@@ -148,17 +153,17 @@ impl Connection {
         let _open = OpenSocket::count(&metrics);
         let patience = Patience { greeting: settings.head_timeout, write: settings.take_timeout };
         let io = TokioIo::new(Impatient::new(socket, patience));
-        let end = CancellationToken::new();
+        let ends = Socket::default();
         let service = service_fn({
-            let end = end.clone();
+            let ends = ends.clone();
             move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(Socket(end.clone()));
+                request.extensions_mut().insert(ends.clone());
                 service.call(request)
             }
         });
         let builder = builder(&settings);
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        let mut draining = false;
+        let mut leaving = false;
         loop {
             tokio::select! {
                 result = connection.as_mut() => {
@@ -168,12 +173,12 @@ impl Connection {
                     }
                     return;
                 }
-                () = shutdown.drain.cancelled(), if !draining => {
-                    draining = true;
+                () = async { tokio::select! { () = shutdown.drain.cancelled() => {} () = ends.leave.cancelled() => {} } }, if !leaving => {
+                    leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 () = shutdown.abort.cancelled() => return,
-                () = end.cancelled() => return,
+                () = ends.end.cancelled() => return,
             }
         }
     }

@@ -35,7 +35,7 @@ impl Subjects {
 const QUERY: &str = "query";
 
 /// A name as one token of a subject: what is neither a letter or digit of ASCII nor `-` nor `_` becomes `_`.
-fn token(name: &str) -> String {
+pub(crate) fn token(name: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
     let token: String = name.chars().map(safe).collect();
     if token.is_empty() { "_".to_owned() } else { token }

@@ -21,6 +21,7 @@ use crate::sources::broker::Broker;
 
 mod announcement;
 
+pub(crate) use announcement::token as subject_token;
 pub use announcement::{Subjects, announcement};
 
 /// How often a pod announces when nothing changes, give or take [`JITTER`].

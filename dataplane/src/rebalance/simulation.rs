@@ -1,0 +1,281 @@
+//! Pods and clients without I/O, on a clock of their own: whether the planner converges, and what that costs the clients.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+
+use super::planner::{Limits, Planner, View};
+use super::{NEW_CLIENT, STEP};
+
+const LIMITS: Limits = Limits { rate: 0.02, rest: Duration::from_secs(120) };
+
+/// Where a client lands that comes through the Service.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Placement {
+    /// kube-proxy.
+    Random,
+    /// A gateway that counts.
+    LeastConnections,
+    /// A gateway that knows its clients: each always comes to the same pod.
+    Sticky,
+}
+
+#[derive(Debug, Clone)]
+struct Client {
+    since: Instant,
+    returned: bool,
+    moves: u32,
+}
+
+struct Pod {
+    name: String,
+    planner: Planner,
+    /// Whether the Service sends clients to it.
+    ready: bool,
+    /// What it told last, and when it tells next.
+    told: Option<usize>,
+    tells_at: Instant,
+    /// Its clients, in the order in which they came.
+    clients: VecDeque<usize>,
+}
+
+struct World {
+    now: Instant,
+    random: StdRng,
+    placement: Placement,
+    pods: Vec<Pod>,
+    clients: Vec<Client>,
+    /// Clients on their way, and when they are back.
+    away: Vec<(Instant, usize)>,
+}
+
+impl World {
+    /// With pods that have so many clients, who are all here for long.
+    fn new(seed: u64, placement: Placement, counts: &[usize]) -> Self {
+        let start = Instant::now();
+        let mut this = Self {
+            now: start + Duration::from_secs(1_000),
+            random: StdRng::seed_from_u64(seed),
+            placement,
+            pods: Vec::new(),
+            clients: Vec::new(),
+            away: Vec::new(),
+        };
+        for (pod, count) in counts.iter().enumerate() {
+            this.join();
+            let first = this.clients.len();
+            this.pods[pod].clients.extend(first..first + count);
+            this.clients.extend(vec![Client { since: start, returned: false, moves: 0 }; *count]);
+        }
+        this
+    }
+
+    fn join(&mut self) {
+        self.pods.push(Pod {
+            name: format!("pod-{:03}", self.pods.len()),
+            planner: Planner::new(LIMITS, self.now),
+            ready: true,
+            told: None,
+            tells_at: self.now + Duration::from_millis(self.random.random_range(0..1_000)),
+            clients: VecDeque::new(),
+        });
+    }
+
+    /// Goes as a draining pod does: all of its clients are sent away within 10 s.
+    fn leave(&mut self, pod: usize) {
+        self.pods[pod].ready = false;
+        for client in std::mem::take(&mut self.pods[pod].clients) {
+            self.clients[client].returned = true;
+            self.away.push((self.now + Duration::from_millis(self.random.random_range(100..10_600)), client));
+        }
+    }
+
+    fn counts(&self) -> Vec<usize> {
+        self.pods.iter().filter(|pod| pod.ready).map(|pod| pod.clients.len()).collect()
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += STEP;
+            self.come_back();
+            for pod in &mut self.pods {
+                if pod.ready && pod.tells_at <= self.now {
+                    pod.told = Some(pod.clients.len());
+                    pod.tells_at = self.now + Duration::from_millis(self.random.random_range(900..1_100));
+                }
+            }
+            for pod in 0..self.pods.len() {
+                if self.pods[pod].ready {
+                    self.step(pod);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, at: usize) {
+        let others = self.pods.iter().enumerate().filter(|(other, pod)| *other != at && pod.ready);
+        let others = others.filter_map(|(_, pod)| Some((pod.name.clone(), pod.told?))).collect();
+        let pod = &mut self.pods[at];
+        let wanted = pod.planner.step(self.now, &View { own: pod.clients.len(), others });
+        let mut going = Vec::new();
+        if wanted > 0 {
+            let rested = |client: &Client| {
+                self.now - client.since >= if client.returned { LIMITS.rest } else { NEW_CLIENT }
+            };
+            going.extend(
+                pod.clients.iter().copied().filter(|client| rested(&self.clients[*client])).take(wanted),
+            );
+        }
+        pod.planner.moved(going.len());
+        if going.is_empty() {
+            return;
+        }
+        pod.clients.retain(|client| !going.contains(client));
+        for client in going {
+            self.clients[client].moves += 1;
+            self.clients[client].returned = true;
+            self.away.push((self.now + Duration::from_millis(self.random.random_range(100..650)), client));
+        }
+    }
+
+    fn come_back(&mut self) {
+        let ready: Vec<usize> = (0..self.pods.len()).filter(|pod| self.pods[*pod].ready).collect();
+        let (back, away) = self.away.iter().partition(|(at, _)| *at <= self.now);
+        self.away = away;
+        let back: Vec<(Instant, usize)> = back;
+        for (_, client) in back {
+            let pod = match self.placement {
+                Placement::Random => ready[self.random.random_range(0..ready.len())],
+                Placement::LeastConnections => {
+                    *ready.iter().min_by_key(|pod| self.pods[**pod].clients.len()).unwrap()
+                }
+                Placement::Sticky => ready[client % ready.len().min(2)],
+            };
+            self.pods[pod].clients.push_back(client);
+            self.clients[client].since = self.now;
+        }
+    }
+
+    fn moves(&self) -> u32 {
+        self.clients.iter().map(|client| client.moves).sum()
+    }
+
+    fn most_moves(&self) -> u32 {
+        self.clients.iter().map(|client| client.moves).max().unwrap_or(0)
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Whether each pod is within 20 % of its share, or as near as chance lets it come where a share is small.
+fn is_even(world: &World) -> bool {
+    let counts = world.counts();
+    let share = counts.iter().sum::<usize>() as f64 / counts.len() as f64;
+    let near = match world.placement {
+        Placement::LeastConnections => share * 0.2,
+        Placement::Random | Placement::Sticky => (share * 0.2).max(share.sqrt() * 1.5),
+    };
+    counts.iter().all(|count| (*count as f64 - share).abs() <= near)
+}
+
+/// Runs for `time`, and then half an hour in which hardly anything may happen any more.
+fn settles(world: &mut World, time: Duration, about: &str) {
+    world.run(time);
+    let (counts, moves) = (world.counts(), world.moves());
+    assert!(is_even(world), "{about}: {counts:?} after {moves} moves");
+    world.run(MINUTE * 30);
+    let more = world.moves() - moves;
+    assert!(
+        more as usize <= world.clients.len() / 20,
+        "{about}: it doesn't rest: {more} moves after {counts:?}"
+    );
+    assert!(is_even(world), "{about}: {counts:?} became {:?} by {more} moves", world.counts());
+}
+
+#[test]
+fn three_pods_share_what_one_had() {
+    for seed in 0..60 {
+        for placement in [Placement::Random, Placement::LeastConnections] {
+            let mut world = World::new(seed, placement, &[300]);
+            world.run(MINUTE);
+            assert_eq!(world.moves(), 0, "alone");
+            world.join();
+            world.join();
+            let about = format!("{seed} {placement:?}");
+            settles(&mut world, MINUTE * 5, &about);
+            let moves = world.moves();
+            let bound = if placement == Placement::Random { 360 } else { 215 };
+            assert!(moves <= bound && world.most_moves() <= 2, "{about}: {moves} moves");
+            // Two of them go: nothing is left to even out.
+            world.leave(1);
+            world.leave(2);
+            world.run(MINUTE * 5);
+            assert_eq!((world.counts(), world.moves()), (vec![300], moves), "{about}");
+        }
+    }
+}
+
+fn within(seed: u64, placement: Placement, counts: &[usize], joining: usize) {
+    let mut world = World::new(seed, placement, counts);
+    for _ in 0..joining {
+        world.join();
+        // They come one after the other.
+        world.run(Duration::from_secs(seed % 13));
+    }
+    let about = format!("seed {seed}, {placement:?}, {counts:?} and {joining} more");
+    settles(&mut world, MINUTE * 12, &about);
+    assert!(world.most_moves() <= 3, "{about}: one client was moved {} times", world.most_moves());
+    let all: usize = counts.iter().sum();
+    assert!(world.moves() as usize <= all * 3 / 2, "{about}: {} moves of {all} clients", world.moves());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #[test]
+    fn shares_even_out_and_stay(
+        seed in any::<u64>(),
+        random in any::<bool>(),
+        counts in prop::collection::vec(0_usize..250, 1..5),
+        joining in 0_usize..4,
+    ) {
+        // Where a share is less than 25 clients, chance alone makes differences of more than a fifth.
+        let pods = counts.len() + joining;
+        prop_assume!(counts.iter().sum::<usize>() >= 30 * pods);
+        let placement = if random { Placement::Random } else { Placement::LeastConnections };
+        within(seed, placement, &counts, joining);
+    }
+}
+
+#[test]
+fn a_tenth_pod_gets_its_share_too() {
+    within(7, Placement::Random, &[100; 9], 1);
+    within(7, Placement::LeastConnections, &[100; 9], 1);
+}
+
+#[test]
+fn where_clients_always_come_back_it_is_given_up() {
+    let mut world = World::new(3, Placement::Sticky, &[150, 150]);
+    world.join();
+    world.run(MINUTE * 60 * 6);
+    // Every client is moved a few times in the first hours, and less and less after that.
+    let (moves, most) = (world.moves(), world.most_moves());
+    assert!(most <= 8, "{most} moves of one client");
+    world.run(MINUTE * 60 * 2);
+    assert!(world.moves() - moves <= 300, "{} more moves", world.moves() - moves);
+}
+
+#[test]
+fn a_rate_is_kept() {
+    let mut world = World::new(11, Placement::Random, &[1_000]);
+    world.join();
+    world.run(Duration::from_secs(3));
+    let before = world.moves();
+    world.run(Duration::from_secs(10));
+    let moved = world.moves() - before;
+    assert!((100..=205).contains(&moved), "{moved} moves of 1000 clients in 10 s");
+}
