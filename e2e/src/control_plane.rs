@@ -74,6 +74,24 @@ impl ControlPlane {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Starts kube-controller-manager with these controllers, for instance `namespace-controller`.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub async fn start_controllers(&self, controllers: &[&str]) -> anyhow::Result<Process> {
+        let program = tokio::task::spawn_blocking(|| GoTool::KUBE_CONTROLLER_MANAGER.path()).await??;
+        let kubeconfig = self.kubeconfig().display().to_string();
+        Process::spawn(
+            program,
+            [
+                format!("--kubeconfig={kubeconfig}"),
+                format!("--controllers={}", controllers.join(",")),
+                "--leader-elect=false".to_owned(),
+                "--secure-port=0".to_owned(),
+            ],
+        )
+    }
+
     /// Ends the API server in order; the store goes on. It waits for watches, so with one that is open [`Self::kill_api`] is the
     /// way.
     ///

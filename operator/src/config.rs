@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use flutecast_operator::kubernetes::Place;
+use flutecast_operator::kubernetes::{self, Place};
 
 /// The version of this program: the workspace's, unless it was built as another one (`FLUTECAST_VERSION`, see `make images`).
 const VERSION: &str = match option_env!("FLUTECAST_VERSION") {
@@ -52,6 +52,14 @@ pub(crate) struct Config {
     /// By what this operator is told from others that run; left out: host name and process.
     #[arg(long, env = "FLUTECAST_IDENTITY", value_name = "NAME")]
     identity: Option<String>,
+
+    /// Who keeps a Tenant or a PushFormat that Devices use from being deleted.
+    #[arg(long, env = "FLUTECAST_PROTECTION", value_enum, default_value_t = Protection::Policy)]
+    pub(crate) protection: Protection,
+
+    /// Takes the finalizers of `--protection finalizer` off everything, and ends: for when no operator is going to run any more.
+    #[arg(long, requires = "kubernetes")]
+    pub(crate) let_go: bool,
 
     /// The NATS server, or several with commas in between.
     #[arg(long, env = "FLUTECAST_NATS", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
@@ -125,6 +133,24 @@ fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "operator".to_owned() } else { name.to_owned() }
+}
+
+/// Who keeps what is used from being deleted; docs/decisions/0051 says what follows from each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protection {
+    /// The API server, by an admission policy: deleting is refused, and nothing ever hangs.
+    Policy,
+    /// The operator, by a finalizer: deleting waits for the last user, and for an operator.
+    Finalizer,
+}
+
+impl From<Protection> for kubernetes::protect::Protection {
+    fn from(protection: Protection) -> Self {
+        match protection {
+            Protection::Policy => Self::Policy,
+            Protection::Finalizer => Self::Finalizer,
+        }
+    }
 }
 
 /// How the log is written.

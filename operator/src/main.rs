@@ -27,8 +27,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat, Mode};
 
-/// How long tasks may take to end.
-const SHUTDOWN: Duration = Duration::from_secs(5);
+/// How long tasks may take to end. The longest is to let go of what a finalizer holds; Kubernetes gives a pod thirty seconds.
+const SHUTDOWN: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -51,6 +51,11 @@ async fn main() -> ExitCode {
 
 async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     let mode = config.mode()?;
+    if let (true, Mode::Kubernetes { places, .. }) = (config.let_go, &mode) {
+        let count = kubernetes::protect::let_go(&kubernetes::client().await?, places).await?;
+        tracing::info!(count, "nothing is held by a finalizer any longer");
+        return Ok(());
+    }
     let metrics = Arc::new(Metrics::default());
     let mut tasks = JoinSet::new();
     // A folder that can't be used ends the program before anything is begun.
@@ -82,7 +87,8 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
             let client = kubernetes::client().await?;
             let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
             tracing::info!(?places, mapping = own_namespace, identity, "on an API server");
-            let options = kubernetes::Options { places, own_namespace, identity };
+            let protection = config.protection.into();
+            let options = kubernetes::Options { places, own_namespace, identity, protection };
             for (name, task) in kubernetes::start(&client, options, wanted, report, nats, &metrics, &cancel) {
                 watch_task(&mut tasks, name, task);
             }

@@ -39,6 +39,8 @@ pub enum ApiWrite {
     Event,
     /// The Lease of the leader.
     Lease,
+    /// The finalizer of what is in use.
+    Finalizer,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

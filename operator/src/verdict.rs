@@ -122,11 +122,15 @@ pub enum Reason {
     MappingRefused,
     /// A Tenant wants Devices to be created, and the operator can't.
     EnrollmentUnavailable,
+    /// A Tenant or a PushFormat is being deleted while Devices use it.
+    InUse,
+    /// What a Device uses is being deleted.
+    Terminating,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::InvalidYaml,
         Self::InvalidObject,
         Self::DuplicateObject,
@@ -151,6 +155,8 @@ impl Reason {
         Self::BrokerAway,
         Self::MappingRefused,
         Self::EnrollmentUnavailable,
+        Self::InUse,
+        Self::Terminating,
     ];
 
     /// The reason of this name.
@@ -168,7 +174,9 @@ impl Reason {
             | Self::FormatMissing
             | Self::SecretMissing
             | Self::BrokerAway
-            | Self::MappingRefused => true,
+            | Self::MappingRefused
+            | Self::InUse
+            | Self::Terminating => true,
             Self::InvalidYaml
             | Self::InvalidObject
             | Self::DuplicateObject

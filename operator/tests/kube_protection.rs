@@ -1,28 +1,84 @@
-//! What is in use can't be deleted, and nothing ever hangs for want of an operator.
+//! What is in use can't vanish, both ways: refused by the API server, where nothing ever hangs; or held by a finalizer.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod kube_support;
 mod manifests;
 
-use flutecast_e2e::wait_until;
+use flutecast_e2e::{Process, ProcessOptions, wait_until};
 use kube_support::{Cluster, SOON, repository};
 use manifests::{device, format, tenant};
+use serde_json::{Value, json};
+
+const FINALIZER: &str = "flutecast.io/in-use";
+/// Somebody else's, who keeps something a while longer.
+const OTHERS: &str = "others.example/own";
 
 fn plant(name: &str) -> String {
     format!("{}---\n{}---\n{}", tenant(name, ""), format("on-off"), device("d", name, "C-1", "on-off"))
 }
 
-/// What kubectl says when it is refused.
-async fn refused(cluster: &Cluster, args: &[&str]) -> String {
-    match cluster.api.kubectl(args, "").await {
-        Err(error) => error.to_string(),
-        Ok(output) => panic!("kubectl {args:?} should be refused: {output}"),
+impl Cluster {
+    /// What kubectl says when it is refused.
+    async fn refused(&self, args: &[&str]) -> String {
+        match self.api.kubectl(args, "").await {
+            Err(error) => error.to_string(),
+            Ok(output) => panic!("kubectl {args:?} should be refused: {output}"),
+        }
+    }
+
+    /// A namespace with a plant in it, mapped.
+    async fn plant_in(&self, namespace: &str) {
+        self.kubectl(&["create", "namespace", namespace]).await;
+        let apply = ["apply", "--server-side", "-n", namespace, "-f", "-"];
+        self.api.kubectl(&apply, &plant(&format!("t-{namespace}"))).await.unwrap();
+        wait_until("the device of the namespace to be ready", SOON, async || {
+            let wait = ["wait", "fd", "d", "-n", namespace, "--for=condition=Ready", "--timeout=5s"];
+            self.api.kubectl(&wait, "").await.map_err(|error| error.to_string())
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
+    }
+
+    async fn finalizers(&self, kind: &str, name: &str, namespace: &str) -> Vec<String> {
+        let object = self.get(kind, name, namespace).await;
+        let finalizers = object.map(|object| object["metadata"]["finalizers"].clone()).unwrap_or_default();
+        finalizers.as_array().into_iter().flatten().map(|word| word.as_str().unwrap().to_owned()).collect()
+    }
+
+    async fn until_held(&self, kind: &str, name: &str, namespace: &str, expected: bool) {
+        let what = format!("{namespace}/{kind}/{name} to be held: {expected}");
+        wait_until(&what, SOON, async || {
+            let finalizers = self.finalizers(kind, name, namespace).await;
+            if finalizers.contains(&FINALIZER.to_owned()) == expected {
+                Ok(())
+            } else {
+                Err(format!("{finalizers:?}"))
+            }
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
+    }
+
+    async fn set_others(&self, kind: &str, name: &str, namespace: &str, finalizers: Value) {
+        let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
+        self.kubectl(&["patch", kind, name, "-n", namespace, "--type=merge", "-p", &patch]).await;
+    }
+
+    async fn until_namespace_gone(&self, namespace: &str) {
+        wait_until(&format!("namespace {namespace} to be gone"), SOON, async || {
+            let text =
+                self.kubectl(&["get", "namespace", namespace, "--ignore-not-found", "-o", "yaml"]).await;
+            if text.is_empty() { Ok(()) } else { Err(text) }
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_use_stays_and_a_namespace_goes() {
     let mut cluster = Cluster::with_operator().await;
+    let controllers = cluster.api.start_controllers(&["namespace-controller"]).await.unwrap();
     cluster
         .kubectl(&["apply", "--server-side", "-f", &repository("manifests/operator/protection.yaml")])
         .await;
@@ -30,9 +86,9 @@ async fn what_is_in_use_stays_and_a_namespace_goes() {
     cluster.until("device", "d", "Ready=True Accepted").await;
     the_policy_is_in_force(&cluster).await;
 
-    let said = refused(&cluster, &["delete", "ft", "t"]).await;
+    let said = cluster.refused(&["delete", "ft", "t"]).await;
     assert!(said.contains("Tenant t is used by Device d (C-1); delete the Devices"), "{said}");
-    let said = refused(&cluster, &["delete", "fpf", "on-off"]).await;
+    let said = cluster.refused(&["delete", "fpf", "on-off"]).await;
     assert!(
         said.contains("PushFormat on-off is used by Device d (C-1), channel power; change or delete"),
         "{said}"
@@ -43,8 +99,13 @@ async fn what_is_in_use_stays_and_a_namespace_goes() {
         assert_eq!(object["metadata"].get("finalizers"), None, "{object:#}");
         cluster.until(kind, name, "Ready=True Accepted").await;
     }
+    // That they are used can be seen before anybody tries.
+    assert_eq!(cluster.get("tenant", "t", "default").await.unwrap()["status"]["devices"], 1);
+    assert_eq!(cluster.get("pushformat", "on-off", "default").await.unwrap()["status"]["channels"], 1);
     what_nobody_uses_goes_at_once(&cluster).await;
+    what_goes_all_the_same_is_explained(&cluster).await;
     a_namespace_goes_without_an_operator(&mut cluster).await;
+    drop(controllers);
 }
 
 /// The API server compiles a policy in its own time.
@@ -75,34 +136,200 @@ async fn what_nobody_uses_goes_at_once(cluster: &Cluster) {
     .unwrap();
 }
 
-async fn a_namespace_goes_without_an_operator(cluster: &mut Cluster) {
-    cluster.kubectl(&["create", "namespace", "plant-2"]).await;
-    let apply = ["apply", "--server-side", "-n", "plant-2", "-f", "-"];
-    cluster.api.kubectl(&apply, &plant("t2")).await.unwrap();
-    wait_until("the device of the namespace to be ready", SOON, async || {
-        let wait = ["wait", "fd", "d", "-n", "plant-2", "--for=condition=Ready", "--timeout=5s"];
-        cluster.api.kubectl(&wait, "").await.map_err(|error| error.to_string())
+/// Where there is no policy, and somebody else holds what goes: both sides say so, and it ends as that one wants.
+async fn what_goes_all_the_same_is_explained(cluster: &Cluster) {
+    cluster.kubectl(&["delete", "-f", &repository("manifests/operator/protection.yaml")]).await;
+    cluster.apply(&plant("t")).await;
+    cluster.until("device", "d", "Ready=True Accepted").await;
+    cluster.set_others("fpf", "on-off", "default", json!([OTHERS])).await;
+    wait_until("the deletion to be taken", SOON, async || {
+        let delete = ["delete", "fpf", "on-off", "--wait=false"];
+        cluster.api.kubectl(&delete, "").await.map_err(|error| error.to_string())
     })
     .await
     .unwrap();
+    let said = cluster.until("fpf", "on-off", "Ready=False InUse Reconciling=True").await;
+    assert!(
+        said.contains("it is being deleted while it is used: Device d (C-1) uses it; have their channels"),
+        "{said}"
+    );
+    let said = cluster.until("fd", "d", "Ready=True Terminating").await;
+    assert!(
+        said.contains("PushFormat on-off is being deleted; have channel power name another one"),
+        "{said}"
+    );
+    cluster.set_others("fpf", "on-off", "default", json!([])).await;
+    cluster.until("fd", "d", "Ready=False FormatMissing Reconciling=True").await;
+    cluster.apply(&format("on-off")).await;
+    cluster.until("fd", "d", "Ready=True Accepted").await;
+    cluster.kubectl(&["delete", "fd/d", "fpf/on-off", "ft/t", "--timeout=10s"]).await;
+    cluster
+        .kubectl(&["apply", "--server-side", "-f", &repository("manifests/operator/protection.yaml")])
+        .await;
+}
+
+async fn a_namespace_goes_without_an_operator(cluster: &mut Cluster) {
+    cluster.plant_in("plant-2").await;
     // The operator dies, and nobody starts it again.
     cluster.operator.take().unwrap().process.kill().await.unwrap();
-    let said = refused(cluster, &["delete", "ft", "t2", "-n", "plant-2"]).await;
-    assert!(said.contains("is used by Device d"), "{said}");
+    wait_until("the policy to be in force again", SOON, async || {
+        let probe = ["delete", "ft", "t-plant-2", "-n", "plant-2", "--dry-run=server"];
+        match cluster.api.kubectl(&probe, "").await {
+            Err(error) if error.to_string().contains("is used by Device d") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
     cluster.kubectl(&["delete", "namespace", "plant-2", "--wait=false"]).await;
-    // There is no controller-manager here: this is what its namespace controller does, in the order that is worst for us.
-    for kinds in ["tenants", "pushformats", "devices"] {
-        let path = format!("/apis/flutecast.io/v1alpha1/namespaces/plant-2/{kinds}");
-        cluster.kubectl(&["delete", "--raw", &path]).await;
+    cluster.until_namespace_gone("plant-2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_use_is_held_until_its_last_user_goes() {
+    let mut cluster = Cluster::start().await;
+    let controllers = cluster.api.start_controllers(&["namespace-controller"]).await.unwrap();
+    cluster
+        .kubectl(&["apply", "--server-side", "-f", &repository("manifests/operator/finalizers.yaml")])
+        .await;
+    cluster.arguments = vec!["--protection", "finalizer"];
+    cluster.start_operator().await;
+    both_sides_say_so(&cluster).await;
+    a_namespace_is_let_go_at_once(&cluster).await;
+    a_killed_operator_is_made_up_for(&mut cluster).await;
+    the_last_one_lets_go(&mut cluster).await;
+    drop(controllers);
+}
+
+async fn both_sides_say_so(cluster: &Cluster) {
+    let (manifests, second) = (plant("t"), device("e", "t", "C-2", "on-off"));
+    cluster.apply(&manifests).await;
+    cluster.apply(&second).await;
+    cluster.apply(&format("spare")).await;
+    cluster.until_held("ft", "t", "default", true).await;
+    cluster.until_held("fpf", "on-off", "default", true).await;
+    cluster.until("fpf", "spare", "Ready=True Accepted").await;
+    assert!(cluster.finalizers("fpf", "spare", "default").await.is_empty(), "nobody uses it");
+    cluster.until("fd", "e", "Ready=True Accepted").await;
+    // What git applied doesn't look changed. kubectl diff fails when there is a difference.
+    for diff in [&["diff", "--server-side", "-f", "-"][..], &["diff", "-f", "-"]] {
+        cluster.api.kubectl(diff, &manifests).await.unwrap();
     }
-    let left = cluster.list("tenants,pushformats,devices", "plant-2").await;
-    assert!(left.is_empty(), "{left:#?}");
-    let namespace = cluster.kubectl(&["get", "namespace", "plant-2", "-o", "json"]).await;
-    let mut namespace: serde_json::Value = serde_json::from_str(&namespace).unwrap();
-    assert_eq!(namespace["status"]["phase"], "Terminating");
-    namespace["spec"]["finalizers"] = serde_json::json!([]);
-    let finalize = ["replace", "--raw", "/api/v1/namespaces/plant-2/finalize", "-f", "-"];
-    cluster.api.kubectl(&finalize, &namespace.to_string()).await.unwrap();
-    let gone = cluster.kubectl(&["get", "namespace", "plant-2", "--ignore-not-found"]).await;
-    assert_eq!(gone, "");
+    // Nor does applying it again take the finalizer away.
+    cluster.apply(&manifests).await;
+
+    cluster.kubectl(&["delete", "fpf/on-off", "ft/t", "--wait=false"]).await;
+    let users = "Device d (C-1) and another one use it";
+    for (kind, name) in [("fpf", "on-off"), ("ft", "t")] {
+        let said = cluster.until(kind, name, "Ready=False InUse Reconciling=True").await;
+        assert!(
+            said.contains("held (flutecast.io/in-use) until nobody uses it any more") && said.contains(users),
+            "{said}"
+        );
+    }
+    for name in ["d", "e"] {
+        let said = cluster.until("fd", name, "Ready=True Terminating").await;
+        for told in [
+            "Tenant t is being deleted, and goes with its last user",
+            "PushFormat on-off is being deleted, and goes",
+        ] {
+            assert!(said.contains(told), "{said}");
+        }
+    }
+    assert!(cluster.mapping().await["flutecast-t-0"].contains("C-1"), "what is held is served");
+    // The one that names another format is a user of this one no longer.
+    cluster.apply(&second.replace("on-off", "spare")).await;
+    wait_until("the user to be one less", SOON, async || {
+        let said = cluster.until("fpf", "on-off", "Ready=False InUse Reconciling=True").await;
+        if said.contains("Device d (C-1) uses it") { Ok(()) } else { Err(said) }
+    })
+    .await
+    .unwrap();
+    cluster.kubectl(&["delete", "fd", "d"]).await;
+    cluster.until_gone("fpf", "on-off").await;
+    cluster.until("ft", "t", "Ready=False InUse Reconciling=True").await;
+    cluster.kubectl(&["delete", "fd", "e"]).await;
+    cluster.until_gone("ft", "t").await;
+    cluster.until_held("fpf", "spare", "default", false).await;
+}
+
+/// Whoever deletes a namespace means all that is in it, also when somebody else keeps a user a while longer.
+async fn a_namespace_is_let_go_at_once(cluster: &Cluster) {
+    cluster.plant_in("plant-1").await;
+    cluster.until_held("ft", "t-plant-1", "plant-1", true).await;
+    cluster.until_held("fpf", "on-off", "plant-1", true).await;
+    cluster.set_others("fd", "d", "plant-1", json!([OTHERS])).await;
+    cluster.kubectl(&["delete", "namespace", "plant-1", "--wait=false"]).await;
+    wait_until("what is in use to go before its user", SOON, async || {
+        let left = cluster.list("tenants,pushformats,devices", "plant-1").await;
+        let left: Vec<&str> = left.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+        if left == ["Device"] { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
+    cluster.set_others("fd", "d", "plant-1", json!([])).await;
+    cluster.until_namespace_gone("plant-1").await;
+}
+
+/// What a killed operator leaves behind holds, as it must, and the next one lets go.
+async fn a_killed_operator_is_made_up_for(cluster: &mut Cluster) {
+    cluster.plant_in("plant-2").await;
+    cluster.plant_in("plant-3").await;
+    for namespace in ["plant-2", "plant-3"] {
+        cluster.until_held("ft", &format!("t-{namespace}"), namespace, true).await;
+        cluster.until_held("fpf", "on-off", namespace, true).await;
+    }
+    cluster.operator.take().unwrap().process.kill().await.unwrap();
+    for namespace in ["plant-2", "plant-3"] {
+        cluster.kubectl(&["delete", "namespace", namespace, "--wait=false"]).await;
+    }
+    let why = ".status.conditions[?(@.type==\"NamespaceFinalizersRemaining\")].message";
+    wait_until("the namespace to say what it waits for", SOON, async || {
+        let path = format!("jsonpath={{{why}}}");
+        let said = cluster.kubectl(&["get", "namespace", "plant-2", "-o", &path]).await;
+        if said.contains("flutecast.io/in-use in 2 resource instances") { Ok(()) } else { Err(said) }
+    })
+    .await
+    .unwrap();
+    // The one that is gone for good: somebody lets go by hand.
+    let kubeconfig = cluster.kubeconfig_of_the_operator().await;
+    let options =
+        ProcessOptions { env: vec![("KUBECONFIG".into(), kubeconfig.into())], ..ProcessOptions::default() };
+    let arguments = ["--kubernetes", "--let-go", "--namespace", "plant-2"];
+    let mut let_go =
+        Process::spawn_with(env!("CARGO_BIN_EXE_flutecast-operator"), arguments, options).unwrap();
+    assert!(let_go.wait(SOON).await.unwrap().success(), "{}", let_go.tail());
+    cluster.until_namespace_gone("plant-2").await;
+    assert_eq!(
+        cluster.list("tenants,pushformats", "plant-3").await.len(),
+        2,
+        "it wasn't asked to let these go"
+    );
+    // Or the next start does.
+    cluster.start_operator().await;
+    cluster.until_namespace_gone("plant-3").await;
+}
+
+async fn the_last_one_lets_go(cluster: &mut Cluster) {
+    cluster.plant_in("plant-4").await;
+    cluster.until_held("ft", "t-plant-4", "plant-4", true).await;
+    cluster.until_held("fpf", "on-off", "plant-4", true).await;
+    let second = cluster.spawn_operator("another").await;
+    second.wait_until_ready().await;
+    let mut first = cluster.operator.replace(second).unwrap();
+    assert!(first.process.terminate(SOON).await.unwrap().success());
+    assert!(
+        first.process.tail().contains("another operator holds what is in use"),
+        "{}",
+        first.process.tail()
+    );
+    assert_eq!(cluster.finalizers("ft", "t-plant-4", "plant-4").await, [FINALIZER]);
+    assert_eq!(cluster.finalizers("fpf", "on-off", "plant-4").await, [FINALIZER]);
+    let mut second = cluster.operator.take().unwrap();
+    assert!(second.process.terminate(SOON).await.unwrap().success());
+    assert!(second.process.tail().contains("no other operator runs"), "{}", second.process.tail());
+    assert!(cluster.finalizers("ft", "t-plant-4", "plant-4").await.is_empty());
+    assert!(cluster.finalizers("fpf", "on-off", "plant-4").await.is_empty());
+    cluster.kubectl(&["delete", "namespace", "plant-4", "--wait=false"]).await;
+    cluster.until_namespace_gone("plant-4").await;
 }

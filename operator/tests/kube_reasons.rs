@@ -197,6 +197,7 @@ async fn each_reason_is_said_and_heals() {
     covered.extend(a_mapping_that_is_refused(&cluster).await);
     covered.extend(a_stream_of_others(&cluster).await);
     covered.extend(the_broker_goes_and_comes(&mut cluster).await);
+    covered.extend(what_goes_while_it_is_used(&cluster).await);
     covered.extend(what_other_rules_let_in(&cluster).await);
     assert_eq!(covered, BTreeSet::from(Reason::ALL), "reasons without a case");
 }
@@ -329,6 +330,25 @@ async fn the_broker_goes_and_comes(cluster: &mut Cluster) -> Vec<Reason> {
     // What was ready stayed so: nothing was written to it.
     assert_eq!(cluster.get("device", "steady", "default").await.unwrap(), steady);
     vec![Reason::BrokerAway]
+}
+
+/// Somebody else keeps a PushFormat that was deleted; kube_protection.rs has it held by the operator.
+async fn what_goes_while_it_is_used(cluster: &Cluster) -> Vec<Reason> {
+    cluster.apply(&format!("{}---\n{}", format("going"), device("last", "t", "C-13", "going"))).await;
+    cluster.until("device", "last", "Ready=True Accepted").await;
+    let keep = r#"{"metadata":{"finalizers":["others.example/own"]}}"#;
+    cluster.kubectl(&["patch", "fpf", "going", "--type=merge", "-p", keep]).await;
+    cluster.kubectl(&["delete", "fpf", "going", "--wait=false"]).await;
+    cluster.until("pushformat", "going", "Ready=False InUse Reconciling=True").await;
+    cluster.until("device", "last", "Ready=True Terminating").await;
+    // The Device names another one: neither side has anything to tell.
+    cluster.apply(&device("last", "t", "C-13", "on-off")).await;
+    cluster.until("device", "last", "Ready=True Accepted").await;
+    cluster.until("pushformat", "going", "Ready=True Accepted").await;
+    let let_go = r#"{"metadata":{"finalizers":[]}}"#;
+    cluster.kubectl(&["patch", "fpf", "going", "--type=merge", "-p", let_go]).await;
+    cluster.until_gone("pushformat", "going").await;
+    vec![Reason::InUse, Reason::Terminating]
 }
 
 /// Objects that were stored when other rules held, or by somebody who took the rules away.

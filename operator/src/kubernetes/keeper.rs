@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applied, Mapping};
 use super::index::{Index, Scope};
+use super::protect::Guard;
 use super::publish::Publisher;
 use super::status::judge::{Judge, secret_of};
 use super::watch::secrets::SecretWatches;
@@ -67,6 +68,8 @@ pub struct Keeper {
     pub publisher: Publisher,
     /// Gets counts.
     pub metrics: Arc<Metrics>,
+    /// Holds what is used.
+    pub guard: Guard,
     /// What is known, what was built of it, and what could not be done.
     pub state: State,
 }
@@ -172,6 +175,7 @@ impl Keeper {
         if !leads && self.state.was_leading {
             links.streams.send_replace(None);
             self.publisher.stop();
+            self.guard.stop();
             self.state.was_leading = false;
         }
         let knows_all = self.state.index.is_complete(&self.places) && self.mapping.is_complete();
@@ -198,6 +202,7 @@ impl Keeper {
         self.state.whole.set_realm(self.mapping.realm().as_deref());
         let applied = self.apply(links, &mut scope).await;
         block_in_place(|| self.update_status(&scope));
+        self.guard.keep(&self.state.index);
         applied
     }
 

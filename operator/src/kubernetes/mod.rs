@@ -5,8 +5,8 @@
 //!                     │                                                                            │
 //!                     └─► jetstream (its own task) ──Report──► keeper        outbox → writer ──────┘
 //! ```
-//! `index` is synchronous state; `status::judge` and `status::conditions` are pure. No object of a user ever gets a finalizer or an
-//! ownerReference from here, so whatever becomes of the operator, nothing hangs.
+//! `index` is synchronous state; `status::judge` and `status::conditions` are pure. No object of a user ever gets an ownerReference from
+//! here, and none gets a finalizer unless that is asked for (`protect`), so whatever becomes of the operator, nothing hangs.
 
 pub mod apply;
 pub mod events;
@@ -15,6 +15,7 @@ pub mod index;
 pub mod keeper;
 pub mod kind;
 pub mod lease;
+pub mod protect;
 pub mod publish;
 mod start;
 pub mod status;

@@ -101,7 +101,8 @@ fn notice(kind: Kind, before: &[Condition], after: &[Condition]) -> Option<Notic
     let (before, after) = (ready(&ours(before)).cloned(), ready(after)?.clone());
     let is_worth_it = |condition: &Condition| {
         let waits = Reason::from_name(&condition.reason).is_some_and(Reason::waits);
-        condition.status == "False" && (!waits || kind == Kind::Tenant)
+        let is_held = condition.reason == Reason::InUse.to_string();
+        condition.status == "False" && (!waits || kind == Kind::Tenant || is_held)
     };
     let is_news = before.as_ref().is_none_or(|before| before.reason != after.reason);
     let told = |is_warning: bool| {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::{ACCESS_NAME, Mapping, SHARD_SELECTOR};
 use super::keeper::{Keeper, Links, State};
 use super::lease::{self, Candidate};
+use super::protect::{self, Last, Protection};
 use super::publish::Publisher;
 use super::status::writer::{Outbox, Writer};
 pub use super::watch::Place;
@@ -38,6 +39,8 @@ pub struct Options {
     pub own_namespace: String,
     /// By what this operator is told from others.
     pub identity: String,
+    /// Who keeps what is used from being deleted.
+    pub protection: Protection,
 }
 
 /// A client from the kubeconfig (`KUBECONFIG`, `~/.kube/config`) or, in a pod, from its service account.
@@ -72,7 +75,7 @@ pub fn start(
     metrics: &Arc<Metrics>,
     cancel: &CancellationToken,
 ) -> Vec<(&'static str, JoinHandle<()>)> {
-    let Options { places, own_namespace, identity } = options;
+    let Options { places, own_namespace, identity, protection } = options;
     let mut tasks = Vec::new();
     let candidate =
         Candidate { namespace: own_namespace.clone(), name: MANAGER.to_owned(), identity: identity.clone() };
@@ -101,12 +104,21 @@ pub fn start(
         metrics: metrics.clone(),
     };
     tasks.push(("presence", presence::task::spawn(links, cancel.clone())));
+    let last = Last {
+        client: client.clone(),
+        places: places.clone(),
+        lease: (own_namespace.clone(), MANAGER.to_owned()),
+        identity,
+    };
+    let (guard, task) = protect::spawn(client.clone(), protection, last, metrics.clone(), cancel.clone());
+    tasks.push(("protection", task));
     let keeper = Keeper {
         places,
         mapping: Mapping::new(client.clone(), own_namespace, metrics.clone()),
         secrets: SecretWatches::new(client.clone(), sender, cancel.clone()),
         publisher: Publisher { outbox, presence: board, metrics: metrics.clone() },
         metrics: metrics.clone(),
+        guard,
         state: State::default(),
     };
     let links = Links { changes, leading, streams, report };

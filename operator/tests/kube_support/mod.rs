@@ -23,6 +23,8 @@ pub struct Cluster {
     pub api: ControlPlane,
     pub nats: NatsServer,
     pub operator: Option<Running>,
+    /// More arguments for each operator that is started.
+    pub arguments: Vec<&'static str>,
 }
 
 /// A running operator.
@@ -36,7 +38,7 @@ impl Cluster {
     pub async fn start() -> Self {
         let (api, nats) = tokio::join!(ControlPlane::start(), NatsServer::start());
         let (api, nats) = (api.unwrap(), nats.unwrap());
-        let this = Self { api, nats, operator: None };
+        let this = Self { api, nats, operator: None, arguments: Vec::new() };
         let kinds = repository("crds/yaml");
         this.kubectl(&["apply", "--server-side", "-f", &kinds]).await;
         this.kubectl(&["create", "namespace", OWN]).await;
@@ -65,7 +67,7 @@ impl Cluster {
     }
 
     /// A kubeconfig with the rights of the operator's service account, and no others.
-    async fn kubeconfig_of_the_operator(&self) -> PathBuf {
+    pub async fn kubeconfig_of_the_operator(&self) -> PathBuf {
         let token = self.kubectl(&["create", "token", "flutecast-operator", "-n", OWN]).await;
         let admin = std::fs::read_to_string(self.api.kubeconfig()).unwrap();
         let mut kubeconfig: Value = serde_json::from_str(&admin).unwrap();
@@ -98,7 +100,7 @@ impl Cluster {
             ..ProcessOptions::default()
         };
         let program = env!("CARGO_BIN_EXE_flutecast-operator");
-        let process = Process::spawn_with(program, arguments, options).unwrap();
+        let process = Process::spawn_with(program, arguments.iter().chain(&self.arguments), options).unwrap();
         Running { process, admin: format!("http://{admin}") }
     }
 

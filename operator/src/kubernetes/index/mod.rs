@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::Secret;
 use self::links::Links;
 pub use self::scope::Scope;
 pub(crate) use self::shelf::version_of;
-pub use self::shelf::{Entry, Moved, Shelf};
+pub use self::shelf::{Entry, Life, Moved, Shelf};
 use super::kind::OurKind;
 use super::watch::{Event, Place};
 use crate::object::{Meta, Object, Objects, SecretData};
@@ -68,6 +68,9 @@ impl Index {
         let moved = take(&mut self.tenants, event);
         for moved in &moved {
             self.scope.touch(Kind::Tenant, &moved.key);
+            if moved.is_about_deletion() {
+                self.touch_users(Kind::Tenant, &moved.key);
+            }
             if moved.is_about_more_than_status() {
                 self.scope.all = true;
             }
@@ -109,6 +112,9 @@ impl Index {
         let moved = take(&mut self.formats, event);
         for moved in &moved {
             self.scope.touch(Kind::PushFormat, &moved.key);
+            if moved.is_about_deletion() {
+                self.touch_users(Kind::PushFormat, &moved.key);
+            }
             if !moved.is_about_more_than_status() {
                 continue;
             }
@@ -172,6 +178,22 @@ impl Index {
             })
         });
         u32::try_from(channels.sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    /// The Devices that use an object: those of its namespace that name it.
+    pub fn users_of<'a>(&'a self, kind: Kind, key: &'a Key) -> Box<dyn Iterator<Item = &'a Key> + 'a> {
+        match kind {
+            Kind::Tenant => Box::new(self.links.devices(&key.1).filter(|device| device.0 == key.0)),
+            Kind::PushFormat => Box::new(self.links.users(key)),
+            Kind::Device | Kind::Secret | Kind::File => Box::new(std::iter::empty()),
+        }
+    }
+
+    fn touch_users(&mut self, kind: Kind, key: &Key) {
+        let users: Vec<Key> = self.users_of(kind, key).cloned().collect();
+        for user in &users {
+            self.scope.touch(Kind::Device, user);
+        }
     }
 
     /// The Devices that name a tenant.

@@ -21,7 +21,35 @@ pub struct Entry<K: OurKind> {
     pub object: Result<Arc<Object<K::Spec>>, String>,
     /// What the operator said about it last.
     pub status: K::Status,
+    /// Whether it is about to go, and who holds it.
+    pub life: Life,
     version: Option<u64>,
+}
+
+/// Whether an object is about to go, and who holds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Life {
+    /// Somebody deleted it; it goes when nobody holds it any more.
+    pub is_deleting: bool,
+    /// Who holds it.
+    pub finalizers: Box<[String]>,
+}
+
+impl Life {
+    fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            is_deleting: meta.deletion_timestamp.is_some(),
+            finalizers: meta.finalizers.clone().unwrap_or_default().into(),
+        }
+    }
+}
+
+impl<K: OurKind> Entry<K> {
+    /// The version as the API server wrote it; none: it isn't known.
+    #[must_use]
+    pub fn version(&self) -> Option<u64> {
+        self.version
+    }
 }
 
 /// What one change did to one object.
@@ -36,6 +64,14 @@ pub struct Moved<K: OurKind> {
 }
 
 impl<K: OurKind> Moved<K> {
+    /// Whether it is about to go, which it wasn't before, or the other way round: a new life of the name.
+    #[must_use]
+    pub fn is_about_deletion(&self) -> bool {
+        let is_deleting =
+            |entry: &Option<Entry<K>>| entry.as_ref().is_some_and(|entry| entry.life.is_deleting);
+        is_deleting(&self.before) != is_deleting(&self.after)
+    }
+
     /// Whether anything moved that the build step reads.
     #[must_use]
     pub fn is_about_more_than_status(&self) -> bool {
@@ -164,6 +200,7 @@ impl<K: OurKind> Shelf<K> {
             generation: meta.generation.unwrap_or_default(),
             object,
             status,
+            life: Life::of(meta),
             version: version_of(meta),
         };
         let before = self.entries.get(&key);

@@ -17,6 +17,13 @@ const OURS: [&str; 3] = [READY, RECONCILING, STALLED];
 pub enum Standing {
     /// It does what its spec says; in words for people.
     Ready(&'static str),
+    /// It does what its spec says; something is about to change that.
+    ReadyUntil {
+        /// What.
+        reason: Reason,
+        /// What is about to change, and what to do about it.
+        message: String,
+    },
     /// Something is wrong; the first finding says why, the message names all of them.
     NotReady {
         /// Why.
@@ -66,6 +73,9 @@ pub fn conditions(
     };
     match standing {
         Standing::Ready(message) => vec![condition(READY, true, ACCEPTED, message)],
+        Standing::ReadyUntil { reason, message } => {
+            vec![condition(READY, true, &reason.to_string(), &shortened(message))]
+        }
         Standing::NotReady { reason, message } => {
             let why = if reason.waits() { RECONCILING } else { STALLED };
             let reason = reason.to_string();

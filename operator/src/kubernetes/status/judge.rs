@@ -41,7 +41,7 @@ impl Judge<'_> {
     /// The status of a Tenant; none while it isn't settled.
     #[must_use]
     pub fn tenant(&self, key: &Key, entry: &Entry<Tenant>, before: Before<'_>) -> Option<TenantStatus> {
-        let standing = self.standing_of_tenant(key, entry)?;
+        let standing = self.unless_deleted(key, entry, self.standing_of_tenant(key, entry)?);
         let name = TenantName::new(&key.1).ok();
         let built = name.as_ref().and_then(|name| self.built.tenants.get(name));
         // Another namespace's Tenant of the same name isn't this one.
@@ -58,7 +58,7 @@ impl Judge<'_> {
     /// The status of a Device; none while it isn't settled.
     #[must_use]
     pub fn device(&self, key: &Key, entry: &Entry<Device>, before: Before<'_>) -> Option<DeviceStatus> {
-        let standing = self.standing_of_device(key, entry)?;
+        let standing = self.until_deleted(key, entry, self.standing_of_device(key, entry)?);
         let presence = self.presence.told(key).unwrap_or_else(|| Told::by(&entry.status));
         let mut status = DeviceStatus {
             observed_generation: Some(entry.generation),
@@ -92,6 +92,7 @@ impl Judge<'_> {
     ) -> Option<PushFormatStatus> {
         let findings = self.findings(key, entry)?;
         let standing = Standing::of(&findings).unwrap_or(Standing::Ready("it compiles"));
+        let standing = self.unless_deleted(key, entry, standing);
         Some(PushFormatStatus {
             observed_generation: Some(entry.generation),
             conditions: self.conditions(&standing, entry, before),

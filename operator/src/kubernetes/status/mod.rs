@@ -4,5 +4,6 @@
 //! server holds there, in a task of its own, so that ten thousand of them hold up no change of the mapping.
 
 pub mod conditions;
+mod deletion;
 pub mod judge;
 pub mod writer;
