@@ -61,6 +61,15 @@ pub(crate) struct Config {
     #[arg(long, requires = "kubernetes")]
     pub(crate) let_go: bool,
 
+    /// The Service of the data plane, in the namespace of the mapping: a Device is Ready when every ready pod of it serves the Device;
+    /// left out: when it is in the mapping.
+    #[arg(long, env = "FLUTECAST_SERVICE", value_name = "NAME")]
+    service: Option<String>,
+
+    /// The name under which the data plane's pods tell what they serve; left out: the namespace of the mapping.
+    #[arg(long, env = "FLUTECAST_RELEASE", value_name = "NAME")]
+    release: Option<String>,
+
     /// The NATS server, or several with commas in between.
     #[arg(long, env = "FLUTECAST_NATS", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
     pub(crate) nats: String,
@@ -92,6 +101,10 @@ pub(crate) enum Mode {
         mapping_namespace: Option<String>,
         /// By what this operator is told from others.
         identity: String,
+        /// The data plane's Service.
+        service: Option<String>,
+        /// Under which name its pods tell what they serve; none: the mapping's namespace.
+        release: Option<String>,
     },
 }
 
@@ -114,6 +127,8 @@ impl Config {
                 places,
                 mapping_namespace: self.mapping_namespace.clone(),
                 identity,
+                service: self.service.clone().filter(|name| !name.is_empty()),
+                release: self.release.clone().filter(|name| !name.is_empty()),
             });
         }
         match (&self.manifests, &self.mapping_out) {

@@ -83,12 +83,13 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
             let operator = FolderOperator::new(manifests, mapping, wanted, report, board, metrics);
             watch_task(&mut tasks, "folder", tokio::spawn(operator.run(cancel.clone())));
         }
-        (Mode::Kubernetes { places, mapping_namespace, identity }, _) => {
+        (Mode::Kubernetes { places, mapping_namespace, identity, service, release }, _) => {
             let client = kubernetes::client().await?;
             let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
             tracing::info!(?places, mapping = own_namespace, identity, "on an API server");
             let protection = config.protection.into();
-            let options = kubernetes::Options { places, own_namespace, identity, protection };
+            let options =
+                kubernetes::Options { places, own_namespace, identity, protection, service, release };
             for (name, task) in kubernetes::start(&client, options, wanted, report, nats, &metrics, &cancel) {
                 watch_task(&mut tasks, name, task);
             }

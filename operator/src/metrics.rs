@@ -60,6 +60,30 @@ struct PresenceLabel {
     presence: &'static str,
 }
 
+/// How it stands with a ready pod of the data plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum PodState {
+    Confirmed,
+    Lagging,
+    Silent,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PodLabel {
+    state: PodState,
+}
+
+/// How many ready pods of the data plane there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PodCounts {
+    /// That serve the mapping as it is.
+    pub confirmed: usize,
+    /// That serve an older one, or not all tenants.
+    pub lagging: usize,
+    /// That were not heard of lately.
+    pub silent: usize,
+}
+
 /// The operator's metrics.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -76,6 +100,8 @@ pub struct Metrics {
     presence_lookups: Family<EndingLabel, Counter>,
     presence_subjects: Counter,
     presence_subscriptions: Gauge,
+    pods: Family<PodLabel, Gauge>,
+    devices_not_served: Gauge,
     mapping_is_written: AtomicBool,
     streams_were_applied: AtomicBool,
     stands_by: AtomicBool,
@@ -136,6 +162,17 @@ impl Metrics {
     pub fn looked_up(&self, result: Ending, subjects: usize) {
         self.presence_lookups.get_or_create(&EndingLabel { result }).inc();
         self.presence_subjects.inc_by(subjects as u64);
+    }
+
+    /// Notes how it stands with the data plane's ready pods, and how many Devices wait for them.
+    pub fn pods(&self, counts: &PodCounts, devices: usize) {
+        let PodCounts { confirmed, lagging, silent } = *counts;
+        let states =
+            [(PodState::Confirmed, confirmed), (PodState::Lagging, lagging), (PodState::Silent, silent)];
+        for (state, count) in states {
+            self.pods.get_or_create(&PodLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.devices_not_served.set(i64::try_from(devices).unwrap_or(i64::MAX));
     }
 
     /// Notes whether NATS is connected.
@@ -220,6 +257,16 @@ impl Metrics {
             "presence_subscriptions",
             "Subjects of silent devices that are listened to",
             self.presence_subscriptions.clone(),
+        );
+        registry.register(
+            "pods",
+            "Ready pods of the data plane, by whether they serve the mapping as it is",
+            self.pods.clone(),
+        );
+        registry.register(
+            "devices_not_served",
+            "Devices that wait for a pod to serve them",
+            self.devices_not_served.clone(),
         );
         let mut text = String::new();
         // Writing into a String can't fail.

@@ -120,6 +120,8 @@ pub enum Reason {
     BrokerAway,
     /// The API server refuses to store the mapping.
     MappingRefused,
+    /// A ready data-plane pod doesn't serve what the mapping holds.
+    NotServed,
     /// A Tenant wants Devices to be created, and the operator can't.
     EnrollmentUnavailable,
     /// A Tenant or a PushFormat is being deleted while Devices use it.
@@ -130,7 +132,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::InvalidYaml,
         Self::InvalidObject,
         Self::DuplicateObject,
@@ -154,6 +156,7 @@ impl Reason {
         Self::StreamRefused,
         Self::BrokerAway,
         Self::MappingRefused,
+        Self::NotServed,
         Self::EnrollmentUnavailable,
         Self::InUse,
         Self::Terminating,
@@ -175,6 +178,7 @@ impl Reason {
             | Self::SecretMissing
             | Self::BrokerAway
             | Self::MappingRefused
+            | Self::NotServed
             | Self::InUse
             | Self::Terminating => true,
             Self::InvalidYaml

@@ -13,6 +13,9 @@ use manifests::{device, format, tenant};
 /// What is folder mode's alone: an API server knows no files.
 const OF_FILES: [Reason; 2] = [Reason::InvalidYaml, Reason::DuplicateObject];
 
+/// What data-plane pods have to be there for: operator/tests/kube_served.rs.
+const OF_PODS: [Reason; 1] = [Reason::NotServed];
+
 /// One reason.
 struct Case {
     reason: Reason,
@@ -188,6 +191,7 @@ async fn each_reason_is_said_and_heals() {
     let mut cluster = Cluster::with_operator().await;
     cluster.apply(&format!("{}---\n{}", tenant("t", ""), format("on-off"))).await;
     let mut covered: BTreeSet<Reason> = OF_FILES.into();
+    covered.extend(OF_PODS);
     for case in cases() {
         case.check(&cluster).await;
         covered.insert(case.reason);

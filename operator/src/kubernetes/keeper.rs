@@ -20,6 +20,7 @@ use super::apply::{Applied, Mapping};
 use super::index::{Index, Scope};
 use super::protect::Guard;
 use super::publish::Publisher;
+use super::serving::{Heard, News, Served};
 use super::status::judge::{Judge, secret_of};
 use super::watch::secrets::SecretWatches;
 use super::watch::{Change, Place};
@@ -54,6 +55,8 @@ pub struct Links {
     pub streams: watch::Sender<Option<Arc<Wanted>>>,
     /// How it stands with the streams.
     pub report: watch::Receiver<Report>,
+    /// What the data plane's pods announce.
+    pub heard: watch::Receiver<Arc<Heard>>,
 }
 
 /// Keeps the mapping, the streams and the statuses.
@@ -74,12 +77,24 @@ pub struct Keeper {
     pub state: State,
 }
 
+/// Why the keeper's waiting is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    /// Nobody tells anything any more.
+    Ended,
+    /// Something changed, or it is time to look at everything.
+    ForAll,
+    /// Only what pods serve changed, or who waits for them is due: the mapping is as it was.
+    ForPods,
+}
+
 /// What the keeper remembers.
 #[derive(Debug, Default)]
 pub struct State {
     index: Index,
     whole: Whole,
     linger: Linger,
+    served: Served,
     /// The last report that was looked at.
     report: Report,
     report_was_awaited: bool,
@@ -90,14 +105,22 @@ pub struct State {
     was_leading: bool,
 }
 
+impl State {
+    /// Nothing is known; what the pods say decides who is Ready.
+    #[must_use]
+    pub fn new(served: Served) -> Self {
+        Self { served, ..Self::default() }
+    }
+}
+
 impl Keeper {
     /// Runs until `cancel` is cancelled.
     pub async fn run(mut self, mut links: Links, cancel: CancellationToken) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut next = Instant::now() + RESYNC;
         loop {
-            let Some(open) = cancel.run_until_cancelled(self.wait(&mut links, next)).await else { return };
-            if !open {
+            let Some(woken) = cancel.run_until_cancelled(self.wait(&mut links, next)).await else { return };
+            if woken == Woken::Ended {
                 return;
             }
             if Instant::now() >= next {
@@ -105,6 +128,14 @@ impl Keeper {
             }
             if !self.may_work(&links) {
                 next = Instant::now() + RESYNC;
+                continue;
+            }
+            if woken == Woken::ForPods {
+                let mut scope = Scope::default();
+                block_in_place(|| {
+                    self.look_at_pods(&mut scope);
+                    self.update_status(&scope);
+                });
                 continue;
             }
             let Some(reconciled) = cancel.run_until_cancelled(self.reconcile(&mut links)).await else {
@@ -125,27 +156,34 @@ impl Keeper {
         }
     }
 
-    /// Waits until there is something to do, and a moment longer, so that what belongs together is done together. Answers false
-    /// when nobody tells anything any more.
-    async fn wait(&mut self, links: &mut Links, next: Instant) -> bool {
+    /// Waits until there is something to do, and a moment longer, so that what belongs together is done together.
+    async fn wait(&mut self, links: &mut Links, next: Instant) -> Woken {
         let next = self.state.linger.next().map_or(next, |linger| linger.min(next));
         let mut changes = Vec::new();
-        let mut until = next;
-        let mut has_news = false;
+        let mut until = self.state.served.next().map_or(next, |served| served.min(next));
+        let (mut has_news, mut has_heard) = (false, false);
         loop {
+            let is_collecting = has_news || has_heard;
             tokio::select! {
                 count = links.changes.recv_many(&mut changes, BATCH) => {
                     if count == 0 {
-                        return false;
+                        return Woken::Ended;
                     }
                     has_news |= block_in_place(|| self.take(&mut changes));
                 }
                 Ok(()) = links.report.changed() => has_news |= self.compare_reports(&links.report.borrow_and_update()),
+                Ok(()) = links.heard.changed() => {
+                    self.state.served.hear(links.heard.borrow_and_update().clone());
+                    has_heard = true;
+                }
                 Ok(()) = links.leading.changed() => has_news = true,
-                () = tokio::time::sleep_until(until) => return true,
+                () = tokio::time::sleep_until(until) => {
+                    let is_for_all = has_news || Instant::now() >= next;
+                    return if is_for_all { Woken::ForAll } else { Woken::ForPods };
+                }
             }
-            if has_news && until == next {
-                until = next.min(Instant::now() + COLLECT);
+            if (has_news || has_heard) && !is_collecting {
+                until = until.min(Instant::now() + COLLECT);
             }
         }
     }
@@ -163,6 +201,7 @@ impl Keeper {
                 Change::Shard(event) => self.mapping.shard(event),
                 Change::Access(event) => self.mapping.access(event),
                 Change::Presence(device) => index.look_at_device(&device),
+                Change::Slice(event) => self.state.served.slice(event),
             } || !self.state.was_leading;
         }
         has_news
@@ -176,6 +215,7 @@ impl Keeper {
             links.streams.send_replace(None);
             self.publisher.stop();
             self.guard.stop();
+            self.state.served.stop();
             self.state.was_leading = false;
         }
         let knows_all = self.state.index.is_complete(&self.places) && self.mapping.is_complete();
@@ -201,7 +241,10 @@ impl Keeper {
         }
         self.state.whole.set_realm(self.mapping.realm().as_deref());
         let applied = self.apply(links, &mut scope).await;
-        block_in_place(|| self.update_status(&scope));
+        block_in_place(|| {
+            self.look_at_pods(&mut scope);
+            self.update_status(&scope);
+        });
         self.guard.keep(&self.state.index);
         applied
     }
@@ -233,6 +276,11 @@ impl Keeper {
         let with_access = self.secrets.keys().all(|key| self.state.index.tokens_of(key).is_some());
         let realm = self.mapping.realm();
         let Applied { changed, refused, failed } = self.mapping.write(&mapped, with_access).await;
+        let mapping = &self.mapping;
+        self.state.served.stored(mapped.tenants.iter().map(|(tenant, built)| {
+            let held = |shard| mapping.holds(shard).then_some(shard.revision.as_str());
+            (tenant, built.shards.iter().map(held))
+        }));
         if self.mapping.realm() != realm {
             self.state.whole.set_realm(self.mapping.realm().as_deref());
             self.tell_streams(links);
@@ -301,11 +349,25 @@ impl Keeper {
         has_news
     }
 
+    /// What the data plane's pods confirm, and what follows for the Devices and Tenants.
+    fn look_at_pods(&mut self, scope: &mut Scope) {
+        let State { index, whole, served, .. } = &mut self.state;
+        let now = Instant::now();
+        served.expect(index, whole.built(), scope, now);
+        let News { devices, tenants, pods } = served.look(whole.built(), now);
+        devices.iter().for_each(|device| scope.touch(Kind::Device, device));
+        for tenant in &tenants {
+            let named = index.tenants.iter().filter(|((_, name), _)| name == tenant.as_str());
+            named.for_each(|(key, _)| scope.touch(Kind::Tenant, key));
+        }
+        self.metrics.pods(&pods, served.count());
+    }
+
     /// Step 5: says what changed.
     fn update_status(&mut self, scope: &Scope) {
-        let State { index, whole, report, refused, .. } = &self.state;
-        let presence = &self.publisher.presence;
-        let judge = Judge { index, built: whole.built(), report, refused, presence, now: Timestamp::now() };
+        let State { index, whole, report, refused, served, .. } = &self.state;
+        let (presence, now) = (&self.publisher.presence, Timestamp::now());
+        let judge = Judge { index, built: whole.built(), report, refused, presence, served, now };
         self.publisher.publish(&judge, scope);
         self.metrics.judged(&whole.built().verdicts);
     }

@@ -14,6 +14,7 @@ use super::keeper::{Keeper, Links, State};
 use super::lease::{self, Candidate};
 use super::protect::{self, Last, Protection};
 use super::publish::Publisher;
+use super::serving::{self, Heard, SERVICE_LABEL, Served};
 use super::status::writer::{Outbox, Writer};
 pub use super::watch::Place;
 use super::watch::secrets::SecretWatches;
@@ -41,6 +42,10 @@ pub struct Options {
     pub identity: String,
     /// Who keeps what is used from being deleted.
     pub protection: Protection,
+    /// The data plane's Service; none: nobody looks at its pods.
+    pub service: Option<String>,
+    /// Under which name the pods tell what they serve; none: the own namespace.
+    pub release: Option<String>,
 }
 
 /// A client from the kubeconfig (`KUBECONFIG`, `~/.kube/config`) or, in a pod, from its service account.
@@ -75,14 +80,25 @@ pub fn start(
     metrics: &Arc<Metrics>,
     cancel: &CancellationToken,
 ) -> Vec<(&'static str, JoinHandle<()>)> {
-    let Options { places, own_namespace, identity, protection } = options;
+    let Options { places, own_namespace, identity, protection, service, release } = options;
     let mut tasks = Vec::new();
     let candidate =
         Candidate { namespace: own_namespace.clone(), name: MANAGER.to_owned(), identity: identity.clone() };
     let (leading, election) = lease::spawn(client.clone(), candidate, metrics.clone(), cancel.clone());
     tasks.push(("lease", election));
     let (sender, changes) = mpsc::channel(CHANGES);
-    let watches = watch_all(client, &places, &own_namespace, &sender, cancel);
+    let mut watches = watch_all(client, &places, &own_namespace, &sender, cancel);
+    let heard = match &service {
+        Some(service) => {
+            watches.slices(client, &own_namespace, &format!("{SERVICE_LABEL}={service}"));
+            let release = release.as_deref().unwrap_or(&own_namespace);
+            let (heard, task) = serving::spawn(nats.clone(), release, cancel.clone());
+            tasks.push(("serving", task));
+            heard
+        }
+        // Nobody tells anything.
+        None => watch::channel(Arc::<Heard>::default()).1,
+    };
     tasks.extend(watches.into_tasks().into_iter().map(|task| ("watch", task)));
     let (announcer, task) = events::spawn(client.clone(), &identity, metrics.clone(), cancel.clone());
     tasks.push(("events", task));
@@ -119,9 +135,9 @@ pub fn start(
         publisher: Publisher { outbox, presence: board, metrics: metrics.clone() },
         metrics: metrics.clone(),
         guard,
-        state: State::default(),
+        state: State::new(Served::new(service)),
     };
-    let links = Links { changes, leading, streams, report };
+    let links = Links { changes, leading, streams, report, heard };
     tasks.push(("keeper", tokio::spawn(keeper.run(links, cancel.clone()))));
     tasks
 }

@@ -98,6 +98,14 @@ impl Mapping {
         self.access.uid(ACCESS_NAME)
     }
 
+    /// Whether the API server holds a document as it was written last.
+    #[must_use]
+    pub fn holds(&self, document: &ShardDocument) -> bool {
+        let name = print::name(document);
+        let known = self.prints.get(&name).filter(|(revision, _)| *revision == document.revision);
+        known.is_some_and(|(_, print)| self.shards.print(&name) == Some(*print))
+    }
+
     /// Takes in what happened to a ConfigMap. Answers whether that is news.
     pub fn shard(&mut self, event: Event<ConfigMap>) -> bool {
         self.shards.take(event, print_of_map)

@@ -96,6 +96,13 @@ pub fn ready(conditions: &[Condition]) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.type_ == READY)
 }
 
+/// Whether conditions say that the object is Ready as this generation wants it.
+#[must_use]
+pub fn is_ready(conditions: &[Condition], generation: i64) -> bool {
+    ready(conditions)
+        .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(generation))
+}
+
 fn shortened(message: &str) -> String {
     // A message stands on one line in a table.
     let mut message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -8,11 +8,12 @@ use flutecast_mapping::name::{ChannelName, TenantName};
 use flutecast_mapping::subject;
 use k8s_openapi::jiff::Timestamp;
 
-use super::conditions::{Standing, conditions, ours, ready};
+use super::conditions::{Standing, conditions, is_ready, ours, ready};
 use crate::build::Built;
 use crate::jetstream::task::{Report, TenantReport};
 use crate::kubernetes::index::{Entry, Index, Key, Tokens};
 use crate::kubernetes::kind::{OurKind, OurStatus};
+use crate::kubernetes::serving::{Answer, Served};
 use crate::presence::Told;
 use crate::presence::board::Board;
 use crate::verdict::{Finding, Kind, ObjectRef, Reason};
@@ -30,6 +31,8 @@ pub struct Judge<'a> {
     pub refused: &'a BTreeMap<TenantName, String>,
     /// What is known of the Devices' presence.
     pub presence: &'a Board,
+    /// What the data plane's pods serve.
+    pub served: &'a Served,
     /// The time.
     pub now: Timestamp,
 }
@@ -142,6 +145,8 @@ impl Judge<'_> {
         }
         findings.extend(reported.iter().cloned());
         findings.extend(self.refusal(&name));
+        // Without NATS no pod can be heard of.
+        findings.extend(self.served.tenant(&name).filter(|_| !is_away));
         Some(Standing::of(&findings).unwrap_or(Standing::Ready("its streams and its mapping are in place")))
     }
 
@@ -194,11 +199,23 @@ impl Judge<'_> {
             }
             findings.extend(self.refusal(&name));
         }
-        Some(
-            Standing::of(&findings).unwrap_or(Standing::Ready(
-                "it is in the mapping, and its tenant's stream takes its messages",
-            )),
-        )
+        match Standing::of(&findings) {
+            None => self.standing_of_served(key, entry),
+            not_ready => not_ready,
+        }
+    }
+
+    /// How it stands with a Device that nothing is wrong with, but that a pod may not serve yet. One that was Ready stays so.
+    fn standing_of_served(&self, key: &Key, entry: &Entry<Device>) -> Option<Standing> {
+        if was_ready(entry) {
+            let said = ready(&entry.status.conditions).map(|ready| ready.message.as_str());
+            return Some(Standing::Ready(Served::words(said.unwrap_or_default())));
+        }
+        match self.served.device(key) {
+            Answer::Ready(words) => Some(Standing::Ready(words)),
+            Answer::Wait => None,
+            Answer::Late(text) => Standing::of(&[Finding::new(Reason::NotServed, "", &*text)]),
+        }
     }
 
     fn refusal(&self, tenant: &TenantName) -> Option<Finding> {
@@ -218,6 +235,5 @@ fn away(finding: &Finding) -> bool {
 }
 
 fn was_ready(entry: &Entry<Device>) -> bool {
-    ready(&entry.status.conditions)
-        .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(entry.generation))
+    is_ready(&entry.status.conditions, entry.generation)
 }

@@ -13,6 +13,7 @@ use flutecast_crds::{Device, PushFormat, Tenant};
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -42,6 +43,8 @@ pub enum Change {
     Shard(Event<ConfigMap>),
     /// About the Secret that the data plane reads.
     Access(Event<Secret>),
+    /// About an EndpointSlice of the data plane's Service.
+    Slice(Event<EndpointSlice>),
     /// About a Secret that a Tenant names; the namespace and name that are watched.
     Tokens((String, String), Event<Secret>),
     /// There is something new to say of the presence of a Device; its namespace and name.
@@ -107,6 +110,13 @@ impl Watches {
         let api: Api<DeserializeGuard<Secret>> = Api::namespaced(client.clone(), namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         self.start(api, config, Some(namespace.to_owned()), "Secret".to_owned(), Change::Access);
+    }
+
+    /// Watches the EndpointSlices of a Service, by their label.
+    pub fn slices(&mut self, client: &Client, namespace: &str, labels: &str) {
+        let api: Api<DeserializeGuard<EndpointSlice>> = Api::namespaced(client.clone(), namespace);
+        let config = watcher::Config::default().labels(labels);
+        self.start(api, config, Some(namespace.to_owned()), "EndpointSlice".to_owned(), Change::Slice);
     }
 
     /// The tasks; whoever gets them watches them.

@@ -1,0 +1,246 @@
+//! A Device is Ready when every ready data-plane pod serves it: real pods as processes, their endpoints as Kubernetes would show them.
+#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+mod kube_support;
+mod manifests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flutecast_e2e::{Process, ProcessOptions, free_ports, http_client, program, wait_until};
+use kube_support::{Cluster, OWN, Running, SOON, repository, said};
+use manifests::{device, format, tenant};
+use serde_json::{Value, json};
+
+const SERVICE: &str = "flutecast-dataplane";
+const READY: &str = "Ready=True Accepted";
+const LATE: &str = "Ready=False NotServed Reconciling=True";
+/// Until a frozen pod counts as silent (15 s), and 10 s more until it is told on the Tenant.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A data plane as a process.
+struct Pod {
+    name: &'static str,
+    process: Process,
+}
+
+impl Pod {
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.process.pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    fn go_on(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+}
+
+/// A kubeconfig with the rights of the data plane's service account, which manifests/dataplane/rbac.yaml has in another namespace.
+async fn kubeconfig_of_pods(cluster: &Cluster) -> PathBuf {
+    let rights = std::fs::read_to_string(repository("manifests/dataplane/rbac.yaml")).unwrap();
+    cluster.apply(&rights.replace("namespace: flutecast\n", &format!("namespace: {OWN}\n"))).await;
+    let token = cluster.kubectl(&["create", "token", "flutecast-dataplane", "-n", OWN]).await;
+    let admin = std::fs::read_to_string(cluster.api.kubeconfig()).unwrap();
+    let mut kubeconfig: Value = serde_json::from_str(&admin).unwrap();
+    kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
+    kubeconfig["contexts"][0]["context"]["namespace"] = json!(OWN);
+    let path = cluster.api.kubeconfig().with_file_name("dataplane.kubeconfig.yaml");
+    std::fs::write(&path, kubeconfig.to_string()).unwrap();
+    path
+}
+
+async fn start_pod(cluster: &Cluster, kubeconfig: &PathBuf, name: &'static str) -> Pod {
+    let [port, admin] = free_ports().unwrap();
+    let (listen, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));
+    let nats = cluster.nats.url();
+    let arguments: Vec<OsString> = [
+        "--kubernetes",
+        "--nats",
+        &nats,
+        "--listen",
+        &listen,
+        "--admin",
+        &admin,
+        "--server-name",
+        name,
+        "--service",
+        SERVICE,
+    ]
+    .iter()
+    .map(Into::into)
+    .collect();
+    let options =
+        ProcessOptions { env: vec![("KUBECONFIG".into(), kubeconfig.into())], ..ProcessOptions::default() };
+    let process = Process::spawn_with(program("flutecast-dataplane").unwrap(), arguments, options).unwrap();
+    wait_until("the pod to be ready", SOON, async || {
+        match http_client::get(&format!("http://{admin}/readyz")).await {
+            Ok(answer) if answer.status.is_success() => Ok(()),
+            Ok(answer) => Err(answer.text()),
+            Err(error) => Err(format!("{error:#}\n{}", process.tail())),
+        }
+    })
+    .await
+    .unwrap();
+    Pod { name, process }
+}
+
+/// The endpoints as the endpoint controller writes them: the pod, and whether it is ready.
+async fn endpoints(cluster: &Cluster, pods: &[(&str, bool)]) {
+    let endpoint = |(pod, ready): &(&str, bool)| {
+        json!({"addresses": ["10.1.0.1"], "conditions": {"ready": ready, "serving": ready, "terminating": false},
+            "targetRef": {"kind": "Pod", "name": pod, "namespace": OWN}})
+    };
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "flutecast-dataplane-x", "namespace": OWN, "labels": {"kubernetes.io/service-name": SERVICE}},
+        "endpoints": pods.iter().map(endpoint).collect::<Vec<_>>(), "ports": [],
+    });
+    cluster.apply(&slice.to_string()).await;
+}
+
+/// As [`Cluster::until`], but it may take as long as a pod's silence.
+async fn until(cluster: &Cluster, kind: &str, name: &str, expected: &str) -> String {
+    wait_until(&format!("{kind}/{name} to be {expected}"), LONG, async || {
+        let object = cluster.get(kind, name, "default").await.ok_or("it isn't there")?;
+        let (said, message) = said(&object);
+        if said == expected { Ok(message) } else { Err(format!("{said}: {message}")) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()))
+}
+
+async fn until_pods(operator: &Running, state: &str, count: f64) {
+    let name = format!("flutecast_operator_pods{{state=\"{state}\"}}");
+    wait_until(&format!("{name} to be {count}"), LONG, async || {
+        let seen = operator.metric(&name).await;
+        if (seen - count).abs() < 0.1 { Ok(()) } else { Err(seen.to_string()) }
+    })
+    .await
+    .unwrap();
+}
+
+async fn status_writes(operator: &Running) -> f64 {
+    operator.metric("flutecast_operator_api_writes_total{what=\"Status\",result=\"Done\"}").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_ready_when_every_ready_pod_serves_it() {
+    let mut cluster = Cluster::start().await;
+    let kubeconfig = kubeconfig_of_pods(&cluster).await;
+    cluster.arguments = vec!["--service", SERVICE];
+    cluster.start_operator().await;
+    cluster.apply(&format!("{}---\n{}", tenant("t", ""), format("on-off"))).await;
+
+    // Nobody is there to serve it, and that is said.
+    cluster.apply(&device("early", "t", "C-0", "on-off")).await;
+    let message = cluster.until("device", "early", READY).await;
+    assert!(message.contains("no data-plane pod was ready to confirm"), "{message}");
+    let early = cluster.get("device", "early", "default").await.unwrap();
+
+    // Two pods, and one that isn't ready and serves nothing.
+    let one = start_pod(&cluster, &kubeconfig, "pod-1").await;
+    let two = start_pod(&cluster, &kubeconfig, "pod-2").await;
+    let three = ("pod-3", false);
+    endpoints(&cluster, &[("pod-1", true), ("pod-2", true), three]).await;
+    until_pods(cluster.operator.as_ref().unwrap(), "Confirmed", 2.0).await;
+    many_devices_cost_few_writes(&cluster).await;
+
+    // A pod that is frozen holds up a new Device, and is named.
+    two.freeze();
+    cluster.apply(&device("held", "t", "C-1", "on-off")).await;
+    let message = cluster.until("device", "held", LATE).await;
+    assert!(message.contains("pod-2 serves an older one"), "{message}");
+    assert!(!message.contains("pod-1") && !message.contains("pod-3"), "{message}");
+    assert!(message.contains("of flutecast-t-0 or a later one"), "{message}");
+    // In time it is told on the Tenant too; those that were ready stay so.
+    let message = until(&cluster, "tenant", "t", LATE).await;
+    assert!(message.contains("1 of 2 ready data-plane pods does not serve"), "{message}");
+    assert!(message.contains("pod-2"), "{message}");
+    until_pods(cluster.operator.as_ref().unwrap(), "Silent", 1.0).await;
+    for name in ["d0", "d199", "early"] {
+        let device = cluster.get("device", name, "default").await.unwrap();
+        assert_eq!(said(&device).0, READY, "{device:#}");
+    }
+    // Another operator says the same, and so writes nothing.
+    nothing_is_written_by_another_operator(&mut cluster, "held", LATE).await;
+    two.go_on();
+    let message = until(&cluster, "device", "held", READY).await;
+    assert!(message.contains("every ready data-plane pod serves it"), "{message}");
+    until(&cluster, "tenant", "t", READY).await;
+
+    // One that goes is waited for no longer.
+    two.freeze();
+    cluster.apply(&device("left", "t", "C-2", "on-off")).await;
+    cluster.until("device", "left", LATE).await;
+    endpoints(&cluster, &[("pod-1", true), three]).await;
+    cluster.until("device", "left", READY).await;
+    two.go_on();
+
+    // A change of the spec waits again, a label doesn't; and nobody else is touched.
+    endpoints(&cluster, &[("pod-1", true), ("pod-2", true), three]).await;
+    until_pods(cluster.operator.as_ref().unwrap(), "Confirmed", 2.0).await;
+    two.freeze();
+    let changed =
+        device("held", "t", "C-1", "on-off").replace("format: on-off}", "format: on-off, staleAfter: 10s}");
+    cluster.apply(&changed).await;
+    cluster.until("device", "held", LATE).await;
+    assert_eq!(cluster.get("device", "early", "default").await.unwrap(), early);
+    two.go_on();
+    cluster.until("device", "held", READY).await;
+    until(&cluster, "tenant", "t", READY).await;
+    nothing_is_written_by_another_operator(&mut cluster, "held", READY).await;
+
+    // NATS goes and comes: what is ready stays so, and new Devices become ready.
+    let before = cluster.list("devices", "default").await;
+    cluster.nats.restart().await.unwrap();
+    cluster.apply(&device("after", "t", "C-3", "on-off")).await;
+    until(&cluster, "device", "after", READY).await;
+    let after = cluster.list("devices", "default").await;
+    let others: Vec<Value> =
+        after.into_iter().filter(|device| device["metadata"]["name"] != "after").collect();
+    assert_eq!(others, before);
+    assert_eq!((one.name, two.name), ("pod-1", "pod-2"));
+}
+
+/// 200 Devices with two pods that follow: the first status is that they are Ready.
+async fn many_devices_cost_few_writes(cluster: &Cluster) {
+    const DEVICES: usize = 200;
+    let operator = cluster.operator.as_ref().unwrap();
+    let before = status_writes(operator).await;
+    let devices: Vec<String> =
+        (0..DEVICES).map(|n| device(&format!("d{n}"), "t", &format!("M-{n}"), "on-off")).collect();
+    cluster.apply(&devices.join("---\n")).await;
+    cluster.until_all_ready().await;
+    let first = cluster.get("device", "d0", "default").await.unwrap();
+    assert!(said(&first).1.contains("every ready data-plane pod serves it"), "{first:#}");
+    let writes = status_writes(operator).await - before;
+    // The Tenant's and the PushFormat's counts change with the devices.
+    assert!(writes <= 1.3 * DEVICES as f64, "{writes} status writes for {DEVICES} devices");
+}
+
+/// The operator is replaced, which writes nothing, though it looks at everything.
+async fn nothing_is_written_by_another_operator(cluster: &mut Cluster, device: &str, expected: &str) {
+    let before = cluster.versions().await;
+    cluster.operator.as_mut().unwrap().process.kill().await.unwrap();
+    cluster.start_operator().await;
+    let operator = cluster.operator.as_ref().unwrap();
+    until_pods(
+        operator,
+        if expected == READY { "Confirmed" } else { "Silent" },
+        if expected == READY { 2.0 } else { 1.0 },
+    )
+    .await;
+    // Longer than a first status is held back.
+    let end = tokio::time::Instant::now() + Duration::from_secs(3);
+    while tokio::time::Instant::now() < end {
+        assert_eq!(status_writes(operator).await, 0.0, "{}", operator.process.tail());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    cluster.until("device", device, expected).await;
+    assert_eq!(cluster.versions().await, before);
+}
