@@ -27,6 +27,11 @@ impl Behind {
         self.told.get(tenant).map(String::as_str)
     }
 
+    /// Whether a pod is behind a tenant, but not for long: it may follow.
+    pub(super) fn may_follow(&self, tenant: &TenantName) -> bool {
+        self.since.range((tenant.clone(), String::new())..).next().is_some_and(|((of, _), _)| of == tenant)
+    }
+
     /// Compares each ready pod with what is stored. Answers the tenants of which something else is to be said, how it stands with
     /// the pods, and when that may change by itself.
     pub(super) fn look(

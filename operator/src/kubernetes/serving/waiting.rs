@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flutecast_crds::condition::Condition;
 use flutecast_mapping::name::TenantName;
 use flutecast_mapping::shard::{MAX_SHARDS, file_name, shard_of};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -19,7 +20,7 @@ use super::ledger::{Ledger, Numbered};
 use super::slices::Slices;
 use crate::build::Built;
 use crate::kubernetes::index::{Entry, Index, Key, Scope};
-use crate::kubernetes::status::conditions::is_ready;
+use crate::kubernetes::status::conditions::{is_ready, ready};
 use crate::kubernetes::watch::Event;
 use crate::metrics::PodCounts;
 use crate::verdict::{Finding, Kind, ObjectRef, Reason};
@@ -251,11 +252,17 @@ impl Served {
         [SERVED, NOBODY].into_iter().find(|words| *words == said).unwrap_or(MAPPED)
     }
 
-    /// What is to be said of a Tenant whose pods have lagged for long.
+    /// What is to be said of a Tenant whose pods have lagged for long. `said` are the conditions that it has: what an operator
+    /// before this one said stays until it is known whether it is over.
     #[must_use]
-    pub fn tenant(&self, tenant: &TenantName) -> Option<Finding> {
-        let text = self.behind.told(tenant)?;
-        Some(Finding::new(Reason::NotServed, "", text))
+    pub fn tenant(&self, tenant: &TenantName, said: &[Condition]) -> Option<Finding> {
+        self.service.as_ref()?;
+        if let Some(text) = self.behind.told(tenant) {
+            return Some(Finding::new(Reason::NotServed, "", text));
+        }
+        let is_known = self.heard.connected && self.slices.ready().is_ok() && !self.behind.may_follow(tenant);
+        let said = ready(said).filter(|said| !is_known && said.reason == Reason::NotServed.to_string())?;
+        Some(Finding::new(Reason::NotServed, "", said.message.as_str()))
     }
 }
 

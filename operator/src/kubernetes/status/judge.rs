@@ -145,8 +145,10 @@ impl Judge<'_> {
         }
         findings.extend(reported.iter().cloned());
         findings.extend(self.refusal(&name));
-        // Without NATS no pod can be heard of.
-        findings.extend(self.served.tenant(&name).filter(|_| !is_away));
+        // What pods lack may come of what is wrong above.
+        if findings.is_empty() {
+            findings.extend(self.served.tenant(&name, entry.status.conditions()));
+        }
         Some(Standing::of(&findings).unwrap_or(Standing::Ready("its streams and its mapping are in place")))
     }
 
