@@ -276,11 +276,8 @@ impl Crowd {
     /// A message of somebody who is listened to; nobody listens any longer. Answers whether somebody should.
     pub fn heard(&mut self, id: Id, message: &Heard, now: Instant) -> bool {
         let Some(member) = self.members.get_mut(&id) else { return false };
-        let clock = self.tenants.get(&member.followed.tenant).and_then(|group| group.at(now));
-        // Without a clock: it was just stored, or it would not be heard.
-        let at = clock.unwrap_or(At { local: now, broker: message.stored });
         member.pulse.listened_to(false, now);
-        member.pulse.heard(message, at, rand::random());
+        member.pulse.heard(message, now, rand::random());
         let needs_ears = member.pulse.needs_ears();
         self.arrange(id, now);
         needs_ears

@@ -124,7 +124,7 @@ impl Pulse {
     pub fn answered(&mut self, look: Look, heard: &[Heard], at: At, spread: f64) -> bool {
         let before = self.lead().map(|(_, last)| last.until);
         for message in heard {
-            self.take(message, at);
+            self.take(look, message, at);
         }
         let lead = self.lead();
         if let Some((channel, last)) = lead.filter(|(_, last)| last.until > at.local) {
@@ -151,8 +151,9 @@ impl Pulse {
         self.become_(Presence::Silent, since.unwrap_or(at.broker).min(at.broker))
     }
 
-    /// Takes in a message that was just heard. Answers whether the device became another.
-    pub fn heard(&mut self, message: &Heard, at: At, spread: f64) -> bool {
+    /// Takes in a message that was heard as it was stored. Answers whether the device became another.
+    pub fn heard(&mut self, message: &Heard, now: Instant, spread: f64) -> bool {
+        let at = At { local: now, broker: message.stored };
         self.answered(Look::All, std::slice::from_ref(message), at, spread)
     }
 
@@ -162,7 +163,7 @@ impl Pulse {
         all.max_by_key(|(_, last)| last.until)
     }
 
-    fn take(&mut self, message: &Heard, at: At) {
+    fn take(&mut self, look: Look, message: &Heard, at: At) {
         let Heard { channel, sequence, stored } = *message;
         let (Some(last), Some(stale_after)) = (self.last.get_mut(channel), self.stale_after.get(channel))
         else {
@@ -173,7 +174,12 @@ impl Pulse {
         if last.is_none_or(|last| last.sequence != sequence) {
             // A message from the future is one of now.
             let age = Duration::try_from(at.broker.duration_since(stored)).unwrap_or(Duration::ZERO);
-            *last = Some(Last { sequence, stored, until: at.local + stale_after.saturating_sub(age) });
+            let left = stale_after.saturating_sub(age);
+            // A look at one channel goes by what the broker's clock showed some time ago. It may have been set since: who is too
+            // old by it is looked at again by the clock as it is.
+            if look == Look::All || left > Duration::ZERO {
+                *last = Some(Last { sequence, stored, until: at.local + left });
+            }
         }
     }
 
