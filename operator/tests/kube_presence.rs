@@ -112,6 +112,14 @@ async fn presence_is_written_when_it_changes_only() {
     let off = since.duration_since(expected).as_secs_f64();
     assert!((-2.0..=1.0).contains(&off), "{since} instead of {expected}");
 
+    wait_until("the Event", SOON, async || {
+        let described = cluster.kubectl(&["describe", "fd", "busy"]).await;
+        let told = described.contains("no channel has sent anything for its staleAfter");
+        if told { Ok(()) } else { Err(described) }
+    })
+    .await
+    .unwrap();
+
     // The first message is enough, and the table says so.
     let client = cluster.nats.client().await.unwrap();
     client.publish(subject(&cluster, "quiet").await, r#"{"on":true}"#.into()).await.unwrap();

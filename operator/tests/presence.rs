@@ -142,7 +142,7 @@ fn a_plant_that_is_switched_off_is_told_of_in_time_and_in_order() {
     assert!(world.largest <= 1024, "{} subjects in one request", world.largest);
     let first = world.told.iter().find(|(_, _, told)| told.presence == Presence::Silent).unwrap().0;
     let last = world.told.last().unwrap().0;
-    let least = seconds((plant.len() as u64 - u64::from(pace::AT_ONCE)) / u64::from(pace::PER_SECOND));
+    let least = pace::CHANGES.each * (2000 - pace::CHANGES.at_once);
     assert!(last - first >= least && last - first <= least + seconds(5), "{:?}", last - first);
     // All come back: those whom nobody listens to within seconds.
     for device in 0..plant.len() {

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use flutecast_crds::condition::Condition;
 use flutecast_crds::{
-    Device, DeviceSpec, DeviceStatus, PushFormat, PushFormatSpec, PushFormatStatus, Tenant, TenantSpec,
-    TenantStatus,
+    Device, DeviceSpec, DeviceStatus, Presence, PushFormat, PushFormatSpec, PushFormatStatus, Tenant,
+    TenantSpec, TenantStatus,
 };
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::ObjectMeta;
@@ -46,10 +46,13 @@ pub trait OurStatus: Debug + Clone + Default + PartialEq + Serialize + Send + Sy
 
     /// Whether it says that the object has a place that only one can have.
     fn holds_its_place(&self) -> bool;
+
+    /// Whether what it is about is heard of, if that is said of its kind.
+    fn presence(&self) -> Option<Presence>;
 }
 
 macro_rules! our_kind {
-    ($object:ident, $spec:ident, $status:ident, $holds:expr) => {
+    ($object:ident, $spec:ident, $status:ident, $holds:expr, $presence:expr) => {
         impl OurKind for $object {
             const KIND: Kind = Kind::$object;
             type Spec = $spec;
@@ -74,10 +77,15 @@ macro_rules! our_kind {
                 let holds: fn(&Self) -> bool = $holds;
                 holds(self)
             }
+
+            fn presence(&self) -> Option<Presence> {
+                let presence: fn(&Self) -> Option<Presence> = $presence;
+                presence(self)
+            }
         }
     };
 }
 
-our_kind!(Tenant, TenantSpec, TenantStatus, |status| status.stream.is_some());
-our_kind!(Device, DeviceSpec, DeviceStatus, |status| status.iot_id.is_some());
-our_kind!(PushFormat, PushFormatSpec, PushFormatStatus, |_| false);
+our_kind!(Tenant, TenantSpec, TenantStatus, |status| status.stream.is_some(), |_| None);
+our_kind!(Device, DeviceSpec, DeviceStatus, |status| status.iot_id.is_some(), |status| status.presence);
+our_kind!(PushFormat, PushFormatSpec, PushFormatStatus, |_| false, |_| None);

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use flutecast_crds::Presence;
 use flutecast_crds::condition::Condition;
+use tokio::time::Instant;
 
 use super::events::Notice;
 use super::follow;
@@ -72,7 +74,10 @@ impl Publisher {
                 uid: entry.uid.clone(),
                 conditions: wanted.conditions().to_vec(),
                 status,
-                notice: notice(K::KIND, entry.status.conditions(), wanted.conditions()),
+                notice: notice(K::KIND, entry.status.conditions(), wanted.conditions()).or_else(|| {
+                    let tidings = tidings(entry.status.presence(), wanted.presence())?;
+                    self.presence.may_announce(Instant::now()).then_some(tidings)
+                }),
             };
             self.outbox.put(K::KIND, key, status);
         }
@@ -114,4 +119,15 @@ fn notice(kind: Kind, before: &[Condition], after: &[Condition]) -> Option<Notic
         Some(before) if after.status == "True" && is_worth_it(&before) => told(false),
         Some(_) | None => None,
     }
+}
+
+/// What `kubectl describe` is to tell of a Device that fell silent, and of one that is heard of again. It is normal: machines are
+/// switched off. The words are always the same, so that the same again counts up.
+fn tidings(before: Option<Presence>, after: Option<Presence>) -> Option<Notice> {
+    let (reason, message) = match (before?, after?) {
+        (Presence::Online, Presence::Silent) => ("Silent", "no channel has sent anything for its staleAfter"),
+        (Presence::Silent, Presence::Online) => ("Online", "it sends again"),
+        _ => return None,
+    };
+    Some(Notice { is_warning: false, reason: reason.to_owned(), message: message.to_owned() })
 }

@@ -8,7 +8,9 @@ use flutecast_crds::Presence;
 use flutecast_mapping::name::{ChannelName, IotId, TenantName};
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use super::pace::{Bucket, EVENTS};
 use super::{Told, whole_seconds};
 
 /// The namespace and name of a Device.
@@ -53,6 +55,7 @@ struct Shared {
 struct Inner {
     devices: BTreeMap<Key, Device>,
     news: News,
+    events: Option<Bucket>,
 }
 
 #[derive(Debug)]
@@ -124,6 +127,12 @@ impl Board {
     #[must_use]
     pub fn told(&self, key: &Key) -> Option<Told> {
         self.0.lock().devices.get(key).map(|device| device.told)
+    }
+
+    /// Whether one more Event may be made of what is told: of a whole plant that is switched off nobody reads each.
+    #[must_use]
+    pub fn may_announce(&self, now: Instant) -> bool {
+        self.0.lock().events.get_or_insert_with(|| Bucket::new(EVENTS, now)).take(now)
     }
 
     /// Waits until there is something for the task.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Told;
 use super::board::{Followed, Key};
-use super::pace::{Bucket, Pace};
+use super::pace::{Bucket, CHANGES, Pace};
 use super::pulse::{At, Heard, Look, Pulse};
 use crate::backoff::Backoff;
 
@@ -104,7 +104,7 @@ impl Crowd {
             ids: BTreeMap::new(),
             tenants: BTreeMap::new(),
             to_tell: BTreeSet::new(),
-            bucket: Bucket::new(now),
+            bucket: Bucket::new(CHANGES, now),
             next_id: 0,
         }
     }

@@ -8,10 +8,19 @@ use tokio::time::Instant;
 pub const SHORTEST: Duration = Duration::from_secs(10);
 /// The longest such time. When one could have been told for so long and none was, the shortest holds again.
 pub const LONGEST: Duration = Duration::from_secs(600);
-/// How many changes of all devices are told in a second.
-pub const PER_SECOND: u32 = 100;
-/// How many may be told at once after a quiet time.
-pub const AT_ONCE: u32 = 200;
+/// How many changes of all devices are told: 100 in a second, and 200 at once after a quiet time.
+pub const CHANGES: Flow = Flow { each: Duration::from_millis(10), at_once: 200 };
+/// How many Events are made of them: one in two seconds, and 50 at once after a quiet time.
+pub const EVENTS: Flow = Flow { each: Duration::from_secs(2), at_once: 50 };
+
+/// How much of something there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// In the long run, one in so long a time.
+    pub each: Duration,
+    /// So many at once after a quiet time.
+    pub at_once: u32,
+}
 
 /// The pace of one device: each change that is told doubles the time until the next one may be, unless it came after a long calm.
 #[derive(Debug, Clone, Default)]
@@ -34,26 +43,25 @@ impl Pace {
     }
 }
 
-/// The pace of all devices together: a bucket that fills with [`PER_SECOND`] up to [`AT_ONCE`].
+/// The pace of all devices together: a bucket that fills evenly.
 #[derive(Debug)]
 pub struct Bucket {
+    flow: Flow,
     /// When it would be full.
     full: Instant,
 }
 
 impl Bucket {
-    const EACH: Duration = Duration::from_nanos(1_000_000_000 / PER_SECOND as u64);
-
     /// A full one.
     #[must_use]
-    pub fn new(now: Instant) -> Self {
-        Self { full: now }
+    pub fn new(flow: Flow, now: Instant) -> Self {
+        Self { flow, full: now }
     }
 
     /// When there is something in it.
     #[must_use]
     pub fn earliest(&self, now: Instant) -> Instant {
-        let depth = Self::EACH * (AT_ONCE - 1);
+        let depth = self.flow.each * self.flow.at_once.saturating_sub(1);
         self.full.checked_sub(depth).unwrap_or(now).max(now)
     }
 
@@ -62,7 +70,7 @@ impl Bucket {
         if self.earliest(now) > now {
             return false;
         }
-        self.full = self.full.max(now) + Self::EACH;
+        self.full = self.full.max(now) + self.flow.each;
         true
     }
 }
@@ -90,10 +98,10 @@ mod tests {
     #[test]
     fn the_bucket_holds_a_burst_and_fills_again() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(start);
-        assert_eq!((0..1000).filter(|_| bucket.take(start)).count(), AT_ONCE as usize);
+        let mut bucket = Bucket::new(CHANGES, start);
+        assert_eq!((0..1000).filter(|_| bucket.take(start)).count(), 200);
         let later = start + Duration::from_secs(1);
-        assert_eq!((0..1000).filter(|_| bucket.take(later)).count(), PER_SECOND as usize);
+        assert_eq!((0..1000).filter(|_| bucket.take(later)).count(), 100);
         assert!(
             bucket.earliest(later) > later && bucket.earliest(later) <= later + Duration::from_millis(10)
         );
