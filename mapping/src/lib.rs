@@ -14,6 +14,7 @@
 //!
 //! - [`name`], [`subject`]: a type for each kind of name; the subjects, topics and streams of NATS and MQTT.
 //! - [`iot_id`]: the generated id of a device, and which device has which.
+//! - [`enrolment`]: what a device sends when it asks for its topics.
 //! - [`document`]: the mapping documents that the operator writes and the data plane reads; [`shard`] splits them.
 //! - [`program`]: push-format programs, which turn a device's message into what clients see; [`json`] reads the message.
 //!
@@ -22,6 +23,7 @@
 //! panics, recurses without a bound, or works longer than their length justifies.
 
 pub mod document;
+pub mod enrolment;
 pub mod iot_id;
 pub mod json;
 pub mod name;

@@ -1,5 +1,6 @@
 //! The subjects, topics and stream names of NATS and MQTT that belong to a tenant, a device or a channel.
 
+use crate::enrolment::Token;
 use crate::name::{ChannelName, IotId, SourceName, TenantName};
 
 /// The first token of every subject on which a device's messages are stored.
@@ -50,6 +51,18 @@ pub fn mqtt_topic(tenant: &TenantName, iot_id: &IotId, channel: &ChannelName) ->
     format!("{STORED}/{tenant}/{iot_id}/{channel}")
 }
 
+/// Where the devices of a tenant ask for their topics; in MQTT the same with `/`.
+#[must_use]
+pub fn enroll(tenant: &TenantName) -> String {
+    format!("flutecast.{tenant}.enroll")
+}
+
+/// Where somebody without a reply subject hears the answer; in MQTT the same with `/`.
+#[must_use]
+pub fn enrolled(tenant: &TenantName, token: &Token) -> String {
+    format!("flutecast.{tenant}.enrolled.{token}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +78,8 @@ mod tests {
         assert_eq!(live_all(&tenant), "live.acme.>");
         assert_eq!(stored(&tenant, &id, &channel), "iot.acme.k3v5.power");
         assert_eq!(live(&tenant, &id, &channel), "live.acme.k3v5.power");
+        assert_eq!(enroll(&tenant), "flutecast.acme.enroll");
+        assert_eq!(enrolled(&tenant, &Token::of("A.1").unwrap()), "flutecast.acme.enrolled.A=2E1");
         assert_eq!(mqtt_topic(&tenant, &id, &channel), "iot/acme/k3v5/power");
     }
 }

@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 
 use flutecast_crds::Presence;
 
+use crate::enrolment::answer::Reason;
 use crate::verdict::{Kind, Outcome, Verdicts};
 
 /// How something ended.
@@ -41,6 +42,55 @@ pub enum ApiWrite {
     Lease,
     /// The finalizer of what is in use.
     Finalizer,
+    /// A Device that enrolled.
+    Device,
+}
+
+/// What became of a device's request for its topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Enrolled {
+    /// It was told its topics.
+    Answered,
+    /// A Device was created for it, and it was told its topics.
+    Created,
+    /// The request or the code can't be understood.
+    Invalid,
+    /// No Device has the code, and none is created.
+    Unknown,
+    /// The code isn't one for which a Device is created.
+    NotAllowed,
+    /// The Device is refused.
+    NotReady,
+    /// The Device was created and isn't in force yet.
+    Pending,
+    /// There is no room for more devices.
+    QuotaExceeded,
+    /// It was told that the tenant's devices ask too often.
+    RateLimited,
+    /// A Device should be created and can't be.
+    Unavailable,
+    /// It was not even told that.
+    Dropped,
+}
+
+impl From<Reason> for Enrolled {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::InvalidRequest | Reason::InvalidCode => Self::Invalid,
+            Reason::UnknownDevice => Self::Unknown,
+            Reason::CodeNotAllowed => Self::NotAllowed,
+            Reason::NotReady => Self::NotReady,
+            Reason::Pending => Self::Pending,
+            Reason::QuotaExceeded => Self::QuotaExceeded,
+            Reason::RateLimited => Self::RateLimited,
+            Reason::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EnrolledLabel {
+    result: Enrolled,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -102,6 +152,7 @@ pub struct Metrics {
     presence_subscriptions: Gauge,
     pods: Family<PodLabel, Gauge>,
     devices_not_served: Gauge,
+    enrolment_requests: Family<EnrolledLabel, Counter>,
     mapping_is_written: AtomicBool,
     streams_were_applied: AtomicBool,
     stands_by: AtomicBool,
@@ -127,6 +178,11 @@ impl Metrics {
     /// Counts a write to the API server.
     pub fn api_write(&self, what: ApiWrite, result: Ending) {
         self.api_writes.get_or_create(&WriteLabels { what, result }).inc();
+    }
+
+    /// Counts a request of a device for its topics.
+    pub fn enrolled(&self, result: Enrolled) {
+        self.enrolment_requests.get_or_create(&EnrolledLabel { result }).inc();
     }
 
     /// Notes how many statuses wait to be written.
@@ -267,6 +323,11 @@ impl Metrics {
             "devices_not_served",
             "Devices that wait for a pod to serve them",
             self.devices_not_served.clone(),
+        );
+        registry.register(
+            "enrolment_requests",
+            "Requests of devices for their topics, by what became of them",
+            self.enrolment_requests.clone(),
         );
         let mut text = String::new();
         // Writing into a String can't fail.

@@ -1,0 +1,111 @@
+//! Whether the operator may create Devices, where Tenants want it to. Asked of the API server before a device needs it, so that the
+//! Tenant says so and not only the device that comes first.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flutecast_crds::GROUP;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::roster::Roster;
+use crate::backoff::jittered;
+use crate::build::enrolment::Newcomers;
+
+/// How often it is asked again: a right that is given heals the Tenant within this time, one that is taken is noticed at the next
+/// Device too.
+const AGAIN: Duration = Duration::from_secs(15);
+/// The shortest time between two rounds.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long one answer may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The namespaces where the operator may not create Devices, of those where it should.
+pub type Forbidden = BTreeSet<String>;
+
+/// Starts the task that asks. It ends when `cancel` is cancelled; whoever gets the handle watches it.
+#[must_use = "a task that nobody watches fails unseen"]
+pub fn spawn(
+    client: Client,
+    mut roster: watch::Receiver<Option<Arc<Roster>>>,
+    forbidden: watch::Sender<Forbidden>,
+    recheck: Arc<Notify>,
+    cancel: CancellationToken,
+) -> JoinHandle<()> {
+    let api: Api<SelfSubjectAccessReview> = Api::all(client);
+    let ask = async move {
+        let mut asked = BTreeSet::new();
+        loop {
+            let wanted = wanting(roster.borrow_and_update().as_deref());
+            let mut not_allowed = Forbidden::new();
+            for namespace in &wanted {
+                let before = forbidden.borrow().contains(namespace);
+                if !may_create(&api, namespace).await.unwrap_or(!before) {
+                    not_allowed.insert(namespace.clone());
+                }
+            }
+            forbidden.send_if_modified(|forbidden| {
+                let changed = *forbidden != not_allowed;
+                *forbidden = not_allowed;
+                changed
+            });
+            asked.clone_from(&wanted);
+            tokio::time::sleep(PAUSE).await;
+            let news = async {
+                while roster.changed().await.is_ok() {
+                    if wanting(roster.borrow_and_update().as_deref()) != asked {
+                        return;
+                    }
+                }
+                std::future::pending().await
+            };
+            tokio::select! {
+                () = news => {}
+                () = recheck.notified() => {}
+                () = tokio::time::sleep(jittered(AGAIN)), if !asked.is_empty() => {}
+            }
+        }
+    };
+    tokio::spawn(async move { cancel.run_until_cancelled_owned(ask).await.unwrap_or_default() })
+}
+
+/// The namespaces where Devices are to be created.
+fn wanting(roster: Option<&Roster>) -> BTreeSet<String> {
+    let rolls = roster.into_iter().flat_map(Roster::values);
+    let wanting = rolls.filter(|roll| roll.enrolment.newcomers != Newcomers::Refused);
+    wanting.map(|roll| roll.namespace.clone()).collect()
+}
+
+/// Asks; none: nobody can say.
+async fn may_create(api: &Api<SelfSubjectAccessReview>, namespace: &str) -> Option<bool> {
+    let attributes = ResourceAttributes {
+        group: Some(GROUP.to_owned()),
+        resource: Some("devices".to_owned()),
+        verb: Some("create".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let asked = tokio::time::timeout(DEADLINE, api.create(&PostParams::default(), &review)).await;
+    match asked {
+        Ok(Ok(review)) => Some(review.status?.allowed),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "nobody says whether Devices may be created");
+            None
+        }
+        Err(_) => None,
+    }
+}
