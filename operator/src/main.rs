@@ -2,6 +2,7 @@
 
 mod config;
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,11 +12,13 @@ use anyhow::Context;
 use clap::Parser;
 use flutecast_operator::admin;
 use flutecast_operator::apply::mapping_folder::MappingFolder;
+use flutecast_operator::enrolment;
+use flutecast_operator::enrolment::counter::Shared;
 use flutecast_operator::jetstream::api::Api;
 use flutecast_operator::jetstream::task::{Links, Report};
 use flutecast_operator::jetstream::{connection, task};
 use flutecast_operator::kubernetes;
-use flutecast_operator::metrics::Metrics;
+use flutecast_operator::metrics::{Enrolled, Metrics};
 use flutecast_operator::reconcile::FolderOperator;
 use flutecast_operator::status::{Board, Format};
 use tokio::net::TcpListener;
@@ -71,7 +74,12 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     let (client, connected) = connection::open(&config.nats).await.context("--nats can't be used")?;
     let (wanted, wanted_by_task) = watch::channel(None);
     let (report_of_task, report) = watch::channel(Report::new());
-    let nats = kubernetes::Nats { client: client.clone(), connected: connected.clone() };
+    let requests = enrolment_connection(&config.nats, &metrics).await?;
+    let nats = kubernetes::Nats {
+        client: client.clone(),
+        connected: connected.clone(),
+        enrolment: requests.clone(),
+    };
     let links = Links { connected, wanted: wanted_by_task, report: report_of_task, metrics: metrics.clone() };
     watch_task(&mut tasks, "JetStream", task::spawn(Api::new(client), links, cancel.clone()));
     match (mode, folder) {
@@ -80,7 +88,19 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
                 LogFormat::Text => Format::Text,
                 LogFormat::Json => Format::Json,
             });
-            let operator = FolderOperator::new(manifests, mapping, wanted, report, board, metrics);
+            let (roster, roster_of_counters) = watch::channel(None);
+            // Nobody can create Devices in a folder.
+            let (_, forbidden) = watch::channel(BTreeSet::new());
+            let counters = Shared {
+                client: requests,
+                roster: roster_of_counters,
+                forbidden,
+                maker: None,
+                metrics: metrics.clone(),
+            };
+            watch_task(&mut tasks, "enrolment", enrolment::service::spawn(counters, cancel.clone()));
+            let operator =
+                FolderOperator::new(manifests, mapping, wanted, report, board, metrics).telling(roster);
             watch_task(&mut tasks, "folder", tokio::spawn(operator.run(cancel.clone())));
         }
         (Mode::Kubernetes { places, mapping_namespace, identity, service, release }, _) => {
@@ -97,6 +117,14 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
         (Mode::Folder { .. }, None) => {}
     }
     end_together(tasks, &cancel).await
+}
+
+/// The connection of enrolment: whoever floods it holds up nothing else.
+async fn enrolment_connection(url: &str, metrics: &Arc<Metrics>) -> anyhow::Result<async_nats::Client> {
+    let metrics = metrics.clone();
+    let dropped = move || metrics.enrolled(Enrolled::Dropped);
+    let opened = connection::open_for_requests(url, enrolment::service::WAITING, dropped).await;
+    opened.context("--nats can't be used")
 }
 
 /// Has a task watched: how it ends is what the set's next result says.

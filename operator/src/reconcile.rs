@@ -16,6 +16,7 @@ use crate::apply::linger::Linger;
 use crate::apply::mapping_folder::{MappingError, MappingFolder};
 use crate::backoff::{Backoff, jittered};
 use crate::build::{self, Built};
+use crate::enrolment::roster::{self, Roster, Sources};
 use crate::folder::scan;
 use crate::folder::store::Store;
 use crate::folder::watch::FolderWatch;
@@ -48,6 +49,7 @@ pub struct FolderOperator {
     /// The tenants that the mapping leaves out, because their stream belongs to somebody else.
     mapped_without: BTreeSet<TenantName>,
     last: Last,
+    roster: watch::Sender<Option<Arc<Roster>>>,
 }
 
 /// What the last reconcile made, to tell again when JetStream reports.
@@ -55,6 +57,8 @@ pub struct FolderOperator {
 struct Last {
     built: Built,
     folder: Verdicts,
+    objects: Objects,
+    is_stored: bool,
 }
 
 impl FolderOperator {
@@ -81,7 +85,14 @@ impl FolderOperator {
             report_was_awaited: false,
             mapped_without: BTreeSet::new(),
             last: Last::default(),
+            roster: watch::channel(None).0,
         }
+    }
+
+    /// Tells `roster` what enrolment answers from.
+    #[must_use]
+    pub fn telling(self, roster: watch::Sender<Option<Arc<Roster>>>) -> Self {
+        Self { roster, ..self }
     }
 
     /// Runs until `cancel` is cancelled.
@@ -111,15 +122,15 @@ impl FolderOperator {
     /// One reconcile.
     async fn reconcile(&mut self) -> Result<(), MappingError> {
         // Reading, building and writing many files takes a while; other tasks go on meanwhile.
-        let (built, folder) = block_in_place(|| {
+        let (objects, built, folder) = block_in_place(|| {
             let (objects, folder) = self.dereference();
             let valid = build::validate(&objects);
             let mut built = build::build(valid, &objects);
             build::enrolment::refuse_to_create(&mut built);
-            (built, folder)
+            (objects, built, folder)
         });
         let applied = self.apply(&built).await;
-        self.last = Last { built, folder };
+        self.last = Last { built, folder, objects, is_stored: applied.is_ok() };
         self.update_status();
         applied
     }
@@ -175,8 +186,32 @@ impl FolderOperator {
         built
     }
 
+    /// Tells enrolment what is known of the devices.
+    fn tell_enrolment(&self) {
+        let Last { built, folder: _, objects, is_stored } = &self.last;
+        let report = self.report.borrow();
+        let before = self.roster.borrow().clone();
+        let tenants = built.tenants.iter().map(|(name, tenant)| {
+            let foreign = self.mapped_without.contains(name);
+            let before = before.as_ref().and_then(|roster| roster.get(name)).filter(|_| !foreign);
+            let sources = Sources {
+                built,
+                is_stored: *is_stored && !foreign,
+                has_stream: !foreign && report.get(name).is_some_and(|report| report.has_stream),
+                before: before.map(|before| &**before),
+            };
+            let devices = objects.devices.iter().filter(|device| device.spec.tenant == name.as_str());
+            (name.clone(), Arc::new(roster::roll(tenant, devices.map(|device| &**device), &sources)))
+        });
+        let now: Roster = tenants.collect();
+        if before.as_deref() != Some(&now) {
+            self.roster.send_replace(Some(Arc::new(now)));
+        }
+    }
+
     /// Step 5: says what changed.
     fn update_status(&mut self) {
+        self.tell_enrolment();
         let verdicts =
             status::verdicts(&self.last.built, &self.last.folder, &self.report.borrow_and_update());
         self.metrics.judged(&verdicts);

@@ -155,7 +155,9 @@ mod tests {
         let code = DeviceCode::new("CORR-01").unwrap();
         let channels = ["telemetry", "power"].map(|name| ChannelName::new(name).unwrap());
         let topics = Topics::new(&tenant, &code, &IotId::new("k3v5").unwrap(), &channels);
-        let text = |answer: &Answer| String::from_utf8(json(&tenant, Some(&code), answer, |_| Duration::ZERO)).unwrap();
+        let text = |answer: &Answer| {
+            String::from_utf8(json(&tenant, Some(&code), answer, |_| Duration::ZERO)).unwrap()
+        };
         assert_eq!(
             text(&Ok(topics)),
             r#"{"tenant":"acme","deviceCode":"CORR-01","iotId":"k3v5","subjects":{"power":"iot.acme.k3v5.power","telemetry":"iot.acme.k3v5.telemetry"},"mqttTopics":{"power":"iot/acme/k3v5/power","telemetry":"iot/acme/k3v5/telemetry"}}"#

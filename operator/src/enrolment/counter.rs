@@ -53,6 +53,7 @@ pub struct Shared {
 /// Serves a tenant until `cancel` is cancelled.
 pub async fn serve(tenant: TenantName, shared: Shared, cancel: CancellationToken) {
     let again_and_again = async {
+        // Ends only by being dropped.
         loop {
             let counter = Counter {
                 desk: Desk::new(tenant.clone(), Instant::now()),
@@ -65,7 +66,7 @@ pub async fn serve(tenant: TenantName, shared: Shared, cancel: CancellationToken
             tokio::time::sleep(jittered(AGAIN)).await;
         }
     };
-    cancel.run_until_cancelled(again_and_again).await.unwrap_or_default();
+    let _cancelled: Option<()> = cancel.run_until_cancelled(again_and_again).await;
 }
 
 struct Counter {
@@ -78,7 +79,8 @@ struct Counter {
 
 impl Counter {
     async fn run(mut self) {
-        let subscribed = self.shared.client.queue_subscribe(subject::enroll(&self.tenant), QUEUE.to_owned()).await;
+        let subscribed =
+            self.shared.client.queue_subscribe(subject::enroll(&self.tenant), QUEUE.to_owned()).await;
         let mut requests = match subscribed {
             Ok(requests) => requests,
             Err(error) => {
@@ -114,7 +116,11 @@ impl Counter {
     async fn hear(&mut self, message: Message) {
         let Some(roll) = self.roll() else { return };
         let request = Request::parse(&message.payload);
-        let place = reply::place(&self.tenant, message.reply.as_ref().map(|reply| reply.as_str()), request.token.as_ref());
+        let place = reply::place(
+            &self.tenant,
+            message.reply.as_ref().map(|reply| reply.as_str()),
+            request.token.as_ref(),
+        );
         let may_create =
             self.shared.maker.is_some() && !self.shared.forbidden.borrow().contains(&roll.namespace);
         match self.desk.decide(&roll, request, place, may_create, Instant::now()) {

@@ -99,11 +99,17 @@ impl Desk {
             Err(error) => {
                 let reason = match &error {
                     Malformed::Code(_) => Reason::InvalidCode,
-                    Malformed::TooLong | Malformed::NotText | Malformed::NotJson(_) | Malformed::NoCode | Malformed::Token => {
-                        Reason::InvalidRequest
-                    }
+                    Malformed::TooLong
+                    | Malformed::NotText
+                    | Malformed::NotJson(_)
+                    | Malformed::NoCode
+                    | Malformed::Token => Reason::InvalidRequest,
                 };
-                return Step::Answer { place, code: None, answer: Err(Refusal::new(reason, error.to_string())) };
+                return Step::Answer {
+                    place,
+                    code: None,
+                    answer: Err(Refusal::new(reason, error.to_string())),
+                };
             }
         };
         if let Some(answer) = self.known(roll, &code) {
@@ -124,9 +130,10 @@ impl Desk {
     pub fn known(&self, roll: &Roll, code: &DeviceCode) -> Option<Answer> {
         let pending = |message: String| Err(Refusal::new(Reason::Pending, message));
         Some(match roll.devices.get(code)? {
-            Standing::Mapped { .. } if !roll.has_stream => {
-                pending(format!("the stream of tenant {} isn't there yet; see the Tenant's conditions if it stays so", self.tenant))
-            }
+            Standing::Mapped { .. } if !roll.has_stream => pending(format!(
+                "the stream of tenant {} isn't there yet; see the Tenant's conditions if it stays so",
+                self.tenant
+            )),
             Standing::Mapped { iot_id, channels } => Ok(Topics::new(&self.tenant, code, iot_id, channels)),
             Standing::Waiting { object, why: None } => pending(format!("{object} is about to be in force")),
             Standing::Waiting { object, why: Some(why) } => {
@@ -203,6 +210,7 @@ impl Desk {
 /// A Device should be created, and can't be.
 #[must_use]
 pub fn unavailable(tenant: &TenantName) -> Refusal {
-    let message = format!("tenant {tenant} can't create devices at the moment; the conditions of the Tenant say why");
+    let message =
+        format!("tenant {tenant} can't create devices at the moment; the conditions of the Tenant say why");
     Refusal::new(Reason::Unavailable, message)
 }

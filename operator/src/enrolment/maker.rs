@@ -67,7 +67,9 @@ impl Maker {
             Ok(_) => Made::Created,
             Err(kube::Error::Api(answer)) if answer.is_already_exists() => Made::Exists,
             // How a ResourceQuota says so; there is no code of its own for it.
-            Err(kube::Error::Api(answer)) if answer.is_forbidden() && answer.message.contains("exceeded quota") => {
+            Err(kube::Error::Api(answer))
+                if answer.is_forbidden() && answer.message.contains("exceeded quota") =>
+            {
                 Made::QuotaExceeded(answer.message)
             }
             Err(error) => {

@@ -16,7 +16,9 @@ pub fn place(tenant: &TenantName, reply: Option<&str>, token: Option<&Token>) ->
 }
 
 fn may_answer(tenant: &TenantName, reply: &str) -> bool {
-    let is_literal = |token: &str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>');
+    let is_literal = |token: &str| {
+        !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>')
+    };
     if reply.len() > LONGEST || !reply.split('.').all(is_literal) {
         return false;
     }

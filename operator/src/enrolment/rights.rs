@@ -11,13 +11,14 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::api::PostParams;
 use kube::{Api, Client};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::roster::Roster;
 use crate::backoff::jittered;
 use crate::build::enrolment::Newcomers;
+use crate::kubernetes::watch::Change;
 
 /// How often it is asked again: a right that is given heals the Tenant within this time, one that is taken is noticed at the next
 /// Device too.
@@ -30,18 +31,31 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// The namespaces where the operator may not create Devices, of those where it should.
 pub type Forbidden = BTreeSet<String>;
 
-/// Starts the task that asks. It ends when `cancel` is cancelled; whoever gets the handle watches it.
-#[must_use = "a task that nobody watches fails unseen"]
-pub fn spawn(
-    client: Client,
-    mut roster: watch::Receiver<Option<Arc<Roster>>>,
-    forbidden: watch::Sender<Forbidden>,
-    recheck: Arc<Notify>,
-    cancel: CancellationToken,
-) -> JoinHandle<()> {
-    let api: Api<SelfSubjectAccessReview> = Api::all(client);
-    let ask = async move {
-        let mut asked = BTreeSet::new();
+/// Asks, and tells the others.
+pub struct Asker {
+    /// The way to the API server.
+    pub client: Client,
+    /// Who wants Devices to be created.
+    pub roster: watch::Receiver<Option<Arc<Roster>>>,
+    /// Gets the answers: for enrolment.
+    pub forbidden: watch::Sender<Forbidden>,
+    /// Gets the answers too: for the statuses.
+    pub changes: mpsc::Sender<Change>,
+    /// Says that it should be asked at once.
+    pub recheck: Arc<Notify>,
+}
+
+impl Asker {
+    /// Starts the task. It ends when `cancel` is cancelled; whoever gets the handle watches it.
+    #[must_use = "a task that nobody watches fails unseen"]
+    pub fn spawn(self, cancel: CancellationToken) -> JoinHandle<()> {
+        tokio::spawn(async move { cancel.run_until_cancelled_owned(self.run()).await.unwrap_or_default() })
+    }
+
+    async fn run(mut self) {
+        let api: Api<SelfSubjectAccessReview> = Api::all(self.client);
+        let roster = &mut self.roster;
+        let forbidden = &self.forbidden;
         loop {
             let wanted = wanting(roster.borrow_and_update().as_deref());
             let mut not_allowed = Forbidden::new();
@@ -51,16 +65,14 @@ pub fn spawn(
                     not_allowed.insert(namespace.clone());
                 }
             }
-            forbidden.send_if_modified(|forbidden| {
-                let changed = *forbidden != not_allowed;
-                *forbidden = not_allowed;
-                changed
-            });
-            asked.clone_from(&wanted);
+            if *forbidden.borrow() != not_allowed {
+                forbidden.send_replace(not_allowed.clone());
+                let _ends_with_the_keeper = self.changes.send(Change::CreationForbidden(not_allowed)).await;
+            }
             tokio::time::sleep(PAUSE).await;
             let news = async {
                 while roster.changed().await.is_ok() {
-                    if wanting(roster.borrow_and_update().as_deref()) != asked {
+                    if wanting(roster.borrow_and_update().as_deref()) != wanted {
                         return;
                     }
                 }
@@ -68,12 +80,11 @@ pub fn spawn(
             };
             tokio::select! {
                 () = news => {}
-                () = recheck.notified() => {}
-                () = tokio::time::sleep(jittered(AGAIN)), if !asked.is_empty() => {}
+                () = self.recheck.notified() => {}
+                () = tokio::time::sleep(jittered(AGAIN)), if !wanted.is_empty() => {}
             }
         }
-    };
-    tokio::spawn(async move { cancel.run_until_cancelled_owned(ask).await.unwrap_or_default() })
+    }
 }
 
 /// The namespaces where Devices are to be created.

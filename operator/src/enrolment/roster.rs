@@ -78,8 +78,10 @@ pub fn roll<'a>(
         let Ok(code) = DeviceCode::new(&device.spec.device_code) else { continue };
         let object = device.meta.object_ref(Kind::Device);
         let refused = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(_));
-        let finding = built.verdicts.get(&object).filter(refused).and_then(|outcome| outcome.findings().first());
-        let standing = Standing::Waiting { object: object.to_string(), why: finding.map(ToString::to_string) };
+        let finding =
+            built.verdicts.get(&object).filter(refused).and_then(|outcome| outcome.findings().first());
+        let standing =
+            Standing::Waiting { object: object.to_string(), why: finding.map(ToString::to_string) };
         roll.devices.entry(code).or_insert(standing);
     }
     // Many devices have the same channels.

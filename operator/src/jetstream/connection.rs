@@ -15,11 +15,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(4);
 /// When the address or the options can't be used at all.
 pub async fn open(url: &str) -> anyhow::Result<(Client, watch::Receiver<bool>)> {
     let (connected, watch) = watch::channel(false);
-    let servers = url.split(',').map(str::trim).collect::<Vec<_>>();
-    let client = ConnectOptions::new()
-        .name("flutecast-operator")
-        .retry_on_initial_connect()
-        .reconnect_delay_callback(crate::backoff::reconnect_delay(LONGEST_WAIT))
+    let client = options("flutecast-operator")
         .event_callback(move |event| {
             let connected = connected.clone();
             async move {
@@ -36,7 +32,41 @@ pub async fn open(url: &str) -> anyhow::Result<(Client, watch::Receiver<bool>)> 
                 }
             }
         })
-        .connect(servers)
+        .connect(servers(url))
         .await?;
     Ok((client, watch))
+}
+
+/// Opens a connection for requests that anybody may send. At most `waiting` of one subscription wait; what comes beyond that is dropped,
+/// and `dropped` is told of each. Answers at once, also when no server is there.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_for_requests(
+    url: &str,
+    waiting: usize,
+    dropped: impl Fn() + Clone + Send + Sync + 'static,
+) -> anyhow::Result<Client> {
+    let client = options("flutecast-operator-enrolment")
+        .subscription_capacity(waiting)
+        .event_callback(move |event| {
+            if matches!(event, Event::SlowConsumer(_)) {
+                dropped();
+            }
+            std::future::ready(())
+        })
+        .connect(servers(url))
+        .await?;
+    Ok(client)
+}
+
+fn options(name: &str) -> ConnectOptions {
+    ConnectOptions::new()
+        .name(name)
+        .retry_on_initial_connect()
+        .reconnect_delay_callback(crate::backoff::reconnect_delay(LONGEST_WAIT))
+}
+
+fn servers(url: &str) -> Vec<&str> {
+    url.split(',').map(str::trim).collect()
 }

@@ -20,6 +20,7 @@ use super::apply::{Applied, Mapping};
 use super::index::{Index, Scope};
 use super::protect::Guard;
 use super::publish::Publisher;
+use super::registrar::{Outcome, Registrar};
 use super::serving::{Heard, News, Served};
 use super::status::judge::{Judge, secret_of};
 use super::watch::secrets::SecretWatches;
@@ -69,6 +70,8 @@ pub struct Keeper {
     pub secrets: SecretWatches,
     /// Where statuses go.
     pub publisher: Publisher,
+    /// What enrolment answers from.
+    pub registrar: Registrar,
     /// Gets counts.
     pub metrics: Arc<Metrics>,
     /// Holds what is used.
@@ -202,6 +205,7 @@ impl Keeper {
                 Change::Access(event) => self.mapping.access(event),
                 Change::Presence(device) => index.look_at_device(&device),
                 Change::Slice(event) => self.state.served.slice(event),
+                Change::CreationForbidden(namespaces) => index.creation_forbidden(namespaces),
             } || !self.state.was_leading;
         }
         has_news
@@ -216,6 +220,7 @@ impl Keeper {
             self.publisher.stop();
             self.guard.stop();
             self.state.served.stop();
+            self.registrar.stop();
             self.state.was_leading = false;
         }
         let knows_all = self.state.index.is_complete(&self.places) && self.mapping.is_complete();
@@ -241,6 +246,7 @@ impl Keeper {
         }
         self.state.whole.set_realm(self.mapping.realm().as_deref());
         let applied = self.apply(links, &mut scope).await;
+        block_in_place(|| self.tell_enrolment(&scope, applied.is_ok()));
         block_in_place(|| {
             self.look_at_pods(&mut scope);
             self.update_status(&scope);
@@ -361,6 +367,12 @@ impl Keeper {
             named.for_each(|(key, _)| scope.touch(Kind::Tenant, key));
         }
         self.metrics.pods(&pods, served.count());
+    }
+
+    fn tell_enrolment(&mut self, scope: &Scope, is_stored: bool) {
+        let State { index, whole, report, mapped_without: foreign, .. } = &self.state;
+        let outcome = Outcome { built: whole.built(), report, foreign, is_stored };
+        self.registrar.tell(index, scope, &outcome);
     }
 
     /// Step 5: says what changed.

@@ -17,6 +17,7 @@ pub mod kind;
 pub mod lease;
 pub mod protect;
 pub mod publish;
+pub mod registrar;
 pub mod serving;
 mod start;
 pub mod status;

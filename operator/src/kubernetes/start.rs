@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kube::{Client, Config};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -14,12 +14,16 @@ use super::keeper::{Keeper, Links, State};
 use super::lease::{self, Candidate};
 use super::protect::{self, Last, Protection};
 use super::publish::Publisher;
+use super::registrar::Registrar;
 use super::serving::{self, Heard, SERVICE_LABEL, Served};
 use super::status::writer::{Outbox, Writer};
 pub use super::watch::Place;
 use super::watch::secrets::SecretWatches;
 use super::watch::{Change, Watches};
 use super::{MANAGER, events};
+use crate::enrolment::counter::Shared;
+use crate::enrolment::maker::Maker;
+use crate::enrolment::{self, rights};
 use crate::jetstream::task::{Report, Wanted};
 use crate::metrics::Metrics;
 use crate::presence;
@@ -67,6 +71,8 @@ pub struct Nats {
     pub client: async_nats::Client,
     /// Whether it holds.
     pub connected: watch::Receiver<bool>,
+    /// The connection of enrolment: a flood of requests holds up nothing else.
+    pub enrolment: async_nats::Client,
 }
 
 /// Starts all tasks. They end when `cancel` is cancelled; whoever gets them watches them.
@@ -128,11 +134,31 @@ pub fn start(
     };
     let (guard, task) = protect::spawn(client.clone(), protection, last, metrics.clone(), cancel.clone());
     tasks.push(("protection", task));
+    let (roster_sender, roster) = watch::channel(None);
+    let (forbidden_sender, forbidden) = watch::channel(rights::Forbidden::new());
+    let recheck = Arc::new(Notify::new());
+    let asker = rights::Asker {
+        client: client.clone(),
+        roster: roster.clone(),
+        forbidden: forbidden_sender,
+        changes: sender.clone(),
+        recheck: recheck.clone(),
+    };
+    tasks.push(("rights", asker.spawn(cancel.clone())));
+    let counters = Shared {
+        client: nats.enrolment,
+        roster,
+        forbidden,
+        maker: Some(Maker::new(client.clone(), recheck, metrics.clone())),
+        metrics: metrics.clone(),
+    };
+    tasks.push(("enrolment", enrolment::service::spawn(counters, cancel.clone())));
     let keeper = Keeper {
         places,
         mapping: Mapping::new(client.clone(), own_namespace, metrics.clone()),
         secrets: SecretWatches::new(client.clone(), sender, cancel.clone()),
         publisher: Publisher { outbox, presence: board, metrics: metrics.clone() },
+        registrar: Registrar::new(roster_sender),
         metrics: metrics.clone(),
         guard,
         state: State::new(Served::new(service)),

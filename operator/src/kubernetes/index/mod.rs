@@ -52,6 +52,8 @@ pub struct Index {
     /// The Secrets that a list was begun for and that it has not told of.
     listing: BTreeSet<Key>,
     links: Links,
+    /// Where Devices are to be created and may not.
+    creation_forbidden: BTreeSet<String>,
     scope: Scope,
 }
 
@@ -59,7 +61,7 @@ impl Index {
     /// Whether everything was told at least once.
     #[must_use]
     pub fn is_complete(&self, places: &[Place]) -> bool {
-        let Self { tenants, devices, formats, tokens: _, listing: _, links: _, scope: _ } = self;
+        let Self { tenants, devices, formats, .. } = self;
         tenants.is_complete(places) && devices.is_complete(places) && formats.is_complete(places)
     }
 
@@ -167,6 +169,27 @@ impl Index {
     #[must_use]
     pub fn tokens_of(&self, key: &Key) -> Option<&Tokens> {
         self.tokens.get(key)
+    }
+
+    /// Takes in where Devices are to be created and may not. Answers whether anything changed.
+    pub fn creation_forbidden(&mut self, namespaces: BTreeSet<String>) -> bool {
+        let changed = self.creation_forbidden != namespaces;
+        let is_concerned =
+            |namespace| self.creation_forbidden.contains(namespace) || namespaces.contains(namespace);
+        let keys = self
+            .tenants
+            .iter()
+            .map(|(key, _)| key)
+            .filter(|(namespace, _)| changed && is_concerned(namespace));
+        keys.for_each(|key| self.scope.touch(Kind::Tenant, key));
+        self.creation_forbidden = namespaces;
+        changed
+    }
+
+    /// Whether Devices are to be created in a namespace and may not be.
+    #[must_use]
+    pub fn is_creation_forbidden(&self, namespace: &str) -> bool {
+        self.creation_forbidden.contains(namespace)
     }
 
     /// How many channels use a PushFormat.

@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::conditions::{Standing, conditions, is_ready, ours, ready};
 use crate::build::Built;
+use crate::build::enrolment::{Enrolment, Newcomers};
 use crate::jetstream::task::{Report, TenantReport};
 use crate::kubernetes::index::{Entry, Index, Key, Tokens};
 use crate::kubernetes::kind::{OurKind, OurStatus};
@@ -145,6 +146,7 @@ impl Judge<'_> {
         }
         findings.extend(reported.iter().cloned());
         findings.extend(self.refusal(&name));
+        findings.extend(self.may_not_create(&key.0, &built.enrolment));
         // What pods lack may come of what is wrong above.
         if findings.is_empty() {
             findings.extend(self.served.tenant(&name, entry.status.conditions()));
@@ -218,6 +220,18 @@ impl Judge<'_> {
             Answer::Wait => None,
             Answer::Late(text) => Standing::of(&[Finding::new(Reason::NotServed, "", &*text)]),
         }
+    }
+
+    /// What is to be said of a Tenant for whose devices the operator should create Devices.
+    fn may_not_create(&self, namespace: &str, enrolment: &Enrolment) -> Option<Finding> {
+        if enrolment.newcomers == Newcomers::Refused || !self.index.is_creation_forbidden(namespace) {
+            return None;
+        }
+        let message = format!(
+            "the operator may not create Devices in namespace {namespace}; grant it: kubectl -n {namespace} create role enrol-devices --verb=create \
+             --resource=devices.flutecast.io, and bind it to the operator's service account; or write policy: Declared"
+        );
+        Some(Finding::new(Reason::EnrollmentUnavailable, "spec.enrollment.policy", message))
     }
 
     fn refusal(&self, tenant: &TenantName) -> Option<Finding> {

@@ -7,6 +7,7 @@
 mod pace;
 pub mod secrets;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use flutecast_crds::{Device, PushFormat, Tenant};
@@ -49,6 +50,8 @@ pub enum Change {
     Tokens((String, String), Event<Secret>),
     /// There is something new to say of the presence of a Device; its namespace and name.
     Presence((String, String)),
+    /// The namespaces where the operator may not create Devices, of those where it should.
+    CreationForbidden(BTreeSet<String>),
 }
 
 /// What happened to the objects of one watch.
