@@ -14,10 +14,7 @@ const NOTICE: &str = "Written by `make charts` from";
 pub fn chart_files(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     let read = |path: &str| std::fs::read_to_string(root.join(path)).with_context(|| path.to_owned());
     let mut files = vec![
-        (
-            PathBuf::from("charts/flutecast/templates/_rules.tpl"),
-            rules(&read("manifests/operator/rbac.yaml")?, &read("manifests/dataplane/rbac.yaml")?)?,
-        ),
+        (PathBuf::from("charts/flutecast/templates/_rules.tpl"), rules(&read)?),
         (
             PathBuf::from("charts/flutecast/templates/protection.yaml"),
             protection(&read("manifests/operator/protection.yaml")?)?,
@@ -32,15 +29,19 @@ pub fn chart_files(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
 
 /// The rules as templates. In a cluster the operator has some for the Tenants' namespaces and some for its own; a release has one
 /// namespace, which is both.
-fn rules(operator: &str, dataplane: &str) -> anyhow::Result<String> {
-    let mut text = format!(
-        "{{{{- /* {NOTICE} manifests/operator/rbac.yaml and manifests/dataplane/rbac.yaml. */ -}}}}\n"
-    );
-    for (program, manifest) in [("operator", operator), ("dataplane", dataplane)] {
-        let rules: String = manifest.split("\n---\n").filter_map(rules_of).collect();
-        ensure!(!rules.is_empty(), "no rules for the {program}");
+fn rules(read: &impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<String> {
+    let mut text = format!("{{{{- /* {NOTICE} manifests/. */ -}}}}\n");
+    let parts = [
+        ("operator", "manifests/operator/rbac.yaml", "rules:\n"),
+        ("finalizers", "manifests/operator/finalizers.yaml", ""),
+        ("dataplane", "manifests/dataplane/rbac.yaml", "rules:\n"),
+    ];
+    for (name, path, head) in parts {
+        let rules: String = read(path)?.split("\n---\n").filter_map(rules_of).collect();
+        ensure!(!rules.is_empty(), "{path} has no rules");
+        let rules = rules.trim_end();
         text.push_str(&format!(
-            "{{{{- define \"flutecast.rules.{program}\" -}}}}\nrules:\n{rules}{{{{- end }}}}\n"
+            "{{{{- define \"flutecast.rules.{name}\" -}}}}\n{head}{{{{- /* {path} */}}}}\n{rules}\n{{{{- end }}}}\n"
         ));
     }
     Ok(text)
@@ -57,7 +58,7 @@ fn protection(manifest: &str) -> anyhow::Result<String> {
     let name = "{{ include \"flutecast.clusterName\" . }}-in-use-";
     let labels = "  labels: {{- include \"flutecast.labels\" (dict \"root\" . \"component\" \"protection\") | nindent 4 }}\n";
     let mut text = format!(
-        "{{{{- /* {NOTICE} manifests/operator/protection.yaml. */ -}}}}\n{{{{- if .Values.protection.enabled }}}}\n"
+        "{{{{- /* {NOTICE} manifests/operator/protection.yaml. */ -}}}}\n{{{{- if eq .Values.protection \"policy\" }}}}\n"
     );
     let (mut named, mut bound) = (0, 0);
     for line in manifest.lines() {

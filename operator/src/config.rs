@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use flutecast_operator::jetstream::login::Login;
 use flutecast_operator::kubernetes::{self, Place};
 
 /// The version of this program: the workspace's, unless it was built as another one (`FLUTECAST_VERSION`, see `make images`).
@@ -70,9 +71,8 @@ pub(crate) struct Config {
     #[arg(long, env = "FLUTECAST_RELEASE", value_name = "NAME")]
     release: Option<String>,
 
-    /// The NATS server, or several with commas in between.
-    #[arg(long, env = "FLUTECAST_NATS", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
-    pub(crate) nats: String,
+    #[command(flatten)]
+    pub(crate) nats: Login,
 
     /// Where /livez, /readyz and /metrics are served; left out: nowhere.
     #[arg(long, env = "FLUTECAST_ADMIN", value_name = "HOST:PORT")]

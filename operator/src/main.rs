@@ -15,6 +15,7 @@ use flutecast_operator::apply::mapping_folder::MappingFolder;
 use flutecast_operator::enrolment;
 use flutecast_operator::enrolment::counter::Shared;
 use flutecast_operator::jetstream::api::Api;
+use flutecast_operator::jetstream::login::Login;
 use flutecast_operator::jetstream::task::{Links, Report};
 use flutecast_operator::jetstream::{connection, task};
 use flutecast_operator::kubernetes;
@@ -71,7 +72,7 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
         tracing::info!(address = %listener.local_addr()?, "admin port");
         watch_task(&mut tasks, "admin port", admin::spawn(listener, metrics.clone(), cancel.clone()));
     }
-    let (client, connected) = connection::open(&config.nats).await.context("--nats can't be used")?;
+    let (client, connected) = connection::open(&config.nats).await?;
     let (wanted, wanted_by_task) = watch::channel(None);
     let (report_of_task, report) = watch::channel(Report::new());
     let requests = enrolment_connection(&config.nats, &metrics).await?;
@@ -120,11 +121,10 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
 }
 
 /// The connection of enrolment: whoever floods it holds up nothing else.
-async fn enrolment_connection(url: &str, metrics: &Arc<Metrics>) -> anyhow::Result<async_nats::Client> {
+async fn enrolment_connection(login: &Login, metrics: &Arc<Metrics>) -> anyhow::Result<async_nats::Client> {
     let metrics = metrics.clone();
     let dropped = move || metrics.enrolled(Enrolled::Dropped);
-    let opened = connection::open_for_requests(url, enrolment::service::WAITING, dropped).await;
-    opened.context("--nats can't be used")
+    connection::open_for_requests(login, enrolment::service::WAITING, dropped).await
 }
 
 /// Has a task watched: how it ends is what the set's next result says.

@@ -7,8 +7,6 @@ server_name: {{ include "flutecast.fullname" $ }}-nats
 listen: {{ printf "%s:4222" $.Values.bindAddress | quote }}
 http: {{ printf "%s:8222" $.Values.bindAddress | quote }}
 max_payload: {{ .maxPayload }}
-lame_duck_grace_period: 5s
-lame_duck_duration: 20s
 jetstream {
   store_dir: /data
   max_memory_store: {{ .jetstream.maxMemory }}
@@ -47,9 +45,11 @@ accounts {
             "$JS.API.DIRECT.GET.>", "$JS.API.STREAM.INFO.>", "$JS.API.CONSUMER.INFO.>", "$JS.API.CONSUMER.MSG.NEXT.>", "$JS.ACK.>"
             # What comes from sources whose ids stand in the payload is sorted to the devices' own subjects.
             "iot.>"
-            "flutecast.serving.{{ $release }}.*"
+            "flutecast.serving.{{ $release }}.*", "flutecast.load.{{ $release }}.*"
           ]
-          subscribe: ["_INBOX.>", "live.>", "flutecast.serving.{{ $release }}.query"]
+          subscribe: [
+            "_INBOX.>", "live.>", "flutecast.serving.{{ $release }}.query", "flutecast.load.{{ $release }}.*"
+          ]
         }
       }
       {

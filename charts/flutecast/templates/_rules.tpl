@@ -1,6 +1,7 @@
-{{- /* Written by `make charts` from manifests/operator/rbac.yaml and manifests/dataplane/rbac.yaml. */ -}}
+{{- /* Written by `make charts` from manifests/. */ -}}
 {{- define "flutecast.rules.operator" -}}
 rules:
+{{- /* manifests/operator/rbac.yaml */}}
   - apiGroups: [flutecast.io]
     resources: [tenants, devices, pushformats]
     verbs: [list, watch]
@@ -33,8 +34,19 @@ rules:
     resources: [endpointslices]
     verbs: [list, watch]
 {{- end }}
+{{- define "flutecast.rules.finalizers" -}}
+{{- /* manifests/operator/finalizers.yaml */}}
+  - apiGroups: [flutecast.io]
+    resources: [tenants, pushformats]
+    verbs: [patch]
+  # What is in a namespace that goes as a whole is let go.
+  - apiGroups: [""]
+    resources: [namespaces]
+    verbs: [get]
+{{- end }}
 {{- define "flutecast.rules.dataplane" -}}
 rules:
+{{- /* manifests/dataplane/rbac.yaml */}}
   # The mapping. Rights can't be limited by label; ConfigMaps of others are not asked for.
   - apiGroups: [""]
     resources: [configmaps]

@@ -5,17 +5,20 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, Event};
 use tokio::sync::watch;
 
+use super::login::Login;
+
 /// The longest wait between two attempts to connect.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
-/// Opens a connection to the servers in `url` (`nats://host:4222`, or several with commas in between). Answers at once, also
-/// when no server is there; the second value changes each time that the connection is made or lost, and is true while it holds.
+/// Opens a connection as `login` says. Answers at once, also when no server is there; the second value changes each time that the
+/// connection is made or lost, and is true while it holds.
 ///
 /// # Errors
-/// When the address or the options can't be used at all.
-pub async fn open(url: &str) -> anyhow::Result<(Client, watch::Receiver<bool>)> {
+/// When the address or the login can't be used at all.
+pub async fn open(login: &Login) -> anyhow::Result<(Client, watch::Receiver<bool>)> {
     let (connected, watch) = watch::channel(false);
-    let client = options("flutecast-operator")
+    let (servers, options) = login.options().await?;
+    let client = usual(options, "flutecast-operator")
         .event_callback(move |event| {
             let connected = connected.clone();
             async move {
@@ -32,7 +35,7 @@ pub async fn open(url: &str) -> anyhow::Result<(Client, watch::Receiver<bool>)> 
                 }
             }
         })
-        .connect(servers(url))
+        .connect(servers)
         .await?;
     Ok((client, watch))
 }
@@ -43,11 +46,12 @@ pub async fn open(url: &str) -> anyhow::Result<(Client, watch::Receiver<bool>)> 
 /// # Errors
 /// As [`open`].
 pub async fn open_for_requests(
-    url: &str,
+    login: &Login,
     waiting: usize,
     dropped: impl Fn() + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<Client> {
-    let client = options("flutecast-operator-enrolment")
+    let (servers, options) = login.options().await?;
+    let client = usual(options, "flutecast-operator-enrolment")
         .subscription_capacity(waiting)
         .event_callback(move |event| {
             if matches!(event, Event::SlowConsumer(_)) {
@@ -55,18 +59,14 @@ pub async fn open_for_requests(
             }
             std::future::ready(())
         })
-        .connect(servers(url))
+        .connect(servers)
         .await?;
     Ok(client)
 }
 
-fn options(name: &str) -> ConnectOptions {
-    ConnectOptions::new()
+fn usual(options: ConnectOptions, name: &str) -> ConnectOptions {
+    options
         .name(name)
         .retry_on_initial_connect()
         .reconnect_delay_callback(crate::backoff::reconnect_delay(LONGEST_WAIT))
-}
-
-fn servers(url: &str) -> Vec<&str> {
-    url.split(',').map(str::trim).collect()
 }

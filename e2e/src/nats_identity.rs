@@ -1,0 +1,106 @@
+//! A NATS that wants to know exactly who comes: TLS with a certificate authority of its own, and credentials files as `nsc` makes
+//! them (operator → account → user).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use data_encoding::BASE64URL_NOPAD;
+use nkeys::KeyPair;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
+use serde_json::{Value, json};
+
+/// Who may come, and what the server needs to tell.
+#[derive(Debug)]
+pub struct NatsIdentity {
+    account: KeyPair,
+    folder: PathBuf,
+    configuration: String,
+}
+
+impl NatsIdentity {
+    /// Makes keys and certificates for a server on 127.0.0.1 in `folder`.
+    ///
+    /// # Errors
+    /// When a file can't be written.
+    pub fn new(folder: &Path) -> anyhow::Result<Self> {
+        let (operator, account, system) =
+            (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
+        let none = json!(-1);
+        let limits = json!({
+            "subs": none, "data": none, "payload": none, "imports": none, "exports": none, "wildcards": true,
+            "conn": none, "leaf": none, "mem_storage": none, "disk_storage": none, "streams": none, "consumer": none,
+        });
+        let operator_jwt = jwt(&operator, &operator, "operator", json!({"type": "operator", "version": 2}))?;
+        let claims = json!({"type": "account", "version": 2, "limits": limits});
+        let account_jwt = jwt(&operator, &account, "factory", claims)?;
+        // JetStream wants one that is nobody's.
+        let system_jwt = jwt(&operator, &system, "system", json!({"type": "account", "version": 2}))?;
+        let (certificate, key) = certificates(folder)?;
+        let configuration = format!(
+            "operator: {operator_jwt}\nsystem_account: {system}\nresolver: MEMORY\n\
+             resolver_preload: {{ {account}: {account_jwt}, {system}: {system_jwt} }}\n\
+             tls {{ cert_file: {certificate:?}, key_file: {key:?} }}\n",
+            account = account.public_key(),
+            system = system.public_key(),
+        );
+        Ok(Self { account, folder: folder.to_owned(), configuration })
+    }
+
+    /// Lines for the server's configuration.
+    #[must_use]
+    pub fn configuration(&self) -> &str {
+        &self.configuration
+    }
+
+    /// The file with the certificates that the server's is checked with.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.folder.join("ca.crt")
+    }
+
+    /// A credentials file for a user who may do everything in the account.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn credentials(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let user = KeyPair::new_user();
+        let claims = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
+        let token = jwt(&self.account, &user, name, claims)?;
+        let seed = user.seed().context("a seed")?;
+        let path = self.folder.join(format!("{name}.creds"));
+        std::fs::write(
+            &path,
+            format!(
+                "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
+                 -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+            ),
+        )?;
+        Ok(path)
+    }
+}
+
+/// `issuer` says of `subject` what stands in `claims`.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, claims: Value) -> anyhow::Result<String> {
+    let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+    let subject = subject.public_key();
+    let claims = json!({"jti": subject, "iat": 1, "iss": issuer.public_key(), "sub": subject, "name": name, "nats": claims});
+    let signed = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "ed25519-nkey"})), part(&claims));
+    let signature = issuer.sign(signed.as_bytes())?;
+    Ok(format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature)))
+}
+
+/// Writes `ca.crt`, and the server's certificate and key, whose paths it gives.
+fn certificates(folder: &Path) -> anyhow::Result<(String, String)> {
+    let ca_key = rcgen::KeyPair::generate()?;
+    let mut ca = CertificateParams::new(Vec::new())?;
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    std::fs::write(folder.join("ca.crt"), ca.self_signed(&ca_key)?.pem())?;
+    let issuer = Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate()?;
+    let server = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+    let certificate = server.signed_by(&key, &issuer)?;
+    let (at, key_at) = (folder.join("server.crt"), folder.join("server.key"));
+    std::fs::write(&at, certificate.pem())?;
+    std::fs::write(&key_at, key.serialize_pem())?;
+    Ok((at.display().to_string(), key_at.display().to_string()))
+}

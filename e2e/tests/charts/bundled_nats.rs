@@ -1,0 +1,151 @@
+//! The configuration of the bundled nats-server, run by a real one: each user may do what its program does, and no more.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use flutecast_e2e::{
+    Dataplane, DataplaneOptions, Operator, OperatorOptions, Process, ProcessOptions, SseClient, SseEvent,
+    free_ports, nats_server_program, wait_until,
+};
+use flutecast_mapping::iot_id;
+use flutecast_mapping::name::{DeviceCode, TenantName};
+use tokio::sync::mpsc;
+
+use crate::support::{object, rendered, root};
+
+const SOON: Duration = Duration::from_secs(20);
+const PASSWORD: &str = "p1-of_Many-letters";
+
+struct Server {
+    port: u16,
+    _process: Process,
+}
+
+/// A nats-server with the chart's configuration; only ports and folder are this machine's.
+async fn server(folder: &Path) -> Server {
+    let objects =
+        rendered(&["nats.bundled.enabled=true", r#"nats.bundled.sourceSubjects=["plant.>","mes.out"]"#]);
+    let text = object(&objects, "ConfigMap", "factory-flutecast-nats")["data"]["nats.conf"].as_str().unwrap();
+    let [port, monitor, mqtt] = free_ports().unwrap();
+    let store = format!("{:?}", folder.join("store").display().to_string());
+    let mut own = text.to_owned();
+    for (from, to) in [
+        ("\"0.0.0.0:4222\"", format!("\"127.0.0.1:{port}\"")),
+        ("\"0.0.0.0:8222\"", format!("\"127.0.0.1:{monitor}\"")),
+        ("\"0.0.0.0:1883\"", format!("\"127.0.0.1:{mqtt}\"")),
+        ("/data", store),
+    ] {
+        assert!(own.contains(from), "{own}");
+        own = own.replace(from, &to);
+    }
+    let file = folder.join("nats.conf");
+    std::fs::write(&file, own).unwrap();
+    let env = ["OPERATOR", "DATAPLANE", "DEVICES"]
+        .map(|user| (OsString::from(format!("{user}_PASSWORD")), OsString::from(PASSWORD)));
+    let options = ProcessOptions { env: env.to_vec(), ..ProcessOptions::default() };
+    let args = ["--config".as_ref(), file.as_os_str()];
+    let mut process = Process::spawn_with(nats_server_program().unwrap(), args, options).unwrap();
+    process
+        .wait_for_line("\"Server is ready\"", SOON, |line| line.ends_with("Server is ready"))
+        .await
+        .unwrap();
+    Server { port, _process: process }
+}
+
+/// A client as `user`, and what the server refuses it.
+async fn client(server: &Server, user: &str) -> (async_nats::Client, mpsc::UnboundedReceiver<String>) {
+    let (refused, refusals) = mpsc::unbounded_channel();
+    let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), PASSWORD.to_owned());
+    let options = options.event_callback(move |event| {
+        let text = event.to_string();
+        if text.to_lowercase().contains("permission") {
+            let _ = refused.send(text);
+        }
+        async {}
+    });
+    let url = format!("nats://127.0.0.1:{}", server.port);
+    (options.connect(url).await.unwrap(), refusals)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(folder.path()).await;
+    let url = |user: &str| format!("nats://{user}:{PASSWORD}@127.0.0.1:{}", server.port);
+    let mapping = folder.path().join("mapping");
+    let operator = OperatorOptions {
+        manifests: root().join("manifests/demo"),
+        mapping: mapping.clone(),
+        nats: url("operator"),
+        ..OperatorOptions::default()
+    };
+    let operator = Operator::start(operator).await.unwrap();
+    let dataplane = DataplaneOptions {
+        mapping: mapping.clone(),
+        nats: url("dataplane"),
+        args: vec!["--release".into(), "plant-1".into()],
+        ..DataplaneOptions::default()
+    };
+    let dataplane = Dataplane::start(dataplane).await.unwrap();
+
+    // What the operator asks the pods, and hears.
+    let (asks, mut asks_refused) = client(&server, "operator").await;
+    let mut heard = {
+        use futures_util::StreamExt;
+        let heard = asks.subscribe("flutecast.serving.plant-1.*").await.unwrap();
+        asks.publish("flutecast.serving.plant-1.query", "".into()).await.unwrap();
+        heard.filter(|message| std::future::ready(!message.subject.ends_with(".query"))).boxed()
+    };
+    let told = tokio::time::timeout(SOON, futures_util::StreamExt::next(&mut heard)).await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&told.payload).contains("demo"), "{told:?}");
+
+    // A device's own subject, a source whose id stands in the subject, one whose id stands in the payload.
+    let (device, mut device_refused) = client(&server, "devices").await;
+    let id = iot_id::generate(&TenantName::new("demo").unwrap(), &DeviceCode::new("CORR-01").unwrap());
+    let mut screen =
+        SseClient::connect(&format!("{}/v1/demo/events?device=CORR-01", dataplane.url), &[]).await.unwrap();
+    screen.next_named("hello", SOON).await.unwrap();
+    for (subject, on) in [(format!("iot.demo.{id}.power"), 1), (format!("plant.gw1.{id}.power"), 0)] {
+        let ts = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        device.publish(subject, format!("{{\"ts\": {ts}, \"on\": {on}}}").into()).await.unwrap();
+        device.flush().await.unwrap();
+        let expected = format!("\"values\":{{\"on\":{}}}", on == 1);
+        let comes = |event: &SseEvent| event.data.as_deref().is_some_and(|data| data.contains(&expected));
+        screen.next_where("a power event", SOON, comes).await.unwrap();
+    }
+
+    // What came under live.> was stored before; nobody can say otherwise, and devices hear nothing.
+    for (who, client, refused) in
+        [("devices", &device, &mut device_refused), ("operator", &asks, &mut asks_refused)]
+    {
+        client.publish("live.demo.x.power", "1".into()).await.unwrap();
+        client.flush().await.unwrap();
+        let told = tokio::time::timeout(SOON, refused.recv())
+            .await
+            .unwrap_or_else(|_| panic!("{who} may publish on live.>"));
+        assert!(told.unwrap().contains("live.demo.x.power"), "{who}");
+    }
+    for subject in ["iot.>", "live.>", "flutecast.>"] {
+        let _heard = device.subscribe(subject).await.unwrap();
+        device.flush().await.unwrap();
+        let told = tokio::time::timeout(SOON, device_refused.recv())
+            .await
+            .unwrap_or_else(|_| panic!("devices may read {subject}"));
+        assert!(told.unwrap().contains(subject));
+    }
+    // Streams are the operator's: a device or a screen's server can't take them away.
+    for user in ["devices", "dataplane"] {
+        let (client, mut refused) = client(&server, user).await;
+        client.publish("$JS.API.STREAM.DELETE.IOT_demo", "".into()).await.unwrap();
+        client.flush().await.unwrap();
+        assert!(refused.recv().await.unwrap().contains("STREAM.DELETE"), "{user}");
+    }
+    // Neither program ever wanted what it may not.
+    wait_until("quiet programs", SOON, async || {
+        let said = [operator.process.tail(), dataplane.process.tail()].join("\n").to_lowercase();
+        if said.contains("permission") { Err(said) } else { Ok(()) }
+    })
+    .await
+    .unwrap();
+}
