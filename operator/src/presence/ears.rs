@@ -17,7 +17,7 @@ use super::crowd::Id;
 use super::lookup::place_of;
 use super::pulse::Heard;
 
-/// How many subscriptions there are at most, one for each channel with a `staleAfter`. One takes 7 KiB (measured).
+/// How many subscriptions there are at most, one for each channel with a `staleAfter`. One takes 5 KiB here (measured), so all of them 10 MiB.
 pub const MOST: usize = 2048;
 /// How long it may take to subscribe: as long as the connection holds, the request is only put into a queue.
 const DEADLINE: Duration = Duration::from_secs(1);

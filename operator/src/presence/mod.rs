@@ -1,4 +1,5 @@
-//! Whether devices are heard of: `Online`, `Silent` or `Unknown`, for `status.presence`. On an API server only.
+//! Whether devices are heard of: `Online`, `Silent` or `Unknown`, for `status.presence`. On an API server only:
+//! a folder has nowhere to write it.
 //!
 //! Nobody subscribes to everything. A device that is Online is looked up when it could have become silent, and not before: once
 //! in its `staleAfter`, however many messages it sends. One that is Silent is listened to, which costs nothing while it is
