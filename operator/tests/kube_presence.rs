@@ -99,7 +99,12 @@ async fn presence_is_written_when_it_changes_only() {
     operator.process.terminate(SOON).await.unwrap();
     cluster.start_operator().await;
     until_looked_up(&cluster, 4.0).await;
+    cluster.nats.stop().await.unwrap();
+    cluster.until("tenant", "t", "Ready=False BrokerAway Reconciling=True").await;
+    // Longer than anybody may be silent.
+    tokio::time::sleep(STALE_AFTER).await;
     cluster.nats.restart().await.unwrap();
+    cluster.until("tenant", "t", "Ready=True Accepted").await;
     until_looked_up(&cluster, 4.0).await;
     let after = cluster.versions().await;
     assert_eq!(devices(&after), devices(&before));
@@ -125,6 +130,16 @@ async fn presence_is_written_when_it_changes_only() {
     client.publish(subject(&cluster, "quiet").await, r#"{"on":true}"#.into()).await.unwrap();
     client.flush().await.unwrap();
     until_presence(&cluster, "quiet", "Online").await;
+    let operator = cluster.operator.as_ref().unwrap();
+    for (presence, count) in [("Online", 1.0), ("Silent", 1.0), ("Unknown", 0.0)] {
+        let metric = format!("flutecast_operator_devices{{presence=\"{presence}\"}}");
+        wait_until(&metric, SOON, async || {
+            let now = operator.metric(&metric).await;
+            if now == count { Ok(()) } else { Err(now.to_string()) }
+        })
+        .await
+        .unwrap();
+    }
     let table = cluster.kubectl(&["get", "fd"]).await;
     let columns: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(

@@ -85,6 +85,21 @@ fn who_was_never_heard_of_is_silent_after_a_moment() {
 }
 
 #[test]
+fn a_new_device_is_online_with_its_first_message() {
+    for ears in [0, 1] {
+        let mut world = World::new(&[vec![seconds(3600)]]);
+        world.ears = ears;
+        run(&mut world, 0, None, seconds(5));
+        let first = world.now;
+        world.send(0, 0);
+        run(&mut world, 0, None, seconds(11));
+        let (noticed, told) = world.told_of(0).next().unwrap();
+        assert_eq!(told.presence, Presence::Online);
+        assert!(noticed - first <= if ears == 0 { seconds(10) } else { Duration::ZERO }, "{noticed:?}");
+    }
+}
+
+#[test]
 fn nobody_is_silent_because_the_broker_was_away() {
     for loses_everything in [false, true] {
         let mut world = World::new(&[vec![seconds(10)]]);

@@ -13,9 +13,9 @@ use super::{Told, whole_seconds};
 pub const GRACE: Duration = Duration::from_secs(60);
 /// No device is looked up again sooner than this. One with a shorter `staleAfter` is noticed to be silent so much later.
 pub const LOOK_APART: Duration = Duration::from_secs(2);
-/// How often a Silent device that nobody listens to is looked up.
+/// How often a device that is not Online and that nobody listens to is looked up.
 pub const POLL: Duration = Duration::from_secs(10);
-/// How often a Silent device that is listened to is looked up: in a cluster of brokers a subscription takes a moment to be known
+/// How often a device that is listened to is looked up: in a cluster of brokers a subscription takes a moment to be known
 /// everywhere, and what was republished before that is missed.
 pub const RECHECK: Duration = Duration::from_secs(120);
 /// Over how long the first looks are spread.
@@ -106,10 +106,10 @@ impl Pulse {
         self.next
     }
 
-    /// Whether somebody should listen to it.
+    /// Whether somebody should listen to it: it is Silent, or was never heard of.
     #[must_use]
     pub fn needs_ears(&self) -> bool {
-        self.told.presence == Presence::Silent && !self.listened_to
+        self.told.presence != Presence::Online && !self.listened_to
     }
 
     /// Somebody listens from now on, or no longer does. What came just before is looked up.
@@ -141,12 +141,13 @@ impl Pulse {
             self.next = (at.local, Look::All);
             return false;
         }
+        let again = if self.listened_to { RECHECK } else { POLL };
+        let again = at.local + again.mul_f64(0.5 + 0.5 * spread);
         if at.local < self.floor {
-            self.next = (self.floor, Look::All);
+            self.next = (self.floor.min(again), Look::All);
             return false;
         }
-        let again = if self.listened_to { RECHECK } else { POLL };
-        self.next = (at.local + again.mul_f64(0.5 + 0.5 * spread), Look::All);
+        self.next = (again, Look::All);
         let since = lead.and_then(|(channel, last)| last.stored.checked_add(self.stale_after[channel]).ok());
         self.become_(Presence::Silent, since.unwrap_or(at.broker).min(at.broker))
     }
