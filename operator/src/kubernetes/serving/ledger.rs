@@ -141,5 +141,13 @@ mod tests {
         assert_eq!(ledger.number(&acme, "800"), None);
         assert_eq!(ledger.tenants[&acme].numbers.len(), 2 * HISTORY);
         assert_eq!(ledger.tenants[&acme].by_age.len(), 2 * HISTORY);
+        // Back and forth between two is two to remember, however often.
+        for n in 0..1000 {
+            let revision = if n % 2 == 0 { "even" } else { "odd" };
+            ledger.note(&acme, [Some("always"), Some(revision)].into_iter());
+        }
+        assert_eq!((ledger.number(&acme, "even"), ledger.number(&acme, "odd")), (Some(2000), Some(2001)));
+        assert_eq!(ledger.tenants[&acme].by_age.len(), 2 * HISTORY);
+        assert_eq!(ledger.number(&acme, "999"), Some(1001), "forgotten for what came twice");
     }
 }
