@@ -198,6 +198,7 @@ async fn each_reason_is_said_and_heals() {
     }
     covered.extend(tokens(&cluster).await);
     covered.extend(a_name_across_namespaces(&cluster).await);
+    covered.extend(devices_that_may_not_be_created(&cluster).await);
     covered.extend(a_mapping_that_is_refused(&cluster).await);
     covered.extend(a_stream_of_others(&cluster).await);
     covered.extend(the_broker_goes_and_comes(&mut cluster).await);
@@ -239,6 +240,18 @@ async fn tokens(cluster: &Cluster) -> Vec<Reason> {
     assert!(access.contains("4886ce4d05c2de84d1e10cbce130d7653e1610780de393488b396a5ac12565be"), "{access}");
     assert!(!cluster.operator_log().contains("a-token-of-many-letters"));
     vec![Reason::SecretForbidden, Reason::SecretMissing, Reason::TokenTooShort, Reason::SecretInvalid]
+}
+
+async fn devices_that_may_not_be_created(cluster: &Cluster) -> Vec<Reason> {
+    let wants = "enrollment: {policy: Automatic, template: {channels: [{name: power, format: on-off}]}}";
+    kube_support::may_create_devices(cluster, false).await;
+    Case::new(Reason::EnrollmentUnavailable, "tenant", "wants", tenant("wants", wants))
+        .tells("--verb=create")
+        .is_caused(cluster)
+        .await;
+    kube_support::may_create_devices(cluster, true).await;
+    cluster.until("tenant", "wants", "Ready=True Accepted").await;
+    vec![Reason::EnrollmentUnavailable]
 }
 
 async fn a_name_across_namespaces(cluster: &Cluster) -> Vec<Reason> {

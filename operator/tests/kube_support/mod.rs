@@ -219,6 +219,14 @@ impl Cluster {
     }
 }
 
+/// Gives the operator the right to create Devices, or takes it.
+pub async fn may_create_devices(cluster: &Cluster, may: bool) {
+    let rules = std::fs::read_to_string(repository("manifests/operator/rbac.yaml")).unwrap();
+    let rule = "  - apiGroups: [flutecast.io]\n    resources: [devices]\n    verbs: [create]\n";
+    assert!(rules.contains(rule));
+    cluster.apply(&if may { rules } else { rules.replace(rule, "") }).await;
+}
+
 impl Running {
     /// Waits until it works.
     pub async fn wait_until_ready(&self) {
