@@ -28,6 +28,8 @@ accounts {
           publish: [
             "$JS.API.>", "$JS.ACK.>"
             "flutecast.serving.{{ $release }}.query"
+            # Devices that speak MQTT have no reply subject.
+            "flutecast.*.enrolled.*"
           ]
           subscribe: [
             "_INBOX.>", "$JS.EVENT.ADVISORY.STREAM.>"
@@ -57,7 +59,7 @@ accounts {
         password: $DEVICES_PASSWORD
         permissions {
           publish: {{ concat (list "iot.>" "flutecast.*.enroll") .sourceSubjects | toRawJson }}
-          subscribe: ["_INBOX.>"]
+          subscribe: ["_INBOX.>", "flutecast.*.enrolled.*"]
         }
       }
     ]

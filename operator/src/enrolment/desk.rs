@@ -214,3 +214,6 @@ pub fn unavailable(tenant: &TenantName) -> Refusal {
         format!("tenant {tenant} can't create devices at the moment; the conditions of the Tenant say why");
     Refusal::new(Reason::Unavailable, message)
 }
+
+#[cfg(test)]
+mod tests;
