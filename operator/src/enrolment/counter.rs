@@ -73,8 +73,17 @@ struct Counter {
     tenant: TenantName,
     desk: Desk,
     shared: Shared,
-    creations: JoinSet<(DeviceCode, Answer, Enrolled)>,
+    creations: JoinSet<Ended>,
     told: Seldom,
+}
+
+/// Creating a Device has ended.
+struct Ended {
+    code: DeviceCode,
+    answer: Answer,
+    result: Enrolled,
+    /// What the API server said, if it was no.
+    failure: Option<String>,
 }
 
 impl Counter {
@@ -91,7 +100,12 @@ impl Counter {
         loop {
             tokio::select! {
                 Some(done) = self.creations.join_next() => match done {
-                    Ok((code, answer, result)) => {
+                    Ok(Ended { code, answer, result, failure }) => {
+                        if let Some(error) = failure
+                            && self.told.is_due(Instant::now(), TELL)
+                        {
+                            tracing::warn!(tenant = %self.tenant, code = code.as_str(), error, "a Device can't be created");
+                        }
                         for place in self.desk.done(&code) {
                             self.say(place, Some(&code), &answer, result).await;
                         }
@@ -148,16 +162,11 @@ impl Counter {
         let device = template::device(&self.tenant, &roll.namespace, &code, template);
         let name = device.metadata.name.clone().unwrap_or_default();
         let (tenant, shared) = (self.tenant.clone(), self.shared.clone());
-        let tell = self.told.clone().is_due(Instant::now(), TELL);
-        self.told.is_due(Instant::now(), TELL);
         self.creations.spawn(async move {
             let made = maker.create(&device).await;
             match &made {
                 Made::Created => {
                     tracing::info!(%tenant, code = code.as_str(), device = name, "a device enrolled: its Device was created");
-                }
-                Made::Failed(error) if tell => {
-                    tracing::warn!(%tenant, code = code.as_str(), error, "a Device can't be created");
                 }
                 Made::Exists | Made::QuotaExceeded(_) | Made::Failed(_) => {}
             }
@@ -170,7 +179,11 @@ impl Counter {
                 Made::Failed(_) => Err(unavailable(&tenant)),
             };
             let result = if made == Made::Created && answer.is_ok() { Enrolled::Created } else { result_of(&answer) };
-            (code, answer, result)
+            let failure = match made {
+                Made::Failed(error) => Some(error),
+                Made::Created | Made::Exists | Made::QuotaExceeded(_) => None,
+            };
+            Ended { code, answer, result, failure }
         });
     }
 }
