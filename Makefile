@@ -109,6 +109,11 @@ crds-released: ## at a release: what API servers out there store is from now on 
 charts: need-cargo ## writes anew what is generated in charts/, from manifests/ and crds/yaml
 	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-charts
 
+# From Go modules, so that the same versions give the same files.
+.PHONY: chart-schemas
+chart-schemas: need-cargo ## brings the schemas that charts are held against, from Kubernetes, the Gateway API and prometheus-operator
+	@charts/schemas/update $(target)
+
 .PHONY: chart-test
 chart-test: need-cargo nextest ## the charts alone: lint, schema, snapshots, an API server that takes them
 	@$(nextest) run $(locked) -p flutecast-e2e --test charts

@@ -16,6 +16,7 @@ mod nats_server;
 mod ports;
 mod process;
 mod programs;
+pub mod snapshots;
 mod sse;
 mod tools;
 mod wait;

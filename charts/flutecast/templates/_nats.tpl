@@ -29,7 +29,7 @@ accounts {
             "$JS.API.>", "$JS.ACK.>"
             "flutecast.serving.{{ $release }}.query"
             # Devices that speak MQTT have no reply subject.
-            "flutecast.*.enrolled.*"
+            "flutecast.*.enrolled.>"
           ]
           subscribe: [
             "_INBOX.>", "$JS.EVENT.ADVISORY.STREAM.>"
@@ -59,7 +59,8 @@ accounts {
         password: $DEVICES_PASSWORD
         permissions {
           publish: {{ concat (list "iot.>" "flutecast.*.enroll") .sourceSubjects | toRawJson }}
-          subscribe: ["_INBOX.>", "flutecast.*.enrolled.*"]
+          # Answers to what they ask, also over MQTT.
+          subscribe: ["_INBOX.>", "flutecast.*.enrolled.>", "$MQTT.sub.>", "$MQTT.deliver.pubrel.>"]
         }
       }
     ]

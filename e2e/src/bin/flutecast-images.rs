@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use flutecast_e2e::image::Image;
 use flutecast_e2e::image::flutecast::{Made, Recipe};
 
 /// Builds the programs and writes OCI archives of them, which containerd, docker, podman and kind load.
@@ -23,6 +24,10 @@ struct Arguments {
     /// Builds the last commit once more from nothing, in another folder, and compares. Takes as long as a first build.
     #[arg(long)]
     twice: bool,
+
+    /// Instead: an image of another program of this machine, for tests (`nats-server:test=/usr/bin/nats-server`).
+    #[arg(long, value_name = "NAME:TAG=PROGRAM", conflicts_with = "twice")]
+    of: Vec<String>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -30,6 +35,9 @@ fn main() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("e2e is in the workspace")?;
     let recipe = Recipe::of_workspace(root, &arguments.profile)?;
     let folder = arguments.out.unwrap_or_else(|| recipe.target.join("images"));
+    if !arguments.of.is_empty() {
+        return arguments.of.iter().try_for_each(|of| make_of(of, &folder));
+    }
     let begin = Instant::now();
     let made = recipe.make(&folder)?;
     let mut out = std::io::stdout().lock();
@@ -49,6 +57,17 @@ fn main() -> anyhow::Result<()> {
         compare(&made, &second)?;
         writeln!(out, "a second build in another folder gives the same digests")?;
     }
+    Ok(())
+}
+
+/// Makes `<program>-<tag>.tar` of a program that is there.
+fn make_of(of: &str, folder: &Path) -> anyhow::Result<()> {
+    let (name, program) = of.split_once('=').context("--of wants NAME:TAG=PROGRAM")?;
+    let (name_only, tag) = name.rsplit_once(':').context("--of wants NAME:TAG=PROGRAM")?;
+    let short = name_only.rsplit('/').next().unwrap_or(name_only);
+    let file = folder.join(format!("{short}-{tag}.tar"));
+    let written = Image::of_program(name, Path::new(program))?.write(&file)?;
+    writeln!(std::io::stdout(), "{name} {}: {}", written.manifest, file.display())?;
     Ok(())
 }
 

@@ -10,5 +10,7 @@
 mod bundled_nats;
 mod committed;
 mod install;
+mod schemas;
+mod snapshots;
 mod support;
 mod values;

@@ -1,0 +1,68 @@
+//! What the charts render is held against the schemas of the oldest Kubernetes that they are for and of the newest that was tried.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use flutecast_e2e::GoTool;
+use flutecast_e2e::snapshots::rendered_cases;
+use serde_json::{Value, json};
+
+use crate::support::{root, text, yaml};
+
+/// As `charts/schemas` has them, in a folder as kubeconform reads it.
+fn write_schemas(folder: &Path, file: &str) {
+    let schemas: Value = serde_json::from_str(&text(&format!("charts/schemas/{file}"))).unwrap();
+    fs::create_dir_all(folder).unwrap();
+    let definitions = json!({"definitions": schemas["definitions"]}).to_string();
+    // References within the document are references within the file.
+    fs::write(folder.join("definitions.json"), definitions).unwrap();
+    for (kind, name) in schemas["kinds"].as_object().unwrap() {
+        let reference = format!("definitions.json#/definitions/{}", name.as_str().unwrap());
+        fs::write(folder.join(format!("{kind}.json")), json!({"$ref": reference}).to_string()).unwrap();
+    }
+}
+
+fn kubeconform(folder: &Path, rendered: &str) -> (bool, String) {
+    let file = folder.join("rendered.yaml");
+    fs::write(&file, rendered).unwrap();
+    let location =
+        |name: &str| format!("{}/{name}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json", folder.display());
+    let output = Command::new(GoTool::KUBECONFORM.path().unwrap())
+        .args(["-strict", "-summary", "-output", "json"])
+        .args(["-schema-location", &location("kubernetes"), "-schema-location", &location("others")])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text)
+}
+
+#[test]
+fn what_is_rendered_fits_the_oldest_and_the_newest_kubernetes() {
+    for version in ["1.33", "1.37"] {
+        let folder = tempfile::tempdir().unwrap();
+        write_schemas(&folder.path().join("kubernetes"), &format!("kubernetes-{version}.json"));
+        write_schemas(&folder.path().join("others"), "others.json");
+        for (case, rendered) in rendered_cases(&root()).unwrap() {
+            let (good, said) = kubeconform(folder.path(), &rendered);
+            assert!(good, "{case} on {version}: {said}");
+            let summary = yaml(&said);
+            assert_eq!(summary["summary"]["skipped"], 0, "{case}: {said}");
+            assert!(summary["summary"]["valid"].as_u64().unwrap() >= 3, "{case}: {said}");
+            // The check itself: what the API server would refuse is found.
+            if case == "everything" {
+                for (right, wrong) in [
+                    ("terminationGracePeriodSeconds: 40", "terminationGraceSeconds: 40"),
+                    ("averageUtilization: 70", "averageUtilization: seventy"),
+                    ("backendRequest: 0s", "backend: 0s"),
+                ] {
+                    assert!(rendered.contains(right), "{right}");
+                    let (good, said) = kubeconform(folder.path(), &rendered.replace(right, wrong));
+                    assert!(!good, "{wrong} passes: {said}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What the charts render is what was reviewed.
+
+use std::process::Command;
+
+use flutecast_e2e::snapshots::rendered_cases;
+use flutecast_e2e::{GoTool, Helm};
+
+use crate::support::{chart, root, text};
+
+#[test]
+fn rendered_charts_are_as_committed() {
+    let mut names = Vec::new();
+    for (case, rendered) in rendered_cases(&root()).unwrap() {
+        let path = format!("charts/snapshots/{case}.yaml");
+        // The kinds stand in charts/flutecast-crds/templates already.
+        if case == "crds" {
+            continue;
+        }
+        assert!(
+            text(&path) == rendered,
+            "{path} is not what is rendered; run: make charts, and look at the difference"
+        );
+        names.push(format!("{case}.yaml"));
+    }
+    let mut committed: Vec<_> = std::fs::read_dir(root().join("charts/snapshots"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    committed.sort();
+    assert_eq!(committed, names);
+}
+
+#[test]
+fn helm_finds_nothing_to_complain_of() {
+    let helm = Helm::new(None).unwrap();
+    for (name, values) in [
+        ("flutecast-crds", "keep=true"),
+        ("flutecast", "nats.url=nats://n"),
+        ("flutecast", "nats.bundled.enabled=true"),
+    ] {
+        let said = helm.run(&["lint", "--strict", &chart(name), "--set", values]).unwrap();
+        assert!(said.stdout.contains("0 chart(s) failed"), "{}", said.stdout);
+    }
+}
+
+#[test]
+fn the_charts_own_tests_pass() {
+    let program = GoTool::HELM_UNITTEST.path().unwrap();
+    let output = Command::new(program).args(["--strict", &chart("flutecast")]).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let ran = |line: &str| line.starts_with("Tests:") && !line.contains(" 0 passed");
+    assert!(said.lines().any(ran), "{said}");
+}
