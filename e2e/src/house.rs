@@ -67,9 +67,18 @@ impl House {
     /// # Errors
     /// When it isn't ready in time.
     pub async fn dataplane(&self) -> anyhow::Result<Dataplane> {
+        self.dataplane_with(&[]).await
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// When it isn't ready in time.
+    pub async fn dataplane_with(&self, arguments: &[&str]) -> anyhow::Result<Dataplane> {
         Dataplane::start(DataplaneOptions {
             mapping: self.mapping(),
             nats: self.nats.url(),
+            args: arguments.iter().map(Into::into).collect(),
             process: quiet(),
             ..DataplaneOptions::default()
         })

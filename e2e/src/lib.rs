@@ -5,6 +5,8 @@
 
 pub mod cluster;
 mod control_plane;
+pub mod fleet;
+mod gateway;
 pub mod generated;
 mod go_tool;
 mod helm;
@@ -22,6 +24,7 @@ mod tools;
 mod wait;
 
 pub use control_plane::ControlPlane;
+pub use gateway::{Gateway, GatewayPod, ServiceProxy};
 pub use go_tool::{GoTool, Stamp};
 pub use helm::{Helm, HelmOutput};
 pub use house::{House, Publisher};

@@ -103,7 +103,11 @@ impl Cluster {
 
     /// Starts a data plane, which need not get ready.
     pub(crate) fn dataplane(&self, arguments: &[&str]) -> Pod {
-        let [port, admin] = free_ports().unwrap();
+        self.dataplane_on(free_ports().unwrap(), arguments)
+    }
+
+    /// The same on these two ports.
+    pub(crate) fn dataplane_on(&self, [port, admin]: [u16; 2], arguments: &[&str]) -> Pod {
         let options = ProcessOptions {
             env: vec![("KUBECONFIG".into(), self.kubeconfig().into())],
             ..ProcessOptions::default()

@@ -1,0 +1,305 @@
+//! Pods that join and leave under connected clients: a real Kubernetes API whose EndpointSlices the test writes as the controller would, real data planes,
+//! real gateways, and clients that come back as an `EventSource` does.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
+mod http_support;
+mod kube_support;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use flutecast_e2e::fleet::{Fleet, FleetOptions, FleetReport};
+use flutecast_e2e::http_client::get;
+use flutecast_e2e::{Gateway, GatewayPod, ServiceProxy, free_ports, wait_until};
+use http_support::{DEADLINE, shard};
+use kube_support::{Cluster, Pod};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const ACCESS: &str = "{apiVersion: mapping.flutecast.io/v1, tenants: {open: {anonymous: true}}}";
+const EVENTS: &str = "/v1/open/events?device=CORR-01&channel=alarms";
+/// Shares of a hundred, of which chance makes eight more or less.
+const CLIENTS: usize = 300;
+/// How long evening out may take: at a tenth of the clients in a second, each is moved about once.
+const EVEN: Duration = Duration::from_secs(60);
+/// How often a message is published.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// A pod and what its endpoint says.
+struct Member {
+    pod: Pod,
+    /// Ready, serving, terminating.
+    conditions: (bool, bool, bool),
+}
+
+/// The Service with its pods.
+struct Service {
+    cluster: Cluster,
+    /// For three pods, for clients and for health, known before the pods run.
+    ports: [u16; 6],
+    members: Vec<Member>,
+}
+
+impl Service {
+    async fn start() -> Self {
+        let cluster = Cluster::with_rights().await;
+        cluster.apply_shard("open", &shard("open", "")).await;
+        cluster.apply_access(ACCESS).await;
+        Self { cluster, ports: free_ports().unwrap(), members: Vec::new() }
+    }
+
+    /// Starts more pods, which become ready as the controller says when their probes say so.
+    async fn join(&mut self, count: usize) {
+        for _ in 0..count {
+            self.add();
+        }
+        let first = self.members.len() - count;
+        for member in &mut self.members[first..] {
+            member.pod.wait_for_readiness(true, "r1").await;
+            member.conditions = (true, true, false);
+        }
+        self.write().await;
+    }
+
+    fn add(&mut self) {
+        let at = self.members.len();
+        let name = name(at);
+        let arguments = ["--service", "dp", "--server-name", &name, "--ping", "2s"];
+        let quick = [
+            "--rebalance-rate",
+            "10%",
+            "--rebalance-rest",
+            "5s",
+            "--drain-delay",
+            "3s",
+            "--drain-window",
+            "6s",
+        ];
+        let ports = [self.ports[2 * at], self.ports[2 * at + 1]];
+        let pod = self.cluster.dataplane_on(ports, &[&arguments[..], &quick].concat());
+        self.members.push(Member { pod, conditions: (false, false, false) });
+    }
+
+    /// As kubelet and controller do when a pod is deleted.
+    async fn delete(&mut self, pods: &[usize]) {
+        for at in pods {
+            let member = &mut self.members[*at];
+            member.pod.process.signal_term().unwrap();
+            member.conditions = (false, true, true);
+        }
+        self.write().await;
+    }
+
+    async fn write(&self) {
+        let endpoint = |(at, member): (usize, &Member)| {
+            let (ready, serving, terminating) = member.conditions;
+            json!({
+                "addresses": ["127.0.0.1"],
+                "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
+                "targetRef": {"kind": "Pod", "name": name(at)},
+            })
+        };
+        let endpoints: Vec<Value> = self.members.iter().enumerate().map(endpoint).collect();
+        self.cluster
+            .apply(&json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                "metadata": {"name": "dp-1", "labels": {"kubernetes.io/service-name": "dp"}},
+                "endpoints": endpoints, "ports": [],
+            }))
+            .await;
+    }
+
+    fn addresses(&self, pods: &[usize]) -> Vec<SocketAddr> {
+        pods.iter().map(|at| address(&self.members[*at].pod.url)).collect()
+    }
+
+    async fn metric(&self, pod: usize, name: &str) -> u64 {
+        let text = get(&format!("{}/metrics", self.members[pod].pod.admin_url)).await.unwrap().text();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")))
+            .unwrap_or_else(|| panic!("{name}"));
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
+    }
+
+    async fn moved(&self) -> u64 {
+        let mut moved = 0;
+        for pod in 0..self.members.len() {
+            moved += self.metric(pod, "flutecast_rebalance_moved_total").await;
+        }
+        moved
+    }
+
+    /// Publishes numbered messages until it is told to stop; the answer is the last number.
+    fn publish(&self) -> (watch::Sender<bool>, JoinHandle<u64>) {
+        let context = async_nats::jetstream::new(self.cluster.client.clone());
+        let (stop, stopped) = watch::channel(false);
+        let publishing = tokio::spawn(async move {
+            let mut n = 0;
+            while !*stopped.borrow() {
+                n += 1;
+                let published =
+                    context.publish("iot.open.corr1open.alarms", format!("{{\"code\":{n}}}").into()).await;
+                published.unwrap().await.unwrap();
+                tokio::time::sleep(PERIOD).await;
+            }
+            n
+        });
+        (stop, publishing)
+    }
+}
+
+fn name(pod: usize) -> String {
+    format!("pod-{pod}")
+}
+
+fn address(url: &str) -> SocketAddr {
+    url.trim_start_matches("http://").parse().unwrap()
+}
+
+async fn wait_for_fleet(
+    what: &str,
+    deadline: Duration,
+    fleet: &Fleet,
+    wanted: impl Fn(&FleetReport) -> bool,
+) -> FleetReport {
+    wait_until(what, deadline, async || {
+        let report = fleet.report();
+        if wanted(&report) { Ok(report) } else { Err(format!("{report:?}")) }
+    })
+    .await
+    .unwrap()
+}
+
+fn is_even(report: &FleetReport, pods: usize) -> bool {
+    let share = CLIENTS as f64 / pods as f64;
+    report.connected == CLIENTS
+        && report.servers.len() == pods
+        && report.servers.values().all(|count| (*count as f64 - share).abs() <= share * 0.2)
+}
+
+/// One pod, three, one again, under clients that come through `url`. `ready` tells what stands before the pods which of them are ready.
+async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: impl Fn(&Service, &[usize])) {
+    let (stop, publishing) = service.publish();
+    let options = FleetOptions {
+        number_field: "code".to_owned(),
+        ..FleetOptions::new(format!("{url}{EVENTS}"), CLIENTS)
+    };
+    let fleet = Fleet::start(&options).unwrap();
+    wait_for_fleet("all clients on the only pod", DEADLINE, &fleet, |report| {
+        report.connected == CLIENTS && report.events >= CLIENTS as u64
+    })
+    .await;
+    assert_eq!(service.metric(0, "flutecast_rebalance_pods").await, 1);
+
+    service.join(2).await;
+    ready(&service, &[0, 1, 2]);
+    let begin = Instant::now();
+    wait_for_fleet("shares within 20 %", EVEN, &fleet, |report| is_even(report, 3)).await;
+    let even_after = begin.elapsed();
+    wait_until("that nobody is moved any more", EVEN, async || {
+        for pod in 0..3 {
+            if service.metric(pod, "flutecast_rebalance_moving").await != 0 {
+                return Err(format!("pod {pod} moves clients"));
+            }
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let rest_after = begin.elapsed();
+    // A while in which whoever is still on its way comes back, and in which nothing may begin anew.
+    let moved = service.moved().await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let even = wait_for_fleet("shares that stay", DEADLINE, &fleet, |report| is_even(report, 3)).await;
+    let moved_later = service.moved().await;
+    assert!(moved <= most_moves, "{moved} moves of {CLIENTS} clients");
+    assert!(moved_later - moved <= 15, "{} more moves", moved_later - moved);
+    assert_eq!(even.byes.get("Rebalancing").copied(), Some(moved_later), "{even:?}");
+    eprintln!(
+        "1 -> 3: even after {even_after:.1?}, at rest after {rest_after:.1?}, {moved} moves, shares {:?}, longest without data {:?}, without a stream {:?}",
+        even.servers, even.without_data, even.without_stream
+    );
+
+    let begin = Instant::now();
+    service.delete(&[1, 2]).await;
+    // kube-proxy and gateways learn it a moment later.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ready(&service, &[0]);
+    for pod in [1, 2] {
+        let process = &mut service.members[pod].pod.process;
+        let status = process.wait(Duration::from_secs(24)).await.unwrap();
+        assert!(status.success(), "{status}: {}", process.tail());
+        let took = begin.elapsed();
+        assert!(took > Duration::from_secs(5), "clients were sent away over a time: {took:?}");
+        eprintln!("3 -> 1: pod {pod} has ended after {took:.1?}");
+    }
+    wait_for_fleet("all on the pod that stays", DEADLINE, &fleet, |report| {
+        report.connected == CLIENTS && report.servers.get("pod-0") == Some(&CLIENTS)
+    })
+    .await;
+
+    stop.send_replace(true);
+    let newest = publishing.await.unwrap();
+    let report = wait_for_fleet("the newest message everywhere", DEADLINE, &fleet, |report| {
+        report.newest.get("CORR-01/alarms").is_some_and(|known| known.number == newest && known.behind == 0)
+    })
+    .await;
+    eprintln!("{}", serde_json::to_string(&report).unwrap());
+    let FleetReport { failed, lost, wrong, strange, breaks, silent, bad_answers, gaps, without_data, .. } =
+        &report;
+    assert_eq!((*failed, *lost, *wrong, *strange, *silent), (0, 0, 0, 0, 0), "{report:?}");
+    assert!(bad_answers.is_empty() && gaps.is_empty() && *breaks == 0, "{report:?}");
+    assert!(without_data.max_ms <= 5_000, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_join_and_leave_behind_nginx_and_a_service() {
+    let mut service = Service::start().await;
+    service.join(1).await;
+    let proxy = ServiceProxy::start().await.unwrap();
+    proxy.set_ready(service.addresses(&[0]));
+    let gateway = Gateway::nginx(proxy.address, &[]).await.unwrap();
+    let set = |service: &Service, pods: &[usize]| proxy.set_ready(service.addresses(pods));
+    // By dice: each client is moved about once, and a few once more.
+    one_three_one(service, &gateway.url, CLIENTS as u64 * 14 / 10, set).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_join_and_leave_behind_haproxy() {
+    let mut service = Service::start().await;
+    service.join(1).await;
+    let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let pods =
+        service.ports.chunks(2).map(|ports| GatewayPod { clients: local(ports[0]), admin: local(ports[1]) });
+    let gateway = Gateway::haproxy(&pods.collect::<Vec<_>>(), &[]).await.unwrap();
+    // It learns by its own checks who is ready, and sends each client to the pod with the fewest: two thirds are moved once.
+    one_three_one(service, &gateway.url, CLIENTS as u64 * 8 / 10, |_, _| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_without_a_broker_is_not_ready() {
+    let mut cluster = Cluster::with_rights().await;
+    cluster.apply_shard("open", &shard("open", "")).await;
+    cluster.apply_access(ACCESS).await;
+    let pod = cluster.dataplane(&[]);
+    pod.wait_for_readiness(true, "r1").await;
+    cluster.nats.kill().await.unwrap();
+    pod.wait_for_readiness(false, "the broker is not connected").await;
+    let late = cluster.dataplane(&[]);
+    late.wait_for_readiness(false, "the broker is not connected").await;
+    // Whoever has a stream, or opens one at a pod that it still reaches, is told so in it.
+    let mut client = pod.connect("/v1/open/events?device=CORR-01").await;
+    client.next_named("refused", DEADLINE).await.unwrap();
+    cluster.nats.restart().await.unwrap();
+    for pod in [&pod, &late] {
+        pod.wait_for_readiness(true, "r1").await;
+    }
+}

@@ -1,0 +1,164 @@
+//! Bytes of an HTTP/1.1 answer to the bytes of its body, with as little work and memory as possible: thousands of these share a machine with what they watch.
+
+use std::str;
+
+/// What is wrong with an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum BadAnswer {
+    /// Not 200 with an event stream: the status, 0 if there is none that can be read.
+    Status(u16),
+    /// The encoding is broken.
+    Encoding,
+}
+
+/// Reads one answer.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// In the head; what came of it.
+    Head(Vec<u8>),
+    /// In a body that ends with the connection.
+    Plain,
+    /// In the line with a chunk's size.
+    Size(usize, Digits),
+    /// In a chunk: so many bytes are left, and then so many of the line end.
+    Data(usize, usize),
+    /// The last chunk has come.
+    Ended,
+}
+
+/// Whether a chunk's size is still being read, or what stands behind it in the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Digits {
+    Reading,
+    Over,
+}
+
+/// The largest head that is read.
+const LARGEST_HEAD: usize = 64 * 1024;
+/// The line end after a chunk.
+const CHUNK_END: usize = 2;
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self::Head(Vec::new())
+    }
+}
+
+impl Answer {
+    /// Takes bytes; `on_body` gets those of the body.
+    pub(super) fn push(
+        &mut self,
+        mut bytes: &[u8],
+        on_body: &mut impl FnMut(&[u8]),
+    ) -> Result<(), BadAnswer> {
+        while let Some((&first, rest)) = bytes.split_first() {
+            match self {
+                Self::Head(head) => {
+                    head.push(first);
+                    bytes = rest;
+                    if head.ends_with(b"\r\n\r\n") {
+                        *self = after_head(head)?;
+                    } else if head.len() > LARGEST_HEAD {
+                        return Err(BadAnswer::Encoding);
+                    }
+                }
+                Self::Plain => {
+                    on_body(bytes);
+                    return Ok(());
+                }
+                Self::Size(size, digits) => {
+                    bytes = rest;
+                    match (first, &digits) {
+                        (b'\n', _) if *size == 0 => *self = Self::Ended,
+                        (b'\n', _) => *self = Self::Data(*size, CHUNK_END),
+                        (b'\r' | b';', _) => *digits = Digits::Over,
+                        (_, Digits::Over) => {}
+                        (digit, Digits::Reading) => {
+                            let digit = char::from(digit).to_digit(16).ok_or(BadAnswer::Encoding)?;
+                            let larger =
+                                size.checked_mul(16).and_then(|size| size.checked_add(digit as usize));
+                            *size = larger.ok_or(BadAnswer::Encoding)?;
+                        }
+                    }
+                }
+                Self::Data(0, 0) => *self = Self::Size(0, Digits::Reading),
+                Self::Data(0, end) => {
+                    *end -= 1;
+                    bytes = rest;
+                }
+                Self::Data(left, _) => {
+                    let (data, rest) = bytes.split_at(bytes.len().min(*left));
+                    *left -= data.len();
+                    bytes = rest;
+                    on_body(data);
+                }
+                // The empty line behind the last chunk.
+                Self::Ended => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the head has come and is that of an event stream.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self, Self::Head(_))
+    }
+
+    /// Whether the answer has come to an orderly end.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self, Self::Ended)
+    }
+}
+
+fn after_head(head: &[u8]) -> Result<Answer, BadAnswer> {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let has = |name: &str, word: &str| {
+        head.lines().any(|line| line.strip_prefix(name).is_some_and(|value| value.contains(word)))
+    };
+    if status != 200 || !has("content-type:", "text/event-stream") {
+        return Err(BadAnswer::Status(status));
+    }
+    Ok(if has("transfer-encoding:", "chunked") { Answer::Size(0, Digits::Reading) } else { Answer::Plain })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n";
+
+    /// The body and whether it has ended, when the answer comes in pieces of this size.
+    fn read(answer: &str, piece: usize) -> Result<(String, bool), BadAnswer> {
+        let (mut reader, mut body) = (Answer::default(), Vec::new());
+        for bytes in answer.as_bytes().chunks(piece) {
+            reader.push(bytes, &mut |bytes| body.extend_from_slice(bytes))?;
+        }
+        Ok((String::from_utf8(body).unwrap(), reader.has_ended()))
+    }
+
+    #[test]
+    fn the_body_comes_out_however_the_bytes_are_cut() {
+        let plain = format!("{HEAD}\r\ndata: 1\n\ndata: 2\n\n");
+        let chunked = format!(
+            "{HEAD}Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n00A;x=1\r\ndata: 22\n\n\r\n0\r\n\r\n"
+        );
+        for piece in [1, 2, 3, 7, 1_000] {
+            assert_eq!(read(&plain, piece).unwrap(), ("data: 1\n\ndata: 2\n\n".into(), false), "{piece}");
+            assert_eq!(read(&chunked, piece).unwrap(), ("data: 1\n\ndata: 22\n\n".into(), true), "{piece}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_stream_is_said() {
+        for (head, error) in [
+            ("HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n", BadAnswer::Status(502)),
+            ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", BadAnswer::Status(200)),
+            ("nonsense\r\n\r\n", BadAnswer::Status(0)),
+        ] {
+            assert_eq!(read(head, 5).unwrap_err(), error);
+        }
+        let broken = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\nxyz\r\n");
+        assert_eq!(read(&broken, 5).unwrap_err(), BadAnswer::Encoding);
+    }
+}

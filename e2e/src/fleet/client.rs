@@ -1,0 +1,225 @@
+//! One client: connects, reads, and comes back as an `EventSource` does.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::answer::{Answer, BadAnswer};
+use super::merge::{Merge, Taken};
+use super::{OnBadAnswer, Target};
+use crate::{SseEvent, SseParser};
+
+/// How long connecting and the head of the answer may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a client waits that has never been told how long.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+/// A stream on which nothing comes for so long is given up until `hello` says how often there is a ping.
+const FIRST_SILENCE: Duration = Duration::from_secs(15);
+/// Room for what one read takes.
+const BUFFER: usize = 4 * 1024;
+
+/// What one client has seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The server of the stream that is open.
+    pub(super) server: Option<String>,
+    pub(super) failed: bool,
+    pub(super) welcomes: u64,
+    pub(super) byes: BTreeMap<String, u64>,
+    pub(super) breaks: u64,
+    pub(super) unreachable: u64,
+    pub(super) bad_answers: BTreeMap<u16, u64>,
+    pub(super) silent: u64,
+    pub(super) events: u64,
+    pub(super) merged: u64,
+    pub(super) lost: u64,
+    pub(super) wrong: u64,
+    pub(super) strange: u64,
+    pub(super) gaps: BTreeMap<String, u64>,
+    pub(super) merge: Merge,
+    /// When new data came last.
+    pub(super) data_at: Option<Instant>,
+    pub(super) without_data: Duration,
+    /// Since when there is no stream, after there was one.
+    pub(super) lost_at: Option<Instant>,
+    pub(super) without_stream: Duration,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) target: Arc<Target>,
+    pub(super) seen: Arc<Mutex<Seen>>,
+    pub(super) last_event_id: Option<String>,
+    pub(super) retry: Duration,
+}
+
+/// Why a stream is over.
+enum End {
+    /// The server said when to come back.
+    Bye,
+    /// It ended or broke off.
+    Broken,
+    /// Nothing came for too long.
+    Silent,
+    /// There was none.
+    Unreachable,
+    /// Something else was answered.
+    Bad(u16),
+}
+
+impl Client {
+    pub(super) fn new(target: Arc<Target>, seen: Arc<Mutex<Seen>>) -> Self {
+        Self { target, seen, last_event_id: None, retry: FIRST_RETRY }
+    }
+
+    /// Runs until it is aborted, or gives up.
+    pub(super) async fn run(mut self) {
+        loop {
+            let end = self.stream().await;
+            locked(&self.seen).ended(&end);
+            if matches!(end, End::Bad(_)) && self.target.on_bad_answer == OnBadAnswer::GiveUp {
+                locked(&self.seen).failed = true;
+                return;
+            }
+            sleep(self.retry).await;
+        }
+    }
+
+    async fn stream(&mut self) -> End {
+        let Ok(Ok(mut socket)) = timeout(CONNECT, self.connect()).await else { return End::Unreachable };
+        let (mut answer, mut parser) = (Answer::default(), SseParser::default());
+        let mut buffer = vec![0; BUFFER];
+        let mut silence = FIRST_SILENCE;
+        loop {
+            let limit = if answer.is_open() { silence } else { CONNECT };
+            let length = match timeout(limit, socket.read(&mut buffer)).await {
+                Err(_) if answer.is_open() => return End::Silent,
+                Ok(Ok(length)) if length > 0 => length,
+                _ if answer.is_open() => return End::Broken,
+                _ => return End::Unreachable,
+            };
+            let bytes = buffer.get(..length).unwrap_or_default();
+            match answer.push(bytes, &mut |body| parser.push(body)) {
+                Ok(()) => {}
+                Err(BadAnswer::Status(status)) => return End::Bad(status),
+                Err(BadAnswer::Encoding) => return End::Broken,
+            }
+            while let Some(event) = parser.pop() {
+                if self.take(&event, &mut silence) {
+                    return End::Bye;
+                }
+            }
+            if answer.has_ended() {
+                return End::Broken;
+            }
+        }
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let Target { address, authority, path, headers, .. } = &*self.target;
+        let mut socket = TcpStream::connect(address.as_str()).await?;
+        socket.set_nodelay(true)?;
+        let mut request =
+            format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\naccept: text/event-stream\r\n{headers}");
+        if let Some(id) = &self.last_event_id {
+            request.push_str(&format!("last-event-id: {id}\r\n"));
+        }
+        request.push_str("\r\n");
+        socket.write_all(request.as_bytes()).await?;
+        Ok(socket)
+    }
+
+    /// Takes one block. Whether it was `bye`.
+    fn take(&mut self, event: &SseEvent, silence: &mut Duration) -> bool {
+        self.retry = event.retry.unwrap_or(self.retry);
+        if let Some(id) = &event.id {
+            self.last_event_id = Some(id.clone());
+        }
+        let Some(data) = &event.data else { return false };
+        let mut seen = locked(&self.seen);
+        match event.event.as_deref() {
+            None => seen.data(event.id.as_deref(), data, &self.target.number_field, Instant::now()),
+            Some("hello") => {
+                let Some(welcome) = seen.merge.hello(data) else {
+                    seen.strange += 1;
+                    return false;
+                };
+                *silence = Duration::from_millis(2 * welcome.ping_ms + 1_000);
+                seen.welcomes += 1;
+                seen.server = Some(welcome.server);
+                if let Some(at) = seen.lost_at.take() {
+                    seen.without_stream = seen.without_stream.max(at.elapsed());
+                }
+            }
+            Some("gap") => *seen.gaps.entry(reason(data)).or_default() += 1,
+            Some("bye") => {
+                *seen.byes.entry(reason(data)).or_default() += 1;
+                return true;
+            }
+            Some(_) => {}
+        }
+        false
+    }
+}
+
+impl Seen {
+    fn ended(&mut self, end: &End) {
+        if self.server.take().is_some() {
+            self.lost_at = Some(Instant::now());
+        }
+        match end {
+            End::Bye => {}
+            End::Broken => self.breaks += 1,
+            End::Silent => self.silent += 1,
+            End::Unreachable => self.unreachable += 1,
+            End::Bad(status) => *self.bad_answers.entry(*status).or_default() += 1,
+        }
+    }
+
+    fn data(&mut self, id: Option<&str>, data: &str, field: &str, now: Instant) {
+        self.events += 1;
+        match self.merge.data(id, data, field) {
+            Taken::First | Taken::Next | Taken::Newer => {}
+            Taken::After(missing) => self.lost += missing,
+            Taken::Wrong => self.wrong += 1,
+            Taken::Known => {
+                self.merged += 1;
+                return;
+            }
+            Taken::Strange => {
+                self.strange += 1;
+                return;
+            }
+        }
+        if let Some(before) = self.data_at.replace(now) {
+            self.without_data = self.without_data.max(now - before);
+        }
+    }
+
+    /// The longest time without new data, the time that runs now included.
+    pub(super) fn longest_without_data(&self) -> Duration {
+        self.without_data.max(self.data_at.map(|at| at.elapsed()).unwrap_or_default())
+    }
+
+    /// The longest time without a stream, the time that runs now included.
+    pub(super) fn longest_without_stream(&self) -> Duration {
+        self.without_stream.max(self.lost_at.map(|at| at.elapsed()).unwrap_or_default())
+    }
+}
+
+fn reason(data: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Reason {
+        reason: String,
+    }
+    serde_json::from_str::<Reason>(data).map_or_else(|_| "unknown".to_owned(), |Reason { reason }| reason)
+}
+
+pub(super) fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}

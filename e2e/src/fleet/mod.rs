@@ -1,0 +1,193 @@
+//! Many SSE clients in one process, as screens of a plant: they come back as an `EventSource` does, merge what they get by its id, and report what they
+//! missed and how long they had nothing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use http::Uri;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+mod answer;
+mod client;
+mod merge;
+mod report;
+
+pub use report::{FleetReport, Newest, Spread};
+
+use client::{Client, Seen, locked};
+
+/// What a fleet watches and how.
+#[derive(Debug, Clone)]
+pub struct FleetOptions {
+    /// The event stream, `http://host:port/v1/…/events?…`.
+    pub url: String,
+    /// More headers, such as `Authorization`.
+    pub headers: Vec<(String, String)>,
+    /// How many clients.
+    pub clients: usize,
+    /// How many of them begin in a second.
+    pub per_second: u32,
+    /// The value that counts up by one with each message of an `Every` channel.
+    pub number_field: String,
+    /// What a client does when something else than an event stream is answered.
+    pub on_bad_answer: OnBadAnswer,
+}
+
+/// What a client does when something else than an event stream is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnBadAnswer {
+    /// As an `EventSource`: never come back.
+    #[default]
+    GiveUp,
+    /// As `flutecast.js`: come back later.
+    ComeBack,
+}
+
+impl FleetOptions {
+    /// So many clients of an event stream; the number is in the value `n`.
+    #[must_use]
+    pub fn new(url: impl Into<String>, clients: usize) -> Self {
+        Self {
+            url: url.into(),
+            headers: Vec::new(),
+            clients,
+            per_second: 500,
+            number_field: "n".to_owned(),
+            on_bad_answer: OnBadAnswer::GiveUp,
+        }
+    }
+}
+
+/// Where clients connect, ready to be written.
+#[derive(Debug)]
+struct Target {
+    /// Host and port.
+    address: String,
+    authority: String,
+    path: String,
+    /// Whole lines.
+    headers: String,
+    number_field: String,
+    on_bad_answer: OnBadAnswer,
+}
+
+impl Target {
+    fn new(options: &FleetOptions) -> anyhow::Result<Self> {
+        let FleetOptions { url, headers, number_field, on_bad_answer, .. } = options;
+        let uri: Uri = url.parse().with_context(|| url.clone())?;
+        ensure!(uri.scheme_str() == Some("http"), "{url}: a fleet speaks http only");
+        let authority = uri.authority().with_context(|| format!("{url} has no host"))?;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Self {
+            address: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
+            authority: authority.to_string(),
+            path,
+            headers: headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
+            number_field: number_field.clone(),
+            on_bad_answer: *on_bad_answer,
+        })
+    }
+}
+
+/// Running clients. They end when this is dropped.
+#[derive(Debug)]
+pub struct Fleet {
+    seen: Vec<Arc<Mutex<Seen>>>,
+    tasks: JoinSet<()>,
+}
+
+impl Fleet {
+    /// Starts the clients, a few at a time, and returns at once.
+    ///
+    /// # Errors
+    /// When the address makes no sense.
+    pub fn start(options: &FleetOptions) -> anyhow::Result<Self> {
+        let target = Arc::new(Target::new(options)?);
+        let pause = Duration::from_secs(1) / options.per_second.max(1);
+        let mut fleet = Self { seen: Vec::with_capacity(options.clients), tasks: JoinSet::new() };
+        for number in 0..options.clients {
+            let seen = Arc::<Mutex<Seen>>::default();
+            fleet.seen.push(Arc::clone(&seen));
+            let client = Client::new(Arc::clone(&target), seen);
+            let wait = pause * u32::try_from(number).unwrap_or(u32::MAX);
+            fleet.tasks.spawn(async move {
+                sleep(wait).await;
+                client.run().await;
+            });
+        }
+        Ok(fleet)
+    }
+
+    /// What they have seen so far.
+    #[must_use]
+    pub fn report(&self) -> FleetReport {
+        let mut report =
+            FleetReport { clients: self.seen.len(), memory_kib: memory_kib(), ..FleetReport::default() };
+        let (mut without_data, mut without_stream) = (Vec::new(), Vec::new());
+        let mut newest: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for seen in &self.seen {
+            let seen = locked(seen);
+            if let Some(server) = &seen.server {
+                report.connected += 1;
+                *report.servers.entry(server.clone()).or_default() += 1;
+            }
+            report.failed += usize::from(seen.failed);
+            report.welcomes += seen.welcomes;
+            report.breaks += seen.breaks;
+            report.unreachable += seen.unreachable;
+            report.silent += seen.silent;
+            report.events += seen.events;
+            report.merged += seen.merged;
+            report.lost += seen.lost;
+            report.wrong += seen.wrong;
+            report.strange += seen.strange;
+            add(&mut report.byes, &seen.byes);
+            add(&mut report.gaps, &seen.gaps);
+            add(&mut report.bad_answers, &seen.bad_answers);
+            report.most_reconnects = report.most_reconnects.max(seen.welcomes.saturating_sub(1));
+            without_data.push(millis(seen.longest_without_data()));
+            without_stream.push(millis(seen.longest_without_stream()));
+            for (channel, number) in seen.merge.numbers() {
+                match newest.get_mut(channel) {
+                    Some(numbers) => numbers.push(number),
+                    None => drop(newest.insert(channel.to_owned(), vec![number])),
+                }
+            }
+        }
+        report.newest = newest.into_iter().map(|(channel, numbers)| (channel, newest_of(&numbers))).collect();
+        report.without_data = Spread::of(without_data);
+        report.without_stream = Spread::of(without_stream);
+        report
+    }
+
+    /// Ends the clients; the answer is what they have seen.
+    pub async fn stop(mut self) -> FleetReport {
+        let report = self.report();
+        self.tasks.shutdown().await;
+        report
+    }
+}
+
+fn newest_of(numbers: &[u64]) -> Newest {
+    let number = numbers.iter().copied().max().unwrap_or(0);
+    Newest { number, behind: numbers.iter().filter(|known| **known < number).count() }
+}
+
+fn add<K: Clone + Ord>(all: &mut BTreeMap<K, u64>, one: &BTreeMap<K, u64>) {
+    for (reason, count) in one {
+        *all.entry(reason.clone()).or_default() += count;
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok()).unwrap_or(0)
+}
