@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use flutecast_bench::demo_path::{self, DemoPathOptions};
 use flutecast_bench::envelope::{self, EnvelopeOptions, Size};
+use flutecast_bench::fleet::{self, FleetArgs};
 use flutecast_bench::latency::{self, LatencyOptions};
 use flutecast_bench::line::{Disturbance, LineOptions};
 use flutecast_bench::play::{PlayOptions, play};
@@ -32,6 +33,8 @@ enum Command {
     Manifests(ManifestsArgs),
     /// Measure how long messages take from a device to SSE clients, beside what the broker alone takes.
     Latency(LatencyArgs),
+    /// Run many SSE clients that come back as an EventSource does, and report what they missed.
+    Fleet(FleetArgs),
     /// Start nats-server, operator and data plane, measure latency, memory, fan-out and rates, and write the page about it.
     DemoPath(DemoPathArgs),
     /// Create many Devices on a real API server, with all programs, measure how the operator bears it, and write a section about it.
@@ -195,6 +198,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                     print(&report.to_string())
                 }
             }
+            Command::Fleet(args) => fleet::run(&args, &shutdown).await,
             Command::DemoPath(DemoPathArgs { devices, duration, command, out }) => {
                 let options = DemoPathOptions { devices, duration, command };
                 let page = demo_path::run(&options, &shutdown).await?.to_string();

@@ -101,7 +101,8 @@ impl Service {
         let endpoint = |(at, member): (usize, &Member)| {
             let (ready, serving, terminating) = member.conditions;
             json!({
-                "addresses": ["127.0.0.1"],
+                // Kubernetes takes no loopback address; the pods are told by their names.
+                "addresses": [format!("10.0.0.{}", at + 1)],
                 "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
                 "targetRef": {"kind": "Pod", "name": name(at)},
             })
@@ -219,12 +220,17 @@ async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: 
     let moved = service.moved().await;
     tokio::time::sleep(Duration::from_secs(8)).await;
     let even = wait_for_fleet("shares that stay", DEADLINE, &fleet, |report| is_even(report, 3)).await;
-    let moved_later = service.moved().await;
+    let later = service.moved().await - moved;
     assert!(moved <= most_moves, "{moved} moves of {CLIENTS} clients");
-    assert!(moved_later - moved <= 15, "{} more moves", moved_later - moved);
-    assert_eq!(even.byes.get("Rebalancing").copied(), Some(moved_later), "{even:?}");
+    assert!(later <= CLIENTS as u64 / 10, "{later} more moves");
+    wait_until("as many byes as moves", DEADLINE, async || {
+        let (byes, moved) = (fleet.report().byes, service.moved().await);
+        if byes.get("Rebalancing") == Some(&moved) { Ok(()) } else { Err(format!("{byes:?}, {moved} moves")) }
+    })
+    .await
+    .unwrap();
     eprintln!(
-        "1 -> 3: even after {even_after:.1?}, at rest after {rest_after:.1?}, {moved} moves, shares {:?}, longest without data {:?}, without a stream {:?}",
+        "1 -> 3: even after {even_after:.1?}, at rest after {rest_after:.1?}, {moved} moves and {later} later, shares {:?}, longest without data {:?}, without a stream {:?}",
         even.servers, even.without_data, even.without_stream
     );
 
