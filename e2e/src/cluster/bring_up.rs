@@ -38,7 +38,7 @@ const TOOLS: [GoTool; 9] = [
 /// # Errors
 /// What this machine lacks, or which step failed with the end of its component's log. Nothing is left running then.
 pub async fn bring_up(place: &Place, out: &mut impl Write) -> anyhow::Result<()> {
-    let _lock = take_down::lock(place).await?;
+    let _lock = take_down::lock().await?;
     if is_up(place).await {
         return Ok(());
     }
@@ -109,11 +109,9 @@ async fn bring_up_from_nothing(place: &Place, out: &mut impl Write) -> anyhow::R
     Ok(())
 }
 
-/// Starting is quick, but it is a question to a socket.
 async fn start(node: &Node, components: &[Component]) -> anyhow::Result<()> {
     for component in components {
-        let (node, request) = (node.clone(), Request::Start(*component));
-        spawn_blocking(move || node.ask(request)).await??;
+        node.request(Request::Start(*component)).await?;
     }
     Ok(())
 }

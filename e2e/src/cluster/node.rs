@@ -131,6 +131,15 @@ impl Node {
         answer.map_err(|error| anyhow::anyhow!("{request:?}: {error}"))
     }
 
+    /// The same for async callers.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn request(&self, request: Request) -> anyhow::Result<Vec<Standing>> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.ask(request)).await?
+    }
+
     /// Runs a program in the node's namespaces and gives its output.
     ///
     /// # Errors

@@ -110,12 +110,6 @@ impl Place {
         self.path("kubeconfig.yaml")
     }
 
-    /// One cluster is brought up or taken down at a time. The lock lies beside the folder, which comes and goes.
-    #[must_use]
-    pub fn lock_file(&self) -> PathBuf {
-        self.folder.with_extension("lock")
-    }
-
     /// Where the supervisor listens.
     #[must_use]
     pub fn supervisor_socket(&self) -> PathBuf {
@@ -207,7 +201,6 @@ mod tests {
     fn slots_share_nothing() {
         let [first, last] = [0, Slot::COUNT - 1].map(|number| Place::of(Slot::new(number).unwrap()).unwrap());
         assert_ne!(first.folder(), last.folder());
-        assert_ne!(first.lock_file(), last.lock_file());
         assert_ne!(first.network(), last.network());
         assert_ne!(first.host_link(), last.host_link());
         assert!(last.host_link().len() <= 15, "{}", last.host_link());

@@ -24,6 +24,18 @@ pub(super) fn make_folders(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Empties the volume `name`, whose claim is gone, and gives it free for the next one.
+///
+/// # Errors
+/// When it can't be emptied.
+pub(super) fn empty(place: &Place, name: &str) -> anyhow::Result<()> {
+    let number: u8 = name.trim_start_matches("volume-").parse().with_context(|| format!("volume {name}"))?;
+    let folder = place.path(&folder(number));
+    fs::remove_dir_all(&folder)
+        .and_then(|()| fs::create_dir(&folder))
+        .with_context(|| format!("{}", folder.display()))
+}
+
 /// The default storage class and its volumes. `local` volumes, as only these are handed to a pod's `fsGroup`.
 pub(super) fn manifest(place: &Place) -> String {
     let class = json!({

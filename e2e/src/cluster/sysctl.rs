@@ -55,14 +55,11 @@ pub(super) fn prepare(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sets everything back to what [`prepare`] found, unless another cluster still needs it.
+/// Sets everything back to what [`prepare`] found. No cluster may need it any more.
 ///
 /// # Errors
 /// When a value can't be set.
 pub(super) fn restore(place: &Place) -> anyhow::Result<()> {
-    if Place::others(place).any(|other| other.folder().exists()) {
-        return Ok(());
-    }
     let Ok(text) = fs::read_to_string(kept(place)) else { return Ok(()) };
     let before: BTreeMap<String, String> = serde_json::from_str(&text).context("sysctl-before.json")?;
     for (name, value) in before {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::{Node, Place, cgroup, node, sysctl};
+use crate::tools_folder;
 
 /// Another process may be bringing this cluster up, building its programs first.
 const LOCK: Duration = Duration::from_secs(30 * 60);
@@ -16,12 +17,9 @@ const LOCK: Duration = Duration::from_secs(30 * 60);
 /// # Errors
 /// What can't be ended or removed.
 pub async fn take_down(place: &Place) -> anyhow::Result<bool> {
-    let held = lock(place).await?;
+    let _held = lock().await?;
     let was_there = place.folder().exists();
     remove_all(place).await?;
-    drop(held);
-    // Whoever waits for the lock holds the same file without a name, which locks nothing: it looks at what is there first.
-    let _ = fs::remove_file(place.lock_file());
     if let Some(all) = place.folder().parent() {
         // Another slot's cluster may be in there.
         let _ = fs::remove_dir(all);
@@ -29,11 +27,12 @@ pub async fn take_down(place: &Place) -> anyhow::Result<bool> {
     Ok(was_there)
 }
 
-/// Held while a cluster comes or goes.
-pub(super) async fn lock(place: &Place) -> anyhow::Result<fs::File> {
-    let path = place.lock_file();
-    let parent = path.parent().context("a lock file has a folder")?;
-    fs::create_dir_all(parent).with_context(|| format!("{}", parent.display()))?;
+/// Held while a cluster comes or goes, whichever: they share what they change of the host. The file stays, as one that is removed
+/// would be two locks for a moment.
+pub(super) async fn lock() -> anyhow::Result<fs::File> {
+    let folder = tools_folder()?;
+    fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+    let path = folder.join("clusters.lock");
     let locking = tokio::task::spawn_blocking(move || {
         let file = fs::File::create(&path).with_context(|| format!("{}", path.display()))?;
         file.lock()?;
@@ -41,7 +40,7 @@ pub(super) async fn lock(place: &Place) -> anyhow::Result<fs::File> {
     });
     match tokio::time::timeout(LOCK, locking).await {
         Ok(file) => file?,
-        Err(_) => bail!("another process brings this cluster up or down for {LOCK:?}"),
+        Err(_) => bail!("another process brings a cluster up or down for {LOCK:?}"),
     }
 }
 
@@ -52,18 +51,24 @@ pub(super) async fn remove_all(place: &Place) -> anyhow::Result<()> {
     }
     node::link_is_gone(place).await?;
     cgroup::remove(place).await?;
+    if place.folder().exists() {
+        fs::remove_dir_all(place.folder()).with_context(|| format!("{}", place.folder().display()))?;
+    }
+    if place.others().any(|other| other.folder().exists()) {
+        // Another cluster still needs what follows.
+        return Ok(());
+    }
     for folder in made_on_host(place) {
         // Not ours if somebody has put something there since.
         let _ = fs::remove_dir(folder);
     }
-    if place.folder().exists() {
-        fs::remove_dir_all(place.folder()).with_context(|| format!("{}", place.folder().display()))?;
-    }
+    let _ = fs::remove_file(list(place));
     sysctl::restore(place)
 }
 
+/// One list for all clusters of this machine.
 fn list(place: &Place) -> PathBuf {
-    place.path("host-folders.json")
+    place.folder().with_file_name("host-folders.json")
 }
 
 fn made_on_host(place: &Place) -> Vec<PathBuf> {

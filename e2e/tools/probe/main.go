@@ -1,4 +1,4 @@
-// What pods of tests run: a server that says its name, a client, a look-up; and the program of every pod's sandbox, which
+// What pods of tests run: a server that says its name, a client, a look-up, a file; and the program of every pod's sandbox, which
 // only waits. One static program, so that an image is this file and nothing else.
 package main
 
@@ -36,8 +36,14 @@ func run(args []string) error {
 		return get(args[1], args[2])
 	case len(args) == 2 && args[0] == "lookup":
 		return lookup(args[1])
+	case len(args) == 3 && args[0] == "write":
+		return os.WriteFile(args[1], []byte(args[2]), 0o600)
+	case len(args) == 2 && args[0] == "read":
+		text, err := os.ReadFile(args[1])
+		fmt.Print(string(text))
+		return err
 	}
-	return fmt.Errorf("usage: probe pause | serve ADDRESS | get URL TIMES | lookup NAME")
+	return fmt.Errorf("usage: probe pause | serve ADDRESS | get URL TIMES | lookup NAME | write FILE TEXT | read FILE")
 }
 
 // pause waits for SIGTERM. As the first process of a pod it also inherits the pod's orphans, whose ends it collects.

@@ -1,0 +1,100 @@
+//! Components that are killed, one after the other: what goes on without them, and that they come back.
+
+use std::time::Duration;
+
+use flutecast_e2e::cluster::{Cluster, Component, Request};
+use flutecast_e2e::{http_client, wait_until};
+
+use crate::web;
+
+const SOON: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn pods_outlive_a_killed_kubelet_and_containerd() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = cluster.namespace("kubelet").await.unwrap();
+    web::start(&cluster, &namespace).await;
+    let before = web::pods(&cluster, &namespace).await;
+    let reach = cluster.reach(namespace.name(), "web", 80).await.unwrap();
+    for component in [Component::Kubelet, Component::Containerd] {
+        let fault = cluster.kill(component).await.unwrap();
+        for _ in 0..20 {
+            let answer = http_client::get(&format!("http://{}/", reach.address)).await.unwrap();
+            assert!(answer.status.is_success(), "without {component}: {}", answer.text());
+        }
+        fault.mend().await.unwrap();
+        cluster.wait_until_whole().await.unwrap();
+        assert_eq!(
+            web::pods(&cluster, &namespace).await,
+            before,
+            "{component} came back: the same pods, not restarted"
+        );
+    }
+    // And it works again: a new pod comes up.
+    let victim = format!("pod/{}", before.keys().next().unwrap());
+    cluster.kubectl(&["-n", namespace.name(), "delete", "--wait=false", &victim]).await.unwrap();
+    wait_until("another pod in its place", SOON, async || {
+        let now = web::pods(&cluster, &namespace).await;
+        if now.len() == 2 && now != before { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await
+    .unwrap();
+    web::rolled_out(&cluster, &namespace).await;
+}
+
+#[tokio::test]
+async fn the_control_plane_comes_back_with_all_that_it_knew() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = cluster.namespace("control").await.unwrap();
+    web::start(&cluster, &namespace).await;
+    let reach = cluster.reach(namespace.name(), "web", 80).await.unwrap();
+    for component in [
+        Component::Etcd,
+        Component::KubeApiserver,
+        Component::KubeControllerManager,
+        Component::KubeScheduler,
+    ] {
+        let fault = cluster.kill(component).await.unwrap();
+        let ready = cluster.kubectl(&["get", "--raw", "/readyz", "--request-timeout=5s"]).await;
+        let needs_it = matches!(component, Component::Etcd | Component::KubeApiserver);
+        assert_eq!(ready.is_err(), needs_it, "without {component}: {ready:?}");
+        web::is_served(&reach.address).await;
+        fault.mend().await.unwrap();
+        cluster.wait_until_whole().await.unwrap();
+    }
+    // Both the controller manager and the scheduler are needed for this.
+    cluster.kubectl(&["-n", namespace.name(), "scale", "deployment/web", "--replicas=3"]).await.unwrap();
+    web::rolled_out(&cluster, &namespace).await;
+    assert_eq!(web::pods(&cluster, &namespace).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_frozen_api_server_hangs_and_goes_on() {
+    let cluster = Cluster::shared().await.unwrap();
+    let fault = cluster.freeze(Component::KubeApiserver).await.unwrap();
+    let hung = cluster.kubectl(&["get", "--raw", "/readyz", "--request-timeout=2s"]).await;
+    assert!(hung.is_err(), "{hung:?}");
+    fault.mend().await.unwrap();
+    cluster.wait_until_whole().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_falls_over_by_itself_is_started_again() {
+    let cluster = Cluster::shared().await.unwrap();
+    let node = cluster.node().unwrap();
+    let proxy = async || {
+        let standings = node.request(Request::Status).await.unwrap();
+        standings.into_iter().find(|standing| standing.component == Component::KubeProxy).unwrap()
+    };
+    let before = proxy().await;
+    node.exec("kill", &["-9", &before.pid.unwrap().to_string()]).await.unwrap();
+    wait_until("kube-proxy's return", SOON, async || match proxy().await {
+        now if now.pid.is_some() && now.restarts == before.restarts + 1 => Ok(()),
+        now => Err(format!("{now:?}")),
+    })
+    .await
+    .unwrap();
+    // What was dropped mends the fault too.
+    drop(cluster.kill(Component::KubeProxy).await.unwrap());
+    assert!(proxy().await.pid.is_some());
+}
