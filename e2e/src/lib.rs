@@ -18,6 +18,7 @@ mod nats_server;
 mod ports;
 mod process;
 mod programs;
+pub mod release;
 pub mod snapshots;
 mod sse;
 mod tools;

@@ -125,7 +125,7 @@ async fn kubectl(place: &Place, args: &[&str], input: &str) -> anyhow::Result<St
 }
 
 /// Runs containerd's command line on the images of Kubernetes.
-async fn ctr(place: &Place, args: &[&str]) -> anyhow::Result<String> {
+pub(super) async fn ctr(place: &Place, args: &[&str]) -> anyhow::Result<String> {
     let socket = place.containerd_socket().display().to_string();
     let mut all = vec!["--address", &socket, "--namespace", "k8s.io"];
     all.extend(args);

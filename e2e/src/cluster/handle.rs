@@ -212,6 +212,16 @@ impl Cluster {
         Fault::cause(self.node()?, Request::Freeze(component), Request::Thaw(component)).await
     }
 
+    /// Kills all that runs in a container with SIGKILL, as when the kernel has no memory left.
+    ///
+    /// # Errors
+    /// On an existing cluster, or when there is no such container.
+    pub async fn kill_container(&self, id: &str) -> anyhow::Result<()> {
+        ensure!(!id.is_empty(), "the pod has no container yet");
+        let Some((place, _)) = &self.own else { return self.node().map(drop) };
+        bring_up::ctr(place, &["tasks", "kill", "--signal", "SIGKILL", "--all", id]).await.map(drop)
+    }
+
     /// Starts what is down, thaws what is frozen, and waits until everything works.
     ///
     /// # Errors

@@ -23,7 +23,11 @@ pub(super) fn archives() -> anyhow::Result<[PathBuf; 2]> {
     Ok([pause, archive(GoTool::COREDNS, COREDNS_IMAGE, &[])?])
 }
 
-fn archive(tool: GoTool, name: &str, args: &[&str]) -> anyhow::Result<PathBuf> {
+/// The archive of a tool's image, packed once for each version and kept beside it. Blocks.
+///
+/// # Errors
+/// When the tool can't be built or packed.
+pub(crate) fn archive(tool: GoTool, name: &str, args: &[&str]) -> anyhow::Result<PathBuf> {
     let program = tool.path()?;
     let archive = program.with_extension("image.tar");
     // Compressing tens of megabytes without optimisation takes longer than the rest of a start.

@@ -32,6 +32,7 @@ pub use component::Component;
 pub use fault::Fault;
 pub use handle::{Cluster, Reach};
 pub use image::PROBE_IMAGE;
+pub(crate) use image::archive as packed;
 pub use namespace::Namespace;
 pub use node::Node;
 pub use place::{Place, SLOT_VARIABLE, Slot};

@@ -1,0 +1,74 @@
+//! The bundled NATS as devices outside of the cluster reach it.
+
+use anyhow::Context;
+
+use super::{Release, decoded};
+use crate::cluster::Reach;
+
+const CLIENT: u16 = 4222;
+const MQTT: u16 = 1883;
+/// The users of the bundled server.
+const USERS: [&str; 3] = ["operator", "dataplane", "devices"];
+
+/// Where the bundled NATS is, and the passwords of its users.
+#[derive(Debug)]
+pub struct NatsReach {
+    client: Reach,
+    mqtt: Reach,
+    passwords: [(&'static str, String); 3],
+}
+
+impl NatsReach {
+    /// The address for NATS clients with the login of a user: `devices`, `operator` or `dataplane`.
+    ///
+    /// # Panics
+    /// When there is no such user.
+    #[must_use]
+    pub fn url(&self, user: &str) -> String {
+        format!("nats://{}@{}", self.login(user), self.client.address)
+    }
+
+    /// The same for MQTT.
+    ///
+    /// # Panics
+    /// When there is no such user.
+    #[must_use]
+    pub fn mqtt_url(&self, user: &str) -> String {
+        format!("mqtt://{}@{}", self.login(user), self.mqtt.address)
+    }
+
+    #[allow(clippy::expect_used, reason = "a test that names no user of the chart is wrong")]
+    fn login(&self, user: &str) -> String {
+        let (user, password) = self.passwords.iter().find(|(name, _)| *name == user).expect("a user");
+        format!("{user}:{password}")
+    }
+
+    /// A NATS client that comes back by itself.
+    ///
+    /// # Errors
+    /// When NATS doesn't answer or refuses the login.
+    pub async fn connect(&self, user: &str) -> anyhow::Result<async_nats::Client> {
+        let options = async_nats::ConnectOptions::new()
+            .reconnect_delay_callback(|_| std::time::Duration::from_millis(100));
+        options.connect(self.url(user)).await.context("NATS")
+    }
+}
+
+impl Release<'_> {
+    /// The bundled NATS.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn nats(&self) -> anyhow::Result<NatsReach> {
+        let service = self.full_name("-nats");
+        let client = self.cluster.reach(&self.namespace, &service, CLIENT).await?;
+        let mqtt = self.cluster.reach(&self.namespace, &service, MQTT).await?;
+        let secret = self.full_name("-nats-passwords");
+        let mut passwords = USERS.map(|user| (user, String::new()));
+        for (user, password) in &mut passwords {
+            let jsonpath = format!("jsonpath={{.data.{user}}}");
+            *password = decoded(&self.kubectl(&["get", "secret", &secret, "-o", &jsonpath]).await?)?;
+        }
+        Ok(NatsReach { client, mqtt, passwords })
+    }
+}
