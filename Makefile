@@ -105,6 +105,11 @@ crds: need-cargo ## writes crds/yaml and docs/api.md anew from the types
 crds-released: ## at a release: what API servers out there store is from now on what today's definitions take
 	@crds/released/move-on.sh
 
+.PHONY: rbac
+rbac: need-cargo ## writes manifests/*/rbac.yaml anew from the rights that the code states; then make charts
+	@cargo run $(locked) --quiet -p flutecast-operator --example rbac
+	@cargo run $(locked) --quiet -p flutecast-dataplane --example rbac
+
 .PHONY: charts
 charts: need-cargo ## writes anew what is generated in charts/, from manifests/ and crds/yaml
 	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-charts

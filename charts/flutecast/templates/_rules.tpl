@@ -36,6 +36,7 @@ rules:
 {{- end }}
 {{- define "flutecast.rules.finalizers" -}}
 {{- /* manifests/operator/finalizers.yaml */}}
+  # Finalizers can't be granted apart from the rest of an object.
   - apiGroups: [flutecast.io]
     resources: [tenants, pushformats]
     verbs: [patch]
@@ -50,14 +51,14 @@ rules:
   # The mapping. Rights can't be limited by label; ConfigMaps of others are not asked for.
   - apiGroups: [""]
     resources: [configmaps]
-    verbs: [get, list, watch]
+    verbs: [list, watch]
   # Who may read: token digests, never tokens. No other Secret can be seen.
   - apiGroups: [""]
     resources: [secrets]
     resourceNames: [flutecast-access]
-    verbs: [get, list, watch]
+    verbs: [list, watch]
   # The other pods of the Service.
   - apiGroups: [discovery.k8s.io]
     resources: [endpointslices]
-    verbs: [get, list, watch]
+    verbs: [list, watch]
 {{- end }}

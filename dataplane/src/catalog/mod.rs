@@ -24,6 +24,7 @@ mod publisher;
 mod watcher;
 
 pub use build::{Documents, Problem, ProblemKind};
+pub(crate) use kubernetes::RIGHTS;
 pub use kubernetes::watch_cluster;
 pub use publisher::{Mapping, MappingState};
 pub use watcher::watch_folder;

@@ -37,7 +37,7 @@ fn of_status(resource: &str, status: &Status) -> String {
             "the Kubernetes API doesn't know this pod's credentials ({message}); its service account token must be mounted"
         ),
         403 => format!(
-            "a right is missing: {message}; the pod's role needs get, list and watch on {resource} (manifests/dataplane/rbac.yaml)"
+            "a right is missing: {message}; the pod's role needs list and watch on {resource} (manifests/dataplane/rbac.yaml)"
         ),
         code => format!("{resource} can't be watched: the Kubernetes API answers {code}: {message}"),
     }
@@ -69,7 +69,7 @@ mod tests {
     fn a_missing_right_is_named() {
         let text = describe("configmaps", &status(403, "configmaps is forbidden: User \"x\" cannot list"));
         assert!(text.contains("User \"x\" cannot list"), "{text}");
-        assert!(text.contains("get, list and watch on configmaps"), "{text}");
+        assert!(text.contains("list and watch on configmaps"), "{text}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Who is ready is decided by Kubernetes; this is only what it says.
 
+use flutecast_rights::Right;
 use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -22,6 +23,15 @@ mod slices;
 pub use slices::{Peer, Peers};
 
 use slices::Slices;
+
+/// The rights that knowing the other pods needs.
+pub(crate) const RIGHTS: &[Right] = &[Right {
+    group: "discovery.k8s.io",
+    resources: &["endpointslices"],
+    names: &[],
+    verbs: &["list", "watch"],
+    why: "The other pods of the Service.",
+}];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {

@@ -1,5 +1,6 @@
 //! Creates Devices. An object that exists is never changed.
 
+use flutecast_rights::Right;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,15 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::kubernetes::{MANAGER, brief};
 use crate::metrics::{ApiWrite, Ending, Metrics};
+
+/// The right that creating Devices needs.
+pub const RIGHTS: &[Right] = &[Right {
+    group: "flutecast.io",
+    resources: &["devices"],
+    names: &[],
+    verbs: &["create"],
+    why: "Only for Tenants with enrollment.policy Automatic: a Device is created for a code that nobody has. Without this rule such Tenants say EnrollmentUnavailable, and all else works. docs/enrolment.md",
+}];
 
 /// How many are created at once, of all tenants together. Whoever comes first is served first, and no tenant has more than
 /// [`super::desk::CREATIONS_AT_ONCE`].

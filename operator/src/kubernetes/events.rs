@@ -4,6 +4,7 @@
 //! The same thing told again within some minutes counts up instead of making a new Event. An Event that can't be stored is
 //! logged and forgotten: the status says what is the case.
 
+use flutecast_rights::Right;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::MANAGER;
 use crate::metrics::{ApiWrite, Ending, Metrics};
+
+/// The rights that telling needs.
+pub const RIGHTS: &[Right] = &[Right {
+    group: "events.k8s.io",
+    resources: &["events"],
+    names: &[],
+    verbs: &["create", "patch"],
+    why: "",
+}];
 
 /// How many may wait. More than that at once says nothing that a person would read.
 const WAITING: usize = 256;

@@ -4,6 +4,7 @@
 //! doesn't matter. An operator that can't renew its Lease stops to work before another may take it. One that ends in order
 //! gives it back at once.
 
+use flutecast_rights::Right;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,18 @@ use tokio_util::sync::CancellationToken;
 use super::brief;
 use crate::backoff::jittered;
 use crate::metrics::{ApiWrite, Ending, Metrics};
+
+/// The rights that taking turns needs, in the operator's own namespace. What isn't there yet can't be granted by its name.
+pub const RIGHTS: &[Right] = &[
+    Right { group: "coordination.k8s.io", resources: &["leases"], names: &[], verbs: &["create"], why: "" },
+    Right {
+        group: "coordination.k8s.io",
+        resources: &["leases"],
+        names: &[super::MANAGER],
+        verbs: &["get", "update"],
+        why: "",
+    },
+];
 
 /// For how long a Lease that isn't renewed is respected. The times are those of the Kubernetes controllers.
 const DURATION: Duration = Duration::from_secs(15);

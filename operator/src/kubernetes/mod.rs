@@ -18,6 +18,7 @@ pub mod lease;
 pub mod protect;
 pub mod publish;
 pub mod registrar;
+pub mod rights;
 pub mod serving;
 mod start;
 pub mod status;

@@ -1,5 +1,6 @@
 //! Follows the mapping ConfigMaps and the access Secret of a namespace and publishes what they say.
 
+use flutecast_rights::Right;
 use std::future::pending;
 use std::time::Duration;
 
@@ -19,6 +20,24 @@ mod objects;
 mod objects_tests;
 
 use objects::{Objects, State};
+
+/// The rights that following the mapping needs.
+pub(crate) const RIGHTS: &[Right] = &[
+    Right {
+        group: "",
+        resources: &["configmaps"],
+        names: &[],
+        verbs: &["list", "watch"],
+        why: "The mapping. Rights can't be limited by label; ConfigMaps of others are not asked for.",
+    },
+    Right {
+        group: "",
+        resources: &["secrets"],
+        names: &[ACCESS_SECRET],
+        verbs: &["list", "watch"],
+        why: "Who may read: token digests, never tokens. No other Secret can be seen.",
+    },
+];
 
 /// The label of everything that the operator writes.
 const LABEL: &str = "app.kubernetes.io/managed-by=flutecast";

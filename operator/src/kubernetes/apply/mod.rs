@@ -6,6 +6,7 @@
 mod print;
 mod stored;
 
+use flutecast_rights::Right;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,24 @@ use super::watch::Event;
 use super::{MANAGER, brief};
 use crate::build::Built;
 use crate::metrics::{ApiWrite, Ending, Metrics};
+
+/// The rights that keeping the mapping needs, in the operator's own namespace.
+pub const RIGHTS: &[Right] = &[
+    Right {
+        group: "",
+        resources: &["configmaps"],
+        names: &[],
+        verbs: &["list", "watch", "create", "patch", "delete"],
+        why: "",
+    },
+    Right {
+        group: "",
+        resources: &["secrets"],
+        names: &[ACCESS_NAME],
+        verbs: &["list", "watch", "create", "patch"],
+        why: "",
+    },
+];
 
 /// The name of the Secret with the access document. A pod's role names this one and no other.
 pub const ACCESS_NAME: &str = "flutecast-access";

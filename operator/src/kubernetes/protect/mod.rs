@@ -15,5 +15,5 @@ mod task;
 pub(crate) use self::last::Last;
 pub use self::last::let_go;
 pub use self::step::{Act, FINALIZER, Protection, Step, Steps, holds, steps};
-pub use self::task::Guard;
 pub(crate) use self::task::spawn;
+pub use self::task::{Guard, RIGHTS};

@@ -1,5 +1,6 @@
 //! Brings finalizers to the API server.
 
+use flutecast_rights::Right;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,24 @@ use crate::kubernetes::kind::OurKind;
 use crate::kubernetes::{MANAGER, brief};
 use crate::metrics::{ApiWrite, Ending, Metrics};
 use crate::verdict::Kind;
+
+/// The rights that holding what is in use by a finalizer needs.
+pub const RIGHTS: &[Right] = &[
+    Right {
+        group: "flutecast.io",
+        resources: &["tenants", "pushformats"],
+        names: &[],
+        verbs: &["patch"],
+        why: "Finalizers can't be granted apart from the rest of an object.",
+    },
+    Right {
+        group: "",
+        resources: &["namespaces"],
+        names: &[],
+        verbs: &["get"],
+        why: "What is in a namespace that goes as a whole is let go.",
+    },
+];
 
 /// How many objects are changed at once.
 const AT_ONCE: usize = 8;

@@ -18,6 +18,6 @@ mod tests;
 mod waiting;
 
 pub use self::announcement::{Announced, Heard};
-pub use self::slices::{SERVICE_LABEL, Slices};
+pub use self::slices::{RIGHTS, SERVICE_LABEL, Slices};
 pub use self::task::spawn;
 pub use self::waiting::{Answer, MAPPED, News, Served};

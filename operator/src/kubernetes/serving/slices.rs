@@ -1,10 +1,20 @@
 //! Which data-plane pods are ready, as the EndpointSlices of their Service say.
 
+use flutecast_rights::Right;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 use crate::kubernetes::watch::Event;
+
+/// The rights that knowing the ready pods needs, in the operator's own namespace.
+pub const RIGHTS: &[Right] = &[Right {
+    group: "discovery.k8s.io",
+    resources: &["endpointslices"],
+    names: &[],
+    verbs: &["list", "watch"],
+    why: "",
+}];
 
 /// The label that tells of which Service a slice is.
 pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";

@@ -3,6 +3,7 @@
 //! Promised: what was put in is written, or the object is gone, or the API server refuses it for good (which is logged). Not
 //! promised: that each of several statuses of one object is seen; the last one is.
 
+use flutecast_rights::Right;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,15 @@ use crate::kubernetes::watch::{Change, Event};
 use crate::kubernetes::{MANAGER, brief};
 use crate::metrics::{ApiWrite, Ending, Metrics};
 use crate::verdict::Kind;
+
+/// The rights that writing statuses needs.
+pub const RIGHTS: &[Right] = &[Right {
+    group: "flutecast.io",
+    resources: &["tenants/status", "devices/status", "pushformats/status"],
+    names: &[],
+    verbs: &["patch"],
+    why: "",
+}];
 
 /// How many are written at once.
 const AT_ONCE: usize = 16;

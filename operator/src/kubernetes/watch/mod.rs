@@ -7,6 +7,7 @@
 mod pace;
 pub mod secrets;
 
+use flutecast_rights::Right;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
@@ -27,6 +28,15 @@ use tokio_util::sync::CancellationToken;
 use self::pace::Pace;
 use super::brief;
 use super::kind::OurKind;
+
+/// The rights that watching the three kinds needs.
+pub const RIGHTS: &[Right] = &[Right {
+    group: "flutecast.io",
+    resources: &["tenants", "devices", "pushformats"],
+    names: &[],
+    verbs: &["list", "watch"],
+    why: "",
+}];
 
 /// A kind, and the namespace that is watched for it; none: all of them.
 pub type Place = Option<String>;

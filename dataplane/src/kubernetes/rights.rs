@@ -1,0 +1,39 @@
+//! What a pod may do at the API server: the rights that its modules state, as a manifest.
+
+use flutecast_rights::{Grant, Right};
+
+use crate::{catalog, peers};
+
+/// The namespace that the manifest is written for.
+const NAMESPACE: &str = "flutecast";
+const NAME: &str = "flutecast-dataplane";
+
+/// All of them.
+pub const RIGHTS: &[&[Right]] = &[catalog::RIGHTS, peers::RIGHTS];
+
+/// The manifest and its path in the repository.
+#[must_use]
+pub fn manifest() -> (&'static str, String) {
+    let grant = Grant {
+        name: NAME,
+        namespace: Some(NAMESPACE),
+        account: (NAME, NAMESPACE),
+        about: "",
+        about_binding: "",
+        rights: RIGHTS,
+    };
+    let head = "What a data-plane pod may do: read the mapping, the one Secret that says who may read, and who its peers are. It writes nothing. The \
+        tests run under exactly these rules (dataplane/tests/kube_*.rs). Written by `make rbac` from the modules that make the calls.";
+    ("manifests/dataplane/rbac.yaml", flutecast_rights::manifest(head, Some((NAME, NAMESPACE)), &[grant]))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_manifest_is_current() {
+        let (path, text) = super::manifest();
+        let at = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        let committed = std::fs::read_to_string(&at).unwrap_or_default();
+        assert!(committed == text, "{path} is not what the code says; run: make rbac charts");
+    }
+}
