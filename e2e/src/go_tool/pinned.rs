@@ -4,7 +4,7 @@ use super::{GoTool, Stamp};
 
 impl GoTool {
     /// All of them, in the order in which they are built: what more depends on comes first.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NATS_SERVER,
         Self::ETCD,
         Self::KUBE_APISERVER,
@@ -25,6 +25,7 @@ impl GoTool {
         Self::HELM,
         Self::KUBECONFORM,
         Self::HELM_UNITTEST,
+        Self::GLUA,
     ];
 
     /// The message server.
@@ -154,6 +155,19 @@ impl GoTool {
         minutes: 2,
         source: None,
         stamp: Stamp::Version("github.com/helm-unittest/helm-unittest/internal/build.version"),
+    };
+
+    /// What runs Lua as Argo CD does, for its health checks; the version is Argo CD 3.2's.
+    pub const GLUA: Self = Self {
+        name: "glua",
+        package: "github.com/yuin/gopher-lua/cmd/glua",
+        module: "github.com/yuin/gopher-lua",
+        folder: "glua",
+        pinned_in: "glua",
+        go_mod: include_str!("../../tools/glua/go.mod"),
+        minutes: 1,
+        source: None,
+        stamp: Stamp::Nothing,
     };
 
     const fn kubernetes(name: &'static str, package: &'static str, minutes: u32) -> Self {

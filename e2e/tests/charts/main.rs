@@ -9,6 +9,8 @@
 
 mod bundled_nats;
 mod committed;
+mod gitops;
+mod health_checks;
 mod install;
 mod schemas;
 mod snapshots;

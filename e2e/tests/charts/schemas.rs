@@ -8,7 +8,7 @@ use flutecast_e2e::GoTool;
 use flutecast_e2e::snapshots::rendered_cases;
 use serde_json::{Value, json};
 
-use crate::support::{root, text, yaml};
+use crate::support::{documents, rendered, root, text, yaml};
 
 /// As `charts/schemas` has them, in a folder as kubeconform reads it.
 fn write_schemas(folder: &Path, file: &str) {
@@ -65,4 +65,46 @@ fn what_is_rendered_fits_the_oldest_and_the_newest_kubernetes() {
             }
         }
     }
+}
+
+#[test]
+fn the_applications_are_ones_and_come_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    write_schemas(&folder.path().join("kubernetes"), "kubernetes-1.37.json");
+    write_schemas(&folder.path().join("others"), "others.json");
+    let names = ["plant-1.yaml", "plant-1/1-kinds.yaml", "plant-1/2-release.yaml", "plant-1/3-factory.yaml"];
+    let manifests = names.map(|name| text(&format!("manifests/argocd/{name}"))).join("\n---\n");
+    let (good, said) = kubeconform(folder.path(), &manifests);
+    assert!(good && yaml(&said)["summary"]["valid"] == 5, "{said}");
+    let (mut waves, mut allowed) = (Vec::new(), Vec::new());
+    for document in documents(&manifests) {
+        let spec = &document["spec"];
+        if document["kind"] == "AppProject" {
+            let kinds = spec["clusterResourceWhitelist"].as_array().unwrap().iter();
+            allowed.extend(kinds.map(|kind| kind["kind"].as_str().unwrap().to_owned()));
+            continue;
+        }
+        assert_eq!(spec["project"], "plant-1");
+        let path = spec["source"]["path"].as_str().unwrap();
+        assert!(root().join(path).is_dir(), "{path}");
+        let wave = &document["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"];
+        waves.extend(wave.as_str().map(|wave| (wave.to_owned(), path.to_owned())));
+        let values = &spec["source"]["helm"]["valuesObject"];
+        if !values.is_null() {
+            // What belongs to no namespace has to be allowed by name.
+            for object in rendered(&[&format!("nats={}", values["nats"])]) {
+                let kind = object["kind"].as_str().unwrap();
+                assert!(
+                    !object["metadata"]["namespace"].is_null() || allowed.iter().any(|one| one == kind),
+                    "{kind}"
+                );
+                assert_ne!(kind, "Secret", "a made-up password would be another one at each sync");
+            }
+        }
+    }
+    waves.sort();
+    assert_eq!(
+        waves.iter().map(|(_, path)| path.as_str()).collect::<Vec<_>>(),
+        ["charts/flutecast-crds", "charts/flutecast", "manifests/demo"]
+    );
 }

@@ -1,0 +1,139 @@
+//! The health checks of `manifests/argocd` and `manifests/flux`, evaluated as those programs do it.
+
+use std::fmt::Write;
+use std::process::Command;
+
+use flutecast_e2e::GoTool;
+use serde_json::Value;
+
+use crate::support::{text, yaml};
+
+/// How an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Argo CD: Healthy; Flux: Current.
+    Good,
+    /// Progressing; InProgress.
+    Waits,
+    /// Degraded; Failed.
+    NeedsSomebody,
+}
+
+/// Runs the script of an object's kind with the interpreter that Argo CD uses, without libraries, as it does.
+pub(crate) fn argo_cd(object: &Value) -> (Health, String) {
+    let settings = yaml(&text("manifests/argocd/argocd-cm.yaml"));
+    let kind = object["kind"].as_str().unwrap();
+    let script =
+        settings["data"][format!("resource.customizations.health.flutecast.io_{kind}")].as_str().unwrap();
+    let mut literal = String::new();
+    lua(object, &mut literal);
+    let program = format!(
+        "local write = print\nos, io, string, math, debug, coroutine, require, print = nil\nobj = {literal}\n\
+         local function health()\n{script}\nend\nlocal found = health()\nwrite(found.status)\nwrite(found.message)\n"
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), program).unwrap();
+    let output = Command::new(GoTool::GLUA.path().unwrap()).arg(file.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && complaint.is_empty(), "{said}{complaint}");
+    let (status, message) = said.split_once('\n').unwrap_or_else(|| panic!("{said:?}"));
+    let health = match status {
+        "Healthy" => Health::Good,
+        "Progressing" => Health::Waits,
+        "Degraded" => Health::NeedsSomebody,
+        other => panic!("Argo CD knows no {other}"),
+    };
+    (health, message.trim_end().to_owned())
+}
+
+/// A value as Lua writes it.
+fn lua(value: &Value, out: &mut String) {
+    match value {
+        Value::Null => out.push_str("nil"),
+        Value::Bool(_) | Value::Number(_) => {
+            let _ = write!(out, "{value}");
+        }
+        Value::String(text) => {
+            out.push('"');
+            text.bytes().for_each(|byte| drop(write!(out, "\\{byte:03}")));
+            out.push('"');
+        }
+        Value::Array(values) => {
+            out.push('{');
+            values.iter().for_each(|value| {
+                lua(value, out);
+                out.push(',');
+            });
+            out.push('}');
+        }
+        Value::Object(fields) => {
+            out.push('{');
+            fields.iter().for_each(|(name, value)| {
+                out.push('[');
+                lua(&Value::String(name.clone()), out);
+                out.push_str("]=");
+                lua(value, out);
+                out.push(',');
+            });
+            out.push('}');
+        }
+    }
+}
+
+/// Evaluates the expressions of an object's kind in Flux's order (RFC 9): a status of another generation says nothing, then `inProgress`,
+/// `failed`, `current`; an expression that can't be evaluated makes Flux wait.
+pub(crate) fn flux(object: &Value) -> Health {
+    let text = text("manifests/flux/plant-1.yaml");
+    let kustomization = yaml(text.rsplit("\n---\n").next().unwrap());
+    let checks = kustomization["spec"]["healthCheckExprs"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["kind"] == object["kind"]).unwrap();
+    assert_eq!(check["apiVersion"], object["apiVersion"]);
+    let observed = &object["status"]["observedGeneration"];
+    if !observed.is_null() && *observed != object["metadata"]["generation"] {
+        return Health::Waits;
+    }
+    for (name, health) in
+        [("inProgress", Health::Waits), ("failed", Health::NeedsSomebody), ("current", Health::Good)]
+    {
+        match evaluate(check[name].as_str().unwrap(), object) {
+            Some(true) => return health,
+            Some(false) => {}
+            None => return Health::Waits,
+        }
+    }
+    Health::Waits
+}
+
+fn evaluate(expression: &str, object: &Value) -> Option<bool> {
+    let program = cel::Program::compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
+    let mut context = cel::Context::default();
+    for (name, value) in object.as_object().unwrap() {
+        context.add_variable(name.as_str(), value).unwrap();
+    }
+    match program.execute(&context) {
+        Ok(cel::Value::Bool(result)) => Some(result),
+        Ok(other) => panic!("{expression} gives {other:?}"),
+        Err(_) => None,
+    }
+}
+
+#[test]
+fn a_status_that_says_nothing_is_waited_for() {
+    let object = |status: &str| {
+        yaml(&format!(
+            "{{apiVersion: flutecast.io/v1alpha1, kind: Tenant, metadata: {{name: a, generation: 2}}, status: {status}}}"
+        ))
+    };
+    for status in [
+        "{}",
+        "{observedGeneration: 2}",
+        "{observedGeneration: 2, conditions: []}",
+        "{observedGeneration: 1, conditions: [{type: Ready, status: 'True', reason: Accepted, message: ok}]}",
+        // Another controller's condition.
+        "{observedGeneration: 2, conditions: [{type: Stalled, status: 'False', reason: A, message: b}]}",
+    ] {
+        let object = object(status);
+        assert_eq!((argo_cd(&object).0, flux(&object)), (Health::Waits, Health::Waits), "{status}");
+    }
+}
