@@ -34,7 +34,7 @@ test: need-cargo tools lint deny ## everything, on real parts
 	@$(MAKE) fuzz FUZZ_SECONDS=10
 	@cargo test $(locked) --quiet --workspace --doc
 	@cargo build $(locked) --quiet --workspace --bins
-	@$(nextest) run $(locked) --workspace
+	@e2e/run-tests $(target)/debug/flutecast-cluster all $(nextest) run $(locked) --workspace
 
 .PHONY: bench
 bench: need-cargo ## measures latency, memory and rates in a release build, and writes docs/performance.md
@@ -61,6 +61,12 @@ images-twice: need-cargo ## builds the commit's images here and in a second fold
 cluster: need-cargo system ## a real Kubernetes cluster on this machine, as root; prints KUBECONFIG
 	@cargo build $(locked) --quiet -p flutecast-e2e --bin flutecast-cluster
 	@$(target)/debug/flutecast-cluster up
+
+# E2E_ARGS are nextest's, such as --no-capture.
+.PHONY: e2e
+e2e: need-cargo tools ## the tests that need a cluster: this machine's own, or that of KUBECONFIG
+	@cargo build $(locked) --quiet --workspace --bins
+	@e2e/run-tests $(target)/debug/flutecast-cluster cluster $(nextest) run $(locked) -p flutecast-e2e $(E2E_ARGS)
 
 .PHONY: cluster-down
 cluster-down: need-cargo ## ends it and removes all that belonged to it

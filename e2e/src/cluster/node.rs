@@ -146,7 +146,8 @@ impl Node {
     /// When it fails, or takes longer than 30 s.
     pub async fn exec(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
         let nsenter = preflight::find("nsenter").context("nsenter is missing")?;
-        let program = preflight::find(program).with_context(|| format!("{program} is missing"))?;
+        let program =
+            preflight::find(program).with_context(|| format!("there is no program {program} on PATH"))?;
         let (pid, program) = (self.first.pid.to_string(), program.display().to_string());
         let mut all = vec!["--target", &pid, "--mount", "--net", "--uts", "--ipc", "--pid", &program];
         all.extend(args);

@@ -1,6 +1,6 @@
 //! What a machine must offer, asked before anything is changed, each with the name of what is missing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -24,10 +24,9 @@ const PROGRAMS: [(&str, &str); 7] = [
 
 /// Tried in namespaces of its own, which vanish with it. What is about to be tried is the last line of its output.
 const PROBES: &str = r#"
-cd "$1" || exit 1
 echo "mounts of its own: mount(2)"; mount -n -t tmpfs none /run
-echo "overlayfs (kernel: CONFIG_OVERLAY_FS; and a folder that isn't on overlayfs or NFS itself: set XDG_CACHE_HOME to another)"
-mkdir -p /run/lower upper work merged; mount -n -t overlay -o lowerdir=/run/lower,upperdir=upper,workdir=work none merged
+echo "overlayfs (kernel: CONFIG_OVERLAY_FS)"; mkdir -p /run/lower /run/upper /run/work /run/merged
+mount -n -t overlay -o lowerdir=/run/lower,upperdir=/run/upper,workdir=/run/work none /run/merged
 echo "a bridge (kernel: CONFIG_BRIDGE)"; ip link add probe type bridge
 echo "virtual Ethernet (kernel: CONFIG_VETH)"; ip link add probe0 type veth peer name probe1
 echo "bridged packets in netfilter (kernel: br_netfilter; modprobe br_netfilter)"
@@ -74,15 +73,11 @@ pub async fn check(place: &Place) -> anyhow::Result<()> {
     }
     cgroup::check()?;
     routes_are_free(place).await?;
-    let scratch = place.folder().with_extension("probe");
-    std::fs::create_dir_all(&scratch).with_context(|| format!("{}", scratch.display()))?;
-    let result = probe(&scratch).await;
-    let _ = std::fs::remove_dir_all(&scratch);
-    result
+    probe().await
 }
 
 /// Tries each kernel feature for real: what /proc or a kernel's configuration say is only half of it.
-async fn probe(scratch: &Path) -> anyhow::Result<()> {
+async fn probe() -> anyhow::Result<()> {
     let mut unshare = tokio::process::Command::new(find("unshare").context("unshare is missing")?);
     unshare.env("PATH", path_variable());
     unshare.args([
@@ -96,7 +91,7 @@ async fn probe(scratch: &Path) -> anyhow::Result<()> {
         "--propagation",
         "private",
     ]);
-    unshare.args(["sh", "-ec", PROBES, "sh"]).arg(scratch);
+    unshare.args(["sh", "-ec", PROBES]);
     let output = command::output(unshare, "", SOON).await.context("namespaces can't be tried")?;
     if output.status.success() {
         return Ok(());

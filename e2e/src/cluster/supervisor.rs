@@ -134,8 +134,33 @@ fn prepare(folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(&own)?;
         system("mount", &["-n", "--bind", &own.display().to_string(), hidden])?;
     }
+    let images = folder.join("containerd");
+    fs::create_dir_all(&images)?;
+    if !takes_overlays(&images) {
+        log(
+            "the folder's file system takes no overlays (it is overlayfs or NFS itself): images are kept in memory",
+        );
+        let images = images.display().to_string();
+        system("mount", &["-n", "-t", "tmpfs", "-o", "mode=700", "flutecast", &images])?;
+    }
     system("ip", &["link", "set", "lo", "up"])?;
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("ip_forward")
+}
+
+/// Whether containers' file systems can be layered in this folder. What is tried is removed again.
+fn takes_overlays(folder: &Path) -> bool {
+    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| folder.join(name));
+    let made = [&lower, &upper, &work, &merged].into_iter().all(|path| fs::create_dir(path).is_ok());
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    let target = merged.display().to_string();
+    let takes = made
+        && system("mount", &["-n", "-t", "overlay", "-o", &options, "none", &target]).is_ok()
+        && system("umount", &["-n", &target]).is_ok();
+    for path in [lower, upper, work, merged] {
+        let _ = fs::remove_dir_all(path);
+    }
+    takes
 }
 
 /// Folders of the host that the node has its own of, and where that is below the cluster's folder.

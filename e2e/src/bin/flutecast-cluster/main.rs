@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use flutecast_e2e::cluster::{self, Component, Node, Place, Request, Slot};
@@ -38,8 +39,18 @@ enum Command {
     Supervise { folder: PathBuf },
 }
 
-fn main() -> anyhow::Result<()> {
-    let Options { command } = Options::parse();
+fn main() -> ExitCode {
+    match try_main(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What is missing is for people to read: without the places in our code that anyhow would add.
+            let _ = writeln!(std::io::stderr(), "flutecast-cluster: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_main(Options { command }: Options) -> anyhow::Result<()> {
     if let Command::Supervise { folder } = command {
         return cluster::supervise(&folder);
     }
