@@ -40,6 +40,15 @@ pub(crate) struct Chromium {
 impl Chromium {
     /// Opens `url` in a window of this size, in pixels.
     pub(crate) async fn open(url: &str, width: u32, height: u32) -> anyhow::Result<Self> {
+        Self::open_with(url, width, height, &[]).await
+    }
+
+    /// The same, for a server whose certificate nobody knows.
+    pub(crate) async fn open_anyway(url: &str, width: u32, height: u32) -> anyhow::Result<Self> {
+        Self::open_with(url, width, height, &["--ignore-certificate-errors"]).await
+    }
+
+    async fn open_with(url: &str, width: u32, height: u32, more: &[&str]) -> anyhow::Result<Self> {
         let profile = tempfile::Builder::new().prefix("flutecast-chromium-").tempdir()?;
         let port = free_port()?;
         let driver = Process::spawn_with(
@@ -64,6 +73,7 @@ impl Chromium {
         .await?;
         let data = profile.path().join("data");
         let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
+        arguments.extend(more.iter().copied().map(str::to_owned));
         arguments.push(format!("--user-data-dir={}", data.display()));
         arguments.push(format!("--window-size={width},{height}"));
         let Value::Object(capabilities) = json!({

@@ -16,6 +16,7 @@ mod demo_program;
 mod drain;
 mod factory;
 mod freshness;
+mod gateway_browser;
 mod gateways;
 mod guarded_broker;
 mod interest;
