@@ -34,7 +34,8 @@ use crate::config::{Config, LogFormat, Mode};
 /// How long tasks may take to end. The longest is to let go of what a finalizer holds; Kubernetes gives a pod thirty seconds.
 const SHUTDOWN: Duration = Duration::from_secs(20);
 
-#[tokio::main]
+// Two are enough for what waits most of the time; each more keeps memory of its own.
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let config = Config::parse();
     start_log(config.log_format);

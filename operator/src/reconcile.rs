@@ -12,6 +12,7 @@ use tokio::task::block_in_place;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::apply::documents::Documents;
 use crate::apply::linger::Linger;
 use crate::apply::mapping_folder::{MappingError, MappingFolder};
 use crate::backoff::{Backoff, jittered};
@@ -148,9 +149,10 @@ impl FolderOperator {
             let _too_late_is_fine = tokio::time::timeout(FIRST_REPORT, self.report.changed()).await;
             self.report_was_awaited = true;
         }
-        let mapped = self.without_foreign(built);
-        let mapped = self.linger.hold_back(mapped, Instant::now());
-        let changed = block_in_place(|| self.mapping.write(&mapped))
+        self.mapped_without = foreign(&self.report.borrow());
+        let wanted = Documents::of(built, &self.mapped_without);
+        let wanted = self.linger.hold_back(wanted, Instant::now());
+        let changed = block_in_place(|| self.mapping.write(&wanted))
             .inspect_err(|_| self.metrics.reconciled(Ending::Failed, 0))?;
         self.metrics.reconciled(Ending::Done, changed.len());
         for file in changed {
@@ -172,18 +174,6 @@ impl FolderOperator {
             }
             changed
         });
-    }
-
-    /// What was built, without the tenants whose stream belongs to somebody else: in their name, messages of others would be
-    /// read.
-    fn without_foreign(&mut self, built: &Built) -> Built {
-        let mut built = built.clone();
-        self.mapped_without = foreign(&self.report.borrow());
-        for tenant in &self.mapped_without {
-            built.tenants.remove(tenant);
-            built.access.tenants.remove(tenant);
-        }
-        built
     }
 
     /// Tells enrolment what is known of the devices.

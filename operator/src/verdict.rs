@@ -313,6 +313,11 @@ impl Verdicts {
         self.0.insert(object, outcome);
     }
 
+    /// Forgets what is said about an object.
+    pub fn remove(&mut self, object: &ObjectRef) {
+        self.0.remove(object);
+    }
+
     /// Keeps what is said about those objects for which `keep` answers true.
     pub fn retain(&mut self, mut keep: impl FnMut(&ObjectRef) -> bool) {
         self.0.retain(|object, _| keep(object));

@@ -93,9 +93,10 @@ fn rows() -> [(&'static str, Cell); 12] {
         ("writes for each device", |case| {
             let each = |what| ratio(case.writes.of(what), case.size.devices);
             format!(
-                "{:.2} (status {:.2}, mapping {:.2}, events {:.2})",
+                "{:.2} (its status {:.2}, other statuses {:.2}, mapping {:.2}, events {:.2})",
                 ratio(case.writes.total(), case.size.devices),
-                each("status"),
+                each("device status"),
+                each("other status"),
                 each("mapping"),
                 each("events"),
             )

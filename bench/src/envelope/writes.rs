@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 /// What the operator writes, as the API server calls it. Leases are left out: they are written every few seconds, whatever the
 /// number of devices. So are creations of the three kinds: those are ours.
-const STATUSES: [&str; 3] = ["tenants", "devices", "pushformats"];
+const OTHER_STATUSES: [&str; 2] = ["tenants", "pushformats"];
 const MAPPING: [&str; 2] = ["configmaps", "secrets"];
 
 /// Successful writes, by what was written.
@@ -50,7 +50,7 @@ impl Writes {
         self.0.values().sum()
     }
 
-    /// How many of one sort: `status`, `mapping`, `events`.
+    /// How many of one sort: `device status`, `other status`, `mapping`, `events`.
     pub(super) fn of(&self, what: &str) -> u64 {
         self.0.get(what).copied().unwrap_or_default()
     }
@@ -58,7 +58,8 @@ impl Writes {
 
 fn what(resource: &str, subresource: &str) -> Option<&'static str> {
     match (resource, subresource) {
-        (resource, "status") if STATUSES.contains(&resource) => Some("status"),
+        ("devices", "status") => Some("device status"),
+        (resource, "status") if OTHER_STATUSES.contains(&resource) => Some("other status"),
         (resource, "") if MAPPING.contains(&resource) => Some("mapping"),
         ("events", "") => Some("events"),
         _ => None,

@@ -9,9 +9,11 @@ use crate::name::IotId;
 /// itself doesn't count, so a document can be checked by comparing the two.
 #[must_use]
 pub fn revision(document: &ShardDocument) -> String {
-    let content = ShardDocument { revision: String::new(), ..document.clone() };
+    if !document.revision.is_empty() {
+        return revision(&ShardDocument { revision: String::new(), ..document.clone() });
+    }
     // JSON: one way to write each document, since maps are ordered and all keys are strings. It fails for no document.
-    let json = serde_json::to_vec(&content).unwrap_or_default();
+    let json = serde_json::to_vec(document).unwrap_or_default();
     let mut hasher = Sha256::new();
     hasher.update(b"flutecast/revision/v1\0");
     hasher.update(&json);

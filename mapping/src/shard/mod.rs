@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 pub use digest::revision;
 pub use file_name::{ACCESS_FILE, file_name, parse_file_name};
+use serde::Serialize;
 
 use crate::document::{API_VERSION, DeviceDocument, FormatDocument, ShardDocument, TenantSettings};
 use crate::name::{FormatName, IotId, TenantName};
@@ -116,6 +117,18 @@ pub fn shard_of(iot_id: &IotId, shards: u32) -> u32 {
     digest::place(iot_id) & shards.saturating_sub(1)
 }
 
+/// The lines that a part adds to a document.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Lines<'a> {
+    Formats(BTreeMap<&'a FormatName, &'a FormatDocument>),
+    Devices(BTreeMap<&'a IotId, &'a DeviceDocument>),
+}
+
+fn length(part: &impl Serialize) -> usize {
+    serde_yaml::to_string(part).map_or(usize::MAX / 4, |yaml| yaml.len())
+}
+
 type Member<'a> = (&'a IotId, &'a DeviceDocument);
 
 /// Distributes the members. Each part keeps their order, that of the iotIds: it comes from one part of half as many.
@@ -142,21 +155,14 @@ impl<'a> Splitter<'a> {
     /// Measures each part once. A document is a list of lines, so parts add up; `devices:` and `formats:` are counted with
     /// each part, which errs by a few bytes on the safe side.
     fn measure(&mut self, devices: &'a BTreeMap<IotId, DeviceDocument>) {
-        let length = |document: &ShardDocument| {
-            serde_yaml::to_string(document).map_or(usize::MAX / 4, |yaml| yaml.len())
-        };
         // The longest numbers, so that the length doesn't depend on them.
         let first = self.document(&[], 0, MAX_SHARDS);
         let other = ShardDocument { shard: MAX_SHARDS, settings: None, ..first.clone() };
         self.empty = [length(&first), length(&other)];
-        for (name, format) in self.formats {
-            let with = ShardDocument { formats: [(name.clone(), format.clone())].into(), ..other.clone() };
-            self.format_sizes.insert(name, length(&with) - self.empty[1]);
-        }
-        for (iot_id, device) in devices {
-            let with = ShardDocument { devices: [(iot_id.clone(), device.clone())].into(), ..other.clone() };
-            self.device_sizes.insert(iot_id, length(&with) - self.empty[1]);
-        }
+        self.format_sizes =
+            self.formats.iter().map(|one| (one.0, length(&Lines::Formats([one].into())))).collect();
+        self.device_sizes =
+            devices.iter().map(|one| (one.0, length(&Lines::Devices([one].into())))).collect();
     }
 
     fn bytes_of(&self, part: &[Member<'_>], shard: u32) -> usize {

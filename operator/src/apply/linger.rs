@@ -2,13 +2,14 @@
 //! still holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_mapping::document::ShardDocument;
 use flutecast_mapping::name::{SourceName, TenantName};
 use tokio::time::Instant;
 
-use crate::build::Built;
+use super::documents::Documents;
 
 /// How long. The data plane is behind by milliseconds, unless it is away, and then nobody waits for it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -16,30 +17,29 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What the mapping holds, and which of it is kept for a moment.
 #[derive(Debug, Default)]
 pub struct Linger {
-    written: BTreeMap<TenantName, Vec<ShardDocument>>,
+    written: BTreeMap<TenantName, Vec<Arc<ShardDocument>>>,
     until: BTreeMap<TenantName, Instant>,
 }
 
 impl Linger {
     /// What is to be written now: as built, but a tenant that lost a payload source keeps its documents until its time is over.
     #[must_use]
-    pub fn hold_back(&mut self, mut built: Built, now: Instant) -> Built {
-        self.until.retain(|tenant, _| built.tenants.contains_key(tenant));
-        for (tenant, built) in &mut built.tenants {
+    pub fn hold_back(&mut self, mut wanted: Documents, now: Instant) -> Documents {
+        self.until.retain(|tenant, _| wanted.shards.contains_key(tenant));
+        for (tenant, shards) in &mut wanted.shards {
             let Some(written) = self.written.get(tenant) else { continue };
-            if sources(written).is_subset(&sources(&built.shards)) {
+            if sources(written).is_subset(&sources(shards)) {
                 self.until.remove(tenant);
                 continue;
             }
             if now < *self.until.entry(tenant.clone()).or_insert(now + LINGER) {
-                built.shards.clone_from(written);
+                shards.clone_from(written);
             } else {
                 self.until.remove(tenant);
             }
         }
-        self.written =
-            built.tenants.iter().map(|(tenant, built)| (tenant.clone(), built.shards.clone())).collect();
-        built
+        self.written.clone_from(&wanted.shards);
+        wanted
     }
 
     /// When the next tenant's time is over.
@@ -49,7 +49,7 @@ impl Linger {
     }
 }
 
-fn sources(shards: &[ShardDocument]) -> BTreeSet<SourceName> {
+fn sources(shards: &[Arc<ShardDocument>]) -> BTreeSet<SourceName> {
     shards
         .iter()
         .filter_map(|shard| shard.settings.as_ref())

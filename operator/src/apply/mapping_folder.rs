@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use flutecast_mapping::document::{AccessDocument, ShardDocument};
 use flutecast_mapping::shard::{ACCESS_FILE, file_name, parse_file_name};
 
+use super::documents::Documents;
 use crate::build::Built;
 
 /// What our temporary files begin with; readers skip what begins with a dot.
@@ -65,22 +66,22 @@ impl MappingFolder {
     ///
     /// # Errors
     /// [`MappingError`]; files that were written before it stay, each is whole.
-    pub fn write(&self, built: &Built) -> Result<Vec<String>, MappingError> {
+    pub fn write(&self, wanted: &Documents) -> Result<Vec<String>, MappingError> {
         let mut changed = Vec::new();
         // Access goes first, so that a door that was closed is closed before anything new is behind it.
-        if self.put(ACCESS_FILE, &access_text(&built.access)?, ACCESS_MODE)? {
+        if self.put(ACCESS_FILE, &access_text(&wanted.access)?, ACCESS_MODE)? {
             changed.push(ACCESS_FILE.to_owned());
         }
-        let mut wanted = BTreeSet::new();
-        for shard in built.tenants.values().flat_map(|tenant| &tenant.shards) {
+        let mut names = BTreeSet::new();
+        for shard in wanted.all_shards() {
             let name = file_name(&shard.tenant, shard.shard);
             if self.put(&name, &shard_text(&name, shard)?, SHARD_MODE)? {
                 changed.push(name.clone());
             }
-            wanted.insert(name);
+            names.insert(name);
         }
         for name in self.names()? {
-            if !wanted.contains(&name) && self.is_our_shard(&name) {
+            if !names.contains(&name) && self.is_our_shard(&name) {
                 self.remove(&name)?;
                 changed.push(name);
             }
@@ -206,15 +207,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mapping = MappingFolder::open(&folder.path().join("new/mapping")).unwrap();
         let access = folder.path().join("new/mapping").join(ACCESS_FILE);
-        assert_eq!(mapping.write(&Built::default()).unwrap(), [ACCESS_FILE]);
+        assert_eq!(mapping.write(&Documents::default()).unwrap(), [ACCESS_FILE]);
         assert_eq!(mode(&access), ACCESS_MODE);
-        assert_eq!(mapping.write(&Built::default()).unwrap(), [] as [String; 0]);
+        assert_eq!(mapping.write(&Documents::default()).unwrap(), [] as [String; 0]);
         // Somebody opened it to all, or changed it: both are put right.
         fs::set_permissions(&access, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(mapping.write(&Built::default()).unwrap(), [ACCESS_FILE]);
+        assert_eq!(mapping.write(&Documents::default()).unwrap(), [ACCESS_FILE]);
         assert_eq!(mode(&access), ACCESS_MODE);
         fs::write(&access, "tenants: {demo: {anonymous: true}}").unwrap();
-        assert_eq!(mapping.write(&Built::default()).unwrap(), [ACCESS_FILE]);
+        assert_eq!(mapping.write(&Documents::default()).unwrap(), [ACCESS_FILE]);
         assert!(!fs::read_to_string(&access).unwrap().contains("demo"));
     }
 
@@ -225,7 +226,7 @@ mod tests {
         let elsewhere = folder.path().join("elsewhere");
         fs::write(&elsewhere, "untouched").unwrap();
         std::os::unix::fs::symlink(&elsewhere, folder.path().join("mapping").join(ACCESS_FILE)).unwrap();
-        mapping.write(&Built::default()).unwrap();
+        mapping.write(&Documents::default()).unwrap();
         assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
     }
 

@@ -13,6 +13,7 @@ mod shards;
 pub mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use flutecast_mapping::document::{AccessDocument, ShardDocument};
 use flutecast_mapping::name::{IotId, TenantName};
@@ -47,7 +48,7 @@ pub struct BuiltTenant {
     /// Its streams, sources and consumers.
     pub streams: TenantStreams,
     /// Its mapping.
-    pub shards: Vec<ShardDocument>,
+    pub shards: Vec<Arc<ShardDocument>>,
     /// How its devices enrol.
     pub enrolment: Enrolment,
 }

@@ -1,5 +1,7 @@
 //! The mapping documents of one tenant.
 
+use std::sync::Arc;
+
 use flutecast_mapping::document::{IdKind, PayloadSourceDocument, ShardDocument, TenantSettings};
 use flutecast_mapping::shard;
 use flutecast_mapping::subject;
@@ -16,7 +18,7 @@ pub(super) fn documents(
     mapped: &Mapped,
     devices: &[ClaimedDevice],
     verdicts: &mut Verdicts,
-) -> Vec<ShardDocument> {
+) -> Vec<Arc<ShardDocument>> {
     let Mapped { devices: documents, formats } = mapped;
     let split = shard::split(&tenant.name, &settings(tenant), formats, documents);
     for refused in split.refused {
@@ -28,7 +30,7 @@ pub(super) fn documents(
             );
         }
     }
-    split.shards
+    split.shards.into_iter().map(Arc::new).collect()
 }
 
 fn settings(tenant: &ValidTenant) -> TenantSettings {

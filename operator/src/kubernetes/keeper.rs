@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use flutecast_mapping::name::TenantName;
 use k8s_openapi::jiff::Timestamp;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::task::block_in_place;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +27,10 @@ use super::status::judge::{Judge, secret_of};
 use super::watch::secrets::SecretWatches;
 use super::watch::{Change, Place};
 use super::whole::Whole;
+use crate::apply::documents::Documents;
 use crate::apply::linger::Linger;
 use crate::backoff::{Backoff, jittered};
-use crate::build::{self, Built};
+use crate::build;
 use crate::jetstream::leftover::Realm;
 use crate::jetstream::task::{Report, Wanted};
 use crate::metrics::{Ending, Metrics};
@@ -117,8 +119,15 @@ impl State {
 }
 
 impl Keeper {
-    /// Runs until `cancel` is cancelled.
-    pub async fn run(mut self, mut links: Links, cancel: CancellationToken) {
+    /// Starts it on a thread of its own: builds of many devices hold up no other task, and the memory that they need for a moment
+    /// is found again by the next one. It ends when `cancel` is cancelled; whoever gets the handle watches it.
+    #[must_use = "a task that nobody watches fails unseen"]
+    pub fn spawn(self, links: Links, cancel: CancellationToken) -> JoinHandle<()> {
+        let runtime = Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(self.run(links, cancel)))
+    }
+
+    async fn run(mut self, mut links: Links, cancel: CancellationToken) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut next = Instant::now() + RESYNC;
         loop {
@@ -135,10 +144,8 @@ impl Keeper {
             }
             if woken == Woken::ForPods {
                 let mut scope = Scope::default();
-                block_in_place(|| {
-                    self.look_at_pods(&mut scope);
-                    self.update_status(&scope);
-                });
+                self.look_at_pods(&mut scope);
+                self.update_status(&scope);
                 continue;
             }
             let Some(reconciled) = cancel.run_until_cancelled(self.reconcile(&mut links)).await else {
@@ -172,7 +179,7 @@ impl Keeper {
                     if count == 0 {
                         return Woken::Ended;
                     }
-                    has_news |= block_in_place(|| self.take(&mut changes));
+                    has_news |= self.take(&mut changes);
                 }
                 Ok(()) = links.report.changed() => has_news |= self.compare_reports(&links.report.borrow_and_update()),
                 Ok(()) = links.heard.changed() => {
@@ -201,6 +208,10 @@ impl Keeper {
                 Change::Device(event) => index.device(event),
                 Change::PushFormat(event) => index.format(event),
                 Change::Tokens(key, event) => index.tokens(key, event),
+                Change::Written(kind, key) => {
+                    self.publisher.outbox.taken_in(kind, &key);
+                    false
+                }
                 Change::Shard(event) => self.mapping.shard(event),
                 Change::Access(event) => self.mapping.access(event),
                 Change::Presence(device) => index.look_at_device(&device),
@@ -208,6 +219,7 @@ impl Keeper {
                 Change::CreationForbidden(namespaces) => index.creation_forbidden(namespaces),
             } || !self.state.was_leading;
         }
+        self.metrics.statuses_waiting(self.publisher.outbox.len());
         has_news
     }
 
@@ -237,20 +249,16 @@ impl Keeper {
     async fn reconcile(&mut self, links: &mut Links) -> Result<(), String> {
         let mut scope = self.state.index.take_scope();
         if scope.needs_building() {
-            block_in_place(|| {
-                let objects = self.dereference(&scope);
-                let valid = build::validate(&objects);
-                let built = build::build(valid, &objects);
-                self.state.whole.merge(built, &scope, &self.state.index);
-            });
+            let objects = self.dereference(&scope);
+            let valid = build::validate(&objects);
+            let built = build::build(valid, &objects);
+            self.state.whole.merge(built, &mut scope, &self.state.index);
         }
         self.state.whole.set_realm(self.mapping.realm().as_deref());
         let applied = self.apply(links, &mut scope).await;
-        block_in_place(|| self.tell_enrolment(&scope, applied.is_ok()));
-        block_in_place(|| {
-            self.look_at_pods(&mut scope);
-            self.update_status(&scope);
-        });
+        self.tell_enrolment(&scope, applied.is_ok());
+        self.look_at_pods(&mut scope);
+        self.update_status(&scope);
         self.guard.keep(&self.state.index);
         applied
     }
@@ -276,16 +284,15 @@ impl Keeper {
             self.state.report_was_awaited = true;
             self.compare_reports(&links.report.borrow_and_update());
         }
-        let mapped = self.without_foreign();
-        let mapped = self.state.linger.hold_back(mapped, Instant::now());
+        let wanted = self.wanted_mapping();
         // A Secret that was not looked for yet must not look like one that is gone: its tokens would be shut out for a moment.
         let with_access = self.secrets.keys().all(|key| self.state.index.tokens_of(key).is_some());
         let realm = self.mapping.realm();
-        let Applied { changed, refused, failed } = self.mapping.write(&mapped, with_access).await;
+        let Applied { changed, refused, failed } = self.mapping.write(&wanted, with_access).await;
         let mapping = &self.mapping;
-        self.state.served.stored(mapped.tenants.iter().map(|(tenant, built)| {
-            let held = |shard| mapping.holds(shard).then_some(shard.revision.as_str());
-            (tenant, built.shards.iter().map(held))
+        self.state.served.stored(wanted.shards.iter().map(|(tenant, shards)| {
+            let held = shards.iter().map(|shard| mapping.holds(shard).then_some(shard.revision.as_str()));
+            (tenant, held)
         }));
         if self.mapping.realm() != realm {
             self.state.whole.set_realm(self.mapping.realm().as_deref());
@@ -328,17 +335,12 @@ impl Keeper {
         Some(Realm { id: self.mapping.realm()?, places: self.places.clone(), alive: alive.collect() })
     }
 
-    /// What was built, without the tenants whose stream belongs to somebody else: in their name, messages of others would be
-    /// read.
-    fn without_foreign(&mut self) -> Built {
-        let mut built = self.state.whole.built().clone();
+    /// What the mapping is to hold now.
+    fn wanted_mapping(&mut self) -> Documents {
         let foreign = self.state.report.iter().filter(|(_, tenant)| tenant.foreign);
         self.state.mapped_without = foreign.map(|(name, _)| name.clone()).collect();
-        for tenant in &self.state.mapped_without {
-            built.tenants.remove(tenant);
-            built.access.tenants.remove(tenant);
-        }
-        built
+        let wanted = Documents::of(self.state.whole.built(), &self.state.mapped_without);
+        self.state.linger.hold_back(wanted, Instant::now())
     }
 
     /// Takes in how it stands with the streams. Answers whether that changes what is said of any object.

@@ -37,7 +37,9 @@ pub trait OurKind:
 }
 
 /// The status of one of the kinds.
-pub trait OurStatus: Debug + Clone + Default + PartialEq + Serialize + Send + Sync + 'static {
+pub trait OurStatus:
+    Debug + Clone + Default + PartialEq + Serialize + Into<AnyStatus> + Send + Sync + 'static
+{
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
 
@@ -51,6 +53,30 @@ pub trait OurStatus: Debug + Clone + Default + PartialEq + Serialize + Send + Sy
     fn presence(&self) -> Option<Presence>;
 }
 
+/// A status of any of the kinds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum AnyStatus {
+    /// Of a Tenant.
+    Tenant(TenantStatus),
+    /// Of a Device.
+    Device(DeviceStatus),
+    /// Of a PushFormat.
+    PushFormat(PushFormatStatus),
+}
+
+impl AnyStatus {
+    /// Its conditions.
+    #[must_use]
+    pub fn conditions(&self) -> &[Condition] {
+        match self {
+            Self::Tenant(status) => &status.conditions,
+            Self::Device(status) => &status.conditions,
+            Self::PushFormat(status) => &status.conditions,
+        }
+    }
+}
+
 macro_rules! our_kind {
     ($object:ident, $spec:ident, $status:ident, $holds:expr, $presence:expr) => {
         impl OurKind for $object {
@@ -61,6 +87,12 @@ macro_rules! our_kind {
             fn into_parts(self) -> (ObjectMeta, $spec, Option<$status>) {
                 let Self { metadata, spec, status } = self;
                 (metadata, spec, status)
+            }
+        }
+
+        impl From<$status> for AnyStatus {
+            fn from(status: $status) -> Self {
+                Self::$object(status)
             }
         }
 

@@ -33,20 +33,14 @@ impl Publisher {
     /// Has the statuses in `scope` written that differ.
     pub fn publish(&self, judge: &Judge<'_>, scope: &Scope) {
         let index = judge.index;
-        self.each(
-            &index.tenants,
-            &in_scope(&index.tenants, scope, |_| scope.needs_building()),
-            |key, entry, before| judge.tenant(key, entry, before),
-        );
-        let device = |entry: &Entry<flutecast_crds::Device>| {
-            entry.object.as_ref().is_ok_and(|device| scope.tenants.contains(&device.spec.tenant))
-        };
-        let devices = in_scope(&index.devices, scope, device);
+        // A Tenant tells how many devices it has, and there are few.
+        let tenants = in_scope(&index.tenants, scope, scope.needs_building());
+        self.each(&index.tenants, &tenants, |key, entry, before| judge.tenant(key, entry, before));
+        let devices = in_scope(&index.devices, scope, scope.all);
         follow::note(&self.presence, judge, &devices);
         self.each(&index.devices, &devices, |key, entry, before| judge.device(key, entry, before));
-        self.each(&index.formats, &in_scope(&index.formats, scope, |_| false), |key, entry, before| {
-            judge.format(key, entry, before)
-        });
+        let formats = in_scope(&index.formats, scope, scope.all);
+        self.each(&index.formats, &formats, |key, entry, before| judge.format(key, entry, before));
         self.metrics.statuses_waiting(self.outbox.len());
     }
 
@@ -69,34 +63,29 @@ impl Publisher {
                 self.outbox.withdraw(K::KIND, key);
                 continue;
             }
-            let Ok(status) = serde_json::to_value(&wanted) else { continue };
             let status = Status {
                 uid: entry.uid.clone(),
-                conditions: wanted.conditions().to_vec(),
-                status,
                 notice: notice(K::KIND, entry.status.conditions(), wanted.conditions()).or_else(|| {
                     let tidings = tidings(entry.status.presence(), wanted.presence())?;
                     self.presence.may_announce(Instant::now()).then_some(tidings)
                 }),
+                status: wanted.into(),
             };
             self.outbox.put(K::KIND, key, status);
         }
     }
 }
 
-/// The objects whose status is looked at.
-fn in_scope<K: OurKind>(
-    shelf: &Shelf<K>,
-    scope: &Scope,
-    is_rebuilt: impl Fn(&Entry<K>) -> bool,
-) -> BTreeSet<Key> {
+/// The objects whose status is looked at: those that were touched, also because something else was built of them.
+fn in_scope<K: OurKind>(shelf: &Shelf<K>, scope: &Scope, all: bool) -> BTreeSet<Key> {
     let touched = scope.touched.iter().filter(|(kind, _)| *kind == K::KIND).map(|(_, key)| key.clone());
     let mut keys: BTreeSet<Key> = touched.collect();
     if K::KIND == Kind::PushFormat {
         keys.extend(scope.formats.iter().cloned());
     }
-    let rebuilt = shelf.iter().filter(|(_, entry)| scope.all || is_rebuilt(entry));
-    keys.extend(rebuilt.map(|(key, _)| key.clone()));
+    if all {
+        keys.extend(shelf.iter().map(|(key, _)| key.clone()));
+    }
     keys
 }
 

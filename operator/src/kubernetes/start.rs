@@ -164,7 +164,7 @@ pub fn start(
         state: State::new(Served::new(service)),
     };
     let links = Links { changes, leading, streams, report, heard };
-    tasks.push(("keeper", tokio::spawn(keeper.run(links, cancel.clone()))));
+    tasks.push(("keeper", keeper.spawn(links, cancel.clone())));
     tasks
 }
 

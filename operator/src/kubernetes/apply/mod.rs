@@ -6,13 +6,13 @@
 mod print;
 mod stored;
 
-use flutecast_rights::Right;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_mapping::document::{AccessDocument, ShardDocument};
 use flutecast_mapping::name::TenantName;
+use flutecast_rights::Right;
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -23,7 +23,7 @@ use self::print::{Print, print_of_map, print_of_secret, print_of_shard, print_of
 use self::stored::Stored;
 use super::watch::Event;
 use super::{MANAGER, brief};
-use crate::build::Built;
+use crate::apply::documents::Documents;
 use crate::metrics::{ApiWrite, Ending, Metrics};
 
 /// The rights that keeping the mapping needs, in the operator's own namespace.
@@ -136,31 +136,31 @@ impl Mapping {
     }
 
     /// Writes what differs. Without `with_access` the access document stays as it is.
-    pub async fn write(&mut self, built: &Built, with_access: bool) -> Applied {
+    pub async fn write(&mut self, wanted: &Documents, with_access: bool) -> Applied {
         let mut applied = Applied::default();
         // Access goes first, so that a door that was closed is closed before anything new is behind it.
-        if with_access && self.access_differs(&built.access) {
-            let (job, ended) = self.run(Job::Access(&built.access)).await;
-            self.note(&job, ended, built, &mut applied);
+        if with_access && self.access_differs(&wanted.access) {
+            let (job, ended) = self.run(Job::Access(&wanted.access)).await;
+            self.note(&job, ended, wanted, &mut applied);
         }
-        let documents = built.tenants.values().flat_map(|tenant| &tenant.shards);
-        let puts: Vec<_> = documents.filter(|document| self.differs(document)).map(Job::Put).collect();
-        self.run_all(puts, built, &mut applied).await;
-        let wanted = |name: &str| {
-            built.tenants.values().flat_map(|tenant| &tenant.shards).any(|shard| print::name(shard) == name)
-        };
-        let leaving = self.shards.names().filter(|name| !wanted(name)).map(str::to_owned);
+        let documents = wanted.all_shards();
+        let puts: Vec<_> =
+            documents.filter(|document| self.differs(document)).map(|one| Job::Put(one)).collect();
+        self.run_all(puts, wanted, &mut applied).await;
+        let names: BTreeSet<String> = wanted.all_shards().map(|shard| print::name(shard)).collect();
+        let leaving = self.shards.names().filter(|name| !names.contains(*name)).map(str::to_owned);
         let deletes: Vec<_> = leaving.map(Job::Delete).collect();
-        self.run_all(deletes, built, &mut applied).await;
+        self.run_all(deletes, wanted, &mut applied).await;
+        self.prints.retain(|name, _| names.contains(name));
         applied
     }
 
-    async fn run_all(&mut self, jobs: Vec<Job<'_>>, built: &Built, applied: &mut Applied) {
+    async fn run_all(&mut self, jobs: Vec<Job<'_>>, wanted: &Documents, applied: &mut Applied) {
         let this = &*self;
         let work: Vec<_> = jobs.into_iter().map(|job| this.run(job)).collect();
         let ended: Vec<_> = stream::iter(work).buffer_unordered(AT_ONCE).collect().await;
         for (job, ended) in ended {
-            self.note(&job, ended, built, applied);
+            self.note(&job, ended, wanted, applied);
         }
     }
 
@@ -215,7 +215,13 @@ impl Mapping {
         }
     }
 
-    fn note(&mut self, job: &Job<'_>, ended: Result<Answer, Failure>, built: &Built, applied: &mut Applied) {
+    fn note(
+        &mut self,
+        job: &Job<'_>,
+        ended: Result<Answer, Failure>,
+        wanted: &Documents,
+        applied: &mut Applied,
+    ) {
         let (name, what) = match job {
             Job::Put(document) => (print::name(document), ApiWrite::Mapping),
             Job::Access(_) => (ACCESS_NAME.to_owned(), ApiWrite::Access),
@@ -244,7 +250,7 @@ impl Mapping {
                     }
                     Job::Access(_) => applied
                         .refused
-                        .extend(built.access.tenants.keys().map(|tenant| (tenant.clone(), error.clone()))),
+                        .extend(wanted.access.tenants.keys().map(|tenant| (tenant.clone(), error.clone()))),
                     Job::Delete(_) => {}
                 }
                 applied.failed = Some(error);

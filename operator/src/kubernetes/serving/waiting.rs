@@ -159,8 +159,7 @@ impl Served {
             return;
         }
         let touched = scope.touched.iter().filter(|(kind, _)| *kind == Kind::Device).map(|(_, key)| key);
-        let of_tenants = scope.tenants.iter().flat_map(|tenant| index.devices_of(tenant));
-        for key in touched.chain(of_tenants) {
+        for key in touched {
             self.expect_one(key, index.devices.get(key), built, now);
         }
     }

@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::kubernetes::events::{Announcer, Notice};
 use crate::kubernetes::index::Key;
-use crate::kubernetes::kind::OurKind;
+use crate::kubernetes::kind::{AnyStatus, OurKind};
 use crate::kubernetes::watch::{Change, Event};
 use crate::kubernetes::{MANAGER, brief};
 use crate::metrics::{ApiWrite, Ending, Metrics};
@@ -50,10 +50,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 pub struct Status {
     /// Which life of the object it is about.
     pub uid: String,
-    /// Its conditions; they are in `status` too.
-    pub conditions: Vec<Condition>,
-    /// All of it.
-    pub status: Value,
+    /// What is to be said.
+    pub status: AnyStatus,
     /// What `kubectl describe` is to show once it is written.
     pub notice: Option<Notice>,
 }
@@ -100,7 +98,12 @@ impl Outbox {
         let name = (kind, key.clone());
         let waiting = self.0.lock();
         let status = waiting.queue.get(&name).or_else(|| waiting.under_way.get(&name));
-        status.map(|status| status.conditions.clone())
+        status.map(|status| status.status.conditions().to_vec())
+    }
+
+    /// The answer to a write was taken in: from here on the object is known as it was written.
+    pub fn taken_in(&self, kind: Kind, key: &Key) {
+        self.0.done((kind, key.clone()), None);
     }
 
     /// Forgets all that wait. What is under way goes on.
@@ -146,6 +149,10 @@ impl Shared {
         waiting.under_way.remove(&name);
         if let Some(status) = again {
             waiting.queue.entry(name).or_insert(status);
+        }
+        // Something newer may have waited for this.
+        if !waiting.queue.is_empty() {
+            self.some.notify_one();
         }
     }
 }
@@ -219,12 +226,12 @@ impl Writer {
             Ended::Well(change) => {
                 count(Ending::Done);
                 backoff.reset();
-                // The keeper hears of the answer before the object counts as settled, or it would want the same again.
+                // The write is under way until the keeper has taken in the answer, or it would want the same again.
                 let _ends_with_the_keeper = self.changes.send(*change).await;
+                let _ends_with_the_keeper = self.changes.send(Change::Written(name.0, name.1.clone())).await;
                 if let Some(notice) = &status.notice {
                     self.announcer.announce(reference(&name, &status.uid), notice.clone());
                 }
-                self.outbox.0.done(name, None);
                 None
             }
             Ended::Gone => {

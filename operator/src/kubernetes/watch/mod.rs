@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::pace::Pace;
 use super::brief;
+use super::index::Key;
 use super::kind::OurKind;
+use crate::verdict::Kind;
 
 /// The rights that watching the three kinds needs.
 pub const RIGHTS: &[Right] = &[Right {
@@ -56,6 +58,8 @@ pub enum Change {
     Access(Event<Secret>),
     /// About an EndpointSlice of the data plane's Service.
     Slice(Event<EndpointSlice>),
+    /// The answer to a write of this object's status was told before.
+    Written(Kind, Key),
     /// About a Secret that a Tenant names; the namespace and name that are watched.
     Tokens((String, String), Event<Secret>),
     /// There is something new to say of the presence of a Device; its namespace and name.

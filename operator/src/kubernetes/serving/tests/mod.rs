@@ -108,7 +108,7 @@ impl Plant {
     }
 
     /// A reconcile: builds, stores, looks. Answers what is served now.
-    fn store(&mut self) -> Vec<ShardDocument> {
+    fn store(&mut self) -> Vec<Arc<ShardDocument>> {
         self.build();
         let shards = self.built.tenants[&t()].shards.clone();
         let stored = shards.iter().map(|shard| Some(shard.revision.as_str()));
@@ -138,7 +138,7 @@ impl Plant {
         self.served.slice(Event::Complete(None));
     }
 
-    fn says(&mut self, pod: &str, shards: &[ShardDocument]) {
+    fn says(&mut self, pod: &str, shards: &[Arc<ShardDocument>]) {
         let revisions = shards.iter().map(|shard| shard.revision.clone()).collect();
         let announced = Announced { server: pod.to_owned(), tenants: [("t".to_owned(), revisions)].into() };
         self.heard.pods.insert(pod.to_owned(), Arc::new(announced));
@@ -166,13 +166,13 @@ impl Plant {
 }
 
 /// The same devices in so many documents.
-fn split(all: &ShardDocument, shards: u32) -> Vec<ShardDocument> {
+fn split(all: &ShardDocument, shards: u32) -> Vec<Arc<ShardDocument>> {
     let part = |shard: u32| {
         let mut part = ShardDocument { shard, shards, ..all.clone() };
         part.devices.retain(|iot_id, _| shard_of(iot_id, shards) == shard);
         part.settings = part.settings.filter(|_| shard == 0);
         part.revision = revision(&part);
-        part
+        Arc::new(part)
     };
     (0..shards).map(part).collect()
 }

@@ -1,6 +1,7 @@
 //! Whatever happens, a Device counts as served only if every ready pod really has it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use flutecast_mapping::document::ShardDocument;
 use proptest::prelude::*;
@@ -53,7 +54,7 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
     let mut lives = 0;
     let mut ready: Vec<&str> = Vec::new();
     let mut history = vec![plant.store()];
-    let mut has: BTreeMap<&str, Vec<ShardDocument>> = BTreeMap::new();
+    let mut has: BTreeMap<&str, Vec<Arc<ShardDocument>>> = BTreeMap::new();
     let mut was_served: BTreeMap<usize, i64> = BTreeMap::new();
     for step in steps {
         match step {
@@ -111,7 +112,7 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
         history.push(plant.store());
         let newest = history.last().unwrap();
         for (device, (generation, _, is_ready)) in &devices {
-            let holds = |documents: &Vec<ShardDocument>| {
+            let holds = |documents: &Vec<Arc<ShardDocument>>| {
                 let mut all = documents.iter().flat_map(|document| document.devices.values());
                 let held = all.find(|held| held.name == name(*device));
                 held.is_some_and(|held| {
