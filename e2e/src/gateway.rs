@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::{Process, free_ports, wait_until};
+use crate::{Process, ProcessOptions, free_ports, wait_until};
 
 /// How long a start may take on a busy machine.
 const START: Duration = Duration::from_secs(20);
@@ -122,7 +122,9 @@ impl Gateway {
         // Debian keeps both where only root's path leads.
         let path = Path::new("/usr/sbin").join(program);
         let path = if path.is_file() { path } else { PathBuf::from(program) };
-        let process = Process::spawn(path, arguments)
+        // With a group of its own, so that its workers are killed with it.
+        let options = ProcessOptions { own_group: true, ..ProcessOptions::default() };
+        let process = Process::spawn_with(path, arguments, options)
             .with_context(|| format!("install {program}, or run make tools"))?;
         let mut gateway = Self {
             process,
