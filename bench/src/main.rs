@@ -133,11 +133,17 @@ struct LatencyArgs {
 
 #[derive(Debug, Args)]
 struct LineArgs {
-    /// The NATS port.
-    #[arg(long, env = "FLUTECAST_NATS", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    /// The NATS port; a login may stand in the address (nats://user:password@host:4222).
+    #[arg(
+        long,
+        env = "FLUTECAST_NATS",
+        value_name = "URL",
+        default_value = "nats://127.0.0.1:4222",
+        hide_env_values = true
+    )]
     nats: String,
     /// The MQTT port; without it the two MQTT devices publish over NATS.
-    #[arg(long, env = "FLUTECAST_MQTT", value_name = "HOST:PORT")]
+    #[arg(long, env = "FLUTECAST_MQTT", value_name = "[USER:PASSWORD@]HOST:PORT", hide_env_values = true)]
     mqtt: Option<MqttAddress>,
     /// The same seed gives the same messages.
     #[arg(long, default_value_t = 1)]

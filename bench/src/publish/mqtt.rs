@@ -25,13 +25,15 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 pub struct MqttAddress {
     host: String,
     port: u16,
+    /// User and password, where the broker wants them.
+    login: Option<(String, String)>,
 }
 
 impl MqttAddress {
     /// The port on this host.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
-        Self { host: host.to_owned(), port }
+        Self { host: host.to_owned(), port, login: None }
     }
 }
 
@@ -39,13 +41,20 @@ impl FromStr for MqttAddress {
     type Err = String;
 
     fn from_str(value: &str) -> Result<Self, String> {
-        let wrong = || format!("{value:?} is not an address; write HOST:PORT, such as 127.0.0.1:1883");
         let address = value.strip_prefix("mqtt://").unwrap_or(value);
+        let (login, address) =
+            address.rsplit_once('@').map_or((None, address), |(login, rest)| (Some(login), rest));
+        // Without the login: what is wrong may be shown.
+        let wrong = || {
+            format!("{address:?} is not an address; write [USER:PASSWORD@]HOST:PORT, such as 127.0.0.1:1883")
+        };
         let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
         if host.is_empty() {
             return Err(wrong());
         }
-        Ok(Self::new(host, port.parse().map_err(|_| wrong())?))
+        let login = login.map(|login| login.split_once(':').ok_or_else(wrong)).transpose()?;
+        let login = login.map(|(user, password)| (user.to_owned(), password.to_owned()));
+        Ok(Self { login, ..Self::new(host, port.parse().map_err(|_| wrong())?) })
     }
 }
 
@@ -70,6 +79,9 @@ impl MqttSender {
     pub(super) fn start(address: &MqttAddress, client_id: String, tally: Tally) -> Self {
         let mut options = MqttOptions::new(client_id, address.host.clone(), address.port);
         options.set_keep_alive(KEEP_ALIVE);
+        if let Some((user, password)) = &address.login {
+            options.set_credentials(user, password.clone());
+        }
         // The session outlives the connection, so that messages of QoS 1 that were on their way are sent again.
         options.set_clean_session(false);
         let (client, mut events) = AsyncClient::new(options, EVENTS_WAITING);
@@ -179,7 +191,10 @@ mod tests {
     fn addresses_are_read() {
         assert_eq!("127.0.0.1:1883".parse(), Ok(MqttAddress::new("127.0.0.1", 1883)));
         assert_eq!("mqtt://broker:1884".parse(), Ok(MqttAddress::new("broker", 1884)));
-        for bad in ["", ":1883", "broker", "broker:x", "broker:70000"] {
+        let login = Some(("devices".to_owned(), "p1:x@y".to_owned()));
+        let guarded = MqttAddress { login, ..MqttAddress::new("broker", 1884) };
+        assert_eq!("mqtt://devices:p1:x@y@broker:1884".parse(), Ok(guarded));
+        for bad in ["", "devices@broker:1883", ":1883", "broker", "broker:x", "broker:70000"] {
             let error = bad.parse::<MqttAddress>().unwrap_err();
             assert!(error.contains("HOST:PORT"), "{error}");
         }

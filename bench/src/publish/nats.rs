@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, HeaderMap, Request};
+use async_nats::{Client, ConnectOptions, HeaderMap, Request, ServerAddr};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -52,7 +52,7 @@ struct Event {
 
 impl NatsSender {
     pub(super) async fn start(url: &str, tally: Tally) -> anyhow::Result<Self> {
-        let client = ConnectOptions::new()
+        let client = options_for(url)?
             .name("flutecast-line")
             .retry_on_initial_connect()
             .connection_timeout(Duration::from_secs(5))
@@ -123,6 +123,17 @@ impl NatsSender {
             tracing::warn!("NATS: the last messages may not have arrived");
         }
     }
+}
+
+/// The client takes no login from the address by itself. What an address can't hold as it is (`%40`) isn't decoded: a password that a
+/// tool has made needs none of it.
+fn options_for(url: &str) -> anyhow::Result<ConnectOptions> {
+    let address: ServerAddr = url.parse()?;
+    let options = ConnectOptions::new();
+    Ok(match (address.username(), address.password()) {
+        (Some(user), Some(password)) => options.user_and_password(user.to_owned(), password.to_owned()),
+        _ => options,
+    })
 }
 
 async fn send_telemetry(client: Client, mut queue: mpsc::Receiver<(String, Bytes)>, tally: Tally) {

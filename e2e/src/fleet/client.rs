@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::{Answer, BadAnswer};
 use super::merge::{Merge, Taken};
+use super::record::{self, Records};
 use super::{OnBadAnswer, Target};
 use crate::{SseEvent, SseParser};
 
@@ -41,6 +42,8 @@ pub(super) struct Seen {
     pub(super) strange: u64,
     pub(super) gaps: BTreeMap<String, u64>,
     pub(super) merge: Merge,
+    /// None: nothing is recorded.
+    pub(super) records: Option<Records>,
     /// When new data came last.
     pub(super) data_at: Option<Instant>,
     pub(super) without_data: Duration,
@@ -195,6 +198,9 @@ impl Seen {
                 self.strange += 1;
                 return;
             }
+        }
+        if let Some(records) = &mut self.records {
+            record::keep(records, id, data, field, now);
         }
         if let Some(before) = self.data_at.replace(now) {
             self.without_data = self.without_data.max(now - before);

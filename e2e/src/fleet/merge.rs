@@ -157,7 +157,7 @@ fn key(device: &str, channel: &str) -> Box<str> {
     format!("{device}/{channel}").into()
 }
 
-fn parse_id(id: &str) -> Option<(u32, u64)> {
+pub(super) fn parse_id(id: &str) -> Option<(u32, u64)> {
     let (epoch, sequence) = id.split_once('-')?;
     Some((u32::from_str_radix(epoch, 16).ok()?, sequence.parse().ok()?))
 }

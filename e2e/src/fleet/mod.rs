@@ -13,8 +13,10 @@ use tokio::time::sleep;
 mod answer;
 mod client;
 mod merge;
+mod record;
 mod report;
 
+pub use record::{Record, Records};
 pub use report::{FleetReport, Newest, Spread};
 
 use client::{Client, Seen, locked};
@@ -105,11 +107,23 @@ impl Fleet {
     /// # Errors
     /// When the address makes no sense.
     pub fn start(options: &FleetOptions) -> anyhow::Result<Self> {
+        Self::start_with(options, None)
+    }
+
+    /// The same, and the clients keep all that they take for new: [`Self::records`].
+    ///
+    /// # Errors
+    /// When the address makes no sense.
+    pub fn start_recording(options: &FleetOptions) -> anyhow::Result<Self> {
+        Self::start_with(options, Some(&Records::new()))
+    }
+
+    fn start_with(options: &FleetOptions, records: Option<&Records>) -> anyhow::Result<Self> {
         let target = Arc::new(Target::new(options)?);
         let pause = Duration::from_secs(1) / options.per_second.max(1);
         let mut fleet = Self { seen: Vec::with_capacity(options.clients), tasks: JoinSet::new() };
         for number in 0..options.clients {
-            let seen = Arc::<Mutex<Seen>>::default();
+            let seen = Arc::new(Mutex::new(Seen { records: records.cloned(), ..Seen::default() }));
             fleet.seen.push(Arc::clone(&seen));
             let client = Client::new(Arc::clone(&target), seen);
             let wait = pause * u32::try_from(number).unwrap_or(u32::MAX);
@@ -119,6 +133,12 @@ impl Fleet {
             });
         }
         Ok(fleet)
+    }
+
+    /// What each client has taken for new so far; empty unless they record.
+    #[must_use]
+    pub fn records(&self) -> Vec<Records> {
+        self.seen.iter().map(|seen| locked(seen).records.clone().unwrap_or_default()).collect()
     }
 
     /// What they have seen so far.

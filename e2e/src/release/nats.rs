@@ -37,10 +37,13 @@ impl NatsReach {
         format!("mqtt://{}@{}", self.login(user), self.mqtt.address)
     }
 
-    #[allow(clippy::expect_used, reason = "a test that names no user of the chart is wrong")]
     fn login(&self, user: &str) -> String {
-        let (user, password) = self.passwords.iter().find(|(name, _)| *name == user).expect("a user");
-        format!("{user}:{password}")
+        format!("{user}:{}", self.password(user))
+    }
+
+    #[allow(clippy::expect_used, reason = "a test that names no user of the chart is wrong")]
+    fn password(&self, user: &str) -> &str {
+        &self.passwords.iter().find(|(name, _)| *name == user).expect("a user").1
     }
 
     /// A NATS client that comes back by itself.
@@ -48,9 +51,11 @@ impl NatsReach {
     /// # Errors
     /// When NATS doesn't answer or refuses the login.
     pub async fn connect(&self, user: &str) -> anyhow::Result<async_nats::Client> {
-        let options = async_nats::ConnectOptions::new()
+        let password = self.password(user).to_owned();
+        // The client takes no login from an address.
+        let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password)
             .reconnect_delay_callback(|_| std::time::Duration::from_millis(100));
-        options.connect(self.url(user)).await.context("NATS")
+        options.connect(&self.client.address).await.context("NATS")
     }
 }
 

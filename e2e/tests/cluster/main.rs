@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
+#[path = "../house/chromium.rs"]
+mod chromium;
+mod cluster_own_factory;
 mod cluster_own_faults;
 mod cluster_own_lifecycle;
 mod cluster_smoke;
