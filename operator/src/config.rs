@@ -6,12 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use flutecast_operator::jetstream::login::Login;
 use flutecast_operator::kubernetes::{self, Place};
-
-/// The version of this program: the workspace's, unless it was built as another one (`FLUTECAST_VERSION`, see `make images`).
-const VERSION: &str = match option_env!("FLUTECAST_VERSION") {
-    Some(version) => version,
-    None => env!("CARGO_PKG_VERSION"),
-};
+use flutecast_operator::metrics::VERSION;
 
 /// Turns Tenants, Devices and PushFormats into JetStream streams and mapping documents.
 #[derive(Debug, Parser)]

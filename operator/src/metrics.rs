@@ -6,6 +6,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use flutecast_crds::Presence;
@@ -133,6 +134,12 @@ pub struct PodCounts {
     /// That were not heard of lately.
     pub silent: usize,
 }
+
+/// The version of this program: the workspace's, unless it was built as another one (`FLUTECAST_VERSION`, see `make images`).
+pub const VERSION: &str = match option_env!("FLUTECAST_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
 
 /// The operator's metrics.
 #[derive(Debug, Default)]
@@ -268,7 +275,10 @@ impl Metrics {
     /// All metrics in the OpenMetrics text format.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut registry = Registry::with_prefix("flutecast_operator");
+        let mut all = Registry::with_prefix("flutecast");
+        // As the data plane's is called, so that one query tells which versions run.
+        all.register("build", "What runs here", Info::new(vec![("version", VERSION)]));
+        let registry = all.sub_registry_with_prefix("operator");
         registry.register("reconciles", "Reconciles, by how they ended", self.reconciles.clone());
         registry.register(
             "stream_passes",
@@ -331,7 +341,7 @@ impl Metrics {
         );
         let mut text = String::new();
         // Writing into a String can't fail.
-        let _ = text::encode(&mut text, &registry);
+        let _ = text::encode(&mut text, &all);
         text
     }
 }

@@ -192,6 +192,7 @@ async fn a_broker_that_comes_late_and_one_that_goes() {
     plant.wait_for_codes(&["C-1", "C-2"]).await;
     nats.restart().await.unwrap();
     let metrics = http_client::get(&format!("http://{admin}/metrics")).await.unwrap().text();
+    assert!(metrics.contains("flutecast_build_info{version=\""), "{metrics}");
     assert!(
         metrics.contains("flutecast_operator_objects{kind=\"Device\",verdict=\"Accepted\"} 2"),
         "{metrics}"
