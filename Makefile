@@ -53,6 +53,11 @@ images: need-cargo ## OCI archives of operator and data plane in target/images, 
 	@echo "building the images (a few minutes the first time)"
 	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-images -- --profile $(IMAGE_PROFILE)
 
+.PHONY: images-next
+images-next: need-cargo ## the same as the next version, with one more field: what upgrades are tested with
+	@echo "building the next version's images (a minute or two after make images)"
+	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-images -- --profile $(IMAGE_PROFILE) --next
+
 .PHONY: images-twice
 images-twice: need-cargo ## builds the commit's images here and in a second folder, and compares their digests
 	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-images -- --profile $(IMAGE_PROFILE) --twice

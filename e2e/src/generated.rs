@@ -7,6 +7,9 @@ use anyhow::{Context, ensure};
 /// The first line of each file, after the comment's opening.
 const NOTICE: &str = "Written by `make charts` from";
 
+/// The definitions of the kinds, in `crds/yaml` and in the CRD chart's templates.
+pub const KINDS: [&str; 3] = ["tenants.yaml", "devices.yaml", "pushformats.yaml"];
+
 /// All generated files of the charts with what they should hold, by their path in the repository.
 ///
 /// # Errors
@@ -20,7 +23,7 @@ pub fn chart_files(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
             protection(&read("manifests/operator/protection.yaml")?)?,
         ),
     ];
-    for name in ["tenants.yaml", "devices.yaml", "pushformats.yaml"] {
+    for name in KINDS {
         let definition = read(&format!("crds/yaml/{name}"))?;
         files.push((Path::new("charts/flutecast-crds/templates").join(name), kind(name, &definition)?));
     }
@@ -79,7 +82,10 @@ fn protection(manifest: &str) -> anyhow::Result<String> {
 }
 
 /// A kind as a template. Helm never upgrades what lies in a chart's folder `crds`, so it isn't there.
-fn kind(file: &str, definition: &str) -> anyhow::Result<String> {
+///
+/// # Errors
+/// When it looks unlike what is expected.
+pub fn kind(file: &str, definition: &str) -> anyhow::Result<String> {
     // Descriptions may hold what Helm would take for its own.
     let escaped = definition.replace("{{", "{{ \"{{\" }}");
     let (head, body) =
@@ -88,6 +94,7 @@ fn kind(file: &str, definition: &str) -> anyhow::Result<String> {
     let head = head.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
     Ok(format!(
         "{{{{- /* {NOTICE} crds/yaml/{file}. */ -}}}}\n{head}\nmetadata:\n  name: {name}\n  labels:\n    app.kubernetes.io/part-of: flutecast\n    \
+         app.kubernetes.io/version: {{{{ .Chart.AppVersion | quote }}}}\n    \
          app.kubernetes.io/managed-by: {{{{ .Release.Service }}}}\n  {{{{- if .Values.keep }}}}\n  annotations:\n    \
          helm.sh/resource-policy: keep\n  {{{{- end }}}}\n{rest}"
     ))

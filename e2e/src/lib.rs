@@ -3,6 +3,7 @@
 //! Tests of every crate use it, so it depends on none of the programs. What it starts it ends: a [`Process`] and a
 //! [`NatsServer`] that go out of scope are killed, by their id.
 
+mod chart_copy;
 pub mod cluster;
 mod control_plane;
 pub mod fleet;
@@ -15,6 +16,7 @@ pub mod http_client;
 pub mod image;
 mod nats_identity;
 mod nats_server;
+pub mod next;
 mod ports;
 mod process;
 mod programs;
@@ -24,6 +26,7 @@ mod sse;
 mod tools;
 mod wait;
 
+pub use chart_copy::{chart_as, put_definitions};
 pub use control_plane::ControlPlane;
 pub use gateway::{Gateway, GatewayPod, ServiceProxy};
 pub use go_tool::{GoTool, Stamp};

@@ -25,20 +25,27 @@ struct Arguments {
     #[arg(long)]
     twice: bool,
 
+    /// Of the next version that upgrades are tested with (e2e/src/next.rs), and its definitions of the kinds.
+    #[arg(long, conflicts_with = "twice")]
+    next: bool,
+
     /// Instead: an image of another program of this machine, for tests (`nats-server:test=/usr/bin/nats-server`).
-    #[arg(long, value_name = "NAME:TAG=PROGRAM", conflicts_with = "twice")]
+    #[arg(long, value_name = "NAME:TAG=PROGRAM", conflicts_with_all = ["twice", "next"])]
     of: Vec<String>,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("e2e is in the workspace")?;
-    let recipe = Recipe::of_workspace(root, &arguments.profile)?;
+    let mut recipe = Recipe::of_workspace(root, &arguments.profile)?;
     let folder = arguments.out.unwrap_or_else(|| recipe.target.join("images"));
     if !arguments.of.is_empty() {
         return arguments.of.iter().try_for_each(|of| make_of(of, &folder));
     }
     let begin = Instant::now();
+    if arguments.next {
+        recipe = recipe.next()?;
+    }
     let made = recipe.make(&folder)?;
     let mut out = std::io::stdout().lock();
     for image in &made {

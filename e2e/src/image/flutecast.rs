@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 use super::{Image, Layer, NONROOT, Written, base_layer, libraries_of, sbom};
+use crate::next;
 
 /// A program of this workspace that gets an image.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,9 @@ pub const PROGRAMS: [Program; 2] = [
 pub struct Recipe {
     /// The workspace.
     pub root: PathBuf,
+    /// Where it is said to be when programs are built: paths are taken out of them, and crates of others that were built for one
+    /// tree serve the other.
+    checkout: PathBuf,
     /// Cargo's target folder.
     pub target: PathBuf,
     /// The profile that programs are built with.
@@ -89,11 +93,28 @@ impl Recipe {
             version,
             revision: revision.map(|revision| if changed { format!("{revision}-changed") } else { revision }),
             created,
+            checkout: root.clone(),
             root,
         })
     }
 
-    /// Builds the programs and writes `<program>-<version>.tar` (the image) and `<program>-<version>.spdx.json` into `folder`.
+    /// The same as its next version ([`crate::next`]), whose tree is written into cargo's target folder.
+    ///
+    /// # Errors
+    /// When the tree can't be written.
+    pub fn next(mut self) -> anyhow::Result<Self> {
+        self.version = next::version_after(&self.version)?;
+        self.root = self.target.join("next");
+        next::write_tree(&self.checkout, &self.root)?;
+        Ok(self)
+    }
+
+    fn is_next(&self) -> bool {
+        self.root != self.checkout
+    }
+
+    /// Builds the programs and writes `<program>-<version>.tar` (the image) and `<program>-<version>.spdx.json` into `folder`; of the
+    /// next version also the definitions of the kinds, in a folder `crds-<version>`.
     ///
     /// # Errors
     /// When something can't be built or written.
@@ -102,6 +123,9 @@ impl Recipe {
         let paths =
             PROGRAMS.map(|program| self.target.join(profile_folder(&self.profile)).join(program.name));
         let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        if self.is_next() {
+            self.write_definitions(&folder.join(format!("crds-{}", self.version)))?;
+        }
         // One layer beneath both: a node keeps it once.
         let base = base_layer(&paths)?;
         let mut made = Vec::new();
@@ -109,6 +133,14 @@ impl Recipe {
             made.push(self.image(program, path, base.clone(), folder)?);
         }
         Ok(made)
+    }
+
+    /// The definitions of the next version's kinds, as they are in `crds/yaml` for this one.
+    fn write_definitions(&self, folder: &Path) -> anyhow::Result<()> {
+        let crdgen = self.target.join(profile_folder(&self.profile)).join("crdgen");
+        let status = Command::new(&crdgen).arg(folder).status().context("crdgen")?;
+        ensure!(status.success(), "{}: {status}", crdgen.display());
+        Ok(())
     }
 
     fn image(&self, program: &Program, path: &Path, base: Layer, folder: &Path) -> anyhow::Result<Made> {
@@ -160,7 +192,7 @@ impl Recipe {
     fn build(&self) -> anyhow::Result<()> {
         let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
-        let mut places = vec![(self.root.clone(), "/flutecast"), (self.target.clone(), "/target")];
+        let mut places = vec![(self.checkout.clone(), "/flutecast"), (self.target.clone(), "/target")];
         places.extend(home.map(|home| (home, "/cargo")));
         let flags = |name: &str| {
             places.iter().map(|(from, to)| format!("{name}={}={to}", from.display())).collect::<Vec<_>>()
@@ -168,6 +200,9 @@ impl Recipe {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--locked", "--quiet", "--bins", "--profile", &self.profile]);
         cargo.args(PROGRAMS.iter().flat_map(|program| ["--package", program.name]));
+        if self.is_next() {
+            cargo.args(["--package", "flutecast-crds"]);
+        }
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target).env("CARGO_INCREMENTAL", "0");
         cargo
             .env_remove("RUSTFLAGS")

@@ -1,0 +1,212 @@
+//! This tree as its next version: another number, and one more optional field in a Device that both programs know.
+//!
+//! Upgrades are tested between two versions that were both built from the same checkout. The second one's sources are this
+//! tree's with the insertions below, in a folder of their own within cargo's target folder; crates of others are built once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+/// What the next version's Device has more: `spec.location`, which clients get in `hello`.
+pub const NEW_FIELD: &str = "location";
+
+/// Lines that the next version has in front of a place in a file.
+struct Insertion {
+    file: &'static str,
+    /// Text that the file holds once.
+    place: &'static str,
+    text: &'static str,
+}
+
+/// From the definition of the kind to what clients are told. The place stays; the text comes before it.
+const INSERTIONS: [Insertion; 14] = [
+    Insertion {
+        file: "crds/src/device.rs",
+        place: "    /// What the device sends: one channel for each kind of parameters.\n",
+        text: "    /// Where the device stands, for people.\n    #[serde(default, skip_serializing_if = \"Option::is_none\")]\n    \
+               #[schemars(length(max = 64))]\n    pub location: Option<String>,\n",
+    },
+    Insertion {
+        file: "operator/src/enrolment/template.rs",
+        place: "            channels: template.channels.clone(),\n",
+        text: "            location: None,\n",
+    },
+    Insertion {
+        file: "operator/src/validate/device.rs",
+        place: "    /// Its channels that can be used.\n",
+        text: "    /// Where it stands.\n    pub location: Option<String>,\n",
+    },
+    Insertion {
+        file: "operator/src/validate/device.rs",
+        place: " channels } = &device.spec;",
+        text: " location,",
+    },
+    Insertion {
+        file: "operator/src/validate/device.rs",
+        place: " channels };\n    Ok(Checked",
+        text: " location: location.clone(),",
+    },
+    Insertion {
+        file: "operator/src/build/devices.rs",
+        place: "            labels: claimed.device.meta.labels.clone(),\n",
+        text: "            location: claimed.device.location.clone(),\n",
+    },
+    Insertion {
+        file: "mapping/src/document/mod.rs",
+        place: "    /// The device's channels, by name.\n",
+        text: "    /// Where it stands.\n    #[serde(default, skip_serializing_if = \"Option::is_none\")]\n    pub location: Option<String>,\n",
+    },
+    Insertion {
+        file: "dataplane/src/catalog/mod.rs",
+        place: "    /// Its channels whose format compiles.\n",
+        text: "    /// Where it stands.\n    pub location: Option<String>,\n",
+    },
+    Insertion { file: "dataplane/src/catalog/mod.rs", place: " channels } = self;", text: " location," },
+    Insertion {
+        file: "dataplane/src/catalog/mod.rs",
+        place: "            && channels.len() == other.channels.len()\n",
+        text: "            && *location == other.location\n",
+    },
+    Insertion {
+        file: "dataplane/src/catalog/build.rs",
+        place: " channels: documents } = document;",
+        text: " location,",
+    },
+    Insertion {
+        file: "dataplane/src/catalog/build.rs",
+        place: " channels };\n        match self.before",
+        text: " location,",
+    },
+    Insertion {
+        file: "dataplane/src/fanout/hello.rs",
+        place: "    channels: Vec<ChannelInfo<'a>>,\n",
+        text: "    #[serde(skip_serializing_if = \"Option::is_none\")]\n    location: Option<&'a str>,\n",
+    },
+    Insertion {
+        file: "dataplane/src/fanout/hello.rs",
+        place: "            channels: device.channels.values().filter(wanted).map(channel_info).collect(),\n",
+        text: "            location: device.location.as_deref(),\n",
+    },
+];
+
+/// What cargo needs of the workspace; the members' other files (tests, benchmarks) come along.
+const MEMBERS: [&str; 9] =
+    ["Cargo.toml", "Cargo.lock", "LICENSE", "crds", "mapping", "operator", "dataplane", "bench", "e2e"];
+
+/// The number of the version after `version`: the next minor one.
+///
+/// # Errors
+/// When it isn't three numbers.
+pub fn version_after(version: &str) -> anyhow::Result<String> {
+    let mut numbers = version.split('.').map(str::parse::<u64>);
+    match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor)), Some(Ok(_)), None) => Ok(format!("{major}.{}.0", minor + 1)),
+        _ => anyhow::bail!("{version:?} isn't three numbers"),
+    }
+}
+
+/// Writes the next version's tree into `folder`. What is there already and the same isn't touched, so that cargo builds nothing
+/// twice; what doesn't belong there is removed.
+///
+/// # Errors
+/// When a place for an insertion isn't found once (this tree has changed: change `INSERTIONS` with it), or on a fault of the disk.
+pub fn write_tree(root: &Path, folder: &Path) -> anyhow::Result<()> {
+    let mut insertions = insertions(root)?;
+    let mut wanted = BTreeSet::new();
+    for member in MEMBERS {
+        files_below(root, Path::new(member), &mut wanted)?;
+    }
+    for file in &wanted {
+        let content = match insertions.remove(file) {
+            Some(text) => text.into_bytes(),
+            None => std::fs::read(root.join(file)).with_context(|| file.display().to_string())?,
+        };
+        let path = folder.join(file);
+        if std::fs::read(&path).is_ok_and(|there| there == content) {
+            continue;
+        }
+        std::fs::create_dir_all(path.parent().context("a folder")?)?;
+        std::fs::write(&path, content).with_context(|| path.display().to_string())?;
+    }
+    let mut there = BTreeSet::new();
+    files_below(folder, Path::new(""), &mut there)?;
+    for file in there.difference(&wanted) {
+        std::fs::remove_file(folder.join(file))?;
+    }
+    Ok(())
+}
+
+/// The files that the next version has otherwise, with their text.
+///
+/// # Errors
+/// As [`write_tree`].
+pub fn insertions(root: &Path) -> anyhow::Result<BTreeMap<PathBuf, String>> {
+    let mut files = BTreeMap::new();
+    for Insertion { file, place, text } in &INSERTIONS {
+        let path = PathBuf::from(file);
+        let before = match files.remove(&path) {
+            Some(before) => before,
+            None => std::fs::read_to_string(root.join(file)).with_context(|| (*file).to_owned())?,
+        };
+        let count = before.matches(place).count();
+        ensure!(
+            count == 1,
+            "{file} holds {count} times {place:?}: the next version that upgrades are tested with isn't this tree's any more; mend \
+             INSERTIONS in e2e/src/next.rs"
+        );
+        files.insert(path, before.replace(place, &format!("{text}{place}")));
+    }
+    Ok(files)
+}
+
+/// All files in a file or folder, by their path below `root`, without what tools put there.
+fn files_below(root: &Path, path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
+    let full = root.join(path);
+    if full.is_file() {
+        files.insert(path.to_owned());
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(&full).with_context(|| full.display().to_string())? {
+        let name = entry?.file_name();
+        let is_of_tools = name == "target" || name.to_string_lossy().starts_with('.');
+        if !is_of_tools {
+            files_below(root, &path.join(name), files)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_tree_is_this_one_with_one_more_field() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let folder = tempfile::tempdir().unwrap();
+        write_tree(&root, folder.path()).unwrap();
+        let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
+        assert!(read("crds/src/device.rs").contains("pub location: Option<String>,"));
+        assert_eq!(
+            read("mapping/src/lib.rs"),
+            std::fs::read_to_string(root.join("mapping/src/lib.rs")).unwrap()
+        );
+        // A second time nothing is written, and what isn't ours goes.
+        let changed = |file: &str| folder.path().join(file).metadata().unwrap().modified().unwrap();
+        let before = ["crds/src/device.rs", "Cargo.lock"].map(changed);
+        std::fs::write(folder.path().join("crds/src/old.rs"), "").unwrap();
+        write_tree(&root, folder.path()).unwrap();
+        assert_eq!(["crds/src/device.rs", "Cargo.lock"].map(changed), before);
+        assert!(!folder.path().join("crds/src/old.rs").exists());
+    }
+
+    #[test]
+    fn the_number_after() {
+        assert_eq!(version_after("0.1.0").unwrap(), "0.2.0");
+        assert_eq!(version_after("1.9.7").unwrap(), "1.10.0");
+        for odd in ["", "1.2", "1.2.3.4", "1.x.3"] {
+            assert!(version_after(odd).is_err(), "{odd}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The kinds under a newer CRD chart and back again, with the real helm on a real API server. What the newer version has more is put into
+//! the definitions here; no program of Flutecast has a part in it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flutecast_e2e::{ControlPlane, Helm, chart_as, put_definitions, wait_until};
+
+use crate::support::root;
+
+const SOON: Duration = Duration::from_secs(30);
+const DEVICES: &str = r#"
+apiVersion: flutecast.io/v1alpha1
+kind: Device
+metadata: {name: one}
+spec: {tenant: acme, deviceCode: D-1, channels: [{name: power, format: on-off}]}
+---
+apiVersion: flutecast.io/v1alpha1
+kind: Device
+metadata: {name: two}
+spec: {tenant: acme, deviceCode: D-2, channels: [{name: power, format: on-off}]}
+"#;
+
+struct Setup {
+    cluster: ControlPlane,
+    helm: Helm,
+    _folder: tempfile::TempDir,
+    old: PathBuf,
+    new: PathBuf,
+}
+
+impl Setup {
+    async fn start() -> Self {
+        let cluster = ControlPlane::start().await.unwrap();
+        let helm = Helm::new(Some(&cluster.kubeconfig())).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let chart = root().join("charts/flutecast-crds");
+        let old = chart_as(&chart, "1.9.0", folder.path()).unwrap();
+        // As text, 1.10 would be older than 1.9.
+        let new = chart_as(&chart, "1.10.0", folder.path()).unwrap();
+        put_definitions(&new, &with_location(folder.path())).unwrap();
+        Self { cluster, helm, _folder: folder, old, new }
+    }
+
+    fn helm(&self, args: &[&str]) -> anyhow::Result<()> {
+        self.helm.run(&[args, &["--namespace", "default"]].concat()).map(drop)
+    }
+
+    async fn kubectl(&self, args: &[&str], input: &str) -> anyhow::Result<String> {
+        self.cluster.kubectl(args, input).await
+    }
+
+    async fn location(&self, device: &str) -> String {
+        self.kubectl(&["get", "fd", device, "-o", "jsonpath={.spec.location}"], "").await.unwrap()
+    }
+
+    /// Says where a device stands, as soon as the API server serves the newer definition.
+    async fn place(&self, device: &str, location: &str) {
+        let patch = format!("{{\"spec\": {{\"location\": {location:?}}}}}");
+        wait_until("the newer field", SOON, async || {
+            let patched = self.kubectl(&["patch", "fd", device, "--type=merge", "-p", &patch], "").await;
+            patched.map_err(|error| error.to_string())?;
+            let there = self.location(device).await;
+            if there == location { Ok(()) } else { Err(format!("it is {there:?}")) }
+        })
+        .await
+        .unwrap();
+    }
+
+    async fn version(&self) -> String {
+        let label = r"jsonpath={.metadata.labels.app\.kubernetes\.io/version}";
+        self.kubectl(&["get", "crd", "devices.flutecast.io", "-o", label], "").await.unwrap()
+    }
+}
+
+/// The definitions with one more field of a Device.
+fn with_location(folder: &Path) -> PathBuf {
+    let definitions = folder.join("definitions");
+    std::fs::create_dir(&definitions).unwrap();
+    for name in flutecast_e2e::generated::KINDS {
+        let text = std::fs::read_to_string(root().join("crds/yaml").join(name)).unwrap();
+        let place = "              tenant:\n                description: >-\n";
+        let text = match name {
+            "devices.yaml" => {
+                assert_eq!(text.matches(place).count(), 1, "{text}");
+                text.replace(place, &format!("              location:\n                maxLength: 64\n                type: string\n{place}"))
+            }
+            _ => text,
+        };
+        std::fs::write(definitions.join(name), text).unwrap();
+    }
+    definitions
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kinds_go_forward_and_not_back() {
+    let setup = Setup::start().await;
+    let (old, new) = (setup.old.display().to_string(), setup.new.display().to_string());
+    setup.helm(&["install", "kinds", &old]).unwrap();
+    wait_until("the kinds", SOON, async || setup.kubectl(&["apply", "-f", "-"], DEVICES).await)
+        .await
+        .unwrap();
+    setup.helm(&["upgrade", "kinds", &new]).unwrap();
+    setup.place("one", "Hall 3").await;
+    setup.place("two", "Hall 4").await;
+
+    // Both ways back are refused, say why, and leave everything as it was.
+    for back in [&["rollback", "kinds", "1"][..], &["upgrade", "kinds", &old]] {
+        let refusal = setup.helm(back).unwrap_err().to_string();
+        for part in ["1.10.0 are not taken back to 1.9.0", "docs/upgrade.md"] {
+            assert!(refusal.contains(part), "{back:?}: {refusal}");
+        }
+        assert_eq!(setup.location("one").await, "Hall 3");
+        assert_eq!(setup.version().await, "1.10.0");
+    }
+    // The way forward is open.
+    setup.helm(&["upgrade", "kinds", &new]).unwrap();
+
+    // Who goes back nevertheless: what isn't written comes back with the newer kinds, what is written meanwhile has forgotten.
+    setup
+        .kubectl(&["delete", "validatingadmissionpolicybinding", "flutecast-kinds-no-way-back"], "")
+        .await
+        .unwrap();
+    wait_until("the refusal's end", SOON, async || setup.helm(&["rollback", "kinds", "1"])).await.unwrap();
+    assert_eq!(setup.version().await, "1.9.0");
+    wait_until("the older kinds", SOON, async || match setup.location("one").await.as_str() {
+        "" => Ok(()),
+        there => Err(there.to_owned()),
+    })
+    .await
+    .unwrap();
+    setup.kubectl(&["label", "fd", "two", "line=l1"], "").await.unwrap();
+    setup.helm(&["upgrade", "kinds", &new]).unwrap();
+    wait_until("the newer kinds", SOON, async || match setup.location("one").await.as_str() {
+        "Hall 3" => Ok(()),
+        there => Err(there.to_owned()),
+    })
+    .await
+    .unwrap();
+    assert_eq!(setup.location("two").await, "");
+
+    // Uninstalled, the kinds stay with their objects, and the next install takes them up again.
+    setup.helm(&["uninstall", "kinds"]).unwrap();
+    assert_eq!(setup.location("one").await, "Hall 3");
+    let policies = setup.kubectl(&["get", "validatingadmissionpolicy", "-o", "name"], "").await.unwrap();
+    assert_eq!(policies.trim(), "");
+    setup.helm(&["install", "kinds", &new]).unwrap();
+    assert_eq!(setup.location("one").await, "Hall 3");
+    // Unless the values say otherwise.
+    setup.helm(&["upgrade", "kinds", &new, "--set", "keep=false"]).unwrap();
+    setup.helm(&["uninstall", "kinds"]).unwrap();
+    wait_until("the kinds' end", SOON, async || {
+        let kinds =
+            setup.kubectl(&["get", "crd", "-o", "name"], "").await.map_err(|error| error.to_string())?;
+        if kinds.trim().is_empty() { Ok(()) } else { Err(kinds) }
+    })
+    .await
+    .unwrap();
+}
