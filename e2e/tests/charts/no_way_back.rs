@@ -21,6 +21,12 @@ metadata: {name: two}
 spec: {tenant: acme, deviceCode: D-2, channels: [{name: power, format: on-off}]}
 "#;
 
+/// What the policy refuses while it is in force.
+const BACK: &str = r#"[
+    {"op": "replace", "path": "/metadata/labels/app.kubernetes.io~1version", "value": "1.9.0"},
+    {"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/location"}
+]"#;
+
 struct Setup {
     cluster: ControlPlane,
     helm: Helm,
@@ -121,7 +127,13 @@ async fn the_kinds_go_forward_and_not_back() {
         .kubectl(&["delete", "validatingadmissionpolicybinding", "flutecast-kinds-no-way-back"], "")
         .await
         .unwrap();
-    wait_until("the refusal's end", SOON, async || setup.helm(&["rollback", "kinds", "1"])).await.unwrap();
+    wait_until("the refusal's end", SOON, async || {
+        let crd = ["patch", "crd", "devices.flutecast.io", "--dry-run=server", "--type=json", "-p", BACK];
+        setup.kubectl(&crd, "").await
+    })
+    .await
+    .unwrap();
+    setup.helm(&["rollback", "kinds", "1"]).unwrap();
     assert_eq!(setup.version().await, "1.9.0");
     wait_until("the older kinds", SOON, async || match setup.location("one").await.as_str() {
         "" => Ok(()),
