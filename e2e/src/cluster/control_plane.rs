@@ -62,6 +62,8 @@ pub(super) fn kube_controller_manager(place: &Place) -> Vec<String> {
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--bind-address=127.0.0.1".to_owned(),
         "--leader-elect=false".to_owned(),
+        // Claims are bound when the scheduler has chosen a node, which this looks at from time to time: by default each 15 s.
+        "--pvclaimbinder-sync-period=1s".to_owned(),
         format!("--flex-volume-plugin-dir={}", place.text("volume-plugins")),
         "--use-service-account-credentials=true".to_owned(),
         format!("--root-ca-file={}", pki("ca.crt")),

@@ -56,6 +56,12 @@ impl Cluster {
         let cache = tempfile::Builder::new().prefix("flutecast-cluster-").tempdir()?;
         let given = std::env::var_os(KUBECONFIG).filter(|path| !path.is_empty()).map(PathBuf::from);
         if let Some(kubeconfig) = given.filter(|path| *path != place.kubeconfig()) {
+            // kubectl takes a file that isn't there for an empty one, and then talks of localhost.
+            ensure!(
+                std::env::split_paths(&kubeconfig).any(|path| path.is_file()),
+                "{KUBECONFIG}={} is not there",
+                kubeconfig.display()
+            );
             let this = Self { kubeconfig, kubectl, own: None, cache };
             let version = this.kubectl(&["get", "--raw", "/version"]).await;
             version.with_context(|| format!("{KUBECONFIG}={}", this.kubeconfig.display()))?;

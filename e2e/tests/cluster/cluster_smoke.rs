@@ -40,7 +40,6 @@ async fn a_service_balances_its_pods_and_names_are_resolved() {
 
     let logs = cluster.kubectl(&["-n", name, "logs", "-l", "app=web", "--tail=-1"]).await.unwrap();
     assert_eq!(logs.matches("serving as web-").count(), 2, "{logs}");
-    namespace.delete(&cluster).await.unwrap();
 }
 
 #[tokio::test]
@@ -91,7 +90,6 @@ async fn a_claim_outlives_its_pod_and_is_writable_without_root() {
     cluster.kubectl(&["-n", namespace.name(), "delete", "pod", "client"]).await.unwrap();
     start().await;
     assert_eq!(web::probe(&cluster, &namespace, &["read", "/data/kept"]).await.unwrap(), "still here");
-    namespace.delete(&cluster).await.unwrap();
 }
 
 #[tokio::test]
