@@ -121,6 +121,10 @@ rbac: need-cargo ## writes manifests/*/rbac.yaml anew from the rights that the c
 	@cargo run $(locked) --quiet -p flutecast-operator --example rbac
 	@cargo run $(locked) --quiet -p flutecast-dataplane --example rbac
 
+.PHONY: transcripts
+transcripts: need-cargo tools ## docs/conditions.md: what kubectl shows, from a real API server
+	@FLUTECAST_WRITE_TRANSCRIPTS=1 cargo test $(locked) --quiet -p flutecast-operator --test kube_told
+
 .PHONY: charts
 charts: need-cargo ## writes anew what is generated in charts/, from manifests/ and crds/yaml
 	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-charts

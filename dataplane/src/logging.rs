@@ -13,7 +13,7 @@ const QUIET: [&str; 7] = [
     "hyper_util=info",
     "warp=info",
     "async_nats=info",
-    "kube_client=error",
+    "kube_client=off",
     "kube_runtime=error",
 ];
 

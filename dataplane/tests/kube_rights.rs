@@ -10,6 +10,7 @@
 mod http_support;
 mod kube_support;
 
+use flutecast_e2e::wait_until;
 use http_support::{DEADLINE, shard};
 use kube_support::{Cluster, NAMESPACE};
 use serde_json::{Value, json};
@@ -82,6 +83,7 @@ async fn a_missing_right_is_told_and_taken_up_when_it_is_given() {
     for (state, count) in [("ready", 1), ("serving", 1), ("terminating", 0)] {
         pod.wait_for_metric(&format!("flutecast_peers{{state=\"{state}\"}}"), count).await;
     }
+    each_right_is_used(&cluster, &account).await;
     cluster.kubectl(&["delete", "endpointslice", "dp-1"], "").await;
     pod.wait_for_metric("flutecast_peers{state=\"ready\"}", 0).await;
 
@@ -94,6 +96,40 @@ async fn a_missing_right_is_told_and_taken_up_when_it_is_given() {
         assert!(!output.contains(secret), "the log shows {secret}");
     }
     assert!(output.contains("TRACE"), "the log is not at its finest level");
+}
+
+/// Each rule of the manifest, by verb and resource, was used by the pod.
+async fn each_right_is_used(cluster: &Cluster, account: &str) {
+    let rights = flutecast_dataplane::kubernetes::rights::RIGHTS.iter().copied().flatten();
+    let stated = rights.flat_map(|right| {
+        let uses = move |verb| {
+            right.resources.iter().map(move |resource| format!("{verb} {}/{resource}", right.group))
+        };
+        right.verbs.iter().flat_map(uses)
+    });
+    let stated: Vec<String> = stated.collect();
+    wait_until("each right to be used", DEADLINE, async || {
+        let requests = cluster.api.audit().unwrap();
+        let granted = requests.iter().filter(|request| {
+            request["user"]["username"] == account && request["responseStatus"]["code"].as_u64() != Some(403)
+        });
+        let used: Vec<String> = granted
+            .map(|request| {
+                let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let object = &request["objectRef"];
+                format!(
+                    "{} {}/{}",
+                    word(&request["verb"]),
+                    word(&object["apiGroup"]),
+                    word(&object["resource"])
+                )
+            })
+            .collect();
+        let idle: Vec<&String> = stated.iter().filter(|right| !used.contains(right)).collect();
+        if idle.is_empty() { Ok(()) } else { Err(format!("not used: {idle:?}")) }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

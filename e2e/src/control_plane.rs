@@ -15,6 +15,11 @@ const STOP: Duration = Duration::from_secs(20);
 /// Any text: the API listens on 127.0.0.1 only and lives as long as a test.
 const ADMIN_TOKEN: &str = "admin-of-a-test";
 
+/// What service accounts ask for is written down: what, not with which content.
+const AUDIT: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n\
+    - {level: Metadata, userGroups: ['system:serviceaccounts'], verbs: [watch], omitStages: [ResponseComplete]}\n\
+    - {level: Metadata, userGroups: ['system:serviceaccounts'], omitStages: [ResponseStarted]}\n- {level: None}\n";
+
 /// A running control plane on 127.0.0.1. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -42,6 +47,7 @@ impl ControlPlane {
         let [etcd_port, peer_port, api_port] = free_ports()?;
         let etcd = start_etcd(&etcd, folder.path(), etcd_port, peer_port).await?;
         write_service_account_key(folder.path())?;
+        std::fs::write(folder.path().join("audit-policy.yaml"), AUDIT)?;
         std::fs::write(folder.path().join("tokens.csv"), format!("{ADMIN_TOKEN},admin,1,system:masters\n"))?;
         let api = start_api(folder.path(), etcd_port, api_port).await?;
         let this = Self { api, _etcd: etcd, kubectl, api_port, etcd_port, folder };
@@ -90,6 +96,17 @@ impl ControlPlane {
                 "--secure-port=0".to_owned(),
             ],
         )
+    }
+
+    /// What service accounts asked the API server for so far, each as an Event of `audit.k8s.io/v1` without content. A watch is there as
+    /// soon as it was begun.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn audit(&self) -> anyhow::Result<Vec<serde_json::Value>> {
+        let text = std::fs::read_to_string(self.folder.path().join("audit.log"))?;
+        // The last line may be under way.
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
     /// Ends the API server in order; the store goes on. It waits for watches, so with one that is open [`Self::kill_api`] is the
@@ -182,6 +199,8 @@ async fn start_api(folder: &Path, etcd_port: u16, port: u16) -> anyhow::Result<P
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-key-file={}", folder.join("service-accounts.pub").display()),
         format!("--service-account-signing-key-file={}", folder.join("service-accounts.key").display()),
+        format!("--audit-policy-file={}", folder.join("audit-policy.yaml").display()),
+        format!("--audit-log-path={}", folder.join("audit.log").display()),
         // There is no controller-manager that would make service accounts, and nobody who would use the address.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),

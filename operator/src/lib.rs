@@ -8,6 +8,7 @@ pub mod admin;
 pub mod apply;
 pub mod backoff;
 pub mod build;
+pub mod clock;
 pub mod enrolment;
 pub mod folder;
 pub mod jetstream;

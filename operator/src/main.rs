@@ -12,6 +12,7 @@ use anyhow::Context;
 use clap::Parser;
 use flutecast_operator::admin;
 use flutecast_operator::apply::mapping_folder::MappingFolder;
+use flutecast_operator::clock;
 use flutecast_operator::enrolment;
 use flutecast_operator::enrolment::counter::Shared;
 use flutecast_operator::jetstream::api::Api;
@@ -63,6 +64,7 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     }
     let metrics = Arc::new(Metrics::default());
     let mut tasks = JoinSet::new();
+    watch_task(&mut tasks, "clock", clock::spawn(cancel.clone()));
     // A folder that can't be used ends the program before anything is begun.
     let folder = match &mode {
         Mode::Folder { mapping_out, .. } => Some(MappingFolder::open(mapping_out)?),
@@ -153,8 +155,8 @@ async fn end_together(
 }
 
 fn start_log(format: LogFormat) {
-    // What kube's watches have to say is said by our own.
-    let usual = || EnvFilter::new("info,async_nats=warn,kube_runtime=error");
+    // What kube has to say is said by our own lines, once and not at each attempt.
+    let usual = || EnvFilter::new("info,async_nats=warn,kube_runtime=error,kube_client=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

@@ -23,6 +23,8 @@ pub struct Cluster {
     pub api: ControlPlane,
     pub nats: NatsServer,
     pub operator: Option<Running>,
+    /// The environment of each operator that is started, beside what it needs.
+    pub env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     /// More arguments for each operator that is started.
     pub arguments: Vec<&'static str>,
 }
@@ -38,7 +40,7 @@ impl Cluster {
     pub async fn start() -> Self {
         let (api, nats) = tokio::join!(ControlPlane::start(), NatsServer::start());
         let (api, nats) = (api.unwrap(), nats.unwrap());
-        let this = Self { api, nats, operator: None, arguments: Vec::new() };
+        let this = Self { api, nats, operator: None, env: Vec::new(), arguments: Vec::new() };
         let kinds = repository("crds/yaml");
         this.kubectl(&["apply", "--server-side", "-f", &kinds]).await;
         this.kubectl(&["create", "namespace", OWN]).await;
@@ -93,10 +95,13 @@ impl Cluster {
             identity,
         ];
         let options = ProcessOptions {
-            env: vec![
+            env: [
                 ("KUBECONFIG".into(), kubeconfig.into_os_string()),
-                ("RUST_LOG".into(), "info,async_nats=warn,kube_runtime=error".into()),
-            ],
+                ("RUST_LOG".into(), "info,async_nats=warn,kube_runtime=error,kube_client=off".into()),
+            ]
+            .into_iter()
+            .chain(self.env.iter().cloned())
+            .collect(),
             ..ProcessOptions::default()
         };
         let program = env!("CARGO_BIN_EXE_flutecast-operator");

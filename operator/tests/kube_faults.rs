@@ -1,0 +1,241 @@
+//! A minute without an API server, a minute without NATS, two operators at once, a clock that is set: nothing is lost, and the log says
+//! what happened, in few lines. The minutes pass at the same time, on two clusters.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+mod kube_support;
+mod manifests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flutecast_e2e::wait_until;
+use flutecast_operator::apply::mapping_folder;
+use kube_support::{Cluster, OWN, Running, SOON};
+use manifests::{Box1, device, format, tenant};
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// How many lines the log may get in such a minute and the recovery from it: with about one for each attempt of a few seconds.
+const FEW: usize = 120;
+const DELETED: &str = "retention: {onDelete: Delete}";
+
+/// The mapping of these manifests, as the folder mode writes it.
+async fn until_mapped(cluster: &Cluster, manifests: &[String]) {
+    let mut folder = Box1::default();
+    folder.load(&[("a.yaml", &manifests.join("---\n"))]);
+    let texts = mapping_folder::texts(&folder.built()).unwrap();
+    let shards = texts.into_iter().filter(|(file, _)| file != "flutecast-access.yaml");
+    let expected: BTreeMap<String, String> =
+        shards.map(|(file, text)| (file.strip_suffix(".yaml").unwrap().to_owned(), text)).collect();
+    wait_until("the mapping to be as wanted", SOON, async || {
+        let mapping = cluster.mapping().await;
+        if mapping == expected { Ok(()) } else { Err(format!("{mapping:#?}\ninstead of {expected:#?}")) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
+}
+
+async fn until_streams(cluster: &Cluster, expected: &[&str]) {
+    wait_until(&format!("the streams {expected:?}"), SOON, async || {
+        let streams = cluster.streams().await;
+        if streams == expected { Ok(()) } else { Err(format!("{streams:?}")) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
+}
+
+/// The lines since `from`: these are among them, and there are few.
+fn says(operator: &Running, from: usize, told: &[&str]) {
+    let lines: Vec<String> = operator.process.output().split_off(from);
+    for told in told {
+        assert!(lines.iter().any(|line| line.contains(told)), "no {told:?} in\n{}", lines.join("\n"));
+    }
+    assert!(lines.len() < FEW, "{} lines:\n{}", lines.len(), lines.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_away_for_a_minute_or_out_of_time_loses_nothing() {
+    tokio::join!(Box::pin(no_api_server_for_a_minute()), Box::pin(no_broker_for_a_minute()));
+}
+
+async fn no_api_server_for_a_minute() {
+    let mut cluster = Cluster::with_operator().await;
+    let all = vec![
+        tenant("t", ""),
+        tenant("gone", DELETED),
+        format("on-off"),
+        device("stays", "t", "C-1", "on-off"),
+        device("changes", "t", "C-2", "on-off"),
+        device("goes", "t", "C-3", "on-off"),
+    ];
+    cluster.apply(&all.join("---\n")).await;
+    until_mapped(&cluster, &all).await;
+    cluster.until_all_ready().await;
+    let before = cluster.versions().await;
+    let from = cluster.operator.as_ref().unwrap().process.line_count();
+
+    cluster.api.kill_api().await.unwrap();
+    // Meanwhile somebody changes a stream: what NATS holds is looked after again, too.
+    let nats = async_nats::jetstream::new(cluster.nats.client().await.unwrap());
+    nats.delete_stream("IOT_t").await.unwrap();
+    tokio::time::sleep(MINUTE).await;
+    cluster.api.start_api().await.unwrap();
+
+    cluster.kubectl(&["delete", "fd", "goes"]).await;
+    cluster.kubectl(&["delete", "ft", "gone"]).await;
+    let changed = device("changes", "t", "C-2", "other");
+    let new = [format("other"), changed, device("new", "t", "C-4", "on-off")];
+    cluster.apply(&new.join("---\n")).await;
+    let all: Vec<String> = [all[0].clone(), all[2].clone(), all[3].clone()].into_iter().chain(new).collect();
+    until_mapped(&cluster, &all).await;
+    cluster.until_all_ready().await;
+    until_streams(&cluster, &["IOT_t"]).await;
+    // What has not changed was not written.
+    let after = cluster.versions().await;
+    for name in ["Device/stays", "Secret/flutecast-access"] {
+        assert_eq!(after.get(name), before.get(name), "{name}");
+    }
+    let told = [
+        "the watch broke off; it is taken up again",
+        "the Lease can't be asked for",
+        "this operator stops to work: it doesn't hold the Lease",
+        "the watch is taken up again",
+        "this operator is the one that works",
+    ];
+    says(cluster.operator.as_ref().unwrap(), from, &told);
+}
+
+async fn no_broker_for_a_minute() {
+    let mut cluster = Cluster::start().await;
+    let clock = FakeClock::new();
+    cluster.env = clock.env();
+    // Two at once, which start at the same time.
+    let (one, two) = tokio::join!(cluster.spawn_operator("one"), cluster.spawn_operator("two"));
+    tokio::join!(one.wait_until_ready(), two.wait_until_ready());
+    let mut all = vec![
+        tenant("t", ""),
+        tenant("gone", DELETED),
+        format("on-off"),
+        device("d1", "t", "C-1", "on-off"),
+        device("d2", "t", "C-2", "on-off"),
+    ];
+    cluster.apply(&all.join("---\n")).await;
+    until_mapped(&cluster, &all).await;
+    cluster.until_all_ready().await;
+    let one_leads = one.metric("flutecast_operator_leading").await == 1.0;
+    let (leader, standby) = if one_leads { (one, two) } else { (two, one) };
+    cluster.operator = Some(leader);
+    until_streams(&cluster, &["IOT_gone", "IOT_t"]).await;
+    wrote_nothing(&standby).await;
+    a_clock_that_is_set(&cluster, &clock, &mut all).await;
+    wrote_nothing(&standby).await;
+
+    let from = cluster.operator.as_ref().unwrap().process.line_count();
+    cluster.nats.stop().await.unwrap();
+    cluster.until("tenant", "t", "Ready=False BrokerAway Reconciling=True").await;
+    // All of Kubernetes goes on.
+    cluster.kubectl(&["delete", "fd", "d2"]).await;
+    cluster.kubectl(&["delete", "ft", "gone"]).await;
+    all.retain(|yaml| !yaml.contains("name: d2") && !yaml.contains("name: gone"));
+    let new = [tenant("new", ""), device("d3", "new", "C-1", "on-off"), device("d4", "t", "C-4", "on-off")];
+    cluster.apply(&new.join("---\n")).await;
+    all.extend(new);
+    until_mapped(&cluster, &all).await;
+    cluster.until("device", "d4", "Ready=False BrokerAway Reconciling=True").await;
+    cluster.until("device", "d1", "Ready=True Accepted").await;
+    tokio::time::sleep(MINUTE).await;
+    cluster.nats.restart().await.unwrap();
+    cluster.until_all_ready().await;
+    until_streams(&cluster, &["IOT_new", "IOT_t"]).await;
+    until_mapped(&cluster, &all).await;
+    wrote_nothing(&standby).await;
+    let told =
+        ["NATS is away; connecting again", "connected to NATS", "the Tenant is gone, and its stream with it"];
+    says(cluster.operator.as_ref().unwrap(), from, &told);
+    says(&standby, 0, &["NATS is away; connecting again"]);
+}
+
+/// Of two operators one writes; the other only looks.
+async fn wrote_nothing(standby: &Running) {
+    assert_eq!(standby.metric("flutecast_operator_leading").await, 0.0);
+    for what in ["Status", "Mapping", "Access", "Event", "Lease", "Finalizer"] {
+        let name = format!("flutecast_operator_api_writes_total{{what=\"{what}\",result=\"Done\"}}");
+        assert_eq!(standby.metric(&name).await, 0.0, "{what}");
+    }
+    assert_eq!(standby.metric("flutecast_operator_stream_changes_total").await, 0.0);
+}
+
+/// The clock of both operators' machine goes two hours ahead, then two and a half back. Who leads stays so, and work goes on.
+async fn a_clock_that_is_set(cluster: &Cluster, clock: &FakeClock, all: &mut Vec<String>) {
+    let lease = async || cluster.get("lease", "flutecast-operator", OWN).await.unwrap()["spec"].clone();
+    let (before, from) = (lease().await, cluster.operator.as_ref().unwrap().process.line_count());
+    for (seconds, told, name, code) in [(7200, "s ahead", "ahead", "C-5"), (-1800, "s back", "back", "C-6")] {
+        clock.set(seconds);
+        let set = |line: &str| line.contains("this machine's clock was set") && line.contains(told);
+        wait_until("the log to tell of the clock", SOON, async || {
+            let lines = cluster.operator.as_ref().unwrap().process.output();
+            if lines.iter().any(|line| set(line)) { Ok(()) } else { Err(cluster.operator_log()) }
+        })
+        .await
+        .unwrap();
+        let yaml = device(name, "t", code, "on-off");
+        cluster.apply(&yaml).await;
+        all.push(yaml);
+        until_mapped(cluster, all).await;
+        cluster.until("device", name, "Ready=True Accepted").await;
+        // Renewed by the new time, by the same one, without a break.
+        let renewed = lease().await;
+        wait_until("the Lease to be renewed", SOON, async || {
+            let now = lease().await;
+            if now["renewTime"] == renewed["renewTime"] { Err(now.to_string()) } else { Ok(()) }
+        })
+        .await
+        .unwrap();
+    }
+    let after = lease().await;
+    for field in ["holderIdentity", "leaseTransitions", "acquireTime"] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    says(cluster.operator.as_ref().unwrap(), from, &["this machine's clock was set"]);
+    let lines = cluster.operator.as_ref().unwrap().process.output();
+    assert!(!lines.iter().any(|line| line.contains("stops to work")), "{}", cluster.operator_log());
+}
+
+/// The clock that a program sees, by libfaketime. The one that only ever runs forward (CLOCK_MONOTONIC) stays the machine's, as when a
+/// real clock is set.
+struct FakeClock {
+    folder: tempfile::TempDir,
+}
+
+impl FakeClock {
+    fn new() -> Self {
+        let this = Self { folder: tempfile::tempdir().unwrap() };
+        this.set(0);
+        this
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("faketime")
+    }
+
+    fn set(&self, seconds: i64) {
+        // In one step: it is read at any time.
+        let next = self.folder.path().join("next");
+        std::fs::write(&next, format!("{seconds:+}\n")).unwrap();
+        std::fs::rename(next, self.file()).unwrap();
+    }
+
+    fn env(&self) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+        let mut libraries = std::fs::read_dir("/usr/lib").unwrap().filter_map(|entry| {
+            let path = entry.unwrap().path().join("faketime/libfaketimeMT.so.1");
+            path.exists().then_some(path)
+        });
+        let library = libraries.next().expect("libfaketime is missing: e2e/tools/install system");
+        vec![
+            ("LD_PRELOAD".into(), library.into()),
+            ("FAKETIME_TIMESTAMP_FILE".into(), self.file().into()),
+            ("FAKETIME_NO_CACHE".into(), "1".into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()),
+        ]
+    }
+}

@@ -1,0 +1,254 @@
+//! An operator that is killed at random moments of a run of creates, changes and deletes comes to the same end as one that lives
+//! through the same run: streams, ConfigMaps, the access Secret, statuses.
+#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+mod kube_support;
+mod manifests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use flutecast_e2e::wait_until;
+use flutecast_operator::apply::mapping_folder;
+use flutecast_operator::jetstream::api::Api;
+use kube_support::{Cluster, OWN, SOON, said};
+use manifests::{Box1, device, format, tenant};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use regex::Regex;
+use serde_json::Value;
+
+/// The run, unless FLUTECAST_SEED says another one. When the operator dies follows from it, too, as far as a machine's mood lets it.
+const SEED: u64 = 20_261_123;
+const STEPS: usize = 36;
+
+/// One thing that somebody does.
+#[derive(Debug, Clone)]
+enum Step {
+    Apply(String),
+    Delete(&'static str, String),
+}
+
+impl Step {
+    async fn take(&self, cluster: &Cluster) {
+        match self {
+            Self::Apply(yaml) => cluster.apply(yaml).await,
+            Self::Delete(kind, name) => drop(cluster.kubectl(&["delete", kind, name]).await),
+        }
+    }
+}
+
+/// A run, and what is there at its end.
+fn run_of(seed: u64) -> (Vec<Step>, Vec<String>) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut there: BTreeMap<(&'static str, String), String> = BTreeMap::new();
+    let mut steps = Vec::new();
+    let apply = |there: &mut BTreeMap<_, _>, steps: &mut Vec<Step>, kind, name: String, yaml: String| {
+        there.insert((kind, name), yaml.clone());
+        steps.push(Step::Apply(yaml));
+    };
+    let keep = "retention: {maxAge: 2h}";
+    let delete = "retention: {onDelete: Delete}";
+    for (kind, name, yaml) in [
+        ("ft", "t1", tenant("t1", delete)),
+        ("ft", "t2", tenant("t2", keep)),
+        ("fpf", "on-off", format("on-off")),
+        ("fpf", "other", format("other")),
+    ] {
+        apply(&mut there, &mut steps, kind, name.to_owned(), yaml);
+    }
+    for at in 0..STEPS {
+        let number = rng.random_range(0..12);
+        let name = format!("d{number}");
+        let is_there = there.contains_key(&("fd", name.clone()));
+        match rng.random_range(0..10) {
+            0 => {
+                // Sources come and go, and so do their streams.
+                let subject = format!("plant{at}.*.power");
+                let source = format!(
+                    "sources: [{{name: gw, subject: {subject}, channel: power, iotId: {{subjectToken: 2}}}}]"
+                );
+                let spec = ["displayName: Two", &source].choose(&mut rng).unwrap().to_string();
+                apply(&mut there, &mut steps, "ft", "t2".to_owned(), tenant("t2", &spec));
+            }
+            1 => {
+                let changed = format("other").replace("/on", &format!("/on{at}"));
+                apply(&mut there, &mut steps, "fpf", "other".to_owned(), changed);
+            }
+            2..=4 if is_there => {
+                there.remove(&("fd", name.clone()));
+                steps.push(Step::Delete("fd", name));
+            }
+            _ => {
+                let owner = if number % 2 == 0 { "t1" } else { "t2" };
+                let used = ["on-off", "other"].choose(&mut rng).unwrap();
+                let yaml = device(&name, owner, &format!("C-{number}"), used);
+                apply(&mut there, &mut steps, "fd", name, yaml);
+            }
+        }
+        if at == STEPS / 2 {
+            // A Tenant goes before its devices, and later comes back to some of them.
+            there.remove(&("ft", "t1".to_owned()));
+            steps.push(Step::Delete("ft", "t1".to_owned()));
+        }
+        if at == STEPS * 3 / 4 {
+            apply(&mut there, &mut steps, "ft", "t1".to_owned(), tenant("t1", delete));
+        }
+    }
+    // The last change is one of the operator's own work, too.
+    apply(&mut there, &mut steps, "fd", "last".to_owned(), device("last", "t1", "C-99", "on-off"));
+    (steps, there.into_values().collect())
+}
+
+/// Everything that the operator writes, without times and uids.
+async fn state(cluster: &Cluster) -> BTreeMap<String, Value> {
+    let mut state = BTreeMap::new();
+    let mut uids = BTreeSet::new();
+    let objects = cluster.list("tenants,devices,pushformats", "default").await;
+    let own = cluster.list("configmaps,secrets", OWN).await;
+    for object in objects.iter().chain(&own) {
+        uids.insert(object["metadata"]["uid"].as_str().unwrap().to_owned());
+    }
+    let name = |object: &Value| {
+        format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+    };
+    for object in &objects {
+        state.insert(name(object), object["status"].clone());
+    }
+    for object in &own {
+        let meta = &object["metadata"];
+        let what = serde_json::json!({"data": object["data"], "labels": meta["labels"], "annotations": meta["annotations"]});
+        state.insert(name(object), what);
+    }
+    let api = Api::new(cluster.nats.client().await.unwrap());
+    for stream in api.streams().await.unwrap() {
+        state.insert(
+            format!("Stream/{}", stream.config["name"].as_str().unwrap()),
+            Value::Object(stream.config),
+        );
+    }
+    state.into_iter().map(|(name, value)| (name, normal(&value, &uids))).collect()
+}
+
+fn normal(value: &Value, uids: &BTreeSet<String>) -> Value {
+    let mut text = value.to_string();
+    for uid in uids {
+        text = text.replace(uid, "<uid>");
+    }
+    let time = Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z").unwrap();
+    let text = time.replace_all(&text, "<time>");
+    // Where a source is read from on: the time at which it began, in microseconds.
+    let began = Regex::new(r"\b1\d{15}\b").unwrap();
+    serde_json::from_str(&began.replace_all(&text, "0")).unwrap()
+}
+
+/// What differs between the two, in words.
+fn differences(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) -> String {
+    let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    let differ = names.into_iter().filter(|name| one.get(*name) != other.get(*name));
+    let told = differ.map(|name| format!("{name}:\n  {:?}\n  {:?}", one.get(name), other.get(name)));
+    told.collect::<Vec<_>>().join("\n")
+}
+
+/// The mapping is that of the folder mode, everything is said of the newest generation, and everything is well.
+async fn until_settled(cluster: &Cluster, manifests: &[String]) {
+    let mut folder = Box1::default();
+    folder.load(&[("a.yaml", &manifests.join("---\n"))]);
+    let texts = mapping_folder::texts(&folder.built()).unwrap();
+    let shards = texts.into_iter().filter(|(file, _)| file != "flutecast-access.yaml");
+    let expected: BTreeMap<String, String> =
+        shards.map(|(file, text)| (file.strip_suffix(".yaml").unwrap().to_owned(), text)).collect();
+    wait_until("the run to be done", SOON * 2, async || {
+        let mapping = cluster.mapping().await;
+        if mapping != expected {
+            return Err(format!("{mapping:#?}\ninstead of {expected:#?}"));
+        }
+        for object in cluster.list("tenants,pushformats,devices", "default").await {
+            let (said, message) = said(&object);
+            if said != "Ready=True Accepted" {
+                return Err(format!("{}: {said} {message}", object["metadata"]["name"]));
+            }
+        }
+        Ok(())
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
+}
+
+async fn without_a_death(steps: &[Step], end: &[String]) -> BTreeMap<String, Value> {
+    let cluster = Cluster::with_operator().await;
+    for step in steps {
+        step.take(&cluster).await;
+    }
+    until_settled(&cluster, end).await;
+    // Leftovers of streams go in a pass of their own.
+    let mut before = state(&cluster).await;
+    wait_until("nothing to change any more", SOON, async || {
+        let now = state(&cluster).await;
+        let moved = differences(&before, &now);
+        let gw_is_right =
+            now.contains_key("Stream/SRC_t2_gw") == end.iter().any(|yaml| yaml.contains("name: gw"));
+        before = now;
+        if moved.is_empty() && gw_is_right { Ok(()) } else { Err(moved) }
+    })
+    .await
+    .unwrap();
+    before
+}
+
+/// The same with an operator that is killed again and again, and is away for some steps.
+async fn with_deaths(
+    steps: &[Step],
+    end: &[String],
+    seed: u64,
+    expected: impl Future<Output = BTreeMap<String, Value>>,
+) {
+    let run = async {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0xdead);
+        let mut cluster = Cluster::with_operator().await;
+        let (mut deaths, mut away) = (0, 0);
+        for step in steps {
+            if cluster.operator.is_none() {
+                if away == 0 {
+                    // It need not be ready when the next step comes, nor when it dies again.
+                    cluster.operator = Some(cluster.spawn_operator("operator-of-a-test").await);
+                } else {
+                    away -= 1;
+                }
+            }
+            step.take(&cluster).await;
+            if rng.random_bool(0.4)
+                && let Some(mut operator) = cluster.operator.take()
+            {
+                // Between at once and after all of it is written.
+                tokio::time::sleep(Duration::from_millis(rng.random_range(0..400))).await;
+                operator.process.kill().await.unwrap();
+                deaths += 1;
+                away = rng.random_range(0..3);
+            }
+        }
+        if cluster.operator.is_none() {
+            cluster.start_operator().await;
+        }
+        assert!(deaths > 5, "only {deaths} deaths");
+        until_settled(&cluster, end).await;
+        cluster
+    };
+    let (cluster, expected) = tokio::join!(run, expected);
+    wait_until("the state of a run without deaths", SOON, async || {
+        let differ = differences(&expected, &state(&cluster).await);
+        if differ.is_empty() { Ok(()) } else { Err(differ) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("seed {seed}: {error:#}\n{}", cluster.operator_log()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_death_comes_to_the_end_of_a_run_without_one() {
+    let seed = std::env::var("FLUTECAST_SEED").ok().map_or(SEED, |seed| seed.parse().unwrap());
+    eprintln!("FLUTECAST_SEED={seed}");
+    let (steps, end) = run_of(seed);
+    let expected = Box::pin(without_a_death(&steps, &end));
+    Box::pin(with_deaths(&steps, &end, seed, expected)).await;
+}

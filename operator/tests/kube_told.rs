@@ -1,0 +1,327 @@
+//! What people see of it: Events, the columns and pages of kubectl, and the transcripts of these in docs/conditions.md, which are
+//! written from here. And that the operator uses each right that it has.
+#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+mod kube_support;
+mod manifests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flutecast_e2e::wait_until;
+use flutecast_operator::kubernetes::rights;
+use kube_support::{Cluster, SOON, repository};
+use manifests::{format, tenant};
+use regex::Regex;
+use serde_json::Value;
+
+const PAGE: &str = "docs/conditions.md";
+/// Between these, the page is what kubectl shows.
+const MARKS: (&str, &str) =
+    ("<!-- transcript: written by `make transcripts` -->\n", "<!-- end of the transcript -->\n");
+const TWICE: &str = "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: corrugator-2}\nspec: {tenant: demo, deviceCode: CORR-01, channels: [{name: power, format: on-off}]}\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_see_of_it() {
+    let mut cluster = Cluster::start().await;
+    // It has no pods, and so nothing to wait for.
+    cluster.arguments = vec!["--service", "flutecast-dataplane"];
+    cluster.start_operator().await;
+    cluster
+        .kubectl(&["apply", "--server-side", "-f", &repository("manifests/operator/protection.yaml")])
+        .await;
+    let demo = repository("manifests/demo");
+    cluster.kubectl(&["apply", "--server-side", "--recursive", "-f", &demo]).await;
+    let wait = ["wait", "--for=condition=Ready", "--timeout=30s", "--all", "tenants,devices,pushformats"];
+    let waited = cluster.api.kubectl(&wait, "").await;
+    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
+    cluster.apply(TWICE).await;
+    cluster.until("device", "corrugator-2", "Ready=False DuplicateDeviceCode Stalled=True").await;
+
+    an_event_is_about_its_object(&cluster).await;
+    the_columns_are_filled(&cluster).await;
+    the_page_is_what_kubectl_shows(&cluster).await;
+    the_same_again_counts_up(&cluster).await;
+    each_right_is_used(&cluster).await;
+}
+
+/// The Events about an object.
+async fn events(cluster: &Cluster, name: &str) -> Vec<Value> {
+    let all = cluster.list("events.events.k8s.io", "default").await;
+    all.into_iter().filter(|event| event["regarding"]["name"] == name).collect()
+}
+
+async fn until_events(cluster: &Cluster, name: &str, expected: &[(&str, &str, u64)]) -> Vec<Value> {
+    wait_until(&format!("the events of {name} to be {expected:?}"), SOON, async || {
+        let events = events(cluster, name).await;
+        let mut told: Vec<(&str, &str, u64)> = events
+            .iter()
+            .map(|event| {
+                let word = |field: &str| event[field].as_str().unwrap();
+                (word("type"), word("reason"), event["series"]["count"].as_u64().unwrap_or(1))
+            })
+            .collect();
+        told.sort_unstable();
+        if told == expected { Ok(events.clone()) } else { Err(format!("{told:?}")) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()))
+}
+
+async fn an_event_is_about_its_object(cluster: &Cluster) {
+    let event =
+        until_events(cluster, "corrugator-2", &[("Warning", "DuplicateDeviceCode", 1)]).await.remove(0);
+    let device = cluster.get("device", "corrugator-2", "default").await.unwrap();
+    let regarding = &event["regarding"];
+    assert_eq!(regarding["kind"], "Device");
+    assert_eq!(regarding["apiVersion"], "flutecast.io/v1alpha1");
+    assert_eq!(regarding["namespace"], "default");
+    assert_eq!(regarding["uid"], device["metadata"]["uid"]);
+    assert_eq!(event["reportingController"], "flutecast.io/flutecast-operator");
+    assert_eq!(event["reportingInstance"], "operator-of-a-test");
+    assert_eq!(event["action"], "Reconcile");
+    let note = event["note"].as_str().unwrap();
+    assert!(
+        note.contains("is taken by Device/corrugator-1") && note.contains("give this device another code"),
+        "{note}"
+    );
+    // What is well from the first is no news.
+    assert!(events(cluster, "corrugator-1").await.iter().all(|event| event["type"] == "Normal"));
+}
+
+/// Healed and broken again within some minutes: one Event for each of the two, which counts.
+async fn the_same_again_counts_up(cluster: &Cluster) {
+    let well = format("bent");
+    let broken = well.replace("pointer: /on, type: Bool", "expression: \"values.running >\"");
+    for count in 1..=2 {
+        cluster.apply(&broken).await;
+        cluster.until("fpf", "bent", "Ready=False FormatInvalid Stalled=True").await;
+        cluster.apply(&well).await;
+        cluster.until("fpf", "bent", "Ready=True Accepted").await;
+        until_events(cluster, "bent", &[("Normal", "Accepted", count), ("Warning", "FormatInvalid", count)])
+            .await;
+    }
+}
+
+/// A table of kubectl: each row by the names of its columns.
+fn table(text: &str) -> Vec<BTreeMap<String, String>> {
+    let mut lines = text.lines();
+    let head = lines.next().unwrap();
+    let starts: Vec<usize> = Regex::new(r"\S+").unwrap().find_iter(head).map(|name| name.start()).collect();
+    let cell = |line: &str, at: usize| -> String {
+        let end = starts.get(at + 1).copied().unwrap_or(usize::MAX);
+        line.chars().skip(starts[at]).take(end - starts[at]).collect::<String>().trim().to_owned()
+    };
+    lines.map(|line| (0..starts.len()).map(|at| (cell(head, at), cell(line, at))).collect()).collect()
+}
+
+async fn the_columns_are_filled(cluster: &Cluster) {
+    let age = Regex::new(r"^\d+[smh](\d+s)?$").unwrap();
+    let row = async |args: &[&str], name: &str| {
+        let rows = table(&cluster.kubectl(args).await);
+        let row = rows.into_iter().find(|row| row["NAME"].ends_with(name));
+        row.unwrap_or_else(|| panic!("{args:?} shows no {name}"))
+    };
+    let check = |row: &BTreeMap<String, String>, expected: &[(&str, &str)]| {
+        for (column, value) in expected {
+            let shown = row.get(*column).unwrap_or_else(|| panic!("no {column} in {row:?}"));
+            assert_eq!(shown, value, "{column} in {row:?}");
+        }
+        for column in ["SINCE", "AGE"] {
+            assert!(age.is_match(&row[column]), "{column} in {row:?}");
+        }
+    };
+    // Two columns are called NAME: the object's, and the one that people use, which is the later one.
+    let tenants = cluster.kubectl(&["get", "ft", "demo", "-o", "wide"]).await;
+    let words = [
+        "demo ",
+        "Demo plant, line 1",
+        " IOT_demo ",
+        " 5 ",
+        " True ",
+        " Accepted ",
+        "its streams and its mapping",
+    ];
+    assert!(words.iter().all(|word| tenants.contains(word)), "{tenants}");
+    let id = cluster.get("fd", "corrugator-1", "default").await.unwrap()["status"]["iotId"].clone();
+    let devices = row(&["get", "fd"], "corrugator-1").await;
+    check(
+        &devices,
+        &[
+            ("TENANT", "demo"),
+            ("CODE", "CORR-01"),
+            ("IOTID", id.as_str().unwrap()),
+            ("READY", "True"),
+            ("REASON", "Accepted"),
+        ],
+    );
+    assert!(["Silent", "Unknown"].contains(&devices["PRESENCE"].as_str()), "{devices:?}");
+    check(
+        &row(&["get", "fd", "-o", "wide"], "corrugator-2").await,
+        &[
+            ("IOTID", ""),
+            ("READY", "False"),
+            ("REASON", "DuplicateDeviceCode"),
+            (
+                "MESSAGE",
+                "spec.deviceCode: \"CORR-01\" is taken by Device/corrugator-1, which is older; give this device another code",
+            ),
+        ],
+    );
+    check(
+        &row(&["get", "fpf", "-o", "wide"], "on-off").await,
+        &[
+            ("CODEC", "JSON"),
+            ("DELIVERY", "Every"),
+            ("CHANNELS", "6"),
+            ("READY", "True"),
+            ("MESSAGE", "it compiles"),
+        ],
+    );
+    // All three at once, by their category.
+    let all = cluster.kubectl(&["get", "flutecast", "-o", "name"]).await;
+    assert_eq!(all.lines().count(), 1 + 6 + 9, "{all}");
+    let failed = cluster
+        .api
+        .kubectl(&["wait", "fd", "corrugator-2", "--for=condition=Ready", "--timeout=1s"], "")
+        .await;
+    assert!(failed.unwrap_err().to_string().contains("timed out"), "kubectl wait tells what isn't ready");
+    cluster.kubectl(&["wait", "fd", "corrugator-2", "--for=condition=Stalled", "--timeout=5s"]).await;
+}
+
+/// The transcript as it is now.
+async fn transcript(cluster: &Cluster) -> String {
+    let mut text = "```\n$ kubectl apply --server-side --recursive -f manifests/demo\n$ kubectl wait --for=condition=Ready --timeout=30s --all tenants,devices,pushformats\n"
+        .to_owned();
+    let all = cluster.kubectl(&["get", "ft,fd,fpf"]).await;
+    text.push_str(&format!("$ kubectl get ft,fd,fpf\n{all}\n"));
+    let page = cluster.kubectl(&["describe", "fd", "corrugator-2"]).await;
+    // What stands above is the manifest.
+    let status = page.split_once("\nStatus:\n").unwrap().1;
+    text.push_str(&format!("$ kubectl describe fd corrugator-2\n…\nStatus:\n{status}\n"));
+    let refused = cluster.api.kubectl(&["delete", "fpf", "on-off"], "").await.unwrap_err().to_string();
+    // The harness puts the command before what kubectl says.
+    let refused = refused.split_once("on-off: ").unwrap().1;
+    text.push_str(&format!("$ kubectl delete fpf on-off\n{refused}\n```\n"));
+    text
+}
+
+/// Without ages, times, and the widths of columns that follow from them.
+fn normal(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (pattern, with) in [
+        (r"\d{4}-\d\d-\d\dT[0-9:]+Z", "<time>"),
+        (r"\b\d+[smh](\d+s)?( \(x\d+ over \d+[smh]\))?(\s|$)", "<age> "),
+        (r"-{3,}", "---"),
+        // Whether the first look at a device that never sent came already.
+        (r"(Silent|Unknown)( +<age>)?", "<presence>"),
+        (r"(?m)^  Last Transition: .*\n", ""),
+        // Any of its users.
+        (r"used by Device \S+ \(\S+\), channel \S+;", "used by <user>;"),
+        (r" +", " "),
+        (r"(?m) +$", ""),
+    ] {
+        text = Regex::new(pattern).unwrap().replace_all(&text, with).into_owned();
+    }
+    text
+}
+
+async fn the_page_is_what_kubectl_shows(cluster: &Cluster) {
+    wait_until("the policy to be in force", SOON, async || {
+        match cluster.api.kubectl(&["delete", "fpf", "on-off", "--dry-run=server"], "").await {
+            Err(error) if error.to_string().contains("is used by Device") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    let now = transcript(cluster).await;
+    let page = std::fs::read_to_string(repository(PAGE)).unwrap();
+    let (head, rest) =
+        page.split_once(MARKS.0).unwrap_or_else(|| panic!("{PAGE} has no place for the transcript"));
+    let (written, tail) = rest.split_once(MARKS.1).unwrap();
+    if std::env::var_os("FLUTECAST_WRITE_TRANSCRIPTS").is_some() {
+        std::fs::write(repository(PAGE), format!("{head}{}{now}{}{tail}", MARKS.0, MARKS.1)).unwrap();
+        return;
+    }
+    assert_eq!(normal(written), normal(&now), "{PAGE} isn't what kubectl shows; run: make transcripts");
+}
+
+/// Each rule of the manifest, by verb and resource, was used by the operator in this test.
+async fn each_right_is_used(cluster: &Cluster) {
+    // A device that nobody declared, and a Tenant that goes.
+    let template = "template: {channels: [{name: power, format: on-off}]}";
+    cluster.apply(&tenant("auto", &format!("enrollment: {{policy: Automatic, {template}}}"))).await;
+    cluster.until("tenant", "auto", "Ready=True Accepted").await;
+    let client = cluster.nats.client().await.unwrap();
+    wait_until("a device to enrol", SOON, async || {
+        let asked = client.request("flutecast.auto.enroll", "NEW-1".into()).await;
+        let answer = asked.map_err(|error| error.to_string())?;
+        let answer = String::from_utf8_lossy(&answer.payload).into_owned();
+        if answer.contains("\"iotId\"") { Ok(()) } else { Err(answer) }
+    })
+    .await
+    .unwrap();
+    cluster.kubectl(&["delete", "fd", "--all"]).await;
+    wait_until("the Tenant to go", SOON, async || {
+        cluster.api.kubectl(&["delete", "ft", "auto"], "").await.map_err(|error| error.to_string())
+    })
+    .await
+    .unwrap();
+    // The Secret that everything else hangs on is put right.
+    cluster
+        .kubectl(&[
+            "patch",
+            "secret",
+            "flutecast-access",
+            "-n",
+            kube_support::OWN,
+            "--type=merge",
+            "-p",
+            "{\"data\":{\"access.yaml\":\"\"}}",
+        ])
+        .await;
+
+    let mut stated = BTreeSet::new();
+    for right in rights::AMONG_TENANTS.iter().chain(rights::AT_HOME).copied().flatten() {
+        for resource in right.resources {
+            for verb in right.verbs {
+                stated.insert(format!("{verb} {}/{resource}", right.group));
+            }
+        }
+    }
+    wait_until("each right to be used", SOON, async || {
+        let used = used(cluster);
+        let idle: Vec<&String> = stated.iter().filter(|right| !used.contains(*right)).collect();
+        if idle.is_empty() { Ok(()) } else { Err(format!("not used: {idle:?}")) }
+    })
+    .await
+    .unwrap_or_else(|error| {
+        panic!("{error:#}\nremove the right where it is stated, or have this test use it")
+    });
+}
+
+/// What the operator asked for and was granted.
+fn used(cluster: &Cluster) -> BTreeSet<String> {
+    let account = format!("system:serviceaccount:{}:flutecast-operator", kube_support::OWN);
+    let requests = cluster.api.audit().unwrap();
+    let granted = requests.iter().filter(|request| {
+        request["user"]["username"] == account && request["responseStatus"]["code"].as_u64() != Some(403)
+    });
+    granted
+        .flat_map(|request| {
+            let object = &request["objectRef"];
+            let group = object["apiGroup"].as_str().unwrap_or_default();
+            let resource = object["resource"].as_str().unwrap_or_default();
+            let below = object["subresource"].as_str().map(|below| format!("/{below}")).unwrap_or_default();
+            let verb = request["verb"].as_str().unwrap();
+            // A server-side apply of what isn't there is a patch that needs the right to create.
+            let is_made = verb == "patch" && request["responseStatus"]["code"] == 201;
+            let verbs = [Some(verb), is_made.then_some("create")];
+            verbs
+                .into_iter()
+                .flatten()
+                .map(move |verb| format!("{verb} {group}/{resource}{below}"))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
