@@ -1,5 +1,6 @@
 //! A nats-server of one's own, with JetStream and, if wanted, MQTT.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct NatsOptions {
     pub own_group: bool,
     /// More lines for the configuration file.
     pub extra: String,
+    /// Its environment, which the configuration may name (`$PASSWORD`).
+    pub env: Vec<(OsString, OsString)>,
 }
 
 /// The ports that a nats-server listens on, all on 127.0.0.1.
@@ -170,7 +173,7 @@ async fn launch(
 ) -> anyhow::Result<Process> {
     let file = folder.join("nats-server.conf");
     std::fs::write(&file, configuration(folder, ports, options))?;
-    let process = ProcessOptions { log: options.log.clone(), own_group: options.own_group, env: Vec::new() };
+    let process = ProcessOptions { log: options.log.clone(), own_group: options.own_group, env: options.env.clone() };
     let mut process = Process::spawn_with(program, ["-c".as_ref(), file.as_os_str()], process)?;
     process.wait_for_line("\"Server is ready\"", START, |line| line.ends_with("Server is ready")).await?;
     let health = format!("http://127.0.0.1:{}/healthz", ports.monitor);

@@ -23,6 +23,7 @@ mod interest;
 mod payload_source;
 mod protocol_examples;
 mod resume;
+mod shared_nats;
 mod snapshot;
 mod subject_source;
 mod two_dataplanes;

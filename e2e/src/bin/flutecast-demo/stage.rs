@@ -65,6 +65,7 @@ impl Stage {
             log: Some(self.logs.join("nats-server.log")),
             own_group: true,
             extra: String::new(),
+            env: Vec::new(),
         })
         .await?;
         let (nats, mqtt) = (server.url(), format!("127.0.0.1:{}", server.mqtt_port()));
