@@ -173,7 +173,8 @@ async fn launch(
 ) -> anyhow::Result<Process> {
     let file = folder.join("nats-server.conf");
     std::fs::write(&file, configuration(folder, ports, options))?;
-    let process = ProcessOptions { log: options.log.clone(), own_group: options.own_group, env: options.env.clone() };
+    let process =
+        ProcessOptions { log: options.log.clone(), own_group: options.own_group, env: options.env.clone() };
     let mut process = Process::spawn_with(program, ["-c".as_ref(), file.as_os_str()], process)?;
     process.wait_for_line("\"Server is ready\"", START, |line| line.ends_with("Server is ready")).await?;
     let health = format!("http://127.0.0.1:{}/healthz", ports.monitor);

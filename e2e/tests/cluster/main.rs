@@ -10,5 +10,7 @@ mod chromium;
 mod cluster_own_factory;
 mod cluster_own_faults;
 mod cluster_own_lifecycle;
+mod cluster_own_scale;
 mod cluster_smoke;
+mod cluster_two_factories;
 mod web;

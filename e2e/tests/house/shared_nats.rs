@@ -81,8 +81,12 @@ impl Factory {
         ] {
             std::fs::write(manifests.join(file), text)?;
         }
-        let operator =
-            OperatorOptions { manifests, mapping: mapping.clone(), nats: url("operator"), ..Default::default() };
+        let operator = OperatorOptions {
+            manifests,
+            mapping: mapping.clone(),
+            nats: url("operator"),
+            ..Default::default()
+        };
         let operator = Operator::start(operator).await?;
         let mut args: Vec<OsString> = arguments.iter().map(Into::into).collect();
         args.extend(["--server-name".into(), format!("{name}-pod").into()]);
@@ -213,8 +217,12 @@ async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::
 
     // Streams: with the login that may do most.
     assert_eq!(streams(&operator).await?, ["IOT_acme", "IOT_plant-1", "SRC_acme_mes", "SRC_plant-1_mes"]);
-    let calls =
-        [("STREAM.INFO", ""), ("STREAM.DELETE", ""), ("STREAM.PURGE", ""), ("STREAM.MSG.GET", r#"{"seq": 1}"#)];
+    let calls = [
+        ("STREAM.INFO", ""),
+        ("STREAM.DELETE", ""),
+        ("STREAM.PURGE", ""),
+        ("STREAM.MSG.GET", r#"{"seq": 1}"#),
+    ];
     for (call, body) in calls {
         let answer = operator.request(format!("$JS.API.{call}.IOT_plant-2"), body.into()).await?;
         let answer: Value = serde_json::from_slice(&answer.payload)?;
@@ -267,7 +275,8 @@ async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::
         assert!(all.iter().any(|text| text.contains(own)), "nothing of the own factory, {own}: {all:#?}");
     }
     for text in &all {
-        let foreign = text.contains("\"n\":2") || text.contains("plant-2-pod") || text.contains("SRC_plant-2");
+        let foreign =
+            text.contains("\"n\":2") || text.contains("plant-2-pod") || text.contains("SRC_plant-2");
         assert!(!foreign, "heard from the other factory: {text}");
     }
     let stolen = thief.get_info().await?;

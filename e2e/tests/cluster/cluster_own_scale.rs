@@ -1,0 +1,207 @@
+//! One data-plane pod, three, one again, under two thousand clients that come through the Service and kube-proxy while devices publish: shares are even,
+//! nobody is long without data, nothing is lost. With `--no-capture` it shows how the shares go over time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use flutecast_e2e::cluster::Cluster;
+use flutecast_e2e::fleet::{Fleet, FleetOptions, FleetReport};
+use flutecast_e2e::release::{Images, Release};
+use flutecast_mapping::iot_id;
+use flutecast_mapping::name::{DeviceCode, TenantName};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+const CLIENTS: usize = 2_000;
+/// The devices; each screen watches both.
+const DEVICES: [&str; 2] = ["A-1", "B-1"];
+/// A message every half second, from one device and then the other: that is how fine the time without data is measured.
+const PERIOD: Duration = Duration::from_millis(500);
+/// How long anybody may be without data at most.
+const LONGEST_WITHOUT_DATA: Duration = Duration::from_secs(5);
+/// How far a pod's clients may be from its share, as a part of it.
+const UNEVEN: f64 = 0.2;
+/// How long the clients may take to come, and to be moved at the slowest rate.
+const SOON: Duration = Duration::from_secs(60);
+const EVEN: Duration = Duration::from_secs(150);
+/// For how long nobody may be moved until it counts as the end of moving.
+const REST: Duration = Duration::from_secs(8);
+/// What the chart's `dataplane.rebalance.rate` is set to; the chart's own 2 % takes longer than a test should. To measure with another one:
+/// FLUTECAST_SCALE_RATE=2%.
+const RATE: (&str, &str) = ("FLUTECAST_SCALE_RATE", "6%");
+
+const MANIFESTS: &str = "
+apiVersion: flutecast.io/v1alpha1
+kind: Tenant
+metadata: {name: acme}
+spec:
+  retention: {maxAge: 1h, maxBytes: 64Mi}
+  access: {anonymous: true}
+  quota: {maxClients: 5000}
+---
+apiVersion: flutecast.io/v1alpha1
+kind: PushFormat
+metadata: {name: count}
+spec:
+  delivery: {policy: Every}
+  fields: [{name: 'n', pointer: /n, type: Number}]
+---
+apiVersion: flutecast.io/v1alpha1
+kind: Device
+metadata: {name: a}
+spec: {tenant: acme, deviceCode: A-1, channels: [{name: count, format: count}]}
+---
+apiVersion: flutecast.io/v1alpha1
+kind: Device
+metadata: {name: b}
+spec: {tenant: acme, deviceCode: B-1, channels: [{name: count, format: count}]}
+";
+
+/// Publishes numbered messages, each stored before the next one, until it is told to stop; the answer is the last number.
+fn publish(nats: async_nats::Client) -> (watch::Sender<bool>, JoinHandle<u64>) {
+    let (stop, stopped) = watch::channel(false);
+    let context = jetstream::new(nats);
+    let publishing = tokio::spawn(async move {
+        let mut tick = interval(PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let tenant = TenantName::new("acme").unwrap();
+        let ids = DEVICES.map(|code| iot_id::generate(&tenant, &DeviceCode::new(code).unwrap()));
+        let mut n = 0;
+        while !*stopped.borrow() {
+            n += 1;
+            for id in &ids {
+                tick.tick().await;
+                let stored =
+                    context.publish(format!("iot.acme.{id}.count"), format!("{{\"n\":{n}}}").into()).await;
+                stored.unwrap().await.unwrap();
+            }
+        }
+        n
+    });
+    (stop, publishing)
+}
+
+/// What the fleet looks like from second to second.
+struct Watching<'a> {
+    fleet: &'a Fleet,
+    begin: Instant,
+}
+
+impl Watching<'_> {
+    /// Looks until `wanted`, and prints how it goes.
+    async fn until(
+        &self,
+        what: &str,
+        deadline: Duration,
+        mut wanted: impl FnMut(&FleetReport) -> bool,
+    ) -> FleetReport {
+        let end = Instant::now() + deadline;
+        let mut printed = None;
+        loop {
+            let report = self.fleet.report();
+            let second = self.begin.elapsed().as_secs();
+            if printed.replace(second / 5) != Some(second / 5) {
+                eprintln!("{second:>4} s  {:?}  byes {:?}", report.servers, report.byes);
+            }
+            if wanted(&report) {
+                eprintln!(
+                    "{what}: after {:.1?}; without data {:?}",
+                    self.begin.elapsed(),
+                    report.without_data
+                );
+                return report;
+            }
+            assert!(Instant::now() < end, "{what}: not within {deadline:?}: {report:#?}");
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Looks until nobody was sent away for a while.
+    async fn until_rest(&self) -> FleetReport {
+        let (mut byes, mut since) = (BTreeMap::new(), Instant::now());
+        self.until("nobody is moved any more", EVEN, |report| {
+            if report.byes != byes {
+                (byes, since) = (report.byes.clone(), Instant::now());
+            }
+            since.elapsed() >= REST
+        })
+        .await
+    }
+}
+
+/// Some are on their way from one pod to another at any time while clients are moved.
+fn is_even(report: &FleetReport, pods: usize) -> bool {
+    let share = CLIENTS as f64 / pods as f64;
+    report.servers.len() == pods
+        && report.servers.values().all(|count| (*count as f64 - share).abs() <= share * UNEVEN)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_three_one_under_two_thousand_clients() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = cluster.namespace("scale").await.unwrap();
+    let images = Images::of_workspace().unwrap();
+    let rate = std::env::var(RATE.0).unwrap_or_else(|_| RATE.1.to_owned());
+    let values = format!("dataplane: {{replicas: 1, rebalance: {{rate: {rate}}}}}");
+    let mut factory = Release::install(&cluster, &namespace, "factory", &images, &values).await.unwrap();
+    factory.apply(MANIFESTS).await.unwrap();
+    factory.wait_ready().await.unwrap();
+    let reach = factory.dataplane().await.unwrap();
+
+    let (stop, publishing) = publish(factory.nats().await.unwrap().connect("devices").await.unwrap());
+    let url = format!("http://{}/v1/acme/events?device=*", reach.address);
+    let fleet = Fleet::start(&FleetOptions::new(url, CLIENTS)).unwrap();
+    let watching = Watching { fleet: &fleet, begin: Instant::now() };
+    let all_have_data = |report: &FleetReport| {
+        report.connected == CLIENTS
+            && report.newest.len() == DEVICES.len()
+            && report.events >= 2 * CLIENTS as u64
+    };
+    watching.until("all clients on the only pod", SOON, all_have_data).await;
+
+    let watching = Watching { fleet: &fleet, begin: Instant::now() };
+    factory.scale("dataplane", 3).await.unwrap();
+    eprintln!("three pods are ready after {:.1?}", watching.begin.elapsed());
+    watching.until("shares within 20 %", EVEN, |report| is_even(report, 3)).await;
+    watching.until_rest().await;
+    let even = watching
+        .until("shares that stay", SOON, |report| report.connected == CLIENTS && is_even(report, 3))
+        .await;
+    let moves = even.byes.get("Rebalancing").copied().unwrap_or_default();
+    // With dice, each client is moved about once (docs/decisions/0067-who-is-sent-away.md).
+    assert!(moves <= CLIENTS as u64 * 3 / 2, "{moves} moves of {CLIENTS} clients");
+
+    let watching = Watching { fleet: &fleet, begin: Instant::now() };
+    factory.scale("dataplane", 1).await.unwrap();
+    eprintln!("one pod is left after {:.1?}", watching.begin.elapsed());
+    watching
+        .until("all clients on the pod that stays", SOON, |report| {
+            report.connected == CLIENTS && report.servers.len() == 1
+        })
+        .await;
+
+    stop.send_replace(true);
+    let last = publishing.await.unwrap();
+    let report = watching
+        .until("the newest message everywhere", SOON, |report| {
+            report.newest.values().all(|newest| newest.number == last && newest.behind == 0)
+        })
+        .await;
+    eprintln!(
+        "1 -> 3 -> 1: {moves} moves, at most {} reconnects of one client; without a stream {:?}; {} merged, {} broke off, {} unreachable, {} MiB",
+        report.most_reconnects,
+        report.without_stream,
+        report.merged,
+        report.breaks,
+        report.unreachable,
+        report.memory_kib / 1_024
+    );
+    drop(fleet);
+    assert_eq!((report.lost, report.wrong, report.strange, report.failed), (0, 0, 0, 0), "{report:#?}");
+    assert!(report.gaps.is_empty(), "{:?}", report.gaps);
+    let longest = Duration::from_millis(report.without_data.max_ms);
+    assert!(longest <= LONGEST_WITHOUT_DATA, "somebody was without data for {longest:?}: {report:#?}");
+    factory.uninstall().await.unwrap();
+}

@@ -1,0 +1,353 @@
+//! Two factories on one cluster and one NATS: two releases in two namespaces, one CRD chart, one nats-server with an account for each. The same names in both
+//! on purpose. Neither sees the other's objects, ConfigMaps, Secrets, tokens or subjects: with everything that one factory holds it is tried.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions};
+use flutecast_e2e::cluster::{Cluster, Namespace, Reach};
+use flutecast_e2e::release::{Images, Release, in_repository, install_crds};
+use flutecast_e2e::{SseClient, http_client, wait_until};
+use flutecast_mapping::iot_id;
+use flutecast_mapping::name::{DeviceCode, TenantName};
+use futures_util::StreamExt as _;
+use http::Method;
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(60);
+const PASSWORD: &str = "p1-of_Many-letters";
+const NAME: &str = "factory";
+/// The release's programs, which have a service account each.
+const PROGRAMS: [&str; 2] = ["operator", "dataplane"];
+const RELEASE_VALUES: &str = "
+dataplane: {replicas: 1, drain: {delay: 1s, window: 1s}}
+nats: {bundled: {enabled: false}, urlSecretName: nats-login}
+tokenSecrets: [walls]
+";
+const MANIFESTS: &str = "
+apiVersion: flutecast.io/v1alpha1
+kind: Tenant
+metadata: {name: acme}
+spec:
+  retention: {maxAge: 1h, maxBytes: 64Mi}
+  access: {tokens: {secretName: walls}}
+---
+apiVersion: flutecast.io/v1alpha1
+kind: PushFormat
+metadata: {name: count}
+spec:
+  delivery: {policy: Every}
+  fields: [{name: 'n', pointer: /n, type: Number}]
+---
+apiVersion: flutecast.io/v1alpha1
+kind: Device
+metadata: {name: a}
+spec: {tenant: acme, deviceCode: A-1, channels: [{name: count, format: count}]}
+";
+/// What only the second factory has.
+const SECRET_MANIFESTS: &str = "
+apiVersion: flutecast.io/v1alpha1
+kind: Tenant
+metadata: {name: secret}
+spec:
+  retention: {maxAge: 1h, maxBytes: 64Mi}
+  access: {tokens: {secretName: walls}}
+---
+apiVersion: flutecast.io/v1alpha1
+kind: Device
+metadata: {name: b}
+spec: {tenant: acme, deviceCode: B-1, channels: [{name: count, format: count}]}
+";
+
+/// A nats-server with the accounts of manifests/nats/two-factories.conf, as a company runs one beside the factories.
+async fn start_nats(cluster: &Cluster, namespace: &Namespace) -> String {
+    let accounts = std::fs::read_to_string(in_repository("manifests/nats/two-factories.conf")).unwrap();
+    let own =
+        "listen: \"0.0.0.0:4222\"\nhttp: \"0.0.0.0:8222\"\njetstream { store_dir: /data, max_file: 20GB }\n";
+    let factories = ["PLANT_1", "PLANT_2"];
+    let users = factories.iter().flat_map(|plant| {
+        ["OPERATOR", "DATAPLANE", "DEVICES"].map(|user| format!("{plant}_{user}_PASSWORD"))
+    });
+    let env: Vec<Value> = users
+        .chain(["MES_PASSWORD".to_owned()])
+        .map(|name| json!({"name": name, "value": PASSWORD}))
+        .collect();
+    let labels = json!({"app": "nats"});
+    let pod = json!({
+        "containers": [{
+            "name": "nats", "image": cluster.image("flutecast.io/nats-server:e2e"), "imagePullPolicy": "IfNotPresent",
+            "args": ["--config", "/etc/nats/nats.conf"], "env": env,
+            "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8222}, "periodSeconds": 1},
+            "volumeMounts": [{"name": "conf", "mountPath": "/etc/nats"}, {"name": "data", "mountPath": "/data"}],
+        }],
+        "volumes": [{"name": "conf", "configMap": {"name": "nats"}}, {"name": "data", "emptyDir": {}}],
+        "securityContext": {"runAsUser": 65_532, "runAsGroup": 65_532, "fsGroup": 65_532},
+    });
+    let (metadata, place) = (json!({"name": "nats"}), ["--namespace", namespace.name()]);
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"nats.conf": format!("{own}{accounts}")}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata,
+         "spec": {"selector": labels, "ports": [{"name": "client", "port": 4222}]}},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+         "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}},
+    ]});
+    let apply = [&place[..], &["apply", "--filename", "-"]].concat();
+    cluster.kubectl_with(&apply, &list.to_string(), SOON).await.unwrap();
+    let rollout = [&place[..], &["rollout", "status", "deployment/nats", "--timeout=55s"]].concat();
+    cluster.kubectl_with(&rollout, "", SOON).await.unwrap();
+    format!("nats.{}.svc:4222", namespace.name())
+}
+
+fn screen_token(plant: &str) -> String {
+    format!("wall-display-token-of-{plant}-0123456789")
+}
+
+/// A factory of which one knows everything that it holds.
+struct Factory<'a> {
+    /// How it is called in the accounts: `plant-1`.
+    plant: &'static str,
+    release: Release<'a>,
+    reach: Reach,
+}
+
+impl<'a> Factory<'a> {
+    async fn install(
+        cluster: &'a Cluster,
+        namespace: &Namespace,
+        plant: &'static str,
+        nats: &str,
+        images: &Images,
+    ) -> Self {
+        let mut release = Release::absent(cluster, namespace, NAME).await.unwrap();
+        let url = |user: &str| format!("nats://{plant}-{user}:{PASSWORD}@{nats}");
+        for (name, data) in [
+            ("nats-login", json!({"operator": url("operator"), "dataplane": url("dataplane")})),
+            ("walls", json!({"wall": screen_token(plant)})),
+        ] {
+            let secret =
+                json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+            release.apply(&secret.to_string()).await.unwrap();
+        }
+        release.helm("install", &in_repository("charts/flutecast"), images, RELEASE_VALUES).await.unwrap();
+        let reach = release.dataplane().await.unwrap();
+        Self { plant, release, reach }
+    }
+
+    async fn screen(&self, device: &str) -> SseClient {
+        let url = format!("http://{}/v1/acme/events?device={device}", self.reach.address);
+        let bearer = format!("Bearer {}", screen_token(self.plant));
+        let mut screen = SseClient::connect(&url, &[("authorization", &bearer)]).await.unwrap();
+        screen.next_named("hello", SOON).await.unwrap();
+        screen
+    }
+
+    /// The status of a request with a token.
+    async fn status(&self, path: &str, token: &str) -> u16 {
+        let bearer = format!("Bearer {token}");
+        let url = format!("http://{}/v1/{path}", self.reach.address);
+        let answer =
+            http_client::request(Method::GET, &url, &[("authorization", &bearer)], "").await.unwrap();
+        assert!(!answer.text().contains("wall-display-token"), "{}", answer.text());
+        answer.status.as_u16()
+    }
+
+    /// A kubeconfig with the token of one of its service accounts and nothing else.
+    async fn kubeconfig(&self, account: &str, folder: &tempfile::TempDir) -> PathBuf {
+        let token = self.release.kubectl(&["create", "token", account]).await.unwrap();
+        let admin = self.release.kubectl(&["config", "view", "--raw", "-o", "json"]).await.unwrap();
+        let mut config: Value = serde_json::from_str(&admin).unwrap();
+        for user in config["users"].as_array_mut().unwrap() {
+            user["user"] = json!({"token": token.trim()});
+        }
+        let path = folder.path().join(format!("{}-{account}.kubeconfig", self.plant));
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+}
+
+async fn expect(screen: &mut SseClient, n: u64) {
+    let event = screen.next_where("a value", SOON, flutecast_e2e::SseEvent::is_data).await.unwrap();
+    let seen = event.json().unwrap();
+    assert_eq!(seen["values"]["n"].as_f64(), Some(n as f64), "another factory's value: {seen}");
+}
+
+async fn login(address: &str, user: &str) -> Client {
+    let options = ConnectOptions::with_user_and_password(user.to_owned(), PASSWORD.to_owned());
+    options.connect(address).await.unwrap()
+}
+
+async fn publish(client: &Client, device: &str, n: u64) {
+    let (tenant, code) = (TenantName::new("acme").unwrap(), DeviceCode::new(device).unwrap());
+    let id = iot_id::generate(&tenant, &code);
+    client.publish(format!("iot.acme.{id}.count"), format!("{{\"n\":{n}}}").into()).await.unwrap();
+    client.flush().await.unwrap();
+}
+
+/// What a service account is allowed in a namespace, as the API server says it.
+async fn rights(cluster: &Cluster, kubeconfig: &str, namespace: &str) -> String {
+    let args = ["--kubeconfig", kubeconfig, "auth", "can-i", "--list", "--no-headers", "-n", namespace];
+    let list = cluster.kubectl(&args).await.unwrap();
+    let mut lines: Vec<_> =
+        list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+/// With each service account of `own`: what it is allowed in the namespace of `other` is what an account without any rights is, and that is nothing of a
+/// factory.
+async fn try_the_api(cluster: &Cluster, own: &Factory<'_>, other: &Factory<'_>) {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = own.kubeconfig("default", &folder).await;
+    let nothing = rights(cluster, &nobody.display().to_string(), other.release.namespace()).await;
+    let (foreign, home) = (other.release.namespace(), own.release.namespace());
+    for program in PROGRAMS {
+        let account = own.release.full_name(&format!("-{program}"));
+        let kubeconfig = own.kubeconfig(&account, &folder).await.display().to_string();
+        assert_eq!(rights(cluster, &kubeconfig, foreign).await, nothing, "{account} in {foreign}");
+        assert_ne!(rights(cluster, &kubeconfig, home).await, nothing, "{account} in {home}");
+        let flutecast = "apis/flutecast.io/v1alpha1";
+        let of = |group: &str, rest: &str| format!("/{group}/namespaces/{foreign}/{rest}");
+        let reads = [
+            of(flutecast, "devices"),
+            of(flutecast, "devices/b"),
+            of(flutecast, "devices?watch=true&timeoutSeconds=1"),
+            of(flutecast, "tenants/acme"),
+            of("api/v1", "configmaps"),
+            of("api/v1", "configmaps?watch=true&timeoutSeconds=1"),
+            of("api/v1", "configmaps/flutecast-acme-0"),
+            of("api/v1", "secrets"),
+            of("api/v1", "secrets/walls"),
+            of("api/v1", "secrets/flutecast-access"),
+            of("api/v1", "secrets/nats-login"),
+            of("apis/discovery.k8s.io/v1", "endpointslices"),
+            of("apis/coordination.k8s.io/v1", "leases/flutecast-operator"),
+            // All namespaces at once.
+            format!("/{flutecast}/devices"),
+            "/api/v1/configmaps?watch=true&timeoutSeconds=1".to_owned(),
+            "/api/v1/namespaces".to_owned(),
+        ];
+        for path in &reads {
+            refused(cluster, &["--kubeconfig", &kubeconfig, "get", "--raw", path]).await;
+        }
+        let patch = ["--type=merge", "--patch", r#"{"metadata":{"labels":{"touched":"yes"}}}"#];
+        for object in [
+            "device/b",
+            "tenant/acme",
+            "configmap/flutecast-acme-0",
+            "secret/flutecast-access",
+            "lease/flutecast-operator",
+        ] {
+            let args = ["--kubeconfig", &kubeconfig, "-n", foreign, "patch", object];
+            refused(cluster, &[&args[..], &patch].concat()).await;
+        }
+        refused(cluster, &["--kubeconfig", &kubeconfig, "-n", foreign, "delete", "device/b"]).await;
+        // At home the same account may what it needs: it is the namespace that makes the difference.
+        let at_home = match program {
+            "operator" => format!("/{flutecast}/namespaces/{home}/devices"),
+            _ => format!("/api/v1/namespaces/{home}/configmaps"),
+        };
+        cluster.kubectl(&["--kubeconfig", &kubeconfig, "get", "--raw", &at_home]).await.unwrap();
+    }
+}
+
+async fn refused(cluster: &Cluster, args: &[&str]) {
+    let error = match cluster.kubectl(args).await {
+        Ok(answer) => panic!("{args:?} is allowed: {answer}"),
+        Err(error) => format!("{error:#}"),
+    };
+    assert!(error.contains("Forbidden") || error.contains("forbidden"), "{error}");
+}
+
+/// With the most powerful login of `own`: neither streams nor pods of `other`.
+async fn try_nats(address: &str, own: &Factory<'_>, other: &Factory<'_>) {
+    let client = login(address, &format!("{}-operator", own.plant)).await;
+    let list = client.request("$JS.API.STREAM.LIST", "".into()).await.unwrap();
+    let list: Value = serde_json::from_slice(&list.payload).unwrap();
+    let streams = list["streams"].as_array().unwrap();
+    let owner = |stream: &Value| stream["config"]["metadata"]["flutecast.io/owner-namespace"].clone();
+    let own_alone = streams.iter().all(|stream| owner(stream) == own.release.namespace());
+    assert!(!streams.is_empty() && own_alone, "{list:#}");
+    let mut said = client.subscribe("flutecast.serving.*.*").await.unwrap();
+    client.flush().await.unwrap();
+    for release in [other, own] {
+        let question = format!("flutecast.serving.{}.query", release.release.namespace());
+        client.publish(question, "".into()).await.unwrap();
+    }
+    // Both were asked; the own pods have answered when the second announcement of the same pod comes, which is seconds later.
+    let mut pods = Vec::new();
+    while pods.len() < 2 {
+        let message = tokio::time::timeout(SOON, said.next()).await.unwrap().unwrap();
+        if !message.subject.ends_with(".query") {
+            let announcement: Value = serde_json::from_slice(&message.payload).unwrap();
+            assert_eq!(message.subject.split('.').nth(2), Some(own.release.namespace()), "{announcement}");
+            pods.push(announcement["server"].clone());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_of_two_factories_sees_anything_of_the_other() {
+    let cluster = Cluster::shared().await.unwrap();
+    let (company, first, second) = tokio::try_join!(
+        cluster.namespace("company"),
+        cluster.namespace("plant-1"),
+        cluster.namespace("plant-2")
+    )
+    .unwrap();
+    let images = Images::of_workspace().unwrap();
+    images.load(&cluster).await.unwrap();
+    install_crds(&cluster, &in_repository("charts/flutecast-crds")).await.unwrap();
+    let nats = start_nats(&cluster, &company).await;
+    let (mut first, second) = tokio::join!(
+        Factory::install(&cluster, &first, "plant-1", &nats, &images),
+        Factory::install(&cluster, &second, "plant-2", &nats, &images)
+    );
+    first.release.apply(MANIFESTS).await.unwrap();
+    second.release.apply(&format!("{MANIFESTS}---{SECRET_MANIFESTS}")).await.unwrap();
+    for factory in [&first, &second] {
+        factory.release.wait_ready().await.unwrap();
+        let policies = factory.release.kubectl(&["get", "networkpolicies", "-o", "name"]).await.unwrap();
+        assert_eq!(policies.lines().count(), PROGRAMS.len(), "{policies}");
+    }
+
+    // The same tenant, device and channel in both: each screen sees its own factory.
+    let reach = cluster.reach(company.name(), "nats", 4222).await.unwrap();
+    let devices =
+        (login(&reach.address, "plant-1-devices").await, login(&reach.address, "plant-2-devices").await);
+    let mut screens = (first.screen("A-1").await, second.screen("A-1").await);
+    let mut secret = second.screen("B-1").await;
+    publish(&devices.1, "A-1", 2_001).await;
+    publish(&devices.1, "B-1", 2_002).await;
+    publish(&devices.0, "A-1", 1_001).await;
+    expect(&mut screens.0, 1_001).await;
+    expect(&mut screens.1, 2_001).await;
+    expect(&mut secret, 2_002).await;
+
+    // Tokens of screens, and the mapping behind them.
+    let (token, other) = (screen_token(first.plant), screen_token(second.plant));
+    for path in ["acme/devices", "acme/events?device=A-1", "acme/devices/B-1", "secret/devices"] {
+        assert_eq!(second.status(path, &token).await, 401, "{path} of the second with a token of the first");
+    }
+    assert_eq!(second.status("acme/devices/B-1", &other).await, 200);
+    assert_eq!(first.status("acme/devices/B-1", &token).await, 404, "a device that only the second has");
+    assert_eq!(first.status("secret/devices", &token).await, 401, "a tenant that only the second has");
+    assert_eq!(first.status("acme/devices", &other).await, 401, "a token of the second");
+    let mapping = ["get", "configmaps", "-l", "app.kubernetes.io/managed-by=flutecast", "-o", "json"];
+    let mapping = first.release.kubectl(&mapping).await.unwrap();
+    assert!(mapping.contains("A-1") && !mapping.contains("B-1") && !mapping.contains("secret"), "{mapping}");
+
+    tokio::join!(try_the_api(&cluster, &first, &second), try_the_api(&cluster, &second, &first));
+    tokio::join!(try_nats(&reach.address, &first, &second), try_nats(&reach.address, &second, &first));
+
+    // One goes: the kinds stay, and the other doesn't notice.
+    first.release.uninstall().await.unwrap();
+    publish(&devices.1, "B-1", 2_003).await;
+    expect(&mut secret, 2_003).await;
+    wait_until("the other's objects as they were", SOON, async || {
+        second.release.wait_ready().await.map_err(|error| format!("{error:#}"))
+    })
+    .await
+    .unwrap();
+    let mut release = second.release;
+    release.uninstall().await.unwrap();
+}
