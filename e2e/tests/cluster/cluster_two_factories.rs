@@ -251,10 +251,9 @@ async fn try_the_api(cluster: &Cluster, own: &Factory<'_>, other: &Factory<'_>) 
 }
 
 async fn refused(cluster: &Cluster, args: &[&str]) {
-    let error = match cluster.kubectl(args).await {
-        Ok(answer) => panic!("{args:?} is allowed: {answer}"),
-        Err(error) => format!("{error:#}"),
-    };
+    let answer = cluster.kubectl(args).await;
+    assert!(answer.is_err(), "{args:?} is allowed: {answer:?}");
+    let error = format!("{:#}", answer.unwrap_err());
     assert!(error.contains("Forbidden") || error.contains("forbidden"), "{error}");
 }
 

@@ -44,6 +44,7 @@ impl Chromium {
     }
 
     /// The same, for a server whose certificate nobody knows.
+    #[allow(dead_code, reason = "not each of those that use this file has such a server")]
     pub(crate) async fn open_anyway(url: &str, width: u32, height: u32) -> anyhow::Result<Self> {
         Self::open_with(url, width, height, &["--ignore-certificate-errors"]).await
     }
