@@ -34,6 +34,7 @@ test: need-cargo tools lint deny ## everything, on real parts
 	@$(MAKE) fuzz FUZZ_SECONDS=10
 	@cargo test $(locked) --quiet --workspace --doc
 	@cargo build $(locked) --quiet --workspace --bins
+	@$(MAKE) test-images
 	@e2e/run-tests $(target)/debug/flutecast-cluster all $(nextest) run $(locked) --workspace
 
 .PHONY: bench
@@ -67,10 +68,19 @@ cluster: need-cargo system ## a real Kubernetes cluster on this machine, as root
 	@cargo build $(locked) --quiet -p flutecast-e2e --bin flutecast-cluster
 	@$(target)/debug/flutecast-cluster up
 
+# Built before the tests, not by them: no test may take that long. FLUTECAST_IMAGES names a folder that holds them already; a
+# machine that can run no cluster, and is given none, needs none.
+.PHONY: test-images
+test-images: need-cargo
+	@if [ -z "$${FLUTECAST_IMAGES:-}" ] && { [ -n "$${KUBECONFIG:-}" ] || $(target)/debug/flutecast-cluster check >/dev/null 2>&1; }; then \
+		$(MAKE) images; \
+	fi
+
 # E2E_ARGS are nextest's, such as --no-capture.
 .PHONY: e2e
 e2e: need-cargo tools ## the tests that need a cluster: this machine's own, or that of KUBECONFIG
 	@cargo build $(locked) --quiet --workspace --bins
+	@$(MAKE) test-images
 	@e2e/run-tests $(target)/debug/flutecast-cluster cluster $(nextest) run $(locked) -p flutecast-e2e $(E2E_ARGS)
 
 .PHONY: cluster-down

@@ -6,11 +6,14 @@
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 #[path = "../house/chromium.rs"]
+#[allow(dead_code, reason = "other tests need all of it")]
 mod chromium;
 mod cluster_own_factory;
 mod cluster_own_faults;
 mod cluster_own_lifecycle;
+mod cluster_own_outages;
 mod cluster_own_scale;
 mod cluster_smoke;
 mod cluster_two_factories;
+mod plant;
 mod web;

@@ -1,0 +1,155 @@
+//! What a factory runs on is killed, one after the other, while screens watch and devices publish. Whatever was stored reaches every
+//! screen exactly once and in order; how long they had nothing is measured.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use flutecast_e2e::cluster::{Cluster, Component};
+use flutecast_e2e::fleet::{Fleet, FleetOptions};
+use flutecast_e2e::release::{Images, Release};
+use flutecast_e2e::wait_until;
+use tokio::time::Instant;
+
+use crate::plant::{self, Devices};
+
+const SOON: Duration = Duration::from_secs(90);
+/// As many as a plant has screens.
+const CLIENTS: usize = 60;
+/// How many messages each device sends while something is down that doesn't come back by itself: some 12 s.
+const MEANWHILE: u64 = 60;
+
+/// What is killed, and how it comes back.
+#[derive(Debug, Clone, Copy)]
+enum Outage {
+    /// For comparison.
+    Nothing,
+    /// A pod's container, which the kubelet starts again.
+    Pod { component: &'static str, count: usize },
+    /// A part of the cluster, which is started again after some time.
+    Part(Component),
+}
+
+impl Outage {
+    /// In this order, each with the longest time that screens may have nothing: devices send every 0.2 s.
+    const ALL: [(&'static str, Self, Duration); 6] = [
+        ("nothing", Self::Nothing, Duration::from_secs(2)),
+        ("a data-plane pod of two", Self::Pod { component: "dataplane", count: 2 }, Duration::from_secs(10)),
+        ("the operator", Self::Pod { component: "operator", count: 1 }, Duration::from_secs(5)),
+        ("NATS", Self::Pod { component: "nats", count: 1 }, Duration::from_secs(40)),
+        ("the API server", Self::Part(Component::KubeApiserver), Duration::from_secs(5)),
+        ("the kubelet", Self::Part(Component::Kubelet), Duration::from_secs(5)),
+    ];
+
+    /// Kills it, and waits until it is back.
+    async fn happen(self, factory: &Release<'_>, devices: &Devices, fleet: &Fleet) {
+        match self {
+            Self::Nothing => devices.send(MEANWHILE).await,
+            Self::Pod { component, count } => {
+                let victim = factory.wait_for_pods(component, count).await.unwrap().remove(0);
+                factory.kill(&victim).await.unwrap();
+                wait_until(&format!("another container of {}", victim.name), SOON, async || {
+                    let pods = factory.pods(component).await.map_err(|error| format!("{error:#}"))?;
+                    let back = pods.len() == count
+                        && pods.iter().all(|pod| pod.ready && pod.container != victim.container);
+                    if back { Ok(()) } else { Err(format!("{pods:#?}")) }
+                })
+                .await
+                .unwrap();
+            }
+            Self::Part(component) => {
+                let fault = factory.cluster().kill(component).await.unwrap();
+                devices.send(MEANWHILE).await;
+                // Nobody needs it to see what comes.
+                caught_up(fleet, devices).await;
+                fault.mend().await.unwrap();
+                factory.cluster().wait_until_whole().await.unwrap();
+            }
+        }
+    }
+}
+
+/// Waits until every client has what is stored now.
+async fn caught_up(fleet: &Fleet, devices: &Devices) {
+    let stored = devices.stored();
+    wait_until("all clients to have what is stored", SOON, async || {
+        let report = fleet.report();
+        let has = |channel: &str, number: u64| {
+            report.newest.get(channel).is_some_and(|newest| newest.number >= number && newest.behind == 0)
+        };
+        let all = report.connected == CLIENTS && stored.iter().all(|(channel, number)| has(channel, *number));
+        if all { Ok(()) } else { Err(format!("{stored:?}: {report:#?}")) }
+    })
+    .await
+    .unwrap();
+}
+
+/// The factory's own work goes on too: a Device that is declared now becomes Ready.
+async fn a_device_joins(factory: &Release<'_>, number: usize) {
+    factory.apply(&plant::device(&format!("LATE-{number}"))).await.unwrap();
+    let name = format!("device/late-{number}");
+    factory.kubectl(&["wait", "--for=condition=Ready", "--timeout=80s", &name]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_stored_is_lost_whatever_is_killed() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = cluster.namespace("outages").await.unwrap();
+    let images = Images::of_workspace().unwrap();
+    let mut factory = Release::install(&cluster, &namespace, "factory", &images, "").await.unwrap();
+    factory.apply(&plant::manifests()).await.unwrap();
+    factory.wait_ready().await.unwrap();
+
+    let (nats, dataplane) = (factory.nats().await.unwrap(), factory.dataplane().await.unwrap());
+    let url = format!("http://{}/v1/{}/events?device=*", dataplane.address, plant::TENANT);
+    let fleet = Fleet::start_recording(&FleetOptions::new(url, CLIENTS)).unwrap();
+    wait_until("all clients' streams", SOON, async || match fleet.report() {
+        report if report.connected == CLIENTS => Ok(()),
+        report => Err(format!("{report:#?}")),
+    })
+    .await
+    .unwrap();
+    // From here on: what is sent now is the first that each of them gets.
+    let devices = Devices::start(nats.connect("devices").await.unwrap());
+
+    let mut times = Vec::new();
+    for (number, (what, outage, longest)) in Outage::ALL.into_iter().enumerate() {
+        devices.send(10).await;
+        caught_up(&fleet, &devices).await;
+        let (before, begin) = (fleet.report(), Instant::now());
+        outage.happen(&factory, &devices, &fleet).await;
+        let whole = begin.elapsed();
+        caught_up(&fleet, &devices).await;
+        let (after, end) = (fleet.report(), Instant::now());
+        a_device_joins(&factory, number).await;
+        times.push((what, longest, begin..end, whole, after.welcomes - before.welcomes));
+        eprintln!("{what}: whole again after {:.1} s", whole.as_secs_f32());
+    }
+    let sent = devices.stop().await;
+    caught_up(&fleet, &sent).await;
+
+    let records = fleet.records();
+    let report = fleet.stop().await;
+    let mut table = String::from(
+        "| killed | back after | longest time without data, median | … of any screen | reconnects |\n| --- | --- | --- | --- | --- |\n",
+    );
+    let mut too_long = Vec::new();
+    for (what, longest, window, whole, reconnects) in times {
+        let gaps = plant::longest_gaps(&records, &window);
+        let (median, most) = (gaps[gaps.len() / 2], *gaps.last().unwrap());
+        let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f32());
+        let row = [what.to_owned(), seconds(whole), seconds(median), seconds(most), reconnects.to_string()];
+        writeln!(table, "| {} |", row.join(" | ")).unwrap();
+        if most > longest {
+            too_long.push(format!("{what}: {most:?} without data, at most {longest:?}"));
+        }
+    }
+    eprintln!("{CLIENTS} screens, {} messages\n{table}{report:?}", sent.stored().values().sum::<u64>());
+
+    let stream = plant::content(&nats.connect("operator").await.unwrap()).await.unwrap();
+    plant::holds_once(&stream, &sent.stored());
+    plant::everybody_has(&stream, &records);
+    assert_eq!((report.lost, report.wrong, report.strange), (0, 0, 0), "{report:#?}");
+    assert!(report.gaps.is_empty() && report.bad_answers.is_empty() && report.failed == 0, "{report:#?}");
+    assert!(too_long.is_empty(), "{too_long:#?}");
+    factory.uninstall().await.unwrap();
+}

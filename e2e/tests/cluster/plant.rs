@@ -1,0 +1,191 @@
+//! A plant whose devices count: each message has the next number, so that what is missing, comes twice or comes late shows.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use anyhow::Context;
+use async_nats::jetstream::{self, message::PublishMessage};
+use flutecast_e2e::fleet::Records;
+use flutecast_e2e::wait_until;
+use flutecast_mapping::name::{ChannelName, DeviceCode, TenantName};
+use flutecast_mapping::{iot_id, subject};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, timeout};
+
+pub(crate) const TENANT: &str = "plant";
+const CHANNEL: &str = "count";
+const CODES: [&str; 4] = ["CNT-01", "CNT-02", "CNT-03", "CNT-04"];
+/// How often each device sends. Not a multiple of what waiting tests sleep.
+const PACE: Duration = Duration::from_millis(190);
+/// How long a device waits for the broker's answer before it sends the same again.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a device may need for a few messages, an outage included.
+const SOON: Duration = Duration::from_secs(90);
+
+/// The numbers of a channel in the order of the stream, each with its sequence, by `<device>/<channel>`.
+pub(crate) type Content = BTreeMap<String, Vec<(u64, u64)>>;
+
+/// The Tenant, its format and its devices.
+pub(crate) fn manifests() -> String {
+    let tenant = json!({
+        "apiVersion": "flutecast.io/v1alpha1", "kind": "Tenant", "metadata": {"name": TENANT},
+        "spec": {"retention": {"maxMessagesPerSubject": 65_536}, "access": {"anonymous": true}},
+    });
+    let format = json!({
+        "apiVersion": "flutecast.io/v1alpha1", "kind": "PushFormat", "metadata": {"name": CHANNEL},
+        "spec": {
+            "delivery": {"policy": "Every"},
+            "fields": [{"name": "n", "pointer": "/n", "type": "Number", "decimals": 0}],
+        },
+    });
+    let devices = CODES.map(device);
+    [&[tenant.to_string(), format.to_string()][..], &devices].concat().join("\n---\n")
+}
+
+/// One device that counts.
+pub(crate) fn device(code: &str) -> String {
+    let channel = json!({"name": CHANNEL, "format": CHANNEL});
+    json!({
+        "apiVersion": "flutecast.io/v1alpha1", "kind": "Device", "metadata": {"name": code.to_lowercase()},
+        "spec": {"tenant": TENANT, "deviceCode": code, "channels": [channel]},
+    })
+    .to_string()
+}
+
+fn key(code: &str) -> String {
+    format!("{code}/{CHANNEL}")
+}
+
+fn subject_of(code: &str) -> String {
+    let tenant = TenantName::new(TENANT).unwrap();
+    let id = iot_id::generate(&tenant, &DeviceCode::new(code).unwrap());
+    subject::stored(&tenant, &id, &ChannelName::new(CHANNEL).unwrap())
+}
+
+/// The devices. Each sends its next number when the broker has said that the one before is stored, and says the same again until
+/// then; the broker tells repeats by their ids.
+pub(crate) struct Devices {
+    stored: BTreeMap<String, watch::Receiver<u64>>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Devices {
+    pub(crate) fn start(client: async_nats::Client) -> Self {
+        let jetstream = jetstream::new(client);
+        let (stop, stopped) = watch::channel(false);
+        let mut this = Self { stored: BTreeMap::new(), stop, tasks: JoinSet::new() };
+        for code in CODES {
+            let (stored, last) = watch::channel(0);
+            this.stored.insert(key(code), last);
+            let (jetstream, mut stopped) = (jetstream.clone(), stopped.clone());
+            this.tasks.spawn(async move {
+                let mut pace = interval(PACE);
+                for number in 1.. {
+                    tokio::select! {
+                        _ = pace.tick() => {}
+                        _ = stopped.wait_for(|stop| *stop) => return,
+                    }
+                    store(&jetstream, code, number).await;
+                    stored.send_replace(number);
+                }
+            });
+        }
+        this
+    }
+
+    /// The newest number of each that the broker has stored.
+    pub(crate) fn stored(&self) -> BTreeMap<String, u64> {
+        self.stored.iter().map(|(channel, last)| (channel.clone(), *last.borrow())).collect()
+    }
+
+    /// Waits until each has sent so many more.
+    pub(crate) async fn send(&self, more: u64) {
+        let goal: BTreeMap<_, _> =
+            self.stored().into_iter().map(|(channel, last)| (channel, last + more)).collect();
+        wait_until("the devices' next messages", SOON, async || match self.stored() {
+            now if now.iter().all(|(channel, number)| *number >= goal[channel]) => Ok(()),
+            now => Err(format!("{now:?} instead of {goal:?}")),
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Waits until each has stored what it was about to say. They say nothing more.
+    pub(crate) async fn stop(mut self) -> Self {
+        self.stop.send_replace(true);
+        timeout(SOON, async { while self.tasks.join_next().await.is_some() {} }).await.unwrap();
+        self
+    }
+}
+
+/// Says it until the broker answers that it is stored.
+async fn store(jetstream: &jetstream::Context, code: &str, number: u64) {
+    loop {
+        let message = PublishMessage::build()
+            .message_id(format!("{code}-{number}"))
+            .payload(json!({"n": number}).to_string().into());
+        let answer = async { jetstream.send_publish(subject_of(code), message).await?.await };
+        if matches!(timeout(PATIENCE, answer).await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+/// What the tenant's stream holds.
+pub(crate) async fn content(client: &async_nats::Client) -> anyhow::Result<Content> {
+    let stream = jetstream::new(client.clone()).get_stream(format!("IOT_{TENANT}")).await?;
+    let state = &stream.cached_info().state;
+    let codes: BTreeMap<_, _> = CODES.map(|code| (subject_of(code), key(code))).into();
+    let mut content = Content::new();
+    for sequence in state.first_sequence..=state.last_sequence {
+        let message = stream.get_raw_message(sequence).await?;
+        let body: Value = serde_json::from_slice(&message.payload)?;
+        let channel = codes.get(message.subject.as_str()).with_context(|| message.subject.to_string())?;
+        let number = body["n"].as_u64().context("a number")?;
+        content.entry(channel.clone()).or_default().push((number, sequence));
+    }
+    Ok(content)
+}
+
+/// The stream holds each number that was acknowledged, once, in order.
+pub(crate) fn holds_once(stream: &Content, acknowledged: &BTreeMap<String, u64>) {
+    for (channel, last) in acknowledged {
+        let numbers: Vec<_> = stream[channel].iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, (1..=*last).collect::<Vec<_>>(), "{channel} in the stream");
+    }
+}
+
+/// Each client has taken exactly what the stream holds, in its order; events with an id name the right message.
+pub(crate) fn everybody_has(stream: &Content, clients: &[Records]) {
+    for (client, records) in clients.iter().enumerate() {
+        for (channel, stored) in stream {
+            let taken = &records[channel];
+            let numbers: Vec<_> = taken.iter().map(|record| record.number).collect();
+            let expected: Vec<_> = stored.iter().map(|(number, _)| *number).collect();
+            assert_eq!(numbers, expected, "client {client}, {channel}");
+            for (record, (_, sequence)) in taken.iter().zip(stored) {
+                assert!(
+                    record.sequence.is_none_or(|own| own == *sequence),
+                    "client {client}, {channel}: {record:?} is not message {sequence}"
+                );
+            }
+        }
+    }
+}
+
+/// The longest time without data of each client within the window, sorted.
+pub(crate) fn longest_gaps(clients: &[Records], window: &Range<Instant>) -> Vec<Duration> {
+    let longest = |records: &Records| {
+        let mut times: Vec<_> = records.values().flatten().map(|record| record.at).collect();
+        times.sort_unstable();
+        let pairs = times.windows(2).filter(|pair| pair[1] > window.start && pair[0] < window.end);
+        pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or(Duration::MAX)
+    };
+    let mut gaps: Vec<_> = clients.iter().map(longest).collect();
+    gaps.sort_unstable();
+    gaps
+}
