@@ -1,6 +1,7 @@
 //! `make screenshot`: the dashboard of a running demo, as a PNG.
 
 #[path = "../tests/house/chromium.rs"]
+#[allow(dead_code, reason = "tests need all of it")]
 mod chromium;
 
 use std::time::Duration;
