@@ -154,8 +154,19 @@ pub(crate) async fn content(client: &async_nats::Client) -> anyhow::Result<Conte
 /// The stream holds each number that was acknowledged, once, in order.
 pub(crate) fn holds_once(stream: &Content, acknowledged: &BTreeMap<String, u64>) {
     for (channel, last) in acknowledged {
-        let numbers: Vec<_> = stream[channel].iter().map(|(number, _)| *number).collect();
-        assert_eq!(numbers, (1..=*last).collect::<Vec<_>>(), "{channel} in the stream");
+        let numbers = stream[channel].iter().map(|(number, _)| *number);
+        same(numbers, 1..=*last, &format!("{channel} in the stream"));
+    }
+}
+
+/// Fails with the place where they begin to differ: whole lists are thousands of numbers long.
+fn same(numbers: impl Iterator<Item = u64>, expected: impl Iterator<Item = u64>, what: &str) {
+    let (numbers, expected): (Vec<_>, Vec<_>) = (numbers.collect(), expected.collect());
+    let place = (0..numbers.len().max(expected.len())).find(|at| numbers.get(*at) != expected.get(*at));
+    if let Some(at) = place {
+        let (came, stored) = (numbers.get(at), expected.get(at));
+        let lengths = [numbers.len(), expected.len()];
+        panic!("{what}: number {at} of the list is {came:?} instead of {stored:?} ({lengths:?} in all)");
     }
 }
 
@@ -164,9 +175,8 @@ pub(crate) fn everybody_has(stream: &Content, clients: &[Records]) {
     for (client, records) in clients.iter().enumerate() {
         for (channel, stored) in stream {
             let taken = &records[channel];
-            let numbers: Vec<_> = taken.iter().map(|record| record.number).collect();
-            let expected: Vec<_> = stored.iter().map(|(number, _)| *number).collect();
-            assert_eq!(numbers, expected, "client {client}, {channel}");
+            let numbers = taken.iter().map(|record| record.number);
+            same(numbers, stored.iter().map(|(number, _)| *number), &format!("client {client}, {channel}"));
             for (record, (_, sequence)) in taken.iter().zip(stored) {
                 assert!(
                     record.sequence.is_none_or(|own| own == *sequence),
