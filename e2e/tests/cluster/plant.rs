@@ -163,11 +163,12 @@ pub(crate) fn holds_once(stream: &Content, acknowledged: &BTreeMap<String, u64>)
 fn same(numbers: impl Iterator<Item = u64>, expected: impl Iterator<Item = u64>, what: &str) {
     let (numbers, expected): (Vec<_>, Vec<_>) = (numbers.collect(), expected.collect());
     let place = (0..numbers.len().max(expected.len())).find(|at| numbers.get(*at) != expected.get(*at));
-    if let Some(at) = place {
-        let (came, stored) = (numbers.get(at), expected.get(at));
-        let lengths = [numbers.len(), expected.len()];
-        panic!("{what}: number {at} of the list is {came:?} instead of {stored:?} ({lengths:?} in all)");
-    }
+    let at = place.map(|at| (at, numbers.get(at), expected.get(at)));
+    let lengths = (numbers.len(), expected.len());
+    assert!(
+        at.is_none(),
+        "{what}: (place, what came, what was stored) is {at:?}; so many of both: {lengths:?}"
+    );
 }
 
 /// Each client has taken exactly what the stream holds, in its order; events with an id name the right message.
