@@ -8,7 +8,7 @@
 #[path = "../house/chromium.rs"]
 #[allow(dead_code, reason = "other tests need all of it")]
 mod chromium;
-mod cluster_own_factory;
+mod cluster_factory;
 mod cluster_own_faults;
 mod cluster_own_lifecycle;
 mod cluster_own_outages;
