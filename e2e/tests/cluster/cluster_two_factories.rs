@@ -338,15 +338,22 @@ async fn neither_of_two_factories_sees_anything_of_the_other() {
     tokio::join!(try_the_api(&cluster, &first, &second), try_the_api(&cluster, &second, &first));
     tokio::join!(try_nats(&reach.address, &first, &second), try_nats(&reach.address, &second, &first));
 
+    // What is in use is protected in each factory by its own Devices: the second still uses its format, the first doesn't any more.
+    let delete_format = ["delete", "pushformat", "count"];
+    first.release.kubectl(&["delete", "device", "a"]).await.unwrap();
+    wait_until("the end of a format that nobody uses", SOON, async || {
+        first.release.kubectl(&delete_format).await.map_err(|error| format!("{error:#}"))
+    })
+    .await
+    .unwrap();
+
     // One goes: the kinds stay, and the other doesn't notice.
     first.release.uninstall().await.unwrap();
     publish(&devices.1, "B-1", 2_003).await;
     expect(&mut secret, 2_003).await;
-    wait_until("the other's objects as they were", SOON, async || {
-        second.release.wait_ready().await.map_err(|error| format!("{error:#}"))
-    })
-    .await
-    .unwrap();
+    second.release.wait_ready().await.unwrap();
+    let kept = format!("{:#}", second.release.kubectl(&delete_format).await.unwrap_err());
+    assert!(kept.contains("is used by Device"), "{kept}");
     let mut release = second.release;
     release.uninstall().await.unwrap();
 }

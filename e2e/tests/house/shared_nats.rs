@@ -169,6 +169,7 @@ async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::
     let accounts = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(ACCOUNTS);
     let env = PASSWORDS.map(|name| (OsString::from(name), OsString::from(PASSWORD)));
     let options = NatsOptions {
+        mqtt: true,
         extra: std::fs::read_to_string(accounts)?,
         env: env.to_vec(),
         log: std::env::var_os("FLUTECAST_TEST_NATS_LOG").map(PathBuf::from),
