@@ -56,7 +56,9 @@ fn lua(value: &Value, out: &mut String) {
         }
         Value::String(text) => {
             out.push('"');
-            text.bytes().for_each(|byte| drop(write!(out, "\\{byte:03}")));
+            for byte in text.bytes() {
+                let _ = write!(out, "\\{byte:03}");
+            }
             out.push('"');
         }
         Value::Array(values) => {
