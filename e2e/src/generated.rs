@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 
 /// The first line of each file, after the comment's opening.
 const NOTICE: &str = "Written by `make charts` from";
@@ -23,6 +24,9 @@ pub fn chart_files(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
             protection(&read("manifests/operator/protection.yaml")?)?,
         ),
     ];
+    let table =
+        values_table(&read("charts/flutecast/values.yaml")?, &read("charts/flutecast/values.schema.json")?)?;
+    files.push((PathBuf::from("docs/install.md"), with_table(&read("docs/install.md")?, &table)?));
     for name in KINDS {
         let definition = read(&format!("crds/yaml/{name}"))?;
         files.push((Path::new("charts/flutecast-crds/templates").join(name), kind(name, &definition)?));
@@ -98,4 +102,43 @@ pub fn kind(file: &str, definition: &str) -> anyhow::Result<String> {
          app.kubernetes.io/managed-by: {{{{ .Release.Service }}}}\n  {{{{- if .Values.keep }}}}\n  annotations:\n    \
          helm.sh/resource-policy: keep\n  {{{{- end }}}}\n{rest}"
     ))
+}
+
+/// One line for each value: its path, its default, and what the schema says of it.
+fn values_table(values: &str, schema: &str) -> anyhow::Result<String> {
+    let mut rows = Vec::new();
+    let values: Value = serde_yaml::from_str(values)?;
+    rows_below("", &values, &serde_json::from_str(schema)?, &mut rows);
+    Ok(format!("| value | default | meaning |\n| --- | --- | --- |\n{}", rows.concat()))
+}
+
+fn rows_below(path: &str, value: &Value, schema: &Value, rows: &mut Vec<String>) {
+    if let Some(meaning) = schema["description"].as_str() {
+        // A column ends at a bar.
+        let choices = schema["enum"].as_array().map(|choices| {
+            let words: Vec<_> =
+                choices.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect();
+            format!(" ({})", words.join(", "))
+        });
+        let meaning = format!("{meaning}{}", choices.unwrap_or_default()).replace('|', "\\|");
+        rows.push(format!("| `{path}` | `{value}` | {meaning} |\n"));
+        return;
+    }
+    let (Some(properties), Some(values)) = (schema["properties"].as_object(), value.as_object()) else {
+        return;
+    };
+    for (name, schema) in properties.iter().filter(|(name, _)| *name != "global") {
+        let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        if let Some(value) = values.get(name) {
+            rows_below(&below, value, schema, rows);
+        }
+    }
+}
+
+/// The page with the table in the place that it keeps for it.
+fn with_table(page: &str, table: &str) -> anyhow::Result<String> {
+    let (begin, end) = ("<!-- values: written by `make charts` -->\n", "<!-- end of values -->");
+    let (head, rest) = page.split_once(begin).context("docs/install.md has no place for the values")?;
+    let (_, tail) = rest.split_once(end).context("the place for the values has no end")?;
+    Ok(format!("{head}{begin}{table}{end}{tail}"))
 }

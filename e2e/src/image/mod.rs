@@ -214,3 +214,6 @@ fn platform() -> Value {
     };
     json!({"architecture": architecture, "os": "linux"})
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 #[path = "../house/chromium.rs"]
 #[allow(dead_code, reason = "other tests need all of it")]
 mod chromium;
+mod cluster_chart;
 mod cluster_factory;
 mod cluster_own_faults;
 mod cluster_own_lifecycle;

@@ -1,0 +1,79 @@
+//! The chart's own promises that only real pods can keep.
+
+use std::time::Duration;
+
+use flutecast_e2e::cluster::Cluster;
+use flutecast_e2e::release::{Images, Release};
+use flutecast_e2e::{http_client, wait_until};
+use flutecast_mapping::iot_id;
+use flutecast_mapping::name::{DeviceCode, TenantName};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// What the factory's HTTP API says of a device's power.
+async fn power(factory: &Release<'_>) -> Result<Value, String> {
+    let dataplane = factory.dataplane().await.map_err(|error| format!("{error:#}"))?;
+    let url = format!("http://{}/v1/demo/devices/CORR-01", dataplane.address);
+    let device = http_client::get_json(&url).await.map_err(|error| format!("{error:#}"))?;
+    Ok(device["channels"]["power"].clone())
+}
+
+async fn wait_for_power(factory: &Release<'_>, what: &str) {
+    wait_until(what, SOON, async || match power(factory).await {
+        Ok(power) if power["values"]["on"] == true => Ok(()),
+        Ok(power) => Err(power.to_string()),
+        Err(error) => Err(error),
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn what_the_bundled_nats_stored_outlives_its_pod_and_the_release() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = cluster.namespace("chart").await.unwrap();
+    let images = Images::of_workspace().unwrap();
+    let values = "nats: {bundled: {persistence: {enabled: true}}}\npriorityClass: {create: true}";
+    let mut factory = Release::install(&cluster, &namespace, "factory", &images, values).await.unwrap();
+    factory.apply_folder("manifests/demo").await.unwrap();
+    factory.wait_ready().await.unwrap();
+
+    let id = iot_id::generate(&TenantName::new("demo").unwrap(), &DeviceCode::new("CORR-01").unwrap());
+    let devices = factory.nats().await.unwrap().connect("devices").await.unwrap();
+    let ts = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let payload = format!("{{\"ts\": {ts}, \"on\": 1}}");
+    devices.publish(format!("iot.demo.{id}.power"), payload.into()).await.unwrap();
+    devices.flush().await.unwrap();
+    wait_for_power(&factory, "the value").await;
+
+    let nats = factory.full_name("-nats");
+    let uid = ["get", "pod", &format!("{nats}-0"), "-o", "jsonpath={.metadata.uid}"].map(str::to_owned);
+    let uid: Vec<&str> = uid.iter().map(String::as_str).collect();
+    let before = factory.kubectl(&uid).await.unwrap();
+    factory.kubectl(&["delete", "pod", &format!("{nats}-0")]).await.unwrap();
+    let rollout = ["rollout", "status", &format!("statefulset/{nats}"), "--timeout=80s"].map(str::to_owned);
+    let rollout: Vec<&str> = rollout.iter().map(String::as_str).collect();
+    factory.kubectl_with(&rollout, "").await.unwrap();
+    assert_ne!(factory.kubectl(&uid).await.unwrap(), before, "another pod");
+    // It is read from the stream: nobody has sent it again.
+    wait_for_power(&factory, "the value after NATS came back").await;
+
+    factory.uninstall().await.unwrap();
+    let claims = factory.kubectl(&["get", "persistentvolumeclaims", "-o", "name"]).await.unwrap();
+    assert_eq!(
+        claims.trim(),
+        format!("persistentvolumeclaim/data-{nats}-0"),
+        "nats.bundled.persistence.keep"
+    );
+    let rest =
+        "all,configmaps,secrets,roles,rolebindings,networkpolicies,poddisruptionbudgets,serviceaccounts";
+    let left = factory
+        .kubectl(&["get", rest, "-l", "app.kubernetes.io/instance=factory", "-o", "name"])
+        .await
+        .unwrap();
+    assert_eq!(left.trim(), "");
+    let kinds = factory.kubectl(&["get", "tenants,devices", "-o", "name"]).await.unwrap();
+    assert_eq!(kinds.lines().count(), 6, "the factory's objects are the user's: {kinds}");
+    namespace.delete(&cluster).await.unwrap();
+}
