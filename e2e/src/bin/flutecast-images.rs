@@ -42,6 +42,12 @@ fn main() -> anyhow::Result<()> {
     if !arguments.of.is_empty() {
         return arguments.of.iter().try_for_each(|of| make_of(of, &folder));
     }
+    if arguments.twice {
+        ensure!(
+            recipe.revision.as_ref().is_some_and(|revision| !revision.ends_with("-changed")),
+            "commit first: what is compared is a commit"
+        );
+    }
     let begin = Instant::now();
     if arguments.next {
         recipe = recipe.next()?;
@@ -80,10 +86,6 @@ fn make_of(of: &str, folder: &Path) -> anyhow::Result<()> {
 
 /// Makes the images of the last commit in a fresh clone with a target folder of its own.
 fn make_elsewhere(recipe: &Recipe, profile: &str) -> anyhow::Result<Vec<Made>> {
-    ensure!(
-        recipe.revision.as_ref().is_some_and(|revision| !revision.ends_with("-changed")),
-        "commit first: what is compared is a commit"
-    );
     let elsewhere = tempfile::Builder::new().prefix("flutecast-images-").tempdir()?;
     let clone = elsewhere.path().join("another/clone");
     let status = Command::new("git")

@@ -71,7 +71,9 @@ async fn both_charts_install_upgrade_and_go() {
         .kubectl(
             &[
                 "get",
-                "all,role,rolebinding,networkpolicy,pdb,secret,validatingadmissionpolicy",
+                "all,role,rolebinding,networkpolicy,pdb,secret,priorityclass,validatingadmissionpolicy",
+                "-l",
+                "app.kubernetes.io/instance=factory",
                 "-n",
                 "plant-1",
                 "-o",
