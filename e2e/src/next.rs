@@ -90,10 +90,6 @@ const INSERTIONS: [Insertion; 14] = [
     },
 ];
 
-/// What cargo needs of the workspace; the members' other files (tests, benchmarks) come along.
-const MEMBERS: [&str; 9] =
-    ["Cargo.toml", "Cargo.lock", "LICENSE", "crds", "mapping", "operator", "dataplane", "bench", "e2e"];
-
 /// The number of the version after `version`: the next minor one.
 ///
 /// # Errors
@@ -114,8 +110,8 @@ pub fn version_after(version: &str) -> anyhow::Result<String> {
 pub fn write_tree(root: &Path, folder: &Path) -> anyhow::Result<()> {
     let mut insertions = insertions(root)?;
     let mut wanted = BTreeSet::new();
-    for member in MEMBERS {
-        files_below(root, Path::new(member), &mut wanted)?;
+    for member in members(root)? {
+        files_below(root, Path::new(&member), &mut wanted)?;
     }
     for file in &wanted {
         let content = match insertions.remove(file) {
@@ -158,6 +154,16 @@ pub fn insertions(root: &Path) -> anyhow::Result<BTreeMap<PathBuf, String>> {
         files.insert(path, before.replace(place, &format!("{text}{place}")));
     }
     Ok(files)
+}
+
+/// What cargo needs: the workspace's own files and its members, whose tests and benchmarks come along.
+fn members(root: &Path) -> anyhow::Result<Vec<String>> {
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml"))?;
+    let list = manifest.split("\nmembers = [").nth(1).and_then(|rest| rest.split(']').next());
+    let list =
+        list.context("Cargo.toml has no members")?.split(',').map(|name| name.trim().trim_matches('"'));
+    let files = ["Cargo.toml", "Cargo.lock", "LICENSE"];
+    Ok(files.into_iter().chain(list.filter(|name| !name.is_empty())).map(str::to_owned).collect())
 }
 
 /// All files in a file or folder, by their path below `root`, without what tools put there.

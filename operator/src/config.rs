@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use flutecast_operator::jetstream::login::Login;
+use flutecast_operator::kubernetes::clean_up::Remains;
 use flutecast_operator::kubernetes::{self, Place};
 use flutecast_operator::metrics::VERSION;
 
@@ -56,6 +57,17 @@ pub(crate) struct Config {
     /// Takes the finalizers of `--protection finalizer` off everything, and ends: for when no operator is going to run any more.
     #[arg(long, requires = "kubernetes")]
     pub(crate) let_go: bool,
+
+    /// Removes what an installation leaves, when no operator works any more, and ends: for when it is uninstalled. With commas in between.
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        value_delimiter = ',',
+        requires = "kubernetes",
+        conflicts_with = "let_go"
+    )]
+    pub(crate) clean_up: Vec<CleanUp>,
 
     /// The Service of the data plane, in the namespace of the mapping: a Device is Ready when every ready pod of it serves the Device;
     /// left out: when it is in the mapping.
@@ -159,6 +171,27 @@ impl From<Protection> for kubernetes::protect::Protection {
         match protection {
             Protection::Policy => Self::Policy,
             Protection::Finalizer => Self::Finalizer,
+        }
+    }
+}
+
+/// What is removed of an installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CleanUp {
+    /// What `--protection finalizer` holds objects with.
+    Finalizers,
+    /// All its streams in NATS, with their messages.
+    Streams,
+    /// What operators wrote: the ConfigMaps of the mapping, the access Secret, the Lease.
+    Mapping,
+}
+
+impl From<CleanUp> for Remains {
+    fn from(what: CleanUp) -> Self {
+        match what {
+            CleanUp::Finalizers => Self::Finalizers,
+            CleanUp::Streams => Self::Streams,
+            CleanUp::Mapping => Self::Mapping,
         }
     }
 }

@@ -20,6 +20,7 @@ use flutecast_operator::jetstream::login::Login;
 use flutecast_operator::jetstream::task::{Links, Report};
 use flutecast_operator::jetstream::{connection, task};
 use flutecast_operator::kubernetes;
+use flutecast_operator::kubernetes::clean_up::{Remains, Site};
 use flutecast_operator::metrics::{Enrolled, Metrics};
 use flutecast_operator::reconcile::FolderOperator;
 use flutecast_operator::status::{Board, Format};
@@ -61,6 +62,9 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
         let count = kubernetes::protect::let_go(&kubernetes::client().await?, places).await?;
         tracing::info!(count, "nothing is held by a finalizer any longer");
         return Ok(());
+    }
+    if !config.clean_up.is_empty() {
+        return clean_up(&config, mode).await;
     }
     let metrics = Arc::new(Metrics::default());
     let mut tasks = JoinSet::new();
@@ -121,6 +125,25 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
         (Mode::Folder { .. }, None) => {}
     }
     end_together(tasks, &cancel).await
+}
+
+/// Removes what an installation leaves.
+async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
+    let Mode::Kubernetes { places, mapping_namespace, identity, .. } = mode else {
+        anyhow::bail!("--clean-up is for --kubernetes");
+    };
+    let what: BTreeSet<Remains> = config.clean_up.iter().copied().map(Remains::from).collect();
+    let broker = match what.contains(&Remains::Streams) {
+        true => {
+            let (client, connected) = connection::open(&config.nats).await?;
+            Some((Api::new(client), connected))
+        }
+        false => None,
+    };
+    let client = kubernetes::client().await?;
+    let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let site = Site { places, own_namespace, identity };
+    kubernetes::clean_up::clean_up(&client, &site, &what, broker).await
 }
 
 /// The connection of enrolment: whoever floods it holds up nothing else.

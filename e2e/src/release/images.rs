@@ -17,6 +17,7 @@ pub(super) const NATS_IMAGE: &str = "flutecast.io/nats-server:e2e";
 #[derive(Debug, Clone)]
 pub struct Images {
     version: String,
+    folder: PathBuf,
     archives: Vec<PathBuf>,
 }
 
@@ -27,6 +28,15 @@ impl Images {
     /// As [`Self::built`].
     pub fn of_workspace() -> anyhow::Result<Self> {
         Self::built(env!("CARGO_PKG_VERSION"))
+    }
+
+    /// Those of the next version, which `make images-next` has made ([`crate::next`]).
+    ///
+    /// # Errors
+    /// As [`Self::built`].
+    pub fn of_next() -> anyhow::Result<Self> {
+        let version = crate::next::version_after(env!("CARGO_PKG_VERSION"))?;
+        Self::built(&version).context("the next version: make images-next")
     }
 
     /// Those of a version that `make images` has made before (`FLUTECAST_VERSION=0.2.0 make images`).
@@ -51,7 +61,13 @@ impl Images {
                 archive.display()
             );
         }
-        Ok(Self { version: version.to_owned(), archives })
+        Ok(Self { version: version.to_owned(), folder, archives })
+    }
+
+    /// The definitions of the next version's kinds, as in `crds/yaml`.
+    #[must_use]
+    pub fn definitions(&self) -> PathBuf {
+        self.folder.join(format!("crds-{}", self.version))
     }
 
     /// The images' tag.

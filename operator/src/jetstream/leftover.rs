@@ -34,6 +34,22 @@ impl Realm {
     }
 }
 
+/// Deletes all streams of a realm, whatever becomes of them when their Tenants go. Answers how many.
+///
+/// # Errors
+/// [`ApiError`]
+pub async fn delete_all(api: &Api, realm: &Realm) -> Result<usize, ApiError> {
+    let streams = api.streams().await?;
+    let ours = streams.iter().filter(|stream| realm.is_left_over(stream));
+    // A tenant's stream before those of its sources.
+    let names: BTreeSet<&str> = ours.filter_map(|stream| stream.config.get("name")?.as_str()).collect();
+    for name in &names {
+        api.delete_stream(name).await?;
+        tracing::info!(stream = name, "deleted");
+    }
+    Ok(names.len())
+}
+
 /// Lets go of what is left over: deletes it, or keeps it for whoever comes next under the same name, as its Tenant wanted.
 /// Answers how many calls changed something.
 ///

@@ -9,6 +9,7 @@
 //! here, and none gets a finalizer unless that is asked for (`protect`), so whatever becomes of the operator, nothing hangs.
 
 pub mod apply;
+pub mod clean_up;
 pub mod events;
 mod follow;
 pub mod index;

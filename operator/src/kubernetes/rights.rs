@@ -3,7 +3,7 @@
 use flutecast_rights::{Grant, Right, manifest};
 
 use super::status::writer;
-use super::{MANAGER, apply, events, lease, protect, serving, watch};
+use super::{MANAGER, apply, clean_up, events, lease, protect, serving, watch};
 use crate::enrolment::maker;
 
 /// The namespace that the manifests are written for.
@@ -15,6 +15,8 @@ pub const AMONG_TENANTS: &[&[Right]] = &[watch::RIGHTS, writer::RIGHTS, maker::R
 pub const AT_HOME: &[&[Right]] = &[apply::RIGHTS, lease::RIGHTS, serving::RIGHTS];
 /// What it may do beside that with `--protection finalizer`.
 pub const WITH_FINALIZERS: &[&[Right]] = &[protect::RIGHTS];
+/// What the program may do that removes what an installation leaves (`--clean-up`).
+pub const AT_THE_END: &[&[Right]] = &[clean_up::RIGHTS];
 
 /// The manifests by their path in the repository.
 #[must_use]
@@ -42,6 +44,16 @@ pub fn manifests() -> Vec<(&'static str, String)> {
         rights: WITH_FINALIZERS,
         ..among_tenants
     };
+    let at_the_end = Grant {
+        name: "flutecast-clean-up",
+        namespace: Some(NAMESPACE),
+        account: ("flutecast-clean-up", NAMESPACE),
+        about: "",
+        about_binding: "",
+        rights: AT_THE_END,
+    };
+    let head_of_the_end = "For `flutecast-operator --kubernetes --clean-up …`, which removes what an installation leaves when it is uninstalled, here of one \
+         whose tenants are in the operator's own namespace. docs/upgrade.md says when. Written by `make rbac`.";
     let head = "What the operator may do: no more than it does. The tests of the operator run under exactly these rules. Everything that the operator \
          writes itself is in its own namespace (here flutecast-system) or in a status, but for Devices that enrol themselves. Written by `make rbac` from the \
          modules that make the calls.";
@@ -50,6 +62,10 @@ pub fn manifests() -> Vec<(&'static str, String)> {
     vec![
         ("manifests/operator/rbac.yaml", manifest(head, Some(account), &[among_tenants, at_home])),
         ("manifests/operator/finalizers.yaml", manifest(head_of_finalizers, None, &[with_finalizers])),
+        (
+            "manifests/operator/clean-up.yaml",
+            manifest(head_of_the_end, Some(at_the_end.account), &[at_the_end]),
+        ),
     ]
 }
 

@@ -1,0 +1,245 @@
+//! One version and the next, both built from this tree (e2e/src/next.rs), with screens connected and devices sending: the kinds first, then the operator, then
+//! the data plane, then all the way back but for the kinds. Nobody misses a message, and no page is loaded anew.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use flutecast_e2e::cluster::Cluster;
+use flutecast_e2e::fleet::{Fleet, FleetOptions, FleetReport};
+use flutecast_e2e::release::{Images, Release, in_repository, install_crds};
+use flutecast_e2e::{SseClient, chart_as, put_definitions, wait_until};
+use flutecast_mapping::iot_id;
+use flutecast_mapping::name::{DeviceCode, TenantName};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::chromium::Chromium;
+use crate::kinds::Kinds;
+
+const CLIENTS: usize = 200;
+/// How long nobody may be without data.
+const LONGEST_WITHOUT_DATA: Duration = Duration::from_secs(5);
+/// A message of the one device or the other.
+const PERIOD: Duration = Duration::from_millis(100);
+const SOON: Duration = Duration::from_secs(60);
+const DEVICES: [&str; 2] = ["A-1", "B-1"];
+const MANIFESTS: &str = "
+apiVersion: flutecast.io/v1alpha1
+kind: Tenant
+metadata: {name: acme}
+spec:
+  retention: {maxAge: 1h, maxMessagesPerSubject: 65536}
+  access: {anonymous: true}
+---
+apiVersion: flutecast.io/v1alpha1
+kind: PushFormat
+metadata: {name: count}
+spec:
+  delivery: {policy: Every}
+  fields: [{name: 'n', pointer: /n, type: Number}]
+---
+apiVersion: flutecast.io/v1alpha1
+kind: Device
+metadata: {name: a}
+spec: {tenant: acme, deviceCode: A-1, channels: [{name: count, format: count, staleAfter: 10s}]}
+---
+apiVersion: flutecast.io/v1alpha1
+kind: Device
+metadata: {name: b}
+spec: {tenant: acme, deviceCode: B-1, channels: [{name: count, format: count, staleAfter: 10s}]}
+";
+/// Less time than a plant would give, as a test waits for it.
+const VALUES: &str = "dataplane: {drain: {delay: 3s, window: 4s}}";
+/// The operator in the new version, the data plane still in the old one.
+const OPERATOR_FIRST: &str = "dataplane: {image: {tag: OLD}, drain: {delay: 3s, window: 4s}}";
+
+/// Publishes numbers, each until it is stored, until it is told to stop; the answer is the last one.
+fn publish(nats: async_nats::Client) -> (watch::Sender<bool>, JoinHandle<u64>) {
+    let (stop, stopped) = watch::channel(false);
+    let context = jetstream::new(nats);
+    let publishing = tokio::spawn(async move {
+        let tenant = TenantName::new("acme").unwrap();
+        let ids = DEVICES.map(|code| iot_id::generate(&tenant, &DeviceCode::new(code).unwrap()));
+        let mut tick = interval(PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut n = 0;
+        while !*stopped.borrow() {
+            n += 1;
+            for id in &ids {
+                tick.tick().await;
+                let message = || {
+                    jetstream::message::PublishMessage::build()
+                        .message_id(format!("{id}-{n}"))
+                        .payload(format!("{{\"n\":{n}}}").into())
+                };
+                let subject = format!("iot.acme.{id}.count");
+                while !matches!(
+                    timeout(SOON, async { context.send_publish(subject.clone(), message()).await?.await })
+                        .await,
+                    Ok(Ok(_))
+                ) {}
+            }
+        }
+        n
+    });
+    (stop, publishing)
+}
+
+/// The versions that all pods of a program say they are.
+async fn versions(factory: &Release<'_>, component: &str) -> Result<BTreeSet<String>, String> {
+    let mut versions = BTreeSet::new();
+    for pod in factory.pods(component).await.map_err(|error| format!("{error:#}"))? {
+        let path = format!("/api/v1/namespaces/{}/pods/{}:8081/proxy/metrics", factory.namespace(), pod.name);
+        let metrics = factory.kubectl(&["get", "--raw", &path]).await;
+        let metrics = metrics.map_err(|error| format!("{}: {error:#}", pod.name))?;
+        let version =
+            metrics.split("flutecast_build_info{version=\"").nth(1).and_then(|rest| rest.split('"').next());
+        versions.insert(version.unwrap_or("none").to_owned());
+    }
+    Ok(versions)
+}
+
+/// Waits until the pods of both programs are of these versions and no others, and one operator works.
+async fn are(factory: &Release<'_>, operator: &str, dataplane: &str) {
+    wait_until("the versions", SOON, async || {
+        let found = (versions(factory, "operator").await?, versions(factory, "dataplane").await?);
+        let expected = (BTreeSet::from([operator.to_owned()]), BTreeSet::from([dataplane.to_owned()]));
+        if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await
+    .unwrap();
+    let holder =
+        || factory.kubectl(&["get", "lease", "flutecast-operator", "-o", "jsonpath={.spec.holderIdentity}"]);
+    let operators = factory.wait_for_pods("operator", 1).await.unwrap();
+    wait_until("the new operator's turn", SOON, async || match holder().await {
+        Ok(name) if operators[0].name == name => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await
+    .unwrap();
+}
+
+/// What `hello` tells of where the devices stand.
+async fn told_location(url: &str) -> serde_json::Value {
+    let mut client = SseClient::connect(url, &[]).await.unwrap();
+    let hello = client.next_named("hello", SOON).await.unwrap();
+    let hello: serde_json::Value = serde_json::from_str(hello.data.as_deref().unwrap()).unwrap();
+    hello["devices"][0]["location"].clone()
+}
+
+/// So far everything has come to everybody.
+fn nothing_is_missing(report: &FleetReport) {
+    let bad = [report.failed as u64, report.lost, report.wrong, report.strange, report.silent];
+    assert_eq!(bad, [0; 5], "{report:#?}");
+    assert!(report.gaps.is_empty() && report.bad_answers.is_empty(), "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
+    let cluster = Cluster::shared().await.unwrap();
+    let (images, next) = (Images::of_workspace().unwrap(), Images::of_next().unwrap());
+    let (old, new) = (images.version(), next.version());
+    let folder = tempfile::tempdir().unwrap();
+    let new_chart = chart_as(&in_repository("charts/flutecast"), new, folder.path()).unwrap();
+    let new_kinds = chart_as(&in_repository("charts/flutecast-crds"), new, folder.path()).unwrap();
+    put_definitions(&new_kinds, &next.definitions()).unwrap();
+    let kinds = Kinds::reset(&cluster).await;
+    let namespace = cluster.namespace("upgrade").await.unwrap();
+    let mut factory = Release::install(&cluster, &namespace, "factory", &images, VALUES).await.unwrap();
+    next.load(&cluster).await.unwrap();
+    factory.apply(MANIFESTS).await.unwrap();
+    factory.wait_ready().await.unwrap();
+    are(&factory, old, old).await;
+    let broker = factory.wait_for_pods("nats", 1).await.unwrap();
+
+    let (stop, publishing) = publish(factory.nats().await.unwrap().connect("devices").await.unwrap());
+    let reach = factory.dataplane().await.unwrap();
+    let url = |device: &str| format!("http://{}/v1/acme/events?{device}", reach.address);
+    let fleet = Fleet::start(&FleetOptions::new(url("device=A-1&device=B-1"), CLIENTS)).unwrap();
+    wait_until("all screens", SOON, async || match fleet.report() {
+        report if report.connected == CLIENTS && report.newest.len() == DEVICES.len() => Ok(()),
+        report => Err(format!("{report:#?}")),
+    })
+    .await
+    .unwrap();
+    let browser = Chromium::open(&format!("http://{}/?tenant=acme", reach.address), 1200, 800).await.unwrap();
+    browser.script("window.__loaded = 'once'").await.unwrap();
+
+    // The kinds go first; what runs doesn't mind. Then the operator: what it writes for the new field, the old data plane leaves out.
+    install_crds(&cluster, &new_kinds).await.unwrap();
+    let operator_first = OPERATOR_FIRST.replace("OLD", old);
+    factory.helm("upgrade", &new_chart, &next, &operator_first).await.unwrap();
+    are(&factory, new, old).await;
+    let location = r#"{"spec": {"location": "Hall 3"}}"#;
+    factory.kubectl(&["patch", "fd", "a", "--type=merge", "--patch", location]).await.unwrap();
+    let generation =
+        factory.kubectl(&["get", "fd", "a", "-o", "jsonpath={.metadata.generation}"]).await.unwrap();
+    let judged = format!("jsonpath={{.status.observedGeneration}}={generation}");
+    factory.kubectl(&["wait", "fd/a", "--timeout=60s", &format!("--for={judged}")]).await.unwrap();
+    factory.wait_ready().await.unwrap();
+    let mapping = factory
+        .kubectl(&["get", "configmap", "flutecast-acme-0", "-o", r"jsonpath={.data.mapping\.yaml}"])
+        .await
+        .unwrap();
+    assert!(mapping.contains("location: Hall 3"), "{mapping}");
+    assert!(told_location(&url("device=A-1")).await.is_null(), "an old pod knows nothing of it");
+    nothing_is_missing(&fleet.report());
+
+    // The data plane.
+    factory.helm("upgrade", &new_chart, &next, VALUES).await.unwrap();
+    are(&factory, new, new).await;
+    assert_eq!(told_location(&url("device=A-1")).await, "Hall 3");
+    factory.wait_ready().await.unwrap();
+    nothing_is_missing(&fleet.report());
+
+    // Back to the first revision. The kinds stay, and with them what was said in the new field.
+    let back = factory.run_helm(&["rollback", "factory", "1", "--wait", "--timeout", "180s"]).await;
+    back.unwrap();
+    are(&factory, old, old).await;
+    factory.wait_ready().await.unwrap();
+    assert!(told_location(&url("device=A-1")).await.is_null());
+    factory.kubectl(&["label", "fd", "a", "line=l1"]).await.unwrap();
+    let kept = factory.kubectl(&["get", "fd", "a", "-o", "jsonpath={.spec.location}"]).await.unwrap();
+    assert_eq!(kept, "Hall 3");
+
+    stop.send_replace(true);
+    let last = publishing.await.unwrap();
+    let report = wait_until("the last message with everybody", SOON, async || match fleet.report() {
+        report if report.newest.values().all(|newest| newest.number == last && newest.behind == 0) => {
+            Ok(report)
+        }
+        report => Err(format!("{last} sent; {report:#?}")),
+    })
+    .await
+    .unwrap();
+    eprintln!(
+        "{last} messages of each device; without data {:?}, without a stream {:?}, byes {:?}, breaks {}",
+        report.without_data, report.without_stream, report.byes, report.breaks
+    );
+    nothing_is_missing(&report);
+    assert_eq!(report.breaks + report.unreachable, 0, "a stream ends with bye: {report:#?}");
+    assert!(Duration::from_millis(report.without_data.max_ms) <= LONGEST_WITHOUT_DATA, "{report:#?}");
+    fleet.stop().await;
+    // NATS was no part of it.
+    assert_eq!(factory.wait_for_pods("nats", 1).await.unwrap(), broker);
+    // The page has come along, by itself.
+    let state = "return [window.__loaded, document.body.dataset.connection, document.querySelector('[data-device=\"B-1\"] [data-field=\"n\"]')?.textContent]";
+    wait_until("the page to show the last number", SOON, async || match browser.script(state).await {
+        Ok(state) if state[0] == "once" && state[1] == "live" && shows(&state[2], last) => Ok(()),
+        Ok(state) => Err(format!("{last}: {state}")),
+        Err(error) => Err(format!("{error:#}")),
+    })
+    .await
+    .unwrap();
+    browser.close().await.unwrap();
+    factory.uninstall().await.unwrap();
+    kinds.restore().await;
+}
+
+/// Whether a text of the page is this number, with whatever stands between its digits.
+fn shows(text: &serde_json::Value, number: u64) -> bool {
+    let digits: String = text.as_str().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+    digits == number.to_string()
+}
