@@ -41,6 +41,7 @@ fn rules(read: &impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<Strin
     let parts = [
         ("operator", "manifests/operator/rbac.yaml", "rules:\n"),
         ("finalizers", "manifests/operator/finalizers.yaml", ""),
+        ("cleanUp", "manifests/operator/clean-up.yaml", "rules:\n"),
         ("dataplane", "manifests/dataplane/rbac.yaml", "rules:\n"),
     ];
     for (name, path, head) in parts {

@@ -176,6 +176,9 @@ priorityClassName: {{ include "flutecast.clusterName" .root }}
 {{- if and $nats.tls.caSecretName $nats.tls.caConfigMapName -}}
 {{- fail "NATS: set one of nats.tls.caSecretName and nats.tls.caConfigMapName" -}}
 {{- end -}}
+{{- if and $nats.bundled.enabled (not .Values.uninstall.keepStreams) -}}
+{{- fail "uninstall.keepStreams: the bundled NATS goes with the release; nats.bundled.persistence.keep says what becomes of its data" -}}
+{{- end -}}
 {{- with .Values.dataplane.autoscaling -}}
 {{- if and .enabled (eq (int .targetCPU) 0) (eq (int .targetClients) 0) -}}
 {{- fail "dataplane.autoscaling: set targetCPU or targetClients" -}}

@@ -45,6 +45,28 @@ rules:
     resources: [namespaces]
     verbs: [get]
 {{- end }}
+{{- define "flutecast.rules.cleanUp" -}}
+rules:
+{{- /* manifests/operator/clean-up.yaml */}}
+  - apiGroups: [coordination.k8s.io]
+    resources: [leases]
+    verbs: [create]
+  - apiGroups: [coordination.k8s.io]
+    resources: [leases]
+    resourceNames: [flutecast-operator]
+    verbs: [get, update, delete]
+  # Finalizers can't be granted apart from the rest of an object.
+  - apiGroups: [flutecast.io]
+    resources: [tenants, pushformats]
+    verbs: [list, patch]
+  - apiGroups: [""]
+    resources: [configmaps]
+    verbs: [list, delete]
+  - apiGroups: [""]
+    resources: [secrets]
+    resourceNames: [flutecast-access]
+    verbs: [get, delete]
+{{- end }}
 {{- define "flutecast.rules.dataplane" -}}
 rules:
 {{- /* manifests/dataplane/rbac.yaml */}}
