@@ -108,13 +108,14 @@ pub fn version_after(version: &str) -> anyhow::Result<String> {
 /// # Errors
 /// When a place for an insertion isn't found once (this tree has changed: change `INSERTIONS` with it), or on a fault of the disk.
 pub fn write_tree(root: &Path, folder: &Path) -> anyhow::Result<()> {
-    let mut insertions = insertions(root)?;
+    let mut changed = insertions(root)?;
+    changed.extend(numbered(root)?);
     let mut wanted = BTreeSet::new();
     for member in members(root)? {
         files_below(root, Path::new(&member), &mut wanted)?;
     }
     for file in &wanted {
-        let content = match insertions.remove(file) {
+        let content = match changed.remove(file) {
             Some(text) => text.into_bytes(),
             None => std::fs::read(root.join(file)).with_context(|| file.display().to_string())?,
         };
@@ -156,6 +157,25 @@ pub fn insertions(root: &Path) -> anyhow::Result<BTreeMap<PathBuf, String>> {
     Ok(files)
 }
 
+/// The workspace under the next version's number. Cargo tells crates of a workspace by name and number alone, not by their folder: with
+/// the same one it would take what it built for this tree for the other's.
+fn numbered(root: &Path) -> anyhow::Result<[(PathBuf, String); 2]> {
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).with_context(|| file.to_owned());
+    let (manifest, lock) = (read("Cargo.toml")?, read("Cargo.lock")?);
+    let (head, rest) =
+        manifest.split_once("[workspace.package]\nversion = \"").context("no version in Cargo.toml")?;
+    let (version, rest) = rest.split_once('"').context("no version in Cargo.toml")?;
+    let after = version_after(version)?;
+    let manifest = format!("{head}[workspace.package]\nversion = \"{after}\"{rest}");
+    let ours = |package: &str| package.starts_with("\nname = \"flutecast-");
+    let (before, after) = (format!("\nversion = \"{version}\""), format!("\nversion = \"{after}\""));
+    let packages = lock
+        .split("[[package]]")
+        .map(|package| if ours(package) { package.replacen(&before, &after, 1) } else { package.to_owned() });
+    let lock = packages.collect::<Vec<_>>().join("[[package]]");
+    Ok([("Cargo.toml".into(), manifest), ("Cargo.lock".into(), lock)])
+}
+
 /// What cargo needs: the workspace's own files and its members, whose tests and benchmarks come along.
 fn members(root: &Path) -> anyhow::Result<Vec<String>> {
     let manifest = std::fs::read_to_string(root.join("Cargo.toml"))?;
@@ -194,6 +214,9 @@ mod tests {
         write_tree(&root, folder.path()).unwrap();
         let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
         assert!(read("crds/src/device.rs").contains("pub location: Option<String>,"));
+        let number = format!("\nversion = {:?}\n", version_after(env!("CARGO_PKG_VERSION")).unwrap());
+        assert!(read("Cargo.toml").contains(&number));
+        assert!(read("Cargo.lock").contains(&format!("\nname = \"flutecast-mapping\"{number}")));
         assert_eq!(
             read("mapping/src/lib.rs"),
             std::fs::read_to_string(root.join("mapping/src/lib.rs")).unwrap()

@@ -17,6 +17,7 @@ mod cluster_own_scale;
 mod cluster_smoke;
 mod cluster_two_factories;
 mod plant;
+mod cluster_uninstall;
 mod cluster_upgrade;
 mod kinds;
 mod web;

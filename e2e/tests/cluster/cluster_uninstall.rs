@@ -1,0 +1,167 @@
+//! `helm uninstall` leaves what the values say and never waits for anybody; installed again, a release goes on where it was.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
+use flutecast_e2e::cluster::Cluster;
+use flutecast_e2e::release::{Images, Release};
+use flutecast_e2e::{SseClient, wait_until};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(60);
+const MANIFESTS: &str = "
+apiVersion: flutecast.io/v1alpha1
+kind: Tenant
+metadata: {name: acme}
+spec:
+  retention: {maxAge: 1h}
+  access: {anonymous: true}
+---
+apiVersion: flutecast.io/v1alpha1
+kind: PushFormat
+metadata: {name: count}
+spec:
+  delivery: {policy: Every}
+  fields: [{name: 'n', pointer: /n, type: Number}]
+---
+apiVersion: flutecast.io/v1alpha1
+kind: Device
+metadata: {name: a}
+spec: {tenant: acme, deviceCode: A-1, channels: [{name: count, format: count}]}
+";
+/// A pod and a moment's draining are enough here.
+const VALUES: &str = "dataplane: {replicas: 1, drain: {delay: 0s, window: 1s}}";
+/// Held by the operator, and nothing of it is to stay.
+const NOTHING_STAYS: &str = "
+dataplane: {replicas: 1, drain: {delay: 0s, window: 1s}}
+protection: finalizer
+uninstall: {keepMapping: false}
+nats: {bundled: {persistence: {keep: false}}}
+";
+/// All that a release, its operator and the cluster make in a namespace, but Events.
+const KINDS: &str = "deployments,statefulsets,replicasets,pods,jobs,services,endpointslices,configmaps,secrets,serviceaccounts,roles,rolebindings,leases,\
+     networkpolicies,poddisruptionbudgets,persistentvolumeclaims,tenants,devices,pushformats";
+/// What Kubernetes puts into each namespace.
+const OF_KUBERNETES: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
+
+/// Waits until this is all that is left in the namespace, and in the cluster of this release.
+async fn is_left(factory: &Release<'_>, expected: &[&str]) {
+    let expected: BTreeSet<_> =
+        expected.iter().chain(&OF_KUBERNETES).map(|name| (*name).to_owned()).collect();
+    wait_until("what is left", SOON, async || {
+        let names =
+            factory.kubectl(&["get", KINDS, "-o", "name"]).await.map_err(|error| format!("{error:#}"))?;
+        let names: BTreeSet<String> = names.lines().map(str::to_owned).collect();
+        if names == expected {
+            return Ok(());
+        }
+        Err(format!(
+            "too much: {:?}, missing: {:?}",
+            names.difference(&expected),
+            expected.difference(&names)
+        ))
+    })
+    .await
+    .unwrap();
+    let policies = "validatingadmissionpolicies,validatingadmissionpolicybindings";
+    let policies = factory.kubectl(&["get", policies, "-o", "name"]).await.unwrap();
+    assert!(!policies.contains(factory.namespace()), "{policies}");
+}
+
+async fn iot_id(factory: &Release<'_>) -> String {
+    factory.kubectl(&["get", "fd", "a", "-o", "jsonpath={.status.iotId}"]).await.unwrap()
+}
+
+async fn publish(factory: &Release<'_>, numbers: &[u32]) {
+    let client = factory.nats().await.unwrap().connect("devices").await.unwrap();
+    let subject = format!("iot.acme.{}.count", iot_id(factory).await);
+    for n in numbers {
+        let sent =
+            jetstream::new(client.clone()).publish(subject.clone(), format!("{{\"n\":{n}}}").into()).await;
+        sent.unwrap().await.unwrap();
+    }
+}
+
+async fn events(factory: &Release<'_>, last: &str) -> String {
+    format!("http://{}/v1/acme/events?device=A-1{last}", factory.dataplane().await.unwrap().address)
+}
+
+/// The next message's number and id; a gap fails.
+async fn next(client: &mut SseClient) -> (Value, Option<String>) {
+    let event = client.next_where("data", SOON, |event| {
+        assert_ne!(event.event.as_deref(), Some("gap"), "{event:?}");
+        event.is_data()
+    });
+    let event = event.await.unwrap();
+    (event.json().unwrap()["values"]["n"].clone(), event.id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_is_what_the_values_say() {
+    let cluster = Cluster::shared().await.unwrap();
+    let images = Images::of_workspace().unwrap();
+    let namespace = cluster.namespace("uninstall").await.unwrap();
+    let mut factory = Release::install(&cluster, &namespace, "factory", &images, VALUES).await.unwrap();
+    factory.apply(MANIFESTS).await.unwrap();
+    factory.wait_ready().await.unwrap();
+    let id = iot_id(&factory).await;
+    publish(&factory, &[1]).await;
+    let mut client = SseClient::connect(&events(&factory, "").await, &[]).await.unwrap();
+    let (first, first_id) = next(&mut client).await;
+    assert_eq!(first, 1);
+    publish(&factory, &[2, 3]).await;
+    let passwords = factory
+        .kubectl(&["get", "secret", &factory.full_name("-nats-passwords"), "-o", "jsonpath={.data}"])
+        .await
+        .unwrap();
+
+    // By default: the objects that somebody applied, what the operator made of them, and the data with its passwords.
+    factory.uninstall().await.unwrap();
+    let objects = ["tenant.flutecast.io/acme", "device.flutecast.io/a", "pushformat.flutecast.io/count"];
+    let made = [
+        "configmap/flutecast-acme-0",
+        "secret/flutecast-access",
+        "lease.coordination.k8s.io/flutecast-operator",
+    ];
+    let data =
+        ["persistentvolumeclaim/data-factory-flutecast-nats-0", "secret/factory-flutecast-nats-passwords"];
+    is_left(&factory, &[&objects[..], &made, &data].concat()).await;
+
+    // Installed again, all of it is taken up: nothing that was stored has to be sent again, and no device needs another id or password.
+    factory
+        .helm("install", &flutecast_e2e::release::in_repository("charts/flutecast"), &images, NOTHING_STAYS)
+        .await
+        .unwrap();
+    factory.wait_ready().await.unwrap();
+    assert_eq!(iot_id(&factory).await, id);
+    let after = factory
+        .kubectl(&["get", "secret", &factory.full_name("-nats-passwords"), "-o", "jsonpath={.data}"])
+        .await
+        .unwrap();
+    assert_eq!(after, passwords);
+    let last = format!("&lastEventId={}", first_id.unwrap());
+    let mut client = SseClient::connect(&events(&factory, &last).await, &[]).await.unwrap();
+    assert_eq!([next(&mut client).await.0, next(&mut client).await.0], [2, 3]);
+
+    // Now the operator holds what is used, and the values say that nothing is to stay. The operator loses its rights before it has
+    // ended, so it can't let go by itself.
+    let held = [
+        "wait",
+        "ft/acme",
+        "fpf/count",
+        "--for=jsonpath={.metadata.finalizers[0]}=flutecast.io/in-use",
+        "--timeout=60s",
+    ];
+    factory.kubectl(&held).await.unwrap();
+    let begin = Instant::now();
+    factory.uninstall().await.unwrap();
+    eprintln!("uninstalled, with what was to be cleaned up, after {:.1?}", begin.elapsed());
+    is_left(&factory, &objects).await;
+    for object in ["ft/acme", "fpf/count"] {
+        let held = factory.kubectl(&["get", object, "-o", "jsonpath={.metadata.finalizers}"]).await.unwrap();
+        assert_eq!(held, "", "{object}");
+    }
+    // The namespace goes, though there is no operator.
+    namespace.delete(&cluster).await.unwrap();
+}
