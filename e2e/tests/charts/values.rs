@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{template, text, yaml};
+use crate::support::{object, rendered, template, text, yaml};
 
 #[test]
 fn values_and_their_schema_name_the_same() {
@@ -68,10 +68,48 @@ fn bad_values_are_refused_with_their_place() {
             "minReplicas is more than maxReplicas",
         ),
         ("httpRoute.enabled=true", "httpRoute.parentRefs: name the Gateway"),
+        (
+            "nats={\"url\":\"\",\"bundled\":{\"enabled\":true}}\nuninstall={\"keepStreams\":false}",
+            "uninstall.keepStreams: the bundled NATS goes with the release",
+        ),
     ];
     for (value, expected) in table {
-        let error = template(&["nats.url=\"nats://n\"", value]).expect_err(value).to_string();
+        let values: Vec<_> = ["nats.url=\"nats://n\""].into_iter().chain(value.lines()).collect();
+        let error = template(&values).expect_err(value).to_string();
         assert!(error.contains(expected), "{value}: {error}");
     }
     template(&["nats.url=\"nats://n\""]).unwrap();
+}
+
+#[test]
+fn what_an_uninstall_removes_is_what_the_values_say() {
+    let nats = "nats.url=\"nats://n\"";
+    let job = |values: &[&str]| {
+        let objects = rendered(&[&[nats], values].concat());
+        let jobs: Vec<_> = objects.iter().filter(|object| object["kind"] == "Job").cloned().collect();
+        let hook = |object: &&Value| object["metadata"]["annotations"]["helm.sh/hook"] == "post-delete";
+        assert_eq!(objects.iter().filter(hook).count(), 4 * jobs.len(), "a Job comes with its rights");
+        jobs.first().map(|job| job["spec"]["template"]["spec"]["containers"][0]["args"][1].clone())
+    };
+    assert_eq!(job(&[]), None, "by default nothing runs at the end");
+    for (values, expected) in [
+        (&["protection=\"finalizer\""][..], "--clean-up=finalizers"),
+        (&["uninstall={\"keepStreams\":false}"], "--clean-up=streams"),
+        (&["uninstall={\"keepMapping\":false}", "protection=\"finalizer\""], "--clean-up=finalizers,mapping"),
+    ] {
+        assert_eq!(job(values).unwrap(), expected);
+    }
+}
+
+#[test]
+fn one_program_may_have_another_version() {
+    let objects =
+        rendered(&["nats.url=\"nats://n\"", "image.tag=\"0.2.0\"", "dataplane.image.tag=\"0.1.0\""]);
+    for (program, image) in [
+        ("operator", "flutecast.io/flutecast-operator:0.2.0"),
+        ("dataplane", "flutecast.io/flutecast-dataplane:0.1.0"),
+    ] {
+        let deployment = object(&objects, "Deployment", &format!("factory-flutecast-{program}"));
+        assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], image);
+    }
 }

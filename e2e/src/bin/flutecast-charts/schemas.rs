@@ -7,12 +7,13 @@ use anyhow::{Context, ensure};
 use serde_json::{Map, Value, json};
 
 /// The kinds of Kubernetes that the charts have, as they are called in its OpenAPI document.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 17] = [
     "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
     "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
     "io.k8s.api.apps.v1.Deployment",
     "io.k8s.api.apps.v1.StatefulSet",
     "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler",
+    "io.k8s.api.batch.v1.Job",
     "io.k8s.api.core.v1.ConfigMap",
     "io.k8s.api.core.v1.Secret",
     "io.k8s.api.core.v1.Service",

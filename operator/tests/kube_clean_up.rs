@@ -1,0 +1,124 @@
+//! What an installation leaves is removed by `--clean-up`, under its own rights and in its own turn.
+
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+mod kube_support;
+
+use std::time::Duration;
+
+use flutecast_e2e::{Process, ProcessOptions, free_port};
+use serde_json::Value;
+
+use crate::kube_support::{Cluster, OWN, SOON, repository};
+
+/// Until a Lease that nobody gives back is over, and NATS has been waited for.
+const TURN: Duration = Duration::from_secs(60);
+const OBJECTS: &str = "
+apiVersion: flutecast.io/v1alpha1
+kind: Tenant
+metadata: {name: acme, namespace: flutecast-system}
+spec:
+  retention: {onDelete: Keep}
+  sources: [{name: gw, subject: plant.*.power, channel: power, iotId: {subjectToken: 2}}]
+---
+apiVersion: flutecast.io/v1alpha1
+kind: PushFormat
+metadata: {name: on-off, namespace: flutecast-system}
+spec:
+  fields: [{name: running, pointer: /on, type: Bool}]
+---
+apiVersion: flutecast.io/v1alpha1
+kind: Device
+metadata: {name: one, namespace: flutecast-system}
+spec: {tenant: acme, deviceCode: D-1, channels: [{name: power, format: on-off}]}
+";
+
+/// Runs the program with the rights of manifests/operator/clean-up.yaml.
+async fn clean_up(cluster: &Cluster, identity: &str, nats: &str) -> Process {
+    let token = cluster.kubectl(&["create", "token", "flutecast-clean-up", "-n", OWN]).await;
+    let admin = std::fs::read_to_string(cluster.api.kubeconfig()).unwrap();
+    let mut kubeconfig: Value = serde_json::from_str(&admin).unwrap();
+    kubeconfig["users"][0]["user"]["token"] = token.trim().into();
+    let path = cluster.api.kubeconfig().with_file_name(format!("{identity}.kubeconfig.yaml"));
+    std::fs::write(&path, kubeconfig.to_string()).unwrap();
+    let what = "--clean-up=finalizers,streams,mapping";
+    let arguments = [
+        "--kubernetes",
+        what,
+        "--namespace",
+        OWN,
+        "--mapping-namespace",
+        OWN,
+        "--identity",
+        identity,
+        "--nats",
+        nats,
+    ];
+    let options = ProcessOptions {
+        env: vec![("KUBECONFIG".into(), path.into_os_string())],
+        ..ProcessOptions::default()
+    };
+    Process::spawn_with(env!("CARGO_BIN_EXE_flutecast-operator"), arguments, options).unwrap()
+}
+
+async fn finalizers(cluster: &Cluster) -> Vec<Value> {
+    let objects = cluster.list("tenants,pushformats", OWN).await;
+    objects.iter().filter(|object| !object["metadata"]["finalizers"].is_null()).cloned().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_installation_leaves_is_removed_in_its_turn() {
+    let mut cluster = Cluster::start().await;
+    for manifest in ["manifests/operator/finalizers.yaml", "manifests/operator/clean-up.yaml"] {
+        cluster.kubectl(&["apply", "--server-side", "-f", &repository(manifest)]).await;
+    }
+    cluster.arguments = vec!["--namespace", OWN, "--protection", "finalizer"];
+    cluster.start_operator().await;
+    cluster.apply(OBJECTS).await;
+    let ready =
+        ["wait", "--for=condition=Ready", "--timeout=30s", "--all", "tenants,devices,pushformats", "-n", OWN];
+    cluster.kubectl(&ready).await;
+    let held = [
+        "wait",
+        "ft/acme",
+        "fpf/on-off",
+        "-n",
+        OWN,
+        "--for=jsonpath={.metadata.finalizers[0]}=flutecast.io/in-use",
+        "--timeout=30s",
+    ];
+    cluster.kubectl(&held).await;
+    // Somebody else's, on the same NATS.
+    let jetstream = async_nats::jetstream::new(async_nats::connect(cluster.nats.url()).await.unwrap());
+    let foreign = async_nats::jetstream::stream::Config { name: "IOT_other".into(), ..Default::default() };
+    jetstream.create_stream(foreign).await.unwrap();
+    assert_eq!(cluster.streams().await, ["IOT_acme", "IOT_other", "SRC_acme_gw"]);
+
+    // It waits for an operator that works, and for one that was killed as long as its Lease holds. NATS is nowhere: what can be done is done,
+    // the rest is named, and what tells whose the streams are stays for the next attempt.
+    let nowhere = format!("nats://127.0.0.1:{}", free_port().unwrap());
+    let mut first = clean_up(&cluster, "first", &nowhere).await;
+    assert!(first.exit_status().unwrap().is_none(), "{}", first.tail());
+    cluster.operator.take().unwrap().process.kill().await.unwrap();
+    assert!(!first.wait(TURN).await.unwrap().success(), "{}", first.tail());
+    assert!(
+        first.tail().contains("not everything is removed: streams: NATS is not there"),
+        "{}",
+        first.tail()
+    );
+    assert_eq!(finalizers(&cluster).await, Vec::<Value>::new());
+    assert_eq!(cluster.mapping().await.len(), 1);
+    assert!(cluster.access().await.is_some());
+
+    let mut second = clean_up(&cluster, "second", &cluster.nats.url()).await;
+    assert!(second.wait(SOON).await.unwrap().success(), "{}", second.tail());
+    assert_eq!(cluster.streams().await, ["IOT_other"]);
+    assert!(cluster.mapping().await.is_empty());
+    assert_eq!(cluster.access().await, None);
+    assert_eq!(cluster.list("leases", OWN).await, Vec::<Value>::new());
+    // The objects belong to whoever applied them.
+    assert_eq!(cluster.list("tenants,devices,pushformats", OWN).await.len(), 3);
+    // Once more there is nothing to do.
+    let mut third = clean_up(&cluster, "third", &nowhere).await;
+    assert!(third.wait(SOON).await.unwrap().success(), "{}", third.tail());
+}
