@@ -1,5 +1,6 @@
 //! Over MQTT 3.1.1: one client for each device, as the devices do it themselves.
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +22,7 @@ const CONNECT_TIMEOUT_S: u64 = 5;
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The address of an MQTT port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct MqttAddress {
     host: String,
     port: u16,
@@ -34,6 +35,15 @@ impl MqttAddress {
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
         Self { host: host.to_owned(), port, login: None }
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for MqttAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, login } = self;
+        let user = login.as_ref().map_or_else(String::new, |(user, _)| format!("{user}@"));
+        write!(f, "mqtt://{user}{host}:{port}")
     }
 }
 
@@ -193,6 +203,7 @@ mod tests {
         assert_eq!("mqtt://broker:1884".parse(), Ok(MqttAddress::new("broker", 1884)));
         let login = Some(("devices".to_owned(), "p1:x@y".to_owned()));
         let guarded = MqttAddress { login, ..MqttAddress::new("broker", 1884) };
+        assert_eq!(format!("{guarded:?}"), "mqtt://devices@broker:1884", "no password in logs");
         assert_eq!("mqtt://devices:p1:x@y@broker:1884".parse(), Ok(guarded));
         for bad in ["", "devices@broker:1883", ":1883", "broker", "broker:x", "broker:70000"] {
             let error = bad.parse::<MqttAddress>().unwrap_err();

@@ -8,7 +8,7 @@ use anyhow::Context;
 use async_nats::jetstream::{self, message::PublishMessage};
 use flutecast_e2e::fleet::Records;
 use flutecast_e2e::wait_until;
-use flutecast_mapping::name::{ChannelName, DeviceCode, TenantName};
+use flutecast_mapping::name::{ChannelName, DeviceCode, IotId, TenantName};
 use flutecast_mapping::{iot_id, subject};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -17,13 +17,33 @@ use tokio::time::{Instant, interval, timeout};
 
 pub(crate) const TENANT: &str = "plant";
 const CHANNEL: &str = "count";
-const CODES: [&str; 4] = ["CNT-01", "CNT-02", "CNT-03", "CNT-04"];
+const MES: &str = "mes.out";
+/// The devices and how they send.
+const DEVICES: [(&str, Way); 6] = [
+    ("CNT-01", Way::Own),
+    ("CNT-02", Way::Own),
+    ("CNT-03", Way::Own),
+    ("CNT-04", Way::Own),
+    ("GW-01", Way::Gateway),
+    ("MES-01", Way::Mes),
+];
 /// How often each device sends. Not a multiple of what waiting tests sleep.
 const PACE: Duration = Duration::from_millis(190);
 /// How long a device waits for the broker's answer before it sends the same again.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a device may need for a few messages, an outage included.
 const SOON: Duration = Duration::from_secs(90);
+
+/// How a device's messages come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// On its own subject.
+    Own,
+    /// On a gateway's subject, which NATS itself moves.
+    Gateway,
+    /// With its id in the payload, by which data-plane pods sort.
+    Mes,
+}
 
 /// The numbers of a channel in the order of the stream, each with its sequence, by `<device>/<channel>`.
 pub(crate) type Content = BTreeMap<String, Vec<(u64, u64)>>;
@@ -32,7 +52,14 @@ pub(crate) type Content = BTreeMap<String, Vec<(u64, u64)>>;
 pub(crate) fn manifests() -> String {
     let tenant = json!({
         "apiVersion": "flutecast.io/v1alpha1", "kind": "Tenant", "metadata": {"name": TENANT},
-        "spec": {"retention": {"maxMessagesPerSubject": 65_536}, "access": {"anonymous": true}},
+        "spec": {
+            "retention": {"maxMessagesPerSubject": 65_536},
+            "sources": [
+                {"name": "gw", "subject": "plant.gw1.*.count", "channel": CHANNEL, "iotId": {"subjectToken": 3}},
+                {"name": "mes", "subject": MES, "channel": CHANNEL, "iotId": {"pointer": "/deviceId"}},
+            ],
+            "access": {"anonymous": true},
+        },
     });
     let format = json!({
         "apiVersion": "flutecast.io/v1alpha1", "kind": "PushFormat", "metadata": {"name": CHANNEL},
@@ -41,7 +68,7 @@ pub(crate) fn manifests() -> String {
             "fields": [{"name": "n", "pointer": "/n", "type": "Number", "decimals": 0}],
         },
     });
-    let devices = CODES.map(device);
+    let devices = DEVICES.map(|(code, _)| device(code));
     [&[tenant.to_string(), format.to_string()][..], &devices].concat().join("\n---\n")
 }
 
@@ -59,10 +86,24 @@ fn key(code: &str) -> String {
     format!("{code}/{CHANNEL}")
 }
 
+fn iot_id_of(code: &str) -> IotId {
+    iot_id::generate(&TenantName::new(TENANT).unwrap(), &DeviceCode::new(code).unwrap())
+}
+
+/// Where the tenant's stream has it.
 fn subject_of(code: &str) -> String {
-    let tenant = TenantName::new(TENANT).unwrap();
-    let id = iot_id::generate(&tenant, &DeviceCode::new(code).unwrap());
-    subject::stored(&tenant, &id, &ChannelName::new(CHANNEL).unwrap())
+    let (tenant, channel) = (TenantName::new(TENANT).unwrap(), ChannelName::new(CHANNEL).unwrap());
+    subject::stored(&tenant, &iot_id_of(code), &channel)
+}
+
+/// Where the device sends what.
+fn message(code: &str, way: Way, number: u64) -> (String, Value) {
+    let id = iot_id_of(code);
+    match way {
+        Way::Own => (subject_of(code), json!({"n": number})),
+        Way::Gateway => (format!("plant.gw1.{id}.count"), json!({"n": number})),
+        Way::Mes => (MES.to_owned(), json!({"deviceId": id.to_string(), "n": number})),
+    }
 }
 
 /// The devices. Each sends its next number when the broker has said that the one before is stored, and says the same again until
@@ -78,7 +119,7 @@ impl Devices {
         let jetstream = jetstream::new(client);
         let (stop, stopped) = watch::channel(false);
         let mut this = Self { stored: BTreeMap::new(), stop, tasks: JoinSet::new() };
-        for code in CODES {
+        for (code, way) in DEVICES {
             let (stored, last) = watch::channel(0);
             this.stored.insert(key(code), last);
             let (jetstream, mut stopped) = (jetstream.clone(), stopped.clone());
@@ -89,7 +130,7 @@ impl Devices {
                         _ = pace.tick() => {}
                         _ = stopped.wait_for(|stop| *stop) => return,
                     }
-                    store(&jetstream, code, number).await;
+                    store(&jetstream, code, way, number).await;
                     stored.send_replace(number);
                 }
             });
@@ -97,7 +138,7 @@ impl Devices {
         this
     }
 
-    /// The newest number of each that the broker has stored.
+    /// The newest number of each that the broker has stored; what comes by sources is stored there, and moved on.
     pub(crate) fn stored(&self) -> BTreeMap<String, u64> {
         self.stored.iter().map(|(channel, last)| (channel.clone(), *last.borrow())).collect()
     }
@@ -123,12 +164,13 @@ impl Devices {
 }
 
 /// Says it until the broker answers that it is stored.
-async fn store(jetstream: &jetstream::Context, code: &str, number: u64) {
+async fn store(jetstream: &jetstream::Context, code: &str, way: Way, number: u64) {
+    let (subject, payload) = message(code, way, number);
     loop {
         let message = PublishMessage::build()
             .message_id(format!("{code}-{number}"))
-            .payload(json!({"n": number}).to_string().into());
-        let answer = async { jetstream.send_publish(subject_of(code), message).await?.await };
+            .payload(payload.to_string().into());
+        let answer = async { jetstream.send_publish(subject.clone(), message).await?.await };
         if matches!(timeout(PATIENCE, answer).await, Ok(Ok(_))) {
             return;
         }
@@ -139,7 +181,7 @@ async fn store(jetstream: &jetstream::Context, code: &str, number: u64) {
 pub(crate) async fn content(client: &async_nats::Client) -> anyhow::Result<Content> {
     let stream = jetstream::new(client.clone()).get_stream(format!("IOT_{TENANT}")).await?;
     let state = &stream.cached_info().state;
-    let codes: BTreeMap<_, _> = CODES.map(|code| (subject_of(code), key(code))).into();
+    let codes: BTreeMap<_, _> = DEVICES.map(|(code, _)| (subject_of(code), key(code))).into();
     let mut content = Content::new();
     for sequence in state.first_sequence..=state.last_sequence {
         let message = stream.get_raw_message(sequence).await?;
@@ -151,7 +193,7 @@ pub(crate) async fn content(client: &async_nats::Client) -> anyhow::Result<Conte
     Ok(content)
 }
 
-/// The stream holds each number that was acknowledged, once, in order.
+/// The stream holds each number that was acknowledged, once, in order, by whichever way it came.
 pub(crate) fn holds_once(stream: &Content, acknowledged: &BTreeMap<String, u64>) {
     for (channel, last) in acknowledged {
         let numbers = stream[channel].iter().map(|(number, _)| *number);
