@@ -82,7 +82,7 @@ struct Case {
     mapped: Duration,
     /// Until all were Ready.
     ready: Duration,
-    /// What the operator wrote until then.
+    /// What the operator wrote until all were Ready and Silent: the second is written once for each device too.
     writes: Writes,
     /// The operator's processor time until then.
     cpu: Duration,
@@ -123,6 +123,7 @@ async fn measure(size: Size, options: &EnvelopeOptions) -> anyhow::Result<Case> 
     let mapped = begun.elapsed();
     plant.wait_until_ready().await?;
     let ready = begun.elapsed();
+    plant.wait_until_silent().await?;
     let writes = plant.writes().await?.since(&before);
     let cpu = plant.operator_stats()?.cpu;
     tracing::info!(?mapped, ?ready, ?writes, ?cpu, "all are there");

@@ -50,7 +50,8 @@ Numbers of one machine at one time, written by a program: `make envelope` measur
 | load average before | {load} |
 
 etcd (without fsync), kube-apiserver, nats-server ({nats}), operator, data plane and the sender share these processors. The sender
-creates the Devices, {at_once} at once, each with two channels; then it changes {changes} of them, one after the other.
+creates the Devices, {at_once} at once, each with two channels. They never send anything, so each status is written twice: that the Device is Ready
+(the data plane confirms it), and after its `staleAfter` that it is Silent. Then the sender changes {changes} of them, one after the other.
 ",
             date = machine.date,
             command = options.command,
@@ -101,7 +102,7 @@ fn rows() -> [(&'static str, Cell); 12] {
                 each("events"),
             )
         }),
-        ("operator's processor time until then", |case| seconds(case.cpu)),
+        ("operator's processor time until all were Ready and Silent", |case| seconds(case.cpu)),
         ("operator's memory at most", |case| megabytes(case.peak_kib[0])),
         ("… after a restart", |case| megabytes(case.peak_kib[1])),
         ("a change until the data plane serves it: median, p99, longest", |case| {

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Size;
@@ -69,6 +69,7 @@ impl Plant {
         api.kubectl(&["apply", "--server-side", "-f", "-"], &tenants_and_formats(size)).await?;
         let (dataplane, dataplane_url) = start_dataplane(&api, &nats)?;
         dataplane.wait_until_ready().await?;
+        api.kubectl(&["apply", "--server-side", "-f", "-"], &endpoint_slice()).await?;
         let this = Self { size, api, nats, client, operator, dataplane, dataplane_url };
         this.wait_until_idle().await?;
         Ok(this)
@@ -138,14 +139,23 @@ impl Plant {
 
     /// Waits until all Devices are Ready.
     pub(super) async fn wait_until_ready(&self) -> anyhow::Result<()> {
+        self.wait_until_all("ready", is_ready).await
+    }
+
+    /// Waits until all Devices are said to be silent: none of them sends anything, and that is written once for each.
+    pub(super) async fn wait_until_silent(&self) -> anyhow::Result<()> {
+        self.wait_until_all("silent", |device| device.data["status"]["presence"] == "Silent").await
+    }
+
+    async fn wait_until_all(&self, what: &str, is_so: fn(&DynamicObject) -> bool) -> anyhow::Result<()> {
         let devices = self.devices();
-        self.with_log(wait_until("all devices to be ready", LONG, async || {
+        self.with_log(wait_until(&format!("all devices to be {what}"), LONG, async || {
             // A list of all is much work for the API server, so the operator's own count is asked first.
             self.is_idle().await?;
             let mut parameters = ListParams::default().limit(PAGE);
             loop {
                 let page = devices.list(&parameters).await.map_err(|error| error.to_string())?;
-                if let Some(device) = page.items.iter().find(|device| !is_ready(device)) {
+                if let Some(device) = page.items.iter().find(|device| !is_so(device)) {
                     return Err(format!("{:?}: {}", device.metadata.name, device.data["status"]));
                 }
                 match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -199,6 +209,25 @@ impl Plant {
 
 /// Under which name the data plane announces.
 const SERVER: &str = "bench";
+/// The data plane's Service, as far as there is one: its endpoints.
+const SERVICE: &str = "flutecast-dataplane";
+
+/// What the endpoint controller would write of the data plane.
+fn endpoint_slice() -> String {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {
+            "name": SERVICE, "namespace": OWN, "labels": {"kubernetes.io/service-name": SERVICE},
+        },
+        "endpoints": [{
+            "addresses": ["10.1.0.1"],
+            "conditions": {"ready": true, "serving": true, "terminating": false},
+            "targetRef": {"kind": "Pod", "name": SERVER, "namespace": OWN},
+        }],
+        "ports": [],
+    })
+    .to_string()
+}
 
 impl Running {
     async fn wait_until_ready(&self) -> anyhow::Result<()> {
@@ -250,6 +279,8 @@ async fn start_operator(api: &ControlPlane, nats: &NatsServer) -> anyhow::Result
         OWN,
         "--identity",
         "bench",
+        "--service",
+        SERVICE,
     ];
     let begun = Instant::now();
     let process = Process::spawn_with(program("flutecast-operator")?, arguments, process_options(path))?;
