@@ -42,7 +42,7 @@ impl Meta {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object<S> {
     /// What is known besides the spec.
-    pub meta: Meta,
+    pub meta: Arc<Meta>,
     /// What the user wants.
     pub spec: S,
 }

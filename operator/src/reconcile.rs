@@ -126,7 +126,7 @@ impl FolderOperator {
         let (objects, built, folder) = block_in_place(|| {
             let (objects, folder) = self.dereference();
             let valid = build::validate(&objects);
-            let mut built = build::build(valid, &objects);
+            let mut built = build::build_upon(&self.last.built, valid, &objects);
             build::enrolment::refuse_to_create(&mut built);
             (objects, built, folder)
         });

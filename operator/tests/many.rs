@@ -3,6 +3,8 @@
 
 mod manifests;
 
+use std::sync::Arc;
+
 use flutecast_operator::apply::mapping_folder;
 use flutecast_operator::build;
 use flutecast_operator::object::Objects;
@@ -79,12 +81,29 @@ proptest! {
     }
 
     #[test]
+    fn what_was_before_changes_nothing_but_what_is_shared(before in sketches(), sketches in sketches()) {
+        let old = self::objects(&before);
+        let old = build::build(build::validate(&old), &old);
+        let objects = self::objects(&sketches);
+        let whole = build::build(build::validate(&objects), &objects);
+        let upon = build::build_upon(&old, build::validate(&objects), &objects);
+        prop_assert_eq!(&upon, &whole);
+        for (tenant, built) in &upon.tenants {
+            let was = |id| old.tenants.get(tenant)?.shards.iter().find_map(|shard| shard.devices.get(id));
+            for (iot_id, device) in built.shards.iter().flat_map(|shard| &shard.devices) {
+                let is_same = was(iot_id).is_some_and(|was| **was == **device);
+                prop_assert_eq!(was(iot_id).is_some_and(|was| Arc::ptr_eq(was, device)), is_same);
+            }
+        }
+    }
+
+    #[test]
     fn a_newcomer_changes_nothing_for_those_before(sketches in sketches(), tenant in 0..4_u8, code in 0..6_u8, pin in proptest::option::of(0..4_u8)) {
         let mut objects = objects(&sketches);
         let before = build::build(build::validate(&objects), &objects);
         let newcomer = Sketch { tenant, code, format: 0, pin };
         let mut newcomer = self::objects(&[newcomer]).devices.remove(0);
-        let meta = &mut std::sync::Arc::make_mut(&mut newcomer).meta;
+        let meta = Arc::make_mut(&mut Arc::make_mut(&mut newcomer).meta);
         (meta.name, meta.created) = ("aaa".to_owned(), 1);
         objects.devices.push(newcomer);
         let after = build::build(build::validate(&objects), &objects);

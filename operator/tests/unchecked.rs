@@ -18,7 +18,7 @@ fn object<S: DeserializeOwned>(name: &str, spec: Value) -> Arc<Object<S>> {
         created: 0,
         labels: BTreeMap::new(),
     };
-    Arc::new(Object { meta, spec: serde_json::from_value(spec).unwrap() })
+    Arc::new(Object { meta: meta.into(), spec: serde_json::from_value(spec).unwrap() })
 }
 
 /// A plant with these specs.
@@ -180,8 +180,9 @@ fn a_retention_without_an_end() {
 fn a_device_that_is_too_large_leaves_the_others_alone() {
     let mut objects = objects(json!({}), device());
     let mut large = (*objects.devices[0]).clone();
-    large.meta.name = "large".to_owned();
-    large.meta.labels.insert("note".to_owned(), "x".repeat(600 * 1024));
+    let meta = Arc::make_mut(&mut large.meta);
+    meta.name = "large".to_owned();
+    meta.labels.insert("note".to_owned(), "x".repeat(600 * 1024));
     large.spec.device_code = "L-1".to_owned();
     objects.devices.push(Arc::new(large));
     check(

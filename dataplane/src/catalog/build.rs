@@ -182,7 +182,7 @@ fn build_tenant(
         revisions.push(shard.revision);
         let programs = builder.compile_all(shard.formats);
         for (iot_id, document) in shard.devices {
-            let device = builder.device(iot_id, document, &programs);
+            let device = builder.device(iot_id, Arc::unwrap_or_clone(document), &programs);
             if devices.contains_key(&device.iot_id) || by_code.contains_key(&device.code) {
                 builder.problems.push(Problem {
                     kind: ProblemKind::DuplicateDevice,

@@ -159,7 +159,7 @@ fn a_tenant_without_documents_is_gone_and_an_unreadable_one_stays() {
 fn the_first_of_two_devices_with_one_code_is_served() {
     let mut second = shard("acme", 1, 2, "r1", &[("B", "f")]);
     for device in second.devices.values_mut() {
-        device.code = DeviceCode::new("A").unwrap();
+        Arc::make_mut(device).code = DeviceCode::new("A").unwrap();
     }
     let (catalog, problems) = Catalog::build(vec![shard("acme", 0, 2, "r0", &[("A", "g")]), second], None);
     assert_eq!((problems.len(), problems[0].kind), (1, ProblemKind::DuplicateDevice));

@@ -113,7 +113,7 @@ impl Mapping {
             labels: [("line".to_owned(), "l1".to_owned())].into(),
             channels,
         };
-        self.document.devices.insert(IotId::new(&format!("id-{code}")).unwrap(), device);
+        self.document.devices.insert(IotId::new(&format!("id-{code}")).unwrap(), device.into());
     }
 
     pub fn remove_device(&mut self, code: &str) {

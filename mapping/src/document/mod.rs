@@ -8,6 +8,7 @@
 mod text;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,9 +39,9 @@ pub struct ShardDocument {
     /// The formats that this shard's devices use, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub formats: BTreeMap<FormatName, FormatDocument>,
-    /// The devices of this shard, by iotId.
+    /// The devices of this shard, by iotId. They are shared with other versions of the document, which differ in few of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub devices: BTreeMap<IotId, DeviceDocument>,
+    pub devices: BTreeMap<IotId, Arc<DeviceDocument>>,
 }
 
 /// What holds for a whole tenant.

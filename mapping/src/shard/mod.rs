@@ -10,6 +10,7 @@ mod file_name;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use digest::revision;
 pub use file_name::{ACCESS_FILE, file_name, parse_file_name};
@@ -53,7 +54,7 @@ pub fn split(
     tenant: &TenantName,
     settings: &TenantSettings,
     formats: &BTreeMap<FormatName, FormatDocument>,
-    devices: &BTreeMap<IotId, DeviceDocument>,
+    devices: &BTreeMap<IotId, Arc<DeviceDocument>>,
 ) -> Split {
     split_within(&Limits { bytes: MAX_BYTES, shards: MAX_SHARDS }, tenant, settings, formats, devices)
 }
@@ -69,7 +70,7 @@ fn split_within(
     tenant: &TenantName,
     settings: &TenantSettings,
     formats: &BTreeMap<FormatName, FormatDocument>,
-    devices: &BTreeMap<IotId, DeviceDocument>,
+    devices: &BTreeMap<IotId, Arc<DeviceDocument>>,
 ) -> Split {
     let mut splitter = Splitter {
         tenant,
@@ -81,7 +82,7 @@ fn split_within(
     };
     splitter.measure(devices);
     let mut refused = Vec::new();
-    let mut members: Vec<(&IotId, &DeviceDocument)> = devices.iter().collect();
+    let mut members: Vec<Member<'_>> = devices.iter().collect();
     members.retain(|(iot_id, device)| {
         let bytes = splitter.bytes_of(&[(iot_id, device)], 0);
         let fits = bytes <= limits.bytes;
@@ -122,14 +123,14 @@ pub fn shard_of(iot_id: &IotId, shards: u32) -> u32 {
 #[serde(rename_all = "camelCase")]
 enum Lines<'a> {
     Formats(BTreeMap<&'a FormatName, &'a FormatDocument>),
-    Devices(BTreeMap<&'a IotId, &'a DeviceDocument>),
+    Devices(BTreeMap<&'a IotId, &'a Arc<DeviceDocument>>),
 }
 
 fn length(part: &impl Serialize) -> usize {
     serde_yaml::to_string(part).map_or(usize::MAX / 4, |yaml| yaml.len())
 }
 
-type Member<'a> = (&'a IotId, &'a DeviceDocument);
+type Member<'a> = (&'a IotId, &'a Arc<DeviceDocument>);
 
 /// Distributes the members. Each part keeps their order, that of the iotIds: it comes from one part of half as many.
 fn divide<'a>(members: &[Member<'a>], count: u32) -> Vec<Vec<Member<'a>>> {
@@ -154,7 +155,7 @@ struct Splitter<'a> {
 impl<'a> Splitter<'a> {
     /// Measures each part once. A document is a list of lines, so parts add up; `devices:` and `formats:` are counted with
     /// each part, which errs by a few bytes on the safe side.
-    fn measure(&mut self, devices: &'a BTreeMap<IotId, DeviceDocument>) {
+    fn measure(&mut self, devices: &'a BTreeMap<IotId, Arc<DeviceDocument>>) {
         // The longest numbers, so that the length doesn't depend on them.
         let first = self.document(&[], 0, MAX_SHARDS);
         let other = ShardDocument { shard: MAX_SHARDS, settings: None, ..first.clone() };
@@ -174,7 +175,7 @@ impl<'a> Splitter<'a> {
     fn document(&self, part: &[Member<'_>], shard: u32, shards: u32) -> ShardDocument {
         let formats =
             used_formats(part).filter_map(|name| Some((name.clone(), self.formats.get(name)?.clone())));
-        let devices = part.iter().map(|(iot_id, device)| ((*iot_id).clone(), (*device).clone()));
+        let devices = part.iter().map(|(iot_id, device)| ((*iot_id).clone(), Arc::clone(device)));
         let mut document = ShardDocument {
             api_version: API_VERSION.to_owned(),
             tenant: self.tenant.clone(),

@@ -60,17 +60,17 @@ fn id(at: usize) -> IotId {
     IotId::new(&format!("d{at}")).unwrap()
 }
 
-fn device(at: usize, formats: &[usize]) -> DeviceDocument {
+fn device(at: usize, formats: &[usize]) -> Arc<DeviceDocument> {
     let channels = formats.iter().enumerate().map(|(channel, format)| {
         let name = ChannelName::new(&format!("channel{channel}")).unwrap();
         (name, ChannelDocument { format: format_name(*format), stale_after_ms: Some(10_000) })
     });
-    DeviceDocument {
+    Arc::new(DeviceDocument {
         code: DeviceCode::new(&format!("CORR-{at}")).unwrap(),
         name: format!("corrugator-{at}"),
         labels: [("line".into(), "l1".into()), ("type".into(), "corrugator".into())].into(),
         channels: channels.collect(),
-    }
+    })
 }
 
 const FULL: Limits = Limits { bytes: MAX_BYTES, shards: MAX_SHARDS };
@@ -80,7 +80,7 @@ fn check(
     limits: &Limits,
     split: &Split,
     formats: &BTreeMap<FormatName, FormatDocument>,
-    devices: &BTreeMap<IotId, DeviceDocument>,
+    devices: &BTreeMap<IotId, Arc<DeviceDocument>>,
 ) {
     let count = u32::try_from(split.shards.len()).unwrap();
     assert!(count.is_power_of_two() && count <= limits.shards);
@@ -408,18 +408,17 @@ fn any_format() -> impl Strategy<Value = FormatDocument> {
         })
 }
 
-fn any_device() -> impl Strategy<Value = DeviceDocument> {
+fn any_device() -> impl Strategy<Value = Arc<DeviceDocument>> {
     (
         "[A-Za-z0-9][A-Za-z0-9._:/-]{0,9}",
         text(),
         prop::collection::btree_map(text(), text(), 0..3),
         prop::collection::vec(0..4_usize, 0..4),
     )
-        .prop_map(|(code, name, labels, formats)| DeviceDocument {
-            code: DeviceCode::new(&code).unwrap(),
-            name,
-            labels,
-            ..device(0, &formats)
+        .prop_map(|(code, name, labels, formats)| {
+            let code = DeviceCode::new(&code).unwrap();
+            let channels = device(0, &formats).channels.clone();
+            Arc::new(DeviceDocument { code, name, labels, channels })
         })
 }
 

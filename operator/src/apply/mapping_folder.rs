@@ -106,7 +106,7 @@ impl MappingFolder {
                 shard
                     .devices
                     .into_values()
-                    .map(move |device| (tenant.clone(), device.name))
+                    .map(move |device| (tenant.clone(), device.name.clone()))
                     .collect::<Vec<_>>()
             })
             .collect()

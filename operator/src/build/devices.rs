@@ -1,8 +1,9 @@
 //! The devices of one tenant, as the mapping has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use flutecast_mapping::document::{ChannelDocument, DeviceDocument, FormatDocument};
+use flutecast_mapping::document::{ChannelDocument, DeviceDocument, FormatDocument, ShardDocument};
 use flutecast_mapping::name::{ChannelName, FormatName, IotId};
 
 use super::Formats;
@@ -14,8 +15,27 @@ use crate::verdict::{Finding, Kind, ObjectRef, Reason, Verdicts};
 /// The devices of one tenant, and the formats that they use.
 #[derive(Debug, Default)]
 pub(super) struct Mapped {
-    pub(super) devices: BTreeMap<IotId, DeviceDocument>,
+    pub(super) devices: BTreeMap<IotId, Arc<DeviceDocument>>,
     pub(super) formats: BTreeMap<FormatName, FormatDocument>,
+}
+
+/// The documents of a tenant as they were before.
+#[derive(Debug, Default)]
+pub(super) struct Before<'a>(HashMap<&'a IotId, &'a Arc<DeviceDocument>>);
+
+impl<'a> Before<'a> {
+    /// The documents of these shards.
+    pub(super) fn of(shards: &'a [Arc<ShardDocument>]) -> Self {
+        Self(shards.iter().flat_map(|shard| &shard.devices).collect())
+    }
+
+    /// A document: the one of before if it is the same, so that memory holds each once.
+    fn shared(&self, iot_id: &IotId, document: DeviceDocument) -> Arc<DeviceDocument> {
+        match self.0.get(iot_id) {
+            Some(before) if ***before == document => Arc::clone(before),
+            Some(_) | None => Arc::new(document),
+        }
+    }
 }
 
 /// Maps the devices of a tenant, the oldest first, until its quota is full.
@@ -26,6 +46,7 @@ pub(super) fn map(
     tenant: &ValidTenant,
     devices: &[ClaimedDevice],
     formats: &Formats,
+    before: &Before<'_>,
     verdicts: &mut Verdicts,
 ) -> Mapped {
     let mut mapped = Mapped::default();
@@ -58,7 +79,7 @@ pub(super) fn map(
             labels: claimed.device.meta.labels.clone(),
             channels,
         };
-        mapped.devices.insert(claimed.iot_id.clone(), device);
+        mapped.devices.insert(claimed.iot_id.clone(), before.shared(&claimed.iot_id, device));
     }
     mapped
 }

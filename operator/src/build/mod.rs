@@ -18,6 +18,7 @@ use std::sync::Arc;
 use flutecast_mapping::document::{AccessDocument, ShardDocument};
 use flutecast_mapping::name::{IotId, TenantName};
 
+use self::devices::Before;
 use self::enrolment::Enrolment;
 use self::streams::TenantStreams;
 use crate::object::{Meta, Object, Objects, SecretData};
@@ -98,6 +99,12 @@ pub fn validate(objects: &Objects) -> Valid {
 /// The third step: puts them together.
 #[must_use]
 pub fn build(valid: Valid, objects: &Objects) -> Built {
+    build_upon(&Built::default(), valid, objects)
+}
+
+/// The same. What comes out as it was `before` is shared with it: that changes nothing but the memory that it takes.
+#[must_use]
+pub fn build_upon(before: &Built, valid: Valid, objects: &Objects) -> Built {
     let Valid { tenants, devices, formats, existing, mut verdicts } = valid;
     let secrets = objects.secrets.iter().map(|secret| (key(&secret.meta), &**secret)).collect();
     let mut tenants = claims::tenant_names(tenants, &mut verdicts);
@@ -113,7 +120,9 @@ pub fn build(valid: Valid, objects: &Objects) -> Built {
         .into_iter()
         .map(|(name, tenant)| {
             let devices = devices.get(&name).map(Vec::as_slice).unwrap_or_default();
-            let mapped = devices::map(&tenant, devices, &formats, &mut verdicts);
+            let before =
+                before.tenants.get(&name).map(|tenant| Before::of(&tenant.shards)).unwrap_or_default();
+            let mapped = devices::map(&tenant, devices, &formats, &before, &mut verdicts);
             let shards = shards::documents(&tenant, &mapped, devices, &mut verdicts);
             let enrolment = enrolment::plan(&tenant, &formats, &mut verdicts);
             (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards, enrolment })

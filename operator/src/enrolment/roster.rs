@@ -74,16 +74,6 @@ pub fn roll<'a>(
         enrolment: tenant.enrolment.clone(),
         devices: BTreeMap::new(),
     };
-    for device in devices.filter(|device| device.meta.namespace == *namespace) {
-        let Ok(code) = DeviceCode::new(&device.spec.device_code) else { continue };
-        let object = device.meta.object_ref(Kind::Device);
-        let refused = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(_));
-        let finding =
-            built.verdicts.get(&object).filter(refused).and_then(|outcome| outcome.findings().first());
-        let standing =
-            Standing::Waiting { object: object.to_string(), why: finding.map(ToString::to_string) };
-        roll.devices.entry(code).or_insert(standing);
-    }
     // Many devices have the same channels.
     let mut lists: BTreeSet<Arc<[ChannelName]>> = BTreeSet::new();
     for (iot_id, device) in tenant.shards.iter().flat_map(|shard| &shard.devices) {
@@ -96,6 +86,20 @@ pub fn roll<'a>(
         if *is_stored || was == Some(&mapped) {
             roll.devices.insert(device.code.clone(), mapped);
         }
+    }
+    // Whatever else is there waits; of two with one code the first is told.
+    for device in devices.filter(|device| device.meta.namespace == *namespace) {
+        let Ok(code) = DeviceCode::new(&device.spec.device_code) else { continue };
+        if roll.devices.contains_key(&code) {
+            continue;
+        }
+        let object = device.meta.object_ref(Kind::Device);
+        let refused = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(_));
+        let finding =
+            built.verdicts.get(&object).filter(refused).and_then(|outcome| outcome.findings().first());
+        let standing =
+            Standing::Waiting { object: object.to_string(), why: finding.map(ToString::to_string) };
+        roll.devices.insert(code, standing);
     }
     roll
 }

@@ -50,7 +50,7 @@ impl Manifest {
                 return object.clone();
             }
             let mut object = (**object).clone();
-            object.meta.created = created;
+            Arc::make_mut(&mut object.meta).created = created;
             Arc::new(object)
         }
         match self {
@@ -244,7 +244,7 @@ fn read_kind(kind: Kind, meta: Meta, object: &Value) -> Result<Manifest, Vec<Fin
         Kind::Device => Ok(Manifest::Device(read_spec(&SCHEMAS.device, meta, object)?)),
         Kind::PushFormat => Ok(Manifest::PushFormat(read_spec(&SCHEMAS.push_format, meta, object)?)),
         Kind::Secret => match read_secret(object) {
-            Ok(spec) => Ok(Manifest::Secret(Arc::new(Object { meta, spec }))),
+            Ok(spec) => Ok(Manifest::Secret(Arc::new(Object { meta: meta.into(), spec }))),
             Err(finding) => Err(vec![finding]),
         },
         // No document is of this kind; it is the kind of the file itself.
@@ -263,7 +263,7 @@ fn read_spec<S: DeserializeOwned>(
         return Err(findings);
     }
     match serde_json::from_value(object["spec"].clone()) {
-        Ok(spec) => Ok(Arc::new(Object { meta, spec })),
+        Ok(spec) => Ok(Arc::new(Object { meta: meta.into(), spec })),
         Err(error) => Err(vec![Finding::new(Reason::InvalidObject, "spec", error.to_string())]),
     }
 }

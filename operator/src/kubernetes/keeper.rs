@@ -251,7 +251,7 @@ impl Keeper {
         if scope.needs_building() {
             let objects = self.dereference(&scope);
             let valid = build::validate(&objects);
-            let built = build::build(valid, &objects);
+            let built = build::build_upon(self.state.whole.built(), valid, &objects);
             self.state.whole.merge(built, &mut scope, &self.state.index);
         }
         self.state.whole.set_realm(self.mapping.realm().as_deref());

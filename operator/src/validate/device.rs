@@ -1,5 +1,7 @@
 //! A Device alone.
 
+use std::sync::Arc;
+
 use flutecast_crds::{DeviceChannel, DeviceSpec};
 use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, IotId};
 
@@ -11,7 +13,7 @@ use crate::verdict::{Finding, Reason};
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidDevice {
     /// What is known besides the spec.
-    pub meta: Meta,
+    pub meta: Arc<Meta>,
     /// The name of its Tenant. It isn't a valid name until a Tenant has it.
     pub tenant: String,
     /// Its code.

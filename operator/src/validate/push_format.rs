@@ -1,5 +1,7 @@
 //! A PushFormat alone: it has to compile.
 
+use std::sync::Arc;
+
 use flutecast_crds as crds;
 use flutecast_crds::{Delivery, FieldSpec, PushFormatSpec, TimestampSpec};
 use flutecast_mapping::document::{
@@ -17,7 +19,7 @@ use crate::verdict::{Finding, Reason};
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidFormat {
     /// What is known besides the spec.
-    pub meta: Meta,
+    pub meta: Arc<Meta>,
     /// Its name.
     pub name: FormatName,
     /// What the data plane compiles.

@@ -1,6 +1,7 @@
 //! A Secret with tokens alone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use flutecast_mapping::document::token_sha256;
 
@@ -17,7 +18,7 @@ const LONGEST_TOKEN: usize = 4096;
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidTokens {
     /// What is known besides the tokens.
-    pub meta: Meta,
+    pub meta: Arc<Meta>,
     /// SHA-256 of each token in lower-case hexadecimal, by the token's name.
     pub digests: BTreeMap<String, String>,
 }

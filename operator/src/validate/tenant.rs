@@ -1,5 +1,6 @@
 //! A Tenant alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_crds::{
@@ -20,7 +21,7 @@ const SHORTEST_AGE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidTenant {
     /// What is known besides the spec.
-    pub meta: Meta,
+    pub meta: Arc<Meta>,
     /// The tenant.
     pub name: TenantName,
     /// Its name for people.

@@ -64,6 +64,7 @@ impl Box1 {
 
     pub fn device<'a>(&self, built: &'a Built, code: &str) -> Option<&'a DeviceDocument> {
         let shards = built.tenants.values().flat_map(|tenant| &tenant.shards);
-        shards.flat_map(|shard| shard.devices.values()).find(|device| device.code.as_str() == code)
+        let mut devices = shards.flat_map(|shard| shard.devices.values());
+        devices.find(|device| device.code.as_str() == code).map(|device| &**device)
     }
 }

@@ -19,12 +19,12 @@ fn catalog() -> Arc<TenantCatalog> {
     };
     let device = |code: &str, channel: &str| {
         let channel_document = ChannelDocument { format: format.clone(), stale_after_ms: None };
-        DeviceDocument {
+        Arc::new(DeviceDocument {
             code: DeviceCode::new(code).unwrap(),
             name: String::new(),
             labels: BTreeMap::new(),
             channels: [(ChannelName::new(channel).unwrap(), channel_document)].into(),
-        }
+        })
     };
     let document = ShardDocument {
         api_version: API_VERSION.to_owned(),

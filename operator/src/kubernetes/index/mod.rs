@@ -282,13 +282,13 @@ fn take<K: OurKind>(shelf: &mut Shelf<K>, event: Event<K>) -> Vec<Moved<K>> {
 fn secret_of((namespace, name): &Key, secret: Secret) -> Object<SecretData> {
     let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
     Object {
-        meta: Meta {
+        meta: Arc::new(Meta {
             namespace: namespace.clone(),
             name: name.clone(),
             uid: secret.metadata.uid,
             created: 0,
             labels: BTreeMap::new(),
-        },
+        }),
         spec: SecretData(data),
     }
 }

@@ -148,7 +148,7 @@ impl<K: OurKind> Shelf<K> {
         let (meta, spec, status) = object.into_parts();
         let status = status.unwrap_or_default();
         let known = known_of(&meta, status.holds_its_place());
-        self.put(&meta, Ok(Arc::new(Object { meta: known, spec })), status)
+        self.put(&meta, Ok(Arc::new(Object { meta: known.into(), spec })), status)
     }
 
     /// An object is there, but can't be read.

@@ -53,7 +53,7 @@ fn catalog(devices: &[&str]) -> Arc<TenantCatalog> {
             labels: BTreeMap::new(),
             channels: [channel("every", None), channel("latest", Some(10_000))].into(),
         };
-        (IotId::new(code).unwrap(), device)
+        (IotId::new(code).unwrap(), device.into())
     };
     let tenant = TenantName::new("acme").unwrap();
     let document = ShardDocument {

@@ -1,5 +1,8 @@
 //! What all objects turn into, put together from parts: a change builds the tenants that it concerns, the rest stays.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use flutecast_mapping::document::ShardDocument;
