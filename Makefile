@@ -73,7 +73,7 @@ cluster: need-cargo system ## a real Kubernetes cluster on this machine, as root
 .PHONY: test-images
 test-images: need-cargo
 	@if [ -z "$${FLUTECAST_IMAGES:-}" ] && { [ -n "$${KUBECONFIG:-}" ] || $(target)/debug/flutecast-cluster check >/dev/null 2>&1; }; then \
-		$(MAKE) images; \
+		$(MAKE) images images-next; \
 	fi
 
 # E2E_ARGS are nextest's, such as --no-capture.
