@@ -1,18 +1,19 @@
 //! The configuration of the bundled nats-server, run by a real one: each user may do what its program does, and no more.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
 use flutecast_e2e::{
     Dataplane, DataplaneOptions, Operator, OperatorOptions, Process, ProcessOptions, SseClient, SseEvent,
-    free_ports, nats_server_program, wait_until,
+    free_ports, http_client, nats_server_program, wait_until,
 };
 use flutecast_mapping::iot_id;
 use flutecast_mapping::name::{DeviceCode, TenantName};
 use tokio::sync::mpsc;
 
-use crate::support::{object, rendered, root};
+use crate::support::{object, rendered, root, text};
 
 const SOON: Duration = Duration::from_secs(20);
 const PASSWORD: &str = "p1-of_Many-letters";
@@ -143,6 +144,27 @@ async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
         client.flush().await.unwrap();
         assert!(refused.recv().await.unwrap().contains("STREAM.DELETE"), "{user}");
     }
+    // Alerts and the dashboard ask for what the programs really count.
+    let mut counted = BTreeSet::new();
+    for admin in [&operator.admin_url, &dataplane.admin_url] {
+        let metrics = http_client::get(&format!("{admin}/metrics")).await.unwrap().text();
+        let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        counted.extend(types.filter_map(|line| {
+            let (name, kind) = line.split_once(' ')?;
+            Some(if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
+        }));
+    }
+    // A family of which nothing has happened yet isn't shown: of gaps there are none.
+    let rare = ["dataplane/src/fanout/metrics.rs", "dataplane/src/metrics.rs", "operator/src/metrics.rs"]
+        .map(text)
+        .concat();
+    for asked in metrics_that_are_asked_for() {
+        let base =
+            asked.trim_start_matches("flutecast_").trim_start_matches("operator_").trim_end_matches("_total");
+        let registered = rare.contains(&format!("\"{base}\","));
+        assert!(counted.contains(&asked) || registered, "nobody counts {asked}; there are {counted:?}");
+    }
+
     // Neither program ever wanted what it may not.
     wait_until("quiet programs", SOON, async || {
         let said = [operator.process.tail(), dataplane.process.tail()].join("\n").to_lowercase();
@@ -150,4 +172,19 @@ async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
     })
     .await
     .unwrap();
+}
+
+/// The metrics in the alerts and on the dashboard.
+fn metrics_that_are_asked_for() -> BTreeSet<String> {
+    let text = text("charts/flutecast/templates/monitoring.yaml")
+        + &text("charts/flutecast/dashboards/flutecast.json");
+    let asked: BTreeSet<String> = text
+        .lines()
+        .filter(|line| line.contains("expr"))
+        .flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+        .filter(|word| word.starts_with("flutecast_"))
+        .map(str::to_owned)
+        .collect();
+    assert!(asked.len() > 10, "{asked:?}");
+    asked
 }
