@@ -89,7 +89,11 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
         enrolment: requests.clone(),
     };
     let links = Links { connected, wanted: wanted_by_task, report: report_of_task, metrics: metrics.clone() };
-    watch_task(&mut tasks, "JetStream", task::spawn(Api::new(client), links, cancel.clone()));
+    watch_task(
+        &mut tasks,
+        "JetStream",
+        task::spawn(Api::new(client).counted(metrics.clone()), links, cancel.clone()),
+    );
     match (mode, folder) {
         (Mode::Folder { manifests, .. }, Some(mapping)) => {
             let board = Board::new(match config.log_format {

@@ -22,10 +22,10 @@ use crate::folder::scan;
 use crate::folder::store::Store;
 use crate::folder::watch::FolderWatch;
 use crate::jetstream::task::{Report, Wanted};
-use crate::metrics::{Ending, Metrics};
+use crate::metrics::{Ending, Metrics, ObjectKind};
 use crate::object::Objects;
 use crate::status::{self, Board};
-use crate::verdict::Verdicts;
+use crate::verdict::{Kind, Verdicts};
 
 /// How often everything is done again without a reason: someone may have changed a mapping file.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -153,8 +153,8 @@ impl FolderOperator {
         let wanted = Documents::of(built, &self.mapped_without);
         let wanted = self.linger.hold_back(wanted, Instant::now());
         let changed = block_in_place(|| self.mapping.write(&wanted))
-            .inspect_err(|_| self.metrics.reconciled(Ending::Failed, 0))?;
-        self.metrics.reconciled(Ending::Done, changed.len());
+            .inspect_err(|_| self.metrics.passed(Ending::Failed, 0))?;
+        self.metrics.passed(Ending::Done, changed.len());
         for file in changed {
             tracing::info!(file, "mapping changed");
         }
@@ -204,9 +204,19 @@ impl FolderOperator {
         self.tell_enrolment();
         let verdicts =
             status::verdicts(&self.last.built, &self.last.folder, &self.report.borrow_and_update());
-        self.metrics.judged(&verdicts);
+        self.count(&verdicts);
         if let Err(error) = self.board.say(verdicts, &mut io::stdout().lock()) {
             tracing::debug!(%error, "nobody reads the verdicts");
+        }
+    }
+
+    fn count(&self, verdicts: &Verdicts) {
+        for kind in [Kind::Tenant, Kind::Device, Kind::PushFormat] {
+            let Some(label) = ObjectKind::of(kind) else { continue };
+            let of_kind = verdicts.iter().filter(|(object, _)| object.kind == kind);
+            let standings = of_kind.map(|(_, outcome)| outcome.standing());
+            self.metrics
+                .objects(label, standings.inspect(|standing| self.metrics.reconciled(label, *standing)));
         }
     }
 

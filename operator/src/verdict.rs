@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::metrics::Standing;
+
 /// The kinds of object that a verdict can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Kind {
@@ -259,6 +261,18 @@ impl Outcome {
             Self::Accepted => "Accepted",
             Self::Degraded(_) => "Degraded",
             Self::Refused(_) => "Refused",
+        }
+    }
+
+    /// How it stands with the object, as conditions would say it.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match self {
+            Self::Accepted => Standing::Ready,
+            Self::Degraded(findings) | Self::Refused(findings) => {
+                let waits = findings.iter().all(|finding| finding.reason.waits());
+                if waits { Standing::Reconciling } else { Standing::Stalled }
+            }
         }
     }
 

@@ -88,8 +88,8 @@ async fn many_ask_at_once(cluster: &Cluster, client: &Client) -> Vec<Value> {
     assert!(answers.iter().all(|answer| answer["iotId"].is_string() && *answer == answers[0]), "{answers:?}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(codes(cluster, "acme").await, ["CORR-01", "KNOWN-1"]);
-    let created = "flutecast_operator_api_writes_total{what=\"Device\",result=\"Done\"}";
-    assert_eq!(cluster.operator.as_ref().unwrap().metric(created).await, 1.0);
+    let created = ["kind=\"Device\"", "verb=\"Create\""];
+    assert_eq!(cluster.operator.as_ref().unwrap().api_writes(&created).await, 1.0);
     answers
 }
 

@@ -14,12 +14,7 @@ const WRITES_PER_DEVICE: f64 = 2.2;
 
 /// All writes to the API server but for those of the Lease.
 async fn writes(operator: &Running) -> f64 {
-    let mut sum = 0.0;
-    for what in ["Status", "Mapping", "Access", "Event"] {
-        let name = format!("flutecast_operator_api_writes_total{{what=\"{what}\",result=\"Done\"}}");
-        sum += operator.metric(&name).await;
-    }
-    sum
+    operator.api_writes(&[]).await - operator.api_writes(&["kind=\"Lease\""]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,7 +125,7 @@ async fn until_pods(operator: &Running, state: &str, count: f64) {
 }
 
 async fn status_writes(operator: &Running) -> f64 {
-    operator.metric("flutecast_operator_api_writes_total{what=\"Status\",result=\"Done\"}").await
+    operator.api_writes(&["verb=\"ApplyStatus\""]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

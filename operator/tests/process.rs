@@ -194,7 +194,7 @@ async fn a_broker_that_comes_late_and_one_that_goes() {
     let metrics = http_client::get(&format!("http://{admin}/metrics")).await.unwrap().text();
     assert!(metrics.contains("flutecast_build_info{version=\""), "{metrics}");
     assert!(
-        metrics.contains("flutecast_operator_objects{kind=\"Device\",verdict=\"Accepted\"} 2"),
+        metrics.contains("flutecast_operator_objects{kind=\"Device\",condition=\"Ready\"} 2"),
         "{metrics}"
     );
     let said = plant.process().output().iter().filter(|line| line.contains("Degraded BrokerAway")).count();

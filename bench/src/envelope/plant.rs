@@ -285,7 +285,7 @@ async fn start_operator(api: &ControlPlane, nats: &NatsServer) -> anyhow::Result
     let begun = Instant::now();
     let process = Process::spawn_with(program("flutecast-operator")?, arguments, process_options(path))?;
     let running = Running { process, admin: format!("http://{admin}") };
-    while running.metric("flutecast_operator_reconciles_total").await.unwrap_or_default() == 0.0 {
+    while running.metric("flutecast_operator_passes_total").await.unwrap_or_default() == 0.0 {
         ensure!(
             begun.elapsed() < SOON,
             "no reconcile within {SOON:?}; the operator wrote:\n{}",

@@ -3,11 +3,14 @@
 //! Written on plain requests rather than on the client's types: an update must send back every setting that the server told
 //! us, also those that this program's client library has never heard of, or it would reset them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::connection::State;
 use serde_json::{Map, Value, json};
+
+use crate::metrics::{Metrics, NatsCall, NatsResult};
 
 /// How long one answer may take. JetStream answers in milliseconds; a cluster that elects a leader needs a few seconds.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
@@ -95,13 +98,20 @@ impl SourceProgress {
 #[derive(Debug, Clone)]
 pub struct Api {
     client: Client,
+    metrics: Arc<Metrics>,
 }
 
 impl Api {
     /// Asks through `client`.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, metrics: Arc::default() }
+    }
+
+    /// The same, counted.
+    #[must_use]
+    pub fn counted(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Hears of streams and consumers that are made, changed or deleted, whoever does it.
@@ -120,7 +130,7 @@ impl Api {
     pub async fn streams(&self) -> Result<Vec<StreamInfo>, ApiError> {
         let mut streams = Vec::new();
         loop {
-            let answer = self.request("STREAM.LIST", &json!({"offset": streams.len()})).await?;
+            let answer = self.request(NatsCall::StreamList, "", &json!({"offset": streams.len()})).await?;
             let page = answer["streams"].as_array().map(Vec::as_slice).unwrap_or_default();
             let total = answer["total"].as_u64().unwrap_or(0);
             streams.extend(page.iter().filter_map(StreamInfo::parse));
@@ -135,7 +145,7 @@ impl Api {
     /// # Errors
     /// [`ApiError`]
     pub async fn stream(&self, name: &str) -> Result<Option<StreamInfo>, ApiError> {
-        match self.request(&format!("STREAM.INFO.{name}"), &json!({})).await {
+        match self.request(NatsCall::StreamInfo, name, &json!({})).await {
             Ok(answer) => stream_of(&answer).map(Some),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -147,7 +157,7 @@ impl Api {
     /// # Errors
     /// [`ApiError`]
     pub async fn last_sequence_on(&self, stream: &str, subject: &str) -> Result<Option<u64>, ApiError> {
-        match self.request(&format!("STREAM.MSG.GET.{stream}"), &json!({"last_by_subj": subject})).await {
+        match self.request(NatsCall::MessageGet, stream, &json!({"last_by_subj": subject})).await {
             Ok(answer) => Ok(answer["message"]["seq"].as_u64()),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -163,7 +173,7 @@ impl Api {
         name: &str,
         config: Map<String, Value>,
     ) -> Result<StreamInfo, ApiError> {
-        stream_of(&self.request(&format!("STREAM.CREATE.{name}"), &Value::Object(config)).await?)
+        stream_of(&self.request(NatsCall::StreamCreate, name, &Value::Object(config)).await?)
     }
 
     /// Changes a stream in place.
@@ -175,7 +185,7 @@ impl Api {
         name: &str,
         config: Map<String, Value>,
     ) -> Result<StreamInfo, ApiError> {
-        stream_of(&self.request(&format!("STREAM.UPDATE.{name}"), &Value::Object(config)).await?)
+        stream_of(&self.request(NatsCall::StreamUpdate, name, &Value::Object(config)).await?)
     }
 
     /// Deletes a stream with all that it holds. A stream that is gone already is no error.
@@ -183,7 +193,7 @@ impl Api {
     /// # Errors
     /// [`ApiError`]
     pub async fn delete_stream(&self, name: &str) -> Result<(), ApiError> {
-        absent_is_fine(self.request(&format!("STREAM.DELETE.{name}"), &json!({})).await)
+        absent_is_fine(self.request(NatsCall::StreamDelete, name, &json!({})).await)
     }
 
     /// The settings of a consumer; none if it doesn't exist.
@@ -191,7 +201,7 @@ impl Api {
     /// # Errors
     /// [`ApiError`]
     pub async fn consumer(&self, stream: &str, name: &str) -> Result<Option<Value>, ApiError> {
-        match self.request(&format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await {
+        match self.request(NatsCall::ConsumerInfo, &format!("{stream}.{name}"), &json!({})).await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -204,7 +214,7 @@ impl Api {
     /// [`ApiError`]
     pub async fn put_consumer(&self, stream: &str, name: &str, config: Value) -> Result<(), ApiError> {
         let request = json!({"stream_name": stream, "config": config});
-        self.request(&format!("CONSUMER.CREATE.{stream}.{name}"), &request).await.map(drop)
+        self.request(NatsCall::ConsumerCreate, &format!("{stream}.{name}"), &request).await.map(drop)
     }
 
     /// Deletes a consumer. One that is gone already is no error.
@@ -212,10 +222,24 @@ impl Api {
     /// # Errors
     /// [`ApiError`]
     pub async fn delete_consumer(&self, stream: &str, name: &str) -> Result<(), ApiError> {
-        absent_is_fine(self.request(&format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await)
+        absent_is_fine(self.request(NatsCall::ConsumerDelete, &format!("{stream}.{name}"), &json!({})).await)
     }
 
-    async fn request(&self, call: &str, body: &Value) -> Result<Value, ApiError> {
+    async fn request(&self, kind: NatsCall, name: &str, body: &Value) -> Result<Value, ApiError> {
+        let result = self.try_request(&format!("{}{name}", call(kind)), body).await;
+        self.metrics.nats_call(
+            kind,
+            match &result {
+                Ok(_) => NatsResult::Done,
+                Err(error) if error.is_not_found() => NatsResult::Done,
+                Err(ApiError::Refused { .. }) => NatsResult::Refused,
+                Err(ApiError::Away(_)) => NatsResult::Away,
+            },
+        );
+        result
+    }
+
+    async fn try_request(&self, call: &str, body: &Value) -> Result<Value, ApiError> {
         if self.client.connection_state() != State::Connected {
             return Err(ApiError::Away("not connected to NATS".to_owned()));
         }
@@ -234,6 +258,21 @@ impl Api {
         let answer: Value = serde_json::from_slice(&message.payload)
             .map_err(|error| ApiError::Away(format!("{call}: the answer is not JSON: {error}")))?;
         answer_or_error(call, answer)
+    }
+}
+
+/// What a call's subject begins with, after `$JS.API.`.
+fn call(kind: NatsCall) -> &'static str {
+    match kind {
+        NatsCall::StreamList => "STREAM.LIST",
+        NatsCall::StreamInfo => "STREAM.INFO.",
+        NatsCall::StreamCreate => "STREAM.CREATE.",
+        NatsCall::StreamUpdate => "STREAM.UPDATE.",
+        NatsCall::StreamDelete => "STREAM.DELETE.",
+        NatsCall::MessageGet => "STREAM.MSG.GET.",
+        NatsCall::ConsumerInfo => "CONSUMER.INFO.",
+        NatsCall::ConsumerCreate => "CONSUMER.CREATE.",
+        NatsCall::ConsumerDelete => "CONSUMER.DELETE.",
     }
 }
 

@@ -33,7 +33,7 @@ use crate::backoff::{Backoff, jittered};
 use crate::build;
 use crate::jetstream::leftover::Realm;
 use crate::jetstream::task::{Report, Wanted};
-use crate::metrics::{Ending, Metrics};
+use crate::metrics::{Ending, Metrics, ObjectKind};
 use crate::object::Objects;
 use crate::verdict::Kind;
 
@@ -219,7 +219,6 @@ impl Keeper {
                 Change::CreationForbidden(namespaces) => index.creation_forbidden(namespaces),
             } || !self.state.was_leading;
         }
-        self.metrics.statuses_waiting(self.publisher.outbox.len());
         has_news
     }
 
@@ -302,7 +301,7 @@ impl Keeper {
             tracing::info!(name, "mapping changed");
         }
         let ending = if failed.is_none() { Ending::Done } else { Ending::Failed };
-        self.metrics.reconciled(ending, changed.len());
+        self.metrics.passed(ending, changed.len());
         if refused != self.state.refused {
             for tenant in refused.keys().chain(self.state.refused.keys()) {
                 touch_tenant(&self.state.index, scope, tenant);
@@ -383,7 +382,9 @@ impl Keeper {
         let (presence, now) = (&self.publisher.presence, Timestamp::now());
         let judge = Judge { index, built: whole.built(), report, refused, presence, served, now };
         self.publisher.publish(&judge, scope);
-        self.metrics.judged(&whole.built().verdicts);
+        self.metrics.objects(ObjectKind::Tenant, index.tenants.standings());
+        self.metrics.objects(ObjectKind::Device, index.devices.standings());
+        self.metrics.objects(ObjectKind::PushFormat, index.formats.standings());
     }
 }
 

@@ -11,10 +11,10 @@ use super::events::Notice;
 use super::follow;
 use super::index::{Entry, Key, Scope, Shelf};
 use super::kind::{OurKind, OurStatus};
-use super::status::conditions::{ours, ready};
+use super::status::conditions::{ours, ready, standing};
 use super::status::judge::{Before, Judge};
 use super::status::writer::{Outbox, Status};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ObjectKind};
 use crate::presence::board::Board;
 use crate::verdict::{Kind, Reason};
 
@@ -41,7 +41,6 @@ impl Publisher {
         self.each(&index.devices, &devices, |key, entry, before| judge.device(key, entry, before));
         let formats = in_scope(&index.formats, scope, scope.all);
         self.each(&index.formats, &formats, |key, entry, before| judge.format(key, entry, before));
-        self.metrics.statuses_waiting(self.outbox.len());
     }
 
     /// Another operator's turn: what waits here is forgotten.
@@ -58,7 +57,12 @@ impl Publisher {
     ) {
         for (key, entry) in keys.iter().filter_map(|key| Some((key, shelf.get(key)?))) {
             let pending = self.outbox.pending(K::KIND, key);
-            let Some(wanted) = judge(key, entry, pending.as_deref()) else { continue };
+            let wanted = judge(key, entry, pending.as_deref());
+            if let Some(kind) = ObjectKind::of(K::KIND) {
+                let conditions = wanted.as_ref().map(OurStatus::conditions).unwrap_or_default();
+                self.metrics.reconciled(kind, standing(conditions));
+            }
+            let Some(wanted) = wanted else { continue };
             if wanted == entry.status.normal() {
                 self.outbox.withdraw(K::KIND, key);
                 continue;

@@ -109,6 +109,10 @@ pub fn start(
     let (announcer, task) = events::spawn(client.clone(), &identity, metrics.clone(), cancel.clone());
     tasks.push(("events", task));
     let outbox = Outbox::default();
+    let (waiting, queue) = (outbox.clone(), sender.downgrade());
+    metrics.show_statuses_waiting(move || waiting.len());
+    let length = |changes: mpsc::Sender<Change>| changes.max_capacity() - changes.capacity();
+    metrics.show_changes_waiting(move || queue.upgrade().map_or(0, length));
     let writer = Writer {
         client: client.clone(),
         outbox: outbox.clone(),

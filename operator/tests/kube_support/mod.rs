@@ -245,11 +245,26 @@ impl Running {
         .unwrap_or_else(|error| panic!("{error:#}\n{}", self.process.tail()));
     }
 
-    /// The value of a metric; zero if it isn't there yet.
+    /// The value of a metric, which has to be there.
     pub async fn metric(&self, name: &str) -> f64 {
-        let text = http_client::get(&format!("{}/metrics", self.admin)).await.unwrap().text();
+        let text = self.metrics().await;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        line.unwrap_or_else(|| panic!("there is no {name} in\n{text}")).parse().unwrap()
+    }
+
+    /// How many writes to the API server were successful, of those that have all these labels, such as `verb="ApplyStatus"`.
+    pub async fn api_writes(&self, labels: &[&str]) -> f64 {
+        let text = self.metrics().await;
+        let writes = text.lines().filter(|line| line.starts_with("flutecast_operator_api_writes_total{"));
+        let writes = writes.filter(|line| line.contains("result=\"Done\""));
+        let writes: Vec<&str> =
+            writes.filter(|line| labels.iter().all(|label| line.contains(label))).collect();
+        assert!(!writes.is_empty(), "no write can be {labels:?} in\n{text}");
+        writes.iter().map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+    }
+
+    async fn metrics(&self) -> String {
+        http_client::get(&format!("{}/metrics", self.admin)).await.unwrap().text()
     }
 }
 

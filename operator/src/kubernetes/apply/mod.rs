@@ -223,9 +223,9 @@ impl Mapping {
         applied: &mut Applied,
     ) {
         let (name, what) = match job {
-            Job::Put(document) => (print::name(document), ApiWrite::Mapping),
+            Job::Put(document) => (print::name(document), ApiWrite::Shard),
             Job::Access(_) => (ACCESS_NAME.to_owned(), ApiWrite::Access),
-            Job::Delete(name) => (name.clone(), ApiWrite::Mapping),
+            Job::Delete(name) => (name.clone(), ApiWrite::ShardDeleted),
         };
         self.metrics.api_write(what, if ended.is_ok() { Ending::Done } else { Ending::Failed });
         match ended {

@@ -7,7 +7,9 @@ use kube::api::ObjectMeta;
 
 use super::Key;
 use crate::kubernetes::kind::{OurKind, OurStatus};
+use crate::kubernetes::status::conditions::standing;
 use crate::kubernetes::watch::Place;
+use crate::metrics::Standing;
 use crate::object::{Meta, Object};
 
 /// One object.
@@ -124,6 +126,11 @@ impl<K: OurKind> Shelf<K> {
     /// All objects.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry<K>)> {
         self.entries.iter()
+    }
+
+    /// How it stands with each of them, as the API server holds it.
+    pub fn standings(&self) -> impl Iterator<Item = Standing> {
+        self.entries.values().map(|entry| standing(entry.status.conditions()))
     }
 
     /// The objects that can be read.

@@ -21,7 +21,7 @@ use crate::backoff::{Backoff, jittered};
 use crate::kubernetes::index::{Index, Key};
 use crate::kubernetes::kind::OurKind;
 use crate::kubernetes::{MANAGER, brief};
-use crate::metrics::{ApiWrite, Ending, Metrics};
+use crate::metrics::{ApiWrite, Ending, Metrics, ObjectKind};
 use crate::verdict::Kind;
 
 /// The rights that holding what is in use by a finalizer needs.
@@ -175,6 +175,11 @@ impl Worker {
     }
 
     async fn take_one(&self, kind: Kind, key: &Key, step: &Step) -> bool {
+        let count = |ending| {
+            if let Some(kind) = ObjectKind::of(kind) {
+                self.metrics.api_write(ApiWrite::Finalizer(kind), ending);
+            }
+        };
         let (namespace, name) = key;
         let patch = async {
             match kind {
@@ -187,7 +192,7 @@ impl Worker {
             Ok(Ok(())) => {
                 let done = if step.act == Act::Hold { "held" } else { "let go" };
                 tracing::info!(%kind, namespace, name, "what is in use is protected: {done}");
-                self.metrics.api_write(ApiWrite::Finalizer, Ending::Done);
+                count(Ending::Done);
                 return true;
             }
             // It has another version by now, of which the watch tells, or it is gone.
@@ -197,7 +202,7 @@ impl Worker {
             Ok(Err(error)) => brief(&error),
             Err(_) => format!("no answer within {DEADLINE:?}"),
         };
-        self.metrics.api_write(ApiWrite::Finalizer, Ending::Failed);
+        count(Ending::Failed);
         tracing::warn!(%kind, namespace, name, error, "the finalizer {FINALIZER} can't be changed; trying again");
         false
     }

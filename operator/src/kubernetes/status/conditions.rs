@@ -3,6 +3,7 @@
 use flutecast_crds::condition::{Condition, READY, RECONCILING, STALLED, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use crate::metrics;
 use crate::verdict::{Finding, Reason};
 
 /// The reason of `Ready` when nothing is wrong.
@@ -101,6 +102,21 @@ pub fn ready(conditions: &[Condition]) -> Option<&Condition> {
 pub fn is_ready(conditions: &[Condition], generation: i64) -> bool {
     ready(conditions)
         .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(generation))
+}
+
+/// How it stands with an object that has these conditions.
+#[must_use]
+pub fn standing(conditions: &[Condition]) -> metrics::Standing {
+    let is_true = |type_: &str| conditions.iter().any(|one| one.type_ == type_ && one.status == "True");
+    if is_true(READY) {
+        metrics::Standing::Ready
+    } else if is_true(STALLED) {
+        metrics::Standing::Stalled
+    } else if is_true(RECONCILING) {
+        metrics::Standing::Reconciling
+    } else {
+        metrics::Standing::Unsettled
+    }
 }
 
 fn shortened(message: &str) -> String {

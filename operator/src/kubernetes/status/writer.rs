@@ -26,7 +26,7 @@ use crate::kubernetes::index::Key;
 use crate::kubernetes::kind::{AnyStatus, OurKind};
 use crate::kubernetes::watch::{Change, Event};
 use crate::kubernetes::{MANAGER, brief};
-use crate::metrics::{ApiWrite, Ending, Metrics};
+use crate::metrics::{ApiWrite, Ending, Metrics, ObjectKind};
 use crate::verdict::Kind;
 
 /// The rights that writing statuses needs.
@@ -221,7 +221,11 @@ impl Writer {
         backoff: &mut Backoff,
     ) -> Option<Duration> {
         let (kind, (namespace, object)) = &name;
-        let count = |ending| self.metrics.api_write(ApiWrite::Status, ending);
+        let count = |ending| {
+            if let Some(kind) = ObjectKind::of(*kind) {
+                self.metrics.api_write(ApiWrite::Status(kind), ending);
+            }
+        };
         match ended {
             Ended::Well(change) => {
                 count(Ending::Done);
