@@ -56,7 +56,7 @@ images: need-cargo ## OCI archives of operator and data plane in target/images, 
 
 .PHONY: images-next
 images-next: need-cargo ## the same as the next version, with one more field: what upgrades are tested with
-	@echo "building the next version's images (a minute or two after make images)"
+	@echo "building the next version's images (about three minutes after make images)"
 	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-images -- --profile $(IMAGE_PROFILE) --next
 
 .PHONY: images-twice
