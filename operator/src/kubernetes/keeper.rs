@@ -129,7 +129,7 @@ impl Keeper {
 
     async fn run(mut self, mut links: Links, cancel: CancellationToken) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        let mut next = Instant::now() + RESYNC;
+        let mut next = Instant::now() + jittered(RESYNC);
         loop {
             let Some(woken) = cancel.run_until_cancelled(self.wait(&mut links, next)).await else { return };
             if woken == Woken::Ended {
@@ -139,7 +139,7 @@ impl Keeper {
                 self.state.index.give_back(Scope::everything());
             }
             if !self.may_work(&links) {
-                next = Instant::now() + RESYNC;
+                next = Instant::now() + jittered(RESYNC);
                 continue;
             }
             if woken == Woken::ForPods {
@@ -168,7 +168,8 @@ impl Keeper {
 
     /// Waits until there is something to do, and a moment longer, so that what belongs together is done together.
     async fn wait(&mut self, links: &mut Links, next: Instant) -> Woken {
-        let next = self.state.linger.next().map_or(next, |linger| linger.min(next));
+        let due = [self.state.linger.next(), self.mapping.next_repair()];
+        let next = due.into_iter().flatten().fold(next, Instant::min);
         let mut changes = Vec::new();
         let mut until = self.state.served.next().map_or(next, |served| served.min(next));
         let (mut has_news, mut has_heard) = (false, false);
@@ -230,6 +231,8 @@ impl Keeper {
             links.streams.send_replace(None);
             self.publisher.stop();
             self.guard.stop();
+            self.mapping.stop();
+            self.state.linger = Linger::default();
             self.state.served.stop();
             self.registrar.stop();
             self.state.was_leading = false;

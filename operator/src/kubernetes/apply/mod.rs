@@ -1,9 +1,10 @@
 //! The fourth step: the mapping as ConfigMaps and the access document as a Secret, in the operator's own namespace.
 //!
 //! By server-side apply, only what differs from what the API server holds. What somebody else changes or deletes is put right,
-//! since the watch tells of it. ConfigMaps of tenants that went are deleted.
+//! since the watch tells of it; less and less often if he keeps on doing so. ConfigMaps of tenants that went are deleted.
 
 mod print;
+mod repairs;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,14 +18,16 @@ use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
+use tokio::time::Instant;
 
 pub use self::print::{ACCESS_KEY, MAPPING_KEY, SHARD_SELECTOR};
 use self::print::{Print, print_of_map, print_of_secret, print_of_shard, print_of_text};
+use self::repairs::{Repairs, Turn};
 use self::stored::Stored;
 use super::watch::Event;
 use super::{MANAGER, brief};
 use crate::apply::documents::Documents;
-use crate::metrics::{ApiWrite, Ending, Metrics};
+use crate::metrics::{ApiWrite, Ending, Metrics, WrittenKind};
 
 /// The rights that keeping the mapping needs, in the operator's own namespace.
 pub const RIGHTS: &[Right] = &[
@@ -60,6 +63,10 @@ pub struct Mapping {
     access: Stored,
     /// The prints of the documents that were looked at last, by name, with the revision that tells whether they still hold.
     prints: BTreeMap<String, (String, Print)>,
+    /// The prints of what was written last, or was there as it should be. If that is still wanted and something else is there,
+    /// somebody else changed it.
+    written: BTreeMap<String, Print>,
+    repairs: Repairs,
 }
 
 /// What became of a write of everything.
@@ -102,6 +109,8 @@ impl Mapping {
             shards: Stored::default(),
             access: Stored::default(),
             prints: BTreeMap::new(),
+            written: BTreeMap::new(),
+            repairs: Repairs::default(),
         }
     }
 
@@ -123,6 +132,19 @@ impl Mapping {
         let name = print::name(document);
         let known = self.prints.get(&name).filter(|(revision, _)| *revision == document.revision);
         known.is_some_and(|(_, print)| self.shards.print(&name) == Some(*print))
+    }
+
+    /// When something that somebody else keeps on changing is put right again, if anything waits for that.
+    #[must_use]
+    pub fn next_repair(&self) -> Option<Instant> {
+        self.repairs.next()
+    }
+
+    /// Another operator's turn: nothing waits here any longer.
+    pub fn stop(&mut self) {
+        self.repairs = Repairs::default();
+        self.written.clear();
+        self.metrics.repairs_waiting(0);
     }
 
     /// Takes in what happened to a ConfigMap. Answers whether that is news.
@@ -151,7 +173,11 @@ impl Mapping {
         let leaving = self.shards.names().filter(|name| !names.contains(*name)).map(str::to_owned);
         let deletes: Vec<_> = leaving.map(Job::Delete).collect();
         self.run_all(deletes, wanted, &mut applied).await;
-        self.prints.retain(|name, _| names.contains(name));
+        let is_there = |name: &str| name == ACCESS_NAME || names.contains(name);
+        self.prints.retain(|name, _| is_there(name));
+        self.written.retain(|name, _| is_there(name));
+        self.repairs.keep(is_there);
+        self.metrics.repairs_waiting(self.repairs.waiting());
         applied
     }
 
@@ -166,8 +192,10 @@ impl Mapping {
 
     fn access_differs(&mut self, document: &AccessDocument) -> bool {
         // It is small: its text is made each time.
-        let wanted = document.to_yaml().ok().map(|text| print_of_text(&text));
-        wanted.is_none() || self.access.print(ACCESS_NAME) != wanted
+        let Some(wanted) = document.to_yaml().ok().map(|text| print_of_text(&text)) else { return true };
+        self.prints.insert(ACCESS_NAME.to_owned(), (String::new(), wanted));
+        let (held, editor) = (self.access.print(ACCESS_NAME), self.access.editor(ACCESS_NAME));
+        is_due(&mut self.repairs, &mut self.written, ACCESS_NAME, wanted, held, editor)
     }
 
     fn differs(&mut self, document: &ShardDocument) -> bool {
@@ -179,7 +207,20 @@ impl Mapping {
         };
         let Some(wanted) = wanted else { return true };
         self.prints.insert(name.clone(), (document.revision.clone(), wanted));
-        self.shards.print(&name) != Some(wanted)
+        let (held, editor) = (self.shards.print(&name), self.shards.editor(&name));
+        is_due(&mut self.repairs, &mut self.written, &name, wanted, held, editor)
+    }
+
+    /// Takes in that a document was written: because it was another one, or because somebody else had changed it.
+    fn was_written(&mut self, name: &str, kind: WrittenKind) {
+        let Some((_, wanted)) = self.prints.get(name) else { return };
+        if self.written.insert(name.to_owned(), *wanted) == Some(*wanted) {
+            tracing::info!(name, "somebody else had changed or deleted it; it is put right");
+            self.metrics.repaired(kind);
+            self.repairs.made(name, Instant::now());
+        } else {
+            self.repairs.is_right(name);
+        }
     }
 
     async fn run<'a>(&self, job: Job<'a>) -> (Job<'a>, Result<Answer, Failure>) {
@@ -231,10 +272,12 @@ impl Mapping {
         match ended {
             Ok(Answer::Shard(map)) => {
                 self.shards.put(&map.metadata, print_of_map(&map));
+                self.was_written(&name, WrittenKind::ConfigMap);
                 applied.changed.push(name);
             }
             Ok(Answer::Access(secret)) => {
                 self.access.put(&secret.metadata, print_of_secret(&secret));
+                self.was_written(&name, WrittenKind::Secret);
                 applied.changed.push(name);
             }
             Ok(Answer::Deleted(name)) => {
@@ -255,6 +298,35 @@ impl Mapping {
                 }
                 applied.failed = Some(error);
             }
+        }
+    }
+}
+
+/// Whether a document is written now: it is another one than is held, and if it was written before as it is wanted, so that somebody
+/// else changed it, it is its turn.
+fn is_due(
+    repairs: &mut Repairs,
+    written: &mut BTreeMap<String, Print>,
+    name: &str,
+    wanted: Print,
+    held: Option<Print>,
+    editor: Option<&str>,
+) -> bool {
+    if held == Some(wanted) {
+        written.insert(name.to_owned(), wanted);
+        repairs.is_right(name);
+        return false;
+    }
+    if written.get(name) != Some(&wanted) {
+        return true;
+    }
+    match repairs.turn(name, Instant::now()) {
+        Turn::Now => true,
+        Turn::Later(wait, is_first) => {
+            if is_first {
+                tracing::warn!(name, editor, ?wait, "somebody keeps on changing it; it is put right later");
+            }
+            false
         }
     }
 }

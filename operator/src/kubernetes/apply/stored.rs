@@ -6,6 +6,7 @@ use kube::Resource;
 use kube::api::ObjectMeta;
 
 use super::print::Print;
+use crate::kubernetes::MANAGER;
 use crate::kubernetes::index::version_of;
 use crate::kubernetes::watch::Event;
 
@@ -22,6 +23,7 @@ struct Held {
     uid: Option<String>,
     version: Option<u64>,
     print: Option<Print>,
+    editor: Option<String>,
 }
 
 impl Stored {
@@ -74,6 +76,11 @@ impl Stored {
         self.objects.get(name)?.print
     }
 
+    /// Who changed one last, beside us, as far as it is known.
+    pub(super) fn editor(&self, name: &str) -> Option<&str> {
+        self.objects.get(name)?.editor.as_deref()
+    }
+
     /// The uid of one.
     pub(super) fn uid(&self, name: &str) -> Option<String> {
         self.objects.get(name)?.uid.clone()
@@ -84,7 +91,12 @@ impl Stored {
         if let Some(told) = &mut self.told {
             told.insert(name.clone());
         }
-        let held = Held { uid: meta.uid.clone(), version: version_of(meta), print };
+        let held = Held {
+            uid: meta.uid.clone(),
+            version: version_of(meta),
+            print,
+            editor: last_editor(meta).map(str::to_owned),
+        };
         let before = self.objects.get(&name);
         let is_old = |before: &Held| {
             before.uid == held.uid
@@ -97,4 +109,11 @@ impl Stored {
         self.objects.insert(name, held);
         changed
     }
+}
+
+/// Who changed an object last, beside us.
+fn last_editor(meta: &ObjectMeta) -> Option<&str> {
+    let all = meta.managed_fields.as_deref().unwrap_or_default().iter();
+    let others = all.filter(|one| one.manager.as_deref() != Some(MANAGER));
+    others.max_by_key(|one| one.time.as_ref().map(|time| time.0))?.manager.as_deref()
 }
