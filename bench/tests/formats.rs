@@ -32,7 +32,7 @@ impl Channels {
             }
             let shard = ShardDocument::from_yaml(&std::fs::read_to_string(&path).unwrap()).unwrap();
             for (iot_id, device) in &shard.devices {
-                for (channel, document) in &device.channels {
+                for (channel, document) in &*device.channels {
                     let program = Program::compile(&shard.formats[&document.format]).unwrap();
                     let key = (iot_id.to_string(), channel.to_string());
                     channels.insert(key, (program, ChannelState::default()));

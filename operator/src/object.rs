@@ -21,7 +21,7 @@ pub struct Meta {
     /// first appeared. The smaller is the older; the older one wins, and among equals the first by namespace and name.
     pub created: i64,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
 }
 
 impl Meta {

@@ -1,7 +1,6 @@
 //! Objects that no schema has seen: the build step relies on nobody having checked them before.
 #![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flutecast_operator::build::{self, Built};
@@ -16,7 +15,7 @@ fn object<S: DeserializeOwned>(name: &str, spec: Value) -> Arc<Object<S>> {
         name: name.to_owned(),
         uid: None,
         created: 0,
-        labels: BTreeMap::new(),
+        labels: Arc::default(),
     };
     Arc::new(Object { meta: meta.into(), spec: serde_json::from_value(spec).unwrap() })
 }
@@ -182,7 +181,7 @@ fn a_device_that_is_too_large_leaves_the_others_alone() {
     let mut large = (*objects.devices[0]).clone();
     let meta = Arc::make_mut(&mut large.meta);
     meta.name = "large".to_owned();
-    meta.labels.insert("note".to_owned(), "x".repeat(600 * 1024));
+    Arc::make_mut(&mut meta.labels).insert("note".to_owned(), "x".repeat(600 * 1024));
     large.spec.device_code = "L-1".to_owned();
     objects.devices.push(Arc::new(large));
     check(

@@ -268,12 +268,13 @@ impl TenantBuilder<'_> {
     ) -> Arc<Device> {
         let DeviceDocument { code, name, labels, channels: documents } = document;
         let mut channels = BTreeMap::new();
-        for (channel, document) in documents {
+        for (channel, document) in &*documents {
             match programs.get(&document.format) {
                 Some(Some(program)) => {
                     let stale_after = document.stale_after_ms.map(Duration::from_millis);
                     let program = Arc::clone(program);
-                    channels.insert(channel.clone(), Channel { name: channel, program, stale_after });
+                    let name = channel.clone();
+                    channels.insert(channel.clone(), Channel { name, program, stale_after });
                 }
                 // It doesn't compile, which is reported once for the format.
                 Some(None) => {}

@@ -64,7 +64,7 @@ pub struct Device {
     /// The name of its Device object.
     pub name: String,
     /// The labels of its Device object.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
     /// Its channels whose format compiles.
     pub channels: BTreeMap<ChannelName, Channel>,
 }

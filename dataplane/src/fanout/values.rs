@@ -90,7 +90,7 @@ mod tests {
             iot_id: IotId::new("a").unwrap(),
             code: DeviceCode::new("CORR-01").unwrap(),
             name: "corrugator-1".to_owned(),
-            labels: [("line".to_owned(), "l1".to_owned())].into(),
+            labels: Arc::new([("line".to_owned(), "l1".to_owned())].into()),
             channels: std::collections::BTreeMap::new(),
         };
         let channel = |name: &str, time, values: Option<&'static str>| ChannelValues {

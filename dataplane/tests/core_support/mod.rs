@@ -110,8 +110,8 @@ impl Mapping {
         let device = DeviceDocument {
             code: DeviceCode::new(code).unwrap(),
             name: code.to_lowercase(),
-            labels: [("line".to_owned(), "l1".to_owned())].into(),
-            channels,
+            labels: Arc::new([("line".to_owned(), "l1".to_owned())].into()),
+            channels: Arc::new(channels),
         };
         self.document.devices.insert(IotId::new(&format!("id-{code}")).unwrap(), device.into());
     }

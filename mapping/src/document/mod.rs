@@ -101,14 +101,18 @@ pub struct DeviceDocument {
     /// The name of the Device object.
     pub name: String,
     /// The labels of the Device object; selectors match them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    /// The device's channels, by name.
-    pub channels: BTreeMap<ChannelName, ChannelDocument>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// The device's channels, by name. Many devices have the same.
+    pub channels: Arc<BTreeMap<ChannelName, ChannelDocument>>,
+}
+
+fn is_empty(labels: &Arc<BTreeMap<String, String>>) -> bool {
+    labels.is_empty()
 }
 
 /// One channel of a device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelDocument {
     /// The format that its messages are in; one of the shard's `formats`.

@@ -68,8 +68,8 @@ fn device(at: usize, formats: &[usize]) -> Arc<DeviceDocument> {
     Arc::new(DeviceDocument {
         code: DeviceCode::new(&format!("CORR-{at}")).unwrap(),
         name: format!("corrugator-{at}"),
-        labels: [("line".into(), "l1".into()), ("type".into(), "corrugator".into())].into(),
-        channels: channels.collect(),
+        labels: Arc::new([("line".into(), "l1".into()), ("type".into(), "corrugator".into())].into()),
+        channels: Arc::new(channels.collect()),
     })
 }
 
@@ -418,7 +418,7 @@ fn any_device() -> impl Strategy<Value = Arc<DeviceDocument>> {
         .prop_map(|(code, name, labels, formats)| {
             let code = DeviceCode::new(&code).unwrap();
             let channels = device(0, &formats).channels.clone();
-            Arc::new(DeviceDocument { code, name, labels, channels })
+            Arc::new(DeviceDocument { code, name, labels: labels.into(), channels })
         })
 }
 

@@ -1,6 +1,6 @@
 //! The devices of one tenant, as the mapping has them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use flutecast_mapping::document::{ChannelDocument, DeviceDocument, FormatDocument, ShardDocument};
@@ -17,6 +17,24 @@ use crate::verdict::{Finding, Kind, ObjectRef, Reason, Verdicts};
 pub(super) struct Mapped {
     pub(super) devices: BTreeMap<IotId, Arc<DeviceDocument>>,
     pub(super) formats: BTreeMap<FormatName, FormatDocument>,
+}
+
+/// The channels that devices have: many have the same.
+#[derive(Debug, Default)]
+struct ChannelLists(HashSet<Arc<BTreeMap<ChannelName, ChannelDocument>>>);
+
+impl ChannelLists {
+    fn shared(
+        &mut self,
+        channels: BTreeMap<ChannelName, ChannelDocument>,
+    ) -> Arc<BTreeMap<ChannelName, ChannelDocument>> {
+        if let Some(known) = self.0.get(&channels) {
+            return Arc::clone(known);
+        }
+        let channels = Arc::new(channels);
+        self.0.insert(Arc::clone(&channels));
+        channels
+    }
 }
 
 /// The documents of a tenant as they were before.
@@ -50,6 +68,7 @@ pub(super) fn map(
     verdicts: &mut Verdicts,
 ) -> Mapped {
     let mut mapped = Mapped::default();
+    let mut lists = ChannelLists::default();
     for claimed in devices {
         let object = claimed.object_ref();
         if let Some(most) = tenant.max_devices
@@ -77,7 +96,7 @@ pub(super) fn map(
             code: claimed.device.code.clone(),
             name: claimed.device.meta.name.clone(),
             labels: claimed.device.meta.labels.clone(),
-            channels,
+            channels: lists.shared(channels),
         };
         mapped.devices.insert(claimed.iot_id.clone(), before.shared(&claimed.iot_id, device));
     }
@@ -126,7 +145,7 @@ pub(super) fn format_of<'a>(
     consequence: &str,
 ) -> Result<&'a FormatDocument, Finding> {
     let key = (namespace.to_owned(), channel.format.as_str().to_owned());
-    let field = format!("{}.format", channel.field);
+    let field = format!("{}.format", channel.path);
     match formats.get(&key) {
         Some(Some(format)) => Ok(&format.document),
         Some(None) => {

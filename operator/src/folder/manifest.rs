@@ -135,7 +135,13 @@ fn read_object(object: &Value, at: &str, document: &Located, place: &dyn Fn(u64)
         Ok(labels) => labels,
         Err(finding) => return broken(Some(object_ref), vec![finding]),
     };
-    let meta = Meta { namespace: namespace.to_owned(), name: name.to_owned(), uid: None, created: 0, labels };
+    let meta = Meta {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: None,
+        created: 0,
+        labels: labels.into(),
+    };
     match read_kind(kind, meta, object) {
         Ok(manifest) => Entry::Good { manifest, place: place(document.line(&in_document("kind"))) },
         Err(findings) => broken(Some(object_ref), findings),

@@ -1,9 +1,10 @@
 //! A Device alone.
 
+use std::fmt;
 use std::sync::Arc;
 
 use flutecast_crds::{DeviceChannel, DeviceSpec};
-use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, IotId};
+use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, InvalidName, IotId};
 
 use super::{Checked, Validated, name};
 use crate::object::{Meta, Object};
@@ -27,14 +28,27 @@ pub struct ValidDevice {
 /// A channel that can be used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidChannel {
-    /// Where it stands in the Device, as a path.
-    pub field: String,
+    /// Where it stands in the Device.
+    pub path: ChannelPath,
     /// Its name.
     pub name: ChannelName,
     /// The format that it names.
     pub format: FormatName,
     /// After how many milliseconds of silence its values are stale.
     pub stale_after_ms: Option<u64>,
+}
+
+/// Where a channel stands in its object: `spec.channels[1]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelPath {
+    list: &'static str,
+    index: usize,
+}
+
+impl fmt::Display for ChannelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.list, self.index)
+    }
 }
 
 /// Validates a Device. A channel that can't be used is left out.
@@ -54,17 +68,20 @@ pub fn validate(device: &Object<DeviceSpec>) -> Validated<ValidDevice> {
     Ok(Checked { value, findings })
 }
 
-/// Validates the channels of a Device, or of a template of Devices, that stand at `path`.
-pub(super) fn validate_channels(path: &str, channels: &[DeviceChannel]) -> (Vec<ValidChannel>, Vec<Finding>) {
+/// Validates the channels of a Device, or of a template of Devices, that stand in `list`.
+pub(super) fn validate_channels(
+    list: &'static str,
+    channels: &[DeviceChannel],
+) -> (Vec<ValidChannel>, Vec<Finding>) {
     let mut valid: Vec<ValidChannel> = Vec::new();
     let mut findings = Vec::new();
     for (index, channel) in channels.iter().enumerate() {
-        let field = format!("{path}[{index}]");
-        match validate_channel(&field, channel) {
+        let path = ChannelPath { list, index };
+        match validate_channel(path, channel) {
             Ok(channel) if valid.iter().any(|other| other.name == channel.name) => {
                 let message =
                     format!("there is a channel {:?} before it; give it another name", channel.name.as_str());
-                findings.push(Finding::new(Reason::InvalidObject, format!("{field}.name"), message));
+                findings.push(Finding::new(Reason::InvalidObject, format!("{path}.name"), message));
             }
             Ok(channel) => valid.push(channel),
             Err(finding) => findings.push(finding),
@@ -73,12 +90,16 @@ pub(super) fn validate_channels(path: &str, channels: &[DeviceChannel]) -> (Vec<
     (valid, findings)
 }
 
-fn validate_channel(field: &str, channel: &DeviceChannel) -> Result<ValidChannel, Finding> {
+fn validate_channel(path: ChannelPath, channel: &DeviceChannel) -> Result<ValidChannel, Finding> {
     let DeviceChannel { name: channel_name, format, stale_after } = channel;
+    // There are many channels and few that are wrong: nothing is written down for those that aren't.
+    let wrong = |field: &str, error: InvalidName| {
+        Finding::new(Reason::InvalidName, format!("{path}.{field}"), error.to_string())
+    };
     Ok(ValidChannel {
-        field: field.to_owned(),
-        name: name(&format!("{field}.name"), ChannelName::new(channel_name))?,
-        format: name(&format!("{field}.format"), FormatName::new(format))?,
+        path,
+        name: ChannelName::new(channel_name).map_err(|error| wrong("name", error))?,
+        format: FormatName::new(format).map_err(|error| wrong("format", error))?,
         stale_after_ms: stale_after.map(flutecast_crds::Duration::as_millis),
     })
 }

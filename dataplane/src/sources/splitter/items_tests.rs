@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use flutecast_mapping::document::{
     API_VERSION, ChannelDocument, Codec, DeliveryDocument, DeviceDocument, FieldDocument, FieldType,
     FormatDocument, ShardDocument, TenantSettings,
@@ -22,8 +20,8 @@ fn catalog() -> Arc<TenantCatalog> {
         Arc::new(DeviceDocument {
             code: DeviceCode::new(code).unwrap(),
             name: String::new(),
-            labels: BTreeMap::new(),
-            channels: [(ChannelName::new(channel).unwrap(), channel_document)].into(),
+            labels: Arc::default(),
+            channels: Arc::new([(ChannelName::new(channel).unwrap(), channel_document)].into()),
         })
     };
     let document = ShardDocument {

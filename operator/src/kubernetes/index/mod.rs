@@ -287,7 +287,7 @@ fn secret_of((namespace, name): &Key, secret: Secret) -> Object<SecretData> {
             name: name.clone(),
             uid: secret.metadata.uid,
             created: 0,
-            labels: BTreeMap::new(),
+            labels: Arc::default(),
         }),
         spec: SecretData(data),
     }

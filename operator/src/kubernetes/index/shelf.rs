@@ -244,5 +244,11 @@ fn known_of(meta: &ObjectMeta, holds_its_place: bool) -> Meta {
     let seconds = meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
     // Kubernetes tells ages in seconds. Of two that were made within one, the one that has its place already keeps it.
     let created = seconds * 2 + i64::from(!holds_its_place);
-    Meta { namespace, name, uid: meta.uid.clone(), created, labels: meta.labels.clone().unwrap_or_default() }
+    Meta {
+        namespace,
+        name,
+        uid: meta.uid.clone(),
+        created,
+        labels: meta.labels.clone().unwrap_or_default().into(),
+    }
 }

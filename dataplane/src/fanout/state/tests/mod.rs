@@ -50,8 +50,8 @@ fn catalog(devices: &[&str]) -> Arc<TenantCatalog> {
         let device = DeviceDocument {
             code: DeviceCode::new(code).unwrap(),
             name: String::new(),
-            labels: BTreeMap::new(),
-            channels: [channel("every", None), channel("latest", Some(10_000))].into(),
+            labels: Arc::default(),
+            channels: Arc::new([channel("every", None), channel("latest", Some(10_000))].into()),
         };
         (IotId::new(code).unwrap(), device.into())
     };
