@@ -258,7 +258,7 @@ async fn wrong_settings_are_explained() {
     for (name, value, expected) in [
         ("--rate-factor", "1000", "from 0.1 to 20"),
         ("--late-percent", "101", "from 0 to 100"),
-        ("--mqtt", "nowhere", "write HOST:PORT"),
+        ("--mqtt", "nowhere", "write [USER:PASSWORD@]HOST:PORT"),
         ("--duration", "5 parsecs", "write 500ms"),
         ("--tenant", "Not A Tenant", "lower-case letters"),
     ] {
