@@ -90,9 +90,9 @@ pub async fn clean_up(
     let candidate = Candidate { namespace, name: MANAGER.to_owned(), identity: site.identity.clone() };
     let (mut leading, election) =
         lease::spawn(client.clone(), candidate, Arc::new(Metrics::default()), cancel.clone());
-    let result = match tokio::time::timeout(TURN, leading.wait_for(|leads| *leads)).await {
-        Ok(Ok(_)) => remove(client, site, what, broker).await,
-        _ => Err(vec![format!("an operator still works: it has held the Lease {MANAGER} for {TURN:?}")]),
+    let result = match within(TURN, leading.wait_for(|leads| *leads)).await {
+        true => remove(client, site, what, broker).await,
+        false => Err(vec![format!("an operator still works: it has held the Lease {MANAGER} for {TURN:?}")]),
     };
     cancel.cancel();
     election.await?;
@@ -103,6 +103,12 @@ pub async fn clean_up(
     }
     anyhow::ensure!(left.is_empty(), "not everything is removed: {}", left.join("; "));
     Ok(())
+}
+
+/// Whether something comes true in time. What it hands out locks the channel until it is dropped: a task that holds it while it goes on
+/// stops whoever sends.
+async fn within<T, E>(limit: Duration, comes_true: impl Future<Output = Result<T, E>>) -> bool {
+    matches!(tokio::time::timeout(limit, comes_true).await, Ok(Ok(_)))
 }
 
 async fn remove(
@@ -142,8 +148,7 @@ async fn remove_streams(client: &Client, site: &Site, broker: Option<Broker>) ->
         return Ok(());
     };
     let (api, mut connected) = broker.ok_or("no address of NATS was given")?;
-    let is_connected = tokio::time::timeout(CONNECT, connected.wait_for(|connected| *connected)).await;
-    if !matches!(is_connected, Ok(Ok(_))) {
+    if !within(CONNECT, connected.wait_for(|connected| *connected)).await {
         return Err(format!("NATS is not there after {CONNECT:?}"));
     }
     let realm = Realm { id, places: site.places.clone(), alive: BTreeSet::new() };
