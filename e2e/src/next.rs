@@ -54,7 +54,7 @@ const INSERTIONS: [Insertion; 14] = [
     },
     Insertion {
         file: "mapping/src/document/mod.rs",
-        place: "    /// The device's channels, by name.\n",
+        place: "    /// The device's channels, by name. Many devices have the same.\n",
         text: "    /// Where it stands.\n    #[serde(default, skip_serializing_if = \"Option::is_none\")]\n    pub location: Option<String>,\n",
     },
     Insertion {
