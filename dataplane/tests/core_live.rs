@@ -143,9 +143,9 @@ async fn late_and_old_messages_reach_nobody_and_are_counted() {
     send(now + 1, 6).await;
     assert_eq!(client.next_value("A", "latest").await, 6);
     let dropped = |reason: &str| room.metric(&format!("messages_dropped_total{{reason=\"{reason}\"}}"));
-    for reason in ["duplicate", "too_far_ahead", "malformed"] {
+    for reason in ["Duplicate", "TooFarAhead", "Malformed"] {
         assert_eq!(dropped(reason), 1, "{reason}");
     }
     // One is older than the newest; the other that too, or too old, whichever the program looks at first.
-    assert_eq!(dropped("out_of_order") + dropped("too_old"), 2);
+    assert_eq!(dropped("OutOfOrder") + dropped("TooOld"), 2);
 }

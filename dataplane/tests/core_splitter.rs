@@ -120,7 +120,7 @@ async fn items_reach_their_devices_in_order_and_what_is_wrong_is_counted() {
     assert_eq!(b, (1..200).step_by(2).collect::<Vec<_>>());
     let skipped = |reason: &str| pod.metric(&format!("split_skipped_total{{reason=\"{reason}\"}}"));
     assert_eq!(
-        [skipped("malformed"), skipped("no_items"), skipped("unknown_device"), skipped("no_id")],
+        [skipped("Malformed"), skipped("NoItems"), skipped("UnknownDevice"), skipped("NoId")],
         [1, 1, 1, 2]
     );
     let stream = room.jetstream.get_stream("SRC_acme_mes").await.unwrap();

@@ -10,9 +10,10 @@
 mod http_support;
 mod kube_support;
 
-use flutecast_e2e::wait_until;
+use flutecast_e2e::http_client::get;
+use flutecast_e2e::{metrics_page, wait_until};
 use http_support::{DEADLINE, shard};
-use kube_support::{Cluster, NAMESPACE};
+use kube_support::{Cluster, NAMESPACE, Pod};
 use serde_json::{Value, json};
 
 /// A digest that must not be seen anywhere.
@@ -75,17 +76,18 @@ async fn a_missing_right_is_told_and_taken_up_when_it_is_given() {
     let mut other = slice("other", &[("x", true, true, false)]);
     other["metadata"]["labels"]["kubernetes.io/service-name"] = json!("other");
     cluster.apply(&other).await;
-    for (state, count) in [("ready", 2), ("serving", 3), ("terminating", 1)] {
+    for (state, count) in [("Ready", 2), ("Serving", 3), ("Terminating", 1)] {
         pod.wait_for_metric(&format!("flutecast_peers{{state=\"{state}\"}}"), count).await;
     }
     cluster.apply(&slice("dp-1", &[("a", true, true, false)])).await;
     cluster.apply(&slice("dp-2", &[("d", false, false, false)])).await;
-    for (state, count) in [("ready", 1), ("serving", 1), ("terminating", 0)] {
+    for (state, count) in [("Ready", 1), ("Serving", 1), ("Terminating", 0)] {
         pod.wait_for_metric(&format!("flutecast_peers{{state=\"{state}\"}}"), count).await;
     }
     each_right_is_used(&cluster, &account).await;
+    the_page_lists_exactly_what_is_shown(&pod).await;
     cluster.kubectl(&["delete", "endpointslice", "dp-1"], "").await;
-    pod.wait_for_metric("flutecast_peers{state=\"ready\"}", 0).await;
+    pod.wait_for_metric("flutecast_peers{state=\"Ready\"}", 0).await;
 
     // What opens doors isn't logged at any level, not even when it can't be read.
     cluster.apply_access(&access().replace("tenants", "tenants: [")).await;
@@ -96,6 +98,18 @@ async fn a_missing_right_is_told_and_taken_up_when_it_is_given() {
         assert!(!output.contains(secret), "the log shows {secret}");
     }
     assert!(output.contains("TRACE"), "the log is not at its finest level");
+}
+
+/// The table of docs/operations.md.
+async fn the_page_lists_exactly_what_is_shown(pod: &Pod) {
+    // So that there is a request to be shown.
+    get(&format!("{}/v1/nobody/devices", pod.url)).await.unwrap();
+    let text = get(&format!("{}/metrics", pod.admin_url)).await.unwrap().text();
+    let page = include_str!("../../docs/operations.md");
+    let is_ours = |name: &str| !name.starts_with("flutecast_operator_");
+    let differences =
+        metrics_page::differences(&text, page, |name| name.starts_with("flutecast_") && is_ours(name));
+    assert!(differences.is_empty(), "{differences:#?}");
 }
 
 /// Each rule of the manifest, by verb and resource, was used by the pod.

@@ -14,6 +14,7 @@ mod helm;
 mod house;
 pub mod http_client;
 pub mod image;
+pub mod metrics_page;
 mod nats_identity;
 mod nats_server;
 pub mod next;

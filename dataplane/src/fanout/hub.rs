@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::arena::Key;
 use super::hello::ByeReason;
-use super::metrics::FanoutMetrics;
+use super::metrics::{COMPLETE, DONE, FanoutMetrics};
 use super::reader;
 use super::replay::replay;
 use super::state::{Arrival, HubState, ReadRequest, ReadResult, ReplayEnd, ReplayRequest, Trouble};
@@ -237,7 +237,7 @@ impl Hub {
                 self.running_reads -= 1;
                 match result {
                     Ok(result) => {
-                        self.shared.metrics.read("ok");
+                        self.shared.metrics.read(DONE);
                         self.pause = None;
                         self.next_pause = FIRST_PAUSE;
                         self.state.apply_read(result, now);
@@ -260,7 +260,7 @@ impl Hub {
             }
             Report::Replayed(client, watch, end) => {
                 self.shared.metrics.replayed(match end {
-                    ReplayEnd::Complete => "complete",
+                    ReplayEnd::Complete => COMPLETE,
                     ReplayEnd::Gap(reason) => reason.as_str(),
                 });
                 self.state.replayed(client, watch, end, now);

@@ -8,6 +8,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::pipeline::GapReason;
+use crate::sources::stored::ReadError;
+
+/// A message on a live subject that no stream has republished, or that can't be understood.
+const NOT_REPUBLISHED: &str = "NotRepublished";
+/// A read that brought what was asked for.
+pub(super) const DONE: &str = "Done";
+/// A replay that brought all that was missed.
+pub(super) const COMPLETE: &str = "Complete";
 
 /// One reason out of a closed set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,7 +88,27 @@ impl FanoutMetrics {
         registry.register("hubs", "Tenants that somebody watches", m.hubs.clone());
         registry.register("reads", "Reads from streams, by outcome", m.reads.clone());
         registry.register("replays", "Replays for resuming clients, by outcome", m.replays.clone());
+        metrics.show_zeros();
         metrics
+    }
+
+    /// Shows each value that a label can have, also of what never happened.
+    fn show_zeros(&self) {
+        let reason = |family: &Family<ReasonLabel, Counter>, reason| {
+            drop(family.get_or_create(&ReasonLabel { reason }));
+        };
+        let outcome = |family: &Family<OutcomeLabel, Counter>, outcome| {
+            drop(family.get_or_create(&OutcomeLabel { outcome }));
+        };
+        Dropped::ALL.iter().for_each(|dropped| reason(&self.dropped, dropped.as_str()));
+        reason(&self.dropped, NOT_REPUBLISHED);
+        for gap in GapReason::ALL {
+            reason(&self.gaps, gap.as_str());
+            outcome(&self.replays, gap.as_str());
+        }
+        outcome(&self.replays, COMPLETE);
+        outcome(&self.reads, DONE);
+        ReadError::REASONS.iter().for_each(|error| outcome(&self.reads, error));
     }
 
     /// A message reaches no client.
@@ -90,7 +118,7 @@ impl FanoutMetrics {
 
     /// A message on a live subject was not republished by a stream, or can't be understood.
     pub(crate) fn not_republished(&self) {
-        self.dropped.get_or_create(&ReasonLabel { reason: "not_republished" }).inc();
+        self.dropped.get_or_create(&ReasonLabel { reason: NOT_REPUBLISHED }).inc();
     }
 
     /// So many clients were told of a gap.

@@ -62,9 +62,9 @@ impl PeerMetrics {
             let count = peers.by_name.values().filter(|peer| is_so(peer)).count();
             self.peers.get_or_create(&StateLabels { state }).set(count.try_into().unwrap_or(i64::MAX));
         };
-        set("ready", |peer| peer.ready);
-        set("serving", |peer| peer.serving);
-        set("terminating", |peer| peer.terminating);
+        set("Ready", |peer| peer.ready);
+        set("Serving", |peer| peer.serving);
+        set("Terminating", |peer| peer.terminating);
     }
 }
 

@@ -70,6 +70,9 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::Retention, Self::Epoch, Self::SlowClient, Self::BrokerAway];
+
     /// The reason as clients read it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -42,12 +42,16 @@ impl ReadError {
     /// The reason, as a metric label.
     #[must_use]
     pub(crate) fn reason(&self) -> &'static str {
+        let [no_stream, no_answer, bad_answer] = Self::REASONS;
         match self {
-            Self::NoStream => "NoStream",
-            Self::NoAnswer => "NoAnswer",
-            Self::BadAnswer(_) => "BadAnswer",
+            Self::NoStream => no_stream,
+            Self::NoAnswer => no_answer,
+            Self::BadAnswer(_) => bad_answer,
         }
     }
+
+    /// All that [`Self::reason`] answers.
+    pub(crate) const REASONS: [&'static str; 3] = ["NoStream", "NoAnswer", "BadAnswer"];
 }
 
 /// What the stream says of itself.

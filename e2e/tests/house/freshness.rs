@@ -34,18 +34,18 @@ async fn stale_messages_reach_no_client_and_are_counted_by_reason() -> anyhow::R
     assert_eq!(numbers_until(&mut client, "level", 1).await?, [1]);
     // Older than the one before.
     publisher.publish(&subject, level(now - 1, 2)).await?;
-    wait_for_drops(&dataplane, "out_of_order", 1).await?;
+    wait_for_drops(&dataplane, "OutOfOrder", 1).await?;
     // The same again.
     publisher.publish(&subject, level(now, 1)).await?;
-    wait_for_drops(&dataplane, "duplicate", 1).await?;
+    wait_for_drops(&dataplane, "Duplicate", 1).await?;
     // Further ahead than maxAhead, 5 s.
     publisher.publish(&subject, level(now + 3_600_000, 3)).await?;
-    wait_for_drops(&dataplane, "too_far_ahead", 1).await?;
+    wait_for_drops(&dataplane, "TooFarAhead", 1).await?;
     // Not JSON, and without a time.
     publisher.publish(&subject, "{\"ts\":").await?;
-    wait_for_drops(&dataplane, "malformed", 1).await?;
+    wait_for_drops(&dataplane, "Malformed", 1).await?;
     publisher.publish(&subject, "{\"n\":4}").await?;
-    wait_for_drops(&dataplane, "bad_timestamp", 1).await?;
+    wait_for_drops(&dataplane, "BadTimestamp", 1).await?;
     // None of them moved the newest time on, so the next good one is shown, and nothing else was in between.
     publisher.publish(&subject, level(now + 10, 5)).await?;
     assert_eq!(numbers_until(&mut client, "level", 5).await?, [5]);
@@ -61,7 +61,7 @@ async fn a_message_older_than_max_age_is_dropped_even_if_it_is_the_first() -> an
     let mut client = watch(&dataplane, "device=B-1&channel=level").await?;
     let now = now_ms();
     publisher.publish(&subject, level(now - 31_000, 1)).await?;
-    wait_for_drops(&dataplane, "too_old", 1).await?;
+    wait_for_drops(&dataplane, "TooOld", 1).await?;
     publisher.publish(&subject, level(now, 2)).await?;
     assert_eq!(numbers_until(&mut client, "level", 2).await?, [2]);
     Ok(())

@@ -67,8 +67,8 @@ async fn arrays_are_split_in_order_and_malformed_items_skipped() -> anyhow::Resu
             anyhow::Ok(one.metric(&name).await? + two.metric(&name).await?)
         };
         let counts = async {
-            let items = count("unknown_device").await?;
-            let others = count("no_id").await? + count("malformed").await? + count("no_items").await?;
+            let items = count("UnknownDevice").await?;
+            let others = count("NoId").await? + count("Malformed").await? + count("NoItems").await?;
             anyhow::Ok((items as u64, others as u64))
         };
         match counts.await {

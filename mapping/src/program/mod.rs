@@ -105,15 +105,15 @@ impl Dropped {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Malformed => "malformed",
-            Self::BadTimestamp => "bad_timestamp",
-            Self::OutOfOrder => "out_of_order",
-            Self::Duplicate => "duplicate",
-            Self::TooOld => "too_old",
-            Self::TooFarAhead => "too_far_ahead",
-            Self::NoFields => "no_fields",
-            Self::Filtered => "filtered",
-            Self::Unchanged => "unchanged",
+            Self::Malformed => "Malformed",
+            Self::BadTimestamp => "BadTimestamp",
+            Self::OutOfOrder => "OutOfOrder",
+            Self::Duplicate => "Duplicate",
+            Self::TooOld => "TooOld",
+            Self::TooFarAhead => "TooFarAhead",
+            Self::NoFields => "NoFields",
+            Self::Filtered => "Filtered",
+            Self::Unchanged => "Unchanged",
         }
     }
 }

@@ -49,15 +49,25 @@ pub(super) enum Skipped {
 }
 
 impl Skipped {
+    /// All reasons.
+    pub(super) const ALL: [Self; 6] = [
+        Self::Malformed,
+        Self::NoItems,
+        Self::TooManyItems,
+        Self::NoId,
+        Self::UnknownDevice,
+        Self::NoSuchChannel,
+    ];
+
     /// The reason as a label.
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Malformed => "malformed",
-            Self::NoItems => "no_items",
-            Self::TooManyItems => "too_many_items",
-            Self::NoId => "no_id",
-            Self::UnknownDevice => "unknown_device",
-            Self::NoSuchChannel => "no_such_channel",
+            Self::Malformed => "Malformed",
+            Self::NoItems => "NoItems",
+            Self::TooManyItems => "TooManyItems",
+            Self::NoId => "NoId",
+            Self::UnknownDevice => "UnknownDevice",
+            Self::NoSuchChannel => "NoSuchChannel",
         }
     }
 }

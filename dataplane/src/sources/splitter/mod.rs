@@ -55,6 +55,15 @@ struct ErrorLabel {
     at: &'static str,
 }
 
+/// The steps at which the broker may fail.
+const STEPS: [&str; 7] = ["Connect", "Bind", "Info", "Pull", "LookUp", "Store", "Acknowledge"];
+
+impl From<&Skipped> for SkippedLabel {
+    fn from(reason: &Skipped) -> Self {
+        Self { reason: reason.as_str() }
+    }
+}
+
 impl SplitterMetrics {
     fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -72,11 +81,14 @@ impl SplitterMetrics {
             m.skipped.clone(),
         );
         registry.register("split_errors", "Errors of the broker while splitting, by step", m.errors.clone());
+        // Each value is shown from the start.
+        Skipped::ALL.iter().for_each(|reason| drop(m.skipped.get_or_create(&reason.into())));
+        STEPS.iter().for_each(|at| drop(m.errors.get_or_create(&ErrorLabel { at })));
         metrics
     }
 
     fn skipped(&self, reason: Skipped) {
-        self.skipped.get_or_create(&SkippedLabel { reason: reason.as_str() }).inc();
+        self.skipped.get_or_create(&(&reason).into()).inc();
     }
 
     fn error(&self, at: &'static str) {

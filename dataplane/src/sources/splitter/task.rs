@@ -121,20 +121,20 @@ impl SourceTask {
         let mut state = self.broker.watch();
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            connected = state.wait_for(|state| state.connected) => connected.map(drop).map_err(|_| "connect")?,
+            connected = state.wait_for(|state| state.connected) => connected.map(drop).map_err(|_| "Connect")?,
         }
-        let consumer = timeout(REQUEST, self.consumer()).await.map_err(|_| "bind")??;
+        let consumer = timeout(REQUEST, self.consumer()).await.map_err(|_| "Bind")??;
         let mut messages = self.pull(&consumer).await?.ready_chunks(BATCH);
         let mut next_sequence = None;
         loop {
             let batch = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                batch = messages.next() => batch.ok_or("pull")?,
+                batch = messages.next() => batch.ok_or("Pull")?,
             };
             let mut deliveries = Vec::with_capacity(batch.len());
             for message in batch {
-                let delivery = message.map_err(|_| "pull")?;
-                let sequence = delivery.info().map_err(|_| "info")?.stream_sequence;
+                let delivery = message.map_err(|_| "Pull")?;
+                let sequence = delivery.info().map_err(|_| "Info")?.stream_sequence;
                 deliveries.push(SourceMessage {
                     sequence,
                     payload: delivery.payload.clone(),
@@ -154,8 +154,8 @@ impl SourceTask {
     }
 
     async fn consumer(&self) -> Result<PullConsumer, &'static str> {
-        let stream = self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| "bind")?;
-        stream.get_consumer(&self.source.consumer).await.map_err(|_| "bind")
+        let stream = self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| "Bind")?;
+        stream.get_consumer(&self.source.consumer).await.map_err(|_| "Bind")
     }
 
     async fn pull(&self, consumer: &PullConsumer) -> Result<pull::Stream, &'static str> {
@@ -164,7 +164,7 @@ impl SourceTask {
         if let Some(group) = config.priority_groups.first() {
             pull = pull.group(group.clone());
         }
-        timeout(REQUEST, pull.messages()).await.map_err(|_| "pull")?.map_err(|_| "pull")
+        timeout(REQUEST, pull.messages()).await.map_err(|_| "Pull")?.map_err(|_| "Pull")
     }
 
     /// What comes before a message and was neither split here nor acknowledged by the pod that had the source
@@ -179,14 +179,14 @@ impl SourceTask {
         if next.is_some_and(|next| sequence <= next) {
             return Ok(Vec::new());
         }
-        let info = timeout(REQUEST, consumer.get_info()).await.map_err(|_| "info")?.map_err(|_| "info")?;
+        let info = timeout(REQUEST, consumer.get_info()).await.map_err(|_| "Info")?.map_err(|_| "Info")?;
         let first = (info.ack_floor.stream_sequence + 1)
             .max(next.unwrap_or(0))
             .max(sequence.saturating_sub(MAX_LEFT));
-        let stream = self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| "bind")?;
+        let stream = self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| "Bind")?;
         let mut left = Vec::new();
         for sequence in first..sequence {
-            let message = timeout(REQUEST, stream.get_raw_message(sequence)).await.map_err(|_| "look up")?;
+            let message = timeout(REQUEST, stream.get_raw_message(sequence)).await.map_err(|_| "LookUp")?;
             // One that retention has taken is no longer there.
             if let Ok(message) = message {
                 left.push(SourceMessage { sequence, payload: message.payload, delivery: None });
@@ -255,7 +255,7 @@ impl SourceTask {
                         break;
                     }
                     Err(error) => {
-                        self.metrics.error("store");
+                        self.metrics.error("Store");
                         tracing::debug!(tenant = %self.tenant, source = %self.source.name, %error, "an item can't be stored; it is tried again");
                     }
                 }
@@ -284,7 +284,7 @@ impl SourceTask {
             let acknowledged = timeout(REQUEST, delivery.ack_with(kind)).await;
             if !matches!(acknowledged, Ok(Ok(()))) {
                 // It is delivered again; its items are known by their ids.
-                self.metrics.error("acknowledge");
+                self.metrics.error("Acknowledge");
             }
         }
     }

@@ -241,5 +241,5 @@ fn fields_come_in_the_order_of_the_format() {
 fn labels_are_distinct() {
     let labels: std::collections::BTreeSet<_> = Dropped::ALL.iter().map(|dropped| dropped.as_str()).collect();
     assert_eq!(labels.len(), Dropped::ALL.len());
-    assert!(labels.iter().all(|label| label.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+    assert!(labels.iter().all(|label| label.starts_with(|c: char| c.is_ascii_uppercase())));
 }
