@@ -155,7 +155,7 @@ async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
         }));
     }
     // A family of which nothing has happened yet isn't shown: of gaps there are none.
-    let rare = ["dataplane/src/fanout/metrics.rs", "dataplane/src/metrics.rs", "operator/src/metrics.rs"]
+    let rare = ["dataplane/src/fanout/metrics.rs", "dataplane/src/metrics.rs", "operator/src/metrics/mod.rs"]
         .map(text)
         .concat();
     for asked in metrics_that_are_asked_for() {
