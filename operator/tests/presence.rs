@@ -191,6 +191,25 @@ fn ten_thousand_devices_are_looked_up_once_in_their_stale_after() {
     assert_eq!(world.crowd.counts()[0], (Presence::Online, 10_000));
 }
 
+#[test]
+fn a_tenant_of_which_something_is_always_due_holds_up_no_other() {
+    // More tenants than are asked at once, all silent; nobody listens, so that each device is looked up again and again, in the
+    // end at any time.
+    const TENANTS: usize = 24;
+    let mut world = World::with_tenants(TENANTS, &vec![vec![seconds(30)]; TENANTS * 100]);
+    (world.ears, world.at_once) = (0, 8);
+    for _ in 0..5 * 120 {
+        world.step();
+    }
+    assert_eq!(world.crowd.counts()[1], (Presence::Silent, TENANTS * 100));
+    // One of each tenant comes back.
+    (0..TENANTS).for_each(|device| world.send(device, 0));
+    for _ in 0..5 * 12 {
+        world.step();
+    }
+    assert_eq!(world.crowd.counts()[0], (Presence::Online, TENANTS));
+}
+
 /// One thing that happens.
 #[derive(Debug, Clone)]
 enum Happening {

@@ -183,10 +183,15 @@ impl Crowd {
         Some((*first).max(self.bucket.earliest(now)))
     }
 
-    /// What is to be asked now, of a tenant of which nothing is being asked; none: nothing is.
+    /// What is to be asked now, of a tenant of which nothing is being asked; none: nothing is. The tenant that has waited for
+    /// longest comes first: in one of many devices something is always due, and the others would never get their turn.
     pub fn ask(&mut self, now: Instant) -> Option<Round> {
-        let (tenant, group) =
-            self.tenants.iter_mut().find(|(_, group)| group.next().is_some_and(|next| next <= now))?;
+        let due = |group: &Group| group.next().filter(|next| *next <= now);
+        let (_, (tenant, group)) = self
+            .tenants
+            .iter_mut()
+            .filter_map(|(tenant, group)| Some((due(group)?, (tenant, group))))
+            .min_by_key(|(due, _)| *due)?;
         let clock_holds = group.clock.is_some_and(|clock| now < clock.local + CLOCK_HOLDS);
         let mut round = Round {
             tenant: tenant.clone(),

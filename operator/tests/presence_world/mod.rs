@@ -29,6 +29,8 @@ pub struct World {
     pub is_up: bool,
     /// How many may be listened to.
     pub ears: usize,
+    /// How many tenants are asked in a step.
+    pub at_once: usize,
     pub crowd: Crowd,
     /// Last messages, by subject.
     stored: BTreeMap<String, (u64, Timestamp)>,
@@ -53,12 +55,16 @@ fn key(device: usize) -> Key {
 impl World {
     /// One with these devices, each with the `staleAfter`s of its channels.
     pub fn new(devices: &[Vec<Duration>]) -> Self {
+        Self::with_tenants(1, devices)
+    }
+
+    /// The same, the devices being of so many tenants in turn.
+    pub fn with_tenants(tenants: usize, devices: &[Vec<Duration>]) -> Self {
         let start = Instant::now();
-        let tenant = TenantName::new("t").unwrap();
         let followed = devices.iter().enumerate().map(|(device, channels)| {
             let name = |channel| ChannelName::new(&format!("c{channel}")).unwrap();
             Arc::new(Followed {
-                tenant: tenant.clone(),
+                tenant: TenantName::new(&format!("t{}", device % tenants)).unwrap(),
                 iot_id: IotId::new(&format!("id{device}")).unwrap(),
                 channels: channels
                     .iter()
@@ -73,6 +79,7 @@ impl World {
             clock_is_off: SignedDuration::ZERO,
             is_up: true,
             ears: usize::MAX,
+            at_once: usize::MAX,
             crowd: Crowd::new(start),
             stored: BTreeMap::new(),
             sequence: 0,
@@ -137,9 +144,12 @@ impl World {
     /// Goes on by one step.
     pub fn step(&mut self) {
         self.now += STEP;
+        let mut rounds = 0;
         while self.is_up
+            && rounds < self.at_once
             && let Some(round) = self.crowd.ask(self.local())
         {
+            rounds += 1;
             self.asked += round.subjects.len();
             self.largest = self.largest.max(round.subjects.len());
             self.requests += 1;
