@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::ConnectOptions;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
@@ -58,8 +57,7 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     // The ports first: a port that is taken should be said at once.
     let (listener, listen) = bind(config.listen, "--listen").await?;
     let (admin_listener, admin) = bind(config.admin, "--admin").await?;
-    let broker =
-        Broker::connect_with(nats_options(&config).await?, config.nats.expose(), &server_name).await?;
+    let broker = Broker::connect(&config.nats, &server_name).await?;
     let place = Place::find(&config).await?;
     let (mapping, watching) = match &place {
         Place::Folder(path) => watch_folder(path, catalog_metrics, stop.clone()),
@@ -215,21 +213,6 @@ async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<(TcpListener,
         io::Result::Ok((listener, address))
     };
     bound.await.with_context(|| format!("{option} {address} can't be listened on"))
-}
-
-/// How this pod shows the broker who it is, and checks who the broker is.
-async fn nats_options(config: &Config) -> anyhow::Result<ConnectOptions> {
-    let mut options = ConnectOptions::new();
-    if let Some(file) = &config.nats_creds {
-        let read = options.credentials_file(file).await;
-        options = read.with_context(|| format!("--nats-creds {} can't be read", file.display()))?;
-    }
-    if let Some(file) = &config.nats_ca {
-        // The client reads it with each connection, and would try for ever when it isn't there.
-        std::fs::metadata(file).with_context(|| format!("--nats-ca {} can't be read", file.display()))?;
-        options = options.add_root_certificates(file.clone()).require_tls(true);
-    }
-    Ok(options)
 }
 
 /// Room for every client and some more, as far as there are file descriptors.

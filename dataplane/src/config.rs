@@ -1,11 +1,11 @@
 //! What the program is told on its command line or by its environment.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use flutecast_nats::Login;
 
 use crate::http::parse_duration;
 
@@ -45,23 +45,9 @@ pub struct Config {
     #[arg(long, value_name = "NAME", env = "FLUTECAST_RELEASE")]
     pub release: Option<String>,
 
-    /// The address of NATS; several are separated by commas.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "FLUTECAST_NATS",
-        default_value = "nats://127.0.0.1:4222",
-        hide_env_values = true
-    )]
-    pub nats: Secret,
-
-    /// A credentials file for NATS, as `nsc` writes it.
-    #[arg(long, value_name = "FILE", env = "FLUTECAST_NATS_CREDS")]
-    pub nats_creds: Option<PathBuf>,
-
-    /// A file with the certificates that NATS's certificate is checked with, in PEM; left out: the system's.
-    #[arg(long, value_name = "FILE", env = "FLUTECAST_NATS_CA")]
-    pub nats_ca: Option<PathBuf>,
+    /// The way to NATS.
+    #[command(flatten)]
+    pub nats: Login,
 
     /// Where clients connect: the event streams and the dashboard.
     #[arg(long, value_name = "HOST:PORT", env = "FLUTECAST_LISTEN", default_value = "127.0.0.1:8080")]
@@ -143,30 +129,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// A text that may hold a password and is never printed.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
-
 fn duration_or_zero(text: &str) -> Result<Duration, String> {
     if matches!(text, "0" | "0s" | "0ms") {
         return Ok(Duration::ZERO);
@@ -238,12 +200,5 @@ mod tests {
             assert!(parse(&["--rebalance-rate", wrong]).is_err(), "{wrong}");
         }
         assert!(parse(&["--ping", "soon"]).unwrap_err().to_string().contains("write 500ms, 2s or 1m"));
-    }
-
-    #[test]
-    fn a_password_is_not_printed() {
-        let config = parse(&["--nats", "nats://me:s3cr3t@localhost"]).unwrap();
-        assert_eq!(config.nats.expose(), "nats://me:s3cr3t@localhost");
-        assert!(!format!("{config:?}").contains("s3cr3t"));
     }
 }

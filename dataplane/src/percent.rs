@@ -2,29 +2,19 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 /// Undoes percent-encoding.
 ///
 /// # Errors
 /// What is wrong, if a `%` has no two hexadecimal digits or what comes out is not UTF-8.
 pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, String> {
-    if !text.contains('%') {
-        return Ok(Cow::Borrowed(text));
+    let decoded = percent_decode_str(text);
+    // Each `%` with its two digits becomes one byte; one without them stays.
+    if decoded.clone().count() + 2 * text.matches('%').count() != text.len() {
+        return Err(format!("{text:?} has a % without two hexadecimal digits; write %25 for a %"));
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit =
-            |byte: Option<u8>| char::from(byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let (Some(high), Some(low)) = (digit(rest.next()), digit(rest.next())) else {
-            return Err(format!("{text:?} has a % without two hexadecimal digits; write %25 for a %"));
-        };
-        bytes.push(high << 4 | low);
-    }
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| format!("{text:?} is not percent-encoded UTF-8"))
+    decoded.decode_utf8().map_err(|_| format!("{text:?} is not percent-encoded UTF-8"))
 }
 
 #[cfg(test)]
@@ -35,7 +25,7 @@ mod tests {
 
     #[test]
     fn what_is_no_encoding_is_refused() {
-        for bad in ["%", "%4", "100%", "%zz", "%+1", "%ff", "a%c3"] {
+        for bad in ["%", "%4", "100%", "%zz", "%+1", "%%41", "%2%35", "%ff", "a%c3"] {
             assert!(decode(bad).is_err(), "{bad}");
         }
         assert_eq!(decode("a+b").unwrap(), "a+b");

@@ -19,6 +19,7 @@ use flutecast_dataplane::sources::splitter;
 use flutecast_e2e::wait_until;
 use flutecast_mapping::document::{IdKind, PayloadSourceDocument};
 use flutecast_mapping::name::{ChannelName, SourceName};
+use flutecast_nats::Login;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -77,7 +78,7 @@ impl Pod {
         let mut registry = Registry::default();
         let stop = CancellationToken::new();
         let (catalog, receiver) = watch::channel(Arc::new(build(&mapping(), None)));
-        let broker = Broker::connect(&room.nats.url(), "test").await.unwrap();
+        let broker = Broker::connect(&Login::at(&room.nats.url()), "test").await.unwrap();
         let handle = splitter::start(broker, receiver, &mut registry, stop.clone());
         Self { registry, stop, handle, catalog }
     }

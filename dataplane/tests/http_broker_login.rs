@@ -51,7 +51,15 @@ async fn a_name_and_a_password_in_the_address_are_used_and_never_shown() {
     let wrong = connects(&format!("nats://me%40plant:s3cr3t-wrong@{host}"), &[]).await.unwrap_err();
     assert!(wrong.to_lowercase().contains("authorization"), "{wrong}");
     let nonsense = connects("nats://me:s3cr3t%zz@localhost", &[]).await.unwrap_err();
-    assert!(nonsense.contains("NATS address can't be used"), "{nonsense}");
+    assert!(nonsense.contains("--nats can't be used"), "{nonsense}");
+}
+
+#[tokio::test]
+async fn a_token_in_the_address_is_used_and_never_shown() {
+    let extra = r#"authorization { token: "s3cr3t/%" }"#.to_owned();
+    let nats = NatsServer::start_with(NatsOptions { extra, ..NatsOptions::default() }).await.unwrap();
+    let host = nats.url().trim_start_matches("nats://").to_owned();
+    connects(&format!("nats://s3cr3t%2F%25@{host}"), &[]).await.unwrap();
 }
 
 #[tokio::test]

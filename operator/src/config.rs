@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use flutecast_operator::jetstream::login::Login;
+use flutecast_nats::Login;
 use flutecast_operator::kubernetes::clean_up::Remains;
 use flutecast_operator::kubernetes::{self, Place};
 use flutecast_operator::metrics::VERSION;

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use flutecast_nats::{Login, LoginError};
 use flutecast_operator::admin;
 use flutecast_operator::apply::mapping_folder::MappingFolder;
 use flutecast_operator::clock;
 use flutecast_operator::enrolment;
 use flutecast_operator::enrolment::counter::Shared;
 use flutecast_operator::jetstream::api::Api;
-use flutecast_operator::jetstream::login::Login;
 use flutecast_operator::jetstream::task::{Links, Report};
 use flutecast_operator::jetstream::{connection, task};
 use flutecast_operator::kubernetes;
@@ -151,7 +151,10 @@ async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
 }
 
 /// The connection of enrolment: whoever floods it holds up nothing else.
-async fn enrolment_connection(login: &Login, metrics: &Arc<Metrics>) -> anyhow::Result<async_nats::Client> {
+async fn enrolment_connection(
+    login: &Login,
+    metrics: &Arc<Metrics>,
+) -> Result<async_nats::Client, LoginError> {
     let metrics = metrics.clone();
     let dropped = move || metrics.enrolled(Enrolled::Dropped);
     connection::open_for_requests(login, enrolment::service::WAITING, dropped).await

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, HeaderMap, Request, ServerAddr};
+use async_nats::{Client, HeaderMap, Request};
 use bytes::Bytes;
+use flutecast_nats::Login;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -52,13 +53,13 @@ struct Event {
 
 impl NatsSender {
     pub(super) async fn start(url: &str, tally: Tally) -> anyhow::Result<Self> {
-        let client = options_for(url)?
-            .name("flutecast-line")
-            .retry_on_initial_connect()
-            .connection_timeout(Duration::from_secs(5))
-            .reconnect_delay_callback(|attempts| backoff(u32::try_from(attempts).unwrap_or(u32::MAX)))
-            .event_callback(|event| async move { tracing::info!(%event, "NATS connection") })
-            .connect(url)
+        let client = Login::at(url)
+            .connect("flutecast-line", |options| {
+                options
+                    .connection_timeout(Duration::from_secs(5))
+                    .reconnect_delay_callback(|attempts| backoff(u32::try_from(attempts).unwrap_or(u32::MAX)))
+                    .event_callback(|event| async move { tracing::info!(%event, "NATS connection") })
+            })
             .await?;
         let (telemetry, queue) = mpsc::channel(TELEMETRY_WAITING);
         let mut tasks = JoinSet::new();
@@ -123,17 +124,6 @@ impl NatsSender {
             tracing::warn!("NATS: the last messages may not have arrived");
         }
     }
-}
-
-/// The client takes no login from the address by itself. What an address can't hold as it is (`%40`) isn't decoded: a password that a
-/// tool has made needs none of it.
-fn options_for(url: &str) -> anyhow::Result<ConnectOptions> {
-    let address: ServerAddr = url.parse()?;
-    let options = ConnectOptions::new();
-    Ok(match (address.username(), address.password()) {
-        (Some(user), Some(password)) => options.user_and_password(user.to_owned(), password.to_owned()),
-        _ => options,
-    })
 }
 
 async fn send_telemetry(client: Client, mut queue: mpsc::Receiver<(String, Bytes)>, tally: Tally) {

@@ -16,6 +16,7 @@ use flutecast_mapping::document::{
     FieldType, FormatDocument, ShardDocument, TenantSettings, TimestampDocument, TimestampUnit,
 };
 use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
+use flutecast_nats::Login;
 use futures_util::StreamExt;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -145,7 +146,7 @@ impl Room {
         let (catalog, receiver) = watch::channel(Arc::new(build(mapping, None)));
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
-        let broker = Broker::connect(&nats.url(), "test").await.unwrap();
+        let broker = Broker::connect(&Login::at(&nats.url()), "test").await.unwrap();
         let connected = async { broker.watch().wait_for(|state| state.connected).await.map(drop) };
         tokio::time::timeout(DEADLINE, connected).await.unwrap().unwrap();
         let (hubs, _handle) = Hubs::start(broker, receiver, settings, &mut registry, stop.clone());

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, Event};
+use flutecast_nats::{Login, LoginError};
 use tokio::sync::watch;
 
-use super::login::Login;
+use crate::backoff;
 
 /// The longest wait between two attempts to connect.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
@@ -15,27 +16,26 @@ const LONGEST_WAIT: Duration = Duration::from_secs(4);
 ///
 /// # Errors
 /// When the address or the login can't be used at all.
-pub async fn open(login: &Login) -> anyhow::Result<(Client, watch::Receiver<bool>)> {
+pub async fn open(login: &Login) -> Result<(Client, watch::Receiver<bool>), LoginError> {
     let (connected, watch) = watch::channel(false);
-    let (servers, options) = login.options().await?;
-    let client = usual(options, "flutecast-operator")
-        .event_callback(move |event| {
-            let connected = connected.clone();
-            async move {
-                match event {
-                    Event::Connected => {
-                        tracing::info!("connected to NATS");
-                        connected.send_replace(true);
-                    }
-                    Event::Disconnected => {
-                        tracing::warn!("NATS is away; connecting again");
-                        connected.send_replace(false);
-                    }
-                    other => tracing::debug!(event = %other, "NATS"),
-                }
+    let told = move |event| {
+        match event {
+            Event::Connected => {
+                tracing::info!("connected to NATS");
+                connected.send_replace(true);
             }
+            Event::Disconnected => {
+                tracing::warn!("NATS is away; connecting again");
+                connected.send_replace(false);
+            }
+            other => tracing::debug!(event = %other, "NATS"),
+        }
+        std::future::ready(())
+    };
+    let client = login
+        .connect("flutecast-operator", |options| {
+            options.reconnect_delay_callback(backoff::reconnect_delay(LONGEST_WAIT)).event_callback(told)
         })
-        .connect(servers)
         .await?;
     Ok((client, watch))
 }
@@ -49,24 +49,19 @@ pub async fn open_for_requests(
     login: &Login,
     waiting: usize,
     dropped: impl Fn() + Clone + Send + Sync + 'static,
-) -> anyhow::Result<Client> {
-    let (servers, options) = login.options().await?;
-    let client = usual(options, "flutecast-operator-enrolment")
-        .subscription_capacity(waiting)
-        .event_callback(move |event| {
-            if matches!(event, Event::SlowConsumer(_)) {
-                dropped();
-            }
-            std::future::ready(())
+) -> Result<Client, LoginError> {
+    let told = move |event| {
+        if matches!(event, Event::SlowConsumer(_)) {
+            dropped();
+        }
+        std::future::ready(())
+    };
+    login
+        .connect("flutecast-operator-enrolment", |options| {
+            options
+                .reconnect_delay_callback(backoff::reconnect_delay(LONGEST_WAIT))
+                .subscription_capacity(waiting)
+                .event_callback(told)
         })
-        .connect(servers)
-        .await?;
-    Ok(client)
-}
-
-fn usual(options: ConnectOptions, name: &str) -> ConnectOptions {
-    options
-        .name(name)
-        .retry_on_initial_connect()
-        .reconnect_delay_callback(crate::backoff::reconnect_delay(LONGEST_WAIT))
+        .await
 }

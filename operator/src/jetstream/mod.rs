@@ -7,6 +7,5 @@ pub mod api;
 pub mod config;
 pub mod connection;
 pub mod leftover;
-pub mod login;
 pub mod task;
 pub mod tenant;
