@@ -34,7 +34,7 @@ use crate::pattern;
         name = "Channels",
         type_ = "integer",
         json_path = ".status.channels",
-        description = "How many channels of devices use the format"
+        description = "How many channels of devices, and of tenants' templates, use the format"
     ),
     printcolumn(
         name = "Ready",
@@ -288,7 +288,7 @@ pub struct PushFormatStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// How many channels of devices use the format.
+    /// How many channels use the format: those of devices, and those of tenants' templates of devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<u32>,
 }

@@ -126,9 +126,9 @@ pub enum Reason {
     NotServed,
     /// A Tenant wants Devices to be created, and the operator can't.
     EnrollmentUnavailable,
-    /// A Tenant or a PushFormat is being deleted while Devices use it.
+    /// A Tenant or a PushFormat is being deleted while it is used: by Devices, or by a Tenant's template of Devices.
     InUse,
-    /// What a Device uses is being deleted.
+    /// What a Device uses is being deleted, or what a Tenant's template names.
     Terminating,
 }
 

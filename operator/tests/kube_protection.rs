@@ -59,6 +59,17 @@ impl Cluster {
         .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
     }
 
+    /// Waits until a PushFormat says how many channels use it.
+    async fn until_channels(&self, format: &str, expected: u32) {
+        wait_until(&format!("{format} to be used by {expected} channels"), SOON, async || {
+            let object = self.get("fpf", format, "default").await.ok_or("it isn't there")?;
+            let channels = &object["status"]["channels"];
+            if *channels == expected { Ok(()) } else { Err(channels.to_string()) }
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
+    }
+
     async fn set_others(&self, kind: &str, name: &str, namespace: &str, finalizers: Value) {
         let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
         self.kubectl(&["patch", kind, name, "-n", namespace, "--type=merge", "-p", &patch]).await;
@@ -102,6 +113,7 @@ async fn what_is_in_use_stays_and_a_namespace_goes() {
     // That they are used can be seen before anybody tries.
     assert_eq!(cluster.get("tenant", "t", "default").await.unwrap()["status"]["devices"], 1);
     assert_eq!(cluster.get("pushformat", "on-off", "default").await.unwrap()["status"]["channels"], 1);
+    what_a_template_names_stays(&cluster).await;
     what_nobody_uses_goes_at_once(&cluster).await;
     what_goes_all_the_same_is_explained(&cluster).await;
     a_namespace_goes_without_an_operator(&mut cluster).await;
@@ -121,6 +133,42 @@ async fn the_policy_is_in_force(cluster: &Cluster) {
         .await
         .unwrap();
     }
+}
+
+/// A Tenant whose template names `alarm`, and no Device does.
+fn with_template(name: &str, format: &str) -> String {
+    let template = format!("template: {{channels: [{{name: alarm, format: {format}}}]}}");
+    tenant(name, &format!("enrollment: {{policy: Automatic, {template}}}"))
+}
+
+/// What the next Device of a Tenant will need is in use before there is one.
+async fn what_a_template_names_stays(cluster: &Cluster) {
+    cluster.apply(&format!("{}---\n{}", format("alarm"), with_template("maker", "alarm"))).await;
+    cluster.until("tenant", "maker", "Ready=True Accepted").await;
+    cluster.until_channels("alarm", 1).await;
+    wait_until("the policy to be in force", SOON, async || {
+        let probe = ["delete", "fpf", "alarm", "--dry-run=server"];
+        let expected = "PushFormat alarm is used by the template of Tenant maker, channel alarm; have spec";
+        match cluster.api.kubectl(&probe, "").await {
+            Err(error) if error.to_string().contains(expected) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    cluster.refused(&["delete", "fpf", "alarm"]).await;
+    // The template names another one: this one may go, and that one may not.
+    cluster.apply(&with_template("maker", "on-off")).await;
+    cluster.until_channels("alarm", 0).await;
+    cluster.until_channels("on-off", 2).await;
+    wait_until("the format to go", SOON, async || {
+        let delete = ["delete", "fpf", "alarm", "--ignore-not-found", "--timeout=5s"];
+        cluster.api.kubectl(&delete, "").await.map_err(|error| error.to_string())
+    })
+    .await
+    .unwrap();
+    cluster.kubectl(&["delete", "ft", "maker", "--timeout=5s"]).await;
+    cluster.until_channels("on-off", 1).await;
 }
 
 async fn what_nobody_uses_goes_at_once(cluster: &Cluster) {
@@ -195,6 +243,7 @@ async fn what_is_in_use_is_held_until_its_last_user_goes() {
     cluster.arguments = vec!["--protection", "finalizer"];
     cluster.start_operator().await;
     both_sides_say_so(&cluster).await;
+    a_template_holds_what_it_names(&cluster).await;
     a_namespace_is_let_go_at_once(&cluster).await;
     a_killed_operator_is_made_up_for(&mut cluster).await;
     the_last_one_lets_go(&mut cluster).await;
@@ -251,6 +300,45 @@ async fn both_sides_say_so(cluster: &Cluster) {
     cluster.kubectl(&["delete", "fd", "e"]).await;
     cluster.until_gone("ft", "t").await;
     cluster.until_held("fpf", "spare", "default", false).await;
+}
+
+/// The Tenant is the user, and says so; with its template, its hold on the format goes.
+async fn a_template_holds_what_it_names(cluster: &Cluster) {
+    cluster.apply(&format("alarm")).await;
+    cluster.apply(&with_template("maker", "alarm")).await;
+    cluster.until_held("fpf", "alarm", "default", true).await;
+    cluster.until_held("ft", "maker", "default", false).await;
+    cluster.until("tenant", "maker", "Ready=True Accepted").await;
+    cluster.kubectl(&["delete", "fpf", "alarm", "--wait=false"]).await;
+    let said = cluster.until("fpf", "alarm", "Ready=False InUse Reconciling=True").await;
+    for told in [
+        "held (flutecast.io/in-use) until nobody uses it any more: the template of Tenant maker uses it",
+        "have spec.enrollment.template of the Tenant name another format",
+    ] {
+        assert!(said.contains(told), "{said}");
+    }
+    let said = cluster.until("ft", "maker", "Ready=True Terminating").await;
+    let told = "PushFormat alarm is being deleted, and goes with its last user; have channel alarm of spec.enrollment.template name";
+    assert!(said.contains(told), "{said}");
+    // A Device uses it, too: the template is not the last one that lets go.
+    cluster.apply(&device("f", "maker", "C-9", "alarm")).await;
+    wait_until("both users to be told", SOON, async || {
+        let said = cluster.until("fpf", "alarm", "Ready=False InUse Reconciling=True").await;
+        let expected = "Device f (C-9) and the template of Tenant maker use it";
+        if said.contains(expected) { Ok(()) } else { Err(said) }
+    })
+    .await
+    .unwrap();
+    cluster.apply(&with_template("maker", "spare")).await;
+    cluster.until("ft", "maker", "Ready=True Accepted").await;
+    cluster.until("fpf", "alarm", "Ready=False InUse Reconciling=True").await;
+    cluster.kubectl(&["delete", "fd", "f"]).await;
+    cluster.until_gone("fpf", "alarm").await;
+    // And with the Tenant.
+    cluster.until_held("fpf", "spare", "default", true).await;
+    cluster.kubectl(&["delete", "ft", "maker"]).await;
+    cluster.until_held("fpf", "spare", "default", false).await;
+    cluster.kubectl(&["delete", "fpf", "spare", "--timeout=10s"]).await;
 }
 
 /// Whoever deletes a namespace means all that is in it, also when somebody else keeps a user a while longer.

@@ -13,10 +13,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flutecast_crds::{Device, PushFormat, Tenant};
+use flutecast_crds::{Device, DeviceChannel, PushFormat, Tenant};
 use k8s_openapi::api::core::v1::Secret;
 
 use self::links::Links;
+pub(crate) use self::links::template_of;
 pub use self::scope::Scope;
 pub(crate) use self::shelf::version_of;
 pub use self::shelf::{Entry, Life, Moved, Shelf};
@@ -74,7 +75,9 @@ impl Index {
                 self.touch_users(Kind::Tenant, &moved.key);
             }
             if moved.is_about_more_than_status() {
+                // Also those that the template names no longer: everything is looked at.
                 self.scope.all = true;
+                self.links.tenant_moved(moved);
             }
         }
         !moved.is_empty()
@@ -95,7 +98,7 @@ impl Index {
                     self.scope.touch(Kind::PushFormat, &format);
                 }
             }
-            self.links.moved(moved);
+            self.links.device_moved(moved);
         }
         !moved.is_empty()
     }
@@ -192,19 +195,27 @@ impl Index {
         self.creation_forbidden.contains(namespace)
     }
 
-    /// How many channels use a PushFormat.
+    /// How many channels use a PushFormat: those of Devices, and those of Tenants' templates of Devices.
     #[must_use]
     pub fn channels_of(&self, format: &Key) -> u32 {
-        let channels = self.links.users(format).filter_map(|key| self.devices.get(key)).map(|entry| {
-            entry.object.as_ref().map_or(0, |device| {
-                device.spec.channels.iter().filter(|channel| channel.format == format.1).count()
-            })
-        });
-        u32::try_from(channels.sum::<usize>()).unwrap_or(u32::MAX)
+        let named =
+            |channels: &[DeviceChannel]| channels.iter().filter(|channel| channel.format == format.1).count();
+        let devices = self.links.users(format).filter_map(|key| self.devices.get(key)?.object.as_ref().ok());
+        let tenants =
+            self.links.templates(format).filter_map(|key| self.tenants.get(key)?.object.as_ref().ok());
+        let count = devices.map(|device| named(&device.spec.channels)).sum::<usize>()
+            + tenants.map(|tenant| named(template_of(&tenant.spec))).sum::<usize>();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Whether anybody uses an object.
+    #[must_use]
+    pub fn is_used(&self, kind: Kind, key: &Key) -> bool {
+        self.devices_using(kind, key).next().is_some() || self.tenants_using(kind, key).next().is_some()
     }
 
     /// The Devices that use an object: those of its namespace that name it.
-    pub fn users_of<'a>(&'a self, kind: Kind, key: &'a Key) -> Box<dyn Iterator<Item = &'a Key> + 'a> {
+    pub fn devices_using<'a>(&'a self, kind: Kind, key: &'a Key) -> Box<dyn Iterator<Item = &'a Key> + 'a> {
         match kind {
             Kind::Tenant => Box::new(self.links.devices(&key.1).filter(|device| device.0 == key.0)),
             Kind::PushFormat => Box::new(self.links.users(key)),
@@ -212,10 +223,20 @@ impl Index {
         }
     }
 
+    /// The Tenants that use an object: those of its namespace whose template of Devices names it.
+    pub fn tenants_using<'a>(&'a self, kind: Kind, key: &'a Key) -> Box<dyn Iterator<Item = &'a Key> + 'a> {
+        match kind {
+            Kind::PushFormat => Box::new(self.links.templates(key)),
+            Kind::Tenant | Kind::Device | Kind::Secret | Kind::File => Box::new(std::iter::empty()),
+        }
+    }
+
     fn touch_users(&mut self, kind: Kind, key: &Key) {
-        let users: Vec<Key> = self.users_of(kind, key).cloned().collect();
-        for user in &users {
-            self.scope.touch(Kind::Device, user);
+        let devices = self.devices_using(kind, key).map(|device| (Kind::Device, device.clone()));
+        let tenants = self.tenants_using(kind, key).map(|tenant| (Kind::Tenant, tenant.clone()));
+        let users: Vec<_> = devices.chain(tenants).collect();
+        for (kind, user) in &users {
+            self.scope.touch(*kind, user);
         }
     }
 

@@ -71,6 +71,43 @@ fn a_format_concerns_the_tenants_whose_devices_name_it() {
 }
 
 #[test]
+fn a_format_is_used_as_long_as_a_template_names_it() {
+    let tenant = |version: u32, enrollment: serde_json::Value| -> flutecast_crds::Tenant {
+        serde_json::from_value(json!({
+            "apiVersion": "flutecast.io/v1alpha1", "kind": "Tenant",
+            "metadata": {"name": "t3", "namespace": "a", "uid": "uid-t3", "resourceVersion": version.to_string(), "generation": version},
+            "spec": {"enrollment": enrollment},
+        }))
+        .unwrap()
+    };
+    let channels = json!([{"name": "power", "format": "new"}, {"name": "belt", "format": "new"}]);
+    let mut index = settled();
+    let is_used = |index: &Index| index.is_used(Kind::PushFormat, &key("new"));
+    assert!(!is_used(&index));
+    let automatic = tenant(4, json!({"policy": "Automatic", "template": {"channels": channels}}));
+    index.tenant(apply(automatic.clone()));
+    assert!(is_used(&index) && index.tenants_using(Kind::PushFormat, &key("new")).eq([&key("t3")]));
+    assert_eq!(index.channels_of(&key("new")), 2);
+    // A format of another namespace is another format.
+    assert!(!index.is_used(Kind::PushFormat, &("b".to_owned(), "new".to_owned())));
+    index.format(apply(format("new", 1)));
+    index.take_scope();
+    // That it is being deleted is told on both sides.
+    let mut going = format("new", 5);
+    going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-23T00:00:00Z")).unwrap();
+    index.format(apply(going));
+    assert!(index.take_scope().touched.contains(&(Kind::Tenant, key("t3"))));
+    index.tenant(apply(tenant(6, json!({"policy": "Declared", "template": {"channels": channels}}))));
+    assert!(is_used(&index), "who names it counts on it, whatever the policy is at the moment");
+    index.tenant(apply(tenant(7, json!({"policy": "Declared"}))));
+    assert!(!is_used(&index) && index.channels_of(&key("new")) == 0);
+    index.tenant(apply(tenant(8, automatic.spec.enrollment.map(|spec| json!(spec)).unwrap())));
+    assert!(is_used(&index));
+    index.tenant(Event::Delete(Box::new(tenant(9, json!({})).metadata)));
+    assert!(!is_used(&index));
+}
+
+#[test]
 fn a_status_concerns_nothing_but_itself() {
     let mut index = settled();
     let mut with_status = device("d1", "t1", "on-off", 4);

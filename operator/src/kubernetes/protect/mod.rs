@@ -1,4 +1,5 @@
-//! What is in use can't vanish: a Tenant or a PushFormat that Devices name. docs/decisions/0051 says why there are two ways.
+//! What is in use can't vanish: a Tenant or a PushFormat that Devices name, or a Tenant's template of Devices. docs/decisions/0051
+//! says why there are two ways.
 //!
 //! With [`Protection::Policy`] the API server refuses the deletion by itself (manifests/operator/protection.yaml) and the operator has no
 //! part in it but to say in conditions what is being deleted while it is used. With [`Protection::Finalizer`] the operator that works

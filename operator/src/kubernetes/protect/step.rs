@@ -61,7 +61,7 @@ pub fn steps(index: &Index, protection: Protection) -> Steps {
 
 fn add<K: OurKind>(shelf: &Shelf<K>, index: &Index, protection: Protection, steps: &mut Steps) {
     for (key, entry) in shelf.iter() {
-        let is_used = || index.users_of(K::KIND, key).next().is_some();
+        let is_used = || index.is_used(K::KIND, key);
         if let Some(act) = act(protection, &entry.life, is_used)
             && let Some(version) = entry.version()
         {

@@ -46,6 +46,7 @@ impl Judge<'_> {
     #[must_use]
     pub fn tenant(&self, key: &Key, entry: &Entry<Tenant>, before: Before<'_>) -> Option<TenantStatus> {
         let standing = self.unless_deleted(key, entry, self.standing_of_tenant(key, entry)?);
+        let standing = self.until_template_deleted(key, entry, standing);
         let name = TenantName::new(&key.1).ok();
         let built = name.as_ref().and_then(|name| self.built.tenants.get(name));
         // Another namespace's Tenant of the same name isn't this one.
