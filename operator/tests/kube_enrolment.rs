@@ -118,17 +118,47 @@ async fn what_was_created_is_a_device_like_others(cluster: &Cluster, client: &Cl
     assert_eq!(refused["error"]["reason"], "CodeNotAllowed", "{refused}");
 }
 
-/// An object that has the very name is left alone, whatever it is.
+/// An object that has the very name is left alone, whatever it is, and the device hears so at once.
 async fn nothing_that_exists_is_changed(cluster: &Cluster, client: &Client) {
     let id = flutecast_mapping::iot_id::generate(&"acme".parse().unwrap(), &"FLEX-7".parse().unwrap());
     let name = format!("flex-7-{id}");
     cluster.apply(&device(&name, "acme", "OTHER-1", "on-off")).await;
     cluster.until("device", &name, "Ready=True Accepted").await;
+    let began = Instant::now();
     let answer = ask(client, "acme", "FLEX-7").await.unwrap();
-    assert!(answer["error"]["message"].as_str().unwrap().contains(&name), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(4), "nothing is waited for: {:?}", began.elapsed());
+    assert_eq!(answer["error"]["reason"], "NameTaken", "{answer}");
+    let said = answer["error"]["message"].as_str().unwrap();
+    for told in [
+        format!("metadata.name: \"{name}\""),
+        "is taken by a Device with spec.deviceCode \"OTHER-1\"; rename or delete that one, or apply a Device"
+            .to_owned(),
+        "spec.tenant \"acme\" and spec.deviceCode \"FLEX-7\" under another name".to_owned(),
+    ] {
+        assert!(said.contains(&told), "{said}");
+    }
+    // As the message says, under another name it works.
+    let other_name = device("flexo-7", "acme", "FLEX-7", "on-off");
+    cluster.apply(&other_name).await;
+    until(cluster, client, ("acme", "FLEX-7"), "/deviceCode", "FLEX-7").await;
+    cluster.kubectl(&["delete", "fd", "flexo-7"]).await;
+    another_tenants_device_is_not_told_of(cluster, client).await;
     let device = cluster.get("device", &name, "default").await.unwrap();
     assert_eq!(device["spec"]["deviceCode"], "OTHER-1");
     assert_eq!(device["metadata"]["generation"], 1);
+}
+
+/// A tenant's devices learn nothing of another tenant's, though both are in one namespace.
+async fn another_tenants_device_is_not_told_of(cluster: &Cluster, client: &Client) {
+    let id = flutecast_mapping::iot_id::generate(&"acme".parse().unwrap(), &"FLEX-8".parse().unwrap());
+    let name = format!("flex-8-{id}");
+    cluster.apply(&device(&name, "elsewhere", "SECRET-1", "on-off")).await;
+    let answer = ask(client, "acme", "FLEX-8").await.unwrap();
+    assert_eq!(answer["error"]["reason"], "NameTaken", "{answer}");
+    let said = answer["error"]["message"].as_str().unwrap();
+    assert!(said.contains("is taken by a Device of another tenant") && !said.contains("SECRET"), "{said}");
+    assert!(!said.contains("elsewhere"), "{said}");
+    cluster.kubectl(&["delete", "fd", &name]).await;
 }
 
 async fn the_quota_holds(cluster: &Cluster, client: &Client) {

@@ -19,6 +19,8 @@ pub enum Reason {
     UnknownDevice,
     /// No Device has the code, and it isn't one for which a Device is created.
     CodeNotAllowed,
+    /// A Device should be created, and its name is that of another one.
+    NameTaken,
     /// The Device exists, and is refused, or waits for something.
     NotReady,
     /// The Device was created a moment ago, and isn't in force yet.
@@ -33,11 +35,12 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::InvalidRequest,
         Self::InvalidCode,
         Self::UnknownDevice,
         Self::CodeNotAllowed,
+        Self::NameTaken,
         Self::NotReady,
         Self::Pending,
         Self::QuotaExceeded,
@@ -54,7 +57,9 @@ impl Reason {
             Self::RateLimited => Some(Duration::from_secs(2)),
             Self::NotReady => Some(Duration::from_secs(10)),
             Self::Unavailable => Some(Duration::from_secs(30)),
-            Self::UnknownDevice | Self::CodeNotAllowed | Self::QuotaExceeded => Some(Duration::from_secs(60)),
+            Self::UnknownDevice | Self::CodeNotAllowed | Self::NameTaken | Self::QuotaExceeded => {
+                Some(Duration::from_secs(60))
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{Answer, Reason, Refusal, json};
 use super::desk::{Desk, Step, unavailable};
 use super::limiter::Seldom;
-use super::maker::{Made, Maker};
+use super::maker::{Holder, Made, Maker};
 use super::rights::Forbidden;
 use super::roster::{Roll, Roster};
 use super::{reply, template};
@@ -168,10 +168,11 @@ impl Counter {
                 Made::Created => {
                     tracing::info!(%tenant, code = code.as_str(), device = name, "a device enrolled: its Device was created");
                 }
-                Made::Exists | Made::QuotaExceeded(_) | Made::Failed(_) => {}
+                Made::Exists | Made::NameTaken(_) | Made::QuotaExceeded(_) | Made::Failed(_) => {}
             }
             let answer = match &made {
                 Made::Created | Made::Exists => mapped(&tenant, &code, &name, shared.roster).await,
+                Made::NameTaken(holder) => Err(name_taken(&tenant, &code, &name, holder)),
                 Made::QuotaExceeded(_) => Err(Refusal::new(
                     Reason::QuotaExceeded,
                     format!("the namespace of tenant {tenant} has no room for another Device (ResourceQuota)"),
@@ -181,11 +182,30 @@ impl Counter {
             let result = if made == Made::Created && answer.is_ok() { Enrolled::Created } else { result_of(&answer) };
             let failure = match made {
                 Made::Failed(error) => Some(error),
+                Made::NameTaken(Holder { tenant, code }) => {
+                    Some(format!("the name {name:?} is that of a Device of tenant {tenant:?} with code {code:?}"))
+                }
                 Made::Created | Made::Exists | Made::QuotaExceeded(_) => None,
             };
             Ended { code, answer, result, failure }
         });
     }
+}
+
+/// The Device of a code can't be created, since another one has its name. Of another tenant's Device a device hears nothing but that.
+fn name_taken(tenant: &TenantName, code: &DeviceCode, name: &str, holder: &Holder) -> Refusal {
+    let by = if holder.tenant == tenant.as_str() {
+        format!("a Device with spec.deviceCode {:?}", holder.code)
+    } else {
+        "a Device of another tenant".to_owned()
+    };
+    let code = code.as_str();
+    let message = format!(
+        "metadata.name: {name:?}, which a Device for {code:?} would be called, is taken by {by}; rename or delete that one, or apply a Device with \
+         spec.tenant {:?} and spec.deviceCode {code:?} under another name",
+        tenant.as_str()
+    );
+    Refusal::new(Reason::NameTaken, message)
 }
 
 /// Waits until a Device that was created is in the mapping.

@@ -1,11 +1,11 @@
-//! Creates Devices. An object that exists is never changed.
+//! Creates Devices. An object that exists is never changed, also when it has the name that a Device should have.
 
 use flutecast_rights::Right;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_crds::Device;
-use kube::api::PostParams;
+use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
 use tokio::sync::{Notify, Semaphore};
 
@@ -41,12 +41,23 @@ pub struct Maker {
 pub enum Made {
     /// It was created.
     Created,
-    /// There is one of this name.
+    /// It is there already.
     Exists,
+    /// Another one has its name.
+    NameTaken(Holder),
     /// The API server says that the namespace has no room.
     QuotaExceeded(String),
     /// The API server says no, or nothing.
     Failed(String),
+}
+
+/// Who has the name of a Device that should be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The tenant that it names; empty: its spec can't be read.
+    pub tenant: String,
+    /// Its device code; empty: its spec can't be read.
+    pub code: String,
 }
 
 impl Maker {
@@ -75,7 +86,7 @@ impl Maker {
         self.metrics.api_write(ApiWrite::Device, ending);
         match created {
             Ok(_) => Made::Created,
-            Err(kube::Error::Api(answer)) if answer.is_already_exists() => Made::Exists,
+            Err(kube::Error::Api(answer)) if answer.is_already_exists() => self.whose_name(device).await,
             // How a ResourceQuota says so; there is no code of its own for it.
             Err(kube::Error::Api(answer))
                 if answer.is_forbidden() && answer.message.contains("exceeded quota") =>
@@ -88,6 +99,32 @@ impl Maker {
                 }
                 Made::Failed(brief(&error))
             }
+        }
+    }
+
+    /// Looks who has the name of a Device. Asked of the API server itself: what another operator created a moment ago the watch may not
+    /// have told yet. By a list of this one name, for which the right of the watches is enough, and untyped, since one that was stored
+    /// under other rules has a name, too.
+    async fn whose_name(&self, device: &Device) -> Made {
+        let name = device.metadata.name.as_deref().unwrap_or_default();
+        let namespace = device.metadata.namespace.as_deref().unwrap_or_default();
+        let kind = ApiResource::erase::<Device>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        let found = match api.list(&named).await {
+            Ok(list) => list.items.into_iter().next(),
+            Err(error) => return Made::Failed(brief(&error)),
+        };
+        // It went meanwhile: whoever asks again gets one.
+        let Some(found) = found else { return Made::Exists };
+        let field =
+            |pointer| found.data.pointer(pointer).and_then(|value| value.as_str()).unwrap_or_default();
+        let holder =
+            Holder { tenant: field("/spec/tenant").to_owned(), code: field("/spec/deviceCode").to_owned() };
+        if holder.tenant == device.spec.tenant && holder.code == device.spec.device_code {
+            Made::Exists
+        } else {
+            Made::NameTaken(holder)
         }
     }
 }

@@ -225,6 +225,8 @@ closed! {
         Unknown,
         /// The code isn't one for which a Device is created.
         NotAllowed,
+        /// A Device should be created, and its name is that of another one.
+        NameTaken,
         /// The Device is refused.
         NotReady,
         /// The Device was created and isn't in force yet.
@@ -246,6 +248,7 @@ impl From<Reason> for Enrolled {
             Reason::InvalidRequest | Reason::InvalidCode => Self::Invalid,
             Reason::UnknownDevice => Self::Unknown,
             Reason::CodeNotAllowed => Self::NotAllowed,
+            Reason::NameTaken => Self::NameTaken,
             Reason::NotReady => Self::NotReady,
             Reason::Pending => Self::Pending,
             Reason::QuotaExceeded => Self::QuotaExceeded,
