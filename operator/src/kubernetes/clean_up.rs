@@ -95,6 +95,8 @@ pub async fn clean_up(
         false => Err(vec![format!("an operator still works: it has held the Lease {MANAGER} for {TURN:?}")]),
     };
     cancel.cancel();
+    // Nobody works any more.
+    drop(leading);
     election.await?;
     let mut left = result.err().unwrap_or_default();
     if left.is_empty() && what.contains(&Remains::Mapping) {

@@ -2,7 +2,8 @@
 //!
 //! Promised: as long as all operators' clocks run at about the same speed, at most one works at a time; what their clocks show
 //! doesn't matter. An operator that can't renew its Lease stops to work before another may take it. One that ends in order
-//! gives it back at once.
+//! gives it back as soon as nobody in it works any more: whoever works holds a receiver of whether this operator leads until he
+//! has ended.
 
 use flutecast_rights::Right;
 use std::sync::Arc;
@@ -44,6 +45,9 @@ const RENEW: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(2);
 /// How long one request may take.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// For how long the end of work is waited for before the Lease is given back. The longest is to build the mapping of many devices, which
+/// nothing interrupts.
+const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// Which Lease, and who asks for it.
 #[derive(Debug, Clone)]
@@ -56,8 +60,9 @@ pub struct Candidate {
     pub identity: String,
 }
 
-/// Starts the task that holds the Lease, or waits for it. The value is true while this operator is the one that works. The task
-/// ends when `cancel` is cancelled; whoever gets the handle watches it.
+/// Starts the task that holds the Lease, or waits for it. The value is true while this operator is the one that works; whoever works
+/// keeps a receiver of it as long as he does. After `cancel` is cancelled and all receivers are dropped the task gives the Lease back,
+/// and ends; whoever gets the handle watches it.
 #[must_use = "a task that nobody watches fails unseen"]
 pub fn spawn(
     client: Client,
@@ -70,6 +75,9 @@ pub fn spawn(
     let mut election = Election { api, candidate, seen: None, renewed: None, leading: sender, metrics };
     let task = tokio::spawn(async move {
         cancel.run_until_cancelled(election.run()).await.unwrap_or_default();
+        if tokio::time::timeout(LAST_WORK, election.leading.closed()).await.is_err() {
+            tracing::warn!(waited = ?LAST_WORK, "something still works; the Lease is given back all the same");
+        }
         election.give_back().await;
     });
     (leading, task)
@@ -200,7 +208,7 @@ impl Election {
             self.api.replace(&self.candidate.name, &PostParams::default(), &lease).await.map(drop)
         };
         match tokio::time::timeout(DEADLINE, give_back).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => tracing::info!("the Lease is given back"),
             Ok(Err(error)) => {
                 let error: kube::Error = error;
                 tracing::warn!(%error, "the Lease isn't given back; another operator waits until it ends");

@@ -119,6 +119,7 @@ pub fn start(
         changes: sender.clone(),
         announcer,
         metrics: metrics.clone(),
+        works: leading.clone(),
     };
     tasks.push(("status", writer.spawn(cancel.clone())));
     let board = presence::board::Board::default();
@@ -136,7 +137,8 @@ pub fn start(
         lease: (own_namespace.clone(), MANAGER.to_owned()),
         identity,
     };
-    let (guard, task) = protect::spawn(client.clone(), protection, last, metrics.clone(), cancel.clone());
+    let (guard, task) =
+        protect::spawn(client.clone(), protection, last, metrics.clone(), leading.clone(), cancel.clone());
     tasks.push(("protection", task));
     let (roster_sender, roster) = watch::channel(None);
     let (forbidden_sender, forbidden) = watch::channel(rights::Forbidden::new());

@@ -77,20 +77,23 @@ impl Guard {
     }
 }
 
-/// Starts the task. After `cancel` is cancelled it ends when, as the last operator, it has let go of everything; whoever gets the
-/// handle watches it.
+/// Starts the task. `works` is held as long as it works: the Lease isn't given back before. After `cancel` is cancelled it ends when,
+/// as the last operator, it has let go of everything; whoever gets the handle watches it.
 #[must_use = "a task that nobody watches fails unseen"]
 pub(crate) fn spawn(
     client: Client,
     protection: Protection,
     last: Last,
     metrics: Arc<Metrics>,
+    works: watch::Receiver<bool>,
     cancel: CancellationToken,
 ) -> (Guard, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(None);
     let worker = Worker { client, metrics };
     let task = tokio::spawn(async move {
         cancel.run_until_cancelled(worker.run(receiver.clone())).await;
+        // Another operator can take over from here on, which is what is looked for below.
+        drop(works);
         let worked = receiver.borrow().is_some();
         if worked && protection == Protection::Finalizer {
             last.let_go_unless_taken_over().await;

@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -169,6 +169,8 @@ pub struct Writer {
     pub announcer: Announcer,
     /// Gets counts.
     pub metrics: Arc<Metrics>,
+    /// Held as long as something is written: the Lease isn't given back before.
+    pub works: watch::Receiver<bool>,
 }
 
 /// How a write ended.
