@@ -85,7 +85,7 @@ async fn caught_up(fleet: &Fleet, devices: &Devices) {
 
 /// The factory's own work goes on too: a Device that is declared now becomes Ready.
 async fn a_device_joins(factory: &Release<'_>, number: usize) {
-    factory.apply(&plant::device(&format!("LATE-{number}"))).await.unwrap();
+    factory.apply(&plant::device(&format!("LATE-{number}")).to_string()).await.unwrap();
     let name = format!("device/late-{number}");
     factory.kubectl(&["wait", "--for=condition=Ready", "--timeout=80s", &name]).await.unwrap();
 }

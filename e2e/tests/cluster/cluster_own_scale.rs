@@ -4,19 +4,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_nats::jetstream;
 use flutecast_e2e::cluster::Cluster;
 use flutecast_e2e::fleet::{Fleet, FleetOptions, FleetReport};
 use flutecast_e2e::release::{Images, Release};
-use flutecast_mapping::iot_id;
-use flutecast_mapping::name::{DeviceCode, TenantName};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use flutecast_e2e::wait_until;
+use serde_json::json;
+use tokio::time::Instant;
 
+use crate::counting::{self, DEVICES, TENANT};
+
+/// Each watches both devices.
 const CLIENTS: usize = 2_000;
-/// The devices; each screen watches both.
-const DEVICES: [&str; 2] = ["A-1", "B-1"];
 /// A message every half second, from one device and then the other: that is how fine the time without data is measured.
 const PERIOD: Duration = Duration::from_millis(500);
 /// How long anybody may be without data at most.
@@ -32,55 +30,14 @@ const REST: Duration = Duration::from_secs(8);
 /// FLUTECAST_SCALE_RATE=2%.
 const RATE: (&str, &str) = ("FLUTECAST_SCALE_RATE", "6%");
 
-const MANIFESTS: &str = "
-apiVersion: flutecast.io/v1alpha1
-kind: Tenant
-metadata: {name: acme}
-spec:
-  retention: {maxAge: 1h, maxBytes: 64Mi}
-  access: {anonymous: true}
-  quota: {maxClients: 5000}
----
-apiVersion: flutecast.io/v1alpha1
-kind: PushFormat
-metadata: {name: count}
-spec:
-  delivery: {policy: Every}
-  fields: [{name: 'n', pointer: /n, type: Number}]
----
-apiVersion: flutecast.io/v1alpha1
-kind: Device
-metadata: {name: a}
-spec: {tenant: acme, deviceCode: A-1, channels: [{name: count, format: count}]}
----
-apiVersion: flutecast.io/v1alpha1
-kind: Device
-metadata: {name: b}
-spec: {tenant: acme, deviceCode: B-1, channels: [{name: count, format: count}]}
-";
-
-/// Publishes numbered messages, each stored before the next one, until it is told to stop; the answer is the last number.
-fn publish(nats: async_nats::Client) -> (watch::Sender<bool>, JoinHandle<u64>) {
-    let (stop, stopped) = watch::channel(false);
-    let context = jetstream::new(nats);
-    let publishing = tokio::spawn(async move {
-        let mut tick = interval(PERIOD);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let tenant = TenantName::new("acme").unwrap();
-        let ids = DEVICES.map(|code| iot_id::generate(&tenant, &DeviceCode::new(code).unwrap()));
-        let mut n = 0;
-        while !*stopped.borrow() {
-            n += 1;
-            for id in &ids {
-                tick.tick().await;
-                let stored =
-                    context.publish(format!("iot.acme.{id}.count"), format!("{{\"n\":{n}}}").into()).await;
-                stored.unwrap().await.unwrap();
-            }
-        }
-        n
+fn manifests() -> String {
+    let tenant = json!({
+        "retention": {"maxAge": "1h", "maxBytes": "64Mi"},
+        "access": {"anonymous": true},
+        "quota": {"maxClients": 5_000},
     });
-    (stop, publishing)
+    let [a, b] = DEVICES.map(|(name, code)| counting::device(TENANT, name, code));
+    counting::manifests(&[counting::tenant(TENANT, &tenant), counting::format(), a, b])
 }
 
 /// What the fleet looks like from second to second.
@@ -97,25 +54,19 @@ impl Watching<'_> {
         deadline: Duration,
         mut wanted: impl FnMut(&FleetReport) -> bool,
     ) -> FleetReport {
-        let end = Instant::now() + deadline;
         let mut printed = None;
-        loop {
+        let report = wait_until(what, deadline, async || {
             let report = self.fleet.report();
             let second = self.begin.elapsed().as_secs();
             if printed.replace(second / 5) != Some(second / 5) {
                 eprintln!("{second:>4} s  {:?}  byes {:?}", report.servers, report.byes);
             }
-            if wanted(&report) {
-                eprintln!(
-                    "{what}: after {:.1?}; without data {:?}",
-                    self.begin.elapsed(),
-                    report.without_data
-                );
-                return report;
-            }
-            assert!(Instant::now() < end, "{what}: not within {deadline:?}: {report:#?}");
-            sleep(Duration::from_millis(200)).await;
-        }
+            if wanted(&report) { Ok(report) } else { Err(format!("{report:#?}")) }
+        })
+        .await
+        .unwrap();
+        eprintln!("{what}: after {:.1?}; without data {:?}", self.begin.elapsed(), report.without_data);
+        report
     }
 
     /// Looks until nobody was sent away for a while.
@@ -146,11 +97,12 @@ async fn one_three_one_under_two_thousand_clients() {
     let rate = std::env::var(RATE.0).unwrap_or_else(|_| RATE.1.to_owned());
     let values = format!("dataplane: {{replicas: 1, rebalance: {{rate: {rate}}}}}");
     let mut factory = Release::install(&cluster, &namespace, "factory", &images, &values).await.unwrap();
-    factory.apply(MANIFESTS).await.unwrap();
+    factory.apply(&manifests()).await.unwrap();
     factory.wait_ready().await.unwrap();
     let reach = factory.dataplane().await.unwrap();
 
-    let (stop, publishing) = publish(factory.nats().await.unwrap().connect("devices").await.unwrap());
+    let (stop, publishing) =
+        counting::publish(factory.nats().await.unwrap().connect("devices").await.unwrap(), PERIOD);
     let url = format!("http://{}/v1/acme/events?device=*", reach.address);
     let fleet = Fleet::start(&FleetOptions::new(url, CLIENTS)).unwrap();
     let watching = Watching { fleet: &fleet, begin: Instant::now() };

@@ -4,18 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use async_nats::jetstream;
 use flutecast_e2e::cluster::Cluster;
 use flutecast_e2e::fleet::{Fleet, FleetOptions, FleetReport};
 use flutecast_e2e::release::{Images, Release, in_repository, install_crds};
 use flutecast_e2e::{SseClient, chart_as, put_definitions, wait_until};
-use flutecast_mapping::iot_id;
-use flutecast_mapping::name::{DeviceCode, TenantName};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use serde_json::json;
 
 use crate::chromium::Chromium;
+use crate::counting::{self, DEVICES, TENANT};
 use crate::kinds::Kinds;
 
 const CLIENTS: usize = 200;
@@ -24,67 +20,22 @@ const LONGEST_WITHOUT_DATA: Duration = Duration::from_secs(5);
 /// A message of the one device or the other.
 const PERIOD: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_secs(60);
-const DEVICES: [&str; 2] = ["A-1", "B-1"];
-const MANIFESTS: &str = "
-apiVersion: flutecast.io/v1alpha1
-kind: Tenant
-metadata: {name: acme}
-spec:
-  retention: {maxAge: 1h, maxMessagesPerSubject: 65536}
-  access: {anonymous: true}
----
-apiVersion: flutecast.io/v1alpha1
-kind: PushFormat
-metadata: {name: count}
-spec:
-  delivery: {policy: Every}
-  fields: [{name: 'n', pointer: /n, type: Number}]
----
-apiVersion: flutecast.io/v1alpha1
-kind: Device
-metadata: {name: a}
-spec: {tenant: acme, deviceCode: A-1, channels: [{name: count, format: count, staleAfter: 10s}]}
----
-apiVersion: flutecast.io/v1alpha1
-kind: Device
-metadata: {name: b}
-spec: {tenant: acme, deviceCode: B-1, channels: [{name: count, format: count, staleAfter: 10s}]}
-";
 /// Less time than a plant would give, as a test waits for it.
 const VALUES: &str = "dataplane: {drain: {delay: 3s, window: 4s}}";
 /// The operator in the new version, the data plane still in the old one.
 const OPERATOR_FIRST: &str = "dataplane: {image: {tag: OLD}, drain: {delay: 3s, window: 4s}}";
 
-/// Publishes numbers, each until it is stored, until it is told to stop; the answer is the last one.
-fn publish(nats: async_nats::Client) -> (watch::Sender<bool>, JoinHandle<u64>) {
-    let (stop, stopped) = watch::channel(false);
-    let context = jetstream::new(nats);
-    let publishing = tokio::spawn(async move {
-        let tenant = TenantName::new("acme").unwrap();
-        let ids = DEVICES.map(|code| iot_id::generate(&tenant, &DeviceCode::new(code).unwrap()));
-        let mut tick = interval(PERIOD);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut n = 0;
-        while !*stopped.borrow() {
-            n += 1;
-            for id in &ids {
-                tick.tick().await;
-                let message = || {
-                    jetstream::message::PublishMessage::build()
-                        .message_id(format!("{id}-{n}"))
-                        .payload(format!("{{\"n\":{n}}}").into())
-                };
-                let subject = format!("iot.acme.{id}.count");
-                while !matches!(
-                    timeout(SOON, async { context.send_publish(subject.clone(), message()).await?.await })
-                        .await,
-                    Ok(Ok(_))
-                ) {}
-            }
-        }
-        n
+fn manifests() -> String {
+    let tenant = json!({
+        "retention": {"maxAge": "1h", "maxMessagesPerSubject": 65_536},
+        "access": {"anonymous": true},
     });
-    (stop, publishing)
+    let [a, b] = DEVICES.map(|(name, code)| {
+        let mut device = counting::device(TENANT, name, code);
+        device["spec"]["channels"][0]["staleAfter"] = json!("10s");
+        device
+    });
+    counting::manifests(&[counting::tenant(TENANT, &tenant), counting::format(), a, b])
 }
 
 /// The versions that all pods of a program say they are.
@@ -149,12 +100,13 @@ async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
     let namespace = cluster.namespace("upgrade").await.unwrap();
     let mut factory = Release::install(&cluster, &namespace, "factory", &images, VALUES).await.unwrap();
     next.load(&cluster).await.unwrap();
-    factory.apply(MANIFESTS).await.unwrap();
+    factory.apply(&manifests()).await.unwrap();
     factory.wait_ready().await.unwrap();
     are(&factory, old, old).await;
     let broker = factory.wait_for_pods("nats", 1).await.unwrap();
 
-    let (stop, publishing) = publish(factory.nats().await.unwrap().connect("devices").await.unwrap());
+    let (stop, publishing) =
+        counting::publish(factory.nats().await.unwrap().connect("devices").await.unwrap(), PERIOD);
     let reach = factory.dataplane().await.unwrap();
     let url = |device: &str| format!("http://{}/v1/acme/events?{device}", reach.address);
     let fleet = Fleet::start(&FleetOptions::new(url("device=A-1&device=B-1"), CLIENTS)).unwrap();

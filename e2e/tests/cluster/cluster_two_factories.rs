@@ -8,11 +8,11 @@ use async_nats::{Client, ConnectOptions};
 use flutecast_e2e::cluster::{Cluster, Namespace, Reach};
 use flutecast_e2e::release::{Images, Release, in_repository, install_crds};
 use flutecast_e2e::{SseClient, http_client, wait_until};
-use flutecast_mapping::iot_id;
-use flutecast_mapping::name::{DeviceCode, TenantName};
 use futures_util::StreamExt as _;
 use http::Method;
 use serde_json::{Value, json};
+
+use crate::counting;
 
 const SOON: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "p1-of_Many-letters";
@@ -24,40 +24,17 @@ dataplane: {replicas: 1, drain: {delay: 1s, window: 1s}}
 nats: {bundled: {enabled: false}, urlSecretName: nats-login}
 tokenSecrets: [walls]
 ";
-const MANIFESTS: &str = "
-apiVersion: flutecast.io/v1alpha1
-kind: Tenant
-metadata: {name: acme}
-spec:
-  retention: {maxAge: 1h, maxBytes: 64Mi}
-  access: {tokens: {secretName: walls}}
----
-apiVersion: flutecast.io/v1alpha1
-kind: PushFormat
-metadata: {name: count}
-spec:
-  delivery: {policy: Every}
-  fields: [{name: 'n', pointer: /n, type: Number}]
----
-apiVersion: flutecast.io/v1alpha1
-kind: Device
-metadata: {name: a}
-spec: {tenant: acme, deviceCode: A-1, channels: [{name: count, format: count}]}
-";
-/// What only the second factory has.
-const SECRET_MANIFESTS: &str = "
-apiVersion: flutecast.io/v1alpha1
-kind: Tenant
-metadata: {name: secret}
-spec:
-  retention: {maxAge: 1h, maxBytes: 64Mi}
-  access: {tokens: {secretName: walls}}
----
-apiVersion: flutecast.io/v1alpha1
-kind: Device
-metadata: {name: b}
-spec: {tenant: acme, deviceCode: B-1, channels: [{name: count, format: count}]}
-";
+
+/// What both factories have, and what only the second one has.
+fn manifests() -> [Vec<Value>; 2] {
+    let spec = json!({
+        "retention": {"maxAge": "1h", "maxBytes": "64Mi"},
+        "access": {"tokens": {"secretName": "walls"}},
+    });
+    let tenant = |name| counting::tenant(name, &spec);
+    let both = vec![tenant("acme"), counting::format(), counting::device("acme", "a", "A-1")];
+    [both, vec![tenant("secret"), counting::device("acme", "b", "B-1")]]
+}
 
 /// A nats-server with the accounts of manifests/nats/two-factories.conf, as a company runs one beside the factories.
 async fn start_nats(cluster: &Cluster, namespace: &Namespace) -> String {
@@ -177,9 +154,8 @@ async fn login(address: &str, user: &str) -> Client {
 }
 
 async fn publish(client: &Client, device: &str, n: u64) {
-    let (tenant, code) = (TenantName::new("acme").unwrap(), DeviceCode::new(device).unwrap());
-    let id = iot_id::generate(&tenant, &code);
-    client.publish(format!("iot.acme.{id}.count"), format!("{{\"n\":{n}}}").into()).await.unwrap();
+    let payload = counting::payload(n).to_string();
+    client.publish(counting::subject("acme", device), payload.into()).await.unwrap();
     client.flush().await.unwrap();
 }
 
@@ -301,8 +277,9 @@ async fn neither_of_two_factories_sees_anything_of_the_other() {
         Factory::install(&cluster, &first, "plant-1", &nats, &images),
         Factory::install(&cluster, &second, "plant-2", &nats, &images)
     );
-    first.release.apply(MANIFESTS).await.unwrap();
-    second.release.apply(&format!("{MANIFESTS}---{SECRET_MANIFESTS}")).await.unwrap();
+    let [both, secret] = manifests();
+    first.release.apply(&counting::manifests(&both)).await.unwrap();
+    second.release.apply(&counting::manifests(&[both, secret].concat())).await.unwrap();
     for factory in [&first, &second] {
         factory.release.wait_ready().await.unwrap();
         let policies = factory.release.kubectl(&["get", "networkpolicies", "-o", "name"]).await.unwrap();

@@ -7,29 +7,11 @@ use async_nats::jetstream;
 use flutecast_e2e::cluster::Cluster;
 use flutecast_e2e::release::{Images, Release};
 use flutecast_e2e::{SseClient, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::counting::{self, TENANT};
 
 const SOON: Duration = Duration::from_secs(60);
-const MANIFESTS: &str = "
-apiVersion: flutecast.io/v1alpha1
-kind: Tenant
-metadata: {name: acme}
-spec:
-  retention: {maxAge: 1h}
-  access: {anonymous: true}
----
-apiVersion: flutecast.io/v1alpha1
-kind: PushFormat
-metadata: {name: count}
-spec:
-  delivery: {policy: Every}
-  fields: [{name: 'n', pointer: /n, type: Number}]
----
-apiVersion: flutecast.io/v1alpha1
-kind: Device
-metadata: {name: a}
-spec: {tenant: acme, deviceCode: A-1, channels: [{name: count, format: count}]}
-";
 /// A pod and a moment's draining are enough here.
 const VALUES: &str = "dataplane: {replicas: 1, drain: {delay: 0s, window: 1s}}";
 /// Held by the operator, and nothing of it is to stay.
@@ -69,17 +51,21 @@ async fn is_left(factory: &Release<'_>, expected: &[&str]) {
     assert!(!policies.contains(factory.namespace()), "{policies}");
 }
 
+fn manifests() -> String {
+    let tenant = json!({"retention": {"maxAge": "1h"}, "access": {"anonymous": true}});
+    let device = counting::device(TENANT, "a", "A-1");
+    counting::manifests(&[counting::tenant(TENANT, &tenant), counting::format(), device])
+}
+
 async fn iot_id(factory: &Release<'_>) -> String {
     factory.kubectl(&["get", "fd", "a", "-o", "jsonpath={.status.iotId}"]).await.unwrap()
 }
 
-async fn publish(factory: &Release<'_>, numbers: &[u32]) {
-    let client = factory.nats().await.unwrap().connect("devices").await.unwrap();
-    let subject = format!("iot.acme.{}.count", iot_id(factory).await);
+async fn publish(factory: &Release<'_>, numbers: &[u64]) {
+    let jetstream = jetstream::new(factory.nats().await.unwrap().connect("devices").await.unwrap());
     for n in numbers {
-        let sent =
-            jetstream::new(client.clone()).publish(subject.clone(), format!("{{\"n\":{n}}}").into()).await;
-        sent.unwrap().await.unwrap();
+        let (subject, payload) = (counting::subject(TENANT, "A-1"), counting::payload(*n));
+        counting::store(&jetstream, "A-1", *n, &subject, &payload).await;
     }
 }
 
@@ -103,7 +89,7 @@ async fn what_is_left_is_what_the_values_say() {
     let images = Images::of_workspace().unwrap();
     let namespace = cluster.namespace("uninstall").await.unwrap();
     let mut factory = Release::install(&cluster, &namespace, "factory", &images, VALUES).await.unwrap();
-    factory.apply(MANIFESTS).await.unwrap();
+    factory.apply(&manifests()).await.unwrap();
     factory.wait_ready().await.unwrap();
     let id = iot_id(&factory).await;
     publish(&factory, &[1]).await;

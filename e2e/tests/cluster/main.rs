@@ -18,6 +18,7 @@ mod cluster_own_upgrade;
 mod cluster_smoke;
 mod cluster_two_factories;
 mod cluster_uninstall;
+mod counting;
 mod kinds;
 mod plant;
 mod web;

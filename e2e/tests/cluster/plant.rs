@@ -5,18 +5,17 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::Context;
-use async_nats::jetstream::{self, message::PublishMessage};
+use async_nats::jetstream;
 use flutecast_e2e::fleet::Records;
 use flutecast_e2e::wait_until;
-use flutecast_mapping::name::{ChannelName, DeviceCode, IotId, TenantName};
-use flutecast_mapping::{iot_id, subject};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
+use crate::counting::{self, CHANNEL};
+
 pub(crate) const TENANT: &str = "plant";
-const CHANNEL: &str = "count";
 const MES: &str = "mes.out";
 /// The devices and how they send.
 const DEVICES: [(&str, Way); 6] = [
@@ -29,8 +28,6 @@ const DEVICES: [(&str, Way); 6] = [
 ];
 /// How often each device sends. Not a multiple of what waiting tests sleep.
 const PACE: Duration = Duration::from_millis(190);
-/// How long a device waits for the broker's answer before it sends the same again.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a device may need for a few messages, an outage included.
 const SOON: Duration = Duration::from_secs(90);
 
@@ -51,63 +48,37 @@ pub(crate) type Content = BTreeMap<String, Vec<(u64, u64)>>;
 /// The Tenant, its format and its devices.
 pub(crate) fn manifests() -> String {
     let tenant = json!({
-        "apiVersion": "flutecast.io/v1alpha1", "kind": "Tenant", "metadata": {"name": TENANT},
-        "spec": {
-            "retention": {"maxMessagesPerSubject": 65_536},
-            "sources": [
-                {"name": "gw", "subject": "plant.gw1.*.count", "channel": CHANNEL, "iotId": {"subjectToken": 3}},
-                {"name": "mes", "subject": MES, "channel": CHANNEL, "iotId": {"pointer": "/deviceId"}},
-            ],
-            "access": {"anonymous": true},
-        },
-    });
-    let format = json!({
-        "apiVersion": "flutecast.io/v1alpha1", "kind": "PushFormat", "metadata": {"name": CHANNEL},
-        "spec": {
-            "delivery": {"policy": "Every"},
-            "fields": [{"name": "n", "pointer": "/n", "type": "Number", "decimals": 0}],
-        },
+        "retention": {"maxMessagesPerSubject": 65_536},
+        "sources": [
+            {"name": "gw", "subject": "plant.gw1.*.count", "channel": CHANNEL, "iotId": {"subjectToken": 3}},
+            {"name": "mes", "subject": MES, "channel": CHANNEL, "iotId": {"pointer": "/deviceId"}},
+        ],
+        "access": {"anonymous": true},
     });
     let devices = DEVICES.map(|(code, _)| device(code));
-    [&[tenant.to_string(), format.to_string()][..], &devices].concat().join("\n---\n")
+    counting::manifests(&[&[counting::tenant(TENANT, &tenant), counting::format()][..], &devices].concat())
 }
 
 /// One device that counts.
-pub(crate) fn device(code: &str) -> String {
-    let channel = json!({"name": CHANNEL, "format": CHANNEL});
-    json!({
-        "apiVersion": "flutecast.io/v1alpha1", "kind": "Device", "metadata": {"name": code.to_lowercase()},
-        "spec": {"tenant": TENANT, "deviceCode": code, "channels": [channel]},
-    })
-    .to_string()
+pub(crate) fn device(code: &str) -> Value {
+    counting::device(TENANT, &code.to_lowercase(), code)
 }
 
 fn key(code: &str) -> String {
     format!("{code}/{CHANNEL}")
 }
 
-fn iot_id_of(code: &str) -> IotId {
-    iot_id::generate(&TenantName::new(TENANT).unwrap(), &DeviceCode::new(code).unwrap())
-}
-
-/// Where the tenant's stream has it.
-fn subject_of(code: &str) -> String {
-    let (tenant, channel) = (TenantName::new(TENANT).unwrap(), ChannelName::new(CHANNEL).unwrap());
-    subject::stored(&tenant, &iot_id_of(code), &channel)
-}
-
 /// Where the device sends what.
 fn message(code: &str, way: Way, number: u64) -> (String, Value) {
-    let id = iot_id_of(code);
+    let id = counting::iot_id(TENANT, code);
     match way {
-        Way::Own => (subject_of(code), json!({"n": number})),
-        Way::Gateway => (format!("plant.gw1.{id}.count"), json!({"n": number})),
+        Way::Own => (counting::subject(TENANT, code), counting::payload(number)),
+        Way::Gateway => (format!("plant.gw1.{id}.count"), counting::payload(number)),
         Way::Mes => (MES.to_owned(), json!({"deviceId": id.to_string(), "n": number})),
     }
 }
 
-/// The devices. Each sends its next number when the broker has said that the one before is stored, and says the same again until
-/// then; the broker tells repeats by their ids.
+/// The devices. Each sends its next number when the broker has said that the one before is stored.
 pub(crate) struct Devices {
     stored: BTreeMap<String, watch::Receiver<u64>>,
     stop: watch::Sender<bool>,
@@ -130,7 +101,8 @@ impl Devices {
                         _ = pace.tick() => {}
                         _ = stopped.wait_for(|stop| *stop) => return,
                     }
-                    store(&jetstream, code, way, number).await;
+                    let (subject, payload) = message(code, way, number);
+                    counting::store(&jetstream, code, number, &subject, &payload).await;
                     stored.send_replace(number);
                 }
             });
@@ -158,22 +130,8 @@ impl Devices {
     /// Waits until each has stored what it was about to say. They say nothing more.
     pub(crate) async fn stop(mut self) -> Self {
         self.stop.send_replace(true);
-        timeout(SOON, async { while self.tasks.join_next().await.is_some() {} }).await.unwrap();
+        timeout(SOON, std::mem::take(&mut self.tasks).join_all()).await.unwrap();
         self
-    }
-}
-
-/// Says it until the broker answers that it is stored.
-async fn store(jetstream: &jetstream::Context, code: &str, way: Way, number: u64) {
-    let (subject, payload) = message(code, way, number);
-    loop {
-        let message = PublishMessage::build()
-            .message_id(format!("{code}-{number}"))
-            .payload(payload.to_string().into());
-        let answer = async { jetstream.send_publish(subject.clone(), message).await?.await };
-        if matches!(timeout(PATIENCE, answer).await, Ok(Ok(_))) {
-            return;
-        }
     }
 }
 
@@ -181,7 +139,7 @@ async fn store(jetstream: &jetstream::Context, code: &str, way: Way, number: u64
 pub(crate) async fn content(client: &async_nats::Client) -> anyhow::Result<Content> {
     let stream = jetstream::new(client.clone()).get_stream(format!("IOT_{TENANT}")).await?;
     let state = &stream.cached_info().state;
-    let codes: BTreeMap<_, _> = DEVICES.map(|(code, _)| (subject_of(code), key(code))).into();
+    let codes: BTreeMap<_, _> = DEVICES.map(|(code, _)| (counting::subject(TENANT, code), key(code))).into();
     let mut content = Content::new();
     for sequence in state.first_sequence..=state.last_sequence {
         let message = stream.get_raw_message(sequence).await?;
