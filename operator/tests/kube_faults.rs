@@ -5,35 +5,17 @@
 mod kube_support;
 mod manifests;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use flutecast_e2e::wait_until;
-use flutecast_operator::apply::mapping_folder;
 use kube_support::{Cluster, OWN, Running, SOON};
-use manifests::{Box1, device, format, tenant};
+use manifests::{device, format, mapping_of, tenant};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// How many lines the log may get in such a minute and the recovery from it: with about one for each attempt of a few seconds.
 const FEW: usize = 120;
 const DELETED: &str = "retention: {onDelete: Delete}";
-
-/// The mapping of these manifests, as the folder mode writes it.
-async fn until_mapped(cluster: &Cluster, manifests: &[String]) {
-    let mut folder = Box1::default();
-    folder.load(&[("a.yaml", &manifests.join("---\n"))]);
-    let texts = mapping_folder::texts(&folder.built()).unwrap();
-    let shards = texts.into_iter().filter(|(file, _)| file != "flutecast-access.yaml");
-    let expected: BTreeMap<String, String> =
-        shards.map(|(file, text)| (file.strip_suffix(".yaml").unwrap().to_owned(), text)).collect();
-    wait_until("the mapping to be as wanted", SOON, async || {
-        let mapping = cluster.mapping().await;
-        if mapping == expected { Ok(()) } else { Err(format!("{mapping:#?}\ninstead of {expected:#?}")) }
-    })
-    .await
-    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
-}
 
 async fn until_streams(cluster: &Cluster, expected: &[&str]) {
     wait_until(&format!("the streams {expected:?}"), SOON, async || {
@@ -69,7 +51,7 @@ async fn no_api_server_for_a_minute() {
         device("goes", "t", "C-3", "on-off"),
     ];
     cluster.apply(&all.join("---\n")).await;
-    until_mapped(&cluster, &all).await;
+    cluster.until_mapped(&mapping_of(&all)).await;
     cluster.until_all_ready().await;
     let before = cluster.versions().await;
     let from = cluster.operator.as_ref().unwrap().process.line_count();
@@ -87,7 +69,7 @@ async fn no_api_server_for_a_minute() {
     let new = [format("other"), changed, device("new", "t", "C-4", "on-off")];
     cluster.apply(&new.join("---\n")).await;
     let all: Vec<String> = [all[0].clone(), all[2].clone(), all[3].clone()].into_iter().chain(new).collect();
-    until_mapped(&cluster, &all).await;
+    cluster.until_mapped(&mapping_of(&all)).await;
     cluster.until_all_ready().await;
     until_streams(&cluster, &["IOT_t"]).await;
     // What has not changed was not written.
@@ -120,7 +102,7 @@ async fn no_broker_for_a_minute() {
         device("d2", "t", "C-2", "on-off"),
     ];
     cluster.apply(&all.join("---\n")).await;
-    until_mapped(&cluster, &all).await;
+    cluster.until_mapped(&mapping_of(&all)).await;
     cluster.until_all_ready().await;
     let one_leads = one.metric("flutecast_operator_leading").await == 1.0;
     let (leader, standby) = if one_leads { (one, two) } else { (two, one) };
@@ -140,14 +122,14 @@ async fn no_broker_for_a_minute() {
     let new = [tenant("new", ""), device("d3", "new", "C-1", "on-off"), device("d4", "t", "C-4", "on-off")];
     cluster.apply(&new.join("---\n")).await;
     all.extend(new);
-    until_mapped(&cluster, &all).await;
+    cluster.until_mapped(&mapping_of(&all)).await;
     cluster.until("device", "d4", "Ready=False BrokerAway Reconciling=True").await;
     cluster.until("device", "d1", "Ready=True Accepted").await;
     tokio::time::sleep(MINUTE).await;
     cluster.nats.restart().await.unwrap();
     cluster.until_all_ready().await;
     until_streams(&cluster, &["IOT_new", "IOT_t"]).await;
-    until_mapped(&cluster, &all).await;
+    cluster.until_mapped(&mapping_of(&all)).await;
     wrote_nothing(&standby).await;
     let told =
         ["NATS is away; connecting again", "connected to NATS", "the Tenant is gone, and its stream with it"];
@@ -178,7 +160,7 @@ async fn a_clock_that_is_set(cluster: &Cluster, clock: &FakeClock, all: &mut Vec
         let yaml = device(name, "t", code, "on-off");
         cluster.apply(&yaml).await;
         all.push(yaml);
-        until_mapped(cluster, all).await;
+        cluster.until_mapped(&mapping_of(all)).await;
         cluster.until("device", name, "Ready=True Accepted").await;
         // Renewed by the new time, by the same one, without a break.
         let renewed = lease().await;

@@ -9,10 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flutecast_e2e::wait_until;
-use flutecast_operator::apply::mapping_folder;
 use flutecast_operator::jetstream::api::Api;
 use kube_support::{Cluster, OWN, SOON, said};
-use manifests::{Box1, device, format, tenant};
+use manifests::{device, format, mapping_of, tenant};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -153,12 +152,7 @@ fn differences(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) -
 
 /// The mapping is that of the folder mode, everything is said of the newest generation, and everything is well.
 async fn until_settled(cluster: &Cluster, manifests: &[String]) {
-    let mut folder = Box1::default();
-    folder.load(&[("a.yaml", &manifests.join("---\n"))]);
-    let texts = mapping_folder::texts(&folder.built()).unwrap();
-    let shards = texts.into_iter().filter(|(file, _)| file != "flutecast-access.yaml");
-    let expected: BTreeMap<String, String> =
-        shards.map(|(file, text)| (file.strip_suffix(".yaml").unwrap().to_owned(), text)).collect();
+    let expected = mapping_of(manifests);
     wait_until("the run to be done", SOON * 2, async || {
         let mapping = cluster.mapping().await;
         if mapping != expected {

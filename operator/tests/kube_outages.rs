@@ -4,37 +4,15 @@
 mod kube_support;
 mod manifests;
 
-use std::collections::BTreeMap;
-
-use flutecast_e2e::wait_until;
-use flutecast_operator::apply::mapping_folder;
 use kube_support::{Cluster, SOON};
-use manifests::{Box1, device, format, tenant};
-
-/// The mapping of these manifests, as the folder mode writes it.
-fn expected(manifests: &[String]) -> BTreeMap<String, String> {
-    let mut folder = Box1::default();
-    folder.load(&[("a.yaml", &manifests.join("---\n"))]);
-    let texts = mapping_folder::texts(&folder.built()).unwrap();
-    let shards = texts.into_iter().filter(|(file, _)| file != "flutecast-access.yaml");
-    shards.map(|(file, text)| (file.strip_suffix(".yaml").unwrap().to_owned(), text)).collect()
-}
-
-async fn until_mapped(cluster: &Cluster, expected: &BTreeMap<String, String>) {
-    wait_until("the mapping to be as wanted", SOON, async || {
-        let mapping = cluster.mapping().await;
-        if mapping == *expected { Ok(()) } else { Err(format!("{mapping:#?}\ninstead of {expected:#?}")) }
-    })
-    .await
-    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
-}
+use manifests::{device, format, mapping_of, tenant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_goes_and_another_operator_comes() {
     let mut cluster = Cluster::with_operator().await;
     let mut all = vec![tenant("t", ""), format("on-off"), device("d1", "t", "C-1", "on-off")];
     cluster.apply(&all.join("---\n")).await;
-    until_mapped(&cluster, &expected(&all)).await;
+    cluster.until_mapped(&mapping_of(&all)).await;
 
     cluster.api.kill_api().await.unwrap();
     // The operator notices: a watch that ended can't be taken up.
@@ -44,14 +22,14 @@ async fn an_api_server_goes_and_another_operator_comes() {
     cluster.api.start_api().await.unwrap();
     all.push(device("d2", "t", "C-2", "on-off"));
     cluster.apply(&all[3]).await;
-    until_mapped(&cluster, &expected(&all)).await;
+    cluster.until_mapped(&mapping_of(&all)).await;
 
     // A second operator waits for its turn, and does nothing meanwhile.
     let second = cluster.spawn_operator("another").await;
     second.wait_until_ready().await;
     all.push(device("d3", "t", "C-3", "on-off"));
     cluster.apply(&all[4]).await;
-    until_mapped(&cluster, &expected(&all)).await;
+    cluster.until_mapped(&mapping_of(&all)).await;
     assert_eq!(second.metric("flutecast_operator_leading").await, 0.0);
     assert_eq!(second.metric("flutecast_operator_mapping_writes_total").await, 0.0);
 
@@ -61,12 +39,12 @@ async fn an_api_server_goes_and_another_operator_comes() {
     cluster.operator = Some(second);
     all.push(device("d4", "t", "C-4", "on-off"));
     cluster.apply(&all[5]).await;
-    until_mapped(&cluster, &expected(&all)).await;
+    cluster.until_mapped(&mapping_of(&all)).await;
     cluster.until_all_ready().await;
     let third = cluster.spawn_operator("a-third").await;
     let mut second = cluster.operator.replace(third).unwrap();
     second.process.terminate(SOON).await.unwrap();
     all.push(device("d5", "t", "C-5", "on-off"));
     cluster.apply(&all[6]).await;
-    until_mapped(&cluster, &expected(&all)).await;
+    cluster.until_mapped(&mapping_of(&all)).await;
 }

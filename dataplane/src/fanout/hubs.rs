@@ -107,21 +107,12 @@ impl Hubs {
     #[must_use]
     pub fn subscribe(&self, request: SubscribeRequest) -> Connection {
         let inner = &self.inner;
-        let number = inner.next_number.fetch_add(1, Ordering::Relaxed);
         let settings = &inner.shared.settings;
-        let bounds = Bounds { count: settings.every_max_count, bytes: settings.every_max_bytes };
-        let outbox = Arc::new(Outbox::new(bounds));
         if let Some(spread) = *locked(&inner.draining) {
-            return inner.turn_away(
-                number,
-                outbox,
-                &request.tenant,
-                ByeReason::Draining,
-                spread.min(FULL_RETRY),
-            );
+            return inner.turn_away(&request.tenant, ByeReason::Draining, spread.min(FULL_RETRY));
         }
         let Some(place) = Place::take(&inner.clients, settings.max_clients) else {
-            return inner.turn_away(number, outbox, &request.tenant, ByeReason::Full, FULL_RETRY);
+            return inner.turn_away(&request.tenant, ByeReason::Full, FULL_RETRY);
         };
         let limit = inner.tenant(&request.tenant).and_then(|tenant| tenant.settings.max_clients);
         let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -129,9 +120,10 @@ impl Hubs {
         let hub = self.hub(&mut hubs, &request.tenant);
         let Some(tenant_place) = Place::take(&hub.clients, limit) else {
             drop(hubs);
-            return inner.turn_away(number, outbox, &request.tenant, ByeReason::Full, FULL_RETRY);
+            return inner.turn_away(&request.tenant, ByeReason::Full, FULL_RETRY);
         };
         let commands = hub.commands.clone();
+        let (number, outbox) = inner.number_and_outbox();
         // Sent under the lock, so that the hub doesn't end between.
         let arrival =
             Arrival { connection: number, outbox: Arc::clone(&outbox), request, since: Instant::now() };
@@ -146,11 +138,7 @@ impl Hubs {
     #[must_use]
     pub fn not_yet(&self, tenant: &TenantName) -> Connection {
         let inner = &self.inner;
-        let number = inner.next_number.fetch_add(1, Ordering::Relaxed);
-        let settings = &inner.shared.settings;
-        let bounds = Bounds { count: settings.every_max_count, bytes: settings.every_max_bytes };
-        let outbox = Arc::new(Outbox::new(bounds));
-        inner.turn_away(number, outbox, tenant, ByeReason::Starting, settings.retry)
+        inner.turn_away(tenant, ByeReason::Starting, inner.shared.settings.retry)
     }
 
     /// The hub of a tenant; a new one if there is none, or if its task has ended.
@@ -227,15 +215,16 @@ impl Inner {
         self.shared.catalog.borrow().tenants.get(tenant).cloned()
     }
 
+    /// What a new connection is told from others by, and what waits for its client.
+    fn number_and_outbox(&self) -> (u64, Arc<Outbox>) {
+        let settings = &self.shared.settings;
+        let bounds = Bounds { count: settings.every_max_count, bytes: settings.every_max_bytes };
+        (self.next_number.fetch_add(1, Ordering::Relaxed), Arc::new(Outbox::new(bounds)))
+    }
+
     /// A connection that is told to come back, and ends.
-    fn turn_away(
-        &self,
-        number: u64,
-        outbox: Arc<Outbox>,
-        tenant: &TenantName,
-        reason: ByeReason,
-        retry: Duration,
-    ) -> Connection {
+    fn turn_away(&self, tenant: &TenantName, reason: ByeReason, retry: Duration) -> Connection {
+        let (number, outbox) = self.number_and_outbox();
         let settings = &self.shared.settings;
         let retry = retry.max(settings.retry).mul_f64(rand::random_range(1.0..2.0));
         let (server, ping) = (&*settings.server_name, settings.ping);

@@ -7,24 +7,15 @@ use flutecast_crds::{
     Device, DeviceSpec, DeviceStatus, Presence, PushFormat, PushFormatSpec, PushFormatStatus, Tenant,
     TenantSpec, TenantStatus,
 };
-use k8s_openapi::NamespaceResourceScope;
 use kube::api::ObjectMeta;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::status::conditions::ours;
+use super::watch::Watched;
 use crate::verdict::Kind;
 
 /// One of the kinds of the API.
-pub trait OurKind:
-    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + DeserializeOwned
-    + Clone
-    + Debug
-    + Send
-    + Sync
-    + 'static
-{
+pub trait OurKind: Watched {
     /// Which one.
     const KIND: Kind;
     /// What the user wants.

@@ -160,6 +160,16 @@ impl Cluster {
         .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
     }
 
+    /// Waits until the mapping is this one, by the name of the ConfigMap.
+    pub async fn until_mapped(&self, expected: &BTreeMap<String, String>) {
+        wait_until("the mapping to be as wanted", SOON, async || {
+            let mapping = self.mapping().await;
+            if mapping == *expected { Ok(()) } else { Err(format!("{mapping:#?}\ninstead of {expected:#?}")) }
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
+    }
+
     /// Waits until an object is gone.
     pub async fn until_gone(&self, kind: &str, name: &str) {
         wait_until(&format!("{kind}/{name} to be gone"), SOON, async || {

@@ -2,7 +2,11 @@
 // Each test program uses a part of it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use flutecast_mapping::document::DeviceDocument;
+use flutecast_mapping::shard::ACCESS_FILE;
+use flutecast_operator::apply::mapping_folder;
 use flutecast_operator::build::{self, Built};
 use flutecast_operator::folder::store::{Files, Store};
 use flutecast_operator::jetstream::task::Report;
@@ -67,4 +71,13 @@ impl Box1 {
         let mut devices = shards.flat_map(|shard| shard.devices.values());
         devices.find(|device| device.code.as_str() == code).map(|device| &**device)
     }
+}
+
+/// The mapping of these manifests, as the folder mode writes it.
+pub fn mapping_of(manifests: &[String]) -> BTreeMap<String, String> {
+    let mut folder = Box1::default();
+    folder.load(&[("a.yaml", &manifests.join("---\n"))]);
+    let texts = mapping_folder::texts(&folder.built()).unwrap();
+    let shards = texts.into_iter().filter(|(file, _)| file != ACCESS_FILE);
+    shards.map(|(file, text)| (file.strip_suffix(".yaml").unwrap().to_owned(), text)).collect()
 }
