@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use flutecast_e2e::wait_until;
 use flutecast_mapping::document::{AccessDocument, ShardDocument};
-use flutecast_operator::kubernetes::lease::{self, Candidate};
+use flutecast_operator::kubernetes::lease::{self, Candidate, Lead};
 use flutecast_operator::metrics::Metrics;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -155,7 +155,7 @@ async fn the_lease_is_held_as_long_as_somebody_works(cluster: &Cluster) {
         Candidate { namespace: OWN.to_owned(), name: "a-turn".to_owned(), identity: "one".to_owned() };
     let cancel = CancellationToken::new();
     let (mut leading, task) = lease::spawn(client, candidate, Arc::new(Metrics::default()), cancel.clone());
-    tokio::time::timeout(SOON, leading.wait_for(|leads| *leads)).await.unwrap().unwrap();
+    tokio::time::timeout(SOON, leading.wait_for(|lead| *lead == Lead::Turn(1))).await.unwrap().unwrap();
     let works = leading.clone();
     drop(leading);
     cancel.cancel();

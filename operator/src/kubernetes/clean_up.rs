@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{ACCESS_NAME, SHARD_SELECTOR};
-use super::lease::{self, Candidate};
+use super::lease::{self, Candidate, Lead};
 use super::watch::Place;
 use super::{MANAGER, brief, protect};
 use crate::jetstream;
@@ -90,7 +90,7 @@ pub async fn clean_up(
     let candidate = Candidate { namespace, name: MANAGER.to_owned(), identity: site.identity.clone() };
     let (mut leading, election) =
         lease::spawn(client.clone(), candidate, Arc::new(Metrics::default()), cancel.clone());
-    let result = match within(TURN, leading.wait_for(|leads| *leads)).await {
+    let result = match within(TURN, leading.wait_for(|lead| *lead != Lead::No)).await {
         true => remove(client, site, what, broker).await,
         false => Err(vec![format!("an operator still works: it has held the Lease {MANAGER} for {TURN:?}")]),
     };

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applied, Mapping};
 use super::index::{Index, Scope};
+use super::lease::Lead;
 use super::protect::Guard;
 use super::publish::Publisher;
 use super::registrar::{Outcome, Registrar};
@@ -53,7 +54,7 @@ pub struct Links {
     /// What the watches tell.
     pub changes: mpsc::Receiver<Change>,
     /// Whether this operator is the one that works.
-    pub leading: watch::Receiver<bool>,
+    pub leading: watch::Receiver<Lead>,
     /// Gets what JetStream is to look like; none: leave it alone.
     pub streams: watch::Sender<Option<Arc<Wanted>>>,
     /// How it stands with the streams.
@@ -107,7 +108,8 @@ pub struct State {
     mapped_without: BTreeSet<TenantName>,
     /// The tenants whose mapping the API server refuses.
     refused: BTreeMap<TenantName, String>,
-    was_leading: bool,
+    /// The turn in which it works; none: it doesn't, or not everything was told in this turn yet.
+    turn: Option<u64>,
 }
 
 impl State {
@@ -218,16 +220,22 @@ impl Keeper {
                 Change::Presence(device) => index.look_at_device(&device),
                 Change::Slice(event) => self.state.served.slice(event),
                 Change::CreationForbidden(namespaces) => index.creation_forbidden(namespaces),
-            } || !self.state.was_leading;
+            } || self.state.turn.is_none();
         }
         has_news
     }
 
-    /// Whether everything is known, and this operator is the one that works. Another one's turn ends everything that is
-    /// under way here.
+    /// Whether this operator is the one that works, and everything was told since it is. Another one's turn ends everything that is under
+    /// way here.
+    ///
+    /// What was told before doesn't count: while another operator worked, Tenants may have come with streams and mapping of their own, of
+    /// which a watch that was cut off tells late. To work by such a picture would be to take them for leftovers and to remove them.
     fn may_work(&mut self, links: &Links) -> bool {
-        let leads = *links.leading.borrow();
-        if !leads && self.state.was_leading {
+        let turn = match *links.leading.borrow() {
+            Lead::Turn(turn) => Some(turn),
+            Lead::No => None,
+        };
+        if self.state.turn.is_some() && self.state.turn != turn {
             links.streams.send_replace(None);
             self.publisher.stop();
             self.guard.stop();
@@ -235,16 +243,20 @@ impl Keeper {
             self.state.linger = Linger::default();
             self.state.served.stop();
             self.registrar.stop();
-            self.state.was_leading = false;
+            self.state.turn = None;
         }
-        let knows_all = self.state.index.is_complete(&self.places) && self.mapping.is_complete();
-        self.metrics.stands_by(knows_all && !leads);
-        let ready = leads && knows_all;
-        if ready && !self.state.was_leading {
-            self.state.was_leading = true;
+        let since = turn.unwrap_or_default();
+        let knows_all = self.state.index.is_complete(&self.places, since) && self.mapping.is_complete(since);
+        self.metrics.stands_by(knows_all && turn.is_none());
+        if turn.is_some() && knows_all && self.state.turn.is_none() {
+            self.state.turn = turn;
+            // They are read anew, too; until they are, the access document stays as it is.
+            for key in self.secrets.keep(BTreeSet::new()) {
+                self.state.index.forget_tokens(&key);
+            }
             self.state.index.give_back(Scope::everything());
         }
-        ready
+        self.state.turn.is_some() && knows_all
     }
 
     /// One reconcile.

@@ -60,7 +60,18 @@ pub struct Candidate {
     pub identity: String,
 }
 
-/// Starts the task that holds the Lease, or waits for it. The value is true while this operator is the one that works; whoever works
+/// Whether this operator is the one that works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lead {
+    /// It isn't.
+    #[default]
+    No,
+    /// It is; which time since its start, counted from 1. What was known before may have been told long ago: the way to the API
+    /// server may have been cut while another operator worked, and nothing tells that a watch is deaf.
+    Turn(u64),
+}
+
+/// Starts the task that holds the Lease, or waits for it. The value says whether this operator is the one that works; whoever works
 /// keeps a receiver of it as long as he does. After `cancel` is cancelled and all receivers are dropped the task gives the Lease back,
 /// and ends; whoever gets the handle watches it.
 #[must_use = "a task that nobody watches fails unseen"]
@@ -69,10 +80,11 @@ pub fn spawn(
     candidate: Candidate,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
-) -> (watch::Receiver<bool>, JoinHandle<()>) {
-    let (sender, leading) = watch::channel(false);
+) -> (watch::Receiver<Lead>, JoinHandle<()>) {
+    let (sender, leading) = watch::channel(Lead::No);
     let api = Api::namespaced(client, &candidate.namespace);
-    let mut election = Election { api, candidate, seen: None, renewed: None, leading: sender, metrics };
+    let mut election =
+        Election { api, candidate, seen: None, renewed: None, turns: 0, leading: sender, metrics };
     let task = tokio::spawn(async move {
         cancel.run_until_cancelled(election.run()).await.unwrap_or_default();
         if tokio::time::timeout(LAST_WORK, election.leading.closed()).await.is_err() {
@@ -90,7 +102,9 @@ struct Election {
     seen: Option<(String, Instant)>,
     /// When we began to renew ours for the last time.
     renewed: Option<Instant>,
-    leading: watch::Sender<bool>,
+    /// How often it was our turn.
+    turns: u64,
+    leading: watch::Sender<Lead>,
     metrics: Arc<Metrics>,
 }
 
@@ -110,7 +124,7 @@ impl Election {
                 Ok(Err(error)) => self.failed(&brief(&error)),
                 Err(_) => self.failed(&format!("no answer within {DEADLINE:?}")),
             }
-            let is_holder = *self.leading.borrow();
+            let is_holder = *self.leading.borrow() != Lead::No;
             // A holder whose renewal failed tries again soon.
             let is_fresh = self.renewed == Some(began);
             tokio::time::sleep(jittered(if is_holder && is_fresh { RENEW } else { LOOK })).await;
@@ -126,9 +140,11 @@ impl Election {
         }
     }
 
-    fn lead(&self, leads: bool) {
-        let changed = self.leading.send_if_modified(|leading| std::mem::replace(leading, leads) != leads);
-        if changed {
+    fn lead(&mut self, leads: bool) {
+        let led = *self.leading.borrow() != Lead::No;
+        if led != leads {
+            self.turns += u64::from(leads);
+            self.leading.send_replace(if leads { Lead::Turn(self.turns) } else { Lead::No });
             self.metrics.leading(leads);
             let identity = &self.candidate.identity;
             if leads {
@@ -194,7 +210,7 @@ impl Election {
 
     /// Gives the Lease back, if it is ours.
     async fn give_back(&mut self) {
-        if !self.leading.send_replace(false) {
+        if self.leading.send_replace(Lead::No) == Lead::No {
             return;
         }
         let give_back = async {

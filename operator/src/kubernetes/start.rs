@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{ACCESS_NAME, Mapping, SHARD_SELECTOR};
 use super::keeper::{Keeper, Links, State};
-use super::lease::{self, Candidate};
+use super::lease::{self, Candidate, Lead};
 use super::protect::{self, Last, Protection};
 use super::publish::Publisher;
 use super::registrar::Registrar;
@@ -93,7 +93,7 @@ pub fn start(
     let (leading, election) = lease::spawn(client.clone(), candidate, metrics.clone(), cancel.clone());
     tasks.push(("lease", election));
     let (sender, changes) = mpsc::channel(CHANGES);
-    let mut watches = watch_all(client, &places, &own_namespace, &sender, cancel);
+    let mut watches = watch_all(client, &places, &own_namespace, &sender, &leading, cancel);
     let heard = match &service {
         Some(service) => {
             watches.slices(client, &own_namespace, &format!("{SERVICE_LABEL}={service}"));
@@ -162,7 +162,7 @@ pub fn start(
     let keeper = Keeper {
         places,
         mapping: Mapping::new(client.clone(), own_namespace, metrics.clone()),
-        secrets: SecretWatches::new(client.clone(), sender, cancel.clone()),
+        secrets: SecretWatches::new(client.clone(), sender, leading.clone(), cancel.clone()),
         publisher: Publisher { outbox, presence: board, metrics: metrics.clone() },
         registrar: Registrar::new(roster_sender),
         metrics: metrics.clone(),
@@ -179,9 +179,10 @@ fn watch_all(
     places: &[Place],
     own_namespace: &str,
     changes: &mpsc::Sender<Change>,
+    leading: &watch::Receiver<Lead>,
     cancel: &CancellationToken,
 ) -> Watches {
-    let mut watches = Watches::new(changes.clone(), cancel.clone());
+    let mut watches = Watches::new(changes.clone(), leading.clone(), cancel.clone());
     for place in places {
         watches.kind(client, place, Change::Tenant);
         watches.kind(client, place, Change::PushFormat);

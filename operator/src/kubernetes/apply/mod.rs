@@ -114,10 +114,10 @@ impl Mapping {
         }
     }
 
-    /// Whether everything was told at least once.
+    /// Whether everything was told in full, since this turn has begun; in turn 0, at least once.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.shards.is_complete() && self.access.is_complete()
+    pub fn is_complete(&self, turn: u64) -> bool {
+        self.shards.is_complete(turn) && self.access.is_complete(turn)
     }
 
     /// What tells this installation from all others: the uid of its access Secret; none until it is there.

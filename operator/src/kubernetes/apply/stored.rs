@@ -15,7 +15,8 @@ use crate::kubernetes::watch::Event;
 pub(super) struct Stored {
     objects: BTreeMap<String, Held>,
     told: Option<BTreeSet<String>>,
-    complete: bool,
+    /// The turn in which the last list was begun that was told in full.
+    complete: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -41,11 +42,11 @@ impl Stored {
                 self.told = Some(BTreeSet::new());
                 false
             }
-            Event::Complete(_) => {
+            Event::Complete(_, turn) => {
                 let told = self.told.take().unwrap_or_default();
                 let before = self.objects.len();
                 self.objects.retain(|name, _| told.contains(name));
-                !std::mem::replace(&mut self.complete, true) || before != self.objects.len()
+                self.complete.replace(turn).is_none() || before != self.objects.len()
             }
             Event::Forbidden => false,
         }
@@ -61,9 +62,9 @@ impl Stored {
         self.objects.remove(name);
     }
 
-    /// Whether everything was told at least once.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete
+    /// Whether everything was told in full, since this turn has begun.
+    pub(super) fn is_complete(&self, turn: u64) -> bool {
+        self.complete.is_some_and(|told| told >= turn)
     }
 
     /// The names of all.

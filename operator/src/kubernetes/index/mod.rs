@@ -59,11 +59,13 @@ pub struct Index {
 }
 
 impl Index {
-    /// Whether everything was told at least once.
+    /// Whether everything was told in full, since this turn has begun; in turn 0, at least once.
     #[must_use]
-    pub fn is_complete(&self, places: &[Place]) -> bool {
+    pub fn is_complete(&self, places: &[Place], turn: u64) -> bool {
         let Self { tenants, devices, formats, .. } = self;
-        tenants.is_complete(places) && devices.is_complete(places) && formats.is_complete(places)
+        tenants.is_complete(places, turn)
+            && devices.is_complete(places, turn)
+            && formats.is_complete(places, turn)
     }
 
     /// Takes in what happened to Tenants. Answers whether anything changed.
@@ -149,8 +151,8 @@ impl Index {
                 self.listing.insert(key);
                 return false;
             }
-            Event::Complete(_) if self.listing.remove(&key) => Tokens::Missing,
-            Event::Complete(_) => return false,
+            Event::Complete(..) if self.listing.remove(&key) => Tokens::Missing,
+            Event::Complete(..) => return false,
         };
         let changed = self.tokens.get(&key) != Some(&now);
         if changed {
@@ -295,7 +297,7 @@ fn take<K: OurKind>(shelf: &mut Shelf<K>, event: Event<K>) -> Vec<Moved<K>> {
             shelf.restart(place);
             Vec::new()
         }
-        Event::Complete(place) => shelf.complete(place),
+        Event::Complete(place, turn) => shelf.complete(place, turn),
         Event::Forbidden => Vec::new(),
     }
 }

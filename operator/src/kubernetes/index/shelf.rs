@@ -106,13 +106,13 @@ pub struct Shelf<K: OurKind> {
     entries: BTreeMap<Key, Entry<K>>,
     /// The objects that were told since a place was begun anew.
     told: BTreeMap<Place, BTreeSet<Key>>,
-    /// The places that were told in full at least once.
-    complete: BTreeSet<Place>,
+    /// The places that were told in full at least once, and in which turn the list was begun.
+    complete: BTreeMap<Place, u64>,
 }
 
 impl<K: OurKind> Default for Shelf<K> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), told: BTreeMap::new(), complete: BTreeSet::new() }
+        Self { entries: BTreeMap::new(), told: BTreeMap::new(), complete: BTreeMap::new() }
     }
 }
 
@@ -138,10 +138,10 @@ impl<K: OurKind> Shelf<K> {
         self.entries.values().filter_map(|entry| entry.object.as_ref().ok())
     }
 
-    /// Whether all these places were told in full.
+    /// Whether all these places were told in full, since this turn has begun.
     #[must_use]
-    pub fn is_complete(&self, places: &[Place]) -> bool {
-        places.iter().all(|place| self.complete.contains(place))
+    pub fn is_complete(&self, places: &[Place], turn: u64) -> bool {
+        places.iter().all(|place| self.complete.get(place).is_some_and(|told| *told >= turn))
     }
 
     /// All objects of a place are going to be told again.
@@ -172,8 +172,8 @@ impl<K: OurKind> Shelf<K> {
         before.map(|before| Moved { key, before: Some(before), after: None })
     }
 
-    /// A place was told in full: what wasn't told is gone.
-    pub fn complete(&mut self, place: Place) -> Vec<Moved<K>> {
+    /// A place was told in full, by a list that was begun in this turn: what wasn't told is gone.
+    pub fn complete(&mut self, place: Place, turn: u64) -> Vec<Moved<K>> {
         let told = self.told.remove(&place).unwrap_or_default();
         let gone: Vec<Key> = self
             .entries
@@ -181,7 +181,7 @@ impl<K: OurKind> Shelf<K> {
             .filter(|key| is_within(key, &place) && !told.contains(*key))
             .cloned()
             .collect();
-        self.complete.insert(place);
+        self.complete.insert(place, turn);
         gone.into_iter()
             .filter_map(|key| {
                 let before = self.entries.remove(&key);

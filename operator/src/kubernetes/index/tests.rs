@@ -134,16 +134,23 @@ fn a_device_that_goes_leaves_no_link() {
 fn what_a_full_list_leaves_out_is_gone() {
     let mut index = settled();
     let places = [None];
-    assert!(!index.is_complete(&places));
+    assert!(!index.is_complete(&places, 0));
     index.device(Event::Restart(None));
     index.device(apply(device("d2", "t2", "other", 3)));
-    assert!(index.device(Event::Complete(None)));
+    assert!(index.device(Event::Complete(None, 1)));
     assert!(index.devices.get(&key("d1")).is_none() && index.devices.get(&key("d2")).is_some());
-    index.tenant(Event::Complete(None));
+    index.tenant(Event::Complete(None, 1));
     index.format(Event::Restart(None));
     index.format(apply(format("on-off", 1)));
-    index.format(Event::Complete(None));
-    assert!(index.is_complete(&places));
+    index.format(Event::Complete(None, 1));
+    assert!(index.is_complete(&places, 0) && index.is_complete(&places, 1));
+    // In the next turn it is a world of long ago, until each kind was listed anew.
+    assert!(!index.is_complete(&places, 2));
+    index.device(Event::Complete(None, 2));
+    index.tenant(Event::Complete(None, 2));
+    assert!(!index.is_complete(&places, 2));
+    index.format(Event::Complete(None, 2));
+    assert!(index.is_complete(&places, 2));
 }
 
 #[test]
@@ -151,7 +158,7 @@ fn a_list_of_one_namespace_says_nothing_of_another() {
     let mut index = settled();
     let other = Some("b".to_owned());
     index.device(Event::Restart(other.clone()));
-    assert!(!index.device(Event::Complete(other)));
+    assert!(!index.device(Event::Complete(other, 1)));
     assert!(index.devices.get(&key("d1")).is_some());
 }
 
@@ -202,9 +209,9 @@ fn a_secret_that_was_read_stays_when_it_may_not_be_read_for_a_moment() {
     // It was there all along, and then it went while the watch was off.
     assert!(!index.tokens(key("walls"), Event::Restart(place())));
     assert!(!index.tokens(key("walls"), apply(secret())));
-    assert!(!index.tokens(key("walls"), Event::Complete(place())));
+    assert!(!index.tokens(key("walls"), Event::Complete(place(), 1)));
     assert!(!index.tokens(key("walls"), Event::Restart(place())));
-    assert!(index.tokens(key("walls"), Event::Complete(place())));
+    assert!(index.tokens(key("walls"), Event::Complete(place(), 1)));
     assert_eq!(index.tokens_of(&key("walls")), Some(&Tokens::Missing));
     assert!(index.tokens(key("walls"), apply(secret())));
     assert!(index.tokens(key("walls"), Event::Delete(Box::new(secret().metadata))));

@@ -20,6 +20,7 @@ use super::step::{Act, FINALIZER, Protection, Step, Steps, steps};
 use crate::backoff::{Backoff, jittered};
 use crate::kubernetes::index::{Index, Key};
 use crate::kubernetes::kind::OurKind;
+use crate::kubernetes::lease::Lead;
 use crate::kubernetes::{MANAGER, brief};
 use crate::metrics::{ApiWrite, Ending, Metrics, ObjectKind};
 use crate::verdict::Kind;
@@ -85,7 +86,7 @@ pub(crate) fn spawn(
     protection: Protection,
     last: Last,
     metrics: Arc<Metrics>,
-    works: watch::Receiver<bool>,
+    works: watch::Receiver<Lead>,
     cancel: CancellationToken,
 ) -> (Guard, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(None);

@@ -52,7 +52,7 @@ impl Slices {
                 self.told = Some(BTreeSet::new());
                 return false;
             }
-            Event::Complete(_) => {
+            Event::Complete(..) => {
                 let told = self.told.take().unwrap_or_default();
                 self.slices.retain(|name, _| told.contains(name));
                 self.ready.get_or_insert_default();
@@ -121,7 +121,7 @@ mod tests {
             {addresses: [10.0.0.5], targetRef: {name: e}, conditions: {ready: true, serving: true, terminating: false}}";
         assert!(!slices.take(slice("one", all)));
         assert_eq!(slices.ready(), Err(false));
-        assert!(slices.take(Event::Complete(None)));
+        assert!(slices.take(Event::Complete(None, 0)));
         assert_eq!(ready(&slices), ["a", "e"]);
         // The same again, or another family of addresses, is no news.
         assert!(!slices.take(slice("one", all)));
@@ -135,7 +135,7 @@ mod tests {
         assert!(!slices.take(Event::Restart(None)));
         assert!(!slices.take(slice("three", "{addresses: [10.0.0.6], targetRef: {name: f}}")));
         assert_eq!(ready(&slices), ["e"]);
-        assert!(slices.take(Event::Complete(None)));
+        assert!(slices.take(Event::Complete(None, 0)));
         assert_eq!(ready(&slices), ["f"]);
     }
 
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(slices.ready(), Err(true));
         slices.take(Event::Restart(None));
         slices.take(slice("one", "{addresses: [10.0.0.1], targetRef: {name: a}}"));
-        assert!(slices.take(Event::Complete(None)));
+        assert!(slices.take(Event::Complete(None, 0)));
         slices.take(Event::Forbidden);
         assert_eq!(ready(&slices), ["a"]);
     }

@@ -24,6 +24,7 @@ use crate::backoff::Backoff;
 use crate::kubernetes::events::{Announcer, Notice};
 use crate::kubernetes::index::Key;
 use crate::kubernetes::kind::{AnyStatus, OurKind};
+use crate::kubernetes::lease::Lead;
 use crate::kubernetes::watch::{Change, Event};
 use crate::kubernetes::{MANAGER, brief};
 use crate::metrics::{ApiWrite, Ending, Metrics, ObjectKind};
@@ -170,7 +171,7 @@ pub struct Writer {
     /// Gets counts.
     pub metrics: Arc<Metrics>,
     /// Held as long as something is written: the Lease isn't given back before.
-    pub works: watch::Receiver<bool>,
+    pub works: watch::Receiver<Lead>,
 }
 
 /// How a write ended.

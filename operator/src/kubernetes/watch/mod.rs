@@ -1,7 +1,9 @@
 //! Watches: what the API server holds arrives here, and leaves as [`Change`]s to the keeper, in order.
 //!
 //! Promised: a watch never ends by itself; after an error it goes on, later and later up to a cap, and starts over with a full
-//! list, so that what was deleted meanwhile is noticed. One object that can't be read never stops the others. The channel to the
+//! list, so that what was deleted meanwhile is noticed. When this operator begins to lead, all of them start over with a full list: a
+//! connection may be dead for minutes before anybody notices, and what was told before may be a world in which another operator
+//! has made much since. One object that can't be read never stops the others. The channel to the
 //! keeper is bounded: a keeper that is busy slows the watches down, it doesn't fill the memory.
 
 mod pace;
@@ -21,7 +23,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +31,7 @@ use self::pace::Pace;
 use super::brief;
 use super::index::Key;
 use super::kind::OurKind;
+use super::lease::Lead;
 use crate::verdict::Kind;
 
 /// The rights that watching the three kinds needs.
@@ -84,8 +87,9 @@ pub enum Event<K> {
     },
     /// It is gone.
     Delete(Box<ObjectMeta>),
-    /// All objects of this place were told since [`Event::Restart`]; what wasn't among them is gone.
-    Complete(Place),
+    /// All objects of this place were told since [`Event::Restart`]; what wasn't among them is gone. The list was begun in this turn of
+    /// [`Lead`], 0 before the first.
+    Complete(Place, u64),
     /// The operator has no right to see them.
     Forbidden,
 }
@@ -94,6 +98,7 @@ pub enum Event<K> {
 #[derive(Debug)]
 pub struct Watches {
     changes: mpsc::Sender<Change>,
+    leading: watch::Receiver<Lead>,
     cancel: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -101,8 +106,12 @@ pub struct Watches {
 impl Watches {
     /// None yet.
     #[must_use]
-    pub fn new(changes: mpsc::Sender<Change>, cancel: CancellationToken) -> Self {
-        Self { changes, cancel, tasks: Vec::new() }
+    pub fn new(
+        changes: mpsc::Sender<Change>,
+        leading: watch::Receiver<Lead>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { changes, leading, cancel, tasks: Vec::new() }
     }
 
     /// Watches a kind of ours.
@@ -152,7 +161,8 @@ impl Watches {
     ) where
         K: Watched,
     {
-        let watch = forward(api, config, place, name, self.changes.clone(), wrap);
+        let to = Listener { changes: self.changes.clone(), leading: self.leading.clone() };
+        let watch = forward(api, config, place, name, to, wrap);
         let cancel = self.cancel.clone();
         self.tasks.push(tokio::spawn(async move {
             cancel.run_until_cancelled_owned(watch).await.unwrap_or_default();
@@ -183,26 +193,61 @@ impl<K> Watched for K where
 {
 }
 
+/// Who hears what a watch tells.
+struct Listener {
+    changes: mpsc::Sender<Change>,
+    leading: watch::Receiver<Lead>,
+}
+
+impl Listener {
+    /// The turn that it is, or was last.
+    fn turn(&self, last: u64) -> u64 {
+        match *self.leading.borrow() {
+            Lead::Turn(turn) => turn,
+            Lead::No => last,
+        }
+    }
+
+    /// Waits until it is another turn than this one.
+    async fn next_turn(&mut self, last: u64) {
+        let is_next = |lead: &Lead| matches!(lead, Lead::Turn(turn) if *turn != last);
+        if self.leading.wait_for(is_next).await.is_err() {
+            // There will be no other.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Hands on what the API server tells, until nobody listens.
 async fn forward<K: Watched>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     place: Place,
     name: String,
-    changes: mpsc::Sender<Change>,
+    mut to: Listener,
     wrap: impl Fn(Event<K>) -> Change,
 ) {
-    let mut events = watcher(api, config).backoff(Pace::default()).boxed();
+    let begin = || watcher(api.clone(), config.clone()).backoff(Pace::default()).boxed();
+    let mut turn = to.turn(0);
+    let mut events = begin();
     let mut is_well = true;
     loop {
-        let event = match events.try_next().await {
+        let next = tokio::select! {
+            next = events.try_next() => next,
+            () = to.next_turn(turn) => {
+                turn = to.turn(turn);
+                events = begin();
+                continue;
+            }
+        };
+        let event = match next {
             Ok(None) => return,
             Ok(Some(event)) => {
                 if !is_well && !matches!(event, watcher::Event::Init) {
                     tracing::info!(kind = name, "the watch is taken up again");
                     is_well = true;
                 }
-                translated(event, &place)
+                translated(event, &place, turn)
             }
             Err(error) => {
                 // Every list ends some day, for instance because the server restarts; only a failure that stays is news.
@@ -218,16 +263,16 @@ async fn forward<K: Watched>(
                 Event::Forbidden
             }
         };
-        if changes.send(wrap(event)).await.is_err() {
+        if to.changes.send(wrap(event)).await.is_err() {
             return;
         }
     }
 }
 
-fn translated<K: Watched>(event: watcher::Event<DeserializeGuard<K>>, place: &Place) -> Event<K> {
+fn translated<K: Watched>(event: watcher::Event<DeserializeGuard<K>>, place: &Place, turn: u64) -> Event<K> {
     match event {
         watcher::Event::Init => Event::Restart(place.clone()),
-        watcher::Event::InitDone => Event::Complete(place.clone()),
+        watcher::Event::InitDone => Event::Complete(place.clone(), turn),
         watcher::Event::Apply(object) | watcher::Event::InitApply(object) => match object.0 {
             Ok(object) => Event::Apply(Box::new(object)),
             Err(broken) => Event::Broken { meta: Box::new(broken.metadata), error: broken.error },

@@ -6,17 +6,19 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Change, forward};
+use super::{Change, Listener, forward};
 use crate::kubernetes::index::Key;
+use crate::kubernetes::lease::Lead;
 
 /// The watches that run.
 pub struct SecretWatches {
     client: Client,
     changes: mpsc::Sender<Change>,
+    leading: watch::Receiver<Lead>,
     cancel: CancellationToken,
     running: BTreeMap<Key, Running>,
 }
@@ -34,8 +36,13 @@ impl Drop for Running {
 impl SecretWatches {
     /// None yet.
     #[must_use]
-    pub fn new(client: Client, changes: mpsc::Sender<Change>, cancel: CancellationToken) -> Self {
-        Self { client, changes, cancel, running: BTreeMap::new() }
+    pub fn new(
+        client: Client,
+        changes: mpsc::Sender<Change>,
+        leading: watch::Receiver<Lead>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { client, changes, leading, cancel, running: BTreeMap::new() }
     }
 
     /// Watches these Secrets and no others. Answers those that are no longer watched.
@@ -68,7 +75,8 @@ impl SecretWatches {
             let key = key.clone();
             move |event| Change::Tokens(key.clone(), event)
         };
-        let watch = forward(api, config, place, told, self.changes.clone(), wrap);
+        let to = Listener { changes: self.changes.clone(), leading: self.leading.clone() };
+        let watch = forward(api, config, place, told, to, wrap);
         let cancel = self.cancel.clone();
         // It ends when it is told to, or with the keeper: `forward` has no other end. The keeper holds the handle that ends it.
         let task = tokio::spawn(async move {

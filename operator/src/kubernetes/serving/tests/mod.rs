@@ -135,7 +135,7 @@ impl Plant {
         self.served.slice(event::<EndpointSlice>(
             json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": endpoints}),
         ));
-        self.served.slice(Event::Complete(None));
+        self.served.slice(Event::Complete(None, 0));
     }
 
     fn says(&mut self, pod: &str, shards: &[Arc<ShardDocument>]) {
