@@ -6,18 +6,22 @@ mod kube_support;
 mod manifests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use flutecast_e2e::wait_until;
 use flutecast_operator::kubernetes::rights;
 use kube_support::{Cluster, SOON, repository};
-use manifests::{format, tenant};
+use manifests::{device, format, tenant};
 use regex::Regex;
 use serde_json::Value;
 
 const PAGE: &str = "docs/conditions.md";
-/// Between these, the page is what kubectl shows.
-const MARKS: (&str, &str) =
-    ("<!-- transcript: written by `make transcripts` -->\n", "<!-- end of the transcript -->\n");
+/// From this on, to the end below, the page is what kubectl shows of presence, and of the demo.
+const PRESENCE: &str = "<!-- transcript of presence: written by `make transcripts` -->\n";
+const DEMO: &str = "<!-- transcript of the demo: written by `make transcripts` -->\n";
+const END: &str = "<!-- end of the transcript -->\n";
+/// Where the devices are whose presence is shown.
+const HALL: &str = "hall";
 const TWICE: &str = "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: corrugator-2}\nspec: {tenant: demo, deviceCode: CORR-01, channels: [{name: power, format: on-off}]}\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +44,7 @@ async fn what_people_see_of_it() {
     an_event_is_about_its_object(&cluster).await;
     the_columns_are_filled(&cluster).await;
     the_page_is_what_kubectl_shows(&cluster).await;
+    presence_is_what_the_page_shows(&cluster).await;
     the_same_again_counts_up(&cluster).await;
     each_right_is_used(&cluster).await;
 }
@@ -188,6 +193,51 @@ async fn the_columns_are_filled(cluster: &Cluster) {
     cluster.kubectl(&["wait", "fd", "corrugator-2", "--for=condition=Stalled", "--timeout=5s"]).await;
 }
 
+/// One device is heard of, one was and fell silent, and of one nobody says how often it sends.
+async fn presence_is_what_the_page_shows(cluster: &Cluster) {
+    cluster.kubectl(&["create", "namespace", HALL]).await;
+    let watched = |name: &str, code: &str, stale_after: &str| {
+        let more = format!("format: on-off, staleAfter: {stale_after}}}");
+        device(name, HALL, code, "on-off").replace("format: on-off}", &more)
+    };
+    let apply = ["apply", "--server-side", "-n", HALL, "-f", "-"];
+    let wait = |kind| ["wait", kind, "--all", "-n", HALL, "--for=condition=Ready", "--timeout=30s"];
+    cluster.api.kubectl(&apply, &format!("{}---\n{}", tenant(HALL, ""), format("on-off"))).await.unwrap();
+    cluster.kubectl(&wait("ft")).await;
+    // They send before anybody looks: each changes at most once.
+    let client = cluster.nats.client().await.unwrap();
+    for code in ["OVEN-01", "PRESS-01"] {
+        let id = flutecast_mapping::iot_id::generate(&HALL.parse().unwrap(), &code.parse().unwrap());
+        client.publish(format!("iot.{HALL}.{id}.power"), r#"{"on":true}"#.into()).await.unwrap();
+    }
+    client.flush().await.unwrap();
+    // Until the oven's message is older than its staleAfter: who comes and goes is written of later.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let devices = [
+        watched("oven", "OVEN-01", "1s"),
+        watched("press", "PRESS-01", "10m"),
+        device("scale", HALL, "SCALE-01", "on-off"),
+    ];
+    cluster.api.kubectl(&apply, &devices.join("---\n")).await.unwrap();
+    cluster.kubectl(&wait("fd")).await;
+    let shown = wait_until("each device's presence", SOON, async || {
+        let text = cluster.kubectl(&["get", "fd", "-n", HALL]).await;
+        let rows = table(&text);
+        let presence: Vec<&str> = rows.iter().map(|row| row["PRESENCE"].as_str()).collect();
+        if presence == ["Silent", "Online", "Unknown"] { Ok(text) } else { Err(text) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
+    let for_how_long: Vec<bool> = table(&shown).iter().map(|row| !row["FOR"].is_empty()).collect();
+    assert_eq!(for_how_long, [true, true, false], "{shown}");
+    let now = format!("```\n$ kubectl get fd -n {HALL}\n{shown}```\n");
+    the_page_has(PRESENCE, &now, |text| {
+        // Ages, and the widths of columns that follow from them.
+        let ages = Regex::new(r"\b\d+[smh](\d+s)?(\s|$)").unwrap().replace_all(text, "<age> ");
+        Regex::new(" +").unwrap().replace_all(&ages, " ").into_owned()
+    });
+}
+
 /// The transcript as it is now.
 async fn transcript(cluster: &Cluster) -> String {
     let mut text = "```\n$ kubectl apply --server-side --recursive -f manifests/demo\n$ kubectl wait --for=condition=Ready --timeout=30s --all tenants,devices,pushformats\n"
@@ -234,16 +284,20 @@ async fn the_page_is_what_kubectl_shows(cluster: &Cluster) {
     })
     .await
     .unwrap();
-    let now = transcript(cluster).await;
+    the_page_has(DEMO, &transcript(cluster).await, normal);
+}
+
+/// The page has this text between its marks, but for what `normal` makes the same; or gets it, if that is asked for.
+fn the_page_has(mark: &str, now: &str, normal: impl Fn(&str) -> String) {
     let page = std::fs::read_to_string(repository(PAGE)).unwrap();
     let (head, rest) =
-        page.split_once(MARKS.0).unwrap_or_else(|| panic!("{PAGE} has no place for the transcript"));
-    let (written, tail) = rest.split_once(MARKS.1).unwrap();
+        page.split_once(mark).unwrap_or_else(|| panic!("{PAGE} has no place for the transcript: {mark}"));
+    let (written, tail) = rest.split_once(END).unwrap();
     if std::env::var_os("FLUTECAST_WRITE_TRANSCRIPTS").is_some() {
-        std::fs::write(repository(PAGE), format!("{head}{}{now}{}{tail}", MARKS.0, MARKS.1)).unwrap();
+        std::fs::write(repository(PAGE), format!("{head}{mark}{now}{END}{tail}")).unwrap();
         return;
     }
-    assert_eq!(normal(written), normal(&now), "{PAGE} isn't what kubectl shows; run: make transcripts");
+    assert_eq!(normal(written), normal(now), "{PAGE} isn't what kubectl shows; run: make transcripts");
 }
 
 /// Each rule of the manifest, by verb and resource, was used by the operator in this test.

@@ -122,7 +122,7 @@ impl State {
 
 impl Keeper {
     /// Starts it on a thread of its own: builds of many devices hold up no other task, and the memory that they need for a moment
-    /// is found again by the next one. It ends when `cancel` is cancelled; whoever gets the handle watches it.
+    /// is found again by the next one (docs/decisions/0049). It ends when `cancel` is cancelled; whoever gets the handle watches it.
     #[must_use = "a task that nobody watches fails unseen"]
     pub fn spawn(self, links: Links, cancel: CancellationToken) -> JoinHandle<()> {
         let runtime = Handle::current();
@@ -251,9 +251,7 @@ impl Keeper {
         if turn.is_some() && knows_all && self.state.turn.is_none() {
             self.state.turn = turn;
             // They are read anew, too; until they are, the access document stays as it is.
-            for key in self.secrets.keep(BTreeSet::new()) {
-                self.state.index.forget_tokens(&key);
-            }
+            self.state.index.doubt_tokens(since);
             self.state.index.give_back(Scope::everything());
         }
         self.state.turn.is_some() && knows_all

@@ -52,6 +52,8 @@ pub struct Index {
     tokens: BTreeMap<Key, Tokens>,
     /// The Secrets that a list was begun for and that it has not told of.
     listing: BTreeSet<Key>,
+    /// The Secrets that were not told anew since this turn has begun.
+    doubted: (u64, BTreeSet<Key>),
     links: Links,
     /// Where Devices are to be created and may not.
     creation_forbidden: BTreeSet<String>,
@@ -137,6 +139,18 @@ impl Index {
 
     /// Takes in what happened to a Secret that a Tenant names. Answers whether anything changed.
     pub fn tokens(&mut self, key: Key, event: Event<Secret>) -> bool {
+        let is_told_anew = match &event {
+            Event::Complete(_, turn) => *turn >= self.doubted.0,
+            // There will be no other answer.
+            Event::Forbidden => true,
+            Event::Apply(_) | Event::Broken { .. } | Event::Delete(_) | Event::Restart(_) => false,
+        };
+        let is_settled = is_told_anew && self.doubted.1.remove(&key);
+        self.scope.access |= is_settled;
+        self.tokens_now(key, event) || is_settled
+    }
+
+    fn tokens_now(&mut self, key: Key, event: Event<Secret>) -> bool {
         if matches!(event, Event::Apply(_) | Event::Broken { .. }) {
             self.listing.remove(&key);
         }
@@ -162,18 +176,25 @@ impl Index {
         changed
     }
 
+    /// What is known of the Secrets may be long out of date: until they are told anew, in this turn, it counts as unknown. It isn't
+    /// forgotten: an API server that starts forbids much before it knows its roles.
+    pub fn doubt_tokens(&mut self, turn: u64) {
+        self.doubted = (turn, self.tokens.keys().cloned().collect());
+    }
+
     /// A Secret that no Tenant names any longer.
     pub fn forget_tokens(&mut self, key: &Key) {
         self.listing.remove(key);
+        self.doubted.1.remove(key);
         if self.tokens.remove(key).is_some() {
             self.scope.access = true;
         }
     }
 
-    /// How it stands with a Secret; none: it was not looked for yet.
+    /// How it stands with a Secret; none: it was not looked for yet, or not since this operator leads.
     #[must_use]
     pub fn tokens_of(&self, key: &Key) -> Option<&Tokens> {
-        self.tokens.get(key)
+        self.tokens.get(key).filter(|_| !self.doubted.1.contains(key))
     }
 
     /// Takes in where Devices are to be created and may not. Answers whether anything changed.

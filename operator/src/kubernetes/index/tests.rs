@@ -218,3 +218,31 @@ fn a_secret_that_was_read_stays_when_it_may_not_be_read_for_a_moment() {
     assert_eq!(index.tokens_of(&key("walls")), Some(&Tokens::Missing));
     assert!(index.take_scope().access);
 }
+
+#[test]
+fn a_secret_that_was_read_before_this_turn_is_unknown_until_it_is_told_anew() {
+    let mut index = Index::default();
+    let secret: Secret = serde_json::from_value(
+        json!({"metadata": {"name": "walls", "namespace": "a"}, "data": {"wall": "YQ=="}}),
+    )
+    .unwrap();
+    let place = || Some("a".to_owned());
+    let list = |index: &mut Index, turn| {
+        index.tokens(key("walls"), Event::Restart(place()));
+        index.tokens(key("walls"), apply(secret.clone()));
+        index.tokens(key("walls"), Event::Complete(place(), turn))
+    };
+    list(&mut index, 1);
+    assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))));
+    index.doubt_tokens(2);
+    index.take_scope();
+    assert_eq!(index.tokens_of(&key("walls")), None);
+    // The end of a list that was begun before says nothing.
+    assert!(!list(&mut index, 1) && index.tokens_of(&key("walls")).is_none());
+    assert!(list(&mut index, 2), "that it is the same is news");
+    assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))) && index.take_scope().access);
+    // What was read stays, also in the next turn, when it may not be read for a moment.
+    index.doubt_tokens(3);
+    assert!(index.tokens(key("walls"), Event::Forbidden));
+    assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))));
+}
