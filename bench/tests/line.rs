@@ -30,6 +30,11 @@ fn tenant() -> TenantName {
 async fn nats_with_streams() -> (NatsServer, jetstream::Context) {
     let nats = NatsServer::start_with(NatsOptions { mqtt: true, ..NatsOptions::default() }).await.unwrap();
     let jetstream = jetstream::new(nats.client().await.unwrap());
+    create_streams(&jetstream).await;
+    (nats, jetstream)
+}
+
+async fn create_streams(jetstream: &jetstream::Context) {
     for (name, subject) in STREAMS {
         let config = jetstream::stream::Config {
             name: name.into(),
@@ -38,7 +43,6 @@ async fn nats_with_streams() -> (NatsServer, jetstream::Context) {
         };
         jetstream.create_stream(config).await.unwrap();
     }
-    (nats, jetstream)
 }
 
 fn options(nats: &NatsServer, disturbance: Disturbance, duration: Option<Duration>) -> PlayOptions {
@@ -213,14 +217,7 @@ async fn events_wait_for_a_broker_that_comes_later() {
     let mut heard = client.subscribe("plant.gw1.*.power").await.unwrap();
     tokio::time::timeout(PATIENCE, heard.next()).await.expect("the line").unwrap();
     let jetstream = jetstream::new(client);
-    for (name, subject) in STREAMS {
-        let config = jetstream::stream::Config {
-            name: name.into(),
-            subjects: vec![subject.into()],
-            ..Default::default()
-        };
-        jetstream.create_stream(config).await.unwrap();
-    }
+    create_streams(&jetstream).await;
     let first_counters = wait_until("the first counters", PATIENCE, async || {
         let stored = by_subject(stored_in(&jetstream, "IOT_demo").await);
         let counters = stored.get(&subject(Device::Corrugator, Channel::Counters)).cloned();

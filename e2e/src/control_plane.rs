@@ -61,6 +61,21 @@ impl ControlPlane {
         self.folder.path().join("kubeconfig.yaml")
     }
 
+    /// Writes a kubeconfig file with the rights of a service account and no others; what names no namespace is in that of the account.
+    ///
+    /// # Errors
+    /// When there is no such account, or the file can't be written.
+    pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> anyhow::Result<PathBuf> {
+        let token = self.kubectl(&["create", "token", account, "--namespace", namespace], "").await?;
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(self.kubeconfig())?)?;
+        config["users"][0]["user"] = serde_json::json!({"token": token.trim()});
+        config["contexts"][0]["context"]["namespace"] = namespace.into();
+        let mut file = tempfile::Builder::new();
+        let file = file.prefix(account).suffix(".kubeconfig").tempfile_in(self.folder.path())?;
+        std::fs::write(file.path(), config.to_string())?;
+        Ok(file.into_temp_path().keep()?)
+    }
+
     /// Runs kubectl with all rights and `stdin`, and gives its output.
     ///
     /// # Errors

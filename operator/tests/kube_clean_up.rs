@@ -35,12 +35,7 @@ spec: {tenant: acme, deviceCode: D-1, channels: [{name: power, format: on-off}]}
 
 /// Runs the program with the rights of manifests/operator/clean-up.yaml.
 async fn clean_up(cluster: &Cluster, identity: &str, nats: &str) -> Process {
-    let token = cluster.kubectl(&["create", "token", "flutecast-clean-up", "-n", OWN]).await;
-    let admin = std::fs::read_to_string(cluster.api.kubeconfig()).unwrap();
-    let mut kubeconfig: Value = serde_json::from_str(&admin).unwrap();
-    kubeconfig["users"][0]["user"]["token"] = token.trim().into();
-    let path = cluster.api.kubeconfig().with_file_name(format!("{identity}.kubeconfig.yaml"));
-    std::fs::write(&path, kubeconfig.to_string()).unwrap();
+    let kubeconfig = cluster.api.kubeconfig_of(OWN, "flutecast-clean-up").await.unwrap();
     let what = "--clean-up=finalizers,streams,mapping";
     let arguments = [
         "--kubernetes",
@@ -55,7 +50,7 @@ async fn clean_up(cluster: &Cluster, identity: &str, nats: &str) -> Process {
         nats,
     ];
     let options = ProcessOptions {
-        env: vec![("KUBECONFIG".into(), path.into_os_string())],
+        env: vec![("KUBECONFIG".into(), kubeconfig.into_os_string())],
         ..ProcessOptions::default()
     };
     Process::spawn_with(env!("CARGO_BIN_EXE_flutecast-operator"), arguments, options).unwrap()

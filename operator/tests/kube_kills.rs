@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use flutecast_e2e::wait_until;
 use flutecast_operator::jetstream::api::Api;
-use kube_support::{Cluster, OWN, SOON, said};
+use kube_support::{Cluster, OWN, SOON};
 use manifests::{device, format, mapping_of, tenant};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -154,17 +154,8 @@ fn differences(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) -
 async fn until_settled(cluster: &Cluster, manifests: &[String]) {
     let expected = mapping_of(manifests);
     wait_until("the run to be done", SOON * 2, async || {
-        let mapping = cluster.mapping().await;
-        if mapping != expected {
-            return Err(format!("{mapping:#?}\ninstead of {expected:#?}"));
-        }
-        for object in cluster.list("tenants,pushformats,devices", "default").await {
-            let (said, message) = said(&object);
-            if said != "Ready=True Accepted" {
-                return Err(format!("{}: {said} {message}", object["metadata"]["name"]));
-            }
-        }
-        Ok(())
+        cluster.is_mapped(&expected).await?;
+        cluster.are_all_ready().await
     })
     .await
     .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));

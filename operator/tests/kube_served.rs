@@ -44,14 +44,7 @@ impl Pod {
 async fn kubeconfig_of_pods(cluster: &Cluster) -> PathBuf {
     let rights = std::fs::read_to_string(repository("manifests/dataplane/rbac.yaml")).unwrap();
     cluster.apply(&rights.replace("namespace: flutecast\n", &format!("namespace: {OWN}\n"))).await;
-    let token = cluster.kubectl(&["create", "token", "flutecast-dataplane", "-n", OWN]).await;
-    let admin = std::fs::read_to_string(cluster.api.kubeconfig()).unwrap();
-    let mut kubeconfig: Value = serde_json::from_str(&admin).unwrap();
-    kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
-    kubeconfig["contexts"][0]["context"]["namespace"] = json!(OWN);
-    let path = cluster.api.kubeconfig().with_file_name("dataplane.kubeconfig.yaml");
-    std::fs::write(&path, kubeconfig.to_string()).unwrap();
-    path
+    cluster.api.kubeconfig_of(OWN, "flutecast-dataplane").await.unwrap()
 }
 
 async fn start_pod(cluster: &Cluster, kubeconfig: &PathBuf, name: &'static str) -> Pod {
@@ -105,13 +98,7 @@ async fn endpoints(cluster: &Cluster, pods: &[(&str, bool)]) {
 
 /// As [`Cluster::until`], but it may take as long as a pod's silence.
 async fn until(cluster: &Cluster, kind: &str, name: &str, expected: &str) -> String {
-    wait_until(&format!("{kind}/{name} to be {expected}"), LONG, async || {
-        let object = cluster.get(kind, name, "default").await.ok_or("it isn't there")?;
-        let (said, message) = said(&object);
-        if said == expected { Ok(message) } else { Err(format!("{said}: {message}")) }
-    })
-    .await
-    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()))
+    cluster.until_within(LONG, kind, name, expected).await
 }
 
 async fn until_pods(operator: &Running, state: &str, count: f64) {

@@ -14,6 +14,8 @@ use manifests::{device, format, tenant};
 
 const SOON: Duration = Duration::from_secs(15);
 const TOKEN: &str = "a-token-of-many-letters";
+/// Makes the stream SRC_demo_mes.
+const MES_SOURCE: &str = "sources: [{name: mes, subject: mes.out, channel: counters, iotId: {pointer: /id}}]";
 
 /// A folder of manifests, a folder for the mapping, and the operator between them.
 struct Plant {
@@ -206,10 +208,7 @@ async fn a_broker_that_comes_late_and_one_that_goes() {
 async fn what_somebody_deletes_comes_back() {
     let nats = NatsServer::start().await.unwrap();
     let mut plant = Plant::new(&nats.url());
-    plant.put(
-        "base.yaml",
-        &tenant("demo", "sources: [{name: mes, subject: mes.out, channel: counters, iotId: {pointer: /id}}]"),
-    );
+    plant.put("base.yaml", &tenant("demo", MES_SOURCE));
     plant.start(&[]);
     wait_for_stream(&nats, "IOT_demo", true).await;
     let context = async_nats::jetstream::new(nats.client().await.unwrap());
@@ -258,10 +257,7 @@ async fn a_tenant_that_goes_takes_its_stream_along_only_if_it_says_so() {
 async fn a_payload_source_that_is_switched_off_stays_in_the_mapping_for_a_moment() {
     let nats = NatsServer::start().await.unwrap();
     let mut plant = Plant::new(&nats.url());
-    plant.put(
-        "base.yaml",
-        &tenant("demo", "sources: [{name: mes, subject: mes.out, channel: counters, iotId: {pointer: /id}}]"),
-    );
+    plant.put("base.yaml", &tenant("demo", MES_SOURCE));
     plant.start(&[]);
     wait_for_stream(&nats, "SRC_demo_mes", true).await;
     plant.wait_for_mapping("demo").await;

@@ -3,19 +3,7 @@
 
 mod manifests;
 
-use manifests::{Box1, device, format, tenant};
-
-#[track_caller]
-fn check(yaml: &str, object: &str, expected: &str) {
-    let mut operator = Box1::default();
-    operator.load(&[("plant/a.yaml", yaml)]);
-    let line = operator.verdict(object);
-    assert!(
-        line.contains(expected),
-        "{object}: {line:?}\n does not contain {expected:?}\nall:\n{}",
-        operator.verdicts()
-    );
-}
+use manifests::{Box1, check, device, format, tenant};
 
 /// What replacing `from` by `to` in a good Device says.
 #[track_caller]

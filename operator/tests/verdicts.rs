@@ -3,29 +3,16 @@
 
 mod manifests;
 
-use manifests::{Box1, device, format, tenant};
-
-/// The verdict on `object` after loading `yaml`, in one file.
-#[track_caller]
-fn check(yaml: &str, object: &str, expected: &str) {
-    let mut operator = Box1::default();
-    operator.load(&[("a.yaml", yaml)]);
-    let line = operator.verdict(object);
-    assert!(
-        line.contains(expected),
-        "{object}: {line:?}\n does not contain {expected:?}\nall:\n{}",
-        operator.verdicts()
-    );
-}
+use manifests::{Box1, check, device, format, tenant};
 
 /// One tenant, one format and what is added.
-fn plant(more: &str) -> String {
-    format!("{}---\n{}---\n{more}", tenant("demo", ""), format("on-off"))
+fn plant(more: &[String]) -> String {
+    [&[tenant("demo", ""), format("on-off")], more].concat().join("---\n")
 }
 
 #[test]
 fn what_is_right_is_accepted() {
-    let yaml = plant(&device("d1", "demo", "CORR-01", "on-off"));
+    let yaml = plant(&[device("d1", "demo", "CORR-01", "on-off")]);
     for object in ["Tenant/demo", "PushFormat/on-off", "Device/d1"] {
         check(&yaml, object, "Accepted");
     }
@@ -33,11 +20,7 @@ fn what_is_right_is_accepted() {
 
 #[test]
 fn duplicate_device_code_names_the_holder() {
-    let yaml = plant(&format!(
-        "{}---\n{}",
-        device("d2", "demo", "C-1", "on-off"),
-        device("d1", "demo", "C-1", "on-off")
-    ));
+    let yaml = plant(&[device("d2", "demo", "C-1", "on-off"), device("d1", "demo", "C-1", "on-off")]);
     // Both are of the same age, so the first by name has it, wherever it stands.
     check(&yaml, "Device/d1", "Accepted");
     check(&yaml, "Device/d2", "Refused DuplicateDeviceCode: spec.deviceCode: \"C-1\" is taken by Device/d1");
@@ -45,12 +28,11 @@ fn duplicate_device_code_names_the_holder() {
 
 #[test]
 fn the_same_code_in_another_tenant_is_no_duplicate() {
-    let yaml = plant(&format!(
-        "{}---\n{}---\n{}",
+    let yaml = plant(&[
         tenant("other", ""),
         device("d1", "demo", "C-1", "on-off"),
-        device("d2", "other", "C-1", "on-off")
-    ));
+        device("d2", "other", "C-1", "on-off"),
+    ]);
     check(&yaml, "Device/d1", "Accepted");
     check(&yaml, "Device/d2", "Accepted");
 }
@@ -60,7 +42,7 @@ fn a_pin_that_is_taken() {
     let pinned = |name: &str, code: &str| {
         device(name, "demo", code, "on-off").replace("spec:\n", "spec:\n  iotId: abc\n")
     };
-    let yaml = plant(&format!("{}---\n{}", pinned("d1", "C-1"), pinned("d2", "C-2")));
+    let yaml = plant(&[pinned("d1", "C-1"), pinned("d2", "C-2")]);
     check(&yaml, "Device/d1", "Accepted");
     check(&yaml, "Device/d2", "Refused IotIdTaken: spec.iotId: \"abc\" is taken by Device/d1");
 }
@@ -72,7 +54,7 @@ fn a_generated_id_that_an_older_device_pinned() {
     let taken = flutecast_mapping::iot_id::generate(&tenant, &code);
     let pinned =
         device("d1", "demo", "C-1", "on-off").replace("spec:\n", &format!("spec:\n  iotId: {taken}\n"));
-    let yaml = plant(&format!("{pinned}---\n{}", device("d2", "demo", "C-2", "on-off")));
+    let yaml = plant(&[pinned, device("d2", "demo", "C-2", "on-off")]);
     check(&yaml, "Device/d1", "Accepted");
     check(&yaml, "Device/d2", "Refused IotIdTaken");
     check(&yaml, "Device/d2", "pin another one for this device");
@@ -81,14 +63,14 @@ fn a_generated_id_that_an_older_device_pinned() {
 #[test]
 fn a_missing_tenant_and_a_refused_one() {
     check(
-        &plant(&device("d1", "nobody", "C-1", "on-off")),
+        &plant(&[device("d1", "nobody", "C-1", "on-off")]),
         "Device/d1",
         "Refused TenantMissing: spec.tenant: there is no Tenant \"nobody\"",
     );
     let bad = "apiVersion: flutecast.io/v1alpha1\nkind: Tenant\nmetadata: {name: bad}\nspec: {retention: {maxAge: 1ms}}\n";
     // The object never gets past the schema, so for the device it doesn't exist.
     check(
-        &plant(&format!("{bad}---\n{}", device("d1", "bad", "C-1", "on-off"))),
+        &plant(&[bad.to_owned(), device("d1", "bad", "C-1", "on-off")]),
         "Device/d1",
         "Refused TenantMissing",
     );
@@ -100,7 +82,7 @@ fn the_name_of_a_tenant_counts_across_namespaces() {
         tenant("demo", "").replace("metadata: {name: demo}", "metadata: {name: demo, namespace: zzz}");
     let device = device("d1", "demo", "C-1", "on-off")
         .replace("metadata: {name: d1}", "metadata: {name: d1, namespace: zzz}");
-    let yaml = plant(&format!("{other}---\n{device}"));
+    let yaml = plant(&[other, device]);
     check(&yaml, "Tenant/demo", "Accepted");
     check(
         &yaml,
@@ -114,7 +96,7 @@ fn the_name_of_a_tenant_counts_across_namespaces() {
 fn a_device_of_another_namespace_does_not_get_in() {
     let device = device("d1", "demo", "C-1", "on-off")
         .replace("metadata: {name: d1}", "metadata: {name: d1, namespace: zzz}");
-    check(&plant(&device), "Device/zzz/d1", "Refused TenantMissing");
+    check(&plant(&[device]), "Device/zzz/d1", "Refused TenantMissing");
 }
 
 #[test]
@@ -122,7 +104,7 @@ fn a_missing_format_takes_out_its_channel_only() {
     let two = device("d1", "demo", "C-1", "on-off")
         .replace("channels:\n", "channels:\n  - {name: telemetry, format: nope}\n");
     let mut operator = Box1::default();
-    operator.load(&[("a.yaml", &plant(&two))]);
+    operator.load(&[("a.yaml", &plant(&[two]))]);
     assert!(
         operator
             .verdict("Device/d1")
@@ -138,11 +120,7 @@ fn a_missing_format_takes_out_its_channel_only() {
 
 #[test]
 fn a_device_without_any_channel_is_refused_but_keeps_its_code() {
-    let yaml = plant(&format!(
-        "{}---\n{}",
-        device("d1", "demo", "C-1", "nope"),
-        device("d2", "demo", "C-1", "on-off")
-    ));
+    let yaml = plant(&[device("d1", "demo", "C-1", "nope"), device("d2", "demo", "C-1", "on-off")]);
     check(&yaml, "Device/d1", "Refused FormatMissing");
     check(&yaml, "Device/d2", "Refused DuplicateDeviceCode");
 }

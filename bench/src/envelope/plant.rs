@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::Size;
@@ -262,11 +262,7 @@ async fn client(api: &ControlPlane) -> anyhow::Result<Client> {
 /// Starts an operator under the rights of its manifest, and waits until it has reconciled for the first time. Answers how long
 /// that took.
 async fn start_operator(api: &ControlPlane, nats: &NatsServer) -> anyhow::Result<(Running, Duration)> {
-    let token = api.kubectl(&["create", "token", "flutecast-operator", "-n", OWN], "").await?;
-    let mut kubeconfig: Value = serde_json::from_slice(&std::fs::read(api.kubeconfig())?)?;
-    kubeconfig["users"][0]["user"]["token"] = token.trim().into();
-    let path = api.kubeconfig().with_file_name("operator.kubeconfig.yaml");
-    std::fs::write(&path, kubeconfig.to_string())?;
+    let kubeconfig = api.kubeconfig_of(OWN, "flutecast-operator").await?;
     let admin = format!("127.0.0.1:{}", free_port()?);
     let nats = nats.url();
     let arguments = [
@@ -283,7 +279,8 @@ async fn start_operator(api: &ControlPlane, nats: &NatsServer) -> anyhow::Result
         SERVICE,
     ];
     let begun = Instant::now();
-    let process = Process::spawn_with(program("flutecast-operator")?, arguments, process_options(path))?;
+    let process =
+        Process::spawn_with(program("flutecast-operator")?, arguments, process_options(kubeconfig))?;
     let running = Running { process, admin: format!("http://{admin}") };
     while running.metric("flutecast_operator_passes_total").await.unwrap_or_default() == 0.0 {
         ensure!(

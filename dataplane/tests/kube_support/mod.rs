@@ -25,7 +25,8 @@ pub(crate) struct Cluster {
     pub(crate) api: ControlPlane,
     pub(crate) nats: NatsServer,
     pub(crate) client: async_nats::Client,
-    folder: tempfile::TempDir,
+    /// With the rights of the service account.
+    kubeconfig: PathBuf,
 }
 
 impl Cluster {
@@ -37,11 +38,10 @@ impl Cluster {
         for tenant in ["open", "acme"] {
             create_stream(&client, tenant).await;
         }
-        let this = Self { api, nats, client, folder: tempfile::tempdir().unwrap() };
-        this.kubectl(&["create", "namespace", NAMESPACE], "").await;
-        this.kubectl(&["create", "serviceaccount", ACCOUNT], "").await;
-        this.write_kubeconfig().await;
-        this
+        api.kubectl(&["create", "namespace", NAMESPACE], "").await.unwrap();
+        api.kubectl(&["create", "serviceaccount", ACCOUNT, "-n", NAMESPACE], "").await.unwrap();
+        let kubeconfig = api.kubeconfig_of(NAMESPACE, ACCOUNT).await.unwrap();
+        Self { api, nats, client, kubeconfig }
     }
 
     /// As [`Self::start`], with the rights that the manifest gives.
@@ -81,23 +81,9 @@ impl Cluster {
         .await;
     }
 
-    fn kubeconfig(&self) -> PathBuf {
-        self.folder.path().join("kubeconfig.json")
-    }
-
-    /// A kubeconfig with a token of the service account.
-    async fn write_kubeconfig(&self) {
-        let token = self.kubectl(&["create", "token", ACCOUNT], "").await;
-        let text = std::fs::read_to_string(self.api.kubeconfig()).unwrap();
-        let mut config: Value = serde_json::from_str(&text).unwrap();
-        config["users"][0]["user"] = json!({"token": token.trim()});
-        config["contexts"][0]["context"]["namespace"] = json!(NAMESPACE);
-        std::fs::write(self.kubeconfig(), config.to_string()).unwrap();
-    }
-
     /// The token of the service account.
     pub(crate) fn token(&self) -> String {
-        let config: Value = serde_json::from_slice(&std::fs::read(self.kubeconfig()).unwrap()).unwrap();
+        let config: Value = serde_json::from_slice(&std::fs::read(&self.kubeconfig).unwrap()).unwrap();
         config["users"][0]["user"]["token"].as_str().unwrap().to_owned()
     }
 
@@ -109,7 +95,7 @@ impl Cluster {
     /// The same on these two ports.
     pub(crate) fn dataplane_on(&self, [port, admin]: [u16; 2], arguments: &[&str]) -> Pod {
         let options = ProcessOptions {
-            env: vec![("KUBECONFIG".into(), self.kubeconfig().into())],
+            env: vec![("KUBECONFIG".into(), self.kubeconfig.clone().into())],
             ..ProcessOptions::default()
         };
         let (listen, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));

@@ -88,12 +88,8 @@ impl Factory {
         };
         let arguments: Vec<String> = container["args"].as_array().unwrap().iter().map(own).collect();
         let account = deployment["spec"]["template"]["spec"]["serviceAccountName"].as_str().unwrap();
-        let token = self.kubectl(&["create", "token", account], "").await;
-        let mut kubeconfig = yaml(&std::fs::read_to_string(self.cluster.kubeconfig()).unwrap());
-        kubeconfig["users"][0]["user"]["token"] = token.trim().into();
-        let path = self.cluster.kubeconfig().with_file_name("operator.kubeconfig.yaml");
-        std::fs::write(&path, kubeconfig.to_string()).unwrap();
-        let mut env = vec![(OsString::from("KUBECONFIG"), path.into_os_string())];
+        let kubeconfig = self.cluster.kubeconfig_of(NAMESPACE, account).await.unwrap();
+        let mut env = vec![(OsString::from("KUBECONFIG"), kubeconfig.into_os_string())];
         for variable in container["env"].as_array().unwrap() {
             if let Some(value) = variable["value"].as_str() {
                 env.push((variable["name"].as_str().unwrap().into(), value.into()));

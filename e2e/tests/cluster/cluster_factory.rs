@@ -8,28 +8,11 @@ use flutecast_e2e::cluster::Cluster;
 use flutecast_e2e::release::{Images, Pod, Release};
 use flutecast_e2e::{Process, program, wait_until};
 
-use crate::chromium::Chromium;
+use crate::chromium::{Chromium, value};
 
 const SOON: Duration = Duration::from_secs(60);
 /// A picture of the page at the end, if this is set.
 const SCREENSHOT: &str = "FLUTECAST_SCREENSHOT";
-
-/// The text of one value on the page.
-fn value(device: &str, channel: &str, field: &str) -> String {
-    format!(r#"[data-device="{device}"] [data-channel="{channel}"] [data-field="{field}"]"#)
-}
-
-/// Waits until the value has shown `count` different texts with a digit.
-async fn changes(browser: &Chromium, selector: &str, count: usize) {
-    let mut seen = BTreeSet::new();
-    wait_until(&format!("{count} different values of {selector}"), SOON, async || {
-        let text = browser.text(selector).await.map_err(|error| format!("{error:#}"))?;
-        seen.extend(text.filter(|text| text.contains(|c: char| c.is_ascii_digit())));
-        if seen.len() >= count { Ok(()) } else { Err(format!("{seen:?}")) }
-    })
-    .await
-    .unwrap();
-}
 
 /// The pod that serves the page, as soon as the page is live.
 async fn server(browser: &Chromium) -> anyhow::Result<String> {
@@ -72,7 +55,7 @@ async fn a_browser_sees_the_line_through_both_pods() {
             ("FLEX-01", "telemetry", "registerError"),
             ("FLEX-01", "counters", "good"),
         ] {
-            changes(browser, &value(device, channel, field), 2).await;
+            browser.changes(&value(device, channel, field), 2, SOON).await.unwrap();
         }
         // The die cutter's drive is wired to a gateway with subjects of its own.
         let power = "return document.querySelector('[data-device=\"DIE-01\"]')?.dataset.power";

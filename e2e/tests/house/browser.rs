@@ -1,11 +1,9 @@
 //! The dashboard in a real browser.
 
-use std::collections::BTreeSet;
-
 use anyhow::Context;
 use flutecast_e2e::{Dataplane, House, Process, ProcessOptions, program, wait_until};
 
-use crate::chromium::Chromium;
+use crate::chromium::{Chromium, value};
 use crate::factory::SOON;
 
 fn start_line(house: &House) -> anyhow::Result<Process> {
@@ -14,22 +12,6 @@ fn start_line(house: &House) -> anyhow::Result<Process> {
         program("flutecast-bench")?,
         ["line", "--nats", &house.nats.url(), "--mqtt", &mqtt, "--seed", "7"],
     )
-}
-
-/// The text of one value on the page.
-fn value(device: &str, channel: &str, field: &str) -> String {
-    format!(r#"[data-device="{device}"] [data-channel="{channel}"] [data-field="{field}"]"#)
-}
-
-/// Waits until the value has shown `count` different numbers.
-async fn wait_for_changes(browser: &Chromium, selector: &str, count: usize) -> anyhow::Result<()> {
-    let mut seen = BTreeSet::new();
-    wait_until(&format!("{count} different values of {selector}"), SOON, async || {
-        let text = browser.text(selector).await.map_err(|error| format!("{error:#}"))?;
-        seen.extend(text.filter(|text| text.contains(|c: char| c.is_ascii_digit())));
-        if seen.len() >= count { Ok(()) } else { Err(format!("{seen:?}")) }
-    })
-    .await
 }
 
 /// Waits until a script's answer is `wanted`.
@@ -63,7 +45,7 @@ async fn the_dashboard_lives_and_survives_a_restart_of_the_data_plane() -> anyho
 
     wait_for(&browser, "the connection", CONNECTION, "live").await?;
     for (device, field) in [("CORR-01", "speed"), ("FLEX-01", "registerError"), ("CORR-01", "webTension")] {
-        wait_for_changes(&browser, &value(device, "telemetry", field), 3).await?;
+        browser.changes(&value(device, "telemetry", field), 3, SOON).await?;
     }
     for device in ["CORR-01", "SLIT-01", "FLEX-01", "DIE-01", "STACK-01"] {
         let power = format!("return document.querySelector('[data-device=\"{device}\"]')?.dataset.power");
@@ -77,13 +59,13 @@ async fn the_dashboard_lives_and_survives_a_restart_of_the_data_plane() -> anyho
     wait_for(&browser, "the lost connection", CONNECTION, "reconnecting").await?;
     dataplane = Dataplane::start(dataplane.options.clone()).await?;
     wait_for(&browser, "the connection after a crash", CONNECTION, "live").await?;
-    wait_for_changes(&browser, &value("CORR-01", "telemetry", "speed"), 2).await?;
+    browser.changes(&value("CORR-01", "telemetry", "speed"), 2, SOON).await?;
     // The same after an orderly end.
     assert!(dataplane.process.terminate(SOON).await?.success());
     wait_for(&browser, "the lost connection", CONNECTION, "reconnecting").await?;
     let dataplane = Dataplane::start(dataplane.options.clone()).await?;
     wait_for(&browser, "the connection after a drain", CONNECTION, "live").await?;
-    wait_for_changes(&browser, &value("FLEX-01", "telemetry", "registerError"), 2).await?;
+    browser.changes(&value("FLEX-01", "telemetry", "registerError"), 2, SOON).await?;
 
     // The line stops: values are greyed and say how old they are.
     line.kill().await?;

@@ -1,5 +1,6 @@
 //! Debian's Chromium without a screen, driven through chromedriver.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -28,6 +29,11 @@ const ARGUMENTS: [&str; 14] = [
     "--disable-domain-reliability",
     "--metrics-recording-only",
 ];
+
+/// The dashboard's place for one value.
+pub(crate) fn value(device: &str, channel: &str, field: &str) -> String {
+    format!(r#"[data-device="{device}"] [data-channel="{channel}"] [data-field="{field}"]"#)
+}
 
 /// A browser with one page. When this is dropped, driver and browser are killed.
 pub(crate) struct Chromium {
@@ -101,6 +107,22 @@ impl Chromium {
     pub(crate) async fn text(&self, selector: &str) -> anyhow::Result<Option<String>> {
         let script = format!("return document.querySelector({})?.textContent ?? null", json!(selector));
         Ok(self.script(&script).await?.as_str().map(str::to_owned))
+    }
+
+    /// Waits until the first element that the selector finds has shown `count` different texts with a digit.
+    pub(crate) async fn changes(
+        &self,
+        selector: &str,
+        count: usize,
+        deadline: Duration,
+    ) -> anyhow::Result<()> {
+        let mut seen = BTreeSet::new();
+        wait_until(&format!("{count} different values of {selector}"), deadline, async || {
+            let text = self.text(selector).await.map_err(|error| format!("{error:#}"))?;
+            seen.extend(text.filter(|text| text.contains(|c: char| c.is_ascii_digit())));
+            if seen.len() >= count { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await
     }
 
     /// Closes the browser in order.

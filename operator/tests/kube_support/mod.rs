@@ -70,13 +70,7 @@ impl Cluster {
 
     /// A kubeconfig with the rights of the operator's service account, and no others.
     pub async fn kubeconfig_of_the_operator(&self) -> PathBuf {
-        let token = self.kubectl(&["create", "token", "flutecast-operator", "-n", OWN]).await;
-        let admin = std::fs::read_to_string(self.api.kubeconfig()).unwrap();
-        let mut kubeconfig: Value = serde_json::from_str(&admin).unwrap();
-        kubeconfig["users"][0]["user"]["token"] = token.trim().into();
-        let path = self.api.kubeconfig().with_file_name("operator.kubeconfig.yaml");
-        std::fs::write(&path, kubeconfig.to_string()).unwrap();
-        path
+        self.api.kubeconfig_of(OWN, "flutecast-operator").await.unwrap()
     }
 
     /// An operator that may or may not work, under the service account of manifests/operator/rbac.yaml.
@@ -136,7 +130,12 @@ impl Cluster {
     /// Waits until an object's conditions are said to be so: `Ready=True Accepted`, with `Stalled=…` or `Reconciling=…` after it.
     /// Answers the message of `Ready`.
     pub async fn until(&self, kind: &str, name: &str, expected: &str) -> String {
-        wait_until(&format!("{kind}/{name} to be {expected}"), SOON, async || {
+        self.until_within(SOON, kind, name, expected).await
+    }
+
+    /// The same with another deadline.
+    pub async fn until_within(&self, deadline: Duration, kind: &str, name: &str, expected: &str) -> String {
+        wait_until(&format!("{kind}/{name} to be {expected}"), deadline, async || {
             let object = self.get(kind, name, "default").await.ok_or("it isn't there")?;
             let (said, message) = said(&object);
             if said == expected { Ok(message) } else { Err(format!("{said}: {message}")) }
@@ -147,27 +146,20 @@ impl Cluster {
 
     /// Waits until all Tenants, PushFormats and Devices are Ready.
     pub async fn until_all_ready(&self) {
-        wait_until("all objects to be ready", SOON, async || {
-            for object in self.list("tenants,pushformats,devices", "default").await {
-                let (said, message) = said(&object);
-                if said != "Ready=True Accepted" {
-                    return Err(format!("{}: {said} {message}", object["metadata"]["name"]));
-                }
-            }
-            Ok(())
-        })
-        .await
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
+        wait_until("all objects to be ready", SOON, async || self.are_all_ready().await)
+            .await
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
     }
 
-    /// Waits until the mapping is this one, by the name of the ConfigMap.
-    pub async fn until_mapped(&self, expected: &BTreeMap<String, String>) {
-        wait_until("the mapping to be as wanted", SOON, async || {
-            let mapping = self.mapping().await;
-            if mapping == *expected { Ok(()) } else { Err(format!("{mapping:#?}\ninstead of {expected:#?}")) }
-        })
-        .await
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
+    /// Whether all Tenants, PushFormats and Devices are Ready, or what one of them is.
+    pub async fn are_all_ready(&self) -> Result<(), String> {
+        for object in self.list("tenants,pushformats,devices", "default").await {
+            let (said, message) = said(&object);
+            if said != "Ready=True Accepted" {
+                return Err(format!("{}: {said} {message}", object["metadata"]["name"]));
+            }
+        }
+        Ok(())
     }
 
     /// Waits until an object is gone.
@@ -196,6 +188,19 @@ impl Cluster {
             (name, map["data"]["mapping.yaml"].as_str().unwrap().to_owned())
         })
         .collect()
+    }
+
+    /// Whether the mapping is this one, by the name of the ConfigMap, or what it is.
+    pub async fn is_mapped(&self, expected: &BTreeMap<String, String>) -> Result<(), String> {
+        let mapping = self.mapping().await;
+        if mapping == *expected { Ok(()) } else { Err(format!("{mapping:#?}\ninstead of {expected:#?}")) }
+    }
+
+    /// Waits until the mapping is this one.
+    pub async fn until_mapped(&self, expected: &BTreeMap<String, String>) {
+        wait_until("the mapping to be as wanted", SOON, async || self.is_mapped(expected).await)
+            .await
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
     }
 
     /// The access document.

@@ -32,6 +32,19 @@ pub fn device(name: &str, tenant: &str, code: &str, format: &str) -> String {
     )
 }
 
+/// The verdict on `object` after loading `yaml`, in the one file `plant/a.yaml`, contains `expected`.
+#[track_caller]
+pub fn check(yaml: &str, object: &str, expected: &str) {
+    let mut operator = Box1::default();
+    operator.load(&[("plant/a.yaml", yaml)]);
+    let line = operator.verdict(object);
+    assert!(
+        line.contains(expected),
+        "{object}: {line:?}\n does not contain {expected:?}\nall:\n{}",
+        operator.verdicts()
+    );
+}
+
 /// The pure part of the folder mode.
 #[derive(Default)]
 pub struct Box1 {
