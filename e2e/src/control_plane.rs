@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use crate::release::in_repository;
 use crate::{GoTool, Process, free_ports, http_client, wait_until};
 
 /// How long a start may take on a busy machine.
@@ -93,6 +94,17 @@ impl ControlPlane {
             String::from_utf8_lossy(&output.stderr).trim()
         );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Brings in the kinds of Flutecast, and waits until they are established.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub async fn apply_kinds(&self) -> anyhow::Result<()> {
+        let kinds = in_repository("crds/yaml").display().to_string();
+        self.kubectl(&["apply", "--server-side", "-f", &kinds], "").await?;
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=20s", "-f", &kinds], "").await?;
+        Ok(())
     }
 
     /// Starts kube-controller-manager with these controllers, for instance `namespace-controller`.
@@ -192,12 +204,7 @@ async fn start_etcd(program: &Path, folder: &Path, port: u16, peer_port: u16) ->
         ],
     )?;
     let health = format!("{client}/health");
-    wait_until("etcd's health", START, async || match http_client::get(&health).await {
-        Ok(answer) if answer.status.is_success() => Ok(()),
-        Ok(answer) => Err(answer.text()),
-        Err(error) => Err(format!("{error:#}")),
-    })
-    .await?;
+    wait_until("etcd's health", START, async || http_client::get_text(&health).await).await?;
     Ok(etcd)
 }
 

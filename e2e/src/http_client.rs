@@ -51,6 +51,16 @@ pub async fn get(url: &str) -> anyhow::Result<Answer> {
     request(Method::GET, url, &[], "").await
 }
 
+/// GET that must be answered with success; the answer is the body.
+///
+/// # Errors
+/// When it isn't.
+pub async fn get_text(url: &str) -> anyhow::Result<String> {
+    let answer = get(url).await?;
+    ensure!(answer.status.is_success(), "{url}: {}: {}", answer.status, answer.text());
+    Ok(answer.text())
+}
+
 /// GET that must be answered with 200 and JSON.
 ///
 /// # Errors

@@ -178,12 +178,7 @@ async fn launch(
     let mut process = Process::spawn_with(program, ["-c".as_ref(), file.as_os_str()], process)?;
     process.wait_for_line("\"Server is ready\"", START, |line| line.ends_with("Server is ready")).await?;
     let health = format!("http://127.0.0.1:{}/healthz", ports.monitor);
-    wait_until("nats-server's health", START, async || match http_client::get(&health).await {
-        Ok(answer) if answer.status.is_success() => Ok(()),
-        Ok(answer) => Err(answer.text()),
-        Err(error) => Err(format!("{error:#}")),
-    })
-    .await?;
+    wait_until("nats-server's health", START, async || http_client::get_text(&health).await).await?;
     Ok(process)
 }
 

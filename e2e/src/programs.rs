@@ -177,9 +177,7 @@ impl Dataplane {
     /// # Errors
     /// When it can't be read.
     pub async fn metrics(&self) -> anyhow::Result<String> {
-        let answer = http_client::get(&format!("{}/metrics", self.admin_url)).await?;
-        anyhow::ensure!(answer.status.is_success(), "/metrics: {}: {}", answer.status, answer.text());
-        Ok(answer.text())
+        http_client::get_text(&format!("{}/metrics", self.admin_url)).await
     }
 }
 

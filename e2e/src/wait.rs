@@ -12,7 +12,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// Asks `check` again and again until it answers `Ok`, at most for `deadline`.
 ///
 /// # Errors
-/// When the time is over: `what` was waited for, how long, and what `check` said last. A `check` that doesn't answer is
+/// When the time is over: `what` was waited for, how long, and what `check` said last, with its causes. A `check` that doesn't answer is
 /// cut off at the deadline too.
 pub async fn wait_until<T, E: Display>(
     what: &str,
@@ -25,7 +25,7 @@ pub async fn wait_until<T, E: Display>(
     loop {
         match timeout_at(end, check()).await {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(problem)) => seen = Some(problem.to_string()),
+            Ok(Err(problem)) => seen = Some(format!("{problem:#}")),
             Err(_) => {
                 let seen = seen.unwrap_or_else(|| "nothing, the check did not answer".to_owned());
                 anyhow::bail!("{what}: not within {deadline:?}; last seen: {seen}");
@@ -59,6 +59,13 @@ mod tests {
         let error =
             wait_until("rain", Duration::from_secs(1), async || Err::<(), _>("sunshine")).await.unwrap_err();
         assert_eq!(error.to_string(), "rain: not within 1s; last seen: sunshine");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timeout_says_the_causes_too() {
+        let check = async || Err::<(), _>(anyhow::anyhow!("a cloud").context("rain"));
+        let error = wait_until("sun", Duration::from_secs(1), check).await.unwrap_err();
+        assert_eq!(error.to_string(), "sun: not within 1s; last seen: rain: a cloud");
     }
 
     #[tokio::test(start_paused = true)]

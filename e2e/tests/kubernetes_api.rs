@@ -2,37 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use flutecast_e2e::{ControlPlane, wait_until};
-
-const SOON: Duration = Duration::from_secs(30);
-
-fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
-}
+use flutecast_e2e::ControlPlane;
+use flutecast_e2e::release::in_repository;
 
 /// A control plane that knows the kinds of Flutecast.
 async fn with_kinds() -> ControlPlane {
     let cluster = ControlPlane::start().await.unwrap();
-    let kinds = repository().join("crds/yaml").display().to_string();
-    cluster.kubectl(&["apply", "--server-side", "-f", &kinds], "").await.unwrap();
-    wait_until("the kinds to be established", SOON, async || {
-        cluster
-            .kubectl(&["wait", "--for=condition=Established", "--timeout=5s", "-f", &kinds], "")
-            .await
-            .map_err(|error| format!("{error:#}"))
-    })
-    .await
-    .unwrap();
+    cluster.apply_kinds().await.unwrap();
     cluster
 }
 
 #[tokio::test]
 async fn the_demo_factory_is_accepted_and_listed() {
     let cluster = with_kinds().await;
-    let demo = repository().join("manifests/demo").display().to_string();
+    let demo = in_repository("manifests/demo").display().to_string();
     cluster.kubectl(&["apply", "--server-side", "--recursive", "-f", &demo], "").await.unwrap();
     let devices = cluster.kubectl(&["get", "fd"], "").await.unwrap();
     for code in ["CORR-01", "SLIT-01", "FLEX-01", "DIE-01", "STACK-01"] {
@@ -50,7 +33,7 @@ async fn the_demo_factory_is_accepted_and_listed() {
 #[tokio::test]
 async fn the_samples_are_accepted() {
     let cluster = with_kinds().await;
-    let samples = repository().join("manifests/samples").display().to_string();
+    let samples = in_repository("manifests/samples").display().to_string();
     cluster.kubectl(&["apply", "--server-side", "--recursive", "-f", &samples], "").await.unwrap();
 }
 

@@ -62,7 +62,7 @@ impl Plant {
     }
 
     async fn metric(&self, result: &str) -> f64 {
-        let text = http_client::get(&format!("{}/metrics", self.admin)).await.unwrap().text();
+        let text = http_client::get_text(&format!("{}/metrics", self.admin)).await.unwrap();
         let name = format!("flutecast_operator_enrolment_requests_total{{result=\"{result}\"}} ");
         text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0.0, |value| value.parse().unwrap())
     }

@@ -70,15 +70,10 @@ async fn start_pod(cluster: &Cluster, kubeconfig: &PathBuf, name: &'static str) 
     let options =
         ProcessOptions { env: vec![("KUBECONFIG".into(), kubeconfig.into())], ..ProcessOptions::default() };
     let process = Process::spawn_with(program("flutecast-dataplane").unwrap(), arguments, options).unwrap();
-    wait_until("the pod to be ready", SOON, async || {
-        match http_client::get(&format!("http://{admin}/readyz")).await {
-            Ok(answer) if answer.status.is_success() => Ok(()),
-            Ok(answer) => Err(answer.text()),
-            Err(error) => Err(format!("{error:#}\n{}", process.tail())),
-        }
-    })
-    .await
-    .unwrap();
+    let ready = format!("http://{admin}/readyz");
+    wait_until("the pod to be ready", SOON, async || http_client::get_text(&ready).await)
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", process.tail()));
     Pod { name, process }
 }
 

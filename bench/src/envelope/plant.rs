@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use flutecast_e2e::release::in_repository;
 use flutecast_e2e::{
     ControlPlane, NatsServer, Process, ProcessOptions, free_port, free_ports, http_client, program,
     wait_until,
@@ -58,12 +59,10 @@ impl Plant {
     pub(super) async fn start(size: Size) -> anyhow::Result<Self> {
         let (api, nats) = tokio::join!(ControlPlane::start(), NatsServer::start());
         let (api, nats) = (api?, nats?);
-        let kinds = repository("crds/yaml");
-        api.kubectl(&["apply", "--server-side", "-f", &kinds], "").await?;
+        api.apply_kinds().await?;
         api.kubectl(&["create", "namespace", OWN], "").await?;
-        api.kubectl(&["apply", "--server-side", "-f", &repository("manifests/operator/rbac.yaml")], "")
-            .await?;
-        api.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "-f", &kinds], "").await?;
+        let rights = in_repository("manifests/operator/rbac.yaml").display().to_string();
+        api.kubectl(&["apply", "--server-side", "-f", &rights], "").await?;
         let client = client(&api).await?;
         let (operator, _) = start_operator(&api, &nats).await?;
         api.kubectl(&["apply", "--server-side", "-f", "-"], &tenants_and_formats(size)).await?;
@@ -233,12 +232,8 @@ impl Running {
     async fn wait_until_ready(&self) -> anyhow::Result<()> {
         let ready = format!("{}/readyz", self.admin);
         let what = format!("{} to be ready", self.process.name());
-        let wait = wait_until(&what, SOON, async || match http_client::get(&ready).await {
-            Ok(answer) if answer.status.is_success() => Ok(()),
-            Ok(answer) => Err(answer.text()),
-            Err(error) => Err(format!("{error:#}")),
-        });
-        wait.await.with_context(|| format!("it wrote:\n{}", self.process.tail()))
+        let wait = wait_until(&what, SOON, async || http_client::get_text(&ready).await);
+        wait.await.map(drop).with_context(|| format!("it wrote:\n{}", self.process.tail()))
     }
 
     /// The value of a metric; all its labels together.
@@ -325,10 +320,6 @@ fn process_options(kubeconfig: PathBuf) -> ProcessOptions {
 
 fn http_request(path: &str) -> anyhow::Result<http::Request<Vec<u8>>> {
     Ok(http::Request::get(path).body(Vec::new())?)
-}
-
-fn repository(path: &str) -> String {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path).display().to_string()
 }
 
 /// How many devices a mapping document holds; none if it can't be read.

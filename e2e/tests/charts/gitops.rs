@@ -99,13 +99,9 @@ impl Factory {
         let process =
             Process::spawn_with(program("flutecast-operator").unwrap(), arguments, options).unwrap();
         let ready = format!("http://127.0.0.1:{admin}/readyz");
-        wait_until("the operator's readiness", SOON, async || match http_client::get(&ready).await {
-            Ok(answer) if answer.status.is_success() => Ok(()),
-            Ok(answer) => Err(format!("{}\n{}", answer.text(), process.tail())),
-            Err(error) => Err(format!("{error:#}\n{}", process.tail())),
-        })
-        .await
-        .unwrap();
+        wait_until("the operator's readiness", SOON, async || http_client::get_text(&ready).await)
+            .await
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", process.tail()));
         process
     }
 

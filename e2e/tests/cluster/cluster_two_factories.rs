@@ -319,7 +319,7 @@ async fn neither_of_two_factories_sees_anything_of_the_other() {
     let delete_format = ["delete", "pushformat", "count"];
     first.release.kubectl(&["delete", "device", "a"]).await.unwrap();
     wait_until("the end of a format that nobody uses", SOON, async || {
-        first.release.kubectl(&delete_format).await.map_err(|error| format!("{error:#}"))
+        first.release.kubectl(&delete_format).await
     })
     .await
     .unwrap();

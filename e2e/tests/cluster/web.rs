@@ -91,13 +91,6 @@ pub(crate) async fn pods(cluster: &Cluster, namespace: &Namespace) -> BTreeMap<S
 /// Waits until the Service answers from here.
 pub(crate) async fn is_served(address: &str) {
     let url = format!("http://{address}/");
-    wait_until("an answer of the Service", Duration::from_secs(30), async || {
-        match http_client::get(&url).await {
-            Ok(answer) if answer.status.is_success() => Ok(()),
-            Ok(answer) => Err(answer.text()),
-            Err(error) => Err(format!("{error:#}")),
-        }
-    })
-    .await
-    .unwrap();
+    let answered = async || http_client::get_text(&url).await;
+    wait_until("an answer of the Service", Duration::from_secs(30), answered).await.unwrap();
 }

@@ -41,16 +41,9 @@ impl Cluster {
         let (api, nats) = tokio::join!(ControlPlane::start(), NatsServer::start());
         let (api, nats) = (api.unwrap(), nats.unwrap());
         let this = Self { api, nats, operator: None, env: Vec::new(), arguments: Vec::new() };
-        let kinds = repository("crds/yaml");
-        this.kubectl(&["apply", "--server-side", "-f", &kinds]).await;
+        this.api.apply_kinds().await.unwrap();
         this.kubectl(&["create", "namespace", OWN]).await;
         this.kubectl(&["apply", "--server-side", "-f", &repository("manifests/operator/rbac.yaml")]).await;
-        wait_until("the kinds to be established", SOON, async || {
-            let wait = ["wait", "--for=condition=Established", "--timeout=5s", "-f", &kinds];
-            this.api.kubectl(&wait, "").await.map_err(|error| format!("{error:#}"))
-        })
-        .await
-        .unwrap();
         this
     }
 
@@ -251,13 +244,9 @@ impl Running {
     /// Waits until it works.
     pub async fn wait_until_ready(&self) {
         let ready = format!("{}/readyz", self.admin);
-        wait_until("the operator to be ready", SOON, async || match http_client::get(&ready).await {
-            Ok(answer) if answer.status.is_success() => Ok(()),
-            Ok(answer) => Err(answer.text()),
-            Err(error) => Err(format!("{error:#}")),
-        })
-        .await
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.process.tail()));
+        wait_until("the operator to be ready", SOON, async || http_client::get_text(&ready).await)
+            .await
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", self.process.tail()));
     }
 
     /// The value of a metric, which has to be there.
@@ -279,7 +268,7 @@ impl Running {
     }
 
     async fn metrics(&self) -> String {
-        http_client::get(&format!("{}/metrics", self.admin)).await.unwrap().text()
+        http_client::get_text(&format!("{}/metrics", self.admin)).await.unwrap()
     }
 }
 
