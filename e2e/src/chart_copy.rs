@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
+use crate::folder_copy::copy_folder;
 use crate::generated;
 
 /// Copies a chart into `folder` under another version, which is its `appVersion` too. Answers the copy's path.
@@ -39,20 +40,6 @@ pub fn put_definitions(copy: &Path, definitions: &Path) -> anyhow::Result<()> {
         let path = definitions.join(name);
         let definition = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         std::fs::write(copy.join("templates").join(name), generated::kind(name, &definition)?)?;
-    }
-    Ok(())
-}
-
-fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &to)?;
-        } else {
-            std::fs::copy(entry.path(), &to)?;
-        }
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use async_nats::jetstream::{self, message::PublishMessage};
 use flutecast_mapping::name::{ChannelName, DeviceCode, IotId, TenantName};
 use flutecast_mapping::{iot_id, subject};
 
+use crate::folder_copy::copy_folder;
 use crate::{
     Dataplane, DataplaneOptions, NatsOptions, NatsServer, Operator, OperatorOptions, ProcessOptions,
 };
@@ -195,19 +196,4 @@ impl Publisher {
 
 fn quiet() -> ProcessOptions {
     ProcessOptions { env: vec![("NO_COLOR".into(), "1".into())], ..ProcessOptions::default() }
-}
-
-/// Copies a folder with all that is in it.
-fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(to).with_context(|| format!("{}", to.display()))?;
-    for entry in std::fs::read_dir(from).with_context(|| format!("{}", from.display()))? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &target)?;
-        } else {
-            std::fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }

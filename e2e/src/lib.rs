@@ -7,6 +7,7 @@ mod chart_copy;
 pub mod cluster;
 mod control_plane;
 pub mod fleet;
+mod folder_copy;
 mod gateway;
 pub mod generated;
 mod go_tool;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use flutecast_e2e::cluster::Cluster;
 use flutecast_e2e::release::{Images, Release};
 use flutecast_e2e::{http_client, wait_until};
-use flutecast_mapping::iot_id;
-use flutecast_mapping::name::{DeviceCode, TenantName};
 use serde_json::Value;
+
+use crate::counting;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -39,7 +39,7 @@ async fn what_the_bundled_nats_stored_outlives_its_pod_and_the_release() {
     factory.apply_folder("manifests/demo").await.unwrap();
     factory.wait_ready().await.unwrap();
 
-    let id = iot_id::generate(&TenantName::new("demo").unwrap(), &DeviceCode::new("CORR-01").unwrap());
+    let id = counting::iot_id("demo", "CORR-01");
     let devices = factory.nats().await.unwrap().connect("devices").await.unwrap();
     let ts = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let payload = format!("{{\"ts\": {ts}, \"on\": 1}}");
@@ -48,13 +48,11 @@ async fn what_the_bundled_nats_stored_outlives_its_pod_and_the_release() {
     wait_for_power(&factory, "the value").await;
 
     let nats = factory.full_name("-nats");
-    let uid = ["get", "pod", &format!("{nats}-0"), "-o", "jsonpath={.metadata.uid}"].map(str::to_owned);
-    let uid: Vec<&str> = uid.iter().map(String::as_str).collect();
+    let (pod, set) = (format!("{nats}-0"), format!("statefulset/{nats}"));
+    let uid = ["get", "pod", &pod, "-o", "jsonpath={.metadata.uid}"];
     let before = factory.kubectl(&uid).await.unwrap();
-    factory.kubectl(&["delete", "pod", &format!("{nats}-0")]).await.unwrap();
-    let rollout = ["rollout", "status", &format!("statefulset/{nats}"), "--timeout=80s"].map(str::to_owned);
-    let rollout: Vec<&str> = rollout.iter().map(String::as_str).collect();
-    factory.kubectl_with(&rollout, "").await.unwrap();
+    factory.kubectl(&["delete", "pod", &pod]).await.unwrap();
+    factory.kubectl(&["rollout", "status", &set, "--timeout=80s"]).await.unwrap();
     assert_ne!(factory.kubectl(&uid).await.unwrap(), before, "another pod");
     // It is read from the stream: nobody has sent it again.
     wait_for_power(&factory, "the value after NATS came back").await;
