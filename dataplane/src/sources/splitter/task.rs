@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
 use flutecast_mapping::document::PayloadSourceDocument;
@@ -37,6 +38,8 @@ const PROGRESS: Duration = Duration::from_secs(10);
 const MAX_LEFT: u64 = 10_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// What fails for so long is told; a broker that starts again, or a pod that takes over, is there sooner.
+const TOLD_AFTER: Duration = Duration::from_secs(10);
 
 /// The task of one source.
 pub(super) struct SourceTask {
@@ -62,17 +65,29 @@ struct ItemToStore {
     payload: Bytes,
 }
 
-/// Pauses that grow.
-struct Backoff(Duration);
+/// What fails again and again: it is tried after pauses that grow, and told once when that has lasted.
+struct Trouble {
+    pause: Duration,
+    since: Instant,
+    is_told: bool,
+}
 
-impl Backoff {
+impl Trouble {
     fn new() -> Self {
-        Self(FIRST_PAUSE)
+        Self { pause: FIRST_PAUSE, since: Instant::now(), is_told: false }
+    }
+
+    /// Whether it has lasted for so long that it is to be told now.
+    fn is_to_be_told(&mut self) -> bool {
+        !self.is_told && {
+            self.is_told = self.since.elapsed() >= TOLD_AFTER;
+            self.is_told
+        }
     }
 
     async fn pause(&mut self) {
-        sleep(self.0.mul_f64(rand::random_range(0.5..1.5))).await;
-        self.0 = (self.0 * 2).min(LAST_PAUSE);
+        sleep(self.pause.mul_f64(rand::random_range(0.5..1.5))).await;
+        self.pause = (self.pause * 2).min(LAST_PAUSE);
     }
 }
 
@@ -98,20 +113,22 @@ impl SourceTask {
                 return;
             }
         };
-        let mut backoff = Backoff::new();
+        let mut trouble = Trouble::new();
         while !stop.is_cancelled() {
             let before = Instant::now();
             let ended = self.read(&layout, stop).await;
+            if before.elapsed() > LAST_PAUSE {
+                trouble = Trouble::new();
+            }
             if let Err(at) = ended {
                 self.metrics.error(at);
-                tracing::debug!(tenant = %self.tenant, source = %self.source.name, at, "the source can't be read; it is tried again");
-            }
-            if before.elapsed() > LAST_PAUSE {
-                backoff = Backoff::new();
+                if trouble.is_to_be_told() {
+                    tracing::warn!(tenant = %self.tenant, source = %self.source.name, at, "the source can't be read; it is tried again and again");
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = backoff.pause() => {}
+                () = trouble.pause() => {}
             }
         }
     }
@@ -186,10 +203,13 @@ impl SourceTask {
         let stream = self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| "Bind")?;
         let mut left = Vec::new();
         for sequence in first..sequence {
-            let message = timeout(REQUEST, stream.get_raw_message(sequence)).await.map_err(|_| "LookUp")?;
-            // One that retention has taken is no longer there.
-            if let Ok(message) = message {
-                left.push(SourceMessage { sequence, payload: message.payload, delivery: None });
+            match timeout(REQUEST, stream.get_raw_message(sequence)).await {
+                Ok(Ok(message)) => {
+                    left.push(SourceMessage { sequence, payload: message.payload, delivery: None });
+                }
+                // Retention has taken it.
+                Ok(Err(error)) if error.kind() == RawMessageErrorKind::NoMessageFound => {}
+                Ok(Err(_)) | Err(_) => return Err("LookUp"),
             }
         }
         Ok(left)
@@ -247,7 +267,7 @@ impl SourceTask {
     async fn store_all(&self, iot_id: IotId, items: Vec<ItemToStore>, stop: &CancellationToken) -> bool {
         let subject = subject::stored(&self.tenant, &iot_id, &self.source.channel);
         for item in items {
-            let mut backoff = Backoff::new();
+            let mut trouble = Trouble::new();
             loop {
                 match self.store(&subject, &item).await {
                     Ok(duplicate) => {
@@ -256,12 +276,14 @@ impl SourceTask {
                     }
                     Err(error) => {
                         self.metrics.error("Store");
-                        tracing::debug!(tenant = %self.tenant, source = %self.source.name, %error, "an item can't be stored; it is tried again");
+                        if trouble.is_to_be_told() {
+                            tracing::warn!(tenant = %self.tenant, source = %self.source.name, device = %iot_id, %error, "an item can't be stored; it is tried again and again");
+                        }
                     }
                 }
                 tokio::select! {
                     () = stop.cancelled() => return false,
-                    () = backoff.pause() => {}
+                    () = trouble.pause() => {}
                 }
             }
         }
@@ -279,13 +301,17 @@ impl SourceTask {
         timeout(REQUEST * 2, published).await.map_err(late)?
     }
 
+    /// What can't be acknowledged is delivered again; its items are known by their ids.
     async fn acknowledge(&self, messages: &[SourceMessage], kind: AckKind) {
-        for delivery in messages.iter().filter_map(|message| message.delivery.as_ref()) {
-            let acknowledged = timeout(REQUEST, delivery.ack_with(kind)).await;
-            if !matches!(acknowledged, Ok(Ok(()))) {
-                // It is delivered again; its items are known by their ids.
-                self.metrics.error("Acknowledge");
+        let deliveries = messages.iter().filter_map(|message| message.delivery.as_ref());
+        let acknowledged = timeout(REQUEST, async {
+            for delivery in deliveries {
+                delivery.ack_with(kind).await.map_err(drop)?;
             }
+            Ok::<(), ()>(())
+        });
+        if !matches!(acknowledged.await, Ok(Ok(()))) {
+            self.metrics.error("Acknowledge");
         }
     }
 }
