@@ -4,9 +4,19 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
+
+/// How long the making of a connection may take.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How often the server is asked whether it is there. One that went without a word is noticed after two to three such times.
+const PING: Duration = Duration::from_secs(5);
+/// The wait before the second attempt to connect; it doubles with each.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// The longest wait between two attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
 /// Where NATS is, and how a program shows who it is.
 #[derive(Debug, Clone, clap::Args)]
@@ -88,7 +98,13 @@ impl Login {
         more: impl FnOnce(ConnectOptions) -> ConnectOptions,
     ) -> Result<Client, LoginError> {
         let (addresses, options) = self.options().await?;
-        let options = more(options.name(name).retry_on_initial_connect());
+        let options = options
+            .name(name)
+            .retry_on_initial_connect()
+            .connection_timeout(CONNECT)
+            .ping_interval(PING)
+            .reconnect_delay_callback(wait_before);
+        let options = more(options);
         options.connect(addresses).await.map_err(LoginError::Start)
     }
 
@@ -116,6 +132,14 @@ impl Login {
         }
         Ok((addresses, options))
     }
+}
+
+/// The wait before attempt number `attempt`: each shortened by up to a half at random, so that pods that lost the server together
+/// don't come back together.
+fn wait_before(attempt: usize) -> Duration {
+    let doublings = u32::try_from(attempt.saturating_sub(2)).unwrap_or(u32::MAX).min(16);
+    let wait = if attempt < 2 { Duration::ZERO } else { FIRST_WAIT.saturating_mul(1 << doublings) };
+    wait.min(LONGEST_WAIT).mul_f64(rand::random_range(0.5..=1.0))
 }
 
 /// The client ignores what stands before the '@' of an address: a name and a password, or only a token.
@@ -180,6 +204,19 @@ mod tests {
         }
         let printed = format!("{:?}", login(&["--nats", "nats://me:s3cr3t@localhost"]));
         assert!(!printed.contains("s3cr3t"), "{printed}");
+    }
+
+    #[test]
+    fn waits_grow_to_the_longest_and_differ() {
+        assert_eq!((wait_before(0), wait_before(1)), (Duration::ZERO, Duration::ZERO));
+        for (attempt, longest) in
+            [(2, 50), (3, 100), (8, 3_200), (9, 4_000), (1_000, 4_000), (usize::MAX, 4_000)]
+        {
+            let waits: Vec<_> = (0..50).map(|_| wait_before(attempt)).collect();
+            let longest = Duration::from_millis(longest);
+            assert!(waits.iter().all(|wait| (longest / 2..=longest).contains(wait)), "{attempt}: {waits:?}");
+            assert!(waits.iter().any(|wait| *wait != waits[0]), "{attempt}: {waits:?}");
+        }
     }
 
     #[test]

@@ -37,15 +37,6 @@ pub fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(rand::random_range(0.5..=1.0))
 }
 
-/// The NATS client's wait before attempt number `n`.
-pub(crate) fn reconnect_delay(longest: Duration) -> impl Fn(usize) -> Duration + Send + Sync + 'static {
-    const FIRST: Duration = Duration::from_millis(50);
-    move |attempts| {
-        let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(16);
-        jittered(FIRST.saturating_mul(1 << doublings).min(longest))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,8 +39,6 @@ impl Broker {
             .connect(name, |options| {
                 options
                     .subscription_capacity(SUBSCRIPTION_CAPACITY)
-                    .connection_timeout(Duration::from_secs(3))
-                    .ping_interval(Duration::from_secs(5))
                     .request_timeout(Some(Duration::from_secs(5)))
                     .event_callback(move |event| {
                         sender.send_modify(|state| state.note(&event));

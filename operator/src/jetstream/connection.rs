@@ -1,15 +1,8 @@
 //! The connection to NATS: made in the background, taken up again for ever.
 
-use std::time::Duration;
-
 use async_nats::{Client, Event};
 use flutecast_nats::{Login, LoginError};
 use tokio::sync::watch;
-
-use crate::backoff;
-
-/// The longest wait between two attempts to connect.
-const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
 /// Opens a connection as `login` says. Answers at once, also when no server is there; the second value changes each time that the
 /// connection is made or lost, and is true while it holds.
@@ -32,11 +25,7 @@ pub async fn open(login: &Login) -> Result<(Client, watch::Receiver<bool>), Logi
         }
         std::future::ready(())
     };
-    let client = login
-        .connect("flutecast-operator", |options| {
-            options.reconnect_delay_callback(backoff::reconnect_delay(LONGEST_WAIT)).event_callback(told)
-        })
-        .await?;
+    let client = login.connect("flutecast-operator", |options| options.event_callback(told)).await?;
     Ok((client, watch))
 }
 
@@ -58,10 +47,7 @@ pub async fn open_for_requests(
     };
     login
         .connect("flutecast-operator-enrolment", |options| {
-            options
-                .reconnect_delay_callback(backoff::reconnect_delay(LONGEST_WAIT))
-                .subscription_capacity(waiting)
-                .event_callback(told)
+            options.subscription_capacity(waiting).event_callback(told)
         })
         .await
 }
