@@ -16,7 +16,7 @@ use async_nats::jetstream;
 use core_support::{DEADLINE, Mapping, Room, build, fast};
 use flutecast_dataplane::sources::broker::Broker;
 use flutecast_dataplane::sources::splitter;
-use flutecast_e2e::wait_until;
+use flutecast_e2e::{http_client, wait_until};
 use flutecast_mapping::document::{IdKind, PayloadSourceDocument};
 use flutecast_mapping::name::{ChannelName, SourceName};
 use flutecast_nats::Login;
@@ -42,11 +42,15 @@ fn mapping() -> Mapping {
     mapping
 }
 
+/// As the operator's: the time in µs.
+const FIRST_SEQUENCE: u64 = 1_790_000_000_000_000;
+
 /// The source stream and its consumer, as the operator makes them.
 async fn create_source(room: &Room) {
     let config = jetstream::stream::Config {
         name: "SRC_acme_mes".to_owned(),
         subjects: vec!["mes.out".to_owned()],
+        first_sequence: Some(FIRST_SEQUENCE),
         max_age: Duration::from_secs(3_600),
         allow_direct: true,
         ..jetstream::stream::Config::default()
@@ -179,6 +183,34 @@ async fn of_two_pods_one_splits_and_the_next_takes_over_without_loss_or_repetiti
     assert_eq!(values.unwrap(), (101..=400).collect::<Vec<_>>());
     assert!(two.metric("split_messages_total") > 0);
     two.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_took_is_not_looked_for_one_by_one() {
+    let room = Room::with(&mapping(), fast()).await;
+    create_source(&room).await;
+    // The data plane was away for so long that all but the last messages are gone.
+    for n in (1..4_000).step_by(2) {
+        room.jetstream.publish("mes.out", message(n).into()).await.unwrap();
+    }
+    publish(&room, message(4_001)).await;
+    let mut stream = room.jetstream.get_stream("SRC_acme_mes").await.unwrap();
+    let limited =
+        jetstream::stream::Config { max_messages: 10, ..stream.info().await.unwrap().config.clone() };
+    room.jetstream.update_stream(limited).await.unwrap();
+    let requests = async || {
+        let statistics = http_client::get_json(&format!("{}/jsz", room.nats.monitor_url())).await.unwrap();
+        statistics["api"]["total"].as_u64().unwrap()
+    };
+    let mut client = room.subscribe(&["A"]);
+    client.settled().await;
+    let before = requests().await;
+    let pod = Pod::start(&room).await;
+    assert_eq!(client.next_value("A", "every").await, 3_983, "the eldest that is left");
+    assert_eq!(client.values_until("A", "every", 4_002).await.len(), 19);
+    let asked = requests().await - before;
+    assert!(asked < 200, "{asked} requests for 10 messages");
+    pod.stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread")]

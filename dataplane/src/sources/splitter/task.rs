@@ -202,13 +202,21 @@ impl SourceTask {
             .max(sequence.saturating_sub(MAX_LEFT));
         let stream = self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| "Bind")?;
         let mut left = Vec::new();
-        for sequence in first..sequence {
-            match timeout(REQUEST, stream.get_raw_message(sequence)).await {
-                Ok(Ok(message)) => {
-                    left.push(SourceMessage { sequence, payload: message.payload, delivery: None });
+        let mut from = first;
+        while from < sequence {
+            // The next one that there is: retention may have taken thousands, and a consumer that lost its state knows of none.
+            let next = stream.get_first_raw_message_by_subject(">", from);
+            match timeout(REQUEST, next).await {
+                Ok(Ok(message)) if message.sequence < sequence => {
+                    from = message.sequence + 1;
+                    left.push(SourceMessage {
+                        sequence: message.sequence,
+                        payload: message.payload,
+                        delivery: None,
+                    });
                 }
-                // Retention has taken it.
-                Ok(Err(error)) if error.kind() == RawMessageErrorKind::NoMessageFound => {}
+                Ok(Ok(_)) => break,
+                Ok(Err(error)) if error.kind() == RawMessageErrorKind::NoMessageFound => break,
                 Ok(Err(_)) | Err(_) => return Err("LookUp"),
             }
         }
