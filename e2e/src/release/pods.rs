@@ -48,6 +48,15 @@ impl Release<'_> {
         .await
     }
 
+    /// What a pod of Flutecast's says of itself at its `/metrics`.
+    ///
+    /// # Errors
+    /// What kubectl says.
+    pub async fn metrics(&self, pod: &Pod) -> anyhow::Result<String> {
+        let path = format!("/api/v1/namespaces/{}/pods/{}:8081/proxy/metrics", self.namespace, pod.name);
+        self.kubectl(&["get", "--raw", &path]).await
+    }
+
     /// Kills what runs in a pod with SIGKILL, as when the kernel has no memory left; the kubelet starts it again. On an existing
     /// cluster the pod is deleted without grace instead, and another one comes.
     ///

@@ -60,7 +60,7 @@ impl Outage {
                 let fault = factory.cluster().kill(component).await.unwrap();
                 devices.send(MEANWHILE).await;
                 // Nobody needs it to see what comes.
-                caught_up(fleet, devices).await;
+                caught_up(factory, fleet, devices).await;
                 fault.mend().await.unwrap();
                 factory.cluster().wait_until_whole().await.unwrap();
             }
@@ -68,10 +68,10 @@ impl Outage {
     }
 }
 
-/// Waits until every client has what is stored now.
-async fn caught_up(fleet: &Fleet, devices: &Devices) {
+/// Waits until every client has what is stored now. When they don't get it, it shows where it stands.
+async fn caught_up(factory: &Release<'_>, fleet: &Fleet, devices: &Devices) {
     let stored = devices.stored();
-    wait_until("all clients to have what is stored", SOON, async || {
+    let caught_up = wait_until("all clients to have what is stored", SOON, async || {
         let report = fleet.report();
         let has = |channel: &str, number: u64| {
             report.newest.get(channel).is_some_and(|newest| newest.number >= number && newest.behind == 0)
@@ -79,8 +79,17 @@ async fn caught_up(fleet: &Fleet, devices: &Devices) {
         let all = report.connected == CLIENTS && stored.iter().all(|(channel, number)| has(channel, *number));
         if all { Ok(()) } else { Err(format!("{stored:?}: {report:#?}")) }
     })
-    .await
-    .unwrap();
+    .await;
+    if caught_up.is_err() {
+        let nats = async { plant::whereabouts(&factory.nats().await?.connect("operator").await?).await };
+        eprintln!("{}", nats.await.unwrap_or_else(|error| format!("{error:#}")));
+        for pod in factory.pods("dataplane").await.unwrap_or_default() {
+            let metrics = factory.metrics(&pod).await.unwrap_or_else(|error| format!("{error:#}"));
+            let split = metrics.lines().filter(|line| line.starts_with("flutecast_split"));
+            eprintln!("{}:\n{}", pod.name, split.collect::<Vec<_>>().join("\n"));
+        }
+    }
+    caught_up.unwrap();
 }
 
 /// The factory's own work goes on too: a Device that is declared now becomes Ready.
@@ -114,18 +123,18 @@ async fn nothing_that_was_stored_is_lost_whatever_is_killed() {
     let mut times = Vec::new();
     for (number, (what, outage, longest)) in Outage::ALL.into_iter().enumerate() {
         devices.send(10).await;
-        caught_up(&fleet, &devices).await;
+        caught_up(&factory, &fleet, &devices).await;
         let (before, begin) = (fleet.report(), Instant::now());
         outage.happen(&factory, &devices, &fleet).await;
         let whole = begin.elapsed();
-        caught_up(&fleet, &devices).await;
+        caught_up(&factory, &fleet, &devices).await;
         let (after, end) = (fleet.report(), Instant::now());
         a_device_joins(&factory, number).await;
         times.push((what, longest, begin..end, whole, after.welcomes - before.welcomes));
         eprintln!("{what}: whole again after {:.1} s", whole.as_secs_f32());
     }
     let sent = devices.stop().await;
-    caught_up(&fleet, &sent).await;
+    caught_up(&factory, &fleet, &sent).await;
 
     let records = fleet.records();
     let report = fleet.stop().await;

@@ -42,9 +42,7 @@ fn manifests() -> String {
 async fn versions(factory: &Release<'_>, component: &str) -> Result<BTreeSet<String>, String> {
     let mut versions = BTreeSet::new();
     for pod in factory.pods(component).await.map_err(|error| format!("{error:#}"))? {
-        let path = format!("/api/v1/namespaces/{}/pods/{}:8081/proxy/metrics", factory.namespace(), pod.name);
-        let metrics = factory.kubectl(&["get", "--raw", &path]).await;
-        let metrics = metrics.map_err(|error| format!("{}: {error:#}", pod.name))?;
+        let metrics = factory.metrics(&pod).await.map_err(|error| format!("{}: {error:#}", pod.name))?;
         let version =
             metrics.split("flutecast_build_info{version=\"").nth(1).and_then(|rest| rest.split('"').next());
         versions.insert(version.unwrap_or("none").to_owned());

@@ -1,6 +1,7 @@
 //! A plant whose devices count: each message has the next number, so that what is missing, comes twice or comes late shows.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -149,6 +150,20 @@ pub(crate) async fn content(client: &async_nats::Client) -> anyhow::Result<Conte
         content.entry(channel.clone()).or_default().push((number, sequence));
     }
     Ok(content)
+}
+
+/// Where messages may stand: each stream with its end and its consumers, as NATS tells it.
+pub(crate) async fn whereabouts(client: &async_nats::Client) -> anyhow::Result<String> {
+    let answer = client.request("$JS.API.STREAM.LIST", "".into()).await?;
+    let streams: Value = serde_json::from_slice(&answer.payload)?;
+    let mut text = String::new();
+    for stream in streams["streams"].as_array().into_iter().flatten() {
+        let name = stream["config"]["name"].as_str().unwrap_or_default();
+        let consumers = client.request(format!("$JS.API.CONSUMER.LIST.{name}"), "".into()).await?;
+        let consumers: Value = serde_json::from_slice(&consumers.payload)?;
+        writeln!(text, "{name}: {}\n  consumers: {}", stream["state"], consumers["consumers"])?;
+    }
+    Ok(text)
 }
 
 /// The stream holds each number that was acknowledged, once, in order, by whichever way it came.
