@@ -23,6 +23,7 @@ use flutecast_nats::Login;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 const PINNED: Duration = Duration::from_secs(10);
@@ -183,6 +184,32 @@ async fn of_two_pods_one_splits_and_the_next_takes_over_without_loss_or_repetiti
     assert_eq!(values.unwrap(), (101..=400).collect::<Vec<_>>());
     assert!(two.metric("split_messages_total") > 0);
     two.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_hangs_for_moments_finds_the_same_reader() {
+    let mut room = Room::with(&mapping(), fast()).await;
+    create_source(&room).await;
+    let pods = [Pod::start(&room).await, Pod::start(&room).await];
+    let mut client = room.subscribe(&["A"]);
+    client.settled().await;
+    publish(&room, message(1)).await;
+    assert_eq!(client.values_until("A", "every", 2).await, [1, 2]);
+    let stream = room.jetstream.get_stream("SRC_acme_mes").await.unwrap();
+    let reader =
+        async || stream.consumer_info("split").await.unwrap().priority_groups[0].pinned_client_id.clone();
+    let before = reader().await;
+    assert!(before.is_some());
+    for n in [3, 5, 7] {
+        // Longer than a heartbeat may take, and shorter than it takes to lose the source or the connection.
+        room.nats.process().freeze().unwrap();
+        sleep(Duration::from_secs(3)).await;
+        room.nats.process().thaw().unwrap();
+        publish(&room, message(n)).await;
+        assert_eq!(client.values_until("A", "every", n + 1).await, [n, n + 1]);
+    }
+    assert_eq!(reader().await, before);
+    pods.iter().for_each(|pod| pod.stop.cancel());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -210,6 +210,22 @@ impl Process {
         self.signal(rustix::process::Signal::TERM)
     }
 
+    /// Sends SIGSTOP: it hangs, and its connections with it, until [`Self::thaw`].
+    ///
+    /// # Errors
+    /// When the signal can't be sent.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(rustix::process::Signal::STOP)
+    }
+
+    /// Sends SIGCONT: one that was frozen goes on.
+    ///
+    /// # Errors
+    /// When the signal can't be sent.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(rustix::process::Signal::CONT)
+    }
+
     /// Sends SIGTERM and waits for the end.
     ///
     /// # Errors

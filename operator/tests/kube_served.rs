@@ -25,21 +25,6 @@ struct Pod {
     process: Process,
 }
 
-impl Pod {
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.process.pid()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    fn freeze(&self) {
-        self.signal(rustix::process::Signal::STOP);
-    }
-
-    fn go_on(&self) {
-        self.signal(rustix::process::Signal::CONT);
-    }
-}
-
 /// A kubeconfig with the rights of the data plane's service account, which manifests/dataplane/rbac.yaml has in another namespace.
 async fn kubeconfig_of_pods(cluster: &Cluster) -> PathBuf {
     let rights = std::fs::read_to_string(repository("manifests/dataplane/rbac.yaml")).unwrap();
@@ -133,7 +118,7 @@ async fn a_device_is_ready_when_every_ready_pod_serves_it() {
     many_devices_cost_few_writes(&cluster).await;
 
     // A pod that is frozen holds up a new Device, and is named.
-    two.freeze();
+    two.process.freeze().unwrap();
     cluster.apply(&device("held", "t", "C-1", "on-off")).await;
     let message = cluster.until("device", "held", LATE).await;
     assert!(message.contains("pod-2 serves an older one"), "{message}");
@@ -150,29 +135,29 @@ async fn a_device_is_ready_when_every_ready_pod_serves_it() {
     }
     // Another operator says the same, and so writes nothing.
     nothing_is_written_by_another_operator(&mut cluster, "held", LATE).await;
-    two.go_on();
+    two.process.thaw().unwrap();
     let message = until(&cluster, "device", "held", READY).await;
     assert!(message.contains("every ready data-plane pod serves it"), "{message}");
     until(&cluster, "tenant", "t", READY).await;
 
     // One that goes is waited for no longer.
-    two.freeze();
+    two.process.freeze().unwrap();
     cluster.apply(&device("left", "t", "C-2", "on-off")).await;
     cluster.until("device", "left", LATE).await;
     endpoints(&cluster, &[("pod-1", true), three]).await;
     cluster.until("device", "left", READY).await;
-    two.go_on();
+    two.process.thaw().unwrap();
 
     // A change of the spec waits again, a label doesn't; and nobody else is touched.
     endpoints(&cluster, &[("pod-1", true), ("pod-2", true), three]).await;
     until_pods(cluster.operator.as_ref().unwrap(), "Confirmed", 2.0).await;
-    two.freeze();
+    two.process.freeze().unwrap();
     let changed =
         device("held", "t", "C-1", "on-off").replace("format: on-off}", "format: on-off, staleAfter: 10s}");
     cluster.apply(&changed).await;
     cluster.until("device", "held", LATE).await;
     assert_eq!(cluster.get("device", "early", "default").await.unwrap(), early);
-    two.go_on();
+    two.process.thaw().unwrap();
     cluster.until("device", "held", READY).await;
     until(&cluster, "tenant", "t", READY).await;
     nothing_is_written_by_another_operator(&mut cluster, "held", READY).await;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{PullConsumer, pull};
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::RawMessageErrorKind;
@@ -28,6 +29,10 @@ use crate::sources::broker::Broker;
 const REQUEST: Duration = Duration::from_secs(5);
 /// How long one pull lasts: well below the 10 s of silence after which the broker gives the source to another pod.
 const PULL: Duration = Duration::from_secs(3);
+/// How many heartbeats in a row may be missing before the source is read anew, each after two thirds of a pull. Who reads anew is no longer
+/// the one that the broker gives the source to, and for 10 s it gives it to nobody: on a machine that is busy for moments, that would be
+/// most of the time.
+const MISSED_HEARTBEATS: u32 = 2;
 /// How many messages are split together.
 const BATCH: usize = 64;
 /// Of how many devices items are stored at once.
@@ -143,6 +148,7 @@ impl SourceTask {
         let consumer = timeout(REQUEST, self.consumer()).await.map_err(|_| "Bind")??;
         let mut messages = self.pull(&consumer).await?.ready_chunks(BATCH);
         let mut next_sequence = None;
+        let mut missed_heartbeats = 0;
         loop {
             let batch = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -150,7 +156,18 @@ impl SourceTask {
             };
             let mut deliveries = Vec::with_capacity(batch.len());
             for message in batch {
-                let delivery = message.map_err(|_| "Pull")?;
+                let delivery = match message {
+                    Ok(delivery) => delivery,
+                    Err(error)
+                        if error.kind() == MessagesErrorKind::MissingHeartbeat
+                            && missed_heartbeats < MISSED_HEARTBEATS =>
+                    {
+                        missed_heartbeats += 1;
+                        continue;
+                    }
+                    Err(_) => return Err("Pull"),
+                };
+                missed_heartbeats = 0;
                 let sequence = delivery.info().map_err(|_| "Info")?.stream_sequence;
                 deliveries.push(SourceMessage {
                     sequence,
