@@ -165,20 +165,6 @@ fn address(url: &str) -> SocketAddr {
     url.trim_start_matches("http://").parse().unwrap()
 }
 
-async fn wait_for_fleet(
-    what: &str,
-    deadline: Duration,
-    fleet: &Fleet,
-    wanted: impl Fn(&FleetReport) -> bool,
-) -> FleetReport {
-    wait_until(what, deadline, async || {
-        let report = fleet.report();
-        if wanted(&report) { Ok(report) } else { Err(format!("{report:?}")) }
-    })
-    .await
-    .unwrap()
-}
-
 fn is_even(report: &FleetReport, pods: usize) -> bool {
     let share = CLIENTS as f64 / pods as f64;
     report.connected == CLIENTS
@@ -194,16 +180,18 @@ async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: 
         ..FleetOptions::new(format!("{url}{EVENTS}"), CLIENTS)
     };
     let fleet = Fleet::start(&options).unwrap();
-    wait_for_fleet("all clients on the only pod", DEADLINE, &fleet, |report| {
-        report.connected == CLIENTS && report.events >= CLIENTS as u64
-    })
-    .await;
+    fleet
+        .wait_until("all clients on the only pod", DEADLINE, |report| {
+            report.connected == CLIENTS && report.events >= CLIENTS as u64
+        })
+        .await
+        .unwrap();
     assert_eq!(service.metric(0, "flutecast_rebalance_pods").await, 1);
 
     service.join(2).await;
     ready(&service, &[0, 1, 2]);
     let begin = Instant::now();
-    wait_for_fleet("shares within 20 %", EVEN, &fleet, |report| is_even(report, 3)).await;
+    fleet.wait_until("shares within 20 %", EVEN, |report| is_even(report, 3)).await.unwrap();
     let even_after = begin.elapsed();
     wait_until("that nobody is moved any more", EVEN, async || {
         for pod in 0..3 {
@@ -219,7 +207,7 @@ async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: 
     // A while in which whoever is still on its way comes back, and in which nothing may begin anew.
     let moved = service.moved().await;
     tokio::time::sleep(Duration::from_secs(8)).await;
-    let even = wait_for_fleet("shares that stay", DEADLINE, &fleet, |report| is_even(report, 3)).await;
+    let even = fleet.wait_until("shares that stay", DEADLINE, |report| is_even(report, 3)).await.unwrap();
     let later = service.moved().await - moved;
     assert!(moved <= most_moves, "{moved} moves of {CLIENTS} clients");
     assert!(later <= CLIENTS as u64 / 10, "{later} more moves");
@@ -247,17 +235,24 @@ async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: 
         assert!(took > Duration::from_secs(5), "clients were sent away over a time: {took:?}");
         eprintln!("3 -> 1: pod {pod} has ended after {took:.1?}");
     }
-    wait_for_fleet("all on the pod that stays", DEADLINE, &fleet, |report| {
-        report.connected == CLIENTS && report.servers.get("pod-0") == Some(&CLIENTS)
-    })
-    .await;
+    fleet
+        .wait_until("all on the pod that stays", DEADLINE, |report| {
+            report.connected == CLIENTS && report.servers.get("pod-0") == Some(&CLIENTS)
+        })
+        .await
+        .unwrap();
 
     stop.send_replace(true);
     let newest = publishing.await.unwrap();
-    let report = wait_for_fleet("the newest message everywhere", DEADLINE, &fleet, |report| {
-        report.newest.get("CORR-01/alarms").is_some_and(|known| known.number == newest && known.behind == 0)
-    })
-    .await;
+    let report = fleet
+        .wait_until("the newest message everywhere", DEADLINE, |report| {
+            report
+                .newest
+                .get("CORR-01/alarms")
+                .is_some_and(|known| known.number == newest && known.behind == 0)
+        })
+        .await
+        .unwrap();
     eprintln!("{}", serde_json::to_string(&report).unwrap());
     let FleetReport { failed, lost, wrong, strange, breaks, silent, bad_answers, gaps, without_data, .. } =
         &report;

@@ -19,6 +19,7 @@ mod report;
 pub use record::{Record, Records};
 pub use report::{FleetReport, Newest, Spread};
 
+use crate::wait_until;
 use client::{Client, Seen, locked};
 
 /// What a fleet watches and how.
@@ -139,6 +140,23 @@ impl Fleet {
     #[must_use]
     pub fn records(&self) -> Vec<Records> {
         self.seen.iter().map(|seen| locked(seen).records.clone().unwrap_or_default()).collect()
+    }
+
+    /// Waits until what they have seen is as `wanted`.
+    ///
+    /// # Errors
+    /// When it isn't within `deadline`; with the last report.
+    pub async fn wait_until(
+        &self,
+        what: &str,
+        deadline: Duration,
+        mut wanted: impl FnMut(&FleetReport) -> bool,
+    ) -> anyhow::Result<FleetReport> {
+        wait_until(what, deadline, async || match self.report() {
+            report if wanted(&report) => Ok(report),
+            report => Err(format!("{report:#?}")),
+        })
+        .await
     }
 
     /// What they have seen so far.

@@ -71,15 +71,14 @@ impl Outage {
 /// Waits until every client has what is stored now. When they don't get it, it shows where it stands.
 async fn caught_up(factory: &Release<'_>, fleet: &Fleet, devices: &Devices) {
     let stored = devices.stored();
-    let caught_up = wait_until("all clients to have what is stored", SOON, async || {
-        let report = fleet.report();
+    let what = format!("all clients to have what is stored, {stored:?}");
+    let caught_up = fleet.wait_until(&what, SOON, |report| {
         let has = |channel: &str, number: u64| {
             report.newest.get(channel).is_some_and(|newest| newest.number >= number && newest.behind == 0)
         };
-        let all = report.connected == CLIENTS && stored.iter().all(|(channel, number)| has(channel, *number));
-        if all { Ok(()) } else { Err(format!("{stored:?}: {report:#?}")) }
-    })
-    .await;
+        report.connected == CLIENTS && stored.iter().all(|(channel, number)| has(channel, *number))
+    });
+    let caught_up = caught_up.await;
     if caught_up.is_err() {
         let nats = async { plant::whereabouts(&factory.nats().await?.connect("operator").await?).await };
         eprintln!("{}", nats.await.unwrap_or_else(|error| format!("{error:#}")));
@@ -111,12 +110,7 @@ async fn nothing_that_was_stored_is_lost_whatever_is_killed() {
     let (nats, dataplane) = (factory.nats().await.unwrap(), factory.dataplane().await.unwrap());
     let url = format!("http://{}/v1/{}/events?device=*", dataplane.address, plant::TENANT);
     let fleet = Fleet::start_recording(&FleetOptions::new(url, CLIENTS)).unwrap();
-    wait_until("all clients' streams", SOON, async || match fleet.report() {
-        report if report.connected == CLIENTS => Ok(()),
-        report => Err(format!("{report:#?}")),
-    })
-    .await
-    .unwrap();
+    fleet.wait_until("all clients' streams", SOON, |report| report.connected == CLIENTS).await.unwrap();
     // From here on: what is sent now is the first that each of them gets.
     let devices = Devices::start(nats.connect("devices").await.unwrap());
 

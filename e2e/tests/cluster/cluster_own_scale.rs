@@ -7,7 +7,6 @@ use std::time::Duration;
 use flutecast_e2e::cluster::Cluster;
 use flutecast_e2e::fleet::{Fleet, FleetOptions, FleetReport};
 use flutecast_e2e::release::{Images, Release};
-use flutecast_e2e::wait_until;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -55,16 +54,14 @@ impl Watching<'_> {
         mut wanted: impl FnMut(&FleetReport) -> bool,
     ) -> FleetReport {
         let mut printed = None;
-        let report = wait_until(what, deadline, async || {
-            let report = self.fleet.report();
+        let looks = self.fleet.wait_until(what, deadline, |report| {
             let second = self.begin.elapsed().as_secs();
             if printed.replace(second / 5) != Some(second / 5) {
                 eprintln!("{second:>4} s  {:?}  byes {:?}", report.servers, report.byes);
             }
-            if wanted(&report) { Ok(report) } else { Err(format!("{report:#?}")) }
-        })
-        .await
-        .unwrap();
+            wanted(report)
+        });
+        let report = looks.await.unwrap();
         eprintln!("{what}: after {:.1?}; without data {:?}", self.begin.elapsed(), report.without_data);
         report
     }

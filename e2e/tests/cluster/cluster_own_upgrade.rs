@@ -108,12 +108,8 @@ async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
     let reach = factory.dataplane().await.unwrap();
     let url = |device: &str| format!("http://{}/v1/acme/events?{device}", reach.address);
     let fleet = Fleet::start(&FleetOptions::new(url("device=A-1&device=B-1"), CLIENTS)).unwrap();
-    wait_until("all screens", SOON, async || match fleet.report() {
-        report if report.connected == CLIENTS && report.newest.len() == DEVICES.len() => Ok(()),
-        report => Err(format!("{report:#?}")),
-    })
-    .await
-    .unwrap();
+    let all = |report: &FleetReport| report.connected == CLIENTS && report.newest.len() == DEVICES.len();
+    fleet.wait_until("all screens", SOON, all).await.unwrap();
     let browser = Chromium::open(&format!("http://{}/?tenant=acme", reach.address), 1200, 800).await.unwrap();
     browser.script("window.__loaded = 'once'").await.unwrap();
 
@@ -156,14 +152,10 @@ async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
 
     stop.send_replace(true);
     let last = publishing.await.unwrap();
-    let report = wait_until("the last message with everybody", SOON, async || match fleet.report() {
-        report if report.newest.values().all(|newest| newest.number == last && newest.behind == 0) => {
-            Ok(report)
-        }
-        report => Err(format!("{last} sent; {report:#?}")),
-    })
-    .await
-    .unwrap();
+    let have_it = |report: &FleetReport| {
+        report.newest.values().all(|newest| newest.number == last && newest.behind == 0)
+    };
+    let report = fleet.wait_until(&format!("message {last} with everybody"), SOON, have_it).await.unwrap();
     eprintln!(
         "{last} messages of each device; without data {:?}, without a stream {:?}, byes {:?}, breaks {}",
         report.without_data, report.without_stream, report.byes, report.breaks

@@ -98,19 +98,6 @@ impl Plant {
     }
 }
 
-/// Waits until the fleet's report is as wanted.
-async fn wait_for_fleet(
-    what: &str,
-    fleet: &Fleet,
-    wanted: impl Fn(&FleetReport) -> bool,
-) -> anyhow::Result<FleetReport> {
-    wait_until(what, SOON, async || {
-        let report = fleet.report();
-        if wanted(&report) { Ok(report) } else { Err(format!("{report:?}")) }
-    })
-    .await
-}
-
 async fn events_flow_as_if_there_were_no_gateway(kind: Kind) -> anyhow::Result<()> {
     let plant = Plant::open(kind).await?;
     let subject = plant.house.subject("A-1", "switch")?;
@@ -222,7 +209,7 @@ async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
     let subject = plant.house.subject("A-1", "switch")?;
     let publisher = plant.house.publisher().await?;
     let fleet = plant.fleet(60)?;
-    let report = wait_for_fleet("60 clients", &fleet, |report| report.connected == 60).await?;
+    let report = fleet.wait_until("60 clients", SOON, |report| report.connected == 60).await?;
     let shares: Vec<usize> = vec![
         plant.pods[0].metric("flutecast_clients ").await? as usize,
         plant.pods[1].metric("flutecast_clients ").await? as usize,
@@ -241,7 +228,7 @@ async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
         }
         anyhow::Ok(n)
     });
-    wait_for_fleet("the first data", &fleet, |report| report.events >= 120).await?;
+    fleet.wait_until("the first data", SOON, |report| report.events >= 120).await?;
 
     // It dies, and the Service learns it only a second later: whoever comes back meanwhile meets the dead one as well.
     let victim = plant.pods.remove(1);
@@ -253,33 +240,36 @@ async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         plant.in_the_service(&[0]);
     }
-    wait_for_fleet("all on the other pod", &fleet, |report| {
-        report.connected == 60 && report.servers.len() == 1 && report.welcomes > before
-    })
-    .await?;
+    fleet
+        .wait_until("all on the other pod", SOON, |report| {
+            report.connected == 60 && report.servers.len() == 1 && report.welcomes > before
+        })
+        .await?;
 
     // Not one pod is left: nobody is told an error, and all come back when there is one again.
     plant.in_the_service(&[]);
     let last = plant.pods.remove(0);
     let (last_url, last_options) = (last.url.clone(), last.options.clone());
     drop(last);
-    wait_for_fleet("that nobody is connected", &fleet, |report| report.connected == 0).await?;
-    wait_for_fleet("the gateway's own answer", &fleet, |report| {
-        report.byes.get("Starting").is_some_and(|byes| *byes >= 60)
-    })
-    .await?;
+    fleet.wait_until("that nobody is connected", SOON, |report| report.connected == 0).await?;
+    fleet
+        .wait_until("the gateway's own answer", SOON, |report| {
+            report.byes.get("Starting").is_some_and(|byes| *byes >= 60)
+        })
+        .await?;
     plant.pods.push(Dataplane::start(last_options).await?);
     plant.pods.push(Dataplane::start(options).await?);
     assert_eq!((&plant.pods[0].url, &plant.pods[1].url), (&last_url, &url));
     plant.in_the_service(&[0, 1]);
-    wait_for_fleet("that all are back", &fleet, |report| report.connected == 60).await?;
+    fleet.wait_until("that all are back", SOON, |report| report.connected == 60).await?;
 
     stop.send_replace(true);
     let newest = publishing.await??;
-    let report = wait_for_fleet("the newest message everywhere", &fleet, |report| {
-        report.newest.get("A-1/switch").is_some_and(|known| known.number == newest && known.behind == 0)
-    })
-    .await?;
+    let report = fleet
+        .wait_until("the newest message everywhere", SOON, |report| {
+            report.newest.get("A-1/switch").is_some_and(|known| known.number == newest && known.behind == 0)
+        })
+        .await?;
     eprintln!("{}", serde_json::to_string(&report)?);
     let FleetReport { failed, lost, wrong, strange, bad_answers, gaps, .. } = &report;
     assert_eq!((*failed, *lost, *wrong, *strange), (0, 0, 0, 0), "{report:?}");
