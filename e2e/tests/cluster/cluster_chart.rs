@@ -40,7 +40,8 @@ async fn what_the_bundled_nats_stored_outlives_its_pod_and_the_release() {
     factory.wait_ready().await.unwrap();
 
     let id = counting::iot_id("demo", "CORR-01");
-    let devices = factory.nats().await.unwrap().connect("devices").await.unwrap();
+    let reach = factory.nats().await.unwrap();
+    let devices = reach.connect("devices").await.unwrap();
     let ts = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let payload = format!("{{\"ts\": {ts}, \"on\": 1}}");
     devices.publish(format!("iot.demo.{id}.power"), payload.into()).await.unwrap();

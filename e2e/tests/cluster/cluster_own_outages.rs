@@ -80,8 +80,11 @@ async fn caught_up(factory: &Release<'_>, fleet: &Fleet, devices: &Devices) {
     });
     let caught_up = caught_up.await;
     if caught_up.is_err() {
-        let nats = async { plant::whereabouts(&factory.nats().await?.connect("operator").await?).await };
-        eprintln!("{}", nats.await.unwrap_or_else(|error| format!("{error:#}")));
+        let told = async {
+            let nats = factory.nats().await?;
+            plant::whereabouts(&nats.connect("operator").await?).await
+        };
+        eprintln!("{}", told.await.unwrap_or_else(|error| format!("{error:#}")));
         for pod in factory.pods("dataplane").await.unwrap_or_default() {
             let metrics = factory.metrics(&pod).await.unwrap_or_else(|error| format!("{error:#}"));
             let split = metrics.lines().filter(|line| line.starts_with("flutecast_split"));

@@ -98,8 +98,8 @@ async fn one_three_one_under_two_thousand_clients() {
     factory.wait_ready().await.unwrap();
     let reach = factory.dataplane().await.unwrap();
 
-    let (stop, publishing) =
-        counting::publish(factory.nats().await.unwrap().connect("devices").await.unwrap(), PERIOD);
+    let nats = factory.nats().await.unwrap();
+    let (stop, publishing) = counting::publish(nats.connect("devices").await.unwrap(), PERIOD);
     let url = format!("http://{}/v1/acme/events?device=*", reach.address);
     let fleet = Fleet::start(&FleetOptions::new(url, CLIENTS)).unwrap();
     let watching = Watching { fleet: &fleet, begin: Instant::now() };

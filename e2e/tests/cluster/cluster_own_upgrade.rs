@@ -103,8 +103,8 @@ async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
     are(&factory, old, old).await;
     let broker = factory.wait_for_pods("nats", 1).await.unwrap();
 
-    let (stop, publishing) =
-        counting::publish(factory.nats().await.unwrap().connect("devices").await.unwrap(), PERIOD);
+    let nats = factory.nats().await.unwrap();
+    let (stop, publishing) = counting::publish(nats.connect("devices").await.unwrap(), PERIOD);
     let reach = factory.dataplane().await.unwrap();
     let url = |device: &str| format!("http://{}/v1/acme/events?{device}", reach.address);
     let fleet = Fleet::start(&FleetOptions::new(url("device=A-1&device=B-1"), CLIENTS)).unwrap();

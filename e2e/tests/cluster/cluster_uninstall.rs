@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use flutecast_e2e::cluster::Cluster;
+use flutecast_e2e::cluster::{Cluster, Reach};
 use flutecast_e2e::release::{Images, Release};
 use flutecast_e2e::{SseClient, wait_until};
 use serde_json::{Value, json};
@@ -62,15 +62,19 @@ async fn iot_id(factory: &Release<'_>) -> String {
 }
 
 async fn publish(factory: &Release<'_>, numbers: &[u64]) {
-    let jetstream = jetstream::new(factory.nats().await.unwrap().connect("devices").await.unwrap());
+    let nats = factory.nats().await.unwrap();
+    let jetstream = jetstream::new(nats.connect("devices").await.unwrap());
     for n in numbers {
         let (subject, payload) = (counting::subject(TENANT, "A-1"), counting::payload(*n));
         counting::store(&jetstream, "A-1", *n, &subject, &payload).await;
     }
 }
 
-async fn events(factory: &Release<'_>, last: &str) -> String {
-    format!("http://{}/v1/acme/events?device=A-1{last}", factory.dataplane().await.unwrap().address)
+/// A screen, and the way to it, which has to last as long.
+async fn watch(factory: &Release<'_>, last: &str) -> (SseClient, Reach) {
+    let reach = factory.dataplane().await.unwrap();
+    let url = format!("http://{}/v1/acme/events?device=A-1{last}", reach.address);
+    (SseClient::connect(&url, &[]).await.unwrap(), reach)
 }
 
 /// The next message's number and id; a gap fails.
@@ -93,7 +97,7 @@ async fn what_is_left_is_what_the_values_say() {
     factory.wait_ready().await.unwrap();
     let id = iot_id(&factory).await;
     publish(&factory, &[1]).await;
-    let mut client = SseClient::connect(&events(&factory, "").await, &[]).await.unwrap();
+    let (mut client, _reach) = watch(&factory, "").await;
     assert_eq!(next(&mut client).await.0, 1);
     // What comes live has an id.
     publish(&factory, &[2]).await;
@@ -130,7 +134,7 @@ async fn what_is_left_is_what_the_values_say() {
         .await
         .unwrap();
     assert_eq!(after, passwords);
-    let mut client = SseClient::connect(&events(&factory, &last).await, &[]).await.unwrap();
+    let (mut client, _reach) = watch(&factory, &last).await;
     assert_eq!([next(&mut client).await.0, next(&mut client).await.0], [3, 4]);
 
     // Now the operator holds what is used, and the values say that nothing is to stay. The operator loses its rights before it has
