@@ -54,11 +54,12 @@ pub(super) async fn remove_all(place: &Place) -> anyhow::Result<()> {
     if place.folder().exists() {
         fs::remove_dir_all(place.folder()).with_context(|| format!("{}", place.folder().display()))?;
     }
-    if place.others().any(|other| other.folder().exists()) {
-        // Another cluster still needs what follows.
+    let folders = made_on_host(place);
+    // Another cluster still needs what follows; one with another cache folder shows by what it has mounted.
+    if place.others().any(|other| other.folder().exists()) || are_mounted_over(&folders) {
         return Ok(());
     }
-    for folder in made_on_host(place) {
+    for folder in folders {
         // Not ours if somebody has put something there since.
         let _ = fs::remove_dir(folder);
     }
@@ -66,7 +67,21 @@ pub(super) async fn remove_all(place: &Place) -> anyhow::Result<()> {
     sysctl::restore(place)
 }
 
-/// One list for all clusters of this machine.
+/// Whether any process has something mounted over one of these folders. Linux lets go of such mounts, without a word, when the folder
+/// is removed in another mount namespace: the kubelet of the other cluster would lose the volumes of its pods.
+fn are_mounted_over(folders: &[PathBuf]) -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        // Empty for what is no process, or has just ended.
+        .map(|process| fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default())
+        // The fifth field is the mount point (proc_pid_mountinfo(5)).
+        .any(|mounts| {
+            let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+            points.any(|point| folders.iter().any(|folder| folder.as_path() == Path::new(point)))
+        })
+}
+
+/// One list for all clusters with this cache folder.
 fn list(place: &Place) -> PathBuf {
     place.folder().with_file_name("host-folders.json")
 }
@@ -82,4 +97,42 @@ pub(super) fn make_host_folder(place: &Place, folder: &Path) -> anyhow::Result<(
     let all: Vec<_> = missing.into_iter().chain(made_on_host(place)).collect();
     fs::write(list(place), serde_json::to_string(&all)?)?;
     fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn what_others_have_mounted_over_a_folder_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = [folder.path().to_owned()];
+        assert!(!are_mounted_over(&folders));
+        // A node's mounts are in a namespace of its own, too. Whoever isn't root gets one in which he is.
+        let mut node = Command::new("unshare")
+            .args([
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "sh",
+                "-c",
+                "mount -n -t tmpfs none \"$0\" && echo there && cat",
+            ])
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(node.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "there\n");
+        assert!(are_mounted_over(&folders));
+        assert!(!are_mounted_over(&[folder.path().join("below")]));
+        drop(node.stdin.take());
+        assert!(node.wait().unwrap().success());
+        assert!(!are_mounted_over(&folders));
+    }
 }
