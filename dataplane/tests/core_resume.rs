@@ -193,6 +193,33 @@ async fn what_retention_has_taken_is_announced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_retention_has_taken_is_announced_even_when_nothing_is_left() {
+    let room = Room::new(&["A"]).await;
+    room.create_stream(|config| config.max_age = Duration::from_secs(1)).await;
+    let mut client = room.subscribe(&["A"]);
+    client.settled().await;
+    room.publish("A", "every", 1).await;
+    client.next_value("A", "every").await;
+    let id = leave(client).await;
+    room.publish("A", "every", 2).await;
+    let missed = room.publish("A", "latest", 3).await;
+    let mut stream = room.jetstream.get_stream("IOT_acme").await.unwrap();
+    let mut empty = async || match stream.info().await.unwrap().state.first_sequence {
+        first if first > missed => Ok(()),
+        first => Err(format!("the oldest is {first}")),
+    };
+    wait_until("the stream to be empty", DEADLINE, &mut empty).await.unwrap();
+    let mut client = room.resume(&["A"], &id);
+    assert_eq!(client.next_named("gap").await.json().unwrap()["reason"], "Retention");
+    let all = client.settled().await;
+    assert_eq!(all.split_once('-').unwrap().1, missed.to_string());
+    drop(client);
+    let mut client = room.resume(&["A"], &all);
+    client.settled().await;
+    assert_eq!(client.count("gap"), 0, "nothing was stored since: {:?}", client.seen);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_was_made_anew_is_announced_to_all() {
     let room = Room::new(&["A"]).await;
     let mut staying = room.subscribe(&["A"]);

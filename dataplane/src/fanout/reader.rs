@@ -57,6 +57,16 @@ async fn read_all(reader: &StreamReader, request: &ReadRequest) -> Result<ReadRe
             "a replica that lags behind the stream's leader has answered".to_owned(),
         ));
     }
+    let info = if lasts.messages.len() < subjects.len() {
+        // Of a subject without a message it matters what retention has taken up to now.
+        let later = reader.info().await?;
+        if later.epoch != info.epoch {
+            return Err(ReadError::BadAnswer("the stream was made anew meanwhile".to_owned()));
+        }
+        StreamInfo { first_sequence: later.first_sequence, ..info }
+    } else {
+        info
+    };
     let mut lasts: HashMap<String, StoredMessage> =
         lasts.messages.into_iter().map(|message| (message.subject.clone(), message)).collect();
     let items: Vec<(ReadItem, Option<StoredMessage>)> =

@@ -183,11 +183,8 @@ impl HubState {
         if !watch.add_viewer(client_key) {
             return;
         }
-        if watch.freshness.stale {
-            let stale = watch.stale_frame();
-            client.push(Push::Freshness(key), stale, now, &self.metrics);
-        }
         let (live, every, latest) = (watch.is_live(), watch.every, watch.latest.clone());
+        let stale = watch.freshness.stale.then(|| watch.stale_frame());
         if !live {
             client.unsettled += 1;
         }
@@ -204,6 +201,10 @@ impl HubState {
             let bytes = frame.without_id();
             let push = if every { Push::Snapshot(key) } else { Push::Latest(key) };
             client.push(push, bytes, now, &self.metrics);
+        }
+        // Behind the value: a client may take any value for a fresh one.
+        if let (Some(stale), Some(client)) = (stale, self.clients.get_mut(client_key)) {
+            client.push(Push::Freshness(key), stale, now, &self.metrics);
         }
     }
 

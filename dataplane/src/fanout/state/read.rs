@@ -4,6 +4,7 @@
 //! What comes live of an `Every` channel waits meanwhile and follows in order. What comes live of a `Latest`
 //! channel is passed on: it is newer than what is read.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -178,6 +179,14 @@ impl HubState {
         for read in watches.iter().filter(|read| !read.complete) {
             self.tell_gap(read.watch, GapReason::Retention, now);
         }
+        for read in watches.iter().filter(|read| read.messages.is_empty()) {
+            // Where nothing was missed since an earlier read, that one knew more.
+            if let Some(watch) =
+                self.watches.get_mut(read.watch).filter(|watch| !watch.known || !read.complete)
+            {
+                watch.gone_to = info.first_sequence.saturating_sub(1);
+            }
+        }
         let keys: Vec<Key> = watches.iter().map(|read| read.watch).collect();
         let mut messages: Vec<(Key, StoredMessage)> = Vec::new();
         for read in watches {
@@ -207,10 +216,7 @@ impl HubState {
             }
             waiting.extend(std::mem::take(&mut reading.buffer).into_iter().map(|message| (key, message)));
             watch.phase = Phase::Live;
-            if watch.freshness.since.is_none() && watch.freshness.stale_after.is_some() {
-                watch.freshness.deadline = Some(now.instant);
-                self.stale_due(key, now);
-            }
+            self.judge_freshness(key, now);
             read.push(key);
         }
         waiting.sort_by_key(|(_, message)| message.sequence);
@@ -266,12 +272,14 @@ impl HubState {
         self.floor = None;
         self.unplaced = true;
         self.ask_epoch = true;
+        let mut told_of = HashSet::new();
         for key in self.watches.keys() {
             let Some(watch) = self.watches.get_mut(key) else { continue };
             let told = watch.known && watch.every;
             watch.known = false;
             watch.last_sequence = 0;
             watch.proven_to = 0;
+            watch.gone_to = 0;
             watch.latest = None;
             watch.hold.held = None;
             watch.pipeline.reset();
@@ -281,11 +289,14 @@ impl HubState {
             self.read_again(key, now);
             if told {
                 self.tell_gap(key, reason, now);
+                told_of.insert(key);
             }
         }
         for (_, client) in self.clients.iter_mut() {
             client.last_id = None;
-            let replays = client.replaying.drain().filter(|(_, replay)| Replay::started(replay)).count();
+            // A replay that waits for the first read finds the new stream then, and tells of it; nobody else would.
+            let ended = client.replaying.extract_if(|key, replay| replay.started() || told_of.contains(key));
+            let replays = ended.filter(|(_, replay)| Replay::started(replay)).count();
             client.owe_less(replays);
         }
     }

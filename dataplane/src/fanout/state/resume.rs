@@ -2,7 +2,7 @@
 //!
 //! For each `Every` channel of such a client: what comes live waits, while a task reads what was stored since
 //! that id and gives it to the client; then what waited follows. A channel whose newest message is not newer
-//! than the id needs no reading.
+//! than the id needs no reading. Of one without any message only the stream's oldest sequence tells whether it had one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -84,6 +84,9 @@ impl HubState {
             // The second: the stream has fewer messages than the client has seen. It was set back.
             let reason = if resume.epoch == epoch { GapReason::Retention } else { GapReason::Epoch };
             self.begin_after_gap(client_key, key, reason, now);
+        } else if watch.last_sequence == 0 && resume.sequence < watch.gone_to {
+            // What was stored after the id may have been taken with everything else.
+            self.begin_after_gap(client_key, key, GapReason::Retention, now);
         } else if watch.last_sequence <= resume.sequence {
             // Nothing newer than the id is stored. (The newest message of a subject goes last.)
             client.replaying.remove(&key);
@@ -117,6 +120,16 @@ impl HubState {
         if let Some(frame) = watch.latest.clone() {
             client.push(Push::Snapshot(key), frame.without_id(), now, &self.metrics);
         }
+        self.stale_behind_values(client_key, key, now);
+    }
+
+    /// Of a stale channel a client has just got old events. It may have taken them for fresh ones.
+    fn stale_behind_values(&mut self, client_key: Key, key: Key, now: Moment) {
+        if let (Some(watch), Some(client)) = (self.watches.get(key), self.clients.get_mut(client_key))
+            && watch.freshness.stale
+        {
+            client.push(Push::Freshness(key), watch.stale_frame(), now, &self.metrics);
+        }
     }
 
     /// A replay ended: what waited follows.
@@ -140,6 +153,7 @@ impl HubState {
         for frame in replay.held {
             client.push_frame(Push::Every(key), &frame, now, &self.metrics);
         }
+        self.stale_behind_values(client_key, key, now);
         self.client_settles(client_key, now);
     }
 }

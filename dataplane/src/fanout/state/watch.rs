@@ -44,6 +44,9 @@ pub(super) struct Watch {
     pub(super) last_sequence: u64,
     /// Up to here reading has told what is stored on its subject.
     pub(super) proven_to: u64,
+    /// Up to here retention had taken everything when nothing at all was found on its subject. As long as nothing has come since, it isn't known what
+    /// was stored there before.
+    pub(super) gone_to: u64,
     /// The newest frame, for those who come.
     pub(super) latest: Option<Frame>,
     /// The clients, sorted.
@@ -85,7 +88,8 @@ pub(super) struct Freshness {
     pub(super) stale: bool,
     /// The time of its last message.
     pub(super) since: Option<Timestamp>,
-    armed: bool,
+    /// When the timer that counts is due; others, of deadlines that have moved, don't.
+    armed: Option<Instant>,
 }
 
 /// What the format's `minInterval` holds back.
@@ -111,6 +115,7 @@ impl Watch {
             known: false,
             last_sequence: 0,
             proven_to: 0,
+            gone_to: 0,
             latest: None,
             viewers: Vec::new(),
             freshness: Freshness {
@@ -118,7 +123,7 @@ impl Watch {
                 deadline: None,
                 stale: false,
                 since: None,
-                armed: false,
+                armed: None,
             },
             hold: Hold::default(),
             idle_since: None,
@@ -219,8 +224,9 @@ impl HubState {
         let Some(stale_after) = watch.freshness.stale_after else { return };
         let deadline = now.instant + stale_after.saturating_sub(age);
         watch.freshness.deadline = Some(deadline);
-        if !watch.freshness.armed {
-            watch.freshness.armed = true;
+        // A later deadline is seen to when the timer is due, an earlier one needs a timer of its own.
+        if watch.freshness.armed.is_none_or(|armed| deadline < armed) {
+            watch.freshness.armed = Some(deadline);
             self.timers.add(deadline, Due::Stale(key));
         }
         if watch.freshness.stale && age < stale_after {
@@ -233,10 +239,13 @@ impl HubState {
     /// A channel may have been silent for too long.
     pub(super) fn stale_due(&mut self, key: Key, now: Moment) {
         let Some(watch) = self.watches.get_mut(key) else { return };
-        watch.freshness.armed = false;
+        if watch.freshness.armed.is_some_and(|armed| armed > now.instant) {
+            return;
+        }
+        watch.freshness.armed = None;
         let Some(deadline) = watch.freshness.deadline else { return };
         if deadline > now.instant {
-            watch.freshness.armed = true;
+            watch.freshness.armed = Some(deadline);
             self.timers.add(deadline, Due::Stale(key));
             return;
         }
@@ -244,6 +253,22 @@ impl HubState {
             watch.freshness.stale = true;
             let frame = watch.stale_frame();
             self.tell_freshness(key, &frame, now);
+        }
+    }
+
+    /// A channel was read: one that has no message, or only an old one, is stale at once and not when it has been silent for us.
+    pub(super) fn judge_freshness(&mut self, key: Key, now: Moment) {
+        let Some(watch) = self.watches.get_mut(key) else { return };
+        let freshness = &mut watch.freshness;
+        if freshness.stale_after.is_none() {
+            return;
+        }
+        if freshness.since.is_none() {
+            freshness.deadline = Some(now.instant);
+        }
+        if freshness.deadline.is_some_and(|deadline| deadline <= now.instant) {
+            freshness.armed = None;
+            self.stale_due(key, now);
         }
     }
 

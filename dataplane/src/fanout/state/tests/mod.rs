@@ -28,7 +28,7 @@ use crate::sources::stored::StreamInfo;
 
 const EPOCH: Epoch = Epoch(0x5f3a_9c01);
 
-/// Devices with the channels `every` and `latest`; `latest` goes stale after 10 s.
+/// Devices with the channels `every` and `latest`, which go stale after 1 h and 10 s.
 fn catalog(devices: &[&str]) -> Arc<TenantCatalog> {
     let format = |policy| FormatDocument {
         codec: Codec::Json,
@@ -51,7 +51,7 @@ fn catalog(devices: &[&str]) -> Arc<TenantCatalog> {
             code: DeviceCode::new(code).unwrap(),
             name: String::new(),
             labels: Arc::default(),
-            channels: Arc::new([channel("every", None), channel("latest", Some(10_000))].into()),
+            channels: Arc::new([channel("every", Some(3_600_000)), channel("latest", Some(10_000))].into()),
         };
         (IotId::new(code).unwrap(), device.into())
     };

@@ -282,3 +282,106 @@ fn who_resumes_while_the_epoch_is_unknown_waits_for_it_but_not_for_long() {
     bench.pass(Duration::from_secs(3));
     assert!(named("hello")(&take(&outbox)[0]));
 }
+
+fn is_stale(got: &Got, channel: &str) -> bool {
+    matches!(got, Got::Named(name, data) if name == "stale" && data.contains(channel))
+}
+
+fn is_gap(got: &[Got], reason: &str) -> bool {
+    got.iter().any(|got| matches!(got, Got::Named(name, data) if name == "gap" && data.contains(reason)))
+}
+
+#[test]
+fn an_old_value_is_told_to_be_stale_with_the_snapshot() {
+    let mut bench = Bench::new(&["A"]);
+    bench.publish("A", "latest", 1);
+    bench.pass(Duration::from_secs(3_600));
+    let (_, outbox) = bench.attach(&["A"], None);
+    bench.read_all();
+    bench.pass(Duration::from_millis(10));
+    let got = take(&outbox);
+    assert!(got.iter().any(named("stale")), "{got:?}");
+}
+
+#[test]
+fn who_resumes_a_stale_channel_is_told_so_behind_what_was_missed() {
+    let mut bench = Bench::new(&["A"]);
+    for n in 1..=3 {
+        bench.publish("A", "every", n);
+    }
+    bench.pass(Duration::from_secs(7_200));
+    for resume in [1, 99] {
+        let (_, outbox) = bench.attach(&["A"], Some(resume));
+        bench.read_all();
+        bench.replay_all();
+        let got = take(&outbox);
+        let value = got.iter().rposition(|got| matches!(got, Got::Data(..))).unwrap();
+        let stale = got.iter().rposition(|got| is_stale(got, "every")).unwrap();
+        assert!(value < stale, "{got:?}");
+    }
+}
+
+#[test]
+fn an_empty_subject_whose_past_is_gone_is_a_gap() {
+    let mut bench = Bench::new(&["A", "B"]);
+    for n in 1..=5 {
+        bench.publish("A", "every", n);
+    }
+    bench.store("B", "latest", 6);
+    bench.stored.retain(|(sequence, ..)| *sequence > 5);
+    let (_, outbox) = bench.attach(&["A"], Some(2));
+    bench.read_all();
+    bench.replay_all();
+    let got = take(&outbox);
+    assert!(is_gap(&got, "Retention"), "{got:?}");
+
+    let (_, outbox) = bench.attach(&["A"], Some(5));
+    bench.read_all();
+    let got = take(&outbox);
+    assert!(!got.iter().any(named("gap")), "all that is gone it had: {got:?}");
+}
+
+#[test]
+fn who_resumes_just_before_a_new_stream_is_noticed_is_told() {
+    let mut bench = Bench::new(&["A", "B"]);
+    let (_, _other) = bench.attach(&["B"], None);
+    bench.read_all();
+    for n in 1..=5 {
+        bench.publish("A", "every", n);
+        bench.publish("B", "every", n);
+    }
+    let (_, outbox) = bench.attach(&["A"], Some(4));
+    bench.epoch = Epoch(7);
+    bench.stored.clear();
+    bench.last_sequence = 0;
+    bench.store("A", "every", 11);
+    bench.read_all();
+    bench.replay_all();
+    let got = take(&outbox);
+    assert!(is_gap(&got, "Epoch"), "{got:?}");
+    assert_eq!(values(&got, "A", "every"), [11]);
+}
+
+#[test]
+fn who_comes_later_is_told_of_staleness_behind_the_value() {
+    let mut bench = Bench::new(&["A"]);
+    bench.publish("A", "latest", 1);
+    let (_, first) = bench.attach(&["A"], None);
+    bench.read_all();
+    bench.pass(Duration::from_secs(11));
+    let (_, second) = bench.attach(&["A"], None);
+    for outbox in [first, second] {
+        let got = take(&outbox);
+        let value = got.iter().position(|got| matches!(got, Got::Data(..))).unwrap();
+        let stale = got.iter().position(|got| is_stale(got, "latest")).unwrap();
+        assert!(value < stale, "{got:?}");
+    }
+    // A deadline that has moved to and fro is told once.
+    bench.publish("A", "latest", 2);
+    bench.pass(Duration::from_secs(9));
+    let (_, third) = bench.attach(&["A"], None);
+    take(&third);
+    bench.pass(Duration::from_secs(2));
+    bench.pass(Duration::from_secs(14));
+    assert_eq!(take(&third).iter().filter(|got| is_stale(got, "latest")).count(), 1);
+}
