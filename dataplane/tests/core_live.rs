@@ -9,8 +9,9 @@
 
 mod core_support;
 
-use core_support::{DEADLINE, Mapping, Room, fast, timed_format};
+use core_support::{DEADLINE, Mapping, Room, fast, format, timed_format};
 use flutecast_e2e::wait_until;
+use flutecast_mapping::document::DeliveryPolicy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_gets_hello_the_snapshot_and_then_what_comes() {
@@ -86,6 +87,42 @@ async fn nothing_falls_between_snapshot_and_live() {
     };
     let ((), starts) = tokio::join!(publisher, clients);
     assert!(starts.iter().any(|&start| start > 3), "the clients are to come while messages come: {starts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_format_that_changes_while_messages_come_loses_none() {
+    const MESSAGES: u64 = 2_000;
+    let mut mapping = Mapping::new(&["A"]);
+    let room = Room::with(&mapping, fast()).await;
+    let mut client = room.subscribe(&["A"]);
+    client.settled().await;
+    let published = std::sync::atomic::AtomicBool::new(false);
+    let publisher = async {
+        for n in 1..=MESSAGES {
+            room.publish("A", "every", n).await;
+        }
+        published.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    let changes = async {
+        let mut changes = 0;
+        while !published.load(std::sync::atomic::Ordering::Relaxed) {
+            changes += 1;
+            // Other decimals: another format that writes whole numbers alike.
+            let mut other = format(DeliveryPolicy::Every);
+            other.fields[0].decimals = Some(changes % 5);
+            mapping.set_format("every", other);
+            room.change_mapping(&mapping);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        changes
+    };
+    let ((), changes, mut values) =
+        tokio::join!(publisher, changes, client.values_until("A", "every", MESSAGES));
+    assert!(changes > 5, "{changes} changes");
+    // At each change the current value comes once more.
+    values.dedup();
+    assert_eq!(values, (1..=MESSAGES).collect::<Vec<_>>());
+    assert_eq!(client.count("gap"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

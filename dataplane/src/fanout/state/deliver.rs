@@ -82,12 +82,28 @@ impl HubState {
         if *sequence > watch.last_sequence {
             self.feed(key, *sequence, *stored_at, payload, Origin::Stored, now);
         } else if *sequence == watch.last_sequence && watch.latest.is_none() {
-            // Its format is new, and those who come want its value; those who are here had it.
             let message = ChannelPipeline::as_it_arrived(payload, *stored_at);
-            if let Some(frame) = self.format(key, *sequence, message, now, Duration::MAX)
+            let age = now.since(*stored_at);
+            if let Some(frame) = self.format(key, *sequence, message, now, age)
                 && let Some(watch) = self.watches.get_mut(key)
             {
-                watch.latest = Some(frame);
+                watch.latest = Some(frame.clone());
+                if std::mem::take(&mut watch.renewed) {
+                    self.show_again(key, &frame, now);
+                }
+            }
+        }
+    }
+
+    /// Gives the current value of an `Every` channel, in its new form, to those who had it in the old one. Who still waits for older events gets
+    /// it with them.
+    fn show_again(&mut self, key: Key, frame: &Frame, now: Moment) {
+        let Some(watch) = self.watches.get(key) else { return };
+        for &viewer in &watch.viewers {
+            if let Some(client) =
+                self.clients.get_mut(viewer).filter(|client| !client.replaying.contains_key(&key))
+            {
+                client.push(Push::Snapshot(key), frame.without_id(), now, &self.metrics);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flutecast_mapping::document::DeliveryPolicy;
 use flutecast_mapping::name::DeviceCode;
 
 use super::HubState;
@@ -58,10 +59,11 @@ impl HubState {
     }
 
     /// Ends the watches whose channel is gone or works in another way now. Those who still want them watch
-    /// them anew, and get the current value in its new form.
+    /// them anew, and get the current value in its new form. Those of an `Every` channel go on in the new form: to watch it anew would lose
+    /// what is on its way.
     fn drop_changed_watches(&mut self, now: Moment) {
         let Some(catalog) = self.catalog.clone() else { return };
-        let mut changed = Vec::new();
+        let (mut changed, mut renewed) = (Vec::new(), Vec::new());
         for (key, watch) in self.watches.iter_mut() {
             let Some(device) = catalog.devices.get(&watch.device.iot_id) else {
                 changed.push(key);
@@ -70,16 +72,24 @@ impl HubState {
             if Arc::ptr_eq(device, &watch.device) {
                 continue;
             }
-            let same = device.code == watch.device.code
-                && device.channels.get(&watch.channel).is_some_and(|channel| {
-                    Arc::ptr_eq(&channel.program, watch.pipeline.program())
-                        && channel.stale_after == watch.freshness.stale_after
-                });
+            let channel = device.channels.get(&watch.channel).filter(|_| device.code == watch.device.code);
+            let Some(channel) = channel else {
+                changed.push(key);
+                continue;
+            };
+            let same = Arc::ptr_eq(&channel.program, watch.pipeline.program())
+                && channel.stale_after == watch.freshness.stale_after;
             if same {
                 watch.device = Arc::clone(device);
+            } else if watch.every && channel.program.policy() == DeliveryPolicy::Every {
+                watch.renew(device, channel);
+                renewed.push(key);
             } else {
                 changed.push(key);
             }
+        }
+        for key in renewed {
+            self.renewed(key, now);
         }
         for key in changed {
             self.unwatch(key, now);

@@ -216,6 +216,7 @@ impl HubState {
             }
             waiting.extend(std::mem::take(&mut reading.buffer).into_iter().map(|message| (key, message)));
             watch.phase = Phase::Live;
+            watch.renewed = false;
             self.judge_freshness(key, now);
             read.push(key);
         }

@@ -47,6 +47,8 @@ pub(super) struct Watch {
     /// Up to here retention had taken everything when nothing at all was found on its subject. As long as nothing has come since, it isn't known what
     /// was stored there before.
     pub(super) gone_to: u64,
+    /// Whether its format has changed and those who are here have still to get the current value in the new form.
+    pub(super) renewed: bool,
     /// The newest frame, for those who come.
     pub(super) latest: Option<Frame>,
     /// The clients, sorted.
@@ -116,6 +118,7 @@ impl Watch {
             last_sequence: 0,
             proven_to: 0,
             gone_to: 0,
+            renewed: false,
             latest: None,
             viewers: Vec::new(),
             freshness: Freshness {
@@ -128,6 +131,20 @@ impl Watch {
             hold: Hold::default(),
             idle_since: None,
         }
+    }
+
+    /// The channel of an `Every` watch works in another way from now on. Where the watch stands in the stream stays.
+    pub(super) fn renew(&mut self, device: &Arc<Device>, channel: &Channel) {
+        let Channel { name, program, stale_after } = channel;
+        self.device = Arc::clone(device);
+        self.pipeline = ChannelPipeline::new(&device.code, name, Arc::clone(program));
+        self.latest = None;
+        self.renewed = true;
+        let freshness = &mut self.freshness;
+        freshness.stale_after = *stale_after;
+        freshness.deadline = None;
+        freshness.armed = None;
+        freshness.stale &= stale_after.is_some();
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -200,6 +217,14 @@ impl HubState {
         self.arm_overdue(now);
         self.heard(key, now, Duration::ZERO);
         key
+    }
+
+    /// A watch was renewed: what has come meanwhile, and the current value, is read and passed on in the new form.
+    pub(super) fn renewed(&mut self, key: Key, now: Moment) {
+        if self.watches.get(key).is_some_and(|watch| !watch.freshness.stale) {
+            self.heard(key, now, Duration::ZERO);
+        }
+        self.read_again(key, now);
     }
 
     /// Ends a watch, with whoever still watches it.

@@ -30,6 +30,11 @@ const EPOCH: Epoch = Epoch(0x5f3a_9c01);
 
 /// Devices with the channels `every` and `latest`, which go stale after 1 h and 10 s.
 fn catalog(devices: &[&str]) -> Arc<TenantCatalog> {
+    catalog_with(devices, None, 3_600_000)
+}
+
+/// The same with another scale, or with `every` going stale after another time.
+fn catalog_with(devices: &[&str], scale: Option<f64>, every_stale_after_ms: u64) -> Arc<TenantCatalog> {
     let format = |policy| FormatDocument {
         codec: Codec::Json,
         timestamp: None,
@@ -39,6 +44,7 @@ fn catalog(devices: &[&str]) -> Arc<TenantCatalog> {
             name: "n".to_owned(),
             pointer: Some("/n".to_owned()),
             kind: Some(FieldType::Number),
+            scale,
             ..FieldDocument::default()
         }],
     };
@@ -51,7 +57,9 @@ fn catalog(devices: &[&str]) -> Arc<TenantCatalog> {
             code: DeviceCode::new(code).unwrap(),
             name: String::new(),
             labels: Arc::default(),
-            channels: Arc::new([channel("every", Some(3_600_000)), channel("latest", Some(10_000))].into()),
+            channels: Arc::new(
+                [channel("every", Some(every_stale_after_ms)), channel("latest", Some(10_000))].into(),
+            ),
         };
         (IotId::new(code).unwrap(), device.into())
     };

@@ -31,6 +31,8 @@ enum Step {
     Detach(usize, bool),
     Replay,
     Pass(u64),
+    /// The channels work in another way, which here shows only in when they go stale.
+    ChangeFormat,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -46,6 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..8_usize, prop::bool::ANY).prop_map(|(client, back)| Step::Detach(client, back)),
         2 => Just(Step::Replay),
         1 => (0..3_000_u64).prop_map(Step::Pass),
+        1 => Just(Step::ChangeFormat),
     ]
 }
 
@@ -66,6 +69,8 @@ struct World {
     clients: Vec<Client>,
     /// How long the whole story has taken.
     passed: Duration,
+    /// How often the format was changed; then the current value is shown once more.
+    formats: u64,
 }
 
 impl World {
@@ -138,6 +143,11 @@ impl World {
                     self.bench.pass(Duration::from_millis(millis));
                 }
             }
+            Step::ChangeFormat => {
+                self.formats += 1;
+                let catalog = catalog_with(&DEVICES, None, 3_600_000 + self.formats);
+                assert!(self.bench.state.change_catalog(Some(catalog), self.bench.now));
+            }
         }
     }
 
@@ -146,8 +156,13 @@ impl World {
         for client in &mut self.clients {
             for got in take(&client.outbox) {
                 match got {
-                    Got::Data(device, channel, n, _) if channel == "every" => {
+                    Got::Data(device, channel, n, id) if channel == "every" => {
                         let values = client.got.get_mut(device.as_str()).expect("a device that it wants");
+                        let had = values.last().copied().or(client.resumed_at).is_some_and(|last| n <= last);
+                        if self.formats > 0 && !id && had && values.last().is_none_or(|last| *last == n) {
+                            // The current value, once more.
+                            continue;
+                        }
                         assert!(values.last().is_none_or(|last| *last < n), "{device}: {n} after {values:?}");
                         values.push(n);
                     }
@@ -196,6 +211,7 @@ proptest! {
             reads: VecDeque::new(),
             clients: Vec::new(),
             passed: Duration::ZERO,
+            formats: 0,
         };
         for step in steps {
             world.step(step);

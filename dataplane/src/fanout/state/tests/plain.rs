@@ -385,3 +385,61 @@ fn who_comes_later_is_told_of_staleness_behind_the_value() {
     bench.pass(Duration::from_secs(14));
     assert_eq!(take(&third).iter().filter(|got| is_stale(got, "latest")).count(), 1);
 }
+
+/// The same devices, but each value is ten times as large.
+fn scaled(devices: &[&str]) -> Arc<TenantCatalog> {
+    catalog_with(devices, Some(10.0), 3_600_000)
+}
+
+#[test]
+fn a_new_format_loses_no_event() {
+    let mut bench = Bench::new(&["A"]);
+    let (_, outbox) = bench.attach(&["A"], None);
+    bench.read_all();
+    bench.publish("A", "every", 1);
+    take(&outbox);
+    // On its way when the mapping changes.
+    bench.store("A", "every", 2);
+    bench.store("A", "every", 3);
+    bench.state.change_catalog(Some(scaled(&["A"])), bench.now);
+    assert!(ids(&take(&outbox)).is_empty(), "something is owed");
+    bench.read_all();
+    let got = take(&outbox);
+    assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![20, 30], vec![3]));
+}
+
+#[test]
+fn a_new_format_shows_the_current_value_again_and_what_was_owed_stays_owed() {
+    let mut bench = Bench::new(&["A"]);
+    let (_, outbox) = bench.attach(&["A"], None);
+    bench.read_all();
+    bench.publish("A", "every", 1);
+    take(&outbox);
+    bench.state.change_catalog(Some(scaled(&["A"])), bench.now);
+    bench.read_all();
+    let got = take(&outbox);
+    assert!(named("devices")(&got[0]), "{got:?}");
+    assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![10], vec![]));
+
+    // While it is suspected that something was missed the format changes back.
+    bench.state.suspect_all(bench.now);
+    bench.store("A", "every", 2);
+    bench.publish("A", "every", 3);
+    let request = bench.start_read().unwrap();
+    bench.state.change_catalog(Some(catalog(&["A"])), bench.now);
+    assert!(ids(&take(&outbox)).is_empty(), "something is owed");
+    let result = bench.answer(&request);
+    bench.state.apply_read(result, bench.now);
+    bench.read_all();
+    let got = take(&outbox);
+    assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![2, 3], vec![3]));
+
+    // While a client gets what it missed.
+    let (_, back) = bench.attach(&["A"], Some(1));
+    bench.state.change_catalog(Some(scaled(&["A"])), bench.now);
+    assert!(ids(&take(&back)).is_empty(), "something is owed");
+    bench.read_all();
+    bench.replay_all();
+    let got = take(&back);
+    assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![2, 3], vec![3]));
+}
