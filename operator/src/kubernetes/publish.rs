@@ -13,7 +13,7 @@ use super::index::{Entry, Key, Scope, Shelf};
 use super::kind::{OurKind, OurStatus};
 use super::status::conditions::{ours, ready, standing};
 use super::status::judge::{Before, Judge};
-use super::status::writer::{Outbox, Status};
+use super::status::outbox::{Outbox, Status};
 use crate::metrics::{Metrics, ObjectKind};
 use crate::presence::board::Board;
 use crate::verdict::{Kind, Reason};

@@ -6,4 +6,5 @@
 pub mod conditions;
 mod deletion;
 pub mod judge;
+pub mod outbox;
 pub mod writer;

@@ -4,11 +4,9 @@
 //! promised: that each of several statuses of one object is seen; the last one is.
 
 use flutecast_rights::Right;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_crds::condition::Condition;
 use flutecast_crds::{API_VERSION, Device, PushFormat, Tenant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -16,14 +14,15 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::outbox::{Failure, Name, Outbox, Status};
 use crate::backoff::Backoff;
-use crate::kubernetes::events::{Announcer, Notice};
-use crate::kubernetes::index::Key;
-use crate::kubernetes::kind::{AnyStatus, OurKind};
+use crate::kubernetes::events::Announcer;
+use crate::kubernetes::kind::OurKind;
 use crate::kubernetes::lease::Lead;
 use crate::kubernetes::watch::{Change, Event};
 use crate::kubernetes::{MANAGER, brief};
@@ -43,120 +42,8 @@ pub const RIGHTS: &[Right] = &[Right {
 const AT_ONCE: usize = 16;
 /// How long one may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The first and the longest wait after one failed.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-
-/// One status to be written.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// Which life of the object it is about.
-    pub uid: String,
-    /// What is to be said.
-    pub status: AnyStatus,
-    /// What `kubectl describe` is to show once it is written.
-    pub notice: Option<Notice>,
-}
-
-type Name = (Kind, Key);
-
-/// The statuses that are to be written. It holds at most one for each object.
-#[derive(Debug, Clone, Default)]
-pub struct Outbox(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    waiting: Mutex<Waiting>,
-    some: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    queue: BTreeMap<Name, Status>,
-    under_way: BTreeMap<Name, Status>,
-}
-
-impl Outbox {
-    /// Has a status written, in place of any other of the object. What is under way already isn't written again.
-    pub fn put(&self, kind: Kind, key: &Key, status: Status) {
-        let name = (kind, key.clone());
-        let mut waiting = self.0.lock();
-        if waiting.under_way.get(&name).is_some_and(|under_way| same(under_way, &status)) {
-            waiting.queue.remove(&name);
-        } else if !waiting.queue.get(&name).is_some_and(|queued| same(queued, &status)) {
-            waiting.queue.insert(name, status);
-            self.0.some.notify_one();
-        }
-    }
-
-    /// The object's status is as wanted.
-    pub fn withdraw(&self, kind: Kind, key: &Key) {
-        self.0.lock().queue.remove(&(kind, key.clone()));
-    }
-
-    /// The conditions of an object that are on their way.
-    #[must_use]
-    pub fn pending(&self, kind: Kind, key: &Key) -> Option<Vec<Condition>> {
-        let name = (kind, key.clone());
-        let waiting = self.0.lock();
-        let status = waiting.queue.get(&name).or_else(|| waiting.under_way.get(&name));
-        status.map(|status| status.status.conditions().to_vec())
-    }
-
-    /// The answer to a write was taken in: from here on the object is known as it was written.
-    pub fn taken_in(&self, kind: Kind, key: &Key) {
-        self.0.done((kind, key.clone()), None);
-    }
-
-    /// Forgets all that wait. What is under way goes on.
-    pub fn clear(&self) {
-        self.0.lock().queue.clear();
-    }
-
-    /// How many wait or are under way.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        let waiting = self.0.lock();
-        waiting.queue.len() + waiting.under_way.len()
-    }
-
-    /// Whether nothing waits or is under way.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-fn same(one: &Status, other: &Status) -> bool {
-    one.uid == other.uid && one.status == other.status
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self) -> Option<(Name, Status)> {
-        let mut waiting = self.lock();
-        // One write of an object at a time, so that a later one can't be overtaken.
-        let free = waiting.queue.keys().find(|name| !waiting.under_way.contains_key(*name))?.clone();
-        let status = waiting.queue.remove(&free)?;
-        waiting.under_way.insert(free.clone(), status.clone());
-        Some((free, status))
-    }
-
-    /// Something was written, or failed and is to be tried again unless something newer waits.
-    fn done(&self, name: Name, again: Option<Status>) {
-        let mut waiting = self.lock();
-        waiting.under_way.remove(&name);
-        if let Some(status) = again {
-            waiting.queue.entry(name).or_insert(status);
-        }
-        // Something newer may have waited for this.
-        if !waiting.queue.is_empty() {
-            self.some.notify_one();
-        }
-    }
-}
+/// The first and the longest pause of all when so many as are written at once found the API server away, and none found it well.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// What writes them.
 pub struct Writer {
@@ -182,7 +69,42 @@ enum Ended {
     /// It makes no sense to try this one again.
     Refused(String),
     /// It is tried again.
-    Failed(String),
+    Failed(Failure, String),
+}
+
+/// How it stands with the API server as a whole.
+#[derive(Debug)]
+struct Health {
+    backoff: Backoff,
+    /// How many in a row found it away.
+    away: usize,
+    /// Nothing is written before.
+    paused: Option<Instant>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(PAUSE.0, PAUSE.1), away: 0, paused: None }
+    }
+}
+
+impl Health {
+    /// It answered.
+    fn is_well(&mut self) {
+        self.backoff.reset();
+        self.away = 0;
+        self.paused = None;
+    }
+
+    /// It didn't, or was in trouble. That may be so for some objects only; when it is for as many as are written at once, all of
+    /// them wait.
+    fn is_away(&mut self, now: Instant) {
+        self.away += 1;
+        if self.away >= AT_ONCE {
+            self.away = 0;
+            self.paused = Some(now + self.backoff.next_wait());
+        }
+    }
 }
 
 impl Writer {
@@ -194,35 +116,38 @@ impl Writer {
 
     async fn run(self) {
         let mut writes = FuturesUnordered::new();
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut health = Health::default();
         loop {
-            while writes.len() < AT_ONCE
-                && let Some((name, status)) = self.outbox.0.take()
+            let now = Instant::now();
+            let paused = health.paused.filter(|until| now < *until);
+            while paused.is_none()
+                && writes.len() < AT_ONCE
+                && let Some((name, status)) = self.outbox.take(now)
             {
                 writes.push(async {
                     let ended = self.write(&name, &status).await;
                     (name, status, ended)
                 });
             }
-            tokio::select! {
-                Some((name, status, ended)) = writes.next() => {
-                    if let Some(wait) = self.settle(name, status, ended, &mut backoff).await {
-                        tokio::time::sleep(wait).await;
-                    }
+            // What is due while all hands are full is taken when one is free.
+            let due = if writes.len() < AT_ONCE { self.outbox.due() } else { None };
+            let wake = paused.or(due);
+            let rest = async {
+                match wake {
+                    Some(wake) => tokio::time::sleep_until(wake).await,
+                    None => std::future::pending().await,
                 }
-                () = self.outbox.0.some.notified() => {}
+            };
+            // Nothing waits here that keeps a write under way from going on: it would seem to get no answer.
+            tokio::select! {
+                Some((name, status, ended)) = writes.next() => self.settle(name, status, ended, &mut health).await,
+                () = self.outbox.changed() => {}
+                () = rest => {}
             }
         }
     }
 
-    /// Answers how long to wait when the API server is in trouble.
-    async fn settle(
-        &self,
-        name: Name,
-        status: Status,
-        ended: Ended,
-        backoff: &mut Backoff,
-    ) -> Option<Duration> {
+    async fn settle(&self, name: Name, status: Status, ended: Ended, health: &mut Health) {
         let (kind, (namespace, object)) = &name;
         let count = |ending| {
             if let Some(kind) = ObjectKind::of(*kind) {
@@ -232,31 +157,38 @@ impl Writer {
         match ended {
             Ended::Well(change) => {
                 count(Ending::Done);
-                backoff.reset();
+                health.is_well();
                 // The write is under way until the keeper has taken in the answer, or it would want the same again.
                 let _ends_with_the_keeper = self.changes.send(*change).await;
                 let _ends_with_the_keeper = self.changes.send(Change::Written(name.0, name.1.clone())).await;
                 if let Some(notice) = &status.notice {
                     self.announcer.announce(reference(&name, &status.uid), notice.clone());
                 }
-                None
             }
             Ended::Gone => {
-                self.outbox.0.done(name, None);
-                None
+                health.is_well();
+                self.outbox.done(&name);
             }
             Ended::Refused(error) => {
                 count(Ending::Failed);
+                health.is_well();
                 tracing::error!(%kind, namespace, name = object, error, "the API server refuses a status");
-                self.outbox.0.done(name, None);
-                None
+                self.outbox.done(&name);
             }
-            Ended::Failed(error) => {
+            Ended::Failed(failure, error) => {
                 count(Ending::Failed);
-                let wait = backoff.next_wait();
-                tracing::warn!(%kind, namespace, name = object, error, ?wait, "a status can't be written; trying again");
-                self.outbox.0.done(name, Some(status));
-                Some(wait)
+                let now = Instant::now();
+                match failure {
+                    Failure::Away => health.is_away(now),
+                    Failure::Denied => health.is_well(),
+                }
+                let (kind, namespace, object) = (*kind, namespace.clone(), object.clone());
+                let (wait, is_first) = self.outbox.failed(&name, status, failure, now);
+                if is_first {
+                    tracing::warn!(%kind, namespace, name = object, error, ?wait, "a status can't be written; trying again");
+                } else {
+                    tracing::debug!(%kind, namespace, name = object, error, ?wait, "a status still can't be written");
+                }
             }
         }
     }
@@ -271,7 +203,7 @@ impl Writer {
                 Kind::Secret | Kind::File => Ended::Gone,
             }
         };
-        let late = || Ended::Failed(format!("no answer within {DEADLINE:?}"));
+        let late = || Ended::Failed(Failure::Away, format!("no answer within {DEADLINE:?}"));
         tokio::time::timeout(DEADLINE, write).await.unwrap_or_else(|_| late())
     }
 
@@ -295,7 +227,10 @@ impl Writer {
             Err(kube::Error::Api(answer)) if answer.is_invalid() => Ended::Refused(answer.message),
             // It is stored, but the object itself can't be read; the watch tells.
             Err(kube::Error::SerdeError(_)) => Ended::Gone,
-            Err(error) => Ended::Failed(brief(&error)),
+            Err(kube::Error::Api(answer)) if answer.code < 500 && answer.code != 429 => {
+                Ended::Failed(Failure::Denied, brief(&kube::Error::Api(answer)))
+            }
+            Err(error) => Ended::Failed(Failure::Away, brief(&error)),
         }
     }
 }

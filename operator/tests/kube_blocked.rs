@@ -1,0 +1,99 @@
+//! Where the API server takes nothing from the operator: that is told, holds up nothing else, and heals.
+#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+mod kube_support;
+mod manifests;
+
+use std::time::Duration;
+
+use flutecast_e2e::wait_until;
+use kube_support::{Cluster, SOON};
+use manifests::{device, format, tenant};
+
+/// More than are written at once (`operator/src/kubernetes/status/writer.rs`).
+const MANY: usize = 20;
+
+/// The namespace whose statuses nobody may write. By its name it comes before `default`.
+const FROZEN: &str = "a-frozen";
+
+const POLICY: &str = "apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: frozen}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [flutecast.io], apiVersions: [v1alpha1], operations: [UPDATE], resources: ['*/status']}]}
+  validations: [{expression: \"object.metadata.namespace != 'a-frozen'\", message: it is frozen, reason: Forbidden}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: frozen}
+spec: {policyName: frozen, validationActions: [Deny]}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_api_server_does_not_take_holds_up_nothing_else() {
+    let cluster = Cluster::with_operator().await;
+    cluster.apply(&format!("{}---\n{}", tenant("t", ""), format("on-off"))).await;
+    cluster.until_all_ready().await;
+    statuses_of_one_namespace_are_refused(&cluster).await;
+}
+
+async fn statuses_of_one_namespace_are_refused(cluster: &Cluster) {
+    cluster.kubectl(&["create", "namespace", FROZEN]).await;
+    let frozen = |yaml: &str| yaml.replace("metadata: {", "metadata: {namespace: a-frozen, ");
+    cluster.apply(POLICY).await;
+    let probe = frozen(&tenant("frozen", ""));
+    cluster.apply(&probe).await;
+    wait_until("the policy to be in force", SOON, async || {
+        let args = [
+            "patch",
+            "tenant",
+            "frozen",
+            "-n",
+            FROZEN,
+            "--subresource=status",
+            "--type=merge",
+            "--dry-run=server",
+        ];
+        let patch = format!("--patch={{\"status\":{{\"devices\":{}}}}}", std::process::id());
+        match cluster.api.kubectl(&[&args[..], &[&patch]].concat(), "").await {
+            Err(error) if error.to_string().contains("it is frozen") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    let devices: Vec<String> =
+        (0..MANY).map(|n| device(&format!("d{n}"), "frozen", &format!("C-{n}"), "on-off")).collect();
+    cluster.apply(&frozen(&format!("{}---\n{}", format("on-off"), devices.join("---\n")))).await;
+    wait_until("writes that fail", SOON, async || {
+        let log = cluster.operator.as_ref().unwrap().process.output();
+        let failed = log
+            .iter()
+            .filter(|line| line.contains("a status can't be written") && line.contains("it is frozen"));
+        let failed = failed.count();
+        if failed >= MANY { Ok(()) } else { Err(format!("{failed} of {MANY}")) }
+    })
+    .await
+    .unwrap();
+
+    // Everything else goes on as if nothing were.
+    cluster.apply(&device("elsewhere", "t", "C-1", "on-off")).await;
+    cluster.until_within(Duration::from_secs(5), "device", "elsewhere", "Ready=True Accepted").await;
+
+    // It is tried until it works; each of them is said to be in trouble once.
+    cluster.kubectl(&["delete", "validatingadmissionpolicybinding", "frozen"]).await;
+    let all = [
+        "wait",
+        "-n",
+        FROZEN,
+        "--for=condition=Ready",
+        "--timeout=60s",
+        "--all",
+        "tenants,pushformats,devices",
+    ];
+    cluster.kubectl(&all).await;
+    let log = cluster.operator.as_ref().unwrap().process.output();
+    let told =
+        log.iter().filter(|line| line.contains("can't be written") && line.contains("name=\"d0\"")).count();
+    assert_eq!(told, 1, "{}", cluster.operator_log());
+}
