@@ -51,8 +51,8 @@ pub(super) enum Command {
     Detach(u64),
     /// Say `bye` to everybody, with reconnect times spread over this time.
     Drain(Duration),
-    /// Which values are known.
-    Cached(oneshot::Sender<CachedValues>),
+    /// Which values of these channels are known.
+    Cached(Vec<(IotId, ChannelName)>, oneshot::Sender<CachedValues>),
 }
 
 /// The values that a hub knows.
@@ -217,9 +217,9 @@ impl Hub {
             Command::Attach(arrival) => self.state.attach(arrival, now),
             Command::Detach(connection) => self.state.detach(connection, now),
             Command::Drain(spread) => self.state.end_all(ByeReason::Draining, spread, now),
-            Command::Cached(reply) => {
+            Command::Cached(wanted, reply) => {
                 // Whoever asked may have gone.
-                let _ = reply.send(self.state.cached());
+                let _ = reply.send(self.state.cached(wanted));
             }
         }
     }

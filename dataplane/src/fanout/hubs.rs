@@ -241,10 +241,15 @@ impl Inner {
         channels: Option<&BTreeSet<ChannelName>>,
     ) -> Result<Vec<DeviceValues>, Unavailable> {
         let wanted = |channel: &&Channel| channels.is_none_or(|names| names.contains(&channel.name));
-        let mut known = self.cached(&catalog.name).await;
-        let missing: Vec<(&Arc<Device>, &Channel)> = devices
+        let asked: Vec<(&Arc<Device>, &Channel)> = devices
             .values()
             .flat_map(|device| device.channels.values().filter(wanted).map(move |channel| (device, channel)))
+            .collect();
+        let names =
+            asked.iter().map(|(device, channel)| (device.iot_id.clone(), channel.name.clone())).collect();
+        let mut known = self.cached(&catalog.name, names).await;
+        let missing: Vec<(&Arc<Device>, &Channel)> = asked
+            .into_iter()
             .filter(|(device, channel)| !known.contains_key(&(device.iot_id.clone(), channel.name.clone())))
             .collect();
         if !missing.is_empty() {
@@ -262,12 +267,12 @@ impl Inner {
         Ok(devices.values().map(values_of).collect())
     }
 
-    /// What the tenant's hub knows, if there is one.
-    async fn cached(&self, tenant: &TenantName) -> CachedValues {
+    /// What the tenant's hub knows of these channels, if there is one.
+    async fn cached(&self, tenant: &TenantName, wanted: Vec<(IotId, ChannelName)>) -> CachedValues {
         let (reply, answer) = oneshot::channel();
         let asked = locked(&self.hubs)
             .get(tenant)
-            .is_some_and(|hub| hub.commands.send(Command::Cached(reply)).is_ok());
+            .is_some_and(|hub| hub.commands.send(Command::Cached(wanted, reply)).is_ok());
         if asked { answer.await.unwrap_or_default() } else { CachedValues::new() }
     }
 

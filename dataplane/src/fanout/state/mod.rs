@@ -153,19 +153,26 @@ impl HubState {
         self.timers.next()
     }
 
-    /// The values of all channels that are live, whether there are any or not.
-    pub(super) fn cached(&self) -> HashMap<(IotId, ChannelName), ChannelValues> {
-        let live = self.watches.iter().filter(|(_, watch)| watch.is_live());
-        live.map(|(_, watch)| {
+    /// The values of those of these channels that are live, whether there are any or not. Whoever asks for one device costs the clients of all
+    /// others nothing.
+    pub(super) fn cached(
+        &self,
+        wanted: Vec<(IotId, ChannelName)>,
+    ) -> HashMap<(IotId, ChannelName), ChannelValues> {
+        let live = |name: &(IotId, ChannelName)| {
+            self.watches.get(*self.by_channel.get(name)?).filter(|watch| watch.is_live())
+        };
+        let values = |name: (IotId, ChannelName)| {
+            let watch = live(&name)?;
             let values = ChannelValues {
                 name: watch.channel.clone(),
                 time: watch.latest.as_ref().map(|frame| frame.time),
                 stale: watch.freshness.stale,
                 values: watch.latest.as_ref().map(|frame| frame.values()),
             };
-            ((watch.device.iot_id.clone(), watch.channel.clone()), values)
-        })
-        .collect()
+            Some((name, values))
+        };
+        wanted.into_iter().filter_map(values).collect()
     }
 
     /// The hub ends: what it holds is no longer counted.

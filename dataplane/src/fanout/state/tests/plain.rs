@@ -443,3 +443,19 @@ fn a_new_format_shows_the_current_value_again_and_what_was_owed_stays_owed() {
     let got = take(&back);
     assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![2, 3], vec![3]));
 }
+
+#[test]
+fn values_are_given_of_what_is_asked_for_and_of_nothing_else() {
+    let mut bench = Bench::new(&["A", "B"]);
+    bench.publish("A", "latest", 1);
+    bench.publish("B", "latest", 2);
+    let (_, _outbox) = bench.attach(&["A", "B"], None);
+    bench.read_all();
+    let name =
+        |device: &str, channel: &str| (IotId::new(device).unwrap(), ChannelName::new(channel).unwrap());
+    let known = bench.state.cached(vec![name("A", "latest"), name("B", "every"), name("C", "latest")]);
+    let values = known[&name("A", "latest")].values.as_deref().map(String::from_utf8_lossy);
+    assert_eq!(values.as_deref(), Some("{\"n\":1}"));
+    assert!(known[&name("B", "every")].values.is_none());
+    assert_eq!(known.len(), 2, "{known:?}");
+}
