@@ -220,7 +220,7 @@ export function connect(options) {
 }
 
 /** How one connection ended. @typedef {{reason: string, message?: string|null, httpStatus?: number, waitMs?: number, refused?: boolean}} End */
-/** One attempt, from the request to its end. @typedef {{controller: AbortController, heardAt: number, limitMs: number, timer: any, helloAt: number|null, parser: SseParser|null, over: boolean}} Run */
+/** One attempt, from the request to its end. @typedef {{controller: AbortController, heardAt: number, limitMs: number, timer: any, helloAt: number|null, parser: SseParser|null, over: boolean, gone: Set<string>}} Run */
 /** What tells which event of a channel is the newest. @typedef {{id: ReturnType<typeof parseId>, numbered: boolean}} Mark */
 
 /** A running subscription; made by {@link connect}. */
@@ -377,7 +377,7 @@ export class Feed extends EventTarget {
     /** @type {Run} */
     const run = {
       controller: new AbortController(), heardAt: this.#timers.now(), limitMs: connectTimeoutMs,
-      timer: null, helloAt: null, parser: null, over: false,
+      timer: null, helloAt: null, parser: null, over: false, gone: new Set(),
     };
     this.#run = run;
     this.#retryTimer = null;
@@ -426,6 +426,7 @@ export class Feed extends EventTarget {
       const waiting = this.state === 'waiting';
       parser.push(value);
       if (run.over) break;
+      if (!bye && parser.lastEventId !== this.#lastEventId) this.#removeGone(run);
       // A new id says that all before it was delivered, also where there was nothing to deliver.
       if (waiting && parser.lastEventId !== this.#lastEventId) this.#serving();
       this.#lastEventId = parser.lastEventId;
@@ -560,6 +561,9 @@ export class Feed extends EventTarget {
       this.stats.invalid += 1;
       return null;
     }
+    const waits = type === 'bye' || (type === 'refused' && !body.device) || (type === 'ping' && this.state === 'waiting');
+    if (type === 'devices') for (const { device } of body.added ?? []) run.gone.delete(device);
+    if (!waits) this.#removeGone(run);
     if (type === 'message') this.#onData(body, id);
     else if (type === 'hello') return this.#onHello(run, body);
     else if (type === 'stale' || type === 'fresh') this.#onFreshness(body, type);
@@ -602,7 +606,10 @@ export class Feed extends EventTarget {
       codes.add(device.device);
       this.#put(device);
     }
-    for (const code of [...this.devices.keys()]) if (!codes.has(code)) this.#remove(code);
+    // A server that turns us away describes no device, and one that isn't ready doesn't either. Those that we know are kept until it is sure that they are
+    // gone: who resumes isn't sent again what it had.
+    run.gone = new Set([...this.devices.keys()].filter((code) => !codes.has(code)));
+    if (codes.size > 0) this.#removeGone(run);
     this.#become({ state: 'live' });
     this.#emit('hello', hello);
     return null;
@@ -627,6 +634,12 @@ export class Feed extends EventTarget {
     this.refusals.delete(told.device);
     this.devices.set(told.device, device);
     this.#emit('change', { device: told.device });
+  }
+
+  /** The server serves us and doesn't have these devices (any more). @param {Run} run */
+  #removeGone(run) {
+    for (const code of run.gone) this.#remove(code);
+    run.gone.clear();
   }
 
   /** @param {string} code */

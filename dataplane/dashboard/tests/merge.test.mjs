@@ -151,6 +151,35 @@ test('hello replaces what is followed, and keeps the values of what stays', asyn
   feed.close();
 });
 
+test('a server that turns us away takes no value from the page', async () => {
+  const { feed, server, timers } = await live(data({ speed: 1 }, T(0)) + data({ on: true }, T(0), 'e1-5', { channel: 'power' }));
+  await server.end();
+  for (const text of [hello([]) + block('bye', { reason: 'Full', retryMs: 2_000 }), hello([]) + block('refused', { reason: 'Starting' }) + block('ping', { time: T(1) })]) {
+    await timers.advance(3_000);
+    await server.stream(text);
+    assert.deepEqual(feed.devices.get('CORR-01').channels.get('power').values, { on: true });
+    assert.equal(speed(feed), 1);
+  }
+  // Who resumes isn't sent again what it had.
+  await server.write(block('devices', { added: [device()], removed: [] }) + 'id: e1-6\n\n');
+  assert.deepEqual(feed.devices.get('CORR-01').channels.get('power').values, { on: true });
+  feed.close();
+});
+
+test('devices that the server serves no more go, by whatever shows that it serves', async () => {
+  const shows = ['id: e1-6\n\n', block('ping', { time: T(1) }, 'e1-6'), block('refused', { device: 'CORR-01', reason: 'UnknownDevice' }), block('devices', { added: [device('DIE-01')], removed: [] })];
+  for (const text of shows) {
+    const { feed, server, timers } = await live(data({ speed: 1 }, T(0)));
+    await server.end();
+    await timers.advance(2_000);
+    await server.stream(hello([]));
+    assert.equal(speed(feed), 1, 'it isn\'t known yet');
+    await server.write(text);
+    assert.equal(feed.devices.has('CORR-01'), false, text);
+    feed.close();
+  }
+});
+
 test('a refused device is remembered until it is served', async () => {
   const { feed, server, of } = await live(block('refused', { device: 'CORR-99', reason: 'UnknownDevice', message: 'no such device' }));
   assert.equal(feed.refusals.get('CORR-99').reason, 'UnknownDevice');
