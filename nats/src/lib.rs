@@ -2,12 +2,17 @@
 //!
 //! What a program wants of its connection beyond that (how soon it counts as lost, how much waits in it) is its own.
 
+mod trouble;
+
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
+
+use self::trouble::Trouble;
 
 /// How long the making of a connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -88,7 +93,7 @@ impl Login {
     }
 
     /// Opens a connection that NATS knows as `name`, with what `more` sets. Answers at once, also when no server is there: the
-    /// connection is made in the background, and again whenever it is lost, for ever.
+    /// connection is made in the background, and again whenever it is lost, for ever. When that fails for a while the log says why.
     ///
     /// # Errors
     /// [`LoginError`], at once: the client would try for ever with a file that isn't there.
@@ -98,12 +103,25 @@ impl Login {
         more: impl FnOnce(ConnectOptions) -> ConnectOptions,
     ) -> Result<Client, LoginError> {
         let (addresses, options) = self.options().await?;
+        let trouble = Trouble::of(name);
+        let tries = Arc::clone(&trouble);
         let options = options
             .name(name)
             .retry_on_initial_connect()
             .connection_timeout(CONNECT)
             .ping_interval(PING)
-            .reconnect_delay_callback(wait_before);
+            .reconnect_to_server_callback(move |servers, _| {
+                let trouble = Arc::clone(&trouble);
+                async move {
+                    trouble.look(&servers).await;
+                    // The client chooses.
+                    None
+                }
+            })
+            .reconnect_delay_callback(move |attempt| {
+                tries.attempt(attempt);
+                wait_before(attempt)
+            });
         let options = more(options);
         options.connect(addresses).await.map_err(LoginError::Start)
     }

@@ -19,7 +19,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, Status};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
@@ -253,7 +253,7 @@ async fn forward<K: Watched>(
                 // Every list ends some day, for instance because the server restarts; only a failure that stays is news.
                 let is_forbidden = is_forbidden(&error);
                 if is_well {
-                    let error = in_words(&error);
+                    let error = in_words(&error, &name);
                     tracing::warn!(kind = name, error, "the watch broke off; it is taken up again");
                 }
                 is_well = false;
@@ -284,8 +284,12 @@ fn translated<K: Watched>(event: watcher::Event<DeserializeGuard<K>>, place: &Pl
     }
 }
 
-fn in_words(error: &watcher::Error) -> String {
+fn in_words(error: &watcher::Error, kind: &str) -> String {
     match error {
+        // A list of a kind that is there is found, however empty. The answer is no Status, so it has no reason.
+        error if is(error, |status| status.code == 404) => {
+            format!("the API server knows no {kind}: install the kinds (chart flutecast-crds)")
+        }
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
         | watcher::Error::WatchFailed(error) => brief(error),
@@ -295,11 +299,32 @@ fn in_words(error: &watcher::Error) -> String {
 }
 
 fn is_forbidden(error: &watcher::Error) -> bool {
+    is(error, Status::is_forbidden)
+}
+
+/// Whether the API server answered with a status of this sort.
+fn is(error: &watcher::Error, sort: fn(&Status) -> bool) -> bool {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status.is_forbidden(),
+        | watcher::Error::WatchError(status) => sort(status),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_that_are_missing_are_said_to_be() {
+        let answer = |code, message: &str| {
+            let status = Status { code, message: message.to_owned(), ..Status::default() };
+            in_words(&watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status))), "Tenant")
+        };
+        let expected = "the API server knows no Tenant: install the kinds (chart flutecast-crds)";
+        assert_eq!(answer(404, "404 page not found"), expected);
+        assert_eq!(answer(500, "etcd is away"), "etcd is away (500)");
     }
 }
