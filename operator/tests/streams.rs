@@ -188,7 +188,7 @@ async fn streams_of_others_are_never_touched() {
     assert_eq!(before, (bench.config("IOT_demo").await, bench.config("SRC_demo_gw").await));
     // Nor are they removed with a Tenant that goes.
     let gone = wanted("retention: {onDelete: Delete}");
-    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &gone).await.unwrap(), 0);
+    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &gone).await.unwrap().changes, 0);
     assert_eq!(bench.streams().await.len(), 2);
 }
 
@@ -204,7 +204,10 @@ async fn an_owner_with_another_uid_is_another() {
     assert_eq!(bench.apply(&with_uid("two")).await.findings[0].reason, Reason::StreamOwnedByOther);
     // A Tenant that was deleted lets go of what it keeps, and the next of its name takes it over with all it holds.
     bench.publish("iot.demo.abc.power", "1").await;
-    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &with_uid("one")).await.unwrap(), 1);
+    assert_eq!(
+        tenant::remove(&bench.api, &bench.streams().await, &with_uid("one")).await.unwrap().changes,
+        1
+    );
     assert_eq!(bench.apply_well(&with_uid("two")).await, 1);
     assert_eq!(bench.stored(1).await.len(), 1);
     assert_eq!(bench.config("IOT_demo").await["metadata"]["flutecast.io/owner-uid"], "two");
@@ -406,11 +409,11 @@ async fn a_tenant_that_goes() {
     let bench = Bench::start().await;
     let keep = wanted(&format!("sources: [{GATEWAY}]"));
     bench.apply_well(&keep).await;
-    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &keep).await.unwrap(), 0);
+    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &keep).await.unwrap().changes, 0);
     assert_eq!(bench.streams().await.len(), 2);
     let mut delete = keep;
     delete.on_delete = flutecast_operator::build::streams::OnDelete::Delete;
-    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &delete).await.unwrap(), 2);
+    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &delete).await.unwrap().changes, 2);
     assert_eq!(bench.streams().await.len(), 0);
 }
 

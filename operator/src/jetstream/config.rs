@@ -101,12 +101,18 @@ pub(crate) fn lay_over(current: &Map<String, Value>, wanted: &StreamConfig) -> M
     set("num_replicas", json!(replicas));
     set("duplicate_window", json!(nanoseconds(*duplicate_window)));
     set("allow_direct", json!(allow_direct));
+    // What would lose messages that the Tenant's retention keeps, or let devices lose them (docs/decisions/0078).
+    set("max_msgs", json!(-1));
+    set("discard_new_per_subject", json!(false));
+    set("no_ack", json!(false));
+    set("allow_rollup_hdrs", json!(false));
     match republish {
         Some((from, to)) => set("republish", json!({"src": from, "dest": to})),
         None => {
             config.remove("republish");
         }
     }
+    config.remove("subject_transform");
     config
 }
 
@@ -237,6 +243,17 @@ pub(crate) fn same(one: &Map<String, Value>, other: &Map<String, Value>) -> bool
             .collect()
     };
     said(one) == said(other)
+}
+
+/// The settings that a stream was to have by the last change of it, and that NATS left as they were. Sources and metadata are not looked
+/// at: NATS adds to them.
+pub(crate) fn not_taken<'a>(wanted: &'a Map<String, Value>, now: &Map<String, Value>) -> Vec<&'a str> {
+    let differs = |key: &str, wanted: &Value| {
+        let now = now.get(key).unwrap_or(&Value::Null);
+        wanted != now && !(is_default(wanted) && is_default(now))
+    };
+    let looked_at = wanted.iter().filter(|(key, _)| !["sources", "metadata"].contains(&key.as_str()));
+    looked_at.filter(|(key, value)| differs(key, value)).map(|(key, _)| key.as_str()).collect()
 }
 
 /// Lays `wanted` over `current`, key by key.

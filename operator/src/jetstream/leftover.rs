@@ -50,27 +50,58 @@ pub async fn delete_all(api: &Api, realm: &Realm) -> Result<usize, ApiError> {
     Ok(names.len())
 }
 
+/// What became of a look at what is left over, or of letting go of a Tenant's streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LetGo {
+    /// How many calls changed something.
+    pub changes: u32,
+    /// The streams that NATS doesn't let go, and its words. They are tried again with the next look, and hold up nothing else.
+    pub refused: Vec<(String, String)>,
+}
+
+impl LetGo {
+    /// Notes what became of one stream. Answers whether it was let go.
+    ///
+    /// # Errors
+    /// [`ApiError::Away`]
+    pub(super) fn note(&mut self, stream: &str, result: Result<(), ApiError>) -> Result<bool, ApiError> {
+        match result {
+            Ok(()) => self.changes += 1,
+            Err(ApiError::Refused { .. }) => {
+                let words = result.err().map(|error| error.to_string()).unwrap_or_default();
+                self.refused.push((stream.to_owned(), words));
+                return Ok(false);
+            }
+            Err(away @ ApiError::Away(_)) => return Err(away),
+        }
+        Ok(true)
+    }
+}
+
 /// Lets go of what is left over: deletes it, or keeps it for whoever comes next under the same name, as its Tenant wanted.
-/// Answers how many calls changed something.
 ///
 /// # Errors
-/// [`ApiError`]
-pub async fn remove(api: &Api, streams: &Streams, realm: Option<&Realm>) -> Result<u32, ApiError> {
-    let Some(realm) = realm else { return Ok(0) };
-    let mut changes = 0;
+/// [`ApiError::Away`]
+pub async fn remove(api: &Api, streams: &Streams, realm: Option<&Realm>) -> Result<LetGo, ApiError> {
+    let mut all = LetGo::default();
+    let Some(realm) = realm else { return Ok(all) };
     // By name, so that a tenant's stream goes before those of its sources and doesn't complain about them.
     for (name, stream) in streams.iter().filter(|(_, stream)| realm.is_left_over(stream)) {
         let tenant = stream.metadata(config::OWNER_NAME).unwrap_or_default();
         if stream.metadata(ON_DELETE) == Some(OnDelete::Delete.as_str()) {
-            api.delete_stream(name).await?;
-            tracing::info!(stream = name, tenant, "the Tenant is gone, and its stream with it");
-        } else {
-            let mut config = stream.config.clone();
-            config::set_metadata(&mut config, &[(OWNER_UID, None)]);
-            api.update_stream(name, config).await?;
+            if all.note(name, api.delete_stream(name).await)? {
+                tracing::info!(stream = name, tenant, "the Tenant is gone, and its stream with it");
+            }
+        } else if all.note(name, without_owner(api, name, stream).await)? {
             tracing::info!(stream = name, tenant, "the Tenant is gone; its stream is kept");
         }
-        changes += 1;
     }
-    Ok(changes)
+    Ok(all)
+}
+
+/// Takes the uid of its Tenant off a stream.
+pub(super) async fn without_owner(api: &Api, name: &str, stream: &StreamInfo) -> Result<(), ApiError> {
+    let mut config = stream.config.clone();
+    config::set_metadata(&mut config, &[(OWNER_UID, None)]);
+    api.update_stream(name, config).await.map(drop)
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{Api, ApiError};
 use super::config::{OWNER_NAME, OWNER_NAMESPACE};
-use super::leftover::{self, Realm};
+use super::leftover::{self, LetGo, Realm};
 use super::tenant::{self, Applied, Streams};
 use crate::backoff::{Backoff, jittered};
 use crate::build::streams::TenantStreams;
@@ -25,6 +25,8 @@ use crate::verdict::{Finding, Reason};
 const RESYNC: Duration = Duration::from_secs(30);
 /// How long to wait for more after somebody changed a stream; our own changes are told to us as well.
 const SETTLE: Duration = Duration::from_millis(500);
+/// The longest wait when somebody keeps on changing streams, and after how long without that a change is answered at once again.
+const WAR: (Duration, Duration) = (RESYNC, Duration::from_secs(60));
 /// For how long the first look waits for the connection.
 const CONNECT: Duration = Duration::from_millis(500);
 /// The first and the longest wait after the broker could not be asked.
@@ -94,7 +96,7 @@ struct Keeper {
     seen: BTreeMap<OwnerKey, TenantStreams>,
     /// Since when tenants that were seen no longer exist.
     leaving: BTreeMap<OwnerKey, Instant>,
-    /// The streams without a Tenant that were spoken of already.
+    /// What was said already of streams without a Tenant.
     warned: BTreeSet<String>,
 }
 
@@ -113,13 +115,19 @@ impl Keeper {
                 stream::pending().right_stream()
             }
         };
+        let mut war = War::default();
+        let mut is_told = false;
         loop {
             let now = wanted.borrow_and_update().clone();
             metrics.nats_connected(*connected.borrow_and_update());
-            let wait = match now {
-                None => RESYNC,
+            let (wait, changed) = match now {
+                None => (RESYNC, 0),
                 Some(now) => self.pass_and_report(&now, &report, &metrics, &mut backoff).await,
             };
+            if is_told && changed > 0 {
+                war.repaired(Instant::now());
+            }
+            is_told = false;
             let mut next = Instant::now() + wait;
             loop {
                 tokio::select! {
@@ -130,7 +138,8 @@ impl Keeper {
                     Ok(()) = connected.changed() => break,
                     Some(advisory) = changes.next() => {
                         if is_about_us(&advisory.subject) {
-                            next = next.min(Instant::now() + SETTLE);
+                            is_told = true;
+                            next = next.min(war.next(Instant::now()));
                         }
                     }
                     () = tokio::time::sleep_until(next) => break,
@@ -139,56 +148,69 @@ impl Keeper {
         }
     }
 
-    /// One pass; answers how long to wait before the next.
+    /// One pass; answers how long to wait before the next, and how many calls changed something.
     async fn pass_and_report(
         &mut self,
         wanted: &Wanted,
         report: &watch::Sender<Report>,
         metrics: &Metrics,
         backoff: &mut Backoff,
-    ) -> Duration {
-        match self.pass(wanted).await {
-            Ok((findings, changes)) => {
+    ) -> (Duration, u32) {
+        let before = report.borrow().clone();
+        match self.pass(wanted, &before).await {
+            Ok(Passed { report: new, changes, away }) => {
+                report.send_if_modified(|old| replace(old, new));
+                if let Some(error) = away {
+                    metrics.streams_compared(Ending::Failed, changes);
+                    tracing::debug!(%error, "JetStream can't be asked about some streams");
+                    return (backoff.next_wait(), changes);
+                }
                 backoff.reset();
                 metrics.streams_compared(Ending::Done, changes);
-                report.send_if_modified(|old| replace(old, findings));
-                self.next_removal().unwrap_or_else(|| jittered(RESYNC)).min(RESYNC)
+                (self.next_removal().unwrap_or_else(|| jittered(RESYNC)).min(RESYNC), changes)
             }
             Err(error) => {
                 metrics.streams_compared(Ending::Failed, 0);
                 tracing::debug!(%error, "JetStream can't be asked");
-                let message =
-                    format!("streams and sources can't be looked after: {error}; tried again until it works");
-                let finding = Finding::new(Reason::BrokerAway, "", message);
+                let finding = away(&error);
                 report.send_if_modified(|old| note_away(old, wanted, &finding));
-                backoff.next_wait()
+                (backoff.next_wait(), 0)
             }
         }
     }
 
-    /// Compares and applies everything once. Answers what could not be done, and how many calls changed something.
-    async fn pass(&mut self, wanted: &Wanted) -> Result<(Report, u32), ApiError> {
+    /// Compares and applies everything once. What is wrong with the streams of one tenant, or with what is left over, holds up no other
+    /// tenant. `before` is what was reported last.
+    async fn pass(&mut self, wanted: &Wanted, before: &Report) -> Result<Passed, ApiError> {
         let mut streams = self.streams().await?;
         let orphans = leftover::remove(&self.api, &streams, wanted.realm.as_ref()).await?;
-        if orphans > 0 {
+        if orphans.changes > 0 {
             streams = self.streams().await?;
         }
-        let mut changes = orphans + self.remove_gone(wanted, &streams).await?;
+        self.mention_refused(orphans.refused);
+        let mut passed = Passed { changes: orphans.changes, ..Passed::default() };
+        passed.changes += self.remove_gone(wanted, &streams).await?;
         self.mention_orphans(wanted, &streams);
         for tenant in &wanted.tenants {
             self.seen.insert(key(tenant), tenant.clone());
         }
         let work: Vec<_> =
             wanted.tenants.iter().map(|tenant| apply_one(&self.api, &streams, tenant)).collect();
-        let mut report = Report::new();
-        for applied in stream::iter(work).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
-            let (wanted, applied) = applied?;
-            let Applied { changes: some, findings, foreign, has_stream } = applied;
-            changes += some;
-            let applied = Some(wanted.clone());
-            report.insert(wanted.tenant.clone(), TenantReport { findings, foreign, has_stream, applied });
+        for (wanted, applied) in stream::iter(work).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
+            let told = match applied {
+                Ok(Applied { changes, findings, foreign, has_stream }) => {
+                    passed.changes += changes;
+                    TenantReport { findings, foreign, has_stream, applied: Some(wanted.clone()) }
+                }
+                Err(error) => {
+                    let told = told_away(before.get(&wanted.tenant), &away(&error));
+                    passed.away = Some(error);
+                    told
+                }
+            };
+            passed.report.insert(wanted.tenant.clone(), told);
         }
-        Ok((report, changes))
+        Ok(passed)
     }
 
     async fn streams(&self) -> Result<Streams, ApiError> {
@@ -207,12 +229,18 @@ impl Keeper {
             if now.duration_since(since) < REMOVAL_GRACE {
                 continue;
             }
-            let changes = tenant::remove(&self.api, streams, &tenant).await?;
+            let LetGo { changes, refused } = tenant::remove(&self.api, streams, &tenant).await?;
+            all_changes += changes;
+            if !refused.is_empty() {
+                // It stays among those that were seen, and is tried again with the next pass.
+                self.mention_refused(refused);
+                self.leaving.insert(key(&tenant), now);
+                continue;
+            }
             tracing::info!(
                 tenant = %tenant.tenant, changes, on_delete = ?tenant.on_delete,
                 "the Tenant is gone, its streams were let go"
             );
-            all_changes += changes;
             self.seen.remove(&key(&tenant));
             self.leaving.remove(&key(&tenant));
         }
@@ -223,6 +251,19 @@ impl Keeper {
     fn next_removal(&self) -> Option<Duration> {
         let first = self.leaving.values().min()?;
         Some((*first + REMOVAL_GRACE).saturating_duration_since(Instant::now()))
+    }
+
+    /// Says once of each stream that NATS doesn't let it go.
+    fn mention_refused(&mut self, refused: Vec<(String, String)>) {
+        for (stream, error) in refused {
+            if self.warned.insert(format!("{stream} is refused")) {
+                tracing::warn!(
+                    stream,
+                    error,
+                    "the Tenant is gone, and NATS doesn't let go of its stream; tried again until it works. If nobody needs it: nats stream rm {stream}"
+                );
+            }
+        }
     }
 
     /// Says once of each stream that its Tenant is unknown. It may have gone while the operator was down, or this may be the
@@ -246,12 +287,68 @@ impl Keeper {
     }
 }
 
+/// How soon changes by others are answered: soon, and later and later when they come again and again, so that two who want different
+/// things of a stream don't change it against each other as fast as they can.
+#[derive(Debug)]
+struct War {
+    backoff: Backoff,
+    /// When something was put right last, and until when nothing is.
+    last: Option<(Instant, Instant)>,
+}
+
+impl Default for War {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(SETTLE, WAR.0), last: None }
+    }
+}
+
+impl War {
+    /// Something that others had changed was put right.
+    fn repaired(&mut self, now: Instant) {
+        if self.last.is_some_and(|(last, _)| now.duration_since(last) >= WAR.1) {
+            self.backoff.reset();
+        }
+        self.last = Some((now, now + self.backoff.next_wait()));
+    }
+
+    /// When a change that is told now is looked at.
+    fn next(&self, now: Instant) -> Instant {
+        let soon = now + SETTLE;
+        self.last.map_or(soon, |(_, until)| soon.max(until))
+    }
+}
+
+/// What one pass came to.
+#[derive(Debug, Default)]
+struct Passed {
+    report: Report,
+    /// How many calls changed something.
+    changes: u32,
+    /// Why some tenants' streams could not be asked about.
+    away: Option<ApiError>,
+}
+
 async fn apply_one<'a>(
     api: &Api,
     streams: &Streams,
     wanted: &'a TenantStreams,
-) -> Result<(&'a TenantStreams, Applied), ApiError> {
-    Ok((wanted, tenant::apply(api, streams, wanted).await?))
+) -> (&'a TenantStreams, Result<Applied, ApiError>) {
+    (wanted, tenant::apply(api, streams, wanted).await)
+}
+
+fn away(error: &ApiError) -> Finding {
+    let message = format!("streams and sources can't be looked after: {error}; tried again until it works");
+    Finding::new(Reason::BrokerAway, "", message)
+}
+
+/// What is told of a tenant that can't be asked about; if that was told before, in the same words: those of the cause may vary from
+/// attempt to attempt.
+fn told_away(before: Option<&TenantReport>, finding: &Finding) -> TenantReport {
+    let before = before.cloned().unwrap_or_default();
+    if before.findings.iter().any(|finding| finding.reason == Reason::BrokerAway) {
+        return before;
+    }
+    TenantReport { findings: vec![finding.clone()], applied: None, ..before }
 }
 
 fn named(stream: super::api::StreamInfo) -> Option<(String, super::api::StreamInfo)> {
@@ -265,21 +362,11 @@ fn replace(old: &mut Report, new: Report) -> bool {
     changed
 }
 
-/// Notes that the broker is away, unless that was said already; the wording of the cause may vary from attempt to attempt.
+/// Notes that the broker is away.
 fn note_away(report: &mut Report, wanted: &Wanted, finding: &Finding) -> bool {
-    let is_away =
-        |old: &TenantReport| old.findings.iter().any(|finding| finding.reason == Reason::BrokerAway);
-    if report.len() == wanted.tenants.len()
-        && wanted.tenants.iter().all(|tenant| report.get(&tenant.tenant).is_some_and(is_away))
-    {
-        return false;
-    }
-    let away = |tenant: &TenantStreams| {
-        let old = report.get(&tenant.tenant).cloned().unwrap_or_default();
-        let findings = vec![finding.clone()];
-        (tenant.tenant.clone(), TenantReport { findings, applied: None, ..old })
-    };
-    let new = wanted.tenants.iter().map(away).collect();
+    let told =
+        |tenant: &TenantStreams| (tenant.tenant.clone(), told_away(report.get(&tenant.tenant), finding));
+    let new = wanted.tenants.iter().map(told).collect();
     replace(report, new)
 }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::api::{Api, ApiError, StreamInfo};
 use super::config::{self, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, Upstream, ownership};
+use super::leftover::{LetGo, without_owner};
 use crate::build::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
 use crate::verdict::{Finding, Reason};
 
@@ -53,11 +54,13 @@ pub struct Applied {
 /// [`ApiError::Away`] when the broker can't be asked; what the broker refuses is a finding instead.
 pub async fn apply(api: &Api, streams: &Streams, wanted: &TenantStreams) -> Result<Applied, ApiError> {
     let mut pass = Pass { api, streams, wanted, applied: Applied::default() };
-    let leaving = pass.park_leaving().await?;
-    let sources = pass.put_sources().await?;
-    let settled = pass.put_stream(&sources).await?;
-    if settled {
-        pass.delete_leaving(&leaving).await?;
+    // Known from the start: a question that is refused on the way must not make somebody else's stream the tenant's.
+    if let Some(stream) = streams.get(&wanted.stream.name) {
+        let is_ours = ownership(stream, &wanted.owner) == Ownership::Ours;
+        pass.applied = Applied { has_stream: is_ours, foreign: !is_ours, ..Applied::default() };
+    }
+    if let Err(error) = pass.run().await {
+        pass.note("a question about its streams", Err(error))?;
     }
     Ok(pass.applied)
 }
@@ -65,9 +68,9 @@ pub async fn apply(api: &Api, streams: &Streams, wanted: &TenantStreams) -> Resu
 /// Lets go of the streams of a tenant that went: deletes them, or keeps them for whoever comes next under the same name.
 ///
 /// # Errors
-/// [`ApiError`]
-pub async fn remove(api: &Api, streams: &Streams, gone: &TenantStreams) -> Result<u32, ApiError> {
-    let mut changes = 0;
+/// [`ApiError::Away`]
+pub async fn remove(api: &Api, streams: &Streams, gone: &TenantStreams) -> Result<LetGo, ApiError> {
+    let mut all = LetGo::default();
     let prefix = source_prefix(gone);
     // The tenant's stream goes first, so that it doesn't complain about sources that are gone.
     let names =
@@ -77,18 +80,14 @@ pub async fn remove(api: &Api, streams: &Streams, gone: &TenantStreams) -> Resul
         if ownership(stream, &gone.owner) != Ownership::Ours {
             continue;
         }
-        match gone.on_delete {
-            OnDelete::Delete => api.delete_stream(name).await?,
-            OnDelete::Keep if stream.metadata(OWNER_UID).is_some() => {
-                let mut config = stream.config.clone();
-                config::set_metadata(&mut config, &[(OWNER_UID, None)]);
-                api.update_stream(name, config).await?;
-            }
+        let ended = match gone.on_delete {
+            OnDelete::Delete => api.delete_stream(name).await,
+            OnDelete::Keep if stream.metadata(OWNER_UID).is_some() => without_owner(api, name, stream).await,
             OnDelete::Keep => continue,
-        }
-        changes += 1;
+        };
+        all.note(name, ended)?;
     }
-    Ok(changes)
+    Ok(all)
 }
 
 /// What the names of a tenant's source streams begin with.
@@ -128,6 +127,15 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    async fn run(&mut self) -> Result<(), ApiError> {
+        let leaving = self.park_leaving().await?;
+        let sources = self.put_sources().await?;
+        if self.put_stream(&sources).await? {
+            self.delete_leaving(&leaving).await?;
+        }
+        Ok(())
+    }
+
     /// Step 1: the streams of ours whose source is no longer wanted stop to capture. Answers their names.
     async fn park_leaving(&mut self) -> Result<Vec<String>, ApiError> {
         let prefix = source_prefix(self.wanted);
@@ -220,10 +228,8 @@ impl Pass<'_> {
             return Ok(self.applied.has_stream);
         };
         if !self.is_ours(name, stream) {
-            self.applied.foreign = true;
             return Ok(false);
         }
-        self.applied.has_stream = true;
         let mut current = stream.config.clone();
         // A stream that reads from one that was deleted and made anew notices it late, after up to twenty seconds. Made to
         // forget that source first, it looks at once.
@@ -337,8 +343,26 @@ impl Pass<'_> {
         if config::same(current, &wanted) {
             return Ok(true);
         }
-        let updated = self.api.update_stream(name, wanted).await;
-        self.note(&format!("a change of stream {name}"), updated.map(drop))
+        if current.get("sealed") == Some(&Value::Bool(true)) {
+            // NATS would take the change, and change next to nothing.
+            let message = format!(
+                "stream {name} is sealed: it takes no messages, and NATS never opens it again. Delete it (nats stream rm {name}), and it is made anew"
+            );
+            self.applied.findings.push(Finding::new(Reason::StreamRefused, "", message));
+            return Ok(false);
+        }
+        let (updated, now) = match self.api.update_stream(name, wanted.clone()).await {
+            Ok(now) => (Ok(()), now.config),
+            Err(error) => (Err(error), wanted.clone()),
+        };
+        let is_made = self.note(&format!("a change of stream {name}"), updated)?;
+        let kept = config::not_taken(&wanted, &now);
+        if !kept.is_empty() {
+            let message =
+                format!("NATS takes a change of stream {name}, and leaves as they were: {}", kept.join(", "));
+            self.applied.findings.push(Finding::new(Reason::StreamRefused, "", message));
+        }
+        Ok(is_made && kept.is_empty())
     }
 
     /// Counts a change that was made, or turns a refusal into a finding with the broker's own words. Answers whether it was made.

@@ -1,0 +1,183 @@
+//! The task that keeps JetStream as wanted, on a real nats-server: what is wrong with one stream is about that one only.
+#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+mod manifests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flutecast_e2e::{NatsServer, wait_until};
+use flutecast_mapping::name::TenantName;
+use flutecast_operator::build::streams::TenantStreams;
+use flutecast_operator::jetstream::api::Api;
+use flutecast_operator::jetstream::leftover::Realm;
+use flutecast_operator::jetstream::task::{self, Links, Report, TenantReport, Wanted};
+use flutecast_operator::metrics::Metrics;
+use manifests::Box1;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_secs(20);
+const REALM: &str = "this-installation";
+
+/// The task, and what it is told.
+struct Bench {
+    api: Api,
+    wanted: watch::Sender<Option<Arc<Wanted>>>,
+    report: watch::Receiver<Report>,
+    _server: NatsServer,
+    _cancel: tokio_util::sync::DropGuard,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let server = NatsServer::start().await.unwrap();
+        let api = Api::new(server.client().await.unwrap());
+        let (wanted, to_keep) = watch::channel(None);
+        let (reports, report) = watch::channel(Report::new());
+        let (_, connected) = watch::channel(true);
+        let cancel = CancellationToken::new();
+        let links =
+            Links { connected, wanted: to_keep, report: reports, metrics: Arc::new(Metrics::default()) };
+        drop(task::spawn(api.clone(), links, cancel.clone()));
+        Self { api, wanted, report, _server: server, _cancel: cancel.drop_guard() }
+    }
+
+    /// Has these kept, as the Tenants that there are.
+    fn keep(&self, tenants: &[&TenantStreams]) {
+        let alive: BTreeSet<String> = tenants.iter().filter_map(|tenant| tenant.owner.uid.clone()).collect();
+        let wanted = Wanted {
+            tenants: tenants.iter().map(|tenant| (*tenant).clone()).collect(),
+            existing: tenants
+                .iter()
+                .map(|tenant| ("default".to_owned(), tenant.owner.name.clone()))
+                .collect(),
+            realm: Some(Realm { id: REALM.to_owned(), places: vec![None], alive }),
+        };
+        self.wanted.send_replace(Some(Arc::new(wanted)));
+    }
+
+    /// Waits until something is reported of a tenant, and answers it.
+    async fn until(&self, tenant: &TenantStreams, is_so: impl Fn(&TenantReport) -> bool) -> TenantReport {
+        wait_until(&format!("the report of {}", tenant.tenant), SOON, async || {
+            let told = self.report.borrow().get(&tenant.tenant).cloned().unwrap_or_default();
+            if is_so(&told) { Ok(told) } else { Err(format!("{told:#?}")) }
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn until_applied(&self, tenant: &TenantStreams) {
+        self.until(tenant, |told| told.findings.is_empty() && told.applied.as_ref() == Some(tenant)).await;
+    }
+
+    /// Changes one setting of a stream, as somebody by hand.
+    async fn edit(&self, stream: &str, key: &str, value: serde_json::Value) {
+        let mut config = self.api.stream(stream).await.unwrap().unwrap().config;
+        config.insert(key.to_owned(), value);
+        self.api.update_stream(stream, config).await.unwrap();
+    }
+}
+
+/// What a Tenant wants; `spec` is one line of its spec.
+fn wanted(name: &str, spec: &str) -> TenantStreams {
+    let mut operator = Box1::default();
+    operator.load(&[("a.yaml", &manifests::tenant(name, spec))]);
+    let mut streams = operator.built().tenants[&TenantName::new(name).unwrap()].streams.clone();
+    streams.owner.uid = Some(format!("uid-of-{name}"));
+    streams.owner.realm = Some(REALM.to_owned());
+    streams
+}
+
+#[tokio::test]
+async fn a_stream_that_nats_does_not_let_go_holds_up_no_tenant() {
+    let bench = Bench::start().await;
+    let source = "{name: gw, subject: plant.*.power, channel: power, iotId: {subjectToken: 2}}";
+    let (gone, stays) = (wanted("gone", &format!("sources: [{source}]")), wanted("stays", ""));
+    bench.keep(&[&gone, &stays]);
+    bench.until_applied(&gone).await;
+    bench.until_applied(&stays).await;
+    // From here on NATS refuses every change of the stream, also of its metadata: its source may hold longer messages than it may.
+    bench.edit("IOT_gone", "max_msg_size", json!(10)).await;
+    bench.edit("SRC_gone_gw", "max_msg_size", json!(100)).await;
+
+    let comes = wanted("comes", "");
+    bench.keep(&[&stays, &comes]);
+    bench.until_applied(&comes).await;
+    bench.until_applied(&stays).await;
+    let owner = |name: &'static str| {
+        let api = bench.api.clone();
+        async move {
+            api.stream(name).await.unwrap().unwrap().metadata("flutecast.io/owner-uid").map(str::to_owned)
+        }
+    };
+    assert_eq!(owner("IOT_gone").await.as_deref(), Some("uid-of-gone"), "it could be changed after all");
+    assert_eq!(owner("SRC_gone_gw").await, None, "what can be let go is");
+
+    // When it can be changed again it is let go.
+    bench.edit("SRC_gone_gw", "max_msg_size", json!(-1)).await;
+    wait_until("the stream to be let go", SOON, async || match owner("IOT_gone").await {
+        None => Ok(()),
+        Some(uid) => Err(uid),
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn what_others_change_is_put_right_and_not_as_fast_as_it_can_be() {
+    let bench = Bench::start().await;
+    let demo = wanted("demo", "");
+    bench.keep(&[&demo]);
+    bench.until_applied(&demo).await;
+    // What would lose messages that the retention keeps, or all of them.
+    let as_wanted = bench.api.stream("IOT_demo").await.unwrap().unwrap().config;
+    let mut config = as_wanted.clone();
+    for (key, value) in [
+        ("max_msgs", json!(3)),
+        ("max_age", json!(60_000_000_000_u64)),
+        ("duplicate_window", json!(60_000_000_000_u64)),
+        ("no_ack", json!(true)),
+        ("allow_rollup_hdrs", json!(true)),
+        ("subject_transform", json!({"src": "iot.demo.>", "dest": "junk.>"})),
+    ] {
+        config.insert(key.to_owned(), value);
+    }
+    let edited = bench.api.update_stream("IOT_demo", config).await.unwrap().config;
+    assert_eq!(edited["subject_transform"]["dest"], "junk.>");
+    wait_until("the stream to be put right", SOON, async || {
+        let now = bench.api.stream("IOT_demo").await.unwrap().unwrap().config;
+        if now == as_wanted { Ok(()) } else { Err(format!("{now:#?}")) }
+    })
+    .await
+    .unwrap();
+
+    // Somebody who changes it again and again is answered less and less often.
+    let mut answers = 0;
+    let end = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < end {
+        if bench.api.stream("IOT_demo").await.unwrap().unwrap().config["max_msgs"] == -1 {
+            bench.edit("IOT_demo", "max_msgs", json!(3)).await;
+            answers += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!((2..=6).contains(&answers), "{answers} times in 6 s");
+}
+
+#[tokio::test]
+async fn a_stream_that_can_not_be_put_right_is_told() {
+    let bench = Bench::start().await;
+    let demo = wanted("demo", "");
+    bench.keep(&[&demo]);
+    bench.until_applied(&demo).await;
+    bench.edit("IOT_demo", "sealed", json!(true)).await;
+    let told = bench.until(&demo, |told| !told.findings.is_empty()).await;
+    let told = told.findings[0].to_string();
+    assert!(told.starts_with("StreamRefused: ") && told.contains("nats stream rm IOT_demo"), "{told}");
+    bench.api.delete_stream("IOT_demo").await.unwrap();
+    bench.until_applied(&demo).await;
+}
