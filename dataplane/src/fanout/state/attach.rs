@@ -110,6 +110,7 @@ impl HubState {
             // Until all of its channels were looked at: nothing of the snapshot gets an id.
             unsettled: 1,
             last_id: resumed.map(|id| id.sequence),
+            had: resumed.map_or(0, |id| id.sequence),
             replaying: HashMap::new(),
             thinned: HashMap::new(),
             last_push: now.instant,

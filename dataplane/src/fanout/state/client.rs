@@ -36,6 +36,8 @@ pub(super) struct Client {
     pub(super) unsettled: usize,
     /// The sequence of the last id that it got.
     pub(super) last_id: Option<u64>,
+    /// Up to here it has everything of `Every` channels from a connection before.
+    pub(super) had: u64,
     /// Where it resumes, as long as that isn't settled for all of its `Every` channels.
     pub(super) resume: Option<Resume>,
     /// What waits until older events of the same channel were replayed.

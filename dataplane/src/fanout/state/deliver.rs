@@ -209,6 +209,10 @@ impl HubState {
     fn deliver_to(&mut self, viewer: Key, key: Key, push: Push, frame: &Frame, now: Moment) {
         let Some(client) = self.clients.get_mut(viewer) else { return };
         if !matches!(push, Push::Latest(_)) {
+            if matches!(push, Push::Every(_)) && frame.sequence <= client.had {
+                // Another pod was quicker, and the client has come from there.
+                return;
+            }
             match client.replaying.get_mut(&key) {
                 Some(replay) => replay.keep(frame.clone(), self.settings.every_max_count),
                 None => client.push_frame(push, frame, now, &self.metrics),

@@ -295,6 +295,7 @@ impl HubState {
         }
         for (_, client) in self.clients.iter_mut() {
             client.last_id = None;
+            client.had = 0;
             // A replay that waits for the first read finds the new stream then, and tells of it; nobody else would.
             let ended = client.replaying.extract_if(|key, replay| replay.started() || told_of.contains(key));
             let replays = ended.filter(|(_, replay)| Replay::started(replay)).count();

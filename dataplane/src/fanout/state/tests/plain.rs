@@ -155,6 +155,8 @@ fn an_id_that_this_hub_has_not_seen_yet_is_looked_up() {
     bench.read_all();
     bench.replay_all();
     assert!(take(&outbox).iter().any(named("gap")), "the stream was set back");
+    bench.publish("A", "every", 4);
+    assert_eq!(values(&take(&outbox), "A", "every"), [4], "its sequences say nothing of what the client had");
 }
 
 #[test]
@@ -458,4 +460,21 @@ fn values_are_given_of_what_is_asked_for_and_of_nothing_else() {
     assert_eq!(values.as_deref(), Some("{\"n\":1}"));
     assert!(known[&name("B", "every")].values.is_none());
     assert_eq!(known.len(), 2, "{known:?}");
+}
+
+#[test]
+fn what_a_client_got_from_a_quicker_pod_it_does_not_get_again() {
+    let mut bench = Bench::new(&["A", "B"]);
+    let (_, other) = bench.attach(&["A"], None);
+    bench.read_all();
+    let late = bench.store("A", "every", 1);
+    // A read of another channel tells how far the stream is.
+    let (_, _reader) = bench.attach(&["B"], None);
+    bench.read_all();
+    let (_, outbox) = bench.attach(&["A"], Some(1));
+    bench.state.apply_live(late.into_iter(), bench.now);
+    bench.publish("A", "every", 2);
+    let got = take(&outbox);
+    assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![2], vec![2]));
+    assert_eq!(values(&take(&other), "A", "every"), [1, 2]);
 }
