@@ -114,6 +114,7 @@ async fn a_page_of_another_origin_needs_to_be_allowed() {
                 let client = flutecast_e2e::SseClient::connect(&url, &headers).await.unwrap();
                 assert_eq!(client.headers()["access-control-allow-origin"], origin);
                 assert_eq!(client.headers()["vary"], "Origin");
+                assert_eq!(client.headers()["access-control-expose-headers"], "Date");
                 continue;
             }
             let answer = request(Method::GET, &url, &headers, "").await.unwrap();

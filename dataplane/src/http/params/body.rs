@@ -16,7 +16,8 @@ pub(super) fn parameters(body: &[u8], names: Names) -> Result<Vec<Parameter>, Re
     for (name, value) in entries {
         let known = names.iter().find(|(known, _)| *known == name);
         let Some(&(name, key)) = known else {
-            return Err(RequestError::BadRequest(suggest::unknown(&name, &shown(&value), names)));
+            let value = if suggest::may_name_a_secret(&name) { "…".to_owned() } else { shown(&value) };
+            return Err(RequestError::BadRequest(suggest::unknown(&name, &value, names)));
         };
         if seen.contains(&name) {
             return Err(RequestError::BadRequest(format!("{name}: it is there twice; write it once")));

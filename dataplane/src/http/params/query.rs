@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Names, Parameter, RequestError, suggest};
+use super::{Key, Names, Parameter, RequestError, suggest};
 use crate::percent;
 
 /// Reads a query. A name that isn't known is refused.
@@ -14,8 +14,14 @@ pub(super) fn parameters(query: &str, names: Names) -> Result<Vec<Parameter>, Re
                 known.ok_or_else(|| suggest::unknown(&name, &value_for_message(&name, value), names))
             });
             let (name, key) = found.map_err(RequestError::BadRequest)?;
-            let value =
-                decode(value).map_err(|problem| RequestError::BadRequest(format!("{name}: {problem}")))?;
+            let value = decode(value).map_err(|problem| {
+                // What is wrong quotes the value, and that may be a token but for one character.
+                let problem = match key {
+                    Key::AccessToken => "it is not percent-encoded UTF-8; write %25 for a %".to_owned(),
+                    _ => problem,
+                };
+                RequestError::BadRequest(format!("{name}: {problem}"))
+            })?;
             Ok(Parameter { key, name, value: value.into_owned() })
         })
         .collect()
@@ -42,10 +48,9 @@ fn decode(text: &str) -> Result<Cow<'_, str>, String> {
     percent::decode(text)
 }
 
-/// What may be a token under a misspelt name is not sent back, as answers end up in logs.
+/// What is shown of the value under a name that isn't known.
 fn value_for_message(name: &str, value: &str) -> String {
-    let lower = name.to_ascii_lowercase();
-    if ["token", "auth", "key", "secret", "pass"].iter().any(|word| lower.contains(word)) {
+    if suggest::may_name_a_secret(name) {
         return "…".to_owned();
     }
     decode(value).unwrap_or(Cow::Borrowed(value)).chars().take(64).collect()

@@ -2,6 +2,12 @@
 
 use super::{Key, Names};
 
+/// Whether what stands under a name that isn't known may be a token. It is not sent back, as answers end up in logs.
+pub(super) fn may_name_a_secret(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    ["token", "auth", "key", "secret", "pass"].iter().any(|word| lower.contains(word))
+}
+
 /// The message for `name`, which is not one of `names`.
 pub(super) fn unknown(name: &str, value: &str, names: Names) -> String {
     let shown: String = name.chars().take(64).collect();

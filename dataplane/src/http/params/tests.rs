@@ -59,6 +59,11 @@ fn what_is_wrong_in_a_query_is_named() {
     assert!(!message(Subscription::from_events_query("device=A&foo=1")).contains("did you mean"));
     let misspelt = message(Subscription::from_events_query("device=A&acces_token=s3cr3t"));
     assert!(misspelt.contains("did you mean access_token?") && !misspelt.contains("s3cr3t"), "{misspelt}");
+    let broken = message(Subscription::from_events_query("device=A&access_token=s3cr3t%"));
+    assert!(broken.contains("access_token: it is not") && !broken.contains("s3cr3t"), "{broken}");
+    let in_the_body = br#"{"devices":["A"],"access_token":"s3cr3t"}"#;
+    let in_the_body = message(Subscription::from_events_body("", in_the_body));
+    assert!(!in_the_body.contains("s3cr3t"), "{in_the_body}");
 }
 
 #[test]
