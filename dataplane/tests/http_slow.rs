@@ -9,10 +9,12 @@
 
 mod http_support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use flutecast_e2e::{SseClient, SseEvent, wait_until};
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use http_support::{Box, DEADLINE};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -99,7 +101,7 @@ async fn clients_that_never_read_are_closed_and_cost_little() {
 }
 
 #[tokio::test]
-async fn a_stream_of_an_http2_connection_that_is_never_read_is_closed() {
+async fn a_stream_of_an_http2_connection_that_is_never_read_is_closed_and_the_others_go_on() {
     let setup = Box::start(&["--take-timeout", "2s"]).await;
     let socket = TcpStream::connect(authority(&setup)).await.unwrap();
     let executor = hyper_util::rt::TokioExecutor::new();
@@ -109,15 +111,27 @@ async fn a_stream_of_an_http2_connection_that_is_never_read_is_closed() {
     )
     .await
     .unwrap();
-    // The connection itself goes on answering pings: only the stream stands still.
+    // The connection itself goes on answering pings, as that of a gateway with many clients: only one stream stands still.
     let connection = tokio::spawn(connection);
-    let uri = format!("http://{}/v1/open/events?device=CORR-01", authority(&setup));
-    let request = http::Request::get(uri).body(Empty::new()).unwrap();
-    let body = sender.send_request(request).await.unwrap().into_body();
+    let mut open = async || {
+        let uri = format!("http://{}/v1/open/events?device=CORR-01", authority(&setup));
+        let request = http::Request::get(uri).body(Empty::new()).unwrap();
+        sender.send_request(request).await.unwrap().into_body()
+    };
+    let (mut stuck, mut read) = (open().await, open().await);
+    let received = Arc::new(AtomicUsize::new(0));
+    let reading = tokio::spawn({
+        let received = Arc::clone(&received);
+        async move {
+            while let Some(frame) = read.frame().await {
+                received.fetch_add(frame.unwrap().data_ref().map_or(0, bytes::Bytes::len), Ordering::Relaxed);
+            }
+        }
+    });
     let mut reader = connect_and_read(&setup).await;
-    wait_for_metric(&setup, "flutecast_http_streams ", 2.0).await;
+    wait_for_metric(&setup, "flutecast_http_streams ", 3.0).await;
     let end = Instant::now() + DEADLINE;
-    while setup.dataplane.metric("flutecast_http_streams ").await.unwrap() > 1.0 {
+    while setup.dataplane.metric("flutecast_http_streams ").await.unwrap() > 2.0 {
         assert!(Instant::now() < end, "it is still open: {}", setup.dataplane.metrics().await.unwrap());
         publish_large(&setup, &mut reader).await;
     }
@@ -125,8 +139,31 @@ async fn a_stream_of_an_http2_connection_that_is_never_read_is_closed() {
     let bytes = setup.dataplane.metric("flutecast_http_stream_bytes_total").await.unwrap();
     assert!(bytes > 1_000_000.0, "{bytes}");
     wait_for_metric(&setup, "flutecast_http_streams_stalled_total", 1.0).await;
-    timeout(DEADLINE, connection).await.unwrap().unwrap().unwrap_err();
-    drop(body);
+    let reset = async {
+        loop {
+            match stuck.frame().await {
+                Some(Ok(_)) => {}
+                other => break other,
+            }
+        }
+    };
+    let reset = timeout(DEADLINE, reset).await.unwrap();
+    assert!(matches!(reset, Some(Err(_))), "it is reset, and doesn't look complete: {reset:?}");
+    drop(stuck);
+    let before = received.load(Ordering::Relaxed);
+    publish_large(&setup, &mut reader).await;
+    wait_until("the other stream to go on", DEADLINE, async || {
+        let now = received.load(Ordering::Relaxed);
+        if now >= before + LARGE_KIB as usize * 1024 {
+            Ok(())
+        } else {
+            Err(format!("{} bytes", now - before))
+        }
+    })
+    .await
+    .unwrap();
+    assert!(!reading.is_finished() && !connection.is_finished());
+    wait_for_metric(&setup, "flutecast_http_streams ", 2.0).await;
 }
 
 #[tokio::test]

@@ -144,7 +144,7 @@ impl OpenStreams {
         ended
     }
 
-    /// Ends the sockets that have taken nothing for `timeout` although something waits. Returns how many streams stalled.
+    /// Ends the streams that have taken nothing for `timeout` although something waits. Returns how many streams stalled.
     ///
     /// The writer asks for more as soon as it has room; when it has been given something and doesn't ask again, the client
     /// doesn't read. This holds for HTTP/1.1 as well as for one stream of many on an HTTP/2 connection.

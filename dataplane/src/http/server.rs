@@ -9,11 +9,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task_local;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,13 +53,38 @@ pub(crate) struct Shutdown {
     pub(crate) abort: CancellationToken,
 }
 
-/// How the socket that a request came on is ended. An extension of each request.
+/// How what a request came on is ended. An extension of each request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Socket {
-    /// Ends it at once, and with it every stream on it.
+    /// Ends at once what carries the answer: over HTTP/1.1 the socket, over HTTP/2 that one stream, as the others may be those of other clients of the same
+    /// gateway.
     pub(crate) end: CancellationToken,
-    /// Takes no further request on it: it ends when what it carries ends.
+    /// Takes no further request on the socket: it ends when what it carries ends.
     pub(crate) leave: CancellationToken,
+}
+
+task_local! {
+    /// What ends the HTTP/2 stream as whose task we run.
+    static STREAM_END: CancellationToken;
+}
+
+/// Runs each stream of an HTTP/2 connection as a task that can be ended alone; its peer is told so (`RST_STREAM`).
+#[derive(Debug, Clone, Copy)]
+struct EndableStreams;
+
+impl<F> Executor<F> for EndableStreams
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let end = CancellationToken::new();
+        tokio::spawn(STREAM_END.scope(end.clone(), async move {
+            tokio::select! {
+                _ = stream => {}
+                () = end.cancelled() => {}
+            }
+        }));
+    }
 }
 
 /// Serves until `shutdown` says so and the last socket has ended.
@@ -139,6 +166,7 @@ impl Connection {
     async fn run<S, B>(self, socket: TcpStream, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+            + Clone
             + Send
             + Sync
             + 'static,
@@ -157,8 +185,14 @@ impl Connection {
         let service = service_fn({
             let ends = ends.clone();
             move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(ends.clone());
-                service.call(request)
+                let (mut ends, service) = (ends.clone(), service.clone());
+                async move {
+                    if let Ok(stream) = STREAM_END.try_with(CancellationToken::clone) {
+                        ends.end = stream;
+                    }
+                    request.extensions_mut().insert(ends);
+                    service.call(request).await
+                }
             }
         });
         let builder = builder(&settings);
@@ -199,8 +233,8 @@ impl Drop for OpenSocket<'_> {
     }
 }
 
-fn builder(settings: &ServerSettings) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(settings: &ServerSettings) -> auto::Builder<EndableStreams> {
+    let mut builder = auto::Builder::new(EndableStreams);
     builder
         .http1()
         .timer(TokioTimer::new())
