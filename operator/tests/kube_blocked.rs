@@ -35,6 +35,7 @@ async fn what_the_api_server_does_not_take_holds_up_nothing_else() {
     cluster.apply(&format!("{}---\n{}", tenant("t", ""), format("on-off"))).await;
     cluster.until_all_ready().await;
     statuses_of_one_namespace_are_refused(&cluster).await;
+    the_mapping_can_not_be_stored(&cluster).await;
 }
 
 async fn statuses_of_one_namespace_are_refused(cluster: &Cluster) {
@@ -96,4 +97,47 @@ async fn statuses_of_one_namespace_are_refused(cluster: &Cluster) {
     let told =
         log.iter().filter(|line| line.contains("can't be written") && line.contains("name=\"d0\"")).count();
     assert_eq!(told, 1, "{}", cluster.operator_log());
+}
+
+/// A webhook that nobody answers: to the API server that is trouble of its own, and no refusal.
+const WEBHOOK: &str = "apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: broken}
+webhooks:
+- name: broken.example.com
+  clientConfig: {url: 'https://127.0.0.1:1/'}
+  rules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [configmaps]}]
+  sideEffects: None
+  admissionReviewVersions: [v1]
+";
+
+async fn the_mapping_can_not_be_stored(cluster: &Cluster) {
+    cluster.apply(WEBHOOK).await;
+    wait_until("the webhook to be in force", SOON, async || {
+        let probe = ["create", "configmap", "probe", "--dry-run=server"];
+        match cluster.api.kubectl(&probe, "").await {
+            Err(error) if error.to_string().contains("broken.example.com") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    let new = [tenant("unstored", ""), device("new", "unstored", "C-1", "on-off")].join("---\n");
+    cluster.apply(&new).await;
+    // Nobody is called Ready whose mapping isn't there.
+    for (kind, name) in [("tenant", "unstored"), ("device", "new")] {
+        let message = cluster.until(kind, name, "Ready=False MappingRefused Reconciling=True").await;
+        assert!(
+            message.contains("flutecast-unstored-0: ") && message.contains("broken.example.com"),
+            "{message}"
+        );
+    }
+    // What is stored stays in force, and who is served by it stays Ready; the Tenant tells of what can't be changed.
+    cluster.apply(&device("late", "t", "C-2", "on-off")).await;
+    cluster.until("device", "late", "Ready=False MappingRefused Reconciling=True").await;
+    cluster.until("tenant", "t", "Ready=False MappingRefused Reconciling=True").await;
+    cluster.until("device", "elsewhere", "Ready=True Accepted").await;
+    cluster.kubectl(&["delete", "validatingwebhookconfiguration", "broken"]).await;
+    cluster.until_all_ready().await;
+    assert!(cluster.mapping().await.contains_key("flutecast-unstored-0"));
 }

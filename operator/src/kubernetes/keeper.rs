@@ -5,7 +5,7 @@
 //! tenants that they concern. Streams and statuses are brought out by tasks of their own: neither a broker nor a
 //! slow API server holds up the mapping.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use super::publish::Publisher;
 use super::registrar::{Outcome, Registrar};
 use super::serving::{Heard, News, Served};
 use super::status::judge::{Judge, secret_of};
+use super::unstored::Unstored;
 use super::watch::secrets::SecretWatches;
 use super::watch::{Change, Place};
 use super::whole::Whole;
@@ -106,8 +107,8 @@ pub struct State {
     report_was_awaited: bool,
     /// The tenants that the mapping leaves out, because their stream belongs to somebody else.
     mapped_without: BTreeSet<TenantName>,
-    /// The tenants whose mapping the API server refuses.
-    refused: BTreeMap<TenantName, String>,
+    /// The tenants whose mapping could not be stored.
+    unstored: Unstored,
     /// The turn in which it works; none: it doesn't, or not everything was told in this turn yet.
     turn: Option<u64>,
 }
@@ -300,7 +301,7 @@ impl Keeper {
         // A Secret that was not looked for yet must not look like one that is gone: its tokens would be shut out for a moment.
         let with_access = self.secrets.keys().all(|key| self.state.index.tokens_of(key).is_some());
         let realm = self.mapping.realm();
-        let Applied { changed, refused, failed } = self.mapping.write(&wanted, with_access).await;
+        let Applied { changed, unstored, failed } = self.mapping.write(&wanted, with_access).await;
         let mapping = &self.mapping;
         self.state.served.stored(wanted.shards.iter().map(|(tenant, shards)| {
             let held = shards.iter().map(|shard| mapping.holds(shard).then_some(shard.revision.as_str()));
@@ -315,11 +316,8 @@ impl Keeper {
         }
         let ending = if failed.is_none() { Ending::Done } else { Ending::Failed };
         self.metrics.passed(ending, changed.len());
-        if refused != self.state.refused {
-            for tenant in refused.keys().chain(self.state.refused.keys()) {
-                touch_tenant(&self.state.index, scope, tenant);
-            }
-            self.state.refused = refused;
+        for tenant in &self.state.unstored.take_in(unstored, Instant::now()) {
+            touch_tenant(&self.state.index, scope, tenant);
         }
         failed.map_or(Ok(()), Err)
     }
@@ -391,9 +389,9 @@ impl Keeper {
 
     /// Step 5: says what changed.
     fn update_status(&mut self, scope: &Scope) {
-        let State { index, whole, report, refused, served, .. } = &self.state;
+        let State { index, whole, report, unstored, served, .. } = &self.state;
         let (presence, now) = (&self.publisher.presence, Timestamp::now());
-        let judge = Judge { index, built: whole.built(), report, refused, presence, served, now };
+        let judge = Judge { index, built: whole.built(), report, unstored, presence, served, now };
         self.publisher.publish(&judge, scope);
         self.metrics.objects(ObjectKind::Tenant, index.tenants.standings());
         self.metrics.objects(ObjectKind::Device, index.devices.standings());

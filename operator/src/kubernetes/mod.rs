@@ -23,6 +23,7 @@ pub mod rights;
 pub mod serving;
 mod start;
 pub mod status;
+pub mod unstored;
 pub mod watch;
 pub mod whole;
 

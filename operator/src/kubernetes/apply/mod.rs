@@ -24,6 +24,7 @@ pub use self::print::{ACCESS_KEY, MAPPING_KEY, SHARD_SELECTOR};
 use self::print::{Print, print_of_map, print_of_secret, print_of_shard, print_of_text};
 use self::repairs::{Repairs, Turn};
 use self::stored::Stored;
+use super::unstored::Why;
 use super::watch::Event;
 use super::{MANAGER, brief};
 use crate::apply::documents::Documents;
@@ -74,9 +75,9 @@ pub struct Mapping {
 pub struct Applied {
     /// The names of what was written or deleted.
     pub changed: Vec<String>,
-    /// The tenants whose part the API server refuses, and why.
-    pub refused: BTreeMap<TenantName, String>,
-    /// Why the rest couldn't be written, if it couldn't.
+    /// The tenants whose part was not stored, and why.
+    pub unstored: BTreeMap<TenantName, Why>,
+    /// Why something couldn't be written, if something couldn't.
     pub failed: Option<String>,
 }
 
@@ -95,7 +96,19 @@ enum Answer {
 /// Why something was not written.
 enum Failure {
     Refused(String),
+    Troubled(String),
     Away(String),
+}
+
+impl Failure {
+    /// In words and without.
+    fn about(self, name: &str) -> (String, Why) {
+        match self {
+            Self::Refused(error) => (format!("{name}: {error}"), Why::Refused(format!("{name}: {error}"))),
+            Self::Troubled(error) => (format!("{name}: {error}"), Why::Troubled(format!("{name}: {error}"))),
+            Self::Away(error) => (format!("{name}: {error}"), Why::Away),
+        }
+    }
 }
 
 impl Mapping {
@@ -284,16 +297,14 @@ impl Mapping {
                 self.shards.remove(&name);
                 applied.changed.push(name);
             }
-            Err(Failure::Away(error)) => applied.failed = Some(format!("{name}: {error}")),
-            Err(Failure::Refused(error)) => {
-                let error = format!("{name}: {error}");
+            Err(failure) => {
+                let (error, why) = failure.about(&name);
                 match job {
-                    Job::Put(document) => {
-                        applied.refused.insert(document.tenant.clone(), error.clone());
+                    Job::Put(document) => drop(applied.unstored.insert(document.tenant.clone(), why)),
+                    Job::Access(_) => {
+                        let tenants = wanted.access.tenants.keys();
+                        applied.unstored.extend(tenants.map(|tenant| (tenant.clone(), why.clone())));
                     }
-                    Job::Access(_) => applied
-                        .refused
-                        .extend(wanted.access.tenants.keys().map(|tenant| (tenant.clone(), error.clone()))),
                     Job::Delete(_) => {}
                 }
                 applied.failed = Some(error);
@@ -337,6 +348,7 @@ fn failure(error: kube::Error) -> Failure {
         kube::Error::Api(answer) if answer.code < 500 && answer.code != 429 => {
             Failure::Refused(answer.message)
         }
+        kube::Error::Api(answer) => Failure::Troubled(answer.message),
         error => Failure::Away(brief(&error)),
     }
 }

@@ -1,7 +1,5 @@
 //! What is to be said in the status of each object. Pure: no I/O, and the time is handed in.
 
-use std::collections::BTreeMap;
-
 use flutecast_crds::condition::{Condition, Time};
 use flutecast_crds::{Device, DeviceStatus, PushFormat, PushFormatStatus, Tenant, TenantStatus};
 use flutecast_mapping::name::{ChannelName, TenantName};
@@ -15,6 +13,7 @@ use crate::jetstream::task::{Report, TenantReport};
 use crate::kubernetes::index::{Entry, Index, Key, Tokens};
 use crate::kubernetes::kind::{OurKind, OurStatus};
 use crate::kubernetes::serving::{Answer, Served};
+use crate::kubernetes::unstored::{self, Unstored};
 use crate::presence::Told;
 use crate::presence::board::Board;
 use crate::verdict::{Finding, Kind, ObjectRef, Reason};
@@ -28,8 +27,8 @@ pub struct Judge<'a> {
     pub built: &'a Built,
     /// How it stands with the streams.
     pub report: &'a Report,
-    /// The tenants whose mapping the API server refuses to store, and why.
-    pub refused: &'a BTreeMap<TenantName, String>,
+    /// The tenants whose mapping could not be stored.
+    pub unstored: &'a Unstored,
     /// What is known of the Devices' presence.
     pub presence: &'a Board,
     /// What the data plane's pods serve.
@@ -146,7 +145,7 @@ impl Judge<'_> {
             return None;
         }
         findings.extend(reported.iter().cloned());
-        findings.extend(self.refusal(&name));
+        findings.extend(self.unstored(&name)?);
         findings.extend(self.may_not_create(&key.0, &built.enrolment));
         // What pods lack may come of what is wrong above.
         if findings.is_empty() {
@@ -202,7 +201,10 @@ impl Judge<'_> {
                 // Its stream is there, and what is in it stays. The Tenant says that nobody looks after it.
                 findings.clear();
             }
-            findings.extend(self.refusal(&name));
+            // The Tenant tells of what was stored before and can't be changed now.
+            if !was_ready(entry) {
+                findings.extend(self.unstored(&name)?);
+            }
         }
         match Standing::of(&findings) {
             None => self.standing_of_served(key, entry),
@@ -235,10 +237,16 @@ impl Judge<'_> {
         Some(Finding::new(Reason::EnrollmentUnavailable, "spec.enrollment.policy", message))
     }
 
-    fn refusal(&self, tenant: &TenantName) -> Option<Finding> {
-        let error = self.refused.get(tenant)?;
-        let message = format!("the mapping can't be stored: {error}; tried again until it works");
-        Some(Finding::new(Reason::MappingRefused, "", message))
+    /// What is to be said of a mapping that is not stored, if it isn't; none: nothing yet.
+    fn unstored(&self, tenant: &TenantName) -> Option<Option<Finding>> {
+        match self.unstored.of(tenant) {
+            None => Some(None),
+            Some(unstored::Told::Wait) => None,
+            Some(unstored::Told::Words(error)) => {
+                let message = format!("the mapping can't be stored: {error}; tried again until it works");
+                Some(Some(Finding::new(Reason::MappingRefused, "", message)))
+            }
+        }
     }
 }
 
