@@ -64,5 +64,61 @@ fn subscribe(
         resume: resume(header, last_event_id.as_deref()),
     };
     let lease = api.open.open(credential, grant, request.resume.is_some(), socket);
+    if !api.access.borrow().as_ref().is_some_and(|access| lease.holds(access)) {
+        return Err(RequestError::Unauthorized);
+    }
     Ok(EventBody::new(api.hubs.subscribe(request), Some(lease), api.metrics.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use flutecast_nats::Login;
+    use http::{HeaderMap, HeaderValue};
+    use prometheus_client::registry::Registry;
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::access::Access;
+    use crate::fanout::{HubSettings, Hubs};
+    use crate::http::OpenStreams;
+    use crate::metrics::HttpMetrics;
+    use crate::sources::broker::Broker;
+
+    /// With one token of the tenant acme, whose SHA-256 digest this is.
+    fn access(digest: &str) -> Option<Arc<Access>> {
+        let yaml = format!(
+            "apiVersion: mapping.flutecast.io/v1\ntenants: {{acme: {{tokens: {{a: {{sha256: {digest}}}}}}}}}"
+        );
+        Some(Arc::new(Access::from_document(serde_yaml::from_str(&yaml).unwrap()).unwrap().0))
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_taken_away_while_a_request_is_read_opens_nothing() {
+        const SECRET: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+        let (sender, receiver) = watch::channel(access(SECRET));
+        let broker = Broker::connect(&Login::at("nats://127.0.0.1:1"), "test").await.unwrap();
+        let (_catalog, catalog) = watch::channel(Arc::default());
+        let stop = CancellationToken::new();
+        let (hubs, _handle) =
+            Hubs::start(broker, catalog, HubSettings::default(), &mut Registry::default(), stop);
+        let metrics = HttpMetrics::default();
+        let open = OpenStreams::new(metrics.clone());
+        let api = Api { hubs, access: receiver, open: open.clone(), metrics };
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_static("Bearer secret"));
+        let head = Head { headers, host: None, query: "device=A".to_owned() };
+        let answer = |changed: Option<Arc<Access>>| {
+            let read = || {
+                sender.send_replace(changed);
+                Subscription::from_events_query(&head.query)
+            };
+            events(&api, "acme", &head, TokenIn::HeaderOnly, Socket::default(), read)
+                .map(|answer| answer.status())
+        };
+        assert_eq!(answer(access(SECRET)).unwrap(), http::StatusCode::OK);
+        assert_eq!(answer(access(&SECRET.replace('2', "3"))), Err(RequestError::Unauthorized));
+    }
 }

@@ -265,6 +265,13 @@ impl Wake for OpenStream {
 }
 
 impl Lease {
+    /// Whether the caller is still granted what it was. To be asked once after opening: a change of access that came between the grant and the opening
+    /// was looked at without this stream.
+    pub(crate) fn holds(&self, access: &Access) -> bool {
+        let OpenStream { credential, grant, .. } = &*self.stream;
+        access.decide(grant.tenant.as_str(), credential).as_ref() == Ok(grant)
+    }
+
     /// The writer asks for more: it has taken what it got. Answers why the stream ends, if it does. `waker` is the writer's.
     pub(crate) fn asked(&self, waker: &Waker) -> Option<End> {
         self.stream.waits_since.store(0, Ordering::Relaxed);
