@@ -65,6 +65,10 @@ async fn nobody_reads_without_a_token_of_the_tenant() {
     // Another scheme than Bearer is no token, even with the right letters behind it.
     let answer = setup.get("/v1/acme/devices", &[("authorization", &format!("Basic {ALL}"))]).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    // It is meant for a gateway before us; the token stands in the query then.
+    let path = format!("/v1/acme/devices?access_token={ALL}");
+    assert_eq!(setup.get(&path, &[("authorization", "Basic dTpw")]).await.status, StatusCode::OK);
+    assert_eq!(setup.get(&path, &[("authorization", "Bearer x")]).await.status, StatusCode::UNAUTHORIZED);
     // With POST the token belongs in the header.
     let url = setup.url(&format!("/v1/acme/events?access_token={ALL}"));
     let answer = request(Method::POST, &url, &[], r#"{"devices":["CORR-01"]}"#).await.unwrap();

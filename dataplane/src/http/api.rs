@@ -110,12 +110,13 @@ fn check_origin(access: &Access, tenant: &TenantName, head: &Head) -> Result<(),
 fn credential(head: &Head, token_in: TokenIn) -> Credential {
     if let Some(value) = head.headers.get(header::AUTHORIZATION) {
         let bytes = value.as_bytes();
-        return match bytes.split_at_checked("bearer ".len()) {
+        match bytes.split_at_checked("bearer ".len()) {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
-                Credential::token(token.trim_ascii())
+                return Credential::token(token.trim_ascii());
             }
-            _ => Credential::None,
-        };
+            // Another scheme is meant for a gateway before us, which many hand on.
+            _ => {}
+        }
     }
     match (token_in, params::access_token(&head.query)) {
         (TokenIn::HeaderOrQuery, Some(token)) => Credential::token(token.as_bytes()),
