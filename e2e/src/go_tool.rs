@@ -31,7 +31,7 @@ pub struct GoTool {
     pub go_mod: &'static str,
     /// How many minutes a build takes on two cores, roughly.
     pub minutes: u32,
-    /// Our own source, if it isn't a published module: its digest is the version.
+    /// Our own source, if it isn't a published module: its digest, with the go.mod's, is the version.
     pub source: Option<&'static str>,
     /// How the linker writes the version into the program.
     pub stamp: Stamp,
@@ -49,13 +49,14 @@ pub enum Stamp {
 }
 
 impl GoTool {
-    /// The pinned version, such as `v1.37.2`; of our own source the beginning of its SHA-256.
+    /// The pinned version, such as `v1.37.2`; of our own source, with its go.mod, the beginning of the SHA-256.
     ///
     /// # Errors
     /// When its go.mod doesn't name the module.
     pub fn version(&self) -> anyhow::Result<String> {
         if let Some(source) = self.source {
-            let digest = HEXLOWER.encode(&Sha256::digest(source));
+            let digest = Sha256::new_with_prefix(source).chain_update(self.go_mod).finalize();
+            let digest = HEXLOWER.encode(&digest);
             return Ok(digest[..12].to_owned());
         }
         pinned_version(self.go_mod, self.module)

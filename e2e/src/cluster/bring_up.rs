@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use super::supervisor::{COMMANDS, HIDDEN, Request, Start};
 use super::{
     Component, Node, Place, certificates, cgroup, cni, command, containerd, control_plane, dns, image,
-    kubelet, preflight, proxy, storage, sysctl, take_down,
+    kubelet, network_policies, preflight, proxy, storage, sysctl, take_down,
 };
 use crate::{GoTool, program, wait_until};
 
@@ -45,6 +45,7 @@ pub async fn bring_up(place: &Place, out: &mut impl Write) -> anyhow::Result<()>
     preflight::check(place).await?;
     GoTool::build_missing(&Component::ALL.map(Component::tool), out)?;
     GoTool::build_missing(&TOOLS, out)?;
+    network_policies::check().await?;
     take_down::remove_all(place).await?;
     let start = Instant::now();
     let result = bring_up_from_nothing(place, out).await;
@@ -87,7 +88,9 @@ async fn bring_up_from_nothing(place: &Place, out: &mut impl Write) -> anyhow::R
     })
     .await?;
     writeln!(out, "the API is ready")?;
-    start(&node, &[Component::KubeControllerManager, Component::KubeScheduler, Component::Kubelet]).await?;
+    start(&node, &[Component::KubeControllerManager, Component::KubeScheduler]).await?;
+    // Before there is a pod whose connections it would have to judge.
+    start(&node, &[Component::NetworkPolicies, Component::Kubelet]).await?;
     for manifest in [dns::manifest(place), storage::manifest(place)] {
         kubectl(place, &["apply", "-f", "-"], &manifest).await?;
     }
@@ -106,6 +109,7 @@ async fn bring_up_from_nothing(place: &Place, out: &mut impl Write) -> anyhow::R
     start(&node, &[Component::KubeProxy]).await?;
     let rollout = ["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout", "5s"];
     wait_until("CoreDNS", STEP, async || kubectl(place, &rollout, "").await).await?;
+    network_policies::wait_until_enforced(&node, STEP).await?;
     Ok(())
 }
 
@@ -174,6 +178,7 @@ fn commands(place: &Place) -> anyhow::Result<BTreeMap<Component, Start>> {
             Component::KubeControllerManager => control_plane::kube_controller_manager(place),
             Component::KubeScheduler => control_plane::kube_scheduler(place),
             Component::Containerd => containerd::args(place),
+            Component::NetworkPolicies => network_policies::args(place),
             Component::Kubelet => kubelet::args(place),
             Component::KubeProxy => proxy::args(place),
         };

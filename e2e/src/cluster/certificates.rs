@@ -108,6 +108,8 @@ pub(super) fn write_all(place: &Place) -> anyhow::Result<()> {
         ("controller-manager.yaml", "system:kube-controller-manager", None),
         ("scheduler.yaml", "system:kube-scheduler", None),
         ("kube-proxy.yaml", "system:kube-proxy", None),
+        // It only reads: pods, namespaces and NetworkPolicies.
+        ("network-policies.yaml", "flutecast-network-policies", Some("system:masters")),
         ("kubelet.yaml", kubelet.as_str(), Some("system:nodes")),
     ];
     for (file, user, group) in clients {

@@ -22,6 +22,8 @@ pub enum Component {
     KubeScheduler,
     /// Runs containers.
     Containerd,
+    /// Enforces NetworkPolicies.
+    NetworkPolicies,
     /// Runs pods.
     Kubelet,
     /// Makes Services reach pods.
@@ -30,12 +32,13 @@ pub enum Component {
 
 impl Component {
     /// All, in the order in which they are started.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Containerd,
         Self::KubeControllerManager,
         Self::KubeScheduler,
+        Self::NetworkPolicies,
         Self::Kubelet,
         Self::KubeProxy,
     ];
@@ -49,6 +52,7 @@ impl Component {
             Self::KubeControllerManager => GoTool::KUBE_CONTROLLER_MANAGER,
             Self::KubeScheduler => GoTool::KUBE_SCHEDULER,
             Self::Containerd => GoTool::CONTAINERD,
+            Self::NetworkPolicies => GoTool::NETWORK_POLICIES,
             Self::Kubelet => GoTool::KUBELET,
             Self::KubeProxy => GoTool::KUBE_PROXY,
         }

@@ -20,7 +20,6 @@ pub(super) fn config(place: &Place, cni: &Path, runc: &Path) -> String {
 root = '{root}'
 state = '/run/containerd'
 imports = []
-disabled_plugins = ['io.containerd.nri.v1.nri']
 
 [plugins.'io.containerd.server.v1.grpc']
   address = '{socket}'
@@ -28,6 +27,11 @@ disabled_plugins = ['io.containerd.nri.v1.nri']
   address = '{socket}.ttrpc'
 [plugins.'io.containerd.internal.v1.opt']
   path = '{opt}'
+
+# Tells what enforces NetworkPolicies of a pod's address before its containers start.
+[plugins.'io.containerd.nri.v1.nri']
+  plugin_path = '{opt}/nri/plugins'
+  plugin_config_path = '{opt}/nri/conf.d'
 
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = 'overlayfs'

@@ -8,7 +8,9 @@ use tokio::process::Command;
 
 use super::fault::Fault;
 use super::namespace::Namespace;
-use super::{Component, Node, PROBE_IMAGE, Place, Request, Slot, bring_up, command, image, storage};
+use super::{
+    Component, Node, PROBE_IMAGE, Place, Request, Slot, bring_up, command, image, network_policies, storage,
+};
 use crate::{GoTool, Process, free_port, wait_until};
 
 /// The kubeconfig of an existing cluster, as everywhere.
@@ -256,7 +258,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until the API is ready, each node is, and names are resolved.
+    /// Waits until the API is ready, each node is, names are resolved and NetworkPolicies are enforced.
     ///
     /// # Errors
     /// What doesn't work after 90 s.
@@ -267,7 +269,8 @@ impl Cluster {
             .await?;
         let nodes = ["wait", "--for=condition=Ready", "nodes", "--all", "--timeout=10s"];
         wait_until("the nodes' readiness", WHOLE, async || self.kubectl_with(&nodes, "", LOOK).await).await?;
-        if self.own.is_some() {
+        if let Some((_, node)) = &self.own {
+            network_policies::wait_until_enforced(node, WHOLE).await?;
             let dns = ["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=10s"];
             wait_until("CoreDNS", WHOLE, async || self.kubectl_with(&dns, "", LOOK).await).await?;
         }

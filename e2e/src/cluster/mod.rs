@@ -1,5 +1,5 @@
 //! A real cluster on this machine: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, containerd, kubelet,
-//! kube-proxy, CNI and CoreDNS.
+//! kube-proxy, CNI, CoreDNS and what enforces NetworkPolicies.
 //!
 //! All of it runs in namespaces of its own (processes, mounts, network), whose first process is our supervisor: the host
 //! sees one network link, one route, one cgroup and one folder, and when the supervisor is killed, the kernel ends the rest.
@@ -18,6 +18,7 @@ mod handle;
 mod image;
 mod kubelet;
 mod namespace;
+mod network_policies;
 mod node;
 mod place;
 mod preflight;

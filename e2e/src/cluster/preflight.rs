@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::{Place, cgroup, command};
+use super::{Place, cgroup, command, network_policies};
 
 /// Long enough for a busy machine; nothing here waits for anything.
 const SOON: Duration = Duration::from_secs(30);
@@ -73,7 +73,8 @@ pub async fn check(place: &Place) -> anyhow::Result<()> {
     }
     cgroup::check()?;
     routes_are_free(place).await?;
-    probe().await
+    probe().await?;
+    network_policies::check().await
 }
 
 /// Tries each kernel feature for real: what /proc or a kernel's configuration say is only half of it.

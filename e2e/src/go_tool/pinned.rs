@@ -4,7 +4,7 @@ use super::{GoTool, Stamp};
 
 impl GoTool {
     /// All of them, in the order in which they are built: what more depends on comes first.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NATS_SERVER,
         Self::ETCD,
         Self::KUBE_APISERVER,
@@ -13,6 +13,7 @@ impl GoTool {
         Self::KUBE_SCHEDULER,
         Self::KUBELET,
         Self::KUBE_PROXY,
+        Self::NETWORK_POLICIES,
         Self::CONTAINERD,
         Self::CONTAINERD_SHIM,
         Self::CTR,
@@ -68,6 +69,19 @@ impl GoTool {
     pub const KUBELET: Self = Self::kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet", 3);
     /// What makes Services' addresses reach pods.
     pub const KUBE_PROXY: Self = Self::kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 2);
+
+    /// What enforces NetworkPolicies: our own, around kube-network-policies' packages.
+    pub const NETWORK_POLICIES: Self = Self {
+        name: "network-policies",
+        package: ".",
+        module: "flutecast.io/e2e/tools/network-policies",
+        folder: "network-policies",
+        pinned_in: "network-policies",
+        go_mod: include_str!("../../tools/network-policies/go.mod"),
+        minutes: 2,
+        source: Some(include_str!("../../tools/network-policies/main.go")),
+        stamp: Stamp::Nothing,
+    };
 
     /// What runs containers.
     pub const CONTAINERD: Self =
