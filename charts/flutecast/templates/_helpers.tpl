@@ -45,6 +45,24 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
+{{- /* Whom operator, data plane and the clean-up reach, beside a bundled NATS. */ -}}
+{{- define "flutecast.egress" -}}
+# Names.
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+# The Kubernetes API, which no selector names.
+- ports:
+    {{- range .Values.networkPolicy.apiServerPorts }}
+    - {port: {{ int . }}, protocol: TCP}
+    {{- end }}
+{{- if not .Values.nats.bundled.enabled }}
+# NATS, wherever it is.
+- ports:
+    {{- range .Values.networkPolicy.natsPorts }}
+    - {port: {{ int . }}, protocol: TCP}
+    {{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "flutecast.imagePullSecrets" -}}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:

@@ -29,8 +29,7 @@ pub(super) async fn check() -> anyhow::Result<()> {
     if !GoTool::NETWORK_POLICIES.is_built()? {
         return Ok(());
     }
-    let mut unshare =
-        tokio::process::Command::new(preflight::find("unshare").context("unshare is missing")?);
+    let mut unshare = tokio::process::Command::new(preflight::find("unshare").context("unshare is missing")?);
     unshare.arg("--net").arg(GoTool::NETWORK_POLICIES.path()?).args(["--check", "--pods=10.0.0.0/8"]);
     let output = command::output(unshare, "", SOON).await.context("NetworkPolicies can't be tried")?;
     if output.status.success() {

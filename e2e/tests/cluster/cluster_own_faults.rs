@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use flutecast_e2e::cluster::{Cluster, Component, Request};
 use flutecast_e2e::{http_client, wait_until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::web;
 
@@ -97,4 +100,31 @@ async fn what_falls_over_by_itself_is_started_again() {
     // What was dropped mends the fault too.
     drop(cluster.kill(Component::KubeProxy).await.unwrap());
     assert!(proxy().await.pid.is_some());
+}
+
+/// Asks over a connection that is there already.
+async fn ask(connection: &mut TcpStream) -> std::io::Result<String> {
+    connection.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n").await?;
+    let mut answer = vec![0; 1024];
+    let length = connection.read(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+#[tokio::test]
+async fn without_who_judges_what_is_connected_stays_and_nothing_new_passes() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = cluster.namespace("judge").await.unwrap();
+    web::start(&cluster, &namespace).await;
+    let reach = cluster.reach(namespace.name(), "web", 80).await.unwrap();
+    let connect = async || timeout(Duration::from_secs(2), TcpStream::connect(&reach.address)).await;
+    let mut before = connect().await.unwrap().unwrap();
+    assert!(ask(&mut before).await.unwrap().starts_with("HTTP/1.1 200"));
+
+    let fault = cluster.kill(Component::NetworkPolicies).await.unwrap();
+    assert!(ask(&mut before).await.unwrap().starts_with("HTTP/1.1 200"), "it goes on");
+    connect().await.expect_err("a new connection without anybody who allows it");
+    fault.mend().await.unwrap();
+    cluster.wait_until_whole().await.unwrap();
+    web::is_served(&reach.address).await;
+    assert!(ask(&mut before).await.unwrap().starts_with("HTTP/1.1 200"), "and on");
 }

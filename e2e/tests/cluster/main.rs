@@ -10,6 +10,7 @@
 mod chromium;
 mod cluster_chart;
 mod cluster_factory;
+mod cluster_network_policies;
 mod cluster_own_faults;
 mod cluster_own_lifecycle;
 mod cluster_own_outages;

@@ -13,9 +13,12 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
+	nriapi "github.com/containerd/nri/pkg/api"
+	"github.com/containerd/nri/pkg/stub"
 	"github.com/florianl/go-nfqueue/v2"
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -29,7 +32,6 @@ import (
 	"sigs.k8s.io/kube-network-policies/pkg/network"
 	"sigs.k8s.io/kube-network-policies/pkg/networkpolicy"
 	"sigs.k8s.io/kube-network-policies/pkg/podinfo"
-	"sigs.k8s.io/kube-network-policies/pkg/podinfo/nri"
 )
 
 const (
@@ -84,12 +86,8 @@ func run(kubeconfig, node string, pods netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	// The runtime tells of a pod's address before its containers start, the API a second or two later; and an ended pod keeps
-	// its address in the API, which may be another's by now.
-	fromRuntime, err := nri.NewNRIResolver(ctx, node, nil)
-	if err != nil {
-		return err
-	}
+	fromRuntime := &containerRuntime{pods: map[string]string{}}
+	go fromRuntime.follow(ctx)
 	people := podinfo.NewInformerProvider(podsKnown, namespaces, nil, []podinfo.IPResolver{fromRuntime, fromAPI})
 	standard := networkpolicy.NewStandardNetworkPolicy(node, namespaces, podsKnown, policies)
 	judge := &judge{pods, people, networkpolicy.NewPolicyEngine(people, []api.PolicyEvaluator{standard})}
@@ -122,6 +120,62 @@ func try(pods netip.Prefix) error {
 		return fmt.Errorf("the queue: %w", err)
 	}
 	return nil
+}
+
+// containerRuntime knows whose an address is as soon as it is given, before the pod's containers start. The API knows it a second
+// or two later, and keeps it with a pod that has ended although it may be another's by now. (The resolver of kube-network-policies
+// gives up when containerd was away ten times.)
+type containerRuntime struct {
+	mutex sync.Mutex
+	pods  map[string]string
+}
+
+// follow lets containerd call the functions below, and comes back when containerd does.
+func (r *containerRuntime) follow(ctx context.Context) {
+	for ctx.Err() == nil {
+		plugin, err := stub.New(r, stub.WithPluginName("network-policies"), stub.WithPluginIdx("10"), stub.WithOnClose(func() {}))
+		if err == nil {
+			err = plugin.Run(ctx)
+		}
+		klog.InfoS("containerd is away", "error", err)
+		time.Sleep(time.Second)
+	}
+}
+
+func (r *containerRuntime) Synchronize(ctx context.Context, pods []*nriapi.PodSandbox, _ []*nriapi.Container) ([]*nriapi.ContainerUpdate, error) {
+	for _, pod := range pods {
+		r.RunPodSandbox(ctx, pod)
+	}
+	return nil, nil
+}
+
+func (r *containerRuntime) RunPodSandbox(_ context.Context, pod *nriapi.PodSandbox) error {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	for _, address := range pod.GetIps() {
+		r.pods[address] = pod.GetNamespace() + "/" + pod.GetName()
+	}
+	return nil
+}
+
+func (r *containerRuntime) RemovePodSandbox(_ context.Context, pod *nriapi.PodSandbox) error {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	for _, address := range pod.GetIps() {
+		// It may have been given to another since.
+		if r.pods[address] == pod.GetNamespace()+"/"+pod.GetName() {
+			delete(r.pods, address)
+		}
+	}
+	return nil
+}
+
+// LookupPod makes it one of the resolvers.
+func (r *containerRuntime) LookupPod(address string) (string, bool) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	pod, known := r.pods[address]
+	return pod, known
 }
 
 // judge answers for each packet.

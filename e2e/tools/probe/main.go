@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -34,6 +36,8 @@ func run(args []string) error {
 		return serve(args[1])
 	case len(args) == 3 && args[0] == "get":
 		return get(args[1], args[2])
+	case len(args) > 1 && args[0] == "connect":
+		return connect(args[1:])
 	case len(args) == 2 && args[0] == "lookup":
 		return lookup(args[1])
 	case len(args) == 3 && args[0] == "write":
@@ -43,7 +47,7 @@ func run(args []string) error {
 		fmt.Print(string(text))
 		return err
 	}
-	return fmt.Errorf("usage: probe pause | serve ADDRESS | get URL TIMES | lookup NAME | write FILE TEXT | read FILE")
+	return fmt.Errorf("usage: probe pause | serve ADDRESS | get URL TIMES | connect ADDRESS... | lookup NAME | write FILE TEXT | read FILE")
 }
 
 // pause waits for SIGTERM. As the first process of a pod it also inherits the pod's orphans, whose ends it collects.
@@ -110,6 +114,35 @@ func get(url, times string) error {
 	}
 	sort.Strings(lines)
 	fmt.Println(strings.Join(lines, "\n"))
+	return nil
+}
+
+// connect opens a TCP connection to each address, all at once, and prints how that went, a line for each: "open"; "refused", when
+// somebody is there who doesn't listen; "silent", when nobody answers.
+func connect(addresses []string) error {
+	outcomes := make([]string, len(addresses))
+	var all sync.WaitGroup
+	for index, address := range addresses {
+		all.Go(func() {
+			connection, err := net.DialTimeout("tcp", address, 3*time.Second)
+			var network net.Error
+			switch {
+			case err == nil:
+				connection.Close()
+				outcomes[index] = "open"
+			case errors.Is(err, syscall.ECONNREFUSED):
+				outcomes[index] = "refused"
+			case errors.As(err, &network) && network.Timeout():
+				outcomes[index] = "silent"
+			default:
+				outcomes[index] = err.Error()
+			}
+		})
+	}
+	all.Wait()
+	for index, address := range addresses {
+		fmt.Println(address, outcomes[index])
+	}
 	return nil
 }
 
