@@ -154,6 +154,8 @@ fn revision(catalog: &Catalog) -> String {
 pub struct PodMetrics {
     /// Whether the broker is connected: 1 or 0.
     pub broker_connected: Gauge,
+    /// What the broker refused.
+    pub broker_refusals: Counter,
     /// Whether this pod is ready: 1 or 0.
     pub ready: Gauge,
 }
@@ -163,9 +165,10 @@ impl PodMetrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
-        let Self { broker_connected, ready } = all.clone();
+        let Self { broker_connected, broker_refusals, ready } = all.clone();
         registry.register("build", "What runs here", Info::new(vec![("version", crate::config::VERSION)]));
         registry.register("broker_connected", "Whether the connection to NATS stands", broker_connected);
+        registry.register("broker_refusals", "What NATS refused", broker_refusals);
         registry.register("ready", "Whether this pod takes part in the service", ready);
         all
     }

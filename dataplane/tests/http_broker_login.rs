@@ -9,8 +9,11 @@
 
 mod http_support;
 
-use flutecast_e2e::{NatsOptions, NatsServer, Process, http_client, program, wait_until};
-use http_support::DEADLINE;
+use flutecast_e2e::{
+    Dataplane, DataplaneOptions, NatsOptions, NatsServer, Process, SseClient, http_client, program,
+    wait_until,
+};
+use http_support::{DEADLINE, access, create_stream, shard};
 
 async fn connects(nats: &str, more: &[&str]) -> Result<(), String> {
     let mapping = tempfile::tempdir().unwrap();
@@ -68,4 +71,42 @@ async fn files_that_are_not_there_are_said_at_once() {
         let error = connects("nats://127.0.0.1:1", &[option, "missing.file"]).await.unwrap_err();
         assert!(error.contains(&format!("{option} missing.file can't be read")), "{error}");
     }
+}
+
+#[tokio::test]
+async fn rights_that_are_missing_are_said_and_counted() {
+    let extra = r#"authorization { users: [
+        {user: admin, password: a}
+        {user: pod, password: p, permissions: {publish: [">"], subscribe: ["_INBOX.>", "flutecast.>"]}}
+    ] }"#;
+    let nats = NatsServer::start_with(NatsOptions { extra: extra.to_owned(), ..NatsOptions::default() });
+    let nats = nats.await.unwrap();
+    let host = nats.url().trim_start_matches("nats://").to_owned();
+    let admin = async_nats::ConnectOptions::with_user_and_password("admin".to_owned(), "a".to_owned());
+    let admin = admin.connect(nats.url()).await.unwrap();
+    create_stream(&admin, "open").await;
+    let mapping = tempfile::tempdir().unwrap();
+    std::fs::write(mapping.path().join("flutecast-open-0.yaml"), shard("open", "")).unwrap();
+    std::fs::write(mapping.path().join("flutecast-access.yaml"), access()).unwrap();
+    let options = DataplaneOptions {
+        mapping: mapping.path().to_owned(),
+        nats: format!("nats://pod:p@{host}"),
+        ..DataplaneOptions::default()
+    };
+    let dataplane = Dataplane::start(options).await.unwrap();
+    let url = format!("{}/v1/open/events?device=CORR-01", dataplane.url);
+    let _client = SseClient::connect(&url, &[]).await.unwrap();
+    wait_until("the refusals to be counted", DEADLINE, async || {
+        // One for each of the device's channels.
+        match dataplane.metric("flutecast_broker_refusals_total").await {
+            Ok(3.0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    let said = dataplane.process.output();
+    let warnings: Vec<_> = said.iter().filter(|line| line.contains("the broker refuses something")).collect();
+    assert_eq!(warnings.len(), 1, "{said:#?}");
+    assert!(warnings[0].contains("live.open.corr1open."), "{warnings:?}");
 }

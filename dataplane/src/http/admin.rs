@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -67,7 +68,9 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Bytes> {
-        self.metrics.broker_connected.set(i64::from(self.broker.borrow().connected));
+        let broker = *self.broker.borrow();
+        self.metrics.broker_connected.set(i64::from(broker.connected));
+        self.metrics.broker_refusals.inner().store(broker.refusals, Ordering::Relaxed);
         self.metrics.ready.set(i64::from(self.not_ready().is_empty()));
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
