@@ -31,7 +31,13 @@ impl Way {
             while let Ok((mut near, _)) = listener.accept().await {
                 let (server, mut cut) = (server.clone(), cut.clone());
                 cut.mark_unchanged();
+                let is_closed = *cut.borrow() == CLOSED;
                 tokio::spawn(async move {
+                    if is_closed {
+                        // It is accepted, and nothing ever comes back.
+                        let _near = near;
+                        return std::future::pending().await;
+                    }
                     let Ok(mut far) = TcpStream::connect(server).await else { return };
                     tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
@@ -46,7 +52,20 @@ impl Way {
     fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
+
+    /// The same, and of those that are made from here on.
+    fn close(&self) {
+        self.cuts.send_replace(CLOSED);
+    }
+
+    /// New connections work again.
+    fn open(&self) {
+        self.cuts.send_replace(0);
+    }
 }
+
+/// The count of cuts of a way that is closed.
+const CLOSED: u32 = u32::MAX;
 
 /// A kubeconfig of the operator that leads over another way.
 async fn over_a_way(cluster: &Cluster) -> (Way, std::path::PathBuf) {
@@ -98,6 +117,64 @@ async fn an_operator_that_was_cut_off_looks_again_before_it_works() {
     let now = cluster.get("configmap", "flutecast-new-0", OWN).await.unwrap();
     assert_eq!(now["metadata"]["uid"], map["metadata"]["uid"], "the mapping was removed for a while");
     for line in cluster.operator.as_ref().unwrap().process.output() {
+        assert!(!line.contains("the Tenant is gone"), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_loses_the_lease_in_the_middle_of_its_work_stops_at_once() {
+    let mut cluster = Cluster::start().await;
+    let (way, kubeconfig) = over_a_way(&cluster).await;
+    cluster.env.push(("KUBECONFIG".into(), kubeconfig.into()));
+    let loses = cluster.spawn_operator("loses").await;
+    loses.wait_until_ready().await;
+    let old: Vec<String> = (0..20).map(|number| format!("old-{number}")).collect();
+    let tenants: Vec<String> = old.iter().map(|name| tenant(name, "access: {anonymous: true}")).collect();
+    cluster.apply(&format!("{}---\n{}", tenants.join("---\n"), format("on-off"))).await;
+    cluster.until_all_ready().await;
+    cluster.env.clear();
+    cluster.operator = Some(cluster.spawn_operator("takes-over").await);
+
+    // The way to the API server is cut, but not the one to NATS; and what it hears there makes it write: somebody else has the streams
+    // of its Tenants. The requests get no answer, one after the other, for longer than another operator waits for the Lease.
+    way.close();
+    let nats = cluster.nats.client().await.unwrap();
+    let streams = Api::new(nats.clone());
+    for name in &old {
+        let stream = format!("IOT_{name}");
+        let mut config = streams.stream(&stream).await.unwrap().unwrap().config;
+        config["metadata"]["flutecast.io/owner-name"] = "somebody-else".into();
+        streams.update_stream(&stream, config).await.unwrap();
+    }
+    let works = |line: &str| line.contains("this operator is the one that works");
+    cluster.operator.as_mut().unwrap().process.wait_for_line("another to lead", SOON, works).await.unwrap();
+
+    // Of what comes now the one that lost knows nothing, and must not take it for a leftover.
+    let new = tenant("new", "retention: {onDelete: Delete}");
+    cluster.apply(&format!("{new}---\n{}", device("d", "new", "C-1", "on-off"))).await;
+    cluster.until("device", "d", "Ready=True Accepted").await;
+    let status = cluster.get("device", "d", "default").await.unwrap()["status"].clone();
+    let subject = status["subjects"][0].as_str().unwrap().to_owned();
+    nats.publish(subject.clone(), r#"{"on":true}"#.into()).await.unwrap();
+    let stored = wait_until("the message in the stream", SOON, async || {
+        streams.last_sequence_on("IOT_new", &subject).await.unwrap().ok_or("not there")
+    })
+    .await
+    .unwrap();
+    // It looks at the streams again within 30 s, and soon after any of them was changed.
+    for number in 0..3 {
+        cluster
+            .apply(&tenant(
+                "new",
+                &format!("retention: {{onDelete: Delete, maxMessagesPerSubject: {}}}", 7 + number),
+            ))
+            .await;
+        cluster.until("tenant", "new", "Ready=True Accepted").await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    assert_eq!(streams.last_sequence_on("IOT_new", &subject).await.unwrap(), Some(stored));
+    way.open();
+    for line in loses.process.output() {
         assert!(!line.contains("the Tenant is gone"), "{line}");
     }
 }

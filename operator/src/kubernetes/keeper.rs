@@ -151,8 +151,13 @@ impl Keeper {
                 self.update_status(&scope);
                 continue;
             }
-            let Some(reconciled) = cancel.run_until_cancelled(self.reconcile(&mut links)).await else {
+            let Some(reconciled) = cancel.run_until_cancelled(self.reconcile_in_turn(&mut links)).await
+            else {
                 return;
+            };
+            let Some(reconciled) = reconciled else {
+                self.may_work(&links);
+                continue;
             };
             next = Instant::now()
                 + match reconciled {
@@ -256,6 +261,19 @@ impl Keeper {
             self.state.index.give_back(Scope::everything());
         }
         self.state.turn.is_some() && knows_all
+    }
+
+    /// One reconcile; none: the turn ended before. Whoever works next begins with a list of everything, so what was under way is
+    /// forgotten. To wait for it would leave the other tasks at work meanwhile: an API server that is away answers each of many
+    /// requests after its deadline only, which together is longer than another operator waits for the Lease.
+    async fn reconcile_in_turn(&mut self, links: &mut Links) -> Option<Result<(), String>> {
+        let (turn, mut leading) = (self.state.turn, links.leading.clone());
+        let is_over = |lead: &Lead| !matches!(lead, Lead::Turn(now) if Some(*now) == turn);
+        tokio::select! {
+            biased;
+            _ = leading.wait_for(is_over) => None,
+            reconciled = self.reconcile(links) => Some(reconciled),
+        }
     }
 
     /// One reconcile.
