@@ -17,7 +17,8 @@ pub const VERSION: &str = match option_env!("FLUTECAST_VERSION") {
 
 /// Consumes device messages from NATS and pushes them to subscribed clients over Server-Sent Events.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "flutecast-dataplane", version = VERSION, about)]
+// What is said twice counts as it is said last: the chart's `extraArgs` stand behind the chart's own.
+#[command(name = "flutecast-dataplane", version = VERSION, about, args_override_self = true)]
 pub struct Config {
     /// The folder that holds the mapping documents.
     #[arg(
@@ -180,6 +181,12 @@ mod tests {
         assert!(parse(&["--mapping", "m", "--kubernetes"]).unwrap_err().contains("cannot be used with"));
         assert!(parse(&["--mapping", "m", "--service", "dp"]).unwrap_err().contains("cannot be used with"));
         assert!(parse(&["--service", "dp"]).unwrap_err().contains("--mapping"));
+    }
+
+    #[test]
+    fn what_is_said_last_counts() {
+        let config = parse(&["--dashboard=true", "--ping=15s", "--ping=5s", "--dashboard=false"]).unwrap();
+        assert_eq!((config.ping, config.dashboard), (Duration::from_secs(5), false));
     }
 
     #[test]

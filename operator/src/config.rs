@@ -11,7 +11,8 @@ use flutecast_operator::metrics::VERSION;
 
 /// Turns Tenants, Devices and PushFormats into JetStream streams and mapping documents.
 #[derive(Debug, Parser)]
-#[command(version = VERSION)]
+// What is said twice counts as it is said last: the chart's `extraArgs` stand behind the chart's own.
+#[command(version = VERSION, args_override_self = true)]
 pub(crate) struct Config {
     /// The folder of manifests (*.yaml, *.yml, also in folders below it); it is watched.
     #[arg(

@@ -1,8 +1,12 @@
 //! What values may be, and what is said of those that may not.
 
+use std::process::Command;
+
+use flutecast_e2e::program;
+use flutecast_e2e::snapshots::rendered_cases;
 use serde_json::Value;
 
-use crate::support::{object, rendered, template, text, yaml};
+use crate::support::{documents, object, rendered, root, template, text, yaml};
 
 #[test]
 fn values_and_their_schema_name_the_same() {
@@ -118,5 +122,37 @@ fn one_program_may_have_another_version() {
     ] {
         let deployment = object(&objects, "Deployment", &format!("factory-flutecast-{program}"));
         assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], image);
+    }
+}
+
+/// The arguments of a release's programs, by the program's name.
+fn arguments(objects: &[Value]) -> Vec<(String, Vec<String>)> {
+    let deployments = objects.iter().filter(|object| object["kind"] == "Deployment");
+    let container = |deployment: &Value| {
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let args = container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap().to_owned());
+        (format!("flutecast-{}", container["name"].as_str().unwrap()), args.collect())
+    };
+    deployments.map(container).collect()
+}
+
+#[test]
+fn the_programs_take_the_arguments_that_values_make() {
+    let mut cases: Vec<_> =
+        rendered_cases(&root()).unwrap().into_iter().map(|(_, text)| documents(&text)).collect();
+    // What is given besides stands behind the chart's own, and counts.
+    let values = [
+        "nats.url=\"nats://n\"",
+        "operator.extraArgs=[\"--log-format=text\"]",
+        "dataplane.extraArgs=[\"--ping=3s\"]",
+    ];
+    cases.push(rendered(&values));
+    let programs: Vec<_> = cases.iter().flat_map(|objects| arguments(objects)).collect();
+    assert!(programs.len() >= 8, "{programs:?}");
+    for (name, arguments) in programs {
+        // The version is only said when all that stands before it is understood.
+        let output =
+            Command::new(program(&name).unwrap()).args(&arguments).arg("--version").output().unwrap();
+        assert!(output.status.success(), "{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
