@@ -136,5 +136,16 @@ fn the_containerfile_makes_the_same_images() {
         let ports = program.ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" ");
         assert!(stage.contains(&format!("EXPOSE {ports}\n")), "{stage}");
         assert!(stage.contains(&format!("/target/image/{name} /{name}\n")), "{stage}");
+        for (label, value) in [
+            ("title", name),
+            ("description", program.description),
+            ("licenses", "Apache-2.0"),
+            ("vendor", "Flutecast"),
+        ] {
+            assert!(
+                stage.contains(&format!("org.opencontainers.image.{label}={value:?}")),
+                "{label}: {stage}"
+            );
+        }
     }
 }
