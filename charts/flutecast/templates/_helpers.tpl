@@ -178,6 +178,51 @@ priorityClassName: {{ include "flutecast.clusterName" .root }}
 {{- end }}
 {{- end -}}
 
+{{- /* A quantity of bytes as a number of Mi. */ -}}
+{{- define "flutecast.mebibytes" -}}
+{{- $factor := dict "Ki" (divf 1 1024) "Mi" 1 "Gi" 1024 "Ti" 1048576 -}}
+{{- $unit := regexFind "[A-Z]i$" (toString .) -}}
+{{- mulf (float64 (trimSuffix $unit (toString .))) (get $factor $unit | default (divf 1 1048576)) -}}
+{{- end -}}
+
+{{- /* How many data-plane pods. With an autoscaler that is not ours to say; but what is left out where Helm said it before becomes 1, and
+all screens would go to one pod. So the number stays as it is on the cluster until the autoscaler has set one itself. */ -}}
+{{- define "flutecast.dataplaneReplicas" -}}
+{{- if .Values.dataplane.autoscaling.enabled -}}
+{{- $there := lookup "apps/v1" "Deployment" .Release.Namespace (printf "%s-dataplane" (include "flutecast.fullname" .)) -}}
+{{- if $there -}}
+{{- $applied := false }}{{ $scaled := false -}}
+{{- range $there.metadata.managedFields -}}
+{{- if and (eq .operation "Apply") (not .subresource) }}{{ $applied = true }}{{ end -}}
+{{- if eq (toString .subresource) "scale" }}{{ $scaled = true }}{{ end -}}
+{{- end -}}
+{{- /* Without server-side apply Helm compares with what it said last, and takes back what it doesn't say any more. */ -}}
+{{- if not (and $applied $scaled) }}{{ $there.spec.replicas }}{{ end -}}
+{{- end -}}
+{{- else -}}
+{{- .Values.dataplane.replicas -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* A volume that is there: the API server would refuse another one, in the middle of an upgrade. */ -}}
+{{- define "flutecast.checkVolume" -}}
+{{- $name := printf "%s-nats" (include "flutecast.fullname" .) -}}
+{{- $wanted := .Values.nats.bundled.persistence -}}
+{{- with lookup "apps/v1" "StatefulSet" .Release.Namespace $name -}}
+{{- $how := printf "; docs/upgrade.md (a larger volume) says how it is done: kubectl delete statefulset --namespace %s %s --cascade=orphan, then this upgrade again" $.Release.Namespace $name -}}
+{{- $claims := .spec.volumeClaimTemplates | default list -}}
+{{- if ne (gt (len $claims) 0) $wanted.enabled -}}
+{{- fail (printf "nats.bundled.persistence.enabled: Kubernetes doesn't change that of a StatefulSet that is there%s" $how) -}}
+{{- end -}}
+{{- range $claims -}}
+{{- $size := .spec.resources.requests.storage -}}
+{{- if ne (include "flutecast.mebibytes" $size) (include "flutecast.mebibytes" $wanted.size) -}}
+{{- fail (printf "nats.bundled.persistence.size: the volume has %s, and Kubernetes doesn't change that of a StatefulSet that is there%s" $size $how) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* What can't be said in values.schema.json, because it is about several values at once. */ -}}
 {{- define "flutecast.check" -}}
 {{- $nats := .Values.nats -}}
@@ -196,6 +241,14 @@ priorityClassName: {{ include "flutecast.clusterName" .root }}
 {{- end -}}
 {{- if and $nats.bundled.enabled (not .Values.uninstall.keepStreams) -}}
 {{- fail "uninstall.keepStreams: the bundled NATS goes with the release; nats.bundled.persistence.keep says what becomes of its data" -}}
+{{- end -}}
+{{- if $nats.bundled.enabled -}}
+{{- with $nats.bundled -}}
+{{- if and .persistence.enabled (gt (float64 (include "flutecast.mebibytes" .jetstream.maxFile)) (float64 (include "flutecast.mebibytes" .persistence.size))) -}}
+{{- fail (printf "nats.bundled.jetstream.maxFile: %s don't fit on a volume of %s (nats.bundled.persistence.size)" .jetstream.maxFile .persistence.size) -}}
+{{- end -}}
+{{- end -}}
+{{- include "flutecast.checkVolume" . -}}
 {{- end -}}
 {{- with .Values.dataplane.autoscaling -}}
 {{- if and .enabled (eq (int .targetCPU) 0) (eq (int .targetClients) 0) -}}

@@ -56,6 +56,17 @@ fn bad_values_are_refused_with_their_place() {
         ("nats.bundled.sourceSubjects=[\"live.demo.>\"]", "/nats/bundled/sourceSubjects/0"),
         ("nats.bundled.sourceSubjects=[\">\"]", "/nats/bundled/sourceSubjects/0"),
         ("nats.bundled.persistence.size=\"much\"", "/nats/bundled/persistence/size"),
+        // nats-server takes no fractions.
+        ("nats.bundled.jetstream.maxFile=\"1.5Gi\"", "/nats/bundled/jetstream/maxFile"),
+        (
+            "nats={\"url\":\"\",\"bundled\":{\"enabled\":true,\"persistence\":{\"size\":\"5Gi\"}}}",
+            "8Gi don't fit on a volume of 5Gi",
+        ),
+        ("image.registry=\"https://registry.plant.example\"", "/image/registry"),
+        ("image.registry=\"registry.plant.example/\"", "/image/registry"),
+        // The name of a Service.
+        ("fullnameOverride=\"plant.1\"", "/fullnameOverride"),
+        ("dataplane.rebalance.rate=\"200%\"", "/dataplane/rebalance/rate"),
         ("networkPolicy.natsPorts=[0]", "/networkPolicy/natsPorts/0"),
         (
             "nats.bundled.enabled=true",
@@ -83,6 +94,13 @@ fn bad_values_are_refused_with_their_place() {
         assert!(error.contains(expected), "{value}: {error}");
     }
     template(&["nats.url=\"nats://n\""]).unwrap();
+    for good in [
+        "image.registry=\"\"",
+        "image.registry=\"localhost:5000/plant/flutecast\"",
+        "fullnameOverride=\"f-1\"",
+    ] {
+        template(&["nats.url=\"nats://n\"", good]).unwrap();
+    }
 }
 
 #[test]
