@@ -11,13 +11,11 @@ mod core_support;
 
 use std::time::Duration;
 
-use core_support::{DEADLINE, Mapping, Room, fast, format};
+use core_support::{DEADLINE, Mapping, Room, fast, format, subscribe_to};
 use flutecast_dataplane::fanout::{HubSettings, Scope, Selector, Unavailable, Wanted};
-use flutecast_dataplane::sources::broker::Broker;
 use flutecast_e2e::wait_until;
 use flutecast_mapping::document::DeliveryPolicy;
 use flutecast_mapping::name::DeviceCode;
-use flutecast_nats::Login;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_is_told_its_loss_and_hurts_nobody() {
@@ -318,8 +316,8 @@ async fn a_draining_pod_spreads_the_reconnects() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_two_pods_get_everything_and_nobody_anything_else() {
     let room = Room::new(&["A", "B"]).await;
-    let broker = Broker::connect(&Login::at(&room.nats.url()), "other").await.unwrap();
-    let mut clients = vec![room.subscribe(&["A"]), room.subscribe_on(broker, &["A"]).await];
+    let other_pod = room.other_pod().await;
+    let mut clients = vec![room.subscribe(&["A"]), subscribe_to(&other_pod, &["A"], None)];
     let mut other = room.subscribe(&["B"]);
     for client in clients.iter_mut().chain([&mut other]) {
         client.settled().await;

@@ -9,10 +9,12 @@
 
 mod core_support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use core_support::{Client, DEADLINE, Mapping, Room, fast};
+use core_support::{Client, DEADLINE, Mapping, Room, fast, format, subscribe_to};
 use flutecast_e2e::wait_until;
+use flutecast_mapping::document::DeliveryPolicy;
 
 /// Takes what has come until the connection is left, and gives the last id.
 async fn leave(mut client: Client) -> String {
@@ -115,6 +117,67 @@ async fn no_event_is_lost_by_clients_that_come_and_go_while_messages_come() {
         }
     };
     tokio::join!(publisher, client);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_go_to_and_fro_between_pods_lose_nothing_and_hear_of_no_gap() {
+    const MESSAGES: u64 = 4_000;
+    let mut mapping = Mapping::new(&["A", "B"]);
+    let room = Room::with(&mapping, fast()).await;
+    let pods = [room.hubs.clone(), room.other_pod().await];
+    let published = AtomicBool::new(false);
+    let publisher = async {
+        for n in 1..=MESSAGES {
+            room.publish("A", "every", n).await;
+            if n % 5 == 0 {
+                room.publish("B", "every", n).await;
+            }
+        }
+        published.store(true, Ordering::Relaxed);
+    };
+    let changes = async {
+        while !published.load(Ordering::Relaxed) {
+            for decimals in 0..3 {
+                let mut other = format(DeliveryPolicy::Every);
+                other.fields[0].decimals = Some(decimals);
+                mapping.set_format("every", other);
+                room.change_mapping(&mapping);
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        }
+    };
+    let clients = (0..12_usize).map(async |index| {
+        let (mut seen, mut id, mut moves) = (Vec::<u64>::new(), None::<String>, 0);
+        while seen.last() != Some(&MESSAGES) {
+            let mut client = subscribe_to(&pods[(index + moves) % 2], &["A", "B"], id.as_deref());
+            let stay = Duration::from_millis(rand::random_range(1..200));
+            let leave = tokio::time::Instant::now() + stay;
+            while let Ok(event) = tokio::time::timeout_at(leave, client.next()).await {
+                let event = event.unwrap();
+                assert_ne!(event.name(), "gap", "{event:?} after {id:?}");
+                let data = event.json().unwrap();
+                if !event.is_data() || data["device"] != "A" || data["channel"] != "every" {
+                    continue;
+                }
+                let n = core_support::number(&data);
+                // What came without an id before the client left comes once more, and so does the current value in a new form.
+                if let Some(last) = seen.last().filter(|last| n > **last) {
+                    assert_eq!(n, last + 1, "a hole, after {id:?}");
+                }
+                if seen.last().is_none_or(|last| n > *last) {
+                    seen.push(n);
+                }
+            }
+            if client.last_id.is_none() && id.is_none() {
+                // It never was told where to resume: it begins anew.
+                seen.clear();
+            }
+            id = client.last_id.or(id);
+            moves += 1;
+        }
+        assert!(moves > 5, "{moves}");
+    });
+    tokio::join!(publisher, changes, futures_util::future::join_all(clients));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -205,12 +205,13 @@ impl Room {
         self.subscribe_with(devices, |request| request.resume = Some(id))
     }
 
-    /// A client of another pod.
-    pub async fn subscribe_on(&self, broker: Broker, devices: &[&str]) -> Client {
+    /// The hubs of another pod.
+    pub async fn other_pod(&self) -> Hubs {
+        let broker = Broker::connect(&Login::at(&self.nats.url()), "other").await.unwrap();
         let mut registry = Registry::default();
         let (hubs, _handle) =
             Hubs::start(broker, self.catalog.subscribe(), fast(), &mut registry, self.stop.clone());
-        Client::new(hubs.subscribe(request(devices)))
+        hubs
     }
 
     pub fn subscribe_with(&self, devices: &[&str], change: impl FnOnce(&mut SubscribeRequest)) -> Client {
@@ -233,6 +234,12 @@ impl Room {
     pub fn metric(&self, line: &str) -> u64 {
         metric(&self.registry, line)
     }
+}
+
+/// A client of some pod, which resumes if it has an id.
+pub fn subscribe_to(hubs: &Hubs, devices: &[&str], id: Option<&str>) -> Client {
+    let resume = id.map(|id| id.parse().unwrap());
+    Client::new(hubs.subscribe(SubscribeRequest { resume, ..request(devices) }))
 }
 
 fn request(devices: &[&str]) -> SubscribeRequest {

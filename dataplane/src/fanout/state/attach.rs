@@ -191,7 +191,7 @@ impl HubState {
         }
         if every && client.resume.is_some() {
             // Nothing of it may come before what was missed.
-            client.replaying.insert(key, Replay::default());
+            client.replaying.insert(key, Replay::waiting(!watch.is_read_now()));
             if live && self.knows_place(client_key) {
                 self.begin(client_key, key, now);
             } else if live {
@@ -211,7 +211,7 @@ impl HubState {
 
     /// Whether the place where a client resumes is one that this hub has seen. It may come from a pod that
     /// has seen more.
-    fn knows_place(&self, client: Key) -> bool {
+    pub(super) fn knows_place(&self, client: Key) -> bool {
         let resume = self.clients.get(client).and_then(|client| client.resume);
         resume.is_none_or(|id| {
             id.sequence <= self.position.max(self.newest_known) || Some(id.epoch) != self.epoch

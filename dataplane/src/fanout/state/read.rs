@@ -227,20 +227,39 @@ impl HubState {
         }
         self.floor = None;
         for key in read {
-            self.settle_viewers(key, now);
+            let newcomers = self.newcomers(key);
+            if !newcomers.is_empty() {
+                self.read_again(key, now);
+            }
+            self.settle_viewers(key, &newcomers, now);
         }
     }
 
-    fn settle_viewers(&mut self, key: Key, now: Moment) {
+    /// `newcomers` wait for another read.
+    fn settle_viewers(&mut self, key: Key, newcomers: &[Key], now: Moment) {
         let Some(watch) = self.watches.get(key) else { return };
         for viewer in watch.viewers.clone() {
             let waits =
                 |client: &super::Client| client.replaying.get(&key).is_some_and(|replay| !replay.started());
-            if self.clients.get(viewer).is_some_and(waits) {
+            if !newcomers.contains(&viewer) && self.clients.get(viewer).is_some_and(waits) {
                 self.begin(viewer, key, now);
             }
             self.client_settles(viewer, now);
         }
+    }
+
+    /// Those who resume from a place that the read which has just ended can't have told of: they came after it had begun, from a pod that has seen more.
+    fn newcomers(&mut self, key: Key) -> Vec<Key> {
+        let Some(watch) = self.watches.get(key) else { return Vec::new() };
+        let mut newcomers = Vec::new();
+        for viewer in watch.viewers.clone() {
+            let knows = self.knows_place(viewer);
+            let replay = self.clients.get_mut(viewer).and_then(|client| client.replaying.get_mut(&key));
+            if replay.is_some_and(|replay| !replay.started() && !knows && replay.needs_another_read()) {
+                newcomers.push(viewer);
+            }
+        }
+        newcomers
     }
 
     /// Whether an answer is about the stream that this state knows. If the stream was made anew, or set back,
@@ -371,7 +390,7 @@ impl HubState {
                 for message in buffer {
                     self.follow(key, message, now);
                 }
-                self.settle_viewers(key, now);
+                self.settle_viewers(key, &[], now);
             }
         }
         if let Some(next) = next {

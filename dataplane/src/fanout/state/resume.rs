@@ -20,6 +20,8 @@ pub(super) type Resume = EventId;
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     started: bool,
+    /// Whether the read that it waits for began after the client came, so that it tells of everything that the client may have seen.
+    looked_up: bool,
     held: VecDeque<Frame>,
     lost: u64,
 }
@@ -55,9 +57,19 @@ pub(in crate::fanout) enum ReplayEnd {
 }
 
 impl Replay {
+    /// One that waits for a read, which began after the client came or didn't.
+    pub(super) fn waiting(looked_up: bool) -> Self {
+        Self { looked_up, ..Self::default() }
+    }
+
     /// Whether a task is at it, so that the client is owed it.
     pub(super) fn started(&self) -> bool {
         self.started
+    }
+
+    /// Whether it has to wait for another read than the one that has ended. The next one will do.
+    pub(super) fn needs_another_read(&mut self) -> bool {
+        !std::mem::replace(&mut self.looked_up, true)
     }
 
     /// Keeps what came live.

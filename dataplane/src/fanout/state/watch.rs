@@ -151,6 +151,11 @@ impl Watch {
         matches!(self.phase, Phase::Live)
     }
 
+    /// Whether a task reads it now.
+    pub(super) fn is_read_now(&self) -> bool {
+        matches!(&self.phase, Phase::Reading(reading) if reading.in_flight)
+    }
+
     /// The sequence after which a read must tell everything; none: only the newest message matters.
     pub(super) fn read_after(&self) -> Option<u64> {
         (self.every && self.known).then(|| self.last_sequence.max(self.proven_to))

@@ -478,3 +478,31 @@ fn what_a_client_got_from_a_quicker_pod_it_does_not_get_again() {
     assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![2], vec![2]));
     assert_eq!(values(&take(&other), "A", "every"), [1, 2]);
 }
+
+#[test]
+fn who_comes_from_a_pod_that_has_seen_more_while_a_read_is_under_way_is_told_no_gap() {
+    let mut bench = Bench::new(&["A"]);
+    let (_, _other) = bench.attach(&["A"], None);
+    let request = bench.start_read().unwrap();
+    let early = bench.answer(&request);
+    for n in 1..=3 {
+        bench.store("A", "every", n);
+    }
+    let (_, outbox) = bench.attach(&["A"], Some(2));
+    bench.state.apply_read(early, bench.now);
+    bench.read_all();
+    bench.replay_all();
+    let got = take(&outbox);
+    assert!(!got.iter().any(named("gap")), "{got:?}");
+    assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![3], vec![3]));
+
+    // One that was set back is still found out.
+    bench.state.suspect_all(bench.now);
+    let request = bench.start_read().unwrap();
+    let early = bench.answer(&request);
+    let (_, outbox) = bench.attach(&["A"], Some(99));
+    bench.state.apply_read(early, bench.now);
+    assert!(!take(&outbox).iter().any(named("gap")), "this read may have been too early");
+    bench.read_all();
+    assert!(is_gap(&take(&outbox), "Retention"));
+}
