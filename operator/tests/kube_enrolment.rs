@@ -78,6 +78,7 @@ async fn a_device_that_nobody_declared_enrols() {
     the_quota_holds(&cluster, &client).await;
     two_operators_give_one_answer(&mut cluster, &client).await;
     without_the_right_nothing_is_created(&cluster, &client).await;
+    a_tenant_that_goes_gets_no_more(&cluster, &client).await;
 }
 
 /// Several requests for one code make one Device, and all are answered.
@@ -203,4 +204,26 @@ async fn without_the_right_nothing_is_created(cluster: &Cluster, client: &Client
     kube_support::may_create_devices(cluster, true).await;
     cluster.until("tenant", "acme", "Ready=True Accepted").await;
     until(cluster, client, ("acme", "FOUR-1"), "/deviceCode", "FOUR-1").await;
+}
+
+/// Else it would never see its last Device go.
+async fn a_tenant_that_goes_gets_no_more(cluster: &Cluster, client: &Client) {
+    let held =
+        automatic("goes", "").replace("{name: goes}", "{name: goes, finalizers: [test.example.com/held]}");
+    cluster.apply(&held).await;
+    cluster.until("tenant", "goes", "Ready=True Accepted").await;
+    until(cluster, client, ("goes", "ONE-1"), "/deviceCode", "ONE-1").await;
+    cluster.kubectl(&["delete", "tenant", "goes", "--wait=false"]).await;
+    cluster.until("tenant", "goes", "Ready=False InUse Reconciling=True").await;
+    // As the message says; and the device asks again.
+    let name = cluster.list("devices", "default").await;
+    let name =
+        name.iter().find(|device| device["spec"]["tenant"] == "goes").unwrap()["metadata"]["name"].clone();
+    cluster.kubectl(&["delete", "device", name.as_str().unwrap()]).await;
+    until(cluster, client, ("goes", "ONE-1"), "/error/reason", "Unavailable").await;
+    assert!(codes(cluster, "goes").await.is_empty());
+    cluster
+        .kubectl(&["patch", "tenant", "goes", "--type=merge", "--patch={\"metadata\":{\"finalizers\":null}}"])
+        .await;
+    cluster.until_gone("tenant", "goes").await;
 }

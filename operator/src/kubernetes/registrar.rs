@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use flutecast_crds::Tenant;
 use flutecast_mapping::name::TenantName;
 use tokio::sync::watch;
 
-use super::index::{Index, Scope};
-use crate::build::Built;
-use crate::enrolment::roster::{self, Roster, Sources};
+use super::index::{Entry, Index, Scope};
+use crate::build::enrolment::{Enrolment, Newcomers};
+use crate::build::{Built, BuiltTenant};
+use crate::enrolment::roster::{self, Roll, Roster, Sources};
 use crate::jetstream::task::Report;
 use crate::verdict::Kind;
 
@@ -58,9 +60,10 @@ impl Registrar {
             let has_stream =
                 report.get(name).is_some_and(|report| report.has_stream) && !foreign.contains(name);
             let owner = (tenant.streams.owner.namespace.clone(), name.to_string());
+            let enrolment = enrolment_of(tenant, index.tenants.get(&owner));
             let is_same = before.is_some_and(|before| {
                 before.has_stream == has_stream
-                    && before.enrolment == tenant.enrolment
+                    && before.enrolment == enrolment
                     && before.namespace == owner.0
             });
             let is_touched =
@@ -81,7 +84,7 @@ impl Registrar {
             };
             let devices = index.devices_of(name.as_str()).filter_map(|key| index.devices.get(key));
             let devices = devices.filter_map(|entry| entry.object.as_deref().ok());
-            let roll = roster::roll(tenant, devices, &sources);
+            let roll = Roll { enrolment, ..roster::roll(tenant, devices, &sources) };
             let same = before.filter(|before| ***before == roll).cloned();
             changed |= same.is_none();
             now.insert(name.clone(), same.unwrap_or_else(|| Arc::new(roll)));
@@ -92,4 +95,14 @@ impl Registrar {
             self.roster.send_replace(Some(Arc::new(now)));
         }
     }
+}
+
+/// How the devices of a tenant enrol. While the Tenant is being deleted no Device is created: it would never see its last one go.
+fn enrolment_of(tenant: &BuiltTenant, entry: Option<&Entry<Tenant>>) -> Enrolment {
+    let mut enrolment = tenant.enrolment.clone();
+    let is_going = entry.is_some_and(|entry| entry.life.is_deleting);
+    if is_going && matches!(enrolment.newcomers, Newcomers::Created(_)) {
+        enrolment.newcomers = Newcomers::Blocked;
+    }
+    enrolment
 }
