@@ -48,7 +48,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- /* Whom operator, data plane and the clean-up reach, beside a bundled NATS. */ -}}
 {{- define "flutecast.egress" -}}
 # Names.
-- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+- ports:
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - {port: {{ int . }}, protocol: UDP}
+    - {port: {{ int . }}, protocol: TCP}
+    {{- end }}
 # The Kubernetes API, which no selector names.
 - ports:
     {{- range .Values.networkPolicy.apiServerPorts }}

@@ -68,6 +68,10 @@ fn bad_values_are_refused_with_their_place() {
         ("fullnameOverride=\"plant.1\"", "/fullnameOverride"),
         ("dataplane.rebalance.rate=\"200%\"", "/dataplane/rebalance/rate"),
         ("networkPolicy.natsPorts=[0]", "/networkPolicy/natsPorts/0"),
+        // A rule without ports is one for all of them.
+        ("networkPolicy.natsPorts=[]", "/networkPolicy/natsPorts"),
+        ("networkPolicy.apiServerPorts=[]", "/networkPolicy/apiServerPorts"),
+        ("networkPolicy.dnsPorts=[]", "/networkPolicy/dnsPorts"),
         (
             "nats.bundled.enabled=true",
             "set exactly one of nats.url, nats.urlSecretName and nats.bundled.enabled",
