@@ -102,6 +102,11 @@ fn the_applications_are_ones_and_come_in_order() {
             }
         }
     }
+    let cases = rendered_cases(&root()).unwrap();
+    let (_, kinds) = cases.iter().find(|(case, _)| case == "crds").unwrap();
+    for object in documents(kinds) {
+        assert!(allowed.iter().any(|one| object["kind"] == one.as_str()), "{}", object["kind"]);
+    }
     waves.sort();
     assert_eq!(
         waves.iter().map(|(_, path)| path.as_str()).collect::<Vec<_>>(),

@@ -64,6 +64,9 @@ fn bad_values_are_refused_with_their_place() {
         ),
         ("image.registry=\"https://registry.plant.example\"", "/image/registry"),
         ("image.registry=\"registry.plant.example/\"", "/image/registry"),
+        // The chart's own, by which pods are found.
+        ("commonLabels={\"app.kubernetes.io/name\":\"plant\"}", "/commonLabels"),
+        ("dataplane.podLabels={\"app.kubernetes.io/component\":\"plant\"}", "/dataplane/podLabels"),
         // The name of a Service.
         ("fullnameOverride=\"plant.1\"", "/fullnameOverride"),
         ("dataplane.rebalance.rate=\"200%\"", "/dataplane/rebalance/rate"),

@@ -16,6 +16,7 @@ mod cluster_own_lifecycle;
 mod cluster_own_outages;
 mod cluster_own_scale;
 mod cluster_own_upgrade;
+mod cluster_rights;
 mod cluster_smoke;
 mod cluster_two_factories;
 mod cluster_uninstall;

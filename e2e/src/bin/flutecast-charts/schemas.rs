@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Map, Value, json};
 
 /// The kinds of Kubernetes that the charts have, as they are called in its OpenAPI document.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 18] = [
     "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
     "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
     "io.k8s.api.apps.v1.Deployment",
@@ -21,6 +21,7 @@ const KINDS: [&str; 17] = [
     "io.k8s.api.networking.v1.Ingress",
     "io.k8s.api.networking.v1.NetworkPolicy",
     "io.k8s.api.policy.v1.PodDisruptionBudget",
+    "io.k8s.api.rbac.v1.ClusterRole",
     "io.k8s.api.rbac.v1.Role",
     "io.k8s.api.rbac.v1.RoleBinding",
     "io.k8s.api.scheduling.v1.PriorityClass",
