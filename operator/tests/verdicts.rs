@@ -176,6 +176,50 @@ fn secrets_and_tokens() {
 }
 
 #[test]
+fn what_one_tenant_takes_of_the_access_document_shuts_out_no_other() {
+    let secret = |name: &str, tokens: usize| {
+        let tokens: Vec<String> =
+            (0..tokens).map(|n| format!("  k{n}: a-token-of-many-letters-{n}\n")).collect();
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData:\n{}", tokens.concat())
+    };
+    let with = |name: &str| tenant(name, &format!("access: {{tokens: {{secretName: {name}}}}}"));
+    let mut operator = Box1::default();
+    let opens = |operator: &Box1| -> Vec<(String, usize)> {
+        let tenants = operator.built().access.tenants;
+        tenants.into_iter().map(|(name, access)| (name.to_string(), access.tokens.len())).collect()
+    };
+    let greedy = format!("{}---\n{}", with("greedy"), secret("greedy", 12_000));
+    let modest = format!("{}---\n{}", with("modest"), secret("modest", 3));
+    operator.load(&[("a.yaml", &greedy), ("b.yaml", &modest)]);
+    assert_eq!(opens(&operator), [("greedy".to_owned(), 0), ("modest".to_owned(), 3)]);
+    let said = operator.verdict("Tenant/greedy");
+    assert!(
+        said.contains("Degraded SecretInvalid: spec.access: its tokens") && said.contains("may take 262144"),
+        "{said}"
+    );
+    assert!(operator.verdict("Tenant/modest").contains("Accepted"));
+
+    // Together they may be too many as well: then the youngest has to go without.
+    let names = ["a", "b", "c", "d", "e"];
+    let mut files = vec![("0.yaml".to_owned(), modest)];
+    for name in names {
+        files.push((format!("{name}.yaml"), format!("{}---\n{}", with(name), secret(name, 1_500))));
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        operator.load(&files);
+    }
+    let full: Vec<String> =
+        opens(&operator).into_iter().filter(|(_, tokens)| *tokens == 1_500).map(|(name, _)| name).collect();
+    assert!(
+        full.starts_with(&["a".to_owned(), "b".to_owned(), "c".to_owned()]) && full.len() < names.len(),
+        "{full:?}"
+    );
+    assert!(operator.verdict("Tenant/e").contains("older Tenants leave"), "{}", operator.verdict("Tenant/e"));
+    let text = operator.built().access.to_yaml().unwrap();
+    assert!(text.len() < 1 << 20 && text.contains("modest"), "{}", text.len());
+}
+
+#[test]
 fn sources_that_conflict() {
     let gateway = |name: &str, subject: &str| {
         format!("{{name: {name}, subject: {subject}, channel: power, iotId: {{subjectToken: 3}}}}")
