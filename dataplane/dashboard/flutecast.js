@@ -666,12 +666,15 @@ export class Feed extends EventTarget {
     const { device, channel: name, time, values } = body;
     const channel = this.devices.get(device)?.channels.get(name);
     const timeMs = Date.parse(time);
+    const parsed = parseId(id);
+    const last = parseId(this.#lastEventId);
+    // Ids rise. One that is lower says that the broker lost its newest messages and gives their numbers to others now.
+    if (parsed && last && parsed.epoch === last.epoch && parsed.sequence < last.sequence) this.#marks = new WeakMap();
     if (!channel || Number.isNaN(timeMs) || values === null || typeof values !== 'object') {
       this.stats.invalid += 1;
       return;
     }
     this.#serving();
-    const parsed = parseId(id);
     if (!this.#isNewer(channel, parsed, timeMs, values)) {
       this.stats.dropped += 1;
       return;

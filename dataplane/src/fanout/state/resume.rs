@@ -128,8 +128,11 @@ impl HubState {
         };
         self.metrics.gaps(reason, 1);
         client.replaying.remove(&key);
-        // Where the stream was set back, the sequences up to its id come once more, with other messages.
-        client.had = 0;
+        if self.epoch == client.resume.map(|resume| resume.epoch) {
+            // Where the stream was set back, the sequences up to its id come once more, with other messages. It is told its place anew.
+            client.had = 0;
+            client.last_id = None;
+        }
         client.push(Push::Control, watch.pipeline.frames.gap(reason, None), now, &self.metrics);
         if let Some(frame) = watch.latest.clone() {
             client.push(Push::Snapshot(key), frame.without_id(), now, &self.metrics);
