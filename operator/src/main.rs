@@ -118,7 +118,9 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
         (Mode::Kubernetes { places, mapping_namespace, identity, service, release }, _) => {
             let client = kubernetes::client().await?;
             let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-            tracing::info!(?places, mapping = own_namespace, identity, "on an API server");
+            let named: Vec<&str> = places.iter().map(|place| place.as_deref().unwrap_or("all")).collect();
+            let namespaces = named.join(",");
+            tracing::info!(namespaces, mapping = own_namespace, identity, "on an API server");
             let protection = config.protection.into();
             let options =
                 kubernetes::Options { places, own_namespace, identity, protection, service, release };

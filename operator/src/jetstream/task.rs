@@ -238,7 +238,7 @@ impl Keeper {
                 continue;
             }
             tracing::info!(
-                tenant = %tenant.tenant, changes, on_delete = ?tenant.on_delete,
+                tenant = %tenant.tenant, changes, on_delete = tenant.on_delete.as_str(),
                 "the Tenant is gone, its streams were let go"
             );
             self.seen.remove(&key(&tenant));
