@@ -103,6 +103,11 @@ priorityClassName: {{ include "flutecast.clusterName" .root }}
 {{- end -}}
 {{- end -}}
 
+{{- /* The end of a port of a Service. (dict "type" "NodePort" "port" 30080) */ -}}
+{{- define "flutecast.nodePort" -}}
+{{- if and .port (ne .type "ClusterIP") }}, nodePort: {{ int .port }}{{ end -}}
+{{- end -}}
+
 {{- /* How the pods of this release call it on NATS. */ -}}
 {{- define "flutecast.natsRelease" -}}
 {{- default .Release.Namespace .Values.nats.release -}}

@@ -150,6 +150,25 @@ fn one_program_may_have_another_version() {
     }
 }
 
+#[test]
+fn ports_that_devices_know_can_be_chosen() {
+    let ports = |kind: &str| {
+        let nats = format!(
+            "{{\"enabled\":true,\"service\":{{\"type\":{kind:?},\"nodePorts\":{{\"mqtt\":31883}}}}}}"
+        );
+        let screens = format!("dataplane.service={{\"type\":{kind:?},\"nodePort\":30080}}");
+        let objects = rendered(&[&format!("nats.bundled={nats}"), &screens]);
+        ["factory-flutecast", "factory-flutecast-nats"].map(|name| {
+            let ports = object(&objects, "Service", name)["spec"]["ports"].as_array().unwrap().clone();
+            ports.iter().map(|port| port["nodePort"].as_u64()).collect::<Vec<_>>()
+        })
+    };
+    for kind in ["NodePort", "LoadBalancer"] {
+        assert_eq!(ports(kind), [vec![Some(30_080)], vec![None, Some(31_883)]], "{kind}");
+    }
+    assert_eq!(ports("ClusterIP"), [vec![None], vec![None, None]], "the API server would refuse them");
+}
+
 /// The arguments of a release's programs, by the program's name.
 fn arguments(objects: &[Value]) -> Vec<(String, Vec<String>)> {
     let deployments = objects.iter().filter(|object| object["kind"] == "Deployment");
