@@ -374,6 +374,44 @@ async fn a_source_that_changes_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn sources_that_take_each_others_subject() {
+    let bench = Bench::start().await;
+    let sources = |one: &str, two: &str, three: &str| {
+        let source = |name: &str, subject: &str, channel: &str| {
+            format!(
+                "{{name: {name}, subject: {subject}.*.x, channel: {channel}, iotId: {{subjectToken: 2}}}}"
+            )
+        };
+        let all = [source("a", one, "power"), source("b", two, "counters"), source("c", three, "alarms")];
+        wanted(&format!("sources: [{}]", all.join(", ")))
+    };
+    bench.apply_well(&sources("gw1", "gw2", "gw3")).await;
+    bench.publish("gw1.abc.x", "1").await;
+    bench.publish("gw2.abc.x", "2").await;
+    bench.stored(2).await;
+    // Two swap; then all of them go on by one, which is a circle of three.
+    bench.apply_well(&sources("gw2", "gw1", "gw3")).await;
+    bench.publish("gw1.abc.x", "3").await;
+    bench.publish("gw2.abc.x", "4").await;
+    bench.stored(4).await;
+    bench.apply_well(&sources("gw1", "gw3", "gw2")).await;
+    for (gateway, payload) in [("gw1", "5"), ("gw2", "6"), ("gw3", "7")] {
+        bench.publish(&format!("{gateway}.abc.x"), payload).await;
+    }
+    let mut stored = bench.stored(7).await;
+    stored.sort_by(|one, other| one.1.cmp(&other.1));
+    let stored: Vec<String> = stored
+        .iter()
+        .map(|(subject, payload)| format!("{payload} {}", subject.trim_start_matches("iot.demo.abc.")))
+        .collect();
+    assert_eq!(
+        stored,
+        ["1 power", "2 counters", "3 counters", "4 power", "5 power", "6 alarms", "7 counters"]
+    );
+    assert_eq!(bench.apply_well(&sources("gw1", "gw3", "gw2")).await, 0);
+}
+
+#[tokio::test]
 async fn a_source_under_a_new_name_takes_over_the_subject() {
     let bench = Bench::start().await;
     bench.apply_well(&wanted(&format!("sources: [{GATEWAY}]"))).await;

@@ -4,6 +4,7 @@
 //! settings are the operator's, [`api`] asks the broker. Nothing here knows of manifests or of Kubernetes.
 
 pub mod api;
+mod capture;
 pub mod config;
 pub mod connection;
 pub mod leftover;

@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::api::{Api, ApiError, StreamInfo};
+use super::capture::{self, Capture, Next};
 use super::config::{self, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, Upstream, ownership};
 use super::leftover::{LetGo, without_owner};
 use crate::build::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
@@ -53,7 +54,7 @@ pub struct Applied {
 /// # Errors
 /// [`ApiError::Away`] when the broker can't be asked; what the broker refuses is a finding instead.
 pub async fn apply(api: &Api, streams: &Streams, wanted: &TenantStreams) -> Result<Applied, ApiError> {
-    let mut pass = Pass { api, streams, wanted, applied: Applied::default() };
+    let mut pass = Pass { api, streams, wanted, applied: Applied::default(), parked: BTreeMap::new() };
     // Known from the start: a question that is refused on the way must not make somebody else's stream the tenant's.
     if let Some(stream) = streams.get(&wanted.stream.name) {
         let is_ours = ownership(stream, &wanted.owner) == Ownership::Ours;
@@ -124,6 +125,8 @@ struct Pass<'a> {
     streams: &'a Streams,
     wanted: &'a TenantStreams,
     applied: Applied,
+    /// The settings of the streams that were made to capture nothing, by name.
+    parked: BTreeMap<String, Map<String, Value>>,
 }
 
 impl Pass<'_> {
@@ -147,18 +150,35 @@ impl Pass<'_> {
             if wanted || ownership(stream, &self.wanted.owner) != Ownership::Ours {
                 continue;
             }
-            let mut parked = stream.config.clone();
-            parked.insert("subjects".to_owned(), serde_json::json!([name]));
-            self.update(name, &stream.config, parked).await?;
             leaving.push(name.clone());
+        }
+        for name in &leaving {
+            self.park(name).await?;
         }
         Ok(leaving)
     }
 
-    /// Step 2: each wanted source has its stream, and its consumer if it needs one.
+    /// Step 2: each wanted source has its stream, and its consumer if it needs one. NATS lets no two streams capture one subject, so
+    /// they change in an order in which each finds its subject free. Where sources take over each other's subjects in a circle, one
+    /// of them stops to capture for a moment.
     async fn put_sources(&mut self) -> Result<Sources, ApiError> {
         let mut sources = Sources::default();
-        for source in &self.wanted.sources {
+        let mut pending: Vec<(&SourceStream, Capture)> =
+            self.wanted.sources.iter().map(|source| (source, self.capture(source))).collect();
+        loop {
+            let captures: Vec<&Capture> = pending.iter().map(|(_, capture)| capture).collect();
+            let free = match capture::next(&captures) {
+                None => break,
+                Some(Next::Change(free)) => free,
+                Some(Next::Stop(first)) => {
+                    let (source, capture) = &mut pending[first];
+                    capture.stop();
+                    let name = source.stream.name.clone();
+                    self.park(&name).await?;
+                    continue;
+                }
+            };
+            let (source, _) = pending.remove(free);
             let stream = source.stream.name.clone();
             match (self.put_source(source).await?, &source.reading) {
                 (put @ (Put::From(start) | Put::Made(start)), Reading::Transform { from, to }) => {
@@ -175,6 +195,26 @@ impl Pass<'_> {
             }
         }
         Ok(sources)
+    }
+
+    /// What a source's stream captures, and what it is to capture.
+    fn capture(&self, source: &SourceStream) -> Capture {
+        let stream = self.streams.get(&source.stream.name);
+        let ours = stream.filter(|stream| ownership(stream, &self.wanted.owner) == Ownership::Ours);
+        let current = ours.and_then(|stream| stream.config.get("subjects")?.as_array());
+        let current = current.into_iter().flatten().filter_map(Value::as_str);
+        Capture::new(current, source.stream.subjects.iter().map(String::as_str))
+    }
+
+    /// Has a source's stream capture nothing.
+    async fn park(&mut self, name: &str) -> Result<(), ApiError> {
+        let Some(stream) = self.streams.get(name) else { return Ok(()) };
+        let mut parked = stream.config.clone();
+        parked.insert("subjects".to_owned(), serde_json::json!([name]));
+        if self.update(name, &stream.config, parked.clone()).await? {
+            self.parked.insert(name.to_owned(), parked);
+        }
+        Ok(())
     }
 
     /// Makes or changes one source's stream.
@@ -196,9 +236,10 @@ impl Pass<'_> {
         let noted =
             stream.metadata(READ_FROM).and_then(|noted| noted.parse().ok()).unwrap_or(stream.first_sequence);
         let start = if stream.metadata(READING) == Some(&reading) { noted } else { stream.last_sequence + 1 };
-        let mut config = config::lay_over(&stream.config, &source.stream);
+        let current = self.parked.get(name).unwrap_or(&stream.config).clone();
+        let mut config = config::lay_over(&current, &source.stream);
         self.set_metadata(&mut config, &[(READING, Some(reading)), (READ_FROM, Some(start.to_string()))]);
-        Ok(if self.update(name, &stream.config, config).await? { Put::From(start) } else { Put::Refused })
+        Ok(if self.update(name, &current, config).await? { Put::From(start) } else { Put::Refused })
     }
 
     async fn put_consumer(&mut self, source: &SourceStream, consumer: &str) -> Result<(), ApiError> {
