@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use core_support::{Client, DEADLINE, Mapping, Room, fast, format, subscribe_to};
-use flutecast_e2e::wait_until;
+use flutecast_e2e::{NatsOptions, NatsServer, copy_folder, wait_until};
 use flutecast_mapping::document::DeliveryPolicy;
 
 /// Takes what has come until the connection is left, and gives the last id.
@@ -371,4 +371,61 @@ async fn a_new_stream_is_noticed_by_its_first_message() {
     room.publish("A", "every", 11).await;
     assert_eq!(client.next_named("gap").await.json().unwrap()["reason"], "Epoch");
     assert_eq!(client.next_value("A", "every").await, 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_lost_its_newest_messages_is_announced_and_ids_begin_at_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (streams, backup) = (folder.path().join("nats"), folder.path().join("backup"));
+    let options = NatsOptions { folder: Some(streams.clone()), ..NatsOptions::default() };
+    let nats = NatsServer::start_with(options).await.unwrap();
+    let mut room = Room::on(nats, &Mapping::new(&["A"]), fast()).await;
+    room.create_stream(|_| {}).await;
+    let mut staying = room.subscribe(&["A"]);
+    staying.settled().await;
+    room.publish("A", "every", 1).await;
+    staying.values_until("A", "every", 1).await;
+    room.nats.stop().await.unwrap();
+    copy_folder(&streams, &backup).unwrap();
+    room.nats.restart().await.unwrap();
+    let publish = async |room: &Room, n: u64| {
+        let published = async || {
+            let payload = format!("{{\"n\":{n}}}").into();
+            let ack =
+                room.jetstream.publish("iot.acme.id-A.every", payload).await.map_err(|e| e.to_string())?;
+            let ack = tokio::time::timeout(Duration::from_secs(1), ack.into_future()).await;
+            ack.map_err(|_| "late".to_owned())?.map_err(|e| e.to_string())
+        };
+        wait_until("the stream to store", DEADLINE, published).await.unwrap().sequence
+    };
+    for n in 2..=9 {
+        publish(&room, n).await;
+    }
+    staying.values_until("A", "every", 9).await;
+    staying.passes(9).await;
+    let id = staying.last_id.clone().unwrap();
+
+    room.nats.kill().await.unwrap();
+    // Until the pod has noticed, a ping may tell the old place.
+    while staying.next_named("ping").await.id.is_some() {}
+    staying.last_id = None;
+    std::fs::remove_dir_all(&streams).unwrap();
+    copy_folder(&backup, &streams).unwrap();
+    room.nats.restart().await.unwrap();
+    let sequence = publish(&room, 10).await;
+    assert!(sequence < 9, "the numbers are given once more: {sequence}");
+    assert_eq!(staying.next_named("gap").await.json().unwrap()["reason"], "Retention");
+    staying.values_until("A", "every", 10).await;
+    staying.passes(sequence).await;
+
+    let mut back = room.resume(&["A"], &id);
+    assert_eq!(back.next_named("gap").await.json().unwrap()["reason"], "Retention");
+    assert_eq!(back.next_value("A", "every").await, 10);
+    let place = back.settled().await;
+    assert_eq!(place.split_once('-').unwrap().1, sequence.to_string());
+    let sequence = publish(&room, 11).await;
+    for client in [&mut staying, &mut back] {
+        assert_eq!(client.next_value("A", "every").await, 11);
+        client.passes(sequence).await;
+    }
 }

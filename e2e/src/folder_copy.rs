@@ -5,7 +5,10 @@ use std::path::Path;
 use anyhow::Context;
 
 /// Copies a folder with all that is in it.
-pub(crate) fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+///
+/// # Errors
+/// What the system says, with the path.
+pub fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(to).with_context(|| to.display().to_string())?;
     for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
         let entry = entry?;

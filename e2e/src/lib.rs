@@ -30,6 +30,7 @@ mod wait;
 
 pub use chart_copy::{chart_as, put_definitions};
 pub use control_plane::ControlPlane;
+pub use folder_copy::copy_folder;
 pub use gateway::{Gateway, GatewayPod, ServiceProxy};
 pub use go_tool::{GoTool, Stamp};
 pub use helm::{Helm, HelmOutput};

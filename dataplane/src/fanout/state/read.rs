@@ -35,7 +35,8 @@ pub(in crate::fanout) struct ReadRequest {
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::fanout) struct AskedAt {
     epoch: Option<Epoch>,
-    position: u64,
+    /// The stream's newest place that was known of, by what came live or by a read.
+    reached: u64,
 }
 
 /// One channel to be read.
@@ -91,7 +92,7 @@ impl HubState {
     }
 
     fn asked_at(&self) -> AskedAt {
-        AskedAt { epoch: self.epoch, position: self.position }
+        AskedAt { epoch: self.epoch, reached: self.position.max(self.newest_known) }
     }
 
     /// A channel is subscribed to. Gives the subscription back if nobody wants it any more.
@@ -277,7 +278,7 @@ impl HubState {
             self.start_again(info.epoch, GapReason::Epoch, now);
             return false;
         }
-        if info.last_sequence < asked_at.position {
+        if info.last_sequence < asked_at.reached {
             self.start_again(epoch, GapReason::Retention, now);
             return false;
         }

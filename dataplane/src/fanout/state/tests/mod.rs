@@ -1,5 +1,6 @@
 //! The state by plain calls: a stream, a broker and clients that are only data.
 
+mod changing;
 mod model;
 mod plain;
 
