@@ -22,6 +22,8 @@ use crate::sources::ordered::SlotKey;
 /// How many live messages of an `Every` channel wait while it is read from the stream. If there are more they
 /// are forgotten and read from the stream too.
 const BUFFER: usize = 1_024;
+/// How many bytes of them wait: a device may send 1 MiB at a time.
+const BUFFER_BYTES: usize = 8 * 1_024 * 1_024;
 
 /// One channel of one device that somebody watches.
 #[derive(Debug)]
@@ -196,7 +198,10 @@ impl Reading {
 
     /// Keeps what came live, to be passed on after the read.
     pub(super) fn keep(&mut self, message: LiveMessage) {
-        if self.buffer.len() >= BUFFER {
+        let bytes = || self.buffer.iter().map(|message| message.payload.len()).sum::<usize>();
+        // Summed up only for large messages, of which few wait.
+        let large = message.payload.len() > BUFFER_BYTES / BUFFER;
+        if self.buffer.len() >= BUFFER || large && bytes() + message.payload.len() > BUFFER_BYTES {
             self.buffer.clear();
             self.again = true;
         }

@@ -1,6 +1,7 @@
 //! What changes under clients that are here or come back: the stream, the mapping, the pod; and what is stale.
 
 use super::*;
+use crate::fanout::state::watch::Phase;
 
 fn is_stale(got: &Got, channel: &str) -> bool {
     matches!(got, Got::Named(name, data) if name == "stale" && data.contains(channel))
@@ -246,4 +247,26 @@ fn a_stream_that_was_set_back_is_found_out_whatever_told_how_far_it_was() {
         assert!(is_gap(&got, "Retention"), "live {live}: {got:?}");
         assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![13], vec![3]), "live {live}");
     }
+}
+
+#[test]
+fn what_waits_for_a_read_is_bounded_in_bytes_too() {
+    let mut bench = Bench::new(&["A"]);
+    let (_, outbox) = bench.attach(&["A"], None);
+    bench.read_all();
+    bench.state.suspect_all(bench.now);
+    let request = bench.start_read().unwrap();
+    let result = bench.answer(&request);
+    for n in 1..=20 {
+        let (key, message) = bench.store("A", "every", n).unwrap();
+        let payload = format!("{{\"n\":{n},\"x\":\"{}\"}}", "x".repeat(1_024 * 1_024)).into();
+        bench.state.apply_live([(key, LiveMessage { payload, ..message })].into_iter(), bench.now);
+        let Phase::Reading(reading) = &bench.state.watches.get(key).unwrap().phase else {
+            panic!("it is read")
+        };
+        assert!(reading.buffer.len() <= 8, "{}", reading.buffer.len());
+    }
+    bench.state.apply_read(result, bench.now);
+    bench.read_all();
+    assert_eq!(values(&take(&outbox), "A", "every"), (1..=20).collect::<Vec<_>>());
 }
