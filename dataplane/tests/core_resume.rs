@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use core_support::{Client, DEADLINE, Mapping, Room, fast, format, subscribe_to};
+use flutecast_dataplane::fanout::HubSettings;
 use flutecast_e2e::{NatsOptions, NatsServer, copy_folder, wait_until};
 use flutecast_mapping::document::DeliveryPolicy;
 
@@ -223,6 +224,35 @@ async fn restarting_the_broker_loses_no_stored_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_goes_while_it_is_replayed_says_nothing_more() {
+    let mut mapping = Mapping::new(&["A", "B"]);
+    let room = Room::with(&mapping, HubSettings { every_max_count: 20, ..fast() }).await;
+    let client = room.subscribe(&["A", "B"]);
+    let id = leave(client).await;
+    for n in 1..=100 {
+        room.publish("A", "every", n).await;
+    }
+    let mut client = room.resume(&["A", "B"], &id);
+    assert_eq!(client.next_value("A", "every").await, 1);
+    // It takes nothing more until the device is gone, so that the replay stands still at half of the bound.
+    mapping.remove_device("A");
+    room.change_mapping(&mapping);
+    let left = async || match room.metric("channels_watched ") {
+        2 => Ok(()),
+        other => Err(format!("{other} channels")),
+    };
+    wait_until("the device's channels to be left", DEADLINE, left).await.unwrap();
+    assert_eq!(client.next_named("devices").await.json().unwrap()["removed"][0], "A");
+    let before = client.seen.iter().filter(|event| event.is_data()).count();
+    let sequence = room.publish("B", "every", 1).await;
+    client.passes(sequence).await;
+    // A `ping` comes when there is nothing else.
+    client.next_named("ping").await;
+    let after = client.seen.iter().filter(|event| event.is_data()).count();
+    assert_eq!((before < 50, after), (true, before + 1), "{:?}", client.seen);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_retention_has_taken_is_announced() {
     let room = Room::new(&["A", "B"]).await;
     room.create_stream(|config| config.max_messages_per_subject = 10).await;
@@ -358,7 +388,7 @@ async fn while_the_broker_is_away_clients_stay_and_learn_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_stream_is_noticed_by_its_first_message() {
-    let settings = flutecast_dataplane::fanout::HubSettings { audit: Duration::from_secs(600), ..fast() };
+    let settings = HubSettings { audit: Duration::from_secs(600), ..fast() };
     let room = Room::with(&Mapping::new(&["A"]), settings).await;
     let mut client = room.subscribe(&["A"]);
     client.settled().await;

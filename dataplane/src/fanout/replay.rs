@@ -64,7 +64,7 @@ pub(super) async fn replay(
     }
 }
 
-/// Pushes one event when there is room; false if the client is gone. Without an id: newer events of other
+/// Pushes one event when there is room; false if the client is gone, or wants it no more. Without an id: newer events of other
 /// channels may have been delivered before.
 async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
     let mut scratch = Vec::new();
@@ -74,7 +74,7 @@ async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
         return true;
     };
     loop {
-        if request.outbox.is_closed() {
+        if request.outbox.is_closed() || request.stop.is_cancelled() {
             return false;
         }
         if request.outbox.room() > 0 {

@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::HubState;
 use crate::fanout::arena::Key;
 use crate::fanout::outbox::{Outbox, Push};
@@ -17,13 +19,15 @@ use crate::pipeline::{ChannelPipeline, Frame, GapReason, Moment};
 pub(super) type Resume = EventId;
 
 /// What waits for a client until older events of the same channel were replayed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Replay {
     started: bool,
     /// Whether the read that it waits for began after the client came, so that it tells of everything that the client may have seen.
     looked_up: bool,
     held: VecDeque<Frame>,
     lost: u64,
+    /// Cancelled when nobody waits for it any more: the client left the channel, or the channel is gone.
+    stop: CancellationToken,
 }
 
 /// A replay that is to be started.
@@ -45,6 +49,8 @@ pub(in crate::fanout) struct ReplayRequest {
     pub(in crate::fanout) pipeline: ChannelPipeline,
     /// The client's backlog.
     pub(in crate::fanout) outbox: Arc<Outbox>,
+    /// The client doesn't want it any more.
+    pub(in crate::fanout) stop: CancellationToken,
 }
 
 /// How a replay ended.
@@ -56,10 +62,20 @@ pub(in crate::fanout) enum ReplayEnd {
     Gap(GapReason),
 }
 
+impl Drop for Replay {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
 impl Replay {
     /// One that waits for a read, which began after the client came or didn't.
     pub(super) fn waiting(looked_up: bool) -> Self {
-        Self { looked_up, ..Self::default() }
+        Self { started: false, looked_up, held: VecDeque::new(), lost: 0, stop: CancellationToken::new() }
+    }
+
+    fn started_with(stop: CancellationToken) -> Self {
+        Self { started: true, looked_up: true, held: VecDeque::new(), lost: 0, stop }
     }
 
     /// Whether a task is at it, so that the client is owed it.
@@ -104,7 +120,8 @@ impl HubState {
             client.replaying.remove(&key);
         } else {
             // What waits is older than `last_sequence`, and so part of the replay.
-            client.replaying.insert(key, Replay { started: true, ..Replay::default() });
+            let stop = CancellationToken::new();
+            client.replaying.insert(key, Replay::started_with(stop.clone()));
             client.unsettled += 1;
             let mut pipeline = watch.pipeline.clone();
             pipeline.reset();
@@ -117,6 +134,7 @@ impl HubState {
                 epoch,
                 pipeline,
                 outbox: Arc::clone(&client.outbox),
+                stop,
             });
         }
     }
@@ -157,7 +175,7 @@ impl HubState {
         if !client.replaying.get(&key).is_some_and(Replay::started) {
             return;
         }
-        let Some(replay) = client.replaying.remove(&key) else { return };
+        let Some(mut replay) = client.replaying.remove(&key) else { return };
         if let ReplayEnd::Gap(reason) = end {
             self.metrics.gaps(reason, 1);
             client.push(Push::Control, watch.pipeline.frames.gap(reason, None), now, &self.metrics);
@@ -167,7 +185,7 @@ impl HubState {
             let gap = watch.pipeline.frames.gap(GapReason::SlowClient, Some(replay.lost));
             client.push(Push::Control, gap, now, &self.metrics);
         }
-        for frame in replay.held {
+        for frame in std::mem::take(&mut replay.held) {
             client.push_frame(Push::Every(key), &frame, now, &self.metrics);
         }
         self.stale_behind_values(client_key, key, now);
