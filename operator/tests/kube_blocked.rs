@@ -21,7 +21,7 @@ kind: ValidatingAdmissionPolicy
 metadata: {name: frozen}
 spec:
   matchConstraints: {resourceRules: [{apiGroups: [flutecast.io], apiVersions: [v1alpha1], operations: [UPDATE], resources: ['*/status']}]}
-  validations: [{expression: \"object.metadata.namespace != 'a-frozen'\", message: it is frozen, reason: Forbidden}]
+  validations: [{expression: \"object.metadata.namespace != 'a-frozen'\", message: it is frozen}]
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding

@@ -21,7 +21,7 @@ use crate::verdict::Kind;
 /// written within this.
 const AWAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// The same where the API server says no to this one: somebody has to change something, and thousands may be concerned.
-const DENIED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+const DENIED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
 
 /// One status to be written.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! Brings statuses to the API server, several at once, each only as it is wanted last.
 //!
-//! Promised: what was put in is written, or the object is gone, or the API server refuses it for good (which is logged). Not
-//! promised: that each of several statuses of one object is seen; the last one is.
+//! Promised: what was put in is written, or the object is gone. What the API server refuses is logged and tried again, since whoever
+//! refuses it, mostly a policy, may change. Not promised: that each of several statuses of one object is seen; the last one is.
 
 use flutecast_rights::Right;
 use std::sync::Arc;
@@ -66,8 +66,6 @@ enum Ended {
     Well(Box<Change>),
     /// The object is gone, or has another life now.
     Gone,
-    /// It makes no sense to try this one again.
-    Refused(String),
     /// It is tried again.
     Failed(Failure, String),
 }
@@ -169,12 +167,6 @@ impl Writer {
                 health.is_well();
                 self.outbox.done(&name);
             }
-            Ended::Refused(error) => {
-                count(Ending::Failed);
-                health.is_well();
-                tracing::error!(%kind, namespace, name = object, error, "the API server refuses a status");
-                self.outbox.done(&name);
-            }
             Ended::Failed(failure, error) => {
                 count(Ending::Failed);
                 let now = Instant::now();
@@ -224,7 +216,6 @@ impl Writer {
             Err(kube::Error::Api(answer)) if answer.is_conflict() && answer.message.contains("UID") => {
                 Ended::Gone
             }
-            Err(kube::Error::Api(answer)) if answer.is_invalid() => Ended::Refused(answer.message),
             // It is stored, but the object itself can't be read; the watch tells.
             Err(kube::Error::SerdeError(_)) => Ended::Gone,
             Err(kube::Error::Api(answer)) if answer.code < 500 && answer.code != 429 => {
