@@ -47,21 +47,22 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{- /* Whom operator, data plane and the clean-up reach, beside a bundled NATS. */ -}}
 {{- define "flutecast.egress" -}}
+{{- /* `helm upgrade --reuse-values` leaves out values that the release was made without, and a rule without ports lets everything out. */ -}}
 # Names.
 - ports:
-    {{- range .Values.networkPolicy.dnsPorts }}
+    {{- range .Values.networkPolicy.dnsPorts | default (list 53) }}
     - {port: {{ int . }}, protocol: UDP}
     - {port: {{ int . }}, protocol: TCP}
     {{- end }}
 # The Kubernetes API, which no selector names.
 - ports:
-    {{- range .Values.networkPolicy.apiServerPorts }}
+    {{- range .Values.networkPolicy.apiServerPorts | default (list 443 6443) }}
     - {port: {{ int . }}, protocol: TCP}
     {{- end }}
 {{- if not .Values.nats.bundled.enabled }}
 # NATS, wherever it is.
 - ports:
-    {{- range .Values.networkPolicy.natsPorts }}
+    {{- range .Values.networkPolicy.natsPorts | default (list 4222) }}
     - {port: {{ int . }}, protocol: TCP}
     {{- end }}
 {{- end }}

@@ -137,6 +137,25 @@ fn what_an_uninstall_removes_is_what_the_values_say() {
     }
 }
 
+/// `helm upgrade --reuse-values` takes the values of a chart that didn't have them yet; a rule without ports would let everything out.
+#[test]
+fn a_policy_names_its_ports_even_where_no_value_does() {
+    let missing =
+        ["dnsPorts", "apiServerPorts", "natsPorts"].map(|name| format!("networkPolicy.{name}=null"));
+    let values: Vec<_> =
+        ["nats.url=\"nats://n\""].into_iter().chain(missing.iter().map(String::as_str)).collect();
+    let objects = rendered(&values);
+    for name in ["factory-flutecast-operator", "factory-flutecast-dataplane"] {
+        let policy = object(&objects, "NetworkPolicy", name);
+        let rules = policy["spec"]["egress"].as_array().unwrap();
+        let ports = |rule: &Value| -> Vec<u64> {
+            rule["ports"].as_array().into_iter().flatten().filter_map(|port| port["port"].as_u64()).collect()
+        };
+        let ports: Vec<_> = rules.iter().map(ports).collect();
+        assert_eq!(ports, [vec![53, 53], vec![443, 6443], vec![4222]], "{name}");
+    }
+}
+
 #[test]
 fn one_program_may_have_another_version() {
     let objects =
