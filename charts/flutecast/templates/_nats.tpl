@@ -11,6 +11,7 @@ jetstream {
   store_dir: /data
   max_memory_store: {{ .jetstream.maxMemory }}
   max_file_store: {{ .jetstream.maxFile }}
+  sync_interval: {{ .jetstream.syncInterval | default "10s" | quote }}
 }
 {{- if .mqtt.enabled }}
 mqtt {

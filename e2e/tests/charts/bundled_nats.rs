@@ -20,13 +20,18 @@ const PASSWORD: &str = "p1-of_Many-letters";
 
 struct Server {
     port: u16,
+    monitor: u16,
     _process: Process,
 }
 
 /// A nats-server with the chart's configuration; only ports and folder are this machine's.
 async fn server(folder: &Path) -> Server {
-    let objects =
-        rendered(&["nats.bundled.enabled=true", r#"nats.bundled.sourceSubjects=["plant.>","mes.out"]"#]);
+    let sources = r#"nats.bundled.sourceSubjects=["plant.>","mes.out"]"#;
+    server_with(folder, &["nats.bundled.enabled=true", sources]).await
+}
+
+async fn server_with(folder: &Path, values: &[&str]) -> Server {
+    let objects = rendered(values);
     let text = object(&objects, "ConfigMap", "factory-flutecast-nats")["data"]["nats.conf"].as_str().unwrap();
     let [port, monitor, mqtt] = free_ports().unwrap();
     let store = format!("{:?}", folder.join("store").display().to_string());
@@ -51,7 +56,26 @@ async fn server(folder: &Path) -> Server {
         .wait_for_line("\"Server is ready\"", SOON, |line| line.ends_with("Server is ready"))
         .await
         .unwrap();
-    Server { port, _process: process }
+    Server { port, monitor, _process: process }
+}
+
+#[tokio::test]
+async fn how_much_a_cut_of_power_may_take_is_a_value() {
+    for (values, expected) in [
+        (&[][..], "10000000000 null"),
+        (&[r#"nats.bundled.jetstream.syncInterval="1m""#], "60000000000 null"),
+        (&[r#"nats.bundled.jetstream.syncInterval="always""#], "120000000000 true"),
+        // What an upgrade with `--reuse-values` from an older chart has.
+        (&["nats.bundled.jetstream.syncInterval=null"], "10000000000 null"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = server_with(folder.path(), &[&["nats.bundled.enabled=true"], values].concat()).await;
+        let page = format!("http://127.0.0.1:{}/jsz", server.monitor);
+        let answer = http_client::get_json(&page).await.unwrap();
+        let config = &answer["config"];
+        let seen = format!("{} {}", config["sync_interval"], config["sync_always"]);
+        assert_eq!(seen, expected, "{values:?}");
+    }
 }
 
 /// A client as `user`, and what the server refuses it.

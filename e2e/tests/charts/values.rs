@@ -57,6 +57,7 @@ fn bad_values_are_refused_with_their_place() {
         ("nats.bundled.sourceSubjects=[\">\"]", "/nats/bundled/sourceSubjects/0"),
         ("nats.bundled.persistence.size=\"much\"", "/nats/bundled/persistence/size"),
         // nats-server takes no fractions.
+        ("nats.bundled.jetstream.syncInterval=\"never\"", "/nats/bundled/jetstream/syncInterval"),
         ("nats.bundled.jetstream.maxFile=\"1.5Gi\"", "/nats/bundled/jetstream/maxFile"),
         (
             "nats={\"url\":\"\",\"bundled\":{\"enabled\":true,\"persistence\":{\"size\":\"5Gi\"}}}",
