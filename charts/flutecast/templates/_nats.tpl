@@ -46,8 +46,9 @@ accounts {
         permissions {
           publish: [
             "$JS.API.DIRECT.GET.>", "$JS.API.STREAM.INFO.>", "$JS.API.CONSUMER.INFO.>", "$JS.API.CONSUMER.MSG.NEXT.>", "$JS.ACK.>"
-            # What comes from sources whose ids stand in the payload is sorted to the devices' own subjects.
-            "iot.>"
+            # What comes from sources whose ids stand in the payload is sorted to the devices' own subjects. What a pod that died left of it is
+            # asked for from the stream's leader.
+            "iot.>", "$JS.API.STREAM.MSG.GET.>"
             "flutecast.serving.{{ $release }}.*", "flutecast.load.{{ $release }}.*"
           ]
           subscribe: [

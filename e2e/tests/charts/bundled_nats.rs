@@ -198,6 +198,97 @@ async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
     .unwrap();
 }
 
+/// A pod that splits a source and dies leaves messages that the broker gives to nobody for 30 s. The next pod looks them up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_may_look_up_what_another_left_of_a_source() {
+    use futures_util::StreamExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(folder.path()).await;
+    let url = |user: &str| format!("nats://{user}:{PASSWORD}@127.0.0.1:{}", server.port);
+    let mapping = folder.path().join("mapping");
+    let operator = OperatorOptions {
+        manifests: root().join("manifests/demo"),
+        mapping: mapping.clone(),
+        nats: url("operator"),
+        ..OperatorOptions::default()
+    };
+    let _operator = Operator::start(operator).await.unwrap();
+
+    let id = iot_id::generate(&TenantName::new("demo").unwrap(), &DeviceCode::new("CORR-01").unwrap());
+    let (observer, _) = client(&server, "operator").await;
+    let mut stored = observer.subscribe(format!("live.demo.{id}.counters")).await.unwrap();
+    observer.flush().await.unwrap();
+    let (mes, _) = client(&server, "devices").await;
+    let mes = async_nats::jetstream::new(mes);
+    let publish = async |n: u64| {
+        let payload = format!("{{\"readings\":[{{\"deviceId\":\"{id}\",\"n\":{n}}}]}}");
+        mes.publish("mes.out", payload.into()).await.unwrap().await.unwrap();
+    };
+    publish(1).await;
+    // The pod that dies: it was given the message, and is gone.
+    let (dead, _) = client(&server, "dataplane").await;
+    let jetstream = async_nats::jetstream::new(dead);
+    let stream = jetstream.get_stream_no_info("SRC_demo_mes").await.unwrap();
+    let consumer: async_nats::jetstream::consumer::PullConsumer = stream.get_consumer("split").await.unwrap();
+    let mut pull = consumer.stream().group("split").expires(SOON).messages().await.unwrap();
+    let left = tokio::time::timeout(SOON, pull.next()).await.unwrap().unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&left.payload).contains("\"n\":1"));
+    drop((pull, consumer, stream, jetstream, left));
+
+    let dataplane = DataplaneOptions {
+        mapping,
+        nats: url("dataplane"),
+        args: vec!["--release".into(), "plant-1".into()],
+        ..DataplaneOptions::default()
+    };
+    let dataplane = Dataplane::start(dataplane).await.unwrap();
+    publish(2).await;
+    for n in 1..=2 {
+        // The broker waits 10 s for the one that died, and would wait 30 s for its acknowledgement.
+        let told = tokio::time::timeout(SOON, stored.next()).await;
+        let told = told.unwrap_or_else(|_| panic!("{n} doesn't come\n{}", dataplane.process.tail())).unwrap();
+        let text = String::from_utf8_lossy(&told.payload).into_owned();
+        assert!(text.contains(&format!("\"n\":{n}")), "{n} in its order: {text}");
+    }
+}
+
+/// What the three users may do stands in three places.
+#[test]
+fn rights_are_the_same_wherever_they_are_told() {
+    let objects = rendered(&["nats.bundled.enabled=true", r#"nats.bundled.sourceSubjects=["gw.>"]"#]);
+    let bundled =
+        object(&objects, "ConfigMap", "factory-flutecast-nats")["data"]["nats.conf"].as_str().unwrap();
+    let bundled = bundled.replace(".plant-1.", ".*.");
+    let shared = text("manifests/nats/two-factories.conf");
+    let table = text("docs/install.md").replace("<release>", "*");
+    let told = |text: &str, begin: &str| -> BTreeSet<String> {
+        let rights = text.split_once(begin).unwrap_or_else(|| panic!("{begin} in\n{text}")).1;
+        let (publish, rest) = rights.split_once("publish:").unwrap().1.split_once(']').unwrap();
+        let subscribe = rest.split_once("subscribe:").unwrap().1.split_once(']').unwrap().0;
+        let subjects = |list: &str, kind: &str| {
+            let lines = list.lines().filter(|line| !line.trim_start().starts_with('#'));
+            let subjects = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
+            subjects.map(|subject| format!("{kind} {subject}")).collect::<Vec<_>>()
+        };
+        subjects(publish, "publish").into_iter().chain(subjects(subscribe, "subscribe")).collect()
+    };
+    for (user, set, row) in [
+        ("operator", "OPERATOR_RIGHTS", "| operator |"),
+        ("dataplane", "DATAPLANE_RIGHTS", "| data plane |"),
+        ("devices", "DEVICE_RIGHTS", "| devices |"),
+    ] {
+        let in_chart = told(&bundled, &format!("user: {user}\n"));
+        assert!(in_chart.len() > 3, "{in_chart:?}");
+        assert_eq!(told(&shared, set), in_chart, "{user}");
+        let row = table.lines().find(|line| line.starts_with(row)).unwrap();
+        for right in in_chart {
+            let subject = right.split_once(' ').unwrap().1;
+            assert!(subject == "gw.>" || row.contains(&format!("`{subject}`")), "{right} isn't in {row}");
+        }
+    }
+}
+
 /// The metrics in the alerts and on the dashboard.
 fn metrics_that_are_asked_for() -> BTreeSet<String> {
     let text = text("charts/flutecast/templates/monitoring.yaml")
