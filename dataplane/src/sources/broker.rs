@@ -79,7 +79,7 @@ fn warn_of_refusal(error: &ServerError, told: &Mutex<Option<Instant>>) {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
         *told = Some(Instant::now());
-        tracing::warn!(%error, "the broker refuses something, so that data may be missing; which rights a login needs is in docs/nats.md");
+        tracing::warn!(%error, "the broker refuses something, so that data may be missing; which rights a login needs is in docs/install.md");
     }
 }
 
