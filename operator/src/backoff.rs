@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Waits that double from `first` to `longest`, each shortened by up to a half at random, so that many who failed together
 /// don't come back together.
 #[derive(Debug, Clone)]
@@ -28,6 +30,38 @@ impl Backoff {
     /// It worked: the next failure waits shortly again.
     pub fn reset(&mut self) {
         self.failures = 0;
+    }
+}
+
+/// When what somebody else keeps on changing is put right again: later and later, so that two who want different things don't write
+/// against each other as fast as they can.
+#[derive(Debug)]
+pub struct Pace {
+    backoff: Backoff,
+    quiet: Duration,
+    /// When something was put right last, and until when nothing is.
+    last: Option<(Instant, Instant)>,
+}
+
+impl Pace {
+    /// Waits as `backoff` does, and from its beginning again after `quiet` without anything to put right.
+    #[must_use]
+    pub fn new(backoff: Backoff, quiet: Duration) -> Self {
+        Self { backoff, quiet, last: None }
+    }
+
+    /// Something that others had changed was put right.
+    pub fn repaired(&mut self, now: Instant) {
+        if self.last.is_some_and(|(last, _)| now.duration_since(last) >= self.quiet) {
+            self.backoff.reset();
+        }
+        self.last = Some((now, now + self.backoff.next_wait()));
+    }
+
+    /// Until when nothing is put right; none: nothing was yet.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.last.map(|(_, due)| due)
     }
 }
 

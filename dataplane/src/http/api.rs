@@ -109,13 +109,11 @@ fn check_origin(access: &Access, tenant: &TenantName, head: &Head) -> Result<(),
 
 fn credential(head: &Head, token_in: TokenIn) -> Credential {
     if let Some(value) = head.headers.get(header::AUTHORIZATION) {
-        let bytes = value.as_bytes();
-        match bytes.split_at_checked("bearer ".len()) {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
-                return Credential::token(token.trim_ascii());
-            }
-            // Another scheme is meant for a gateway before us, which many hand on.
-            _ => {}
+        // Another scheme is meant for a gateway before us, which many hand on.
+        if let Some((scheme, token)) = value.as_bytes().split_at_checked("bearer ".len())
+            && scheme.eq_ignore_ascii_case(b"bearer ")
+        {
+            return Credential::token(token.trim_ascii());
         }
     }
     match (token_in, params::access_token(&head.query)) {

@@ -24,6 +24,34 @@ struct Server {
     _process: Process,
 }
 
+impl Server {
+    fn url(&self, user: &str) -> String {
+        format!("nats://{user}:{PASSWORD}@127.0.0.1:{}", self.port)
+    }
+
+    /// The operator with the demo's manifests, and with the login that the chart gives it.
+    async fn operator(&self, folder: &Path) -> Operator {
+        let options = OperatorOptions {
+            manifests: root().join("manifests/demo"),
+            mapping: folder.join("mapping"),
+            nats: self.url("operator"),
+            ..OperatorOptions::default()
+        };
+        Operator::start(options).await.unwrap()
+    }
+
+    /// The data plane with that operator's mapping, and with the login that the chart gives it.
+    async fn dataplane(&self, folder: &Path) -> Dataplane {
+        let options = DataplaneOptions {
+            mapping: folder.join("mapping"),
+            nats: self.url("dataplane"),
+            args: vec!["--release".into(), "plant-1".into()],
+            ..DataplaneOptions::default()
+        };
+        Dataplane::start(options).await.unwrap()
+    }
+}
+
 /// A nats-server with the chart's configuration; only ports and folder are this machine's.
 async fn server(folder: &Path) -> Server {
     let sources = r#"nats.bundled.sourceSubjects=["plant.>","mes.out"]"#;
@@ -97,22 +125,8 @@ async fn client(server: &Server, user: &str) -> (async_nats::Client, mpsc::Unbou
 async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(folder.path()).await;
-    let url = |user: &str| format!("nats://{user}:{PASSWORD}@127.0.0.1:{}", server.port);
-    let mapping = folder.path().join("mapping");
-    let operator = OperatorOptions {
-        manifests: root().join("manifests/demo"),
-        mapping: mapping.clone(),
-        nats: url("operator"),
-        ..OperatorOptions::default()
-    };
-    let operator = Operator::start(operator).await.unwrap();
-    let dataplane = DataplaneOptions {
-        mapping: mapping.clone(),
-        nats: url("dataplane"),
-        args: vec!["--release".into(), "plant-1".into()],
-        ..DataplaneOptions::default()
-    };
-    let dataplane = Dataplane::start(dataplane).await.unwrap();
+    let operator = server.operator(folder.path()).await;
+    let dataplane = server.dataplane(folder.path()).await;
 
     // What the operator asks the pods, and hears.
     let (asks, mut asks_refused) = client(&server, "operator").await;
@@ -205,15 +219,7 @@ async fn a_pod_may_look_up_what_another_left_of_a_source() {
 
     let folder = tempfile::tempdir().unwrap();
     let server = server(folder.path()).await;
-    let url = |user: &str| format!("nats://{user}:{PASSWORD}@127.0.0.1:{}", server.port);
-    let mapping = folder.path().join("mapping");
-    let operator = OperatorOptions {
-        manifests: root().join("manifests/demo"),
-        mapping: mapping.clone(),
-        nats: url("operator"),
-        ..OperatorOptions::default()
-    };
-    let _operator = Operator::start(operator).await.unwrap();
+    let _operator = server.operator(folder.path()).await;
 
     let id = iot_id::generate(&TenantName::new("demo").unwrap(), &DeviceCode::new("CORR-01").unwrap());
     let (observer, _) = client(&server, "operator").await;
@@ -236,13 +242,7 @@ async fn a_pod_may_look_up_what_another_left_of_a_source() {
     assert!(String::from_utf8_lossy(&left.payload).contains("\"n\":1"));
     drop((pull, consumer, stream, jetstream, left));
 
-    let dataplane = DataplaneOptions {
-        mapping,
-        nats: url("dataplane"),
-        args: vec!["--release".into(), "plant-1".into()],
-        ..DataplaneOptions::default()
-    };
-    let dataplane = Dataplane::start(dataplane).await.unwrap();
+    let dataplane = server.dataplane(folder.path()).await;
     publish(2).await;
     for n in 1..=2 {
         // The broker waits 10 s for the one that died, and would wait 30 s for its acknowledgement.

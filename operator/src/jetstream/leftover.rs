@@ -66,15 +66,16 @@ impl LetGo {
     /// [`ApiError::Away`]
     pub(super) fn note(&mut self, stream: &str, result: Result<(), ApiError>) -> Result<bool, ApiError> {
         match result {
-            Ok(()) => self.changes += 1,
-            Err(ApiError::Refused { .. }) => {
-                let words = result.err().map(|error| error.to_string()).unwrap_or_default();
-                self.refused.push((stream.to_owned(), words));
-                return Ok(false);
+            Ok(()) => {
+                self.changes += 1;
+                Ok(true)
             }
-            Err(away @ ApiError::Away(_)) => return Err(away),
+            Err(error @ ApiError::Refused { .. }) => {
+                self.refused.push((stream.to_owned(), error.to_string()));
+                Ok(false)
+            }
+            Err(away @ ApiError::Away(_)) => Err(away),
         }
-        Ok(true)
     }
 }
 

@@ -16,7 +16,7 @@ use super::api::{Api, ApiError};
 use super::config::{OWNER_NAME, OWNER_NAMESPACE};
 use super::leftover::{self, LetGo, Realm};
 use super::tenant::{self, Applied, Streams};
-use crate::backoff::{Backoff, jittered};
+use crate::backoff::{Backoff, Pace, jittered};
 use crate::build::streams::TenantStreams;
 use crate::metrics::{Ending, Metrics};
 use crate::verdict::{Finding, Reason};
@@ -115,7 +115,7 @@ impl Keeper {
                 stream::pending().right_stream()
             }
         };
-        let mut war = War::default();
+        let mut war = Pace::new(Backoff::new(SETTLE, WAR.0), WAR.1);
         let mut is_told = false;
         loop {
             let now = wanted.borrow_and_update().clone();
@@ -139,7 +139,8 @@ impl Keeper {
                     Some(advisory) = changes.next() => {
                         if is_about_us(&advisory.subject) {
                             is_told = true;
-                            next = next.min(war.next(Instant::now()));
+                            let soon = Instant::now() + SETTLE;
+                            next = next.min(war.due().map_or(soon, |due| due.max(soon)));
                         }
                     }
                     () = tokio::time::sleep_until(next) => break,
@@ -284,37 +285,6 @@ impl Keeper {
                 );
             }
         }
-    }
-}
-
-/// How soon changes by others are answered: soon, and later and later when they come again and again, so that two who want different
-/// things of a stream don't change it against each other as fast as they can.
-#[derive(Debug)]
-struct War {
-    backoff: Backoff,
-    /// When something was put right last, and until when nothing is.
-    last: Option<(Instant, Instant)>,
-}
-
-impl Default for War {
-    fn default() -> Self {
-        Self { backoff: Backoff::new(SETTLE, WAR.0), last: None }
-    }
-}
-
-impl War {
-    /// Something that others had changed was put right.
-    fn repaired(&mut self, now: Instant) {
-        if self.last.is_some_and(|(last, _)| now.duration_since(last) >= WAR.1) {
-            self.backoff.reset();
-        }
-        self.last = Some((now, now + self.backoff.next_wait()));
-    }
-
-    /// When a change that is told now is looked at.
-    fn next(&self, now: Instant) -> Instant {
-        let soon = now + SETTLE;
-        self.last.map_or(soon, |(_, until)| soon.max(until))
     }
 }
 

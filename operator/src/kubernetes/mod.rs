@@ -32,6 +32,11 @@ pub use self::start::{Nats, Options, Place, client, start};
 /// Who writes, in managedFields and Events.
 pub const MANAGER: &str = "flutecast-operator";
 
+/// Whether the API server says no, rather than that it is in trouble of its own, which passes.
+pub(crate) fn says_no(answer: &kube::core::Status) -> bool {
+    answer.code < 500 && answer.code != 429
+}
+
 /// An error in one line: of an answer of the API server its message, without the rest of the answer.
 pub(crate) fn brief(error: &kube::Error) -> String {
     match error {

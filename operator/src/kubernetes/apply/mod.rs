@@ -26,7 +26,7 @@ use self::repairs::{Repairs, Turn};
 use self::stored::Stored;
 use super::unstored::Why;
 use super::watch::Event;
-use super::{MANAGER, brief};
+use super::{MANAGER, brief, says_no};
 use crate::apply::documents::Documents;
 use crate::metrics::{ApiWrite, Ending, Metrics, WrittenKind};
 
@@ -103,11 +103,14 @@ enum Failure {
 impl Failure {
     /// In words and without.
     fn about(self, name: &str) -> (String, Why) {
-        match self {
-            Self::Refused(error) => (format!("{name}: {error}"), Why::Refused(format!("{name}: {error}"))),
-            Self::Troubled(error) => (format!("{name}: {error}"), Why::Troubled(format!("{name}: {error}"))),
-            Self::Away(error) => (format!("{name}: {error}"), Why::Away),
-        }
+        let (Self::Refused(error) | Self::Troubled(error) | Self::Away(error)) = &self;
+        let words = format!("{name}: {error}");
+        let why = match self {
+            Self::Refused(_) => Why::Refused(words.clone()),
+            Self::Troubled(_) => Why::Troubled(words.clone()),
+            Self::Away(_) => Why::Away,
+        };
+        (words, why)
     }
 }
 
@@ -344,10 +347,7 @@ fn is_due(
 
 fn failure(error: kube::Error) -> Failure {
     match error {
-        // The server's own trouble passes; what it says about us doesn't.
-        kube::Error::Api(answer) if answer.code < 500 && answer.code != 429 => {
-            Failure::Refused(answer.message)
-        }
+        kube::Error::Api(answer) if says_no(&answer) => Failure::Refused(answer.message),
         kube::Error::Api(answer) => Failure::Troubled(answer.message),
         error => Failure::Away(brief(&error)),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Pace};
 
 /// The first and the longest wait after something was put right.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -16,15 +16,8 @@ const QUIET: Duration = Duration::from_secs(300);
 /// What was put right, and what waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
-    made: BTreeMap<String, Made>,
+    made: BTreeMap<String, Pace>,
     waiting: BTreeSet<String>,
-}
-
-#[derive(Debug)]
-struct Made {
-    last: Instant,
-    due: Instant,
-    backoff: Backoff,
 }
 
 /// Whether something is put right now.
@@ -39,10 +32,10 @@ pub(super) enum Turn {
 impl Repairs {
     /// Whether `name`, which somebody else changed or deleted, is put right now.
     pub(super) fn turn(&mut self, name: &str, now: Instant) -> Turn {
-        match self.made.get(name) {
-            Some(made) if now < made.due => {
+        match self.made.get(name).and_then(Pace::due) {
+            Some(due) if now < due => {
                 let is_first = self.waiting.insert(name.to_owned());
-                Turn::Later(made.due - now, is_first)
+                Turn::Later(due - now, is_first)
             }
             Some(_) | None => {
                 // If it fails, whoever writes tries again at his own pace.
@@ -55,16 +48,8 @@ impl Repairs {
     /// `name` was put right.
     pub(super) fn made(&mut self, name: &str, now: Instant) {
         self.waiting.remove(name);
-        let made = self.made.entry(name.to_owned()).or_insert_with(|| Made {
-            last: now,
-            due: now,
-            backoff: Backoff::new(AGAIN.0, AGAIN.1),
-        });
-        if now.duration_since(made.last) >= QUIET {
-            made.backoff.reset();
-        }
-        made.last = now;
-        made.due = now + made.backoff.next_wait();
+        let pace = || Pace::new(Backoff::new(AGAIN.0, AGAIN.1), QUIET);
+        self.made.entry(name.to_owned()).or_insert_with(pace).repaired(now);
     }
 
     /// `name` is as it should be, whoever did it.
@@ -85,7 +70,7 @@ impl Repairs {
 
     /// When the first of those that wait is put right.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.waiting.iter().filter_map(|name| self.made.get(name)).map(|made| made.due).min()
+        self.waiting.iter().filter_map(|name| self.made.get(name)?.due()).min()
     }
 }
 

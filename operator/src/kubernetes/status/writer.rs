@@ -25,7 +25,7 @@ use crate::kubernetes::events::Announcer;
 use crate::kubernetes::kind::OurKind;
 use crate::kubernetes::lease::Lead;
 use crate::kubernetes::watch::{Change, Event};
-use crate::kubernetes::{MANAGER, brief};
+use crate::kubernetes::{MANAGER, brief, says_no};
 use crate::metrics::{ApiWrite, Ending, Metrics, ObjectKind};
 use crate::verdict::Kind;
 
@@ -218,7 +218,7 @@ impl Writer {
             }
             // It is stored, but the object itself can't be read; the watch tells.
             Err(kube::Error::SerdeError(_)) => Ended::Gone,
-            Err(kube::Error::Api(answer)) if answer.code < 500 && answer.code != 429 => {
+            Err(kube::Error::Api(answer)) if says_no(&answer) => {
                 Ended::Failed(Failure::Denied, brief(&kube::Error::Api(answer)))
             }
             Err(error) => Ended::Failed(Failure::Away, brief(&error)),
