@@ -103,7 +103,7 @@ lint: need-cargo tree ## format and clippy
 
 .PHONY: tree
 tree: need-cargo ## proves what architecture.md says about who doesn't depend on whom
-	@tree="$$(cargo tree $(locked) -p flutecast-mapping -e normal,build --prefix none)"; ! grep -E '^(kube|tokio)[-a-z]* ' <<<"$$tree"
+	@tree="$$(cargo tree $(locked) -p flutecast-contract -e normal,build --prefix none)"; ! grep -E '^(kube|tokio)[-a-z]* ' <<<"$$tree"
 	@tree="$$(cargo tree $(locked) -p flutecast-operator -e normal,build --prefix none)"; ! grep -E '^flutecast-dataplane ' <<<"$$tree"
 	@tree="$$(cargo tree $(locked) -p flutecast-dataplane -e normal,build --prefix none)"; ! grep -E '^flutecast-(operator|crds) ' <<<"$$tree"
 
@@ -116,7 +116,7 @@ FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz
 fuzz: need-cargo ## hostile payloads, formats and documents; FUZZ_SECONDS=60 for each target
-	@mapping/fuzz/run.sh $(FUZZ_SECONDS) 2>&1 | { grep -vE 'NEW_FUNC|__sanitizer_' || true; }
+	@libs/format/fuzz/run.sh $(FUZZ_SECONDS) 2>&1 | { grep -vE 'NEW_FUNC|__sanitizer_' || true; }
 
 .PHONY: crds
 crds: need-cargo ## writes crds/yaml and docs/api.md anew from the types

@@ -1,6 +1,8 @@
-//! Embeds the dashboard: writes a table of the files in `dashboard/`, so that a file that is put there is served.
+//! Embeds the dashboard: writes a table of the files in `dashboard/`, so that a file that is put there is
+//! served.
 //!
-//! Folders (such as the dashboard's own tests) are left out, and `package.json`, which only tells Node what the modules are.
+//! Folders (such as the dashboard's own tests) are left out, and `package.json`, which only tells Node what
+//! the modules are.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -29,7 +29,8 @@ pub struct FleetArgs {
     /// The token, sent in a header.
     #[arg(long, env = "FLUTECAST_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Come back after an answer that is no event stream, as flutecast.js does; without it such a client is over, as an EventSource is.
+    /// Come back after an answer that is no event stream, as flutecast.js does; without it such a client is
+    /// over, as an EventSource is.
     #[arg(long)]
     come_back: bool,
     /// How often a line is printed.
@@ -40,7 +41,8 @@ pub struct FleetArgs {
     duration: Option<Duration>,
 }
 
-/// Runs until the time is over or `shutdown`. Each line on standard output is a whole report in JSON; the last one is the last.
+/// Runs until the time is over or `shutdown`. Each line on standard output is a whole report in JSON; the
+/// last one is the last.
 ///
 /// # Errors
 /// When the address makes no sense, or nobody reads the reports.

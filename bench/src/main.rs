@@ -15,7 +15,7 @@ use flutecast_bench::line::{Disturbance, LineOptions};
 use flutecast_bench::play::{PlayOptions, play};
 use flutecast_bench::publish::{MqttAddress, PublishOptions};
 use flutecast_bench::{duration, manifests, signal};
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 
 /// Flutecast's simulated corrugated-packaging line, load generator and benchmarks.
 #[derive(Debug, Parser)]
@@ -35,9 +35,11 @@ enum Command {
     Latency(LatencyArgs),
     /// Run many SSE clients that come back as an EventSource does, and report what they missed.
     Fleet(FleetArgs),
-    /// Start nats-server, operator and data plane, measure latency, memory, fan-out and rates, and write the page about it.
+    /// Start nats-server, operator and data plane, measure latency, memory, fan-out and rates, and write the
+    /// page about it.
     DemoPath(DemoPathArgs),
-    /// Create many Devices on a real API server, with all programs, measure how the operator bears it, and write a section about it.
+    /// Create many Devices on a real API server, with all programs, measure how the operator bears it, and
+    /// write a section about it.
     Envelope(EnvelopeArgs),
 }
 

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use flutecast_mapping::name::{ChannelName, DeviceCode, InvalidName, IotId, TenantName};
-use flutecast_mapping::{iot_id, subject};
+use flutecast_contract::name::{ChannelName, DeviceCode, InvalidName, IotId, TenantName};
+use flutecast_contract::{iot_id, subject};
 
 /// The channel of the benchmarks.
 pub const CHANNEL: &str = "telemetry";
@@ -85,8 +85,8 @@ spec:
     )
 }
 
-/// The format: as many fields as a machine's telemetry has. `Every`, so that each message that was sent can be waited for;
-/// without `timestamp`, so that nothing is dropped for its time.
+/// The format: as many fields as a machine's telemetry has. `Every`, so that each message that was sent can
+/// be waited for; without `timestamp`, so that nothing is dropped for its time.
 const FORMAT: &str = "\
 # {\"sent\": <µs since 1970>, \"seq\": 17, \"d\": {\"speed\": 1824, …}}; `sent` comes back to the sender, which knows then how long it took.
 apiVersion: flutecast.io/v1alpha1

@@ -16,8 +16,8 @@ use crate::publish::{Outgoing, PublishOptions, Publisher, TallySnapshot};
 const TICK: Duration = Duration::from_millis(10);
 /// How often a summary is printed.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10);
-/// A pause longer than this (a laptop that slept, a process that was stopped) is left out of the line's life, and a clock
-/// that was set by more than this is followed.
+/// A pause longer than this (a laptop that slept, a process that was stopped) is left out of the line's life,
+/// and a clock that was set by more than this is followed.
 const LONGEST_LEAP: Duration = Duration::from_secs(2);
 
 /// What to play.

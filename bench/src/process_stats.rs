@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-/// The clock ticks of `/proc/<pid>/stat` in a second. Linux shows user space this number on every architecture that Rust knows
-/// (`USER_HZ`).
+/// The clock ticks of `/proc/<pid>/stat` in a second. Linux shows user space this number on every
+/// architecture that Rust knows (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
 
 /// What a process needed until now.
@@ -51,7 +51,8 @@ impl ProcessStats {
 
 /// The processor time in a line of `/proc/<pid>/stat`.
 fn cpu(stat: &str) -> anyhow::Result<Duration> {
-    // The name, in parentheses, may hold anything; fields are counted from behind it. utime and stime are the 14th and 15th.
+    // The name, in parentheses, may hold anything; fields are counted from behind it. utime and stime are the
+    // 14th and 15th.
     let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
     let ticks: u64 = fields
         .split_ascii_whitespace()

@@ -1,4 +1,5 @@
-//! The line speaks what the formats in manifests/demo read: the operator's mapping of them, applied to what the line sends.
+//! The line speaks what the formats in manifests/demo read: the operator's mapping of them, applied to what
+//! the line sends.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,10 +10,10 @@
 use std::collections::BTreeMap;
 
 use flutecast_bench::line::{Body, Delivery, Disturbance, Line, LineOptions, Message, Reading, WallClock};
+use flutecast_contract::document::ShardDocument;
+use flutecast_contract::name::{IotId, TenantName};
 use flutecast_e2e::House;
-use flutecast_mapping::document::ShardDocument;
-use flutecast_mapping::name::{IotId, TenantName};
-use flutecast_mapping::program::{ChannelState, Dropped, Message as Raw, Program, Timestamp};
+use flutecast_format::program::{ChannelState, Dropped, Message as Raw, Program, Timestamp};
 
 /// Half past an hour in November 2026; any time will do.
 const CLOCK: WallClock = WallClock { start_unix_ms: 1_795_341_000_000, rate_factor: 1.0 };

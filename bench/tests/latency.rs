@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use flutecast_bench::latency::{LatencyOptions, LatencyReport, run};
+use flutecast_contract::name::TenantName;
 use flutecast_e2e::NatsServer;
-use flutecast_mapping::name::TenantName;
 use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};

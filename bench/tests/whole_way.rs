@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use flutecast_bench::latency::{LatencyOptions, run};
 use flutecast_bench::manifests;
+use flutecast_contract::name::TenantName;
 use flutecast_e2e::{House, wait_until};
-use flutecast_mapping::name::TenantName;
 use tokio_util::sync::CancellationToken;
 
 const DEVICES: u32 = 6;

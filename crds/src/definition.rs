@@ -43,9 +43,10 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Its CustomResourceDefinition. What the derive makes is changed in three things. `nullable` is left out: a field that is `null`
-    /// would be one that `has()` finds, and each rule would have to think of it. Number formats that the API server doesn't know
-    /// are left out: it warns of each. A description is one line.
+    /// Its CustomResourceDefinition. What the derive makes is changed in three things. `nullable` is left
+    /// out: a field that is `null` would be one that `has()` finds, and each rule would have to think of it.
+    /// Number formats that the API server doesn't know are left out: it warns of each. A description is one
+    /// line.
     ///
     /// # Errors
     /// None in practice: a CustomResourceDefinition can be written as JSON and read back.

@@ -1,7 +1,7 @@
 //! `Device`: one machine, the name that people use for it, and what it sends.
 
-// The derive of KubeSchema makes a private copy of each public struct, which the first lint takes for the struct itself; each
-// printer column has a type of its own, which the second takes for a repetition.
+// The derive of KubeSchema makes a private copy of each public struct, which the first lint takes for the
+// struct itself; each printer column has a type of its own, which the second takes for a repetition.
 #![allow(unreachable_pub, clippy::duplicated_attributes)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -103,8 +103,8 @@ pub struct DeviceSpec {
             .reason(Reason::FieldValueForbidden)
     )]
     pub device_code: String,
-    /// The id by which the message side knows the device, for ids that another platform issued. Left out or empty: an id is
-    /// generated from tenant and device code, always the same one. Can't be changed.
+    /// The id by which the message side knows the device, for ids that another platform issued. Left out or
+    /// empty: an id is generated from tenant and device code, always the same one. Can't be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = pattern::IOT_ID))]
     pub iot_id: Option<String>,

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What the API server takes as a duration. Six digits a unit keep every sum far below the 292 years that CEL can hold.
+/// What the API server takes as a duration. Six digits a unit keep every sum far below the 292 years that CEL
+/// can hold.
 pub const PATTERN: &str = "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?$";
 
 /// The units, largest first, each with its milliseconds.
@@ -16,8 +17,8 @@ const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), 
 /// The most digits that a number before a unit may have; the same bound as in [`PATTERN`].
 const MAX_DIGITS: usize = 6;
 
-/// A length of time in whole milliseconds, written in the way of Go: hours, minutes, seconds, milliseconds, in this order and each
-/// at most once.
+/// A length of time in whole milliseconds, written in the way of Go: hours, minutes, seconds, milliseconds,
+/// in this order and each at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Duration {
     milliseconds: u64,

@@ -1,6 +1,7 @@
 //! How devices enrol: what a Tenant says about those that ask for their topics.
 
-// The derive of KubeSchema makes a private copy of each public struct, which the lint takes for the struct itself.
+// The derive of KubeSchema makes a private copy of each public struct, which the lint takes for the struct
+// itself.
 #![allow(unreachable_pub)]
 
 use std::collections::BTreeMap;
@@ -25,13 +26,15 @@ use crate::pattern;
         .reason(Reason::FieldValueForbidden)
 )]
 pub struct Enrollment {
-    /// Declared: only Devices that exist are answered. Automatic: a Device is created for a code that nobody has.
+    /// Declared: only Devices that exist are answered. Automatic: a Device is created for a code that nobody
+    /// has.
     #[serde(default)]
     pub policy: EnrollmentPolicy,
     /// What a Device that is created looks like. Needed with Automatic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<DeviceTemplate>,
-    /// Automatic: a regular expression (RE2) that a whole device code must match for a Device to be created. Left out: any code.
+    /// Automatic: a regular expression (RE2) that a whole device code must match for a Device to be created.
+    /// Left out: any code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub code_pattern: Option<String>,

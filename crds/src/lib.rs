@@ -1,8 +1,9 @@
-//! The Kubernetes API of Flutecast: [`Tenant`], [`Device`] and [`PushFormat`] in group `flutecast.io`, version `v1alpha1`.
+//! The Kubernetes API of Flutecast: [`Tenant`], [`Device`] and [`PushFormat`] in group `flutecast.io`,
+//! version `v1alpha1`.
 //!
-//! The types here are what users write and what the API server stores. Everything that can be checked on one object alone is
-//! checked by the schema (patterns, bounds, CEL rules). What needs other objects is the operator's.
-//! This crate does no I/O and knows nothing of NATS or of the mapping documents.
+//! The types here are what users write and what the API server stores. Everything that can be checked on one
+//! object alone is checked by the schema (patterns, bounds, CEL rules). What needs other objects is the
+//! operator's. This crate does no I/O and knows nothing of NATS or of the mapping documents.
 
 pub mod condition;
 pub mod definition;

@@ -1,7 +1,7 @@
 //! `PushFormat`: how a message becomes what clients see.
 
-// The derive of KubeSchema makes a private copy of each public struct, which the first lint takes for the struct itself; each
-// printer column has a type of its own, which the second takes for a repetition.
+// The derive of KubeSchema makes a private copy of each public struct, which the first lint takes for the
+// struct itself; each printer column has a type of its own, which the second takes for a repetition.
 #![allow(unreachable_pub, clippy::duplicated_attributes)]
 
 use std::collections::BTreeMap;
@@ -243,7 +243,8 @@ pub struct FieldSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub unit: Option<String>,
-    /// Number, or a computed number: a change smaller than this, since the value last pushed, is no reason to push.
+    /// Number, or a computed number: a change smaller than this, since the value last pushed, is no reason to
+    /// push.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("double(self) > 0.0").message("deadband must be greater than 0; leave it out to push every change"))]
     pub deadband: Option<f64>,

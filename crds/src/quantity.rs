@@ -7,10 +7,12 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What the API server takes as a quantity: a part of what Kubernetes calls one, without fractions and exponents.
+/// What the API server takes as a quantity: a part of what Kubernetes calls one, without fractions and
+/// exponents.
 pub const PATTERN: &str = "^[1-9][0-9]{0,11}(Ki|Mi|Gi|Ti|k|M|G|T)?$";
 
-/// The suffixes, each with its factor; the binary ones largest first, because formatting takes the first that fits.
+/// The suffixes, each with its factor; the binary ones largest first, because formatting takes the first that
+/// fits.
 const SUFFIXES: [(&str, u64); 8] = [
     ("Ti", 1 << 40),
     ("Gi", 1 << 30),

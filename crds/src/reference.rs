@@ -124,8 +124,8 @@ fn type_name(field: &Value) -> String {
     }
 }
 
-/// What a value has to keep to: everything but the rules, which have sentences of their own, and the patterns of the types that the
-/// introduction explains.
+/// What a value has to keep to: everything but the rules, which have sentences of their own, and the patterns
+/// of the types that the introduction explains.
 fn bounds(field: &Value) -> String {
     let mut all = Vec::new();
     if let Some(words) = field["enum"].as_array() {

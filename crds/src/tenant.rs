@@ -1,7 +1,7 @@
 //! `Tenant`: a customer who owns devices, where their messages come from, and who may read them.
 
-// The derive of KubeSchema makes a private copy of each public struct, which the first lint takes for the struct itself; each
-// printer column has a type of its own, which the second takes for a repetition.
+// The derive of KubeSchema makes a private copy of each public struct, which the first lint takes for the
+// struct itself; each printer column has a type of its own, which the second takes for a repetition.
 #![allow(unreachable_pub, clippy::duplicated_attributes)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -198,8 +198,8 @@ pub struct Source {
     pub channel: String,
     /// Where a message names its device.
     pub iot_id: SourceId,
-    /// A JSON pointer to an array of items in the message, each of which belongs to a device of its own. Left out: the message is
-    /// one item. Only with `iotId.pointer`, which then points into the item.
+    /// A JSON pointer to an array of items in the message, each of which belongs to a device of its own. Left
+    /// out: the message is one item. Only with `iotId.pointer`, which then points into the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), regex(pattern = pattern::JSON_POINTER))]
     pub items: Option<String>,
@@ -251,8 +251,8 @@ pub struct Access {
     /// Whoever has one of these tokens may read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Tokens>,
-    /// The web origins whose pages may read, or `*` for all. Left out: the pages that the data plane serves itself, and programs
-    /// that are no browsers.
+    /// The web origins whose pages may read, or `*` for all. Left out: the pages that the data plane serves
+    /// itself, and programs that are no browsers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
@@ -266,7 +266,8 @@ pub struct Access {
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Tokens {
-    /// The name of the Secret, in the same namespace. Each of its keys is a token's name, the value is the token.
+    /// The name of the Secret, in the same namespace. Each of its keys is a token's name, the value is the
+    /// token.
     #[schemars(length(min = 1, max = 253), regex(pattern = pattern::DNS_SUBDOMAIN))]
     pub secret_name: String,
     /// The tokens that open only some devices. A token that isn't here opens all of the tenant.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use flutecast_process::tasks::Tasks;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +33,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const ADMIN_SOCKETS: usize = 64;
 /// How many file descriptors are kept for everything but clients: the broker, the second port, files.
 const RESERVED_DESCRIPTORS: usize = 128;
-/// Sockets beyond the clients, so that a client that is too many is told so instead of waiting for a connection.
+/// Sockets beyond the clients, so that a client that is too many is told so instead of waiting for a
+/// connection.
 const SPARE_SOCKETS: usize = 1_000;
 /// How long the parts may take to end once no client is left.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,7 +52,7 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     let shutdown = Shutdown::default();
     let draining = CancellationToken::new();
     let drain_times = DrainTimes::new(&config);
-    let mut parts = Parts::default();
+    let mut tasks = Tasks::default();
 
     let server_name = config.server_name();
     // The ports first: a port that is taken should be said at once.
@@ -63,12 +64,12 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
         Place::Folder(path) => watch_folder(path, catalog_metrics, stop.clone()),
         Place::Cluster(cluster) => watch_cluster(cluster, catalog_metrics, stop.clone()),
     };
-    parts.watch("mapping", watching);
+    tasks.watch("mapping", watching);
     let mut peers = None;
     if let (Place::Cluster(cluster), Some(service)) = (&place, &config.service) {
         let metrics = PeerMetrics::register(&mut registry);
         let (seen, watching) = watch_peers(cluster, service, metrics, stop.clone());
-        parts.watch("peers", watching);
+        tasks.watch("peers", watching);
         peers = Some(seen);
     }
     let announcing = announce(
@@ -79,7 +80,7 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
         ServingMetrics::register(&mut registry),
         stop.clone(),
     );
-    parts.watch("announcing", announcing);
+    tasks.watch("announcing", announcing);
     let settings = HubSettings {
         server_name: server_name.as_str().into(),
         ping: config.ping,
@@ -89,9 +90,9 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     };
     let (hubs, fanning_out) =
         Hubs::start(broker.clone(), mapping.catalog.clone(), settings, &mut registry, stop.clone());
-    parts.watch("fan-out", fanning_out);
+    tasks.watch("fan-out", fanning_out);
     let splitting = splitter::start(broker.clone(), mapping.catalog.clone(), &mut registry, stop.clone());
-    parts.watch("splitter", splitting);
+    tasks.watch("splitter", splitting);
 
     let open = OpenStreams::new(http_metrics.clone());
     let watching = open.clone().watch(
@@ -100,7 +101,7 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
         config.take_timeout,
         stop.clone(),
     );
-    parts.spawn("open streams", watching);
+    tasks.spawn("open streams", watching);
     if let Some(peers) = peers.filter(|_| config.rebalance == OnOff::On) {
         let rebalance = Rebalance {
             broker: broker.clone(),
@@ -113,7 +114,7 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
             metrics: RebalanceMetrics::register(&mut registry),
             draining: draining.clone(),
         };
-        parts.watch("rebalancing", rebalance.start(stop.clone()));
+        tasks.watch("rebalancing", rebalance.start(stop.clone()));
     }
     let api =
         Api { hubs: hubs.clone(), access: mapping.access, open: open.clone(), metrics: http_metrics.clone() };
@@ -147,14 +148,14 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
         HttpMetrics::default(),
         admin_shutdown,
     );
-    parts.spawn("second port", serving);
+    tasks.spawn("second port", serving);
     tracing::info!(%listen, %admin, server_name, "serving");
 
     let mut clients = std::pin::pin!(clients);
     tokio::select! {
         () = terminate => {}
-        part = parts.ended() => anyhow::bail!("the part {part:?} has ended by itself"),
-        result = clients.as_mut() => anyhow::bail!("the part \"clients\" has ended by itself: {result:?}"),
+        error = tasks.ended() => return Err(error),
+        result = clients.as_mut() => anyhow::bail!("the task \"clients\" has ended by itself: {result:?}"),
     }
 
     let DrainTimes { delay, window, spread, cut } = drain_times;
@@ -171,8 +172,8 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
         let _ = timeout(STOP_TIMEOUT, clients).await;
     }
     stop.cancel();
-    if timeout(STOP_TIMEOUT, parts.join()).await.is_err() {
-        tracing::warn!("some parts did not end in time");
+    if let Err(error) = tasks.join(STOP_TIMEOUT).await {
+        tracing::warn!("{error:#}");
     }
     // What the client still holds for the broker (acknowledgements of split messages) goes out.
     let _ = timeout(STOP_TIMEOUT, broker.client.flush()).await;
@@ -236,38 +237,4 @@ fn descriptor_limit() -> Option<usize> {
     let limits = limits.ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-/// The tasks without which the process can't go on.
-#[derive(Default)]
-struct Parts {
-    tasks: JoinSet<&'static str>,
-}
-
-impl Parts {
-    fn spawn(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
-        self.watch(name, tokio::spawn(part));
-    }
-
-    fn watch(&mut self, name: &'static str, handle: JoinHandle<()>) {
-        self.tasks.spawn(async move {
-            if let Err(error) = handle.await {
-                tracing::error!(part = name, %error, "a part failed");
-            }
-            name
-        });
-    }
-
-    /// The name of the first one that ends.
-    async fn ended(&mut self) -> &'static str {
-        match self.tasks.join_next().await {
-            Some(Ok(name)) => name,
-            Some(Err(_)) => "unknown",
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn join(&mut self) {
-        while self.tasks.join_next().await.is_some() {}
-    }
 }

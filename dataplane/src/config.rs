@@ -6,14 +6,10 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use flutecast_nats::Login;
+use flutecast_process::VERSION;
+use flutecast_process::log::LogFormat;
 
 use crate::http::parse_duration;
-
-/// The version of this program: the workspace's, unless it was built as another one (`FLUTECAST_VERSION`, see `make images`).
-pub const VERSION: &str = match option_env!("FLUTECAST_VERSION") {
-    Some(version) => version,
-    None => env!("CARGO_PKG_VERSION"),
-};
 
 /// Consumes device messages from NATS and pushes them to subscribed clients over Server-Sent Events.
 #[derive(Debug, Clone, Parser)]
@@ -30,7 +26,8 @@ pub struct Config {
     )]
     pub mapping: Option<PathBuf>,
 
-    /// The mapping is read from the Kubernetes API; the way there is the kubeconfig or the pod's service account.
+    /// The mapping is read from the Kubernetes API; the way there is the kubeconfig or the pod's service
+    /// account.
     #[arg(long)]
     pub kubernetes: bool,
 
@@ -78,12 +75,13 @@ pub struct Config {
     #[arg(long, value_name = "TIME", env = "FLUTECAST_TAKE_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
     pub take_timeout: Duration,
 
-    /// On SIGTERM: how long everything goes on as before, until proxies have learnt that this pod goes; left out: 5s with --kubernetes, else 0s.
+    /// On SIGTERM: how long everything goes on as before, until proxies have learnt that this pod goes; left
+    /// out: 5s with --kubernetes, else 0s.
     #[arg(long, value_name = "TIME", env = "FLUTECAST_DRAIN_DELAY", value_parser = duration_or_zero)]
     pub drain_delay: Option<Duration>,
 
-    /// On SIGTERM, after the delay: over what time clients are sent to other pods; left out: 10s with --kubernetes, else 0s (all at once, and they come
-    /// back within 5 s).
+    /// On SIGTERM, after the delay: over what time clients are sent to other pods; left out: 10s with
+    /// --kubernetes, else 0s (all at once, and they come back within 5 s).
     #[arg(long, value_name = "TIME", env = "FLUTECAST_DRAIN_WINDOW", value_parser = duration_or_zero)]
     pub drain_window: Option<Duration>,
 
@@ -119,15 +117,6 @@ pub enum OnOff {
     On,
     /// It isn't.
     Off,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 fn duration_or_zero(text: &str) -> Result<Duration, String> {

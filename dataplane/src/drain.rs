@@ -1,4 +1,5 @@
-//! The orderly end: stop being chosen, send the clients away a few at a time, and be gone before Kubernetes loses patience.
+//! The orderly end: stop being chosen, send the clients away a few at a time, and be gone before Kubernetes
+//! loses patience.
 
 use std::time::Duration;
 
@@ -10,11 +11,14 @@ use crate::http::{End, OpenStreams};
 
 /// How often some clients are sent away.
 const STEP: Duration = Duration::from_millis(100);
-/// Which part of the time that Kubernetes gives is used at most, until every client is gone; the rest is for the parts to end.
+/// Which part of the time that Kubernetes gives is used at most, until every client is gone; the rest is for
+/// the parts to end.
 const USED: f64 = 0.8;
-/// Which part of it the delay and the window may take together; the rest is for clients that came meanwhile and for sockets to end.
+/// Which part of it the delay and the window may take together; the rest is for clients that came meanwhile
+/// and for sockets to end.
 const PLANNED: f64 = 0.7;
-/// Over what time those who are told at once come back: all, where there is no window, else those who came during it.
+/// Over what time those who are told at once come back: all, where there is no window, else those who came
+/// during it.
 const AT_ONCE_SPREAD: Duration = Duration::from_secs(5);
 const LATE_SPREAD: Duration = Duration::from_secs(1);
 
@@ -32,7 +36,8 @@ pub(crate) struct DrainTimes {
 }
 
 impl DrainTimes {
-    /// In a cluster there are proxies that learn late and other pods that take the clients; a single process has neither.
+    /// In a cluster there are proxies that learn late and other pods that take the clients; a single process
+    /// has neither.
     pub(crate) fn new(config: &Config) -> Self {
         let (delay, window) = if config.kubernetes {
             (Duration::from_secs(5), Duration::from_secs(10))
@@ -65,8 +70,8 @@ impl DrainTimes {
     }
 }
 
-/// Sends all clients away, evenly over `window`. Until its turn comes each is served, and so is whoever comes meanwhile: where this is the only pod, clients
-/// come back to it. Ends early when nobody is left.
+/// Sends all clients away, evenly over `window`. Until its turn comes each is served, and so is whoever comes
+/// meanwhile: where this is the only pod, clients come back to it. Ends early when nobody is left.
 pub(crate) async fn send_all_away(window: Duration, hubs: &Hubs, open: &OpenStreams) {
     let end = Instant::now() + window;
     let mut pace = Pace::default();

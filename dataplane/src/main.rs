@@ -1,17 +1,16 @@
 //! The program `flutecast-dataplane`.
 
-use std::convert::Infallible;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser;
+use flutecast_dataplane::app;
 use flutecast_dataplane::config::Config;
-use flutecast_dataplane::{app, logging};
-use tokio::signal::unix::{SignalKind, signal};
+use flutecast_process::log::{self, JsonFields};
+use flutecast_process::shutdown::Shutdown;
 
 fn main() -> ExitCode {
     let config = Config::parse();
-    if let Err(error) = logging::start(config.log_format, &config.log) {
+    if let Err(error) = log::start(config.log_format, JsonFields::Flat, &config.log) {
         eprintln!("flutecast-dataplane: {error:#}");
         return ExitCode::FAILURE;
     }
@@ -28,23 +27,10 @@ fn main() -> ExitCode {
 fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be waited for")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be waited for")?;
-        let (first, second) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
-        let signals = async {
-            for notify in [&first, &second] {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                notify.notify_one();
-            }
-            std::future::pending::<Infallible>().await
-        };
+        let Shutdown { asked, urged } = Shutdown::on_signals()?;
         tokio::select! {
-            result = app::run(config, first.notified()) => result,
-            () = second.notified() => anyhow::bail!("ended at once by a second signal"),
-            never = signals => match never {},
+            result = app::run(config, asked.cancelled()) => result,
+            () = urged.cancelled() => anyhow::bail!("ended at once by a second signal"),
         }
     })
 }

@@ -1,7 +1,8 @@
-//! What this pod counts about itself, its catalog and its clients. (What the fan-out counts it registers itself.)
+//! What this pod counts about itself, its catalog and its clients. (What the fan-out counts it registers
+//! itself.)
 //!
-//! Every label has a closed set of values: neither tenants nor devices nor anything that a client sends becomes one. The one
-//! exception is the revision of the catalog, of which there is one at a time.
+//! Every label has a closed set of values: neither tenants nor devices nor anything that a client sends
+//! becomes one. The one exception is the revision of the catalog, of which there is one at a time.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -166,7 +167,11 @@ impl PodMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
         let Self { broker_connected, broker_refusals, ready } = all.clone();
-        registry.register("build", "What runs here", Info::new(vec![("version", crate::config::VERSION)]));
+        registry.register(
+            "build",
+            "What runs here",
+            Info::new(vec![("version", flutecast_process::VERSION)]),
+        );
         registry.register("broker_connected", "Whether the connection to NATS stands", broker_connected);
         registry.register("broker_refusals", "What NATS refused", broker_refusals);
         registry.register("ready", "Whether this pod takes part in the service", ready);

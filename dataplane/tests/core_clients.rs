@@ -12,10 +12,10 @@ mod core_support;
 use std::time::Duration;
 
 use core_support::{DEADLINE, Mapping, Room, fast, format, subscribe_to};
+use flutecast_contract::document::DeliveryPolicy;
+use flutecast_contract::name::DeviceCode;
 use flutecast_dataplane::fanout::{HubSettings, Scope, Selector, Unavailable, Wanted};
 use flutecast_e2e::wait_until;
-use flutecast_mapping::document::DeliveryPolicy;
-use flutecast_mapping::name::DeviceCode;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_is_told_its_loss_and_hurts_nobody() {
@@ -267,7 +267,7 @@ async fn the_newest_values_come_from_the_hub_or_from_the_stream() {
     assert_eq!(values(&everything(), &Scope::All).await[0]["channels"]["latest"]["values"]["n"], 3);
     let only_b = Scope::Only(std::sync::Arc::new([DeviceCode::new("B").unwrap()].into()));
     assert_eq!(values(&everything(), &only_b).await.len(), 1);
-    let nobody = flutecast_mapping::name::TenantName::new("nobody").unwrap();
+    let nobody = flutecast_contract::name::TenantName::new("nobody").unwrap();
     let unknown = room.hubs.latest(&nobody, &Scope::All, &everything(), None).await;
     assert_eq!(unknown.unwrap_err(), Unavailable::Starting);
 }
@@ -343,7 +343,8 @@ async fn a_client_of_very_many_channels_gets_all_of_its_snapshot() {
     for (n, code) in (1_u64..).zip(&codes) {
         room.publish(code, "every", n).await;
     }
-    // The first one waits for two reads, as one holds 1,024 subjects at most; the second one finds the values here.
+    // The first one waits for two reads, as one holds 1,024 subjects at most; the second one finds the values
+    // here.
     for _ in 0..2 {
         let mut client = room.subscribe_with(&[], |request| request.wanted = everything());
         let id = client.settled().await;

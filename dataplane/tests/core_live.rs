@@ -10,8 +10,8 @@
 mod core_support;
 
 use core_support::{DEADLINE, Mapping, Room, fast, format, timed_format};
+use flutecast_contract::document::DeliveryPolicy;
 use flutecast_e2e::wait_until;
-use flutecast_mapping::document::DeliveryPolicy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_gets_hello_the_snapshot_and_then_what_comes() {
@@ -131,7 +131,7 @@ async fn a_device_that_nobody_watches_is_not_subscribed_to() {
     assert_eq!(room.live_subscriptions().await, 0);
     let mut one = room.subscribe(&["A"]);
     let mut two = room.subscribe_with(&["A"], |request| {
-        request.channels = Some([flutecast_mapping::name::ChannelName::new("every").unwrap()].into());
+        request.channels = Some([flutecast_contract::name::ChannelName::new("every").unwrap()].into());
     });
     one.settled().await;
     two.settled().await;

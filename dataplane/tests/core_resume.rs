@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use core_support::{Client, DEADLINE, Mapping, Room, fast, format, subscribe_to};
+use flutecast_contract::document::DeliveryPolicy;
 use flutecast_dataplane::fanout::HubSettings;
 use flutecast_e2e::{NatsOptions, NatsServer, copy_folder, wait_until};
-use flutecast_mapping::document::DeliveryPolicy;
 
 /// Takes what has come until the connection is left, and gives the last id.
 async fn leave(mut client: Client) -> String {
@@ -161,7 +161,8 @@ async fn clients_that_go_to_and_fro_between_pods_lose_nothing_and_hear_of_no_gap
                     continue;
                 }
                 let n = core_support::number(&data);
-                // What came without an id before the client left comes once more, and so does the current value in a new form.
+                // What came without an id before the client left comes once more, and so does the current
+                // value in a new form.
                 if let Some(last) = seen.last().filter(|last| n > **last) {
                     assert_eq!(n, last + 1, "a hole, after {id:?}");
                 }

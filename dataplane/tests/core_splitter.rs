@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use core_support::{DEADLINE, Mapping, Room, build, fast};
+use flutecast_contract::document::{IdKind, PayloadSourceDocument};
+use flutecast_contract::name::{ChannelName, SourceName};
 use flutecast_dataplane::sources::broker::Broker;
 use flutecast_dataplane::sources::splitter;
 use flutecast_e2e::{http_client, wait_until};
-use flutecast_mapping::document::{IdKind, PayloadSourceDocument};
-use flutecast_mapping::name::{ChannelName, SourceName};
 use flutecast_nats::Login;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;

@@ -1,4 +1,5 @@
-//! Clients that take nothing, send nothing, or only look as if: they cost little, hurt nobody, and are closed.
+//! Clients that take nothing, send nothing, or only look as if: they cost little, hurt nobody, and are
+//! closed.
 
 #![allow(
     clippy::unwrap_used,
@@ -48,7 +49,8 @@ async fn wait_for_metric(setup: &Box, name: &str, expected: f64) {
 /// The size of the event that [`publish_large`] makes, in KiB.
 const LARGE_KIB: u32 = 25 * 4_000 / 1024;
 
-/// Publishes a large value and waits until a client that reads has it: nothing piles up between the broker and the clients.
+/// Publishes a large value and waits until a client that reads has it: nothing piles up between the broker
+/// and the clients.
 async fn publish_large(setup: &Box, reader: &mut SseClient) {
     let payload = json!({"text": "x".repeat(4_000)}).to_string();
     setup.publish("open", "corr1", "large", &payload).await;
@@ -111,7 +113,8 @@ async fn a_stream_of_an_http2_connection_that_is_never_read_is_closed_and_the_ot
     )
     .await
     .unwrap();
-    // The connection itself goes on answering pings, as that of a gateway with many clients: only one stream stands still.
+    // The connection itself goes on answering pings, as that of a gateway with many clients: only one stream
+    // stands still.
     let connection = tokio::spawn(connection);
     let mut open = async || {
         let uri = format!("http://{}/v1/open/events?device=CORR-01", authority(&setup));

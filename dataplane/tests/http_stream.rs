@@ -221,7 +221,8 @@ async fn a_tenant_that_is_removed_is_told_so() {
     fs::remove_file(setup.mapping.path().join("flutecast-open-0.yaml")).unwrap();
     setup.write("flutecast-access.yaml", &access().replace("  open: {anonymous: true}\n", ""));
     assert_eq!(reason(read_to_end(&mut client).await.last().unwrap()), "TenantRemoved");
-    // The two files are read one after the other, so the stream may have ended before the access was taken away.
+    // The two files are read one after the other, so the stream may have ended before the access was taken
+    // away.
     wait_until("nobody reads the tenant", DEADLINE, async || {
         match setup.get("/v1/open/devices", &[]).await.status {
             StatusCode::UNAUTHORIZED => Ok(()),

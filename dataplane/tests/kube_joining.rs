@@ -1,5 +1,6 @@
-//! Pods that join and leave under connected clients: a real Kubernetes API whose EndpointSlices the test writes as the controller would, real data planes,
-//! real gateways, and clients that come back as an `EventSource` does.
+//! Pods that join and leave under connected clients: a real Kubernetes API whose EndpointSlices the test
+//! writes as the controller would, real data planes, real gateways, and clients that come back as an
+//! `EventSource` does.
 
 #![allow(
     clippy::unwrap_used,
@@ -172,7 +173,8 @@ fn is_even(report: &FleetReport, pods: usize) -> bool {
         && report.servers.values().all(|count| (*count as f64 - share).abs() <= share * 0.2)
 }
 
-/// One pod, three, one again, under clients that come through `url`. `ready` tells what stands before the pods which of them are ready.
+/// One pod, three, one again, under clients that come through `url`. `ready` tells what stands before the
+/// pods which of them are ready.
 async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: impl Fn(&Service, &[usize])) {
     let (stop, publishing) = service.publish();
     let options = FleetOptions {
@@ -281,7 +283,8 @@ async fn pods_join_and_leave_behind_haproxy() {
     let pods =
         service.ports.chunks(2).map(|ports| GatewayPod { clients: local(ports[0]), admin: local(ports[1]) });
     let gateway = Gateway::haproxy(&pods.collect::<Vec<_>>(), &[]).await.unwrap();
-    // It learns by its own checks who is ready, and sends each client to the pod with the fewest: two thirds are moved once.
+    // It learns by its own checks who is ready, and sends each client to the pod with the fewest: two thirds
+    // are moved once.
     one_three_one(service, &gateway.url, CLIENTS as u64 * 8 / 10, |_, _| {}).await;
 }
 

@@ -1,4 +1,5 @@
-//! The mapping from a real Kubernetes API: what is there is served, what changes is followed, what is broken changes nothing.
+//! The mapping from a real Kubernetes API: what is there is served, what changes is followed, what is broken
+//! changes nothing.
 
 #![allow(
     clippy::unwrap_used,

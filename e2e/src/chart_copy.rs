@@ -7,7 +7,8 @@ use anyhow::{Context, ensure};
 use crate::folder_copy::copy_folder;
 use crate::generated;
 
-/// Copies a chart into `folder` under another version, which is its `appVersion` too. Answers the copy's path.
+/// Copies a chart into `folder` under another version, which is its `appVersion` too. Answers the copy's
+/// path.
 ///
 /// # Errors
 /// When the chart isn't as expected, or on a fault of the disk.

@@ -62,7 +62,8 @@ impl ControlPlane {
         self.folder.path().join("kubeconfig.yaml")
     }
 
-    /// Writes a kubeconfig file with the rights of a service account and no others; what names no namespace is in that of the account.
+    /// Writes a kubeconfig file with the rights of a service account and no others; what names no namespace
+    /// is in that of the account.
     ///
     /// # Errors
     /// When there is no such account, or the file can't be written.
@@ -125,8 +126,8 @@ impl ControlPlane {
         )
     }
 
-    /// What service accounts asked the API server for so far, each as an Event of `audit.k8s.io/v1` without content. A watch is there as
-    /// soon as it was begun.
+    /// What service accounts asked the API server for so far, each as an Event of `audit.k8s.io/v1` without
+    /// content. A watch is there as soon as it was begun.
     ///
     /// # Errors
     /// When the file can't be read.
@@ -136,8 +137,8 @@ impl ControlPlane {
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// Ends the API server in order; the store goes on. It waits for watches, so with one that is open [`Self::kill_api`] is the
-    /// way.
+    /// Ends the API server in order; the store goes on. It waits for watches, so with one that is open
+    /// [`Self::kill_api`] is the way.
     ///
     /// # Errors
     /// When it doesn't end within 20 s of SIGTERM; then it is killed.
@@ -223,7 +224,8 @@ async fn start_api(folder: &Path, etcd_port: u16, port: u16) -> anyhow::Result<P
         format!("--service-account-signing-key-file={}", folder.join("service-accounts.key").display()),
         format!("--audit-policy-file={}", folder.join("audit-policy.yaml").display()),
         format!("--audit-log-path={}", folder.join("audit.log").display()),
-        // There is no controller-manager that would make service accounts, and nobody who would use the address.
+        // There is no controller-manager that would make service accounts, and nobody who would use the
+        // address.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),
     ];

@@ -38,8 +38,9 @@ pub struct GatewayPod {
 }
 
 impl Gateway {
-    /// Starts nginx with `manifests/gateways/nginx.conf` in front of a Service. Only addresses, the certificate's place and that of the log are changed in
-    /// it, and what `edits` say: each is a text that has to be there, and what it becomes.
+    /// Starts nginx with `manifests/gateways/nginx.conf` in front of a Service. Only addresses, the
+    /// certificate's place and that of the log are changed in it, and what `edits` say: each is a text that
+    /// has to be there, and what it becomes.
     ///
     /// # Errors
     /// When it isn't installed, doesn't take its configuration, or doesn't listen in time.
@@ -76,8 +77,9 @@ impl Gateway {
         Self::start("nginx", &arguments, [port, http2, tls], folder).await
     }
 
-    /// Starts HAProxy with `manifests/gateways/haproxy.cfg` in front of these pods. Only addresses and the certificate's place are changed in it, and what
-    /// `edits` say. Pods that don't run are left out until they do.
+    /// Starts HAProxy with `manifests/gateways/haproxy.cfg` in front of these pods. Only addresses and the
+    /// certificate's place are changed in it, and what `edits` say. Pods that don't run are left out until
+    /// they do.
     ///
     /// # Errors
     /// As [`Self::nginx`].
@@ -178,8 +180,8 @@ fn certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     Ok((certificate, key))
 }
 
-/// What kube-proxy does for a Service: one address, behind which each new connection goes to one of the ready pods by chance. Connections that
-/// stand stay where they are. It ends when this is dropped.
+/// What kube-proxy does for a Service: one address, behind which each new connection goes to one of the ready
+/// pods by chance. Connections that stand stay where they are. It ends when this is dropped.
 #[derive(Debug)]
 pub struct ServiceProxy {
     /// The Service's address.

@@ -34,8 +34,8 @@ pub fn chart_files(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     Ok(files)
 }
 
-/// The rules as templates. In a cluster the operator has some for the Tenants' namespaces and some for its own; a release has one
-/// namespace, which is both.
+/// The rules as templates. In a cluster the operator has some for the Tenants' namespaces and some for its
+/// own; a release has one namespace, which is both.
 fn rules(read: &impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<String> {
     let mut text = format!("{{{{- /* {NOTICE} manifests/. */ -}}}}\n");
     let parts = [

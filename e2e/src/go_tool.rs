@@ -49,7 +49,8 @@ pub enum Stamp {
 }
 
 impl GoTool {
-    /// The pinned version, such as `v1.37.2`; of our own source, with its go.mod, the beginning of the SHA-256.
+    /// The pinned version, such as `v1.37.2`; of our own source, with its go.mod, the beginning of the
+    /// SHA-256.
     ///
     /// # Errors
     /// When its go.mod doesn't name the module.
@@ -78,7 +79,8 @@ impl GoTool {
         Ok(self.place()?.0.join(self.name).is_file())
     }
 
-    /// The program's path. Builds it if this version isn't in the cache folder yet, which can take minutes; blocks meanwhile.
+    /// The program's path. Builds it if this version isn't in the cache folder yet, which can take minutes;
+    /// blocks meanwhile.
     ///
     /// # Errors
     /// When it can't be built; says what is missing.
@@ -98,7 +100,8 @@ impl GoTool {
         Ok(program)
     }
 
-    /// Builds those of `tools` that this machine hasn't got yet, and tells `out` which, and how many are still to come.
+    /// Builds those of `tools` that this machine hasn't got yet, and tells `out` which, and how many are
+    /// still to come.
     ///
     /// # Errors
     /// When one can't be built; says what is missing.

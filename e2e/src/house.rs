@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, message::PublishMessage};
-use flutecast_mapping::name::{ChannelName, DeviceCode, IotId, TenantName};
-use flutecast_mapping::{iot_id, subject};
+use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
+use flutecast_contract::{iot_id, subject};
 
 use crate::folder_copy::copy_folder;
 use crate::{
@@ -161,7 +161,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes and waits until it is stored; the answer is the message's sequence in the stream that stored it.
+    /// Publishes and waits until it is stored; the answer is the message's sequence in the stream that stored
+    /// it.
     ///
     /// # Errors
     /// When no stream says that it has stored it.

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 
 /// How long a whole request may take, and connecting and the head of an event stream.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The largest answer that is read, in bytes: the subscription list of nats-server with thousands of devices fits.
+/// The largest answer that is read, in bytes: the subscription list of nats-server with thousands of devices
+/// fits.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// An answer, read to its end.

@@ -1,7 +1,7 @@
 //! The harness of real parts: nats-server, the Flutecast programs, an SSE client.
 //!
-//! Tests of every crate use it, so it depends on none of the programs. What it starts it ends: a [`Process`] and a
-//! [`NatsServer`] that go out of scope are killed, by their id.
+//! Tests of every crate use it, so it depends on none of the programs. What it starts it ends: a [`Process`]
+//! and a [`NatsServer`] that go out of scope are killed, by their id.
 
 mod chart_copy;
 pub mod cluster;

@@ -1,5 +1,5 @@
-//! A NATS that wants to know exactly who comes: TLS with a certificate authority of its own, and credentials files as `nsc` makes
-//! them (operator → account → user).
+//! A NATS that wants to know exactly who comes: TLS with a certificate authority of its own, and credentials
+//! files as `nsc` makes them (operator → account → user).
 
 use std::path::{Path, PathBuf};
 

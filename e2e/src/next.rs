@@ -1,7 +1,9 @@
-//! This tree as its next version: another number, and one more optional field in a Device that both programs know.
+//! This tree as its next version: another number, and one more optional field in a Device that both programs
+//! know.
 //!
-//! Upgrades are tested between two versions that were both built from the same checkout. The second one's sources are this
-//! tree's with the insertions below, in a folder of their own within cargo's target folder; crates of others are built once.
+//! Upgrades are tested between two versions that were both built from the same checkout. The second one's
+//! sources are this tree's with the insertions below, in a folder of their own within cargo's target folder;
+//! crates of others are built once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,7 +30,7 @@ const INSERTIONS: [Insertion; 14] = [
                #[schemars(length(max = 64))]\n    pub location: Option<String>,\n",
     },
     Insertion {
-        file: "operator/src/enrolment/template.rs",
+        file: "operator/src/enrollment/template.rs",
         place: "            channels: template.channels.clone(),\n",
         text: "            location: None,\n",
     },
@@ -53,7 +55,7 @@ const INSERTIONS: [Insertion; 14] = [
         text: "            location: claimed.device.location.clone(),\n",
     },
     Insertion {
-        file: "mapping/src/document/mod.rs",
+        file: "libs/contract/src/document/mod.rs",
         place: "    /// The device's channels, by name. Many devices have the same.\n",
         text: "    /// Where it stands.\n    #[serde(default, skip_serializing_if = \"Option::is_none\")]\n    pub location: Option<String>,\n",
     },
@@ -102,11 +104,12 @@ pub fn version_after(version: &str) -> anyhow::Result<String> {
     }
 }
 
-/// Writes the next version's tree into `folder`. What is there already and the same isn't touched, so that cargo builds nothing
-/// twice; what doesn't belong there is removed.
+/// Writes the next version's tree into `folder`. What is there already and the same isn't touched, so that
+/// cargo builds nothing twice; what doesn't belong there is removed.
 ///
 /// # Errors
-/// When a place for an insertion isn't found once (this tree has changed: change `INSERTIONS` with it), or on a fault of the disk.
+/// When a place for an insertion isn't found once (this tree has changed: change `INSERTIONS` with it), or on
+/// a fault of the disk.
 pub fn write_tree(root: &Path, folder: &Path) -> anyhow::Result<()> {
     let mut changed = insertions(root)?;
     changed.extend(numbered(root)?);
@@ -157,8 +160,8 @@ pub fn insertions(root: &Path) -> anyhow::Result<BTreeMap<PathBuf, String>> {
     Ok(files)
 }
 
-/// The workspace under the next version's number. Cargo tells crates of a workspace by name and number alone, not by their folder: with
-/// the same one it would take what it built for this tree for the other's.
+/// The workspace under the next version's number. Cargo tells crates of a workspace by name and number alone,
+/// not by their folder: with the same one it would take what it built for this tree for the other's.
 fn numbered(root: &Path) -> anyhow::Result<[(PathBuf, String); 2]> {
     let read = |file: &str| std::fs::read_to_string(root.join(file)).with_context(|| file.to_owned());
     let (manifest, lock) = (read("Cargo.toml")?, read("Cargo.lock")?);
@@ -216,10 +219,10 @@ mod tests {
         assert!(read("crds/src/device.rs").contains("pub location: Option<String>,"));
         let number = format!("\nversion = {:?}\n", version_after(env!("CARGO_PKG_VERSION")).unwrap());
         assert!(read("Cargo.toml").contains(&number));
-        assert!(read("Cargo.lock").contains(&format!("\nname = \"flutecast-mapping\"{number}")));
+        assert!(read("Cargo.lock").contains(&format!("\nname = \"flutecast-contract\"{number}")));
         assert_eq!(
-            read("mapping/src/lib.rs"),
-            std::fs::read_to_string(root.join("mapping/src/lib.rs")).unwrap()
+            read("libs/contract/src/lib.rs"),
+            std::fs::read_to_string(root.join("libs/contract/src/lib.rs")).unwrap()
         );
         // A second time nothing is written, and what isn't ours goes.
         let changed = |file: &str| folder.path().join(file).metadata().unwrap().modified().unwrap();

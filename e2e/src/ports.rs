@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 
-/// Ports are taken from below Linux's range for outgoing connections (32768 and up), so that no connection of another
-/// test can sit on a port while its server restarts.
+/// Ports are taken from below Linux's range for outgoing connections (32768 and up), so that no connection of
+/// another test can sit on a port while its server restarts.
 const FIRST: u16 = 12_000;
 const COUNT: u16 = 20_000;
 
@@ -21,7 +21,8 @@ pub fn free_port() -> anyhow::Result<u16> {
 /// # Errors
 /// When there are fewer.
 pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
-    // A RandomState has random keys, so the hash of anything is a random number: enough to keep parallel tests apart.
+    // A RandomState has random keys, so the hash of anything is a random number: enough to keep parallel
+    // tests apart.
     let start = u16::try_from(RandomState::new().hash_one(std::process::id()) % u64::from(COUNT))?;
     // The listeners are held until all ports are found, so that they differ.
     let mut held = Vec::with_capacity(N);

@@ -23,12 +23,13 @@ pub struct ProcessOptions {
     pub env: Vec<(OsString, OsString)>,
     /// A file that gets every line of output as well.
     pub log: Option<PathBuf>,
-    /// Puts the process in a group of its own: Ctrl-C in the terminal doesn't reach it, and when its handle is dropped, its own
-    /// children are killed with it.
+    /// Puts the process in a group of its own: Ctrl-C in the terminal doesn't reach it, and when its handle
+    /// is dropped, its own children are killed with it.
     pub own_group: bool,
 }
 
-/// A running program. Its stdout and stderr are read line by line and kept. It is killed when this is dropped.
+/// A running program. Its stdout and stderr are read line by line and kept. It is killed when this is
+/// dropped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -294,7 +295,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The process itself is killed by tokio. Its id names its group only as long as it hasn't been collected.
+        // The process itself is killed by tokio. Its id names its group only as long as it hasn't been
+        // collected.
         let id = self.child.id().filter(|_| self.own_group);
         if let Some(group) = id.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);

@@ -16,7 +16,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How often other ports are tried when somebody took one between looking and listening.
 const ATTEMPTS: usize = 3;
 
-/// The path of a program of this workspace (`flutecast-operator`), beside the running test or program in the target folder.
+/// The path of a program of this workspace (`flutecast-operator`), beside the running test or program in the
+/// target folder.
 ///
 /// # Errors
 /// When it hasn't been built. `make test` and `make demo` build it first; by hand: `cargo build --bins`.
@@ -161,7 +162,8 @@ impl Dataplane {
         }
     }
 
-    /// The value of a metric whose line starts with `prefix` (name and labels), 0 if there is none; several are summed.
+    /// The value of a metric whose line starts with `prefix` (name and labels), 0 if there is none; several
+    /// are summed.
     ///
     /// # Errors
     /// When `/metrics` can't be read.

@@ -1,5 +1,5 @@
-//! The charts rendered with the values of `charts/flutecast/ci`, committed below `charts/snapshots`, so that a review shows what a change
-//! of a template does.
+//! The charts rendered with the values of `charts/flutecast/ci`, committed below `charts/snapshots`, so that
+//! a review shows what a change of a template does.
 
 use std::path::Path;
 

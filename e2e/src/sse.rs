@@ -19,7 +19,8 @@ pub struct SseEvent {
     pub event: Option<String>,
     /// The `id:` line of this very block.
     pub id: Option<String>,
-    /// The `data:` lines, joined by line feeds; none when the block has no such line (a bare `id:` or `retry:`).
+    /// The `data:` lines, joined by line feeds; none when the block has no such line (a bare `id:` or
+    /// `retry:`).
     pub data: Option<String>,
     /// The `retry:` line.
     pub retry: Option<Duration>,
@@ -118,7 +119,8 @@ impl SseClient {
     /// Opens a stream with GET; `Accept: text/event-stream` is added.
     ///
     /// # Errors
-    /// When there is no answer within 10 s, or one that isn't 200 with `text/event-stream`; says what the answer was.
+    /// When there is no answer within 10 s, or one that isn't 200 with `text/event-stream`; says what the
+    /// answer was.
     pub async fn connect(url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Self> {
         Self::open(Method::GET, url, headers, Bytes::new()).await
     }

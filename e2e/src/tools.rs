@@ -20,8 +20,9 @@ pub fn tools_folder() -> anyhow::Result<PathBuf> {
     Ok(cache.context("set HOME or XDG_CACHE_HOME: built tools are kept there")?.join("flutecast/tools"))
 }
 
-/// The path of a nats-server that is new enough: the one that `FLUTECAST_NATS_SERVER` names, one on `PATH`, the one in the
-/// cache folder, or else the pinned one, which is then built with `go build` into the cache folder. Blocks while it builds.
+/// The path of a nats-server that is new enough: the one that `FLUTECAST_NATS_SERVER` names, one on `PATH`,
+/// the one in the cache folder, or else the pinned one, which is then built with `go build` into the cache
+/// folder. Blocks while it builds.
 ///
 /// # Errors
 /// When there is none and it can't be built; says what is missing.

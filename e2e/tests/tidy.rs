@@ -1,4 +1,5 @@
-//! What reviewers would otherwise have to look for, and the invariants of docs/architecture.md about what is absent.
+//! What reviewers would otherwise have to look for, and the invariants of docs/architecture.md about what is
+//! absent.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
 
@@ -132,11 +133,11 @@ fn every_crate_inherits_the_lints_and_the_licence() {
 
 #[test]
 fn mapping_is_data_in_and_data_out() {
-    for name in dependencies("flutecast-mapping") {
+    for name in dependencies("flutecast-contract") {
         let foreign = ["kube", "tokio", "async-nats", "hyper", "mio"]
             .iter()
             .any(|word| name == *word || name.strip_prefix(word).is_some_and(|rest| rest.starts_with('-')));
-        assert!(!foreign, "flutecast-mapping must not depend on {name}");
+        assert!(!foreign, "flutecast-contract must not depend on {name}");
     }
     for (file, text) in rust_files().filter(|(file, _)| file.starts_with("mapping/src/")) {
         for word in ["SystemTime::now", "Instant::now", "Timestamp::now", "std::fs", "std::net", "std::env"] {

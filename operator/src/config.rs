@@ -7,7 +7,8 @@ use clap::{Parser, ValueEnum};
 use flutecast_nats::Login;
 use flutecast_operator::kubernetes::clean_up::Remains;
 use flutecast_operator::kubernetes::{self, Place};
-use flutecast_operator::metrics::VERSION;
+use flutecast_process::VERSION;
+use flutecast_process::log::LogFormat;
 
 /// Turns Tenants, Devices and PushFormats into JetStream streams and mapping documents.
 #[derive(Debug, Parser)]
@@ -28,8 +29,8 @@ pub(crate) struct Config {
     #[arg(long, env = "FLUTECAST_MAPPING_OUT", value_name = "DIR", requires = "manifests")]
     mapping_out: Option<PathBuf>,
 
-    /// Works on an API server instead of a folder: the one of the kubeconfig (KUBECONFIG, ~/.kube/config), or the one that the pod
-    /// runs on.
+    /// Works on an API server instead of a folder: the one of the kubeconfig (KUBECONFIG, ~/.kube/config), or
+    /// the one that the pod runs on.
     #[arg(long, env = "FLUTECAST_KUBERNETES", conflicts_with_all = ["manifests", "mapping_out"])]
     kubernetes: bool,
 
@@ -55,11 +56,13 @@ pub(crate) struct Config {
     #[arg(long, env = "FLUTECAST_PROTECTION", value_enum, default_value_t = Protection::Policy)]
     pub(crate) protection: Protection,
 
-    /// Takes the finalizers of `--protection finalizer` off everything, and ends: for when no operator is going to run any more.
+    /// Takes the finalizers of `--protection finalizer` off everything, and ends: for when no operator is
+    /// going to run any more.
     #[arg(long, requires = "kubernetes")]
     pub(crate) let_go: bool,
 
-    /// Removes what an installation leaves, when no operator works any more, and ends: for when it is uninstalled. With commas in between.
+    /// Removes what an installation leaves, when no operator works any more, and ends: for when it is
+    /// uninstalled. With commas in between.
     #[arg(
         long,
         value_name = "WHAT",
@@ -70,12 +73,13 @@ pub(crate) struct Config {
     )]
     pub(crate) clean_up: Vec<CleanUp>,
 
-    /// The Service of the data plane, in the namespace of the mapping: a Device is Ready when every ready pod of it serves the Device;
-    /// left out: when it is in the mapping.
+    /// The Service of the data plane, in the namespace of the mapping: a Device is Ready when every ready pod
+    /// of it serves the Device; left out: when it is in the mapping.
     #[arg(long, env = "FLUTECAST_SERVICE", value_name = "NAME")]
     service: Option<String>,
 
-    /// The name under which the data plane's pods tell what they serve; left out: the namespace of the mapping.
+    /// The name under which the data plane's pods tell what they serve; left out: the namespace of the
+    /// mapping.
     #[arg(long, env = "FLUTECAST_RELEASE", value_name = "NAME")]
     release: Option<String>,
 
@@ -195,13 +199,4 @@ impl From<CleanUp> for Remains {
             CleanUp::Mapping => Self::Mapping,
         }
     }
-}
-
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object on each line.
-    Json,
 }

@@ -1,15 +1,14 @@
 //! The operator: Tenants, Devices and PushFormats in; JetStream streams, mapping documents and verdicts out.
 //!
-//! Each reconcile reads as five steps ([`reconcile`]): dereference, validate ([`validate`]), build ([`build`]), apply
-//! ([`apply`], [`jetstream`]), update status ([`status`]). Validate and build are pure functions; a folder of manifests
-//! ([`folder`]) and an API server feed the same ones. Nothing here reads a device's message.
+//! Each reconcile reads as five steps ([`reconcile`]): dereference, validate ([`validate`]), build
+//! ([`build`]), apply ([`apply`], [`jetstream`]), update status ([`status`]). Validate and build are pure
+//! functions; a folder of manifests ([`folder`]) and an API server feed the same ones. Nothing here reads a
+//! device's message.
 
 pub mod admin;
 pub mod apply;
-pub mod backoff;
 pub mod build;
-pub mod clock;
-pub mod enrolment;
+pub mod enrollment;
 pub mod folder;
 pub mod jetstream;
 pub mod kubernetes;

@@ -3,7 +3,6 @@
 mod config;
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +12,8 @@ use clap::Parser;
 use flutecast_nats::{Login, LoginError};
 use flutecast_operator::admin;
 use flutecast_operator::apply::mapping_folder::MappingFolder;
-use flutecast_operator::clock;
-use flutecast_operator::enrolment;
-use flutecast_operator::enrolment::counter::Shared;
+use flutecast_operator::enrollment;
+use flutecast_operator::enrollment::counter::Shared;
 use flutecast_operator::jetstream::api::Api;
 use flutecast_operator::jetstream::task::{Links, Report};
 use flutecast_operator::jetstream::{connection, task};
@@ -24,26 +22,32 @@ use flutecast_operator::kubernetes::clean_up::{Remains, Site};
 use flutecast_operator::metrics::{Enrolled, Metrics};
 use flutecast_operator::reconcile::FolderOperator;
 use flutecast_operator::status::{Board, Format};
+use flutecast_process::log::{self, JsonFields, LogFormat};
+use flutecast_process::shutdown::Shutdown;
+use flutecast_process::tasks::Tasks;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, LogFormat, Mode};
+use crate::config::{Config, Mode};
 
-/// How long tasks may take to end. The longest is to let go of what a finalizer holds; Kubernetes gives a pod thirty seconds.
+/// What is logged unless `RUST_LOG` says otherwise.
+const LOG_FILTER: &str = "info,async_nats=warn";
+/// How long tasks may take to end. The longest is to let go of what a finalizer holds; Kubernetes gives a pod
+/// thirty seconds.
 const SHUTDOWN: Duration = Duration::from_secs(20);
 
 // Two are enough for what waits most of the time; each more keeps memory of its own.
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let config = Config::parse();
-    start_log(config.log_format);
-    let cancel = CancellationToken::new();
-    let ended = match cancel_on_signal(cancel.clone()) {
-        Ok(()) => run(config, cancel).await,
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG_FILTER.to_owned());
+    if let Err(error) = log::start(config.log_format, JsonFields::Nested, &filter) {
+        eprintln!("flutecast-operator: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    let ended = match Shutdown::on_signals() {
+        Ok(shutdown) => run(config, shutdown.asked).await,
         Err(error) => Err(error),
     };
     match ended {
@@ -67,8 +71,7 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
         return clean_up(&config, mode).await;
     }
     let metrics = Arc::new(Metrics::default());
-    let mut tasks = JoinSet::new();
-    watch_task(&mut tasks, "clock", clock::spawn(cancel.clone()));
+    let mut tasks = Tasks::default();
     // A folder that can't be used ends the program before anything is begun.
     let folder = match &mode {
         Mode::Folder { mapping_out, .. } => Some(MappingFolder::open(mapping_out)?),
@@ -77,23 +80,19 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     if let Some(address) = config.admin {
         let listener = TcpListener::bind(address).await.with_context(|| format!("--admin {address}"))?;
         tracing::info!(address = %listener.local_addr()?, "admin port");
-        watch_task(&mut tasks, "admin port", admin::spawn(listener, metrics.clone(), cancel.clone()));
+        tasks.watch("admin port", admin::spawn(listener, metrics.clone(), cancel.clone()));
     }
     let (client, connected) = connection::open(&config.nats).await?;
     let (wanted, wanted_by_task) = watch::channel(None);
     let (report_of_task, report) = watch::channel(Report::new());
-    let requests = enrolment_connection(&config.nats, &metrics).await?;
+    let requests = enrollment_connection(&config.nats, &metrics).await?;
     let nats = kubernetes::Nats {
         client: client.clone(),
         connected: connected.clone(),
-        enrolment: requests.clone(),
+        enrollment: requests.clone(),
     };
     let links = Links { connected, wanted: wanted_by_task, report: report_of_task, metrics: metrics.clone() };
-    watch_task(
-        &mut tasks,
-        "JetStream",
-        task::spawn(Api::new(client).counted(metrics.clone()), links, cancel.clone()),
-    );
+    tasks.watch("JetStream", task::spawn(Api::new(client).counted(metrics.clone()), links, cancel.clone()));
     match (mode, folder) {
         (Mode::Folder { manifests, .. }, Some(mapping)) => {
             let board = Board::new(match config.log_format {
@@ -110,10 +109,10 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
                 maker: None,
                 metrics: metrics.clone(),
             };
-            watch_task(&mut tasks, "enrolment", enrolment::service::spawn(counters, cancel.clone()));
+            tasks.watch("enrollment", enrollment::service::spawn(counters, cancel.clone()));
             let operator =
                 FolderOperator::new(manifests, mapping, wanted, report, board, metrics).telling(roster);
-            watch_task(&mut tasks, "folder", tokio::spawn(operator.run(cancel.clone())));
+            tasks.watch("folder", tokio::spawn(operator.run(cancel.clone())));
         }
         (Mode::Kubernetes { places, mapping_namespace, identity, service, release }, _) => {
             let client = kubernetes::client().await?;
@@ -125,7 +124,7 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
             let options =
                 kubernetes::Options { places, own_namespace, identity, protection, service, release };
             for (name, task) in kubernetes::start(&client, options, wanted, report, nats, &metrics, &cancel) {
-                watch_task(&mut tasks, name, task);
+                tasks.watch(name, task);
             }
         }
         (Mode::Folder { .. }, None) => {}
@@ -152,62 +151,22 @@ async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
     kubernetes::clean_up::clean_up(&client, &site, &what, broker).await
 }
 
-/// The connection of enrolment: whoever floods it holds up nothing else.
-async fn enrolment_connection(
+/// The connection of enrollment: whoever floods it holds up nothing else.
+async fn enrollment_connection(
     login: &Login,
     metrics: &Arc<Metrics>,
 ) -> Result<async_nats::Client, LoginError> {
     let metrics = metrics.clone();
     let dropped = move || metrics.enrolled(Enrolled::Dropped);
-    connection::open_for_requests(login, enrolment::service::WAITING, dropped).await
-}
-
-/// Has a task watched: how it ends is what the set's next result says.
-fn watch_task(tasks: &mut JoinSet<anyhow::Result<()>>, name: &'static str, task: JoinHandle<()>) {
-    tasks.spawn(async move { task.await.with_context(|| format!("the task {name} failed")) });
+    connection::open_for_requests(login, enrollment::service::WAITING, dropped).await
 }
 
 /// Waits until it is time to end, or a task ends by itself; then all of them end.
-async fn end_together(
-    mut tasks: JoinSet<anyhow::Result<()>>,
-    cancel: &CancellationToken,
-) -> anyhow::Result<()> {
-    let mut result = Ok(());
-    if let Some(ended) = tasks.join_next().await {
-        result = ended.context("a task failed").flatten();
-        if !cancel.is_cancelled() && result.is_ok() {
-            result = Err(anyhow::anyhow!("a task ended by itself"));
-        }
-    }
+async fn end_together(mut tasks: Tasks, cancel: &CancellationToken) -> anyhow::Result<()> {
+    let fault = cancel.run_until_cancelled(tasks.ended()).await;
     cancel.cancel();
-    let rest = async { while tasks.join_next().await.is_some() {} };
-    tokio::time::timeout(SHUTDOWN, rest).await.context("tasks do not end")?;
+    let joined = tasks.join(SHUTDOWN).await;
+    fault.map_or(joined, Err)?;
     tracing::info!("ended");
-    result
-}
-
-fn start_log(format: LogFormat) {
-    // What kube has to say is said by our own lines, once and not at each attempt.
-    let usual = || EnvFilter::new("info,async_nats=warn,kube_runtime=error,kube_client=off");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().init(),
-    }
-}
-
-/// Cancels on SIGTERM and SIGINT.
-fn cancel_on_signal(cancel: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("asked to end");
-        cancel.cancel();
-    });
     Ok(())
 }

@@ -17,8 +17,9 @@ pub struct Meta {
     pub name: String,
     /// Its uid; a folder's objects have none.
     pub uid: Option<String>,
-    /// Its place in the order of age: from an API server the creation time in half seconds, from a folder the reading at which it
-    /// first appeared. The smaller is the older; the older one wins, and among equals the first by namespace and name.
+    /// Its place in the order of age: from an API server the creation time in half seconds, from a folder the
+    /// reading at which it first appeared. The smaller is the older; the older one wins, and among equals the
+    /// first by namespace and name.
     pub created: i64,
     /// Its labels.
     pub labels: Arc<BTreeMap<String, String>>,

@@ -1,4 +1,5 @@
-//! The folder mode's loop. Each reconcile reads as five steps: dereference, validate, build, apply, update status.
+//! The folder mode's loop. Each reconcile reads as five steps: dereference, validate, build, apply, update
+//! status.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -6,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
@@ -15,9 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::documents::Documents;
 use crate::apply::linger::Linger;
 use crate::apply::mapping_folder::{MappingError, MappingFolder};
-use crate::backoff::{Backoff, jittered};
 use crate::build::{self, Built};
-use crate::enrolment::roster::{self, Roster, Sources};
+use crate::enrollment::roster::{self, Roster, Sources};
 use crate::folder::scan;
 use crate::folder::store::Store;
 use crate::folder::watch::FolderWatch;
@@ -26,6 +26,7 @@ use crate::metrics::{Ending, Metrics, ObjectKind};
 use crate::object::Objects;
 use crate::status::{self, Board};
 use crate::verdict::{Kind, Verdicts};
+use flutecast_process::backoff::{Backoff, jittered};
 
 /// How often everything is done again without a reason: someone may have changed a mapping file.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -63,7 +64,8 @@ struct Last {
 }
 
 impl FolderOperator {
-    /// An operator over `manifests`. It tells `streams` what JetStream is to look like, and hears from `report` what can't be.
+    /// An operator over `manifests`. It tells `streams` what JetStream is to look like, and hears from
+    /// `report` what can't be.
     #[must_use]
     pub fn new(
         manifests: PathBuf,
@@ -90,7 +92,7 @@ impl FolderOperator {
         }
     }
 
-    /// Tells `roster` what enrolment answers from.
+    /// Tells `roster` what enrollment answers from.
     #[must_use]
     pub fn telling(self, roster: watch::Sender<Option<Arc<Roster>>>) -> Self {
         Self { roster, ..self }
@@ -127,7 +129,7 @@ impl FolderOperator {
             let (objects, folder) = self.dereference();
             let valid = build::validate(&objects);
             let mut built = build::build_upon(&self.last.built, valid, &objects);
-            build::enrolment::refuse_to_create(&mut built);
+            build::enrollment::refuse_to_create(&mut built);
             (objects, built, folder)
         });
         let applied = self.apply(&built).await;
@@ -176,8 +178,8 @@ impl FolderOperator {
         });
     }
 
-    /// Tells enrolment what is known of the devices.
-    fn tell_enrolment(&self) {
+    /// Tells enrollment what is known of the devices.
+    fn tell_enrollment(&self) {
         let Last { built, folder: _, objects, is_stored } = &self.last;
         let report = self.report.borrow();
         let before = self.roster.borrow().clone();
@@ -201,7 +203,7 @@ impl FolderOperator {
 
     /// Step 5: says what changed.
     fn update_status(&mut self) {
-        self.tell_enrolment();
+        self.tell_enrollment();
         let verdicts =
             status::verdicts(&self.last.built, &self.last.folder, &self.report.borrow_and_update());
         self.count(&verdicts);
@@ -244,7 +246,8 @@ impl FolderOperator {
         }
     }
 
-    /// Reads the folder. Answers whether anything changed. A folder that can't be read at all changes nothing.
+    /// Reads the folder. Answers whether anything changed. A folder that can't be read at all changes
+    /// nothing.
     fn read_manifests(&mut self) -> bool {
         match scan::scan(&self.manifests) {
             Ok(files) => self.store.load(&files),

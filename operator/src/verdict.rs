@@ -126,7 +126,8 @@ pub enum Reason {
     NotServed,
     /// A Tenant wants Devices to be created, and the operator can't.
     EnrollmentUnavailable,
-    /// A Tenant or a PushFormat is being deleted while it is used: by Devices, or by a Tenant's template of Devices.
+    /// A Tenant or a PushFormat is being deleted while it is used: by Devices, or by a Tenant's template of
+    /// Devices.
     InUse,
     /// What a Device uses is being deleted, or what a Tenant's template names.
     Terminating,
@@ -170,8 +171,8 @@ impl Reason {
         Self::ALL.into_iter().find(|reason| reason.to_string() == name)
     }
 
-    /// Whether the object may come to be in force without anybody changing what is there: another object is yet to come, or
-    /// somebody is away. Everything else stays until somebody changes something.
+    /// Whether the object may come to be in force without anybody changing what is there: another object is
+    /// yet to come, or somebody is away. Everything else stays until somebody changes something.
     #[must_use]
     pub fn waits(self) -> bool {
         match self {
@@ -296,7 +297,8 @@ impl Verdicts {
         self.0.entry(object.clone()).or_default();
     }
 
-    /// Adds a finding; the object stays in force without what the finding is about. An object that is refused stays refused.
+    /// Adds a finding; the object stays in force without what the finding is about. An object that is refused
+    /// stays refused.
     pub fn degrade(&mut self, object: &ObjectRef, finding: Finding) {
         let outcome = self.0.entry(object.clone()).or_default();
         match outcome {

@@ -132,7 +132,8 @@ async fn the_mapping_can_not_be_stored(cluster: &Cluster) {
             "{message}"
         );
     }
-    // What is stored stays in force, and who is served by it stays Ready; the Tenant tells of what can't be changed.
+    // What is stored stays in force, and who is served by it stays Ready; the Tenant tells of what can't be
+    // changed.
     cluster.apply(&device("late", "t", "C-2", "on-off")).await;
     cluster.until("device", "late", "Ready=False MappingRefused Reconciling=True").await;
     cluster.until("tenant", "t", "Ready=False MappingRefused Reconciling=True").await;

@@ -89,8 +89,9 @@ async fn what_an_installation_leaves_is_removed_in_its_turn() {
     jetstream.create_stream(foreign).await.unwrap();
     assert_eq!(cluster.streams().await, ["IOT_acme", "IOT_other", "SRC_acme_gw"]);
 
-    // It waits for an operator that works, and for one that was killed as long as its Lease holds. NATS is nowhere: what can be done is done,
-    // the rest is named, and what tells whose the streams are stays for the next attempt.
+    // It waits for an operator that works, and for one that was killed as long as its Lease holds. NATS is
+    // nowhere: what can be done is done, the rest is named, and what tells whose the streams are stays for
+    // the next attempt.
     let nowhere = format!("nats://127.0.0.1:{}", free_port().unwrap());
     let mut first = clean_up(&cluster, "first", &nowhere).await;
     assert!(first.exit_status().unwrap().is_none(), "{}", first.tail());

@@ -1,7 +1,8 @@
-//! An operator whose watches went deaf, and which then begins to lead: it looks at everything anew before it does anything.
+//! An operator whose watches went deaf, and which then begins to lead: it looks at everything anew before it
+//! does anything.
 //!
-//! A connection that nobody closes and nothing comes through (a firewall forgot it, a node slept) looks like one on which nothing
-//! happens, for two minutes. The Lease is asked for over other connections.
+//! A connection that nobody closes and nothing comes through (a firewall forgot it, a node slept) looks like
+//! one on which nothing happens, for two minutes. The Lease is asked for over other connections.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod kube_support;
@@ -135,8 +136,9 @@ async fn an_operator_that_loses_the_lease_in_the_middle_of_its_work_stops_at_onc
     cluster.env.clear();
     cluster.operator = Some(cluster.spawn_operator("takes-over").await);
 
-    // The way to the API server is cut, but not the one to NATS; and what it hears there makes it write: somebody else has the streams
-    // of its Tenants. The requests get no answer, one after the other, for longer than another operator waits for the Lease.
+    // The way to the API server is cut, but not the one to NATS; and what it hears there makes it write:
+    // somebody else has the streams of its Tenants. The requests get no answer, one after the other, for
+    // longer than another operator waits for the Lease.
     way.close();
     let nats = cluster.nats.client().await.unwrap();
     let streams = Api::new(nats.clone());

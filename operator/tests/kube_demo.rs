@@ -1,4 +1,5 @@
-//! The demo factory, applied with kubectl: ready, mapped as in folder mode, kept so, and gone with its Tenant.
+//! The demo factory, applied with kubectl: ready, mapped as in folder mode, kept so, and gone with its
+//! Tenant.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod kube_support;

@@ -1,5 +1,5 @@
-//! An operator that is killed at random moments of a run of creates, changes and deletes comes to the same end as one that lives
-//! through the same run: streams, ConfigMaps, the access Secret, statuses.
+//! An operator that is killed at random moments of a run of creates, changes and deletes comes to the same
+//! end as one that lives through the same run: streams, ConfigMaps, the access Secret, statuses.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod kube_support;
@@ -18,7 +18,8 @@ use rand::{RngExt, SeedableRng};
 use regex::Regex;
 use serde_json::Value;
 
-/// The run, unless FLUTECAST_SEED says another one. When the operator dies follows from it, too, as far as a machine's mood lets it.
+/// The run, unless FLUTECAST_SEED says another one. When the operator dies follows from it, too, as far as a
+/// machine's mood lets it.
 const SEED: u64 = 20_261_123;
 const STEPS: usize = 36;
 
@@ -150,7 +151,8 @@ fn differences(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) -
     told.collect::<Vec<_>>().join("\n")
 }
 
-/// The mapping is that of the folder mode, everything is said of the newest generation, and everything is well.
+/// The mapping is that of the folder mode, everything is said of the newest generation, and everything is
+/// well.
 async fn until_settled(cluster: &Cluster, manifests: &[String]) {
     let expected = mapping_of(manifests);
     wait_until("the run to be done", SOON * 2, async || {

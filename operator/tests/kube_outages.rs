@@ -1,4 +1,5 @@
-//! Whatever goes away and comes back, and whoever works: the end is the same. kube_faults.rs takes a minute of each, kube_kills.rs kills.
+//! Whatever goes away and comes back, and whoever works: the end is the same. kube_faults.rs takes a minute
+//! of each, kube_kills.rs kills.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod kube_support;
@@ -33,7 +34,8 @@ async fn an_api_server_goes_and_another_operator_comes() {
     assert_eq!(second.metric("flutecast_operator_leading").await, 0.0);
     assert_eq!(second.metric("flutecast_operator_mapping_writes_total").await, 0.0);
 
-    // One that ends in order gives its place to the other at once; one that dies loses it after fifteen seconds.
+    // One that ends in order gives its place to the other at once; one that dies loses it after fifteen
+    // seconds.
     let mut first = cluster.operator.take().unwrap();
     first.process.kill().await.unwrap();
     cluster.operator = Some(second);

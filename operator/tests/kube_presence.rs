@@ -1,5 +1,5 @@
-//! Whether devices are heard of, on a real API server and a real broker: found out, kept through what goes away, and written
-//! when it changes only.
+//! Whether devices are heard of, on a real API server and a real broker: found out, kept through what goes
+//! away, and written when it changes only.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod kube_support;
@@ -94,7 +94,8 @@ async fn presence_is_written_when_it_changes_only() {
     until_looked_up(&cluster, 4.0).await;
     assert_eq!(cluster.versions().await, before);
 
-    // Another operator takes up what is said, and NATS comes back with devices that have to come back too: not one write either.
+    // Another operator takes up what is said, and NATS comes back with devices that have to come back too:
+    // not one write either.
     let mut operator = cluster.operator.take().unwrap();
     operator.process.terminate(SOON).await.unwrap();
     cluster.start_operator().await;

@@ -1,4 +1,5 @@
-//! What is in use can't vanish, both ways: refused by the API server, where nothing ever hangs; or held by a finalizer.
+//! What is in use can't vanish, both ways: refused by the API server, where nothing ever hangs; or held by a
+//! finalizer.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod kube_support;
@@ -184,7 +185,8 @@ async fn what_nobody_uses_goes_at_once(cluster: &Cluster) {
     .unwrap();
 }
 
-/// Where there is no policy, and somebody else holds what goes: both sides say so, and it ends as that one wants.
+/// Where there is no policy, and somebody else holds what goes: both sides say so, and it ends as that one
+/// wants.
 async fn what_goes_all_the_same_is_explained(cluster: &Cluster) {
     cluster.kubectl(&["delete", "-f", &repository("manifests/operator/protection.yaml")]).await;
     cluster.apply(&plant("t")).await;

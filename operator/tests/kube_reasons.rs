@@ -94,8 +94,8 @@ fn two_channels(name: &str, code: &str, one: &str, other: &str) -> String {
         .replace("channels:\n", &format!("channels:\n  - {{name: more, format: {other}}}\n"))
 }
 
-/// What the API server lets through. Of two that want the same, the older one has also the first name: Kubernetes tells ages in seconds, and
-/// among equals names decide.
+/// What the API server lets through. Of two that want the same, the older one has also the first name:
+/// Kubernetes tells ages in seconds, and among equals names decide.
 fn cases() -> Vec<Case> {
     let no_expression = "expression: \"values.running >\"";
     let broken = format("bent").replace("pointer: /on, type: Bool", no_expression);
@@ -216,7 +216,8 @@ async fn tokens(cluster: &Cluster) -> Vec<Reason> {
     let secret = |data: &str| {
         format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: walls}}\nstringData: {{{data}}}\n")
     };
-    // Whoever made these rules meant another Secret: it is the operator's service account that may not read this one.
+    // Whoever made these rules meant another Secret: it is the operator's service account that may not read
+    // this one.
     Case::new(Reason::SecretForbidden, "tenant", "guarded", guarded.clone())
         .tells("--resource-name=walls")
         .is_caused(cluster)
@@ -336,7 +337,8 @@ async fn the_broker_goes_and_comes(cluster: &mut Cluster) -> Vec<Reason> {
     let steady = cluster.get("device", "steady", "default").await.unwrap();
     cluster.nats.stop().await.unwrap();
     cluster.until("tenant", "t", "Ready=False BrokerAway Reconciling=True").await;
-    // The mapping goes on: a device of a tenant whose stream is there doesn't wait for anything but the broker.
+    // The mapping goes on: a device of a tenant whose stream is there doesn't wait for anything but the
+    // broker.
     cluster.apply(&device("meanwhile", "t", "C-10", "on-off")).await;
     cluster.until("device", "meanwhile", "Ready=False BrokerAway Reconciling=True").await;
     assert!(cluster.mapping().await["flutecast-t-0"].contains("C-10"));

@@ -1,4 +1,5 @@
-//! A Device is Ready when every ready data-plane pod serves it: real pods as processes, their endpoints as Kubernetes would show them.
+//! A Device is Ready when every ready data-plane pod serves it: real pods as processes, their endpoints as
+//! Kubernetes would show them.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod kube_support;
@@ -25,7 +26,8 @@ struct Pod {
     process: Process,
 }
 
-/// A kubeconfig with the rights of the data plane's service account, which manifests/dataplane/rbac.yaml has in another namespace.
+/// A kubeconfig with the rights of the data plane's service account, which manifests/dataplane/rbac.yaml has
+/// in another namespace.
 async fn kubeconfig_of_pods(cluster: &Cluster) -> PathBuf {
     let rights = std::fs::read_to_string(repository("manifests/dataplane/rbac.yaml")).unwrap();
     cluster.apply(&rights.replace("namespace: flutecast\n", &format!("namespace: {OWN}\n"))).await;

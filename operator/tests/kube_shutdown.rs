@@ -1,4 +1,5 @@
-//! An operator that is asked to end does so in order: soon, with nothing half done, and another one works at once.
+//! An operator that is asked to end does so in order: soon, with nothing half done, and another one works at
+//! once.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod kube_support;
@@ -8,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flutecast_contract::document::{AccessDocument, ShardDocument};
 use flutecast_e2e::wait_until;
-use flutecast_mapping::document::{AccessDocument, ShardDocument};
 use flutecast_operator::kubernetes::lease::{self, Candidate, Lead};
 use flutecast_operator::metrics::Metrics;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -146,7 +147,8 @@ async fn the_next_start_writes_nothing(cluster: &mut Cluster) {
     assert_eq!(cluster.operator.as_ref().unwrap().api_writes(&STATUSES).await, 0.0);
 }
 
-/// At most one operator works at a time: the Lease is nobody else's while something of the one that ends still writes.
+/// At most one operator works at a time: the Lease is nobody else's while something of the one that ends
+/// still writes.
 async fn the_lease_is_held_as_long_as_somebody_works(cluster: &Cluster) {
     let kubeconfig = Kubeconfig::read_from(cluster.api.kubeconfig()).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();

@@ -1,5 +1,5 @@
-//! What people see of it: Events, the columns and pages of kubectl, and the transcripts of these in docs/conditions.md, which are
-//! written from here. And that the operator uses each right that it has.
+//! What people see of it: Events, the columns and pages of kubectl, and the transcripts of these in
+//! docs/conditions.md, which are written from here. And that the operator uses each right that it has.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod kube_support;
@@ -207,7 +207,7 @@ async fn presence_is_what_the_page_shows(cluster: &Cluster) {
     // They send before anybody looks: each changes at most once.
     let client = cluster.nats.client().await.unwrap();
     for code in ["OVEN-01", "PRESS-01"] {
-        let id = flutecast_mapping::iot_id::generate(&HALL.parse().unwrap(), &code.parse().unwrap());
+        let id = flutecast_contract::iot_id::generate(&HALL.parse().unwrap(), &code.parse().unwrap());
         client.publish(format!("iot.{HALL}.{id}.power"), r#"{"on":true}"#.into()).await.unwrap();
     }
     client.flush().await.unwrap();
@@ -287,7 +287,8 @@ async fn the_page_is_what_kubectl_shows(cluster: &Cluster) {
     the_page_has(DEMO, &transcript(cluster).await, normal);
 }
 
-/// The page has this text between its marks, but for what `normal` makes the same; or gets it, if that is asked for.
+/// The page has this text between its marks, but for what `normal` makes the same; or gets it, if that is
+/// asked for.
 fn the_page_has(mark: &str, now: &str, normal: impl Fn(&str) -> String) {
     let page = std::fs::read_to_string(repository(PAGE)).unwrap();
     let (head, rest) =

@@ -1,4 +1,5 @@
-//! Properties over generated folders: the order of files is nobody's business, and one object never hurts another.
+//! Properties over generated folders: the order of files is nobody's business, and one object never hurts
+//! another.
 #![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
 
 mod manifests;

@@ -1,5 +1,5 @@
-//! Presence without a broker: what is told converges to what is the case, whatever happens, and is never told more often than
-//! it may be.
+//! Presence without a broker: what is told converges to what is the case, whatever happens, and is never told
+//! more often than it may be.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod presence_world;
@@ -193,8 +193,8 @@ fn ten_thousand_devices_are_looked_up_once_in_their_stale_after() {
 
 #[test]
 fn a_tenant_of_which_something_is_always_due_holds_up_no_other() {
-    // More tenants than are asked at once, all silent; nobody listens, so that each device is looked up again and again, in the
-    // end at any time.
+    // More tenants than are asked at once, all silent; nobody listens, so that each device is looked up again
+    // and again, in the end at any time.
     const TENANTS: usize = 24;
     let mut world = World::with_tenants(TENANTS, &vec![vec![seconds(30)]; TENANTS * 100]);
     (world.ears, world.at_once) = (0, 8);

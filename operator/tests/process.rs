@@ -8,8 +8,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use flutecast_contract::document::{AccessDocument, ShardDocument};
 use flutecast_e2e::{NatsServer, Process, free_port, http_client, wait_until};
-use flutecast_mapping::document::{AccessDocument, ShardDocument};
 use manifests::{device, format, tenant};
 
 const SOON: Duration = Duration::from_secs(15);
@@ -328,7 +328,7 @@ async fn tokens_stay_where_they_are() {
     assert_eq!(fs::metadata(&access).unwrap().permissions().mode() & 0o777, 0o600);
     let document = AccessDocument::from_yaml(&fs::read_to_string(&access).unwrap()).unwrap();
     let tokens = &document.tenants.values().next().unwrap().tokens;
-    assert_eq!(tokens["wall"].sha256, flutecast_mapping::document::token_sha256(TOKEN));
+    assert_eq!(tokens["wall"].sha256, flutecast_contract::document::token_sha256(TOKEN));
     let written = plant.everything_written();
     assert!(!written.contains(TOKEN) && !written.contains("shorty"), "{written}");
     plant.end().await;

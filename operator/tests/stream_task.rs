@@ -1,4 +1,5 @@
-//! The task that keeps JetStream as wanted, on a real nats-server: what is wrong with one stream is about that one only.
+//! The task that keeps JetStream as wanted, on a real nats-server: what is wrong with one stream is about
+//! that one only.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod manifests;
@@ -7,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flutecast_contract::name::TenantName;
 use flutecast_e2e::{NatsServer, wait_until};
-use flutecast_mapping::name::TenantName;
 use flutecast_operator::build::streams::TenantStreams;
 use flutecast_operator::jetstream::api::Api;
 use flutecast_operator::jetstream::leftover::Realm;
@@ -100,7 +101,8 @@ async fn a_stream_that_nats_does_not_let_go_holds_up_no_tenant() {
     bench.keep(&[&gone, &stays]);
     bench.until_applied(&gone).await;
     bench.until_applied(&stays).await;
-    // From here on NATS refuses every change of the stream, also of its metadata: its source may hold longer messages than it may.
+    // From here on NATS refuses every change of the stream, also of its metadata: its source may hold longer
+    // messages than it may.
     bench.edit("IOT_gone", "max_msg_size", json!(10)).await;
     bench.edit("SRC_gone_gw", "max_msg_size", json!(100)).await;
 

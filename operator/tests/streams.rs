@@ -127,8 +127,8 @@ async fn streams_are_made_as_wanted_and_then_left_alone() {
     assert_eq!(consumer["config"]["priority_policy"], "pinned_client");
     assert_eq!(consumer["config"]["priority_groups"], json!(["split"]));
 
-    // JetStream tells of each change, in order: of three streams that were made, and then of nothing but the last one, which
-    // is the sign that all was heard.
+    // JetStream tells of each change, in order: of three streams that were made, and then of nothing but the
+    // last one, which is the sign that all was heard.
     assert_eq!(bench.apply_well(&wanted).await, 0);
     assert_eq!(bench.apply_well(&wanted).await, 0);
     let last = jetstream::stream::Config { name: "LAST".into(), ..Default::default() };
@@ -202,7 +202,8 @@ async fn an_owner_with_another_uid_is_another() {
     };
     bench.apply_well(&with_uid("one")).await;
     assert_eq!(bench.apply(&with_uid("two")).await.findings[0].reason, Reason::StreamOwnedByOther);
-    // A Tenant that was deleted lets go of what it keeps, and the next of its name takes it over with all it holds.
+    // A Tenant that was deleted lets go of what it keeps, and the next of its name takes it over with all it
+    // holds.
     bench.publish("iot.demo.abc.power", "1").await;
     assert_eq!(
         tenant::remove(&bench.api, &bench.streams().await, &with_uid("one")).await.unwrap().changes,

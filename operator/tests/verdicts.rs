@@ -49,9 +49,9 @@ fn a_pin_that_is_taken() {
 
 #[test]
 fn a_generated_id_that_an_older_device_pinned() {
-    let tenant = flutecast_mapping::name::TenantName::new("demo").unwrap();
-    let code = flutecast_mapping::name::DeviceCode::new("C-2").unwrap();
-    let taken = flutecast_mapping::iot_id::generate(&tenant, &code);
+    let tenant = flutecast_contract::name::TenantName::new("demo").unwrap();
+    let code = flutecast_contract::name::DeviceCode::new("C-2").unwrap();
+    let taken = flutecast_contract::iot_id::generate(&tenant, &code);
     let pinned =
         device("d1", "demo", "C-1", "on-off").replace("spec:\n", &format!("spec:\n  iotId: {taken}\n"));
     let yaml = plant(&[pinned, device("d2", "demo", "C-2", "on-off")]);

@@ -1,6 +1,7 @@
 //! Measures the whole way on one machine: nats-server, operator and data plane as programs, on loopback.
 //!
-//! The result is the page `docs/performance.md`, with the machine and the date, so that numbers are never quoted without them.
+//! The result is the page `docs/performance.md`, with the machine and the date, so that numbers are never
+//! quoted without them.
 
 mod memory;
 mod page;
@@ -11,10 +12,10 @@ mod tests;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use flutecast_contract::name::TenantName;
 use flutecast_e2e::{
     Dataplane, DataplaneOptions, NatsOptions, NatsServer, Operator, OperatorOptions, ProcessOptions,
 };
-use flutecast_mapping::name::TenantName;
 use tokio_util::sync::CancellationToken;
 
 use crate::latency::{self, LatencyOptions, LatencyReport};
@@ -57,7 +58,8 @@ pub struct DemoPathReport {
 /// Runs all measurements, one after the other.
 ///
 /// # Errors
-/// When a program isn't built or doesn't start, or a measurement fails. Whatever was started is ended in any case.
+/// When a program isn't built or doesn't start, or a measurement fails. Whatever was started is ended in any
+/// case.
 pub async fn run(options: &DemoPathOptions, shutdown: &CancellationToken) -> anyhow::Result<DemoPathReport> {
     tokio::select! {
         report = tokio::time::timeout(LONGEST, measure(options, shutdown)) => {

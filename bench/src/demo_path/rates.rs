@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 use tokio_util::sync::CancellationToken;
 
 use super::{DemoPathOptions, Plant};

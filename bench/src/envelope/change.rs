@@ -47,10 +47,12 @@ impl Changes {
     }
 }
 
-/// Makes `count` changes, one after the other, spread over all devices. Each changes the spec and a label of one Device.
+/// Makes `count` changes, one after the other, spread over all devices. Each changes the spec and a label of
+/// one Device.
 ///
-/// A data plane announces the revisions that it serves as soon as they are in force, so an announcement with another revision of
-/// the tenant is the change that was made: nothing else changes meanwhile. That it is indeed this one is asked of the data plane.
+/// A data plane announces the revisions that it serves as soon as they are in force, so an announcement with
+/// another revision of the tenant is the change that was made: nothing else changes meanwhile. That it is
+/// indeed this one is asked of the data plane.
 pub(super) async fn measure(plant: &Plant, count: u32) -> anyhow::Result<Changes> {
     let mut announcements = plant.announcements().await?;
     let mut served = next(&mut announcements).await?;

@@ -1,4 +1,5 @@
-//! The objects of the benchmark, and their creation: many at once, so that the API server is the limit and not the sender.
+//! The objects of the benchmark, and their creation: many at once, so that the API server is the limit and
+//! not the sender.
 
 use std::time::Duration;
 

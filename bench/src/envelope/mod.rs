@@ -1,6 +1,8 @@
-//! How large an installation may be: many Devices on a real API server, with the operator, nats-server and a data plane as programs.
+//! How large an installation may be: many Devices on a real API server, with the operator, nats-server and a
+//! data plane as programs.
 //!
-//! The result is a table in `docs/operations.md`, with the machine and the date, so that numbers are never quoted without them.
+//! The result is a table in `docs/operations.md`, with the machine and the date, so that numbers are never
+//! quoted without them.
 
 mod change;
 mod load;
@@ -82,11 +84,13 @@ struct Case {
     mapped: Duration,
     /// Until all were Ready.
     ready: Duration,
-    /// What the operator wrote until all were Ready and Silent: the second is written once for each device too.
+    /// What the operator wrote until all were Ready and Silent: the second is written once for each device
+    /// too.
     writes: Writes,
     /// The operator's processor time until then.
     cpu: Duration,
-    /// The most memory that the operator ever had, in KiB: until all were Ready and changed, and after a restart.
+    /// The most memory that the operator ever had, in KiB: until all were Ready and changed, and after a
+    /// restart.
     peak_kib: [u64; 2],
     changes: Changes,
     /// From the start of a second operator to its first reconcile.
@@ -100,7 +104,8 @@ struct Case {
 /// Measures all sizes, one after the other.
 ///
 /// # Errors
-/// When a program isn't built or doesn't start, or something doesn't come about in time. Whatever was started is ended in any case.
+/// When a program isn't built or doesn't start, or something doesn't come about in time. Whatever was started
+/// is ended in any case.
 pub async fn run(options: &EnvelopeOptions, shutdown: &CancellationToken) -> anyhow::Result<EnvelopeReport> {
     let machine = Machine::read().await?;
     let mut cases = Vec::new();

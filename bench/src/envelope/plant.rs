@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use flutecast_contract::document::ShardDocument;
 use flutecast_e2e::release::in_repository;
 use flutecast_e2e::{
     ControlPlane, NatsServer, Process, ProcessOptions, free_port, free_ports, http_client, program,
     wait_until,
 };
-use flutecast_mapping::document::ShardDocument;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -88,7 +88,8 @@ impl Plant {
         Api::namespaced_with(self.client.clone(), NAMESPACE, &kind)
     }
 
-    /// What data planes announce from now on. They are asked once, so that the first announcement comes at once.
+    /// What data planes announce from now on. They are asked once, so that the first announcement comes at
+    /// once.
     pub(super) async fn announcements(&self) -> anyhow::Result<async_nats::Subscriber> {
         let client = self.nats.client().await?;
         let subscriber = client.subscribe(format!("flutecast.serving.{OWN}.{SERVER}")).await?;
@@ -141,7 +142,8 @@ impl Plant {
         self.wait_until_all("ready", is_ready).await
     }
 
-    /// Waits until all Devices are said to be silent: none of them sends anything, and that is written once for each.
+    /// Waits until all Devices are said to be silent: none of them sends anything, and that is written once
+    /// for each.
     pub(super) async fn wait_until_silent(&self) -> anyhow::Result<()> {
         self.wait_until_all("silent", |device| device.data["status"]["presence"] == "Silent").await
     }
@@ -183,7 +185,8 @@ impl Plant {
         Ok(())
     }
 
-    /// Ends the operator in order and starts another one. Answers how long that one took to its first reconcile.
+    /// Ends the operator in order and starts another one. Answers how long that one took to its first
+    /// reconcile.
     pub(super) async fn restart_operator(&mut self) -> anyhow::Result<Duration> {
         let ended = self.operator.process.terminate(END).await.context("ending the operator")?;
         ensure!(ended.success(), "the operator ended with {ended}");
@@ -254,8 +257,8 @@ async fn client(api: &ControlPlane) -> anyhow::Result<Client> {
     Ok(Client::try_from(Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?)?)
 }
 
-/// Starts an operator under the rights of its manifest, and waits until it has reconciled for the first time. Answers how long
-/// that took.
+/// Starts an operator under the rights of its manifest, and waits until it has reconciled for the first time.
+/// Answers how long that took.
 async fn start_operator(api: &ControlPlane, nats: &NatsServer) -> anyhow::Result<(Running, Duration)> {
     let kubeconfig = api.kubeconfig_of(OWN, "flutecast-operator").await?;
     let admin = format!("127.0.0.1:{}", free_port()?);

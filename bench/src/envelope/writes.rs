@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 
-/// What the operator writes, as the API server calls it. Leases are left out: they are written every few seconds, whatever the
-/// number of devices. So are creations of the three kinds: those are ours.
+/// What the operator writes, as the API server calls it. Leases are left out: they are written every few
+/// seconds, whatever the number of devices. So are creations of the three kinds: those are ours.
 const OTHER_STATUSES: [&str; 2] = ["tenants", "pushformats"];
 const MAPPING: [&str; 2] = ["configmaps", "secrets"];
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// Microseconds since 1970-01-01T00:00:00Z by the wall clock of the start, and by the monotonic clock from there: a wall clock
-/// that is set meanwhile changes no measurement.
+/// Microseconds since 1970-01-01T00:00:00Z by the wall clock of the start, and by the monotonic clock from
+/// there: a wall clock that is set meanwhile changes no measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     started: Instant,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use flutecast_mapping::name::TenantName;
-use flutecast_mapping::subject;
+use flutecast_contract::name::TenantName;
+use flutecast_contract::subject;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +51,8 @@ pub struct LatencyOptions {
 /// Runs one measurement.
 ///
 /// # Errors
-/// When something can't be reached, or a client is closed meanwhile. Messages that don't arrive are no error: see the report.
+/// When something can't be reached, or a client is closed meanwhile. Messages that don't arrive are no error:
+/// see the report.
 pub async fn run(options: &LatencyOptions, shutdown: &CancellationToken) -> anyhow::Result<LatencyReport> {
     let LatencyOptions { nats, tenant, rate, warm_up, duration, clients, pids, .. } = options;
     ensure!(

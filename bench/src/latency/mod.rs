@@ -1,8 +1,9 @@
 //! How long a message takes from a device to a screen, and what the broker alone takes.
 //!
-//! One process sends and receives, so that one clock measures: each message carries the time at which it was sent. Two kinds
-//! of receivers watch the same messages: SSE clients of the data plane, and plain NATS subscribers to the republished
-//! subjects. The second kind shows what the broker costs; the difference is Flutecast's.
+//! One process sends and receives, so that one clock measures: each message carries the time at which it was
+//! sent. Two kinds of receivers watch the same messages: SSE clients of the data plane, and plain NATS
+//! subscribers to the republished subjects. The second kind shows what the broker costs; the difference is
+//! Flutecast's.
 
 mod clock;
 mod measure;

@@ -71,7 +71,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Connects one SSE client for each target and waits until each has its `hello`. Without a recorder they only read.
+    /// Connects one SSE client for each target and waits until each has its `hello`. Without a recorder they
+    /// only read.
     ///
     /// # Errors
     /// When a client isn't welcome within 30 s.

@@ -1,4 +1,5 @@
-//! Reads an event stream with as little work as possible: a thousand of these share a machine with what they measure.
+//! Reads an event stream with as little work as possible: a thousand of these share a machine with what they
+//! measure.
 
 use std::str;
 

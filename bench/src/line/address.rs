@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flutecast_mapping::name::{InvalidName, IotId, TenantName};
-use flutecast_mapping::{iot_id, subject};
+use flutecast_contract::name::{InvalidName, IotId, TenantName};
+use flutecast_contract::{iot_id, subject};
 
 use super::device::{Channel, Device};
 

@@ -61,8 +61,8 @@ impl Delays {
         Self { noise: noise(seed, 8), disturbance, waiting: BTreeMap::new(), serial: 0 }
     }
 
-    /// Takes a message. `period_ms` is the time until the next one of its channel if it comes in cycles; only such messages
-    /// come late, since a late one needs a newer one before it.
+    /// Takes a message. `period_ms` is the time until the next one of its channel if it comes in cycles; only
+    /// such messages come late, since a late one needs a newer one before it.
     pub(crate) fn send(&mut self, mut message: Message, period_ms: Option<u64>) {
         // Both are drawn for every message, so that one setting doesn't change what the other one does.
         let late = self.chance(self.disturbance.late_percent);

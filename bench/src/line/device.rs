@@ -1,6 +1,6 @@
 //! The devices of the line and their channels.
 
-use flutecast_mapping::name::{ChannelName, DeviceCode, InvalidName};
+use flutecast_contract::name::{ChannelName, DeviceCode, InvalidName};
 
 /// One machine of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,5 @@
-//! What lies behind the corrugator: a buffer of sheets, and printer, die cutter and stacker coupled to one line.
+//! What lies behind the corrugator: a buffer of sheets, and printer, die cutter and stacker coupled to one
+//! line.
 
 use std::collections::VecDeque;
 
@@ -12,8 +13,8 @@ use super::stacker::Stacker;
 
 /// How many sheets the buffer holds; what is more goes to other machines.
 const BUFFER_SHEETS: f64 = 450.0;
-/// How many sheets the corrugator makes for this line while the printer could print one; what is more goes to other machines.
-/// Less than one: the printer has to catch up on what set-ups and jams cost it.
+/// How many sheets the corrugator makes for this line while the printer could print one; what is more goes to
+/// other machines. Less than one: the printer has to catch up on what set-ups and jams cost it.
 const OWN_SHARE: f64 = 0.82;
 /// The printer waits below this number of sheets…
 const WAIT_BELOW: f64 = 4.0;

@@ -1,6 +1,6 @@
 //! What the line sends: bodies with virtual times, and their payloads with real ones.
 
-use flutecast_mapping::name::IotId;
+use flutecast_contract::name::IotId;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 

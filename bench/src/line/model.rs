@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flutecast_mapping::name::{InvalidName, TenantName};
+use flutecast_contract::name::{InvalidName, TenantName};
 use rand::RngExt;
 
 use super::address::{Addresses, Quality, Route};
@@ -12,10 +12,11 @@ use super::message::{Body, Malformed, Message, Reading};
 use super::physics::{Noise, noise};
 use super::plant::{COUNTERS_PERIOD_MS, Plant, Report, STEP_MS, telemetry_period_ms};
 
-/// How exactly a machine's clock keeps its cycle: a message is up to this much later, in milliseconds. Less than half of the
-/// shortest period, so that times rise in each channel.
+/// How exactly a machine's clock keeps its cycle: a message is up to this much later, in milliseconds. Less
+/// than half of the shortest period, so that times rise in each channel.
 const JITTER_MS: u64 = 20;
-/// The shortest time between two messages of a channel: a millisecond even on a line that lives twenty times faster.
+/// The shortest time between two messages of a channel: a millisecond even on a line that lives twenty times
+/// faster.
 const MIN_GAP_MS: u64 = 20;
 
 /// What a line is made of.
@@ -68,8 +69,8 @@ impl Line {
         &self.addresses
     }
 
-    /// Lets the line live until this virtual time, and gives what it sends by then, in the order in which it is sent. A time
-    /// that has passed gives nothing.
+    /// Lets the line live until this virtual time, and gives what it sends by then, in the order in which it
+    /// is sent. A time that has passed gives nothing.
     pub fn advance(&mut self, until_ms: u64) -> Vec<Message> {
         while self.now_ms + STEP_MS <= until_ms {
             self.now_ms += STEP_MS;
@@ -136,7 +137,8 @@ fn period_ms(report: &Report) -> Option<u64> {
     }
 }
 
-/// The printer's telemetry is the fastest and goes out with QoS 0; the die cutter's, over MQTT too, with QoS 1.
+/// The printer's telemetry is the fastest and goes out with QoS 0; the die cutter's, over MQTT too, with QoS
+/// 1.
 const fn quality(device: Device, channel: Channel) -> Quality {
     match (channel, device) {
         (Channel::Telemetry, Device::DieCutter) => Quality::AtLeastOnce,

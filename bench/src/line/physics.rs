@@ -1,5 +1,5 @@
-//! The few laws that the machines share. Only additions, products and square roots, whose results IEEE 754 fixes: the same
-//! seed gives the same messages on every machine.
+//! The few laws that the machines share. Only additions, products and square roots, whose results IEEE 754
+//! fixes: the same seed gives the same messages on every machine.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -7,15 +7,16 @@ use rand_chacha::ChaCha8Rng;
 /// Where randomness comes from.
 pub(crate) type Noise = ChaCha8Rng;
 
-/// A generator for one part of the plant. Parts have streams of their own, so that one more draw in one part doesn't change
-/// what happens in another.
+/// A generator for one part of the plant. Parts have streams of their own, so that one more draw in one part
+/// doesn't change what happens in another.
 pub(crate) fn noise(seed: u64, stream: u64) -> Noise {
     let mut noise = ChaCha8Rng::seed_from_u64(seed);
     noise.set_stream(stream);
     noise
 }
 
-/// A random number with mean 0 and variance 1 that never leaves ±3.47: the sum of four uniform numbers, shifted and scaled.
+/// A random number with mean 0 and variance 1 that never leaves ±3.47: the sum of four uniform numbers,
+/// shifted and scaled.
 pub(crate) fn normal(noise: &mut Noise) -> f64 {
     let sum: f64 = (0..4).map(|_| noise.random::<f64>()).sum();
     (sum - 2.0) * 3f64.sqrt()
@@ -31,7 +32,8 @@ pub(crate) fn approach(value: f64, target: f64, up: f64, down: f64, dt_s: f64) -
     if target > value { (value + up * dt_s).min(target) } else { (value - down * dt_s).max(target) }
 }
 
-/// A value that follows another one with a delay, as the temperature of a steel cylinder follows the steam in it.
+/// A value that follows another one with a delay, as the temperature of a steel cylinder follows the steam in
+/// it.
 #[derive(Debug, Clone)]
 pub(crate) struct Lag {
     value: f64,
@@ -53,7 +55,8 @@ impl Lag {
     }
 }
 
-/// Noise with a memory (an Ornstein-Uhlenbeck process): it wanders about zero and is never further than three times `spread`.
+/// Noise with a memory (an Ornstein-Uhlenbeck process): it wanders about zero and is never further than three
+/// times `spread`.
 #[derive(Debug, Clone)]
 pub(crate) struct Wander {
     value: f64,

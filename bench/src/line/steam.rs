@@ -97,8 +97,8 @@ impl Steam {
     }
 }
 
-/// The temperature of saturated steam, in °C, at a gauge pressure in bar: about 100 · p^¼ (p absolute), right within 2 °C from
-/// 1 to 20 bar.
+/// The temperature of saturated steam, in °C, at a gauge pressure in bar: about 100 · p^¼ (p absolute), right
+/// within 2 °C from 1 to 20 bar.
 fn saturation(gauge_bar: f64) -> f64 {
     100.0 * (gauge_bar.max(0.0) + 1.0).sqrt().sqrt()
 }

@@ -1,8 +1,9 @@
-//! What the model promises: the same seed, the same messages; plausible numbers; a line on which something happens.
+//! What the model promises: the same seed, the same messages; plausible numbers; a line on which something
+//! happens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 use proptest::prelude::*;
 use serde_json::Value;
 

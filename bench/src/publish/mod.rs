@@ -1,8 +1,8 @@
 //! Sends the line's messages: over NATS, and over MQTT 3.1.1 for the devices that speak only that.
 //!
-//! As on a real machine, nothing here ever holds the machine up: [`Publisher::offer`] returns at once. What can't be sent is
-//! counted. Telemetry that can't be sent now is dropped, since a newer value follows; events wait, in order and within
-//! bounds, until the broker is back.
+//! As on a real machine, nothing here ever holds the machine up: [`Publisher::offer`] returns at once. What
+//! can't be sent is counted. Telemetry that can't be sent now is dropped, since a newer value follows; events
+//! wait, in order and within bounds, until the broker is back.
 
 mod mqtt;
 mod nats;
@@ -29,7 +29,8 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 pub struct PublishOptions {
     /// The address of the NATS port.
     pub nats: String,
-    /// The address of the MQTT port; none: what goes over MQTT goes over NATS, on the subject to which nats-server maps the topic.
+    /// The address of the MQTT port; none: what goes over MQTT goes over NATS, on the subject to which
+    /// nats-server maps the topic.
     pub mqtt: Option<MqttAddress>,
     /// What makes this line's MQTT sessions its own; a client id is `<name>-<device code>`.
     pub name: String,
@@ -108,8 +109,8 @@ async fn pause(time: Duration, cancelled: &CancellationToken) -> bool {
     }
 }
 
-/// The time before attempt `attempt` (from 1): doubling from 100 ms to 2 s, less up to a half by chance, so that many senders
-/// don't come back at the same moment.
+/// The time before attempt `attempt` (from 1): doubling from 100 ms to 2 s, less up to a half by chance, so
+/// that many senders don't come back at the same moment.
 fn backoff(attempt: u32) -> Duration {
     use rand::RngExt;
     let full = Duration::from_millis(100) * 2u32.saturating_pow(attempt.min(6).saturating_sub(1));

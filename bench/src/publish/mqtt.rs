@@ -92,7 +92,8 @@ impl MqttSender {
         if let Some((user, password)) = &address.login {
             options.set_credentials(user, password.clone());
         }
-        // The session outlives the connection, so that messages of QoS 1 that were on their way are sent again.
+        // The session outlives the connection, so that messages of QoS 1 that were on their way are sent
+        // again.
         options.set_clean_session(false);
         let (client, mut events) = AsyncClient::new(options, EVENTS_WAITING);
         events.network_options.set_connection_timeout(CONNECT_TIMEOUT_S);

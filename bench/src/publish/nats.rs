@@ -1,7 +1,8 @@
 //! Over NATS: telemetry as plain publishes, events as publishes that the stream acknowledges.
 //!
-//! Each subject of events has a lane of its own, so that order is kept on it and a subject that no stream captures holds up no
-//! other. An event carries a message id: if only the acknowledgement was lost, the stream drops the repeat.
+//! Each subject of events has a lane of its own, so that order is kept on it and a subject that no stream
+//! captures holds up no other. An event carries a message id: if only the acknowledgement was lost, the
+//! stream drops the repeat.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,8 +23,8 @@ use crate::line::Quality;
 const TELEMETRY_WAITING: usize = 256;
 /// How long the stream has for its acknowledgement.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
-/// After this age an event is given up. JetStream's own default for telling repeats apart is two minutes; a repeat that comes
-/// later could be stored twice.
+/// After this age an event is given up. JetStream's own default for telling repeats apart is two minutes; a
+/// repeat that comes later could be stored twice.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(110);
 /// How long one publish may wait for the connection's task.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(500);

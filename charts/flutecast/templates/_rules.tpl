@@ -9,7 +9,7 @@ rules:
     resources: [tenants/status, devices/status, pushformats/status]
     verbs: [patch]
   # Only for Tenants with enrollment.policy Automatic: a Device is created for a code that nobody has. Without this rule such
-  # Tenants say EnrollmentUnavailable, and all else works. docs/enrolment.md
+  # Tenants say EnrollmentUnavailable, and all else works. docs/enrollment.md
   - apiGroups: [flutecast.io]
     resources: [devices]
     verbs: [create]

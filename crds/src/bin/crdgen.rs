@@ -1,5 +1,5 @@
-//! Writes what is generated from the API types: `cargo run -p flutecast-crds --bin crdgen -- crds/yaml docs/api.md`. The second
-//! argument, the reference, may be left out.
+//! Writes what is generated from the API types: `cargo run -p flutecast-crds --bin crdgen -- crds/yaml
+//! docs/api.md`. The second argument, the reference, may be left out.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! The patterns of the schema say the same as the validated names of the mapping contract.
 
+use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, IotId, SourceName, TenantName};
 use flutecast_crds::pattern;
-use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, IotId, SourceName, TenantName};
 use regex::Regex;
 
 /// Names that are near a border in one way or another.

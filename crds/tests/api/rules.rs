@@ -1,4 +1,5 @@
-//! Each CEL rule, with an object that breaks it and nothing else. A rule without such an object fails the test.
+//! Each CEL rule, with an object that breaks it and nothing else. A rule without such an object fails the
+//! test.
 
 use std::collections::BTreeSet;
 

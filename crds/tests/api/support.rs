@@ -35,7 +35,8 @@ pub(crate) fn good(kind: Kind) -> Value {
     })
 }
 
-/// The object with `patch` merged into it as in RFC 7386: maps are merged, null removes, everything else replaces.
+/// The object with `patch` merged into it as in RFC 7386: maps are merged, null removes, everything else
+/// replaces.
 pub(crate) fn patched(mut object: Value, patch: &str) -> Value {
     merge(&mut object, yaml(patch));
     object

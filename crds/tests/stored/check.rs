@@ -1,8 +1,8 @@
-//! Compares two CustomResourceDefinitions: would an object that was stored under the old one be refused, lose data, or mean something
-//! else under the new one? Pure: two documents in, a list of breaks out.
+//! Compares two CustomResourceDefinitions: would an object that was stored under the old one be refused, lose
+//! data, or mean something else under the new one? Pure: two documents in, a list of breaks out.
 //!
-//! What can't be proven to be harmless counts as a break, also a keyword that is unknown here. Additions pass: optional fields, more
-//! enum values, wider bounds, and rules about fields that no stored object has.
+//! What can't be proven to be harmless counts as a break, also a keyword that is unknown here. Additions
+//! pass: optional fields, more enum values, wider bounds, and rules about fields that no stored object has.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -258,8 +258,8 @@ impl Comparison {
     }
 }
 
-/// Whether a rule is `!has(self.a.b) || …` with a field that the old schema hasn't got and that is not filled in: no stored object
-/// has it, so the rule says yes to all of them.
+/// Whether a rule is `!has(self.a.b) || …` with a field that the old schema hasn't got and that is not filled
+/// in: no stored object has it, so the rule says yes to all of them.
 fn is_about_a_new_field(rule: &str, old: &Value, new: &Value) -> bool {
     let path = rule.strip_prefix("!has(self.").and_then(|rest| rest.split_once(") ||"));
     let Some((path, rest)) = path else { return false };

@@ -1,5 +1,6 @@
-//! A change to the definitions must not break what API servers store. The definitions of the last release are in `crds/released`;
-//! crds/released/README.md says how they are moved on. The same on a real API server: operator/tests/kube_stored.rs.
+//! A change to the definitions must not break what API servers store. The definitions of the last release are
+//! in `crds/released`; crds/released/README.md says how they are moved on. The same on a real API server:
+//! operator/tests/kube_stored.rs.
 
 // Clippy allows these in functions that are tests, and takes the helpers of an integration test for others.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -13,7 +14,8 @@ use std::path::Path;
 use flutecast_crds::definition::Kind;
 use serde_json::Value;
 
-/// Changes that the comparison can't prove to be harmless, though they are: where, what, and why no stored object is hurt.
+/// Changes that the comparison can't prove to be harmless, though they are: where, what, and why no stored
+/// object is hurt.
 const HARMLESS: [(&str, &str, &str); 0] = [];
 
 const WHAT_TO_DO: &str = "An object that was stored by the last release would be refused, lose data or mean something else.\n\

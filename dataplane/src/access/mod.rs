@@ -1,14 +1,15 @@
 //! Who may read what: denied unless allowed.
 //!
-//! An [`Access`] is made from the access document and never changes; a new document makes a new one. It says yes or no for one
-//! tenant and one credential, and knows nothing of HTTP but what an origin is. Tokens are never kept: only their digests.
+//! An [`Access`] is made from the access document and never changes; a new document makes a new one. It says
+//! yes or no for one tenant and one credential, and knows nothing of HTTP but what an origin is. Tokens are
+//! never kept: only their digests.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use flutecast_mapping::document::{API_VERSION, AccessDocument, TenantAccess};
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::document::{API_VERSION, AccessDocument, TenantAccess};
+use flutecast_contract::name::TenantName;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
@@ -122,7 +123,8 @@ impl Access {
 
     /// Whether this caller may read the tenant, and which of its devices.
     ///
-    /// The work is the same for a tenant that doesn't exist and a token that isn't known, but for the number of tokens.
+    /// The work is the same for a tenant that doesn't exist and a token that isn't known, but for the number
+    /// of tokens.
     ///
     /// # Errors
     /// [`Denied`], which doesn't tell why.

@@ -18,8 +18,8 @@ impl Origins {
         Self { any, listed }
     }
 
-    /// Whether a page of `origin` may read, where the page's browser calls this server `host` (host and port, as in the `Host`
-    /// header). A page that this server gave out itself may.
+    /// Whether a page of `origin` may read, where the page's browser calls this server `host` (host and port,
+    /// as in the `Host` header). A page that this server gave out itself may.
     #[must_use]
     pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {
         self.any

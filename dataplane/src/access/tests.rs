@@ -1,4 +1,4 @@
-use flutecast_mapping::name::DeviceCode;
+use flutecast_contract::name::DeviceCode;
 use proptest::prelude::*;
 
 use super::*;
@@ -110,7 +110,7 @@ proptest! {
     ) {
         let documents = tenants.iter().map(|(name, tokens)| {
             let tokens = tokens.iter().map(|token| {
-                let document = flutecast_mapping::document::TokenAccess { sha256: digest(token), devices: None };
+                let document = flutecast_contract::document::TokenAccess { sha256: digest(token), devices: None };
                 (format!("name-{token}"), document)
             });
             (TenantName::new(name).unwrap(), TenantAccess { tokens: tokens.collect(), ..TenantAccess::default() })

@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::document::{
+use flutecast_contract::document::{
     API_VERSION, DeviceDocument, FormatDocument, ShardDocument, TenantSettings,
 };
-use flutecast_mapping::name::{DeviceCode, FormatName, IotId, TenantName};
-use flutecast_mapping::program::Program;
+use flutecast_contract::name::{DeviceCode, FormatName, IotId, TenantName};
+use flutecast_format::program::Program;
 
 use super::{Catalog, Channel, Device, TenantCatalog};
 
@@ -90,10 +90,11 @@ impl Catalog {
                 .all(|(name, tenant)| other.tenants.get(name).is_some_and(|o| Arc::ptr_eq(o, tenant)))
     }
 
-    /// Builds the catalog that these documents describe. What did not change since `previous` is shared with it.
+    /// Builds the catalog that these documents describe. What did not change since `previous` is shared with
+    /// it.
     ///
-    /// A format that doesn't compile takes out its channels only. A tenant whose shards don't fit together keeps what
-    /// `previous` holds of it. A tenant without any document is gone.
+    /// A format that doesn't compile takes out its channels only. A tenant whose shards don't fit together
+    /// keeps what `previous` holds of it. A tenant without any document is gone.
     #[must_use]
     pub fn build(documents: Vec<ShardDocument>, previous: Option<&Self>) -> (Self, Vec<Problem>) {
         Self::build_from(Documents { documents, unreadable: BTreeSet::new() }, previous)
@@ -131,8 +132,8 @@ impl Catalog {
     }
 }
 
-/// The shards of one tenant, 0 to `shards - 1`, or why there is no such set. While the operator goes from one number of
-/// shards to another, files of both may lie side by side; the one set that is complete counts.
+/// The shards of one tenant, 0 to `shards - 1`, or why there is no such set. While the operator goes from one
+/// number of shards to another, files of both may lie side by side; the one set that is complete counts.
 fn complete_set(
     tenant: &TenantName,
     found: Vec<ShardDocument>,
@@ -231,7 +232,8 @@ impl TenantBuilder<'_> {
         programs
     }
 
-    /// The program of a format: the one of another shard or of the previous catalog if the format is the same.
+    /// The program of a format: the one of another shard or of the previous catalog if the format is the
+    /// same.
     fn compile(&mut self, name: &FormatName, document: FormatDocument) -> Option<Arc<Program>> {
         let find = |compiled: &HashMap<FormatName, Vec<CompiledFormat>>| {
             compiled.get(name).and_then(|all| all.iter().find(|one| one.document == document).cloned())

@@ -1,5 +1,5 @@
 use super::*;
-use flutecast_mapping::document::{API_VERSION, ShardDocument};
+use flutecast_contract::document::{API_VERSION, ShardDocument};
 
 /// A shard with devices `<code>: {format, label}` and the formats `f` and `g`, and `bad` if a device uses it.
 fn shard(tenant: &str, shard: u32, shards: u32, revision: &str, devices: &[(&str, &str)]) -> ShardDocument {

@@ -1,10 +1,10 @@
-//! One document's text, wherever it comes from: a file of the mapping folder or an object of the Kubernetes API. What holds when it
-//! is broken or gone is decided here, once.
+//! One document's text, wherever it comes from: a file of the mapping folder or an object of the Kubernetes
+//! API. What holds when it is broken or gone is decided here, once.
 
 use std::sync::Arc;
 
-use flutecast_mapping::document::{AccessDocument, ShardDocument};
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::document::{AccessDocument, ShardDocument};
+use flutecast_contract::name::TenantName;
 
 use super::{Problem, ProblemKind};
 use crate::access::{Access, BadAccess};
@@ -28,7 +28,8 @@ impl LastGoodAccess {
         self.current.clone()
     }
 
-    /// A document is there. One that is broken leaves things as they were. Returns whether something else holds now.
+    /// A document is there. One that is broken leaves things as they were. Returns whether something else
+    /// holds now.
     pub(super) fn found(&mut self, parsed: &Parsed<Arc<Access>>) -> bool {
         // The same rules stay the same `Arc`, so that nobody is asked to look again.
         let changed = parsed.document.is_some() && self.current != parsed.document;
@@ -38,7 +39,8 @@ impl LastGoodAccess {
         changed
     }
 
-    /// There is no document. One that is removed opens nothing any more. Returns whether something else holds now.
+    /// There is no document. One that is removed opens nothing any more. Returns whether something else holds
+    /// now.
     pub(super) fn gone(&mut self) -> bool {
         let changed = self.current.as_ref().is_some_and(|known| known.tenants() > 0);
         if changed {

@@ -1,7 +1,7 @@
 //! Mapping documents in a folder: what is there now.
 //!
-//! `flutecast-<tenant>-<n>.yaml` is shard n of a tenant, `flutecast-access.yaml` says who may read; other files are nobody's
-//! business here. A file that did not change is not read again.
+//! `flutecast-<tenant>-<n>.yaml` is shard n of a tenant, `flutecast-access.yaml` says who may read; other
+//! files are nobody's business here. A file that did not change is not read again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -10,18 +10,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use flutecast_mapping::document::ShardDocument;
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::document::ShardDocument;
+use flutecast_contract::name::TenantName;
 
 use super::document::{LastGoodAccess, Parsed, broken, parse_access, parse_shard, shard_name, unreadable};
 use super::publisher::Reading;
 use super::{Documents, Problem};
 use crate::access::Access;
 
-/// The largest document that is read, in bytes. A shard has 512 KiB at most; an access document with very many tokens is larger.
+/// The largest document that is read, in bytes. A shard has 512 KiB at most; an access document with very
+/// many tokens is larger.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-/// A file that was written less than this before it was read is read again the next time, as a second write in the same tick
-/// of the file system's clock would not show. The coarsest clock in use (FAT) has 2 s.
+/// A file that was written less than this before it was read is read again the next time, as a second write
+/// in the same tick of the file system's clock would not show. The coarsest clock in use (FAT) has 2 s.
 const RACY: Duration = Duration::from_secs(2);
 
 const SUFFIX: &str = ".yaml";

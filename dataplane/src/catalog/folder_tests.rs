@@ -1,8 +1,8 @@
 use std::fs;
 use std::time::Duration;
 
+use flutecast_contract::document::API_VERSION;
 use flutecast_e2e::wait_until;
-use flutecast_mapping::document::API_VERSION;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

@@ -1,16 +1,16 @@
 //! The devices that this pod may serve, as one immutable snapshot.
 //!
-//! A [`Catalog`] is built from the mapping documents, published as `watch::Receiver<Arc<Catalog>>` and swapped as a whole:
-//! whoever holds one sees a consistent state, and the next one shares everything that did not change (pointer-equal `Arc`s),
-//! so that a reader finds out what changed without comparing contents.
+//! A [`Catalog`] is built from the mapping documents, published as `watch::Receiver<Arc<Catalog>>` and
+//! swapped as a whole: whoever holds one sees a consistent state, and the next one shares everything that did
+//! not change (pointer-equal `Arc`s), so that a reader finds out what changed without comparing contents.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::document::TenantSettings;
-use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
-use flutecast_mapping::program::Program;
+use flutecast_contract::document::TenantSettings;
+use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
+use flutecast_format::program::Program;
 
 mod build;
 #[cfg(test)]

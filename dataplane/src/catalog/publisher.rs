@@ -69,7 +69,8 @@ impl Publisher {
         (publisher, Mapping { catalog, access, state })
     }
 
-    /// Builds the catalog anew and publishes what has changed. Takes its time: not for a thread that serves others.
+    /// Builds the catalog anew and publishes what has changed. Takes its time: not for a thread that serves
+    /// others.
     pub(super) fn publish(mut self, reading: Reading) -> Self {
         let Reading { documents, access, mut problems } = reading;
         let before = self.catalog.borrow().clone();

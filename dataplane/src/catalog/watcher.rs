@@ -15,7 +15,8 @@ use super::folder::Folder;
 use super::publisher::{Mapping, Publisher};
 use crate::metrics::CatalogMetrics;
 
-/// How long more changes are waited for after the first: the operator writes several files one after the other.
+/// How long more changes are waited for after the first: the operator writes several files one after the
+/// other.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// How often the folder is looked at without an event: some file systems have none, and events can be lost.
 const RESCAN: Duration = Duration::from_secs(5);

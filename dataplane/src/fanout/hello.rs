@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flutecast_mapping::document::DeliveryPolicy;
-use flutecast_mapping::name::{ChannelName, DeviceCode, TenantName};
-use flutecast_mapping::program::Timestamp;
+use flutecast_contract::document::DeliveryPolicy;
+use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
+use flutecast_format::program::Timestamp;
 use serde::Serialize;
 
 use super::EventId;

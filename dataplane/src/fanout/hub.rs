@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_nats::Subscriber;
-use flutecast_mapping::name::{ChannelName, IotId, TenantName};
+use flutecast_contract::name::{ChannelName, IotId, TenantName};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::unconstrained;

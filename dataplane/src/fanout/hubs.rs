@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flutecast_mapping::name::{ChannelName, DeviceCode, IotId, TenantName};
-use flutecast_mapping::subject;
+use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
+use flutecast_contract::subject;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -134,7 +134,8 @@ impl Hubs {
         Connection::new(number, outbox, Some(commands), vec![place, tenant_place])
     }
 
-    /// A connection that is told to come back, as it isn't known yet who may read what. It tells nothing of the tenant.
+    /// A connection that is told to come back, as it isn't known yet who may read what. It tells nothing of
+    /// the tenant.
     #[must_use]
     pub fn not_yet(&self, tenant: &TenantName) -> Connection {
         let inner = &self.inner;
@@ -194,7 +195,8 @@ impl Hubs {
         values.await.unwrap_or(Err(Unavailable::BrokerAway))
     }
 
-    /// Says `bye` (`Draining`) to every client and to every new one, with reconnect times spread evenly over `spread`.
+    /// Says `bye` (`Draining`) to every client and to every new one, with reconnect times spread evenly over
+    /// `spread`.
     pub fn drain(&self, spread: Duration) {
         *locked(&self.inner.draining) = Some(spread);
         for hub in locked(&self.inner.hubs).values() {

@@ -1,6 +1,6 @@
 //! What the fan-out counts. Labels come from closed sets.
 
-use flutecast_mapping::program::Dropped;
+use flutecast_format::program::Dropped;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

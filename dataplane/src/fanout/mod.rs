@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::name::{ChannelName, DeviceCode, TenantName};
+use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
 
 pub use connection::Connection;
 pub use event_id::{Epoch, EventId, InvalidEventId};

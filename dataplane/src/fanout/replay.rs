@@ -64,8 +64,8 @@ pub(super) async fn replay(
     }
 }
 
-/// Pushes one event when there is room; false if the client is gone, or wants it no more. Without an id: newer events of other
-/// channels may have been delivered before.
+/// Pushes one event when there is room; false if the client is gone, or wants it no more. Without an id:
+/// newer events of other channels may have been delivered before.
 async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
     let mut scratch = Vec::new();
     let arrived = ChannelPipeline::as_it_arrived(&message.payload, message.stored_at);

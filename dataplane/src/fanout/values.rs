@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flutecast_mapping::name::ChannelName;
-use flutecast_mapping::program::Timestamp;
+use flutecast_contract::name::ChannelName;
+use flutecast_format::program::Timestamp;
 use serde::Serialize;
 
 use crate::catalog::Device;
@@ -82,7 +82,7 @@ fn write_value<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flutecast_mapping::name::{DeviceCode, IotId};
+    use flutecast_contract::name::{DeviceCode, IotId};
 
     #[test]
     fn values_are_written_as_documented() {

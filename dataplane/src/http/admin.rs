@@ -61,7 +61,7 @@ impl Admin {
     fn revisions(&self) -> serde_json::Value {
         let catalog = self.catalog.borrow().clone();
         let tenant =
-            |(name, tenant): (&flutecast_mapping::name::TenantName, &Arc<crate::catalog::TenantCatalog>)| {
+            |(name, tenant): (&flutecast_contract::name::TenantName, &Arc<crate::catalog::TenantCatalog>)| {
                 (name.to_string(), serde_json::json!(tenant.revisions))
             };
         serde_json::Value::Object(catalog.tenants.iter().map(tenant).collect())

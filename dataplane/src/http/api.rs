@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 use futures_util::{Stream, StreamExt};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response};
@@ -67,8 +67,8 @@ pub(super) enum Refusal {
 }
 
 impl Api {
-    /// Lets a caller in, or not. Everything is refused before it is looked at more closely: an unknown tenant, a wrong token and
-    /// a name that can't be a tenant's are answered alike.
+    /// Lets a caller in, or not. Everything is refused before it is looked at more closely: an unknown
+    /// tenant, a wrong token and a name that can't be a tenant's are answered alike.
     pub(super) fn admit(&self, tenant: &str, head: &Head, token_in: TokenIn) -> Result<Caller, Refusal> {
         let access = self.access.borrow().clone().ok_or(Refusal::Starting)?;
         let credential = credential(head, token_in);
@@ -136,7 +136,8 @@ pub(super) fn dress<B>(response: &mut Response<B>, head: &Head, content_type: &'
     }
 }
 
-/// The answer to a browser that asks before it sends a request. It tells nothing about tenants: the request itself is checked.
+/// The answer to a browser that asks before it sends a request. It tells nothing about tenants: the request
+/// itself is checked.
 pub(super) fn preflight() -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = http::StatusCode::NO_CONTENT;

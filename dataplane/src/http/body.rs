@@ -1,7 +1,8 @@
 //! The seam between "frames for a connection" and "bytes on a socket".
 //!
-//! On one side stands [`Connection`], which knows what the client is owed; on the other an HTTP body, which hyper asks for
-//! bytes whenever the socket has room. Nothing else knows of both, so a leaner writer replaces this file alone.
+//! On one side stands [`Connection`], which knows what the client is owed; on the other an HTTP body, which
+//! hyper asks for bytes whenever the socket has room. Nothing else knows of both, so a leaner writer replaces
+//! this file alone.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +16,8 @@ use super::open::{End, Lease};
 use crate::fanout::Connection;
 use crate::metrics::HttpMetrics;
 
-/// How many frames are taken at once: enough that a burst becomes one write, few enough that a fast client doesn't keep a
-/// worker for long.
+/// How many frames are taken at once: enough that a burst becomes one write, few enough that a fast client
+/// doesn't keep a worker for long.
 const MAX_FRAMES: usize = 64;
 
 /// The body of an event stream.
@@ -62,7 +63,8 @@ impl EventBody {
     }
 }
 
-/// Several frames become one buffer, so that they cost one chunk; a single one goes as it is, shared with the other clients.
+/// Several frames become one buffer, so that they cost one chunk; a single one goes as it is, shared with the
+/// other clients.
 fn join(frames: &mut Vec<Bytes>) -> Bytes {
     if frames.len() == 1 {
         return frames.pop().unwrap_or_default();
@@ -107,8 +109,8 @@ impl Body for EventBody {
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The way of an [`EventBody`] through warp, whose replies can't hold a body of another type: it travels beside the reply and
-/// takes the place of the reply's body behind it.
+/// The way of an [`EventBody`] through warp, whose replies can't hold a body of another type: it travels
+/// beside the reply and takes the place of the reply's body behind it.
 #[derive(Debug, Clone)]
 struct Carried(Arc<Mutex<Option<EventBody>>>);
 

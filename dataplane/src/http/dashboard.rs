@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 /// Names and contents, written by build.rs.
 const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/dashboard.rs"));
 
-/// What a page of ours may do: run and load only what this server gives out, and talk to it only. Screens often show it in a
-/// frame of their own server, so being framed is left to the same origin.
+/// What a page of ours may do: run and load only what this server gives out, and talk to it only. Screens
+/// often show it in a frame of their own server, so being framed is left to the same origin.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
@@ -71,7 +71,8 @@ pub(super) fn file(path: &str, request: &HeaderMap) -> Option<Response<Bytes>> {
     Some(response)
 }
 
-/// The client module may be loaded by other pages, which is why every origin may read the files: they are the same for everybody.
+/// The client module may be loaded by other pages, which is why every origin may read the files: they are the
+/// same for everybody.
 fn headers_of_every_file(content_type: &'static str) -> [(HeaderName, &'static str); 6] {
     [
         (header::CONTENT_TYPE, content_type),

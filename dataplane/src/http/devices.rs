@@ -1,7 +1,7 @@
 //! `GET /v1/{tenant}/devices` and `/v1/{tenant}/devices/{code}`.
 
 use bytes::Bytes;
-use flutecast_mapping::name::DeviceCode;
+use flutecast_contract::name::DeviceCode;
 use http::Response;
 
 use super::api::{Api, Caller, Head, Refusal, TokenIn, dress};

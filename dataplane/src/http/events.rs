@@ -1,7 +1,7 @@
 //! `GET` and `POST /v1/{tenant}/events`.
 
 use bytes::Bytes;
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 use http::header::HeaderName;
 use http::{HeaderValue, Response};
 

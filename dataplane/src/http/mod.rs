@@ -1,7 +1,8 @@
-//! What clients talk to: routes, parameters, the event stream on a socket, the dashboard, and the second port.
+//! What clients talk to: routes, parameters, the event stream on a socket, the dashboard, and the second
+//! port.
 //!
-//! A request goes routes → `api` (who asks, from which page, for what) → `events` or `devices` → `body`. What is pure stands
-//! apart: `params`, `duration`, `error`.
+//! A request goes routes → `api` (who asks, from which page, for what) → `events` or `devices` → `body`. What
+//! is pure stands apart: `params`, `duration`, `error`.
 
 mod admin;
 mod api;

@@ -41,8 +41,8 @@ impl End {
         }
     }
 
-    /// How long the client waits before it comes back, in ms: a random time in between. Those who are sent away a few at a time needn't wait for each
-    /// other.
+    /// How long the client waits before it comes back, in ms: a random time in between. Those who are sent
+    /// away a few at a time needn't wait for each other.
     pub(crate) fn retry_ms(self) -> RangeInclusive<u32> {
         match self {
             Self::AccessRevoked | Self::TenantRemoved => 1_000..=3_000,
@@ -83,8 +83,8 @@ struct OpenStream {
     /// Whether the client said where it resumes, so that it was somewhere before.
     returned: bool,
     socket: Socket,
-    /// Milliseconds since `start`, plus 1, when the writer was given something, or told that there is something, and has not
-    /// asked again since; 0: it waits for us.
+    /// Milliseconds since `start`, plus 1, when the writer was given something, or told that there is
+    /// something, and has not asked again since; 0: it waits for us.
     waits_since: AtomicU64,
     end: OnceLock<End>,
     waker: AtomicWaker,
@@ -124,8 +124,8 @@ impl OpenStreams {
         Lease { id, waker: Arc::clone(&stream).into(), stream, inner: Arc::clone(&self.inner) }
     }
 
-    /// Ends the streams whose caller would be granted something else now, even if it were more: the client comes back and gets
-    /// what holds now. Returns how many that were.
+    /// Ends the streams whose caller would be granted something else now, even if it were more: the client
+    /// comes back and gets what holds now. Returns how many that were.
     pub(crate) fn recheck(&self, access: &Access, catalog: &Catalog) -> usize {
         let mut ended = 0;
         for stream in self.inner.lock().values() {
@@ -144,10 +144,12 @@ impl OpenStreams {
         ended
     }
 
-    /// Ends the streams that have taken nothing for `timeout` although something waits. Returns how many streams stalled.
+    /// Ends the streams that have taken nothing for `timeout` although something waits. Returns how many
+    /// streams stalled.
     ///
-    /// The writer asks for more as soon as it has room; when it has been given something and doesn't ask again, the client
-    /// doesn't read. This holds for HTTP/1.1 as well as for one stream of many on an HTTP/2 connection.
+    /// The writer asks for more as soon as it has room; when it has been given something and doesn't ask
+    /// again, the client doesn't read. This holds for HTTP/1.1 as well as for one stream of many on an HTTP/2
+    /// connection.
     pub(crate) fn end_stalled(&self, timeout: Duration) -> usize {
         let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let mut stalled = 0;
@@ -165,9 +167,9 @@ impl OpenStreams {
         stalled
     }
 
-    /// Ends up to `count` streams so that their clients go to other pods; those that are here longest first. With `rest`, clients that came only just are
-    /// left alone, and so are those that haven't taken yet what there is for them: what one doesn't have yet would be read for it once more. Returns
-    /// how many.
+    /// Ends up to `count` streams so that their clients go to other pods; those that are here longest first.
+    /// With `rest`, clients that came only just are left alone, and so are those that haven't taken yet what
+    /// there is for them: what one doesn't have yet would be read for it once more. Returns how many.
     pub(crate) fn send_away(&self, count: usize, end: End, rest: Option<Rest>) -> usize {
         let may_go = |stream: &OpenStream| {
             let rested = rest.is_none_or(|Rest { new, returned }| {
@@ -221,7 +223,8 @@ impl OpenStreams {
                     }
                 }
                 _ = tick.tick() => {
-                    // After the process itself stood still (a paused machine), clients get their chance first.
+                    // After the process itself stood still (a paused machine), clients get their chance
+                    // first.
                     let late = looked.elapsed() > period * 2;
                     looked = Instant::now();
                     let stalled = if late { 0 } else { self.end_stalled(take_timeout) };
@@ -265,14 +268,15 @@ impl Wake for OpenStream {
 }
 
 impl Lease {
-    /// Whether the caller is still granted what it was. To be asked once after opening: a change of access that came between the grant and the opening
-    /// was looked at without this stream.
+    /// Whether the caller is still granted what it was. To be asked once after opening: a change of access
+    /// that came between the grant and the opening was looked at without this stream.
     pub(crate) fn holds(&self, access: &Access) -> bool {
         let OpenStream { credential, grant, .. } = &*self.stream;
         access.decide(grant.tenant.as_str(), credential).as_ref() == Ok(grant)
     }
 
-    /// The writer asks for more: it has taken what it got. Answers why the stream ends, if it does. `waker` is the writer's.
+    /// The writer asks for more: it has taken what it got. Answers why the stream ends, if it does. `waker`
+    /// is the writer's.
     pub(crate) fn asked(&self, waker: &Waker) -> Option<End> {
         self.stream.waits_since.store(0, Ordering::Relaxed);
         self.stream.waker.register(waker);
@@ -300,7 +304,7 @@ impl Drop for Lease {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
-    use flutecast_mapping::document::AccessDocument;
+    use flutecast_contract::document::AccessDocument;
 
     use super::*;
     use crate::access::Scope;

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use flutecast_mapping::name::{ChannelName, DeviceCode};
+use flutecast_contract::name::{ChannelName, DeviceCode};
 
 use super::duration;
 use super::error::RequestError;
@@ -19,7 +19,8 @@ mod tests;
 
 pub(crate) use query::access_token;
 
-/// How many devices one request may name. More than a tenant's usual quota; it bounds the work of one request.
+/// How many devices one request may name. More than a tenant's usual quota; it bounds the work of one
+/// request.
 pub(crate) const MAX_DEVICES: usize = 5_000;
 /// How many channels one request may name.
 pub(crate) const MAX_CHANNELS: usize = 64;
@@ -37,7 +38,8 @@ pub(crate) struct Subscription {
     pub(crate) last_event_id: Option<String>,
 }
 
-/// What one address takes. The names differ between query and body, so a parameter carries its name for messages.
+/// What one address takes. The names differ between query and body, so a parameter carries its name for
+/// messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
     Device,
@@ -183,11 +185,12 @@ fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), String> {
     Ok(())
 }
 
-/// Where to resume, from the last event id that a client sent; the header beats the query, as an `EventSource` that was made
-/// with a `lastEventId` in its address sends newer ones in the header.
+/// Where to resume, from the last event id that a client sent; the header beats the query, as an
+/// `EventSource` that was made with a `lastEventId` in its address sends newer ones in the header.
 ///
-/// An id that can't be understood is not refused, as a client can't repair what its browser stored. It stands for an unknown
-/// place in an unknown stream, so that the client is told of a gap and not left with a silent hole.
+/// An id that can't be understood is not refused, as a client can't repair what its browser stored. It stands
+/// for an unknown place in an unknown stream, so that the client is told of a gap and not left with a silent
+/// hole.
 pub(crate) fn resume(header: Option<&[u8]>, parameter: Option<&str>) -> Option<EventId> {
     let id = match header {
         Some(header) => std::str::from_utf8(header).unwrap_or("?"),

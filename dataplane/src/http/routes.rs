@@ -60,8 +60,8 @@ pub(crate) fn service(
                 log.end(response);
             }
             answer.map(detach).map(|mut response| {
-                // A connection that has carried an event stream isn't used again: on it the client, or the proxy before it, would come back
-                // to this pod, which may just have sent it to another one.
+                // A connection that has carried an event stream isn't used again: on it the client, or the
+                // proxy before it, would come back to this pod, which may just have sent it to another one.
                 if version <= Version::HTTP_11 && matches!(response.body(), ResponseBody::Events(_)) {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -120,7 +120,8 @@ fn v1(api: Arc<Api>) -> BoxedFilter<(Response<Bytes>,)> {
         .then(|tenant: String, code: warp::path::Tail, api: Arc<Api>, head: Head| async move {
             device(&api, &tenant, code.as_str(), &head).await
         });
-    // Not warp::options(), whose refusal would make every address that isn't there one that takes other methods.
+    // Not warp::options(), whose refusal would make every address that isn't there one that takes other
+    // methods.
     let preflights = warp::path("v1").and(warp::method()).and_then(async |method: Method| {
         if method == Method::OPTIONS { Ok(preflight()) } else { Err(warp::reject::not_found()) }
     });

@@ -23,8 +23,8 @@ use super::body::BoxError;
 use super::stall::{Impatient, Patience};
 use crate::metrics::HttpMetrics;
 
-/// The largest head of a request in bytes, and how much of an answer waits in user space for a socket that is full. Addresses
-/// with a long list of devices fit; lists that don't fit go into a body.
+/// The largest head of a request in bytes, and how much of an answer waits in user space for a socket that is
+/// full. Addresses with a long list of devices fit; lists that don't fit go into a body.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// How many streams one HTTP/2 connection may hold: hyper's and nginx's usual size.
 const MAX_HTTP2_STREAMS: u32 = 128;
@@ -56,8 +56,8 @@ pub(crate) struct Shutdown {
 /// How what a request came on is ended. An extension of each request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Socket {
-    /// Ends at once what carries the answer: over HTTP/1.1 the socket, over HTTP/2 that one stream, as the others may be those of other clients of the same
-    /// gateway.
+    /// Ends at once what carries the answer: over HTTP/1.1 the socket, over HTTP/2 that one stream, as the
+    /// others may be those of other clients of the same gateway.
     pub(crate) end: CancellationToken,
     /// Takes no further request on the socket: it ends when what it carries ends.
     pub(crate) leave: CancellationToken,
@@ -68,7 +68,8 @@ task_local! {
     static STREAM_END: CancellationToken;
 }
 
-/// Runs each stream of an HTTP/2 connection as a task that can be ended alone; its peer is told so (`RST_STREAM`).
+/// Runs each stream of an HTTP/2 connection as a task that can be ended alone; its peer is told so
+/// (`RST_STREAM`).
 #[derive(Debug, Clone, Copy)]
 struct EndableStreams;
 
@@ -145,7 +146,8 @@ async fn accept(
             Ok((socket, _peer)) => return (socket, permit),
             Err(error) => {
                 metrics.socket_errors.inc();
-                // A peer that is gone already concerns nobody. Without descriptors each try would fail at once.
+                // A peer that is gone already concerns nobody. Without descriptors each try would fail at
+                // once.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
                 {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -251,8 +253,8 @@ fn builder(settings: &ServerSettings) -> auto::Builder<EndableStreams> {
     builder
 }
 
-/// Small frames go out at once, and a peer that acknowledges nothing any more is given up: without this a screen that lost its
-/// power would hold its place for a quarter of an hour.
+/// Small frames go out at once, and a peer that acknowledges nothing any more is given up: without this a
+/// screen that lost its power would hold its place for a quarter of an hour.
 fn prepare(socket: &TcpStream, settings: &ServerSettings) -> io::Result<()> {
     socket.set_nodelay(true)?;
     #[cfg(target_os = "linux")]

@@ -11,17 +11,19 @@ use tokio::time::{Sleep, sleep};
 /// How long a peer may let us wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// From the connection until it is known which HTTP the peer speaks; hyper's own timeout begins only behind that.
+    /// From the connection until it is known which HTTP the peer speaks; hyper's own timeout begins only
+    /// behind that.
     pub(crate) greeting: Duration,
     /// While bytes are to be written and the peer takes none.
     pub(crate) write: Duration,
 }
 
-/// After so many bytes it is known: HTTP/2 begins with `PRI * HTTP/2.0`, two line ends, `SM` and two line ends (RFC 9113, 3.4).
+/// After so many bytes it is known: HTTP/2 begins with `PRI * HTTP/2.0`, two line ends, `SM` and two line
+/// ends (RFC 9113, 3.4).
 const GREETING_BYTES: usize = 24;
 
-/// A socket that fails with `TimedOut` when the peer doesn't say what it wants, or takes nothing of what is written, for too long.
-/// Waiting for the next request is not its business.
+/// A socket that fails with `TimedOut` when the peer doesn't say what it wants, or takes nothing of what is
+/// written, for too long. Waiting for the next request is not its business.
 #[derive(Debug)]
 pub(crate) struct Impatient<S> {
     socket: S,

@@ -14,7 +14,8 @@ pub(crate) use watch::{Change, Observed, Watch};
 
 /// How long making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the server may be silent. It ends a watch after [`watch::WATCH_SECONDS`], so a longer silence is a connection that is dead.
+/// How long the server may be silent. It ends a watch after [`watch::WATCH_SECONDS`], so a longer silence is
+/// a connection that is dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long sending a request may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,8 +45,9 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// Reads how the API is reached: the kubeconfig that `KUBECONFIG` names or that lies in the home folder, else the pod's service
-    /// account. Left out, the namespace is the one of that configuration. Nothing is sent yet.
+    /// Reads how the API is reached: the kubeconfig that `KUBECONFIG` names or that lies in the home folder,
+    /// else the pod's service account. Left out, the namespace is the one of that configuration. Nothing is
+    /// sent yet.
     ///
     /// # Errors
     /// [`ClusterError`] if there is no usable configuration.

@@ -1,6 +1,6 @@
 //! What a pod may do at the API server: the rights that its modules state, as a manifest.
 
-use flutecast_rights::{Grant, Right};
+use flutecast_kube::{Grant, Right};
 
 use crate::{catalog, peers};
 
@@ -24,7 +24,7 @@ pub fn manifest() -> (&'static str, String) {
     };
     let head = "What a data-plane pod may do: read the mapping, the one Secret that says who may read, and who its peers are. It writes nothing. The \
         tests run under exactly these rules (dataplane/tests/kube_*.rs). Written by `make rbac` from the modules that make the calls.";
-    ("manifests/dataplane/rbac.yaml", flutecast_rights::manifest(head, Some((NAME, NAMESPACE)), &[grant]))
+    ("manifests/dataplane/rbac.yaml", flutecast_kube::manifest(head, Some((NAME, NAMESPACE)), &[grant]))
 }
 
 #[cfg(test)]

@@ -13,17 +13,18 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::fault;
 
-/// After what time the server ends a watch, which is taken up again where it stood; with that, a connection that died unnoticed
-/// is noticed.
+/// After what time the server ends a watch, which is taken up again where it stood; with that, a connection
+/// that died unnoticed is noticed.
 pub(super) const WATCH_SECONDS: u32 = 60;
 /// The pause after the first fault, of which half is left to chance; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause: an API server that is back should be noticed within seconds, and all pods together must not press it down.
+/// The longest pause: an API server that is back should be noticed within seconds, and all pods together must
+/// not press it down.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// After this long without a fault the pauses begin anew.
 const PAUSE_RESET: Duration = Duration::from_secs(60);
-/// A watch that is taken up again says nothing until something changes. Faults come at most [`LONGEST_PAUSE`] and a connection timeout
-/// apart, so after this long without one it is known to stand.
+/// A watch that is taken up again says nothing until something changes. Faults come at most [`LONGEST_PAUSE`]
+/// and a connection timeout apart, so after this long without one it is known to stand.
 const CALM: Duration = Duration::from_secs(15);
 
 /// What has changed.

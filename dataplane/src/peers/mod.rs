@@ -2,7 +2,7 @@
 //!
 //! Who is ready is decided by Kubernetes; this is only what it says.
 
-use flutecast_rights::Right;
+use flutecast_kube::Right;
 use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -68,8 +68,8 @@ impl PeerMetrics {
     }
 }
 
-/// Follows the EndpointSlices of `service` until `stop`. While the API server is away, what was known last holds on. Nothing waits for
-/// this: a pod that can't see its peers serves all the same.
+/// Follows the EndpointSlices of `service` until `stop`. While the API server is away, what was known last
+/// holds on. Nothing waits for this: a pod that can't see its peers serves all the same.
 #[must_use = "someone has to watch the task"]
 pub fn watch_peers(
     cluster: &Cluster,

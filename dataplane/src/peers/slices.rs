@@ -55,8 +55,8 @@ impl Slices {
         }
     }
 
-    /// All pods. One that stands in two slices (one for each address family, or while it moves) has what either says, but
-    /// is ready only if no slice says that it is going.
+    /// All pods. One that stands in two slices (one for each address family, or while it moves) has what
+    /// either says, but is ready only if no slice says that it is going.
     pub(super) fn peers(&self) -> Peers {
         let mut peers = Peers::default();
         for endpoint in self.by_name.values().flatten() {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use flutecast_mapping::name::{ChannelName, DeviceCode};
-use flutecast_mapping::program::{ChannelState, Dropped, Message, Program, Timestamp};
+use flutecast_contract::name::{ChannelName, DeviceCode};
+use flutecast_format::program::{ChannelState, Dropped, Message, Program, Timestamp};
 
 use super::frame::{Frame, NamedFrames};
 use crate::fanout::Epoch;
@@ -52,7 +52,8 @@ impl ChannelPipeline {
     ) -> Result<Formatted, Dropped> {
         scratch.clear();
         let applied = self.program.apply(message, &mut self.state, scratch)?;
-        // JSON on one line holds no control characters. One that got through could end the block and forge another.
+        // JSON on one line holds no control characters. One that got through could end the block and forge
+        // another.
         if scratch.iter().any(|&byte| byte < 0x20) {
             return Err(Dropped::Malformed);
         }

@@ -1,8 +1,8 @@
 //! SSE blocks, built once and shared by every client.
 
 use bytes::Bytes;
-use flutecast_mapping::name::{ChannelName, DeviceCode};
-use flutecast_mapping::program::Timestamp;
+use flutecast_contract::name::{ChannelName, DeviceCode};
+use flutecast_format::program::Timestamp;
 
 use super::moment::write_rfc3339;
 use crate::fanout::{Epoch, EventId};
@@ -31,7 +31,8 @@ impl Frame {
         self.bytes.clone()
     }
 
-    /// The same block without its `id:` line, for a client to which something older is still owed. Shares the bytes.
+    /// The same block without its `id:` line, for a client to which something older is still owed. Shares the
+    /// bytes.
     #[must_use]
     pub fn without_id(&self) -> Bytes {
         self.bytes.slice(self.without_id as usize..)
@@ -56,7 +57,8 @@ impl Frame {
     }
 }
 
-/// Why events of an `Every` channel are lost, or can't be proven complete. A closed set, used as a metric label.
+/// Why events of an `Every` channel are lost, or can't be proven complete. A closed set, used as a metric
+/// label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum GapReason {
     /// The stream no longer holds what was missed.

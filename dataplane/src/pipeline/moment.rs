@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flutecast_mapping::program::Timestamp;
+use flutecast_format::program::Timestamp;
 use tokio::time::Instant;
 
 /// Now, by both clocks: the monotonic one for timers, the wall clock for what messages say. State is handed

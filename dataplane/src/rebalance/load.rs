@@ -15,7 +15,8 @@ use crate::serving::subject_token;
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
 /// A pod that has told nothing for this long isn't counted: five reports that got lost.
 const FRESH: Duration = Duration::from_secs(5);
-/// How many pods are listened to at most; more than any Service has, so that what somebody else publishes takes no memory.
+/// How many pods are listened to at most; more than any Service has, so that what somebody else publishes
+/// takes no memory.
 const MOST_PODS: usize = 1_000;
 
 /// Where the reports go and come from.

@@ -1,7 +1,8 @@
 //! Moves clients gently to pods that have fewer, so that a pod that joins takes its share.
 //!
-//! Each pod tells on NATS how many clients it has and hears it from the others; the Service's EndpointSlices say which of them are ready. What a pod has
-//! over the mean it sends away at a bounded rate with `bye`; the clients come back through the Service and resume where they were.
+//! Each pod tells on NATS how many clients it has and hears it from the others; the Service's EndpointSlices
+//! say which of them are ready. What a pod has over the mean it sends away at a bounded rate with `bye`; the
+//! clients come back through the Service and resume where they were.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,8 @@ use planner::{Limits, Planner};
 const STEP: Duration = Duration::from_millis(250);
 /// How long handing a report to the connection may take.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a client that didn't come back from anywhere must have been here before it is sent away: one that just opened its page shall see something.
+/// How long a client that didn't come back from anywhere must have been here before it is sent away: one that
+/// just opened its page shall see something.
 const NEW_CLIENT: Duration = Duration::from_secs(10);
 
 /// What is set on the command line.

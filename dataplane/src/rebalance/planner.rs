@@ -1,14 +1,17 @@
 //! How many clients a pod sends away, and when: plain state, without I/O and without a clock of its own.
 //!
-//! Each pod looks only at its own surplus over the mean. Where a client that is sent away lands is nobody's choice: behind kube-proxy it is chance, behind
-//! a gateway often the pod with the fewest. So a pod begins when the shares differ by more than chance would explain, goes on at a bounded
-//! rate until it is at the mean, and then rests, longer each time while the same pods are there (docs/decisions/0067-who-is-sent-away.md).
+//! Each pod looks only at its own surplus over the mean. Where a client that is sent away lands is nobody's
+//! choice: behind kube-proxy it is chance, behind a gateway often the pod with the fewest. So a pod begins
+//! when the shares differ by more than chance would explain, goes on at a bounded rate until it is at the
+//! mean, and then rests, longer each time while the same pods are there
+//! (docs/decisions/0067-who-is-sent-away.md).
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long the same pods must have been there before anything moves: gateways need a moment to learn of a newcomer.
+/// How long the same pods must have been there before anything moves: gateways need a moment to learn of a
+/// newcomer.
 pub(super) const SETTLE: Duration = Duration::from_secs(3);
 /// A pod begins when some pod has more than its share by more than this part of it.
 const MOST_OVER: f64 = 0.10;
@@ -18,7 +21,8 @@ const MOST_UNDER: f64 = 0.15;
 const FEW: f64 = 3.0;
 /// A pod ends when it is so near to its share from above, as a part of it.
 const NEAR: f64 = 0.02;
-/// No pod sends away more in a second: each of them comes back with a `hello` and a snapshot that some pod has to make.
+/// No pod sends away more in a second: each of them comes back with a `hello` and a snapshot that some pod
+/// has to make.
 const MOST_PER_SECOND: f64 = 200.0;
 /// A pass has helped if less than this part of the unevenness is left when the next one begins.
 const HELPED: f64 = 0.8;
@@ -73,7 +77,8 @@ impl View {
         total as f64 / (self.others.len() + 1) as f64
     }
 
-    /// Whether the shares differ by more than chance would explain: throwing dice for each client gives differences of about the root of a share.
+    /// Whether the shares differ by more than chance would explain: throwing dice for each client gives
+    /// differences of about the root of a share.
     fn is_uneven(&self) -> bool {
         let share = self.share();
         let most = share + share.sqrt().max(FEW).max(share * MOST_OVER);

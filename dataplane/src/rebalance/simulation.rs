@@ -1,4 +1,5 @@
-//! Pods and clients without I/O, on a clock of their own: whether the planner converges, and what that costs the clients.
+//! Pods and clients without I/O, on a clock of their own: whether the planner converges, and what that costs
+//! the clients.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -233,7 +234,8 @@ fn within(seed: u64, placement: Placement, counts: &[usize], joining: usize) {
     assert!(world.moves() as usize <= all * 3 / 2, "{about}: {} moves of {all} clients", world.moves());
 }
 
-/// The same seeds each time: what chance can do is bounded, and a run in a hundred thousand that it goes beyond tells nothing.
+/// The same seeds each time: what chance can do is bounded, and a run in a hundred thousand that it goes
+/// beyond tells nothing.
 #[test]
 fn shares_even_out_and_stay() {
     for seed in 0..200 {

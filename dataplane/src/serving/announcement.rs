@@ -70,7 +70,7 @@ pub fn announcement(server_name: &str, catalog: &Catalog) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use flutecast_mapping::document::ShardDocument;
+    use flutecast_contract::document::ShardDocument;
 
     use super::*;
 

@@ -1,6 +1,7 @@
 //! Tells on NATS which mapping revisions this pod serves, so that the operator knows when a device is ready.
 //!
-//! An announcement is whole: the newest one of a pod replaces all earlier ones. The contract is docs/protocol-internal.md.
+//! An announcement is whole: the newest one of a pod replaces all earlier ones. The contract is
+//! docs/protocol-internal.md.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,8 @@ impl ServingMetrics {
     }
 }
 
-/// Announces what `catalog` holds until `stop`: at once when it or the connection changes, when asked, and else every 5 s.
+/// Announces what `catalog` holds until `stop`: at once when it or the connection changes, when asked, and
+/// else every 5 s.
 #[must_use = "someone has to watch the task"]
 pub fn announce(
     broker: Broker,
@@ -127,7 +129,8 @@ impl Announcer {
         }
     }
 
-    /// While the broker is away nothing is published: what the client would keep for later is then no longer true.
+    /// While the broker is away nothing is published: what the client would keep for later is then no longer
+    /// true.
     async fn publish(&mut self, body: Bytes) {
         if !self.broker.state().connected {
             return;

@@ -36,7 +36,8 @@ pub struct BrokerState {
 }
 
 impl Broker {
-    /// Starts to connect as `login` says and returns at once; the connection is made and made anew in the background for ever.
+    /// Starts to connect as `login` says and returns at once; the connection is made and made anew in the
+    /// background for ever.
     ///
     /// # Errors
     /// When the login can't be used.

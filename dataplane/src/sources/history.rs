@@ -57,7 +57,8 @@ impl<'a> HistoryReader<'a> {
         Ok(if page.messages.is_empty() { None } else { Some(page.messages) })
     }
 
-    /// Whether what is stored now is everything that was ever stored since. Ask after the last page that is wanted.
+    /// Whether what is stored now is everything that was ever stored since. Ask after the last page that is
+    /// wanted.
     ///
     /// # Errors
     /// [`ReadError`], within 10 s.

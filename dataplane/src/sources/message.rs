@@ -2,14 +2,15 @@
 
 use async_nats::header::{self, HeaderMap, HeaderName};
 use bytes::Bytes;
-use flutecast_mapping::program::Timestamp;
+use flutecast_format::program::Timestamp;
 
 /// A message as it was republished when it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LiveMessage {
     /// Its sequence in the stream.
     pub sequence: u64,
-    /// The sequence of the message before it that was stored on exactly this subject; 0: there was none any more.
+    /// The sequence of the message before it that was stored on exactly this subject; 0: there was none any
+    /// more.
     pub previous: u64,
     /// When it was stored.
     pub stored_at: Timestamp,

@@ -133,12 +133,12 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
     /// (`tokio::task::unconstrained`): a queue that says "pending" only because the budget is used up would
     /// break the order.
     ///
-    /// When more than `bound` messages were taken, one more pass over the ready list proves those taken so far, and the
-    /// batch ends. So a fast publisher holds nobody up.
+    /// When more than `bound` messages were taken, one more pass over the ready list proves those taken so
+    /// far, and the batch ends. So a fast publisher holds nobody up.
     ///
-    /// `capacity`: how many messages a queue can hold. No more are taken from one queue in one pass: what was in
-    /// it when the pass began is then taken, and what still comes has to wait. A queue that gave so many may
-    /// have been full, so that the client dropped some; its key is appended to `overrun`.
+    /// `capacity`: how many messages a queue can hold. No more are taken from one queue in one pass: what was
+    /// in it when the pass began is then taken, and what still comes has to wait. A queue that gave so many
+    /// may have been full, so that the client dropped some; its key is appended to `overrun`.
     pub(crate) fn poll_batch(
         &mut self,
         cx: &mut Context<'_>,

@@ -168,7 +168,8 @@ impl StreamReader {
                             ReadError::BadAnswer("EOB without Nats-UpTo-Sequence".to_owned())
                         })?;
                         ceiling = Some(at);
-                        // The server cuts an answer at its bound of bytes; what is left is asked for from there on.
+                        // The server cuts an answer at its bound of bytes; what is left is asked for from
+                        // there on.
                         if pending == 0 || all.len() == before {
                             break;
                         }

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use flutecast_contract::document::{
+    API_VERSION, ChannelDocument, Codec, DeliveryDocument, DeliveryPolicy, DeviceDocument, FieldDocument,
+    FieldType, FormatDocument, ShardDocument, TenantSettings, TimestampDocument, TimestampUnit,
+};
+use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
 use flutecast_dataplane::catalog::Catalog;
 use flutecast_dataplane::fanout::{Connection, EventId, HubSettings, Hubs, Scope, SubscribeRequest, Wanted};
 use flutecast_dataplane::sources::broker::Broker;
 use flutecast_e2e::{NatsServer, SseEvent, SseParser};
-use flutecast_mapping::document::{
-    API_VERSION, ChannelDocument, Codec, DeliveryDocument, DeliveryPolicy, DeviceDocument, FieldDocument,
-    FieldType, FormatDocument, ShardDocument, TenantSettings, TimestampDocument, TimestampUnit,
-};
-use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
 use flutecast_nats::Login;
 use futures_util::StreamExt;
 use prometheus_client::registry::Registry;

@@ -44,8 +44,9 @@ pub(crate) fn digest(token: &str) -> String {
     data_encoding::HEXLOWER.encode(&Sha256::digest(token.as_bytes()))
 }
 
-/// The devices CORR-01 (label line=l1) and FLEX-01 (line=l2), each with the channels `telemetry` (Latest) and `alarms` (Every). The
-/// channel `large` of CORR-01 makes 25 fields of one text, which a format cuts off beyond 4 KiB.
+/// The devices CORR-01 (label line=l1) and FLEX-01 (line=l2), each with the channels `telemetry` (Latest) and
+/// `alarms` (Every). The channel `large` of CORR-01 makes 25 fields of one text, which a format cuts off
+/// beyond 4 KiB.
 pub(crate) fn shard(tenant: &str, settings: &str) -> String {
     let large: Vec<String> =
         (0..25).map(|n| format!("{{name: text{n}, pointer: /text, type: String}}")).collect();

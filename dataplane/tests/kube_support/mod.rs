@@ -1,4 +1,5 @@
-//! A data plane on a real Kubernetes API and a real nats-server, with the rights of manifests/dataplane/rbac.yaml and no others.
+//! A data plane on a real Kubernetes API and a real nats-server, with the rights of
+//! manifests/dataplane/rbac.yaml and no others.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "it is test code, which clippy sees only where #[test] is")]
 
@@ -30,7 +31,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// An empty namespace with the service account, which may do nothing yet; a nats-server with the streams of two tenants.
+    /// An empty namespace with the service account, which may do nothing yet; a nats-server with the streams
+    /// of two tenants.
     pub(crate) async fn start() -> Self {
         let (api, nats) = tokio::join!(ControlPlane::start(), NatsServer::start());
         let (api, nats) = (api.unwrap(), nats.unwrap());

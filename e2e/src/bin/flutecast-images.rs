@@ -21,7 +21,8 @@ struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "image")]
     profile: String,
 
-    /// Builds the last commit once more from nothing, in another folder, and compares. Takes as long as a first build.
+    /// Builds the last commit once more from nothing, in another folder, and compares. Takes as long as a
+    /// first build.
     #[arg(long)]
     twice: bool,
 
@@ -29,7 +30,8 @@ struct Arguments {
     #[arg(long, conflicts_with = "twice")]
     next: bool,
 
-    /// Instead: an image of another program of this machine, for tests (`nats-server:test=/usr/bin/nats-server`).
+    /// Instead: an image of another program of this machine, for tests
+    /// (`nats-server:test=/usr/bin/nats-server`).
     #[arg(long, value_name = "NAME:TAG=PROGRAM", conflicts_with_all = ["twice", "next"])]
     of: Vec<String>,
 }

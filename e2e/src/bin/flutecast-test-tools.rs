@@ -1,6 +1,7 @@
 //! Builds the programs in Go that the tests run, each once per machine, and says what it does.
 //!
-//! Without arguments all of them; with names only those, and their paths are printed: `helm=$(flutecast-test-tools helm)`.
+//! Without arguments all of them; with names only those, and their paths are printed:
+//! `helm=$(flutecast-test-tools helm)`.
 
 use std::io::Write;
 

@@ -33,10 +33,12 @@ const TOOLS: [GoTool; 9] = [
     GoTool::PROBE,
 ];
 
-/// Brings the cluster up unless it is up; `out` is told what is going on. Returns when a pod (CoreDNS) is ready.
+/// Brings the cluster up unless it is up; `out` is told what is going on. Returns when a pod (CoreDNS) is
+/// ready.
 ///
 /// # Errors
-/// What this machine lacks, or which step failed with the end of its component's log. Nothing is left running then.
+/// What this machine lacks, or which step failed with the end of its component's log. Nothing is left running
+/// then.
 pub async fn bring_up(place: &Place, out: &mut impl Write) -> anyhow::Result<()> {
     let _lock = take_down::lock().await?;
     if is_up(place).await {
@@ -160,7 +162,8 @@ fn write_files(place: &Place) -> anyhow::Result<()> {
         ("cni/10-flutecast.conflist", cni::config(place)),
         ("kubelet-config.yaml", kubelet::config(place)),
         ("kube-proxy-config.yaml", proxy::config(place)),
-        // For pods that ask for the node's DNS: there is none, and the cluster's own has no way to the outside.
+        // For pods that ask for the node's DNS: there is none, and the cluster's own has no way to the
+        // outside.
         ("resolv.conf", String::new()),
         (COMMANDS, serde_json::to_string_pretty(&commands(place)?)?),
     ];

@@ -1,4 +1,5 @@
-//! The cluster's authority, and who may call themselves what. Valid for as long as the cluster: it is made anew with each.
+//! The cluster's authority, and who may call themselves what. Valid for as long as the cluster: it is made
+//! anew with each.
 
 use std::fs;
 use std::path::Path;
@@ -95,7 +96,8 @@ pub(super) fn write_all(place: &Place) -> anyhow::Result<()> {
         Some("system:nodes"),
         &node_names,
     )?;
-    // What API servers behind the API server (metrics, for instance) recognise it by: an authority of its own.
+    // What API servers behind the API server (metrics, for instance) recognise it by: an authority of its
+    // own.
     let front = Authority::new(&folder, "front-proxy-ca")?;
     front.write(&folder, "front-proxy", "front-proxy-client", None, &[])?;
     let service_accounts = KeyPair::generate()?;

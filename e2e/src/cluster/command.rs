@@ -12,8 +12,8 @@ use tokio::time::timeout;
 /// Runs `program` and gives its standard output.
 ///
 /// # Errors
-/// When it can't be started, fails (then with what it wrote to standard error), or takes longer than `deadline`; then it is
-/// killed.
+/// When it can't be started, fails (then with what it wrote to standard error), or takes longer than
+/// `deadline`; then it is killed.
 pub(super) async fn run(
     program: impl AsRef<OsStr>,
     args: &[&str],

@@ -12,7 +12,8 @@ pub(super) fn etcd(place: &Place) -> Vec<String> {
         format!("--listen-peer-urls={peer}"),
         format!("--initial-advertise-peer-urls={peer}"),
         format!("--initial-cluster=default={peer}"),
-        // The store needn't survive a power cut, and survives a killed etcd all the same: the kernel has its writes.
+        // The store needn't survive a power cut, and survives a killed etcd all the same: the kernel has its
+        // writes.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
     ]
@@ -62,7 +63,8 @@ pub(super) fn kube_controller_manager(place: &Place) -> Vec<String> {
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--bind-address=127.0.0.1".to_owned(),
         "--leader-elect=false".to_owned(),
-        // Claims are bound when the scheduler has chosen a node, which this looks at from time to time: by default each 15 s.
+        // Claims are bound when the scheduler has chosen a node, which this looks at from time to time: by
+        // default each 15 s.
         "--pvclaimbinder-sync-period=1s".to_owned(),
         format!("--flex-volume-plugin-dir={}", place.text("volume-plugins")),
         "--use-service-account-credentials=true".to_owned(),

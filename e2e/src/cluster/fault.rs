@@ -34,7 +34,8 @@ impl Fault {
 impl Drop for Fault {
     fn drop(&mut self) {
         if let Some(cure) = self.cure.take() {
-            // A short question to a socket. When even that fails, the next test that asks for the cluster mends it.
+            // A short question to a socket. When even that fails, the next test that asks for the cluster
+            // mends it.
             let _ = self.node.ask(cure);
         }
     }

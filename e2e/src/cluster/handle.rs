@@ -47,8 +47,8 @@ pub struct Reach {
 }
 
 impl Cluster {
-    /// The cluster of this run: the one of `KUBECONFIG` if that is set, else this machine's own, which is brought up if it isn't
-    /// up yet, mended if a test before left it broken, and stays up.
+    /// The cluster of this run: the one of `KUBECONFIG` if that is set, else this machine's own, which is
+    /// brought up if it isn't up yet, mended if a test before left it broken, and stays up.
     ///
     /// # Errors
     /// What this machine lacks for one, or why the existing one doesn't answer.
@@ -135,7 +135,8 @@ impl Cluster {
         finish(helm, "helm", args, "", deadline).await
     }
 
-    /// Makes the image of an archive known to the nodes. On an existing cluster `FLUTECAST_LOAD_IMAGE` does it.
+    /// Makes the image of an archive known to the nodes. On an existing cluster `FLUTECAST_LOAD_IMAGE` does
+    /// it.
     ///
     /// # Errors
     /// When it can't be imported, or nobody has said how on an existing cluster.
@@ -154,8 +155,8 @@ impl Cluster {
         finish(shell, &load, &[&archive.display().to_string()], "", IMPORT).await.map(drop)
     }
 
-    /// What pods call an image of ours (`flutecast.io/…`): the same, unless `FLUTECAST_IMAGE_PREFIX` names a registry of an
-    /// existing cluster.
+    /// What pods call an image of ours (`flutecast.io/…`): the same, unless `FLUTECAST_IMAGE_PREFIX` names a
+    /// registry of an existing cluster.
     #[must_use]
     pub fn image(&self, name: &str) -> String {
         let prefix = std::env::var(IMAGE_PREFIX).ok().filter(|text| !text.is_empty() && self.own.is_none());
@@ -165,7 +166,8 @@ impl Cluster {
         }
     }
 
-    /// The image of pods of tests: `/probe serve :8080`, `/probe get URL TIMES`, `/probe lookup NAME` (e2e/tools/probe).
+    /// The image of pods of tests: `/probe serve :8080`, `/probe get URL TIMES`, `/probe lookup NAME`
+    /// (e2e/tools/probe).
     ///
     /// # Errors
     /// As [`Self::load_image`].
@@ -277,8 +279,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// A way from here to a Service's port: on this machine's own cluster its address, which kube-proxy balances; to an existing
-    /// one a port-forward, which leads to one of its pods.
+    /// A way from here to a Service's port: on this machine's own cluster its address, which kube-proxy
+    /// balances; to an existing one a port-forward, which leads to one of its pods.
     ///
     /// # Errors
     /// When there is no such Service, or the port-forward doesn't come.

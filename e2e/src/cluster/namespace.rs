@@ -39,8 +39,8 @@ impl Namespace {
         &self.name
     }
 
-    /// Deletes it and waits until it is gone: 8 to 16 s, as Kubernetes looks only then whether its pods are. A test that
-    /// doesn't need to know drops it instead.
+    /// Deletes it and waits until it is gone: 8 to 16 s, as Kubernetes looks only then whether its pods are.
+    /// A test that doesn't need to know drops it instead.
     ///
     /// # Errors
     /// When it isn't after two minutes.

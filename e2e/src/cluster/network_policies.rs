@@ -1,5 +1,5 @@
-//! What enforces NetworkPolicies: our own small program around kube-network-policies (e2e/tools/network-policies), to which the
-//! kernel hands the first packet of each connection of pods.
+//! What enforces NetworkPolicies: our own small program around kube-network-policies
+//! (e2e/tools/network-policies), to which the kernel hands the first packet of each connection of pods.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ pub(super) fn args(place: &Place) -> Vec<String> {
     ]
 }
 
-/// Tries its rules and its queue in a network of its own, which vanishes with it. Nothing is tried while the program isn't built.
+/// Tries its rules and its queue in a network of its own, which vanishes with it. Nothing is tried while the
+/// program isn't built.
 ///
 /// # Errors
 /// What the kernel lacks.
@@ -42,8 +43,8 @@ pub(super) async fn check() -> anyhow::Result<()> {
     )
 }
 
-/// Waits until its queue has a listener, which is the last thing that it does when it starts: the rules are in place before, and
-/// let nothing new pass meanwhile.
+/// Waits until its queue has a listener, which is the last thing that it does when it starts: the rules are
+/// in place before, and let nothing new pass meanwhile.
 ///
 /// # Errors
 /// When it hasn't after `deadline`.

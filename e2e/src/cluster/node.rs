@@ -31,7 +31,8 @@ struct Identity {
 impl Identity {
     fn of(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name, in parentheses, may hold anything; what follows is numbers. `starttime` is field 22, the state field 3.
+        // The name, in parentheses, may hold anything; what follows is numbers. `starttime` is field 22, the
+        // state field 3.
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         if fields.next() == Some("Z") {
             return None;
@@ -60,7 +61,8 @@ impl Node {
         first.lives().then(|| Self { place: place.clone(), first })
     }
 
-    /// Starts the supervisor `program` as the first process of new namespaces, away from this terminal and this process.
+    /// Starts the supervisor `program` as the first process of new namespaces, away from this terminal and
+    /// this process.
     pub(super) async fn start(place: &Place, program: &Path) -> anyhow::Result<Self> {
         let log = fs::File::options().create(true).append(true).open(place.path("logs/supervisor.log"))?;
         let mut command = std::process::Command::new(preflight::find("setsid").context("setsid is missing")?);

@@ -10,12 +10,15 @@ use crate::tools_folder;
 
 /// The environment variable that chooses another [`Slot`] than 0.
 pub const SLOT_VARIABLE: &str = "FLUTECAST_CLUSTER_SLOT";
-/// `10.<FIRST_NETWORK + slot>.0.0/16` is the cluster's: rarely used by others, and none of Kubernetes' usual ranges.
+/// `10.<FIRST_NETWORK + slot>.0.0/16` is the cluster's: rarely used by others, and none of Kubernetes' usual
+/// ranges.
 const FIRST_NETWORK: u8 = 180;
-/// A path of a Unix socket has at most 107 bytes (`sun_path` in unix(7)); the longest below the folder is containerd's.
+/// A path of a Unix socket has at most 107 bytes (`sun_path` in unix(7)); the longest below the folder is
+/// containerd's.
 const LONGEST_FOLDER: usize = 80;
 
-/// Clusters of one machine differ by this number. One is enough for nearly everybody; several let people work side by side.
+/// Clusters of one machine differ by this number. One is enough for nearly everybody; several let people work
+/// side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot(u8);
 
@@ -98,7 +101,8 @@ impl Place {
         self.folder.join(below)
     }
 
-    /// The same as text, for flags and configuration files. Paths that aren't UTF-8 are refused early on ([`super::preflight`]).
+    /// The same as text, for flags and configuration files. Paths that aren't UTF-8 are refused early on
+    /// ([`super::preflight`]).
     #[must_use]
     pub fn text(&self, below: &str) -> String {
         self.path(below).display().to_string()

@@ -22,7 +22,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("unshare", "util-linux"),
 ];
 
-/// Tried in namespaces of its own, which vanish with it. What is about to be tried is the last line of its output.
+/// Tried in namespaces of its own, which vanish with it. What is about to be tried is the last line of its
+/// output.
 const PROBES: &str = r#"
 echo "mounts of its own: mount(2)"; mount -n -t tmpfs none /run
 echo "overlayfs (kernel: CONFIG_OVERLAY_FS)"; mkdir -p /run/lower /run/upper /run/work /run/merged

@@ -1,8 +1,9 @@
-//! The first process of the node's namespaces: it starts the components, starts them again when they fall over (as systemd
-//! would), and stops, kills or freezes them when a test asks it to. When it is killed, the kernel ends everything else with it.
+//! The first process of the node's namespaces: it starts the components, starts them again when they fall
+//! over (as systemd would), and stops, kills or freezes them when a test asks it to. When it is killed, the
+//! kernel ends everything else with it.
 //!
-//! Threads, not tasks: as the first process it has to collect every orphan's end, and tokio wants to collect those of its own
-//! children itself.
+//! Threads, not tasks: as the first process it has to collect every orphan's end, and tokio wants to collect
+//! those of its own children itself.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -124,9 +125,11 @@ fn system(program: &str, args: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everything that programs write at fixed places outside the cluster's folder lands in mounts that vanish with the node.
+/// Everything that programs write at fixed places outside the cluster's folder lands in mounts that vanish
+/// with the node.
 fn prepare(folder: &Path) -> anyhow::Result<()> {
-    // Pods' mounts must be seen by containerd and the kubelet alike; the host sees none, as this is a copy of its mounts.
+    // Pods' mounts must be seen by containerd and the kubelet alike; the host sees none, as this is a copy of
+    // its mounts.
     system("mount", &["-n", "--make-rshared", "/"])?;
     system("mount", &["-n", "-t", "tmpfs", "-o", "mode=755", "flutecast", "/run"])?;
     for (hidden, own) in HIDDEN {
@@ -215,7 +218,8 @@ impl Supervisor {
         }
     }
 
-    /// Starts it unless it runs. The lock is held until the process is in the table, so that its end can't be missed.
+    /// Starts it unless it runs. The lock is held until the process is in the table, so that its end can't be
+    /// missed.
     fn start(&self, component: Component, children: &mut BTreeMap<Component, Child>) -> anyhow::Result<()> {
         let child = children.entry(component).or_default();
         if child.pid.is_some() {
@@ -277,8 +281,8 @@ impl Supervisor {
     /// Collects the ends of components, and of every process that lost its parent.
     fn collect_ends(self: &Arc<Self>) {
         loop {
-            // Waits for an end without taking it: it is taken under the lock, so that no process is in the table that is gone,
-            // and none gone that is being started.
+            // Waits for an end without taking it: it is taken under the lock, so that no process is in the
+            // table that is gone, and none gone that is being started.
             if rustix::process::waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).is_err() {
                 thread::sleep(NO_CHILD);
                 continue;

@@ -1,4 +1,5 @@
-//! Settings of the whole kernel that a node needs or changes. What they were is kept, and set again at the end.
+//! Settings of the whole kernel that a node needs or changes. What they were is kept, and set again at the
+//! end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +9,8 @@ use anyhow::Context;
 
 use super::Place;
 
-/// Each pod and each component watches files; Linux allows 128 watchers per user (`fs.inotify`) unless told otherwise.
+/// Each pod and each component watches files; Linux allows 128 watchers per user (`fs.inotify`) unless told
+/// otherwise.
 const WANTED: [(&str, u64); 1] = [("fs/inotify/max_user_instances", 8192)];
 /// The kubelet sets these to its own liking.
 const TOUCHED: [&str; 6] = [

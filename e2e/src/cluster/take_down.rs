@@ -27,8 +27,8 @@ pub async fn take_down(place: &Place) -> anyhow::Result<bool> {
     Ok(was_there)
 }
 
-/// Held while a cluster comes or goes, whichever: they share what they change of the host. The file stays, as one that is removed
-/// would be two locks for a moment.
+/// Held while a cluster comes or goes, whichever: they share what they change of the host. The file stays, as
+/// one that is removed would be two locks for a moment.
 pub(super) async fn lock() -> anyhow::Result<fs::File> {
     let folder = tools_folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
@@ -67,8 +67,9 @@ pub(super) async fn remove_all(place: &Place) -> anyhow::Result<()> {
     sysctl::restore(place)
 }
 
-/// Whether any process has something mounted over one of these folders. Linux lets go of such mounts, without a word, when the folder
-/// is removed in another mount namespace: the kubelet of the other cluster would lose the volumes of its pods.
+/// Whether any process has something mounted over one of these folders. Linux lets go of such mounts, without
+/// a word, when the folder is removed in another mount namespace: the kubelet of the other cluster would lose
+/// the volumes of its pods.
 fn are_mounted_over(folders: &[PathBuf]) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
@@ -91,7 +92,8 @@ fn made_on_host(place: &Place) -> Vec<PathBuf> {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-/// Makes a folder of the host over which the node mounts one of its own, and remembers what was made: the innermost first.
+/// Makes a folder of the host over which the node mounts one of its own, and remembers what was made: the
+/// innermost first.
 pub(super) fn make_host_folder(place: &Place, folder: &Path) -> anyhow::Result<()> {
     let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
     let all: Vec<_> = missing.into_iter().chain(made_on_host(place)).collect();

@@ -1,4 +1,5 @@
-//! Bytes of an HTTP/1.1 answer to the bytes of its body, with as little work and memory as possible: thousands of these share a machine with what they watch.
+//! Bytes of an HTTP/1.1 answer to the bytes of its body, with as little work and memory as possible:
+//! thousands of these share a machine with what they watch.
 
 use std::str;
 

@@ -96,8 +96,9 @@ impl Merge {
         Some(Welcome { server: server.to_owned(), ping_ms })
     }
 
-    /// Takes a data event, by the rules that docs/client.md gives for pages: within an epoch the sequence decides; for events without an id the time does,
-    /// and at the same time the values. `field` is the value that counts up by one with each message of a channel.
+    /// Takes a data event, by the rules that docs/client.md gives for pages: within an epoch the sequence
+    /// decides; for events without an id the time does, and at the same time the values. `field` is the value
+    /// that counts up by one with each message of a channel.
     pub(super) fn data(&mut self, id: Option<&str>, data: &str, field: &str) -> Taken {
         let Ok(Data { device, channel, time, values }) = serde_json::from_str(data) else {
             return Taken::Strange;

@@ -1,5 +1,5 @@
-//! Many SSE clients in one process, as screens of a plant: they come back as an `EventSource` does, merge what they get by its id, and report what they
-//! missed and how long they had nothing.
+//! Many SSE clients in one process, as screens of a plant: they come back as an `EventSource` does, merge
+//! what they get by its id, and report what they missed and how long they had nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -40,7 +40,8 @@ pub struct FleetReport {
     pub strange: u64,
     /// `gap` events, by reason.
     pub gaps: BTreeMap<String, u64>,
-    /// The newest number of each `Every` channel that any client has, and how many clients of the channel have an older one.
+    /// The newest number of each `Every` channel that any client has, and how many clients of the channel
+    /// have an older one.
     pub newest: BTreeMap<String, Newest>,
     /// The longest time without new data of each client, from its first data on.
     pub without_data: Spread,

@@ -8,12 +8,12 @@ use anyhow::{Context, ensure};
 
 use super::{Layer, NONROOT};
 
-/// Where Debian's package ca-certificates has its certificates. Not /etc/ssl/certs: there a machine's administrator adds others,
-/// which are nobody else's business.
+/// Where Debian's package ca-certificates has its certificates. Not /etc/ssl/certs: there a machine's
+/// administrator adds others, which are nobody else's business.
 const CERTIFICATES: &str = "/usr/share/ca-certificates/mozilla";
 
-/// The layer beneath `programs`: the shared libraries that they need, users, name resolution, CA certificates, `/tmp`. There is no
-/// shell and nothing else that could be run.
+/// The layer beneath `programs`: the shared libraries that they need, users, name resolution, CA
+/// certificates, `/tmp`. There is no shell and nothing else that could be run.
 ///
 /// # Errors
 /// When a library is missing or can't be read.
@@ -55,7 +55,8 @@ pub fn libraries_of(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
     parse_ldd(&text).with_context(|| format!("ldd {}", program.display()))
 }
 
-/// Reads lines such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+/// Reads lines such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2
+/// (0x…)`.
 fn parse_ldd(text: &str) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for line in text.lines().map(str::trim) {

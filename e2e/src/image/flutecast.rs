@@ -39,8 +39,8 @@ pub const PROGRAMS: [Program; 2] = [
 pub struct Recipe {
     /// The workspace.
     pub root: PathBuf,
-    /// Where it is said to be when programs are built: paths are taken out of them, and crates of others that were built for one
-    /// tree serve the other.
+    /// Where it is said to be when programs are built: paths are taken out of them, and crates of others that
+    /// were built for one tree serve the other.
     checkout: PathBuf,
     /// Cargo's target folder.
     pub target: PathBuf,
@@ -66,8 +66,8 @@ pub struct Made {
 }
 
 impl Recipe {
-    /// For the workspace in `root`, with everything else from there and from the environment (`CARGO_TARGET_DIR`,
-    /// `FLUTECAST_VERSION`, `SOURCE_DATE_EPOCH`).
+    /// For the workspace in `root`, with everything else from there and from the environment
+    /// (`CARGO_TARGET_DIR`, `FLUTECAST_VERSION`, `SOURCE_DATE_EPOCH`).
     ///
     /// # Errors
     /// When the workspace's version can't be read, or `SOURCE_DATE_EPOCH` is no number.
@@ -113,8 +113,9 @@ impl Recipe {
         self.root != self.checkout
     }
 
-    /// Builds the programs and writes `<program>-<version>.tar` (the image) and `<program>-<version>.spdx.json` into `folder`; of the
-    /// next version also the definitions of the kinds, in a folder `crds-<version>`.
+    /// Builds the programs and writes `<program>-<version>.tar` (the image) and
+    /// `<program>-<version>.spdx.json` into `folder`; of the next version also the definitions of the kinds,
+    /// in a folder `crds-<version>`.
     ///
     /// # Errors
     /// When something can't be built or written.
@@ -188,7 +189,8 @@ impl Recipe {
         labels
     }
 
-    /// Builds the programs so that they are the same bytes wherever the workspace, cargo's home and the target folder are.
+    /// Builds the programs so that they are the same bytes wherever the workspace, cargo's home and the
+    /// target folder are.
     fn build(&self) -> anyhow::Result<()> {
         let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));

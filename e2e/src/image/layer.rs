@@ -10,7 +10,8 @@ use tar::{EntryType, Header};
 
 use super::digest;
 
-/// The files of one layer, by their absolute path. Owners and times are all zero: neither of them may tell one build from another.
+/// The files of one layer, by their absolute path. Owners and times are all zero: neither of them may tell
+/// one build from another.
 #[derive(Debug, Clone, Default)]
 pub struct Layer {
     entries: BTreeMap<String, Entry>,
@@ -83,7 +84,8 @@ impl Layer {
             }
         }
         let plain = archive.into_inner()?;
-        // Neither a name nor a time in the header, and one implementation of the algorithm whatever the processor can do.
+        // Neither a name nor a time in the header, and one implementation of the algorithm whatever the
+        // processor can do.
         let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::default());
         gzip.write_all(&plain)?;
         Ok(Packed { diff_id: digest(&plain), bytes: gzip.finish()? })

@@ -1,7 +1,8 @@
-//! Container images without a container engine: an archive that containerd, docker, podman and kind load, the same bytes for the
-//! same content.
+//! Container images without a container engine: an archive that containerd, docker, podman and kind load, the
+//! same bytes for the same content.
 //!
-//! The archive is an OCI image layout that also has the `manifest.json` of `docker save`, for engines that know only that.
+//! The archive is an OCI image layout that also has the `manifest.json` of `docker save`, for engines that
+//! know only that.
 
 mod base;
 pub mod flutecast;
@@ -57,7 +58,8 @@ pub struct Written {
 }
 
 impl Image {
-    /// An image around one program of this machine, with the shared libraries that it needs, run as [`NONROOT`].
+    /// An image around one program of this machine, with the shared libraries that it needs, run as
+    /// [`NONROOT`].
     ///
     /// # Errors
     /// When the program or one of its libraries can't be read.
@@ -108,7 +110,8 @@ impl Image {
             blobs.add("application/vnd.oci.image.manifest.v1+json", serde_json::to_vec(&manifest)?);
         let manifest = text_of(&entry, "digest");
         entry["platform"] = platform();
-        // containerd, docker and podman take the name from the first, tools that follow the specification alone the second.
+        // containerd, docker and podman take the name from the first, tools that follow the specification
+        // alone the second.
         entry["annotations"] = json!({
             "io.containerd.image.name": self.name,
             "org.opencontainers.image.ref.name": tag,

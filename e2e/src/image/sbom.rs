@@ -1,4 +1,5 @@
-//! The bill of materials of an image, in SPDX 2.3: what is linked into the program and what lies beside it, no more.
+//! The bill of materials of an image, in SPDX 2.3: what is linked into the program and what lies beside it,
+//! no more.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,8 +23,8 @@ pub struct Component {
     pub purl: String,
 }
 
-/// The crates that are linked into `package`, with the digests that `Cargo.lock` pins. Build scripts and macros run while it is
-/// built and are not part of it.
+/// The crates that are linked into `package`, with the digests that `Cargo.lock` pins. Build scripts and
+/// macros run while it is built and are not part of it.
 ///
 /// # Errors
 /// When cargo fails.
@@ -53,7 +54,7 @@ pub fn crates_of(root: &Path, package: &str) -> anyhow::Result<Vec<Component>> {
     Ok(found)
 }
 
-/// Reads lines such as `tokio v1.54.0|MIT` and `flutecast-mapping v0.1.0 (/a/folder)|Apache-2.0`.
+/// Reads lines such as `tokio v1.54.0|MIT` and `flutecast-contract v0.1.0 (/a/folder)|Apache-2.0`.
 fn parse_tree(text: &str, checksums: &BTreeMap<(String, String), String>) -> Vec<Component> {
     let component = |line: &str| {
         let (package, licence) = line.split_once('|')?;
@@ -211,7 +212,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let found = crates_of(root, "flutecast-dataplane").unwrap();
         let has = |name: &str| found.iter().any(|component| component.name == name);
-        assert!(has("warp") && has("flutecast-mapping") && has("async-nats"));
+        assert!(has("warp") && has("flutecast-contract") && has("async-nats"));
         // A macro, a compiler of C, a crate of the operator's, a crate of tests.
         for absent in ["serde_derive", "cc", "flutecast-crds", "proptest"] {
             assert!(!has(absent), "{absent} isn't part of the program");

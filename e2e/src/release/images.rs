@@ -8,7 +8,8 @@ use crate::GoTool;
 use crate::cluster::{Cluster, packed};
 use crate::image::flutecast::PROGRAMS;
 
-/// The environment variable with the folder that `make images` has filled; without it: `images` in cargo's target folder.
+/// The environment variable with the folder that `make images` has filled; without it: `images` in cargo's
+/// target folder.
 pub const IMAGES_VARIABLE: &str = "FLUTECAST_IMAGES";
 /// The broker of the bundled NATS in tests: the nats-server that all tests use.
 pub(super) const NATS_IMAGE: &str = "flutecast.io/nats-server:e2e";

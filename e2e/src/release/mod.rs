@@ -69,8 +69,8 @@ pub async fn install_crds(cluster: &Cluster, chart: &Path) -> anyhow::Result<()>
     cluster.kubectl_with(&[&established[..], &kinds].concat(), "", SOON).await.map(drop)
 }
 
-/// A release of the chart `flutecast` in a namespace that enforces restricted pod security, with a bundled NATS of its own unless
-/// the values say otherwise.
+/// A release of the chart `flutecast` in a namespace that enforces restricted pod security, with a bundled
+/// NATS of its own unless the values say otherwise.
 ///
 /// A test that panics while it holds one prints what the namespace looks like. Use `unwrap` there, not `?`.
 #[derive(Debug)]
@@ -82,8 +82,8 @@ pub struct Release<'a> {
 }
 
 impl<'a> Release<'a> {
-    /// Loads the images, installs the CRD chart unless it is there, then this repository's chart with `values` (YAML), and waits
-    /// until all its pods are ready.
+    /// Loads the images, installs the CRD chart unless it is there, then this repository's chart with
+    /// `values` (YAML), and waits until all its pods are ready.
     ///
     /// # Errors
     /// What helm or kubectl says, or what isn't ready in time.
@@ -114,7 +114,8 @@ impl<'a> Release<'a> {
         Ok(Self { cluster, namespace: namespace.name().to_owned(), name: name.to_owned(), installed: false })
     }
 
-    /// `helm install` or `helm upgrade` of a chart with the images' values and `values`; waits until all pods are ready.
+    /// `helm install` or `helm upgrade` of a chart with the images' values and `values`; waits until all pods
+    /// are ready.
     ///
     /// # Errors
     /// What helm says.
@@ -228,7 +229,8 @@ impl<'a> Release<'a> {
         self.kubectl(&wait).await.map(drop)
     }
 
-    /// Gives a program (`operator`, `dataplane`) so many pods, and waits until they are there and ready, and no other is.
+    /// Gives a program (`operator`, `dataplane`) so many pods, and waits until they are there and ready, and
+    /// no other is.
     ///
     /// # Errors
     /// What isn't.
@@ -333,7 +335,8 @@ impl Drop for Release<'_> {
     }
 }
 
-/// The values that every release of a test has: our images, little of the machine, and what the demo's gateways need.
+/// The values that every release of a test has: our images, little of the machine, and what the demo's
+/// gateways need.
 fn base_values(cluster: &Cluster, images: &Images) -> String {
     let operator = cluster.image("flutecast.io/flutecast-operator");
     let registry = operator.trim_end_matches("/flutecast-operator");

@@ -57,8 +57,8 @@ impl Release<'_> {
         self.kubectl(&["get", "--raw", &path]).await
     }
 
-    /// Kills what runs in a pod with SIGKILL, as when the kernel has no memory left; the kubelet starts it again. On an existing
-    /// cluster the pod is deleted without grace instead, and another one comes.
+    /// Kills what runs in a pod with SIGKILL, as when the kernel has no memory left; the kubelet starts it
+    /// again. On an existing cluster the pod is deleted without grace instead, and another one comes.
     ///
     /// # Errors
     /// When that can't be done.

@@ -1,16 +1,17 @@
-//! The configuration of the bundled nats-server, run by a real one: each user may do what its program does, and no more.
+//! The configuration of the bundled nats-server, run by a real one: each user may do what its program does,
+//! and no more.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use flutecast_contract::iot_id;
+use flutecast_contract::name::{DeviceCode, TenantName};
 use flutecast_e2e::{
     Dataplane, DataplaneOptions, Operator, OperatorOptions, Process, ProcessOptions, SseClient, SseEvent,
     free_ports, http_client, nats_server_program, wait_until,
 };
-use flutecast_mapping::iot_id;
-use flutecast_mapping::name::{DeviceCode, TenantName};
 use tokio::sync::mpsc;
 
 use crate::support::{object, rendered, root, text};
@@ -212,7 +213,8 @@ async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
     .unwrap();
 }
 
-/// A pod that splits a source and dies leaves messages that the broker gives to nobody for 30 s. The next pod looks them up.
+/// A pod that splits a source and dies leaves messages that the broker gives to nobody for 30 s. The next pod
+/// looks them up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_may_look_up_what_another_left_of_a_source() {
     use futures_util::StreamExt;

@@ -1,5 +1,6 @@
-//! A factory in git: the health checks for Argo CD and Flux say of real objects what people would say, and what the operator writes makes
-//! nothing differ from git. The operator runs with the arguments and the service account of the installed chart.
+//! A factory in git: the health checks for Argo CD and Flux say of real objects what people would say, and
+//! what the operator writes makes nothing differ from git. The operator runs with the arguments and the
+//! service account of the installed chart.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -211,6 +212,7 @@ fn without_ignored(object: &Value) -> Value {
             fields.remove(key);
         }
     }
-    // Argo CD itself leaves the generation out when only a status has changed; here it shows that the spec has.
+    // Argo CD itself leaves the generation out when only a status has changed; here it shows that the spec
+    // has.
     object
 }

@@ -83,8 +83,8 @@ fn lua(value: &Value, out: &mut String) {
     }
 }
 
-/// Evaluates the expressions of an object's kind in Flux's order (RFC 9): a status of another generation says nothing, then `inProgress`,
-/// `failed`, `current`; an expression that can't be evaluated makes Flux wait.
+/// Evaluates the expressions of an object's kind in Flux's order (RFC 9): a status of another generation says
+/// nothing, then `inProgress`, `failed`, `current`; an expression that can't be evaluated makes Flux wait.
 pub(crate) fn flux(object: &Value) -> Health {
     let text = text("manifests/flux/plant-1.yaml");
     let kustomization = yaml(text.rsplit("\n---\n").next().unwrap());

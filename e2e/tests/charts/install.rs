@@ -35,7 +35,8 @@ async fn both_charts_install_upgrade_and_go() {
     install.extend(bundled);
     let installed = helm.run(&install).unwrap();
     assert!(!installed.stdout.contains("helm install"), "the kinds are there: {}", installed.stdout);
-    // The Pod Security level "restricted" would warn of each pod that it refuses, the server of each field that it doesn't know.
+    // The Pod Security level "restricted" would warn of each pod that it refuses, the server of each field
+    // that it doesn't know.
     assert!(
         !installed.stderr.contains("Warning") && !installed.stderr.contains("would violate"),
         "{}",

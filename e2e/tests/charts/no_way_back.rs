@@ -1,5 +1,5 @@
-//! The kinds under a newer CRD chart and back again, with the real helm on a real API server. What the newer version has more is put into
-//! the definitions here; no program of Flutecast has a part in it.
+//! The kinds under a newer CRD chart and back again, with the real helm on a real API server. What the newer
+//! version has more is put into the definitions here; no program of Flutecast has a part in it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -122,7 +122,8 @@ async fn the_kinds_go_forward_and_not_back() {
     // The way forward is open.
     setup.helm(&["upgrade", "kinds", &new]).unwrap();
 
-    // Who goes back nevertheless: what isn't written comes back with the newer kinds, what is written meanwhile has forgotten.
+    // Who goes back nevertheless: what isn't written comes back with the newer kinds, what is written
+    // meanwhile has forgotten.
     setup
         .kubectl(&["delete", "validatingadmissionpolicybinding", "flutecast-kinds-no-way-back"], "")
         .await

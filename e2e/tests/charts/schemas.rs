@@ -1,4 +1,5 @@
-//! What the charts render is held against the schemas of the oldest Kubernetes that they are for and of the newest that was tried.
+//! What the charts render is held against the schemas of the oldest Kubernetes that they are for and of the
+//! newest that was tried.
 
 use std::fs;
 use std::path::Path;

@@ -23,7 +23,8 @@ pub(crate) fn yaml(text: &str) -> Value {
     serde_yaml::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// The objects of `charts/flutecast` under the name `factory` in the namespace `plant-1`, with values as for `--set-json`.
+/// The objects of `charts/flutecast` under the name `factory` in the namespace `plant-1`, with values as for
+/// `--set-json`.
 pub(crate) fn rendered(values: &[&str]) -> Vec<Value> {
     documents(&template(values).unwrap())
 }

@@ -138,7 +138,8 @@ fn what_an_uninstall_removes_is_what_the_values_say() {
     }
 }
 
-/// `helm upgrade --reuse-values` takes the values of a chart that didn't have them yet; a rule without ports would let everything out.
+/// `helm upgrade --reuse-values` takes the values of a chart that didn't have them yet; a rule without ports
+/// would let everything out.
 #[test]
 fn a_policy_names_its_ports_even_where_no_value_does() {
     let missing =

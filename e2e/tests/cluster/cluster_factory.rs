@@ -1,4 +1,5 @@
-//! A factory as people get one: the charts on a real cluster, the demo's manifests, the simulated line, and a browser.
+//! A factory as people get one: the charts on a real cluster, the demo's manifests, the simulated line, and a
+//! browser.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,7 +31,8 @@ async fn server(browser: &Chromium) -> anyhow::Result<String> {
 #[tokio::test]
 async fn a_browser_sees_the_line_through_both_pods() {
     let cluster = Cluster::shared().await.unwrap();
-    // On this machine's own cluster Services are reached through kube-proxy; on an existing one a port-forward leads to one pod.
+    // On this machine's own cluster Services are reached through kube-proxy; on an existing one a
+    // port-forward leads to one pod.
     let own = cluster.node().is_ok();
     let namespace = cluster.namespace("browser").await.unwrap();
     let images = Images::of_workspace().unwrap();
@@ -68,7 +70,8 @@ async fn a_browser_sees_the_line_through_both_pods() {
         .unwrap_or_else(|error| panic!("{error:#}; the line wrote:\n{}", line.tail()));
     };
 
-    // kube-proxy leads each new connection to a pod by chance: the page is loaded until it has come from both.
+    // kube-proxy leads each new connection to a pod by chance: the page is loaded until it has come from
+    // both.
     let mut servers = BTreeSet::new();
     for _ in 0..40 {
         if servers.insert(server(&browser).await.unwrap()) {

@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use crate::web;
 
 const SOON: Duration = Duration::from_secs(60);
-/// How long a change of policies or labels may take to be heard of; a look at a silent address takes 3 s of it.
+/// How long a change of policies or labels may take to be heard of; a look at a silent address takes 3 s of
+/// it.
 const HEARD: Duration = Duration::from_secs(20);
-/// What the release removes at its end beside its own objects needs a pod, which runs when the release's policies are gone.
+/// What the release removes at its end beside its own objects needs a pod, which runs when the release's
+/// policies are gone.
 const VALUES: &str = "
 dataplane: {replicas: 2, drain: {delay: 0s, window: 1s}}
 protection: finalizer
@@ -54,8 +56,8 @@ async fn becomes(
     .await
 }
 
-/// Waits for the first thing that a policy forbids. A cluster of this machine has to forbid it; of an existing one that doesn't
-/// it is said, and that the test ends here (`false`).
+/// Waits for the first thing that a policy forbids. A cluster of this machine has to forbid it; of an
+/// existing one that doesn't it is said, and that the test ends here (`false`).
 async fn is_enforced(cluster: &Cluster, namespace: &str, pod: &str, address: &str) -> bool {
     let silent = becomes(cluster, namespace, pod, address, "silent").await;
     if cluster.node().is_ok() {
@@ -201,7 +203,8 @@ async fn the_charts_policies_let_through_what_is_needed_and_nothing_else() {
     factory.apply_folder("manifests/demo").await.unwrap();
     factory.wait_ready().await.unwrap();
 
-    // With the chart's own values its ports are open to everybody, and its pods still call only whom they need.
+    // With the chart's own values its ports are open to everybody, and its pods still call only whom they
+    // need.
     let addresses = Addresses::of(&cluster, &factory, stranger).await;
     let everybodys =
         ["MQTT", "NATS", "NATS' metrics", "a pod's screens", "metrics", "screens", "the operator's metrics"];

@@ -24,8 +24,8 @@ const FOLDERS: [&str; 8] = [
     "/run/containerd",
 ];
 
-/// What this machine has of what a cluster makes, as lines. The shared cluster and those of other people come and go meanwhile:
-/// what carries their names is left out.
+/// What this machine has of what a cluster makes, as lines. The shared cluster and those of other people come
+/// and go meanwhile: what carries their names is left out.
 fn traces() -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     let mut add = |what: &str, text: String| {
@@ -104,7 +104,8 @@ async fn a_cluster_leaves_nothing_behind() {
     bring_up(&place, &mut std::io::stderr()).await.unwrap();
     assert_eq!(Node::running(&place).unwrap().ask(Request::Status).unwrap(), first);
 
-    // Whatever ends the node's first process ends everything; what is left on disk and in cgroups goes with the rest.
+    // Whatever ends the node's first process ends everything; what is left on disk and in cgroups goes with
+    // the rest.
     assert!(take_down(&place).await.unwrap());
     let after = traces();
     assert_eq!(after, before, "left behind: {:#?}", after.difference(&before).collect::<Vec<_>>());

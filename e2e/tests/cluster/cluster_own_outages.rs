@@ -1,5 +1,5 @@
-//! What a factory runs on is killed, one after the other, while screens watch and devices publish. Whatever was stored reaches every
-//! screen exactly once and in order; how long they had nothing is measured.
+//! What a factory runs on is killed, one after the other, while screens watch and devices publish. Whatever
+//! was stored reaches every screen exactly once and in order; how long they had nothing is measured.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! One data-plane pod, three, one again, under two thousand clients that come through the Service and kube-proxy while devices publish: shares are even,
-//! nobody is long without data, nothing is lost. With `--no-capture` it shows how the shares go over time.
+//! One data-plane pod, three, one again, under two thousand clients that come through the Service and
+//! kube-proxy while devices publish: shares are even, nobody is long without data, nothing is lost. With
+//! `--no-capture` it shows how the shares go over time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::counting::{self, DEVICES, TENANT};
 
 /// Each watches both devices.
 const CLIENTS: usize = 2_000;
-/// A message every half second, from one device and then the other: that is how fine the time without data is measured.
+/// A message every half second, from one device and then the other: that is how fine the time without data is
+/// measured.
 const PERIOD: Duration = Duration::from_millis(500);
 /// How long anybody may be without data at most.
 const LONGEST_WITHOUT_DATA: Duration = Duration::from_secs(5);
@@ -25,8 +27,8 @@ const SOON: Duration = Duration::from_secs(60);
 const EVEN: Duration = Duration::from_secs(150);
 /// For how long nobody may be moved until it counts as the end of moving.
 const REST: Duration = Duration::from_secs(8);
-/// What the chart's `dataplane.rebalance.rate` is set to; the chart's own 2 % takes longer than a test should. To measure with another one:
-/// FLUTECAST_SCALE_RATE=2%.
+/// What the chart's `dataplane.rebalance.rate` is set to; the chart's own 2 % takes longer than a test
+/// should. To measure with another one: FLUTECAST_SCALE_RATE=2%.
 const RATE: (&str, &str) = ("FLUTECAST_SCALE_RATE", "6%");
 
 fn manifests() -> String {

@@ -1,5 +1,6 @@
-//! One version and the next, both built from this tree (e2e/src/next.rs), with screens connected and devices sending: the kinds first, then the operator, then
-//! the data plane, then all the way back but for the kinds. Nobody misses a message, and no page is loaded anew.
+//! One version and the next, both built from this tree (e2e/src/next.rs), with screens connected and devices
+//! sending: the kinds first, then the operator, then the data plane, then all the way back but for the kinds.
+//! Nobody misses a message, and no page is loaded anew.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -113,7 +114,8 @@ async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
     let browser = Chromium::open(&format!("http://{}/?tenant=acme", reach.address), 1200, 800).await.unwrap();
     browser.script("window.__loaded = 'once'").await.unwrap();
 
-    // The kinds go first; what runs doesn't mind. Then the operator: what it writes for the new field, the old data plane leaves out.
+    // The kinds go first; what runs doesn't mind. Then the operator: what it writes for the new field, the
+    // old data plane leaves out.
     install_crds(&cluster, &new_kinds).await.unwrap();
     let operator_first = OPERATOR_FIRST.replace("OLD", old);
     factory.helm("upgrade", &new_chart, &next, &operator_first).await.unwrap();

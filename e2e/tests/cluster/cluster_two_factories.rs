@@ -1,5 +1,6 @@
-//! Two factories on one cluster and one NATS: two releases in two namespaces, one CRD chart, one nats-server with an account for each. The same names in both
-//! on purpose. Neither sees the other's objects, ConfigMaps, Secrets, tokens or subjects: with everything that one factory holds it is tried.
+//! Two factories on one cluster and one NATS: two releases in two namespaces, one CRD chart, one nats-server
+//! with an account for each. The same names in both on purpose. Neither sees the other's objects, ConfigMaps,
+//! Secrets, tokens or subjects: with everything that one factory holds it is tried.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,7 +37,8 @@ fn manifests() -> [Vec<Value>; 2] {
     [both, vec![tenant("secret"), counting::device("acme", "b", "B-1")]]
 }
 
-/// A nats-server with the accounts of manifests/nats/two-factories.conf, as a company runs one beside the factories.
+/// A nats-server with the accounts of manifests/nats/two-factories.conf, as a company runs one beside the
+/// factories.
 async fn start_nats(cluster: &Cluster, namespace: &Namespace) -> String {
     let accounts = std::fs::read_to_string(in_repository("manifests/nats/two-factories.conf")).unwrap();
     let own =
@@ -169,8 +171,8 @@ async fn rights(cluster: &Cluster, kubeconfig: &str, namespace: &str) -> String 
     lines.join("\n")
 }
 
-/// With each service account of `own`: what it is allowed in the namespace of `other` is what an account without any rights is, and that is nothing of a
-/// factory.
+/// With each service account of `own`: what it is allowed in the namespace of `other` is what an account
+/// without any rights is, and that is nothing of a factory.
 async fn try_the_api(cluster: &Cluster, own: &Factory<'_>, other: &Factory<'_>) {
     let folder = tempfile::tempdir().unwrap();
     let nobody = own.kubeconfig("default", &folder).await;
@@ -248,7 +250,8 @@ async fn try_nats(address: &str, own: &Factory<'_>, other: &Factory<'_>) {
         let question = format!("flutecast.serving.{}.query", release.release.namespace());
         client.publish(question, "".into()).await.unwrap();
     }
-    // Both were asked; the own pods have answered when the second announcement of the same pod comes, which is seconds later.
+    // Both were asked; the own pods have answered when the second announcement of the same pod comes, which
+    // is seconds later.
     let mut pods = Vec::new();
     while pods.len() < 2 {
         let message = tokio::time::timeout(SOON, said.next()).await.unwrap().unwrap();
@@ -315,7 +318,8 @@ async fn neither_of_two_factories_sees_anything_of_the_other() {
     tokio::join!(try_the_api(&cluster, &first, &second), try_the_api(&cluster, &second, &first));
     tokio::join!(try_nats(&reach.address, &first, &second), try_nats(&reach.address, &second, &first));
 
-    // What is in use is protected in each factory by its own Devices: the second still uses its format, the first doesn't any more.
+    // What is in use is protected in each factory by its own Devices: the second still uses its format, the
+    // first doesn't any more.
     let delete_format = ["delete", "pushformat", "count"];
     first.release.kubectl(&["delete", "device", "a"]).await.unwrap();
     wait_until("the end of a format that nobody uses", SOON, async || {

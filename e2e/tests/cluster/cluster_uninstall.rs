@@ -1,4 +1,5 @@
-//! `helm uninstall` leaves what the values say and never waits for anybody; installed again, a release goes on where it was.
+//! `helm uninstall` leaves what the values say and never waits for anybody; installed again, a release goes
+//! on where it was.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -110,7 +111,8 @@ async fn what_is_left_is_what_the_values_say() {
         .await
         .unwrap();
 
-    // By default: the objects that somebody applied, what the operator made of them, and the data with its passwords.
+    // By default: the objects that somebody applied, what the operator made of them, and the data with its
+    // passwords.
     factory.uninstall().await.unwrap();
     let objects = ["tenant.flutecast.io/acme", "device.flutecast.io/a", "pushformat.flutecast.io/count"];
     let made = [
@@ -122,7 +124,8 @@ async fn what_is_left_is_what_the_values_say() {
         ["persistentvolumeclaim/data-factory-flutecast-nats-0", "secret/factory-flutecast-nats-passwords"];
     is_left(&factory, &[&objects[..], &made, &data].concat()).await;
 
-    // Installed again, all of it is taken up: nothing that was stored has to be sent again, and no device needs another id or password.
+    // Installed again, all of it is taken up: nothing that was stored has to be sent again, and no device
+    // needs another id or password.
     factory
         .helm("install", &flutecast_e2e::release::in_repository("charts/flutecast"), &images, NOTHING_STAYS)
         .await
@@ -137,8 +140,8 @@ async fn what_is_left_is_what_the_values_say() {
     let (mut client, _reach) = watch(&factory, &last).await;
     assert_eq!([next(&mut client).await.0, next(&mut client).await.0], [3, 4]);
 
-    // Now the operator holds what is used, and the values say that nothing is to stay. The operator loses its rights before it has
-    // ended, so it can't let go by itself.
+    // Now the operator holds what is used, and the values say that nothing is to stay. The operator loses its
+    // rights before it has ended, so it can't let go by itself.
     let held = [
         "wait",
         "ft/acme",

@@ -1,10 +1,11 @@
-//! Tenants, a format and devices that count: each message has the next number, so that what is missing, comes twice or comes late shows.
+//! Tenants, a format and devices that count: each message has the next number, so that what is missing, comes
+//! twice or comes late shows.
 
 use std::time::Duration;
 
 use async_nats::jetstream::{self, message::PublishMessage};
-use flutecast_mapping::name::{ChannelName, DeviceCode, IotId, TenantName};
-use flutecast_mapping::{iot_id, subject};
+use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
+use flutecast_contract::{iot_id, subject};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -82,8 +83,8 @@ pub(crate) async fn store(
     }
 }
 
-/// Sends numbers from one device of [`DEVICES`] and then the other, each stored before the next one, until it is told to stop; the
-/// answer is the last number of both.
+/// Sends numbers from one device of [`DEVICES`] and then the other, each stored before the next one, until it
+/// is told to stop; the answer is the last number of both.
 pub(crate) fn publish(
     client: async_nats::Client,
     period: Duration,

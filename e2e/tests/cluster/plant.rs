@@ -1,4 +1,5 @@
-//! A plant whose devices count: each message has the next number, so that what is missing, comes twice or comes late shows.
+//! A plant whose devices count: each message has the next number, so that what is missing, comes twice or
+//! comes late shows.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -111,7 +112,8 @@ impl Devices {
         this
     }
 
-    /// The newest number of each that the broker has stored; what comes by sources is stored there, and moved on.
+    /// The newest number of each that the broker has stored; what comes by sources is stored there, and moved
+    /// on.
     pub(crate) fn stored(&self) -> BTreeMap<String, u64> {
         self.stored.iter().map(|(channel, last)| (channel.clone(), *last.borrow())).collect()
     }
@@ -186,7 +188,8 @@ fn same(numbers: impl Iterator<Item = u64>, expected: impl Iterator<Item = u64>,
     );
 }
 
-/// Each client has taken exactly what the stream holds, in its order; events with an id name the right message.
+/// Each client has taken exactly what the stream holds, in its order; events with an id name the right
+/// message.
 pub(crate) fn everybody_has(stream: &Content, clients: &[Records]) {
     for (client, records) in clients.iter().enumerate() {
         for (channel, stored) in stream {

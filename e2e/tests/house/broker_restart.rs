@@ -8,8 +8,9 @@ use flutecast_e2e::{Publisher, SseClient};
 
 use crate::factory::{SOON, house, numbers_until, resume, switch, watch};
 
-/// Publishes rising numbers one after the other, each until the broker says that it has stored it, until told to stop. A number
-/// whose acknowledgement got lost is sent again with the same message id, so that it is stored once.
+/// Publishes rising numbers one after the other, each until the broker says that it has stored it, until told
+/// to stop. A number whose acknowledgement got lost is sent again with the same message id, so that it is
+/// stored once.
 async fn publish_until_told(
     publisher: Publisher,
     subject: String,

@@ -26,7 +26,8 @@ async fn wait_for(browser: &Chromium, what: &str, script: &str, wanted: &str) ->
 
 const CONNECTION: &str = "return document.body.dataset.connection";
 
-/// What the page wrote to its console at level SEVERE; a request that fails while the server is away is none of it.
+/// What the page wrote to its console at level SEVERE; a request that fails while the server is away is none
+/// of it.
 async fn faults(browser: &Chromium) -> anyhow::Result<Vec<String>> {
     let script = "return window.__faults ?? []";
     let list = browser.script(script).await?;

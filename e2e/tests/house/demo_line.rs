@@ -31,8 +31,8 @@ async fn a_stream_shows_hello_then_live_values_of_every_device() -> anyhow::Resu
     assert_eq!(devices, BTreeSet::from(DEVICES));
     assert_eq!(hello["tenant"], "demo");
 
-    // Two different values of each device: it lives. The counters go through the payload source, the power of DIE-01 through the
-    // gateway, the telemetry of FLEX-01 and DIE-01 through MQTT: no way may be missing.
+    // Two different values of each device: it lives. The counters go through the payload source, the power of
+    // DIE-01 through the gateway, the telemetry of FLEX-01 and DIE-01 through MQTT: no way may be missing.
     let mut values = BTreeMap::<String, BTreeSet<String>>::new();
     let mut channels = BTreeSet::new();
     let wanted =

@@ -1,4 +1,5 @@
-//! The stale filter: what is older than what was shown, or older than `maxAge`, reaches no client and is counted.
+//! The stale filter: what is older than what was shown, or older than `maxAge`, reaches no client and is
+//! counted.
 
 use flutecast_e2e::{Dataplane, wait_until};
 

@@ -230,7 +230,8 @@ async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
     });
     fleet.wait_until("the first data", SOON, |report| report.events >= 120).await?;
 
-    // It dies, and the Service learns it only a second later: whoever comes back meanwhile meets the dead one as well.
+    // It dies, and the Service learns it only a second later: whoever comes back meanwhile meets the dead one
+    // as well.
     let victim = plant.pods.remove(1);
     let (url, options) = (victim.url.clone(), victim.options.clone());
     let before = fleet.report().welcomes;

@@ -1,4 +1,5 @@
-//! End-to-end tests: each starts its own nats-server, operator and data planes, and looks at them from outside only.
+//! End-to-end tests: each starts its own nats-server, operator and data planes, and looks at them from
+//! outside only.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! A source whose id stands in the payload: arrays are split, order is kept per device, malformed items are counted and skipped.
+//! A source whose id stands in the payload: arrays are split, order is kept per device, malformed items are
+//! counted and skipped.
 
 use std::collections::BTreeMap;
 
@@ -102,7 +103,8 @@ async fn when_the_pod_that_splits_crashes_another_goes_on() -> anyhow::Result<()
             pod.process.kill().await?;
         }
     }
-    // A message that a crashed pod had taken is given to another when its acknowledgement is overdue, so this takes a while.
+    // A message that a crashed pod had taken is given to another when its acknowledgement is overdue, so this
+    // takes a while.
     let mut seen = Vec::new();
     let end = std::time::Instant::now() + SOON * 4;
     while seen.last() != Some(&last) {

@@ -1,4 +1,5 @@
-//! Each JSON example of docs/protocol.md has the shape of what a running system really sends: the same keys, the same types.
+//! Each JSON example of docs/protocol.md has the shape of what a running system really sends: the same keys,
+//! the same types.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,8 @@ use crate::factory::{SOON, device, events, level, now_ms, resume, switch};
 
 const PROTOCOL: &str = include_str!("../../../docs/protocol.md");
 
-/// The keys whose values are objects with names of the user's own: there, only the types of the values are compared.
+/// The keys whose values are objects with names of the user's own: there, only the types of the values are
+/// compared.
 const FREE_NAMES: [&str; 3] = ["labels", "values", "channels"];
 /// The keys that are left out when there is nothing to say.
 const OPTIONAL: [&str; 3] = ["unit", "decimals", "device"];

@@ -1,4 +1,5 @@
-//! Coming back: what was missed of an `Every` channel is replayed, and what can't be proven complete is announced.
+//! Coming back: what was missed of an `Every` channel is replayed, and what can't be proven complete is
+//! announced.
 
 use flutecast_e2e::{House, SseClient};
 
@@ -46,10 +47,12 @@ async fn what_was_missed_comes_in_order_and_once() -> anyhow::Result<()> {
         if channel == "switch" { switches.push(n) } else { levels.push(n) }
     }
     assert_eq!(switches, (11..=60).collect::<Vec<_>>());
-    // The newest, and perhaps one or two that were still on their way; the 50 that were missed are not replayed.
+    // The newest, and perhaps one or two that were still on their way; the 50 that were missed are not
+    // replayed.
     assert!(levels.len() < 10, "of a Latest channel only the newest comes: {levels:?}");
 
-    // The same id in the query, for clients that can't set headers; and for a device that this client never watched.
+    // The same id in the query, for clients that can't set headers; and for a device that this client never
+    // watched.
     let url = events(&dataplane, &format!("device=B-1&channel=switch&lastEventId={id}"));
     let mut other = SseClient::connect(&url, &[]).await?;
     assert_eq!(numbers_until(&mut other, "switch", 1_060).await?, (1_011..=1_060).collect::<Vec<_>>());
@@ -71,7 +74,8 @@ async fn what_retention_has_taken_is_announced() -> anyhow::Result<()> {
     for n in 2..=30 {
         publisher.publish(&subject, switch(n)).await?;
     }
-    // A data plane that has seen all of it, and one that hasn't: neither can prove it, as what is gone is gone for whoever left.
+    // A data plane that has seen all of it, and one that hasn't: neither can prove it, as what is gone is
+    // gone for whoever left.
     for dataplane in [dataplane, house.dataplane().await?] {
         let mut client = resume(&dataplane, "device=A-1&channel=switch", &id).await?;
         // The first id says that everything before it is told: what is left, and that something is missing.

@@ -1,17 +1,18 @@
-//! Two factories on one nats-server: with an account each, as manifests/nats/two-factories.conf gives them, neither knows of the other; in one
-//! account their streams are apart, and who comes second under a tenant's name is told.
+//! Two factories on one nats-server: with an account each, as manifests/nats/two-factories.conf gives them,
+//! neither knows of the other; in one account their streams are apart, and who comes second under a tenant's
+//! name is told.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use async_nats::jetstream::{self, stream};
 use async_nats::{Client, ConnectOptions, RequestErrorKind};
+use flutecast_contract::iot_id;
+use flutecast_contract::name::{DeviceCode, TenantName};
 use flutecast_e2e::{
     Dataplane, DataplaneOptions, NatsOptions, NatsServer, Operator, OperatorOptions, SseClient, http_client,
     wait_until,
 };
-use flutecast_mapping::iot_id;
-use flutecast_mapping::name::{DeviceCode, TenantName};
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, select_all};
 use serde_json::Value;
@@ -193,7 +194,8 @@ async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::
     }
     let [operator, dataplane, devices] = [0, 1, 2].map(|at| logins[at].1.clone());
     let (second_devices, mes) = (connect("plant-2-devices").await?, connect("mes").await?);
-    // A device that asks for its topics there finds nobody who would answer; in its own factory it is answered.
+    // A device that asks for its topics there finds nobody who would answer; in its own factory it is
+    // answered.
     let own = devices.request("flutecast.plant-1.enroll", "A-1".into()).await?;
     assert!(own.payload.windows(4).any(|part| part == b"iot."), "{own:?}");
     let nobody = devices.request("flutecast.plant-2.enroll", "A-1".into()).await.unwrap_err();
@@ -229,12 +231,14 @@ async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::
         let answer: Value = serde_json::from_slice(&answer.payload)?;
         assert_eq!(answer["error"]["code"], 404, "{call}: {answer}");
     }
-    // A direct get of a stream that isn't there is answered by nobody: what came would be among what is heard.
+    // A direct get of a stream that isn't there is answered by nobody: what came would be among what is
+    // heard.
     for user in [&operator, &dataplane] {
         let subject = format!("$JS.API.DIRECT.GET.IOT_plant-2.{}", stored("plant-2")?);
         user.publish_with_reply(subject, user.new_inbox(), "".into()).await?;
     }
-    // A stream can read from others without any right on them: in an account of its own it finds only that account's.
+    // A stream can read from others without any right on them: in an account of its own it finds only that
+    // account's.
     let source = |name: &str| stream::Source { name: name.to_owned(), ..Default::default() };
     let thief = jetstream::new(operator.clone())
         .create_stream(stream::Config {

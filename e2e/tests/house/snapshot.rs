@@ -9,7 +9,8 @@ async fn a_message_at_the_moment_of_subscribing_is_not_lost() -> anyhow::Result<
     let (latest, every) = (house.subject("A-1", "level")?, house.subject("A-1", "switch")?);
     let mut n = 0;
     for _ in 0..5 {
-        // The first client of a fresh data plane makes it ask for everything; the later ones find the channel watched or just left.
+        // The first client of a fresh data plane makes it ask for everything; the later ones find the channel
+        // watched or just left.
         let dataplane = house.dataplane().await?;
         for _ in 0..10 {
             n += 1;

@@ -17,7 +17,8 @@ async fn both_clients_get_every_message_and_a_third_none() -> anyhow::Result<()>
     let all: Vec<u64> = (1..=500).collect();
     assert_eq!(numbers_until(&mut on_one, "switch", 500).await?, all);
     assert_eq!(numbers_until(&mut on_two, "switch", 500).await?, all);
-    // B-1's client has seen nothing of them once its own message is there: the order of a connection is the order of the stream.
+    // B-1's client has seen nothing of them once its own message is there: the order of a connection is the
+    // order of the stream.
     publisher.publish(&house.subject("B-1", "switch")?, switch(1)).await?;
     let event = other.next_named("message", crate::factory::SOON).await?;
     assert_eq!(value(&event), Some(("B-1".into(), "switch".into(), 1)));

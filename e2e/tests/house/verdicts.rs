@@ -125,7 +125,8 @@ async fn editing_a_manifest_changes_the_running_system() -> anyhow::Result<()> {
     eprintln!("from the file to the client: {elapsed:?}");
     assert_eq!(event["added"][0]["device"], "C-1", "{event}");
     assert_eq!(event["removed"], serde_json::json!([]));
-    // A second is the promise; a busy test machine gets more, but not so much that a poll every few seconds would pass.
+    // A second is the promise; a busy test machine gets more, but not so much that a poll every few seconds
+    // would pass.
     assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
 
     let start = Instant::now();

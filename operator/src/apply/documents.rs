@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flutecast_mapping::document::{AccessDocument, ShardDocument};
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::document::{AccessDocument, ShardDocument};
+use flutecast_contract::name::TenantName;
 
 use crate::build::Built;
 
-/// The documents, shared with whoever else holds them: a copy of this costs next to nothing, however many devices there are.
+/// The documents, shared with whoever else holds them: a copy of this costs next to nothing, however many
+/// devices there are.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Documents {
     /// The shards of each tenant, by their number.
@@ -18,8 +19,8 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// The documents that were built, without the tenants whose stream belongs to somebody else: in their name, messages of others
-    /// would be read.
+    /// The documents that were built, without the tenants whose stream belongs to somebody else: in their
+    /// name, messages of others would be read.
     #[must_use]
     pub fn of(built: &Built, foreign: &BTreeSet<TenantName>) -> Self {
         let tenants = built.tenants.iter().filter(|(name, _)| !foreign.contains(*name));

@@ -1,12 +1,12 @@
-//! A payload source that is switched off stays in the mapping for a moment, so that the data plane can split what its stream
-//! still holds.
+//! A payload source that is switched off stays in the mapping for a moment, so that the data plane can split
+//! what its stream still holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::document::ShardDocument;
-use flutecast_mapping::name::{SourceName, TenantName};
+use flutecast_contract::document::ShardDocument;
+use flutecast_contract::name::{SourceName, TenantName};
 use tokio::time::Instant;
 
 use super::documents::Documents;
@@ -22,7 +22,8 @@ pub struct Linger {
 }
 
 impl Linger {
-    /// What is to be written now: as built, but a tenant that lost a payload source keeps its documents until its time is over.
+    /// What is to be written now: as built, but a tenant that lost a payload source keeps its documents until
+    /// its time is over.
     #[must_use]
     pub fn hold_back(&mut self, mut wanted: Documents, now: Instant) -> Documents {
         self.until.retain(|tenant, _| wanted.shards.contains_key(tenant));

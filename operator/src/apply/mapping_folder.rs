@@ -1,4 +1,5 @@
-//! The mapping folder: one file for each shard, one for access, each replaced as a whole and only when it differs.
+//! The mapping folder: one file for each shard, one for access, each replaced as a whole and only when it
+//! differs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,8 +7,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use flutecast_mapping::document::{AccessDocument, ShardDocument};
-use flutecast_mapping::shard::{ACCESS_FILE, file_name, parse_file_name};
+use flutecast_contract::document::{AccessDocument, ShardDocument};
+use flutecast_contract::shard::{ACCESS_FILE, file_name, parse_file_name};
 
 use super::documents::Documents;
 use crate::build::Built;
@@ -16,7 +17,8 @@ use crate::build::Built;
 const TEMPORARY: &str = ".flutecast-tmp-";
 /// Everybody on the machine may read a shard.
 const SHARD_MODE: u32 = 0o644;
-/// Only the owner may read the access document. It opens nothing by itself, but lets one try tokens against digests.
+/// Only the owner may read the access document. It opens nothing by itself, but lets one try tokens against
+/// digests.
 const ACCESS_MODE: u32 = 0o600;
 
 /// A folder that only this process writes our files to. Files of others in it are left alone.
@@ -47,7 +49,8 @@ pub enum MappingError {
 }
 
 impl MappingFolder {
-    /// Opens the folder, makes it if need be, and removes what a process that died may have left half written.
+    /// Opens the folder, makes it if need be, and removes what a process that died may have left half
+    /// written.
     ///
     /// # Errors
     /// [`MappingError::Io`]
@@ -62,7 +65,8 @@ impl MappingFolder {
         Ok(folder)
     }
 
-    /// Writes what differs, removes shards that are no longer wanted. Answers the names of the files that changed.
+    /// Writes what differs, removes shards that are no longer wanted. Answers the names of the files that
+    /// changed.
     ///
     /// # Errors
     /// [`MappingError`]; files that were written before it stay, each is whole.
@@ -95,8 +99,8 @@ impl MappingFolder {
         Ok(changed)
     }
 
-    /// The Devices that the mapping holds, as tenant and name of the Device: who had which place when the last process ended.
-    /// Files that can't be read hold none.
+    /// The Devices that the mapping holds, as tenant and name of the Device: who had which place when the
+    /// last process ended. Files that can't be read hold none.
     #[must_use]
     pub fn devices(&self) -> BTreeSet<(String, String)> {
         let shards = self.names().unwrap_or_default().into_iter().filter_map(|name| self.read_shard(&name));

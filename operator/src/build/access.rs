@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use flutecast_mapping::document::{API_VERSION, AccessDocument, TenantAccess, TokenAccess};
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::document::{API_VERSION, AccessDocument, TenantAccess, TokenAccess};
+use flutecast_contract::name::TenantName;
 
 use super::Secrets;
 use crate::validate::secret;
@@ -13,13 +13,15 @@ use crate::verdict::{Finding, Kind, ObjectRef, Reason, Verdicts};
 /// Where a Tenant names its Secret.
 const SECRET_FIELD: &str = "spec.access.tokens.secretName";
 
-/// How many bytes of the document one tenant may take, about: some 2,500 tokens. It keeps one tenant from shutting out others.
+/// How many bytes of the document one tenant may take, about: some 2,500 tokens. It keeps one tenant from
+/// shutting out others.
 const MOST_OF_TENANT: usize = 256 << 10;
 /// How many bytes the document may have, about; a Secret holds 1 MiB.
 const MOST: usize = 1_000_000;
 
-/// The document. Whatever is missing or wrong opens nothing. Who takes too much gets nothing of what is too much, and the oldest
-/// Tenants come first, so that what one writes holds up nobody else's doors: neither those that open nor those that close.
+/// The document. Whatever is missing or wrong opens nothing. Who takes too much gets nothing of what is too
+/// much, and the oldest Tenants come first, so that what one writes holds up nobody else's doors: neither
+/// those that open nor those that close.
 pub(super) fn document(
     tenants: &BTreeMap<TenantName, ValidTenant>,
     secrets: &Secrets<'_>,
@@ -134,7 +136,7 @@ fn tokens(
 
 #[cfg(test)]
 mod tests {
-    use flutecast_mapping::name::DeviceCode;
+    use flutecast_contract::name::DeviceCode;
 
     use super::*;
 

@@ -1,9 +1,10 @@
-//! What only one object can have: the name of a tenant, a subject, a device code, an iotId. The oldest has it.
+//! What only one object can have: the name of a tenant, a subject, a device code, an iotId. The oldest has
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flutecast_mapping::iot_id::{self, Candidate, Refusal};
-use flutecast_mapping::name::{IotId, TenantName};
+use flutecast_contract::iot_id::{self, Candidate, Refusal};
+use flutecast_contract::name::{IotId, TenantName};
 
 use crate::validate::device::ValidDevice;
 use crate::validate::subject_pattern::SubjectPattern;
@@ -96,7 +97,8 @@ fn reserved(subject: &SubjectPattern) -> Option<String> {
     })
 }
 
-/// Gives each device its tenant, its code and its iotId. `devices` come from the oldest to the youngest, and leave so.
+/// Gives each device its tenant, its code and its iotId. `devices` come from the oldest to the youngest, and
+/// leave so.
 pub(super) fn devices(
     devices: Vec<ValidDevice>,
     tenants: &BTreeMap<TenantName, ValidTenant>,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use flutecast_mapping::document::{ChannelDocument, DeviceDocument, FormatDocument, ShardDocument};
-use flutecast_mapping::name::{ChannelName, FormatName, IotId};
+use flutecast_contract::document::{ChannelDocument, DeviceDocument, FormatDocument, ShardDocument};
+use flutecast_contract::name::{ChannelName, FormatName, IotId};
 
 use super::Formats;
 use super::claims::ClaimedDevice;
@@ -58,8 +58,9 @@ impl<'a> Before<'a> {
 
 /// Maps the devices of a tenant, the oldest first, until its quota is full.
 ///
-/// A channel whose format is missing or broken is left out and the device goes on with its other channels. A device without any
-/// is refused; it keeps its code and its iotId, so that a typing error in a format hands nobody's code to somebody else.
+/// A channel whose format is missing or broken is left out and the device goes on with its other channels. A
+/// device without any is refused; it keeps its code and its iotId, so that a typing error in a format hands
+/// nobody's code to somebody else.
 pub(super) fn map(
     tenant: &ValidTenant,
     devices: &[ClaimedDevice],

@@ -1,13 +1,14 @@
-//! The third step of a reconcile, and the heart of the operator: all objects together, in; streams, mapping documents, access
-//! document and verdicts, out. A pure function: no I/O, no clock, no order of its own. The folder mode and a Kubernetes
-//! controller call the same one.
+//! The third step of a reconcile, and the heart of the operator: all objects together, in; streams, mapping
+//! documents, access document and verdicts, out. A pure function: no I/O, no clock, no order of its own. The
+//! folder mode and a Kubernetes controller call the same one.
 //!
-//! Whoever is older wins: the name of a tenant, a device code, an iotId, a subject. One bad object never stops another.
+//! Whoever is older wins: the name of a tenant, a device code, an iotId, a subject. One bad object never
+//! stops another.
 
 mod access;
 mod claims;
 mod devices;
-pub mod enrolment;
+pub mod enrollment;
 mod plan;
 mod shards;
 pub mod streams;
@@ -15,11 +16,11 @@ pub mod streams;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flutecast_mapping::document::{AccessDocument, ShardDocument};
-use flutecast_mapping::name::{IotId, TenantName};
+use flutecast_contract::document::{AccessDocument, ShardDocument};
+use flutecast_contract::name::{IotId, TenantName};
 
 use self::devices::Before;
-use self::enrolment::Enrolment;
+use self::enrollment::Enrollment;
 use self::streams::TenantStreams;
 use crate::object::{Meta, Object, Objects, SecretData};
 use crate::validate::device::ValidDevice;
@@ -51,7 +52,7 @@ pub struct BuiltTenant {
     /// Its mapping.
     pub shards: Vec<Arc<ShardDocument>>,
     /// How its devices enrol.
-    pub enrolment: Enrolment,
+    pub enrollment: Enrollment,
 }
 
 /// All objects, each validated alone, by namespace and name.
@@ -102,7 +103,8 @@ pub fn build(valid: Valid, objects: &Objects) -> Built {
     build_upon(&Built::default(), valid, objects)
 }
 
-/// The same. What comes out as it was `before` is shared with it: that changes nothing but the memory that it takes.
+/// The same. What comes out as it was `before` is shared with it: that changes nothing but the memory that it
+/// takes.
 #[must_use]
 pub fn build_upon(before: &Built, valid: Valid, objects: &Objects) -> Built {
     let Valid { tenants, devices, formats, existing, mut verdicts } = valid;
@@ -124,8 +126,8 @@ pub fn build_upon(before: &Built, valid: Valid, objects: &Objects) -> Built {
                 before.tenants.get(&name).map(|tenant| Before::of(&tenant.shards)).unwrap_or_default();
             let mapped = devices::map(&tenant, devices, &formats, &before, &mut verdicts);
             let shards = shards::documents(&tenant, &mapped, devices, &mut verdicts);
-            let enrolment = enrolment::plan(&tenant, &formats, &mut verdicts);
-            (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards, enrolment })
+            let enrollment = enrollment::plan(&tenant, &formats, &mut verdicts);
+            (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards, enrollment })
         })
         .collect();
     Built { tenants, existing, iot_ids, access, verdicts }

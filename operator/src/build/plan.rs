@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use flutecast_contract::subject;
 use flutecast_crds as crds;
 use flutecast_crds::Retention;
-use flutecast_mapping::subject;
 
 use super::streams::{
     OnDelete, Owner, Reading, SPLIT_CONSUMER, SourceStream, Storage, StreamConfig, TenantStreams,
@@ -13,8 +13,8 @@ use crate::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};
 
 /// For how long NATS remembers message ids by default; ours is shorter where messages are kept shorter.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// How much a source's stream keeps. It is a passage: what it captures is in the tenant's stream a moment later, so this only
-/// has to last for as long as a reader may be away.
+/// How much a source's stream keeps. It is a passage: what it captures is in the tenant's stream a moment
+/// later, so this only has to last for as long as a reader may be away.
 const SOURCE_MAX_BYTES: u64 = 64 << 20;
 /// The streams, sources and consumers of a tenant.
 pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {

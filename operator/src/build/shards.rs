@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use flutecast_mapping::document::{IdKind, PayloadSourceDocument, ShardDocument, TenantSettings};
-use flutecast_mapping::shard;
-use flutecast_mapping::subject;
+use flutecast_contract::document::{IdKind, PayloadSourceDocument, ShardDocument, TenantSettings};
+use flutecast_contract::shard;
+use flutecast_contract::subject;
 
 use super::claims::ClaimedDevice;
 use super::devices::Mapped;

@@ -1,8 +1,9 @@
-//! The streams and consumers that a tenant needs, as data. The build step makes them; `jetstream` applies them.
+//! The streams and consumers that a tenant needs, as data. The build step makes them; `jetstream` applies
+//! them.
 
 use std::time::Duration;
 
-use flutecast_mapping::name::{SourceName, TenantName};
+use flutecast_contract::name::{SourceName, TenantName};
 
 /// The durable consumer of a payload source, and its priority group.
 pub const SPLIT_CONSUMER: &str = "split";
@@ -16,8 +17,8 @@ pub struct Owner {
     pub name: String,
     /// The uid of the Tenant; a folder's objects have none.
     pub uid: Option<String>,
-    /// Which installation of Flutecast looks after it; none in folder mode. It is known only when streams are applied, so the build
-    /// step leaves it out.
+    /// Which installation of Flutecast looks after it; none in folder mode. It is known only when streams are
+    /// applied, so the build step leaves it out.
     pub realm: Option<String>,
 }
 

@@ -11,8 +11,8 @@ pub(crate) struct Part<'a> {
     pub(crate) text: &'a str,
 }
 
-/// The documents of a file that hold more than comments. As with kubectl, a line that begins with `---` ends a document: also
-/// within a block of text, where YAML itself would want it to be indented anyway.
+/// The documents of a file that hold more than comments. As with kubectl, a line that begins with `---` ends
+/// a document: also within a block of text, where YAML itself would want it to be indented anyway.
 pub(crate) fn split(text: &str) -> Vec<Part<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parts = Vec::new();

@@ -1,7 +1,8 @@
 //! The folder mode: manifests from disk instead of from an API server.
 //!
-//! [`scan`] reads the files, [`store`] turns them into the objects in force, [`watch`] says when to look again. There is no API
-//! server that would check objects first, so `schema` does so, with the very schema of the CRDs.
+//! [`scan`] reads the files, [`store`] turns them into the objects in force, [`watch`] says when to look
+//! again. There is no API server that would check objects first, so `schema` does so, with the very schema of
+//! the CRDs.
 
 mod documents;
 mod located;

@@ -14,8 +14,8 @@ const MAX_FILES: usize = 20_000;
 /// How deep folders are followed.
 const MAX_DEPTH: usize = 16;
 
-/// Reads every `*.yaml` and `*.yml` below `root`, except in what begins with a dot. Symbolic links are followed, as Kubernetes
-/// mounts ConfigMaps with them.
+/// Reads every `*.yaml` and `*.yml` below `root`, except in what begins with a dot. Symbolic links are
+/// followed, as Kubernetes mounts ConfigMaps with them.
 ///
 /// # Errors
 /// When the folder itself can't be read. A file that can't be read is an error in its place.
@@ -56,7 +56,8 @@ fn folder(
                 }
                 files.insert(relative, read(&entry.path()).map_err(|error| error.to_string()));
             }
-            // A file that went between the two calls is gone; a dangling link is an error only if it should be a manifest.
+            // A file that went between the two calls is gone; a dangling link is an error only if it should
+            // be a manifest.
             Err(error) if is_manifest && fs::symlink_metadata(entry.path()).is_ok() => {
                 files.insert(relative, Err(error.to_string()));
             }

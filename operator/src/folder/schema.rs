@@ -1,5 +1,6 @@
-//! What an API server would check before it stores an object, for folders, which have none: the schema of the CRD, with its
-//! patterns, bounds and CEL rules. It is taken from the API types themselves, so that it can't differ from the CRDs.
+//! What an API server would check before it stores an object, for folders, which have none: the schema of the
+//! CRD, with its patterns, bounds and CEL rules. It is taken from the API types themselves, so that it can't
+//! differ from the CRDs.
 
 use std::collections::{BTreeMap, BTreeSet};
 

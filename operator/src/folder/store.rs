@@ -1,5 +1,5 @@
-//! What the manifests folder holds: the objects that are in force, and the verdicts on files. Synchronous, without I/O: the
-//! files' contents are handed in.
+//! What the manifests folder holds: the objects that are in force, and the verdicts on files. Synchronous,
+//! without I/O: the files' contents are handed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ pub type Files = BTreeMap<String, Result<String, String>>;
 
 /// The objects of a folder.
 ///
-/// A file that breaks keeps its last good objects in force: those that a broken document may have been. They go when the file
-/// is whole again without them, or is removed.
+/// A file that breaks keeps its last good objects in force: those that a broken document may have been. They
+/// go when the file is whole again without them, or is removed.
 #[derive(Debug, Default)]
 pub struct Store {
     files: BTreeMap<String, File>,
@@ -42,8 +42,9 @@ struct Defined {
 }
 
 impl Store {
-    /// An empty store. `former` are the devices that held their codes when the last process wrote the mapping, as tenant and
-    /// name: they count as older than all others, so that a restart takes no code away from its holder.
+    /// An empty store. `former` are the devices that held their codes when the last process wrote the
+    /// mapping, as tenant and name: they count as older than all others, so that a restart takes no code away
+    /// from its holder.
     #[must_use]
     pub fn new(former: BTreeSet<(String, String)>) -> Self {
         Self { former, ..Self::default() }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-/// How long to wait for more changes after the first: an editor writes, renames and removes within milliseconds.
+/// How long to wait for more changes after the first: an editor writes, renames and removes within
+/// milliseconds.
 const SETTLE: Duration = Duration::from_millis(100);
-/// How often to look without being told: for file systems that tell nothing, such as network mounts, and for folders behind
-/// symbolic links.
+/// How often to look without being told: for file systems that tell nothing, such as network mounts, and for
+/// folders behind symbolic links.
 const LOOK_ANYWAY: Duration = Duration::from_secs(2);
 
 /// A watch over one folder.

@@ -1,7 +1,8 @@
 //! The JetStream API as requests and answers in JSON.
 //!
-//! Written on plain requests rather than on the client's types: an update must send back every setting that the server told
-//! us, also those that this program's client library has never heard of, or it would reset them.
+//! Written on plain requests rather than on the client's types: an update must send back every setting that
+//! the server told us, also those that this program's client library has never heard of, or it would reset
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use serde_json::{Map, Value, json};
 
 use crate::metrics::{Metrics, NatsCall, NatsResult};
 
-/// How long one answer may take. JetStream answers in milliseconds; a cluster that elects a leader needs a few seconds.
+/// How long one answer may take. JetStream answers in milliseconds; a cluster that elects a leader needs a
+/// few seconds.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why a request has no good answer.
@@ -152,7 +154,8 @@ impl Api {
         }
     }
 
-    /// The sequence of the stream's last message on a subject, which may have wildcards; none if there is none, or no stream.
+    /// The sequence of the stream's last message on a subject, which may have wildcards; none if there is
+    /// none, or no stream.
     ///
     /// # Errors
     /// [`ApiError`]
@@ -281,7 +284,8 @@ fn answer_or_error(call: &str, answer: Value) -> Result<Value, ApiError> {
         return Ok(answer);
     };
     let description = error["description"].as_str().unwrap_or("no description").to_owned();
-    // 503: JetStream is not able to work at the moment (no leader, starting); nothing is wrong with what was asked.
+    // 503: JetStream is not able to work at the moment (no leader, starting); nothing is wrong with what was
+    // asked.
     if error["code"] == 503 {
         return Err(ApiError::Away(format!("{call}: {description}")));
     }

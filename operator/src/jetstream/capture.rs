@@ -40,8 +40,8 @@ pub(super) enum Next {
     Stop(usize),
 }
 
-/// Which of them is to change next; none: there are none. One that doesn't change is in nobody's way here: NATS refuses whoever wants
-/// its subject, and says so.
+/// Which of them is to change next; none: there are none. One that doesn't change is in nobody's way here:
+/// NATS refuses whoever wants its subject, and says so.
 pub(super) fn next(captures: &[&Capture]) -> Option<Next> {
     let others = |one: usize| captures.iter().enumerate().filter(move |(other, _)| *other != one);
     let is_free = |one: usize| !others(one).any(|(_, other)| other.is_in_the_way_of(captures[one]));

@@ -1,4 +1,5 @@
-//! What the operator owns of a stream's and a consumer's settings: laid over what the server has, so that everything else stays.
+//! What the operator owns of a stream's and a consumer's settings: laid over what the server has, so that
+//! everything else stays.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use crate::build::streams::{Owner, SourceStream, Storage, StreamConfig, TenantSt
 pub const OWNER_NAMESPACE: &str = "flutecast.io/owner-namespace";
 /// Metadata: the name of the Tenant that owns the stream.
 pub const OWNER_NAME: &str = "flutecast.io/owner-name";
-/// Metadata: the uid of the Tenant that owns the stream; left out for a folder's objects, and after a Tenant let go of it.
+/// Metadata: the uid of the Tenant that owns the stream; left out for a folder's objects, and after a Tenant
+/// let go of it.
 pub const OWNER_UID: &str = "flutecast.io/owner-uid";
 /// Metadata: the installation that looks after the stream; left out in folder mode.
 pub const REALM: &str = "flutecast.io/realm";
@@ -31,8 +33,9 @@ pub(crate) enum Ownership {
     Other(String),
 }
 
-/// Whether the stream belongs to `owner`. A stream without a uid belongs to whoever has the namespace and the name: a folder's
-/// objects have no uid, and a Tenant that was deleted with `Keep` may come back with another one.
+/// Whether the stream belongs to `owner`. A stream without a uid belongs to whoever has the namespace and the
+/// name: a folder's objects have no uid, and a Tenant that was deleted with `Keep` may come back with another
+/// one.
 pub(crate) fn ownership(stream: &StreamInfo, owner: &Owner) -> Ownership {
     let Owner { namespace, name, uid, realm: _ } = owner;
     let (Some(its_namespace), Some(its_name)) =
@@ -64,7 +67,8 @@ pub(crate) fn owner_metadata(wanted: &TenantStreams) -> [(&'static str, Option<S
     ]
 }
 
-/// Lays the operator's settings over `current`, the settings that the stream has (empty for one that doesn't exist).
+/// Lays the operator's settings over `current`, the settings that the stream has (empty for one that doesn't
+/// exist).
 pub(crate) fn lay_over(current: &Map<String, Value>, wanted: &StreamConfig) -> Map<String, Value> {
     let StreamConfig {
         name,
@@ -101,7 +105,8 @@ pub(crate) fn lay_over(current: &Map<String, Value>, wanted: &StreamConfig) -> M
     set("num_replicas", json!(replicas));
     set("duplicate_window", json!(nanoseconds(*duplicate_window)));
     set("allow_direct", json!(allow_direct));
-    // What would lose messages that the Tenant's retention keeps, or let devices lose them (docs/decisions/0078).
+    // What would lose messages that the Tenant's retention keeps, or let devices lose them
+    // (docs/decisions/0078).
     set("max_msgs", json!(-1));
     set("discard_new_per_subject", json!(false));
     set("no_ack", json!(false));
@@ -152,8 +157,9 @@ impl Upstream {
     }
 }
 
-/// Lays the operator's sources over the stream's. An entry that reads the right subject stays as it is: where it started
-/// to read is history, and the server keeps its place itself. So do the entries of the streams in `kept`.
+/// Lays the operator's sources over the stream's. An entry that reads the right subject stays as it is: where
+/// it started to read is history, and the server keeps its place itself. So do the entries of the streams in
+/// `kept`.
 pub(crate) fn lay_sources_over(config: &mut Map<String, Value>, upstreams: &[Upstream], kept: &[String]) {
     let current = entries(config);
     let is_kept = |entry: &&Value| kept.iter().any(|name| entry["name"] == name.as_str());
@@ -167,7 +173,8 @@ pub(crate) fn lay_sources_over(config: &mut Map<String, Value>, upstreams: &[Ups
             })
         })
     }));
-    // The server keeps the order that it is given; ours is by name, so that the same sources make the same list.
+    // The server keeps the order that it is given; ours is by name, so that the same sources make the same
+    // list.
     sources.sort_by(|one, other| one["name"].as_str().cmp(&other["name"].as_str()));
     if sources.is_empty() {
         config.remove("sources");
@@ -176,8 +183,8 @@ pub(crate) fn lay_sources_over(config: &mut Map<String, Value>, upstreams: &[Ups
     }
 }
 
-/// The source streams whose entry in `current` is not in `wanted` as it is, each with the subject that it is read on: those
-/// that end or change.
+/// The source streams whose entry in `current` is not in `wanted` as it is, each with the subject that it is
+/// read on: those that end or change.
 pub(crate) fn ending_sources(
     current: &Map<String, Value>,
     wanted: &Map<String, Value>,
@@ -206,8 +213,8 @@ fn entries(config: &Map<String, Value>) -> Vec<Value> {
     config.get("sources").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
-/// The settings of a payload source's consumer: one pod at a time reads, so that each device's items stay in order; the next
-/// pod takes over when it is gone.
+/// The settings of a payload source's consumer: one pod at a time reads, so that each device's items stay in
+/// order; the next pod takes over when it is gone.
 pub(crate) fn split_consumer(source: &SourceStream, consumer: &str) -> Map<String, Value> {
     let settings = json!({
         "durable_name": consumer,
@@ -245,8 +252,8 @@ pub(crate) fn same(one: &Map<String, Value>, other: &Map<String, Value>) -> bool
     said(one) == said(other)
 }
 
-/// The settings that a stream was to have by the last change of it, and that NATS left as they were. Sources and metadata are not looked
-/// at: NATS adds to them.
+/// The settings that a stream was to have by the last change of it, and that NATS left as they were. Sources
+/// and metadata are not looked at: NATS adds to them.
 pub(crate) fn not_taken<'a>(wanted: &'a Map<String, Value>, now: &Map<String, Value>) -> Vec<&'a str> {
     let differs = |key: &str, wanted: &Value| {
         let now = now.get(key).unwrap_or(&Value::Null);

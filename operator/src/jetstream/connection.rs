@@ -4,8 +4,8 @@ use async_nats::{Client, Event};
 use flutecast_nats::{Login, LoginError};
 use tokio::sync::watch;
 
-/// Opens a connection as `login` says. Answers at once, also when no server is there; the second value changes each time that the
-/// connection is made or lost, and is true while it holds.
+/// Opens a connection as `login` says. Answers at once, also when no server is there; the second value
+/// changes each time that the connection is made or lost, and is true while it holds.
 ///
 /// # Errors
 /// When the address or the login can't be used at all.
@@ -29,8 +29,9 @@ pub async fn open(login: &Login) -> Result<(Client, watch::Receiver<bool>), Logi
     Ok((client, watch))
 }
 
-/// Opens a connection for requests that anybody may send. At most `waiting` of one subscription wait; what comes beyond that is dropped,
-/// and `dropped` is told of each. Answers at once, also when no server is there.
+/// Opens a connection for requests that anybody may send. At most `waiting` of one subscription wait; what
+/// comes beyond that is dropped, and `dropped` is told of each. Answers at once, also when no server is
+/// there.
 ///
 /// # Errors
 /// As [`open`].

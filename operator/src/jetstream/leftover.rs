@@ -1,7 +1,8 @@
 //! Streams whose Tenant went while nobody looked.
 //!
-//! On an API server one knows for certain which Tenants exist. A stream says in its metadata which Tenant it belongs to, which
-//! installation looks after it, and what becomes of it when the Tenant goes. So an operator that was away finds what is left over.
+//! On an API server one knows for certain which Tenants exist. A stream says in its metadata which Tenant it
+//! belongs to, which installation looks after it, and what becomes of it when the Tenant goes. So an operator
+//! that was away finds what is left over.
 
 use std::collections::BTreeSet;
 
@@ -55,7 +56,8 @@ pub async fn delete_all(api: &Api, realm: &Realm) -> Result<usize, ApiError> {
 pub struct LetGo {
     /// How many calls changed something.
     pub changes: u32,
-    /// The streams that NATS doesn't let go, and its words. They are tried again with the next look, and hold up nothing else.
+    /// The streams that NATS doesn't let go, and its words. They are tried again with the next look, and hold
+    /// up nothing else.
     pub refused: Vec<(String, String)>,
 }
 
@@ -79,7 +81,8 @@ impl LetGo {
     }
 }
 
-/// Lets go of what is left over: deletes it, or keeps it for whoever comes next under the same name, as its Tenant wanted.
+/// Lets go of what is left over: deletes it, or keeps it for whoever comes next under the same name, as its
+/// Tenant wanted.
 ///
 /// # Errors
 /// [`ApiError::Away`]

@@ -1,7 +1,8 @@
 //! JetStream: the streams, sources and consumers that the tenants need.
 //!
-//! [`task`] keeps them as wanted for as long as the operator runs, [`tenant`] does so once for one tenant, [`config`] says which
-//! settings are the operator's, [`api`] asks the broker. Nothing here knows of manifests or of Kubernetes.
+//! [`task`] keeps them as wanted for as long as the operator runs, [`tenant`] does so once for one tenant,
+//! [`config`] says which settings are the operator's, [`api`] asks the broker. Nothing here knows of
+//! manifests or of Kubernetes.
 
 pub mod api;
 mod capture;

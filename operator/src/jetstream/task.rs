@@ -1,11 +1,11 @@
-//! Keeps JetStream as wanted: applies at once when something changes, again when the broker comes back, and from time to time
-//! to repair what somebody else changed.
+//! Keeps JetStream as wanted: applies at once when something changes, again when the broker comes back, and
+//! from time to time to repair what somebody else changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,23 +16,24 @@ use super::api::{Api, ApiError};
 use super::config::{OWNER_NAME, OWNER_NAMESPACE};
 use super::leftover::{self, LetGo, Realm};
 use super::tenant::{self, Applied, Streams};
-use crate::backoff::{Backoff, Pace, jittered};
 use crate::build::streams::TenantStreams;
 use crate::metrics::{Ending, Metrics};
 use crate::verdict::{Finding, Reason};
+use flutecast_process::backoff::{Backoff, Pace, jittered};
 
 /// How often everything is compared again without a reason; someone may have changed or deleted a stream.
 const RESYNC: Duration = Duration::from_secs(30);
 /// How long to wait for more after somebody changed a stream; our own changes are told to us as well.
 const SETTLE: Duration = Duration::from_millis(500);
-/// The longest wait when somebody keeps on changing streams, and after how long without that a change is answered at once again.
+/// The longest wait when somebody keeps on changing streams, and after how long without that a change is
+/// answered at once again.
 const WAR: (Duration, Duration) = (RESYNC, Duration::from_secs(60));
 /// For how long the first look waits for the connection.
 const CONNECT: Duration = Duration::from_millis(500);
 /// The first and the longest wait after the broker could not be asked.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// For how long a Tenant must be gone before its streams are deleted: an editor, or a `git checkout`, may take a file away
-/// and put it back a moment later, and what is deleted can't be brought back.
+/// For how long a Tenant must be gone before its streams are deleted: an editor, or a `git checkout`, may
+/// take a file away and put it back a moment later, and what is deleted can't be brought back.
 pub const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 /// How many tenants are worked on at once.
 const AT_ONCE: usize = 8;
@@ -42,9 +43,11 @@ const AT_ONCE: usize = 8;
 pub struct Wanted {
     /// The streams of the tenants that are in force.
     pub tenants: Vec<TenantStreams>,
-    /// The namespace and name of every Tenant that exists, in force or not. The streams of one that exists are never deleted.
+    /// The namespace and name of every Tenant that exists, in force or not. The streams of one that exists
+    /// are never deleted.
     pub existing: BTreeSet<OwnerKey>,
-    /// The part of the world in which this is all there is; none in folder mode, where a Tenant that isn't there may come yet.
+    /// The part of the world in which this is all there is; none in folder mode, where a Tenant that isn't
+    /// there may come yet.
     pub realm: Option<Realm>,
 }
 
@@ -60,7 +63,8 @@ pub struct TenantReport {
     pub foreign: bool,
     /// Whether the tenant's stream is there. Remembered while the broker is away.
     pub has_stream: bool,
-    /// What was applied, so that one can tell whether the report is about what is wanted now; none while the broker is away.
+    /// What was applied, so that one can tell whether the report is about what is wanted now; none while the
+    /// broker is away.
     pub applied: Option<TenantStreams>,
 }
 
@@ -104,7 +108,8 @@ impl Keeper {
     async fn run(mut self, links: Links) {
         let Links { mut connected, mut wanted, report, metrics } = links;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        // The connection is being made in the background; a moment later is early enough to call the broker away.
+        // The connection is being made in the background; a moment later is early enough to call the broker
+        // away.
         let in_time = tokio::time::timeout(CONNECT, connected.wait_for(|connected| *connected)).await.is_ok();
         tracing::debug!(in_time, "first connection");
         // The client remembers the subscription, also while it isn't connected.
@@ -180,8 +185,8 @@ impl Keeper {
         }
     }
 
-    /// Compares and applies everything once. What is wrong with the streams of one tenant, or with what is left over, holds up no other
-    /// tenant. `before` is what was reported last.
+    /// Compares and applies everything once. What is wrong with the streams of one tenant, or with what is
+    /// left over, holds up no other tenant. `before` is what was reported last.
     async fn pass(&mut self, wanted: &Wanted, before: &Report) -> Result<Passed, ApiError> {
         let mut streams = self.streams().await?;
         let orphans = leftover::remove(&self.api, &streams, wanted.realm.as_ref()).await?;
@@ -267,8 +272,8 @@ impl Keeper {
         }
     }
 
-    /// Says once of each stream that its Tenant is unknown. It may have gone while the operator was down, or this may be the
-    /// wrong folder: so the streams stay.
+    /// Says once of each stream that its Tenant is unknown. It may have gone while the operator was down, or
+    /// this may be the wrong folder: so the streams stay.
     fn mention_orphans(&mut self, wanted: &Wanted, streams: &Streams) {
         for (name, stream) in streams {
             let (Some(namespace), Some(owner)) =
@@ -311,8 +316,8 @@ fn away(error: &ApiError) -> Finding {
     Finding::new(Reason::BrokerAway, "", message)
 }
 
-/// What is told of a tenant that can't be asked about; if that was told before, in the same words: those of the cause may vary from
-/// attempt to attempt.
+/// What is told of a tenant that can't be asked about; if that was told before, in the same words: those of
+/// the cause may vary from attempt to attempt.
 fn told_away(before: Option<&TenantReport>, finding: &Finding) -> TenantReport {
     let before = before.cloned().unwrap_or_default();
     if before.findings.iter().any(|finding| finding.reason == Reason::BrokerAway) {

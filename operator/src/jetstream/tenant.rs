@@ -1,15 +1,18 @@
 //! Brings one tenant's streams, sources and consumers to what is wanted, with as few calls as that takes.
 //!
-//! Promises: a stream that is as wanted is not touched; one of another owner, or of nobody, is never touched; none is deleted
-//! to be made anew. A source is switched in an order that loses nothing that was stored:
+//! Promises: a stream that is as wanted is not touched; one of another owner, or of nobody, is never touched;
+//! none is deleted to be made anew. A source is switched in an order that loses nothing that was stored:
 //!
-//! 1. A source that goes stops to capture (its stream is *parked* on a subject that nobody uses), which frees its subject.
+//! 1. A source that goes stops to capture (its stream is *parked* on a subject that nobody uses), which frees
+//!    its subject.
 //! 2. Sources that come or change capture. Their stream notes from which sequence the new reading holds.
-//! 3. The tenant's stream takes in what the old reading still holds, for a few seconds at most, and then gets the new list.
-//! 4. Streams of sources that went are deleted, those of payload sources when the data plane has split the rest, or after a few
-//!    seconds.
+//! 3. The tenant's stream takes in what the old reading still holds, for a few seconds at most, and then gets
+//!    the new list.
+//! 4. Streams of sources that went are deleted, those of payload sources when the data plane has split the
+//!    rest, or after a few seconds.
 //!
-//! Every step can be repeated: when the operator dies in between, the next pass finds the state in the streams themselves.
+//! Every step can be repeated: when the operator dies in between, the next pass finds the state in the
+//! streams themselves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,8 +27,9 @@ use super::leftover::{LetGo, without_owner};
 use crate::build::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
 use crate::verdict::{Finding, Reason};
 
-/// How long the tenant's stream may take to catch up before a source is switched nevertheless. It is behind by milliseconds
-/// unless the broker has trouble, and then a switch that the user asked for must not wait for ever.
+/// How long the tenant's stream may take to catch up before a source is switched nevertheless. It is behind
+/// by milliseconds unless the broker has trouble, and then a switch that the user asked for must not wait for
+/// ever.
 const CATCH_UP: Duration = Duration::from_secs(5);
 /// How long to wait at least when the server doesn't tell how far it is.
 const CATCH_UP_BLINDLY: Duration = Duration::from_secs(1);
@@ -42,8 +46,8 @@ pub struct Applied {
     pub changes: u32,
     /// What could not be done.
     pub findings: Vec<Finding>,
-    /// Whether the stream with the tenant's name belongs to somebody else, so that nothing may be read from it in this
-    /// tenant's name.
+    /// Whether the stream with the tenant's name belongs to somebody else, so that nothing may be read from
+    /// it in this tenant's name.
     pub foreign: bool,
     /// Whether the tenant has its stream, as wanted or as it was before.
     pub has_stream: bool,
@@ -55,7 +59,8 @@ pub struct Applied {
 /// [`ApiError::Away`] when the broker can't be asked; what the broker refuses is a finding instead.
 pub async fn apply(api: &Api, streams: &Streams, wanted: &TenantStreams) -> Result<Applied, ApiError> {
     let mut pass = Pass { api, streams, wanted, applied: Applied::default(), parked: BTreeMap::new() };
-    // Known from the start: a question that is refused on the way must not make somebody else's stream the tenant's.
+    // Known from the start: a question that is refused on the way must not make somebody else's stream the
+    // tenant's.
     if let Some(stream) = streams.get(&wanted.stream.name) {
         let is_ours = ownership(stream, &wanted.owner) == Ownership::Ours;
         pass.applied = Applied { has_stream: is_ours, foreign: !is_ours, ..Applied::default() };
@@ -66,7 +71,8 @@ pub async fn apply(api: &Api, streams: &Streams, wanted: &TenantStreams) -> Resu
     Ok(pass.applied)
 }
 
-/// Lets go of the streams of a tenant that went: deletes them, or keeps them for whoever comes next under the same name.
+/// Lets go of the streams of a tenant that went: deletes them, or keeps them for whoever comes next under the
+/// same name.
 ///
 /// # Errors
 /// [`ApiError::Away`]
@@ -158,9 +164,9 @@ impl Pass<'_> {
         Ok(leaving)
     }
 
-    /// Step 2: each wanted source has its stream, and its consumer if it needs one. NATS lets no two streams capture one subject, so
-    /// they change in an order in which each finds its subject free. Where sources take over each other's subjects in a circle, one
-    /// of them stops to capture for a moment.
+    /// Step 2: each wanted source has its stream, and its consumer if it needs one. NATS lets no two streams
+    /// capture one subject, so they change in an order in which each finds its subject free. Where sources
+    /// take over each other's subjects in a circle, one of them stops to capture for a moment.
     async fn put_sources(&mut self) -> Result<Sources, ApiError> {
         let mut sources = Sources::default();
         let mut pending: Vec<(&SourceStream, Capture)> =
@@ -223,8 +229,9 @@ impl Pass<'_> {
         let reading = describe(source);
         let Some(stream) = self.streams.get(name) else {
             let mut config = config::lay_over(&Map::new(), &source.stream);
-            // Sequences of a source never repeat, also when its stream is made anew: the tenant's stream remembers the last
-            // one that it took, and ids made of them would be taken for duplicates. So the first one is the time in µs.
+            // Sequences of a source never repeat, also when its stream is made anew: the tenant's stream
+            // remembers the last one that it took, and ids made of them would be taken for duplicates. So the
+            // first one is the time in µs.
             let first = microseconds_since_1970();
             config.insert("first_seq".to_owned(), first.into());
             self.set_metadata(&mut config, &[(READING, Some(reading)), (READ_FROM, Some(first.to_string()))]);
@@ -272,8 +279,8 @@ impl Pass<'_> {
             return Ok(false);
         }
         let mut current = stream.config.clone();
-        // A stream that reads from one that was deleted and made anew notices it late, after up to twenty seconds. Made to
-        // forget that source first, it looks at once.
+        // A stream that reads from one that was deleted and made anew notices it late, after up to twenty
+        // seconds. Made to forget that source first, it looks at once.
         let forgetful = config::without_sources(&current, &sources.made);
         if self.update(name, &current, forgetful.clone()).await? {
             current = forgetful;
@@ -326,8 +333,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Waits until the data plane has split what the stream of a payload source still holds, but not for ever. The mapping
-    /// names the source for a moment longer for this reason.
+    /// Waits until the data plane has split what the stream of a payload source still holds, but not for
+    /// ever. The mapping names the source for a moment longer for this reason.
     async fn split_rest(&self, stream: &str) -> Result<(), ApiError> {
         let started = Instant::now();
         while let Some(consumer) = self.api.consumer(stream, SPLIT_CONSUMER).await? {
@@ -406,7 +413,8 @@ impl Pass<'_> {
         Ok(is_made && kept.is_empty())
     }
 
-    /// Counts a change that was made, or turns a refusal into a finding with the broker's own words. Answers whether it was made.
+    /// Counts a change that was made, or turns a refusal into a finding with the broker's own words. Answers
+    /// whether it was made.
     fn note(&mut self, what: &str, result: Result<(), ApiError>) -> Result<bool, ApiError> {
         match result {
             Ok(()) => {

@@ -1,14 +1,15 @@
-//! What an installation leaves when it is uninstalled, and who removes it: a program that runs when no operator works any more, with rights
-//! of its own, since those of the operator go with it. docs/decisions/0073 says why.
+//! What an installation leaves when it is uninstalled, and who removes it: a program that runs when no
+//! operator works any more, with rights of its own, since those of the operator go with it.
+//! docs/decisions/0073 says why.
 //!
-//! Promised: it takes the operator's turn first, so nothing is made again behind its back; it does all that it can, and fails when
-//! something is left. It never waits for more than [`TURN`] and a few seconds.
+//! Promised: it takes the operator's turn first, so nothing is made again behind its back; it does all that
+//! it can, and fails when something is left. It never waits for more than [`TURN`] and a few seconds.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_rights::Right;
+use flutecast_kube::Right;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams};
@@ -45,7 +46,8 @@ pub const RIGHTS: &[Right] = &[
     Right { group: "", resources: &["secrets"], names: &[ACCESS_NAME], verbs: &["get", "delete"], why: "" },
 ];
 
-/// For how long the turn is waited for: until an operator that ended without giving its Lease back has lost it, and has been looked at twice.
+/// For how long the turn is waited for: until an operator that ended without giving its Lease back has lost
+/// it, and has been looked at twice.
 pub const TURN: Duration = Duration::from_secs(30);
 /// For how long NATS is waited for.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -107,8 +109,8 @@ pub async fn clean_up(
     Ok(())
 }
 
-/// Whether something comes true in time. What it hands out locks the channel until it is dropped: a task that holds it while it goes on
-/// stops whoever sends.
+/// Whether something comes true in time. What it hands out locks the channel until it is dropped: a task that
+/// holds it while it goes on stops whoever sends.
 async fn within<T, E>(limit: Duration, comes_true: impl Future<Output = Result<T, E>>) -> bool {
     matches!(tokio::time::timeout(limit, comes_true).await, Ok(Ok(_)))
 }

@@ -1,10 +1,10 @@
 //! Events (events.k8s.io): what `kubectl describe` shows of an object's past.
 //!
-//! Told is what a person would want to know and the status no longer says: that something was refused, and that it has healed.
-//! The same thing told again within some minutes counts up instead of making a new Event. An Event that can't be stored is
-//! logged and forgotten: the status says what is the case.
+//! Told is what a person would want to know and the status no longer says: that something was refused, and
+//! that it has healed. The same thing told again within some minutes counts up instead of making a new Event.
+//! An Event that can't be stored is logged and forgotten: the status says what is the case.
 
-use flutecast_rights::Right;
+use flutecast_kube::Right;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use flutecast_contract::name::{ChannelName, IotId, TenantName};
 use flutecast_crds::{Device, DeviceSpec};
-use flutecast_mapping::name::{ChannelName, IotId, TenantName};
 
 use super::index::{Entry, Key};
 use super::status::judge::Judge;

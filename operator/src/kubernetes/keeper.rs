@@ -1,15 +1,15 @@
-//! The loop that keeps the cluster as its objects want it. Each reconcile reads as five steps: dereference, validate, build, apply,
-//! update status.
+//! The loop that keeps the cluster as its objects want it. Each reconcile reads as five steps: dereference,
+//! validate, build, apply, update status.
 //!
-//! One task owns all state, so a reconcile sees one moment of it. Changes are collected for a moment, and a reconcile builds the
-//! tenants that they concern. Streams and statuses are brought out by tasks of their own: neither a broker nor a
-//! slow API server holds up the mapping.
+//! One task owns all state, so a reconcile sees one moment of it. Changes are collected for a moment, and a
+//! reconcile builds the tenants that they concern. Streams and statuses are brought out by tasks of their
+//! own: neither a broker nor a slow API server holds up the mapping.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 use k8s_openapi::jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -31,13 +31,13 @@ use super::watch::{Change, Place};
 use super::whole::Whole;
 use crate::apply::documents::Documents;
 use crate::apply::linger::Linger;
-use crate::backoff::{Backoff, jittered};
 use crate::build;
 use crate::jetstream::leftover::Realm;
 use crate::jetstream::task::{Report, Wanted};
 use crate::metrics::{Ending, Metrics, ObjectKind};
 use crate::object::Objects;
 use crate::verdict::Kind;
+use flutecast_process::backoff::{Backoff, jittered};
 
 /// For how long changes are collected before they are looked at together.
 const COLLECT: Duration = Duration::from_millis(100);
@@ -74,7 +74,7 @@ pub struct Keeper {
     pub secrets: SecretWatches,
     /// Where statuses go.
     pub publisher: Publisher,
-    /// What enrolment answers from.
+    /// What enrollment answers from.
     pub registrar: Registrar,
     /// Gets counts.
     pub metrics: Arc<Metrics>,
@@ -122,8 +122,9 @@ impl State {
 }
 
 impl Keeper {
-    /// Starts it on a thread of its own: builds of many devices hold up no other task, and the memory that they need for a moment
-    /// is found again by the next one (docs/decisions/0049). It ends when `cancel` is cancelled; whoever gets the handle watches it.
+    /// Starts it on a thread of its own: builds of many devices hold up no other task, and the memory that
+    /// they need for a moment is found again by the next one (docs/decisions/0049). It ends when `cancel` is
+    /// cancelled; whoever gets the handle watches it.
     #[must_use = "a task that nobody watches fails unseen"]
     pub fn spawn(self, links: Links, cancel: CancellationToken) -> JoinHandle<()> {
         let runtime = Handle::current();
@@ -174,7 +175,8 @@ impl Keeper {
         }
     }
 
-    /// Waits until there is something to do, and a moment longer, so that what belongs together is done together.
+    /// Waits until there is something to do, and a moment longer, so that what belongs together is done
+    /// together.
     async fn wait(&mut self, links: &mut Links, next: Instant) -> Woken {
         let due = [self.state.linger.next(), self.mapping.next_repair()];
         let next = due.into_iter().flatten().fold(next, Instant::min);
@@ -231,11 +233,12 @@ impl Keeper {
         has_news
     }
 
-    /// Whether this operator is the one that works, and everything was told since it is. Another one's turn ends everything that is under
-    /// way here.
+    /// Whether this operator is the one that works, and everything was told since it is. Another one's turn
+    /// ends everything that is under way here.
     ///
-    /// What was told before doesn't count: while another operator worked, Tenants may have come with streams and mapping of their own, of
-    /// which a watch that was cut off tells late. To work by such a picture would be to take them for leftovers and to remove them.
+    /// What was told before doesn't count: while another operator worked, Tenants may have come with streams
+    /// and mapping of their own, of which a watch that was cut off tells late. To work by such a picture
+    /// would be to take them for leftovers and to remove them.
     fn may_work(&mut self, links: &Links) -> bool {
         let turn = match *links.leading.borrow() {
             Lead::Turn(turn) => Some(turn),
@@ -263,9 +266,10 @@ impl Keeper {
         self.state.turn.is_some() && knows_all
     }
 
-    /// One reconcile; none: the turn ended before. Whoever works next begins with a list of everything, so what was under way is
-    /// forgotten. To wait for it would leave the other tasks at work meanwhile: an API server that is away answers each of many
-    /// requests after its deadline only, which together is longer than another operator waits for the Lease.
+    /// One reconcile; none: the turn ended before. Whoever works next begins with a list of everything, so
+    /// what was under way is forgotten. To wait for it would leave the other tasks at work meanwhile: an API
+    /// server that is away answers each of many requests after its deadline only, which together is longer
+    /// than another operator waits for the Lease.
     async fn reconcile_in_turn(&mut self, links: &mut Links) -> Option<Result<(), String>> {
         let (turn, mut leading) = (self.state.turn, links.leading.clone());
         let is_over = |lead: &Lead| !matches!(lead, Lead::Turn(now) if Some(*now) == turn);
@@ -287,7 +291,7 @@ impl Keeper {
         }
         self.state.whole.set_realm(self.mapping.realm().as_deref());
         let applied = self.apply(links, &mut scope).await;
-        self.tell_enrolment(&scope, applied.is_ok());
+        self.tell_enrollment(&scope, applied.is_ok());
         self.look_at_pods(&mut scope);
         self.update_status(&scope);
         self.guard.keep(&self.state.index);
@@ -316,7 +320,8 @@ impl Keeper {
             self.compare_reports(&links.report.borrow_and_update());
         }
         let wanted = self.wanted_mapping();
-        // A Secret that was not looked for yet must not look like one that is gone: its tokens would be shut out for a moment.
+        // A Secret that was not looked for yet must not look like one that is gone: its tokens would be shut
+        // out for a moment.
         let with_access = self.secrets.keys().all(|key| self.state.index.tokens_of(key).is_some());
         let realm = self.mapping.realm();
         let Applied { changed, unstored, failed } = self.mapping.write(&wanted, with_access).await;
@@ -356,8 +361,8 @@ impl Keeper {
         });
     }
 
-    /// What this installation looks after. What tells it from others is the access Secret, which no other has; until it is there,
-    /// nothing can be left over either.
+    /// What this installation looks after. What tells it from others is the access Secret, which no other
+    /// has; until it is there, nothing can be left over either.
     fn realm(&self) -> Option<Realm> {
         let alive = self.state.index.tenants.iter().map(|(_, entry)| entry.uid.clone());
         Some(Realm { id: self.mapping.realm()?, places: self.places.clone(), alive: alive.collect() })
@@ -399,7 +404,7 @@ impl Keeper {
         self.metrics.pods(&pods, served.count());
     }
 
-    fn tell_enrolment(&mut self, scope: &Scope, is_stored: bool) {
+    fn tell_enrollment(&mut self, scope: &Scope, is_stored: bool) {
         let State { index, whole, report, mapped_without: foreign, .. } = &self.state;
         let outcome = Outcome { built: whole.built(), report, foreign, is_stored };
         self.registrar.tell(index, scope, &outcome);

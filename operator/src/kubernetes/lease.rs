@@ -1,11 +1,11 @@
 //! Who works, when several operators run: the one that holds the Lease.
 //!
-//! Promised: as long as all operators' clocks run at about the same speed, at most one works at a time; what their clocks show
-//! doesn't matter. An operator that can't renew its Lease stops to work before another may take it. One that ends in order
-//! gives it back as soon as nobody in it works any more: whoever works holds a receiver of whether this operator leads until he
-//! has ended.
+//! Promised: as long as all operators' clocks run at about the same speed, at most one works at a time; what
+//! their clocks show doesn't matter. An operator that can't renew its Lease stops to work before another may
+//! take it. One that ends in order gives it back as soon as nobody in it works any more: whoever works holds
+//! a receiver of whether this operator leads until he has ended.
 
-use flutecast_rights::Right;
+use flutecast_kube::Right;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +20,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::brief;
-use crate::backoff::jittered;
 use crate::metrics::{ApiWrite, Ending, Metrics};
+use flutecast_process::backoff::jittered;
 
-/// The rights that taking turns needs, in the operator's own namespace. What isn't there yet can't be granted by its name.
+/// The rights that taking turns needs, in the operator's own namespace. What isn't there yet can't be granted
+/// by its name.
 pub const RIGHTS: &[Right] = &[
     Right { group: "coordination.k8s.io", resources: &["leases"], names: &[], verbs: &["create"], why: "" },
     Right {
@@ -45,8 +46,8 @@ const RENEW: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(2);
 /// How long one request may take.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// For how long the end of work is waited for before the Lease is given back. The longest is to build the mapping of many devices, which
-/// nothing interrupts.
+/// For how long the end of work is waited for before the Lease is given back. The longest is to build the
+/// mapping of many devices, which nothing interrupts.
 const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// Which Lease, and who asks for it.
@@ -66,15 +67,15 @@ pub enum Lead {
     /// It isn't.
     #[default]
     No,
-    /// It is; which time since its start, counted from 1. What was known before may have been told long ago: the way to the API
-    /// server may have been cut while another operator worked, and nothing tells that a watch is deaf
-    /// (docs/decisions/0076).
+    /// It is; which time since its start, counted from 1. What was known before may have been told long ago:
+    /// the way to the API server may have been cut while another operator worked, and nothing tells that a
+    /// watch is deaf (docs/decisions/0076).
     Turn(u64),
 }
 
-/// Starts the task that holds the Lease, or waits for it. The value says whether this operator is the one that works; whoever works
-/// keeps a receiver of it as long as he does. After `cancel` is cancelled and all receivers are dropped the task gives the Lease back,
-/// and ends; whoever gets the handle watches it.
+/// Starts the task that holds the Lease, or waits for it. The value says whether this operator is the one
+/// that works; whoever works keeps a receiver of it as long as he does. After `cancel` is cancelled and all
+/// receivers are dropped the task gives the Lease back, and ends; whoever gets the handle watches it.
 #[must_use = "a task that nobody watches fails unseen"]
 pub fn spawn(
     client: Client,

@@ -5,8 +5,9 @@
 //!                     │                                                                            │
 //!                     └─► jetstream (its own task) ──Report──► keeper        outbox → writer ──────┘
 //! ```
-//! `index` is synchronous state; `status::judge` and `status::conditions` are pure. No object of a user ever gets an ownerReference from
-//! here, and none gets a finalizer unless that is asked for (`protect`), so whatever becomes of the operator, nothing hangs.
+//! `index` is synchronous state; `status::judge` and `status::conditions` are pure. No object of a user ever
+//! gets an ownerReference from here, and none gets a finalizer unless that is asked for (`protect`), so
+//! whatever becomes of the operator, nothing hangs.
 
 pub mod apply;
 pub mod clean_up;

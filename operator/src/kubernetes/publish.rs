@@ -1,4 +1,5 @@
-//! The fifth step: compares the statuses that are wanted with those that the API server holds, and hands on those that differ.
+//! The fifth step: compares the statuses that are wanted with those that the API server holds, and hands on
+//! those that differ.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -80,7 +81,8 @@ impl Publisher {
     }
 }
 
-/// The objects whose status is looked at: those that were touched, also because something else was built of them.
+/// The objects whose status is looked at: those that were touched, also because something else was built of
+/// them.
 fn in_scope<K: OurKind>(shelf: &Shelf<K>, scope: &Scope, all: bool) -> BTreeSet<Key> {
     let touched = scope.touched.iter().filter(|(kind, _)| *kind == K::KIND).map(|(_, key)| key.clone());
     let mut keys: BTreeSet<Key> = touched.collect();
@@ -93,8 +95,8 @@ fn in_scope<K: OurKind>(shelf: &Shelf<K>, scope: &Scope, all: bool) -> BTreeSet<
     keys
 }
 
-/// What `kubectl describe` is to tell of a change: that something was refused, and that it has healed. That an object waits for
-/// another one that is about to come is in its conditions, and no news a moment later.
+/// What `kubectl describe` is to tell of a change: that something was refused, and that it has healed. That
+/// an object waits for another one that is about to come is in its conditions, and no news a moment later.
 fn notice(kind: Kind, before: &[Condition], after: &[Condition]) -> Option<Notice> {
     let (before, after) = (ready(&ours(before)).cloned(), ready(after)?.clone());
     let is_worth_it = |condition: &Condition| {
@@ -114,8 +116,8 @@ fn notice(kind: Kind, before: &[Condition], after: &[Condition]) -> Option<Notic
     }
 }
 
-/// What `kubectl describe` is to tell of a Device that fell silent, and of one that is heard of again. It is normal: machines are
-/// switched off. The words are always the same, so that the same again counts up.
+/// What `kubectl describe` is to tell of a Device that fell silent, and of one that is heard of again. It is
+/// normal: machines are switched off. The words are always the same, so that the same again counts up.
 fn tidings(before: Option<Presence>, after: Option<Presence>) -> Option<Notice> {
     let (reason, message) = match (before?, after?) {
         (Presence::Online, Presence::Silent) => ("Silent", "no channel has sent anything for its staleAfter"),

@@ -1,16 +1,16 @@
-//! Tells enrolment what is known of each tenant's devices, after each reconcile.
+//! Tells enrollment what is known of each tenant's devices, after each reconcile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use flutecast_contract::name::TenantName;
 use flutecast_crds::Tenant;
-use flutecast_mapping::name::TenantName;
 use tokio::sync::watch;
 
 use super::index::{Entry, Index, Scope};
-use crate::build::enrolment::{Enrolment, Newcomers};
+use crate::build::enrollment::{Enrollment, Newcomers};
 use crate::build::{Built, BuiltTenant};
-use crate::enrolment::roster::{self, Roll, Roster, Sources};
+use crate::enrollment::roster::{self, Roll, Roster, Sources};
 use crate::jetstream::task::Report;
 use crate::verdict::Kind;
 
@@ -48,7 +48,7 @@ impl Registrar {
         self.was_stored = false;
     }
 
-    /// Tells what changed: of the tenants in `scope`, and of those whose stream or enrolment is another now.
+    /// Tells what changed: of the tenants in `scope`, and of those whose stream or enrollment is another now.
     pub fn tell(&mut self, index: &Index, scope: &Scope, outcome: &Outcome<'_>) {
         let before = self.roster.borrow().clone();
         let looks_at_all = scope.all || !self.was_stored || before.is_none();
@@ -60,10 +60,10 @@ impl Registrar {
             let has_stream =
                 report.get(name).is_some_and(|report| report.has_stream) && !foreign.contains(name);
             let owner = (tenant.streams.owner.namespace.clone(), name.to_string());
-            let enrolment = enrolment_of(tenant, index.tenants.get(&owner));
+            let enrollment = enrollment_of(tenant, index.tenants.get(&owner));
             let is_same = before.is_some_and(|before| {
                 before.has_stream == has_stream
-                    && before.enrolment == enrolment
+                    && before.enrollment == enrollment
                     && before.namespace == owner.0
             });
             let is_touched =
@@ -84,7 +84,7 @@ impl Registrar {
             };
             let devices = index.devices_of(name.as_str()).filter_map(|key| index.devices.get(key));
             let devices = devices.filter_map(|entry| entry.object.as_deref().ok());
-            let roll = Roll { enrolment, ..roster::roll(tenant, devices, &sources) };
+            let roll = Roll { enrollment, ..roster::roll(tenant, devices, &sources) };
             let same = before.filter(|before| ***before == roll).cloned();
             changed |= same.is_none();
             now.insert(name.clone(), same.unwrap_or_else(|| Arc::new(roll)));
@@ -97,12 +97,13 @@ impl Registrar {
     }
 }
 
-/// How the devices of a tenant enrol. While the Tenant is being deleted no Device is created: it would never see its last one go.
-fn enrolment_of(tenant: &BuiltTenant, entry: Option<&Entry<Tenant>>) -> Enrolment {
-    let mut enrolment = tenant.enrolment.clone();
+/// How the devices of a tenant enrol. While the Tenant is being deleted no Device is created: it would never
+/// see its last one go.
+fn enrollment_of(tenant: &BuiltTenant, entry: Option<&Entry<Tenant>>) -> Enrollment {
+    let mut enrollment = tenant.enrollment.clone();
     let is_going = entry.is_some_and(|entry| entry.life.is_deleting);
-    if is_going && matches!(enrolment.newcomers, Newcomers::Created(_)) {
-        enrolment.newcomers = Newcomers::Blocked;
+    if is_going && matches!(enrollment.newcomers, Newcomers::Created(_)) {
+        enrollment.newcomers = Newcomers::Blocked;
     }
-    enrolment
+    enrollment
 }

@@ -1,10 +1,10 @@
 //! What the operator may do at the API server: the rights that its modules state, as manifests.
 
-use flutecast_rights::{Grant, Right, manifest};
+use flutecast_kube::{Grant, Right, manifest};
 
 use super::status::writer;
 use super::{MANAGER, apply, clean_up, events, lease, protect, serving, watch};
-use crate::enrolment::maker;
+use crate::enrollment::maker;
 
 /// The namespace that the manifests are written for.
 const NAMESPACE: &str = "flutecast-system";

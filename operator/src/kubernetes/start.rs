@@ -22,9 +22,9 @@ pub use super::watch::Place;
 use super::watch::secrets::SecretWatches;
 use super::watch::{Change, Watches};
 use super::{MANAGER, events};
-use crate::enrolment::counter::Shared;
-use crate::enrolment::maker::Maker;
-use crate::enrolment::{self, rights};
+use crate::enrollment::counter::Shared;
+use crate::enrollment::maker::Maker;
+use crate::enrollment::{self, rights};
 use crate::jetstream::task::{Report, Wanted};
 use crate::metrics::Metrics;
 use crate::presence;
@@ -72,8 +72,8 @@ pub struct Nats {
     pub client: async_nats::Client,
     /// Whether it holds.
     pub connected: watch::Receiver<bool>,
-    /// The connection of enrolment: a flood of requests holds up nothing else.
-    pub enrolment: async_nats::Client,
+    /// The connection of enrollment: a flood of requests holds up nothing else.
+    pub enrollment: async_nats::Client,
 }
 
 /// Starts all tasks. They end when `cancel` is cancelled; whoever gets them watches them.
@@ -153,13 +153,13 @@ pub fn start(
     };
     tasks.push(("rights", asker.spawn(cancel.clone())));
     let counters = Shared {
-        client: nats.enrolment,
+        client: nats.enrollment,
         roster,
         forbidden,
         maker: Some(Maker::new(client.clone(), recheck, metrics.clone())),
         metrics: metrics.clone(),
     };
-    tasks.push(("enrolment", enrolment::service::spawn(counters, cancel.clone())));
+    tasks.push(("enrollment", enrollment::service::spawn(counters, cancel.clone())));
     let keeper = Keeper {
         places,
         mapping: Mapping::new(client.clone(), own_namespace, metrics.clone()),

@@ -1,13 +1,14 @@
-//! The tenants whose mapping could not be stored, and what is to be said of that. Pure: the time is handed in.
+//! The tenants whose mapping could not be stored, and what is to be said of that. Pure: the time is handed
+//! in.
 //!
-//! What the API server says no to is told at once. Trouble of its own (a webhook that fails, a store that is full) may pass in a
-//! moment and is told when it hasn't; until then nothing is said of whom it concerns, least of all that he is Ready. And an API server
-//! that is away can't be told anything.
+//! What the API server says no to is told at once. Trouble of its own (a webhook that fails, a store that is
+//! full) may pass in a moment and is told when it hasn't; until then nothing is said of whom it concerns,
+//! least of all that he is Ready. And an API server that is away can't be told anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 use tokio::time::Instant;
 
 /// For how long the API server's own trouble isn't told.
@@ -38,7 +39,8 @@ pub enum Told {
 pub struct Unstored(BTreeMap<TenantName, (Instant, Told)>);
 
 impl Unstored {
-    /// Takes in what a write of everything came to. Answers the tenants of which something else is to be said than before.
+    /// Takes in what a write of everything came to. Answers the tenants of which something else is to be said
+    /// than before.
     pub fn take_in(&mut self, failed: BTreeMap<TenantName, Why>, now: Instant) -> BTreeSet<TenantName> {
         let mut before = std::mem::take(&mut self.0);
         let mut changed = BTreeSet::new();

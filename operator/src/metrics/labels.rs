@@ -1,13 +1,15 @@
-//! The labels of the metrics: closed sets. Values are written as the API and the protocol write them (decision 47).
+//! The labels of the metrics: closed sets. Values are written as the API and the protocol write them
+//! (decision 47).
 
 use std::hash::Hash;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 
-use crate::enrolment::answer::Reason;
+use crate::enrollment::answer::Reason;
 use crate::verdict;
 
-/// A closed set of values: each is shown from the start, so that a rate of what never happened is zero and not unknown.
+/// A closed set of values: each is shown from the start, so that a rate of what never happened is zero and
+/// not unknown.
 pub(super) trait Closed: Sized + 'static {
     /// All values that there can be.
     fn all() -> Vec<Self>;

@@ -37,12 +37,6 @@ pub struct PodCounts {
     pub silent: usize,
 }
 
-/// The version of this program: the workspace's, unless it was built as another one (`FLUTECAST_VERSION`, see `make images`).
-pub const VERSION: &str = match option_env!("FLUTECAST_VERSION") {
-    Some(version) => version,
-    None => env!("CARGO_PKG_VERSION"),
-};
-
 /// A queue, whose length is asked for whenever somebody wants to see it.
 #[derive(Default)]
 struct Queue(OnceLock<Box<dyn Fn() -> usize + Send + Sync>>);
@@ -167,7 +161,8 @@ impl Metrics {
         self.leading.set(i64::from(leading));
     }
 
-    /// Notes how many devices are Online, Silent and Unknown, and how many subjects of silent ones are listened to.
+    /// Notes how many devices are Online, Silent and Unknown, and how many subjects of silent ones are
+    /// listened to.
     pub fn presence(&self, counts: &[(Presence, usize)], subscriptions: usize) {
         for (presence, count) in counts {
             let gauge = self.presence.get_or_create(&PresenceLabel { presence: (*presence).into() });
@@ -198,9 +193,9 @@ impl Metrics {
         self.nats_connected.set(i64::from(connected));
     }
 
-    /// Whether the operator has done its work: the mapping is written, and streams were applied at least once; or another one does
-    /// it, and this one knows enough to take over. That NATS
-    /// went away later is a verdict and a metric, but no reason to take the operator for broken.
+    /// Whether the operator has done its work: the mapping is written, and streams were applied at least
+    /// once; or another one does it, and this one knows enough to take over. That NATS went away later is a
+    /// verdict and a metric, but no reason to take the operator for broken.
     ///
     /// # Errors
     /// What is missing.
@@ -223,7 +218,7 @@ impl Metrics {
         self.show_zeros();
         let mut all = Registry::with_prefix("flutecast");
         // As the data plane's is called, so that one query tells which versions run.
-        all.register("build", "What runs here", Info::new(vec![("version", VERSION)]));
+        all.register("build", "What runs here", Info::new(vec![("version", flutecast_process::VERSION)]));
         let registry = all.sub_registry_with_prefix("operator");
         self.register_work(registry);
         self.register_parts(registry);

@@ -1,11 +1,12 @@
-//! What the keeper and the task of presence share: which devices are followed, and what is to be said of each.
+//! What the keeper and the task of presence share: which devices are followed, and what is to be said of
+//! each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use flutecast_contract::name::{ChannelName, IotId, TenantName};
 use flutecast_crds::Presence;
-use flutecast_mapping::name::{ChannelName, IotId, TenantName};
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -66,8 +67,8 @@ struct Device {
 }
 
 impl Board {
-    /// Notes how it stands with a device: of its channels those with a `staleAfter` are followed. `before` is what its status
-    /// says, which holds until something else is found out.
+    /// Notes how it stands with a device: of its channels those with a `staleAfter` are followed. `before` is
+    /// what its status says, which holds until something else is found out.
     pub fn note(
         &self,
         key: &Key,
@@ -129,7 +130,8 @@ impl Board {
         self.0.lock().devices.get(key).map(|device| device.told)
     }
 
-    /// Whether one more Event may be made of what is told: of a whole plant that is switched off nobody reads each.
+    /// Whether one more Event may be made of what is told: of a whole plant that is switched off nobody reads
+    /// each.
     #[must_use]
     pub fn may_announce(&self, now: Instant) -> bool {
         self.0.lock().events.get_or_insert_with(|| Bucket::new(EVENTS, now)).take(now)

@@ -1,12 +1,13 @@
-//! All devices that are followed: whose turn it is to be looked up, and what is told of whom. Pure; the time is handed in.
+//! All devices that are followed: whose turn it is to be looked up, and what is told of whom. Pure; the time
+//! is handed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flutecast_contract::name::TenantName;
+use flutecast_contract::subject;
 use flutecast_crds::Presence;
-use flutecast_mapping::name::TenantName;
-use flutecast_mapping::subject;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -14,7 +15,7 @@ use super::Told;
 use super::board::{Followed, Key};
 use super::pace::{Bucket, CHANGES, Pace};
 use super::pulse::{At, Heard, Look, Pulse};
-use crate::backoff::Backoff;
+use flutecast_process::backoff::Backoff;
 
 /// The server answers for so many subjects at most (`maxAllowedResponses` in nats-server's stream.go).
 pub const MAX_SUBJECTS: usize = 1024;
@@ -25,7 +26,8 @@ const CLOCK_HOLDS: Duration = Duration::from_secs(60);
 /// A clock of the broker that differs by more than this from what it should show was set.
 const CLOCK_SET: SignedDuration = SignedDuration::from_secs(1);
 
-/// One device, for as long as it is followed in one way; never used twice, so that an answer that comes late finds nobody.
+/// One device, for as long as it is followed in one way; never used twice, so that an answer that comes late
+/// finds nobody.
 pub type Id = u64;
 
 /// Everybody.
@@ -183,8 +185,9 @@ impl Crowd {
         Some((*first).max(self.bucket.earliest(now)))
     }
 
-    /// What is to be asked now, of a tenant of which nothing is being asked; none: nothing is. The tenant that has waited for
-    /// longest comes first: in one of many devices something is always due, and the others would never get their turn.
+    /// What is to be asked now, of a tenant of which nothing is being asked; none: nothing is. The tenant
+    /// that has waited for longest comes first: in one of many devices something is always due, and the
+    /// others would never get their turn.
     pub fn ask(&mut self, now: Instant) -> Option<Round> {
         let due = |group: &Group| group.next().filter(|next| *next <= now);
         let (_, (tenant, group)) = self
@@ -270,7 +273,8 @@ impl Crowd {
         group.is_asked = false;
         group.retry_at = Some(now + group.backoff.next_wait());
         group.clock = None;
-        // A stream that can't be read may not have taken anything in either: that is no silence of its devices.
+        // A stream that can't be read may not have taken anything in either: that is no silence of its
+        // devices.
         let of_this_tenant = self.members.iter().filter(|(_, member)| member.followed.tenant == round.tenant);
         let ids: Vec<Id> = of_this_tenant.map(|(id, _)| *id).collect();
         for id in ids {

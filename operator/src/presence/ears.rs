@@ -1,13 +1,13 @@
 //! Listens to devices that are silent: nothing is heard, and nothing costs, until one speaks.
 //!
-//! Only so many at once: each subscription takes some kilobytes here, and a whole plant may be switched off. The others are
-//! looked up from time to time.
+//! Only so many at once: each subscription takes some kilobytes here, and a whole plant may be switched off.
+//! The others are looked up from time to time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::{Client, Subscriber};
-use flutecast_mapping::subject;
+use flutecast_contract::subject;
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use tokio::task::{AbortHandle, JoinSet};
@@ -17,7 +17,8 @@ use super::crowd::Id;
 use super::lookup::place_of;
 use super::pulse::Heard;
 
-/// How many subscriptions there are at most, one for each channel with a `staleAfter`. One takes 5 KiB here (measured), so all of them 10 MiB.
+/// How many subscriptions there are at most, one for each channel with a `staleAfter`. One takes 5 KiB here
+/// (measured), so all of them 10 MiB.
 pub const MOST: usize = 2048;
 /// How long it may take to subscribe: as long as the connection holds, the request is only put into a queue.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -38,8 +39,8 @@ impl Ears {
         Self { client, tasks: JoinSet::new(), open: BTreeMap::new(), subscriptions: 0 }
     }
 
-    /// Listens to a device, until it is heard for the first time. Answers whether it can: what is asked of the broker from here on
-    /// over the same connection is answered after the subscription holds.
+    /// Listens to a device, until it is heard for the first time. Answers whether it can: what is asked of
+    /// the broker from here on over the same connection is answered after the subscription holds.
     pub async fn listen(&mut self, id: Id, followed: &Followed) -> bool {
         let count = followed.channels.len();
         if self.open.contains_key(&id) {

@@ -1,14 +1,15 @@
 //! Asks a tenant's stream for the last message of each of many subjects, and for the broker's time.
 //!
-//! The client has no `multi_last`, so the request is written here, with an inbox of its own. The server always sends the whole
-//! messages (2.15 can leave out headers, but not bodies); of each only the headers are looked at.
+//! The client has no `multi_last`, so the request is written here, with an inbox of its own. The server
+//! always sends the whole messages (2.15 can leave out headers, but not bodies); of each only the headers are
+//! looked at.
 
 use std::time::Duration;
 
 use async_nats::header::{self, HeaderMap, HeaderName};
 use async_nats::{Client, Message, StatusCode};
 use bytes::Bytes;
-use flutecast_mapping::subject;
+use flutecast_contract::subject;
 use futures_util::StreamExt;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -48,7 +49,8 @@ pub async fn look_up(client: &Client, round: &Round) -> Result<Answer, LookupErr
     Ok(Answer { messages, clock })
 }
 
-/// The last message of each of these subjects, at most 1,024 of them: subject, sequence, and when it was stored.
+/// The last message of each of these subjects, at most 1,024 of them: subject, sequence, and when it was
+/// stored.
 async fn last_of(
     client: &Client,
     stream: &str,
@@ -127,8 +129,8 @@ fn time_in(answer: &Value) -> Result<Timestamp, LookupError> {
     time.ok_or_else(|| bad("a stream description without its time"))
 }
 
-/// What a message that is read back, or was republished, says of itself: its sequence, and when it was stored. The server appends
-/// its headers to the publisher's, so the last one of a name is the server's.
+/// What a message that is read back, or was republished, says of itself: its sequence, and when it was
+/// stored. The server appends its headers to the publisher's, so the last one of a name is the server's.
 pub(super) fn place_of(message: &Message) -> Option<(u64, Timestamp)> {
     let headers = message.headers.as_ref()?;
     let stored = last(headers, &header::NATS_TIME_STAMP)?.parse().ok()?;

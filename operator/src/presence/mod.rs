@@ -1,17 +1,18 @@
-//! Whether devices are heard of: `Online`, `Silent` or `Unknown`, for `status.presence`. On an API server only:
-//! a folder has nowhere to write it.
+//! Whether devices are heard of: `Online`, `Silent` or `Unknown`, for `status.presence`. On an API server
+//! only: a folder has nowhere to write it.
 //!
-//! Nobody subscribes to everything. A device that is Online is looked up when it could have become silent, and not before: once
-//! in its `staleAfter`, however many messages it sends. One that is Silent is listened to, which costs nothing while it is
-//! silent. What changed is told at a bounded pace, for each device and in all.
+//! Nobody subscribes to everything. A device that is Online is looked up when it could have become silent,
+//! and not before: once in its `staleAfter`, however many messages it sends. One that is Silent is listened
+//! to, which costs nothing while it is silent. What changed is told at a bounded pace, for each device and in
+//! all.
 //!
 //! ```text
 //! keeper ──follow, forget──► board ──► task: crowd (pulse of each device, pace) ──looks──► lookup: direct gets of the last messages
 //!    ▲                         ▲         │  ▲                                               │
 //!    └──────Change::Presence───┴──told───┘  └──────heard──── ears: live subjects of the Silent ◄──┘
 //! ```
-//! `pulse`, `pace` and `crowd` are pure: the time is handed in, and no wall clock of this machine is read anywhere. Ages are
-//! taken between two times of the broker, deadlines are kept on the monotonic clock.
+//! `pulse`, `pace` and `crowd` are pure: the time is handed in, and no wall clock of this machine is read
+//! anywhere. Ages are taken between two times of the broker, deadlines are kept on the monotonic clock.
 
 pub mod board;
 pub mod crowd;

@@ -22,7 +22,8 @@ pub struct Flow {
     pub at_once: u32,
 }
 
-/// The pace of one device: each change that is told doubles the time until the next one may be, unless it came after a long calm.
+/// The pace of one device: each change that is told doubles the time until the next one may be, unless it
+/// came after a long calm.
 #[derive(Debug, Clone, Default)]
 pub struct Pace(Option<(Instant, Duration)>);
 

@@ -8,15 +8,16 @@ use tokio::time::Instant;
 
 use super::{Told, whole_seconds};
 
-/// The longest time for which nobody is called silent after it began to be observed, or the broker came back: devices need a
-/// moment to come back too. It is shorter for those whose `staleAfter` is.
+/// The longest time for which nobody is called silent after it began to be observed, or the broker came back:
+/// devices need a moment to come back too. It is shorter for those whose `staleAfter` is.
 pub const GRACE: Duration = Duration::from_secs(60);
-/// No device is looked up again sooner than this. One with a shorter `staleAfter` is noticed to be silent so much later.
+/// No device is looked up again sooner than this. One with a shorter `staleAfter` is noticed to be silent so
+/// much later.
 pub const LOOK_APART: Duration = Duration::from_secs(2);
 /// How often a device that is not Online and that nobody listens to is looked up.
 pub const POLL: Duration = Duration::from_secs(10);
-/// How often a device that is listened to is looked up: in a cluster of brokers a subscription takes a moment to be known
-/// everywhere, and what was republished before that is missed.
+/// How often a device that is listened to is looked up: in a cluster of brokers a subscription takes a moment
+/// to be known everywhere, and what was republished before that is missed.
 pub const RECHECK: Duration = Duration::from_secs(120);
 /// Over how long the first looks are spread.
 pub const FIRST_LOOKS: Duration = Duration::from_secs(2);
@@ -33,7 +34,8 @@ pub struct At {
 /// Of which channels the last message is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// Of the one that keeps the device Online for longest. It can show that the device still is, but not that it isn't.
+    /// Of the one that keeps the device Online for longest. It can show that the device still is, but not
+    /// that it isn't.
     One(usize),
     /// Of all that have a `staleAfter`.
     All,
@@ -71,8 +73,8 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// A device that was said to be `before`. `spread`, here and below: a random number from 0 to 1, which keeps those apart
-    /// that begin together.
+    /// A device that was said to be `before`. `spread`, here and below: a random number from 0 to 1, which
+    /// keeps those apart that begin together.
     #[must_use]
     pub fn new(stale_after: &[Duration], before: Told, now: Instant, spread: f64) -> Self {
         let mut this = Self {
@@ -87,7 +89,8 @@ impl Pulse {
         this
     }
 
-    /// The broker is there, again or for the first time: what happened meanwhile is looked up, and silence counts from now on.
+    /// The broker is there, again or for the first time: what happened meanwhile is looked up, and silence
+    /// counts from now on.
     pub fn begin_again(&mut self, now: Instant, spread: f64) {
         let longest = self.stale_after.iter().max().copied().unwrap_or(GRACE);
         self.floor = now + longest.min(GRACE);
@@ -170,14 +173,14 @@ impl Pulse {
         else {
             return;
         };
-        // Its age is taken once: a clock of the broker that is set back must not make it young again at each look. A smaller
-        // sequence is news too: the stream was made anew.
+        // Its age is taken once: a clock of the broker that is set back must not make it young again at each
+        // look. A smaller sequence is news too: the stream was made anew.
         if last.is_none_or(|last| last.sequence != sequence) {
             // A message from the future is one of now.
             let age = Duration::try_from(at.broker.duration_since(stored)).unwrap_or(Duration::ZERO);
             let left = stale_after.saturating_sub(age);
-            // A look at one channel goes by what the broker's clock showed some time ago. It may have been set since: who is too
-            // old by it is looked at again by the clock as it is.
+            // A look at one channel goes by what the broker's clock showed some time ago. It may have been
+            // set since: who is too old by it is looked at again by the clock as it is.
             if look == Look::All || left > Duration::ZERO {
                 *last = Some(Last { sequence, stored, until: at.local + left });
             }

@@ -1,4 +1,5 @@
-//! The last step of a reconcile: tells what became of each object. In folder mode that is a line on standard output.
+//! The last step of a reconcile: tells what became of each object. In folder mode that is a line on standard
+//! output.
 
 use std::io::{self, Write};
 
@@ -74,7 +75,8 @@ impl Board {
         Self { format, said: Verdicts::default() }
     }
 
-    /// Writes the verdicts that changed, one to a line. An object that went is `Removed`; a file that has healed is `Accepted`.
+    /// Writes the verdicts that changed, one to a line. An object that went is `Removed`; a file that has
+    /// healed is `Accepted`.
     ///
     /// # Errors
     /// When `out` can't be written to.
@@ -117,7 +119,8 @@ impl Board {
     }
 }
 
-/// Values in messages come from users; a line break or a control character in one must not make a line of its own.
+/// Values in messages come from users; a line break or a control character in one must not make a line of its
+/// own.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, InvalidName, IotId};
 use flutecast_crds::{DeviceChannel, DeviceSpec};
-use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, InvalidName, IotId};
 
 use super::{Checked, Validated, name};
 use crate::object::{Meta, Object};

@@ -8,7 +8,8 @@ use regex::{Regex, RegexBuilder};
 use super::device::{ValidChannel, validate_channels};
 use crate::verdict::{Finding, Reason};
 
-/// The most memory that a pattern may need once it is compiled, in bytes. A pattern for codes needs some hundreds.
+/// The most memory that a pattern may need once it is compiled, in bytes. A pattern for codes needs some
+/// hundreds.
 const PATTERN_SIZE: usize = 64 << 10;
 /// The longest name of a label, behind its prefix, and the longest prefix, as Kubernetes has them.
 const LABEL_NAME: usize = 63;

@@ -1,7 +1,8 @@
-//! The second step of a reconcile: each object alone, from what the API holds to types that need no further checks.
+//! The second step of a reconcile: each object alone, from what the API holds to types that need no further
+//! checks.
 //!
-//! One file per kind. What is wrong with an object is a list of findings; an object that is usable without what the findings
-//! are about comes with both.
+//! One file per kind. What is wrong with an object is a list of findings; an object that is usable without
+//! what the findings are about comes with both.
 
 pub mod device;
 pub mod enrollment;
@@ -25,6 +26,6 @@ pub struct Checked<T> {
 pub type Validated<T> = Result<Checked<T>, Vec<Finding>>;
 
 /// Turns a name that can't be one into a finding.
-fn name<T>(field: &str, parsed: Result<T, flutecast_mapping::name::InvalidName>) -> Result<T, Finding> {
+fn name<T>(field: &str, parsed: Result<T, flutecast_contract::name::InvalidName>) -> Result<T, Finding> {
     parsed.map_err(|error| Finding::new(Reason::InvalidName, field, error.to_string()))
 }

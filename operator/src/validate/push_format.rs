@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use flutecast_crds as crds;
-use flutecast_crds::{Delivery, FieldSpec, PushFormatSpec, TimestampSpec};
-use flutecast_mapping::document::{
+use flutecast_contract::document::{
     Codec, DeliveryDocument, DeliveryPolicy, FieldDocument, FieldType, FormatDocument, TimestampDocument,
     TimestampUnit,
 };
-use flutecast_mapping::name::FormatName;
-use flutecast_mapping::program::Program;
+use flutecast_contract::name::FormatName;
+use flutecast_crds as crds;
+use flutecast_crds::{Delivery, FieldSpec, PushFormatSpec, TimestampSpec};
+use flutecast_format::program::Program;
 
 use super::{Checked, Validated, name};
 use crate::object::{Meta, Object};

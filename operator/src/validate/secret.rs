@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flutecast_mapping::document::token_sha256;
+use flutecast_contract::document::token_sha256;
 
 use super::{Checked, Validated};
 use crate::object::{Meta, Object, SecretData};
@@ -23,7 +23,8 @@ pub struct ValidTokens {
     pub digests: BTreeMap<String, String>,
 }
 
-/// Validates a Secret that a Tenant names. A token that can't be used is left out. No message shows any of it.
+/// Validates a Secret that a Tenant names. A token that can't be used is left out. No message shows any of
+/// it.
 ///
 /// # Errors
 /// Why none of it can be used: never, at the moment.

@@ -75,7 +75,8 @@ impl SubjectPattern {
         self.tokens.last().is_some_and(|token| token == ">")
     }
 
-    /// Which `*` the one at `position` is, counted from 1: what NATS calls `{{wildcard(n)}}`. None if there is no `*`.
+    /// Which `*` the one at `position` is, counted from 1: what NATS calls `{{wildcard(n)}}`. None if there
+    /// is no `*`.
     #[must_use]
     pub fn wildcard_at(&self, position: usize) -> Option<usize> {
         (self.token(position)? == "*")

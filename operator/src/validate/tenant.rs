@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flutecast_contract::name::{ChannelName, DeviceCode, SourceName, TenantName};
 use flutecast_crds::{
     Access, IdKind, Quota, RestrictedToken, Retention, Source, SourceId, TenantSpec, Tokens,
 };
-use flutecast_mapping::name::{ChannelName, DeviceCode, SourceName, TenantName};
 
 use super::enrollment::{self, ValidEnrollment};
 use super::subject_pattern::SubjectPattern;
@@ -14,7 +14,8 @@ use super::{Checked, Validated, name};
 use crate::object::{Meta, Object};
 use crate::verdict::{Finding, Reason};
 
-/// The shortest time that messages are kept. NATS takes no shorter duplicate window, which may not be longer than the age.
+/// The shortest time that messages are kept. NATS takes no shorter duplicate window, which may not be longer
+/// than the age.
 const SHORTEST_AGE: Duration = Duration::from_secs(1);
 
 /// A Tenant that can be used.

@@ -120,8 +120,8 @@ impl Cluster {
         list["items"].as_array().unwrap().clone()
     }
 
-    /// Waits until an object's conditions are said to be so: `Ready=True Accepted`, with `Stalled=…` or `Reconciling=…` after it.
-    /// Answers the message of `Ready`.
+    /// Waits until an object's conditions are said to be so: `Ready=True Accepted`, with `Stalled=…` or
+    /// `Reconciling=…` after it. Answers the message of `Ready`.
     pub async fn until(&self, kind: &str, name: &str, expected: &str) -> String {
         self.until_within(SOON, kind, name, expected).await
     }
@@ -256,7 +256,8 @@ impl Running {
         line.unwrap_or_else(|| panic!("there is no {name} in\n{text}")).parse().unwrap()
     }
 
-    /// How many writes to the API server were successful, of those that have all these labels, such as `verb="ApplyStatus"`.
+    /// How many writes to the API server were successful, of those that have all these labels, such as
+    /// `verb="ApplyStatus"`.
     pub async fn api_writes(&self, labels: &[&str]) -> f64 {
         let text = self.metrics().await;
         let writes = text.lines().filter(|line| line.starts_with("flutecast_operator_api_writes_total{"));

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use flutecast_mapping::document::DeviceDocument;
-use flutecast_mapping::shard::ACCESS_FILE;
+use flutecast_contract::document::DeviceDocument;
+use flutecast_contract::shard::ACCESS_FILE;
 use flutecast_operator::apply::mapping_folder;
 use flutecast_operator::build::{self, Built};
 use flutecast_operator::folder::store::{Files, Store};

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flutecast_contract::name::{ChannelName, IotId, TenantName};
+use flutecast_contract::subject;
 use flutecast_crds::Presence;
-use flutecast_mapping::name::{ChannelName, IotId, TenantName};
-use flutecast_mapping::subject;
 use flutecast_operator::presence::Told;
 use flutecast_operator::presence::board::{Followed, Key};
 use flutecast_operator::presence::crowd::{Answer, Crowd, Id};

@@ -1,6 +1,6 @@
 //! Follows the mapping ConfigMaps and the access Secret of a namespace and publishes what they say.
 
-use flutecast_rights::Right;
+use flutecast_kube::Right;
 use std::future::pending;
 use std::time::Duration;
 
@@ -43,12 +43,14 @@ pub(crate) const RIGHTS: &[Right] = &[
 const LABEL: &str = "app.kubernetes.io/managed-by=flutecast";
 /// The Secret with the access document.
 const ACCESS_SECRET: &str = "flutecast-access";
-/// How long more changes are waited for after the first: the operator writes several ConfigMaps one after the other.
+/// How long more changes are waited for after the first: the operator writes several ConfigMaps one after the
+/// other.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// What the problem of a broken watch is filed under.
 const PLACE: &str = "Kubernetes API";
 
-/// Follows the mapping in the cluster until `stop`. While the API server is away, what was read last holds on.
+/// Follows the mapping in the cluster until `stop`. While the API server is away, what was read last holds
+/// on.
 #[must_use = "someone has to watch the task"]
 pub fn watch_cluster(
     cluster: &Cluster,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flutecast_mapping::document::ShardDocument;
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::document::ShardDocument;
+use flutecast_contract::name::TenantName;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 

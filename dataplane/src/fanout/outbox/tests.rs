@@ -1,5 +1,5 @@
-use flutecast_mapping::name::{ChannelName, DeviceCode};
-use flutecast_mapping::program::Timestamp;
+use flutecast_contract::name::{ChannelName, DeviceCode};
+use flutecast_format::program::Timestamp;
 
 use super::*;
 use crate::fanout::Epoch;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::name::DeviceCode;
+use flutecast_contract::name::DeviceCode;
 use tokio::time::Instant;
 
 use super::client::Client;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flutecast_mapping::name::DeviceCode;
+use flutecast_contract::name::DeviceCode;
 use tokio::time::Instant;
 
 use super::HubState;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flutecast_mapping::program::{Dropped, Message, Timestamp};
+use flutecast_format::program::{Dropped, Message, Timestamp};
 
 use super::HubState;
 use super::client::Thinned;
@@ -48,7 +48,8 @@ impl HubState {
             return;
         }
         if message.sequence <= watch.last_sequence {
-            // It was read from the stream before it came live; or the stream was made anew, which an audit tells.
+            // It was read from the stream before it came live; or the stream was made anew, which an audit
+            // tells.
             self.doubt = true;
             return;
         }
@@ -95,8 +96,8 @@ impl HubState {
         }
     }
 
-    /// Gives the current value of an `Every` channel, in its new form, to those who had it in the old one. Who still waits for older events gets
-    /// it with them.
+    /// Gives the current value of an `Every` channel, in its new form, to those who had it in the old one.
+    /// Who still waits for older events gets it with them.
     fn show_again(&mut self, key: Key, frame: &Frame, now: Moment) {
         let Some(watch) = self.watches.get(key) else { return };
         for &viewer in &watch.viewers {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::document::DeliveryPolicy;
-use flutecast_mapping::name::DeviceCode;
+use flutecast_contract::document::DeliveryPolicy;
+use flutecast_contract::name::DeviceCode;
 
 use super::HubState;
 use super::attach::matched;
@@ -59,8 +59,8 @@ impl HubState {
     }
 
     /// Ends the watches whose channel is gone or works in another way now. Those who still want them watch
-    /// them anew, and get the current value in its new form. Those of an `Every` channel go on in the new form: to watch it anew would lose
-    /// what is on its way.
+    /// them anew, and get the current value in its new form. Those of an `Every` channel go on in the new
+    /// form: to watch it anew would lose what is on its way.
     fn drop_changed_watches(&mut self, now: Moment) {
         let Some(catalog) = self.catalog.clone() else { return };
         let (mut changed, mut renewed) = (Vec::new(), Vec::new());

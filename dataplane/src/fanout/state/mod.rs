@@ -21,7 +21,7 @@ mod watch;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use flutecast_mapping::name::{ChannelName, IotId, TenantName};
+use flutecast_contract::name::{ChannelName, IotId, TenantName};
 use tokio::time::Instant;
 
 use super::arena::{Arena, Key};
@@ -61,7 +61,8 @@ pub(super) struct HubState {
     position: u64,
     /// The newest place in the stream that a read has told.
     newest_known: u64,
-    /// The place up to which all `Every` channels are known by reading, if that was worked out since the last read.
+    /// The place up to which all `Every` channels are known by reading, if that was worked out since the last
+    /// read.
     floor: Option<u64>,
     watches: Arena<Watch>,
     by_channel: HashMap<(IotId, ChannelName), Key>,
@@ -74,7 +75,8 @@ pub(super) struct HubState {
     unread: Vec<Key>,
     /// Whether the stream's epoch has to be asked for although nothing has to be read.
     ask_epoch: bool,
-    /// Whether there are clients that are owed nothing and could not be told a place, as the epoch wasn't known.
+    /// Whether there are clients that are owed nothing and could not be told a place, as the epoch wasn't
+    /// known.
     unplaced: bool,
     /// Whether it will be looked whether a read takes too long.
     overdue_armed: bool,
@@ -153,8 +155,8 @@ impl HubState {
         self.timers.next()
     }
 
-    /// The values of those of these channels that are live, whether there are any or not. Whoever asks for one device costs the clients of all
-    /// others nothing.
+    /// The values of those of these channels that are live, whether there are any or not. Whoever asks for
+    /// one device costs the clients of all others nothing.
     pub(super) fn cached(
         &self,
         wanted: Vec<(IotId, ChannelName)>,

@@ -249,7 +249,8 @@ impl HubState {
         }
     }
 
-    /// Those who resume from a place that the read which has just ended can't have told of: they came after it had begun, from a pod that has seen more.
+    /// Those who resume from a place that the read which has just ended can't have told of: they came after
+    /// it had begun, from a pod that has seen more.
     fn newcomers(&mut self, key: Key) -> Vec<Key> {
         let Some(watch) = self.watches.get(key) else { return Vec::new() };
         let mut newcomers = Vec::new();
@@ -316,7 +317,8 @@ impl HubState {
         for (_, client) in self.clients.iter_mut() {
             client.last_id = None;
             client.had = 0;
-            // A replay that waits for the first read finds the new stream then, and tells of it; nobody else would.
+            // A replay that waits for the first read finds the new stream then, and tells of it; nobody else
+            // would.
             let ended = client.replaying.extract_if(|key, replay| replay.started() || told_of.contains(key));
             let replays = ended.filter(|(_, replay)| Replay::started(replay)).count();
             client.owe_less(replays);
@@ -364,7 +366,8 @@ impl HubState {
         self.advance(proven.min(result.up_to));
     }
 
-    /// What came live has waited too long for a read that doesn't succeed: it is passed on, and a gap is told.
+    /// What came live has waited too long for a read that doesn't succeed: it is passed on, and a gap is
+    /// told.
     pub(super) fn overdue(&mut self, now: Moment) {
         self.overdue_armed = false;
         let mut late = Vec::new();

@@ -2,7 +2,8 @@
 //!
 //! For each `Every` channel of such a client: what comes live waits, while a task reads what was stored since
 //! that id and gives it to the client; then what waited follows. A channel whose newest message is not newer
-//! than the id needs no reading. Of one without any message only the stream's oldest sequence tells whether it had one.
+//! than the id needs no reading. Of one without any message only the stream's oldest sequence tells whether
+//! it had one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ pub(super) type Resume = EventId;
 #[derive(Debug)]
 pub(super) struct Replay {
     started: bool,
-    /// Whether the read that it waits for began after the client came, so that it tells of everything that the client may have seen.
+    /// Whether the read that it waits for began after the client came, so that it tells of everything that
+    /// the client may have seen.
     looked_up: bool,
     held: VecDeque<Frame>,
     lost: u64,
@@ -147,7 +149,8 @@ impl HubState {
         self.metrics.gaps(reason, 1);
         client.replaying.remove(&key);
         if self.epoch == client.resume.map(|resume| resume.epoch) {
-            // Where the stream was set back, the sequences up to its id come once more, with other messages. It is told its place anew.
+            // Where the stream was set back, the sequences up to its id come once more, with other messages.
+            // It is told its place anew.
             client.had = 0;
             client.last_id = None;
         }

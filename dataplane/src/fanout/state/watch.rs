@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::document::DeliveryPolicy;
-use flutecast_mapping::name::{ChannelName, TenantName};
-use flutecast_mapping::program::Timestamp;
-use flutecast_mapping::subject;
+use flutecast_contract::document::DeliveryPolicy;
+use flutecast_contract::name::{ChannelName, TenantName};
+use flutecast_contract::subject;
+use flutecast_format::program::Timestamp;
 use tokio::time::Instant;
 
 use super::HubState;
@@ -46,10 +46,11 @@ pub(super) struct Watch {
     pub(super) last_sequence: u64,
     /// Up to here reading has told what is stored on its subject.
     pub(super) proven_to: u64,
-    /// Up to here retention had taken everything when nothing at all was found on its subject. As long as nothing has come since, it isn't known what
-    /// was stored there before.
+    /// Up to here retention had taken everything when nothing at all was found on its subject. As long as
+    /// nothing has come since, it isn't known what was stored there before.
     pub(super) gone_to: u64,
-    /// Whether its format has changed and those who are here have still to get the current value in the new form.
+    /// Whether its format has changed and those who are here have still to get the current value in the new
+    /// form.
     pub(super) renewed: bool,
     /// The newest frame, for those who come.
     pub(super) latest: Option<Frame>,
@@ -135,7 +136,8 @@ impl Watch {
         }
     }
 
-    /// The channel of an `Every` watch works in another way from now on. Where the watch stands in the stream stays.
+    /// The channel of an `Every` watch works in another way from now on. Where the watch stands in the stream
+    /// stays.
     pub(super) fn renew(&mut self, device: &Arc<Device>, channel: &Channel) {
         let Channel { name, program, stale_after } = channel;
         self.device = Arc::clone(device);
@@ -229,7 +231,8 @@ impl HubState {
         key
     }
 
-    /// A watch was renewed: what has come meanwhile, and the current value, is read and passed on in the new form.
+    /// A watch was renewed: what has come meanwhile, and the current value, is read and passed on in the new
+    /// form.
     pub(super) fn renewed(&mut self, key: Key, now: Moment) {
         if self.watches.get(key).is_some_and(|watch| !watch.freshness.stale) {
             self.heard(key, now, Duration::ZERO);
@@ -291,7 +294,8 @@ impl HubState {
         }
     }
 
-    /// A channel was read: one that has no message, or only an old one, is stale at once and not when it has been silent for us.
+    /// A channel was read: one that has no message, or only an old one, is stale at once and not when it has
+    /// been silent for us.
     pub(super) fn judge_freshness(&mut self, key: Key, now: Moment) {
         let Some(watch) = self.watches.get_mut(key) else { return };
         let freshness = &mut watch.freshness;

@@ -54,7 +54,8 @@ fn shown(value: &Value) -> String {
     value.to_string().chars().take(64).collect()
 }
 
-/// The entries of an object in their order, where a name may stand twice: a map would lose the first one silently.
+/// The entries of an object in their order, where a name may stand twice: a map would lose the first one
+/// silently.
 struct Entries(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Entries {

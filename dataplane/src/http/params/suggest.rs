@@ -2,7 +2,8 @@
 
 use super::{Key, Names};
 
-/// Whether what stands under a name that isn't known may be a token. It is not sent back, as answers end up in logs.
+/// Whether what stands under a name that isn't known may be a token. It is not sent back, as answers end up
+/// in logs.
 pub(super) fn may_name_a_secret(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     ["token", "auth", "key", "secret", "pass"].iter().any(|word| lower.contains(word))
@@ -28,7 +29,8 @@ pub(super) fn unknown(name: &str, value: &str, names: Names) -> String {
     message
 }
 
-/// How many letters have to be put in, taken out or changed, upper and lower case being the same (Levenshtein).
+/// How many letters have to be put in, taken out or changed, upper and lower case being the same
+/// (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().map(|c| c.to_ascii_lowercase()).collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

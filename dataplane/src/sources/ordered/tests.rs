@@ -97,7 +97,8 @@ async fn complete_batches_hold_everything_up_to_their_newest_message() {
     assert!(complete > 1, "the test needs batches that end while the publisher goes on");
 }
 
-/// Whether batches are cut depends on how threads are scheduled; that they are cut at all is shown by the next test.
+/// Whether batches are cut depends on how threads are scheduled; that they are cut at all is shown by the
+/// next test.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn partial_batches_hold_everything_up_to_their_newest_settled_message() {
     check_order(200_000, 0, 50).await;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use flutecast_mapping::document::{IdKind, PayloadSourceDocument};
-use flutecast_mapping::json::{Found, InvalidPointer, Pointer, Pointers, Value, elements};
-use flutecast_mapping::name::{DeviceCode, IotId};
+use flutecast_contract::document::{IdKind, PayloadSourceDocument};
+use flutecast_contract::name::{DeviceCode, IotId};
+use flutecast_format::json::{Found, InvalidPointer, Pointer, Pointers, Value, elements};
 
 use crate::catalog::{Device, TenantCatalog};
 
@@ -17,7 +17,7 @@ pub(super) struct Layout {
     id: Pointers,
     items: Option<Pointers>,
     kind: IdKind,
-    channel: flutecast_mapping::name::ChannelName,
+    channel: flutecast_contract::name::ChannelName,
 }
 
 /// One item that is to be stored.

@@ -1,8 +1,8 @@
-use flutecast_mapping::document::{
+use flutecast_contract::document::{
     API_VERSION, ChannelDocument, Codec, DeliveryDocument, DeviceDocument, FieldDocument, FieldType,
     FormatDocument, ShardDocument, TenantSettings,
 };
-use flutecast_mapping::name::{ChannelName, FormatName, SourceName, TenantName};
+use flutecast_contract::name::{ChannelName, FormatName, SourceName, TenantName};
 
 use super::*;
 use crate::catalog::Catalog;

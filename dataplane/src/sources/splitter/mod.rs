@@ -15,8 +15,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::document::PayloadSourceDocument;
-use flutecast_mapping::name::{SourceName, TenantName};
+use flutecast_contract::document::PayloadSourceDocument;
+use flutecast_contract::name::{SourceName, TenantName};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

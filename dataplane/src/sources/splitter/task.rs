@@ -11,9 +11,9 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
-use flutecast_mapping::document::PayloadSourceDocument;
-use flutecast_mapping::name::{IotId, TenantName};
-use flutecast_mapping::subject;
+use flutecast_contract::document::PayloadSourceDocument;
+use flutecast_contract::name::{IotId, TenantName};
+use flutecast_contract::subject;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::watch;
@@ -27,17 +27,19 @@ use crate::sources::broker::Broker;
 
 /// How long a request to the broker may take.
 const REQUEST: Duration = Duration::from_secs(5);
-/// How long one pull lasts: well below the 10 s of silence after which the broker gives the source to another pod.
+/// How long one pull lasts: well below the 10 s of silence after which the broker gives the source to another
+/// pod.
 const PULL: Duration = Duration::from_secs(3);
-/// How many heartbeats in a row may be missing before the source is read anew, each after two thirds of a pull. Who reads anew is no longer
-/// the one that the broker gives the source to, and for 10 s it gives it to nobody: on a machine that is busy for moments, that would be
-/// most of the time.
+/// How many heartbeats in a row may be missing before the source is read anew, each after two thirds of a
+/// pull. Who reads anew is no longer the one that the broker gives the source to, and for 10 s it gives it to
+/// nobody: on a machine that is busy for moments, that would be most of the time.
 const MISSED_HEARTBEATS: u32 = 2;
 /// How many messages are split together.
 const BATCH: usize = 64;
 /// Of how many devices items are stored at once.
 const CONCURRENT_DEVICES: usize = 64;
-/// How often the broker hears that messages are still being worked on; it gives them to another pod after 30 s.
+/// How often the broker hears that messages are still being worked on; it gives them to another pod after 30
+/// s.
 const PROGRESS: Duration = Duration::from_secs(10);
 /// How many messages that another pod left are looked up before a newer one is split.
 const MAX_LEFT: u64 = 10_000;
@@ -221,7 +223,8 @@ impl SourceTask {
         let mut left = Vec::new();
         let mut from = first;
         while from < sequence {
-            // The next one that there is: retention may have taken thousands, and a consumer that lost its state knows of none.
+            // The next one that there is: retention may have taken thousands, and a consumer that lost its
+            // state knows of none.
             let next = stream.get_first_raw_message_by_subject(">", from);
             match timeout(REQUEST, next).await {
                 Ok(Ok(message)) if message.sequence < sequence => {
@@ -240,7 +243,8 @@ impl SourceTask {
         Ok(left)
     }
 
-    /// Splits messages and acknowledges them when all of their items are stored. False if `stop` was cancelled before.
+    /// Splits messages and acknowledges them when all of their items are stored. False if `stop` was
+    /// cancelled before.
     async fn split(&self, layout: &Layout, messages: Vec<SourceMessage>, stop: &CancellationToken) -> bool {
         let Some(catalog) = self.catalog.borrow().tenants.get(&self.tenant).cloned() else { return false };
         let by_device = self.items(layout, &messages, &catalog);
@@ -288,7 +292,8 @@ impl SourceTask {
         by_device
     }
 
-    /// Stores the items of one device, each when the one before it is stored. False if `stop` was cancelled before.
+    /// Stores the items of one device, each when the one before it is stored. False if `stop` was cancelled
+    /// before.
     async fn store_all(&self, iot_id: IotId, items: Vec<ItemToStore>, stop: &CancellationToken) -> bool {
         let subject = subject::stored(&self.tenant, &iot_id, &self.source.channel);
         for item in items {

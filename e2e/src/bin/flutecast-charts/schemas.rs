@@ -1,4 +1,5 @@
-//! JSON schemas that kubeconform holds rendered charts against: strict, without descriptions, and only of the kinds that are used.
+//! JSON schemas that kubeconform holds rendered charts against: strict, without descriptions, and only of the
+//! kinds that are used.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,8 @@ const KINDS: [&str; 18] = [
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
 ];
 
-/// `{"definitions": …, "kinds": {"<kind>-<group's first part>-<version>": <name of its definition>}}`, kubeconform's names in lower case.
+/// `{"definitions": …, "kinds": {"<kind>-<group's first part>-<version>": <name of its definition>}}`,
+/// kubeconform's names in lower case.
 pub(crate) fn of_kubernetes(swagger: &Path) -> anyhow::Result<Value> {
     let document: Value = serde_json::from_slice(&std::fs::read(swagger)?)?;
     let version = document["info"]["version"].as_str().context("no version")?.to_owned();

@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use anyhow::Context;
-use flutecast_mapping::name::{ChannelName, DeviceCode, TenantName};
-use flutecast_mapping::{iot_id, subject};
+use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
+use flutecast_contract::{iot_id, subject};
 
 use crate::options::Options;
 use crate::stage::Stage;

@@ -1,5 +1,5 @@
-//! `make demo`: nats-server, the operator in folder mode, the data plane and the simulated line, started in order, watched, and
-//! ended in order on Ctrl-C.
+//! `make demo`: nats-server, the operator in folder mode, the data plane and the simulated line, started in
+//! order, watched, and ended in order on Ctrl-C.
 
 mod announce;
 mod options;

@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-/// Starts the Flutecast demo factory: nats-server, operator, data plane and a simulated corrugated-packaging line.
+/// Starts the Flutecast demo factory: nats-server, operator, data plane and a simulated corrugated-packaging
+/// line.
 #[derive(Debug, Parser)]
 #[command(name = "flutecast-demo")]
 pub(crate) struct Options {
     /// The folder with the manifests; editing a file there changes the running demo.
     #[arg(long, env = "FLUTECAST_DEMO_MANIFESTS", default_value = "manifests/demo")]
     pub(crate) manifests: PathBuf,
-    /// The folder for logs, mapping and streams, emptied at each start. Default: `demo` beside the built programs.
+    /// The folder for logs, mapping and streams, emptied at each start. Default: `demo` beside the built
+    /// programs.
     #[arg(long, env = "FLUTECAST_DEMO_STATE")]
     pub(crate) state: Option<PathBuf>,
     /// The port for NATS clients.

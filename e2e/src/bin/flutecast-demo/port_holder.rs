@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-/// The name and id of the process that listens on this TCP port (`nginx (process 812)`), if it is ours to see.
+/// The name and id of the process that listens on this TCP port (`nginx (process 812)`), if it is ours to
+/// see.
 pub(crate) fn port_holder(port: u16) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()

@@ -246,7 +246,8 @@ fn is_worth_showing(name: &str, line: &Line) -> bool {
             .any(|word| text.contains(word))
 }
 
-/// The ports of nats-server, data plane (two) and operator. An error if one is taken, with the name of who has it.
+/// The ports of nats-server, data plane (two) and operator. An error if one is taken, with the name of who
+/// has it.
 fn ports(options: &Options) -> anyhow::Result<(NatsPorts, u16, u16, u16)> {
     if options.free_ports {
         let [client, mqtt, monitor, http, admin, operator] = free_ports()?;

@@ -1,7 +1,9 @@
-//! The fourth step: the mapping as ConfigMaps and the access document as a Secret, in the operator's own namespace.
+//! The fourth step: the mapping as ConfigMaps and the access document as a Secret, in the operator's own
+//! namespace.
 //!
-//! By server-side apply, only what differs from what the API server holds. What somebody else changes or deletes is put right,
-//! since the watch tells of it; less and less often if he keeps on doing so. ConfigMaps of tenants that went are deleted.
+//! By server-side apply, only what differs from what the API server holds. What somebody else changes or
+//! deletes is put right, since the watch tells of it; less and less often if he keeps on doing so. ConfigMaps
+//! of tenants that went are deleted.
 
 mod print;
 mod repairs;
@@ -11,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flutecast_mapping::document::{AccessDocument, ShardDocument};
-use flutecast_mapping::name::TenantName;
-use flutecast_rights::Right;
+use flutecast_contract::document::{AccessDocument, ShardDocument};
+use flutecast_contract::name::TenantName;
+use flutecast_kube::Right;
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -62,10 +64,11 @@ pub struct Mapping {
     metrics: Arc<Metrics>,
     shards: Stored,
     access: Stored,
-    /// The prints of the documents that were looked at last, by name, with the revision that tells whether they still hold.
+    /// The prints of the documents that were looked at last, by name, with the revision that tells whether
+    /// they still hold.
     prints: BTreeMap<String, (String, Print)>,
-    /// The prints of what was written last, or was there as it should be. If that is still wanted and something else is there,
-    /// somebody else changed it.
+    /// The prints of what was written last, or was there as it should be. If that is still wanted and
+    /// something else is there, somebody else changed it.
     written: BTreeMap<String, Print>,
     repairs: Repairs,
 }
@@ -227,7 +230,8 @@ impl Mapping {
         is_due(&mut self.repairs, &mut self.written, &name, wanted, held, editor)
     }
 
-    /// Takes in that a document was written: because it was another one, or because somebody else had changed it.
+    /// Takes in that a document was written: because it was another one, or because somebody else had changed
+    /// it.
     fn was_written(&mut self, name: &str, kind: WrittenKind) {
         let Some((_, wanted)) = self.prints.get(name) else { return };
         if self.written.insert(name.to_owned(), *wanted) == Some(*wanted) {
@@ -316,8 +320,8 @@ impl Mapping {
     }
 }
 
-/// Whether a document is written now: it is another one than is held, and if it was written before as it is wanted, so that somebody
-/// else changed it, it is its turn.
+/// Whether a document is written now: it is another one than is held, and if it was written before as it is
+/// wanted, so that somebody else changed it, it is its turn.
 fn is_due(
     repairs: &mut Repairs,
     written: &mut BTreeMap<String, Print>,

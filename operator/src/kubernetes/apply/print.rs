@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use flutecast_mapping::document::{AccessDocument, ShardDocument};
-use flutecast_mapping::shard::file_name;
+use flutecast_contract::document::{AccessDocument, ShardDocument};
+use flutecast_contract::shard::file_name;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::ObjectMeta;
@@ -115,9 +115,9 @@ fn digest(parts: &[Option<&str>]) -> Print {
 
 #[cfg(test)]
 mod tests {
-    use flutecast_mapping::document::API_VERSION;
-    use flutecast_mapping::name::TenantName;
-    use flutecast_mapping::shard::ACCESS_FILE;
+    use flutecast_contract::document::API_VERSION;
+    use flutecast_contract::name::TenantName;
+    use flutecast_contract::shard::ACCESS_FILE;
 
     use super::*;
 

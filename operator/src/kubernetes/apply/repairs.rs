@@ -1,12 +1,13 @@
-//! When what somebody else changed is put right: at once the first time, then less and less often, so that two who want
-//! different things don't write against each other as fast as they can. Synchronous; the time is handed in.
+//! When what somebody else changed is put right: at once the first time, then less and less often, so that
+//! two who want different things don't write against each other as fast as they can. Synchronous; the time is
+//! handed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::backoff::{Backoff, Pace};
+use flutecast_process::backoff::{Backoff, Pace};
 
 /// The first and the longest wait after something was put right.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

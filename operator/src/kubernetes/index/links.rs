@@ -67,8 +67,8 @@ pub(super) fn formats_of(device: &Object<DeviceSpec>) -> impl Iterator<Item = Ke
     device.spec.channels.iter().map(|channel| (device.meta.namespace.clone(), channel.format.clone()))
 }
 
-/// The PushFormats that a Tenant's template of Devices names, as often as it names them. Whether the policy makes Devices of it at
-/// the moment doesn't matter: who names something counts on it.
+/// The PushFormats that a Tenant's template of Devices names, as often as it names them. Whether the policy
+/// makes Devices of it at the moment doesn't matter: who names something counts on it.
 pub(super) fn formats_of_template(tenant: &Object<TenantSpec>) -> impl Iterator<Item = Key> {
     template_of(&tenant.spec).iter().map(|channel| (tenant.meta.namespace.clone(), channel.format.clone()))
 }

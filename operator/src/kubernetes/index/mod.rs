@@ -1,8 +1,9 @@
-//! What is known of the API server's objects, and what a change concerns. Synchronous and without I/O: changes are handed in, and
-//! each leaves a mark of what has to be built anew.
+//! What is known of the API server's objects, and what a change concerns. Synchronous and without I/O:
+//! changes are handed in, and each leaves a mark of what has to be built anew.
 //!
-//! A Device belongs to the tenant that it names, a PushFormat concerns the tenants of the Devices that name it. A Tenant concerns
-//! all of them, since names and subjects are given away across tenants; Tenants are few and change seldom.
+//! A Device belongs to the tenant that it names, a PushFormat concerns the tenants of the Devices that name
+//! it. A Tenant concerns all of them, since names and subjects are given away across tenants; Tenants are few
+//! and change seldom.
 
 mod links;
 mod scope;
@@ -107,7 +108,8 @@ impl Index {
         !moved.is_empty()
     }
 
-    /// The status of a Device has to be looked at, for a reason that is not in the objects. Answers whether it exists.
+    /// The status of a Device has to be looked at, for a reason that is not in the objects. Answers whether
+    /// it exists.
     pub fn look_at_device(&mut self, key: &Key) -> bool {
         let exists = self.devices.get(key).is_some();
         if exists {
@@ -176,8 +178,9 @@ impl Index {
         changed
     }
 
-    /// What is known of the Secrets may be long out of date: until they are told anew, in this turn, it counts as unknown. It isn't
-    /// forgotten: an API server that starts forbids much before it knows its roles.
+    /// What is known of the Secrets may be long out of date: until they are told anew, in this turn, it
+    /// counts as unknown. It isn't forgotten: an API server that starts forbids much before it knows its
+    /// roles.
     pub fn doubt_tokens(&mut self, turn: u64) {
         self.doubted = (turn, self.tokens.keys().cloned().collect());
     }
@@ -278,8 +281,8 @@ impl Index {
         self.scope.merge(scope);
     }
 
-    /// The objects that `scope` needs: all Tenants with the PushFormats of their templates, all Secrets, and of the tenants in it
-    /// the Devices and their PushFormats.
+    /// The objects that `scope` needs: all Tenants with the PushFormats of their templates, all Secrets, and
+    /// of the tenants in it the Devices and their PushFormats.
     #[must_use]
     pub fn objects(&self, scope: &Scope) -> Objects {
         let secrets = self.tokens.values().filter_map(|tokens| match tokens {

@@ -149,8 +149,8 @@ impl<K: OurKind> Shelf<K> {
         self.told.insert(place, BTreeSet::new());
     }
 
-    /// An object is there, or has changed. Answers none if that is no news: a watch may tell of a version that is older than
-    /// the answer to a write of ours.
+    /// An object is there, or has changed. Answers none if that is no news: a watch may tell of a version
+    /// that is older than the answer to a write of ours.
     pub fn apply(&mut self, object: K) -> Option<Moved<K>> {
         let (meta, spec, status) = object.into_parts();
         let status = status.unwrap_or_default();
@@ -232,8 +232,8 @@ pub(crate) fn key_of(meta: &ObjectMeta) -> Key {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
-/// The version of an object as a number; Kubernetes promises since 1.35 that versions can be compared so. None: it isn't one, and
-/// whatever comes later counts.
+/// The version of an object as a number; Kubernetes promises since 1.35 that versions can be compared so.
+/// None: it isn't one, and whatever comes later counts.
 pub(crate) fn version_of(meta: &ObjectMeta) -> Option<u64> {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok())
 }
@@ -242,7 +242,8 @@ pub(crate) fn version_of(meta: &ObjectMeta) -> Option<u64> {
 fn known_of(meta: &ObjectMeta, holds_its_place: bool) -> Meta {
     let (namespace, name) = key_of(meta);
     let seconds = meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
-    // Kubernetes tells ages in seconds. Of two that were made within one, the one that has its place already keeps it.
+    // Kubernetes tells ages in seconds. Of two that were made within one, the one that has its place already
+    // keeps it.
     let created = seconds * 2 + i64::from(!holds_its_place);
     Meta {
         namespace,

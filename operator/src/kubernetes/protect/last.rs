@@ -1,4 +1,5 @@
-//! The last operator that ends in order lets go of everything, so that nothing waits for one that never comes.
+//! The last operator that ends in order lets go of everything, so that nothing waits for one that never
+//! comes.
 
 use std::time::Duration;
 

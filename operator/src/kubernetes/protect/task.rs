@@ -1,6 +1,6 @@
 //! Brings finalizers to the API server.
 
-use flutecast_rights::Right;
+use flutecast_kube::Right;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::last::Last;
 use super::step::{Act, FINALIZER, Protection, Step, Steps, steps};
-use crate::backoff::{Backoff, jittered};
 use crate::kubernetes::index::{Index, Key};
 use crate::kubernetes::kind::OurKind;
 use crate::kubernetes::lease::Lead;
 use crate::kubernetes::{MANAGER, brief};
 use crate::metrics::{ApiWrite, Ending, Metrics, ObjectKind};
 use crate::verdict::Kind;
+use flutecast_process::backoff::{Backoff, jittered};
 
 /// The rights that holding what is in use by a finalizer needs.
 pub const RIGHTS: &[Right] = &[
@@ -78,8 +78,9 @@ impl Guard {
     }
 }
 
-/// Starts the task. `works` is held as long as it works: the Lease isn't given back before. After `cancel` is cancelled it ends when,
-/// as the last operator, it has let go of everything; whoever gets the handle watches it.
+/// Starts the task. `works` is held as long as it works: the Lease isn't given back before. After `cancel` is
+/// cancelled it ends when, as the last operator, it has let go of everything; whoever gets the handle watches
+/// it.
 #[must_use = "a task that nobody watches fails unseen"]
 pub(crate) fn spawn(
     client: Client,
@@ -216,7 +217,8 @@ impl Worker {
 pub(super) async fn patch<K: OurKind>(client: &Client, key: &Key, step: &Step) -> Result<(), kube::Error> {
     let (namespace, name) = key;
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    // Not by server-side apply: what somebody else put on as well, for instance a backup that was played back, must go, too.
+    // Not by server-side apply: what somebody else put on as well, for instance a backup that was played
+    // back, must go, too.
     let body = json!({"metadata": {
         "resourceVersion": step.version.to_string(),
         "finalizers": step.finalizers,

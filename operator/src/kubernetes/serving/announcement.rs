@@ -38,7 +38,8 @@ struct Tenant {
 }
 
 impl Announced {
-    /// Reads an announcement. None: it isn't one. A tenant whose shards are not numbered from 0 on counts as not served.
+    /// Reads an announcement. None: it isn't one. A tenant whose shards are not numbered from 0 on counts as
+    /// not served.
     #[must_use]
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let Document { server, tenants } = serde_json::from_slice(payload).ok()?;
@@ -71,8 +72,8 @@ impl Subjects {
         }
     }
 
-    /// Whether a pod of this name announces on this subject. The rights on NATS bind a pod to its subject, so that none can
-    /// speak for another.
+    /// Whether a pod of this name announces on this subject. The rights on NATS bind a pod to its subject, so
+    /// that none can speak for another.
     pub(super) fn is_of(&self, subject: &str, server: &str) -> bool {
         let mut expected = token(server);
         if expected == QUERY {

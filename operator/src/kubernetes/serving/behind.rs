@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 use tokio::time::Instant;
 
 use super::announcement::Heard;
@@ -11,7 +11,8 @@ use super::floors::{At, in_words};
 use super::ledger::{Ledger, Numbered};
 use crate::metrics::PodCounts;
 
-/// After how long without progress a pod is told of. A pod that counts as silent has been so for 15 s already.
+/// After how long without progress a pod is told of. A pod that counts as silent has been so for 15 s
+/// already.
 const LONG: Duration = Duration::from_secs(10);
 
 /// Who is behind, and what is said of it.
@@ -32,8 +33,8 @@ impl Behind {
         self.since.range((tenant.clone(), String::new())..).next().is_some_and(|((of, _), _)| of == tenant)
     }
 
-    /// Compares each ready pod with what is stored. Answers the tenants of which something else is to be said, how it stands with
-    /// the pods, and when that may change by itself.
+    /// Compares each ready pod with what is stored. Answers the tenants of which something else is to be
+    /// said, how it stands with the pods, and when that may change by itself.
     pub(super) fn look(
         &mut self,
         heard: &Heard,

@@ -1,8 +1,9 @@
-//! How far the ready pods are with one tenant, put together so that each Device can be looked up without looking at each pod.
+//! How far the ready pods are with one tenant, put together so that each Device can be looked up without
+//! looking at each pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 
 use super::announcement::Heard;
 use super::ledger::Ledger;

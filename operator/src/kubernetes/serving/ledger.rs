@@ -1,16 +1,17 @@
 //! The order in which the operator stored the revisions of the mapping.
 //!
-//! Pods tell revisions as digests, which have no order. Each revision that is stored gets the next number; one that is stored again
-//! (a change was taken back) gets a new one, since its content is that of the newest. So whatever came into the mapping with number
-//! k and is still there is in every revision whose number is k or above.
+//! Pods tell revisions as digests, which have no order. Each revision that is stored gets the next number;
+//! one that is stored again (a change was taken back) gets a new one, since its content is that of the
+//! newest. So whatever came into the mapping with number k and is still there is in every revision whose
+//! number is k or above.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flutecast_mapping::name::TenantName;
+use flutecast_contract::name::TenantName;
 
-/// How many revisions are remembered for each shard of a tenant. A pod that is further behind counts as one that serves nothing
-/// known, until it catches up.
+/// How many revisions are remembered for each shard of a tenant. A pod that is further behind counts as one
+/// that serves nothing known, until it catches up.
 const HISTORY: usize = 64;
 
 /// A revision, and when it was stored among all of its tenant.

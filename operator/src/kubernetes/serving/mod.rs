@@ -1,4 +1,5 @@
-//! What the data plane's pods say that they serve, and what follows for a Device: it is Ready when every ready pod serves it.
+//! What the data plane's pods say that they serve, and what follows for a Device: it is Ready when every
+//! ready pod serves it.
 //!
 //! ```text
 //! NATS announcements ──task──► Heard ─┐

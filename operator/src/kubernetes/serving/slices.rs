@@ -1,6 +1,6 @@
 //! Which data-plane pods are ready, as the EndpointSlices of their Service say.
 
-use flutecast_rights::Right;
+use flutecast_kube::Right;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
@@ -32,7 +32,8 @@ pub struct Slices {
 }
 
 impl Slices {
-    /// Takes in what happened to a slice. Answers whether other pods are ready now, or it became known that none can be seen.
+    /// Takes in what happened to a slice. Answers whether other pods are ready now, or it became known that
+    /// none can be seen.
     pub fn take(&mut self, event: Event<EndpointSlice>) -> bool {
         match event {
             Event::Apply(slice) => {
@@ -78,8 +79,8 @@ impl Slices {
         self.ready.as_ref().ok_or(self.forbidden)
     }
 
-    /// A pod may stand in several slices, one for each family of addresses or while it moves. It is ready if all of them
-    /// say so.
+    /// A pod may stand in several slices, one for each family of addresses or while it moves. It is ready if
+    /// all of them say so.
     fn compute(&self) -> BTreeSet<String> {
         let all = || self.slices.values().flatten();
         let not_ready: BTreeSet<&str> =

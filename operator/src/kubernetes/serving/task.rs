@@ -1,7 +1,8 @@
 //! Listens to the pods on NATS.
 //!
-//! Promised: what a pod announced last is known at once, for as long as the pod is heard of. Announcements are whole, so one that is
-//! lost is made good by the next. Not promised: that each announcement is seen; the newest is.
+//! Promised: what a pod announced last is known at once, for as long as the pod is heard of. Announcements
+//! are whole, so one that is lost is made good by the next. Not promised: that each announcement is seen; the
+//! newest is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +16,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::announcement::{Announced, Heard, Subjects};
-use crate::backoff::Backoff;
 use crate::kubernetes::Nats;
+use flutecast_process::backoff::Backoff;
 
-/// After how long without a word a pod isn't counted on. It announces every 4 to 6 s (docs/protocol-internal.md).
+/// After how long without a word a pod isn't counted on. It announces every 4 to 6 s
+/// (docs/protocol-internal.md).
 const SILENCE: Duration = Duration::from_secs(15);
 /// How many pods are remembered. More than that are no data plane of ours.
 const MOST_PODS: usize = 1000;
@@ -27,8 +29,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// The first and the longest wait before a subscription is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// Starts the task. The value is what was heard of all pods. The task ends when `cancel` is cancelled; whoever gets the handle watches
-/// it.
+/// Starts the task. The value is what was heard of all pods. The task ends when `cancel` is cancelled;
+/// whoever gets the handle watches it.
 #[must_use = "a task that nobody watches fails unseen"]
 pub fn spawn(
     nats: Nats,

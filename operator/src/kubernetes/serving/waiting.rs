@@ -1,15 +1,15 @@
 //! Which Devices wait for the pods, and what is said of those that wait long. Pure: the time is handed in.
 //!
-//! Only Devices that are not yet Ready for their generation are remembered. One that became Ready stays so: a pod that lags later
-//! is told on the Tenant, since ten thousand writes would tell nobody more.
+//! Only Devices that are not yet Ready for their generation are remembered. One that became Ready stays so: a
+//! pod that lags later is told on the Tenant, since ten thousand writes would tell nobody more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flutecast_contract::name::TenantName;
+use flutecast_contract::shard::{MAX_SHARDS, file_name, shard_of};
 use flutecast_crds::condition::Condition;
-use flutecast_mapping::name::TenantName;
-use flutecast_mapping::shard::{MAX_SHARDS, file_name, shard_of};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tokio::time::Instant;
 
@@ -33,8 +33,8 @@ const SERVED: &str =
 /// The same when there was no ready pod to confirm.
 const NOBODY: &str = "it is in the mapping, and its tenant's stream takes its messages; no data-plane pod was ready to confirm that it serves it";
 
-/// For how long a Device's status waits for the pods before it says that it waits. Pods confirm within some 200 ms, so that the first
-/// status of a Device is normally that it is Ready, and costs one write.
+/// For how long a Device's status waits for the pods before it says that it waits. Pods confirm within some
+/// 200 ms, so that the first status of a Device is normally that it is Ready, and costs one write.
 const HOLD: Duration = Duration::from_secs(2);
 /// How long what is said of a Device that waits stays, at least, when other pods are late by then.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
@@ -132,7 +132,8 @@ impl Served {
         self.waiting.values().filter(|waiting| waiting.confirmed.is_none()).count()
     }
 
-    /// Takes in what the API server holds of the mapping: of each tenant, by shard, the revision if it is stored.
+    /// Takes in what the API server holds of the mapping: of each tenant, by shard, the revision if it is
+    /// stored.
     pub fn stored<'a, S>(&mut self, tenants: impl Iterator<Item = (&'a TenantName, S)>)
     where
         S: ExactSizeIterator<Item = Option<&'a str>>,
@@ -251,8 +252,8 @@ impl Served {
         [SERVED, NOBODY].into_iter().find(|words| *words == said).unwrap_or(MAPPED)
     }
 
-    /// What is to be said of a Tenant whose pods have lagged for long. `said` are the conditions that it has: what an operator
-    /// before this one said stays until it is known whether it is over.
+    /// What is to be said of a Tenant whose pods have lagged for long. `said` are the conditions that it has:
+    /// what an operator before this one said stays until it is known whether it is over.
     #[must_use]
     pub fn tenant(&self, tenant: &TenantName, said: &[Condition]) -> Option<Finding> {
         self.service.as_ref()?;

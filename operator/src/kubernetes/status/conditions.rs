@@ -50,7 +50,8 @@ impl Standing {
     }
 }
 
-/// The conditions for a standing. `before` are those that the object has: as long as a status stays, so does its time.
+/// The conditions for a standing. `before` are those that the object has: as long as a status stays, so does
+/// its time.
 #[must_use]
 pub fn conditions(
     standing: &Standing,

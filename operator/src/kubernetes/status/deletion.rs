@@ -11,7 +11,8 @@ use crate::object::Object;
 use crate::verdict::{Kind, Reason};
 
 impl Judge<'_> {
-    /// How it stands with a Tenant or a PushFormat, if it is being deleted while somebody uses it; else as before.
+    /// How it stands with a Tenant or a PushFormat, if it is being deleted while somebody uses it; else as
+    /// before.
     pub(super) fn unless_deleted<K: OurKind>(
         &self,
         key: &Key,
@@ -68,7 +69,8 @@ impl Judge<'_> {
         (!all.is_empty()).then(|| Users { who: format!("{} {verb} it", who.join(" and ")), what_to_do })
     }
 
-    /// How it stands with a Tenant that is ready: until what its template names is gone, if that is being deleted.
+    /// How it stands with a Tenant that is ready: until what its template names is gone, if that is being
+    /// deleted.
     pub(super) fn until_template_deleted(
         &self,
         (namespace, _): &Key,

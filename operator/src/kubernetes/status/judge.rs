@@ -1,14 +1,14 @@
 //! What is to be said in the status of each object. Pure: no I/O, and the time is handed in.
 
+use flutecast_contract::name::{ChannelName, TenantName};
+use flutecast_contract::subject;
 use flutecast_crds::condition::{Condition, Time};
 use flutecast_crds::{Device, DeviceStatus, PushFormat, PushFormatStatus, Tenant, TenantStatus};
-use flutecast_mapping::name::{ChannelName, TenantName};
-use flutecast_mapping::subject;
 use k8s_openapi::jiff::Timestamp;
 
 use super::conditions::{Standing, conditions, is_ready, ours, ready};
 use crate::build::Built;
-use crate::build::enrolment::{Enrolment, Newcomers};
+use crate::build::enrollment::{Enrollment, Newcomers};
 use crate::jetstream::task::{Report, TenantReport};
 use crate::kubernetes::index::{Entry, Index, Key, Tokens};
 use crate::kubernetes::kind::{OurKind, OurStatus};
@@ -37,7 +37,8 @@ pub struct Judge<'a> {
     pub now: Timestamp,
 }
 
-/// What somebody wants to know before a judgement: the conditions that are on their way to the API server already.
+/// What somebody wants to know before a judgement: the conditions that are on their way to the API server
+/// already.
 pub type Before<'a> = Option<&'a [Condition]>;
 
 impl Judge<'_> {
@@ -146,7 +147,7 @@ impl Judge<'_> {
         }
         findings.extend(reported.iter().cloned());
         findings.extend(self.unstored(&name)?);
-        findings.extend(self.may_not_create(&key.0, &built.enrolment));
+        findings.extend(self.may_not_create(&key.0, &built.enrollment));
         // What pods lack may come of what is wrong above.
         if findings.is_empty() {
             findings.extend(self.served.tenant(&name, entry.status.conditions()));
@@ -195,7 +196,8 @@ impl Judge<'_> {
         {
             let TenantReport { findings: reported, foreign: _, has_stream, applied: _ } =
                 self.report.get(&name)?;
-            // What is wrong with the Tenant is the Device's concern as far as its messages have nowhere to go.
+            // What is wrong with the Tenant is the Device's concern as far as its messages have nowhere to
+            // go.
             findings.extend(reported.iter().filter(|finding| !has_stream || away(finding)).cloned());
             if reported.iter().any(away) && was_ready(entry) {
                 // Its stream is there, and what is in it stays. The Tenant says that nobody looks after it.
@@ -212,7 +214,8 @@ impl Judge<'_> {
         }
     }
 
-    /// How it stands with a Device that nothing is wrong with, but that a pod may not serve yet. One that was Ready stays so.
+    /// How it stands with a Device that nothing is wrong with, but that a pod may not serve yet. One that was
+    /// Ready stays so.
     fn standing_of_served(&self, key: &Key, entry: &Entry<Device>) -> Option<Standing> {
         if was_ready(entry) {
             let said = ready(&entry.status.conditions).map(|ready| ready.message.as_str());
@@ -226,8 +229,8 @@ impl Judge<'_> {
     }
 
     /// What is to be said of a Tenant for whose devices the operator should create Devices.
-    fn may_not_create(&self, namespace: &str, enrolment: &Enrolment) -> Option<Finding> {
-        if enrolment.newcomers == Newcomers::Refused || !self.index.is_creation_forbidden(namespace) {
+    fn may_not_create(&self, namespace: &str, enrollment: &Enrollment) -> Option<Finding> {
+        if enrollment.newcomers == Newcomers::Refused || !self.index.is_creation_forbidden(namespace) {
             return None;
         }
         let message = format!(

@@ -1,7 +1,8 @@
-//! The statuses that are to be written: at most one for each object, and when. Synchronous; the time is handed in.
+//! The statuses that are to be written: at most one for each object, and when. Synchronous; the time is
+//! handed in.
 //!
-//! A status that could not be written rests for a while, longer each time, and all others go on meanwhile: one object, or a whole
-//! namespace, whose statuses the API server doesn't take holds up no other.
+//! A status that could not be written rests for a while, longer each time, and all others go on meanwhile:
+//! one object, or a whole namespace, whose statuses the API server doesn't take holds up no other.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,16 +12,17 @@ use flutecast_crds::condition::Condition;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::backoff::Backoff;
 use crate::kubernetes::events::Notice;
 use crate::kubernetes::index::Key;
 use crate::kubernetes::kind::AnyStatus;
 use crate::verdict::Kind;
+use flutecast_process::backoff::Backoff;
 
-/// The first and the longest rest of a status that the API server didn't take for reasons of its own. When it is well again, all are
-/// written within this.
+/// The first and the longest rest of a status that the API server didn't take for reasons of its own. When it
+/// is well again, all are written within this.
 const AWAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// The same where the API server says no to this one: somebody has to change something, and thousands may be concerned.
+/// The same where the API server says no to this one: somebody has to change something, and thousands may be
+/// concerned.
 const DENIED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
 
 /// One status to be written.
@@ -80,7 +82,8 @@ impl Default for Trouble {
 }
 
 impl Outbox {
-    /// Has a status written, in place of any other of the object. What is under way already isn't written again.
+    /// Has a status written, in place of any other of the object. What is under way already isn't written
+    /// again.
     pub fn put(&self, kind: Kind, key: &Key, status: Status) {
         let name = (kind, key.clone());
         let mut waiting = self.lock();
@@ -173,8 +176,9 @@ impl Outbox {
         }
     }
 
-    /// Something was not written, and is tried again after a rest, unless something newer waits; then that one is. Answers how long
-    /// the rest is, and whether it is the first one since a status of this object was written.
+    /// Something was not written, and is tried again after a rest, unless something newer waits; then that
+    /// one is. Answers how long the rest is, and whether it is the first one since a status of this object
+    /// was written.
     pub(super) fn failed(
         &self,
         name: &Name,

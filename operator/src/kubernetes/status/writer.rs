@@ -1,9 +1,10 @@
 //! Brings statuses to the API server, several at once, each only as it is wanted last.
 //!
-//! Promised: what was put in is written, or the object is gone. What the API server refuses is logged and tried again, since whoever
-//! refuses it, mostly a policy, may change. Not promised: that each of several statuses of one object is seen; the last one is.
+//! Promised: what was put in is written, or the object is gone. What the API server refuses is logged and
+//! tried again, since whoever refuses it, mostly a policy, may change. Not promised: that each of several
+//! statuses of one object is seen; the last one is.
 
-use flutecast_rights::Right;
+use flutecast_kube::Right;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::{Failure, Name, Outbox, Status};
-use crate::backoff::Backoff;
 use crate::kubernetes::events::Announcer;
 use crate::kubernetes::kind::OurKind;
 use crate::kubernetes::lease::Lead;
@@ -28,6 +28,7 @@ use crate::kubernetes::watch::{Change, Event};
 use crate::kubernetes::{MANAGER, brief, says_no};
 use crate::metrics::{ApiWrite, Ending, Metrics, ObjectKind};
 use crate::verdict::Kind;
+use flutecast_process::backoff::Backoff;
 
 /// The rights that writing statuses needs.
 pub const RIGHTS: &[Right] = &[Right {
@@ -42,7 +43,8 @@ pub const RIGHTS: &[Right] = &[Right {
 const AT_ONCE: usize = 16;
 /// How long one may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The first and the longest pause of all when so many as are written at once found the API server away, and none found it well.
+/// The first and the longest pause of all when so many as are written at once found the API server away, and
+/// none found it well.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// What writes them.
@@ -94,8 +96,8 @@ impl Health {
         self.paused = None;
     }
 
-    /// It didn't, or was in trouble. That may be so for some objects only; when it is for as many as are written at once, all of
-    /// them wait.
+    /// It didn't, or was in trouble. That may be so for some objects only; when it is for as many as are
+    /// written at once, all of them wait.
     fn is_away(&mut self, now: Instant) {
         self.away += 1;
         if self.away >= AT_ONCE {
@@ -156,7 +158,8 @@ impl Writer {
             Ended::Well(change) => {
                 count(Ending::Done);
                 health.is_well();
-                // The write is under way until the keeper has taken in the answer, or it would want the same again.
+                // The write is under way until the keeper has taken in the answer, or it would want the same
+                // again.
                 let _ends_with_the_keeper = self.changes.send(*change).await;
                 let _ends_with_the_keeper = self.changes.send(Change::Written(name.0, name.1.clone())).await;
                 if let Some(notice) = &status.notice {

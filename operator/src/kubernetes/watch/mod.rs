@@ -1,15 +1,16 @@
 //! Watches: what the API server holds arrives here, and leaves as [`Change`]s to the keeper, in order.
 //!
-//! Promised: a watch never ends by itself; after an error it goes on, later and later up to a cap, and starts over with a full
-//! list, so that what was deleted meanwhile is noticed. When this operator begins to lead, all of them start over with a full list: a
-//! connection may be dead for minutes before anybody notices, and what was told before may be a world in which another operator
-//! has made much since. One object that can't be read never stops the others. The channel to the
-//! keeper is bounded: a keeper that is busy slows the watches down, it doesn't fill the memory.
+//! Promised: a watch never ends by itself; after an error it goes on, later and later up to a cap, and starts
+//! over with a full list, so that what was deleted meanwhile is noticed. When this operator begins to lead,
+//! all of them start over with a full list: a connection may be dead for minutes before anybody notices, and
+//! what was told before may be a world in which another operator has made much since. One object that can't
+//! be read never stops the others. The channel to the keeper is bounded: a keeper that is busy slows the
+//! watches down, it doesn't fill the memory.
 
 mod pace;
 pub mod secrets;
 
-use flutecast_rights::Right;
+use flutecast_kube::Right;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
@@ -87,8 +88,8 @@ pub enum Event<K> {
     },
     /// It is gone.
     Delete(Box<ObjectMeta>),
-    /// All objects of this place were told since [`Event::Restart`]; what wasn't among them is gone. The list was begun in this turn of
-    /// [`Lead`], 0 before the first.
+    /// All objects of this place were told since [`Event::Restart`]; what wasn't among them is gone. The list
+    /// was begun in this turn of [`Lead`], 0 before the first.
     Complete(Place, u64),
     /// The operator has no right to see them.
     Forbidden,
@@ -250,7 +251,8 @@ async fn forward<K: Watched>(
                 translated(event, &place, turn)
             }
             Err(error) => {
-                // Every list ends some day, for instance because the server restarts; only a failure that stays is news.
+                // Every list ends some day, for instance because the server restarts; only a failure that
+                // stays is news.
                 let is_forbidden = is_forbidden(&error);
                 if is_well {
                     let error = in_words(&error, &name);
@@ -286,7 +288,8 @@ fn translated<K: Watched>(event: watcher::Event<DeserializeGuard<K>>, place: &Pl
 
 fn in_words(error: &watcher::Error, kind: &str) -> String {
     match error {
-        // A list of a kind that is there is found, however empty. The answer is no Status, so it has no reason.
+        // A list of a kind that is there is found, however empty. The answer is no Status, so it has no
+        // reason.
         error if is(error, |status| status.code == 404) => {
             format!("the API server knows no {kind}: install the kinds (chart flutecast-crds)")
         }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::backoff::Backoff;
+use flutecast_process::backoff::Backoff;
 
-/// The first and the longest wait. A server that was away for a minute is noticed within seconds of its return.
+/// The first and the longest wait. A server that was away for a minute is noticed within seconds of its
+/// return.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The waits of one watch.

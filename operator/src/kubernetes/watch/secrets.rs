@@ -78,7 +78,8 @@ impl SecretWatches {
         let to = Listener { changes: self.changes.clone(), leading: self.leading.clone() };
         let watch = forward(api, config, place, told, to, wrap);
         let cancel = self.cancel.clone();
-        // It ends when it is told to, or with the keeper: `forward` has no other end. The keeper holds the handle that ends it.
+        // It ends when it is told to, or with the keeper: `forward` has no other end. The keeper holds the
+        // handle that ends it.
         let task = tokio::spawn(async move {
             cancel.run_until_cancelled_owned(watch).await.unwrap_or_default();
         });

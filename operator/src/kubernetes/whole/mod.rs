@@ -1,12 +1,13 @@
-//! What all objects turn into, put together from parts: a change builds the tenants that it concerns, the rest stays.
+//! What all objects turn into, put together from parts: a change builds the tenants that it concerns, the
+//! rest stays.
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use flutecast_mapping::document::ShardDocument;
-use flutecast_mapping::name::IotId;
+use flutecast_contract::document::ShardDocument;
+use flutecast_contract::name::IotId;
 
 use crate::build::Built;
 use crate::kubernetes::index::{Index, Key, Scope};
@@ -32,11 +33,12 @@ impl Whole {
         }
     }
 
-    /// Takes in what was built from [`Index::objects`] with this scope. The Devices and PushFormats of which something else is said
-    /// than before are touched in `scope`.
+    /// Takes in what was built from [`Index::objects`] with this scope. The Devices and PushFormats of which
+    /// something else is said than before are touched in `scope`.
     ///
-    /// All Tenants are in every part, so what is said of them, their streams and who may read is taken from it; devices and
-    /// formats only where the scope has them. Documents that are the same as before stay, so that memory holds each once.
+    /// All Tenants are in every part, so what is said of them, their streams and who may read is taken from
+    /// it; devices and formats only where the scope has them. Documents that are the same as before stay, so
+    /// that memory holds each once.
     pub fn merge(&mut self, part: Built, scope: &mut Scope, index: &Index) {
         let Built { mut tenants, existing, iot_ids, access, verdicts } = part;
         let mut old = std::mem::take(&mut self.0.tenants);

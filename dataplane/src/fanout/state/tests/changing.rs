@@ -1,4 +1,5 @@
-//! What changes under clients that are here or come back: the stream, the mapping, the pod; and what is stale.
+//! What changes under clients that are here or come back: the stream, the mapping, the pod; and what is
+//! stale.
 
 use super::*;
 use crate::fanout::state::watch::Phase;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use flutecast_mapping::document::{
+use flutecast_contract::document::{
     API_VERSION, ChannelDocument, Codec, DeliveryDocument, DeliveryPolicy, DeviceDocument, FieldDocument,
     FieldType, FormatDocument, ShardDocument, TenantSettings,
 };
-use flutecast_mapping::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
-use flutecast_mapping::program::Timestamp;
+use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
+use flutecast_format::program::Timestamp;
 use futures_util::stream;
 use tokio::time::Instant;
 

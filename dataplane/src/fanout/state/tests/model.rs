@@ -136,7 +136,8 @@ impl World {
                 self.bench.replay_all();
             }
             Step::Pass(millis) => {
-                // Reads that fail for as long as `OVERDUE` end in a gap, as they should; here nothing is to be lost.
+                // Reads that fail for as long as `OVERDUE` end in a gap, as they should; here nothing is to
+                // be lost.
                 let passed = self.passed + Duration::from_millis(millis);
                 if passed < OVERDUE {
                     self.passed = passed;

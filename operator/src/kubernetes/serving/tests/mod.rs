@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flutecast_contract::document::ShardDocument;
+use flutecast_contract::name::TenantName;
+use flutecast_contract::shard::{revision, shard_of};
 use flutecast_crds::{Device, PushFormat, Tenant};
-use flutecast_mapping::document::ShardDocument;
-use flutecast_mapping::name::TenantName;
-use flutecast_mapping::shard::{revision, shard_of};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;

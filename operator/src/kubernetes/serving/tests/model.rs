@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flutecast_mapping::document::ShardDocument;
+use flutecast_contract::document::ShardDocument;
 use proptest::prelude::*;
 
 use super::{Answer, Plant, SECOND, key};
@@ -59,7 +59,8 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
     for step in steps {
         match step {
             Step::Create(device) if !devices.contains_key(device) => {
-                // Generations are never used twice here, so that one tells which life of the name a document holds.
+                // Generations are never used twice here, so that one tells which life of the name a document
+                // holds.
                 lives += 100;
                 devices.insert(*device, (lives, 0, false));
             }

@@ -1,0 +1,18 @@
+//! The wire contract between the operator and the data plane.
+//!
+//! - [`name`], [`subject`]: a type for each kind of name; the subjects, topics and streams of NATS and MQTT.
+//! - [`iot_id`]: the generated id of a device, and which device has which.
+//! - [`enrollment`]: what a device sends when it asks for its topics.
+//! - [`document`]: the mapping documents that the operator writes and the data plane reads.
+//! - [`shard`]: splits the devices of a tenant over documents.
+//!
+//! This crate knows nothing of Kubernetes, of an async runtime, of files or of the clock. `e2e/tests/tidy.rs`
+//! proves it. Documents come from outside: whatever they hold, nothing here panics, recurses without a bound,
+//! or works longer than their length justifies.
+
+pub mod document;
+pub mod enrollment;
+pub mod iot_id;
+pub mod name;
+pub mod shard;
+pub mod subject;

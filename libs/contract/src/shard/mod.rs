@@ -1,0 +1,204 @@
+//! Splits a tenant's devices into shard documents.
+//!
+//! A document has to fit into one ConfigMap, so a tenant with many devices has several. Which one a device is
+//! in depends on its iotId and on the number of documents alone; that number is a power of two and the
+//! smallest that lets each document fit. So a device that comes or goes changes one document, and a tenant
+//! that outgrows its documents splits each of them in two.
+
+mod digest;
+mod file_name;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use digest::revision;
+pub use file_name::{ACCESS_FILE, file_name, parse_file_name};
+use serde::Serialize;
+
+use crate::document::{API_VERSION, DeviceDocument, FormatDocument, ShardDocument, TenantSettings};
+use crate::name::{FormatName, IotId, TenantName};
+
+/// A document is at most this long, in bytes of YAML. A ConfigMap holds at most 1 MiB, its other fields
+/// included.
+pub const MAX_BYTES: usize = 512 * 1024;
+
+/// A tenant has at most this many documents. Devices that don't fit then (some hundred thousand, or formats
+/// of half a document each) are refused.
+pub const MAX_SHARDS: u32 = 1024;
+
+/// What [`split`] makes of a tenant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// The documents, in the order of their numbers; there is always a first one.
+    pub shards: Vec<ShardDocument>,
+    /// The devices that fit into no document, by iotId.
+    pub refused: Vec<Refused>,
+}
+
+/// A device that fits into no document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the device and the formats that it uses take {bytes} bytes of a mapping document, which holds at most {MAX_BYTES}"
+)]
+pub struct Refused {
+    /// The device's id.
+    pub iot_id: IotId,
+    /// How long the document would be that holds it, or that it was taken out of.
+    pub bytes: usize,
+}
+
+/// Splits a tenant's devices. `formats` may hold more than the devices use; each document holds what its own
+/// devices use. The result depends on the content alone, byte for byte.
+#[must_use]
+pub fn split(
+    tenant: &TenantName,
+    settings: &TenantSettings,
+    formats: &BTreeMap<FormatName, FormatDocument>,
+    devices: &BTreeMap<IotId, Arc<DeviceDocument>>,
+) -> Split {
+    split_within(&Limits { bytes: MAX_BYTES, shards: MAX_SHARDS }, tenant, settings, formats, devices)
+}
+
+/// What a document holds, and how many there may be.
+struct Limits {
+    bytes: usize,
+    shards: u32,
+}
+
+fn split_within(
+    limits: &Limits,
+    tenant: &TenantName,
+    settings: &TenantSettings,
+    formats: &BTreeMap<FormatName, FormatDocument>,
+    devices: &BTreeMap<IotId, Arc<DeviceDocument>>,
+) -> Split {
+    let mut splitter = Splitter {
+        tenant,
+        settings,
+        formats,
+        device_sizes: BTreeMap::new(),
+        format_sizes: BTreeMap::new(),
+        empty: [0; 2],
+    };
+    splitter.measure(devices);
+    let mut refused = Vec::new();
+    let mut members: Vec<Member<'_>> = devices.iter().collect();
+    members.retain(|(iot_id, device)| {
+        let bytes = splitter.bytes_of(&[(iot_id, device)], 0);
+        let fits = bytes <= limits.bytes;
+        if !fits {
+            refused.push(Refused { iot_id: (*iot_id).clone(), bytes });
+        }
+        fits
+    });
+    let mut count = 1;
+    let mut parts = vec![members];
+    while count < limits.shards
+        && (0..).zip(&parts).any(|(shard, part)| splitter.bytes_of(part, shard) > limits.bytes)
+    {
+        count *= 2;
+        parts = divide(&parts.concat(), count);
+    }
+    for (shard, part) in (0..).zip(&mut parts) {
+        let mut bytes = splitter.bytes_of(part, shard);
+        while bytes > limits.bytes {
+            let Some((iot_id, _)) = part.pop() else { break };
+            refused.push(Refused { iot_id: iot_id.clone(), bytes });
+            bytes = splitter.bytes_of(part, shard);
+        }
+    }
+    refused.sort_by(|one, other| one.iot_id.cmp(&other.iot_id));
+    let shards = (0..).zip(&parts).map(|(shard, part)| splitter.document(part, shard, count)).collect();
+    Split { shards, refused }
+}
+
+/// The number of the document that a device is in, when the tenant has `shards` documents (a power of two).
+#[must_use]
+pub fn shard_of(iot_id: &IotId, shards: u32) -> u32 {
+    digest::place(iot_id) & shards.saturating_sub(1)
+}
+
+/// The lines that a part adds to a document.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Lines<'a> {
+    Formats(BTreeMap<&'a FormatName, &'a FormatDocument>),
+    Devices(BTreeMap<&'a IotId, &'a Arc<DeviceDocument>>),
+}
+
+fn length(part: &impl Serialize) -> usize {
+    serde_yaml::to_string(part).map_or(usize::MAX / 4, |yaml| yaml.len())
+}
+
+type Member<'a> = (&'a IotId, &'a Arc<DeviceDocument>);
+
+/// Distributes the members. Each part keeps their order, that of the iotIds: it comes from one part of half
+/// as many.
+fn divide<'a>(members: &[Member<'a>], count: u32) -> Vec<Vec<Member<'a>>> {
+    let mut parts = vec![Vec::new(); count as usize];
+    for member in members {
+        parts[shard_of(member.0, count) as usize].push(*member);
+    }
+    parts
+}
+
+struct Splitter<'a> {
+    tenant: &'a TenantName,
+    settings: &'a TenantSettings,
+    formats: &'a BTreeMap<FormatName, FormatDocument>,
+    /// How many bytes each device adds to a document, and each format.
+    device_sizes: BTreeMap<&'a IotId, usize>,
+    format_sizes: BTreeMap<&'a FormatName, usize>,
+    /// How long a document without devices is: the first one, with the settings, and the others.
+    empty: [usize; 2],
+}
+
+impl<'a> Splitter<'a> {
+    /// Measures each part once. A document is a list of lines, so parts add up; `devices:` and `formats:` are
+    /// counted with each part, which errs by a few bytes on the safe side.
+    fn measure(&mut self, devices: &'a BTreeMap<IotId, Arc<DeviceDocument>>) {
+        // The longest numbers, so that the length doesn't depend on them.
+        let first = self.document(&[], 0, MAX_SHARDS);
+        let other = ShardDocument { shard: MAX_SHARDS, settings: None, ..first.clone() };
+        self.empty = [length(&first), length(&other)];
+        self.format_sizes =
+            self.formats.iter().map(|one| (one.0, length(&Lines::Formats([one].into())))).collect();
+        self.device_sizes =
+            devices.iter().map(|one| (one.0, length(&Lines::Devices([one].into())))).collect();
+    }
+
+    fn bytes_of(&self, part: &[Member<'_>], shard: u32) -> usize {
+        let formats = used_formats(part).filter_map(|name| self.format_sizes.get(name));
+        let devices = part.iter().filter_map(|(iot_id, _)| self.device_sizes.get(iot_id));
+        self.empty[usize::from(shard != 0)] + formats.chain(devices).sum::<usize>()
+    }
+
+    fn document(&self, part: &[Member<'_>], shard: u32, shards: u32) -> ShardDocument {
+        let formats =
+            used_formats(part).filter_map(|name| Some((name.clone(), self.formats.get(name)?.clone())));
+        let devices = part.iter().map(|(iot_id, device)| ((*iot_id).clone(), Arc::clone(device)));
+        let mut document = ShardDocument {
+            api_version: API_VERSION.to_owned(),
+            tenant: self.tenant.clone(),
+            shard,
+            shards,
+            revision: String::new(),
+            settings: (shard == 0).then(|| self.settings.clone()),
+            formats: formats.collect(),
+            devices: devices.collect(),
+        };
+        document.revision = revision(&document);
+        document
+    }
+}
+
+/// The formats that the members use, each once.
+fn used_formats<'a>(part: &[Member<'a>]) -> impl Iterator<Item = &'a FormatName> {
+    let mut names: Vec<&FormatName> =
+        part.iter().flat_map(|(_, device)| device.channels.values().map(|channel| &channel.format)).collect();
+    names.sort();
+    names.dedup();
+    names.into_iter()
+}

@@ -1,0 +1,176 @@
+//! The lexical part: strings, numbers, literals and white space, checked against RFC 8259.
+
+/// How deep arrays and objects may be nested. A device needs a handful of levels; the limit keeps the walk's
+/// memory fixed.
+pub const MAX_DEPTH: usize = 128;
+
+/// The payload is not a JSON text in UTF-8, or is nested deeper than [`MAX_DEPTH`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not JSON, at byte {offset}")]
+pub struct Malformed {
+    /// Where that shows.
+    pub offset: usize,
+}
+
+/// A place in a text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scanner<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { bytes: text.as_bytes(), position: 0 }
+    }
+
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
+    pub(super) fn malformed<T>(&self) -> Result<T, Malformed> {
+        Err(Malformed { offset: self.position })
+    }
+
+    /// Goes past white space and tells the byte there, without going past it.
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        loop {
+            let byte = *self.bytes.get(self.position)?;
+            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return Some(byte);
+            }
+            self.position += 1;
+        }
+    }
+
+    /// Goes past the byte that [`Self::peek`] told.
+    pub(super) fn advance(&mut self) {
+        self.position += 1;
+    }
+
+    /// Goes past white space and `byte`.
+    pub(super) fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
+        if self.peek() == Some(byte) {
+            self.position += 1;
+            Ok(())
+        } else {
+            self.malformed()
+        }
+    }
+
+    /// Goes past the string that starts here; tells whether it has escapes. Its text stands between the
+    /// quotes.
+    pub(super) fn string(&mut self) -> Result<bool, Malformed> {
+        self.expect(b'"')?;
+        let mut escaped = false;
+        loop {
+            self.plain_characters();
+            match self.bytes.get(self.position) {
+                Some(b'"') => {
+                    self.position += 1;
+                    return Ok(escaped);
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.position += 1;
+                    self.escape()?;
+                }
+                // A control character, or the end.
+                _ => return self.malformed(),
+            }
+        }
+    }
+
+    /// Goes past characters that stand for themselves, eight bytes at a time while it can.
+    fn plain_characters(&mut self) {
+        const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+        const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+        // Sets the high bit of the first byte of `word` that is zero, and of none before it; those after it
+        // may be wrong.
+        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+        while let Some(Ok(chunk)) = self.bytes.get(self.position..self.position + 8).map(<[u8; 8]>::try_from)
+        {
+            // The first byte is the lowest.
+            let word = u64::from_le_bytes(chunk);
+            let quote = zeros(word ^ u64::from_ne_bytes([b'"'; 8]));
+            let backslash = zeros(word ^ u64::from_ne_bytes([b'\\'; 8]));
+            // A byte below 0x20 has none of its upper three bits set.
+            let control = zeros(word & u64::from_ne_bytes([0xe0; 8]));
+            let special = quote | backslash | control;
+            if special != 0 {
+                self.position += special.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.position += 8;
+        }
+        while let Some(&byte) = self.bytes.get(self.position) {
+            if byte == b'"' || byte == b'\\' || byte < 0x20 {
+                break;
+            }
+            self.position += 1;
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Malformed> {
+        match self.bytes.get(self.position) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.position += 1,
+            Some(b'u') => {
+                let digits = self.bytes.get(self.position + 1..self.position + 5);
+                if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+                    return self.malformed();
+                }
+                self.position += 5;
+            }
+            _ => return self.malformed(),
+        }
+        Ok(())
+    }
+
+    /// Goes past the number that starts here.
+    pub(super) fn number(&mut self) -> Result<(), Malformed> {
+        if self.bytes.get(self.position) == Some(&b'-') {
+            self.position += 1;
+        }
+        if self.bytes.get(self.position) == Some(&b'0') {
+            self.position += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.bytes.get(self.position) == Some(&b'.') {
+            self.position += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.bytes.get(self.position) {
+            self.position += 1;
+            if let Some(b'+' | b'-') = self.bytes.get(self.position) {
+                self.position += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Malformed> {
+        let start = self.position;
+        while self.bytes.get(self.position).is_some_and(u8::is_ascii_digit) {
+            self.position += 1;
+        }
+        if self.position == start { self.malformed() } else { Ok(()) }
+    }
+
+    /// Goes past `literal`, which starts here.
+    pub(super) fn literal(&mut self, literal: &str) -> Result<(), Malformed> {
+        if self.bytes[self.position..].starts_with(literal.as_bytes()) {
+            self.position += literal.len();
+            Ok(())
+        } else {
+            self.malformed()
+        }
+    }
+}
+
+/// Whether `text` is a number as JSON writes it, and nothing else.
+pub(super) fn is_number(text: &str) -> bool {
+    let mut scanner = Scanner::new(text);
+    scanner.number().is_ok() && scanner.position == text.len()
+}

@@ -1,0 +1,110 @@
+//! Strings as JSON writes them.
+
+use super::scan;
+
+/// The inside of a JSON string: what stands between its quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text<'a> {
+    /// As it is written, checked to be well-formed.
+    pub raw: &'a str,
+    /// Whether `raw` holds escapes.
+    pub escaped: bool,
+}
+
+impl<'a> Text<'a> {
+    /// What it says. `buffer` is cleared, and holds the text if there are escapes to resolve; nothing is
+    /// allocated otherwise.
+    ///
+    /// None if it is not Unicode: half of a surrogate pair (`"\ud800"`).
+    pub fn resolve<'b>(self, buffer: &'b mut String) -> Option<&'b str>
+    where
+        'a: 'b,
+    {
+        if !self.escaped {
+            return Some(self.raw);
+        }
+        buffer.clear();
+        unescape(self.raw, buffer).then_some(buffer.as_str())
+    }
+
+    /// Whether the string is a number as JSON writes it, such as `"12.5"`.
+    #[must_use]
+    pub fn is_number(self) -> bool {
+        !self.escaped && scan::is_number(self.raw)
+    }
+}
+
+/// Appends what the well-formed inside of a JSON string says to `out`. False if that is not Unicode.
+pub fn unescape(raw: &str, out: &mut String) -> bool {
+    let mut rest = raw;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let mut chars = rest[at + 1..].chars();
+        let resolved = match chars.next() {
+            Some('b') => '\u{8}',
+            Some('f') => '\u{c}',
+            Some('n') => '\n',
+            Some('r') => '\r',
+            Some('t') => '\t',
+            Some('u') => {
+                let Some(c) = code_point(&mut chars) else { return false };
+                c
+            }
+            Some(c) => c,
+            None => return false,
+        };
+        out.push(resolved);
+        rest = chars.as_str();
+    }
+    out.push_str(rest);
+    true
+}
+
+/// The character whose `\u` was just read: one unit, or a pair of surrogates.
+fn code_point(chars: &mut std::str::Chars<'_>) -> Option<char> {
+    let first = code_unit(chars)?;
+    if !(0xd800..0xe000).contains(&first) {
+        return char::from_u32(first);
+    }
+    if chars.next() != Some('\\') || chars.next() != Some('u') {
+        return None;
+    }
+    let second = code_unit(chars)?;
+    if !(0xdc00..0xe000).contains(&second) {
+        return None;
+    }
+    // If the first one is a second half too, this is beyond the last character.
+    char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00))
+}
+
+fn code_unit(chars: &mut std::str::Chars<'_>) -> Option<u32> {
+    (0..4).try_fold(0, |unit, _| Some(unit << 4 | chars.next()?.to_digit(16)?))
+}
+
+/// Appends `text` as a JSON string, quotes included.
+pub fn escape(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[copied..at]);
+        copied = at + 1;
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            control => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.push(DIGITS[usize::from(control >> 4)]);
+                out.push(DIGITS[usize::from(control & 15)]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    out.push(b'"');
+}

@@ -1,0 +1,341 @@
+//! Properties of programs, compared with serde_json and with exact arithmetic.
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::super::number::NumberRule;
+use super::*;
+use flutecast_contract::document::{Codec, DeliveryDocument, FieldDocument, FieldType};
+
+/// A program that reads all kinds of values in all kinds of ways.
+const EVERYTHING: &str = r#"
+codec: JSON
+timestamp: {pointer: /ts, unit: Milliseconds, maxAgeMs: 30000, maxAheadMs: 5000}
+delivery: {policy: Every}
+when: has(values.number) || true
+fields:
+  - {name: number, pointer: /d/v, type: Number, scale: 0.1, offset: -3, decimals: 2, deadband: 0.5}
+  - {name: plain, pointer: /d/v, type: Number}
+  - {name: text, pointer: /d/s, type: String, onChange: true}
+  - {name: bool, pointer: /d/0, type: Bool}
+  - {name: word, pointer: /d/st, type: Enum, values: {"0": off, "1": on, "true": "yes", "": nothing}}
+  - {name: whole, pointer: "", type: String}
+  - {name: deep, pointer: /d/a/1/b, type: Number}
+  - {name: sum, expression: values.number + values.plain * 2, decimals: 3}
+  - {name: both, expression: values.text + values.word}
+  - {name: share, expression: values.plain / values.number}
+"#;
+
+/// JSON, as text, with white space, escapes, numbers of all shapes and repeated keys.
+fn json() -> impl Strategy<Value = String> {
+    let key = prop::sample::select(&["d", "v", "s", "0", "1", "st", "a", "b", "ts", "", "\\u0064", "é"][..]);
+    let leaf = prop_oneof![
+        prop::sample::select(
+            &[
+                "null",
+                "true",
+                "false",
+                "0",
+                "1",
+                "-0",
+                "-1.5e3",
+                "1E-7",
+                "1e999",
+                "12345678901234567890123",
+                "0.1",
+                "1795341600000",
+                "\"\"",
+                "\"1\"",
+                "\"on\"",
+                "\"\\ud83d\\ude00\"",
+                "\"\\ud800\"",
+                "\"a\\\"b\\\\\\n\"",
+            ][..]
+        )
+        .prop_map(str::to_owned),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| if number.is_finite() { number.to_string() } else { "0".into() }),
+        "[a-z 0-9é]{0,20}".prop_map(|text| format!("\"{text}\"")),
+    ];
+    let space = prop::sample::select(&["", "", " ", "\n\t"][..]);
+    leaf.prop_recursive(5, 40, 6, move |inner| {
+        let members = prop::collection::vec((key.clone(), inner.clone()), 0..6);
+        prop_oneof![
+            (members, space.clone()).prop_map(|(members, space)| {
+                let members: Vec<_> =
+                    members.iter().map(|(key, value)| format!("{space}\"{key}\"{space}:{value}")).collect();
+                format!("{{{}{space}}}", members.join(","))
+            }),
+            (prop::collection::vec(inner, 0..6), space.clone()).prop_map(|(elements, space)| format!(
+                "[{space}{}{space}]",
+                elements.join(&format!("{space},"))
+            )),
+        ]
+    })
+}
+
+/// Pieces of JSON that often make no whole.
+fn almost_json() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop::sample::select(
+        &[
+            "{", "}", "[", "]", ",", ":", "\"", "\"d\"", "\"v\"", "\"a\":", "{\"d\":", "1", "-", "0", "01",
+            ".5", "1.", "e", "1e5", "true", "tru", "null", "NaN", " ", "\\", "\\u", "\\ud800", "\u{0}",
+            "\u{1f}", "é", "\u{feff}", "//", "'",
+        ][..],
+    );
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat().into_bytes())
+}
+
+/// What is wrong with a message never shows elsewhere; what is written is JSON.
+fn check_apply(channel: &mut Channel, payload: &[u8]) {
+    if let Ok((values, applied)) = channel.apply_in_full(payload) {
+        let Ok(Value::Object(values)) = serde_json::from_str(&values) else {
+            panic!("{values} is no object")
+        };
+        assert!(
+            !values.is_empty()
+                && applied.skipped_fields as usize + values.len() <= channel.program.fields().len()
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_survived(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 1..4)) {
+        let mut channel = Channel::new(EVERYTHING);
+        for payload in payloads {
+            check_apply(&mut channel, &payload);
+        }
+    }
+
+    #[test]
+    fn damaged_json_is_survived(
+        json in json(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut payload = format!(r#"{{"ts":{NOW_MS},"d":{json}}}"#).into_bytes();
+        for (at, byte) in damage {
+            let at = at.index(payload.len());
+            payload[at] = byte;
+        }
+        let mut channel = Channel::new(EVERYTHING);
+        check_apply(&mut channel, &payload);
+        check_apply(&mut channel, &payload[..cut.index(payload.len() + 1)]);
+    }
+
+    /// What is JSON and what isn't is not our opinion.
+    #[test]
+    fn json_is_what_serde_json_takes(whole in json(), pieces in almost_json(), bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+        let pointers = crate::json::Pointers::new(&[]);
+        let ours = |payload: &[u8]| pointers.find(payload, &mut crate::json::Found::default()).is_ok();
+        let theirs = |payload: &[u8]| {
+            // It doesn't look at the UTF-8 of what it ignores.
+            std::str::from_utf8(payload).is_ok() && serde_json::from_slice::<serde::de::IgnoredAny>(payload).is_ok()
+        };
+        prop_assert!(ours(whole.as_bytes()), "{}", whole);
+        prop_assert_eq!(ours(&pieces), theirs(&pieces), "{}", String::from_utf8_lossy(&pieces));
+        prop_assert_eq!(ours(&bytes), theirs(&bytes));
+    }
+
+    #[test]
+    fn pointers_point_where_those_of_serde_json_point(
+        json in json(),
+        pointers in prop::collection::vec(prop::collection::vec(prop::sample::select(&["d", "v", "0", "1", "2", "a", "st", "", "é", "01"][..]), 0..4), 1..8),
+    ) {
+        // serde_json refuses numbers that aren't finite, and half surrogates.
+        let Ok(document) = serde_json::from_str::<Value>(&json) else { return Ok(()) };
+        let pointers: Vec<String> = pointers.iter().map(|tokens| tokens.iter().map(|token| format!("/{token}")).collect()).collect();
+        let ours: Vec<crate::json::Pointer> = pointers.iter().map(|pointer| pointer.parse().unwrap()).collect();
+        let tree = crate::json::Pointers::new(&ours);
+        let mut found = crate::json::Found::default();
+        let text = tree.find(json.as_bytes(), &mut found).unwrap();
+        for (at, pointer) in pointers.iter().enumerate() {
+            use crate::json::Value as Ours;
+            let ours = tree.value_at(at, text, &found).map(|value| match value {
+                Ours::Null => Value::Null,
+                Ours::Bool(bool) => Value::Bool(bool),
+                Ours::Number(raw) | Ours::Container(raw) => serde_json::from_str(raw).unwrap(),
+                Ours::Text(text) => Value::String(text.resolve(&mut String::new()).unwrap().to_owned()),
+            });
+            prop_assert_eq!(ours.as_ref(), document.pointer(pointer), "{} in {}", pointer, json);
+        }
+    }
+
+    #[test]
+    fn elements_are_those_of_serde_json(elements in prop::collection::vec(json(), 0..6), space in "[ \n\t]{0,2}") {
+        let array = format!("{space}[{space}{}{space}]{space}", elements.join(&format!("{space},{space}")));
+        let ours: Vec<&str> = crate::json::elements(&array).collect();
+        let theirs: Vec<&str> = elements.iter().map(|element| element.trim()).collect();
+        prop_assert_eq!(ours, theirs);
+    }
+
+    /// The same message through another implementation: a document, then its parts.
+    #[test]
+    fn values_are_those_of_a_reference(json in json()) {
+        let Ok(document) = serde_json::from_str::<Value>(&format!(r#"{{"d":{json}}}"#)) else { return Ok(()) };
+        let field = |name: &str, pointer: &str, kind| FieldDocument {
+            name: name.into(),
+            pointer: Some(pointer.into()),
+            kind: Some(kind),
+            ..FieldDocument::default()
+        };
+        let mut fields = vec![
+            field("number", "/d/v", FieldType::Number),
+            field("text", "/d/s", FieldType::String),
+            field("bool", "/d/0", FieldType::Bool),
+            field("word", "/d/st", FieldType::Enum),
+            field("deep", "/d/a/1", FieldType::Number),
+        ];
+        fields[3].values = [("0", "off"), ("1", "on"), ("true", "yes"), ("", "nothing"), ("on", "ON")]
+            .map(|(raw, word)| (raw.to_owned(), word.to_owned())).into();
+        let mut expected = serde_json::Map::new();
+        let mut skipped = 0;
+        for field in &fields {
+            let Some(raw) = document.pointer(field.pointer.as_ref().unwrap()) else { continue };
+            let value = match (field.kind.unwrap(), raw) {
+                (_, Value::Null) => Some(Value::Null),
+                (FieldType::Number, Value::Number(_)) => Some(raw.clone()),
+                // Space around a number is no part of it; serde_json would skip it.
+                (FieldType::Number, Value::String(text)) if text.trim() == text => {
+                    serde_json::from_str(text).ok().filter(Value::is_number)
+                }
+                (FieldType::String, Value::String(_)) | (FieldType::Bool, Value::Bool(_)) => Some(raw.clone()),
+                (FieldType::Bool, Value::Number(number)) => match number.as_f64() {
+                    Some(0.0) if number.to_string() != "-0.0" => Some(Value::Bool(false)),
+                    Some(1.0) => Some(Value::Bool(true)),
+                    _ => None,
+                },
+                (FieldType::Enum, Value::String(_) | Value::Bool(_) | Value::Number(_)) => {
+                    let text = raw.as_str().map_or_else(|| raw.to_string(), str::to_owned);
+                    field.values.get(&text).map(|word| Value::String(word.clone()))
+                }
+                _ => None,
+            };
+            match value {
+                Some(value) => drop(expected.insert(field.name.clone(), value)),
+                None => skipped += 1,
+            }
+        }
+        let format = FormatDocument { codec: Codec::Json, timestamp: None, delivery: DeliveryDocument::default(), when: None, fields };
+        let program = Program::compile(&format).unwrap();
+        let mut out = Vec::new();
+        let payload = format!(r#"{{"d":{json}}}"#);
+        let message = Message { payload: payload.as_bytes(), stored_at: Timestamp(0), now: Timestamp(0) };
+        match program.apply(message, &mut ChannelState::default(), &mut out) {
+            Ok(applied) => {
+                let values: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
+                prop_assert_eq!(values.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{}", json);
+                for (name, value) in &values {
+                    // 1e2 is written as 100.
+                    let same = value == &expected[name] || value.is_number() && value.as_f64() == expected[name].as_f64();
+                    prop_assert!(same, "{}: {} is not {} in {}", name, value, expected[name], json);
+                }
+                prop_assert_eq!(applied.skipped_fields, skipped, "{}", json);
+            }
+            Err(dropped) => prop_assert!(dropped == Dropped::NoFields && expected.is_empty(), "{:?} {}", dropped, json),
+        }
+    }
+
+    /// Scaling is exact, rounding is half away from zero, and the digits are few.
+    #[test]
+    fn numbers_are_scaled_exactly(
+        raw in -1_000_000_000_i64..1_000_000_000,
+        raw_decimals in 0..4_u32,
+        scale in -100_000_i64..100_000,
+        scale_decimals in 0..6_u32,
+        offset in -100_000_i64..100_000,
+        decimals in prop::option::of(0..=9_u8),
+    ) {
+        prop_assume!(scale != 0);
+        let decimal = |value: i64, decimals: u32| {
+            let digits = format!("{:0width$}", value.unsigned_abs(), width = decimals as usize + 1);
+            let (whole, fraction) = digits.split_at(digits.len() - decimals as usize);
+            format!("{}{whole}{}{fraction}", if value < 0 { "-" } else { "" }, if decimals == 0 { "" } else { "." })
+        };
+        let rule = NumberRule::new(
+            Some(decimal(scale, scale_decimals).parse().unwrap()),
+            Some(decimal(offset, 2).parse().unwrap()),
+            decimals,
+        );
+        let mut out = Vec::new();
+        prop_assert!(rule.write(&decimal(raw, raw_decimals), &mut out));
+        // All in units of 10^-9: raw × scale has at most 8 decimals.
+        let unit = 9 - raw_decimals - scale_decimals;
+        let exact = i128::from(raw) * i128::from(scale) * 10_i128.pow(unit) + i128::from(offset) * 10_i128.pow(7);
+        let step = 10_i128.pow(9 - u32::from(decimals.unwrap_or(9)));
+        let rounded = (exact.abs() + step / 2) / step * step * exact.signum();
+        let mut expected = format!("{}{}.{:09}", if rounded < 0 { "-" } else { "" }, rounded.abs() / 1_000_000_000, rounded.abs() % 1_000_000_000);
+        expected.truncate(expected.trim_end_matches('0').trim_end_matches('.').len());
+        // Beyond 17 digits a double can't tell the difference.
+        if rounded.to_string().trim_end_matches('0').len() <= 17 {
+            prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
+        } else {
+            let shown: f64 = String::from_utf8(out).unwrap().parse().unwrap();
+            let expected: f64 = expected.parse().unwrap();
+            prop_assert!((shown - expected).abs() <= expected.abs() * 1e-15);
+        }
+    }
+
+    #[test]
+    fn any_number_is_written_as_the_same_number(value in any::<f64>(), text in "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?") {
+        for raw in [format!("{value:e}"), text] {
+            let mut out = Vec::new();
+            let written = NumberRule::default().write(&raw, &mut out);
+            let Ok(number) = raw.parse::<f64>() else { continue };
+            prop_assert_eq!(written, number.is_finite(), "{}", raw);
+            if written {
+                let out = String::from_utf8(out).unwrap();
+                prop_assert!(serde_json::from_str::<Value>(&out).is_ok_and(|value| value.is_number()), "{}", out);
+                prop_assert_eq!(out.parse::<f64>().unwrap(), number, "{} was written as {}", raw, out);
+            }
+        }
+    }
+
+    #[test]
+    fn times_survive_their_text(micros in Timestamp::MIN.0..=Timestamp::MAX.0, minutes in -1439..=1439_i64) {
+        let mut text = Vec::new();
+        Timestamp(micros).to_rfc3339(&mut text);
+        let text = String::from_utf8(text).unwrap();
+        prop_assert_eq!(Timestamp::from_rfc3339(&text), Some(Timestamp(micros)));
+        // Another library reads the same moment, and we read it in another zone.
+        let theirs: jiff::Timestamp = text.parse().unwrap();
+        prop_assert_eq!(theirs.as_microsecond(), micros);
+        let local = theirs.as_microsecond() + minutes * 60_000_000;
+        prop_assume!((Timestamp::MIN.0..=Timestamp::MAX.0).contains(&local));
+        let mut shifted = Vec::new();
+        Timestamp(local).to_rfc3339(&mut shifted);
+        let sign = if minutes < 0 { '-' } else { '+' };
+        let shifted = String::from_utf8(shifted).unwrap().replace('Z', &format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60));
+        prop_assert_eq!(Timestamp::from_rfc3339(&shifted), Some(Timestamp(micros)), "{}", shifted);
+    }
+
+    #[test]
+    fn what_is_no_time_is_survived(text in "[0-9TtZz:+. -]{0,32}|\\PC{0,24}") {
+        if let Some(time) = Timestamp::from_rfc3339(&text) {
+            prop_assert!((Timestamp::MIN..=Timestamp::MAX).contains(&time));
+        }
+    }
+
+    #[test]
+    fn any_format_is_compiled_or_refused(
+        name in "[a-z]{0,3}|\\PC{0,5}",
+        pointer in prop::option::of("(/[a-z~01]{0,3}){0,3}|\\PC{0,8}"),
+        expression in prop::option::of("[a-z0-9.()+*/%<>=!&|?:'\"\\[\\] -]{0,30}|values\\.[a-z]{1,3} [-+*/%<>] [0-9]{1,3}"),
+        kind in prop::option::of(prop::sample::select(&[FieldType::Number, FieldType::Enum, FieldType::Bool, FieldType::String][..])),
+        numbers in any::<[Option<f64>; 3]>(),
+        decimals in any::<Option<u8>>(),
+    ) {
+        let [scale, offset, deadband] = numbers;
+        let field = FieldDocument { name, pointer, expression, kind, scale, offset, deadband, decimals, ..FieldDocument::default() };
+        let format = FormatDocument { codec: Codec::Json, timestamp: None, delivery: DeliveryDocument::default(), when: field.expression.clone(), fields: vec![field] };
+        if let Err(errors) = Program::compile(&format) {
+            prop_assert!(!errors.is_empty());
+            for error in errors {
+                prop_assert!(!error.field.is_empty() && !error.problem.is_empty() && !error.expected.is_empty());
+            }
+        }
+    }
+}
