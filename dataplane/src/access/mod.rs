@@ -4,12 +4,12 @@
 //! yes or no for one tenant and one credential, and knows nothing of HTTP but what an origin is. Tokens are
 //! never kept: only their digests.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
 use flutecast_contract::document::{API_VERSION, AccessDocument, TenantAccess};
-use flutecast_contract::name::TenantName;
+use flutecast_contract::name::{DeviceCode, TenantName};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
@@ -17,7 +17,26 @@ mod origin;
 #[cfg(test)]
 mod tests;
 
-pub use crate::fanout::Scope;
+/// Which devices a caller may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of the tenant.
+    All,
+    /// Only these.
+    Only(Arc<BTreeSet<DeviceCode>>),
+}
+
+impl Scope {
+    /// Whether the caller may read this device.
+    #[must_use]
+    pub fn allows(&self, code: &DeviceCode) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(codes) => codes.contains(code),
+        }
+    }
+}
+
 pub use origin::Origins;
 
 /// The longest token that is looked at, in bytes; a JWT of a large organisation has about 4 KiB.

@@ -10,9 +10,9 @@ use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
 use flutecast_format::program::Timestamp;
 use serde::Serialize;
 
-use super::EventId;
 use crate::catalog::{Channel, Device};
 use crate::pipeline::{block, write_rfc3339};
+use flutecast_contract::stream_position::EventId;
 
 /// Why a device, or the whole subscription, isn't served now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
+use flutecast_contract::stream_position::Epoch;
 use flutecast_contract::subject;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -310,7 +311,7 @@ impl Inner {
                 let mut pipeline =
                     ChannelPipeline::new(&device.code, &channel.name, Arc::clone(&channel.program));
                 let arrived = ChannelPipeline::as_it_arrived(&message.payload, message.stored_at);
-                pipeline.apply(super::Epoch(0), message.sequence, arrived, &mut scratch).ok()
+                pipeline.apply(Epoch(0), message.sequence, arrived, &mut scratch).ok()
             });
             let frame = formatted.map(|formatted| formatted.frame);
             let (time, json) = (frame.as_ref().map(|frame| frame.time), frame.map(|frame| frame.values()));

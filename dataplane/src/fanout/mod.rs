@@ -2,7 +2,6 @@
 
 mod arena;
 mod connection;
-mod event_id;
 mod hello;
 mod hub;
 mod hubs;
@@ -16,38 +15,19 @@ mod state;
 mod values;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
+use flutecast_contract::stream_position::EventId;
+
+use crate::access::Scope;
 
 pub use connection::Connection;
-pub use event_id::{Epoch, EventId, InvalidEventId};
 pub use hubs::Hubs;
 pub use metrics::FanoutMetrics;
 pub use selector::{InvalidSelector, Selector};
 pub use settings::HubSettings;
 pub use values::{ChannelValues, DeviceValues};
-
-/// Which devices a caller may read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// All of the tenant.
-    All,
-    /// Only these.
-    Only(Arc<BTreeSet<DeviceCode>>),
-}
-
-impl Scope {
-    /// Whether the caller may read this device.
-    #[must_use]
-    pub fn allows(&self, code: &DeviceCode) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(codes) => codes.contains(code),
-        }
-    }
-}
 
 /// Which devices a client asks for: the union of the three.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use flutecast_contract::name::{ChannelName, DeviceCode};
 
 use super::duration;
 use super::error::RequestError;
-use crate::fanout::{Epoch, EventId, Selector, Wanted};
+use crate::fanout::{Selector, Wanted};
+use flutecast_contract::stream_position::{Epoch, EventId};
 
 mod body;
 mod query;

@@ -6,7 +6,7 @@ use flutecast_contract::name::{ChannelName, DeviceCode};
 use flutecast_format::program::{ChannelState, Dropped, Message, Program, Timestamp};
 
 use super::frame::{Frame, NamedFrames};
-use crate::fanout::Epoch;
+use flutecast_contract::stream_position::Epoch;
 
 /// Turns the messages of one channel of one device into frames.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use flutecast_contract::name::{ChannelName, DeviceCode};
 use flutecast_format::program::Timestamp;
 
 use super::moment::write_rfc3339;
-use crate::fanout::{Epoch, EventId};
+use flutecast_contract::stream_position::{Epoch, EventId};
 
 /// One data event as an SSE block. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use super::message::StoredMessage;
 use super::stored::{ReadError, StreamReader};
-use crate::fanout::Epoch;
+use flutecast_contract::stream_position::Epoch;
 
 /// Reads everything that is stored on `subject` after a sequence, page by page, and says at the end whether
 /// that is everything that was ever stored there since.

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use super::message::{StoredMessage, number};
-use crate::fanout::Epoch;
+use flutecast_contract::stream_position::Epoch;
 
 /// How long one answer may take as a whole.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -12,8 +12,10 @@ use flutecast_contract::document::{
     FieldType, FormatDocument, ShardDocument, TenantSettings, TimestampDocument, TimestampUnit,
 };
 use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
+use flutecast_contract::stream_position::EventId;
+use flutecast_dataplane::access::Scope;
 use flutecast_dataplane::catalog::Catalog;
-use flutecast_dataplane::fanout::{Connection, EventId, HubSettings, Hubs, Scope, SubscribeRequest, Wanted};
+use flutecast_dataplane::fanout::{Connection, HubSettings, Hubs, SubscribeRequest, Wanted};
 use flutecast_dataplane::sources::broker::Broker;
 use flutecast_e2e::{NatsServer, SseEvent, SseParser};
 use flutecast_nats::Login;

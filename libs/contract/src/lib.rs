@@ -5,6 +5,7 @@
 //! - [`enrollment`]: what a device sends when it asks for its topics.
 //! - [`document`]: the mapping documents that the operator writes and the data plane reads.
 //! - [`shard`]: splits the devices of a tenant over documents.
+//! - [`stream_position`]: a place in a tenant's stream, which clients get as the id of an event.
 //!
 //! This crate knows nothing of Kubernetes, of an async runtime, of files or of the clock. `e2e/tests/tidy.rs`
 //! proves it. Documents come from outside: whatever they hold, nothing here panics, recurses without a bound,
@@ -15,4 +16,5 @@ pub mod enrollment;
 pub mod iot_id;
 pub mod name;
 pub mod shard;
+pub mod stream_position;
 pub mod subject;

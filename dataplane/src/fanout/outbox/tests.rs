@@ -2,8 +2,8 @@ use flutecast_contract::name::{ChannelName, DeviceCode};
 use flutecast_format::program::Timestamp;
 
 use super::*;
-use crate::fanout::Epoch;
 use crate::fanout::arena::Arena;
+use flutecast_contract::stream_position::Epoch;
 
 fn bounds() -> Bounds {
     Bounds { count: 8, bytes: 1_500 }

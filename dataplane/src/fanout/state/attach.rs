@@ -12,11 +12,12 @@ use super::resume::Replay;
 use super::timers::Due;
 use super::{HubState, Trouble};
 use crate::catalog::{Device, TenantCatalog};
+use crate::fanout::SubscribeRequest;
 use crate::fanout::arena::Key;
 use crate::fanout::hello::{self, ByeReason, HelloFacts, RefusedReason};
 use crate::fanout::outbox::{Outbox, Push};
-use crate::fanout::{Epoch, SubscribeRequest};
 use crate::pipeline::Moment;
+use flutecast_contract::stream_position::Epoch;
 
 /// How long a client with an event id waits for `hello` while the stream's epoch isn't known.
 const EPOCH_WAIT: Duration = Duration::from_secs(2);

@@ -12,12 +12,13 @@ use super::HubState;
 use super::resume::{Replay, Resume};
 use super::timers::Due;
 use crate::catalog::{Channel, Device};
+use crate::fanout::SubscribeRequest;
 use crate::fanout::arena::Key;
 use crate::fanout::hello::{self, ByeReason};
 use crate::fanout::metrics::FanoutMetrics;
 use crate::fanout::outbox::{Outbox, Push};
-use crate::fanout::{EventId, SubscribeRequest};
 use crate::pipeline::{Frame, Moment, id_only};
+use flutecast_contract::stream_position::EventId;
 
 /// A client with more devices than this gets a place that is worked out for all clients together, as looking
 /// at each of its channels takes long.

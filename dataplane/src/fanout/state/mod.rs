@@ -26,10 +26,11 @@ use tokio::time::Instant;
 
 use super::arena::{Arena, Key};
 use super::metrics::FanoutMetrics;
-use super::{ChannelValues, Epoch, HubSettings};
+use super::{ChannelValues, HubSettings};
 use crate::catalog::TenantCatalog;
 use crate::pipeline::Moment;
 use crate::sources::ordered::SlotKey;
+use flutecast_contract::stream_position::Epoch;
 
 pub(super) use attach::Arrival;
 pub(super) use attach::matched;

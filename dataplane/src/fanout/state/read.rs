@@ -13,12 +13,12 @@ use super::resume::Replay;
 use super::timers::Due;
 use super::watch::{Phase, Reading};
 use super::{HubState, Trouble};
-use crate::fanout::Epoch;
 use crate::fanout::arena::Key;
 use crate::pipeline::{GapReason, Moment};
 use crate::sources::message::{LiveMessage, StoredMessage};
 use crate::sources::ordered::SlotKey;
 use crate::sources::stored::StreamInfo;
+use flutecast_contract::stream_position::Epoch;
 
 /// How long what comes live of an `Every` channel waits for a read that doesn't succeed.
 pub(super) const OVERDUE: Duration = Duration::from_secs(15);

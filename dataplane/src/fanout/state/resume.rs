@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::HubState;
 use crate::fanout::arena::Key;
 use crate::fanout::outbox::{Outbox, Push};
-use crate::fanout::{Epoch, EventId};
 use crate::pipeline::{ChannelPipeline, Frame, GapReason, Moment};
+use flutecast_contract::stream_position::{Epoch, EventId};
 
 /// Where a client resumes.
 pub(super) type Resume = EventId;

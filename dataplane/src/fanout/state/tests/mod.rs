@@ -20,12 +20,14 @@ use tokio::time::Instant;
 
 use super::read::{ReadRequest, ReadResult, ReadWatch};
 use super::*;
+use crate::access::Scope;
 use crate::catalog::Catalog;
 use crate::fanout::outbox::{Bounds, Outbox};
-use crate::fanout::{EventId, Scope, SubscribeRequest, Wanted};
+use crate::fanout::{SubscribeRequest, Wanted};
 use crate::sources::message::{LiveMessage, StoredMessage};
 use crate::sources::ordered::Ordered;
 use crate::sources::stored::StreamInfo;
+use flutecast_contract::stream_position::EventId;
 
 const EPOCH: Epoch = Epoch(0x5f3a_9c01);
 

@@ -1,4 +1,4 @@
-//! Event ids: `<epoch>-<sequence>`.
+//! Places in a tenant's stream, and event ids: `<epoch>-<sequence>`.
 
 use std::fmt;
 use std::str::FromStr;
