@@ -14,7 +14,8 @@ use std::time::Duration;
 use core_support::{DEADLINE, Mapping, Room, fast, format, subscribe_to};
 use flutecast_contract::document::DeliveryPolicy;
 use flutecast_contract::name::DeviceCode;
-use flutecast_dataplane::fanout::{HubSettings, Scope, Selector, Unavailable, Wanted};
+use flutecast_dataplane::access::Scope;
+use flutecast_dataplane::fanout::{HubSettings, Selector, Unavailable, Wanted};
 use flutecast_e2e::wait_until;
 
 #[tokio::test(flavor = "multi_thread")]
