@@ -4,15 +4,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use flutecast_contract::duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What the API server takes as a duration. Six digits a unit keep every sum far below the 292 years that CEL
 /// can hold.
 pub const PATTERN: &str = "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?$";
-
-/// The units, largest first, each with its milliseconds.
-const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// The most digits that a number before a unit may have; the same bound as in [`PATTERN`].
 const MAX_DIGITS: usize = 6;
@@ -73,25 +71,12 @@ impl FromStr for Duration {
     type Err = InvalidDuration;
 
     fn from_str(value: &str) -> Result<Self, InvalidDuration> {
-        parse(value).ok_or_else(|| InvalidDuration { value: value.chars().take(64).collect() })
+        let short = value.split(|c: char| !c.is_ascii_digit()).all(|digits| digits.len() <= MAX_DIGITS);
+        let parsed = duration::parse(value).ok().filter(|_| short);
+        let milliseconds = parsed.and_then(|duration| u64::try_from(duration.as_millis()).ok());
+        let invalid = || InvalidDuration { value: value.chars().take(64).collect() };
+        milliseconds.map(Self::from_millis).ok_or_else(invalid)
     }
-}
-
-/// Reads numbers with units until nothing is left; the units must come in falling size.
-fn parse(value: &str) -> Option<Duration> {
-    let mut rest = value;
-    let mut units = UNITS.iter();
-    let mut milliseconds = 0_u64;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let number: u64 = rest.get(..digits).filter(|d| (1..=MAX_DIGITS).contains(&d.len()))?.parse().ok()?;
-        let after = &rest[digits..];
-        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (_, size) = units.by_ref().find(|(unit, _)| *unit == &after[..letters])?;
-        milliseconds = milliseconds.checked_add(number.checked_mul(*size)?)?;
-        rest = &after[letters..];
-    }
-    (!value.is_empty()).then_some(Duration { milliseconds })
 }
 
 impl fmt::Display for Duration {
@@ -100,7 +85,7 @@ impl fmt::Display for Duration {
             return f.write_str("0s");
         }
         let mut rest = self.milliseconds;
-        for (unit, size) in UNITS {
+        for (unit, size) in duration::UNITS {
             let number = rest / size;
             rest %= size;
             if number > 0 {

@@ -5,6 +5,7 @@
 //! - [`enrollment`]: what a device sends when it asks for its topics.
 //! - [`document`]: the mapping documents that the operator writes and the data plane reads.
 //! - [`shard`]: splits the devices of a tenant over documents.
+//! - [`duration`]: durations as people write them.
 //! - [`stream_position`]: a place in a tenant's stream, which clients get as the id of an event.
 //!
 //! This crate knows nothing of Kubernetes, of an async runtime, of files or of the clock. `e2e/tests/tidy.rs`
@@ -12,6 +13,7 @@
 //! or works longer than their length justifies.
 
 pub mod document;
+pub mod duration;
 pub mod enrollment;
 pub mod iot_id;
 pub mod name;
