@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use flutecast_nats::Login;
-use flutecast_operator::kubernetes::clean_up::Remains;
-use flutecast_operator::kubernetes::{self, Place};
+use flutecast_operator::backend::cluster::clean_up::Remains;
+use flutecast_operator::backend::cluster::{self, Place};
 use flutecast_process::VERSION;
 use flutecast_process::log::LogFormat;
 
@@ -171,7 +171,7 @@ pub(crate) enum Protection {
     Finalizer,
 }
 
-impl From<Protection> for kubernetes::protect::Protection {
+impl From<Protection> for flutecast_operator::protection::Protection {
     fn from(protection: Protection) -> Self {
         match protection {
             Protection::Policy => Self::Policy,

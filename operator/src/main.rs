@@ -11,17 +11,18 @@ use anyhow::Context;
 use clap::Parser;
 use flutecast_nats::{Login, LoginError};
 use flutecast_operator::admin;
-use flutecast_operator::apply::mapping_folder::MappingFolder;
+use flutecast_operator::backend;
+use flutecast_operator::backend::cluster::clean_up::{Remains, Site};
+use flutecast_operator::backend::folder::mapping::MappingFolder;
+use flutecast_operator::backend::folder::reconcile::FolderOperator;
+use flutecast_operator::backend::folder::status::{Board, Format};
 use flutecast_operator::enrollment;
 use flutecast_operator::enrollment::counter::Shared;
 use flutecast_operator::jetstream::api::Api;
 use flutecast_operator::jetstream::task::{Links, Report};
 use flutecast_operator::jetstream::{connection, task};
-use flutecast_operator::kubernetes;
-use flutecast_operator::kubernetes::clean_up::{Remains, Site};
 use flutecast_operator::metrics::{Enrolled, Metrics};
-use flutecast_operator::reconcile::FolderOperator;
-use flutecast_operator::status::{Board, Format};
+use flutecast_operator::protection;
 use flutecast_process::log::{self, JsonFields, LogFormat};
 use flutecast_process::shutdown::Shutdown;
 use flutecast_process::tasks::Tasks;
@@ -63,7 +64,7 @@ async fn main() -> ExitCode {
 async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     let mode = config.mode()?;
     if let (true, Mode::Kubernetes { places, .. }) = (config.let_go, &mode) {
-        let count = kubernetes::protect::let_go(&kubernetes::client().await?, places).await?;
+        let count = protection::let_go(&backend::cluster::client().await?, places).await?;
         tracing::info!(count, "nothing is held by a finalizer any longer");
         return Ok(());
     }
@@ -86,7 +87,7 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     let (wanted, wanted_by_task) = watch::channel(None);
     let (report_of_task, report) = watch::channel(Report::new());
     let requests = enrollment_connection(&config.nats, &metrics).await?;
-    let nats = kubernetes::Nats {
+    let nats = backend::cluster::Nats {
         client: client.clone(),
         connected: connected.clone(),
         enrollment: requests.clone(),
@@ -115,15 +116,17 @@ async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
             tasks.watch("folder", tokio::spawn(operator.run(cancel.clone())));
         }
         (Mode::Kubernetes { places, mapping_namespace, identity, service, release }, _) => {
-            let client = kubernetes::client().await?;
+            let client = backend::cluster::client().await?;
             let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
             let named: Vec<&str> = places.iter().map(|place| place.as_deref().unwrap_or("all")).collect();
             let namespaces = named.join(",");
             tracing::info!(namespaces, mapping = own_namespace, identity, "on an API server");
             let protection = config.protection.into();
             let options =
-                kubernetes::Options { places, own_namespace, identity, protection, service, release };
-            for (name, task) in kubernetes::start(&client, options, wanted, report, nats, &metrics, &cancel) {
+                backend::cluster::Options { places, own_namespace, identity, protection, service, release };
+            for (name, task) in
+                backend::cluster::start(&client, options, wanted, report, nats, &metrics, &cancel)
+            {
                 tasks.watch(name, task);
             }
         }
@@ -145,10 +148,10 @@ async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
         }
         false => None,
     };
-    let client = kubernetes::client().await?;
+    let client = backend::cluster::client().await?;
     let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let site = Site { places, own_namespace, identity };
-    kubernetes::clean_up::clean_up(&client, &site, &what, broker).await
+    backend::cluster::clean_up::clean_up(&client, &site, &what, broker).await
 }
 
 /// The connection of enrollment: whoever floods it holds up nothing else.

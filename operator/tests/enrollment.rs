@@ -7,7 +7,9 @@ use std::fs;
 use std::time::Duration;
 
 use async_nats::Client;
-use flutecast_e2e::{NatsOptions, NatsServer, Process, ProcessOptions, free_port, http_client, wait_until};
+use flutecast_testkit::{
+    NatsOptions, NatsServer, Process, ProcessOptions, free_port, http_client, wait_until,
+};
 use futures_util::StreamExt;
 use manifests::{device, format, tenant};
 use serde_json::Value;

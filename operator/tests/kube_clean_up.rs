@@ -6,7 +6,7 @@ mod kube_support;
 
 use std::time::Duration;
 
-use flutecast_e2e::{Process, ProcessOptions, free_port};
+use flutecast_testkit::{Process, ProcessOptions, free_port};
 use serde_json::Value;
 
 use crate::kube_support::{Cluster, OWN, SOON, repository};

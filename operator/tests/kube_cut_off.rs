@@ -8,8 +8,8 @@
 mod kube_support;
 mod manifests;
 
-use flutecast_e2e::wait_until;
 use flutecast_operator::jetstream::api::Api;
+use flutecast_testkit::wait_until;
 use kube_support::{Cluster, OWN, SOON};
 use manifests::{device, format, tenant};
 use serde_json::Value;

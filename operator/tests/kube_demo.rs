@@ -6,11 +6,11 @@ mod kube_support;
 
 use std::collections::BTreeMap;
 
-use flutecast_e2e::wait_until;
-use flutecast_operator::apply::mapping_folder;
-use flutecast_operator::build;
-use flutecast_operator::folder::scan;
-use flutecast_operator::folder::store::Store;
+use flutecast_operator::backend::folder::mapping;
+use flutecast_operator::backend::folder::scan;
+use flutecast_operator::backend::folder::store::Store;
+use flutecast_operator::controller::build;
+use flutecast_testkit::wait_until;
 use kube_support::{Cluster, OWN, SOON, repository};
 
 /// What the folder mode writes for the same manifests.

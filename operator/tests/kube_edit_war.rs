@@ -6,7 +6,7 @@ mod manifests;
 
 use std::time::Duration;
 
-use flutecast_e2e::wait_until;
+use flutecast_testkit::wait_until;
 use kube_support::{Cluster, OWN, SOON};
 use manifests::{device, format, tenant};
 use tokio::time::Instant;

@@ -7,8 +7,8 @@ mod manifests;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
-use flutecast_e2e::wait_until;
 use flutecast_operator::jetstream::api::Api;
+use flutecast_testkit::wait_until;
 use futures_util::StreamExt;
 use kube_support::{Cluster, SOON};
 use manifests::{device, format, tenant};

@@ -8,7 +8,7 @@ mod manifests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flutecast_e2e::wait_until;
+use flutecast_testkit::wait_until;
 use k8s_openapi::jiff::Timestamp;
 use kube_support::{Cluster, OWN, Running, SOON};
 use manifests::{device, format, mapping_of, tenant};

@@ -8,8 +8,8 @@ mod manifests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flutecast_e2e::wait_until;
 use flutecast_operator::jetstream::api::Api;
+use flutecast_testkit::wait_until;
 use kube_support::{Cluster, OWN, SOON};
 use manifests::{device, format, mapping_of, tenant};
 use rand::rngs::StdRng;

@@ -4,7 +4,7 @@
 mod kube_support;
 mod manifests;
 
-use flutecast_e2e::wait_until;
+use flutecast_testkit::wait_until;
 use kube_support::{Cluster, Running, SOON};
 use manifests::{device, format, tenant};
 

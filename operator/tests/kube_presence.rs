@@ -7,7 +7,7 @@ mod manifests;
 
 use std::time::Duration;
 
-use flutecast_e2e::wait_until;
+use flutecast_testkit::wait_until;
 use k8s_openapi::jiff::Timestamp;
 use kube_support::{Cluster, SOON};
 use manifests::{device, format, tenant};

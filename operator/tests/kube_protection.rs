@@ -5,7 +5,7 @@
 mod kube_support;
 mod manifests;
 
-use flutecast_e2e::{Process, ProcessOptions, wait_until};
+use flutecast_testkit::{Process, ProcessOptions, wait_until};
 use kube_support::{Cluster, SOON, repository};
 use manifests::{device, format, tenant};
 use serde_json::{Value, json};

@@ -270,7 +270,7 @@ async fn a_name_across_namespaces(cluster: &Cluster) -> Vec<Reason> {
             .iter()
             .all(|tenant| tenant["metadata"]["creationTimestamp"] != holder["metadata"]["creationTimestamp"])
     };
-    flutecast_e2e::wait_until("the next second", kube_support::SOON, async || {
+    flutecast_testkit::wait_until("the next second", kube_support::SOON, async || {
         cluster.apply(&tenant("clock", &format!("displayName: \"{:?}\"", std::time::Instant::now()))).await;
         cluster.kubectl(&["delete", "tenant", "clock"]).await;
         if same_second().await { Ok(()) } else { Err("still the same") }
@@ -296,7 +296,7 @@ async fn a_mapping_that_is_refused(cluster: &Cluster) -> Vec<Reason> {
         validations: [{expression: \"!object.metadata.name.startsWith('flutecast-full-')\", message: the store is full}]\n---\n\
         apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {name: no-maps}\nspec: {policyName: no-maps, validationActions: [Deny]}\n";
     cluster.apply(policy).await;
-    flutecast_e2e::wait_until("the policy to be in force", kube_support::SOON, async || {
+    flutecast_testkit::wait_until("the policy to be in force", kube_support::SOON, async || {
         let probe = ["create", "configmap", "flutecast-full-probe", "--dry-run=server"];
         match cluster.api.kubectl(&probe, "").await {
             Err(error) if error.to_string().contains("the store is full") => Ok(()),
@@ -377,7 +377,7 @@ async fn what_other_rules_let_in(cluster: &Cluster) -> Vec<Reason> {
         cluster.kubectl(&["patch", "crd", kinds, "--type=json", "-p", lax]).await;
     }
     let shapeless = "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: shapeless}\nspec: {channels: many}\n";
-    flutecast_e2e::wait_until("the rules to be gone", kube_support::SOON, async || {
+    flutecast_testkit::wait_until("the rules to be gone", kube_support::SOON, async || {
         cluster
             .api
             .kubectl(&["apply", "--server-side", "-f", "-"], shapeless)

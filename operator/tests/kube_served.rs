@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flutecast_e2e::{Process, ProcessOptions, free_ports, http_client, program, wait_until};
+use flutecast_testkit::{Process, ProcessOptions, free_ports, http_client, program, wait_until};
 use kube_support::{Cluster, OWN, Running, SOON, repository, said};
 use manifests::{device, format, tenant};
 use serde_json::{Value, json};

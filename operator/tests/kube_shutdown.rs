@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flutecast_contract::document::{AccessDocument, ShardDocument};
-use flutecast_e2e::wait_until;
-use flutecast_operator::kubernetes::lease::{self, Candidate, Lead};
+use flutecast_operator::backend::cluster::lease::{self, Candidate, Lead};
 use flutecast_operator::metrics::Metrics;
+use flutecast_testkit::wait_until;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use kube_support::{Cluster, OWN, Running, SOON, said};

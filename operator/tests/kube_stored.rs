@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flutecast_e2e::{ControlPlane, wait_until};
+use flutecast_testkit::{ApiServer, wait_until};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ fn file(name: &str) -> String {
     crds(&format!("released/v1alpha1/objects/{name}.yaml"))
 }
 
-async fn install(api: &ControlPlane, folder: &str) {
+async fn install(api: &ApiServer, folder: &str) {
     for kind in ["tenants", "devices", "pushformats"] {
         let path = crds(&format!("{folder}/{kind}.yaml"));
         let apply = ["apply", "--server-side", "--force-conflicts", "-f", &path];
@@ -33,7 +33,7 @@ async fn install(api: &ControlPlane, folder: &str) {
 }
 
 /// All objects, by namespace, kind and name.
-async fn stored(api: &ControlPlane) -> BTreeMap<String, Value> {
+async fn stored(api: &ApiServer) -> BTreeMap<String, Value> {
     let text = api.kubectl(&["get", KINDS, "-A", "-o", "json"], "").await.unwrap();
     let list: Value = serde_json::from_str(&text).unwrap();
     let name = |object: &Value| {
@@ -94,7 +94,7 @@ fn lost(before: &Value, after: &Value, path: &str, found: &mut Vec<String>) {
 }
 
 /// What is wrong with the objects under the definitions that are in force now.
-async fn wrong(api: &ControlPlane, before: &BTreeMap<String, Value>) -> Vec<String> {
+async fn wrong(api: &ApiServer, before: &BTreeMap<String, Value>) -> Vec<String> {
     let mut wrong = Vec::new();
     let after = stored(api).await;
     for (name, before) in before {
@@ -136,7 +136,7 @@ async fn wrong(api: &ControlPlane, before: &BTreeMap<String, Value>) -> Vec<Stri
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_last_release_stored_can_be_read_and_changed() {
-    let mut api = ControlPlane::start().await.unwrap();
+    let mut api = ApiServer::start().await.unwrap();
     install(&api, "released/v1alpha1").await;
     api.kubectl(&["create", "namespace", "anew"], "").await.unwrap();
     for name in FILES {
@@ -159,7 +159,7 @@ async fn what_the_last_release_stored_can_be_read_and_changed() {
 }
 
 /// Under definitions that do break what is stored, all that is asked above says so.
-async fn what_breaks_is_noticed(api: &ControlPlane, before: &BTreeMap<String, Value>) {
+async fn what_breaks_is_noticed(api: &ApiServer, before: &BTreeMap<String, Value>) {
     let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
     let patches = [
         ("tenants", json!([{"op": "remove", "path": format!("{spec}/displayName")}])),

@@ -8,8 +8,8 @@ mod manifests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flutecast_e2e::wait_until;
-use flutecast_operator::kubernetes::rights;
+use flutecast_operator::backend::cluster::rights;
+use flutecast_testkit::wait_until;
 use kube_support::{Cluster, SOON, repository};
 use manifests::{device, format, tenant};
 use regex::Regex;

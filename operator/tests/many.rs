@@ -6,8 +6,8 @@ mod manifests;
 
 use std::sync::Arc;
 
-use flutecast_operator::apply::mapping_folder;
-use flutecast_operator::build;
+use flutecast_operator::backend::folder::mapping;
+use flutecast_operator::controller::build;
 use flutecast_operator::object::Objects;
 use manifests::{Box1, device, format, tenant};
 use proptest::prelude::*;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use flutecast_contract::document::{AccessDocument, ShardDocument};
-use flutecast_e2e::{NatsServer, Process, free_port, http_client, wait_until};
+use flutecast_testkit::{NatsServer, Process, free_port, http_client, wait_until};
 use manifests::{device, format, tenant};
 
 const SOON: Duration = Duration::from_secs(15);

@@ -86,7 +86,7 @@ fn the_holder_of_a_code_keeps_it_and_the_newcomer_heals() {
 fn after_a_restart_the_former_holder_has_it() {
     let (old, new) = (device("zz-old", "demo", "C-1", "on-off"), device("aa-new", "demo", "C-1", "on-off"));
     let former = [("demo".to_owned(), "zz-old".to_owned())].into();
-    let mut operator = Box1 { store: flutecast_operator::folder::store::Store::new(former) };
+    let mut operator = Box1 { store: flutecast_operator::backend::folder::store::Store::new(former) };
     operator.load(&[("a.yaml", &format!("{}---\n{new}---\n{old}", base()))]);
     assert!(operator.verdict("Device/zz-old").contains("Accepted"), "{}", operator.verdicts());
     assert!(operator.verdict("Device/aa-new").contains("Refused DuplicateDeviceCode"));

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_contract::name::TenantName;
-use flutecast_e2e::{NatsServer, wait_until};
-use flutecast_operator::build::streams::TenantStreams;
+use flutecast_operator::controller::build::streams::TenantStreams;
 use flutecast_operator::jetstream::api::Api;
 use flutecast_operator::jetstream::leftover::Realm;
 use flutecast_operator::jetstream::task::{self, Links, Report, TenantReport, Wanted};
 use flutecast_operator::metrics::Metrics;
+use flutecast_testkit::{NatsServer, wait_until};
 use manifests::Box1;
 use serde_json::json;
 use tokio::sync::watch;

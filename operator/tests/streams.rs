@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use flutecast_e2e::{NatsServer, wait_until};
-use flutecast_operator::build::streams::TenantStreams;
+use flutecast_operator::controller::build::streams::TenantStreams;
 use flutecast_operator::jetstream::api::{Api, ApiError};
 use flutecast_operator::jetstream::tenant::{self, Applied, Streams};
 use flutecast_operator::verdict::Reason;
+use flutecast_testkit::{NatsServer, wait_until};
 use futures_util::StreamExt;
 use manifests::Box1;
 use serde_json::{Value, json};
@@ -451,7 +451,7 @@ async fn a_tenant_that_goes() {
     assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &keep).await.unwrap().changes, 0);
     assert_eq!(bench.streams().await.len(), 2);
     let mut delete = keep;
-    delete.on_delete = flutecast_operator::build::streams::OnDelete::Delete;
+    delete.on_delete = flutecast_operator::controller::build::streams::OnDelete::Delete;
     assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &delete).await.unwrap().changes, 2);
     assert_eq!(bench.streams().await.len(), 0);
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use flutecast_operator::build::{self, Built};
+use flutecast_operator::controller::build::{self, Built};
 use flutecast_operator::object::{Meta, Object, Objects};
 use flutecast_operator::verdict::{Kind, ObjectRef};
 use serde::de::DeserializeOwned;

@@ -10,7 +10,7 @@ use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::kubernetes::{MANAGER, brief};
+use crate::backend::cluster::{MANAGER, brief};
 use crate::metrics::{ApiWrite, Ending, Metrics};
 
 /// The right that creating Devices needs.

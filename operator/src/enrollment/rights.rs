@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::roster::Roster;
-use crate::build::enrollment::Newcomers;
-use crate::kubernetes::watch::Change;
+use crate::controller::build::enrollment::Newcomers;
+use crate::backend::cluster::watch::Change;
 use flutecast_process::backoff::jittered;
 
 /// How often it is asked again: a right that is given heals the Tenant within this time, one that is taken is

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
 use flutecast_crds::DeviceSpec;
 
-use crate::build::enrollment::Enrollment;
-use crate::build::{Built, BuiltTenant};
+use crate::controller::build::enrollment::Enrollment;
+use crate::controller::build::{Built, BuiltTenant};
 use crate::object::Object;
 use crate::verdict::{Kind, Outcome};
 

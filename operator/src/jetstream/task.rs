@@ -16,10 +16,10 @@ use super::api::{Api, ApiError};
 use super::config::{OWNER_NAME, OWNER_NAMESPACE};
 use super::leftover::{self, LetGo, Realm};
 use super::tenant::{self, Applied, Streams};
-use crate::build::streams::TenantStreams;
+use crate::controller::build::streams::TenantStreams;
 use crate::metrics::{Ending, Metrics};
 use crate::verdict::{Finding, Reason};
-use flutecast_process::backoff::{Backoff, Pace, jittered};
+use flutecast_process::backoff::{Backoff, RepairBackoff, jittered};
 
 /// How often everything is compared again without a reason; someone may have changed or deleted a stream.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -120,7 +120,7 @@ impl Keeper {
                 stream::pending().right_stream()
             }
         };
-        let mut war = Pace::new(Backoff::new(SETTLE, WAR.0), WAR.1);
+        let mut war = RepairBackoff::new(Backoff::new(SETTLE, WAR.0), WAR.1);
         let mut is_told = false;
         loop {
             let now = wanted.borrow_and_update().clone();

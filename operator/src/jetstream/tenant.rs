@@ -24,7 +24,7 @@ use super::api::{Api, ApiError, StreamInfo};
 use super::capture::{self, Capture, Next};
 use super::config::{self, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, Upstream, ownership};
 use super::leftover::{LetGo, without_owner};
-use crate::build::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
+use crate::controller::build::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
 use crate::verdict::{Finding, Reason};
 
 /// How long the tenant's stream may take to catch up before a source is switched nevertheless. It is behind

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flutecast_e2e::{ControlPlane, NatsServer, Process, ProcessOptions, free_port, http_client, wait_until};
+use flutecast_testkit::{ApiServer, NatsServer, Process, ProcessOptions, free_port, http_client, wait_until};
 use serde_json::Value;
 
 pub const SOON: Duration = Duration::from_secs(30);
@@ -20,7 +20,7 @@ pub fn repository(path: &str) -> String {
 
 /// The cluster, with an operator or without.
 pub struct Cluster {
-    pub api: ControlPlane,
+    pub api: ApiServer,
     pub nats: NatsServer,
     pub operator: Option<Running>,
     /// The environment of each operator that is started, beside what it needs.
@@ -38,7 +38,7 @@ pub struct Running {
 impl Cluster {
     /// An API server with the kinds, and NATS. No operator yet.
     pub async fn start() -> Self {
-        let (api, nats) = tokio::join!(ControlPlane::start(), NatsServer::start());
+        let (api, nats) = tokio::join!(ApiServer::start(), NatsServer::start());
         let (api, nats) = (api.unwrap(), nats.unwrap());
         let this = Self { api, nats, operator: None, env: Vec::new(), arguments: Vec::new() };
         this.api.apply_kinds().await.unwrap();

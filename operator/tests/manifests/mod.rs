@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use flutecast_contract::document::DeviceDocument;
 use flutecast_contract::shard::ACCESS_FILE;
-use flutecast_operator::apply::mapping_folder;
-use flutecast_operator::build::{self, Built};
-use flutecast_operator::folder::store::{Files, Store};
+use flutecast_operator::backend::folder::mapping;
+use flutecast_operator::backend::folder::status;
+use flutecast_operator::backend::folder::store::{Files, Store};
+use flutecast_operator::controller::build::{self, Built};
 use flutecast_operator::jetstream::task::Report;
-use flutecast_operator::status;
 
 /// A Tenant; `spec` is one line of its spec.
 pub fn tenant(name: &str, spec: &str) -> String {

@@ -1,0 +1,248 @@
+//! What a change concerns.
+
+use flutecast_crds::Device;
+use kube::core::DeserializeGuard;
+use serde_json::json;
+
+use super::*;
+use crate::backend::cluster::watch::Event;
+
+fn device(name: &str, tenant: &str, format: &str, version: u32) -> Device {
+    serde_json::from_value(json!({
+        "apiVersion": "flutecast.io/v1alpha1", "kind": "Device",
+        "metadata": {"name": name, "namespace": "a", "uid": format!("uid-{name}"), "resourceVersion": version.to_string(),
+            "generation": 1, "creationTimestamp": "2026-11-23T00:00:00Z"},
+        "spec": {"tenant": tenant, "deviceCode": name, "channels": [{"name": "power", "format": format}]},
+    }))
+    .unwrap()
+}
+
+fn format(name: &str, version: u32) -> flutecast_crds::PushFormat {
+    serde_json::from_value(json!({
+        "apiVersion": "flutecast.io/v1alpha1", "kind": "PushFormat",
+        "metadata": {"name": name, "namespace": "a", "uid": format!("uid-{name}"), "resourceVersion": version.to_string(),
+            "generation": version},
+        "spec": {"fields": [{"name": "on", "pointer": "/on", "type": "Bool"}]},
+    }))
+    .unwrap()
+}
+
+fn apply<K>(object: K) -> Event<K> {
+    Event::Apply(Box::new(object))
+}
+
+fn key(name: &str) -> Key {
+    ("a".to_owned(), name.to_owned())
+}
+
+/// An index with two tenants' devices, of which nothing is left to be done.
+fn settled() -> Index {
+    let mut index = Index::default();
+    index.format(apply(format("on-off", 1)));
+    index.device(apply(device("d1", "t1", "on-off", 2)));
+    index.device(apply(device("d2", "t2", "other", 3)));
+    index.take_scope();
+    index
+}
+
+#[test]
+fn a_device_concerns_its_tenant_and_its_formats() {
+    let mut index = settled();
+    assert!(index.device(apply(device("d3", "t1", "on-off", 4))));
+    let scope = index.take_scope();
+    assert!(!scope.all && scope.tenants.iter().eq(["t1"]) && scope.formats.is_empty(), "{scope:?}");
+    assert!(scope.touched.contains(&(Kind::PushFormat, key("on-off"))), "{scope:?}");
+    assert_eq!(index.channels_of(&key("on-off")), 2);
+    // Only the devices of this tenant are built, and only the formats that they use.
+    let objects = index.objects(&scope);
+    let names: Vec<&str> = objects.devices.iter().map(|device| device.meta.name.as_str()).collect();
+    assert_eq!((names, objects.formats.len()), (vec!["d1", "d3"], 1));
+}
+
+#[test]
+fn a_format_concerns_the_tenants_whose_devices_name_it() {
+    let mut index = settled();
+    assert!(index.format(apply(format("on-off", 5))));
+    let scope = index.take_scope();
+    assert!(scope.tenants.iter().eq(["t1"]) && scope.formats.iter().eq([&key("on-off")]), "{scope:?}");
+    // One that isn't there yet, but is named.
+    assert!(index.format(apply(format("other", 6))));
+    assert!(index.take_scope().tenants.iter().eq(["t2"]));
+}
+
+#[test]
+fn a_format_is_used_as_long_as_a_template_names_it() {
+    let tenant = |version: u32, enrollment: serde_json::Value| -> flutecast_crds::Tenant {
+        serde_json::from_value(json!({
+            "apiVersion": "flutecast.io/v1alpha1", "kind": "Tenant",
+            "metadata": {"name": "t3", "namespace": "a", "uid": "uid-t3", "resourceVersion": version.to_string(), "generation": version},
+            "spec": {"enrollment": enrollment},
+        }))
+        .unwrap()
+    };
+    let channels = json!([{"name": "power", "format": "new"}, {"name": "belt", "format": "new"}]);
+    let mut index = settled();
+    let is_used = |index: &Index| index.is_used(Kind::PushFormat, &key("new"));
+    assert!(!is_used(&index));
+    let automatic = tenant(4, json!({"policy": "Automatic", "template": {"channels": channels}}));
+    index.tenant(apply(automatic.clone()));
+    assert!(is_used(&index) && index.tenants_using(Kind::PushFormat, &key("new")).eq([&key("t3")]));
+    assert_eq!(index.channels_of(&key("new")), 2);
+    // A format of another namespace is another format.
+    assert!(!index.is_used(Kind::PushFormat, &("b".to_owned(), "new".to_owned())));
+    index.format(apply(format("new", 1)));
+    index.take_scope();
+    // That it is being deleted is told on both sides.
+    let mut going = format("new", 5);
+    going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-23T00:00:00Z")).unwrap();
+    index.format(apply(going));
+    assert!(index.take_scope().touched.contains(&(Kind::Tenant, key("t3"))));
+    index.tenant(apply(tenant(6, json!({"policy": "Declared", "template": {"channels": channels}}))));
+    assert!(is_used(&index), "who names it counts on it, whatever the policy is at the moment");
+    index.tenant(apply(tenant(7, json!({"policy": "Declared"}))));
+    assert!(!is_used(&index) && index.channels_of(&key("new")) == 0);
+    index.tenant(apply(tenant(8, automatic.spec.enrollment.map(|spec| json!(spec)).unwrap())));
+    assert!(is_used(&index));
+    index.tenant(Event::Delete(Box::new(tenant(9, json!({})).metadata)));
+    assert!(!is_used(&index));
+}
+
+#[test]
+fn a_status_concerns_nothing_but_itself() {
+    let mut index = settled();
+    let mut with_status = device("d1", "t1", "on-off", 4);
+    with_status.status = serde_json::from_value(json!({"iotId": "abc"})).unwrap();
+    assert!(index.device(apply(with_status)));
+    let scope = index.take_scope();
+    assert!(!scope.needs_building() && scope.touched.len() == 1, "{scope:?}");
+    // A version that is older than what we know is no news.
+    assert!(!index.device(apply(device("d1", "t1", "on-off", 3))));
+    assert_eq!(index.devices.get(&key("d1")).unwrap().status.iot_id.as_deref(), Some("abc"));
+}
+
+#[test]
+fn a_device_that_goes_leaves_no_link() {
+    let mut index = settled();
+    let meta = device("d1", "t1", "on-off", 9).metadata;
+    assert!(index.device(Event::Delete(Box::new(meta.clone()))));
+    assert!(index.take_scope().tenants.iter().eq(["t1"]));
+    assert_eq!((index.channels_of(&key("on-off")), index.devices_of("t1").count()), (0, 0));
+    assert!(!index.device(Event::Delete(Box::new(meta))));
+}
+
+#[test]
+fn what_a_full_list_leaves_out_is_gone() {
+    let mut index = settled();
+    let places = [None];
+    assert!(!index.is_complete(&places, 0));
+    index.device(Event::Restart(None));
+    index.device(apply(device("d2", "t2", "other", 3)));
+    assert!(index.device(Event::Complete(None, 1)));
+    assert!(index.devices.get(&key("d1")).is_none() && index.devices.get(&key("d2")).is_some());
+    index.tenant(Event::Complete(None, 1));
+    index.format(Event::Restart(None));
+    index.format(apply(format("on-off", 1)));
+    index.format(Event::Complete(None, 1));
+    assert!(index.is_complete(&places, 0) && index.is_complete(&places, 1));
+    // In the next turn it is a world of long ago, until each kind was listed anew.
+    assert!(!index.is_complete(&places, 2));
+    index.device(Event::Complete(None, 2));
+    index.tenant(Event::Complete(None, 2));
+    assert!(!index.is_complete(&places, 2));
+    index.format(Event::Complete(None, 2));
+    assert!(index.is_complete(&places, 2));
+}
+
+#[test]
+fn a_list_of_one_namespace_says_nothing_of_another() {
+    let mut index = settled();
+    let other = Some("b".to_owned());
+    index.device(Event::Restart(other.clone()));
+    assert!(!index.device(Event::Complete(other, 1)));
+    assert!(index.devices.get(&key("d1")).is_some());
+}
+
+#[test]
+fn one_broken_object_stops_no_other() {
+    let mut index = settled();
+    let broken: DeserializeGuard<Device> = serde_json::from_value(json!({
+        "apiVersion": "flutecast.io/v1alpha1", "kind": "Device",
+        "metadata": {"name": "d1", "namespace": "a", "uid": "uid-d1", "resourceVersion": "8"}, "spec": {"channels": 7},
+    }))
+    .unwrap();
+    let broken = broken.0.unwrap_err();
+    let event = Event::Broken { meta: Box::new(broken.metadata), error: broken.error };
+    assert!(index.device(event));
+    let scope = index.take_scope();
+    assert!(scope.tenants.iter().eq(["t1"]), "{scope:?}");
+    assert!(index.devices.get(&key("d1")).unwrap().object.is_err());
+    assert_eq!(index.objects(&Scope::everything()).devices.len(), 1);
+}
+
+#[test]
+fn who_has_a_place_is_older_than_who_came_in_the_same_second() {
+    let mut index = settled();
+    let mut holder = device("z-holder", "t1", "on-off", 4);
+    holder.status = serde_json::from_value(json!({"iotId": "abc"})).unwrap();
+    index.device(apply(holder));
+    index.device(apply(device("a-newcomer", "t1", "on-off", 5)));
+    let created = |name: &str| index.devices.get(&key(name)).unwrap().object.as_ref().unwrap().meta.created;
+    assert!(created("z-holder") < created("a-newcomer"));
+}
+
+#[test]
+fn a_secret_that_was_read_stays_when_it_may_not_be_read_for_a_moment() {
+    let mut index = Index::default();
+    let secret = || -> Secret {
+        serde_json::from_value(
+            json!({"metadata": {"name": "walls", "namespace": "a"}, "data": {"wall": "YQ=="}}),
+        )
+        .unwrap()
+    };
+    assert!(index.tokens(key("walls"), Event::Forbidden));
+    assert_eq!(index.tokens_of(&key("walls")), Some(&Tokens::Forbidden));
+    assert!(index.tokens(key("walls"), apply(secret())));
+    // An API server that starts says so too, before it knows its roles.
+    assert!(!index.tokens(key("walls"), Event::Forbidden));
+    assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))));
+    let place = || Some("a".to_owned());
+    // It was there all along, and then it went while the watch was off.
+    assert!(!index.tokens(key("walls"), Event::Restart(place())));
+    assert!(!index.tokens(key("walls"), apply(secret())));
+    assert!(!index.tokens(key("walls"), Event::Complete(place(), 1)));
+    assert!(!index.tokens(key("walls"), Event::Restart(place())));
+    assert!(index.tokens(key("walls"), Event::Complete(place(), 1)));
+    assert_eq!(index.tokens_of(&key("walls")), Some(&Tokens::Missing));
+    assert!(index.tokens(key("walls"), apply(secret())));
+    assert!(index.tokens(key("walls"), Event::Delete(Box::new(secret().metadata))));
+    assert_eq!(index.tokens_of(&key("walls")), Some(&Tokens::Missing));
+    assert!(index.take_scope().access);
+}
+
+#[test]
+fn a_secret_that_was_read_before_this_turn_is_unknown_until_it_is_told_anew() {
+    let mut index = Index::default();
+    let secret: Secret = serde_json::from_value(
+        json!({"metadata": {"name": "walls", "namespace": "a"}, "data": {"wall": "YQ=="}}),
+    )
+    .unwrap();
+    let place = || Some("a".to_owned());
+    let list = |index: &mut Index, turn| {
+        index.tokens(key("walls"), Event::Restart(place()));
+        index.tokens(key("walls"), apply(secret.clone()));
+        index.tokens(key("walls"), Event::Complete(place(), turn))
+    };
+    list(&mut index, 1);
+    assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))));
+    index.doubt_tokens(2);
+    index.take_scope();
+    assert_eq!(index.tokens_of(&key("walls")), None);
+    // The end of a list that was begun before says nothing.
+    assert!(!list(&mut index, 1) && index.tokens_of(&key("walls")).is_none());
+    assert!(list(&mut index, 2), "that it is the same is news");
+    assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))) && index.take_scope().access);
+    // What was read stays, also in the next turn, when it may not be read for a moment.
+    index.doubt_tokens(3);
+    assert!(index.tokens(key("walls"), Event::Forbidden));
+    assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))));
+}

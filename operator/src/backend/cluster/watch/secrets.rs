@@ -1,0 +1,88 @@
+//! The Secrets that Tenants name, each watched by its name, so that a role that names them is enough.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Change, Listener, forward};
+use crate::backend::cluster::index::Key;
+use crate::backend::cluster::lease::Lead;
+
+/// The watches that run.
+pub struct SecretWatches {
+    client: Client,
+    changes: mpsc::Sender<Change>,
+    leading: watch::Receiver<Lead>,
+    cancel: CancellationToken,
+    running: BTreeMap<Key, Running>,
+}
+
+/// A watch that ends with this.
+#[derive(Debug)]
+struct Running(AbortHandle);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl SecretWatches {
+    /// None yet.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        changes: mpsc::Sender<Change>,
+        leading: watch::Receiver<Lead>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { client, changes, leading, cancel, running: BTreeMap::new() }
+    }
+
+    /// Watches these Secrets and no others. Answers those that are no longer watched.
+    pub fn keep(&mut self, wanted: BTreeSet<Key>) -> Vec<Key> {
+        let gone: Vec<Key> = self.running.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
+        for key in &gone {
+            self.running.remove(key);
+        }
+        for key in wanted {
+            if !self.running.contains_key(&key) {
+                let running = self.start(&key);
+                self.running.insert(key, running);
+            }
+        }
+        gone
+    }
+
+    /// The Secrets that are watched.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.running.keys()
+    }
+
+    fn start(&self, key: &Key) -> Running {
+        let (namespace, name) = key.clone();
+        let api: Api<DeserializeGuard<Secret>> = Api::namespaced(self.client.clone(), &namespace);
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let place = Some(namespace.clone());
+        let told = format!("Secret {namespace}/{name}");
+        let wrap = {
+            let key = key.clone();
+            move |event| Change::Tokens(key.clone(), event)
+        };
+        let to = Listener { changes: self.changes.clone(), leading: self.leading.clone() };
+        let watch = forward(api, config, place, told, to, wrap);
+        let cancel = self.cancel.clone();
+        // It ends when it is told to, or with the keeper: `forward` has no other end. The keeper holds the
+        // handle that ends it.
+        let task = tokio::spawn(async move {
+            cancel.run_until_cancelled_owned(watch).await.unwrap_or_default();
+        });
+        Running(task.abort_handle())
+    }
+}

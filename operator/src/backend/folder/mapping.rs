@@ -1,0 +1,244 @@
+//! The mapping folder: one file for each shard, one for access, each replaced as a whole and only when it
+//! differs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use flutecast_contract::document::{AccessDocument, ShardDocument};
+use flutecast_contract::shard::{ACCESS_FILE, file_name, parse_file_name};
+
+use crate::controller::apply::documents::Documents;
+use crate::controller::build::Built;
+
+/// What our temporary files begin with; readers skip what begins with a dot.
+const TEMPORARY: &str = ".flutecast-tmp-";
+/// Everybody on the machine may read a shard.
+const SHARD_MODE: u32 = 0o644;
+/// Only the owner may read the access document. It opens nothing by itself, but lets one try tokens against
+/// digests.
+const ACCESS_MODE: u32 = 0o600;
+
+/// A folder that only this process writes our files to. Files of others in it are left alone.
+#[derive(Debug)]
+pub struct MappingFolder {
+    path: PathBuf,
+}
+
+/// Why the mapping could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum MappingError {
+    /// The file system says no.
+    #[error("{path}: {error}")]
+    Io {
+        /// The file or folder.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// A document can't be written as YAML.
+    #[error("{file}: {message}")]
+    Document {
+        /// The file that it was for.
+        file: String,
+        /// Why.
+        message: String,
+    },
+}
+
+impl MappingFolder {
+    /// Opens the folder, makes it if need be, and removes what a process that died may have left half
+    /// written.
+    ///
+    /// # Errors
+    /// [`MappingError::Io`]
+    pub fn open(path: &Path) -> Result<Self, MappingError> {
+        fs::create_dir_all(path).map_err(|error| failed(path, error))?;
+        let folder = Self { path: path.to_owned() };
+        for name in folder.names()? {
+            if name.starts_with(TEMPORARY) {
+                folder.remove(&name)?;
+            }
+        }
+        Ok(folder)
+    }
+
+    /// Writes what differs, removes shards that are no longer wanted. Answers the names of the files that
+    /// changed.
+    ///
+    /// # Errors
+    /// [`MappingError`]; files that were written before it stay, each is whole.
+    pub fn write(&self, wanted: &Documents) -> Result<Vec<String>, MappingError> {
+        let mut changed = Vec::new();
+        // Access goes first, so that a door that was closed is closed before anything new is behind it.
+        if self.put(ACCESS_FILE, &access_text(&wanted.access)?, ACCESS_MODE)? {
+            changed.push(ACCESS_FILE.to_owned());
+        }
+        let mut names = BTreeSet::new();
+        for shard in wanted.all_shards() {
+            let name = file_name(&shard.tenant, shard.shard);
+            if self.put(&name, &shard_text(&name, shard)?, SHARD_MODE)? {
+                changed.push(name.clone());
+            }
+            names.insert(name);
+        }
+        for name in self.names()? {
+            if !names.contains(&name) && self.is_our_shard(&name) {
+                self.remove(&name)?;
+                changed.push(name);
+            }
+        }
+        if !changed.is_empty() {
+            // So that the renames outlive a power failure too.
+            fs::File::open(&self.path)
+                .and_then(|folder| folder.sync_all())
+                .map_err(|error| failed(&self.path, error))?;
+        }
+        Ok(changed)
+    }
+
+    /// The Devices that the mapping holds, as tenant and name of the Device: who had which place when the
+    /// last process ended. Files that can't be read hold none.
+    #[must_use]
+    pub fn devices(&self) -> BTreeSet<(String, String)> {
+        let shards = self.names().unwrap_or_default().into_iter().filter_map(|name| self.read_shard(&name));
+        shards
+            .flat_map(|shard| {
+                let tenant = shard.tenant.to_string();
+                shard
+                    .devices
+                    .into_values()
+                    .map(move |device| (tenant.clone(), device.name.clone()))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    fn names(&self) -> Result<Vec<String>, MappingError> {
+        let entries = fs::read_dir(&self.path).map_err(|error| failed(&self.path, error))?;
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Replaces a file by a new one under the same name. Answers whether that changed anything.
+    fn put(&self, name: &str, text: &str, mode: u32) -> Result<bool, MappingError> {
+        let path = self.path.join(name);
+        if is_already(&path, text, mode) {
+            return Ok(false);
+        }
+        let write = || -> io::Result<()> {
+            let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.path)?;
+            file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+            file.write_all(text.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error)?;
+            Ok(())
+        };
+        write().map_err(|error| failed(&path, error))?;
+        Ok(true)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), MappingError> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A file that has the name of a shard but isn't one was put there by somebody else.
+    fn is_our_shard(&self, name: &str) -> bool {
+        self.read_shard(name).is_some_and(|shard| file_name(&shard.tenant, shard.shard) == name)
+    }
+
+    fn read_shard(&self, name: &str) -> Option<ShardDocument> {
+        parse_file_name(name)?;
+        ShardDocument::from_yaml(&fs::read_to_string(self.path.join(name)).ok()?).ok()
+    }
+}
+
+fn is_already(path: &Path, text: &str, mode: u32) -> bool {
+    let has_mode =
+        |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o777 == mode;
+    fs::symlink_metadata(path).is_ok_and(has_mode)
+        && fs::read(path).is_ok_and(|bytes| bytes == text.as_bytes())
+}
+
+fn shard_text(name: &str, shard: &ShardDocument) -> Result<String, MappingError> {
+    shard
+        .to_yaml()
+        .map_err(|error| MappingError::Document { file: name.to_owned(), message: error.to_string() })
+}
+
+fn access_text(access: &AccessDocument) -> Result<String, MappingError> {
+    access
+        .to_yaml()
+        .map_err(|error| MappingError::Document { file: ACCESS_FILE.to_owned(), message: error.to_string() })
+}
+
+fn failed(path: &Path, error: io::Error) -> MappingError {
+    MappingError::Io { path: path.display().to_string(), error }
+}
+
+/// The texts of all files, by name; what [`MappingFolder::write`] would write.
+///
+/// # Errors
+/// [`MappingError::Document`]
+pub fn texts(built: &Built) -> Result<BTreeMap<String, String>, MappingError> {
+    let mut texts = BTreeMap::from([(ACCESS_FILE.to_owned(), access_text(&built.access)?)]);
+    for shard in built.tenants.values().flat_map(|tenant| &tenant.shards) {
+        let name = file_name(&shard.tenant, shard.shard);
+        let text = shard_text(&name, shard)?;
+        texts.insert(name, text);
+    }
+    Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn only_what_differs_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mapping = MappingFolder::open(&folder.path().join("new/mapping")).unwrap();
+        let access = folder.path().join("new/mapping").join(ACCESS_FILE);
+        assert_eq!(mapping.write(&Documents::default()).unwrap(), [ACCESS_FILE]);
+        assert_eq!(mode(&access), ACCESS_MODE);
+        assert_eq!(mapping.write(&Documents::default()).unwrap(), [] as [String; 0]);
+        // Somebody opened it to all, or changed it: both are put right.
+        fs::set_permissions(&access, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(mapping.write(&Documents::default()).unwrap(), [ACCESS_FILE]);
+        assert_eq!(mode(&access), ACCESS_MODE);
+        fs::write(&access, "tenants: {demo: {anonymous: true}}").unwrap();
+        assert_eq!(mapping.write(&Documents::default()).unwrap(), [ACCESS_FILE]);
+        assert!(!fs::read_to_string(&access).unwrap().contains("demo"));
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mapping = MappingFolder::open(&folder.path().join("mapping")).unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        fs::write(&elsewhere, "untouched").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, folder.path().join("mapping").join(ACCESS_FILE)).unwrap();
+        mapping.write(&Documents::default()).unwrap();
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        let error = MappingFolder::open(&folder.path().join("file/mapping")).unwrap_err();
+        assert!(error.to_string().contains("file/mapping"), "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! The devices of one tenant, as the mapping has them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use flutecast_contract::document::{ChannelDocument, DeviceDocument, FormatDocument, ShardDocument};
+use flutecast_contract::name::{ChannelName, FormatName, IotId};
+
+use super::Formats;
+use super::claims::ClaimedDevice;
+use crate::controller::validate::device::ValidChannel;
+use crate::controller::validate::tenant::ValidTenant;
+use crate::verdict::{Finding, Kind, ObjectRef, Reason, Verdicts};
+
+/// The devices of one tenant, and the formats that they use.
+#[derive(Debug, Default)]
+pub(super) struct Mapped {
+    pub(super) devices: BTreeMap<IotId, Arc<DeviceDocument>>,
+    pub(super) formats: BTreeMap<FormatName, FormatDocument>,
+}
+
+/// The channels that devices have: many have the same.
+#[derive(Debug, Default)]
+struct ChannelLists(HashSet<Arc<BTreeMap<ChannelName, ChannelDocument>>>);
+
+impl ChannelLists {
+    fn shared(
+        &mut self,
+        channels: BTreeMap<ChannelName, ChannelDocument>,
+    ) -> Arc<BTreeMap<ChannelName, ChannelDocument>> {
+        if let Some(known) = self.0.get(&channels) {
+            return Arc::clone(known);
+        }
+        let channels = Arc::new(channels);
+        self.0.insert(Arc::clone(&channels));
+        channels
+    }
+}
+
+/// The documents of a tenant as they were before.
+#[derive(Debug, Default)]
+pub(super) struct Before<'a>(HashMap<&'a IotId, &'a Arc<DeviceDocument>>);
+
+impl<'a> Before<'a> {
+    /// The documents of these shards.
+    pub(super) fn of(shards: &'a [Arc<ShardDocument>]) -> Self {
+        Self(shards.iter().flat_map(|shard| &shard.devices).collect())
+    }
+
+    /// A document: the one of before if it is the same, so that memory holds each once.
+    fn shared(&self, iot_id: &IotId, document: DeviceDocument) -> Arc<DeviceDocument> {
+        match self.0.get(iot_id) {
+            Some(before) if ***before == document => Arc::clone(before),
+            Some(_) | None => Arc::new(document),
+        }
+    }
+}
+
+/// Maps the devices of a tenant, the oldest first, until its quota is full.
+///
+/// A channel whose format is missing or broken is left out and the device goes on with its other channels. A
+/// device without any is refused; it keeps its code and its iotId, so that a typing error in a format hands
+/// nobody's code to somebody else.
+pub(super) fn map(
+    tenant: &ValidTenant,
+    devices: &[ClaimedDevice],
+    formats: &Formats,
+    before: &Before<'_>,
+    verdicts: &mut Verdicts,
+) -> Mapped {
+    let mut mapped = Mapped::default();
+    let mut lists = ChannelLists::default();
+    for claimed in devices {
+        let object = claimed.object_ref();
+        if let Some(most) = tenant.max_devices
+            && mapped.devices.len() >= most as usize
+        {
+            let tenant = tenant.meta.object_ref(Kind::Tenant);
+            let message = format!(
+                "{tenant} allows {most} devices and has older ones enough; raise spec.quota.maxDevices, or remove devices"
+            );
+            verdicts.refuse(&object, Finding::new(Reason::QuotaExceeded, "", message));
+            continue;
+        }
+        let channels = map_channels(claimed, formats, &mut mapped.formats, verdicts);
+        if channels.is_empty() {
+            let message = "no channel of this device can be served".to_owned();
+            let reason = if claimed.device.channels.is_empty() {
+                Reason::InvalidObject
+            } else {
+                Reason::FormatMissing
+            };
+            refuse_without_channels(verdicts, &object, Finding::new(reason, "spec.channels", message));
+            continue;
+        }
+        let device = DeviceDocument {
+            code: claimed.device.code.clone(),
+            name: claimed.device.meta.name.clone(),
+            labels: claimed.device.meta.labels.clone(),
+            channels: lists.shared(channels),
+        };
+        mapped.devices.insert(claimed.iot_id.clone(), before.shared(&claimed.iot_id, device));
+    }
+    mapped
+}
+
+/// A device that already has findings for its channels is refused with the first of their reasons.
+fn refuse_without_channels(verdicts: &mut Verdicts, object: &ObjectRef, finding: Finding) {
+    let reason = verdicts
+        .get(object)
+        .and_then(|outcome| outcome.findings().first())
+        .map_or(finding.reason, |first| first.reason);
+    verdicts.refuse(object, Finding { reason, ..finding });
+}
+
+fn map_channels(
+    claimed: &ClaimedDevice,
+    formats: &Formats,
+    used: &mut BTreeMap<FormatName, FormatDocument>,
+    verdicts: &mut Verdicts,
+) -> BTreeMap<ChannelName, ChannelDocument> {
+    let object = claimed.object_ref();
+    let mut channels = BTreeMap::new();
+    for channel in &claimed.device.channels {
+        let left_out = format!("channel {:?} is left out until then", channel.name.as_str());
+        match format_of(&object.namespace, channel, formats, &left_out) {
+            Ok(format) => {
+                used.entry(channel.format.clone()).or_insert_with(|| format.clone());
+                let document = ChannelDocument {
+                    format: channel.format.clone(),
+                    stale_after_ms: channel.stale_after_ms,
+                };
+                channels.insert(channel.name.clone(), document);
+            }
+            Err(finding) => verdicts.degrade(&object, finding),
+        }
+    }
+    channels
+}
+
+/// The format of a channel. What is missing without it is `consequence`.
+pub(super) fn format_of<'a>(
+    namespace: &str,
+    channel: &ValidChannel,
+    formats: &'a Formats,
+    consequence: &str,
+) -> Result<&'a FormatDocument, Finding> {
+    let key = (namespace.to_owned(), channel.format.as_str().to_owned());
+    let field = format!("{}.format", channel.path);
+    match formats.get(&key) {
+        Some(Some(format)) => Ok(&format.document),
+        Some(None) => {
+            let format = ObjectRef::new(Kind::PushFormat, namespace, channel.format.as_str());
+            let message = format!("{format} does not compile; see its verdict; {consequence}");
+            Err(Finding::new(Reason::FormatInvalid, field, message))
+        }
+        None => {
+            let message = format!(
+                "there is no PushFormat {:?} in namespace {namespace}; {consequence}",
+                channel.format.as_str()
+            );
+            Err(Finding::new(Reason::FormatMissing, field, message))
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What becomes of a device that asks for its topics, tenant by tenant.
+
+use super::devices::format_of;
+use super::{Built, Formats};
+use crate::controller::validate::enrollment::{Template, ValidEnrollment};
+use crate::controller::validate::tenant::ValidTenant;
+use crate::verdict::{Finding, Kind, ObjectRef, Reason, Verdicts};
+
+/// How a tenant's devices enrol.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Enrollment {
+    /// What becomes of a code that no Device has.
+    pub newcomers: Newcomers,
+    /// How many devices the tenant may have.
+    pub max_devices: Option<u32>,
+}
+
+/// What becomes of a device code that no Device has.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Newcomers {
+    /// It is refused.
+    #[default]
+    Refused,
+    /// A Device is created for it.
+    Created(Template),
+    /// A Device would be created for it, but what the Tenant says can't be used as it is; its verdict says
+    /// why.
+    Blocked,
+}
+
+/// How the devices of a tenant enrol. A Device whose channels nobody can format would be of no use, so none
+/// is created until all formats of the template are there.
+pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, verdicts: &mut Verdicts) -> Enrollment {
+    let newcomers = match &tenant.enrollment {
+        ValidEnrollment::Declared => Newcomers::Refused,
+        ValidEnrollment::Broken => Newcomers::Blocked,
+        ValidEnrollment::Automatic(template) => {
+            let object = tenant.meta.object_ref(Kind::Tenant);
+            let missing: Vec<Finding> = template
+                .valid
+                .iter()
+                .filter_map(|channel| {
+                    format_of(&tenant.meta.namespace, channel, formats, "no Device is created until then")
+                        .err()
+                })
+                .collect();
+            let is_whole = missing.is_empty();
+            missing.into_iter().for_each(|finding| verdicts.degrade(&object, finding));
+            if is_whole { Newcomers::Created(template.clone()) } else { Newcomers::Blocked }
+        }
+    };
+    Enrollment { newcomers, max_devices: tenant.max_devices }
+}
+
+/// Where objects come from a folder, nobody can create one: the folder is its author's alone, and may be a
+/// checkout of a repository.
+pub fn refuse_to_create(built: &mut Built) {
+    for tenant in built.tenants.values_mut() {
+        if tenant.enrollment.newcomers == Newcomers::Refused {
+            continue;
+        }
+        tenant.enrollment.newcomers = Newcomers::Blocked;
+        let owner = &tenant.streams.owner;
+        let message = "Automatic needs an API server, where Devices can be created; from a folder write policy: Declared, and a Device for each code".to_owned();
+        built.verdicts.degrade(
+            &ObjectRef::new(Kind::Tenant, &owner.namespace, &owner.name),
+            Finding::new(Reason::EnrollmentUnavailable, "spec.enrollment.policy", message),
+        );
+    }
+}

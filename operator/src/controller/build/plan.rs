@@ -1,0 +1,110 @@
+//! What a tenant needs in JetStream.
+
+use std::time::Duration;
+
+use flutecast_contract::subject;
+use flutecast_crds as crds;
+use flutecast_crds::Retention;
+
+use super::streams::{
+    OnDelete, Owner, Reading, SPLIT_CONSUMER, SourceStream, Storage, StreamConfig, TenantStreams,
+};
+use crate::controller::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};
+
+/// For how long NATS remembers message ids by default; ours is shorter where messages are kept shorter.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// How much a source's stream keeps. It is a passage: what it captures is in the tenant's stream a moment
+/// later, so this only has to last for as long as a reader may be away.
+const SOURCE_MAX_BYTES: u64 = 64 << 20;
+/// The streams, sources and consumers of a tenant.
+pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {
+    let ValidTenant {
+        meta,
+        name,
+        display_name: _,
+        retention,
+        sources,
+        access: _,
+        enrollment: _,
+        max_devices: _,
+        max_clients: _,
+    } = tenant;
+    let base = base(retention);
+    let stored = subject::stored_all(name);
+    let mut sources: Vec<SourceStream> =
+        sources.iter().map(|source| source_stream(tenant, &base, source)).collect();
+    sources.sort_by(|one, other| one.source.cmp(&other.source));
+    TenantStreams {
+        tenant: name.clone(),
+        owner: Owner {
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            realm: None,
+        },
+        on_delete: match retention.on_delete {
+            crds::OnDelete::Delete => OnDelete::Delete,
+            crds::OnDelete::Keep => OnDelete::Keep,
+        },
+        stream: StreamConfig {
+            name: subject::stream(name),
+            description: format!("Flutecast: the messages of tenant {name}"),
+            subjects: vec![stored.clone()],
+            allow_direct: true,
+            republish: Some((stored, subject::live_all(name))),
+            ..base
+        },
+        sources,
+    }
+}
+
+/// What the stream of a tenant and those of its sources have in common.
+fn base(retention: &Retention) -> StreamConfig {
+    let Retention { max_age, max_messages_per_subject, max_bytes, storage, replicas, on_delete: _ } =
+        retention;
+    let max_age = Duration::from(*max_age);
+    StreamConfig {
+        name: String::new(),
+        description: String::new(),
+        subjects: Vec::new(),
+        max_age,
+        max_messages_per_subject: Some(u64::from(*max_messages_per_subject)),
+        max_bytes: max_bytes.map(crds::Quantity::bytes),
+        storage: match storage {
+            crds::Storage::File => Storage::File,
+            crds::Storage::Memory => Storage::Memory,
+        },
+        replicas: *replicas,
+        duplicate_window: max_age.min(DUPLICATE_WINDOW),
+        allow_direct: false,
+        republish: None,
+    }
+}
+
+fn source_stream(tenant: &ValidTenant, base: &StreamConfig, source: &ValidSource) -> SourceStream {
+    let reading = match &source.id {
+        SourceIdPlace::Subject { wildcard } => Reading::Transform {
+            from: source.subject.to_string(),
+            to: format!(
+                "{}.{}.{{{{wildcard({wildcard})}}}}.{}",
+                subject::STORED,
+                tenant.name,
+                source.channel
+            ),
+        },
+        SourceIdPlace::Payload { .. } => Reading::Split { consumer: SPLIT_CONSUMER.to_owned() },
+    };
+    SourceStream {
+        source: source.name.clone(),
+        stream: StreamConfig {
+            name: subject::source_stream(&tenant.name, &source.name),
+            description: format!("Flutecast: source {} of tenant {}", source.name, tenant.name),
+            subjects: vec![source.subject.to_string()],
+            // Many devices may share one subject here, so a bound per subject would lose messages.
+            max_messages_per_subject: None,
+            max_bytes: Some(base.max_bytes.map_or(SOURCE_MAX_BYTES, |bytes| bytes.min(SOURCE_MAX_BYTES))),
+            ..base.clone()
+        },
+        reading,
+    }
+}

@@ -1,0 +1,148 @@
+//! What is said when something is deleted that Devices use, or a Tenant's template, on both sides. Pure.
+
+use flutecast_crds::{Device, DeviceChannel, DeviceSpec, Tenant};
+
+use super::conditions::Standing;
+use super::judge::Judge;
+use crate::backend::cluster::index::{Entry, Key, Life, template_of};
+use crate::backend::cluster::kind::OurKind;
+use crate::protection;
+use crate::object::Object;
+use crate::verdict::{Kind, Reason};
+
+impl Judge<'_> {
+    /// How it stands with a Tenant or a PushFormat, if it is being deleted while somebody uses it; else as
+    /// before.
+    pub(super) fn unless_deleted<K: OurKind>(
+        &self,
+        key: &Key,
+        entry: &Entry<K>,
+        standing: Standing,
+    ) -> Standing {
+        if !entry.life.is_deleting {
+            return standing;
+        }
+        let Some(users) = self.users(K::KIND, key) else { return standing };
+        let Users { who, what_to_do } = users;
+        let until = if protection::holds(&entry.life) {
+            format!("it is being deleted, and held ({}) until nobody uses it any more", protection::FINALIZER)
+        } else {
+            "it is being deleted while it is used".to_owned()
+        };
+        let mut message = format!("{until}: {who}; {what_to_do}. Until then it stays in force");
+        if let Standing::NotReady { message: other, .. } = standing {
+            message = format!("{message}; {other}");
+        }
+        Standing::NotReady { reason: Reason::InUse, message }
+    }
+
+    /// Who uses an object, in words; none: nobody.
+    fn users(&self, kind: Kind, key: &Key) -> Option<Users> {
+        let mut devices = self.index.devices_using(kind, key);
+        let devices = devices.next().map(|first| {
+            let entry = self.index.devices.get(first).map(|entry| &entry.object);
+            let code = entry.and_then(|object| object.as_ref().ok()).map(|device| &device.spec.device_code);
+            let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+            // A Device counts once, however many of its channels name a format.
+            let what_to_do = match kind {
+                Kind::Tenant => "delete the Devices of the tenant",
+                _ => "have their channels name another format, or delete them",
+            };
+            (format!("Device {}{code}", first.1), devices.count(), what_to_do)
+        });
+        let mut tenants = self.index.tenants_using(kind, key);
+        let tenants = tenants.next().map(|first| {
+            let what_to_do = "have spec.enrollment.template of the Tenant name another format";
+            (format!("the template of Tenant {}", first.1), tenants.count(), what_to_do)
+        });
+        let all: Vec<_> = devices.into_iter().chain(tenants).collect();
+        let others = all.iter().map(|(_, others, _)| others).sum::<usize>();
+        let mut who: Vec<String> = all.iter().map(|(first, ..)| first.clone()).collect();
+        match others {
+            0 => {}
+            1 => who.push("another one".to_owned()),
+            others => who.push(format!("{others} others")),
+        }
+        let verb = if who.len() > 1 { "use" } else { "uses" };
+        let what_to_do: Vec<&str> = all.iter().map(|(.., what)| *what).collect();
+        let what_to_do = what_to_do.join(", and ");
+        (!all.is_empty()).then(|| Users { who: format!("{} {verb} it", who.join(" and ")), what_to_do })
+    }
+
+    /// How it stands with a Tenant that is ready: until what its template names is gone, if that is being
+    /// deleted.
+    pub(super) fn until_template_deleted(
+        &self,
+        (namespace, _): &Key,
+        entry: &Entry<Tenant>,
+        standing: Standing,
+    ) -> Standing {
+        let Ok(tenant) = &entry.object else { return standing };
+        let going = template_of(&tenant.spec).iter().filter_map(|channel| {
+            let (format, when) = self.format_that_goes(namespace, channel)?;
+            let name = &channel.name;
+            Some(format!(
+                "PushFormat {format} {when}; have channel {name} of spec.enrollment.template name another one"
+            ))
+        });
+        until(
+            entry,
+            standing,
+            "its template of Devices is whole until what it names is gone",
+            going.collect(),
+        )
+    }
+
+    /// How it stands with a Device that is ready: until what it uses is gone, if that is being deleted.
+    pub(super) fn until_deleted(&self, key: &Key, entry: &Entry<Device>, standing: Standing) -> Standing {
+        let Ok(device) = &entry.object else { return standing };
+        until(entry, standing, "it is served until what it uses is gone", self.going(key, device))
+    }
+
+    /// What a Device uses and is being deleted, with what to do.
+    fn going(&self, (namespace, _): &Key, device: &Object<DeviceSpec>) -> Vec<String> {
+        let mut going = Vec::new();
+        let tenant = self.index.tenants.get(&(namespace.clone(), device.spec.tenant.clone()));
+        if let Some(tenant) = tenant.filter(|tenant| tenant.life.is_deleting) {
+            let name = &device.spec.tenant;
+            going.push(format!(
+                "Tenant {name} {}; delete the Device, or apply it anew for another Tenant",
+                when(&tenant.life)
+            ));
+        }
+        going.extend(device.spec.channels.iter().filter_map(|channel| {
+            let (format, when) = self.format_that_goes(namespace, channel)?;
+            Some(format!("PushFormat {format} {when}; have channel {} name another one", channel.name))
+        }));
+        going
+    }
+
+    /// The PushFormat of a channel, if it is being deleted, and when it goes.
+    fn format_that_goes<'c>(
+        &self,
+        namespace: &str,
+        channel: &'c DeviceChannel,
+    ) -> Option<(&'c str, &'static str)> {
+        let format = self.index.formats.get(&(namespace.to_owned(), channel.format.clone()))?;
+        format.life.is_deleting.then(|| (channel.format.as_str(), when(&format.life)))
+    }
+}
+
+/// Who uses something, and what is to be done about it.
+struct Users {
+    who: String,
+    what_to_do: String,
+}
+
+/// How it stands with what is ready, and uses what is `going`.
+fn until<K: OurKind>(entry: &Entry<K>, standing: Standing, how: &str, going: Vec<String>) -> Standing {
+    if !matches!(standing, Standing::Ready(_)) || entry.life.is_deleting || going.is_empty() {
+        return standing;
+    }
+    Standing::ReadyUntil { reason: Reason::Terminating, message: format!("{how}: {}", going.join("; ")) }
+}
+
+/// When something that is being deleted goes.
+fn when(life: &Life) -> &'static str {
+    if protection::holds(life) { "is being deleted, and goes with its last user" } else { "is being deleted" }
+}

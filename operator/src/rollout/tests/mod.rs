@@ -1,0 +1,423 @@
+//! When Devices are served: pods, documents and time by hand.
+
+mod model;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flutecast_contract::document::ShardDocument;
+use flutecast_contract::name::TenantName;
+use flutecast_contract::shard::{revision, shard_of};
+use flutecast_crds::{Device, PushFormat, Tenant};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::*;
+use crate::controller::build::{self, Built};
+use crate::backend::cluster::index::{Index, Key, Scope};
+use crate::controller::status::conditions::{Standing, conditions};
+use crate::backend::cluster::watch::Event;
+use crate::verdict::{Finding, Kind, Reason};
+
+/// An operator's knowledge of one tenant `t`, and of its pods.
+struct Plant {
+    index: Index,
+    served: Served,
+    built: Built,
+    shards: u32,
+    version: u64,
+    now: Instant,
+    heard: Heard,
+    scope: Scope,
+}
+
+fn event<K: DeserializeOwned>(object: Value) -> Event<K> {
+    Event::Apply(Box::new(serde_json::from_value(object).unwrap()))
+}
+
+fn key(name: &str) -> Key {
+    ("default".to_owned(), name.to_owned())
+}
+
+fn t() -> TenantName {
+    TenantName::new("t").unwrap()
+}
+
+impl Plant {
+    fn new() -> Self {
+        let mut plant = Self {
+            index: Index::default(),
+            served: Served::new(Some("dataplane".to_owned())),
+            built: Built::default(),
+            shards: 1,
+            version: 0,
+            now: Instant::now(),
+            heard: Heard { connected: true, ..Heard::default() },
+            scope: Scope::everything(),
+        };
+        let meta = plant.meta("t", 1, "t");
+        plant.index.tenant(event::<Tenant>(
+            json!({"apiVersion": "flutecast.io/v1alpha1", "kind": "Tenant", "metadata": meta, "spec": {}}),
+        ));
+        let meta = plant.meta("on-off", 1, "f");
+        let spec = json!({"fields": [{"name": "on", "pointer": "/on", "type": "Bool"}]});
+        plant.index.format(event::<PushFormat>(
+            json!({"apiVersion": "flutecast.io/v1alpha1", "kind": "PushFormat", "metadata": meta, "spec": spec}),
+        ));
+        plant.ready(&[]);
+        plant.store();
+        plant
+    }
+
+    fn meta(&mut self, name: &str, generation: i64, uid: &str) -> Value {
+        self.version += 1;
+        json!({"name": name, "namespace": "default", "uid": uid, "generation": generation,
+            "resourceVersion": self.version.to_string()})
+    }
+
+    /// A device; what is in the mapping of it tells its generation.
+    fn device(&mut self, name: &str, generation: i64, line: &str, ready: bool) {
+        let mut meta = self.meta(name, generation, name);
+        meta["labels"] = json!({"line": line});
+        let said = json!([{"type": "Ready", "status": "True", "reason": "Accepted", "message": MAPPED,
+            "observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let conditions = if ready { said } else { json!([]) };
+        let spec = json!({"tenant": "t", "deviceCode": name, "channels":
+            [{"name": "power", "format": "on-off", "staleAfter": format!("{generation}s")}]});
+        self.index.device(event::<Device>(
+            json!({"apiVersion": "flutecast.io/v1alpha1", "kind": "Device", "metadata": meta,
+            "spec": spec, "status": {"conditions": conditions, "observedGeneration": generation}}),
+        ));
+    }
+
+    fn delete(&mut self, name: &str) {
+        let meta = serde_json::from_value(json!({"name": name, "namespace": "default", "uid": name}));
+        self.index.device(Event::Delete(Box::new(meta.unwrap())));
+    }
+
+    fn build(&mut self) {
+        self.scope.merge(self.index.take_scope());
+        let objects = self.index.objects(&Scope::everything());
+        self.built = build::build(build::validate(&objects), &objects);
+        let tenant = self.built.tenants.get_mut(&t()).unwrap();
+        tenant.shards = split(&tenant.shards[0], self.shards);
+    }
+
+    /// A reconcile: builds, stores, looks. Answers what is served now.
+    fn store(&mut self) -> Vec<Arc<ShardDocument>> {
+        self.build();
+        let shards = self.built.tenants[&t()].shards.clone();
+        let stored = shards.iter().map(|shard| Some(shard.revision.as_str()));
+        self.served.stored([(&t(), stored)].into_iter());
+        self.look();
+        shards
+    }
+
+    fn look(&mut self) -> News {
+        let scope = std::mem::take(&mut self.scope);
+        self.served.expect(&self.index, &self.built, &scope, self.now);
+        self.served.look(&self.built, self.now)
+    }
+
+    fn later(&mut self, time: Duration) -> News {
+        self.now += time;
+        self.look()
+    }
+
+    fn ready(&mut self, pods: &[&str]) {
+        let endpoints: Vec<Value> =
+            pods.iter().map(|pod| json!({"addresses": ["10.0.0.1"], "targetRef": {"name": pod}})).collect();
+        self.served.slice(Event::Restart(None));
+        self.served.slice(event::<EndpointSlice>(
+            json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": endpoints}),
+        ));
+        self.served.slice(Event::Complete(None, 0));
+    }
+
+    fn says(&mut self, pod: &str, shards: &[Arc<ShardDocument>]) {
+        let revisions = shards.iter().map(|shard| shard.revision.clone()).collect();
+        let announced = Announced { server: pod.to_owned(), tenants: [("t".to_owned(), revisions)].into() };
+        self.heard.pods.insert(pod.to_owned(), Arc::new(announced));
+        self.tell();
+    }
+
+    fn is_silent(&mut self, pod: &str) {
+        self.heard.pods.remove(pod);
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        self.served.hear(Arc::new(self.heard.clone()));
+    }
+
+    fn is(&self, device: &str) -> String {
+        match self.served.device(&key(device)) {
+            Answer::Ready(words) if words.contains("every ready data-plane pod") => "served".to_owned(),
+            Answer::Ready(words) if words.contains("no data-plane pod") => "nobody".to_owned(),
+            Answer::Ready(words) => words.to_owned(),
+            Answer::Wait => "wait".to_owned(),
+            Answer::Late(text) => text.to_string(),
+        }
+    }
+}
+
+/// The same devices in so many documents.
+fn split(all: &ShardDocument, shards: u32) -> Vec<Arc<ShardDocument>> {
+    let part = |shard: u32| {
+        let mut part = ShardDocument { shard, shards, ..all.clone() };
+        part.devices.retain(|iot_id, _| shard_of(iot_id, shards) == shard);
+        part.settings = part.settings.filter(|_| shard == 0);
+        part.revision = revision(&part);
+        Arc::new(part)
+    };
+    (0..shards).map(part).collect()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_device_is_served_when_every_ready_pod_has_it_or_something_later() {
+    let mut plant = Plant::new();
+    plant.ready(&["a", "b"]);
+    let before = plant.store();
+    plant.says("a", &before);
+    plant.says("b", &before);
+    plant.device("d", 1, "l1", false);
+    let with = plant.store();
+    plant.says("a", &with);
+    plant.look();
+    assert_eq!(plant.is("d"), "wait");
+    // Something else changes, so nobody ever says the revision in which the device came.
+    plant.device("e", 1, "l1", false);
+    let later = plant.store();
+    plant.says("b", &later);
+    assert_eq!(plant.look().devices, [key("d")]);
+    assert_eq!((plant.is("d"), plant.is("e")), ("served".to_owned(), "wait".to_owned()));
+    plant.says("a", &later);
+    assert_eq!(plant.look().devices, [key("e")]);
+    // While the status is being written, a pod goes back and another comes: it was served.
+    plant.ready(&["a", "b", "c"]);
+    plant.is_silent("a");
+    assert_eq!(plant.later(60 * SECOND).devices, []);
+    assert_eq!(plant.is("d"), "served");
+    // Once that is stored, nothing waits any more.
+    plant.device("d", 1, "l1", true);
+    plant.device("e", 1, "l1", true);
+    plant.store();
+    assert_eq!(plant.served.count(), 0);
+    assert_eq!(plant.is("d"), "wait");
+}
+
+#[test]
+fn a_new_generation_waits_again_and_a_label_does_not() {
+    let mut plant = Plant::new();
+    plant.ready(&["a"]);
+    plant.device("d", 1, "l1", true);
+    let first = plant.store();
+    plant.says("a", &first);
+    plant.device("d", 1, "l2", true);
+    plant.store();
+    assert_eq!(plant.served.count(), 0, "a label");
+    plant.device("d", 2, "l2", false);
+    let second = plant.store();
+    assert_eq!((plant.served.count(), plant.is("d")), (1, "wait".to_owned()));
+    plant.says("a", &second);
+    plant.look();
+    assert_eq!(plant.is("d"), "served");
+}
+
+#[test]
+fn what_takes_long_is_said_once_and_names_the_pods() {
+    let mut plant = Plant::new();
+    plant.ready(&["a", "b", "c", "d"]);
+    let old = plant.store();
+    plant.device("d", 1, "l1", false);
+    let new = plant.store();
+    plant.says("a", &old);
+    plant.says("b", &new);
+    let announced = Announced { server: "d".to_owned(), ..Announced::default() };
+    plant.heard.pods.insert("d".to_owned(), Arc::new(announced));
+    plant.tell();
+    assert_eq!(plant.later(SECOND).devices, []);
+    assert_eq!(plant.served.next(), Some(plant.now + SECOND));
+    assert_eq!(plant.later(SECOND).devices, [key("d")]);
+    let revision = &new[0].revision;
+    let said = format!(
+        "not every ready data-plane pod serves revision {revision} of flutecast-t-0 or a later one: a serves an older one, c is silent, d does not serve the tenant"
+    );
+    assert_eq!(plant.is("d"), said);
+    // Others being late is not worth another write at once.
+    plant.says("c", &new);
+    plant.says("d", &new);
+    assert_eq!(plant.later(SECOND).devices, []);
+    assert_eq!(plant.is("d"), said);
+    assert_eq!(plant.later(29 * SECOND).devices, [key("d")]);
+    assert!(plant.is("d").ends_with(": a serves an older one"), "{}", plant.is("d"));
+    plant.ready(&["b", "c"]);
+    assert_eq!(plant.look().devices, [key("d")]);
+    assert_eq!(plant.is("d"), "served");
+}
+
+#[test]
+fn an_operator_that_starts_says_nothing_new() {
+    let mut plant = Plant::new();
+    plant.ready(&["a"]);
+    plant.device("was-ready", 1, "l1", true);
+    plant.version += 1;
+    plant.device("late", 1, "l1", false);
+    let text = "not every ready data-plane pod serves it: a is silent";
+    let said = json!([{"type": "Ready", "status": "False", "reason": "NotServed", "message": text,
+        "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    let mut meta = plant.meta("late", 1, "late");
+    meta["labels"] = json!({"line": "l1"});
+    let spec =
+        json!({"tenant": "t", "deviceCode": "late", "channels": [{"name": "power", "format": "on-off"}]});
+    plant.index.device(event::<Device>(
+        json!({"apiVersion": "flutecast.io/v1alpha1", "kind": "Device", "metadata": meta,
+        "spec": spec, "status": {"conditions": said, "observedGeneration": 1}}),
+    ));
+    let documents = plant.store();
+    assert_eq!((plant.served.count(), plant.is("late")), (1, text.to_owned()));
+    plant.says("a", &documents);
+    assert_eq!(plant.look().devices, [key("late")]);
+    assert_eq!(plant.is("late"), "served");
+}
+
+#[test]
+fn what_is_not_stored_is_not_served() {
+    let mut plant = Plant::new();
+    plant.ready(&["a"]);
+    let old = plant.store();
+    plant.says("a", &old);
+    plant.device("d", 1, "l1", false);
+    plant.build();
+    // The API server is away: the mapping stays as it was, for longer than anything is held back.
+    plant.served.stored([(&t(), [None].into_iter())].into_iter());
+    plant.look();
+    assert_eq!(plant.later(10 * SECOND).devices, []);
+    assert_eq!(plant.is("d"), "wait");
+    let new = plant.store();
+    plant.says("a", &new);
+    plant.look();
+    assert_eq!(plant.is("d"), "served");
+}
+
+#[test]
+fn without_pods_the_mapping_decides() {
+    let mut plant = Plant::new();
+    plant.device("d", 1, "l1", false);
+    plant.store();
+    assert_eq!(plant.is("d"), "nobody");
+    assert_eq!(Served::default().device(&key("d")), Answer::Ready(MAPPED));
+    // Pods that can't be seen are not the same as none.
+    let mut plant = Plant::new();
+    plant.served = Served::new(Some("dataplane".to_owned()));
+    plant.tell();
+    plant.device("d", 1, "l1", false);
+    plant.store();
+    assert_eq!(plant.is("d"), "wait");
+    plant.served.slice(Event::Forbidden);
+    plant.later(2 * SECOND);
+    assert!(plant.is("d").contains("may not see which data-plane pods are ready"), "{}", plant.is("d"));
+    for said in [Served::words(MAPPED), Served::words("something older")] {
+        assert_eq!(said, MAPPED);
+    }
+    plant.ready(&[]);
+    plant.look();
+    let Answer::Ready(words) = plant.served.device(&key("d")) else { panic!() };
+    assert_eq!(Served::words(words), words);
+}
+
+#[test]
+fn without_nats_nobody_is_late() {
+    let mut plant = Plant::new();
+    plant.ready(&["a"]);
+    plant.heard.connected = false;
+    plant.tell();
+    plant.device("d", 1, "l1", false);
+    let documents = plant.store();
+    assert_eq!(plant.later(60 * SECOND).devices, []);
+    assert_eq!((plant.is("d"), plant.served.tenant(&t(), &[])), ("wait".to_owned(), None));
+    // When it is back, the pods have their time.
+    plant.heard.connected = true;
+    plant.tell();
+    assert_eq!(plant.later(SECOND).devices, []);
+    plant.says("a", &documents);
+    plant.look();
+    assert_eq!(plant.is("d"), "served");
+}
+
+#[test]
+fn a_pod_that_makes_no_progress_is_told_on_the_tenant() {
+    let mut plant = Plant::new();
+    plant.ready(&["a", "b"]);
+    let old = plant.store();
+    plant.says("a", &old);
+    plant.says("b", &old);
+    assert_eq!(plant.look().pods, crate::metrics::PodCounts { confirmed: 2, lagging: 0, silent: 0 });
+    plant.device("d", 1, "l1", true);
+    let second = plant.store();
+    plant.says("a", &second);
+    assert_eq!(plant.look().pods, crate::metrics::PodCounts { confirmed: 1, lagging: 1, silent: 0 });
+    assert_eq!(plant.served.next(), Some(plant.now + 10 * SECOND));
+    // It is always a step behind, but it goes on.
+    plant.later(9 * SECOND);
+    plant.device("e", 1, "l1", true);
+    let third = plant.store();
+    plant.says("a", &third);
+    plant.says("b", &second);
+    assert_eq!(plant.later(SECOND).tenants, BTreeSet::new());
+    assert_eq!(plant.later(10 * SECOND).tenants, BTreeSet::from([t()]));
+    let finding = plant.served.tenant(&t(), &[]).unwrap();
+    assert_eq!(finding.reason, Reason::NotServed);
+    assert!(
+        finding.message.starts_with(
+            "1 of 2 ready data-plane pods does not serve the mapping as it is: b serves an older one;"
+        ),
+        "{finding}"
+    );
+    assert_eq!(plant.look().tenants, BTreeSet::new());
+    // That it falls silent then is said, and is no progress.
+    plant.is_silent("b");
+    let news = plant.look();
+    assert_eq!(news.pods, crate::metrics::PodCounts { confirmed: 1, lagging: 0, silent: 1 });
+    assert_eq!(news.tenants, BTreeSet::from([t()]));
+    assert!(plant.served.tenant(&t(), &[]).unwrap().message.contains("b is silent"));
+    // Another operator doesn't know for how long; what was said stays until it is over.
+    let text = plant.served.tenant(&t(), &[]).unwrap().message;
+    let said = conditions(
+        &Standing::of(&[Finding::new(Reason::NotServed, "", &*text)]).unwrap(),
+        1,
+        &[],
+        Timestamp::UNIX_EPOCH,
+    );
+    plant.served.stop();
+    plant.look();
+    assert_eq!(plant.served.tenant(&t(), &[]), None);
+    assert_eq!(plant.served.tenant(&t(), &said).unwrap().message, text);
+    plant.later(10 * SECOND);
+    assert_eq!(plant.served.tenant(&t(), &[]).unwrap().message, text);
+    plant.ready(&["a"]);
+    assert_eq!(plant.look().tenants, BTreeSet::from([t()]));
+    assert_eq!(plant.served.tenant(&t(), &said), None);
+    assert_eq!(plant.served.tenant(&t(), &[]), None);
+    plant.served.stop();
+    assert_eq!(plant.served.next(), None);
+}
+
+#[test]
+fn a_device_that_is_gone_waits_no_longer() {
+    let mut plant = Plant::new();
+    plant.ready(&["a"]);
+    plant.device("d", 1, "l1", false);
+    plant.store();
+    assert_eq!(plant.served.count(), 1);
+    plant.delete("d");
+    plant.scope.touch(Kind::Device, &key("d"));
+    plant.store();
+    assert_eq!(plant.served.count(), 0);
+}
