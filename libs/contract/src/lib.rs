@@ -5,6 +5,8 @@
 //! - [`enrollment`]: what a device sends when it asks for its topics.
 //! - [`document`]: the mapping documents that the operator writes and the data plane reads.
 //! - [`shard`]: splits the devices of a tenant over documents.
+//! - [`object`]: the Kubernetes objects that hold these documents.
+//! - [`serving`]: which revisions a pod of the data plane serves; [`load`]: how many clients it has.
 //! - [`duration`]: durations as people write them.
 //! - [`stream_position`]: a place in a tenant's stream, which clients get as the id of an event.
 //!
@@ -16,7 +18,10 @@ pub mod document;
 pub mod duration;
 pub mod enrollment;
 pub mod iot_id;
+pub mod load;
 pub mod name;
+pub mod object;
+pub mod serving;
 pub mod shard;
 pub mod stream_position;
 pub mod subject;

@@ -63,6 +63,53 @@ pub fn enrolled(tenant: &TenantName, token: &Token) -> String {
     format!("flutecast.{tenant}.enrolled.{token}")
 }
 
+/// The last token of the subject on which pods are asked what they serve.
+const QUERY: &str = "query";
+
+/// Returns a name as one token of a subject: each character that is neither an ASCII letter or digit nor `-`
+/// nor `_` becomes `_`, and an empty name becomes `_`.
+#[must_use]
+pub fn token(name: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
+    let token: String = name.chars().map(safe).collect();
+    if token.is_empty() { "_".to_owned() } else { token }
+}
+
+/// The subject on which a pod of a release announces what it serves. It is never [`serving_query`]: a pod
+/// called `query` announces on `query_`. The rights on NATS bind a pod to its own subject.
+#[must_use]
+pub fn serving(release: &str, server: &str) -> String {
+    let (release, mut server) = (token(release), token(server));
+    if server == QUERY {
+        server.push('_');
+    }
+    format!("flutecast.serving.{release}.{server}")
+}
+
+/// The subject on which the pods of a release are asked to announce at once.
+#[must_use]
+pub fn serving_query(release: &str) -> String {
+    format!("flutecast.serving.{}.{QUERY}", token(release))
+}
+
+/// The announcements of all pods of a release, and what is asked on [`serving_query`], as a wildcard.
+#[must_use]
+pub fn serving_all(release: &str) -> String {
+    format!("flutecast.serving.{}.*", token(release))
+}
+
+/// The subject on which a pod of a release reports its load.
+#[must_use]
+pub fn load(release: &str, server: &str) -> String {
+    format!("flutecast.load.{}.{}", token(release), token(server))
+}
+
+/// The load reports of all pods of a release, as a wildcard.
+#[must_use]
+pub fn load_all(release: &str) -> String {
+    format!("flutecast.load.{}.*", token(release))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +128,18 @@ mod tests {
         assert_eq!(enroll(&tenant), "flutecast.acme.enroll");
         assert_eq!(enrolled(&tenant, &Token::of("A.1").unwrap()), "flutecast.acme.enrolled.A=2E1");
         assert_eq!(mqtt_topic(&tenant, &id, &channel), "iot/acme/k3v5/power");
+    }
+
+    #[test]
+    fn names_become_one_token() {
+        assert_eq!(
+            serving("my.release", "pod-1.example *>"),
+            "flutecast.serving.my_release.pod-1_example___"
+        );
+        assert_eq!(serving_query("my.release"), "flutecast.serving.my_release.query");
+        assert_eq!(serving_all("my.release"), "flutecast.serving.my_release.*");
+        assert_eq!(serving("", "query"), "flutecast.serving._.query_");
+        assert_eq!(load("plant.1", "pod-1"), "flutecast.load.plant_1.pod-1");
+        assert_eq!(load_all("plant.1"), "flutecast.load.plant_1.*");
     }
 }
