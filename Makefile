@@ -42,7 +42,7 @@ bench: need-cargo ## measures latency, memory and rates in a release build, and 
 	@bench/run.sh $(BENCH_ARGS)
 
 .PHONY: envelope
-envelope: need-cargo ## measures the operator with up to 10,000 devices on a real API server, and writes its section of docs/operations.md
+envelope: need-cargo ## measures the operator with up to 10,000 devices on a real API server, and writes docs/generated/operator-capacity.md
 	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-test-tools -- nats-server etcd kube-apiserver kubectl >/dev/null
 	@bench/envelope.sh $(ENVELOPE_ARGS)
 
@@ -132,7 +132,7 @@ rbac: need-cargo ## writes manifests/*/rbac.yaml anew from the rights that the c
 	@cargo run $(locked) --quiet -p flutecast-dataplane --example rbac
 
 .PHONY: transcripts
-transcripts: need-cargo tools ## docs/conditions.md: what kubectl shows, from a real API server
+transcripts: need-cargo tools ## docs/generated/transcripts.md: what kubectl shows, from a real API server
 	@FLUTECAST_WRITE_TRANSCRIPTS=1 cargo test $(locked) --quiet -p flutecast-operator --test kube_told
 
 .PHONY: charts

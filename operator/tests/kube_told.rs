@@ -1,5 +1,6 @@
 //! What people see of it: Events, the columns and pages of kubectl, and the transcripts of these in
-//! docs/conditions.md, which are written from here. And that the operator uses each right that it has.
+//! docs/generated/transcripts.md, which are written from here. And that the operator uses each right that it
+//! has.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 mod kube_support;
@@ -15,7 +16,7 @@ use manifests::{device, format, tenant};
 use regex::Regex;
 use serde_json::Value;
 
-const PAGE: &str = "docs/conditions.md";
+const PAGE: &str = "docs/generated/transcripts.md";
 /// From this on, to the end below, the page is what kubectl shows of presence, and of the demo.
 const PRESENCE: &str = "<!-- transcript of presence: written by `make transcripts` -->\n";
 const DEMO: &str = "<!-- transcript of the demo: written by `make transcripts` -->\n";

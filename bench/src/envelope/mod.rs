@@ -1,8 +1,8 @@
 //! How large an installation may be: many Devices on a real API server, with the operator, nats-server and a
 //! data plane as programs.
 //!
-//! The result is a table in `docs/operations.md`, with the machine and the date, so that numbers are never
-//! quoted without them.
+//! The result is a table in `docs/generated/operator-capacity.md`, with the machine and the date, so that
+//! numbers are never quoted without them.
 
 mod change;
 mod load;

@@ -1,4 +1,4 @@
-//! The section of `docs/operations.md`.
+//! The section of `docs/generated/operator-capacity.md`.
 
 use std::fmt;
 use std::path::Path;
