@@ -14,4 +14,5 @@ pub mod object;
 pub mod presence;
 pub mod protection;
 pub mod rollout;
-pub mod verdict;
+pub mod finding;
+pub mod index;

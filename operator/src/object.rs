@@ -5,8 +5,77 @@ use std::fmt;
 use std::sync::Arc;
 
 use flutecast_crds::{DeviceSpec, PushFormatSpec, TenantSpec};
+use serde::Serialize;
 
-use crate::verdict::{Kind, ObjectRef};
+
+/// The kinds of object that a verdict can be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Kind {
+    /// A Tenant.
+    Tenant,
+    /// A PushFormat.
+    PushFormat,
+    /// A Device.
+    Device,
+    /// A Secret.
+    Secret,
+    /// A file of the manifests folder.
+    File,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tenant => "Tenant",
+            Self::PushFormat => "PushFormat",
+            Self::Device => "Device",
+            Self::Secret => "Secret",
+            Self::File => "File",
+        })
+    }
+}
+
+/// The namespace and name of an object.
+pub type Key = (String, String);
+
+/// The namespace of objects that name none, in folder mode as with kubectl.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// Which object a verdict is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ObjectRef {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; empty for a file.
+    pub namespace: String,
+    /// Its name; for a file its path within the folder.
+    pub name: String,
+}
+
+impl ObjectRef {
+    /// Names an object.
+    #[must_use]
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// Names a file of the manifests folder.
+    #[must_use]
+    pub fn file(path: &str) -> Self {
+        Self::new(Kind::File, "", path)
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    /// `Device/corrugator-1`, with the namespace in between unless it is the usual one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() || self.namespace == DEFAULT_NAMESPACE {
+            write!(f, "{}/{}", self.kind, self.name)
+        } else {
+            write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
 
 /// What is known of an object besides its spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +143,13 @@ pub struct Objects {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_usual_namespace_is_not_written() {
+        assert_eq!(ObjectRef::new(Kind::Device, "default", "d1").to_string(), "Device/d1");
+        assert_eq!(ObjectRef::new(Kind::Device, "plant", "d1").to_string(), "Device/plant/d1");
+        assert_eq!(ObjectRef::file("a/b.yaml").to_string(), "File/a/b.yaml");
+    }
 
     #[test]
     fn a_secret_does_not_show() {

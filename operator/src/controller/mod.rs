@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod build;
+pub mod dereference;
 pub mod status;
 pub mod validate;
 
@@ -23,7 +24,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::cluster::mapping::{Applied, Mapping};
-use crate::backend::cluster::index::{Index, Scope};
+use crate::controller::dereference::DirtySet;
+use crate::index::Index;
 use crate::backend::cluster::lease::Lead;
 use crate::protection::Guard;
 use crate::backend::cluster::status::sync::Publisher;
@@ -33,14 +35,14 @@ use crate::controller::status::judge::{Judge, secret_of};
 use crate::controller::status::write_failures::Unstored;
 use crate::backend::cluster::watch::secrets::SecretWatches;
 use crate::backend::cluster::watch::{Change, Place};
-use crate::controller::build::cache::Whole;
+use crate::controller::build::cache::BuildCache;
 use crate::controller::apply::documents::Documents;
 use crate::controller::apply::source_grace::Linger;
 use crate::jetstream::leftover::Realm;
 use crate::jetstream::task::{Report, Wanted};
 use crate::metrics::{Ending, Metrics, ObjectKind};
 use crate::object::Objects;
-use crate::verdict::Kind;
+use crate::object::Kind;
 use flutecast_process::backoff::{Backoff, jittered};
 
 /// For how long changes are collected before they are looked at together.
@@ -103,7 +105,7 @@ enum Woken {
 #[derive(Debug, Default)]
 pub struct State {
     index: Index,
-    whole: Whole,
+    whole: BuildCache,
     linger: Linger,
     served: Served,
     /// The last report that was looked at.
@@ -144,14 +146,14 @@ impl Keeper {
                 return;
             }
             if Instant::now() >= next {
-                self.state.index.give_back(Scope::everything());
+                self.state.index.give_back(DirtySet::everything());
             }
             if !self.may_work(&links) {
                 next = Instant::now() + jittered(RESYNC);
                 continue;
             }
             if woken == Woken::ForPods {
-                let mut scope = Scope::default();
+                let mut scope = DirtySet::default();
                 self.look_at_pods(&mut scope);
                 self.update_status(&scope);
                 continue;
@@ -265,7 +267,7 @@ impl Keeper {
             self.state.turn = turn;
             // They are read anew, too; until they are, the access document stays as it is.
             self.state.index.doubt_tokens(since);
-            self.state.index.give_back(Scope::everything());
+            self.state.index.give_back(DirtySet::everything());
         }
         self.state.turn.is_some() && knows_all
     }
@@ -303,7 +305,7 @@ impl Keeper {
     }
 
     /// Step 1: the objects that the change concerns. The Secrets that Tenants name are watched from here on.
-    fn dereference(&mut self, scope: &Scope) -> Objects {
+    fn dereference(&mut self, scope: &DirtySet) -> Objects {
         let named =
             self.state.index.tenants.objects().filter_map(|tenant| {
                 Some((tenant.meta.namespace.clone(), secret_of(&tenant.spec)?.to_owned()))
@@ -315,7 +317,7 @@ impl Keeper {
     }
 
     /// Step 4: streams in their own task, the mapping here.
-    async fn apply(&mut self, links: &mut Links, scope: &mut Scope) -> Result<(), String> {
+    async fn apply(&mut self, links: &mut Links, scope: &mut DirtySet) -> Result<(), String> {
         self.tell_streams(links);
         if !self.state.report_was_awaited {
             // Whose streams they are is known in a moment. Without NATS the mapping doesn't wait for it.
@@ -382,7 +384,7 @@ impl Keeper {
 
     /// Takes in how it stands with the streams. Answers whether that changes what is said of any object.
     fn compare_reports(&mut self, report: &Report) -> bool {
-        let mut scope = Scope::default();
+        let mut scope = DirtySet::default();
         for tenant in report.keys().chain(self.state.report.keys()) {
             if report.get(tenant) != self.state.report.get(tenant) {
                 touch_tenant(&self.state.index, &mut scope, tenant);
@@ -395,7 +397,7 @@ impl Keeper {
     }
 
     /// What the data plane's pods confirm, and what follows for the Devices and Tenants.
-    fn look_at_pods(&mut self, scope: &mut Scope) {
+    fn look_at_pods(&mut self, scope: &mut DirtySet) {
         let State { index, whole, served, .. } = &mut self.state;
         let now = Instant::now();
         served.expect(index, whole.built(), scope, now);
@@ -408,14 +410,14 @@ impl Keeper {
         self.metrics.pods(&pods, served.count());
     }
 
-    fn tell_enrollment(&mut self, scope: &Scope, is_stored: bool) {
+    fn tell_enrollment(&mut self, scope: &DirtySet, is_stored: bool) {
         let State { index, whole, report, mapped_without: foreign, .. } = &self.state;
         let outcome = Outcome { built: whole.built(), report, foreign, is_stored };
         self.registrar.tell(index, scope, &outcome);
     }
 
     /// Step 5: says what changed.
-    fn update_status(&mut self, scope: &Scope) {
+    fn update_status(&mut self, scope: &DirtySet) {
         let State { index, whole, report, unstored, served, .. } = &self.state;
         let (presence, now) = (&self.publisher.presence, Timestamp::now());
         let judge = Judge { index, built: whole.built(), report, unstored, presence, served, now };
@@ -427,7 +429,7 @@ impl Keeper {
 }
 
 /// Has the statuses of a tenant and its devices looked at.
-fn touch_tenant(index: &Index, scope: &mut Scope, tenant: &TenantName) {
+fn touch_tenant(index: &Index, scope: &mut DirtySet, tenant: &TenantName) {
     let tenants = index.tenants.iter().filter(|((_, name), _)| name == tenant.as_str());
     for (key, _) in tenants {
         scope.touch(Kind::Tenant, key);

@@ -21,7 +21,7 @@ use super::rights::Forbidden;
 use super::roster::{Roll, Roster};
 use super::{reply, template};
 use crate::metrics::{Enrolled, Metrics};
-use crate::controller::validate::enrollment::Template;
+use crate::enrollment::policy::Template;
 use flutecast_process::backoff::jittered;
 
 /// The queue group: of several operators one hears a request, also while one hands over to another.

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::answer::{Answer, Reason, Refusal, Topics};
 use super::limiter::{Bucket, Rate};
 use super::roster::{Roll, Standing};
-use crate::controller::build::enrollment::Newcomers;
-use crate::controller::validate::enrollment::Template;
+use crate::enrollment::policy::Newcomers;
+use crate::enrollment::policy::Template;
 
 /// How many requests of a tenant are looked at. A hall of some hundred machines that is switched on at once
 /// is through in seconds.

@@ -15,6 +15,7 @@ pub mod counter;
 pub mod desk;
 pub mod limiter;
 pub mod maker;
+pub mod policy;
 pub mod reply;
 pub mod rights;
 pub mod roster;

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::roster::Roster;
-use crate::controller::build::enrollment::Newcomers;
+use crate::enrollment::policy::Newcomers;
 use crate::backend::cluster::watch::Change;
 use flutecast_process::backoff::jittered;
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
 use flutecast_crds::DeviceSpec;
 
-use crate::controller::build::enrollment::Enrollment;
+use crate::enrollment::policy::Enrollment;
 use crate::controller::build::{Built, BuiltTenant};
 use crate::object::Object;
-use crate::verdict::{Kind, Outcome};
+use crate::object::Kind;
+use crate::finding::Outcome;
 
 /// All tenants in force.
 pub type Roster = BTreeMap<TenantName, Arc<Roll>>;

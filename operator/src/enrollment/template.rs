@@ -5,7 +5,7 @@ use flutecast_contract::name::{DeviceCode, TenantName};
 use flutecast_crds::{Device, DeviceSpec};
 use kube::api::ObjectMeta;
 
-use crate::controller::validate::enrollment::Template;
+use crate::enrollment::policy::Template;
 
 /// What tells the Devices that were created here from those that somebody declared.
 pub const ENROLLED_LABEL: &str = "flutecast.io/enrolled";

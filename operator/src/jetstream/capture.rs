@@ -1,6 +1,6 @@
 //! In which order the streams of sources change what they capture. Pure.
 
-use crate::controller::validate::subject_pattern::SubjectPattern;
+use crate::jetstream::subject_pattern::SubjectPattern;
 
 /// What a stream captures, and what it is to capture.
 #[derive(Debug)]

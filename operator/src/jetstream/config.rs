@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::api::StreamInfo;
-use crate::controller::build::streams::{Owner, SourceStream, Storage, StreamConfig, TenantStreams};
+use crate::jetstream::streams::{Owner, SourceStream, Storage, StreamConfig, TenantStreams};
 
 /// Metadata: the namespace of the Tenant that owns the stream.
 pub const OWNER_NAMESPACE: &str = "flutecast.io/owner-namespace";

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::api::{Api, ApiError, StreamInfo};
 use super::config::{self, ON_DELETE, OWNER_NAMESPACE, OWNER_UID, REALM};
 use super::tenant::Streams;
-use crate::controller::build::streams::OnDelete;
+use crate::jetstream::streams::OnDelete;
 
 /// The part of the world that one installation looks after.
 #[derive(Debug, Clone, PartialEq, Eq)]

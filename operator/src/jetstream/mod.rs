@@ -11,3 +11,5 @@ pub mod connection;
 pub mod leftover;
 pub mod task;
 pub mod tenant;
+pub mod streams;
+pub mod subject_pattern;

@@ -16,9 +16,9 @@ use super::api::{Api, ApiError};
 use super::config::{OWNER_NAME, OWNER_NAMESPACE};
 use super::leftover::{self, LetGo, Realm};
 use super::tenant::{self, Applied, Streams};
-use crate::controller::build::streams::TenantStreams;
+use crate::jetstream::streams::TenantStreams;
 use crate::metrics::{Ending, Metrics};
-use crate::verdict::{Finding, Reason};
+use crate::finding::{Finding, Reason};
 use flutecast_process::backoff::{Backoff, RepairBackoff, jittered};
 
 /// How often everything is compared again without a reason; someone may have changed or deleted a stream.

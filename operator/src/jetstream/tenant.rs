@@ -24,8 +24,8 @@ use super::api::{Api, ApiError, StreamInfo};
 use super::capture::{self, Capture, Next};
 use super::config::{self, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, Upstream, ownership};
 use super::leftover::{LetGo, without_owner};
-use crate::controller::build::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
-use crate::verdict::{Finding, Reason};
+use crate::jetstream::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
+use crate::finding::{Finding, Reason};
 
 /// How long the tenant's stream may take to catch up before a source is switched nevertheless. It is behind
 /// by milliseconds unless the broker has trouble, and then a switch that the user asked for must not wait for

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use super::step::{Act, FINALIZER, Step};
 use super::task::patch;
 use crate::backend::cluster::brief;
-use crate::backend::cluster::index::{Key, version_of};
-use crate::backend::cluster::kind::OurKind;
+use crate::object::Key;
+use crate::index::version_of;
+use crate::index::kind::OurKind;
 use crate::backend::cluster::watch::Place;
 
 /// For how long is looked whether another operator takes over. Others look at the Lease every two seconds.

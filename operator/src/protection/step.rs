@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend::cluster::index::{Index, Key, Life, Shelf};
-use crate::backend::cluster::kind::OurKind;
-use crate::verdict::Kind;
+use crate::object::Key;
+use crate::index::{Index, Life, Store};
+use crate::index::kind::OurKind;
+use crate::object::Kind;
 
 /// By what the operator holds what is used.
 pub const FINALIZER: &str = "flutecast.io/in-use";
@@ -59,8 +60,8 @@ pub fn steps(index: &Index, protection: Protection) -> Steps {
     steps
 }
 
-fn add<K: OurKind>(shelf: &Shelf<K>, index: &Index, protection: Protection, steps: &mut Steps) {
-    for (key, entry) in shelf.iter() {
+fn add<K: OurKind>(store: &Store<K>, index: &Index, protection: Protection, steps: &mut Steps) {
+    for (key, entry) in store.iter() {
         let is_used = || index.is_used(K::KIND, key);
         if let Some(act) = act(protection, &entry.life, is_used)
             && let Some(version) = entry.version()

@@ -17,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::last::Last;
 use super::step::{Act, FINALIZER, Protection, Step, Steps, steps};
-use crate::backend::cluster::index::{Index, Key};
-use crate::backend::cluster::kind::OurKind;
+use crate::object::Key;
+use crate::index::Index;
+use crate::index::kind::OurKind;
 use crate::backend::cluster::lease::Lead;
 use crate::backend::cluster::{MANAGER, brief};
 use crate::metrics::{ApiWrite, Ending, Metrics, ObjectKind};
-use crate::verdict::Kind;
+use crate::object::Kind;
 use flutecast_process::backoff::{Backoff, jittered};
 
 /// The rights that holding what is in use by a finalizer needs.

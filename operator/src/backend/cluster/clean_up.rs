@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flutecast_contract::object::ACCESS_SECRET;
 use flutecast_kube::Right;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::protection;
-use crate::backend::cluster::mapping::{ACCESS_NAME, SHARD_SELECTOR};
+use crate::backend::cluster::mapping::SHARD_SELECTOR;
 use crate::backend::cluster::lease::{self, Candidate, Lead};
 use crate::backend::cluster::watch::Place;
 use crate::backend::cluster::{MANAGER, brief};
@@ -44,7 +45,7 @@ pub const RIGHTS: &[Right] = &[
         why: "Finalizers can't be granted apart from the rest of an object.",
     },
     Right { group: "", resources: &["configmaps"], names: &[], verbs: &["list", "delete"], why: "" },
-    Right { group: "", resources: &["secrets"], names: &[ACCESS_NAME], verbs: &["get", "delete"], why: "" },
+    Right { group: "", resources: &["secrets"], names: &[ACCESS_SECRET], verbs: &["get", "delete"], why: "" },
 ];
 
 /// For how long the turn is waited for: until an operator that ended without giving its Lease back has lost
@@ -146,10 +147,10 @@ async fn remove(
 
 async fn remove_streams(client: &Client, site: &Site, broker: Option<Broker>) -> Result<(), String> {
     let secrets = Api::<Secret>::namespaced(client.clone(), &site.own_namespace);
-    let access = secrets.get_metadata_opt(ACCESS_NAME).await.map_err(|error| brief(&error))?;
+    let access = secrets.get_metadata_opt(ACCESS_SECRET).await.map_err(|error| brief(&error))?;
     // Without it nothing was ever made, or it is gone and nobody can tell whose the streams are.
     let Some(id) = access.and_then(|access| access.metadata.uid) else {
-        tracing::warn!("there is no Secret {ACCESS_NAME}; streams are left as they are");
+        tracing::warn!("there is no Secret {ACCESS_SECRET}; streams are left as they are");
         return Ok(());
     };
     let (api, mut connected) = broker.ok_or("no address of NATS was given")?;
@@ -172,7 +173,7 @@ async fn remove_mapping(client: &Client, namespace: &str) -> Result<(), kube::Er
         let deleted = maps.delete(name, &DeleteParams::default()).await.map(drop);
         ignore_missing(deleted)?;
     }
-    ignore_missing(secrets.delete(ACCESS_NAME, &DeleteParams::default()).await.map(drop))?;
+    ignore_missing(secrets.delete(ACCESS_SECRET, &DeleteParams::default()).await.map(drop))?;
     tracing::info!(count = shards.items.len(), "the mapping is deleted");
     Ok(())
 }

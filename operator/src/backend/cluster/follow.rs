@@ -6,11 +6,12 @@ use std::time::Duration;
 use flutecast_contract::name::{ChannelName, IotId, TenantName};
 use flutecast_crds::{Device, DeviceSpec};
 
-use crate::backend::cluster::index::{Entry, Key};
+use crate::object::Key;
+use crate::index::Entry;
 use crate::controller::status::judge::Judge;
 use crate::presence::Told;
 use crate::presence::board::{Board, Followed, Version};
-use crate::verdict::Reason;
+use crate::finding::Reason;
 
 /// Whether a Device's messages can be looked up.
 enum Reach<'a> {

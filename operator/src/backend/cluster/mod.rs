@@ -12,8 +12,6 @@
 pub mod clean_up;
 pub mod events;
 mod follow;
-pub mod index;
-pub mod kind;
 pub mod lease;
 pub mod mapping;
 pub mod rights;

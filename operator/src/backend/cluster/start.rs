@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use flutecast_contract::object::{ACCESS_SECRET, SERVICE_LABEL};
 use kube::{Client, Config};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::cluster::mapping::{ACCESS_NAME, Mapping, SHARD_SELECTOR};
+use crate::backend::cluster::mapping::{Mapping, SHARD_SELECTOR};
 use crate::controller::{Keeper, Links, State};
 use crate::backend::cluster::lease::{self, Candidate, Lead};
 use crate::protection::{self, Last, Protection};
 use crate::backend::cluster::status::sync::Publisher;
 use crate::controller::apply::directory::Registrar;
-use crate::rollout::{self, Heard, SERVICE_LABEL, Served};
+use crate::rollout::{self, Heard, Served};
 use crate::backend::cluster::status::queue::Outbox;
 use crate::backend::cluster::status::writer::Writer;
 pub use crate::backend::cluster::watch::Place;
@@ -190,6 +191,6 @@ fn watch_all(
         watches.kind(client, place, Change::Device);
     }
     watches.shards(client, own_namespace, SHARD_SELECTOR);
-    watches.access(client, own_namespace, ACCESS_NAME);
+    watches.access(client, own_namespace, ACCESS_SECRET);
     watches
 }

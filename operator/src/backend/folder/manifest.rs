@@ -12,7 +12,8 @@ use super::documents::{self, Part};
 use super::located::{Located, join};
 use super::schema::KindSchema;
 use crate::object::{Meta, Object, SecretData};
-use crate::verdict::{DEFAULT_NAMESPACE, Finding, Kind, ObjectRef, Reason};
+use crate::object::{DEFAULT_NAMESPACE, Kind, ObjectRef};
+use crate::finding::{Finding, Reason};
 
 /// An object of one of the kinds that we read.
 #[derive(Debug, Clone, PartialEq)]

@@ -25,7 +25,8 @@ use crate::jetstream::task::{Report, Wanted};
 use crate::metrics::{Ending, Metrics, ObjectKind};
 use crate::object::Objects;
 use crate::backend::folder::status::{self, Board};
-use crate::verdict::{Kind, Verdicts};
+use crate::object::Kind;
+use crate::finding::Outcomes;
 use flutecast_process::backoff::{Backoff, jittered};
 
 /// How often everything is done again without a reason: someone may have changed a mapping file.
@@ -58,7 +59,7 @@ pub struct FolderOperator {
 #[derive(Default)]
 struct Last {
     built: Built,
-    folder: Verdicts,
+    folder: Outcomes,
     objects: Objects,
     is_stored: bool,
 }
@@ -139,7 +140,7 @@ impl FolderOperator {
     }
 
     /// Step 1: the objects in force. In a folder everything that an object names is at hand.
-    fn dereference(&self) -> (Objects, Verdicts) {
+    fn dereference(&self) -> (Objects, Outcomes) {
         self.store.objects()
     }
 
@@ -212,7 +213,7 @@ impl FolderOperator {
         }
     }
 
-    fn count(&self, verdicts: &Verdicts) {
+    fn count(&self, verdicts: &Outcomes) {
         for kind in [Kind::Tenant, Kind::Device, Kind::PushFormat] {
             let Some(label) = ObjectKind::of(kind) else { continue };
             let of_kind = verdicts.iter().filter(|(object, _)| object.kind == kind);

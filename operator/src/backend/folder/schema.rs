@@ -10,7 +10,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::located::join;
-use crate::verdict::{Finding, Reason};
+use crate::finding::{Finding, Reason};
 
 /// The schema of one kind, ready to check objects.
 pub(crate) struct KindSchema {

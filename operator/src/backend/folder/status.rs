@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::controller::build::Built;
 use crate::jetstream::task::{Report, TenantReport};
-use crate::verdict::{Finding, Kind, ObjectRef, Outcome, Verdicts};
+use crate::object::{Kind, ObjectRef};
+use crate::finding::{Finding, Outcome, Outcomes};
 
 /// How verdicts are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum Format {
 
 /// Puts together what the build step, the folder and JetStream say about the objects.
 #[must_use]
-pub fn verdicts(built: &Built, folder: &Verdicts, report: &Report) -> Verdicts {
+pub fn verdicts(built: &Built, folder: &Outcomes, report: &Report) -> Outcomes {
     let mut verdicts = built.verdicts.clone();
     for (object, outcome) in folder.iter() {
         match outcome {
@@ -54,7 +55,7 @@ pub fn verdicts(built: &Built, folder: &Verdicts, report: &Report) -> Verdicts {
 #[derive(Debug)]
 pub struct Board {
     format: Format,
-    said: Verdicts,
+    said: Outcomes,
 }
 
 /// One verdict as a line of JSON.
@@ -72,7 +73,7 @@ impl Board {
     /// Nothing was said yet.
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Self { format, said: Verdicts::default() }
+        Self { format, said: Outcomes::default() }
     }
 
     /// Writes the verdicts that changed, one to a line. An object that went is `Removed`; a file that has
@@ -80,7 +81,7 @@ impl Board {
     ///
     /// # Errors
     /// When `out` can't be written to.
-    pub fn say(&mut self, verdicts: Verdicts, out: &mut dyn Write) -> io::Result<()> {
+    pub fn say(&mut self, verdicts: Outcomes, out: &mut dyn Write) -> io::Result<()> {
         for (object, _) in self.said.iter().filter(|(object, _)| verdicts.get(object).is_none()) {
             let word = if object.kind == Kind::File { "Accepted" } else { "Removed" };
             self.write(out, object, word, &[])?;
@@ -128,9 +129,9 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Reason;
+    use crate::finding::Reason;
 
-    fn say(board: &mut Board, verdicts: &Verdicts) -> String {
+    fn say(board: &mut Board, verdicts: &Outcomes) -> String {
         let mut out = Vec::new();
         board.say(verdicts.clone(), &mut out).unwrap();
         String::from_utf8(out).unwrap()
@@ -140,7 +141,7 @@ mod tests {
     fn only_changes_are_said() {
         let mut board = Board::new(Format::Text);
         let device = ObjectRef::new(Kind::Device, "default", "d1");
-        let mut verdicts = Verdicts::default();
+        let mut verdicts = Outcomes::default();
         verdicts.accept(&device);
         assert_eq!(say(&mut board, &verdicts), "Device/d1 Accepted\n");
         assert_eq!(say(&mut board, &verdicts), "");
@@ -152,13 +153,13 @@ mod tests {
             say(&mut board, &verdicts),
             "Device/d1 Degraded FormatMissing: spec.channels[0].format: no such format\n"
         );
-        assert_eq!(say(&mut board, &Verdicts::default()), "Device/d1 Removed\n");
+        assert_eq!(say(&mut board, &Outcomes::default()), "Device/d1 Removed\n");
     }
 
     #[test]
     fn json_is_one_object_on_each_line() {
         let mut board = Board::new(Format::Json);
-        let mut verdicts = Verdicts::default();
+        let mut verdicts = Outcomes::default();
         verdicts.refuse(
             &ObjectRef::new(Kind::Device, "default", "d1"),
             Finding::new(Reason::QuotaExceeded, "", "full"),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::manifest::{self, Entry, Manifest};
 use crate::object::Objects;
-use crate::verdict::{Finding, ObjectRef, Reason, Verdicts};
+use crate::object::ObjectRef;
+use crate::finding::{Finding, Reason, Outcomes};
 
 /// The files of a folder, by path within it; an error says why a file can't be read.
 pub type Files = BTreeMap<String, Result<String, String>>;
@@ -70,9 +71,9 @@ impl Store {
 
     /// The objects in force, and what is wrong with files and documents.
     #[must_use]
-    pub fn objects(&self) -> (Objects, Verdicts) {
+    pub fn objects(&self) -> (Objects, Outcomes) {
         let mut objects = Objects::default();
-        let mut verdicts = Verdicts::default();
+        let mut verdicts = Outcomes::default();
         let holders = self.holders();
         for (path, file) in &self.files {
             self.judge_file(path, file, &holders, &mut verdicts);
@@ -107,7 +108,7 @@ impl Store {
         path: &str,
         file: &File,
         holders: &BTreeMap<&ObjectRef, &str>,
-        verdicts: &mut Verdicts,
+        verdicts: &mut Outcomes,
     ) {
         let file_ref = ObjectRef::file(path);
         for finding in &file.findings {

@@ -7,12 +7,13 @@ use flutecast_contract::name::TenantName;
 use flutecast_crds::Tenant;
 use tokio::sync::watch;
 
-use crate::backend::cluster::index::{Entry, Index, Scope};
-use crate::controller::build::enrollment::{Enrollment, Newcomers};
+use crate::controller::dereference::DirtySet;
+use crate::index::{Entry, Index};
+use crate::enrollment::policy::{Enrollment, Newcomers};
 use crate::controller::build::{Built, BuiltTenant};
 use crate::enrollment::roster::{self, Roll, Roster, Sources};
 use crate::jetstream::task::Report;
-use crate::verdict::Kind;
+use crate::object::Kind;
 
 /// Keeps the roster.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Registrar {
     }
 
     /// Tells what changed: of the tenants in `scope`, and of those whose stream or enrollment is another now.
-    pub fn tell(&mut self, index: &Index, scope: &Scope, outcome: &Outcome<'_>) {
+    pub fn tell(&mut self, index: &Index, scope: &DirtySet, outcome: &Outcome<'_>) {
         let before = self.roster.borrow().clone();
         let looks_at_all = scope.all || !self.was_stored || before.is_none();
         let Outcome { built, report, foreign, is_stored } = *outcome;

@@ -8,7 +8,8 @@ use flutecast_contract::name::TenantName;
 use super::Secrets;
 use crate::controller::validate::secret;
 use crate::controller::validate::tenant::{ValidAccess, ValidTenant};
-use crate::verdict::{Finding, Kind, ObjectRef, Reason, Verdicts};
+use crate::object::{Kind, ObjectRef};
+use crate::finding::{Finding, Reason, Outcomes};
 
 /// Where a Tenant names its Secret.
 const SECRET_FIELD: &str = "spec.access.tokens.secretName";
@@ -25,7 +26,7 @@ const MOST: usize = 1_000_000;
 pub(super) fn document(
     tenants: &BTreeMap<TenantName, ValidTenant>,
     secrets: &Secrets<'_>,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Outcomes,
 ) -> AccessDocument {
     let mut oldest_first: Vec<&ValidTenant> = tenants.values().collect();
     oldest_first.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
@@ -82,7 +83,7 @@ fn tenant_access(
     tenant: &ValidTenant,
     access: &ValidAccess,
     secrets: &Secrets<'_>,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Outcomes,
 ) -> TenantAccess {
     let ValidAccess { anonymous, secret, restricted: _, allowed_origins } = access;
     let tokens = match secret {
@@ -97,7 +98,7 @@ fn tokens(
     access: &ValidAccess,
     name: &str,
     secrets: &Secrets<'_>,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Outcomes,
 ) -> BTreeMap<String, TokenAccess> {
     let object = tenant.meta.object_ref(Kind::Tenant);
     let namespace = &tenant.meta.namespace;

@@ -7,9 +7,10 @@ use flutecast_contract::iot_id::{self, Candidate, Refusal};
 use flutecast_contract::name::{IotId, TenantName};
 
 use crate::controller::validate::device::ValidDevice;
-use crate::controller::validate::subject_pattern::SubjectPattern;
+use crate::jetstream::subject_pattern::SubjectPattern;
 use crate::controller::validate::tenant::ValidTenant;
-use crate::verdict::{Finding, Kind, ObjectRef, Reason, Verdicts};
+use crate::object::{Kind, ObjectRef};
+use crate::finding::{Finding, Reason, Outcomes};
 
 /// A device that has its code and its iotId.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +28,7 @@ impl ClaimedDevice {
 /// Gives each tenant name to its oldest Tenant: streams and addresses know no namespaces.
 pub(super) fn tenant_names(
     tenants: Vec<ValidTenant>,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Outcomes,
 ) -> BTreeMap<TenantName, ValidTenant> {
     let mut holders: BTreeMap<TenantName, ValidTenant> = BTreeMap::new();
     for tenant in tenants {
@@ -57,7 +58,7 @@ const RESERVED: [(&str, &str); 5] = [
 ];
 
 /// Takes away the sources whose subject is claimed already: NATS refuses two streams for one subject.
-pub(super) fn source_subjects(tenants: &mut BTreeMap<TenantName, ValidTenant>, verdicts: &mut Verdicts) {
+pub(super) fn source_subjects(tenants: &mut BTreeMap<TenantName, ValidTenant>, verdicts: &mut Outcomes) {
     let mut oldest_first: Vec<&mut ValidTenant> = tenants.values_mut().collect();
     oldest_first.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
     let mut claimed: Vec<(SubjectPattern, String)> = Vec::new();
@@ -103,7 +104,7 @@ pub(super) fn devices(
     devices: Vec<ValidDevice>,
     tenants: &BTreeMap<TenantName, ValidTenant>,
     existing: &BTreeSet<(String, String)>,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Outcomes,
 ) -> BTreeMap<TenantName, Vec<ClaimedDevice>> {
     let mut by_tenant: BTreeMap<TenantName, Vec<ValidDevice>> = BTreeMap::new();
     for device in devices {
@@ -122,7 +123,7 @@ pub(super) fn devices(
 }
 
 /// Gives the devices of one tenant their codes and iotIds.
-fn claim(tenant: &TenantName, devices: Vec<ValidDevice>, verdicts: &mut Verdicts) -> Vec<ClaimedDevice> {
+fn claim(tenant: &TenantName, devices: Vec<ValidDevice>, verdicts: &mut Outcomes) -> Vec<ClaimedDevice> {
     let candidates: Vec<Candidate> = devices
         .iter()
         .map(|device| Candidate {

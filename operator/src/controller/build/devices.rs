@@ -10,7 +10,8 @@ use super::Formats;
 use super::claims::ClaimedDevice;
 use crate::controller::validate::device::ValidChannel;
 use crate::controller::validate::tenant::ValidTenant;
-use crate::verdict::{Finding, Kind, ObjectRef, Reason, Verdicts};
+use crate::object::{Kind, ObjectRef};
+use crate::finding::{Finding, Reason, Outcomes};
 
 /// The devices of one tenant, and the formats that they use.
 #[derive(Debug, Default)]
@@ -66,7 +67,7 @@ pub(super) fn map(
     devices: &[ClaimedDevice],
     formats: &Formats,
     before: &Before<'_>,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Outcomes,
 ) -> Mapped {
     let mut mapped = Mapped::default();
     let mut lists = ChannelLists::default();
@@ -105,7 +106,7 @@ pub(super) fn map(
 }
 
 /// A device that already has findings for its channels is refused with the first of their reasons.
-fn refuse_without_channels(verdicts: &mut Verdicts, object: &ObjectRef, finding: Finding) {
+fn refuse_without_channels(verdicts: &mut Outcomes, object: &ObjectRef, finding: Finding) {
     let reason = verdicts
         .get(object)
         .and_then(|outcome| outcome.findings().first())
@@ -117,7 +118,7 @@ fn map_channels(
     claimed: &ClaimedDevice,
     formats: &Formats,
     used: &mut BTreeMap<FormatName, FormatDocument>,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Outcomes,
 ) -> BTreeMap<ChannelName, ChannelDocument> {
     let object = claimed.object_ref();
     let mut channels = BTreeMap::new();

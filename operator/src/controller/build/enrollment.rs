@@ -2,42 +2,21 @@
 
 use super::devices::format_of;
 use super::{Built, Formats};
-use crate::controller::validate::enrollment::{Template, ValidEnrollment};
+use crate::controller::validate::enrollment::ValidEnrollment;
 use crate::controller::validate::tenant::ValidTenant;
-use crate::verdict::{Finding, Kind, ObjectRef, Reason, Verdicts};
-
-/// How a tenant's devices enrol.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Enrollment {
-    /// What becomes of a code that no Device has.
-    pub newcomers: Newcomers,
-    /// How many devices the tenant may have.
-    pub max_devices: Option<u32>,
-}
-
-/// What becomes of a device code that no Device has.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub enum Newcomers {
-    /// It is refused.
-    #[default]
-    Refused,
-    /// A Device is created for it.
-    Created(Template),
-    /// A Device would be created for it, but what the Tenant says can't be used as it is; its verdict says
-    /// why.
-    Blocked,
-}
+use crate::enrollment::policy::{Enrollment, Newcomers};
+use crate::object::{Kind, ObjectRef};
+use crate::finding::{Finding, Reason, Outcomes};
 
 /// How the devices of a tenant enrol. A Device whose channels nobody can format would be of no use, so none
 /// is created until all formats of the template are there.
-pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, verdicts: &mut Verdicts) -> Enrollment {
+pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, verdicts: &mut Outcomes) -> Enrollment {
     let newcomers = match &tenant.enrollment {
         ValidEnrollment::Declared => Newcomers::Refused,
         ValidEnrollment::Broken => Newcomers::Blocked,
-        ValidEnrollment::Automatic(template) => {
+        ValidEnrollment::Automatic(template, channels) => {
             let object = tenant.meta.object_ref(Kind::Tenant);
-            let missing: Vec<Finding> = template
-                .valid
+            let missing: Vec<Finding> = channels
                 .iter()
                 .filter_map(|channel| {
                     format_of(&tenant.meta.namespace, channel, formats, "no Device is created until then")

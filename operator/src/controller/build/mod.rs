@@ -12,7 +12,6 @@ mod devices;
 pub mod enrollment;
 mod plan;
 mod shards;
-pub mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,14 +20,15 @@ use flutecast_contract::document::{AccessDocument, ShardDocument};
 use flutecast_contract::name::{IotId, TenantName};
 
 use self::devices::Before;
-use self::enrollment::Enrollment;
-use self::streams::TenantStreams;
+use crate::enrollment::policy::Enrollment;
+use crate::jetstream::streams::TenantStreams;
 use crate::object::{Meta, Object, Objects, SecretData};
 use crate::controller::validate::device::ValidDevice;
 use crate::controller::validate::push_format::ValidFormat;
 use crate::controller::validate::tenant::ValidTenant;
 use crate::controller::validate::{self, Checked, Validated};
-use crate::verdict::{Kind, Verdicts};
+use crate::object::Kind;
+use crate::finding::Outcomes;
 
 /// Everything that the objects turn into.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,7 +42,7 @@ pub struct Built {
     /// Who may read what.
     pub access: AccessDocument,
     /// What is said about each object.
-    pub verdicts: Verdicts,
+    pub verdicts: Outcomes,
 }
 
 /// What one tenant turns into.
@@ -63,7 +63,7 @@ pub struct Valid {
     devices: Vec<ValidDevice>,
     formats: BTreeMap<(String, String), Option<ValidFormat>>,
     existing: BTreeSet<(String, String)>,
-    verdicts: Verdicts,
+    verdicts: Outcomes,
 }
 
 /// The second step: validates each object alone. Secrets are left to the Tenants that name them.
@@ -143,7 +143,7 @@ fn key(meta: &Meta) -> (String, String) {
 
 /// Notes the verdict on one object and passes on what is usable of it.
 fn noted<S, T>(
-    verdicts: &mut Verdicts,
+    verdicts: &mut Outcomes,
     kind: Kind,
     object: &Object<S>,
     validated: Validated<T>,

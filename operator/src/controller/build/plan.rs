@@ -6,7 +6,7 @@ use flutecast_contract::subject;
 use flutecast_crds as crds;
 use flutecast_crds::Retention;
 
-use super::streams::{
+use crate::jetstream::streams::{
     OnDelete, Owner, Reading, SPLIT_CONSUMER, SourceStream, Storage, StreamConfig, TenantStreams,
 };
 use crate::controller::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};

@@ -8,16 +8,16 @@ use flutecast_contract::subject;
 
 use super::claims::ClaimedDevice;
 use super::devices::Mapped;
-use super::streams::SPLIT_CONSUMER;
+use crate::jetstream::streams::SPLIT_CONSUMER;
 use crate::controller::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};
-use crate::verdict::{Finding, Reason, Verdicts};
+use crate::finding::{Finding, Reason, Outcomes};
 
 /// The shards of a tenant. A device that fits into none is refused.
 pub(super) fn documents(
     tenant: &ValidTenant,
     mapped: &Mapped,
     devices: &[ClaimedDevice],
-    verdicts: &mut Verdicts,
+    verdicts: &mut Outcomes,
 ) -> Vec<Arc<ShardDocument>> {
     let Mapped { devices: documents, formats } = mapped;
     let split = shard::split(&tenant.name, &settings(tenant), formats, documents);

@@ -4,7 +4,7 @@ use flutecast_crds::condition::{Condition, READY, RECONCILING, STALLED, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::metrics;
-use crate::verdict::{Finding, Reason};
+use crate::finding::{Finding, Reason};
 
 /// The reason of `Ready` when nothing is wrong.
 pub const ACCEPTED: &str = "Accepted";

@@ -4,11 +4,13 @@ use flutecast_crds::{Device, DeviceChannel, DeviceSpec, Tenant};
 
 use super::conditions::Standing;
 use super::judge::Judge;
-use crate::backend::cluster::index::{Entry, Key, Life, template_of};
-use crate::backend::cluster::kind::OurKind;
+use crate::object::Key;
+use crate::index::{Entry, Life, template_of};
+use crate::index::kind::OurKind;
 use crate::protection;
 use crate::object::Object;
-use crate::verdict::{Kind, Reason};
+use crate::object::Kind;
+use crate::finding::Reason;
 
 impl Judge<'_> {
     /// How it stands with a Tenant or a PushFormat, if it is being deleted while somebody uses it; else as

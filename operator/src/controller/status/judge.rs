@@ -8,15 +8,17 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::conditions::{Standing, conditions, is_ready, ours, ready};
 use crate::controller::build::Built;
-use crate::controller::build::enrollment::{Enrollment, Newcomers};
+use crate::enrollment::policy::{Enrollment, Newcomers};
 use crate::jetstream::task::{Report, TenantReport};
-use crate::backend::cluster::index::{Entry, Index, Key, Tokens};
-use crate::backend::cluster::kind::{OurKind, OurStatus};
+use crate::object::Key;
+use crate::index::{Entry, Index, Tokens};
+use crate::index::kind::{OurKind, OurStatus};
 use crate::rollout::{Answer, Served};
 use crate::controller::status::write_failures::{self, Unstored};
 use crate::presence::Told;
 use crate::presence::board::Board;
-use crate::verdict::{Finding, Kind, ObjectRef, Reason};
+use crate::object::{Kind, ObjectRef};
+use crate::finding::{Finding, Reason};
 
 /// Everything that a judgement rests on.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use flutecast_crds::{DeviceChannel, DeviceSpec};
 
 use super::{Checked, Validated, name};
 use crate::object::{Meta, Object};
-use crate::verdict::{Finding, Reason};
+use crate::finding::{Finding, Reason};
 
 /// A Device that can be used.
 #[derive(Debug, Clone, PartialEq)]

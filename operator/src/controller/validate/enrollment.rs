@@ -1,16 +1,11 @@
 //! How a Tenant's devices enrol.
 
-use std::collections::BTreeMap;
-
-use flutecast_crds::{DeviceChannel, DeviceTemplate, Enrollment, EnrollmentPolicy};
-use regex::{Regex, RegexBuilder};
+use flutecast_crds::{DeviceTemplate, Enrollment, EnrollmentPolicy};
 
 use super::device::{ValidChannel, validate_channels};
-use crate::verdict::{Finding, Reason};
+use crate::enrollment::policy::{CodePattern, Template};
+use crate::finding::{Finding, Reason};
 
-/// The most memory that a pattern may need once it is compiled, in bytes. A pattern for codes needs some
-/// hundreds.
-const PATTERN_SIZE: usize = 64 << 10;
 /// The longest name of a label, behind its prefix, and the longest prefix, as Kubernetes has them.
 const LABEL_NAME: usize = 63;
 const LABEL_PREFIX: usize = 253;
@@ -22,54 +17,9 @@ pub enum ValidEnrollment {
     #[default]
     Declared,
     /// A Device is created for it.
-    Automatic(Template),
+    Automatic(Template, Vec<ValidChannel>),
     /// A Device should be created for it, but it isn't clear what one.
     Broken,
-}
-
-/// What a Device that is created looks like.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Template {
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its channels, as the Device has them.
-    pub channels: Vec<DeviceChannel>,
-    /// The same, checked.
-    pub valid: Vec<ValidChannel>,
-    /// What a code has to match.
-    pub code_pattern: Option<CodePattern>,
-}
-
-/// What a device code has to match as a whole.
-#[derive(Debug, Clone)]
-pub struct CodePattern(Regex);
-
-impl CodePattern {
-    /// Compiles it.
-    ///
-    /// # Errors
-    /// Why it is none.
-    pub fn new(pattern: &str) -> Result<Self, String> {
-        // Compiled alone first: an open bracket must not close ours.
-        let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build();
-        let whole = compile(pattern).and_then(|_| compile(&format!("^(?:{pattern})$")));
-        whole.map(Self).map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => "it repeats too much".to_owned(),
-            error => error.to_string().lines().last().unwrap_or_default().trim().to_owned(),
-        })
-    }
-
-    /// Whether a code may be enrolled.
-    #[must_use]
-    pub fn matches(&self, code: &str) -> bool {
-        self.0.is_match(code)
-    }
-}
-
-impl PartialEq for CodePattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_str() == other.0.as_str()
-    }
 }
 
 /// Validates how a Tenant's devices enrol. Whatever is wrong there, the rest of the Tenant is in force.
@@ -110,8 +60,8 @@ pub fn validate(enrollment: Option<&Enrollment>) -> (ValidEnrollment, Vec<Findin
     if !findings.is_empty() {
         return (ValidEnrollment::Broken, findings);
     }
-    let template = Template { labels: labels.clone(), channels: channels.clone(), valid, code_pattern };
-    (ValidEnrollment::Automatic(template), findings)
+    let template = Template { labels: labels.clone(), channels: channels.clone(), code_pattern };
+    (ValidEnrollment::Automatic(template, valid), findings)
 }
 
 /// Whether Kubernetes takes it as the key of a label.
@@ -148,18 +98,6 @@ mod tests {
         for bad in ["", "/", "a/", "/a", "-a", "a-", "a b", "a/b/c", "A.b/c", "a..b/c", "ä", &"a".repeat(64)]
         {
             assert!(!is_label_key(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_pattern_is_about_the_whole_code() {
-        let pattern = CodePattern::new("CORR-[0-9]+|FLEX-.*").unwrap();
-        for (code, matches) in [("CORR-01", true), ("FLEX-", true), ("XCORR-01", false), ("CORR-01x", false)]
-        {
-            assert_eq!(pattern.matches(code), matches, "{code}");
-        }
-        for bad in ["(", "a)|(b", "((a{1000}){1000}){1000}"] {
-            assert!(!CodePattern::new(bad).unwrap_err().is_empty(), "{bad}");
         }
     }
 }

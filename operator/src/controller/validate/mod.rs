@@ -8,10 +8,9 @@ pub mod device;
 pub mod enrollment;
 pub mod push_format;
 pub mod secret;
-pub mod subject_pattern;
 pub mod tenant;
 
-use crate::verdict::{Finding, Reason};
+use crate::finding::{Finding, Reason};
 
 /// A usable object, and what had to be left out of it.
 #[derive(Debug, Clone, PartialEq)]

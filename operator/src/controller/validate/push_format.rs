@@ -13,7 +13,7 @@ use flutecast_format::program::Program;
 
 use super::{Checked, Validated, name};
 use crate::object::{Meta, Object};
-use crate::verdict::{Finding, Reason};
+use crate::finding::{Finding, Reason};
 
 /// A PushFormat that compiles.
 #[derive(Debug, Clone, PartialEq)]

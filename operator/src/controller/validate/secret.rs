@@ -7,7 +7,7 @@ use flutecast_contract::document::token_sha256;
 
 use super::{Checked, Validated};
 use crate::object::{Meta, Object, SecretData};
-use crate::verdict::{Finding, Reason};
+use crate::finding::{Finding, Reason};
 
 /// The shortest token. Sixteen random characters of base64 are 96 bits, which nobody guesses.
 pub const SHORTEST_TOKEN: usize = 16;

@@ -9,10 +9,10 @@ use flutecast_crds::{
 };
 
 use super::enrollment::{self, ValidEnrollment};
-use super::subject_pattern::SubjectPattern;
+use crate::jetstream::subject_pattern::SubjectPattern;
 use super::{Checked, Validated, name};
 use crate::object::{Meta, Object};
-use crate::verdict::{Finding, Reason};
+use crate::finding::{Finding, Reason};
 
 /// The shortest time that messages are kept. NATS takes no shorter duplicate window, which may not be longer
 /// than the age.

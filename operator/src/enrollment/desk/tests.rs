@@ -5,8 +5,8 @@ use flutecast_contract::name::{ChannelName, IotId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::controller::build::enrollment::Enrollment;
-use crate::controller::validate::enrollment::CodePattern;
+use crate::enrollment::policy::Enrollment;
+use crate::enrollment::policy::CodePattern;
 
 fn code(code: &str) -> DeviceCode {
     DeviceCode::new(code).unwrap()

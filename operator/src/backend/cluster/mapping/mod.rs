@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use flutecast_contract::document::{AccessDocument, ShardDocument};
 use flutecast_contract::name::TenantName;
+use flutecast_contract::object::ACCESS_SECRET;
 use flutecast_kube::Right;
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -22,7 +23,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-pub use self::objects::{ACCESS_KEY, MAPPING_KEY, SHARD_SELECTOR};
+pub use self::objects::SHARD_SELECTOR;
 use self::objects::{Print, print_of_map, print_of_secret, print_of_shard, print_of_text};
 use self::repairs::{Repairs, Turn};
 use self::observed::Stored;
@@ -44,14 +45,12 @@ pub const RIGHTS: &[Right] = &[
     Right {
         group: "",
         resources: &["secrets"],
-        names: &[ACCESS_NAME],
+        names: &[ACCESS_SECRET],
         verbs: &["list", "watch", "create", "patch"],
         why: "",
     },
 ];
 
-/// The name of the Secret with the access document. A pod's role names this one and no other.
-pub const ACCESS_NAME: &str = "flutecast-access";
 /// How many are written at once.
 const AT_ONCE: usize = 8;
 /// How long one may take.
@@ -142,7 +141,7 @@ impl Mapping {
     /// What tells this installation from all others: the uid of its access Secret; none until it is there.
     #[must_use]
     pub fn realm(&self) -> Option<String> {
-        self.access.uid(ACCESS_NAME)
+        self.access.uid(ACCESS_SECRET)
     }
 
     /// Whether the API server holds a document as it was written last.
@@ -192,7 +191,7 @@ impl Mapping {
         let leaving = self.shards.names().filter(|name| !names.contains(*name)).map(str::to_owned);
         let deletes: Vec<_> = leaving.map(Job::Delete).collect();
         self.run_all(deletes, wanted, &mut applied).await;
-        let is_there = |name: &str| name == ACCESS_NAME || names.contains(name);
+        let is_there = |name: &str| name == ACCESS_SECRET || names.contains(name);
         self.prints.retain(|name, _| is_there(name));
         self.written.retain(|name, _| is_there(name));
         self.repairs.keep(is_there);
@@ -212,9 +211,9 @@ impl Mapping {
     fn access_differs(&mut self, document: &AccessDocument) -> bool {
         // It is small: its text is made each time.
         let Some(wanted) = document.to_yaml().ok().map(|text| print_of_text(&text)) else { return true };
-        self.prints.insert(ACCESS_NAME.to_owned(), (String::new(), wanted));
-        let (held, editor) = (self.access.print(ACCESS_NAME), self.access.editor(ACCESS_NAME));
-        is_due(&mut self.repairs, &mut self.written, ACCESS_NAME, wanted, held, editor)
+        self.prints.insert(ACCESS_SECRET.to_owned(), (String::new(), wanted));
+        let (held, editor) = (self.access.print(ACCESS_SECRET), self.access.editor(ACCESS_SECRET));
+        is_due(&mut self.repairs, &mut self.written, ACCESS_SECRET, wanted, held, editor)
     }
 
     fn differs(&mut self, document: &ShardDocument) -> bool {
@@ -260,7 +259,7 @@ impl Mapping {
             }
             Job::Access(document) => {
                 let secret = objects::secret(document, &self.namespace).map_err(Failure::Refused)?;
-                let put = secrets.patch(ACCESS_NAME, &parameters, &Patch::Apply(&secret)).await;
+                let put = secrets.patch(ACCESS_SECRET, &parameters, &Patch::Apply(&secret)).await;
                 Ok(Answer::Access(Box::new(put.map_err(failure)?)))
             }
             Job::Delete(name) => {
@@ -285,7 +284,7 @@ impl Mapping {
     ) {
         let (name, what) = match job {
             Job::Put(document) => (objects::name(document), ApiWrite::Shard),
-            Job::Access(_) => (ACCESS_NAME.to_owned(), ApiWrite::Access),
+            Job::Access(_) => (ACCESS_SECRET.to_owned(), ApiWrite::Access),
             Job::Delete(name) => (name.clone(), ApiWrite::ShardDeleted),
         };
         self.metrics.api_write(what, if ended.is_ok() { Ending::Done } else { Ending::Failed });

@@ -3,23 +3,17 @@
 use std::collections::BTreeMap;
 
 use flutecast_contract::document::{AccessDocument, ShardDocument};
-use flutecast_contract::shard::file_name;
+use flutecast_contract::object::{ACCESS_KEY, ACCESS_SECRET, MANAGED_BY, MAPPING_KEY, shard_name};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::ObjectMeta;
 use sha2::{Digest, Sha256};
 
-use super::ACCESS_NAME;
 
-/// The key of a mapping document in its ConfigMap.
-pub const MAPPING_KEY: &str = "mapping.yaml";
-/// The key of the access document in its Secret.
-pub const ACCESS_KEY: &str = "access.yaml";
 /// What finds the ConfigMaps of the mapping.
 pub const SHARD_SELECTOR: &str =
     "app.kubernetes.io/managed-by=flutecast,flutecast.io/tenant,flutecast.io/shard";
 
-const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "flutecast");
 const TENANT: &str = "flutecast.io/tenant";
 const SHARD: &str = "flutecast.io/shard";
 const REVISION: &str = "flutecast.io/revision";
@@ -30,8 +24,7 @@ pub(super) struct Print([u8; 32]);
 
 /// The name of the ConfigMap that holds a document.
 pub(super) fn name(document: &ShardDocument) -> String {
-    let file = file_name(&document.tenant, document.shard);
-    file.strip_suffix(".yaml").map(str::to_owned).unwrap_or(file)
+    shard_name(&document.tenant, document.shard)
 }
 
 /// The ConfigMap that holds a document.
@@ -67,7 +60,7 @@ pub(super) fn secret(document: &AccessDocument, namespace: &str) -> Result<Secre
     let labels = BTreeMap::from([(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned())]);
     Ok(Secret {
         metadata: ObjectMeta {
-            name: Some(ACCESS_NAME.to_owned()),
+            name: Some(ACCESS_SECRET.to_owned()),
             namespace: Some(namespace.to_owned()),
             labels: Some(labels),
             ..ObjectMeta::default()
@@ -137,7 +130,7 @@ mod tests {
     #[test]
     fn names_are_those_of_the_files() {
         assert_eq!(name(&document()), "flutecast-demo-3");
-        assert_eq!(ACCESS_FILE, format!("{ACCESS_NAME}.yaml"));
+        assert_eq!(ACCESS_FILE, format!("{ACCESS_SECRET}.yaml"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use kube::api::ObjectMeta;
 
 use super::objects::Print;
 use crate::backend::cluster::MANAGER;
-use crate::backend::cluster::index::version_of;
+use crate::index::version_of;
 use crate::backend::cluster::watch::Event;
 
 /// The objects of one watch, by name.

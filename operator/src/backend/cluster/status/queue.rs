@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::backend::cluster::events::Notice;
-use crate::backend::cluster::index::Key;
-use crate::backend::cluster::kind::AnyStatus;
-use crate::verdict::Kind;
+use crate::object::Key;
+use crate::index::kind::AnyStatus;
+use crate::object::Kind;
 use flutecast_process::backoff::Backoff;
 
 /// The first and the longest rest of a status that the API server didn't take for reasons of its own. When it

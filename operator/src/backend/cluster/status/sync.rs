@@ -10,14 +10,17 @@ use tokio::time::Instant;
 
 use crate::backend::cluster::events::Notice;
 use crate::backend::cluster::follow;
-use crate::backend::cluster::index::{Entry, Key, Scope, Shelf};
-use crate::backend::cluster::kind::{OurKind, OurStatus};
+use crate::object::Key;
+use crate::controller::dereference::DirtySet;
+use crate::index::{Entry, Store};
+use crate::index::kind::{OurKind, OurStatus};
 use crate::controller::status::conditions::{ours, ready, standing};
 use crate::controller::status::judge::{Before, Judge};
 use crate::backend::cluster::status::queue::{Outbox, Status};
 use crate::metrics::{Metrics, ObjectKind};
 use crate::presence::board::Board;
-use crate::verdict::{Kind, Reason};
+use crate::object::Kind;
+use crate::finding::Reason;
 
 /// Where statuses go.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub struct Publisher {
 
 impl Publisher {
     /// Has the statuses in `scope` written that differ.
-    pub fn publish(&self, judge: &Judge<'_>, scope: &Scope) {
+    pub fn publish(&self, judge: &Judge<'_>, scope: &DirtySet) {
         let index = judge.index;
         // A Tenant tells how many devices it has, and there are few.
         let tenants = in_scope(&index.tenants, scope, scope.needs_building());
@@ -52,11 +55,11 @@ impl Publisher {
 
     fn each<K: OurKind>(
         &self,
-        shelf: &Shelf<K>,
+        store: &Store<K>,
         keys: &BTreeSet<Key>,
         judge: impl Fn(&Key, &Entry<K>, Before<'_>) -> Option<K::Status>,
     ) {
-        for (key, entry) in keys.iter().filter_map(|key| Some((key, shelf.get(key)?))) {
+        for (key, entry) in keys.iter().filter_map(|key| Some((key, store.get(key)?))) {
             let pending = self.outbox.pending(K::KIND, key);
             let wanted = judge(key, entry, pending.as_deref());
             if let Some(kind) = ObjectKind::of(K::KIND) {
@@ -83,14 +86,14 @@ impl Publisher {
 
 /// The objects whose status is looked at: those that were touched, also because something else was built of
 /// them.
-fn in_scope<K: OurKind>(shelf: &Shelf<K>, scope: &Scope, all: bool) -> BTreeSet<Key> {
+fn in_scope<K: OurKind>(store: &Store<K>, scope: &DirtySet, all: bool) -> BTreeSet<Key> {
     let touched = scope.touched.iter().filter(|(kind, _)| *kind == K::KIND).map(|(_, key)| key.clone());
     let mut keys: BTreeSet<Key> = touched.collect();
     if K::KIND == Kind::PushFormat {
         keys.extend(scope.formats.iter().cloned());
     }
     if all {
-        keys.extend(shelf.iter().map(|(key, _)| key.clone()));
+        keys.extend(store.iter().map(|(key, _)| key.clone()));
     }
     keys
 }

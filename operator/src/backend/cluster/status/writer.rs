@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::cluster::status::queue::{Failure, Name, Outbox, Status};
 use crate::backend::cluster::events::Announcer;
-use crate::backend::cluster::kind::OurKind;
+use crate::index::kind::OurKind;
 use crate::backend::cluster::lease::Lead;
 use crate::backend::cluster::watch::{Change, Event};
 use crate::backend::cluster::{MANAGER, brief, says_no};
 use crate::metrics::{ApiWrite, Ending, Metrics, ObjectKind};
-use crate::verdict::Kind;
+use crate::object::Kind;
 use flutecast_process::backoff::Backoff;
 
 /// The rights that writing statuses needs.

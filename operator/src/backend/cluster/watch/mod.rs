@@ -30,10 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::pace::Pace;
 use crate::backend::cluster::brief;
-use crate::backend::cluster::index::Key;
-use crate::backend::cluster::kind::OurKind;
+use crate::object::Key;
+use crate::index::kind::OurKind;
 use crate::backend::cluster::lease::Lead;
-use crate::verdict::Kind;
+use crate::object::Kind;
 
 /// The rights that watching the three kinds needs.
 pub const RIGHTS: &[Right] = &[Right {

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Change, Listener, forward};
-use crate::backend::cluster::index::Key;
+use crate::object::Key;
 use crate::backend::cluster::lease::Lead;
 
 /// The watches that run.

@@ -10,14 +10,17 @@ use flutecast_contract::document::ShardDocument;
 use flutecast_contract::name::IotId;
 
 use crate::controller::build::Built;
-use crate::backend::cluster::index::{Index, Key, Scope};
-use crate::verdict::{Kind, ObjectRef, Verdicts};
+use crate::object::Key;
+use crate::controller::dereference::DirtySet;
+use crate::index::Index;
+use crate::object::{Kind, ObjectRef};
+use crate::finding::Outcomes;
 
 /// The whole.
 #[derive(Debug, Default)]
-pub struct Whole(Built);
+pub struct BuildCache(Built);
 
-impl Whole {
+impl BuildCache {
     /// The whole as it is now.
     #[must_use]
     pub fn built(&self) -> &Built {
@@ -39,7 +42,7 @@ impl Whole {
     /// All Tenants are in every part, so what is said of them, their streams and who may read is taken from
     /// it; devices and formats only where the scope has them. Documents that are the same as before stay, so
     /// that memory holds each once.
-    pub fn merge(&mut self, part: Built, scope: &mut Scope, index: &Index) {
+    pub fn merge(&mut self, part: Built, scope: &mut DirtySet, index: &Index) {
         let Built { mut tenants, existing, iot_ids, access, verdicts } = part;
         let mut old = std::mem::take(&mut self.0.tenants);
         for (name, tenant) in &mut tenants {
@@ -79,7 +82,7 @@ impl Whole {
     }
 
     /// Forgets what was said of objects that are gone.
-    fn forget(&mut self, scope: &Scope, index: &Index, part: &Verdicts) {
+    fn forget(&mut self, scope: &DirtySet, index: &Index, part: &Outcomes) {
         let devices = scope.touched.iter().filter(|(kind, _)| *kind == Kind::Device).map(|(_, key)| key);
         for key in devices.filter(|key| index.devices.get(key).is_none_or(|entry| entry.object.is_err())) {
             self.0.iot_ids.remove(key);

@@ -87,7 +87,7 @@ fn take(index: &mut Index, step: &Step, at: usize) {
 }
 
 /// One reconcile, as the keeper does it. Answers what was looked at.
-fn reconcile(whole: &mut Whole, index: &mut Index) -> Scope {
+fn reconcile(whole: &mut BuildCache, index: &mut Index) -> DirtySet {
     let mut scope = index.take_scope();
     if scope.needs_building() {
         let objects = index.objects(&scope);
@@ -102,9 +102,9 @@ proptest! {
 
     #[test]
     fn change_by_change_is_all_at_once(steps in steps()) {
-        let (mut whole, mut index) = (Whole::default(), Index::default());
+        let (mut whole, mut index) = (BuildCache::default(), Index::default());
         // An operator that begins builds everything.
-        index.give_back(Scope::everything());
+        index.give_back(DirtySet::everything());
         reconcile(&mut whole, &mut index);
         for (at, step) in steps.iter().chain([&Step::Build]).enumerate() {
             take(&mut index, step, at + 1);
@@ -113,7 +113,7 @@ proptest! {
             }
             let before = whole.built().clone();
             let scope = reconcile(&mut whole, &mut index);
-            let objects = index.objects(&Scope::everything());
+            let objects = index.objects(&DirtySet::everything());
             let built = whole.built();
             prop_assert_eq!(built, &build::build(build::validate(&objects), &objects));
             // Of whom something else is said than before is looked at.

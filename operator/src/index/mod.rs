@@ -5,9 +5,9 @@
 //! it. A Tenant concerns all of them, since names and subjects are given away across tenants; Tenants are few
 //! and change seldom.
 
+pub mod kind;
 mod links;
-mod scope;
-mod shelf;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -19,16 +19,12 @@ use k8s_openapi::api::core::v1::Secret;
 
 use self::links::Links;
 pub(crate) use self::links::template_of;
-pub use self::scope::Scope;
-pub(crate) use self::shelf::version_of;
-pub use self::shelf::{Entry, Life, Moved, Shelf};
-use crate::backend::cluster::kind::OurKind;
+pub(crate) use self::store::version_of;
+pub use self::store::{Entry, Life, Delta, Store};
+use crate::index::kind::OurKind;
 use crate::backend::cluster::watch::{Event, Place};
-use crate::object::{Meta, Object, Objects, SecretData};
-use crate::verdict::Kind;
-
-/// The namespace and name of an object.
-pub type Key = (String, String);
+use crate::controller::dereference::DirtySet;
+use crate::object::{Key, Kind, Meta, Object, Objects, SecretData};
 
 /// A Secret that a Tenant names.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,11 +41,11 @@ pub enum Tokens {
 #[derive(Debug, Default)]
 pub struct Index {
     /// The Tenants.
-    pub tenants: Shelf<Tenant>,
+    pub tenants: Store<Tenant>,
     /// The Devices.
-    pub devices: Shelf<Device>,
+    pub devices: Store<Device>,
     /// The PushFormats.
-    pub formats: Shelf<PushFormat>,
+    pub formats: Store<PushFormat>,
     tokens: BTreeMap<Key, Tokens>,
     /// The Secrets that a list was begun for and that it has not told of.
     listing: BTreeSet<Key>,
@@ -58,7 +54,7 @@ pub struct Index {
     links: Links,
     /// Where Devices are to be created and may not.
     creation_forbidden: BTreeSet<String>,
-    scope: Scope,
+    scope: DirtySet,
 }
 
 impl Index {
@@ -272,19 +268,19 @@ impl Index {
     }
 
     /// What has to be built anew since the last call.
-    pub fn take_scope(&mut self) -> Scope {
+    pub fn take_scope(&mut self) -> DirtySet {
         std::mem::take(&mut self.scope)
     }
 
     /// Something was not done: it is to be done again.
-    pub fn give_back(&mut self, scope: Scope) {
+    pub fn give_back(&mut self, scope: DirtySet) {
         self.scope.merge(scope);
     }
 
     /// The objects that `scope` needs: all Tenants with the PushFormats of their templates, all Secrets, and
     /// of the tenants in it the Devices and their PushFormats.
     #[must_use]
-    pub fn objects(&self, scope: &Scope) -> Objects {
+    pub fn objects(&self, scope: &DirtySet) -> Objects {
         let secrets = self.tokens.values().filter_map(|tokens| match tokens {
             Tokens::Held(secret) => Some(secret.clone()),
             Tokens::Missing | Tokens::Forbidden => None,
@@ -311,17 +307,17 @@ impl Index {
     }
 }
 
-/// Takes an event into a shelf; answers what moved.
-fn take<K: OurKind>(shelf: &mut Shelf<K>, event: Event<K>) -> Vec<Moved<K>> {
+/// Takes an event into a store; answers what moved.
+fn take<K: OurKind>(store: &mut Store<K>, event: Event<K>) -> Vec<Delta<K>> {
     match event {
-        Event::Apply(object) => shelf.apply(*object).into_iter().collect(),
-        Event::Broken { meta, error } => shelf.broken(&meta, error).into_iter().collect(),
-        Event::Delete(meta) => shelf.delete(&meta).into_iter().collect(),
+        Event::Apply(object) => store.apply(*object).into_iter().collect(),
+        Event::Broken { meta, error } => store.broken(&meta, error).into_iter().collect(),
+        Event::Delete(meta) => store.delete(&meta).into_iter().collect(),
         Event::Restart(place) => {
-            shelf.restart(place);
+            store.restart(place);
             Vec::new()
         }
-        Event::Complete(place, turn) => shelf.complete(place, turn),
+        Event::Complete(place, turn) => store.complete(place, turn),
         Event::Forbidden => Vec::new(),
     }
 }

@@ -5,73 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::metrics::Standing;
-
-/// The kinds of object that a verdict can be about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub enum Kind {
-    /// A Tenant.
-    Tenant,
-    /// A PushFormat.
-    PushFormat,
-    /// A Device.
-    Device,
-    /// A Secret.
-    Secret,
-    /// A file of the manifests folder.
-    File,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tenant => "Tenant",
-            Self::PushFormat => "PushFormat",
-            Self::Device => "Device",
-            Self::Secret => "Secret",
-            Self::File => "File",
-        })
-    }
-}
-
-/// The namespace of objects that name none, in folder mode as with kubectl.
-pub const DEFAULT_NAMESPACE: &str = "default";
-
-/// Which object a verdict is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct ObjectRef {
-    /// Its kind.
-    pub kind: Kind,
-    /// Its namespace; empty for a file.
-    pub namespace: String,
-    /// Its name; for a file its path within the folder.
-    pub name: String,
-}
-
-impl ObjectRef {
-    /// Names an object.
-    #[must_use]
-    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
-        Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
-    }
-
-    /// Names a file of the manifests folder.
-    #[must_use]
-    pub fn file(path: &str) -> Self {
-        Self::new(Kind::File, "", path)
-    }
-}
-
-impl fmt::Display for ObjectRef {
-    /// `Device/corrugator-1`, with the namespace in between unless it is the usual one.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() || self.namespace == DEFAULT_NAMESPACE {
-            write!(f, "{}/{}", self.kind, self.name)
-        } else {
-            write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
-        }
-    }
-}
+use crate::metrics::closed_set;
+use crate::object::ObjectRef;
 
 /// Why an object is refused or not wholly in force. A closed set: it is documented, and tests cover each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -267,12 +202,12 @@ impl Outcome {
 
     /// How it stands with the object, as conditions would say it.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn condition_label(&self) -> ConditionLabel {
         match self {
-            Self::Accepted => Standing::Ready,
+            Self::Accepted => ConditionLabel::Ready,
             Self::Degraded(findings) | Self::Refused(findings) => {
                 let waits = findings.iter().all(|finding| finding.reason.waits());
-                if waits { Standing::Reconciling } else { Standing::Stalled }
+                if waits { ConditionLabel::Reconciling } else { ConditionLabel::Stalled }
             }
         }
     }
@@ -289,9 +224,9 @@ impl Outcome {
 
 /// The verdicts on all objects, by object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verdicts(BTreeMap<ObjectRef, Outcome>);
+pub struct Outcomes(BTreeMap<ObjectRef, Outcome>);
 
-impl Verdicts {
+impl Outcomes {
     /// Takes note of an object about which there is nothing bad to say yet.
     pub fn accept(&mut self, object: &ObjectRef) {
         self.0.entry(object.clone()).or_default();
@@ -354,10 +289,11 @@ fn push_new(findings: &mut Vec<Finding>, finding: Finding) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::Kind;
 
     #[test]
     fn an_object_that_is_refused_stays_refused() {
-        let mut verdicts = Verdicts::default();
+        let mut verdicts = Outcomes::default();
         let object = ObjectRef::new(Kind::Device, "default", "d1");
         verdicts.accept(&object);
         assert_eq!(verdicts.get(&object), Some(&Outcome::Accepted));
@@ -376,12 +312,5 @@ mod tests {
             assert!(page.contains(&format!("\n| `{reason}` |")), "{reason} is not in docs/verdicts.md");
         }
         assert_eq!(page.matches("\n| `").count(), Reason::ALL.len());
-    }
-
-    #[test]
-    fn the_usual_namespace_is_not_written() {
-        assert_eq!(ObjectRef::new(Kind::Device, "default", "d1").to_string(), "Device/d1");
-        assert_eq!(ObjectRef::new(Kind::Device, "plant", "d1").to_string(), "Device/plant/d1");
-        assert_eq!(ObjectRef::file("a/b.yaml").to_string(), "File/a/b.yaml");
     }
 }

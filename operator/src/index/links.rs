@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flutecast_crds::{Device, DeviceChannel, DeviceSpec, Tenant, TenantSpec};
 
-use super::{Key, Moved};
+use super::Delta;
+use crate::object::Key;
 use crate::object::Object;
 
 /// Which Devices name a tenant, which a PushFormat, and which Tenants have a template that does.
@@ -17,7 +18,7 @@ pub(super) struct Links {
 
 impl Links {
     /// Takes in what happened to a Tenant.
-    pub(super) fn tenant_moved(&mut self, moved: &Moved<Tenant>) {
+    pub(super) fn tenant_moved(&mut self, moved: &Delta<Tenant>) {
         if let Some(Ok(tenant)) = moved.before.as_ref().map(|entry| &entry.object) {
             for format in formats_of_template(tenant) {
                 remove(&mut self.by_template, &format, &moved.key);
@@ -31,7 +32,7 @@ impl Links {
     }
 
     /// Takes in what happened to a Device.
-    pub(super) fn device_moved(&mut self, moved: &Moved<Device>) {
+    pub(super) fn device_moved(&mut self, moved: &Delta<Device>) {
         if let Some(Ok(device)) = moved.before.as_ref().map(|entry| &entry.object) {
             remove(&mut self.by_tenant, &device.spec.tenant, &moved.key);
             for format in formats_of(device) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::controller::status::conditions::ours;
 use crate::backend::cluster::watch::Watched;
-use crate::verdict::Kind;
+use crate::object::Kind;
 
 /// One of the kinds of the API.
 pub trait OurKind: Watched {

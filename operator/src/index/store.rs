@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kube::api::ObjectMeta;
 
-use super::Key;
-use crate::backend::cluster::kind::{OurKind, OurStatus};
+use crate::object::Key;
+use crate::index::kind::{OurKind, OurStatus};
 use crate::controller::status::conditions::standing;
 use crate::backend::cluster::watch::Place;
 use crate::metrics::Standing;
@@ -56,7 +56,7 @@ impl<K: OurKind> Entry<K> {
 
 /// What one change did to one object.
 #[derive(Debug)]
-pub struct Moved<K: OurKind> {
+pub struct Delta<K: OurKind> {
     /// Which object.
     pub key: Key,
     /// What it was; none: it wasn't there.
@@ -65,7 +65,7 @@ pub struct Moved<K: OurKind> {
     pub after: Option<Entry<K>>,
 }
 
-impl<K: OurKind> Moved<K> {
+impl<K: OurKind> Delta<K> {
     /// Whether it is about to go, which it wasn't before, or the other way round: a new life of the name.
     #[must_use]
     pub fn is_about_deletion(&self) -> bool {
@@ -102,7 +102,7 @@ fn same_object<K: OurKind>(
 
 /// All objects of one kind.
 #[derive(Debug)]
-pub struct Shelf<K: OurKind> {
+pub struct Store<K: OurKind> {
     entries: BTreeMap<Key, Entry<K>>,
     /// The objects that were told since a place was begun anew.
     told: BTreeMap<Place, BTreeSet<Key>>,
@@ -110,13 +110,13 @@ pub struct Shelf<K: OurKind> {
     complete: BTreeMap<Place, u64>,
 }
 
-impl<K: OurKind> Default for Shelf<K> {
+impl<K: OurKind> Default for Store<K> {
     fn default() -> Self {
         Self { entries: BTreeMap::new(), told: BTreeMap::new(), complete: BTreeMap::new() }
     }
 }
 
-impl<K: OurKind> Shelf<K> {
+impl<K: OurKind> Store<K> {
     /// The object of this name.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<&Entry<K>> {
@@ -151,7 +151,7 @@ impl<K: OurKind> Shelf<K> {
 
     /// An object is there, or has changed. Answers none if that is no news: a watch may tell of a version
     /// that is older than the answer to a write of ours.
-    pub fn apply(&mut self, object: K) -> Option<Moved<K>> {
+    pub fn apply(&mut self, object: K) -> Option<Delta<K>> {
         let (meta, spec, status) = object.into_parts();
         let status = status.unwrap_or_default();
         let known = known_of(&meta, status.holds_its_place());
@@ -159,21 +159,21 @@ impl<K: OurKind> Shelf<K> {
     }
 
     /// An object is there, but can't be read.
-    pub fn broken(&mut self, meta: &ObjectMeta, error: String) -> Option<Moved<K>> {
+    pub fn broken(&mut self, meta: &ObjectMeta, error: String) -> Option<Delta<K>> {
         let status = self.entries.get(&key_of(meta)).map(|entry| entry.status.clone());
         self.put(meta, Err(error), status.unwrap_or_default())
     }
 
     /// An object is gone.
-    pub fn delete(&mut self, meta: &ObjectMeta) -> Option<Moved<K>> {
+    pub fn delete(&mut self, meta: &ObjectMeta) -> Option<Delta<K>> {
         let key = key_of(meta);
         let is_this_one = self.entries.get(&key).is_some_and(|entry| Some(&entry.uid) == meta.uid.as_ref());
         let before = if is_this_one { self.entries.remove(&key) } else { None };
-        before.map(|before| Moved { key, before: Some(before), after: None })
+        before.map(|before| Delta { key, before: Some(before), after: None })
     }
 
     /// A place was told in full, by a list that was begun in this turn: what wasn't told is gone.
-    pub fn complete(&mut self, place: Place, turn: u64) -> Vec<Moved<K>> {
+    pub fn complete(&mut self, place: Place, turn: u64) -> Vec<Delta<K>> {
         let told = self.told.remove(&place).unwrap_or_default();
         let gone: Vec<Key> = self
             .entries
@@ -185,7 +185,7 @@ impl<K: OurKind> Shelf<K> {
         gone.into_iter()
             .filter_map(|key| {
                 let before = self.entries.remove(&key);
-                before.map(|before| Moved { key, before: Some(before), after: None })
+                before.map(|before| Delta { key, before: Some(before), after: None })
             })
             .collect()
     }
@@ -195,7 +195,7 @@ impl<K: OurKind> Shelf<K> {
         meta: &ObjectMeta,
         object: Result<Arc<Object<K::Spec>>, String>,
         status: K::Status,
-    ) -> Option<Moved<K>> {
+    ) -> Option<Delta<K>> {
         let key = key_of(meta);
         for (place, told) in &mut self.told {
             if is_within(&key, place) {
@@ -219,7 +219,7 @@ impl<K: OurKind> Shelf<K> {
             return None;
         }
         let before = self.entries.insert(key.clone(), entry.clone());
-        Some(Moved { key, before, after: Some(entry) })
+        Some(Delta { key, before, after: Some(entry) })
     }
 }
 

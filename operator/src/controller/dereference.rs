@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::Key;
-use crate::verdict::Kind;
+use crate::object::{Key, Kind};
 
 /// A part of all objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Scope {
+pub struct DirtySet {
     /// Everything.
     pub all: bool,
     /// Who may read.
@@ -20,7 +19,7 @@ pub struct Scope {
     pub touched: BTreeSet<(Kind, Key)>,
 }
 
-impl Scope {
+impl DirtySet {
     /// Everything.
     #[must_use]
     pub fn everything() -> Self {

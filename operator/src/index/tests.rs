@@ -176,7 +176,7 @@ fn one_broken_object_stops_no_other() {
     let scope = index.take_scope();
     assert!(scope.tenants.iter().eq(["t1"]), "{scope:?}");
     assert!(index.devices.get(&key("d1")).unwrap().object.is_err());
-    assert_eq!(index.objects(&Scope::everything()).devices.len(), 1);
+    assert_eq!(index.objects(&DirtySet::everything()).devices.len(), 1);
 }
 
 #[test]
