@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use flutecast_e2e::fleet::{Fleet, FleetOptions, FleetReport, OnBadAnswer};
+use flutecast_testkit::fleet::{Fleet, FleetOptions, FleetReport, OnBadAnswer};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::duration;
+use flutecast_demo::duration;
 
 /// What `flutecast-bench fleet` is told.
 #[derive(Debug, Args)]

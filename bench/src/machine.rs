@@ -4,7 +4,7 @@ use std::fs::read_to_string;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use flutecast_e2e::nats_server_program;
+use flutecast_testkit::nats_server_program;
 use jiff::Timestamp;
 
 /// What a reader has to know to compare numbers.

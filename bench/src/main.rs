@@ -1,4 +1,4 @@
-//! `flutecast-bench`: the simulated line and the benchmarks.
+//! `flutecast-bench`: the measurements.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -11,13 +11,12 @@ use flutecast_bench::demo_path::{self, DemoPathOptions};
 use flutecast_bench::envelope::{self, EnvelopeOptions, Size};
 use flutecast_bench::fleet::{self, FleetArgs};
 use flutecast_bench::latency::{self, LatencyOptions};
-use flutecast_bench::line::{Disturbance, LineOptions};
-use flutecast_bench::play::{PlayOptions, play};
-use flutecast_bench::publish::{MqttAddress, PublishOptions};
-use flutecast_bench::{duration, manifests, signal};
+use flutecast_bench::manifests;
 use flutecast_contract::name::TenantName;
+use flutecast_demo::duration;
+use flutecast_process::shutdown::Shutdown;
 
-/// Flutecast's simulated corrugated-packaging line, load generator and benchmarks.
+/// Flutecast's measurements.
 #[derive(Debug, Parser)]
 #[command(name = "flutecast-bench", version)]
 struct Cli {
@@ -27,8 +26,6 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Publish as a corrugator, a slitter-scorer, a flexo printer, a die cutter and a stacker do.
-    Line(LineArgs),
     /// Write the manifests of the benchmarks' tenant.
     Manifests(ManifestsArgs),
     /// Measure how long messages take from a device to SSE clients, beside what the broker alone takes.
@@ -133,43 +130,6 @@ struct LatencyArgs {
     json: bool,
 }
 
-#[derive(Debug, Args)]
-struct LineArgs {
-    /// The NATS port; a login may stand in the address (nats://user:password@host:4222).
-    #[arg(
-        long,
-        env = "FLUTECAST_NATS",
-        value_name = "URL",
-        default_value = "nats://127.0.0.1:4222",
-        hide_env_values = true
-    )]
-    nats: String,
-    /// The MQTT port; without it the two MQTT devices publish over NATS.
-    #[arg(long, env = "FLUTECAST_MQTT", value_name = "[USER:PASSWORD@]HOST:PORT", hide_env_values = true)]
-    mqtt: Option<MqttAddress>,
-    /// The same seed gives the same messages.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// The tenant whose devices these are.
-    #[arg(long, default_value = "demo")]
-    tenant: TenantName,
-    /// How much faster than real time the line lives, 0.1 to 20: twice as fast sends twice as many messages.
-    #[arg(long, default_value = "1", value_parser = rate_factor)]
-    rate_factor: f64,
-    /// For how long (30s, 5m); left out: until SIGTERM or Ctrl-C.
-    #[arg(long, value_parser = duration::parse)]
-    duration: Option<Duration>,
-    /// How many percent of the cyclic messages come after a newer one.
-    #[arg(long, default_value = "1", value_parser = percent)]
-    late_percent: f64,
-    /// How many percent of all messages come twice.
-    #[arg(long, default_value = "1", value_parser = percent)]
-    duplicate_percent: f64,
-    /// How many percent of the MES messages hold a malformed item.
-    #[arg(long, default_value = "4", value_parser = percent)]
-    malformed_percent: f64,
-}
-
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -191,9 +151,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
-        let shutdown = signal::shutdown_token().context("listening to signals")?;
+        let shutdown = Shutdown::on_signals()?.asked;
         match cli.command {
-            Command::Line(args) => play(&args.into(), &shutdown).await.map(|_| ()),
             Command::Manifests(ManifestsArgs { devices, tenant, out }) => {
                 manifests::write(&tenant, devices, &out)
             }
@@ -247,44 +206,5 @@ impl From<LatencyArgs> for LatencyOptions {
             json: _,
         } = args;
         Self { nats, http, tenant, devices, rate, warm_up, duration, clients, per_client, pids }
-    }
-}
-
-impl From<LineArgs> for PlayOptions {
-    fn from(args: LineArgs) -> Self {
-        let LineArgs {
-            nats,
-            mqtt,
-            seed,
-            tenant,
-            rate_factor,
-            duration,
-            late_percent,
-            duplicate_percent,
-            malformed_percent,
-        } = args;
-        let name = format!("flutecast-line-{tenant}");
-        let disturbance = Disturbance { late_percent, duplicate_percent, malformed_percent };
-        Self {
-            line: LineOptions { tenant, seed, disturbance },
-            publish: PublishOptions { nats, mqtt, name },
-            rate_factor,
-            duration,
-        }
-    }
-}
-
-fn rate_factor(text: &str) -> Result<f64, String> {
-    number_between(text, 0.1, 20.0)
-}
-
-fn percent(text: &str) -> Result<f64, String> {
-    number_between(text, 0.0, 100.0)
-}
-
-fn number_between(text: &str, least: f64, most: f64) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(format!("{text:?} is not a number from {least} to {most}")),
     }
 }

@@ -11,7 +11,7 @@ mod core_support;
 
 use core_support::{DEADLINE, Mapping, Room, fast, format, timed_format};
 use flutecast_contract::document::DeliveryPolicy;
-use flutecast_e2e::wait_until;
+use flutecast_testkit::wait_until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_gets_hello_the_snapshot_and_then_what_comes() {

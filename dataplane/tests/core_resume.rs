@@ -15,7 +15,7 @@ use std::time::Duration;
 use core_support::{Client, DEADLINE, Mapping, Room, fast, format, subscribe_to};
 use flutecast_contract::document::DeliveryPolicy;
 use flutecast_dataplane::fanout::HubSettings;
-use flutecast_e2e::{NatsOptions, NatsServer, copy_folder, wait_until};
+use flutecast_testkit::{NatsOptions, NatsServer, copy_folder, wait_until};
 
 /// Takes what has come until the connection is left, and gives the last id.
 async fn leave(mut client: Client) -> String {
@@ -342,7 +342,7 @@ async fn a_stream_that_was_made_anew_is_announced_to_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_waits_for_a_stream_that_is_not_there_yet() {
-    let nats = flutecast_e2e::NatsServer::start().await.unwrap();
+    let nats = flutecast_testkit::NatsServer::start().await.unwrap();
     let room = Room::on(nats, &Mapping::new(&["A"]), fast()).await;
     let mut client = room.subscribe(&["A"]);
     assert_eq!(client.next().await.unwrap().name(), "hello");

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use flutecast_contract::name::TenantName;
-use flutecast_e2e::{
+use flutecast_testkit::{
     Dataplane, DataplaneOptions, NatsOptions, NatsServer, Operator, OperatorOptions, ProcessOptions,
 };
 use tokio_util::sync::CancellationToken;

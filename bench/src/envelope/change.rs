@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use async_nats::Subscriber;
-use flutecast_e2e::http_client;
+use flutecast_testkit::http_client;
 use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
 use kube::api::{Patch, PatchParams};

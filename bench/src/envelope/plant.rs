@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use flutecast_contract::document::ShardDocument;
-use flutecast_e2e::release::in_repository;
-use flutecast_e2e::{
-    ControlPlane, NatsServer, Process, ProcessOptions, free_port, free_ports, http_client, program,
-    wait_until,
+use flutecast_testkit::in_repository;
+use flutecast_testkit::{
+    ApiServer, NatsServer, Process, ProcessOptions, free_port, free_ports, http_client, program, wait_until,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
@@ -41,7 +40,7 @@ const PAGE: u32 = 500;
 /// The programs. Dropping it kills them.
 pub(super) struct Plant {
     size: Size,
-    api: ControlPlane,
+    api: ApiServer,
     nats: NatsServer,
     client: Client,
     operator: Running,
@@ -57,7 +56,7 @@ struct Running {
 impl Plant {
     /// Starts all of it, with tenants and formats and without devices.
     pub(super) async fn start(size: Size) -> anyhow::Result<Self> {
-        let (api, nats) = tokio::join!(ControlPlane::start(), NatsServer::start());
+        let (api, nats) = tokio::join!(ApiServer::start(), NatsServer::start());
         let (api, nats) = (api?, nats?);
         api.apply_kinds().await?;
         api.kubectl(&["create", "namespace", OWN], "").await?;
@@ -252,14 +251,14 @@ impl Running {
     }
 }
 
-async fn client(api: &ControlPlane) -> anyhow::Result<Client> {
+async fn client(api: &ApiServer) -> anyhow::Result<Client> {
     let config = Kubeconfig::read_from(api.kubeconfig())?;
     Ok(Client::try_from(Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?)?)
 }
 
 /// Starts an operator under the rights of its manifest, and waits until it has reconciled for the first time.
 /// Answers how long that took.
-async fn start_operator(api: &ControlPlane, nats: &NatsServer) -> anyhow::Result<(Running, Duration)> {
+async fn start_operator(api: &ApiServer, nats: &NatsServer) -> anyhow::Result<(Running, Duration)> {
     let kubeconfig = api.kubeconfig_of(OWN, "flutecast-operator").await?;
     let admin = format!("127.0.0.1:{}", free_port()?);
     let nats = nats.url();
@@ -292,7 +291,7 @@ async fn start_operator(api: &ControlPlane, nats: &NatsServer) -> anyhow::Result
 }
 
 /// Starts a data plane. What it may read is tested elsewhere; here it has all rights.
-fn start_dataplane(api: &ControlPlane, nats: &NatsServer) -> anyhow::Result<(Running, String)> {
+fn start_dataplane(api: &ApiServer, nats: &NatsServer) -> anyhow::Result<(Running, String)> {
     let [port, admin] = free_ports()?;
     let (listen, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));
     let nats = nats.url();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flutecast_contract::iot_id;
 use flutecast_contract::name::{DeviceCode, TenantName};
-use flutecast_e2e::{
+use flutecast_testkit::{
     Dataplane, DataplaneOptions, Operator, OperatorOptions, Process, ProcessOptions, SseClient, SseEvent,
     free_ports, http_client, nats_server_program, wait_until,
 };

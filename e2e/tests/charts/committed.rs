@@ -1,6 +1,6 @@
 //! What is generated is current, and the same thing is said in all places.
 
-use flutecast_e2e::generated::chart_files;
+use flutecast_xtask::charts::chart_files;
 use serde_json::Value;
 
 use crate::support::{object, rendered, root, text, yaml};

@@ -5,8 +5,9 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use flutecast_e2e::{
-    ControlPlane, Helm, NatsServer, Process, ProcessOptions, free_port, http_client, program, wait_until,
+use flutecast_testbed::Helm;
+use flutecast_testkit::{
+    ApiServer, NatsServer, Process, ProcessOptions, free_port, http_client, program, wait_until,
 };
 use serde_json::Value;
 
@@ -45,13 +46,13 @@ spec: {fields: [{name: a, expression: "values.b"}]}
 "#;
 
 struct Factory {
-    cluster: ControlPlane,
+    cluster: ApiServer,
     nats: NatsServer,
 }
 
 impl Factory {
     async fn install() -> Self {
-        let (cluster, nats) = (ControlPlane::start().await.unwrap(), NatsServer::start().await.unwrap());
+        let (cluster, nats) = (ApiServer::start().await.unwrap(), NatsServer::start().await.unwrap());
         cluster.kubectl(&["create", "namespace", NAMESPACE], "").await.unwrap();
         let helm = Helm::new(Some(&cluster.kubeconfig())).unwrap();
         helm.run(&[

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::process::Command;
 
-use flutecast_e2e::GoTool;
+use flutecast_testbed::tools;
 use serde_json::Value;
 
 use crate::support::{text, yaml};
@@ -33,7 +33,7 @@ pub(crate) fn argo_cd(object: &Value) -> (Health, String) {
     );
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), program).unwrap();
-    let output = Command::new(GoTool::GLUA.path().unwrap()).arg(file.path()).output().unwrap();
+    let output = Command::new(tools::GLUA.path().unwrap()).arg(file.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && complaint.is_empty(), "{said}{complaint}");

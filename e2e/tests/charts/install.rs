@@ -1,6 +1,7 @@
 //! A real API server takes both charts, with everything switched on.
 
-use flutecast_e2e::{ControlPlane, Helm};
+use flutecast_testbed::Helm;
+use flutecast_testkit::ApiServer;
 
 use crate::support::{chart, documents, object};
 
@@ -16,7 +17,7 @@ metadata:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_charts_install_upgrade_and_go() {
-    let cluster = ControlPlane::start().await.unwrap();
+    let cluster = ApiServer::start().await.unwrap();
     let kubeconfig = cluster.kubeconfig();
     cluster.kubectl(&["apply", "-f", "-"], NAMESPACE).await.unwrap();
     let helm = Helm::new(Some(&kubeconfig)).unwrap();
@@ -109,7 +110,7 @@ fn printed<'a>(notes: &'a str, chart: &'a str) -> Vec<&'a str> {
 /// What Kubernetes or Helm would do to a factory that runs, in the middle of an upgrade.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_takes_no_pods_away_and_begins_nothing_that_it_cannot_end() {
-    let cluster = ControlPlane::start().await.unwrap();
+    let cluster = ApiServer::start().await.unwrap();
     let helm = Helm::new(Some(&cluster.kubeconfig())).unwrap();
     let flutecast = chart("flutecast");
     let release = |verb: &'static str, values: &'static str| {

@@ -12,6 +12,7 @@ mod committed;
 mod gitops;
 mod health_checks;
 mod install;
+mod kubernetes_api;
 mod no_way_back;
 mod schemas;
 mod snapshots;

@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flutecast_e2e::{ControlPlane, Helm, chart_as, put_definitions, wait_until};
+use flutecast_testbed::Helm;
+use flutecast_testkit::{ApiServer, wait_until};
+use flutecast_xtask::charts::{chart_as, put_definitions};
 
 use crate::support::root;
 
@@ -28,7 +30,7 @@ const BACK: &str = r#"[
 ]"#;
 
 struct Setup {
-    cluster: ControlPlane,
+    cluster: ApiServer,
     helm: Helm,
     _folder: tempfile::TempDir,
     old: PathBuf,
@@ -37,7 +39,7 @@ struct Setup {
 
 impl Setup {
     async fn start() -> Self {
-        let cluster = ControlPlane::start().await.unwrap();
+        let cluster = ApiServer::start().await.unwrap();
         let helm = Helm::new(Some(&cluster.kubeconfig())).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let chart = root().join("charts/flutecast-crds");
@@ -83,7 +85,7 @@ impl Setup {
 fn with_location(folder: &Path) -> PathBuf {
     let definitions = folder.join("definitions");
     std::fs::create_dir(&definitions).unwrap();
-    for name in flutecast_e2e::generated::KINDS {
+    for name in flutecast_xtask::charts::KINDS {
         let text = std::fs::read_to_string(root().join("crds/yaml").join(name)).unwrap();
         let place = "              tenant:\n                description: >-\n";
         let text = match name {

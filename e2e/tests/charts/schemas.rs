@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use flutecast_e2e::GoTool;
-use flutecast_e2e::snapshots::rendered_cases;
+use flutecast_testbed::tools;
+use flutecast_xtask::charts::rendered_cases;
 use serde_json::{Value, json};
 
 use crate::support::{documents, rendered, root, text, yaml};
@@ -29,7 +29,7 @@ fn kubeconform(folder: &Path, rendered: &str) -> (bool, String) {
     fs::write(&file, rendered).unwrap();
     let location =
         |name: &str| format!("{}/{name}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json", folder.display());
-    let output = Command::new(GoTool::KUBECONFORM.path().unwrap())
+    let output = Command::new(tools::KUBECONFORM.path().unwrap())
         .args(["-strict", "-summary", "-output", "json"])
         .args(["-schema-location", &location("kubernetes"), "-schema-location", &location("others")])
         .arg(&file)

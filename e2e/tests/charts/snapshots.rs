@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use flutecast_e2e::snapshots::rendered_cases;
-use flutecast_e2e::{GoTool, Helm};
+use flutecast_testbed::{Helm, tools};
+use flutecast_xtask::charts::rendered_cases;
 
 use crate::support::{chart, root, text};
 
@@ -45,7 +45,7 @@ fn helm_finds_nothing_to_complain_of() {
 
 #[test]
 fn the_charts_own_tests_pass() {
-    let program = GoTool::HELM_UNITTEST.path().unwrap();
+    let program = tools::HELM_UNITTEST.path().unwrap();
     let output = Command::new(program).args(["--strict", &chart("flutecast")]).output().unwrap();
     let said =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

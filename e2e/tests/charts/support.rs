@@ -1,13 +1,13 @@
 //! Charts rendered by the real helm.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use flutecast_e2e::Helm;
+use flutecast_testbed::Helm;
 use serde_json::Value;
 
 /// The repository.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    flutecast_testkit::in_repository("")
 }
 
 /// The path of a chart.

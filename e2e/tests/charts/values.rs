@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use flutecast_e2e::program;
-use flutecast_e2e::snapshots::rendered_cases;
+use flutecast_testkit::program;
+use flutecast_xtask::charts::rendered_cases;
 use serde_json::Value;
 
 use crate::support::{documents, object, rendered, root, template, text, yaml};

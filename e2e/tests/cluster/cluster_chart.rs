@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use flutecast_e2e::cluster::Cluster;
-use flutecast_e2e::release::{Images, Release};
-use flutecast_e2e::{http_client, wait_until};
+use flutecast_testbed::cluster::Cluster;
+use flutecast_testbed::release::{Images, Release};
+use flutecast_testkit::{http_client, wait_until};
 use serde_json::Value;
 
 use crate::counting;

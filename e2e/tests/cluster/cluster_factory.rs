@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context;
-use flutecast_e2e::cluster::Cluster;
-use flutecast_e2e::release::{Images, Pod, Release};
-use flutecast_e2e::{Process, program, wait_until};
+use flutecast_testbed::cluster::Cluster;
+use flutecast_testbed::release::{Images, Pod, Release};
+use flutecast_testkit::{Process, program, wait_until};
 
 use crate::chromium::{Chromium, value};
 
@@ -45,7 +45,7 @@ async fn a_browser_sees_the_line_through_both_pods() {
     let (nats, dataplane) = (factory.nats().await.unwrap(), factory.dataplane().await.unwrap());
     let (client, mqtt) = (nats.url("devices"), nats.mqtt_url("devices"));
     let args = ["line", "--seed", "7", "--nats", &client, "--mqtt", &mqtt];
-    let line = Process::spawn(program("flutecast-bench").unwrap(), args).unwrap();
+    let line = Process::spawn(program("flutecast-demo").unwrap(), args).unwrap();
 
     let url = format!("http://{}/", dataplane.address);
     let browser = Chromium::open(&url, 1600, 1000).await.unwrap();

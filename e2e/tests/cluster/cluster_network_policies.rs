@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flutecast_e2e::cluster::{Cluster, Namespace};
-use flutecast_e2e::release::{Images, Release};
-use flutecast_e2e::wait_until;
+use flutecast_testbed::cluster::{Cluster, Namespace};
+use flutecast_testbed::release::{Images, Release};
+use flutecast_testkit::wait_until;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -256,7 +256,7 @@ async fn the_charts_policies_let_through_what_is_needed_and_nothing_else() {
     // Probes come from the node: nobody was started again.
     for component in parts {
         let pods = factory.pods(component).await.unwrap();
-        let alive = |pod: &&flutecast_e2e::release::Pod| pod.name.starts_with("factory-");
+        let alive = |pod: &&flutecast_testbed::release::Pod| pod.name.starts_with("factory-");
         assert!(pods.iter().filter(alive).all(|pod| pod.ready && pod.restarts == 0), "{pods:#?}");
     }
 

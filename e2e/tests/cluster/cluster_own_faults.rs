@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use flutecast_e2e::cluster::{Cluster, Component, Request};
-use flutecast_e2e::{http_client, wait_until};
+use flutecast_testbed::cluster::{Cluster, Component, Request};
+use flutecast_testkit::{http_client, wait_until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use flutecast_e2e::cluster::{Node, Place, Request, SLOT_VARIABLE, Slot, bring_up, take_down};
-use flutecast_e2e::program;
+use flutecast_testbed::cluster::{ClusterDir, Node, Request, SLOT_VARIABLE, Slot, bring_up, take_down};
+use flutecast_testkit::program;
 
 /// Far from those that people choose.
 const SLOT: u8 = Slot::COUNT - 1;
@@ -87,7 +87,7 @@ impl Drop for Gone {
 
 #[tokio::test]
 async fn a_cluster_leaves_nothing_behind() {
-    let place = Place::of(Slot::new(SLOT).unwrap()).unwrap();
+    let place = ClusterDir::of(Slot::new(SLOT).unwrap()).unwrap();
     take_down(&place).await.unwrap();
     let before = traces();
     let _gone_at_the_end = Gone;

@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use flutecast_e2e::cluster::{Cluster, Component};
-use flutecast_e2e::fleet::{Fleet, FleetOptions};
-use flutecast_e2e::release::{Images, Release};
-use flutecast_e2e::wait_until;
+use flutecast_testbed::cluster::{Cluster, Component};
+use flutecast_testbed::release::{Images, Release};
+use flutecast_testkit::fleet::{Fleet, FleetOptions};
+use flutecast_testkit::wait_until;
 use tokio::time::Instant;
 
 use crate::plant::{self, Devices};

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flutecast_e2e::cluster::Cluster;
-use flutecast_e2e::fleet::{Fleet, FleetOptions, FleetReport};
-use flutecast_e2e::release::{Images, Release};
+use flutecast_testbed::cluster::Cluster;
+use flutecast_testbed::release::{Images, Release};
+use flutecast_testkit::fleet::{Fleet, FleetOptions, FleetReport};
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -5,10 +5,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use flutecast_e2e::cluster::Cluster;
-use flutecast_e2e::fleet::{Fleet, FleetOptions, FleetReport};
-use flutecast_e2e::release::{Images, Release, in_repository, install_crds};
-use flutecast_e2e::{SseClient, chart_as, put_definitions, wait_until};
+use flutecast_testbed::cluster::Cluster;
+use flutecast_testbed::release::{Images, Release, install_crds};
+use flutecast_testkit::fleet::{Fleet, FleetOptions, FleetReport};
+use flutecast_testkit::in_repository;
+use flutecast_testkit::{SseClient, wait_until};
+use flutecast_xtask::charts::{chart_as, put_definitions};
 use serde_json::json;
 
 use crate::chromium::Chromium;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use flutecast_e2e::cluster::Cluster;
-use flutecast_e2e::release::{in_repository, install_crds};
-use flutecast_e2e::wait_until;
+use flutecast_testbed::cluster::Cluster;
+use flutecast_testbed::release::install_crds;
+use flutecast_testkit::in_repository;
+use flutecast_testkit::wait_until;
 
 const SOON: Duration = Duration::from_secs(60);
 

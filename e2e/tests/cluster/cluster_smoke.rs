@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use flutecast_e2e::cluster::Cluster;
-use flutecast_e2e::wait_until;
+use flutecast_testbed::cluster::Cluster;
+use flutecast_testkit::wait_until;
 use serde_json::json;
 
 use crate::web;

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions};
-use flutecast_e2e::cluster::{Cluster, Namespace, Reach};
-use flutecast_e2e::release::{Images, Release, in_repository, install_crds};
-use flutecast_e2e::{SseClient, http_client, wait_until};
+use flutecast_testbed::cluster::{Cluster, Namespace, Reach};
+use flutecast_testbed::release::{Images, Release, install_crds};
+use flutecast_testkit::in_repository;
+use flutecast_testkit::{SseClient, http_client, wait_until};
 use futures_util::StreamExt as _;
 use http::Method;
 use serde_json::{Value, json};
@@ -145,7 +146,7 @@ impl<'a> Factory<'a> {
 }
 
 async fn expect(screen: &mut SseClient, n: u64) {
-    let event = screen.next_where("a value", SOON, flutecast_e2e::SseEvent::is_data).await.unwrap();
+    let event = screen.next_where("a value", SOON, flutecast_testkit::SseEvent::is_data).await.unwrap();
     let seen = event.json().unwrap();
     assert_eq!(seen["values"]["n"].as_f64(), Some(n as f64), "another factory's value: {seen}");
 }

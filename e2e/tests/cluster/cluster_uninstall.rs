@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use flutecast_e2e::cluster::{Cluster, Reach};
-use flutecast_e2e::release::{Images, Release};
-use flutecast_e2e::{SseClient, wait_until};
+use flutecast_testbed::cluster::{Cluster, Reach};
+use flutecast_testbed::release::{Images, Release};
+use flutecast_testkit::{SseClient, wait_until};
 use serde_json::{Value, json};
 
 use crate::counting::{self, TENANT};
@@ -127,7 +127,7 @@ async fn what_is_left_is_what_the_values_say() {
     // Installed again, all of it is taken up: nothing that was stored has to be sent again, and no device
     // needs another id or password.
     factory
-        .helm("install", &flutecast_e2e::release::in_repository("charts/flutecast"), &images, NOTHING_STAYS)
+        .helm("install", &flutecast_testkit::in_repository("charts/flutecast"), &images, NOTHING_STAYS)
         .await
         .unwrap();
     factory.wait_ready().await.unwrap();

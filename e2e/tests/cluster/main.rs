@@ -1,12 +1,12 @@
 //! Tests on a real cluster, which they share: see docs/testing.md.
 //!
-//! Modules with tests begin with `cluster_`: that is how .config/nextest.toml and e2e/run-tests know them.
+//! Modules with tests begin with `cluster_`: that is how .config/nextest.toml and e2e/tests/run know them.
 //! Those that begin with `cluster_own_` stop components or look at the machine, so they don't run on an
 //! existing cluster.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
-#[path = "../house/chromium.rs"]
+#[path = "../stack/chromium.rs"]
 #[allow(dead_code, reason = "other tests need all of it")]
 mod chromium;
 mod cluster_chart;

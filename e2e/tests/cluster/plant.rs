@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::jetstream;
-use flutecast_e2e::fleet::Records;
-use flutecast_e2e::wait_until;
+use flutecast_testkit::fleet::Records;
+use flutecast_testkit::wait_until;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flutecast_e2e::cluster::{Cluster, Namespace};
-use flutecast_e2e::{http_client, wait_until};
+use flutecast_testbed::cluster::{Cluster, Namespace};
+use flutecast_testkit::{http_client, wait_until};
 use serde_json::json;
 
 /// How long a roll-out may take on a busy machine.

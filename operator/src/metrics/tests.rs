@@ -5,7 +5,7 @@ fn the_page_lists_exactly_what_is_shown() {
     let text = Metrics::default().text();
     let is_ours = |name: &str| name.starts_with("flutecast_operator_") || name == "flutecast_build_info";
     let page = include_str!("../../../docs/operations.md");
-    let differences = flutecast_e2e::metrics_page::differences(&text, page, is_ours);
+    let differences = flutecast_testkit::metrics_page::differences(&text, page, is_ours);
     assert!(differences.is_empty(), "{differences:#?}");
 }
 

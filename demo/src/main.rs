@@ -1,0 +1,88 @@
+//! `make demo`: nats-server, the operator in folder mode, the data plane and the simulated line, started in
+//! order, watched, and ended in order on Ctrl-C.
+
+mod announce;
+mod line_command;
+mod options;
+mod port_holder;
+mod stage;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::options::{Command, Options};
+use crate::stage::Stage;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut options = Options::parse();
+    let (who, result) = match options.command.take() {
+        None => ("\nmake demo", run(options).await),
+        Some(Command::Line(args)) => ("flutecast-demo line", line_command::run(args).await),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{who}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    // Asked for first, so that a Ctrl-C during the start ends what has been started.
+    let mut ends = Ends::new()?;
+    let mut stage = Stage::default();
+    let result = tokio::select! {
+        result = show(&options, &mut stage) => result,
+        name = ends.next() => {
+            announce::say(&format!("\n{name}: ending the demo"));
+            Ok(())
+        }
+    };
+    let ended = stage.end().await;
+    result.and(ended)
+}
+
+/// Starts everything and watches it. Comes back when something is wrong, or after `--check-seconds`.
+async fn show(options: &Options, stage: &mut Stage) -> anyhow::Result<()> {
+    stage.start(options).await?;
+    let seen = stage.wait_for_live_values().await?;
+    announce::running(stage, options)?;
+    match options.check_seconds {
+        None => stage.watch().await,
+        Some(seconds) => {
+            let check = stage.check(Duration::from_secs(seconds), seen);
+            announce::say(&check.await?);
+            Ok(())
+        }
+    }
+}
+
+/// The signals that end the demo: Ctrl-C, `kill`, and the terminal's window being closed.
+struct Ends {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Ends {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "Ctrl-C",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Where a cluster is: its folder, its addresses, its names.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+use flutecast_testkit::tools_folder;
+
+/// The environment variable that chooses another [`Slot`] than 0.
+pub const SLOT_VARIABLE: &str = "FLUTECAST_CLUSTER_SLOT";
+/// `10.<FIRST_NETWORK + slot>.0.0/16` is the cluster's: rarely used by others, and none of Kubernetes' usual
+/// ranges.
+const FIRST_NETWORK: u8 = 180;
+/// A path of a Unix socket has at most 107 bytes (`sun_path` in unix(7)); the longest below the folder is
+/// containerd's.
+const LONGEST_FOLDER: usize = 80;
+
+/// Clusters of one machine differ by this number. One is enough for nearly everybody; several let people work
+/// side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(u8);
+
+impl Slot {
+    /// How many there are.
+    pub const COUNT: u8 = 16;
+
+    /// The slot with this number.
+    ///
+    /// # Errors
+    /// When it is 16 or more.
+    pub fn new(number: u8) -> anyhow::Result<Self> {
+        ensure!(number < Self::COUNT, "{SLOT_VARIABLE} must be 0 to {}, not {number}", Self::COUNT - 1);
+        Ok(Self(number))
+    }
+
+    /// What `FLUTECAST_CLUSTER_SLOT` says; 0 when it is not set.
+    ///
+    /// # Errors
+    /// When it isn't a number from 0 to 15.
+    pub fn from_environment() -> anyhow::Result<Self> {
+        match std::env::var(SLOT_VARIABLE).ok().filter(|text| !text.is_empty()) {
+            None => Ok(Self(0)),
+            Some(text) => Self::new(text.parse().with_context(|| format!("{SLOT_VARIABLE}={text}"))?),
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// The names and addresses of one cluster. Everything about it follows from its slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterDir {
+    slot: Slot,
+    folder: PathBuf,
+}
+
+impl ClusterDir {
+    /// The one of this slot, with its folder beside the built tools.
+    ///
+    /// # Errors
+    /// When there is no cache folder, or its path is too long for sockets.
+    pub fn of(slot: Slot) -> anyhow::Result<Self> {
+        let tools = tools_folder()?;
+        let folder = tools.with_file_name("clusters").join(slot.to_string());
+        let length = folder.as_os_str().len();
+        ensure!(
+            length <= LONGEST_FOLDER,
+            "{} is too long for sockets below it ({length} bytes, at most {LONGEST_FOLDER}): set XDG_CACHE_HOME to a shorter one",
+            folder.display()
+        );
+        Ok(Self { slot, folder })
+    }
+
+    /// Those of the other slots.
+    pub(super) fn others(&self) -> impl Iterator<Item = Self> {
+        let all = (0..Slot::COUNT).map(Slot).filter(|slot| *slot != self.slot);
+        all.map(|slot| Self { slot, folder: self.folder.with_file_name(slot.to_string()) })
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Everything on disk is in here.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A path below the folder.
+    #[must_use]
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.folder.join(below)
+    }
+
+    /// The same as text, for flags and configuration files. Paths that aren't UTF-8 are refused early on
+    /// ([`super::preflight`]).
+    #[must_use]
+    pub fn text(&self, below: &str) -> String {
+        self.path(below).display().to_string()
+    }
+
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.path("kubeconfig.yaml")
+    }
+
+    /// Where the supervisor listens.
+    #[must_use]
+    pub fn supervisor_socket(&self) -> PathBuf {
+        self.path("supervisor.sock")
+    }
+
+    /// Where containerd listens.
+    #[must_use]
+    pub fn containerd_socket(&self) -> PathBuf {
+        self.path("containerd.sock")
+    }
+
+    /// The node's name in the cluster, and its hostname.
+    #[must_use]
+    pub fn node_name(&self) -> String {
+        format!("flutecast-{}", self.slot)
+    }
+
+    /// The host's end of the link to the node. At most 15 bytes, as Linux wants it.
+    #[must_use]
+    pub fn host_link(&self) -> String {
+        format!("flutecast{}", self.slot)
+    }
+
+    /// The cgroup below which all pods are.
+    #[must_use]
+    pub fn cgroup(&self) -> String {
+        format!("flutecast-cluster-{}", self.slot)
+    }
+
+    fn address(&self, third: u8, fourth: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, FIRST_NETWORK + self.slot.0, third, fourth)
+    }
+
+    /// All that the cluster uses.
+    #[must_use]
+    pub fn network(&self) -> String {
+        format!("{}/16", self.address(0, 0))
+    }
+
+    /// The host, as the node sees it.
+    #[must_use]
+    pub fn host_address(&self) -> Ipv4Addr {
+        self.address(0, 1)
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node_address(&self) -> Ipv4Addr {
+        self.address(0, 2)
+    }
+
+    /// The addresses of Services.
+    #[must_use]
+    pub fn services(&self) -> String {
+        format!("{}/20", self.address(64, 0))
+    }
+
+    /// The Service `kubernetes`: the first address of the range.
+    #[must_use]
+    pub fn api_service(&self) -> Ipv4Addr {
+        self.address(64, 1)
+    }
+
+    /// The Service of the cluster's DNS.
+    #[must_use]
+    pub fn dns_service(&self) -> Ipv4Addr {
+        self.address(64, 10)
+    }
+
+    /// The addresses of pods.
+    #[must_use]
+    pub fn pods(&self) -> String {
+        format!("{}/20", self.address(128, 0))
+    }
+
+    /// Where the API is.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        format!("https://{}:6443", self.node_address())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_share_nothing() {
+        let [first, last] =
+            [0, Slot::COUNT - 1].map(|number| ClusterDir::of(Slot::new(number).unwrap()).unwrap());
+        assert_ne!(first.folder(), last.folder());
+        assert_ne!(first.network(), last.network());
+        assert_ne!(first.host_link(), last.host_link());
+        assert!(last.host_link().len() <= 15, "{}", last.host_link());
+        assert_ne!(first.cgroup(), last.cgroup());
+        assert!(Slot::new(Slot::COUNT).is_err());
+    }
+
+    #[test]
+    fn the_ranges_are_inside_the_network() {
+        let dir = ClusterDir::of(Slot::new(3).unwrap()).unwrap();
+        for range in [dir.services(), dir.pods(), dir.api_url().replace("https://", "")] {
+            assert!(range.starts_with("10.183."), "{range}");
+        }
+    }
+}

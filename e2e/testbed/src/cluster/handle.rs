@@ -1,0 +1,323 @@
+//! What tests hold: the one cluster that they share, this machine's own or an existing one.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::process::Command;
+
+use super::fault::Fault;
+use super::namespace::Namespace;
+use super::{
+    ClusterDir, Component, Node, PROBE_IMAGE, Request, Slot, bring_up, command, image, network_policies,
+    storage,
+};
+use crate::tools;
+use flutecast_testkit::{GoTool, Process, free_port, wait_until};
+
+/// The kubeconfig of an existing cluster, as everywhere.
+const KUBECONFIG: &str = "KUBECONFIG";
+/// How an existing cluster gets an image: a command to which the archive's path is appended.
+const LOAD_IMAGE: &str = "FLUTECAST_LOAD_IMAGE";
+/// What stands in place of `flutecast.io` in images' names on an existing cluster with a registry.
+const IMAGE_PREFIX: &str = "FLUTECAST_IMAGE_PREFIX";
+
+/// How long kubectl and helm may take unless said otherwise.
+const USUAL: Duration = Duration::from_secs(60);
+/// How long an import may take.
+const IMPORT: Duration = Duration::from_secs(120);
+/// How long the cluster may need after a fault, and a port-forward until it is there.
+const WHOLE: Duration = Duration::from_secs(90);
+
+/// A cluster in which a test may do what it likes, in namespaces of its own.
+#[derive(Debug)]
+pub struct Cluster {
+    kubeconfig: PathBuf,
+    kubectl: PathBuf,
+    /// This machine's own; none: an existing cluster.
+    own: Option<(ClusterDir, Node)>,
+    /// What kubectl and helm keep of a server.
+    cache: tempfile::TempDir,
+}
+
+/// How a Service is reached from here. The way ends with this.
+#[derive(Debug)]
+pub struct Reach {
+    /// `<host>:<port>`.
+    pub address: String,
+    _forward: Option<Process>,
+}
+
+impl Cluster {
+    /// The cluster of this run: the one of `KUBECONFIG` if that is set, else this machine's own, which is
+    /// brought up if it isn't up yet, mended if a test before left it broken, and stays up.
+    ///
+    /// # Errors
+    /// What this machine lacks for one, or why the existing one doesn't answer.
+    pub async fn shared() -> anyhow::Result<Self> {
+        let dir = ClusterDir::of(Slot::from_environment()?)?;
+        let kubectl = tokio::task::spawn_blocking(|| GoTool::KUBECTL.path()).await??;
+        let cache = tempfile::Builder::new().prefix("flutecast-cluster-").tempdir()?;
+        let given = std::env::var_os(KUBECONFIG).filter(|path| !path.is_empty()).map(PathBuf::from);
+        if let Some(kubeconfig) = given.filter(|path| *path != dir.kubeconfig()) {
+            // kubectl takes a file that isn't there for an empty one, and then talks of localhost.
+            ensure!(
+                std::env::split_paths(&kubeconfig).any(|path| path.is_file()),
+                "{KUBECONFIG}={} is not there",
+                kubeconfig.display()
+            );
+            let this = Self { kubeconfig, kubectl, own: None, cache };
+            let version = this.kubectl(&["get", "--raw", "/version"]).await;
+            version.with_context(|| format!("{KUBECONFIG}={}", this.kubeconfig.display()))?;
+            return Ok(this);
+        }
+        bring_up(&dir, &mut std::io::stderr()).await?;
+        let node = Node::running(&dir).context("the cluster went down at once")?;
+        let this = Self { kubeconfig: dir.kubeconfig(), kubectl, own: Some((dir, node)), cache };
+        this.mend().await?;
+        Ok(this)
+    }
+
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The path of kubectl.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.kubectl
+    }
+
+    /// Runs kubectl for at most a minute and gives its output.
+    ///
+    /// # Errors
+    /// What kubectl says when it fails.
+    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+        self.kubectl_with(args, "", USUAL).await
+    }
+
+    /// Runs kubectl with `input` on its standard input, for at most `deadline`.
+    ///
+    /// # Errors
+    /// What kubectl says when it fails.
+    pub async fn kubectl_with(
+        &self,
+        args: &[&str],
+        input: &str,
+        deadline: Duration,
+    ) -> anyhow::Result<String> {
+        let mut kubectl = Command::new(&self.kubectl);
+        kubectl.env(KUBECONFIG, &self.kubeconfig).arg("--cache-dir").arg(self.cache.path()).args(args);
+        finish(kubectl, "kubectl", args, input, deadline).await
+    }
+
+    /// Applies manifests.
+    ///
+    /// # Errors
+    /// What kubectl says when it fails.
+    pub async fn apply(&self, manifests: &str) -> anyhow::Result<String> {
+        self.kubectl_with(&["apply", "--filename", "-"], manifests, USUAL).await
+    }
+
+    /// Runs helm for at most `deadline` and gives its output.
+    ///
+    /// # Errors
+    /// What helm says when it fails.
+    pub async fn helm(&self, args: &[&str], deadline: Duration) -> anyhow::Result<String> {
+        let mut helm = Command::new(tokio::task::spawn_blocking(|| tools::HELM.path()).await??);
+        helm.env(KUBECONFIG, &self.kubeconfig).args(args);
+        // Neither a user's repositories and plugins nor leftovers of another run.
+        for (variable, folder) in
+            [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
+        {
+            helm.env(variable, self.cache.path().join("helm").join(folder));
+        }
+        finish(helm, "helm", args, "", deadline).await
+    }
+
+    /// Makes the image of an archive known to the nodes. On an existing cluster `FLUTECAST_LOAD_IMAGE` does
+    /// it.
+    ///
+    /// # Errors
+    /// When it can't be imported, or nobody has said how on an existing cluster.
+    pub async fn load_image(&self, archive: &Path) -> anyhow::Result<()> {
+        if let Some((dir, _)) = &self.own {
+            return bring_up::import_image(dir, archive).await;
+        }
+        let Some(load) = std::env::var(LOAD_IMAGE).ok().filter(|text| !text.is_empty()) else {
+            bail!(
+                "{LOAD_IMAGE} must say how this cluster gets images: a command to which an archive's path is appended, such as \
+                 'kind load image-archive' (see docs/testing.md)"
+            );
+        };
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", &format!("{load} \"$1\""), "sh"]).arg(archive).env(KUBECONFIG, &self.kubeconfig);
+        finish(shell, &load, &[&archive.display().to_string()], "", IMPORT).await.map(drop)
+    }
+
+    /// What pods call an image of ours (`flutecast.io/…`): the same, unless `FLUTECAST_IMAGE_PREFIX` names a
+    /// registry of an existing cluster.
+    #[must_use]
+    pub fn image(&self, name: &str) -> String {
+        let prefix = std::env::var(IMAGE_PREFIX).ok().filter(|text| !text.is_empty() && self.own.is_none());
+        match (prefix, name.strip_prefix("flutecast.io/")) {
+            (Some(prefix), Some(rest)) => format!("{}/{rest}", prefix.trim_end_matches('/')),
+            _ => name.to_owned(),
+        }
+    }
+
+    /// The image of pods of tests: `/probe serve :8080`, `/probe get URL TIMES`, `/probe lookup NAME`
+    /// (e2e/tools/probe).
+    ///
+    /// # Errors
+    /// As [`Self::load_image`].
+    pub async fn probe_image(&self) -> anyhow::Result<String> {
+        if self.own.is_none() {
+            let [probe, _] = tokio::task::spawn_blocking(image::archives).await??;
+            self.load_image(&probe).await?;
+        }
+        Ok(self.image(PROBE_IMAGE))
+    }
+
+    /// A new namespace whose name begins with `prefix`; it is deleted when this is dropped.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub async fn namespace(&self, prefix: &str) -> anyhow::Result<Namespace> {
+        Namespace::make(self, prefix).await
+    }
+
+    /// The node of this machine's own cluster, to run programs in and to ask for faults.
+    ///
+    /// # Errors
+    /// On an existing cluster: whose nodes aren't ours to break.
+    pub fn node(&self) -> anyhow::Result<&Node> {
+        match &self.own {
+            Some((_, node)) => Ok(node),
+            None => bail!("this needs a cluster of this machine's own: unset {KUBECONFIG}"),
+        }
+    }
+
+    /// Kills a component with SIGKILL; it stays down until the fault is mended or dropped.
+    ///
+    /// # Errors
+    /// On an existing cluster, or when it can't be killed.
+    pub async fn kill(&self, component: Component) -> anyhow::Result<Fault> {
+        Fault::cause(self.node()?, Request::Kill(component), Request::Start(component)).await
+    }
+
+    /// Stops a component in order; it stays down until the fault is mended or dropped.
+    ///
+    /// # Errors
+    /// On an existing cluster, or when it can't be stopped.
+    pub async fn stop(&self, component: Component) -> anyhow::Result<Fault> {
+        Fault::cause(self.node()?, Request::Stop(component), Request::Start(component)).await
+    }
+
+    /// Freezes a component: it hangs, and its connections with it, until the fault is mended or dropped.
+    ///
+    /// # Errors
+    /// On an existing cluster, or when it doesn't run.
+    pub async fn freeze(&self, component: Component) -> anyhow::Result<Fault> {
+        Fault::cause(self.node()?, Request::Freeze(component), Request::Thaw(component)).await
+    }
+
+    /// Kills all that runs in a container with SIGKILL, as when the kernel has no memory left.
+    ///
+    /// # Errors
+    /// On an existing cluster, or when there is no such container.
+    pub async fn kill_container(&self, id: &str) -> anyhow::Result<()> {
+        ensure!(!id.is_empty(), "the pod has no container yet");
+        let Some((dir, _)) = &self.own else { return self.node().map(drop) };
+        bring_up::ctr(dir, &["tasks", "kill", "--signal", "SIGKILL", "--all", id]).await.map(drop)
+    }
+
+    /// Starts what is down, thaws what is frozen, and waits until everything works.
+    ///
+    /// # Errors
+    /// What doesn't work after 90 s.
+    pub async fn mend(&self) -> anyhow::Result<()> {
+        if let Some((_, node)) = &self.own {
+            for component in Component::ALL {
+                for request in [Request::Start(component), Request::Thaw(component)] {
+                    node.request(request).await?;
+                }
+            }
+        }
+        self.wait_until_whole().await?;
+        self.free_volumes().await
+    }
+
+    /// Volumes whose claims are gone are kept for a person to look at, as on any cluster; here nobody does.
+    async fn free_volumes(&self) -> anyhow::Result<()> {
+        let Some((dir, _)) = &self.own else { return Ok(()) };
+        let released = "jsonpath={.items[?(@.status.phase==\"Released\")].metadata.name}";
+        for volume in self.kubectl(&["get", "persistentvolumes", "-o", released]).await?.split_whitespace() {
+            storage::empty(dir, volume)?;
+            let patch = r#"[{"op": "remove", "path": "/spec/claimRef"}]"#;
+            self.kubectl(&["patch", "persistentvolume", volume, "--type=json", "--patch", patch]).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the API is ready, each node is, names are resolved and NetworkPolicies are enforced.
+    ///
+    /// # Errors
+    /// What doesn't work after 90 s.
+    pub async fn wait_until_whole(&self) -> anyhow::Result<()> {
+        const LOOK: Duration = Duration::from_secs(15);
+        let ready = ["get", "--raw", "/readyz"];
+        wait_until("kube-apiserver's readiness", WHOLE, async || self.kubectl_with(&ready, "", LOOK).await)
+            .await?;
+        let nodes = ["wait", "--for=condition=Ready", "nodes", "--all", "--timeout=10s"];
+        wait_until("the nodes' readiness", WHOLE, async || self.kubectl_with(&nodes, "", LOOK).await).await?;
+        if let Some((_, node)) = &self.own {
+            network_policies::wait_until_enforced(node, WHOLE).await?;
+            let dns = ["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=10s"];
+            wait_until("CoreDNS", WHOLE, async || self.kubectl_with(&dns, "", LOOK).await).await?;
+        }
+        Ok(())
+    }
+
+    /// A way from here to a Service's port: on this machine's own cluster its address, which kube-proxy
+    /// balances; to an existing one a port-forward, which leads to one of its pods.
+    ///
+    /// # Errors
+    /// When there is no such Service, or the port-forward doesn't come.
+    pub async fn reach(&self, namespace: &str, service: &str, port: u16) -> anyhow::Result<Reach> {
+        if self.own.is_some() {
+            let jsonpath = "jsonpath={.spec.clusterIP}";
+            let ip = self.kubectl(&["-n", namespace, "get", "service", service, "-o", jsonpath]).await?;
+            ensure!(
+                ip.parse::<std::net::IpAddr>().is_ok(),
+                "Service {namespace}/{service} has no address: {ip:?}"
+            );
+            return Ok(Reach { address: format!("{ip}:{port}"), _forward: None });
+        }
+        let (local, target) = (free_port()?, format!("service/{service}"));
+        let kubeconfig = self.kubeconfig.display().to_string();
+        let ports = format!("{local}:{port}");
+        let args = ["--kubeconfig", &kubeconfig, "-n", namespace, "port-forward", &target, &ports];
+        let mut forward = Process::spawn(&self.kubectl, args)?;
+        forward.wait_for_line("port-forward", WHOLE, |line| line.starts_with("Forwarding from")).await?;
+        Ok(Reach { address: format!("127.0.0.1:{local}"), _forward: Some(forward) })
+    }
+}
+
+/// Runs it to its end and gives its output, or what it complained about.
+async fn finish(
+    program: Command,
+    name: &str,
+    args: &[&str],
+    input: &str,
+    deadline: Duration,
+) -> anyhow::Result<String> {
+    let what = || format!("{name} {}", args.join(" "));
+    let output = command::output(program, input, deadline).await.with_context(what)?;
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{}: {}: {}{}", what(), output.status, complained.trim(), said.trim());
+    Ok(said.into_owned())
+}

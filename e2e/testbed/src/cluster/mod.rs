@@ -1,0 +1,43 @@
+//! A real cluster on this machine: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, containerd,
+//! kubelet, kube-proxy, CNI, CoreDNS and what enforces NetworkPolicies.
+//!
+//! All of it runs in namespaces of its own (processes, mounts, network), whose first process is our
+//! supervisor: the host sees one network link, one route, one cgroup and one folder, and when the supervisor
+//! is killed, the kernel ends the rest.
+
+mod bring_up;
+mod certificates;
+mod cgroup;
+mod cluster_dir;
+mod cni;
+mod command;
+mod component;
+mod containerd;
+mod control_plane;
+mod dns;
+mod fault;
+mod handle;
+mod image;
+mod kubelet;
+mod namespace;
+mod network_policies;
+mod node;
+mod preflight;
+mod proxy;
+mod storage;
+mod supervisor;
+mod sysctl;
+mod take_down;
+
+pub use bring_up::bring_up;
+pub use cluster_dir::{ClusterDir, SLOT_VARIABLE, Slot};
+pub use component::Component;
+pub use fault::Fault;
+pub use handle::{Cluster, Reach};
+pub use image::PROBE_IMAGE;
+pub(crate) use image::archive as packed;
+pub use namespace::Namespace;
+pub use node::Node;
+pub use preflight::check;
+pub use supervisor::{Request, Standing, supervise};
+pub use take_down::take_down;

@@ -1,0 +1,68 @@
+//! Volumes: folders of the node that claims get, a few of them made in advance.
+
+use std::fs;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use super::ClusterDir;
+
+/// How many claims can be bound at a time. Nobody's tests have needed more than two.
+const VOLUMES: u8 = 12;
+/// Nothing holds a claim to it; a claim for more isn't bound.
+const CAPACITY: &str = "10Gi";
+
+fn folder(number: u8) -> String {
+    format!("volumes/{number}")
+}
+
+/// Makes the folders.
+pub(super) fn make_folders(dir: &ClusterDir) -> anyhow::Result<()> {
+    for number in 0..VOLUMES {
+        fs::create_dir_all(dir.path(&folder(number))).with_context(|| dir.text(&folder(number)))?;
+    }
+    Ok(())
+}
+
+/// Empties the volume `name`, whose claim is gone, and gives it free for the next one.
+///
+/// # Errors
+/// When it can't be emptied.
+pub(super) fn empty(dir: &ClusterDir, name: &str) -> anyhow::Result<()> {
+    let number: u8 = name.trim_start_matches("volume-").parse().with_context(|| format!("volume {name}"))?;
+    let folder = dir.path(&folder(number));
+    fs::remove_dir_all(&folder)
+        .and_then(|()| fs::create_dir(&folder))
+        .with_context(|| format!("{}", folder.display()))
+}
+
+/// The default storage class and its volumes. `local` volumes, as only these are handed to a pod's `fsGroup`.
+pub(super) fn manifest(dir: &ClusterDir) -> String {
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "kubernetes.io/no-provisioner",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    let volumes = (0..VOLUMES).map(|number| volume(dir, number));
+    let items: Vec<_> = std::iter::once(class).chain(volumes).collect();
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}
+
+fn volume(dir: &ClusterDir, number: u8) -> Value {
+    let node = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": [dir.node_name()]});
+    json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": format!("volume-{number}")},
+        "spec": {
+            "capacity": {"storage": CAPACITY},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "standard",
+            "local": {"path": dir.text(&folder(number))},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [node]}]}},
+        },
+    })
+}

@@ -1,0 +1,96 @@
+//! Brings a real Kubernetes cluster up on this machine, and takes it down again without a trace.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use flutecast_testbed::cluster::{self, ClusterDir, Component, Node, Request, Slot};
+
+/// A real Kubernetes cluster for tests, on this machine, without containers around it.
+///
+/// FLUTECAST_CLUSTER_SLOT=1 (to 15) names another one than the usual, so that several can be up.
+#[derive(Debug, Parser)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Says what this machine lacks for a cluster, if anything
+    Check,
+    /// Brings it up, building its programs first, and prints KUBECONFIG
+    Up,
+    /// Ends it and removes everything that belonged to it
+    Down,
+    /// Says how its components are
+    Status,
+    /// Starts a component that was stopped or killed
+    Start { component: Component },
+    /// Stops a component in order; it stays down
+    Stop { component: Component },
+    /// Kills a component; it stays down
+    Kill { component: Component },
+    /// Runs a program in the node's namespaces
+    Exec { program: String, args: Vec<String> },
+    /// What runs as the node's first process; not for people
+    #[command(hide = true)]
+    Supervise { folder: PathBuf },
+}
+
+fn main() -> ExitCode {
+    match try_main(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What is missing is for people to read: without the places in our code that anyhow would add.
+            let _ = writeln!(std::io::stderr(), "flutecast-cluster: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_main(Options { command }: Options) -> anyhow::Result<()> {
+    if let Command::Supervise { folder } = command {
+        return cluster::supervise(&folder);
+    }
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run(command))
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    let dir = ClusterDir::of(Slot::from_environment()?)?;
+    let mut out = std::io::stdout();
+    let node = || {
+        Node::running(&dir)
+            .ok_or_else(|| anyhow::anyhow!("no cluster is up: flutecast-cluster up (or make cluster)"))
+    };
+    match command {
+        Command::Check => cluster::check(&dir).await?,
+        Command::Up => {
+            cluster::bring_up(&dir, &mut std::io::stderr()).await?;
+            writeln!(out, "export KUBECONFIG={}", dir.kubeconfig().display())?;
+        }
+        Command::Down => {
+            let said =
+                if cluster::take_down(&dir).await? { "the cluster is gone" } else { "no cluster was up" };
+            writeln!(out, "{said}")?;
+        }
+        Command::Status => {
+            for standing in node()?.ask(Request::Status)? {
+                let pid = standing.pid.map_or_else(|| "down".to_owned(), |pid| format!("pid {pid}"));
+                let end = standing.last_end.map_or_else(String::new, |end| format!(", ended last by {end}"));
+                writeln!(out, "{:24} {pid}, {} restarts{end}", standing.component, standing.restarts)?;
+            }
+            writeln!(out, "export KUBECONFIG={}", dir.kubeconfig().display())?;
+        }
+        Command::Start { component } => drop(node()?.ask(Request::Start(component))?),
+        Command::Stop { component } => drop(node()?.ask(Request::Stop(component))?),
+        Command::Kill { component } => drop(node()?.ask(Request::Kill(component))?),
+        Command::Exec { program, args } => {
+            let args: Vec<_> = args.iter().map(String::as_str).collect();
+            write!(out, "{}", node()?.exec(&program, &args).await?)?;
+        }
+        Command::Supervise { .. } => {}
+    }
+    Ok(())
+}

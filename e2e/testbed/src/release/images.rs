@@ -1,0 +1,123 @@
+//! The images that a release runs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use flutecast_testkit::GoTool;
+
+use crate::cluster::{Cluster, packed};
+
+/// The environment variable with the folder that `make images` has filled; without it: `images` in cargo's
+/// target folder.
+pub const IMAGES_VARIABLE: &str = "FLUTECAST_IMAGES";
+/// The broker of the bundled NATS in tests: the nats-server that all tests use.
+pub(super) const NATS_IMAGE: &str = "flutecast.io/nats-server:e2e";
+
+/// The programs that have an image. An archive is called `<program>-<version>.tar`.
+pub const PROGRAMS: [&str; 2] = ["flutecast-operator", "flutecast-dataplane"];
+
+/// The images of one version.
+#[derive(Debug, Clone)]
+pub struct Images {
+    version: String,
+    folder: PathBuf,
+    archives: Vec<PathBuf>,
+}
+
+impl Images {
+    /// Those of this workspace's version.
+    ///
+    /// # Errors
+    /// As [`Self::built`].
+    pub fn of_workspace() -> anyhow::Result<Self> {
+        Self::built(env!("CARGO_PKG_VERSION"))
+    }
+
+    /// Those of the next version, which `make images-next` has made.
+    ///
+    /// # Errors
+    /// As [`Self::built`].
+    pub fn of_next() -> anyhow::Result<Self> {
+        let version = version_after(env!("CARGO_PKG_VERSION"))?;
+        Self::built(&version).context("the next version: make images-next")
+    }
+
+    /// Those of a version that `make images` has made before (`FLUTECAST_VERSION=0.2.0 make images`).
+    ///
+    /// # Errors
+    /// When they aren't there: which command makes them.
+    pub fn built(version: &str) -> anyhow::Result<Self> {
+        let folder = match std::env::var_os(IMAGES_VARIABLE).filter(|folder| !folder.is_empty()) {
+            Some(folder) => PathBuf::from(folder),
+            None => {
+                let own = std::env::current_exe().context("the path of this program")?;
+                // A test is in target/<profile>/deps.
+                own.ancestors().nth(3).context("a target folder")?.join("images")
+            }
+        };
+        let archives: Vec<_> =
+            PROGRAMS.iter().map(|program| folder.join(format!("{}-{version}.tar", program))).collect();
+        for archive in &archives {
+            ensure!(
+                archive.is_file(),
+                "{} is missing; make it with: FLUTECAST_VERSION={version} make images (or say in {IMAGES_VARIABLE} where it lies)",
+                archive.display()
+            );
+        }
+        Ok(Self { version: version.to_owned(), folder, archives })
+    }
+
+    /// The definitions of the next version's kinds, as in `crds/yaml`.
+    #[must_use]
+    pub fn definitions(&self) -> PathBuf {
+        self.folder.join(format!("crds-{}", self.version))
+    }
+
+    /// The images' tag.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Makes them, and the broker's, known to the cluster's nodes.
+    ///
+    /// # Errors
+    /// As [`Cluster::load_image`].
+    pub async fn load(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let nats = tokio::task::spawn_blocking(|| packed(GoTool::NATS_SERVER, NATS_IMAGE, &[])).await??;
+        for archive in self.archives.iter().map(PathBuf::as_path).chain([nats.as_path()]) {
+            load(cluster, archive).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn load(cluster: &Cluster, archive: &Path) -> anyhow::Result<()> {
+    cluster.load_image(archive).await.with_context(|| format!("loading {}", archive.display()))
+}
+
+/// Returns the number of the version after `version`: the next minor one.
+///
+/// # Errors
+/// If `version` isn't three numbers.
+pub fn version_after(version: &str) -> anyhow::Result<String> {
+    let mut numbers = version.split('.').map(str::parse::<u64>);
+    match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor)), Some(Ok(_)), None) => Ok(format!("{major}.{}.0", minor + 1)),
+        _ => anyhow::bail!("{version:?} isn't three numbers"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_after() {
+        assert_eq!(version_after("0.1.0").unwrap(), "0.2.0");
+        assert_eq!(version_after("1.9.7").unwrap(), "1.10.0");
+        for odd in ["", "1.2", "1.2.3.4", "1.x.3"] {
+            assert!(version_after(odd).is_err(), "{odd}");
+        }
+    }
+}

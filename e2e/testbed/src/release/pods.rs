@@ -1,0 +1,114 @@
+//! The pods of a release.
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::{Release, SOON};
+use flutecast_testkit::wait_until;
+
+/// A pod with one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name, which is also what the data plane's `hello` says.
+    pub name: String,
+    /// Its address; empty while it has none.
+    pub ip: String,
+    /// Whether it is ready and not on its way out.
+    pub ready: bool,
+    /// How often its container was started again.
+    pub restarts: u64,
+    /// The container's id, as containerd knows it; empty while there is none.
+    pub container: String,
+}
+
+impl Release<'_> {
+    /// The pods of a program (`operator`, `dataplane`, `nats`), by name.
+    ///
+    /// # Errors
+    /// What kubectl says.
+    pub async fn pods(&self, component: &str) -> anyhow::Result<Vec<Pod>> {
+        let list = self.kubectl(&["get", "pods", "-l", &self.selector(component), "-o", "json"]).await?;
+        let list: Value = serde_json::from_str(&list)?;
+        let items = list["items"].as_array().context("a list of pods")?;
+        Ok(items.iter().map(pod).collect())
+    }
+
+    /// Waits until there are exactly so many pods of a program, all of them ready.
+    ///
+    /// # Errors
+    /// The pods as they are after 90 s.
+    pub async fn wait_for_pods(&self, component: &str, count: usize) -> anyhow::Result<Vec<Pod>> {
+        wait_until(&format!("{count} ready pods of the {component}"), SOON, async || {
+            match self.pods(component).await {
+                Ok(pods) if pods.len() == count && pods.iter().all(|pod| pod.ready) => Ok(pods),
+                Ok(pods) => Err(format!("{pods:#?}")),
+                Err(error) => Err(format!("{error:#}")),
+            }
+        })
+        .await
+    }
+
+    /// What a pod of Flutecast's says of itself at its `/metrics`.
+    ///
+    /// # Errors
+    /// What kubectl says.
+    pub async fn metrics(&self, pod: &Pod) -> anyhow::Result<String> {
+        let path = format!("/api/v1/namespaces/{}/pods/{}:8081/proxy/metrics", self.namespace, pod.name);
+        self.kubectl(&["get", "--raw", &path]).await
+    }
+
+    /// Kills what runs in a pod with SIGKILL, as when the kernel has no memory left; the kubelet starts it
+    /// again. On an existing cluster the pod is deleted without grace instead, and another one comes.
+    ///
+    /// # Errors
+    /// When that can't be done.
+    pub async fn kill(&self, pod: &Pod) -> anyhow::Result<()> {
+        match self.cluster.node() {
+            Ok(_) => self.cluster.kill_container(&pod.container).await,
+            Err(_) => {
+                let args = ["delete", "pod", &pod.name, "--grace-period=0", "--force", "--wait=false"];
+                self.kubectl(&args).await.map(drop)
+            }
+        }
+    }
+}
+
+fn pod(pod: &Value) -> Pod {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (metadata, status) = (&pod["metadata"], &pod["status"]);
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let is_ready = |condition: &&Value| condition["type"] == "Ready" && condition["status"] == "True";
+    let container = &status["containerStatuses"][0];
+    Pod {
+        name: text(&metadata["name"]),
+        ip: text(&status["podIP"]),
+        ready: metadata["deletionTimestamp"].is_null() && conditions.filter(is_ready).count() == 1,
+        restarts: container["restartCount"].as_u64().unwrap_or(0),
+        container: text(&container["containerID"]).trim_start_matches("containerd://").to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_read_from_what_the_api_says() {
+        let mut object = json!({
+            "metadata": {"name": "factory-dataplane-1"},
+            "status": {
+                "podIP": "10.1.2.3",
+                "conditions": [{"type": "Ready", "status": "True"}, {"type": "Initialized", "status": "True"}],
+                "containerStatuses": [{"restartCount": 2, "containerID": "containerd://abc"}],
+            },
+        });
+        let first = pod(&object);
+        let [name, ip, container] = ["factory-dataplane-1", "10.1.2.3", "abc"].map(str::to_owned);
+        assert_eq!(first, Pod { name, ip, ready: true, restarts: 2, container });
+        object["metadata"]["deletionTimestamp"] = json!("2026-11-22T10:00:00Z");
+        assert!(!pod(&object).ready, "one that is ending doesn't count");
+        assert!(!pod(&json!({"metadata": {"name": "new"}, "status": {"phase": "Pending"}})).ready);
+    }
+}

@@ -1,0 +1,198 @@
+//! The programs in Go that a cluster and the tests of the charts need, and where each is pinned.
+
+use flutecast_testkit::{GoTool, Stamp};
+
+/// The folder with the go.mod files, one folder for each pinned module.
+macro_rules! pinned_in {
+    ($folder:literal) => {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tools/", $folder)
+    };
+}
+
+/// All tools, those of [`GoTool::LOCAL`] included, in the order in which they are built: what more depends on
+/// comes first.
+pub const ALL: [GoTool; 22] = [
+    GoTool::NATS_SERVER,
+    GoTool::ETCD,
+    GoTool::KUBE_APISERVER,
+    GoTool::KUBECTL,
+    GoTool::KUBE_CONTROLLER_MANAGER,
+    KUBE_SCHEDULER,
+    KUBELET,
+    KUBE_PROXY,
+    NETWORK_POLICIES,
+    CONTAINERD,
+    CONTAINERD_SHIM,
+    CTR,
+    CNI_BRIDGE,
+    CNI_HOST_LOCAL,
+    CNI_LOOPBACK,
+    CNI_PORTMAP,
+    COREDNS,
+    PROBE,
+    HELM,
+    KUBECONFORM,
+    HELM_UNITTEST,
+    GLUA,
+];
+
+/// What gives pods their node.
+pub const KUBE_SCHEDULER: GoTool =
+    GoTool::kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 2);
+/// What runs a node's pods.
+pub const KUBELET: GoTool = GoTool::kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet", 3);
+/// What makes Services' addresses reach pods.
+pub const KUBE_PROXY: GoTool = GoTool::kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 2);
+
+/// What enforces NetworkPolicies: our own, around kube-network-policies' packages.
+pub const NETWORK_POLICIES: GoTool = GoTool {
+    name: "network-policies",
+    package: ".",
+    module: "flutecast.io/e2e/tools/network-policies",
+    cache: "network-policies",
+    pinned_in: pinned_in!("network-policies"),
+    go_mod: include_str!("../tools/network-policies/go.mod"),
+    minutes: 2,
+    source: Some(include_str!("../tools/network-policies/main.go")),
+    stamp: Stamp::Nothing,
+};
+
+/// What runs containers.
+pub const CONTAINERD: GoTool =
+    containerd("containerd", "github.com/containerd/containerd/v2/cmd/containerd", 3);
+/// What stays with a pod's containers while containerd restarts.
+pub const CONTAINERD_SHIM: GoTool = containerd(
+    "containerd-shim-runc-v2",
+    "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+    1,
+);
+/// containerd's own command line, which imports images.
+pub const CTR: GoTool = containerd("ctr", "github.com/containerd/containerd/v2/cmd/ctr", 1);
+
+/// The network of pods: a bridge.
+pub const CNI_BRIDGE: GoTool = cni("bridge", "github.com/containernetworking/plugins/plugins/main/bridge");
+/// The addresses of pods.
+pub const CNI_HOST_LOCAL: GoTool =
+    cni("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local");
+/// The loopback link of pods.
+pub const CNI_LOOPBACK: GoTool =
+    cni("loopback", "github.com/containernetworking/plugins/plugins/main/loopback");
+/// `hostPort` of pods.
+pub const CNI_PORTMAP: GoTool = cni("portmap", "github.com/containernetworking/plugins/plugins/meta/portmap");
+
+/// The cluster's DNS.
+pub const COREDNS: GoTool = GoTool {
+    name: "coredns",
+    package: "github.com/coredns/coredns",
+    module: "github.com/coredns/coredns",
+    cache: "coredns",
+    pinned_in: pinned_in!("coredns"),
+    go_mod: include_str!("../tools/coredns/go.mod"),
+    minutes: 3,
+    source: None,
+    stamp: Stamp::Nothing,
+};
+
+/// What pods of tests run, and every pod's sandbox: our own.
+pub const PROBE: GoTool = GoTool {
+    name: "probe",
+    package: ".",
+    module: "flutecast.io/e2e/tools/probe",
+    cache: "probe",
+    pinned_in: pinned_in!("probe"),
+    go_mod: include_str!("../tools/probe/go.mod"),
+    minutes: 1,
+    source: Some(include_str!("../tools/probe/main.go")),
+    stamp: Stamp::Nothing,
+};
+
+/// What installs charts.
+pub const HELM: GoTool = GoTool {
+    name: "helm",
+    package: "helm.sh/helm/v4/cmd/helm",
+    module: "helm.sh/helm/v4",
+    cache: "helm",
+    pinned_in: pinned_in!("helm"),
+    go_mod: include_str!("../tools/helm/go.mod"),
+    minutes: 4,
+    source: None,
+    stamp: Stamp::Version("helm.sh/helm/v4/internal/version.version"),
+};
+/// What holds rendered charts against Kubernetes' schemas.
+pub const KUBECONFORM: GoTool = GoTool {
+    name: "kubeconform",
+    package: "github.com/yannh/kubeconform/cmd/kubeconform",
+    module: "github.com/yannh/kubeconform",
+    cache: "kubeconform",
+    pinned_in: pinned_in!("kubeconform"),
+    go_mod: include_str!("../tools/kubeconform/go.mod"),
+    minutes: 1,
+    source: None,
+    stamp: Stamp::Version("main.version"),
+};
+/// What runs a chart's unit tests; it needs no helm.
+pub const HELM_UNITTEST: GoTool = GoTool {
+    name: "helm-unittest",
+    package: "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+    module: "github.com/helm-unittest/helm-unittest",
+    cache: "helm-unittest",
+    pinned_in: pinned_in!("helm-unittest"),
+    go_mod: include_str!("../tools/helm-unittest/go.mod"),
+    minutes: 2,
+    source: None,
+    stamp: Stamp::Version("github.com/helm-unittest/helm-unittest/internal/build.version"),
+};
+
+/// What runs Lua as Argo CD does, for its health checks; the version is Argo CD 3.2's.
+pub const GLUA: GoTool = GoTool {
+    name: "glua",
+    package: "github.com/yuin/gopher-lua/cmd/glua",
+    module: "github.com/yuin/gopher-lua",
+    cache: "glua",
+    pinned_in: pinned_in!("glua"),
+    go_mod: include_str!("../tools/glua/go.mod"),
+    minutes: 1,
+    source: None,
+    stamp: Stamp::Nothing,
+};
+
+const fn containerd(name: &'static str, package: &'static str, minutes: u32) -> GoTool {
+    GoTool {
+        name,
+        package,
+        module: "github.com/containerd/containerd/v2",
+        cache: "containerd",
+        pinned_in: pinned_in!("containerd"),
+        go_mod: include_str!("../tools/containerd/go.mod"),
+        minutes,
+        source: None,
+        stamp: Stamp::Version("github.com/containerd/containerd/v2/version.Version"),
+    }
+}
+
+const fn cni(name: &'static str, package: &'static str) -> GoTool {
+    GoTool {
+        name,
+        package,
+        module: "github.com/containernetworking/plugins",
+        cache: "cni",
+        pinned_in: pinned_in!("cni"),
+        go_mod: include_str!("../tools/cni/go.mod"),
+        minutes: 1,
+        source: None,
+        stamp: Stamp::Version("github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_tool_is_pinned() {
+        for tool in ALL {
+            let version = tool.version().unwrap();
+            assert!(version.starts_with('v') || tool.source.is_some(), "{tool:?}: {version}");
+        }
+    }
+}

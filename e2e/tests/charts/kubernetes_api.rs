@@ -1,0 +1,67 @@
+//! The kinds on a real API server: what `kubectl apply` takes, refuses and shows.
+
+use flutecast_testkit::ApiServer;
+use flutecast_testkit::in_repository;
+
+/// A control plane that knows the kinds of Flutecast.
+async fn with_kinds() -> ApiServer {
+    let cluster = ApiServer::start().await.unwrap();
+    cluster.apply_kinds().await.unwrap();
+    cluster
+}
+
+#[tokio::test]
+async fn the_demo_factory_is_accepted_and_listed() {
+    let cluster = with_kinds().await;
+    let demo = in_repository("manifests/demo").display().to_string();
+    cluster.kubectl(&["apply", "--server-side", "--recursive", "-f", &demo], "").await.unwrap();
+    let devices = cluster.kubectl(&["get", "fd"], "").await.unwrap();
+    for code in ["CORR-01", "SLIT-01", "FLEX-01", "DIE-01", "STACK-01"] {
+        assert!(devices.contains(code), "no {code} in:\n{devices}");
+    }
+    let all = cluster.kubectl(&["get", "flutecast", "-o", "name"], "").await.unwrap();
+    for kind in ["tenant.flutecast.io/demo", "device.flutecast.io/", "pushformat.flutecast.io/"] {
+        assert!(all.contains(kind), "no {kind} in:\n{all}");
+    }
+    // Applying again changes nothing: what the server stores is what git holds.
+    let difference = cluster.kubectl(&["diff", "--server-side", "--recursive", "-f", &demo], "").await;
+    assert_eq!(difference.unwrap(), "");
+}
+
+#[tokio::test]
+async fn the_samples_are_accepted() {
+    let cluster = with_kinds().await;
+    let samples = in_repository("manifests/samples").display().to_string();
+    cluster.kubectl(&["apply", "--server-side", "--recursive", "-f", &samples], "").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_refused_with_the_field_and_what_would_be_right() {
+    let cluster = with_kinds().await;
+    let cases = [
+        (
+            "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: d}\n\
+             spec: {tenant: acme, deviceCode: 'no blanks', channels: [{name: power, format: on-off}]}\n",
+            "deviceCode",
+        ),
+        (
+            "apiVersion: flutecast.io/v1alpha1\nkind: PushFormat\nmetadata: {name: f}\n\
+             spec: {codec: JSON, fields: [{name: speed, pointer: /v, expression: '1 + 1', type: Number}]}\n",
+            "pointer",
+        ),
+    ];
+    for (object, field) in cases {
+        let error = cluster.kubectl(&["apply", "--server-side", "-f", "-"], object).await.unwrap_err();
+        assert!(error.to_string().contains(field), "{field} isn't named in: {error}");
+    }
+    // The device code is what everything else hangs on: it can't be changed in place.
+    let device = |code: &str| {
+        format!(
+            "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {{name: d}}\n\
+             spec: {{tenant: acme, deviceCode: {code}, channels: [{{name: power, format: on-off}}]}}\n"
+        )
+    };
+    cluster.kubectl(&["apply", "--server-side", "-f", "-"], &device("A-1")).await.unwrap();
+    let error = cluster.kubectl(&["apply", "--server-side", "-f", "-"], &device("A-2")).await.unwrap_err();
+    assert!(error.to_string().contains("deviceCode can't be changed"), "{error}");
+}

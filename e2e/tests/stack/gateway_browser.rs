@@ -1,0 +1,68 @@
+//! A real browser's `EventSource`s behind a real nginx with TLS and HTTP/2, while a pod dies.
+
+use std::net::SocketAddr;
+
+use flutecast_testkit::{Gateway, ServiceProxy, wait_until};
+
+use crate::chromium::Chromium;
+use crate::factory::{SOON, stack, switch};
+
+/// More than the six connections that a browser opens to one host over HTTP/1.1.
+const STREAMS: usize = 10;
+
+#[tokio::test]
+async fn ten_event_sources_in_one_page_survive_the_death_of_a_pod() -> anyhow::Result<()> {
+    let stack = stack().await?;
+    let (first, second) = tokio::try_join!(stack.dataplane(), stack.dataplane())?;
+    let address = |url: &str| url.trim_start_matches("http://").parse::<SocketAddr>();
+    let service = ServiceProxy::start().await?;
+    service.set_ready(vec![address(&first.url)?]);
+    let gateway = Gateway::nginx(service.address, &[]).await?;
+    // A page of the gateway's own host: the list of devices as JSON is one too.
+    let page = format!("{}/v1/acme/devices", gateway.tls_url);
+    let browser = Chromium::open_anyway(&page, 400, 300).await?;
+    let script = format!(
+        "window.seen = Array.from({{length: {STREAMS}}}, () => []);
+         window.sources = window.seen.map((seen) => {{
+           const source = new EventSource('/v1/acme/events?device=A-1&channel=switch');
+           source.onmessage = ({{ data }}) => seen.push(JSON.parse(data).values.n);
+           return source;
+         }});"
+    );
+    browser.script(&script).await?;
+    let publisher = stack.publisher().await?;
+    let subject = stack.subject("A-1", "switch")?;
+    let all_have = async |n: u64| {
+        wait_until(&format!("message {n} in all streams"), SOON, async || {
+            let seen = browser.script("return window.seen").await.map_err(|error| format!("{error:#}"))?;
+            let all = seen.as_array().is_some_and(|all| {
+                all.iter().all(|one| one.as_array().and_then(|one| one.last()) == Some(&n.into()))
+            });
+            if all { Ok(seen) } else { Err(seen.to_string()) }
+        })
+        .await
+    };
+    publisher.publish(&subject, switch(1)).await?;
+    all_have(1).await?;
+    let protocol = "return performance.getEntriesByType('navigation')[0].nextHopProtocol";
+    assert_eq!(browser.script(protocol).await?, "h2");
+
+    // The Service learns of the death only after the first of them have come back.
+    service.set_ready(vec![address(&first.url)?, address(&second.url)?]);
+    drop(first);
+    for n in 2..=20 {
+        publisher.publish(&subject, switch(n)).await?;
+    }
+    service.set_ready(vec![address(&second.url)?]);
+    let seen = all_have(20).await?;
+    let expected: Vec<u64> = (1..=20).collect();
+    for one in seen.as_array().into_iter().flatten() {
+        // A browser that knows nothing of merging may see an event twice, but none is missing.
+        let mut numbers: Vec<u64> = serde_json::from_value(one.clone())?;
+        numbers.dedup();
+        assert_eq!(numbers, expected);
+    }
+    let states = browser.script("return window.sources.map((source) => source.readyState)").await?;
+    assert_eq!(states, serde_json::json!(vec![1; STREAMS]), "open, all of them");
+    browser.close().await
+}

@@ -1,0 +1,325 @@
+//! Two factories on one nats-server: with an account each, as manifests/nats/two-factories.conf gives them,
+//! neither knows of the other; in one account their streams are apart, and who comes second under a tenant's
+//! name is told.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use async_nats::jetstream::{self, stream};
+use async_nats::{Client, ConnectOptions, RequestErrorKind};
+use flutecast_contract::iot_id;
+use flutecast_contract::name::{DeviceCode, TenantName};
+use flutecast_testkit::{
+    Dataplane, DataplaneOptions, NatsOptions, NatsServer, Operator, OperatorOptions, SseClient, http_client,
+    in_repository, wait_until,
+};
+use futures_util::StreamExt as _;
+use futures_util::stream::{BoxStream, select_all};
+use serde_json::Value;
+
+use crate::factory::{FORMATS, SOON, device, switch, value};
+
+const PASSWORD: &str = "p1-of_Many-letters";
+const ACCOUNTS: &str = "manifests/nats/two-factories.conf";
+/// The environment variables of `ACCOUNTS`.
+const PASSWORDS: [&str; 7] = [
+    "PLANT_1_OPERATOR_PASSWORD",
+    "PLANT_1_DATAPLANE_PASSWORD",
+    "PLANT_1_DEVICES_PASSWORD",
+    "PLANT_2_OPERATOR_PASSWORD",
+    "PLANT_2_DATAPLANE_PASSWORD",
+    "PLANT_2_DEVICES_PASSWORD",
+    "MES_PASSWORD",
+];
+const USERS: [&str; 3] = ["operator", "dataplane", "devices"];
+
+/// A factory with the tenants `acme`, which both have, and one of its own name.
+struct Factory {
+    name: &'static str,
+    operator: Operator,
+    dataplane: Dataplane,
+    _folder: tempfile::TempDir,
+}
+
+fn tenant(name: &str, namespace: &str) -> String {
+    format!(
+        "
+apiVersion: flutecast.io/v1alpha1
+kind: Tenant
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  retention: {{maxAge: 1h, maxMessagesPerSubject: 1000, maxBytes: 64Mi}}
+  sources:
+  - {{name: mes, subject: mes.{name}.*.state, channel: switch, iotId: {{subjectToken: 3}}}}
+  access: {{anonymous: true}}
+"
+    )
+}
+
+/// What stands in `metadata` gets the namespace as well.
+fn placed(manifest: &str, namespace: &str) -> String {
+    manifest.replace("metadata: {", &format!("metadata: {{namespace: {namespace}, "))
+}
+
+impl Factory {
+    async fn start(
+        name: &'static str,
+        url: impl Fn(&str) -> String,
+        arguments: &[&str],
+    ) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (manifests, mapping) = (folder.path().join("manifests"), folder.path().join("mapping"));
+        for folder in [&manifests, &mapping] {
+            std::fs::create_dir(folder)?;
+        }
+        let own = device("own", "A-1").replace("tenant: acme", &format!("tenant: {name}"));
+        for (file, text) in [
+            ("acme.yaml", tenant("acme", name)),
+            ("own-tenant.yaml", tenant(name, name)),
+            ("formats.yaml", placed(FORMATS, name)),
+            ("a.yaml", placed(&device("a", "A-1"), name)),
+            ("own.yaml", placed(&own, name)),
+        ] {
+            std::fs::write(manifests.join(file), text)?;
+        }
+        let operator = OperatorOptions {
+            manifests,
+            mapping: mapping.clone(),
+            nats: url("operator"),
+            ..Default::default()
+        };
+        let operator = Operator::start(operator).await?;
+        let mut args: Vec<OsString> = arguments.iter().map(Into::into).collect();
+        args.extend(["--server-name".into(), format!("{name}-pod").into()]);
+        let dataplane = DataplaneOptions { mapping, nats: url("dataplane"), args, ..Default::default() };
+        let dataplane = Dataplane::start(dataplane).await?;
+        Ok(Self { name, operator, dataplane, _folder: folder })
+    }
+
+    async fn screen(&self, tenant: &str) -> anyhow::Result<SseClient> {
+        let url = format!("{}/v1/{tenant}/events?device=A-1", self.dataplane.url);
+        let mut client = SseClient::connect(&url, &[]).await?;
+        client.next_named("hello", SOON).await?;
+        Ok(client)
+    }
+}
+
+/// The id of `A-1`: the same in both factories if the tenant is.
+fn id(tenant: &str) -> anyhow::Result<String> {
+    Ok(iot_id::generate(&TenantName::new(tenant)?, &DeviceCode::new("A-1")?).to_string())
+}
+
+fn stored(tenant: &str) -> anyhow::Result<String> {
+    Ok(format!("iot.{tenant}.{}.switch", id(tenant)?))
+}
+
+async fn expect(screen: &mut SseClient, n: u64) -> anyhow::Result<()> {
+    let event = screen.next_where("a value", SOON, |event| value(event).is_some()).await?;
+    let (.., seen) = value(&event).expect("a value");
+    assert_eq!(seen, n, "another factory's value");
+    Ok(())
+}
+
+async fn publish(client: &Client, subject: &str, n: u64) -> anyhow::Result<()> {
+    client.publish(subject.to_owned(), switch(n).into()).await?;
+    Ok(client.flush().await?)
+}
+
+/// The names of all streams that a login can see.
+async fn streams(client: &Client) -> anyhow::Result<Vec<String>> {
+    let answer = client.request("$JS.API.STREAM.LIST", "".into()).await?;
+    let answer: Value = serde_json::from_slice(&answer.payload)?;
+    let names = answer["streams"].as_array().into_iter().flatten();
+    let mut names: Vec<_> =
+        names.filter_map(|stream| stream["config"]["name"].as_str().map(str::to_owned)).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Everything that a factory's logins can hear at all.
+async fn all_that_is_heard(
+    logins: &[(&'static str, Client)],
+) -> anyhow::Result<impl futures_util::Stream<Item = String>> {
+    let mut heard: Vec<BoxStream<'_, String>> = Vec::new();
+    for (user, client) in logins {
+        let subjects: &[&str] = match *user {
+            "operator" => &[
+                "_INBOX.>",
+                "$JS.EVENT.ADVISORY.STREAM.>",
+                "flutecast.serving.*.*",
+                "flutecast.*.enroll",
+                "live.>",
+            ],
+            "dataplane" => &["_INBOX.>", "live.>", "flutecast.serving.*.query", "flutecast.load.*.*"],
+            _ => &["_INBOX.>", "flutecast.*.enrolled.>"],
+        };
+        for subject in subjects {
+            let messages = client.subscribe(*subject).await?;
+            let text = |message: async_nats::Message| {
+                format!("{} {}", message.subject, String::from_utf8_lossy(&message.payload))
+            };
+            heard.push(messages.map(text).boxed());
+        }
+        client.flush().await?;
+    }
+    Ok(select_all(heard))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::Result<()> {
+    let accounts = in_repository(ACCOUNTS);
+    let env = PASSWORDS.map(|name| (OsString::from(name), OsString::from(PASSWORD)));
+    let options = NatsOptions {
+        mqtt: true,
+        extra: std::fs::read_to_string(accounts)?,
+        env: env.to_vec(),
+        log: std::env::var_os("FLUTECAST_TEST_NATS_LOG").map(PathBuf::from),
+        ..NatsOptions::default()
+    };
+    let nats = NatsServer::start_with(options).await?;
+    let at = nats.url().replace("nats://", "");
+    let url = |user: &str| format!("nats://{user}:{PASSWORD}@{at}");
+    // The same release name on purpose: it is the account that keeps them apart.
+    let start = async |name: &'static str| {
+        Factory::start(name, |user| url(&format!("{name}-{user}")), &["--release", "factory"]).await
+    };
+    let (first, second) = tokio::try_join!(start("plant-1"), start("plant-2"))?;
+    let connect = async |user: &str| {
+        let login = ConnectOptions::with_user_and_password(user.to_owned(), PASSWORD.to_owned());
+        login.connect(nats.url()).await
+    };
+    let mut logins = Vec::new();
+    for user in USERS {
+        logins.push((user, connect(&format!("plant-1-{user}")).await?));
+    }
+    let [operator, dataplane, devices] = [0, 1, 2].map(|at| logins[at].1.clone());
+    let (second_devices, mes) = (connect("plant-2-devices").await?, connect("mes").await?);
+    // A device that asks for its topics there finds nobody who would answer; in its own factory it is
+    // answered.
+    let own = devices.request("flutecast.plant-1.enroll", "A-1".into()).await?;
+    assert!(own.payload.windows(4).any(|part| part == b"iot."), "{own:?}");
+    let nobody = devices.request("flutecast.plant-2.enroll", "A-1".into()).await.unwrap_err();
+    assert_eq!(nobody.kind(), RequestErrorKind::NoResponders);
+    let mut heard = Box::pin(all_that_is_heard(&logins).await?);
+
+    // Both have a tenant acme with a device A-1, so the same subjects. Each screen sees its own factory.
+    let mut screens = (first.screen("acme").await?, second.screen("acme").await?);
+    let mut secret = second.screen("plant-2").await?;
+    publish(&second_devices, &stored("acme")?, 2_001).await?;
+    publish(&second_devices, &stored("plant-2")?, 2_002).await?;
+    publish(&devices, &stored("acme")?, 1_001).await?;
+    expect(&mut screens.0, 1_001).await?;
+    expect(&mut screens.1, 2_001).await?;
+    expect(&mut secret, 2_002).await?;
+    // What the MES has for a factory comes there only, under the subject that the Tenant's source names.
+    for (plant, n) in [("plant-1", 1_003), ("plant-2", 2_003)] {
+        publish(&mes, &format!("mes.{plant}.acme.{}.state", id("acme")?), n).await?;
+    }
+    expect(&mut screens.0, 1_003).await?;
+    expect(&mut screens.1, 2_003).await?;
+
+    // Streams: with the login that may do most.
+    assert_eq!(streams(&operator).await?, ["IOT_acme", "IOT_plant-1", "SRC_acme_mes", "SRC_plant-1_mes"]);
+    let calls = [
+        ("STREAM.INFO", ""),
+        ("STREAM.DELETE", ""),
+        ("STREAM.PURGE", ""),
+        ("STREAM.MSG.GET", r#"{"seq": 1}"#),
+    ];
+    for (call, body) in calls {
+        let answer = operator.request(format!("$JS.API.{call}.IOT_plant-2"), body.into()).await?;
+        let answer: Value = serde_json::from_slice(&answer.payload)?;
+        assert_eq!(answer["error"]["code"], 404, "{call}: {answer}");
+    }
+    // A direct get of a stream that isn't there is answered by nobody: what came would be among what is
+    // heard.
+    for user in [&operator, &dataplane] {
+        let subject = format!("$JS.API.DIRECT.GET.IOT_plant-2.{}", stored("plant-2")?);
+        user.publish_with_reply(subject, user.new_inbox(), "".into()).await?;
+    }
+    // A stream can read from others without any right on them: in an account of its own it finds only that
+    // account's.
+    let source = |name: &str| stream::Source { name: name.to_owned(), ..Default::default() };
+    let thief = jetstream::new(operator.clone())
+        .create_stream(stream::Config {
+            name: "THIEF".to_owned(),
+            sources: Some(["IOT_plant-2", "IOT_acme"].map(source).to_vec()),
+            ..Default::default()
+        })
+        .await?;
+    // Messages for the other factory's subjects stay here, and nobody takes them.
+    for user in [&devices, &dataplane] {
+        publish(user, &stored("plant-2")?, 1_666).await?;
+    }
+    // Nor does any pod of the other factory answer.
+    operator.publish("flutecast.serving.factory.query", "".into()).await?;
+    operator.flush().await?;
+
+    publish(&second_devices, &stored("plant-2")?, 2_004).await?;
+    expect(&mut secret, 2_004).await?;
+    wait_until("the own account's messages in a stream that reads from both", SOON, async || {
+        let info = thief.get_info().await.map_err(|error| error.to_string())?;
+        if info.state.messages >= 2 { Ok(()) } else { Err(format!("{:?}", info.state)) }
+    })
+    .await?;
+    // What the second has said until now has been delivered; what the first says now ends the listening.
+    publish(&devices, &stored("plant-1")?, 1_999).await?;
+    let mut all = Vec::new();
+    let listening = async {
+        while let Some(text) = heard.next().await {
+            let last = text.starts_with("live.plant-1.") && text.contains("1999");
+            all.push(text);
+            if last {
+                break;
+            }
+        }
+    };
+    let heard_it = tokio::time::timeout(SOON, listening).await;
+    assert!(heard_it.is_ok(), "the own message isn't heard: {all:#?}");
+    for own in ["live.acme.", "plant-1-pod"] {
+        assert!(all.iter().any(|text| text.contains(own)), "nothing of the own factory, {own}: {all:#?}");
+    }
+    for text in &all {
+        let foreign =
+            text.contains("\"n\":2") || text.contains("plant-2-pod") || text.contains("SRC_plant-2");
+        assert!(!foreign, "heard from the other factory: {text}");
+    }
+    let stolen = thief.get_info().await?;
+    assert_eq!(stolen.state.messages, 2, "more than the own account's: {:?}", stolen.state);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_one_account_who_comes_second_under_a_name_is_told_and_sees_nothing() -> anyhow::Result<()> {
+    let nats = NatsServer::start().await?;
+    let first = Factory::start("plant-1", |_| nats.url(), &["--release", "plant-1"]).await?;
+    let client = nats.client().await?;
+    let mut screen = first.screen("acme").await?;
+    publish(&client, &stored("acme")?, 1_001).await?;
+    expect(&mut screen, 1_001).await?;
+
+    let second = Factory::start("plant-2", |_| nats.url(), &["--release", "plant-2"]).await?;
+    let told = wait_until("the newcomer's verdict", SOON, async || {
+        let said = second.operator.verdicts();
+        let told = said.iter().find(|line| line.contains("StreamOwnedByOther")).cloned();
+        told.ok_or_else(|| said.join("\n"))
+    })
+    .await?;
+    assert!(told.contains("stream IOT_acme exists and belongs to Tenant/plant-1/acme"), "{told}");
+    // Its screens get nothing of it, not even a hint that there is such a device.
+    for path in ["acme/events?device=A-1", "acme/devices", "acme/devices/A-1"] {
+        let answer = http_client::get(&format!("{}/v1/{path}", second.dataplane.url)).await?;
+        assert_eq!(answer.status.as_u16(), 401, "{path}: {}", answer.text());
+        assert!(!answer.text().contains("1001"), "{path}: {}", answer.text());
+    }
+    // What is its own works, and the elder's stream is as it was.
+    let mut own = second.screen(second.name).await?;
+    publish(&client, &stored("plant-2")?, 2_001).await?;
+    expect(&mut own, 2_001).await?;
+    publish(&client, &stored("acme")?, 1_002).await?;
+    expect(&mut screen, 1_002).await?;
+    let stream = jetstream::new(client.clone()).get_stream("IOT_acme").await?;
+    let owner = &stream.cached_info().config.metadata;
+    assert_eq!(owner.get("flutecast.io/owner-namespace").map(String::as_str), Some("plant-1"), "{owner:?}");
+    Ok(())
+}

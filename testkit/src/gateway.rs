@@ -1,0 +1,236 @@
+//! Real gateways from the shipped examples, and what stands for kube-proxy where there is none.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::{Process, ProcessOptions, free_ports, in_repository, wait_until};
+
+/// How long a start may take on a busy machine.
+const START: Duration = Duration::from_secs(20);
+
+/// A running nginx or HAProxy. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The process.
+    pub process: Process,
+    /// The address for HTTP/1.1, `http://127.0.0.1:<port>`.
+    pub url: String,
+    /// Where HTTP/2 is spoken without TLS, `127.0.0.1:<port>`.
+    pub http2: SocketAddr,
+    /// The address with TLS, by a certificate that nobody knows, `https://127.0.0.1:<port>`.
+    pub tls_url: String,
+    folder: tempfile::TempDir,
+}
+
+/// A data-plane process as a gateway sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct GatewayPod {
+    /// Where clients connect.
+    pub clients: SocketAddr,
+    /// The second port, with `/readyz`.
+    pub admin: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts nginx with `manifests/gateways/nginx.conf` in front of a Service. Only addresses, the
+    /// certificate's place and that of the log are changed in it, and what `edits` say: each is a text that
+    /// has to be there, and what it becomes.
+    ///
+    /// # Errors
+    /// When it isn't installed, doesn't take its configuration, or doesn't listen in time.
+    pub async fn nginx(service: SocketAddr, edits: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("flutecast-nginx-").tempdir()?;
+        let [port, http2, tls] = free_ports()?;
+        let (certificate, key) = certificate(folder.path())?;
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("\n    {kind}_temp_path {};", at(kind)))
+            .concat();
+        let mut edits = edits.to_vec();
+        let own = [
+            ("http {", format!("http {{{temporary}")),
+            ("flutecast.flutecast.svc.cluster.local:80", service.to_string()),
+            ("listen 8080;", format!("listen 127.0.0.1:{port};\n        listen 127.0.0.1:{http2} http2;")),
+            ("listen 8443 ssl http2;", format!("listen 127.0.0.1:{tls} ssl http2;")),
+            ("/etc/nginx/tls/tls.crt", certificate.display().to_string()),
+            ("/etc/nginx/tls/tls.key", key.display().to_string()),
+            ("access_log /dev/stdout", format!("access_log {}", at("access.log"))),
+            ("error_log stderr", format!("error_log {}", at("error.log"))),
+        ];
+        edits.extend(own.iter().map(|(from, to)| (*from, to.as_str())));
+        let file = write_config("nginx.conf", folder.path(), &edits)?;
+        let globals = format!("daemon off; pid {};", at("nginx.pid"));
+        let arguments = [
+            "-p".to_owned(),
+            folder.path().display().to_string(),
+            "-c".to_owned(),
+            file,
+            "-g".to_owned(),
+            globals,
+        ];
+        Self::start("nginx", &arguments, [port, http2, tls], folder).await
+    }
+
+    /// Starts HAProxy with `manifests/gateways/haproxy.cfg` in front of these pods. Only addresses and the
+    /// certificate's place are changed in it, and what `edits` say. Pods that don't run are left out until
+    /// they do.
+    ///
+    /// # Errors
+    /// As [`Self::nginx`].
+    pub async fn haproxy(pods: &[GatewayPod], edits: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("flutecast-haproxy-").tempdir()?;
+        let [port, http2, tls] = free_ports()?;
+        let (certificate, key) = certificate(folder.path())?;
+        let pem = folder.path().join("tls.pem");
+        std::fs::write(
+            &pem,
+            format!("{}{}", std::fs::read_to_string(certificate)?, std::fs::read_to_string(key)?),
+        )?;
+        let servers: String = (0..)
+            .zip(pods)
+            .map(|(n, GatewayPod { clients, admin })| {
+                format!("server pod{n} {clients} check port {}\n    ", admin.port())
+            })
+            .collect();
+        let mut edits = edits.to_vec();
+        let own = [
+            ("bind :8080", format!("bind 127.0.0.1:{port}\n    bind 127.0.0.1:{http2} proto h2")),
+            // A machine of tests may allow fewer open files.
+            ("maxconn 40000", "maxconn 4000".to_owned()),
+            ("bind :8443", format!("bind 127.0.0.1:{tls}")),
+            ("/etc/haproxy/tls.pem", pem.display().to_string()),
+            (
+                "server-template pod 10 _http._tcp.flutecast-pods.flutecast.svc.cluster.local resolvers kubernetes init-addr none",
+                servers,
+            ),
+        ];
+        edits.extend(own.iter().map(|(from, to)| (*from, to.as_str())));
+        let file = write_config("haproxy.cfg", folder.path(), &edits)?;
+        Self::start("haproxy", &["-db".to_owned(), "-f".to_owned(), file], [port, http2, tls], folder).await
+    }
+
+    async fn start(
+        program: &str,
+        arguments: &[String],
+        [port, http2, tls]: [u16; 3],
+        folder: tempfile::TempDir,
+    ) -> anyhow::Result<Self> {
+        // Debian keeps both where only root's path leads.
+        let path = Path::new("/usr/sbin").join(program);
+        let path = if path.is_file() { path } else { PathBuf::from(program) };
+        // With a group of its own, so that its workers are killed with it.
+        let options = ProcessOptions { own_group: true, ..ProcessOptions::default() };
+        let process = Process::spawn_with(path, arguments, options)
+            .with_context(|| format!("install {program}, or run make tools"))?;
+        let mut gateway = Self {
+            process,
+            url: format!("http://127.0.0.1:{port}"),
+            http2: SocketAddr::from(([127, 0, 0, 1], http2)),
+            tls_url: format!("https://127.0.0.1:{tls}"),
+            folder,
+        };
+        wait_until(program, START, async || {
+            if let Ok(Some(status)) = gateway.process.exit_status() {
+                return Err(format!(
+                    "it ended with {status}:\n{}\n{}",
+                    gateway.process.tail(),
+                    gateway.log()
+                ));
+            }
+            TcpStream::connect(("127.0.0.1", port)).await.map(drop).map_err(|error| error.to_string())
+        })
+        .await?;
+        Ok(gateway)
+    }
+
+    /// All that it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        format!("{}\n{}{}", self.process.output().join("\n"), read("access.log"), read("error.log"))
+    }
+}
+
+/// Writes a shipped example with these changes, and gives its path.
+fn write_config(name: &str, folder: &Path, edits: &[(&str, &str)]) -> anyhow::Result<String> {
+    let source = in_repository("manifests/gateways").join(name);
+    let mut text = std::fs::read_to_string(&source).with_context(|| source.display().to_string())?;
+    for (from, to) in edits {
+        ensure!(text.contains(from), "{name} doesn't hold {from:?}");
+        text = text.replace(from, to);
+    }
+    let file = folder.join(name);
+    std::fs::write(&file, text)?;
+    Ok(file.display().to_string())
+}
+
+/// Writes a certificate and its key.
+fn certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
+    let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
+    std::fs::write(&certificate, cert.pem())?;
+    std::fs::write(&key, signing_key.serialize_pem())?;
+    Ok((certificate, key))
+}
+
+/// What kube-proxy does for a Service: one address, behind which each new connection goes to one of the ready
+/// pods by chance. Connections that stand stay where they are. It ends when this is dropped.
+#[derive(Debug)]
+pub struct ServiceProxy {
+    /// The Service's address.
+    pub address: SocketAddr,
+    ready: Arc<Mutex<Vec<SocketAddr>>>,
+    task: JoinHandle<()>,
+}
+
+impl ServiceProxy {
+    /// Listens on 127.0.0.1, without a pod.
+    ///
+    /// # Errors
+    /// When it can't listen.
+    pub async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let ready = Arc::<Mutex<Vec<SocketAddr>>>::default();
+        let task = tokio::spawn(serve(listener, Arc::clone(&ready)));
+        Ok(Self { address, ready, task })
+    }
+
+    /// From now on new connections go to these.
+    pub fn set_ready(&self, pods: Vec<SocketAddr>) {
+        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = pods;
+    }
+}
+
+impl Drop for ServiceProxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, ready: Arc<Mutex<Vec<SocketAddr>>>) {
+    // Dropped with this task, and every connection with it.
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((mut client, _)) = listener.accept().await else { continue };
+        let pods = ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Nobody there: the connection is closed at once, as it is refused in a cluster.
+        let Some(&pod) = (!pods.is_empty()).then(|| &pods[rand::random_range(0..pods.len())]) else {
+            continue;
+        };
+        connections.spawn(async move {
+            let Ok(mut pod) = TcpStream::connect(pod).await else { return };
+            // A side that breaks off breaks the other off.
+            let _ = (client.set_nodelay(true), pod.set_nodelay(true));
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut pod).await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}

@@ -1,0 +1,138 @@
+//! JSON schemas that kubeconform holds rendered charts against: strict, without descriptions, and only of the
+//! kinds that are used.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde_json::{Map, Value, json};
+
+/// The kinds of Kubernetes that the charts have, as they are called in its OpenAPI document.
+const KINDS: [&str; 18] = [
+    "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
+    "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
+    "io.k8s.api.apps.v1.Deployment",
+    "io.k8s.api.apps.v1.StatefulSet",
+    "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler",
+    "io.k8s.api.batch.v1.Job",
+    "io.k8s.api.core.v1.ConfigMap",
+    "io.k8s.api.core.v1.Secret",
+    "io.k8s.api.core.v1.Service",
+    "io.k8s.api.core.v1.ServiceAccount",
+    "io.k8s.api.networking.v1.Ingress",
+    "io.k8s.api.networking.v1.NetworkPolicy",
+    "io.k8s.api.policy.v1.PodDisruptionBudget",
+    "io.k8s.api.rbac.v1.ClusterRole",
+    "io.k8s.api.rbac.v1.Role",
+    "io.k8s.api.rbac.v1.RoleBinding",
+    "io.k8s.api.scheduling.v1.PriorityClass",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
+];
+
+/// `{"definitions": …, "kinds": {"<kind>-<group's first part>-<version>": <name of its definition>}}`,
+/// kubeconform's names in lower case.
+pub(super) fn of_kubernetes(swagger: &Path) -> anyhow::Result<Value> {
+    let document: Value = serde_json::from_slice(&std::fs::read(swagger)?)?;
+    let version = document["info"]["version"].as_str().context("no version")?.to_owned();
+    let mut kinds = BTreeMap::new();
+    let mut found = Map::new();
+    let mut wanted = KINDS.map(str::to_owned).to_vec();
+    for name in &wanted {
+        let gvk = &document["definitions"][name.as_str()]["x-kubernetes-group-version-kind"][0];
+        let text = |key: &str| gvk[key].as_str().unwrap_or_default().to_lowercase();
+        let group = text("group").split('.').next().unwrap_or_default().to_owned();
+        let parts = [text("kind"), group, text("version")];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        ensure!(parts.len() > 1, "{name} has no kind in {}", swagger.display());
+        kinds.insert(parts.join("-"), name.clone());
+    }
+    while let Some(name) = wanted.pop() {
+        if found.contains_key(&name) {
+            continue;
+        }
+        let mut schema = document["definitions"][&name].clone();
+        ensure!(schema.is_object(), "no {name}");
+        references(&schema, &mut wanted);
+        simplify(&mut schema);
+        found.insert(name, schema);
+    }
+    Ok(json!({"version": version, "kinds": kinds, "definitions": found}))
+}
+
+/// The same for CustomResourceDefinitions; each schema stands alone.
+pub(super) fn of_definitions(files: &[PathBuf]) -> anyhow::Result<Value> {
+    let (mut kinds, mut found) = (BTreeMap::new(), Map::new());
+    for file in files {
+        let text = std::fs::read_to_string(file)?;
+        // The first lines may be comments.
+        let definition: Value = serde_yaml::from_str(&text).with_context(|| format!("{}", file.display()))?;
+        let spec = &definition["spec"];
+        let (kind, group) =
+            (spec["names"]["kind"].as_str().context("kind")?, spec["group"].as_str().context("group")?);
+        for version in spec["versions"].as_array().context("versions")? {
+            if version["storage"] != true {
+                continue;
+            }
+            let mut schema = version["schema"]["openAPIV3Schema"].clone();
+            simplify(&mut schema);
+            schema["properties"]["metadata"] = json!({"type": "object"});
+            let first = group.split('.').next().unwrap_or_default();
+            let name =
+                format!("{}-{first}-{}", kind.to_lowercase(), version["name"].as_str().context("version")?);
+            kinds.insert(name.clone(), name.clone());
+            found.insert(name, schema);
+        }
+    }
+    Ok(json!({"kinds": kinds, "definitions": found}))
+}
+
+/// Which definitions a schema refers to.
+fn references(schema: &Value, found: &mut Vec<String>) {
+    match schema {
+        Value::Object(keywords) => {
+            if let Some(Value::String(name)) = keywords.get("$ref") {
+                found.extend(name.strip_prefix("#/definitions/").map(str::to_owned));
+            }
+            keywords.values().for_each(|value| references(value, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+/// Leaves out what isn't checked, and refuses properties that the API server doesn't know.
+fn simplify(schema: &mut Value) {
+    let Value::Object(keywords) = schema else { return };
+    let open = keywords.get("x-kubernetes-preserve-unknown-fields").is_some_and(|open| open == true);
+    if keywords.get("format").is_some_and(|format| format == "int-or-string")
+        || keywords.get("x-kubernetes-int-or-string").is_some_and(|either| either == true)
+    {
+        keywords.clear();
+        keywords.insert("type".into(), json!(["integer", "string"]));
+        return;
+    }
+    keywords.retain(|keyword, _| {
+        keyword != "description" && keyword != "default" && !keyword.starts_with("x-kubernetes")
+    });
+    // The API server reads quantities from numbers, too.
+    if let Some(format) = keywords.get("format").and_then(Value::as_str).map(str::to_owned)
+        && !["int32", "int64", "double", "date-time"].contains(&format.as_str())
+    {
+        keywords.remove("format");
+    }
+    if let Some(Value::Object(properties)) = keywords.get_mut("properties") {
+        properties.values_mut().for_each(simplify);
+        if !open && !keywords.contains_key("additionalProperties") {
+            keywords.insert("additionalProperties".into(), json!(false));
+        }
+    }
+    for keyword in ["items", "additionalProperties", "not"] {
+        if let Some(inner) = keywords.get_mut(keyword) {
+            simplify(inner);
+        }
+    }
+    // Their parts say nothing of properties that stand beside them.
+    for keyword in ["allOf", "anyOf", "oneOf"] {
+        keywords.remove(keyword);
+    }
+}

@@ -1,0 +1,124 @@
+//! The images of operator and data plane, made without a container engine: `make images`.
+
+mod next;
+mod recipe;
+mod sbom;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use flutecast_testbed::image::Image;
+use flutecast_testkit::in_repository;
+
+use recipe::{Made, Recipe};
+
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// Where the archives go; left out: `images` in cargo's target folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// The profile that the programs are built with.
+    #[arg(long, value_name = "NAME", default_value = "image")]
+    profile: String,
+
+    /// Builds the last commit once more from nothing, in another folder, and compares. Takes as long as a
+    /// first build.
+    #[arg(long)]
+    twice: bool,
+
+    /// Of the next version that upgrades are tested with (xtask/src/images/next.rs), and its definitions of the kinds.
+    #[arg(long, conflicts_with = "twice")]
+    next: bool,
+
+    /// Instead: an image of another program of this machine, for tests
+    /// (`nats-server:test=/usr/bin/nats-server`).
+    #[arg(long, value_name = "NAME:TAG=PROGRAM", conflicts_with_all = ["twice", "next"])]
+    of: Vec<String>,
+}
+
+/// Makes the images that `arguments` ask for.
+///
+/// # Errors
+/// If something can't be built or written, or two builds differ.
+pub fn run(arguments: ImageArgs) -> anyhow::Result<()> {
+    let mut recipe = Recipe::of_workspace(&in_repository(""), &arguments.profile)?;
+    let folder = arguments.out.unwrap_or_else(|| recipe.target.join("images"));
+    if !arguments.of.is_empty() {
+        return arguments.of.iter().try_for_each(|of| make_of(of, &folder));
+    }
+    if arguments.twice {
+        ensure!(
+            recipe.revision.as_ref().is_some_and(|revision| !revision.ends_with("-changed")),
+            "commit first: what is compared is a commit"
+        );
+    }
+    let begin = Instant::now();
+    if arguments.next {
+        recipe = recipe.next()?;
+    }
+    let made = recipe.make(&folder)?;
+    let mut out = std::io::stdout().lock();
+    for image in &made {
+        let megabytes = image.written.bytes as f64 / 1e6;
+        writeln!(
+            out,
+            "{} {} ({megabytes:.1} MB): {}",
+            image.name,
+            image.written.manifest,
+            image.file.display()
+        )?;
+    }
+    writeln!(out, "made in {:.0} s", begin.elapsed().as_secs_f64())?;
+    if arguments.twice {
+        let second = make_elsewhere(&recipe, &arguments.profile)?;
+        compare(&made, &second)?;
+        writeln!(out, "a second build in another folder gives the same digests")?;
+    }
+    Ok(())
+}
+
+/// Makes `<program>-<tag>.tar` of a program that is there.
+fn make_of(of: &str, folder: &Path) -> anyhow::Result<()> {
+    let (name, program) = of.split_once('=').context("--of wants NAME:TAG=PROGRAM")?;
+    let (name_only, tag) = name.rsplit_once(':').context("--of wants NAME:TAG=PROGRAM")?;
+    let short = name_only.rsplit('/').next().unwrap_or(name_only);
+    let file = folder.join(format!("{short}-{tag}.tar"));
+    let written = Image::of_program(name, Path::new(program))?.write(&file)?;
+    writeln!(std::io::stdout(), "{name} {}: {}", written.manifest, file.display())?;
+    Ok(())
+}
+
+/// Makes the images of the last commit in a fresh clone with a target folder of its own.
+fn make_elsewhere(recipe: &Recipe, profile: &str) -> anyhow::Result<Vec<Made>> {
+    let elsewhere = tempfile::Builder::new().prefix("flutecast-images-").tempdir()?;
+    let clone = elsewhere.path().join("another/clone");
+    let status = Command::new("git")
+        .args(["-c", "safe.directory=*", "clone", "--quiet", "--no-hardlinks"])
+        .args([&recipe.root, &clone])
+        .status()?;
+    ensure!(status.success(), "git clone: {status}");
+    let mut second = Recipe::of_workspace(&clone, profile)?;
+    second.target = elsewhere.path().join("built");
+    second.make(&elsewhere.path().join("images"))
+}
+
+fn compare(first: &[Made], second: &[Made]) -> anyhow::Result<()> {
+    for (a, b) in first.iter().zip(second) {
+        ensure!(
+            a.name == b.name && a.written == b.written,
+            "{} is {:?} here and {:?} in another folder",
+            a.name,
+            a.written,
+            b.written
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

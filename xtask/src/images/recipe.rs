@@ -1,0 +1,233 @@
+//! The images of Flutecast's own programs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use flutecast_testbed::image::{Image, Layer, NONROOT, Written, base_layer, libraries_of};
+use flutecast_testbed::release::{self, version_after};
+
+use super::{next, sbom};
+
+/// A program of this workspace that gets an image.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Program {
+    /// Its name, which is also its crate's.
+    pub name: &'static str,
+    /// What it is, for the image's labels.
+    pub description: &'static str,
+    /// The ports it listens on when the chart starts it.
+    pub ports: &'static [u16],
+}
+
+/// The programs that get an image.
+pub(super) const PROGRAMS: [Program; 2] = [
+    Program {
+        name: release::PROGRAMS[0],
+        description: "Turns Tenants, Devices and PushFormats into JetStream streams and mapping documents.",
+        ports: &[8081],
+    },
+    Program {
+        name: release::PROGRAMS[1],
+        description: "Pushes the live parameters of devices to subscribed clients over Server-Sent Events.",
+        ports: &[8080, 8081],
+    },
+];
+
+/// From what, and as what, images are made.
+#[derive(Debug, Clone)]
+pub(super) struct Recipe {
+    /// The workspace.
+    pub root: PathBuf,
+    /// Where it is said to be when programs are built: paths are taken out of them, and crates of others that
+    /// were built for one tree serve the other.
+    checkout: PathBuf,
+    /// Cargo's target folder.
+    pub target: PathBuf,
+    /// The profile that programs are built with.
+    pub profile: String,
+    /// The tag, and what the programs answer to `--version`.
+    pub version: String,
+    /// The commit, with `-changed` after it when the working tree differs; none: not in git.
+    pub revision: Option<String>,
+    /// The commit's time in seconds since 1970; zero when not in git. `SOURCE_DATE_EPOCH` says another.
+    pub created: i64,
+}
+
+/// An image that was made.
+#[derive(Debug, Clone)]
+pub(super) struct Made {
+    /// Its full name.
+    pub name: String,
+    /// The archive.
+    pub file: PathBuf,
+    /// Digests and size.
+    pub written: Written,
+}
+
+impl Recipe {
+    /// For the workspace in `root`, with everything else from there and from the environment
+    /// (`CARGO_TARGET_DIR`, `FLUTECAST_VERSION`, `SOURCE_DATE_EPOCH`).
+    ///
+    /// # Errors
+    /// When the workspace's version can't be read, or `SOURCE_DATE_EPOCH` is no number.
+    pub(super) fn of_workspace(root: &Path, profile: &str) -> anyhow::Result<Self> {
+        let root = root.canonicalize().with_context(|| format!("{}", root.display()))?;
+        let set = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let version = match set("FLUTECAST_VERSION") {
+            Some(version) => version,
+            None => env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let changed = git(&root, &["status", "--porcelain", "--untracked-files=no"])
+            .is_none_or(|text| !text.is_empty());
+        let revision = git(&root, &["rev-parse", "HEAD"]);
+        let created = match set("SOURCE_DATE_EPOCH") {
+            Some(text) => text.parse().with_context(|| format!("SOURCE_DATE_EPOCH={text}"))?,
+            None => {
+                git(&root, &["log", "-1", "--format=%ct"]).and_then(|text| text.parse().ok()).unwrap_or(0)
+            }
+        };
+        Ok(Self {
+            target: set("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from),
+            profile: profile.to_owned(),
+            version,
+            revision: revision.map(|revision| if changed { format!("{revision}-changed") } else { revision }),
+            created,
+            checkout: root.clone(),
+            root,
+        })
+    }
+
+    /// The same as its next version ([`next`]), whose tree is written into cargo's target folder.
+    ///
+    /// # Errors
+    /// When the tree can't be written.
+    pub(super) fn next(mut self) -> anyhow::Result<Self> {
+        self.version = version_after(&self.version)?;
+        self.root = self.target.join("next");
+        next::write_tree(&self.checkout, &self.root)?;
+        Ok(self)
+    }
+
+    fn is_next(&self) -> bool {
+        self.root != self.checkout
+    }
+
+    /// Builds the programs and writes `<program>-<version>.tar` (the image) and
+    /// `<program>-<version>.spdx.json` into `folder`; of the next version also the definitions of the kinds,
+    /// in a folder `crds-<version>`.
+    ///
+    /// # Errors
+    /// When something can't be built or written.
+    pub(super) fn make(&self, folder: &Path) -> anyhow::Result<Vec<Made>> {
+        self.build()?;
+        let paths =
+            PROGRAMS.map(|program| self.target.join(profile_folder(&self.profile)).join(program.name));
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        if self.is_next() {
+            self.write_definitions(&folder.join(format!("crds-{}", self.version)))?;
+        }
+        // One layer beneath both: a node keeps it once.
+        let base = base_layer(&paths)?;
+        let mut made = Vec::new();
+        for (program, path) in PROGRAMS.iter().zip(&paths) {
+            made.push(self.image(program, path, base.clone(), folder)?);
+        }
+        Ok(made)
+    }
+
+    /// The definitions of the next version's kinds, as they are in `crds/yaml` for this one.
+    fn write_definitions(&self, folder: &Path) -> anyhow::Result<()> {
+        let crdgen = self.target.join(profile_folder(&self.profile)).join("crdgen");
+        let status = Command::new(&crdgen).arg(folder).status().context("crdgen")?;
+        ensure!(status.success(), "{}: {status}", crdgen.display());
+        Ok(())
+    }
+
+    fn image(&self, program: &Program, path: &Path, base: Layer, folder: &Path) -> anyhow::Result<Made> {
+        let created = jiff::Timestamp::from_second(self.created)?.to_string();
+        let mut components = sbom::crates_of(&self.root, program.name)?;
+        components.extend(sbom::debian_packages_of(&libraries_of(path)?)?);
+        let sbom = sbom::spdx(program.name, &self.version, &created, &components);
+        let sbom = format!("{sbom:#}\n");
+        let name = format!("flutecast.io/{}:{}", program.name, self.version);
+        let entrypoint = format!("/{}", program.name);
+        let mut own = Layer::default();
+        own.program(&entrypoint, path)?;
+        own.file("/usr/share/sbom.spdx.json", 0o644, sbom.clone());
+        own.file("/usr/share/LICENSE", 0o644, std::fs::read(self.root.join("LICENSE"))?);
+        let image = Image {
+            name: name.clone(),
+            layers: vec![base, own],
+            entrypoint: vec![entrypoint],
+            user: format!("{NONROOT}:{NONROOT}"),
+            env: BTreeMap::new(),
+            ports: program.ports.to_vec(),
+            labels: self.labels(program, &created),
+            created: self.created,
+        };
+        let file = folder.join(format!("{}-{}.tar", program.name, self.version));
+        let written = image.write(&file)?;
+        std::fs::write(file.with_extension("spdx.json"), sbom)?;
+        Ok(Made { name, file, written })
+    }
+
+    fn labels(&self, program: &Program, created: &str) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        let mut label = |name: &str, text: &str| {
+            labels.insert(format!("org.opencontainers.image.{name}"), text.to_owned())
+        };
+        label("title", program.name);
+        label("description", program.description);
+        label("version", &self.version);
+        label("created", created);
+        label("licenses", "Apache-2.0");
+        label("vendor", "Flutecast");
+        if let Some(revision) = &self.revision {
+            label("revision", revision);
+        }
+        labels
+    }
+
+    /// Builds the programs so that they are the same bytes wherever the workspace, cargo's home and the
+    /// target folder are.
+    fn build(&self) -> anyhow::Result<()> {
+        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+        let mut places = vec![(self.checkout.clone(), "/flutecast"), (self.target.clone(), "/target")];
+        places.extend(home.map(|home| (home, "/cargo")));
+        let flags = |name: &str| {
+            places.iter().map(|(from, to)| format!("{name}={}={to}", from.display())).collect::<Vec<_>>()
+        };
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--locked", "--quiet", "--bins", "--profile", &self.profile]);
+        cargo.args(PROGRAMS.iter().flat_map(|program| ["--package", program.name]));
+        if self.is_next() {
+            cargo.args(["--package", "flutecast-crds"]);
+        }
+        cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target).env("CARGO_INCREMENTAL", "0");
+        cargo
+            .env_remove("RUSTFLAGS")
+            .env("CARGO_ENCODED_RUSTFLAGS", flags("--remap-path-prefix").join("\u{1f}"));
+        // Some crates hold C or assembler.
+        cargo.env("CFLAGS", flags("-ffile-prefix-map").join(" "));
+        cargo.env("FLUTECAST_VERSION", &self.version).env("SOURCE_DATE_EPOCH", self.created.to_string());
+        let status = cargo.status().context("cargo build")?;
+        ensure!(status.success(), "cargo build --profile {}: {status}", self.profile);
+        Ok(())
+    }
+}
+
+/// Where cargo puts what it builds with a profile.
+fn profile_folder(profile: &str) -> &str {
+    if profile == "dev" { "debug" } else { profile }
+}
+
+/// What git says, if this is a repository.
+fn git(root: &Path, args: &[&str]) -> Option<String> {
+    // A checkout may belong to another user than the one who builds.
+    let output =
+        Command::new("git").args(["-c", "safe.directory=*"]).args(args).current_dir(root).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
