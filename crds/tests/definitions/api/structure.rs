@@ -2,7 +2,7 @@
 
 use flutecast_crds::definition::Kind;
 
-use crate::support::{broken_structure, good, patched};
+use super::support::{broken_structure, good, patched};
 
 /// Kind, what is changed in the good object, and what the schema says: path and keyword.
 #[rustfmt::skip]

@@ -2,9 +2,6 @@
 //! in `crds/released`; crds/released/README.md says how they are moved on. The same on a real API server:
 //! operator/tests/kube_stored.rs.
 
-// Clippy allows these in functions that are tests, and takes the helpers of an integration test for others.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 mod cases;
 mod check;
 
@@ -21,7 +18,7 @@ const HARMLESS: [(&str, &str, &str); 0] = [];
 const WHAT_TO_DO: &str = "An object that was stored by the last release would be refused, lose data or mean something else.\n\
     Either change it so that whatever was taken is taken still (keep the field, widen instead of narrow, make the new field\n\
     optional), or add an API version with a conversion. If no stored object can be hurt, say why in HARMLESS\n\
-    (crds/tests/stored/main.rs).";
+    (crds/tests/definitions/stored/mod.rs).";
 
 #[test]
 fn what_the_last_release_stored_stays_valid() {

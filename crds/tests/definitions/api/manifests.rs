@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::support::{broken_rules, broken_structure, repository, walk};
+use super::support::{broken_rules, broken_structure, repository, walk};
 
 /// The YAML files below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {

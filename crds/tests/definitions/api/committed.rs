@@ -4,7 +4,7 @@ use std::fs;
 
 use flutecast_crds::definition::Kind;
 
-use crate::support::{repository, yaml};
+use super::support::{repository, yaml};
 
 const COMMAND: &str = "cargo run -p flutecast-crds --bin crdgen -- crds/yaml docs/api.md";
 

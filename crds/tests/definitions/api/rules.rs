@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use flutecast_crds::definition::Kind;
 use serde_json::Value;
 
-use crate::support::{broken_rules, broken_structure, good, patched, walk, without_indices};
+use super::support::{broken_rules, broken_structure, good, patched, walk, without_indices};
 
 /// An object that breaks one rule.
 struct Case {

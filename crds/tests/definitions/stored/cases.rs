@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::check::breaks;
+use super::check::breaks;
 
 /// A definition with one of everything.
 fn definition() -> Value {

@@ -3,7 +3,7 @@
 use flutecast_crds::definition::Kind;
 use serde_json::Value;
 
-use crate::support::walk;
+use super::support::walk;
 
 /// Calls `visit` with kind, path and schema of every node of every kind.
 fn every_node(mut visit: impl FnMut(Kind, &str, &Value)) {
