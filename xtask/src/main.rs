@@ -17,7 +17,7 @@ struct Arguments {
 enum Command {
     /// Builds the programs and writes OCI archives of them, which containerd, docker, podman and kind load
     Images(ImageArgs),
-    /// Writes what is generated in charts/ and the table in docs/install.md
+    /// Writes what is generated in charts/, and docs/generated/chart-values.md
     Charts,
     /// Writes the schemas that rendered charts are checked against
     ChartSchemas(SchemaArgs),
