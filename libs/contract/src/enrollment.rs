@@ -1,8 +1,8 @@
 //! What a device sends when it asks for its topics, and where it hears the answer.
 //!
 //! A request comes from somebody who may not be known at all: whatever it holds, reading it neither panics
-//! nor works longer than [`LONGEST_REQUEST`] justifies, and nothing of it becomes part of a subject but a
-//! [`Token`].
+//! nor works longer than [`MAX_REQUEST_BYTES`] justifies, and nothing of it becomes part of a subject but a
+//! [`ReplyToken`].
 
 use std::fmt::{self, Write};
 
@@ -12,24 +12,24 @@ use crate::name::{DeviceCode, InvalidName};
 
 /// The longest request, in bytes. A code has at most 64, a token 192; the rest is for fields of the device's
 /// own.
-pub const LONGEST_REQUEST: usize = 1024;
+pub const MAX_REQUEST_BYTES: usize = 1024;
 /// The longest text that a token is made of, in bytes: as long as a device code may be.
-const LONGEST_TEXT: usize = 64;
+const MAX_CODE_BYTES: usize = 64;
 /// The longest token that a request may name, in bytes.
-const LONGEST_TOKEN: usize = 64;
+const MAX_TOKEN_BYTES: usize = 64;
 
 /// One token of a subject and one level of an MQTT topic, on which one device hears its answers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(String);
+pub struct ReplyToken(String);
 
-impl Token {
+impl ReplyToken {
     /// The token of a device code, or of any text that should have been one: letters, digits, `-`, `_` and
     /// `:` are themselves, every other byte is `=` and two upper-case hexadecimal digits (`a.b/c` is
     /// `a=2Eb=2Fc`). Two codes never share one, as no code contains `=`. None for an empty text and for one
     /// that is longer than a code may be.
     #[must_use]
-    pub fn of(text: &str) -> Option<Self> {
-        if text.is_empty() || text.len() > LONGEST_TEXT {
+    pub fn encode(text: &str) -> Option<Self> {
+        if text.is_empty() || text.len() > MAX_CODE_BYTES {
             return None;
         }
         let mut token = String::with_capacity(text.len());
@@ -46,8 +46,8 @@ impl Token {
 
     /// A token that a request names.
     #[must_use]
-    pub fn named(token: &str) -> Option<Self> {
-        let is_one = (1..=LONGEST_TOKEN).contains(&token.len()) && token.bytes().all(is_plain);
+    pub fn parse(token: &str) -> Option<Self> {
+        let is_one = (1..=MAX_TOKEN_BYTES).contains(&token.len()) && token.bytes().all(is_plain);
         is_one.then(|| Self(token.to_owned()))
     }
 
@@ -58,7 +58,7 @@ impl Token {
     }
 }
 
-impl fmt::Display for Token {
+impl fmt::Display for ReplyToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -70,19 +70,19 @@ fn is_plain(byte: u8) -> bool {
 
 /// What was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct EnrollmentRequest {
     /// Whose topics, or why that isn't clear.
-    pub code: Result<DeviceCode, Malformed>,
+    pub code: Result<DeviceCode, InvalidRequest>,
     /// Where somebody without a reply subject hears the answer: the token that the request names, else that
     /// of the code. None: nobody can be answered.
-    pub token: Option<Token>,
+    pub token: Option<ReplyToken>,
 }
 
 /// Why a request can't be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub enum InvalidRequest {
     /// It is too long.
-    #[error("the request has more than {LONGEST_REQUEST} bytes; send {EXAMPLE}")]
+    #[error("the request has more than {MAX_REQUEST_BYTES} bytes; send {EXAMPLE}")]
     TooLong,
     /// It is neither text nor JSON.
     #[error("the request is neither JSON nor a bare device code in UTF-8; send {EXAMPLE}")]
@@ -98,7 +98,7 @@ pub enum Malformed {
     Code(#[from] InvalidName),
     /// The token can't be one.
     #[error("replyToken needs 1 to 64 letters, digits, '-', '_' and ':'")]
-    Token,
+    ReplyToken,
 }
 
 /// What a request looks like.
@@ -107,41 +107,41 @@ const EXAMPLE: &str = r#"{"deviceCode":"CORR-01"}"#;
 /// A request as JSON. Fields that aren't here are the device's own business.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Json {
+struct RequestBody {
     device_code: Option<String>,
     reply_token: Option<String>,
 }
 
-impl Request {
+impl EnrollmentRequest {
     /// Reads a request: a JSON object, or the bare code.
     #[must_use]
     pub fn parse(payload: &[u8]) -> Self {
         let nobody = |error| Self { code: Err(error), token: None };
-        if payload.len() > LONGEST_REQUEST {
-            return nobody(Malformed::TooLong);
+        if payload.len() > MAX_REQUEST_BYTES {
+            return nobody(InvalidRequest::TooLong);
         }
-        let Ok(text) = std::str::from_utf8(payload) else { return nobody(Malformed::NotText) };
+        let Ok(text) = std::str::from_utf8(payload) else { return nobody(InvalidRequest::NotText) };
         // Firmware in C sends the end of its strings as well.
         let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
         if !text.starts_with('{') {
             return Self::new(text, None);
         }
         match serde_json::from_str(text) {
-            Ok(Json { device_code, reply_token }) => {
+            Ok(RequestBody { device_code, reply_token }) => {
                 Self::new(device_code.as_deref().unwrap_or_default(), reply_token.as_deref())
             }
-            Err(error) => nobody(Malformed::NotJson(error.to_string())),
+            Err(error) => nobody(InvalidRequest::NotJson(error.to_string())),
         }
     }
 
     fn new(code: &str, token: Option<&str>) -> Self {
-        let named = token.map(Token::named);
+        let named = token.map(ReplyToken::parse);
         let parsed = match (&named, code) {
-            (Some(None), _) => Err(Malformed::Token),
-            (_, "") => Err(Malformed::NoCode),
-            (_, code) => DeviceCode::new(code).map_err(Malformed::Code),
+            (Some(None), _) => Err(InvalidRequest::ReplyToken),
+            (_, "") => Err(InvalidRequest::NoCode),
+            (_, code) => DeviceCode::new(code).map_err(InvalidRequest::Code),
         };
-        Self { code: parsed, token: named.flatten().or_else(|| Token::of(code)) }
+        Self { code: parsed, token: named.flatten().or_else(|| ReplyToken::encode(code)) }
     }
 }
 
@@ -152,12 +152,12 @@ mod tests {
     use super::*;
 
     fn code(request: &str) -> Result<String, String> {
-        let code = Request::parse(request.as_bytes()).code;
+        let code = EnrollmentRequest::parse(request.as_bytes()).code;
         code.map(|code| code.to_string()).map_err(|error| error.to_string())
     }
 
     fn token(request: &str) -> Option<String> {
-        Request::parse(request.as_bytes()).token.map(|token| token.to_string())
+        EnrollmentRequest::parse(request.as_bytes()).token.map(|token| token.to_string())
     }
 
     #[test]
@@ -197,8 +197,11 @@ mod tests {
             assert!(error.contains(says), "{request}: {error}");
             assert_eq!(token(request).as_deref(), answered_on, "{request}");
         }
-        assert_eq!(Request::parse(b"\xff\xfe").code, Err(Malformed::NotText));
-        assert_eq!(Request::parse(&[b'a'; LONGEST_REQUEST + 1]).code, Err(Malformed::TooLong));
+        assert_eq!(EnrollmentRequest::parse(b"\xff\xfe").code, Err(InvalidRequest::NotText));
+        assert_eq!(
+            EnrollmentRequest::parse(&[b'a'; MAX_REQUEST_BYTES + 1]).code,
+            Err(InvalidRequest::TooLong)
+        );
     }
 
     fn any_code() -> impl Strategy<Value = String> {
@@ -208,9 +211,9 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_comes_nothing_but_a_token_becomes_part_of_a_subject(payload in prop::collection::vec(any::<u8>(), 0..1100)) {
-            let request = Request::parse(&payload);
+            let request = EnrollmentRequest::parse(&payload);
             if let Some(token) = request.token {
-                prop_assert!(!token.as_str().is_empty() && token.as_str().len() <= 3 * LONGEST_TEXT);
+                prop_assert!(!token.as_str().is_empty() && token.as_str().len() <= 3 * MAX_CODE_BYTES);
                 prop_assert!(token.as_str().bytes().all(|b| is_plain(b) || b == b'='), "{}", token);
             }
         }
@@ -219,15 +222,15 @@ mod tests {
         fn each_code_is_read_and_can_be_answered(code in any_code()) {
             let json = serde_json::json!({"deviceCode": code}).to_string();
             for request in [code.clone(), json] {
-                let request = Request::parse(request.as_bytes());
+                let request = EnrollmentRequest::parse(request.as_bytes());
                 prop_assert_eq!(request.code.map(|read| read.to_string()), Ok(code.clone()));
-                prop_assert_eq!(request.token, Token::of(&code));
+                prop_assert_eq!(request.token, ReplyToken::encode(&code));
             }
         }
 
         #[test]
         fn two_texts_never_share_a_token(one in "[A-Z.=/ é]{1,12}", other in "[A-Z.=/ é]{1,12}") {
-            prop_assert_eq!(Token::of(&one) == Token::of(&other), one == other);
+            prop_assert_eq!(ReplyToken::encode(&one) == ReplyToken::encode(&other), one == other);
         }
     }
 }

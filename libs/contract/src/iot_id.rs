@@ -23,7 +23,7 @@ pub fn generate(tenant: &TenantName, code: &DeviceCode) -> IotId {
 
 /// A device that asks for its code and for an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub struct IdClaim {
     /// The name of its object, for messages to others.
     pub object: String,
     /// Its code.
@@ -34,7 +34,7 @@ pub struct Candidate {
 
 /// Why a device gets no id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum IdConflict {
     /// An older device has the code.
     #[error("the device code {code} is taken by {holder}")]
     CodeTaken {
@@ -57,18 +57,18 @@ pub enum Refusal {
 /// to the youngest; whoever came first keeps code and id, whether the id is pinned or generated. A refused
 /// device holds nothing: neither its code nor its id is lost to the devices after it.
 #[must_use]
-pub fn assign(tenant: &TenantName, candidates: &[Candidate]) -> Vec<Result<IotId, Refusal>> {
+pub fn assign(tenant: &TenantName, candidates: &[IdClaim]) -> Vec<Result<IotId, IdConflict>> {
     let mut codes: BTreeMap<&DeviceCode, &str> = BTreeMap::new();
     let mut ids: BTreeMap<IotId, &str> = BTreeMap::new();
     let mut verdicts = Vec::with_capacity(candidates.len());
-    for Candidate { object, code, pin } in candidates {
+    for IdClaim { object, code, pin } in candidates {
         if let Some(holder) = codes.get(code) {
-            verdicts.push(Err(Refusal::CodeTaken { code: code.clone(), holder: (*holder).to_owned() }));
+            verdicts.push(Err(IdConflict::CodeTaken { code: code.clone(), holder: (*holder).to_owned() }));
             continue;
         }
         let iot_id = pin.clone().unwrap_or_else(|| generate(tenant, code));
         if let Some(holder) = ids.get(&iot_id) {
-            verdicts.push(Err(Refusal::IdTaken { iot_id, holder: (*holder).to_owned() }));
+            verdicts.push(Err(IdConflict::IdTaken { iot_id, holder: (*holder).to_owned() }));
             continue;
         }
         codes.insert(code, object);
@@ -90,9 +90,9 @@ mod tests {
         TenantName::new(name).unwrap()
     }
 
-    fn candidate(object: &str, code: &str, pin: Option<&str>) -> Candidate {
+    fn candidate(object: &str, code: &str, pin: Option<&str>) -> IdClaim {
         let pin = pin.map(|pin| IotId::new(pin).unwrap());
-        Candidate { object: object.into(), code: DeviceCode::new(code).unwrap(), pin }
+        IdClaim { object: object.into(), code: DeviceCode::new(code).unwrap(), pin }
     }
 
     /// These never change: devices in the field publish to them.
@@ -148,7 +148,7 @@ mod tests {
             asked in prop::collection::vec((0..12_u8, prop::option::of(0..8_u8)), 0..40)
         ) {
             let tenant = tenant("demo");
-            let candidates: Vec<Candidate> = asked
+            let candidates: Vec<IdClaim> = asked
                 .iter()
                 .enumerate()
                 .map(|(at, (code, pin))| {
@@ -157,12 +157,12 @@ mod tests {
                         0..4 => generate(&tenant, &DeviceCode::new(&format!("C{pin}")).unwrap()),
                         pin => IotId::new(&format!("pin{pin}")).unwrap(),
                     });
-                    Candidate { object: at.to_string(), code: DeviceCode::new(&format!("C{code}")).unwrap(), pin }
+                    IdClaim { object: at.to_string(), code: DeviceCode::new(&format!("C{code}")).unwrap(), pin }
                 })
                 .collect();
             let verdicts = assign(&tenant, &candidates);
             prop_assert_eq!(verdicts.len(), candidates.len());
-            let held: Vec<(&Candidate, &IotId)> =
+            let held: Vec<(&IdClaim, &IotId)> =
                 candidates.iter().zip(&verdicts).filter_map(|(candidate, verdict)| Some((candidate, verdict.as_ref().ok()?))).collect();
             let codes: BTreeSet<_> = held.iter().map(|(candidate, _)| &candidate.code).collect();
             let ids: BTreeSet<_> = held.iter().map(|(_, id)| *id).collect();
@@ -175,14 +175,14 @@ mod tests {
                         prop_assert_eq!(id, &wanted);
                         continue;
                     }
-                    Err(Refusal::CodeTaken { holder, .. } | Refusal::IdTaken { holder, .. }) => holder,
+                    Err(IdConflict::CodeTaken { holder, .. } | IdConflict::IdTaken { holder, .. }) => holder,
                 };
                 let holder: usize = holder.parse().unwrap();
                 prop_assert!(holder < at);
                 let has_code = candidates[holder].code == asked_for.code;
                 let has_id = verdicts[holder] == Ok(wanted);
                 let right = match verdict {
-                    Err(Refusal::CodeTaken { code, .. }) => has_code && *code == asked_for.code,
+                    Err(IdConflict::CodeTaken { code, .. }) => has_code && *code == asked_for.code,
                     _ => has_id && !has_code,
                 };
                 prop_assert!(right);

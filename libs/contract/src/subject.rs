@@ -1,6 +1,6 @@
 //! The subjects, topics and stream names of NATS and MQTT that belong to a tenant, a device or a channel.
 
-use crate::enrollment::Token;
+use crate::enrollment::ReplyToken;
 use crate::name::{ChannelName, IotId, SourceName, TenantName};
 
 /// The first token of every subject on which a device's messages are stored.
@@ -59,7 +59,7 @@ pub fn enroll(tenant: &TenantName) -> String {
 
 /// Where somebody without a reply subject hears the answer; in MQTT the same with `/`.
 #[must_use]
-pub fn enrolled(tenant: &TenantName, token: &Token) -> String {
+pub fn enrolled(tenant: &TenantName, token: &ReplyToken) -> String {
     format!("flutecast.{tenant}.enrolled.{token}")
 }
 
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(stored(&tenant, &id, &channel), "iot.acme.k3v5.power");
         assert_eq!(live(&tenant, &id, &channel), "live.acme.k3v5.power");
         assert_eq!(enroll(&tenant), "flutecast.acme.enroll");
-        assert_eq!(enrolled(&tenant, &Token::of("A.1").unwrap()), "flutecast.acme.enrolled.A=2E1");
+        assert_eq!(enrolled(&tenant, &ReplyToken::encode("A.1").unwrap()), "flutecast.acme.enrolled.A=2E1");
         assert_eq!(mqtt_topic(&tenant, &id, &channel), "iot/acme/k3v5/power");
     }
 

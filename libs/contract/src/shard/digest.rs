@@ -22,7 +22,7 @@ pub fn revision(document: &ShardDocument) -> String {
 }
 
 /// A number that places a device among the documents of its tenant.
-pub(super) fn place(iot_id: &IotId) -> u32 {
+pub(super) fn hash(iot_id: &IotId) -> u32 {
     let mut hasher = Sha256::new();
     hasher.update(b"flutecast/shard/v1\0");
     hasher.update(iot_id.as_str());

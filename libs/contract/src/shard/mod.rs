@@ -25,16 +25,16 @@ use crate::name::{FormatName, IotId, TenantName};
 pub const MAX_BYTES: usize = 512 * 1024;
 
 /// A tenant has at most this many documents. Devices that don't fit then (some hundred thousand, or formats
-/// of half a document each) are refused.
+/// of half a document each) are oversized.
 pub const MAX_SHARDS: u32 = 1024;
 
 /// What [`split`] makes of a tenant.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Split {
+pub struct TenantShards {
     /// The documents, in the order of their numbers; there is always a first one.
     pub shards: Vec<ShardDocument>,
     /// The devices that fit into no document, by iotId.
-    pub refused: Vec<Refused>,
+    pub oversized: Vec<OversizedDevice>,
 }
 
 /// A device that fits into no document.
@@ -42,7 +42,7 @@ pub struct Split {
 #[error(
     "the device and the formats that it uses take {bytes} bytes of a mapping document, which holds at most {MAX_BYTES}"
 )]
-pub struct Refused {
+pub struct OversizedDevice {
     /// The device's id.
     pub iot_id: IotId,
     /// How long the document would be that holds it, or that it was taken out of.
@@ -57,23 +57,23 @@ pub fn split(
     settings: &TenantSettings,
     formats: &BTreeMap<FormatName, FormatDocument>,
     devices: &BTreeMap<IotId, Arc<DeviceDocument>>,
-) -> Split {
-    split_within(&Limits { bytes: MAX_BYTES, shards: MAX_SHARDS }, tenant, settings, formats, devices)
+) -> TenantShards {
+    split_within(&ShardLimits { bytes: MAX_BYTES, shards: MAX_SHARDS }, tenant, settings, formats, devices)
 }
 
 /// What a document holds, and how many there may be.
-struct Limits {
+struct ShardLimits {
     bytes: usize,
     shards: u32,
 }
 
 fn split_within(
-    limits: &Limits,
+    limits: &ShardLimits,
     tenant: &TenantName,
     settings: &TenantSettings,
     formats: &BTreeMap<FormatName, FormatDocument>,
     devices: &BTreeMap<IotId, Arc<DeviceDocument>>,
-) -> Split {
+) -> TenantShards {
     let mut splitter = Splitter {
         tenant,
         settings,
@@ -83,13 +83,13 @@ fn split_within(
         empty: [0; 2],
     };
     splitter.measure(devices);
-    let mut refused = Vec::new();
+    let mut oversized = Vec::new();
     let mut members: Vec<Member<'_>> = devices.iter().collect();
     members.retain(|(iot_id, device)| {
         let bytes = splitter.bytes_of(&[(iot_id, device)], 0);
         let fits = bytes <= limits.bytes;
         if !fits {
-            refused.push(Refused { iot_id: (*iot_id).clone(), bytes });
+            oversized.push(OversizedDevice { iot_id: (*iot_id).clone(), bytes });
         }
         fits
     });
@@ -105,25 +105,25 @@ fn split_within(
         let mut bytes = splitter.bytes_of(part, shard);
         while bytes > limits.bytes {
             let Some((iot_id, _)) = part.pop() else { break };
-            refused.push(Refused { iot_id: iot_id.clone(), bytes });
+            oversized.push(OversizedDevice { iot_id: iot_id.clone(), bytes });
             bytes = splitter.bytes_of(part, shard);
         }
     }
-    refused.sort_by(|one, other| one.iot_id.cmp(&other.iot_id));
+    oversized.sort_by(|one, other| one.iot_id.cmp(&other.iot_id));
     let shards = (0..).zip(&parts).map(|(shard, part)| splitter.document(part, shard, count)).collect();
-    Split { shards, refused }
+    TenantShards { shards, oversized }
 }
 
 /// The number of the document that a device is in, when the tenant has `shards` documents (a power of two).
 #[must_use]
 pub fn shard_of(iot_id: &IotId, shards: u32) -> u32 {
-    digest::place(iot_id) & shards.saturating_sub(1)
+    digest::hash(iot_id) & shards.saturating_sub(1)
 }
 
 /// The lines that a part adds to a document.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-enum Lines<'a> {
+enum DocumentLines<'a> {
     Formats(BTreeMap<&'a FormatName, &'a FormatDocument>),
     Devices(BTreeMap<&'a IotId, &'a Arc<DeviceDocument>>),
 }
@@ -164,9 +164,9 @@ impl<'a> Splitter<'a> {
         let other = ShardDocument { shard: MAX_SHARDS, settings: None, ..first.clone() };
         self.empty = [length(&first), length(&other)];
         self.format_sizes =
-            self.formats.iter().map(|one| (one.0, length(&Lines::Formats([one].into())))).collect();
+            self.formats.iter().map(|one| (one.0, length(&DocumentLines::Formats([one].into())))).collect();
         self.device_sizes =
-            devices.iter().map(|one| (one.0, length(&Lines::Devices([one].into())))).collect();
+            devices.iter().map(|one| (one.0, length(&DocumentLines::Devices([one].into())))).collect();
     }
 
     fn bytes_of(&self, part: &[Member<'_>], shard: u32) -> usize {

@@ -73,12 +73,12 @@ fn device(at: usize, formats: &[usize]) -> Arc<DeviceDocument> {
     })
 }
 
-const FULL: Limits = Limits { bytes: MAX_BYTES, shards: MAX_SHARDS };
+const FULL: ShardLimits = ShardLimits { bytes: MAX_BYTES, shards: MAX_SHARDS };
 
 /// What has to hold for every split.
 fn check(
-    limits: &Limits,
-    split: &Split,
+    limits: &ShardLimits,
+    split: &TenantShards,
     formats: &BTreeMap<FormatName, FormatDocument>,
     devices: &BTreeMap<IotId, Arc<DeviceDocument>>,
 ) {
@@ -106,9 +106,9 @@ fn check(
             assert!(found.insert(iot_id, device).is_none());
         }
     }
-    for refused in &split.refused {
-        assert!(refused.bytes > limits.bytes);
-        assert!(found.insert(&refused.iot_id, &devices[&refused.iot_id]).is_none());
+    for oversized in &split.oversized {
+        assert!(oversized.bytes > limits.bytes);
+        assert!(found.insert(&oversized.iot_id, &devices[&oversized.iot_id]).is_none());
     }
     assert_eq!(found, devices.iter().collect());
 }
@@ -150,7 +150,7 @@ fn ten_thousand_devices_fit() {
     let devices: BTreeMap<_, _> = (0..10_000).map(|at| (id(at), device(at, &[at % 2, 0]))).collect();
     let first = split(&tenant(), &settings(), &formats, &devices);
     check(&FULL, &first, &formats, &devices);
-    assert!(first.refused.is_empty());
+    assert!(first.oversized.is_empty());
     assert!((4..=32).contains(&first.shards.len()), "{} shards", first.shards.len());
 
     // One device more changes one document.
@@ -170,8 +170,13 @@ fn a_device_that_is_too_large_is_refused_alone() {
     devices.insert(id(101), device(101, &[2, 3]));
     let split = split(&tenant(), &settings(), &formats, &devices);
     check(&FULL, &split, &formats, &devices);
-    assert_eq!(split.refused.iter().map(|refused| &refused.iot_id).collect::<Vec<_>>(), [&id(100), &id(101)]);
-    assert!(split.refused[0].to_string().contains("bytes of a mapping document, which holds at most 524288"));
+    assert_eq!(
+        split.oversized.iter().map(|oversized| &oversized.iot_id).collect::<Vec<_>>(),
+        [&id(100), &id(101)]
+    );
+    assert!(
+        split.oversized[0].to_string().contains("bytes of a mapping document, which holds at most 524288")
+    );
     assert_eq!(split.shards.len(), 1);
 }
 
@@ -181,19 +186,19 @@ fn documents_grow_in_number_until_large_formats_are_apart() {
     let devices: BTreeMap<_, _> = (0..4).map(|at| (id(at), device(at, &[at]))).collect();
     let split = split(&tenant(), &settings(), &formats, &devices);
     check(&FULL, &split, &formats, &devices);
-    assert!(split.refused.is_empty() && split.shards.len() >= 4, "{}", split.shards.len());
+    assert!(split.oversized.is_empty() && split.shards.len() >= 4, "{}", split.shards.len());
 }
 
 #[test]
 fn the_number_of_documents_is_bounded() {
-    let limits = Limits { bytes: 4_000, shards: 16 };
+    let limits = ShardLimits { bytes: 4_000, shards: 16 };
     // No two of these fit into one document.
     let formats = formats(&[2_500; 40]);
     let devices: BTreeMap<_, _> = (0..200).map(|at| (id(at), device(at, &[at % 40]))).collect();
     let split = split_within(&limits, &tenant(), &settings(), &formats, &devices);
     check(&limits, &split, &formats, &devices);
     assert_eq!(split.shards.len(), 16);
-    assert!(!split.refused.is_empty());
+    assert!(!split.oversized.is_empty());
 }
 
 #[test]
@@ -442,7 +447,7 @@ proptest! {
         let devices: BTreeMap<_, _> =
             devices.into_iter().map(|(id, device)| (IotId::new(&id).unwrap(), device)).collect();
         let settings = TenantSettings { display_name, ..settings() };
-        let limits = Limits { bytes, shards: 64 };
+        let limits = ShardLimits { bytes, shards: 64 };
         let split = split_within(&limits, &tenant(), &settings, &formats, &devices);
         check(&limits, &split, &formats, &devices);
     }

@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
         if let Some(settings) = &document.settings {
             let split = shard::split(&document.tenant, settings, &document.formats, &document.devices);
             let devices: usize = split.shards.iter().map(|shard| shard.devices.len()).sum();
-            assert_eq!(devices + split.refused.len(), document.devices.len());
+            assert_eq!(devices + split.oversized.len(), document.devices.len());
         }
     }
     if let Ok(document) = AccessDocument::from_yaml(text) {

@@ -3,13 +3,13 @@
 
 #![no_main]
 
-use flutecast_contract::enrollment::{Request, Token};
+use flutecast_contract::enrollment::{EnrollmentRequest, ReplyToken};
 use flutecast_contract::name::TenantName;
 use flutecast_contract::subject;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let request = Request::parse(data);
+    let request = EnrollmentRequest::parse(data);
     let tenant = TenantName::new("acme").expect("a name");
     if let Some(token) = &request.token {
         let place = subject::enrolled(&tenant, token);
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(place.bytes().all(|b| b.is_ascii_graphic() && !b"*>/+#".contains(&b)), "{place}");
     }
     match request.code {
-        Ok(code) => assert!(request.token.is_some() && Token::of(code.as_str()).is_some()),
+        Ok(code) => assert!(request.token.is_some() && ReplyToken::encode(code.as_str()).is_some()),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 });
