@@ -1,8 +1,9 @@
 //! The Kubernetes objects that hold the mapping: their names, keys and labels.
 //!
-//! Each shard of a tenant is a ConfigMap `flutecast-<tenant>-<shard>` with the document under [`MAPPING_KEY`].
-//! The access document is the Secret [`ACCESS_SECRET`] with the document under [`ACCESS_KEY`]. In folder mode
-//! the files have the same names with `.yaml` behind them: see [`shard`](crate::shard).
+//! Each shard of a tenant is a ConfigMap `flutecast-<tenant>-<shard>` with the document under
+//! [`MAPPING_KEY`]. The access document is the Secret [`ACCESS_SECRET`] with the document under
+//! [`ACCESS_KEY`]. In folder mode the files have the same names with `.yaml` behind them: see
+//! [`shard`](crate::shard).
 
 use crate::name::TenantName;
 
@@ -25,7 +26,8 @@ pub fn shard_name(tenant: &TenantName, shard: u32) -> String {
     format!("flutecast-{tenant}-{shard}")
 }
 
-/// Returns the tenant and the shard that the name of a ConfigMap stands for, or `None` if it is no shard's name.
+/// Returns the tenant and the shard that the name of a ConfigMap stands for, or `None` if it is no shard's
+/// name.
 #[must_use]
 pub fn parse_shard_name(name: &str) -> Option<(TenantName, u32)> {
     let (tenant, shard) = name.strip_prefix("flutecast-")?.rsplit_once('-')?;

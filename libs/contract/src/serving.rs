@@ -1,9 +1,9 @@
 //! Serving announcements: which revisions of the mapping a pod of the data plane serves.
 //!
 //! A pod publishes an [`Announcement`] on [`subject::serving`]: at once when what it serves changes, when its
-//! connection to NATS was made again or when it receives a message on [`subject::serving_query`], and otherwise
-//! after each [`period`](ANNOUNCE_PERIOD). The newest announcement of a pod replaces its earlier ones.
-//! `docs/protocol-internal.md` describes the JSON.
+//! connection to NATS was made again or when it receives a message on [`subject::serving_query`], and
+//! otherwise after each [`period`](ANNOUNCE_PERIOD). The newest announcement of a pod replaces its earlier
+//! ones. `docs/protocol-internal.md` describes the JSON.
 //!
 //! [`subject::serving`]: crate::subject::serving
 //! [`subject::serving_query`]: crate::subject::serving_query
@@ -63,8 +63,8 @@ impl Announcement {
         serde_json::to_vec(&written).unwrap_or_default()
     }
 
-    /// Reads an announcement. Returns `None` if `payload` is none. A tenant whose shards are not numbered from 0
-    /// without a gap counts as not served.
+    /// Reads an announcement. Returns `None` if `payload` is none. A tenant whose shards are not numbered
+    /// from 0 without a gap counts as not served.
     #[must_use]
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let Read { server, tenants } = serde_json::from_slice(payload).ok()?;
@@ -104,7 +104,10 @@ mod tests {
         let json = announcement.to_json();
         assert_eq!(
             std::str::from_utf8(&json).unwrap(),
-            r#"{"server":"pod \"1\"","tenants":{"acme":{"shards":{"0":"r1","1":"r2"}},"other":{"shards":{"0":"r3"}}}}"#
+            concat!(
+                r#"{"server":"pod \"1\"","tenants":{"acme":{"shards":{"0":"r1","1":"r2"}},"#,
+                r#""other":{"shards":{"0":"r3"}}}}"#
+            )
         );
         assert_eq!(Announcement::parse(&json), Some(announcement));
     }

@@ -3,17 +3,58 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sha2::{Digest, Sha256};
+
 /// One incarnation of a tenant's stream, derived from the moment at which the stream was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u32);
 
+impl Epoch {
+    /// Returns the epoch of a stream with this creation time, as the server writes it: the first 32 bits of its
+    /// digest, so that streams created shortly after one another differ too.
+    #[must_use]
+    pub fn of_creation(created: &str) -> Self {
+        let digest = Sha256::digest(created.as_bytes());
+        Self(digest.iter().take(4).fold(0, |epoch, &byte| epoch << 8 | u32::from(byte)))
+    }
+}
+
+/// The sequence number that a stream gives a message. The first message of a stream has 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// The place before the first message.
+    pub const START: Self = Self(0);
+    /// A place that no stream reaches.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// Returns the sequence that follows.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// Returns the sequence before this one; that of [`Self::START`] is itself.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A place in a tenant's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId {
-    /// Of which incarnation.
+    /// The incarnation of the stream to which `sequence` belongs.
     pub epoch: Epoch,
     /// The sequence of the last message that was delivered.
-    pub sequence: u64,
+    pub sequence: Sequence,
 }
 
 /// Not an event id.
@@ -47,7 +88,7 @@ impl FromStr for EventId {
         }
         let epoch = u32::from_str_radix(epoch, 16).map_err(|_| InvalidEventId)?;
         let sequence = sequence.parse().map_err(|_| InvalidEventId)?;
-        Ok(Self { epoch: Epoch(epoch), sequence })
+        Ok(Self { epoch: Epoch(epoch), sequence: Sequence(sequence) })
     }
 }
 
@@ -72,5 +113,12 @@ mod tests {
         ] {
             assert!(bad.parse::<EventId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn streams_created_shortly_after_one_another_have_different_epochs() {
+        let epoch = Epoch::of_creation("2026-11-22T10:00:00.123456789Z");
+        assert_eq!(epoch, Epoch::of_creation("2026-11-22T10:00:00.123456789Z"));
+        assert_ne!(epoch, Epoch::of_creation("2026-11-22T10:00:00.123456790Z"));
     }
 }

@@ -1,263 +1,29 @@
-//! How Flutecast's programs reach NATS: where it is, how they show who they are, and how they see that it is
-//! the right one.
+//! NATS as Flutecast's programs use it.
 //!
-//! What a program wants of its connection beyond that (how soon it counts as lost, how much waits in it) is
-//! its own.
+//! - [`login`]: where NATS is, name and password, certificates.
+//! - [`connection`]: a connection that is made again for ever, and its state.
+//! - [`api`]: the JetStream API in JSON, for a program that manages streams.
+//! - [`stream`]: reads back what a stream has stored; [`message`]: its messages.
+//! - [`error`]: the one set of errors of all requests.
+//!
+//! # Errors
+//! Every request ends within its deadline (5 s, unless its documentation says otherwise) with a good answer
+//! or a [`RequestError`]. Nothing here retries a request; only the connection itself is made again.
+//!
+//! # Cancel safety
+//! Every `async fn` can be dropped at any point. A request that was sent may still take effect.
 
-mod trouble;
+pub mod api;
+mod attempts;
+pub mod connection;
+pub mod error;
+pub mod login;
+pub mod message;
+pub mod stream;
 
-use std::fmt;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
-use async_nats::{Client, ConnectOptions, ServerAddr};
-use percent_encoding::percent_decode_str;
-
-use self::trouble::Trouble;
-
-/// How long the making of a connection may take.
-const CONNECT: Duration = Duration::from_secs(3);
-/// How often the server is asked whether it is there. One that went without a word is noticed after two to
-/// three such times.
-const PING: Duration = Duration::from_secs(5);
-/// The wait before the second attempt to connect; it doubles with each.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// The longest wait between two attempts.
-const LONGEST_WAIT: Duration = Duration::from_secs(4);
-
-/// Where NATS is, and how a program shows who it is.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Login {
-    /// The address of NATS; several are separated by commas. A name and a password (or a token) may stand
-    /// before the `@`.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "FLUTECAST_NATS",
-        default_value = "nats://127.0.0.1:4222",
-        hide_env_values = true
-    )]
-    nats: Secret,
-
-    /// A credentials file for NATS, as `nsc` writes it.
-    #[arg(long, value_name = "FILE", env = "FLUTECAST_NATS_CREDS")]
-    nats_creds: Option<PathBuf>,
-
-    /// A file with the certificates that NATS's certificate is checked with, in PEM; left out: the system's.
-    #[arg(long, value_name = "FILE", env = "FLUTECAST_NATS_CA")]
-    nats_ca: Option<PathBuf>,
-}
-
-/// A text that may hold a password and is never printed.
-#[derive(Clone)]
-struct Secret(String);
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
-
-/// Why there is no connection. The address is not shown, as it may hold a password.
-#[derive(Debug, thiserror::Error)]
-pub enum LoginError {
-    /// It isn't an address.
-    #[error("--nats can't be used: {0}")]
-    Address(std::io::Error),
-    /// What stands before the `@` isn't percent-encoded.
-    #[error("--nats can't be used: the name or the password in it is not percent-encoded")]
-    Encoding,
-    /// A file can't be read.
-    #[error("{option} {} can't be read: {error}", path.display())]
-    File {
-        /// Which one.
-        option: &'static str,
-        /// Its path.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// The client could not be started.
-    #[error("the connection to NATS can't be started: {0}")]
-    Start(async_nats::ConnectError),
-}
-
-impl Login {
-    /// Only an address, or several, as `--nats` takes them.
-    #[must_use]
-    pub fn at(nats: &str) -> Self {
-        Self { nats: Secret::from(nats), nats_creds: None, nats_ca: None }
-    }
-
-    /// Opens a connection that NATS knows as `name`, with what `more` sets. Answers at once, also when no
-    /// server is there: the connection is made in the background, and again whenever it is lost, for ever.
-    /// When that fails for a while the log says why.
-    ///
-    /// # Errors
-    /// [`LoginError`], at once: the client would try for ever with a file that isn't there.
-    pub async fn connect(
-        &self,
-        name: &str,
-        more: impl FnOnce(ConnectOptions) -> ConnectOptions,
-    ) -> Result<Client, LoginError> {
-        let (addresses, options) = self.options().await?;
-        let trouble = Trouble::of(name);
-        let tries = Arc::clone(&trouble);
-        let options = options
-            .name(name)
-            .retry_on_initial_connect()
-            .connection_timeout(CONNECT)
-            .ping_interval(PING)
-            .reconnect_to_server_callback(move |servers, _| {
-                let trouble = Arc::clone(&trouble);
-                async move {
-                    trouble.look(&servers).await;
-                    // The client chooses.
-                    None
-                }
-            })
-            .reconnect_delay_callback(move |attempt| {
-                tries.attempt(attempt);
-                wait_before(attempt)
-            });
-        let options = more(options);
-        options.connect(addresses).await.map_err(LoginError::Start)
-    }
-
-    /// The addresses, and options that hold the login.
-    async fn options(&self) -> Result<(Vec<ServerAddr>, ConnectOptions), LoginError> {
-        let Self { nats: Secret(nats), nats_creds, nats_ca } = self;
-        let parse = |address: &str| address.trim().parse::<ServerAddr>().map_err(LoginError::Address);
-        let addresses = nats.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
-        let mut options = with_login(ConnectOptions::new(), &addresses)?;
-        if let Some(path) = nats_creds {
-            options = options.credentials_file(path).await.map_err(|error| LoginError::File {
-                option: "--nats-creds",
-                path: path.clone(),
-                error,
-            })?;
-        }
-        if let Some(path) = nats_ca {
-            // The client reads it with each connection.
-            std::fs::metadata(path).map_err(|error| LoginError::File {
-                option: "--nats-ca",
-                path: path.clone(),
-                error,
-            })?;
-            options = options.add_root_certificates(path.clone()).require_tls(true);
-        }
-        Ok((addresses, options))
-    }
-}
-
-/// The wait before attempt number `attempt`: each shortened by up to a half at random, so that pods that lost
-/// the server together don't come back together.
-fn wait_before(attempt: usize) -> Duration {
-    let doublings = u32::try_from(attempt.saturating_sub(2)).unwrap_or(u32::MAX).min(16);
-    let wait = if attempt < 2 { Duration::ZERO } else { FIRST_WAIT.saturating_mul(1 << doublings) };
-    wait.min(LONGEST_WAIT).mul_f64(rand::random_range(0.5..=1.0))
-}
-
-/// The client ignores what stands before the '@' of an address: a name and a password, or only a token.
-fn with_login(options: ConnectOptions, addresses: &[ServerAddr]) -> Result<ConnectOptions, LoginError> {
-    let Some(address) = addresses.iter().find(|address| address.username().is_some()) else {
-        return Ok(options);
-    };
-    let name = decode(address.username().unwrap_or_default())?;
-    match address.password() {
-        Some(password) => Ok(options.user_and_password(name, decode(password)?)),
-        None => Ok(options.token(name)),
-    }
-}
-
-/// Undoes percent-encoding. Who leaves a `%` as it is would come in with another password than the one that
-/// was meant.
-fn decode(text: &str) -> Result<String, LoginError> {
-    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| LoginError::Encoding)?;
-    // Each `%` with its two digits becomes one byte; one without them stays.
-    let is_encoded = decoded.len() + 2 * text.matches('%').count() == text.len();
-    is_encoded.then(|| decoded.into_owned()).ok_or(LoginError::Encoding)
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Program {
-        #[command(flatten)]
-        nats: Login,
-    }
-
-    fn login(arguments: &[&str]) -> Login {
-        Program::try_parse_from(["program"].iter().chain(arguments)).unwrap().nats
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Program::command().debug_assert();
-        assert_eq!(login(&["--nats", "nats://a, nats://b"]).nats.0, Login::at("nats://a, nats://b").nats.0);
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_used_is_said_without_the_password() {
-        let good = "nats://me%40plant:s3cr3t%2F%25@a:4222, nats://b:4222";
-        let (addresses, _) = Login::at(good).options().await.unwrap();
-        assert_eq!(addresses.len(), 2);
-        for url in [
-            "nats://me:s3cr3t%zz@localhost",
-            "nats://me:s3cr3t%2@localhost",
-            "nats://me:s3cr3t%%41@localhost",
-            "nats://me:s3cr3t%2%35@localhost",
-            "nats://me:s3cr3t%ff@localhost",
-            "nats://s3cr3t%@localhost",
-            "nats://me:s3cr3t@:x",
-        ] {
-            let error = Login::at(url).connect("test", |options| options).await.unwrap_err().to_string();
-            assert!(error.contains("--nats can't be used") && !error.contains("s3cr3t"), "{url}: {error}");
-        }
-        let printed = format!("{:?}", login(&["--nats", "nats://me:s3cr3t@localhost"]));
-        assert!(!printed.contains("s3cr3t"), "{printed}");
-    }
-
-    #[test]
-    fn waits_grow_to_the_longest_and_differ() {
-        assert_eq!((wait_before(0), wait_before(1)), (Duration::ZERO, Duration::ZERO));
-        for (attempt, longest) in
-            [(2, 50), (3, 100), (8, 3_200), (9, 4_000), (1_000, 4_000), (usize::MAX, 4_000)]
-        {
-            let waits: Vec<_> = (0..50).map(|_| wait_before(attempt)).collect();
-            let longest = Duration::from_millis(longest);
-            assert!(waits.iter().all(|wait| (longest / 2..=longest).contains(wait)), "{attempt}: {waits:?}");
-            assert!(waits.iter().any(|wait| *wait != waits[0]), "{attempt}: {waits:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_encoded_is_decoded() {
-        for (encoded, meant) in
-            [("", ""), ("me", "me"), ("a+b", "a+b"), ("s3cr3t%2F%25", "s3cr3t/%"), ("%c3%A4", "ä")]
-        {
-            assert_eq!(decode(encoded).unwrap(), meant);
-        }
-    }
-
-    #[tokio::test]
-    async fn files_that_are_not_there_are_said_at_once() {
-        for option in ["--nats-creds", "--nats-ca"] {
-            let login = login(&["--nats", "nats://127.0.0.1:1", option, "missing.file"]);
-            let error = login.connect("test", |options| options).await.unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{option} missing.file can't be read")), "{error}");
-        }
-    }
-}
+pub use api::JetStreamApi;
+pub use connection::{ConnectionState, NatsConnection};
+pub use error::RequestError;
+pub use login::{Login, LoginError};
+pub use message::{LiveMessage, StoredMessage};
+pub use stream::StreamReader;

@@ -6,9 +6,10 @@
 //! - [`backoff`]: pauses between attempts, with jitter.
 //!
 //! # Shutdown
-//! The first signal cancels a token. Each task ends when it sees that token, or one that its program derives from it
-//! (the data plane drains its clients first). [`tasks::Tasks::join`] waits for all of them, with a deadline. A second
-//! signal ends the data plane at once; the operator has nothing that takes long and ignores it.
+//! The first signal cancels a token. Each task ends when it sees that token, or one that its program derives
+//! from it (the data plane drains its clients first). [`tasks::Tasks::join`] waits for all of them, with a
+//! deadline. A second signal ends the data plane at once; the operator has nothing that takes long and
+//! ignores it.
 
 pub mod backoff;
 pub mod log;

@@ -28,8 +28,8 @@ pub enum JsonFields {
 
 /// The finest level that a library may log at, whatever the filter asks for.
 ///
-/// At finer levels these libraries write whole requests (addresses hold tokens), whole messages, or what they failed to
-/// decode, which may be a Secret. What kube warns of, our own lines say without quoting it.
+/// At finer levels these libraries write whole requests (addresses hold tokens), whole messages, or what they
+/// failed to decode, which may be a Secret. What kube warns of, our own lines say without quoting it.
 const GUARD: [(&str, LevelFilter); 7] = [
     ("h2", LevelFilter::INFO),
     ("hyper", LevelFilter::INFO),
@@ -40,7 +40,8 @@ const GUARD: [(&str, LevelFilter); 7] = [
     ("kube_runtime", LevelFilter::ERROR),
 ];
 
-/// Starts to log. `filter` is in the syntax of `RUST_LOG`; [`GUARD`] stands behind it, so no filter opens what it closes.
+/// Starts to log. `filter` is in the syntax of `RUST_LOG`; [`GUARD`] stands behind it, so no filter opens
+/// what it closes.
 ///
 /// # Errors
 /// If the filter can't be parsed, or a logger is there already.

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-/// The tasks of a program, each with a name. Dropping it aborts nothing: tasks end by the token that they were given.
+/// The tasks of a program, each with a name. Dropping it aborts nothing: tasks end by the token that they
+/// were given.
 #[derive(Debug, Default)]
 pub struct Tasks {
     set: JoinSet<(&'static str, anyhow::Result<()>)>,

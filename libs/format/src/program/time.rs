@@ -21,6 +21,12 @@ const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 const MILLIS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 const MICROS: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
+impl From<jiff::Timestamp> for Timestamp {
+    fn from(time: jiff::Timestamp) -> Self {
+        Self(time.as_microsecond())
+    }
+}
+
 impl Timestamp {
     /// The first time that has a four-digit year, 0000-01-01T00:00:00Z.
     pub const MIN: Self = Self(-62_167_219_200 * MICROS_PER_SECOND);

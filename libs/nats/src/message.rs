@@ -1,0 +1,131 @@
+//! Messages of a stream, as they are republished and as they are read back.
+
+use async_nats::HeaderMap;
+use async_nats::header::{self, IntoHeaderName};
+use bytes::Bytes;
+use jiff::Timestamp;
+
+/// A message as the stream republished it when it was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveMessage {
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// The sequence of the message stored before it on exactly this subject, or 0 if there was none.
+    pub previous: u64,
+    /// When the broker stored it.
+    pub stored_at: Timestamp,
+    /// What the publisher sent.
+    pub payload: Bytes,
+}
+
+/// A message as it is read back from the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// The subject on which it is stored.
+    pub subject: String,
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// When the broker stored it.
+    pub stored_at: Timestamp,
+    /// What the publisher sent.
+    pub payload: Bytes,
+}
+
+impl LiveMessage {
+    /// Reads a republished message. Returns `None` if the server's headers are missing: then it was published
+    /// directly and belongs to no stream.
+    #[must_use]
+    pub fn read(message: async_nats::Message) -> Option<Self> {
+        let headers = message.headers.as_ref()?;
+        Some(Self {
+            sequence: number(headers, header::NATS_SEQUENCE)?,
+            previous: number(headers, header::NATS_LAST_SEQUENCE)?,
+            stored_at: text(headers, header::NATS_TIME_STAMP)?.parse().ok()?,
+            payload: message.payload,
+        })
+    }
+}
+
+impl StoredMessage {
+    /// Reads one message of an answer to a direct get. Returns `None` if the server's headers are missing.
+    #[must_use]
+    pub fn read(message: async_nats::Message) -> Option<Self> {
+        let headers = message.headers.as_ref()?;
+        Some(Self {
+            subject: text(headers, header::NATS_SUBJECT)?.to_owned(),
+            sequence: number(headers, header::NATS_SEQUENCE)?,
+            stored_at: text(headers, header::NATS_TIME_STAMP)?.parse().ok()?,
+            payload: message.payload,
+        })
+    }
+}
+
+/// Returns the number in a header of the server.
+pub(crate) fn number(headers: &HeaderMap, name: impl IntoHeaderName) -> Option<u64> {
+    text(headers, name)?.parse().ok()
+}
+
+/// Returns the text in a header of the server. The server appends its headers to the publisher's, so the last
+/// one of a name is the server's: a device that sends a `Nats-Sequence` of its own deceives nobody.
+fn text(headers: &HeaderMap, name: impl IntoHeaderName) -> Option<&str> {
+    headers.get_last(name).map(async_nats::HeaderValue::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(headers: &[(&str, &str)]) -> async_nats::Message {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, *value);
+        }
+        async_nats::Message {
+            subject: "live.acme.a.power".into(),
+            reply: None,
+            payload: "{}".into(),
+            headers: Some(map),
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
+
+    const TIME: (&str, &str) = ("Nats-Time-Stamp", "2026-11-22T10:00:00.123456789Z");
+
+    #[test]
+    fn headers_of_the_server_win_over_those_of_the_publisher() {
+        let headers = [
+            ("Nats-Sequence", "999"),
+            ("Nats-Time-Stamp", "2030-01-01T00:00:00Z"),
+            ("Nats-Sequence", "7"),
+            ("Nats-Last-Sequence", "5"),
+            ("Nats-Subject", "iot.acme.a.power"),
+            TIME,
+        ];
+        let stored_at = TIME.1.parse().unwrap();
+        assert_eq!(
+            LiveMessage::read(message(&headers)),
+            Some(LiveMessage { sequence: 7, previous: 5, stored_at, payload: "{}".into() })
+        );
+        let subject = "iot.acme.a.power".to_owned();
+        assert_eq!(
+            StoredMessage::read(message(&headers)),
+            Some(StoredMessage { subject, sequence: 7, stored_at, payload: "{}".into() })
+        );
+    }
+
+    #[test]
+    fn a_message_without_the_servers_headers_is_not_read() {
+        for headers in [
+            &[TIME][..],
+            &[("Nats-Sequence", "7"), TIME],
+            &[("Nats-Sequence", "x"), ("Nats-Last-Sequence", "1"), TIME],
+        ] {
+            assert_eq!(LiveMessage::read(message(headers)), None);
+        }
+        let mut bare = message(&[]);
+        bare.headers = None;
+        assert_eq!(LiveMessage::read(bare), None);
+    }
+}

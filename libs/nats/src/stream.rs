@@ -1,0 +1,347 @@
+//! Reads back what a stream has stored.
+//!
+//! The client has neither `multi_last` nor batched direct gets, so the requests are written here: a request
+//! with an inbox of its own, whose answer is read until the status message that ends it.
+
+use std::time::Duration;
+
+use async_nats::header::HeaderName;
+use async_nats::{Client, Message, StatusCode, Subscriber};
+use bytes::Bytes;
+use flutecast_contract::stream_position::Epoch;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use crate::api::{REQUEST_DEADLINE, request};
+use crate::error::RequestError;
+use crate::message::{StoredMessage, number};
+
+/// How long one answer may take as a whole.
+const ANSWER: Duration = REQUEST_DEADLINE;
+/// The server answers for at most this many subjects (`maxAllowedResponses` in nats-server's `stream.go`).
+pub const MAX_SUBJECTS: usize = 1_024;
+/// How many messages of a history are requested at once.
+const PAGE: usize = 256;
+/// How many bytes of a history, or of messages whose payloads are dropped, are requested at once.
+const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
+
+/// The incarnation and the extent of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamState {
+    /// The incarnation.
+    pub epoch: Epoch,
+    /// The sequence of the oldest message that is stored; every earlier one is gone.
+    pub first_sequence: u64,
+    /// The sequence of the newest message that was ever stored.
+    pub last_sequence: u64,
+    /// How many messages the stream keeps of each subject, or `None` without such a limit.
+    pub max_per_subject: Option<u64>,
+}
+
+/// The newest message of each of several subjects.
+#[derive(Debug)]
+pub struct LastMessages {
+    /// The messages in stream order.
+    pub messages: Vec<StoredMessage>,
+    /// The last sequence of the stream for which the answer holds, or `None` if nothing is stored on any of
+    /// the subjects.
+    pub up_to: Option<u64>,
+}
+
+/// A part of what is stored on a subject.
+#[derive(Debug)]
+pub struct Page {
+    /// The messages in stream order.
+    pub messages: Vec<StoredMessage>,
+    /// How many more there are.
+    pub pending: u64,
+}
+
+/// Reads one stream.
+#[derive(Debug, Clone)]
+pub struct StreamReader {
+    client: Client,
+    stream: String,
+}
+
+#[derive(Serialize)]
+struct GetRequest<'a, S> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    multi_last: Option<&'a [S]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_by_subj: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bytes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    up_to_seq: Option<u64>,
+}
+
+/// Whether payloads are kept. The server always sends them: it can leave out headers, but not bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Payloads {
+    Keep,
+    Drop,
+}
+
+/// How the answer to a direct get ended.
+enum AnswerEnd {
+    /// With `EOB`: `pending` more messages were found than sent.
+    Batch { pending: u64, up_to: Option<u64> },
+    /// With status 404.
+    Nothing,
+}
+
+impl StreamReader {
+    /// Reads the stream of this name through `client`.
+    #[must_use]
+    pub fn new(client: Client, stream: String) -> Self {
+        Self { client, stream }
+    }
+
+    /// Returns the client.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Returns the state of the stream, as its leader knows it.
+    ///
+    /// # Errors
+    /// [`RequestError`], within 5 s.
+    pub async fn state(&self) -> Result<StreamState, RequestError> {
+        state_in(&self.describe().await?)
+    }
+
+    /// Returns the time on the clock of the stream's leader, which gives messages their times.
+    ///
+    /// # Errors
+    /// [`RequestError`], within 5 s.
+    pub async fn broker_time(&self) -> Result<Timestamp, RequestError> {
+        time_in(&self.describe().await?)
+    }
+
+    async fn describe(&self) -> Result<Value, RequestError> {
+        let call = format!("STREAM.INFO.{}", self.stream);
+        let answer = request(&self.client, &call, &json!({})).await;
+        answer.map_err(no_stream)
+    }
+
+    /// Returns the newest message of each of these subjects.
+    ///
+    /// # Errors
+    /// [`RequestError`], within 5 s for each 1,024 subjects and each page of them.
+    pub async fn last_of<S: Serialize>(&self, subjects: &[S]) -> Result<LastMessages, RequestError> {
+        self.lasts(subjects, Payloads::Keep).await
+    }
+
+    /// Returns the newest message of each of these subjects without its payload, which is dropped as it
+    /// arrives.
+    ///
+    /// # Errors
+    /// As [`Self::last_of`].
+    pub async fn last_headers_of<S: Serialize>(&self, subjects: &[S]) -> Result<LastMessages, RequestError> {
+        self.lasts(subjects, Payloads::Drop).await
+    }
+
+    async fn lasts<S: Serialize>(
+        &self,
+        subjects: &[S],
+        payloads: Payloads,
+    ) -> Result<LastMessages, RequestError> {
+        let (mut all, mut up_to) = (Vec::new(), None::<u64>);
+        for chunk in subjects.chunks(MAX_SUBJECTS) {
+            let mut get = GetRequest { multi_last: Some(chunk), ..GetRequest::new() };
+            get.max_bytes = (payloads == Payloads::Drop).then_some(PAGE_BYTES);
+            loop {
+                let before = all.len();
+                match self.direct_get(&get, payloads, &mut all).await? {
+                    AnswerEnd::Nothing => break,
+                    AnswerEnd::Batch { pending, up_to: at } => {
+                        let at =
+                            at.ok_or_else(|| RequestError::bad_answer("EOB without Nats-UpTo-Sequence"))?;
+                        // All pages show the stream at the same sequence.
+                        get.up_to_seq = Some(at);
+                        // The server cuts an answer at its limit of bytes. The rest starts after the last
+                        // one.
+                        if pending == 0 || all.len() == before {
+                            break;
+                        }
+                        get.seq = all.last().map(|last| last.sequence + 1);
+                    }
+                }
+            }
+            if let Some(ceiling) = get.up_to_seq {
+                up_to = Some(up_to.map_or(ceiling, |before| before.min(ceiling)));
+            }
+        }
+        all.sort_by_key(|message| message.sequence);
+        Ok(LastMessages { messages: all, up_to })
+    }
+
+    /// Returns what is stored on `subject` from the sequence `from` on, up to 256 messages or 4 MiB.
+    ///
+    /// # Errors
+    /// [`RequestError`], within 5 s.
+    pub async fn page(&self, subject: &str, from: u64) -> Result<Page, RequestError> {
+        let mut messages = Vec::new();
+        let get = GetRequest::<&str> {
+            seq: Some(from),
+            next_by_subj: Some(subject),
+            batch: Some(PAGE),
+            max_bytes: Some(PAGE_BYTES),
+            ..GetRequest::new()
+        };
+        let pending = match self.direct_get(&get, Payloads::Keep, &mut messages).await? {
+            AnswerEnd::Nothing => 0,
+            AnswerEnd::Batch { pending, .. } => pending,
+        };
+        Ok(Page { messages, pending })
+    }
+
+    /// Returns the sequence of the oldest message that is stored on `subject`, or `None` if there is none.
+    ///
+    /// # Errors
+    /// [`RequestError`], within 5 s.
+    pub async fn first_of(&self, subject: &str) -> Result<Option<u64>, RequestError> {
+        let mut messages = Vec::new();
+        let get = GetRequest::<&str> {
+            seq: Some(1),
+            next_by_subj: Some(subject),
+            batch: Some(1),
+            ..GetRequest::new()
+        };
+        self.direct_get(&get, Payloads::Drop, &mut messages).await?;
+        Ok(messages.first().map(|message| message.sequence))
+    }
+
+    /// Sends one request and appends the messages of its answer to `out`.
+    async fn direct_get<S: Serialize>(
+        &self,
+        get: &GetRequest<'_, S>,
+        payloads: Payloads,
+        out: &mut Vec<StoredMessage>,
+    ) -> Result<AnswerEnd, RequestError> {
+        let deadline = Instant::now() + ANSWER;
+        let late = |_| RequestError::no_answer();
+        let get = serde_json::to_vec(get).map_err(|error| RequestError::BadAnswer(error.to_string()))?;
+        let mut answer = timeout_at(deadline, self.send(get)).await.map_err(late)??;
+        loop {
+            let message = timeout_at(deadline, answer.next()).await.map_err(late)?;
+            let message = message.ok_or_else(RequestError::no_answer)?;
+            match message.status.map(|status| status.as_u16()) {
+                None => {
+                    let mut message = StoredMessage::read(message)
+                        .ok_or_else(|| RequestError::bad_answer("a message without its headers"))?;
+                    if payloads == Payloads::Drop {
+                        message.payload = Bytes::new();
+                    }
+                    out.push(message);
+                }
+                Some(204) => return end_in(&message),
+                Some(404) => return Ok(AnswerEnd::Nothing),
+                Some(status) if status == StatusCode::NO_RESPONDERS.as_u16() => {
+                    return Err(RequestError::NoStream);
+                }
+                Some(_) => {
+                    let description = message.description.as_deref();
+                    return Err(RequestError::bad_answer(description.unwrap_or("an unknown status")));
+                }
+            }
+        }
+    }
+
+    async fn send(&self, get: Vec<u8>) -> Result<Subscriber, RequestError> {
+        let inbox = self.client.new_inbox();
+        let answer = self.client.subscribe(inbox.clone()).await.map_err(|_| RequestError::no_answer())?;
+        let subject = format!("$JS.API.DIRECT.GET.{}", self.stream);
+        let sent = self.client.publish_with_reply(subject, inbox, get.into()).await;
+        sent.map_err(|error| RequestError::BadAnswer(error.to_string()))?;
+        Ok(answer)
+    }
+}
+
+impl<S> GetRequest<'_, S> {
+    fn new() -> Self {
+        Self {
+            multi_last: None,
+            seq: None,
+            next_by_subj: None,
+            batch: None,
+            max_bytes: None,
+            up_to_seq: None,
+        }
+    }
+}
+
+fn no_stream(error: RequestError) -> RequestError {
+    if error.is_not_found() { RequestError::NoStream } else { error }
+}
+
+fn end_in(message: &Message) -> Result<AnswerEnd, RequestError> {
+    let number_of = |name| number(message.headers.as_ref()?, HeaderName::from_static(name));
+    let pending = number_of("Nats-Num-Pending")
+        .ok_or_else(|| RequestError::bad_answer("EOB without Nats-Num-Pending"))?;
+    Ok(AnswerEnd::Batch { pending, up_to: number_of("Nats-UpTo-Sequence") })
+}
+
+fn state_in(answer: &Value) -> Result<StreamState, RequestError> {
+    let state = || {
+        let (config, state) = (answer["config"].as_object()?, &answer["state"]);
+        let max = config.get("max_msgs_per_subject").and_then(Value::as_u64);
+        Some(StreamState {
+            epoch: Epoch::of_creation(answer["created"].as_str()?),
+            first_sequence: state["first_seq"].as_u64()?,
+            last_sequence: state["last_seq"].as_u64()?,
+            max_per_subject: max.filter(|&max| max > 0),
+        })
+    };
+    state().ok_or_else(|| RequestError::bad_answer("stream info without created, config or state"))
+}
+
+fn time_in(answer: &Value) -> Result<Timestamp, RequestError> {
+    let time = answer["ts"].as_str().and_then(|time| time.parse().ok());
+    time.ok_or_else(|| RequestError::bad_answer("a stream description without its time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_description_is_read() {
+        let answer = json!({
+            "type": "io.nats.jetstream.api.v1.stream_info_response",
+            "config": {"name": "IOT_acme", "max_msgs_per_subject": 256},
+            "created": "2026-11-22T10:00:00.123456789Z",
+            "state": {"messages": 2, "first_seq": 5, "last_seq": 9},
+        });
+        let state = state_in(&answer).unwrap();
+        assert_eq!((state.first_sequence, state.last_sequence, state.max_per_subject), (5, 9, Some(256)));
+        assert_eq!(state.epoch, Epoch::of_creation("2026-11-22T10:00:00.123456789Z"));
+        assert!(matches!(state_in(&json!({})), Err(RequestError::BadAnswer(_))));
+        let mut unlimited = answer;
+        unlimited["config"]["max_msgs_per_subject"] = json!(-1);
+        assert_eq!(state_in(&unlimited).unwrap().max_per_subject, None);
+    }
+
+    #[test]
+    fn an_absent_stream_is_told_from_a_refusal() {
+        let refused = |code| RequestError::Refused { code, description: String::new() };
+        assert_eq!(no_stream(refused(10059)), RequestError::NoStream);
+        assert_eq!(no_stream(refused(10013)), refused(10013));
+    }
+
+    #[test]
+    fn the_brokers_time_is_read() {
+        let time = time_in(&json!({"config": {}, "ts": "2026-11-22T10:00:00.123456789Z"})).unwrap();
+        assert_eq!(time, "2026-11-22T10:00:00.123456789Z".parse().unwrap());
+        assert!(matches!(time_in(&json!({})), Err(RequestError::BadAnswer(_))));
+    }
+}
