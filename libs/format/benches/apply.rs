@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use flutecast_contract::document::FormatDocument;
-use flutecast_format::json::{Found, Pointer, Pointers};
+use flutecast_format::json::{Matches, Pointer, Pointers};
 use flutecast_format::program::{ChannelState, Message, Program, Timestamp};
 
 const ROUNDS: usize = 60;
@@ -116,7 +116,7 @@ fn compare(title: &str, mut cases: Vec<Case<'_>>) {
 fn extraction(title: &str, text: &str, pointers: &[&str]) {
     let parsed: Vec<Pointer> = pointers.iter().map(|pointer| pointer.parse().unwrap()).collect();
     let tree = Pointers::new(&parsed);
-    let mut found = Found::default();
+    let mut found = Matches::default();
     let mut sonic_tree = sonic_rs::PointerTree::new();
     for pointer in &parsed {
         sonic_tree.add_path(pointer.tokens());

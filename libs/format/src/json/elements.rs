@@ -10,7 +10,7 @@ pub struct Elements<'a> {
     done: bool,
 }
 
-/// The elements of `array`, which is the text of a [`super::Value::Container`] and so known to be
+/// The elements of `array`, which is the text of a [`super::RawValue::Container`] and so known to be
 /// well-formed. Anything but an array has none. Nothing is allocated, nothing recurses.
 #[must_use]
 pub fn elements(array: &str) -> Elements<'_> {

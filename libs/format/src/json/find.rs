@@ -1,8 +1,8 @@
 //! Walks a payload once and notes where each pointer points.
 
 use super::pointer::Pointer;
-use super::scan::{MAX_DEPTH, Malformed, Scanner};
-use super::text::Text;
+use super::scan::{InvalidJson, MAX_DEPTH, Scanner};
+use super::text::RawString;
 
 /// A node that leads to no pointer of interest.
 const NOWHERE: u32 = u32::MAX;
@@ -14,13 +14,13 @@ const ROOT: u32 = 0;
 #[derive(Debug)]
 pub struct Pointers {
     /// Each node stands after its parent.
-    nodes: Vec<Node>,
+    nodes: Vec<PointerNode>,
     /// The node of each pointer, in the order in which they were given.
     targets: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
-struct Node {
+struct PointerNode {
     parent: u32,
     children: Vec<Child>,
 }
@@ -35,9 +35,9 @@ struct Child {
 
 /// Where the pointers point in one payload. Keep it and use it again: it is the memory of the walk.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Matches {
     slots: Vec<Slot>,
-    stack: Vec<Frame>,
+    stack: Vec<OpenContainer>,
     key: String,
     tick: u64,
 }
@@ -45,7 +45,7 @@ pub struct Found {
 /// What was last seen at a node.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
-    kind: Kind,
+    kind: JsonKind,
     start: usize,
     end: usize,
     /// When the walk entered the value. A value that an object's repeated key replaces takes what is inside
@@ -56,7 +56,7 @@ struct Slot {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Kind {
+enum JsonKind {
     #[default]
     Missing,
     Null,
@@ -69,7 +69,7 @@ enum Kind {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Frame {
+struct OpenContainer {
     object: bool,
     node: u32,
     /// In an array, the index of the element; in an object, the child that is expected next, since devices
@@ -79,7 +79,7 @@ struct Frame {
 
 /// What a pointer points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Value<'a> {
+pub enum RawValue<'a> {
     /// `null`.
     Null,
     /// `true` or `false`.
@@ -87,7 +87,7 @@ pub enum Value<'a> {
     /// A number, as it is written.
     Number(&'a str),
     /// A string.
-    Text(Text<'a>),
+    String(RawString<'a>),
     /// An array or an object, as it is written.
     Container(&'a str),
 }
@@ -96,7 +96,7 @@ impl Pointers {
     /// Builds the tree.
     #[must_use]
     pub fn new<'p>(pointers: impl IntoIterator<Item = &'p Pointer>) -> Self {
-        let mut tree = Self { nodes: vec![Node::default()], targets: Vec::new() };
+        let mut tree = Self { nodes: vec![PointerNode::default()], targets: Vec::new() };
         for pointer in pointers {
             let target = pointer.tokens().fold(ROOT, |node, token| tree.child(node, token));
             tree.targets.push(target);
@@ -112,7 +112,7 @@ impl Pointers {
         let node = u32::try_from(self.nodes.len()).unwrap_or(NOWHERE);
         let canonical = key == "0" || !key.starts_with('0') && key.bytes().all(|b| b.is_ascii_digit());
         let index = if canonical { key.parse().ok() } else { None };
-        self.nodes.push(Node { parent, children: Vec::new() });
+        self.nodes.push(PointerNode { parent, children: Vec::new() });
         self.nodes[parent as usize].children.push(Child { key: key.into(), index, node });
         node
     }
@@ -120,9 +120,10 @@ impl Pointers {
     /// Reads `payload` from its first byte to its last, and returns it as text.
     ///
     /// # Errors
-    /// [`Malformed`] if the whole of it is not one JSON text.
-    pub fn find<'a>(&self, payload: &'a [u8], found: &mut Found) -> Result<&'a str, Malformed> {
-        let text = std::str::from_utf8(payload).map_err(|error| Malformed { offset: error.valid_up_to() })?;
+    /// [`InvalidJson`] if the whole of it is not one JSON text.
+    pub fn find<'a>(&self, payload: &'a [u8], found: &mut Matches) -> Result<&'a str, InvalidJson> {
+        let text =
+            std::str::from_utf8(payload).map_err(|error| InvalidJson { offset: error.valid_up_to() })?;
         found.slots.clear();
         found.slots.resize(self.nodes.len(), Slot::default());
         found.stack.clear();
@@ -144,7 +145,7 @@ impl Pointers {
     }
 
     /// Goes past the value that starts here, or into it if it is an array or an object.
-    fn value(&self, scanner: &mut Scanner<'_>, node: u32, found: &mut Found) -> Result<(), Malformed> {
+    fn value(&self, scanner: &mut Scanner<'_>, node: u32, found: &mut Matches) -> Result<(), InvalidJson> {
         let Some(first) = scanner.peek() else { return scanner.malformed() };
         let start = scanner.position();
         let kind = match first {
@@ -154,15 +155,15 @@ impl Pointers {
                 }
                 scanner.advance();
                 // The first key or element has nothing before it; `next` finds it by the count.
-                found.stack.push(Frame { object: first == b'{', node, next: usize::MAX });
-                Kind::Container
+                found.stack.push(OpenContainer { object: first == b'{', node, next: usize::MAX });
+                JsonKind::Container
             }
-            b'"' if scanner.string()? => Kind::Escaped,
-            b'"' => Kind::Plain,
-            b't' => scanner.literal("true").map(|()| Kind::True)?,
-            b'f' => scanner.literal("false").map(|()| Kind::False)?,
-            b'n' => scanner.literal("null").map(|()| Kind::Null)?,
-            _ => scanner.number().map(|()| Kind::Number)?,
+            b'"' if scanner.string()? => JsonKind::Escaped,
+            b'"' => JsonKind::Plain,
+            b't' => scanner.literal("true").map(|()| JsonKind::True)?,
+            b'f' => scanner.literal("false").map(|()| JsonKind::False)?,
+            b'n' => scanner.literal("null").map(|()| JsonKind::Null)?,
+            _ => scanner.number().map(|()| JsonKind::Number)?,
         };
         if node != NOWHERE {
             found.tick += 1;
@@ -180,8 +181,8 @@ impl Pointers {
         &self,
         scanner: &mut Scanner<'_>,
         text: &str,
-        found: &mut Found,
-    ) -> Result<Option<u32>, Malformed> {
+        found: &mut Matches,
+    ) -> Result<Option<u32>, InvalidJson> {
         loop {
             let Some(frame) = found.stack.last_mut() else { return Ok(None) };
             let Some(byte) = scanner.peek() else { return scanner.malformed() };
@@ -221,9 +222,9 @@ impl Pointers {
         &self,
         scanner: &mut Scanner<'_>,
         text: &str,
-        frame: &mut Frame,
+        frame: &mut OpenContainer,
         buffer: &mut String,
-    ) -> Result<u32, Malformed> {
+    ) -> Result<u32, InvalidJson> {
         scanner.peek();
         let start = scanner.position() + 1;
         let escaped = scanner.string()?;
@@ -231,7 +232,7 @@ impl Pointers {
         scanner.expect(b':')?;
         let Some(node) = self.nodes.get(frame.node as usize) else { return Ok(NOWHERE) };
         // A key that is not Unicode is nobody's key.
-        let Some(key) = (Text { raw, escaped }).resolve(buffer) else { return Ok(NOWHERE) };
+        let Some(key) = (RawString { raw, escaped }).resolve(buffer) else { return Ok(NOWHERE) };
         let (before, after) = node.children.split_at(frame.next.min(node.children.len()));
         let found = after.iter().chain(before).position(|child| &*child.key == key);
         Ok(found.map_or(NOWHERE, |distance| {
@@ -242,12 +243,12 @@ impl Pointers {
     }
 
     /// Drops what stood inside values that a repeated key replaced.
-    fn forget_replaced(&self, found: &mut Found) {
+    fn forget_replaced(&self, found: &mut Matches) {
         for at in 1..self.nodes.len() {
             let parent = found.slots[self.nodes[at].parent as usize];
             let slot = &mut found.slots[at];
-            if parent.kind != Kind::Container || slot.inside != parent.entered {
-                slot.kind = Kind::Missing;
+            if parent.kind != JsonKind::Container || slot.inside != parent.entered {
+                slot.kind = JsonKind::Missing;
             }
         }
     }
@@ -255,22 +256,22 @@ impl Pointers {
     /// What the pointer with this number points at, in the text that [`Self::find`] returned; none if it
     /// points at nothing.
     #[must_use]
-    pub fn value_at<'a>(&self, number: usize, text: &'a str, found: &Found) -> Option<Value<'a>> {
+    pub fn value_at<'a>(&self, number: usize, text: &'a str, found: &Matches) -> Option<RawValue<'a>> {
         let slot = found.slots.get(*self.targets.get(number)? as usize)?;
         let written = |start, end| text.get(start..end);
         let string = |escaped| {
             let raw = written(slot.start + 1, slot.end - 1)?;
-            Some(Value::Text(Text { raw, escaped }))
+            Some(RawValue::String(RawString { raw, escaped }))
         };
         match slot.kind {
-            Kind::Missing => None,
-            Kind::Null => Some(Value::Null),
-            Kind::True => Some(Value::Bool(true)),
-            Kind::False => Some(Value::Bool(false)),
-            Kind::Number => written(slot.start, slot.end).map(Value::Number),
-            Kind::Plain => string(false),
-            Kind::Escaped => string(true),
-            Kind::Container => written(slot.start, slot.end).map(Value::Container),
+            JsonKind::Missing => None,
+            JsonKind::Null => Some(RawValue::Null),
+            JsonKind::True => Some(RawValue::Bool(true)),
+            JsonKind::False => Some(RawValue::Bool(false)),
+            JsonKind::Number => written(slot.start, slot.end).map(RawValue::Number),
+            JsonKind::Plain => string(false),
+            JsonKind::Escaped => string(true),
+            JsonKind::Container => written(slot.start, slot.end).map(RawValue::Container),
         }
     }
 }

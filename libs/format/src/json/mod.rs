@@ -13,7 +13,7 @@ mod scan;
 mod text;
 
 pub use elements::{Elements, elements};
-pub use find::{Found, Pointers, Value};
+pub use find::{Matches, Pointers, RawValue};
 pub use pointer::{InvalidPointer, Pointer};
-pub use scan::{MAX_DEPTH, Malformed};
-pub use text::{Text, escape, unescape};
+pub use scan::{InvalidJson, MAX_DEPTH};
+pub use text::{RawString, escape, unescape};

@@ -7,7 +7,7 @@ pub const MAX_DEPTH: usize = 128;
 /// The payload is not a JSON text in UTF-8, or is nested deeper than [`MAX_DEPTH`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not JSON, at byte {offset}")]
-pub struct Malformed {
+pub struct InvalidJson {
     /// Where that shows.
     pub offset: usize,
 }
@@ -28,8 +28,8 @@ impl<'a> Scanner<'a> {
         self.position
     }
 
-    pub(super) fn malformed<T>(&self) -> Result<T, Malformed> {
-        Err(Malformed { offset: self.position })
+    pub(super) fn malformed<T>(&self) -> Result<T, InvalidJson> {
+        Err(InvalidJson { offset: self.position })
     }
 
     /// Goes past white space and tells the byte there, without going past it.
@@ -49,7 +49,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes past white space and `byte`.
-    pub(super) fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
+    pub(super) fn expect(&mut self, byte: u8) -> Result<(), InvalidJson> {
         if self.peek() == Some(byte) {
             self.position += 1;
             Ok(())
@@ -60,7 +60,7 @@ impl<'a> Scanner<'a> {
 
     /// Goes past the string that starts here; tells whether it has escapes. Its text stands between the
     /// quotes.
-    pub(super) fn string(&mut self) -> Result<bool, Malformed> {
+    pub(super) fn string(&mut self) -> Result<bool, InvalidJson> {
         self.expect(b'"')?;
         let mut escaped = false;
         loop {
@@ -111,7 +111,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn escape(&mut self) -> Result<(), Malformed> {
+    fn escape(&mut self) -> Result<(), InvalidJson> {
         match self.bytes.get(self.position) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.position += 1,
             Some(b'u') => {
@@ -127,7 +127,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes past the number that starts here.
-    pub(super) fn number(&mut self) -> Result<(), Malformed> {
+    pub(super) fn number(&mut self) -> Result<(), InvalidJson> {
         if self.bytes.get(self.position) == Some(&b'-') {
             self.position += 1;
         }
@@ -150,7 +150,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), Malformed> {
+    fn digits(&mut self) -> Result<(), InvalidJson> {
         let start = self.position;
         while self.bytes.get(self.position).is_some_and(u8::is_ascii_digit) {
             self.position += 1;
@@ -159,7 +159,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes past `literal`, which starts here.
-    pub(super) fn literal(&mut self, literal: &str) -> Result<(), Malformed> {
+    pub(super) fn literal(&mut self, literal: &str) -> Result<(), InvalidJson> {
         if self.bytes[self.position..].starts_with(literal.as_bytes()) {
             self.position += literal.len();
             Ok(())

@@ -4,14 +4,14 @@ use super::scan;
 
 /// The inside of a JSON string: what stands between its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Text<'a> {
+pub struct RawString<'a> {
     /// As it is written, checked to be well-formed.
     pub raw: &'a str,
     /// Whether `raw` holds escapes.
     pub escaped: bool,
 }
 
-impl<'a> Text<'a> {
+impl<'a> RawString<'a> {
     /// What it says. `buffer` is cleared, and holds the text if there are escapes to resolve; nothing is
     /// allocated otherwise.
     ///

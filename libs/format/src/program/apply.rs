@@ -9,15 +9,16 @@ use super::number::write_double;
 use super::state::Pushed;
 use super::time::Timestamp;
 use super::{
-    Applied, ChannelState, Conversion, Dropped, Field, MAX_STRING, Message, Program, Source, Trigger,
+    ChannelState, Conversion, DropReason, Field, FieldSource, FormattedMessage, MAX_STRING, Message, Program,
+    PushTrigger,
 };
-use crate::json::{Found, Value, escape, unescape};
+use crate::json::{Matches, RawValue, escape, unescape};
 use flutecast_contract::document::DeliveryPolicy;
 
 /// Memory that one message uses and the next one uses again.
 #[derive(Debug, Default)]
 struct Scratch {
-    found: Found,
+    found: Matches,
     /// For each field where its value stands in the output; none if it is left out.
     ranges: Vec<Option<Range<usize>>>,
     text: String,
@@ -28,7 +29,7 @@ thread_local! {
 }
 
 /// Why a field is left out of a message.
-enum LeftOut {
+enum SkipReason {
     /// The message doesn't hold it.
     Missing,
     /// It can't be formatted or computed.
@@ -43,13 +44,13 @@ impl Program {
     ///
     /// # Errors
     /// Why the message reaches no client. `state` remembers what has to be remembered of a dropped message
-    /// too: the time of one that was [`Dropped::Filtered`] or [`Dropped::Unchanged`]; nothing of the others.
+    /// too: the time of one that was [`DropReason::Filtered`] or [`DropReason::Unchanged`]; nothing of the others.
     pub fn apply(
         &self,
         message: Message<'_>,
         state: &mut ChannelState,
         out: &mut Vec<u8>,
-    ) -> Result<Applied, Dropped> {
+    ) -> Result<FormattedMessage, DropReason> {
         let start = out.len();
         let applied = SCRATCH.with_borrow_mut(|scratch| self.apply_with(message, state, out, scratch));
         if applied.is_err() {
@@ -64,8 +65,9 @@ impl Program {
         state: &mut ChannelState,
         out: &mut Vec<u8>,
         scratch: &mut Scratch,
-    ) -> Result<Applied, Dropped> {
-        let text = self.pointers.find(message.payload, &mut scratch.found).map_err(|_| Dropped::Malformed)?;
+    ) -> Result<FormattedMessage, DropReason> {
+        let text =
+            self.pointers.find(message.payload, &mut scratch.found).map_err(|_| DropReason::Malformed)?;
         let time = self.time(message, text, &scratch.found)?;
         // Two events may share a millisecond; but a device does not measure twice at one time.
         let payload = (self.policy == DeliveryPolicy::Every).then_some(message.payload);
@@ -79,34 +81,35 @@ impl Program {
         };
         let skipped_fields = self.format(text, out, scratch)?;
         state.move_on(time, payload.filter(|_| self.timestamp.is_some()));
-        let values = Output { json: out, ranges: &scratch.ranges };
+        let values = FormattedValues { json: out, ranges: &scratch.ranges };
         let shown = self.when.as_ref().is_none_or(|when| when.evaluate(&values) == Some(Operand::Bool(true)));
         if !shown {
-            return Err(Dropped::Filtered);
+            return Err(DropReason::Filtered);
         }
         if self.conditional {
             self.note_push(&values, state)?;
         }
-        Ok(Applied { time, skipped_fields })
+        Ok(FormattedMessage { time, skipped_fields })
     }
 
     /// When the message happened, if that is believable.
-    fn time(&self, message: Message<'_>, text: &str, found: &Found) -> Result<Timestamp, Dropped> {
+    fn time(&self, message: Message<'_>, text: &str, found: &Matches) -> Result<Timestamp, DropReason> {
         let Some(rule) = &self.timestamp else { return Ok(message.stored_at) };
         let value = self.pointers.value_at(rule.pointer, text, found);
-        let time = value.and_then(|value| Timestamp::read(value, rule.unit)).ok_or(Dropped::BadTimestamp)?;
+        let time =
+            value.and_then(|value| Timestamp::read(value, rule.unit)).ok_or(DropReason::BadTimestamp)?;
         let age_ms = message.now.millis_since(time);
         if rule.max_ahead_ms.is_some_and(|limit| time.millis_since(message.now) > limit) {
-            Err(Dropped::TooFarAhead)
+            Err(DropReason::TooFarAhead)
         } else if rule.max_age_ms.is_some_and(|limit| age_ms > limit) {
-            Err(Dropped::TooOld)
+            Err(DropReason::TooOld)
         } else {
             Ok(time)
         }
     }
 
     /// Appends the object of all values, and tells how many fields had to be left out.
-    fn format(&self, text: &str, out: &mut Vec<u8>, scratch: &mut Scratch) -> Result<u32, Dropped> {
+    fn format(&self, text: &str, out: &mut Vec<u8>, scratch: &mut Scratch) -> Result<u32, DropReason> {
         let Scratch { found, ranges, text: buffer } = scratch;
         ranges.clear();
         let mut skipped = 0;
@@ -120,20 +123,22 @@ impl Program {
             out.extend_from_slice(&field.key);
             let value_start = out.len();
             let written = match &field.source {
-                Source::Raw(pointer, conversion) => match self.pointers.value_at(*pointer, text, found) {
-                    Some(raw) => conversion.write(raw, buffer, out),
-                    None => Err(LeftOut::Missing),
-                },
-                Source::Computed(expression, decimals) => {
-                    let values = Output { json: out, ranges };
+                FieldSource::Raw(pointer, conversion) => {
+                    match self.pointers.value_at(*pointer, text, found) {
+                        Some(raw) => conversion.write(raw, buffer, out),
+                        None => Err(SkipReason::Missing),
+                    }
+                }
+                FieldSource::Computed(expression, decimals) => {
+                    let values = FormattedValues { json: out, ranges };
                     match expression.evaluate(&values).map(Operand::into_owned) {
                         Some(result) => write_computed(&result, *decimals, out),
-                        None => Err(LeftOut::Unusable),
+                        None => Err(SkipReason::Unusable),
                     }
                 }
             };
             if let Err(reason) = written {
-                skipped += u32::from(matches!(reason, LeftOut::Unusable));
+                skipped += u32::from(matches!(reason, SkipReason::Unusable));
                 out.truncate(start);
                 ranges.push(None);
             } else {
@@ -142,26 +147,26 @@ impl Program {
             }
         }
         out.push(b'}');
-        if empty { Err(Dropped::NoFields) } else { Ok(skipped) }
+        if empty { Err(DropReason::NoFields) } else { Ok(skipped) }
     }
 
     /// Decides whether the values are news, and remembers them if they are.
-    fn note_push(&self, values: &Output<'_>, state: &mut ChannelState) -> Result<(), Dropped> {
+    fn note_push(&self, values: &FormattedValues<'_>, state: &mut ChannelState) -> Result<(), DropReason> {
         let json =
             |at: usize| values.ranges.get(at)?.as_ref().and_then(|range| values.json.get(range.clone()));
         if let Some(before) = state.pushed(self.id) {
             let mut fields = self.fields.iter().zip(before).enumerate();
             if !fields.any(|(at, (field, before))| field.is_news(json(at), before)) {
-                return Err(Dropped::Unchanged);
+                return Err(DropReason::Unchanged);
             }
         }
         let pushed = state.pushed_mut(self.id, self.fields.len());
         for (at, (field, pushed)) in self.fields.iter().zip(pushed).enumerate() {
             match (json(at), field.trigger) {
                 (None, _) => *pushed = Pushed::Absent,
-                (Some(_), Trigger::Always) => *pushed = Pushed::Present,
-                (Some(json), Trigger::OnChange) => pushed.remember(json),
-                (Some(json), Trigger::Deadband(_)) => match number(json) {
+                (Some(_), PushTrigger::Always) => *pushed = Pushed::Present,
+                (Some(json), PushTrigger::OnChange) => pushed.remember(json),
+                (Some(json), PushTrigger::Deadband(_)) => match number(json) {
                     Some(number) => *pushed = Pushed::Number(number),
                     None => pushed.remember(json),
                 },
@@ -176,8 +181,8 @@ impl Field {
     fn is_news(&self, now: Option<&[u8]>, before: &Pushed) -> bool {
         let Some(now) = now else { return *before != Pushed::Absent };
         match (self.trigger, before) {
-            (Trigger::Always, _) => true,
-            (Trigger::Deadband(deadband), Pushed::Number(before)) => number(now).is_none_or(|now| {
+            (PushTrigger::Always, _) => true,
+            (PushTrigger::Deadband(deadband), Pushed::Number(before)) => number(now).is_none_or(|now| {
                 // Values that differ by just the deadband count, whatever doubles make of their difference.
                 let noise = 4.0 * f64::EPSILON * now.abs().max(before.abs());
                 (now - before).abs() + noise >= deadband
@@ -190,44 +195,44 @@ impl Field {
 
 impl Conversion {
     /// Appends what `raw` becomes.
-    fn write(&self, raw: Value<'_>, buffer: &mut String, out: &mut Vec<u8>) -> Result<(), LeftOut> {
-        let done = |written: bool| if written { Ok(()) } else { Err(LeftOut::Unusable) };
-        if raw == Value::Null {
+    fn write(&self, raw: RawValue<'_>, buffer: &mut String, out: &mut Vec<u8>) -> Result<(), SkipReason> {
+        let done = |written: bool| if written { Ok(()) } else { Err(SkipReason::Unusable) };
+        if raw == RawValue::Null {
             out.extend_from_slice(b"null");
             return Ok(());
         }
         match self {
             Self::Number(rule) => match raw {
-                Value::Number(number) => done(rule.write(number, out)),
+                RawValue::Number(number) => done(rule.write(number, out)),
                 // Some gateways quote every value.
-                Value::Text(text) if text.is_number() => done(rule.write(text.raw, out)),
-                _ => Err(LeftOut::Unusable),
+                RawValue::String(text) if text.is_number() => done(rule.write(text.raw, out)),
+                _ => Err(SkipReason::Unusable),
             },
             Self::String => {
-                let Value::Text(text) = raw else { return Err(LeftOut::Unusable) };
+                let RawValue::String(text) = raw else { return Err(SkipReason::Unusable) };
                 let said = text.resolve(buffer).filter(|said| said.len() <= MAX_STRING);
-                said.map(|said| escape(said, out)).ok_or(LeftOut::Unusable)
+                said.map(|said| escape(said, out)).ok_or(SkipReason::Unusable)
             }
             Self::Bool => {
                 let value = match raw {
-                    Value::Bool(value) => value,
-                    Value::Number("0" | "0.0") => false,
-                    Value::Number("1" | "1.0") => true,
-                    _ => return Err(LeftOut::Unusable),
+                    RawValue::Bool(value) => value,
+                    RawValue::Number("0" | "0.0") => false,
+                    RawValue::Number("1" | "1.0") => true,
+                    _ => return Err(SkipReason::Unusable),
                 };
                 out.extend_from_slice(if value { b"true" } else { b"false" });
                 Ok(())
             }
             Self::Enum(values) => {
                 let raw = match raw {
-                    Value::Text(text) => text.resolve(buffer),
-                    Value::Number(number) => Some(number),
-                    Value::Bool(value) => Some(if value { "true" } else { "false" }),
-                    Value::Null | Value::Container(_) => None,
+                    RawValue::String(text) => text.resolve(buffer),
+                    RawValue::Number(number) => Some(number),
+                    RawValue::Bool(value) => Some(if value { "true" } else { "false" }),
+                    RawValue::Null | RawValue::Container(_) => None,
                 };
-                let raw = raw.ok_or(LeftOut::Unusable)?;
+                let raw = raw.ok_or(SkipReason::Unusable)?;
                 let word = word_of(values, raw).or_else(|| word_of(values, raw.strip_suffix(".0")?));
-                word.map(|word| out.extend_from_slice(word)).ok_or(LeftOut::Unusable)
+                word.map(|word| out.extend_from_slice(word)).ok_or(SkipReason::Unusable)
             }
         }
     }
@@ -239,13 +244,13 @@ fn word_of<'a>(values: &'a [(Box<str>, Box<[u8]>)], raw: &str) -> Option<&'a [u8
     Some(&values[at].1)
 }
 
-fn write_computed(result: &Operand<'_>, decimals: Option<u8>, out: &mut Vec<u8>) -> Result<(), LeftOut> {
+fn write_computed(result: &Operand<'_>, decimals: Option<u8>, out: &mut Vec<u8>) -> Result<(), SkipReason> {
     match result {
         Operand::Null => out.extend_from_slice(b"null"),
         Operand::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
         Operand::Number(number) if write_double(*number, decimals, out) => {}
         Operand::Text(text) if text.len() <= MAX_STRING => escape(text, out),
-        Operand::Number(_) | Operand::Text(_) => return Err(LeftOut::Unusable),
+        Operand::Number(_) | Operand::Text(_) => return Err(SkipReason::Unusable),
     }
     Ok(())
 }
@@ -259,12 +264,12 @@ fn number(json: &[u8]) -> Option<f64> {
 }
 
 /// The values of one message, read back from what was written, since few messages need any of them.
-struct Output<'a> {
+struct FormattedValues<'a> {
     json: &'a [u8],
     ranges: &'a [Option<Range<usize>>],
 }
 
-impl Values for Output<'_> {
+impl Values for FormattedValues<'_> {
     fn value(&self, field: usize) -> Option<Operand<'_>> {
         let json = self.json.get(self.ranges.get(field)?.clone()?)?;
         Some(match json {

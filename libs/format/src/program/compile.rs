@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::expression::Expression;
 use super::number::NumberRule;
-use super::{Conversion, Field, FieldInfo, MAX_STRING, Program, Source, TimestampRule, Trigger};
+use super::{Conversion, Field, FieldInfo, FieldSource, MAX_STRING, Program, PushTrigger, TimestampRule};
 use crate::json::{Pointer, Pointers, escape};
 use flutecast_contract::document::{
     Codec, DeliveryDocument, DeliveryPolicy, FieldDocument, FieldType, FormatDocument, TimestampDocument,
@@ -56,7 +56,7 @@ impl Program {
             policy: delivery.policy,
             min_interval_ms,
             when,
-            conditional: fields.iter().any(|field| field.trigger != Trigger::Always),
+            conditional: fields.iter().any(|field| field.trigger != PushTrigger::Always),
             fields,
             infos,
         })
@@ -199,7 +199,7 @@ impl Compiler {
                     FieldType::Bool => Conversion::Bool,
                     FieldType::Enum => Conversion::Enum(values.iter().map(enum_value).collect()),
                 });
-                pointer.zip(conversion).map(|(pointer, conversion)| Source::Raw(pointer, conversion))
+                pointer.zip(conversion).map(|(pointer, conversion)| FieldSource::Raw(pointer, conversion))
             }
             (None, Some(expression)) => {
                 if let Some(kind) = kind {
@@ -207,7 +207,7 @@ impl Compiler {
                     self.wrong(path("type"), format!("{kind:?} stands with an expression"), expected);
                 }
                 let expression = self.expression(path("expression"), expression, before);
-                expression.map(|expression| Source::Computed(expression, *decimals))
+                expression.map(|expression| FieldSource::Computed(expression, *decimals))
             }
             (Some(_), Some(_)) => {
                 let expected =
@@ -229,9 +229,9 @@ impl Compiler {
             FieldType::Enum => "Enum",
         });
         let trigger = match deadband {
-            Some(deadband) => Trigger::Deadband(*deadband),
-            None if *on_change => Trigger::OnChange,
-            None => Trigger::Always,
+            Some(deadband) => PushTrigger::Deadband(*deadband),
+            None if *on_change => PushTrigger::OnChange,
+            None => PushTrigger::Always,
         };
         let mut key = Vec::new();
         escape(name, &mut key);

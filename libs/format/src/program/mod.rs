@@ -50,7 +50,7 @@ pub struct Message<'a> {
 
 /// A message that was formatted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Applied {
+pub struct FormattedMessage {
     /// When it happened.
     pub time: Timestamp,
     /// How many fields were left out, because their raw value had the wrong type or no meaning, or could not
@@ -60,7 +60,7 @@ pub struct Applied {
 
 /// Why a message reaches no client. A closed set, used as a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Dropped {
+pub enum DropReason {
     /// The payload is not what the codec says: the whole of it must be one JSON text.
     #[error("the payload is not what the codec says")]
     Malformed,
@@ -90,7 +90,7 @@ pub enum Dropped {
     Unchanged,
 }
 
-impl Dropped {
+impl DropReason {
     /// Every reason.
     pub const ALL: [Self; 9] = [
         Self::Malformed,
@@ -164,13 +164,13 @@ struct TimestampRule {
 struct Field {
     /// The name as it stands in the output, `"speed":`.
     key: Box<[u8]>,
-    source: Source,
-    trigger: Trigger,
+    source: FieldSource,
+    trigger: PushTrigger,
 }
 
 /// Where a field's value comes from.
 #[derive(Debug)]
-enum Source {
+enum FieldSource {
     /// The number of its pointer, and what the raw value becomes.
     Raw(usize, Conversion),
     /// An expression over the fields before it, and the decimals of its result.
@@ -189,7 +189,7 @@ enum Conversion {
 
 /// When a field is a reason to push.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Trigger {
+enum PushTrigger {
     Always,
     OnChange,
     Deadband(f64),

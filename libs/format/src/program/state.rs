@@ -2,7 +2,7 @@
 
 use std::hash::Hasher;
 
-use super::Dropped;
+use super::DropReason;
 use super::time::Timestamp;
 
 /// Payloads that are remembered for the newest time. Devices whose clock counts seconds send several messages
@@ -41,8 +41,8 @@ pub(super) enum Pushed {
 }
 
 impl ChannelState {
-    /// The event time of the newest message that was taken; messages that were [`Dropped::Filtered`] or
-    /// [`Dropped::Unchanged`] count.
+    /// The event time of the newest message that was taken; messages that were [`DropReason::Filtered`] or
+    /// [`DropReason::Unchanged`] count.
     #[must_use]
     pub fn newest(&self) -> Option<Timestamp> {
         self.newest
@@ -50,13 +50,13 @@ impl ChannelState {
 
     /// Whether a message comes too late: the stale filter. `payload` is compared for messages that may share
     /// a time; none if they can't.
-    pub(super) fn check(&self, time: Timestamp, payload: Option<&[u8]>) -> Result<(), Dropped> {
+    pub(super) fn check(&self, time: Timestamp, payload: Option<&[u8]>) -> Result<(), DropReason> {
         let Some(newest) = self.newest else { return Ok(()) };
         if time != newest {
-            return if time > newest { Ok(()) } else { Err(Dropped::OutOfOrder) };
+            return if time > newest { Ok(()) } else { Err(DropReason::OutOfOrder) };
         }
         let seen = payload.is_none_or(|payload| self.at_newest.contains(&digest(payload)));
-        if seen { Err(Dropped::Duplicate) } else { Ok(()) }
+        if seen { Err(DropReason::Duplicate) } else { Ok(()) }
     }
 
     /// Takes note of a message that passed [`Self::check`].

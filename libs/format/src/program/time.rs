@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimePrinter;
 
-use crate::json::Value;
+use crate::json::RawValue;
 
 /// A time in microseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -91,15 +91,15 @@ impl Timestamp {
 
     /// Parses the time that a device wrote. Units other than RFC 3339 take a number, or a string that holds
     /// one.
-    pub(super) fn read(value: Value<'_>, unit: TimestampUnit) -> Option<Self> {
+    pub(super) fn read(value: RawValue<'_>, unit: TimestampUnit) -> Option<Self> {
         match (unit, value) {
-            (TimestampUnit::Rfc3339, Value::Text(text)) if !text.escaped => Self::from_rfc3339(text.raw),
-            (TimestampUnit::Rfc3339, Value::Text(text)) => {
+            (TimestampUnit::Rfc3339, RawValue::String(text)) if !text.escaped => Self::from_rfc3339(text.raw),
+            (TimestampUnit::Rfc3339, RawValue::String(text)) => {
                 Self::from_rfc3339(text.resolve(&mut String::new())?)
             }
             (TimestampUnit::Rfc3339, _) => None,
-            (unit, Value::Number(number)) => from_number(number, unit),
-            (unit, Value::Text(text)) if text.is_number() => from_number(text.raw, unit),
+            (unit, RawValue::Number(number)) => from_number(number, unit),
+            (unit, RawValue::String(text)) if text.is_number() => from_number(text.raw, unit),
             _ => None,
         }
     }

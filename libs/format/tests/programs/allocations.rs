@@ -1,6 +1,6 @@
 //! What the hot path allocates: nothing, once its memory has grown.
 
-use flutecast_format::program::{ChannelState, Dropped, Message, Program, Timestamp};
+use flutecast_format::program::{ChannelState, DropReason, Message, Program, Timestamp};
 
 fn program(format: &str) -> Program {
     Program::compile(&serde_yaml::from_str(format).unwrap()).unwrap()
@@ -69,10 +69,10 @@ fields: [{name: speed, pointer: /speed, type: Number, onChange: true}]
 "#,
     );
     for (dropped, payload) in [
-        (Dropped::Malformed, format!("{{\"a\":{}", "[".repeat(100_000))),
-        (Dropped::Malformed, "\u{0}".repeat(1_000)),
-        (Dropped::BadTimestamp, r#"{"ts":"yesterday","speed":1}"#.to_owned()),
-        (Dropped::NoFields, r#"{"ts":"2026-11-22T10:00:00Z","speed":"1e999"}"#.to_owned()),
+        (DropReason::Malformed, format!("{{\"a\":{}", "[".repeat(100_000))),
+        (DropReason::Malformed, "\u{0}".repeat(1_000)),
+        (DropReason::BadTimestamp, r#"{"ts":"yesterday","speed":1}"#.to_owned()),
+        (DropReason::NoFields, r#"{"ts":"2026-11-22T10:00:00Z","speed":"1e999"}"#.to_owned()),
     ] {
         assert_eq!(allocations(&program, |_| payload.clone()), (0, 0), "{dropped}");
     }

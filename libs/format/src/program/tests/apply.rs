@@ -1,7 +1,7 @@
 use super::*;
 
 /// Applies one message and tells the values and how many fields were skipped.
-pub(super) fn alone(fields: &str, payload: impl AsRef<[u8]>) -> Result<(String, u32), Dropped> {
+pub(super) fn alone(fields: &str, payload: impl AsRef<[u8]>) -> Result<(String, u32), DropReason> {
     Channel::with_fields(fields).apply_alone(payload)
 }
 
@@ -27,7 +27,7 @@ fn the_example_of_the_protocol() {
     let (values, applied) =
         channel.apply_in_full(format!(r#"{{"ts":{NOW_MS},"d":{{"v":1824,"st":1}}}}"#)).unwrap();
     assert_eq!(values, r#"{"speed":182.4,"state":"running"}"#);
-    assert_eq!(applied, Applied { time: Timestamp::from_millis(NOW_MS), skipped_fields: 0 });
+    assert_eq!(applied, FormattedMessage { time: Timestamp::from_millis(NOW_MS), skipped_fields: 0 });
     assert_eq!(channel.state.newest(), Some(applied.time));
     assert_eq!(channel.program.min_interval_ms(), Some(200));
     let speed = &channel.program.fields()[0];
@@ -105,7 +105,7 @@ fn what_can_not_be_formatted_is_left_out_and_counted() {
         (word, "{}"),
     ] {
         let payload = format!(r#"{{"x":{raw},"y":true}}"#);
-        assert_eq!(alone(field, &payload), Err(Dropped::NoFields), "{payload}");
+        assert_eq!(alone(field, &payload), Err(DropReason::NoFields), "{payload}");
         let with_another = format!("{field}, {{name: y, pointer: /y, type: Bool}}");
         assert_eq!(alone(&with_another, &payload), Ok((r#"{"y":true}"#.into(), 1)), "{payload}");
     }
@@ -125,7 +125,7 @@ fn what_a_message_does_not_hold_is_left_out_and_not_counted() {
     ] {
         assert_eq!(alone(fields, payload), Ok((r#"{"y":true}"#.into(), 0)), "{payload}");
     }
-    assert_eq!(alone(fields, "[1,2]"), Err(Dropped::NoFields));
+    assert_eq!(alone(fields, "[1,2]"), Err(DropReason::NoFields));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn what_is_not_json_is_malformed() {
         let shown = String::from_utf8_lossy(&payload[..payload.len().min(40)]).into_owned();
         assert_eq!(
             alone("{name: x, pointer: /x, type: Number}", payload),
-            Err(Dropped::Malformed),
+            Err(DropReason::Malformed),
             "{shown}"
         );
     }
@@ -192,7 +192,7 @@ fn control_characters_are_malformed_wherever_they_stand() {
                 let payload = [&b"{\"x\":\""[..], &text, b"\"}"].concat();
                 assert_eq!(
                     alone(fields, payload),
-                    Err(Dropped::Malformed),
+                    Err(DropReason::Malformed),
                     "{control:#x} at {at} of {length}"
                 );
             }
@@ -207,7 +207,7 @@ fn of_a_repeated_key_the_last_one_counts() {
     let fields = "{name: x, pointer: /d/x, type: Number}, {name: y, pointer: /d/y, type: Number}";
     assert_eq!(values(fields, r#"{"d":{"x":1,"x":2}}"#), r#"{"x":2}"#);
     assert_eq!(values(fields, r#"{"d":{"x":1},"d":{"y":2}}"#), r#"{"y":2}"#);
-    assert_eq!(alone(fields, r#"{"d":{"x":1},"d":3}"#), Err(Dropped::NoFields));
+    assert_eq!(alone(fields, r#"{"d":{"x":1},"d":3}"#), Err(DropReason::NoFields));
     assert_eq!(values(fields, r#"{"d":3,"d":{"x":1}}"#), r#"{"x":1}"#);
 }
 
@@ -222,7 +222,7 @@ fn pointers_reach_keys_indexes_and_the_whole() {
     );
     assert_eq!(values("{name: x, pointer: /é, type: Number}", r#"{"\u00e9":7}"#), r#"{"x":7}"#);
     // An index is written as RFC 6901 has it: 01 is no index.
-    assert_eq!(alone("{name: x, pointer: /01, type: Number}", "[1,2]"), Err(Dropped::NoFields));
+    assert_eq!(alone("{name: x, pointer: /01, type: Number}", "[1,2]"), Err(DropReason::NoFields));
     // Two fields may read the same value.
     let twice = "{name: x, pointer: /v, type: Number}, {name: y, pointer: /v, type: Bool}";
     assert_eq!(values(twice, r#"{"v":1}"#), r#"{"x":1,"y":true}"#);
@@ -239,7 +239,8 @@ fn fields_come_in_the_order_of_the_format() {
 
 #[test]
 fn labels_are_distinct() {
-    let labels: std::collections::BTreeSet<_> = Dropped::ALL.iter().map(|dropped| dropped.as_str()).collect();
-    assert_eq!(labels.len(), Dropped::ALL.len());
+    let labels: std::collections::BTreeSet<_> =
+        DropReason::ALL.iter().map(|dropped| dropped.as_str()).collect();
+    assert_eq!(labels.len(), DropReason::ALL.len());
     assert!(labels.iter().all(|label| label.starts_with(|c: char| c.is_ascii_uppercase())));
 }

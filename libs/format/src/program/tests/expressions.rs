@@ -119,10 +119,10 @@ fn when_decides() {
     );
     for (at, (payload, expected)) in [
         (r#"{"v":1}"#, Ok(r#"{"speed":1}"#.to_owned())),
-        (r#"{"v":0}"#, Err(Dropped::Filtered)),
+        (r#"{"v":0}"#, Err(DropReason::Filtered)),
         // It can't be evaluated.
-        (r#"{"x":1}"#, Err(Dropped::Filtered)),
-        (r#"{"v":null}"#, Err(Dropped::Filtered)),
+        (r#"{"x":1}"#, Err(DropReason::Filtered)),
+        (r#"{"v":null}"#, Err(DropReason::Filtered)),
         (r#"{"v":2}"#, Ok(r#"{"speed":2}"#.to_owned())),
     ]
     .into_iter()
@@ -135,7 +135,7 @@ fn when_decides() {
     // What isn't a boolean isn't true.
     let mut channel =
         Channel::new("{codec: JSON, when: values.x, fields: [{name: x, pointer: /x, type: Number}]}");
-    assert_eq!(channel.apply(r#"{"x":1}"#), Err(Dropped::Filtered));
+    assert_eq!(channel.apply(r#"{"x":1}"#), Err(DropReason::Filtered));
 }
 
 #[test]
@@ -148,6 +148,6 @@ fn a_filtered_message_does_not_count_as_pushed() {
         channel.apply(payload)
     };
     assert!(step(0, r#"{"x":1,"ok":true}"#).is_ok());
-    assert_eq!(step(1, r#"{"x":2,"ok":false}"#), Err(Dropped::Filtered));
-    assert_eq!(step(2, r#"{"x":1,"ok":true}"#), Err(Dropped::Unchanged));
+    assert_eq!(step(1, r#"{"x":2,"ok":false}"#), Err(DropReason::Filtered));
+    assert_eq!(step(2, r#"{"x":1,"ok":true}"#), Err(DropReason::Unchanged));
 }

@@ -10,7 +10,7 @@ mod properties;
 mod stale_filter;
 mod time;
 
-use super::{Applied, ChannelState, CompileError, Dropped, Message, Program, Timestamp};
+use super::{ChannelState, CompileError, DropReason, FormattedMessage, Message, Program, Timestamp};
 use flutecast_contract::document::FormatDocument;
 
 /// What our clock says in these tests, 2026-11-22T10:00:00Z, in milliseconds.
@@ -42,7 +42,10 @@ impl Channel {
         Self::new(&format!("{{codec: JSON, fields: [{fields}]}}"))
     }
 
-    pub(super) fn apply_in_full(&mut self, payload: impl AsRef<[u8]>) -> Result<(String, Applied), Dropped> {
+    pub(super) fn apply_in_full(
+        &mut self,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<(String, FormattedMessage), DropReason> {
         // Nothing before the object may be touched.
         let mut out = b"before".to_vec();
         let message = Message { payload: payload.as_ref(), stored_at: self.stored_at, now: self.now };
@@ -53,12 +56,12 @@ impl Channel {
         applied.map(|applied| (values.to_owned(), applied))
     }
 
-    pub(super) fn apply(&mut self, payload: impl AsRef<[u8]>) -> Result<String, Dropped> {
+    pub(super) fn apply(&mut self, payload: impl AsRef<[u8]>) -> Result<String, DropReason> {
         self.apply_in_full(payload).map(|(values, _)| values)
     }
 
     /// The same, as the first message of a channel.
-    pub(super) fn apply_alone(&mut self, payload: impl AsRef<[u8]>) -> Result<(String, u32), Dropped> {
+    pub(super) fn apply_alone(&mut self, payload: impl AsRef<[u8]>) -> Result<(String, u32), DropReason> {
         self.state = ChannelState::default();
         self.apply_in_full(payload).map(|(values, applied)| (values, applied.skipped_fields))
     }

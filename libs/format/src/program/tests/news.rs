@@ -8,7 +8,7 @@ fn pushed(field: &str, raws: &[&str]) -> Vec<String> {
         channel.stored_at = Timestamp(i64::try_from(at).unwrap());
         match channel.apply(raw) {
             Ok(values) => pushed.push(values),
-            Err(dropped) => assert_eq!(dropped, Dropped::Unchanged, "{raw}"),
+            Err(dropped) => assert_eq!(dropped, DropReason::Unchanged, "{raw}"),
         }
         assert_eq!(channel.state.newest(), Some(channel.stored_at), "time moves on");
     }
@@ -84,5 +84,5 @@ fn a_new_program_pushes_its_first_message() {
     after.state = before.state;
     assert!(after.apply(r#"{"x":1}"#).is_ok());
     after.stored_at = Timestamp(after.stored_at.0 + 1);
-    assert_eq!(after.apply(r#"{"x":1}"#), Err(Dropped::Unchanged));
+    assert_eq!(after.apply(r#"{"x":1}"#), Err(DropReason::Unchanged));
 }

@@ -130,7 +130,7 @@ proptest! {
     #[test]
     fn json_is_what_serde_json_takes(whole in json(), pieces in almost_json(), bytes in prop::collection::vec(any::<u8>(), 0..12)) {
         let pointers = crate::json::Pointers::new(&[]);
-        let ours = |payload: &[u8]| pointers.find(payload, &mut crate::json::Found::default()).is_ok();
+        let ours = |payload: &[u8]| pointers.find(payload, &mut crate::json::Matches::default()).is_ok();
         let theirs = |payload: &[u8]| {
             // It doesn't look at the UTF-8 of what it ignores.
             std::str::from_utf8(payload).is_ok() && serde_json::from_slice::<serde::de::IgnoredAny>(payload).is_ok()
@@ -150,15 +150,15 @@ proptest! {
         let pointers: Vec<String> = pointers.iter().map(|tokens| tokens.iter().map(|token| format!("/{token}")).collect()).collect();
         let ours: Vec<crate::json::Pointer> = pointers.iter().map(|pointer| pointer.parse().unwrap()).collect();
         let tree = crate::json::Pointers::new(&ours);
-        let mut found = crate::json::Found::default();
+        let mut found = crate::json::Matches::default();
         let text = tree.find(json.as_bytes(), &mut found).unwrap();
         for (at, pointer) in pointers.iter().enumerate() {
-            use crate::json::Value as Ours;
+            use crate::json::RawValue as Ours;
             let ours = tree.value_at(at, text, &found).map(|value| match value {
                 Ours::Null => Value::Null,
                 Ours::Bool(bool) => Value::Bool(bool),
                 Ours::Number(raw) | Ours::Container(raw) => serde_json::from_str(raw).unwrap(),
-                Ours::Text(text) => Value::String(text.resolve(&mut String::new()).unwrap().to_owned()),
+                Ours::String(text) => Value::String(text.resolve(&mut String::new()).unwrap().to_owned()),
             });
             prop_assert_eq!(ours.as_ref(), document.pointer(pointer), "{} in {}", pointer, json);
         }
@@ -235,7 +235,7 @@ proptest! {
                 }
                 prop_assert_eq!(applied.skipped_fields, skipped, "{}", json);
             }
-            Err(dropped) => prop_assert!(dropped == Dropped::NoFields && expected.is_empty(), "{:?} {}", dropped, json),
+            Err(dropped) => prop_assert!(dropped == DropReason::NoFields && expected.is_empty(), "{:?} {}", dropped, json),
         }
     }
 

@@ -18,8 +18,8 @@ fn time_moves_forward() {
     for policy in ["Latest", "Every"] {
         let mut channel = channel(policy);
         assert!(channel.apply(message(-20, 1)).is_ok());
-        assert_eq!(channel.apply(message(-21, 2)), Err(Dropped::OutOfOrder), "{policy}");
-        assert_eq!(channel.apply(message(-20, 1)), Err(Dropped::Duplicate), "{policy}");
+        assert_eq!(channel.apply(message(-21, 2)), Err(DropReason::OutOfOrder), "{policy}");
+        assert_eq!(channel.apply(message(-20, 1)), Err(DropReason::Duplicate), "{policy}");
         assert!(channel.apply(message(-19, 3)).is_ok());
         assert_eq!(channel.state.newest(), Some(Timestamp::from_millis(NOW_MS - 19)));
     }
@@ -31,24 +31,24 @@ fn events_of_one_millisecond_are_told_apart_by_their_payload() {
     for x in 0..10 {
         assert!(every.apply(message(0, x)).is_ok());
     }
-    assert_eq!(every.apply(message(0, 3)), Err(Dropped::Duplicate));
+    assert_eq!(every.apply(message(0, 3)), Err(DropReason::Duplicate));
     assert!(every.apply(message(1, 3)).is_ok());
-    assert_eq!(every.apply(message(0, 11)), Err(Dropped::OutOfOrder));
+    assert_eq!(every.apply(message(0, 11)), Err(DropReason::OutOfOrder));
 
     let mut latest = channel("Latest");
     assert!(latest.apply(message(0, 1)).is_ok());
-    assert_eq!(latest.apply(message(0, 2)), Err(Dropped::Duplicate));
+    assert_eq!(latest.apply(message(0, 2)), Err(DropReason::Duplicate));
 }
 
 #[test]
 fn too_old_and_too_far_ahead_leave_no_trace() {
     let mut channel = channel("Latest");
-    assert_eq!(channel.apply(message(-30_001, 1)), Err(Dropped::TooOld));
-    assert_eq!(channel.apply(message(5_001, 1)), Err(Dropped::TooFarAhead));
+    assert_eq!(channel.apply(message(-30_001, 1)), Err(DropReason::TooOld));
+    assert_eq!(channel.apply(message(5_001, 1)), Err(DropReason::TooFarAhead));
     assert_eq!(channel.state.newest(), None);
     assert!(channel.apply(message(-30_000, 1)).is_ok());
     assert!(channel.apply(message(5_000, 1)).is_ok());
-    assert_eq!(channel.apply(message(4_999, 1)), Err(Dropped::OutOfOrder));
+    assert_eq!(channel.apply(message(4_999, 1)), Err(DropReason::OutOfOrder));
 }
 
 #[test]
@@ -56,9 +56,9 @@ fn a_time_that_can_not_be_read_is_a_bad_timestamp() {
     let mut channel = channel("Latest");
     for ts in ["true", "null", "\"soon\"", "[1]", "{}", "1e40", "-1e15", "\"2026-11-22T10:00:00Z\""] {
         let payload = format!(r#"{{"ts":{ts},"x":1}}"#);
-        assert_eq!(channel.apply(&payload), Err(Dropped::BadTimestamp), "{ts}");
+        assert_eq!(channel.apply(&payload), Err(DropReason::BadTimestamp), "{ts}");
     }
-    assert_eq!(channel.apply(r#"{"x":1}"#), Err(Dropped::BadTimestamp));
+    assert_eq!(channel.apply(r#"{"x":1}"#), Err(DropReason::BadTimestamp));
     assert_eq!(channel.state.newest(), None);
 }
 
@@ -85,7 +85,7 @@ fn without_a_timestamp_the_time_of_storage_counts() {
 #[test]
 fn a_message_that_shows_nothing_does_not_move_the_time() {
     let mut channel = channel("Latest");
-    assert_eq!(channel.apply(format!(r#"{{"ts":{NOW_MS},"x":"?"}}"#)), Err(Dropped::NoFields));
+    assert_eq!(channel.apply(format!(r#"{{"ts":{NOW_MS},"x":"?"}}"#)), Err(DropReason::NoFields));
     assert_eq!(channel.state.newest(), None);
     assert!(channel.apply(message(-1, 1)).is_ok());
 }
@@ -96,8 +96,8 @@ fn another_payload_at_the_newest_time_is_remembered_up_to_a_bound() {
     for x in 0..1000 {
         assert!(every.apply(message(0, x)).is_ok(), "{x}");
     }
-    assert_eq!(every.apply(message(0, 999)), Err(Dropped::Duplicate));
-    assert_eq!(every.apply(message(0, 936)), Err(Dropped::Duplicate));
+    assert_eq!(every.apply(message(0, 999)), Err(DropReason::Duplicate));
+    assert_eq!(every.apply(message(0, 936)), Err(DropReason::Duplicate));
     // Of more than 64 the oldest are forgotten, and shown again rather than lost.
     assert!(every.apply(message(0, 935)).is_ok());
 }

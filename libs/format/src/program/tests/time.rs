@@ -1,5 +1,5 @@
 use super::*;
-use crate::json::{Text, Value};
+use crate::json::{RawString, RawValue};
 use flutecast_contract::document::TimestampUnit;
 
 #[test]
@@ -78,16 +78,16 @@ fn numbers_are_read_in_their_unit() {
         ("-1e999", Nanoseconds, None),
     ] {
         let expected = expected.map(Timestamp);
-        assert_eq!(Timestamp::read(Value::Number(number), unit), expected, "{number} {unit:?}");
+        assert_eq!(Timestamp::read(RawValue::Number(number), unit), expected, "{number} {unit:?}");
         assert_eq!(
-            Timestamp::read(Value::Text(Text { raw: number, escaped: false }), unit),
+            Timestamp::read(RawValue::String(RawString { raw: number, escaped: false }), unit),
             expected,
             "\"{number}\""
         );
     }
-    assert_eq!(Timestamp::read(Value::Null, Seconds), None);
-    assert_eq!(Timestamp::read(Value::Number("1"), TimestampUnit::Rfc3339), None);
-    let escaped = Value::Text(Text { raw: r"2026-11-22T10:00:00\u002e5Z", escaped: true });
+    assert_eq!(Timestamp::read(RawValue::Null, Seconds), None);
+    assert_eq!(Timestamp::read(RawValue::Number("1"), TimestampUnit::Rfc3339), None);
+    let escaped = RawValue::String(RawString { raw: r"2026-11-22T10:00:00\u002e5Z", escaped: true });
     assert_eq!(Timestamp::read(escaped, TimestampUnit::Rfc3339), Some(Timestamp(NOW_MS * 1_000 + 500_000)));
 }
 
