@@ -14,7 +14,7 @@ const KNOWN_FORMATS: [&str; 7] = ["int32", "int64", "float", "double", "date-tim
 
 /// One kind of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum CrdKind {
     /// [`Tenant`].
     Tenant,
     /// [`Device`].
@@ -23,7 +23,7 @@ pub enum Kind {
     PushFormat,
 }
 
-impl Kind {
+impl CrdKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Tenant, Self::Device, Self::PushFormat];
 
@@ -69,7 +69,7 @@ impl Kind {
     /// Its schema, `openAPIV3Schema` of the definition.
     ///
     /// # Errors
-    /// See [`Kind::definition`].
+    /// See [`CrdKind::definition`].
     pub fn schema(self) -> Result<Value, serde_json::Error> {
         let definition = self.definition()?;
         let version = definition.spec.versions.into_iter().next();
@@ -91,7 +91,7 @@ impl Kind {
     /// Its definition as a YAML document, the same bytes each time.
     ///
     /// # Errors
-    /// See [`Kind::definition`].
+    /// See [`CrdKind::definition`].
     pub fn yaml(self) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
         let document = serde_json::to_value(self.definition()?)?;
         Ok(format!(

@@ -25,7 +25,7 @@ use crate::pattern;
         .field_path(".codePattern")
         .reason(Reason::FieldValueForbidden)
 )]
-pub struct Enrollment {
+pub struct EnrollmentSpec {
     /// Declared: only Devices that exist are answered. Automatic: a Device is created for a code that nobody
     /// has.
     #[serde(default)]

@@ -18,15 +18,15 @@ pub mod tenant;
 
 pub use device::{Device, DeviceChannel, DeviceSpec, DeviceStatus, Presence};
 pub use duration::Duration;
-pub use enrollment::{DeviceTemplate, Enrollment, EnrollmentPolicy};
+pub use enrollment::{DeviceTemplate, EnrollmentPolicy, EnrollmentSpec};
 pub use push_format::{
-    Codec, Delivery, DeliveryPolicy, FieldSpec, FieldType, PushFormat, PushFormatSpec, PushFormatStatus,
+    Codec, DeliveryPolicy, DeliverySpec, FieldSpec, FieldType, PushFormat, PushFormatSpec, PushFormatStatus,
     TimestampSpec, TimestampUnit,
 };
 pub use quantity::Quantity;
 pub use tenant::{
-    Access, IdKind, OnDelete, Quota, RestrictedToken, Retention, Source, SourceId, Storage, Tenant,
-    TenantSpec, TenantStatus, Tokens,
+    AccessSpec, IdKind, OnDelete, Quota, RestrictedToken, Retention, SourceId, SourceSpec, Storage, Tenant,
+    TenantSpec, TenantStatus, TokensSpec,
 };
 
 /// The API group of all kinds.

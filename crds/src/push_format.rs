@@ -70,7 +70,7 @@ pub struct PushFormatSpec {
     pub timestamp: Option<TimestampSpec>,
     /// What clients need of the messages.
     #[serde(default)]
-    pub delivery: Delivery,
+    pub delivery: DeliverySpec,
     /// A CEL expression over `values`, the formatted fields; a message for which it is false is not pushed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
@@ -141,7 +141,7 @@ pub enum TimestampUnit {
         .field_path(".minInterval")
         .reason(Reason::FieldValueForbidden)
 )]
-pub struct Delivery {
+pub struct DeliverySpec {
     /// Latest: only the newest message matters. Every: no message is skipped (on/off, alarms, counts).
     #[serde(default)]
     pub policy: DeliveryPolicy,

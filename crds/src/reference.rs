@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::definition::Kind;
+use crate::definition::CrdKind;
 
 const INTRODUCTION: &str = "\
 <!-- Written by `cargo run -p flutecast-crds --bin crdgen -- crds/yaml docs/api.md`; change crds/src instead. -->
@@ -47,10 +47,10 @@ and a `message` (for people, naming the object and field to change).
 /// The page as Markdown, the same bytes each time.
 ///
 /// # Errors
-/// See [`Kind::definition`].
+/// See [`CrdKind::definition`].
 pub fn markdown() -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let mut page = INTRODUCTION.to_owned();
-    for kind in Kind::ALL {
+    for kind in CrdKind::ALL {
         section(&mut page, kind)?;
     }
     page.push('\n');
@@ -58,7 +58,7 @@ pub fn markdown() -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     Ok(page)
 }
 
-fn section(page: &mut String, kind: Kind) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn section(page: &mut String, kind: CrdKind) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let definition = serde_json::to_value(kind.definition()?)?;
     let names = &definition["spec"]["names"];
     let version = &definition["spec"]["versions"][0];

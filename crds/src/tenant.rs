@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
-use crate::enrollment::Enrollment;
+use crate::enrollment::EnrollmentSpec;
 use crate::pattern;
 use crate::quantity::Quantity;
 
@@ -63,13 +63,13 @@ pub struct TenantSpec {
         length(max = 64),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
-    pub sources: Vec<Source>,
+    pub sources: Vec<SourceSpec>,
     /// Who may read. Left out: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub access: Option<Access>,
+    pub access: Option<AccessSpec>,
     /// Which devices are answered when they ask for their topics. Left out: those that exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub enrollment: Option<Enrollment>,
+    pub enrollment: Option<EnrollmentSpec>,
     /// How much the tenant may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
@@ -179,7 +179,7 @@ pub enum OnDelete {
         .message("subject must not end in '>' with iotId.subjectToken: NATS can't put the rest of the subject anywhere; write one '*' for each token")
         .field_path(".subject")
 )]
-pub struct Source {
+pub struct SourceSpec {
     /// The source's name within the tenant.
     #[schemars(length(min = 1, max = 63), regex(pattern = pattern::DNS_LABEL))]
     pub name: String,
@@ -244,13 +244,13 @@ pub enum IdKind {
 /// Who may read a tenant.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Access {
+pub struct AccessSpec {
     /// Everybody may read.
     #[serde(default)]
     pub anonymous: bool,
     /// Whoever has one of these tokens may read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<Tokens>,
+    pub tokens: Option<TokensSpec>,
     /// The web origins whose pages may read, or `*` for all. Left out: the pages that the data plane serves
     /// itself, and programs that are no browsers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -265,7 +265,7 @@ pub struct Access {
 /// Static tokens, kept in a Secret.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Tokens {
+pub struct TokensSpec {
     /// The name of the Secret, in the same namespace. Each of its keys is a token's name, the value is the
     /// token.
     #[schemars(length(min = 1, max = 253), regex(pattern = pattern::DNS_SUBDOMAIN))]

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-use flutecast_crds::definition::Kind;
+use flutecast_crds::definition::CrdKind;
 use flutecast_crds::reference;
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         return Err("usage: crdgen FOLDER [REFERENCE.md], for example crdgen crds/yaml docs/api.md".into());
     };
     fs::create_dir_all(&folder)?;
-    for kind in Kind::ALL {
+    for kind in CrdKind::ALL {
         fs::write(folder.join(kind.file_name()), kind.yaml()?)?;
     }
     if let Some(path) = markdown {

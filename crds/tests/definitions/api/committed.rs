@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use flutecast_crds::definition::Kind;
+use flutecast_crds::definition::CrdKind;
 
 use super::support::{repository, yaml};
 
@@ -11,7 +11,7 @@ const COMMAND: &str = "cargo run -p flutecast-crds --bin crdgen -- crds/yaml doc
 #[test]
 fn the_committed_definitions_are_current() {
     let folder = repository().join("crds/yaml");
-    for kind in Kind::ALL {
+    for kind in CrdKind::ALL {
         let path = folder.join(kind.file_name());
         let committed = fs::read_to_string(&path).unwrap_or_default();
         assert!(
@@ -44,7 +44,7 @@ fn the_committed_reference_is_current() {
 /// Long strings are folded in the YAML; nothing may get lost by that.
 #[test]
 fn the_yaml_says_the_same_as_the_definition() {
-    for kind in Kind::ALL {
+    for kind in CrdKind::ALL {
         let definition = serde_json::to_value(kind.definition().unwrap()).unwrap();
         assert_eq!(yaml(&kind.yaml().unwrap()), definition, "{kind:?}");
     }

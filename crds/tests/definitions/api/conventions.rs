@@ -1,13 +1,13 @@
 //! What holds for every node of the three schemas, so that a new field can't forget it.
 
-use flutecast_crds::definition::Kind;
+use flutecast_crds::definition::CrdKind;
 use serde_json::Value;
 
 use super::support::walk;
 
 /// Calls `visit` with kind, path and schema of every node of every kind.
-fn every_node(mut visit: impl FnMut(Kind, &str, &Value)) {
-    for kind in Kind::ALL {
+fn every_node(mut visit: impl FnMut(CrdKind, &str, &Value)) {
+    for kind in CrdKind::ALL {
         walk(&kind.schema().unwrap(), "", &mut |path, schema| visit(kind, path, schema));
     }
 }
@@ -79,14 +79,14 @@ fn every_rule_names_its_field_and_points_to_one_that_exists() {
 
 #[test]
 fn kubectl_get_answers_the_first_questions() {
-    for kind in Kind::ALL {
+    for kind in CrdKind::ALL {
         let definition = serde_json::to_value(kind.definition().unwrap()).unwrap();
         assert_eq!(definition["spec"]["names"]["categories"], serde_json::json!(["flutecast"]));
         assert_eq!(definition["spec"]["scope"], "Namespaced");
         let short = match kind {
-            Kind::Tenant => "ft",
-            Kind::Device => "fd",
-            Kind::PushFormat => "fpf",
+            CrdKind::Tenant => "ft",
+            CrdKind::Device => "fd",
+            CrdKind::PushFormat => "fpf",
         };
         assert_eq!(definition["spec"]["names"]["shortNames"], serde_json::json!([short]));
         let version = &definition["spec"]["versions"][0];
@@ -98,11 +98,11 @@ fn kubectl_get_answers_the_first_questions() {
             .map(|column| column["name"].as_str().unwrap())
             .collect();
         let wanted: &[&str] = match kind {
-            Kind::Tenant => &["Name", "Stream", "Devices", "Ready", "Reason", "Since", "Message", "Age"],
-            Kind::Device => {
+            CrdKind::Tenant => &["Name", "Stream", "Devices", "Ready", "Reason", "Since", "Message", "Age"],
+            CrdKind::Device => {
                 &["Tenant", "Code", "IotId", "Presence", "For", "Ready", "Reason", "Since", "Message", "Age"]
             }
-            Kind::PushFormat => {
+            CrdKind::PushFormat => {
                 &["Codec", "Delivery", "Channels", "Ready", "Reason", "Since", "Message", "Age"]
             }
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use flutecast_crds::definition::Kind;
+use flutecast_crds::definition::CrdKind;
 use flutecast_crds::{API_VERSION, Device, Duration, PushFormat, Quantity, Tenant};
 use regex::Regex;
 use serde::Serialize;
@@ -29,7 +29,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The objects of our kinds below a folder of `manifests`, each with the file that it stands in.
-fn objects(folder: &str) -> Vec<(PathBuf, Kind, Value)> {
+fn objects(folder: &str) -> Vec<(PathBuf, CrdKind, Value)> {
     let mut all = Vec::new();
     for path in files(&repository().join("manifests").join(folder)) {
         let text = fs::read_to_string(&path).unwrap();
@@ -38,7 +38,7 @@ fn objects(folder: &str) -> Vec<(PathBuf, Kind, Value)> {
         assert!(!documents.is_empty(), "{} is empty", path.display());
         for document in documents {
             if document["apiVersion"] == API_VERSION {
-                let kind = Kind::from_name(document["kind"].as_str().unwrap()).unwrap();
+                let kind = CrdKind::from_name(document["kind"].as_str().unwrap()).unwrap();
                 all.push((path.clone(), kind, document));
             }
         }
@@ -57,9 +57,9 @@ fn every_manifest_is_taken() {
         let errors = broken_rules(kind, &object, None);
         assert!(errors.is_empty(), "{at}: {errors:#?}");
         match kind {
-            Kind::Tenant => round_trip::<Tenant>(&path, &object),
-            Kind::Device => round_trip::<Device>(&path, &object),
-            Kind::PushFormat => round_trip::<PushFormat>(&path, &object),
+            CrdKind::Tenant => round_trip::<Tenant>(&path, &object),
+            CrdKind::Device => round_trip::<Device>(&path, &object),
+            CrdKind::PushFormat => round_trip::<PushFormat>(&path, &object),
         }
     }
 }
@@ -120,7 +120,7 @@ fn no_manifest_has_a_word_that_kubectl_takes_for_a_boolean() {
 /// The demo is complete in itself: what it refers to is there, and nothing is there twice.
 #[test]
 fn the_demo_fits_together() {
-    let mut named: BTreeMap<Kind, BTreeSet<String>> = BTreeMap::new();
+    let mut named: BTreeMap<CrdKind, BTreeSet<String>> = BTreeMap::new();
     let mut codes = BTreeSet::new();
     let all = objects("demo");
     for (path, kind, object) in &all {
@@ -128,10 +128,10 @@ fn the_demo_fits_together() {
         assert!(named.entry(*kind).or_default().insert(name), "{}: the name is taken", path.display());
     }
     let mut used = BTreeSet::new();
-    for (path, _, object) in all.iter().filter(|(_, kind, _)| *kind == Kind::Device) {
+    for (path, _, object) in all.iter().filter(|(_, kind, _)| *kind == CrdKind::Device) {
         let device: Device = serde_json::from_value(object.clone()).unwrap();
         assert_eq!(device.metadata.labels.unwrap()["line"], "l1");
-        assert!(named[&Kind::Tenant].contains(&device.spec.tenant), "{}", path.display());
+        assert!(named[&CrdKind::Tenant].contains(&device.spec.tenant), "{}", path.display());
         assert!(codes.insert(device.spec.device_code), "{}: the device code is taken", path.display());
         used.extend(device.spec.channels.into_iter().map(|channel| channel.format));
     }
@@ -139,13 +139,13 @@ fn the_demo_fits_together() {
         codes.iter().map(String::as_str).collect::<Vec<_>>(),
         ["CORR-01", "DIE-01", "FLEX-01", "SLIT-01", "STACK-01"]
     );
-    assert_eq!(used, named[&Kind::PushFormat], "every format is there and used");
+    assert_eq!(used, named[&CrdKind::PushFormat], "every format is there and used");
 }
 
 /// The samples show every field that a user may write.
 #[test]
 fn the_samples_show_every_field() {
-    for kind in Kind::ALL {
+    for kind in CrdKind::ALL {
         let mut shown = BTreeSet::new();
         for (_, _, object) in objects("samples").iter().filter(|(_, of, _)| *of == kind) {
             paths(&object["spec"], "spec", &mut shown);

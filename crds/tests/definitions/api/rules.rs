@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use flutecast_crds::definition::Kind;
+use flutecast_crds::definition::CrdKind;
 use serde_json::Value;
 
 use super::support::{broken_rules, broken_structure, good, patched, walk, without_indices};
 
 /// An object that breaks one rule.
 struct Case {
-    kind: Kind,
+    kind: CrdKind,
     /// What is changed in the good object.
     patch: &'static str,
     /// For an update: what the stored object differs by from the good one.
@@ -21,12 +21,12 @@ struct Case {
     message: &'static str,
 }
 
-const fn create(kind: Kind, path: &'static str, message: &'static str, patch: &'static str) -> Case {
+const fn create(kind: CrdKind, path: &'static str, message: &'static str, patch: &'static str) -> Case {
     Case { kind, patch, old: None, path, message }
 }
 
 const fn update(
-    kind: Kind,
+    kind: CrdKind,
     path: &'static str,
     message: &'static str,
     old: &'static str,
@@ -39,124 +39,124 @@ const TOKEN: &str = "iotId.subjectToken must be the position";
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
-    create(Kind::Tenant, "", "metadata.name is the tenant's name", "metadata: {name: acme.suzhou}"),
-    create(Kind::Tenant, "", "metadata.name is the tenant's name",
+    create(CrdKind::Tenant, "", "metadata.name is the tenant's name", "metadata: {name: acme.suzhou}"),
+    create(CrdKind::Tenant, "", "metadata.name is the tenant's name",
         "metadata: {name: a234567890123456789012345678901234567890123456789012345678901234}"),
-    create(Kind::Tenant, "spec.retention.maxAge", "maxAge must be 1s to 8760h", "spec: {retention: {maxAge: 999ms}}"),
-    create(Kind::Tenant, "spec.retention.maxAge", "maxAge must be 1s to 8760h", "spec: {retention: {maxAge: 8760h1ms}}"),
-    create(Kind::Tenant, "spec.retention.maxBytes", "maxBytes must be 1Mi to 1024Ti", "spec: {retention: {maxBytes: 1023Ki}}"),
-    create(Kind::Tenant, "spec.retention.maxBytes", "maxBytes must be 1Mi to 1024Ti", "spec: {retention: {maxBytes: 1025Ti}}"),
-    update(Kind::Tenant, "spec.retention.storage", "storage can't be changed", "{}", "spec: {retention: {storage: Memory}}"),
-    create(Kind::Tenant, "spec.sources[].items", "items is only for iotId.pointer",
+    create(CrdKind::Tenant, "spec.retention.maxAge", "maxAge must be 1s to 8760h", "spec: {retention: {maxAge: 999ms}}"),
+    create(CrdKind::Tenant, "spec.retention.maxAge", "maxAge must be 1s to 8760h", "spec: {retention: {maxAge: 8760h1ms}}"),
+    create(CrdKind::Tenant, "spec.retention.maxBytes", "maxBytes must be 1Mi to 1024Ti", "spec: {retention: {maxBytes: 1023Ki}}"),
+    create(CrdKind::Tenant, "spec.retention.maxBytes", "maxBytes must be 1Mi to 1024Ti", "spec: {retention: {maxBytes: 1025Ti}}"),
+    update(CrdKind::Tenant, "spec.retention.storage", "storage can't be changed", "{}", "spec: {retention: {storage: Memory}}"),
+    create(CrdKind::Tenant, "spec.sources[].items", "items is only for iotId.pointer",
         "spec: {sources: [{name: a, subject: gw.*, channel: power, iotId: {subjectToken: 2}, items: /readings}]}"),
-    create(Kind::Tenant, "spec.sources[].iotId.subjectToken", TOKEN,
+    create(CrdKind::Tenant, "spec.sources[].iotId.subjectToken", TOKEN,
         "spec: {sources: [{name: a, subject: gw.*.power, channel: power, iotId: {subjectToken: 3}}]}"),
-    create(Kind::Tenant, "spec.sources[].iotId.subjectToken", TOKEN,
+    create(CrdKind::Tenant, "spec.sources[].iotId.subjectToken", TOKEN,
         "spec: {sources: [{name: a, subject: gw.*.power, channel: power, iotId: {subjectToken: 4}}]}"),
-    create(Kind::Tenant, "spec.sources[].subject", "subject must not end in '>'",
+    create(CrdKind::Tenant, "spec.sources[].subject", "subject must not end in '>'",
         "spec: {sources: [{name: a, subject: gw.*.>, channel: power, iotId: {subjectToken: 2}}]}"),
-    create(Kind::Tenant, "spec.sources[].subject", "subject must start with a token of its own",
+    create(CrdKind::Tenant, "spec.sources[].subject", "subject must start with a token of its own",
         "spec: {sources: [{name: a, subject: iot.acme.x.power, channel: power, iotId: {pointer: /id}}]}"),
-    create(Kind::Tenant, "spec.sources[].subject", "subject must start with a token of its own",
+    create(CrdKind::Tenant, "spec.sources[].subject", "subject must start with a token of its own",
         "spec: {sources: [{name: a, subject: live.acme.>, channel: power, iotId: {pointer: /id}}]}"),
-    create(Kind::Tenant, "spec.sources[].subject", "subject must start with a token of its own",
+    create(CrdKind::Tenant, "spec.sources[].subject", "subject must start with a token of its own",
         "spec: {sources: [{name: a, subject: $JS.API.INFO, channel: power, iotId: {pointer: /id}}]}"),
-    create(Kind::Tenant, "spec.sources[].subject", "subject must start with a token of its own",
+    create(CrdKind::Tenant, "spec.sources[].subject", "subject must start with a token of its own",
         "spec: {sources: [{name: a, subject: _INBOX.x, channel: power, iotId: {pointer: /id}}]}"),
-    create(Kind::Tenant, "spec.sources[].subject", "subject must start with a token of its own",
+    create(CrdKind::Tenant, "spec.sources[].subject", "subject must start with a token of its own",
         "spec: {sources: [{name: a, subject: '*.out', channel: power, iotId: {pointer: /id}}]}"),
-    create(Kind::Tenant, "spec.sources[].iotId", "exactly one of subjectToken",
+    create(CrdKind::Tenant, "spec.sources[].iotId", "exactly one of subjectToken",
         "spec: {sources: [{name: a, subject: gw.*, channel: power, iotId: {}}]}"),
-    create(Kind::Tenant, "spec.sources[].iotId", "exactly one of subjectToken",
+    create(CrdKind::Tenant, "spec.sources[].iotId", "exactly one of subjectToken",
         "spec: {sources: [{name: a, subject: gw.*, channel: power, iotId: {subjectToken: 2, pointer: /id}}]}"),
-    create(Kind::Tenant, "spec.sources[].iotId.kind", "kind DeviceCode is only for pointer",
+    create(CrdKind::Tenant, "spec.sources[].iotId.kind", "kind DeviceCode is only for pointer",
         "spec: {sources: [{name: a, subject: gw.*, channel: power, iotId: {subjectToken: 2, kind: DeviceCode}}]}"),
-    create(Kind::Tenant, "spec.enrollment.template", "template must be set with policy Automatic", "spec: {enrollment: {policy: Automatic}}"),
-    create(Kind::Tenant, "spec.enrollment.codePattern", "codePattern is only for policy Automatic",
+    create(CrdKind::Tenant, "spec.enrollment.template", "template must be set with policy Automatic", "spec: {enrollment: {policy: Automatic}}"),
+    create(CrdKind::Tenant, "spec.enrollment.codePattern", "codePattern is only for policy Automatic",
         "spec: {enrollment: {policy: Declared, codePattern: 'CORR-.*'}}"),
-    create(Kind::Tenant, "spec.enrollment.template.channels[].staleAfter", "staleAfter must be 1s to 168h",
+    create(CrdKind::Tenant, "spec.enrollment.template.channels[].staleAfter", "staleAfter must be 1s to 168h",
         "spec: {enrollment: {policy: Declared, template: {channels: [{name: a, format: f, staleAfter: 169h}]}}}"),
 
-    update(Kind::Device, "spec.tenant", "tenant can't be changed", "{}", "spec: {tenant: other}"),
-    update(Kind::Device, "spec.deviceCode", "deviceCode can't be changed", "{}", "spec: {deviceCode: CORR-02}"),
-    update(Kind::Device, "spec.iotId", "iotId can't be set, changed or removed", "{}", "spec: {iotId: gw-17}"),
-    update(Kind::Device, "spec.iotId", "iotId can't be set, changed or removed", "spec: {iotId: gw-17}", "spec: {iotId: gw-18}"),
-    update(Kind::Device, "spec.iotId", "iotId can't be set, changed or removed", "spec: {iotId: gw-17}", "{}"),
-    create(Kind::Device, "spec.channels[].staleAfter", "staleAfter must be 1s to 168h",
+    update(CrdKind::Device, "spec.tenant", "tenant can't be changed", "{}", "spec: {tenant: other}"),
+    update(CrdKind::Device, "spec.deviceCode", "deviceCode can't be changed", "{}", "spec: {deviceCode: CORR-02}"),
+    update(CrdKind::Device, "spec.iotId", "iotId can't be set, changed or removed", "{}", "spec: {iotId: gw-17}"),
+    update(CrdKind::Device, "spec.iotId", "iotId can't be set, changed or removed", "spec: {iotId: gw-17}", "spec: {iotId: gw-18}"),
+    update(CrdKind::Device, "spec.iotId", "iotId can't be set, changed or removed", "spec: {iotId: gw-17}", "{}"),
+    create(CrdKind::Device, "spec.channels[].staleAfter", "staleAfter must be 1s to 168h",
         "spec: {channels: [{name: telemetry, format: f, staleAfter: 999ms}]}"),
-    create(Kind::Device, "spec.channels[].staleAfter", "staleAfter must be 1s to 168h",
+    create(CrdKind::Device, "spec.channels[].staleAfter", "staleAfter must be 1s to 168h",
         "spec: {channels: [{name: telemetry, format: f, staleAfter: 168h1ms}]}"),
 
-    create(Kind::PushFormat, "spec.timestamp.maxAge", "maxAge must be 1s to 8760h",
+    create(CrdKind::PushFormat, "spec.timestamp.maxAge", "maxAge must be 1s to 8760h",
         "spec: {timestamp: {pointer: /ts, unit: Seconds, maxAge: 0s}}"),
-    create(Kind::PushFormat, "spec.timestamp.maxAge", "maxAge must be 1s to 8760h",
+    create(CrdKind::PushFormat, "spec.timestamp.maxAge", "maxAge must be 1s to 8760h",
         "spec: {timestamp: {pointer: /ts, unit: Seconds, maxAge: 8761h}}"),
-    create(Kind::PushFormat, "spec.timestamp.maxAhead", "maxAhead must be 0s to 24h",
+    create(CrdKind::PushFormat, "spec.timestamp.maxAhead", "maxAhead must be 0s to 24h",
         "spec: {timestamp: {pointer: /ts, unit: Seconds, maxAhead: 25h}}"),
-    create(Kind::PushFormat, "spec.delivery.minInterval", "minInterval is only for policy Latest",
+    create(CrdKind::PushFormat, "spec.delivery.minInterval", "minInterval is only for policy Latest",
         "spec: {delivery: {policy: Every, minInterval: 1s}}"),
-    create(Kind::PushFormat, "spec.delivery.minInterval", "minInterval must be 10ms to 1h", "spec: {delivery: {minInterval: 9ms}}"),
-    create(Kind::PushFormat, "spec.delivery.minInterval", "minInterval must be 10ms to 1h", "spec: {delivery: {minInterval: 61m}}"),
-    create(Kind::PushFormat, "spec.fields[].pointer", "exactly one of pointer", "spec: {fields: [{name: a}]}"),
-    create(Kind::PushFormat, "spec.fields[].type", "type must be set with pointer", "spec: {fields: [{name: a, pointer: /a}]}"),
-    create(Kind::PushFormat, "spec.fields[].type", "type is only for pointer",
+    create(CrdKind::PushFormat, "spec.delivery.minInterval", "minInterval must be 10ms to 1h", "spec: {delivery: {minInterval: 9ms}}"),
+    create(CrdKind::PushFormat, "spec.delivery.minInterval", "minInterval must be 10ms to 1h", "spec: {delivery: {minInterval: 61m}}"),
+    create(CrdKind::PushFormat, "spec.fields[].pointer", "exactly one of pointer", "spec: {fields: [{name: a}]}"),
+    create(CrdKind::PushFormat, "spec.fields[].type", "type must be set with pointer", "spec: {fields: [{name: a, pointer: /a}]}"),
+    create(CrdKind::PushFormat, "spec.fields[].type", "type is only for pointer",
         "spec: {fields: [{name: a, expression: '1.0', type: Number}]}"),
-    create(Kind::PushFormat, "spec.fields[].scale", "scale is only for type Number",
+    create(CrdKind::PushFormat, "spec.fields[].scale", "scale is only for type Number",
         "spec: {fields: [{name: a, pointer: /a, type: Bool, scale: 2}]}"),
-    create(Kind::PushFormat, "spec.fields[].scale", "scale is only for type Number",
+    create(CrdKind::PushFormat, "spec.fields[].scale", "scale is only for type Number",
         "spec: {fields: [{name: a, expression: '1.0', scale: 2}]}"),
-    create(Kind::PushFormat, "spec.fields[].scale", "scale must not be 0",
+    create(CrdKind::PushFormat, "spec.fields[].scale", "scale must not be 0",
         "spec: {fields: [{name: a, pointer: /a, type: Number, scale: 0}]}"),
-    create(Kind::PushFormat, "spec.fields[].scale", "scale must not be 0",
+    create(CrdKind::PushFormat, "spec.fields[].scale", "scale must not be 0",
         "spec: {fields: [{name: a, pointer: /a, type: Number, scale: 0.0}]}"),
-    create(Kind::PushFormat, "spec.fields[].offset", "offset is only for type Number",
+    create(CrdKind::PushFormat, "spec.fields[].offset", "offset is only for type Number",
         "spec: {fields: [{name: a, pointer: /a, type: String, offset: 0.5}]}"),
-    create(Kind::PushFormat, "spec.fields[].name", "name must not be true, false, null or in",
+    create(CrdKind::PushFormat, "spec.fields[].name", "name must not be true, false, null or in",
         "spec: {fields: [{name: in, pointer: /a, type: Bool}]}"),
-    create(Kind::PushFormat, "spec.fields[].unit", "unit is only for type Number and for expression",
+    create(CrdKind::PushFormat, "spec.fields[].unit", "unit is only for type Number and for expression",
         "spec: {fields: [{name: a, pointer: /a, type: Bool, unit: m}]}"),
-    create(Kind::PushFormat, "spec.fields[].deadband", "deadband must be greater than 0",
+    create(CrdKind::PushFormat, "spec.fields[].deadband", "deadband must be greater than 0",
         "spec: {fields: [{name: a, pointer: /a, type: Number, deadband: 0}]}"),
-    create(Kind::PushFormat, "spec.fields[].deadband", "deadband must be greater than 0",
+    create(CrdKind::PushFormat, "spec.fields[].deadband", "deadband must be greater than 0",
         "spec: {fields: [{name: a, expression: '1.0', deadband: -0.5}]}"),
-    create(Kind::PushFormat, "spec.fields[].deadband", "deadband is only for type Number and for expression",
+    create(CrdKind::PushFormat, "spec.fields[].deadband", "deadband is only for type Number and for expression",
         "spec: {fields: [{name: a, pointer: /a, type: String, deadband: 1}]}"),
-    create(Kind::PushFormat, "spec.fields[].decimals", "decimals is only for type Number and for expression",
+    create(CrdKind::PushFormat, "spec.fields[].decimals", "decimals is only for type Number and for expression",
         "spec: {fields: [{name: a, pointer: /a, type: Bool, decimals: 1}]}"),
-    create(Kind::PushFormat, "spec.fields[].values", "values is only for type Enum",
+    create(CrdKind::PushFormat, "spec.fields[].values", "values is only for type Enum",
         "spec: {fields: [{name: a, pointer: /a, type: String, values: {x: z}}]}"),
-    create(Kind::PushFormat, "spec.fields[].values", "values is only for type Enum",
+    create(CrdKind::PushFormat, "spec.fields[].values", "values is only for type Enum",
         "spec: {fields: [{name: a, expression: '1.0', values: {x: z}}]}"),
-    create(Kind::PushFormat, "spec.fields[].values", "values must be set with type Enum",
+    create(CrdKind::PushFormat, "spec.fields[].values", "values must be set with type Enum",
         "spec: {fields: [{name: a, pointer: /a, type: Enum}]}"),
 ];
 
 /// Objects at the bounds, which are right.
 #[rustfmt::skip]
-const GOOD: &[(Kind, &str)] = &[
-    (Kind::Tenant, "{}"),
-    (Kind::Tenant, "metadata: {name: a23456789012345678901234567890123456789012345678901234567890123}"),
-    (Kind::Tenant, "spec: {retention: null}"),
-    (Kind::Tenant, "spec: {retention: {maxAge: 1s, maxBytes: 1Mi, maxMessagesPerSubject: 1, replicas: 5}}"),
-    (Kind::Tenant, "spec: {retention: {maxAge: 8760h, maxBytes: 1024Ti, maxMessagesPerSubject: 1000000, storage: Memory}}"),
-    (Kind::Tenant, "spec: {sources: [{name: a, subject: plant.gw1.*.power, channel: power, iotId: {subjectToken: 3, kind: IotId}}]}"),
-    (Kind::Tenant, "spec: {sources: [{name: a, subject: mes.>, channel: power, iotId: {pointer: /id, kind: DeviceCode}, items: ''}]}"),
-    (Kind::Tenant, "spec: {sources: [{name: a, subject: iotx.live, channel: power, iotId: {pointer: ''}}]}"),
-    (Kind::Tenant, "spec: {access: {tokens: {secretName: s, restricted: [{name: wall-1, devices: [CORR-01]}]}, allowedOrigins: ['*']}}"),
-    (Kind::Tenant, "spec: {enrollment: {policy: Declared}}"),
-    (Kind::Tenant, "spec: {enrollment: {policy: Automatic, codePattern: 'CORR-[0-9]+', template: {labels: {a/b: '', c: D_1}, channels: [{name: a, format: f}]}}}"),
-    (Kind::Device, "spec: {iotId: '', channels: [{name: telemetry, format: a.b, staleAfter: 1s}, {name: power, format: b, staleAfter: 168h}]}"),
-    (Kind::PushFormat, "spec: {timestamp: {pointer: '', unit: RFC3339, maxAge: 1s, maxAhead: 0s}, delivery: {minInterval: 10ms}}"),
-    (Kind::PushFormat, "spec: {timestamp: {pointer: /ts, unit: Nanoseconds, maxAge: 8760h, maxAhead: 24h}, delivery: {minInterval: 1h}}"),
-    (Kind::PushFormat, "spec: {delivery: {policy: Every}, when: 'values.a > 0.0'}"),
-    (Kind::PushFormat, "spec: {fields: [{name: a, pointer: '', type: Number, scale: -0.1, offset: 0, decimals: 0, deadband: 0.001, unit: '%', onChange: true}]}"),
-    (Kind::PushFormat, "spec: {fields: [{name: a, pointer: /a~1b~0, type: Enum, values: {'0': 'off'}}, {name: b, expression: '1.0', decimals: 9, unit: x, deadband: 1}]}"),
+const GOOD: &[(CrdKind, &str)] = &[
+    (CrdKind::Tenant, "{}"),
+    (CrdKind::Tenant, "metadata: {name: a23456789012345678901234567890123456789012345678901234567890123}"),
+    (CrdKind::Tenant, "spec: {retention: null}"),
+    (CrdKind::Tenant, "spec: {retention: {maxAge: 1s, maxBytes: 1Mi, maxMessagesPerSubject: 1, replicas: 5}}"),
+    (CrdKind::Tenant, "spec: {retention: {maxAge: 8760h, maxBytes: 1024Ti, maxMessagesPerSubject: 1000000, storage: Memory}}"),
+    (CrdKind::Tenant, "spec: {sources: [{name: a, subject: plant.gw1.*.power, channel: power, iotId: {subjectToken: 3, kind: IotId}}]}"),
+    (CrdKind::Tenant, "spec: {sources: [{name: a, subject: mes.>, channel: power, iotId: {pointer: /id, kind: DeviceCode}, items: ''}]}"),
+    (CrdKind::Tenant, "spec: {sources: [{name: a, subject: iotx.live, channel: power, iotId: {pointer: ''}}]}"),
+    (CrdKind::Tenant, "spec: {access: {tokens: {secretName: s, restricted: [{name: wall-1, devices: [CORR-01]}]}, allowedOrigins: ['*']}}"),
+    (CrdKind::Tenant, "spec: {enrollment: {policy: Declared}}"),
+    (CrdKind::Tenant, "spec: {enrollment: {policy: Automatic, codePattern: 'CORR-[0-9]+', template: {labels: {a/b: '', c: D_1}, channels: [{name: a, format: f}]}}}"),
+    (CrdKind::Device, "spec: {iotId: '', channels: [{name: telemetry, format: a.b, staleAfter: 1s}, {name: power, format: b, staleAfter: 168h}]}"),
+    (CrdKind::PushFormat, "spec: {timestamp: {pointer: '', unit: RFC3339, maxAge: 1s, maxAhead: 0s}, delivery: {minInterval: 10ms}}"),
+    (CrdKind::PushFormat, "spec: {timestamp: {pointer: /ts, unit: Nanoseconds, maxAge: 8760h, maxAhead: 24h}, delivery: {minInterval: 1h}}"),
+    (CrdKind::PushFormat, "spec: {delivery: {policy: Every}, when: 'values.a > 0.0'}"),
+    (CrdKind::PushFormat, "spec: {fields: [{name: a, pointer: '', type: Number, scale: -0.1, offset: 0, decimals: 0, deadband: 0.001, unit: '%', onChange: true}]}"),
+    (CrdKind::PushFormat, "spec: {fields: [{name: a, pointer: /a~1b~0, type: Enum, values: {'0': 'off'}}, {name: b, expression: '1.0', decimals: 9, unit: x, deadband: 1}]}"),
 ];
 
 /// Every rule of the three schemas, as kind, the field that it points to, and rule.
-fn all_rules() -> BTreeSet<(Kind, String, String)> {
+fn all_rules() -> BTreeSet<(CrdKind, String, String)> {
     let mut all = BTreeSet::new();
-    for kind in Kind::ALL {
+    for kind in CrdKind::ALL {
         walk(&kind.schema().unwrap(), "", &mut |path, schema| {
             for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
                 let field = rule["fieldPath"].as_str().unwrap_or_default();
@@ -210,9 +210,9 @@ fn right_objects_pass() {
 
 #[test]
 fn an_empty_pin_is_no_pin() {
-    let without = good(Kind::Device);
+    let without = good(CrdKind::Device);
     let empty = patched(without.clone(), "spec: {iotId: ''}");
     for (object, old) in [(&without, &empty), (&empty, &without)] {
-        assert!(broken_rules(Kind::Device, object, Some(old)).is_empty());
+        assert!(broken_rules(CrdKind::Device, object, Some(old)).is_empty());
     }
 }

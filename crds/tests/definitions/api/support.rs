@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use flutecast_crds::definition::Kind;
+use flutecast_crds::definition::CrdKind;
 use kube_cel::{ErrorKind, ValidationError, Validator};
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -19,16 +19,16 @@ pub(crate) fn yaml(text: &str) -> Value {
 }
 
 /// An object of the kind that is right and small; cases change one thing in it.
-pub(crate) fn good(kind: Kind) -> Value {
+pub(crate) fn good(kind: CrdKind) -> Value {
     yaml(match kind {
-        Kind::Tenant => {
+        CrdKind::Tenant => {
             "{apiVersion: flutecast.io/v1alpha1, kind: Tenant, metadata: {name: acme}, spec: {retention: {maxAge: 1h}}}"
         }
-        Kind::Device => {
+        CrdKind::Device => {
             "{apiVersion: flutecast.io/v1alpha1, kind: Device, metadata: {name: corrugator-1}, spec: {tenant: acme, deviceCode: \
              CORR-01, channels: [{name: telemetry, format: corrugator}]}}"
         }
-        Kind::PushFormat => {
+        CrdKind::PushFormat => {
             "{apiVersion: flutecast.io/v1alpha1, kind: PushFormat, metadata: {name: corrugator}, spec: {fields: [{name: speed, \
              pointer: /v, type: Number}]}}"
         }
@@ -61,7 +61,7 @@ fn merge(target: &mut Value, patch: Value) {
 }
 
 /// What the rules say about the object: nothing, or each rule that it breaks.
-pub(crate) fn broken_rules(kind: Kind, object: &Value, old: Option<&Value>) -> Vec<ValidationError> {
+pub(crate) fn broken_rules(kind: CrdKind, object: &Value, old: Option<&Value>) -> Vec<ValidationError> {
     let schema = kind.schema().unwrap();
     let errors = Validator::new()
         .validate(&schema, object, old)
@@ -75,7 +75,7 @@ pub(crate) fn broken_rules(kind: Kind, object: &Value, old: Option<&Value>) -> V
 }
 
 /// What the structure of the schema says about the object, as `path: keyword`.
-pub(crate) fn broken_structure(kind: Kind, object: &Value) -> Vec<String> {
+pub(crate) fn broken_structure(kind: CrdKind, object: &Value) -> Vec<String> {
     let schema = kind.schema().unwrap();
     let object = kube_cel::apply_defaults(&schema, object);
     let mut problems = Vec::new();

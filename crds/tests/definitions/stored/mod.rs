@@ -8,7 +8,7 @@ mod check;
 use std::fs;
 use std::path::Path;
 
-use flutecast_crds::definition::Kind;
+use flutecast_crds::definition::CrdKind;
 use serde_json::Value;
 
 /// Changes that the comparison can't prove to be harmless, though they are: where, what, and why no stored
@@ -23,7 +23,7 @@ const WHAT_TO_DO: &str = "An object that was stored by the last release would be
 #[test]
 fn what_the_last_release_stored_stays_valid() {
     let mut told = Vec::new();
-    for kind in Kind::ALL {
+    for kind in CrdKind::ALL {
         let new = serde_json::to_value(kind.definition().unwrap()).unwrap();
         told.extend(check::breaks(&released(kind), &new));
     }
@@ -41,7 +41,7 @@ fn what_the_last_release_stored_stays_valid() {
 #[test]
 fn a_change_to_the_real_definitions_is_noticed() {
     for (kind, field) in
-        [(Kind::Tenant, "displayName"), (Kind::Device, "deviceCode"), (Kind::PushFormat, "fields")]
+        [(CrdKind::Tenant, "displayName"), (CrdKind::Device, "deviceCode"), (CrdKind::PushFormat, "fields")]
     {
         let old = released(kind);
         let mut new = old.clone();
@@ -53,7 +53,7 @@ fn a_change_to_the_real_definitions_is_noticed() {
     }
 }
 
-fn released(kind: Kind) -> Value {
+fn released(kind: CrdKind) -> Value {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("released").join(flutecast_crds::VERSION);
     let path = folder.join(kind.file_name());
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
