@@ -1,37 +1,27 @@
-//! Tells on NATS which mapping revisions this pod serves, so that the operator knows when a device is ready.
-//!
-//! An announcement is whole: the newest one of a pod replaces all earlier ones. The contract is
-//! docs/protocol-internal.md.
+//! Announces on NATS which mapping revisions this pod serves, so that the operator knows when a device is
+//! ready. [`flutecast_contract::serving`] is the contract.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subscriber;
 use bytes::Bytes;
+use flutecast_contract::serving::{ANNOUNCE_PERIOD, Announcement};
+use flutecast_contract::subject;
+use flutecast_nats::NatsConnection;
 use futures_util::StreamExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use rand::RngExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
-use crate::sources::broker::Broker;
 
-mod announcement;
-
-pub(crate) use announcement::token as subject_token;
-pub use announcement::{Subjects, announcement};
-
-/// How often a pod announces when nothing changes, give or take [`JITTER`].
-const PERIOD: Duration = Duration::from_secs(5);
-/// So that pods that started together don't announce together.
-const JITTER: Duration = Duration::from_secs(1);
-/// The least time between two announcements: what changes in between is told by the next one.
+/// The shortest time between two announcements; the next one says what changed in between.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long handing an announcement to the connection may take.
+/// How long it may take until the client has accepted an announcement.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is counted about announcements. Cheap to clone; clones count together.
@@ -53,18 +43,20 @@ impl ServingMetrics {
     }
 }
 
-/// Announces what `catalog` holds until `stop`: at once when it or the connection changes, when asked, and
-/// else every 5 s.
+/// Announces what `catalog` holds until `stop` is cancelled: at once when it or the connection changes or a
+/// query arrives, and otherwise after each [`ANNOUNCE_PERIOD`].
 #[must_use = "someone has to watch the task"]
 pub fn announce(
-    broker: Broker,
+    broker: NatsConnection,
     catalog: watch::Receiver<Arc<Catalog>>,
-    subjects: Subjects,
+    release: &str,
     server_name: String,
     metrics: ServingMetrics,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
-    let announcer = Announcer { broker, catalog, subjects, server_name, metrics, failing: false };
+    let subject = subject::serving(release, &server_name);
+    let query = subject::serving_query(release);
+    let announcer = Announcer { broker, catalog, subject, query, server_name, metrics, failing: false };
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -74,9 +66,10 @@ pub fn announce(
 }
 
 struct Announcer {
-    broker: Broker,
+    broker: NatsConnection,
     catalog: watch::Receiver<Arc<Catalog>>,
-    subjects: Subjects,
+    subject: String,
+    query: String,
     server_name: String,
     metrics: ServingMetrics,
     failing: bool,
@@ -91,7 +84,7 @@ impl Announcer {
         loop {
             self.publish(body.clone()).await;
             sleep(PAUSE).await;
-            let period = PERIOD - JITTER + rand::rng().random_range(Duration::ZERO..JITTER * 2);
+            let period = rand::random_range(ANNOUNCE_PERIOD);
             tokio::select! {
                 changed = self.catalog.changed() => {
                     if changed.is_err() {
@@ -116,14 +109,14 @@ impl Announcer {
 
     fn body(&mut self) -> Bytes {
         let catalog = Arc::clone(&self.catalog.borrow_and_update());
-        announcement(&self.server_name, &catalog)
+        announcement(&self.server_name, &catalog).to_json().into()
     }
 
     async fn subscribe(&self) -> Option<Subscriber> {
-        match self.broker.client.subscribe(self.subjects.query.clone()).await {
+        match self.broker.client.subscribe(self.query.clone()).await {
             Ok(subscriber) => Some(subscriber),
             Err(error) => {
-                tracing::warn!(%error, "this pod can't be asked what it serves; it says so every {} s", PERIOD.as_secs());
+                tracing::warn!(%error, "this pod can't be asked what it serves; it says so every {:?}", ANNOUNCE_PERIOD.end);
                 None
             }
         }
@@ -135,7 +128,7 @@ impl Announcer {
         if !self.broker.state().connected {
             return;
         }
-        let subject = self.subjects.announce.clone();
+        let subject = self.subject.clone();
         let published = timeout(PUBLISH_TIMEOUT, self.broker.client.publish(subject, body)).await;
         let error = match published {
             Ok(Ok(())) => None,
@@ -158,10 +151,44 @@ impl Announcer {
     }
 }
 
-/// Whether somebody asked; not: the subscription has ended.
+/// Waits for a query. Returns `false` if the subscription has ended.
 async fn next_question(questions: &mut Option<Subscriber>) -> bool {
     match questions {
         Some(subscriber) => subscriber.next().await.is_some(),
         None => std::future::pending().await,
+    }
+}
+
+/// Returns what a pod announces that serves `catalog`.
+fn announcement(server_name: &str, catalog: &Catalog) -> Announcement {
+    let tenants = catalog.tenants.iter();
+    let tenants =
+        tenants.map(|(name, tenant)| (name.to_string(), tenant.revisions.iter().cloned().collect()));
+    Announcement { server: server_name.to_owned(), tenants: tenants.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use flutecast_contract::document::ShardDocument;
+
+    use super::*;
+
+    #[test]
+    fn every_shard_of_every_tenant_is_announced() {
+        let shard = |tenant: &str, shard: u32, shards: u32, revision: &str| -> ShardDocument {
+            serde_yaml::from_str(&format!(
+                "apiVersion: mapping.flutecast.io/v1\ntenant: {tenant}\nshard: {shard}\nshards: {shards}\n\
+                 revision: {revision}\nsettings: {{stream: S}}\n"
+            ))
+            .unwrap()
+        };
+        let documents =
+            vec![shard("other", 0, 1, "r3"), shard("acme", 1, 2, "r2"), shard("acme", 0, 2, "r1")];
+        let (catalog, problems) = Catalog::build(documents, None);
+        assert_eq!(problems, []);
+        let json = announcement("pod \"1\"", &catalog).to_json();
+        let expected = r#"{"server":"pod \"1\"","tenants":{"acme":{"shards":{"0":"r1","1":"r2"}},"other":{"shards":{"0":"r3"}}}}"#;
+        assert_eq!(String::from_utf8(json).unwrap(), expected);
+        assert_eq!(announcement("p", &Catalog::default()).to_json(), br#"{"server":"p","tenants":{}}"#);
     }
 }

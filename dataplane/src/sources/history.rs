@@ -1,8 +1,7 @@
-//! What was missed on a subject, and whether it is all of it.
+//! What was missed on a subject, and whether it is complete.
 
-use super::message::StoredMessage;
-use super::stored::{ReadError, StreamReader};
 use flutecast_contract::stream_position::Epoch;
+use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 
 /// Reads everything that is stored on `subject` after a sequence, page by page, and says at the end whether
 /// that is everything that was ever stored there since.
@@ -15,11 +14,11 @@ use flutecast_contract::stream_position::Epoch;
 ///
 /// 1. a message at or before `R` is still stored on the subject, as it would have gone first; or
 /// 2. the stream's first sequence is at most `R + 1`, so that neither age nor size took anything after `R`,
-///    and `n < M`, so that `M` took nothing either (had it taken one, the `M` newer ones would all have been
-///    counted).
+///   and `n < M`, so that `M` took nothing either (had it taken one, the `M` newer ones would all have been
+///   counted).
 ///
 /// Both are looked up after the messages were read: what was not gone then was not gone before. Messages that
-/// somebody deletes or purges by hand are not covered.
+/// are deleted or purged by hand are not covered.
 #[derive(Debug)]
 pub(crate) struct HistoryReader<'a> {
     reader: &'a StreamReader,
@@ -38,11 +37,11 @@ impl<'a> HistoryReader<'a> {
         Self { reader, subject, after, next: after.saturating_add(1), found: 0, pending: 0, done: false }
     }
 
-    /// The next messages in stream order; `None`: there are no more.
+    /// Returns the next messages in stream order, or `None` if there are no more.
     ///
     /// # Errors
-    /// [`ReadError`], within 5 s; the same page can be asked for again.
-    pub(crate) async fn next_page(&mut self) -> Result<Option<Vec<StoredMessage>>, ReadError> {
+    /// [`RequestError`], within 5 s. The same page can be requested again.
+    pub(crate) async fn next_page(&mut self) -> Result<Option<Vec<StoredMessage>>, RequestError> {
         if self.done {
             return Ok(None);
         }
@@ -57,30 +56,30 @@ impl<'a> HistoryReader<'a> {
         Ok(if page.messages.is_empty() { None } else { Some(page.messages) })
     }
 
-    /// Whether what is stored now is everything that was ever stored since. Ask after the last page that is
-    /// wanted.
+    /// Returns whether what is stored now is everything that was ever stored since. Call it after the last
+    /// page that is wanted.
     ///
     /// # Errors
-    /// [`ReadError`], within 10 s.
-    pub(crate) async fn completeness(&self) -> Result<Completeness, ReadError> {
-        let info = self.reader.info().await?;
-        let nothing_taken = info.first_sequence <= self.after.saturating_add(1)
-            && info.max_per_subject.is_none_or(|max| self.found + self.pending < max);
+    /// [`RequestError`], within 10 s.
+    pub(crate) async fn completeness(&self) -> Result<Completeness, RequestError> {
+        let state = self.reader.state().await?;
+        let nothing_taken = state.first_sequence <= self.after.saturating_add(1)
+            && state.max_per_subject.is_none_or(|max| self.found + self.pending < max);
         let complete = if nothing_taken {
             true
         } else {
             let first = self.reader.first_of(self.subject).await?;
             first.is_some_and(|first| first <= self.after)
         };
-        Ok(Completeness { complete, epoch: info.epoch })
+        Ok(Completeness { complete, epoch: state.epoch })
     }
 }
 
 /// Whether a history is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Completeness {
-    /// Whether it is.
-    pub complete: bool,
-    /// Of which incarnation of the stream.
-    pub epoch: Epoch,
+    /// Whether every message since is stored.
+    pub(crate) complete: bool,
+    /// The incarnation of the stream for which this holds.
+    pub(crate) epoch: Epoch,
 }
