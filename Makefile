@@ -94,7 +94,7 @@ cluster-down: need-cargo ## ends it and removes all that belonged to it
 .PHONY: check
 check: need-cargo nextest lint ## the fast inner loop: format, clippy, unit tests without I/O, tidiness
 	@$(nextest) run $(locked) --workspace --exclude flutecast-e2e --lib --bins
-	@$(nextest) run $(locked) -p flutecast-e2e --test tidy
+	@$(nextest) run $(locked) -p flutecast-xtask --test tidy
 
 .PHONY: lint
 lint: need-cargo tree ## format and clippy

@@ -1,0 +1,106 @@
+//! Which crate depends on which: what docs/architecture.md says of the rooms.
+
+use std::process::Command;
+
+use crate::source::{members, output, rust_files};
+
+/// What needs a runtime, a network or an API server.
+const OUTSIDE: [&str; 5] = ["kube", "tokio", "async-nats", "hyper", "mio"];
+/// What a pure crate must not ask for.
+const CLOCK_AND_FILES: [&str; 6] =
+    ["SystemTime::now", "Instant::now", "Timestamp::now", "std::fs", "std::net", "std::env"];
+
+/// The names of all packages that a package needs to be built, itself first.
+fn dependencies(package: &str) -> Vec<String> {
+    let tree = ["tree", "--locked", "--package", package, "--edges", "normal,build", "--prefix", "none"];
+    let tree = output(Command::new(env!("CARGO")).args(tree));
+    let names: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+    assert_eq!(names.first().map(String::as_str), Some(package));
+    names
+}
+
+/// Those of ours.
+fn ours(package: &str) -> Vec<String> {
+    let mut names = dependencies(package);
+    names.retain(|name| name.starts_with("flutecast-") && name != package);
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[test]
+fn contract_and_format_are_data_in_and_data_out() {
+    for (package, folder) in
+        [("flutecast-contract", "libs/contract/src/"), ("flutecast-format", "libs/format/src/")]
+    {
+        for name in dependencies(package) {
+            let is_of = |word: &&str| {
+                name.strip_prefix(*word).is_some_and(|rest| matches!(rest.chars().next(), None | Some('-')))
+            };
+            assert!(!OUTSIDE.iter().any(|word| is_of(&word)), "{package} must not depend on {name}");
+        }
+        for (file, text) in rust_files().filter(|(file, _)| file.starts_with(folder)) {
+            for word in CLOCK_AND_FILES {
+                assert!(
+                    !text.contains(word),
+                    "{file} has {word}; the crate has no clock and no I/O of its own"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn operator_and_dataplane_know_each_other_only_through_the_libraries() {
+    let of_operator = ours("flutecast-operator");
+    let of_dataplane = ours("flutecast-dataplane");
+    let libraries =
+        ["flutecast-contract", "flutecast-format", "flutecast-kube", "flutecast-nats", "flutecast-process"];
+    // Of our own kinds in the API the data plane knows nothing.
+    assert_eq!(of_dataplane, libraries);
+    let of_operator: Vec<_> = of_operator.iter().filter(|name| *name != "flutecast-crds").collect();
+    assert_eq!(of_operator, libraries.iter().collect::<Vec<_>>());
+    // What one of them must know of the other's words stands in the contract; so the libraries name neither.
+    for (file, text) in rust_files().filter(|(file, _)| file.starts_with("libs/")) {
+        for word in ["flutecast_operator", "flutecast_dataplane", "flutecast_crds"] {
+            assert!(!text.contains(word), "{file} has {word}");
+        }
+    }
+}
+
+#[test]
+fn libraries_depend_downwards() {
+    for (package, allowed) in [
+        ("flutecast-contract", &[][..]),
+        ("flutecast-process", &[]),
+        ("flutecast-format", &["flutecast-contract"]),
+        ("flutecast-nats", &["flutecast-contract", "flutecast-process"]),
+        ("flutecast-kube", &["flutecast-contract", "flutecast-process"]),
+    ] {
+        for name in ours(package) {
+            assert!(allowed.contains(&name.as_str()), "{package} must not depend on {name}");
+        }
+    }
+}
+
+#[test]
+fn test_rooms_are_for_tests_and_benchmarks_only() {
+    let rooms =
+        ["flutecast-testkit", "flutecast-testbed", "flutecast-e2e", "flutecast-bench", "flutecast-demo"];
+    let product = members().into_iter().filter(|member| {
+        ["crds", "operator", "dataplane"].contains(&member.as_str()) || member.starts_with("libs/")
+    });
+    for member in product {
+        let package = format!("flutecast-{}", member.rsplit('/').next().unwrap_or_default());
+        for name in ours(&package) {
+            assert!(!rooms.contains(&name.as_str()), "{package} must only dev-depend on {name}");
+        }
+    }
+    // It builds both programs; linking them would build them twice.
+    for name in ours("flutecast-xtask") {
+        assert!(
+            !["flutecast-operator", "flutecast-dataplane"].contains(&name.as_str()),
+            "xtask links {name}"
+        );
+    }
+}
