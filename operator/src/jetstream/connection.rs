@@ -1,54 +1,36 @@
-//! The connection to NATS: made in the background, taken up again for ever.
+//! The operator's connections to NATS.
 
 use async_nats::{Client, Event};
-use flutecast_nats::{Login, LoginError};
-use tokio::sync::watch;
+use flutecast_nats::{Login, LoginError, NatsConnection};
 
-/// Opens a connection as `login` says. Answers at once, also when no server is there; the second value
-/// changes each time that the connection is made or lost, and is true while it holds.
+/// Starts to connect as `login` says and returns at once.
 ///
 /// # Errors
-/// When the address or the login can't be used at all.
-pub async fn open(login: &Login) -> Result<(Client, watch::Receiver<bool>), LoginError> {
-    let (connected, watch) = watch::channel(false);
-    let told = move |event| {
-        match event {
-            Event::Connected => {
-                tracing::info!("connected to NATS");
-                connected.send_replace(true);
-            }
-            Event::Disconnected => {
-                tracing::warn!("NATS is away; connecting again");
-                connected.send_replace(false);
-            }
-            other => tracing::debug!(event = %other, "NATS"),
-        }
-        std::future::ready(())
+/// If the login can't be used.
+pub(crate) async fn open(login: &Login) -> Result<NatsConnection, LoginError> {
+    let on_event = |event: &Event| match event {
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Disconnected => tracing::warn!("NATS is away; connecting again"),
+        other => tracing::debug!(event = %other, "NATS"),
     };
-    let client = login.connect("flutecast-operator", |options| options.event_callback(told)).await?;
-    Ok((client, watch))
+    NatsConnection::open(login, "flutecast-operator", |options| options, on_event).await
 }
 
-/// Opens a connection for requests that anybody may send. At most `waiting` of one subscription wait; what
-/// comes beyond that is dropped, and `dropped` is told of each. Answers at once, also when no server is
-/// there.
+/// Starts a connection for requests that anyone may send, and returns at once. At most `waiting` messages of one
+/// subscription wait. Further ones are dropped, and `dropped` is called for each.
 ///
 /// # Errors
 /// As [`open`].
-pub async fn open_for_requests(
+pub(crate) async fn open_for_requests(
     login: &Login,
     waiting: usize,
-    dropped: impl Fn() + Clone + Send + Sync + 'static,
+    dropped: impl Fn() + Send + Sync + 'static,
 ) -> Result<Client, LoginError> {
-    let told = move |event| {
+    let on_event = move |event: &Event| {
         if matches!(event, Event::SlowConsumer(_)) {
             dropped();
         }
-        std::future::ready(())
     };
-    login
-        .connect("flutecast-operator-enrolment", |options| {
-            options.subscription_capacity(waiting).event_callback(told)
-        })
-        .await
+    let options = |options: async_nats::ConnectOptions| options.subscription_capacity(waiting);
+    Ok(NatsConnection::open(login, "flutecast-operator-enrolment", options, on_event).await?.client)
 }
