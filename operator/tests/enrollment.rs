@@ -71,7 +71,7 @@ impl Plant {
 
     /// The last message that the tenant's stream holds on a subject.
     async fn stored(&self, tenant: &str, subject: &str) -> Option<u64> {
-        let api = flutecast_operator::jetstream::api::Api::new(self.client.clone());
+        let api = flutecast_nats::JetStreamApi::new(self.client.clone());
         api.last_sequence_on(&format!("IOT_{tenant}"), subject).await.unwrap()
     }
 }

@@ -8,7 +8,7 @@
 mod kube_support;
 mod manifests;
 
-use flutecast_operator::jetstream::api::Api;
+use flutecast_nats::JetStreamApi;
 use flutecast_testkit::wait_until;
 use kube_support::{Cluster, OWN, SOON};
 use manifests::{device, format, tenant};
@@ -99,7 +99,7 @@ async fn an_operator_that_was_cut_off_looks_again_before_it_works() {
     let subject = status["subjects"][0].as_str().unwrap().to_owned();
     let nats = cluster.nats.client().await.unwrap();
     nats.publish(subject.clone(), r#"{"on":true}"#.into()).await.unwrap();
-    let streams = Api::new(nats);
+    let streams = JetStreamApi::new(nats);
     let stored = wait_until("the message in the stream", SOON, async || {
         streams.last_sequence_on("IOT_new", &subject).await.unwrap().ok_or("not there")
     })
@@ -141,7 +141,7 @@ async fn an_operator_that_loses_the_lease_in_the_middle_of_its_work_stops_at_onc
     // longer than another operator waits for the Lease.
     way.close();
     let nats = cluster.nats.client().await.unwrap();
-    let streams = Api::new(nats.clone());
+    let streams = JetStreamApi::new(nats.clone());
     for name in &old {
         let stream = format!("IOT_{name}");
         let mut config = streams.stream(&stream).await.unwrap().unwrap().config;

@@ -7,7 +7,7 @@ mod manifests;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
-use flutecast_operator::jetstream::api::Api;
+use flutecast_nats::JetStreamApi;
 use flutecast_testkit::wait_until;
 use futures_util::StreamExt;
 use kube_support::{Cluster, SOON};
@@ -106,7 +106,7 @@ async fn what_was_created_is_a_device_like_others(cluster: &Cluster, client: &Cl
     // What the device publishes on the answered subject is stored.
     let subject = answer["subjects"]["power"].as_str().unwrap().to_owned();
     client.publish(subject.clone(), r#"{"on":true}"#.into()).await.unwrap();
-    let api = Api::new(client.clone());
+    let api = JetStreamApi::new(client.clone());
     wait_until("the message in the stream", SOON, async || {
         api.last_sequence_on("IOT_acme", &subject).await.unwrap().ok_or("not there")
     })

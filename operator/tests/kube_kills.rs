@@ -8,7 +8,7 @@ mod manifests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flutecast_operator::jetstream::api::Api;
+use flutecast_nats::JetStreamApi;
 use flutecast_testkit::wait_until;
 use kube_support::{Cluster, OWN, SOON};
 use manifests::{device, format, mapping_of, tenant};
@@ -121,7 +121,7 @@ async fn state(cluster: &Cluster) -> BTreeMap<String, Value> {
         let what = serde_json::json!({"data": object["data"], "labels": meta["labels"], "annotations": meta["annotations"]});
         state.insert(name(object), what);
     }
-    let api = Api::new(cluster.nats.client().await.unwrap());
+    let api = JetStreamApi::new(cluster.nats.client().await.unwrap());
     for stream in api.streams().await.unwrap() {
         state.insert(
             format!("Stream/{}", stream.config["name"].as_str().unwrap()),

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_contract::name::TenantName;
-use flutecast_operator::controller::build::streams::TenantStreams;
-use flutecast_operator::jetstream::api::Api;
+use flutecast_nats::JetStreamApi;
 use flutecast_operator::jetstream::leftover::Realm;
+use flutecast_operator::jetstream::streams::TenantStreams;
 use flutecast_operator::jetstream::task::{self, Links, Report, TenantReport, Wanted};
 use flutecast_operator::metrics::Metrics;
 use flutecast_testkit::{NatsServer, wait_until};
@@ -26,7 +26,7 @@ const REALM: &str = "this-installation";
 
 /// The task, and what it is told.
 struct Bench {
-    api: Api,
+    api: JetStreamApi,
     wanted: watch::Sender<Option<Arc<Wanted>>>,
     report: watch::Receiver<Report>,
     _server: NatsServer,
@@ -36,7 +36,7 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let server = NatsServer::start().await.unwrap();
-        let api = Api::new(server.client().await.unwrap());
+        let api = JetStreamApi::new(server.client().await.unwrap());
         let (wanted, to_keep) = watch::channel(None);
         let (reports, report) = watch::channel(Report::new());
         let (_, connected) = watch::channel(true);

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use flutecast_operator::controller::build::streams::TenantStreams;
-use flutecast_operator::jetstream::api::{Api, ApiError};
+use flutecast_nats::{JetStreamApi, RequestError};
+use flutecast_operator::finding::Reason;
+use flutecast_operator::jetstream::streams::TenantStreams;
 use flutecast_operator::jetstream::tenant::{self, Applied, Streams};
-use flutecast_operator::verdict::Reason;
 use flutecast_testkit::{NatsServer, wait_until};
 use futures_util::StreamExt;
 use manifests::Box1;
@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 struct Bench {
     server: NatsServer,
-    api: Api,
+    api: JetStreamApi,
     client: async_nats::Client,
 }
 
@@ -28,7 +28,7 @@ impl Bench {
     async fn start() -> Self {
         let server = NatsServer::start().await.unwrap();
         let client = server.client().await.unwrap();
-        Self { api: Api::new(client.clone()), client, server }
+        Self { api: JetStreamApi::new(client.clone()), client, server }
     }
 
     async fn streams(&self) -> Streams {
@@ -451,7 +451,7 @@ async fn a_tenant_that_goes() {
     assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &keep).await.unwrap().changes, 0);
     assert_eq!(bench.streams().await.len(), 2);
     let mut delete = keep;
-    delete.on_delete = flutecast_operator::controller::build::streams::OnDelete::Delete;
+    delete.on_delete = flutecast_operator::jetstream::streams::OnDelete::Delete;
     assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &delete).await.unwrap().changes, 2);
     assert_eq!(bench.streams().await.len(), 0);
 }
@@ -464,5 +464,5 @@ async fn a_broker_that_is_away_is_no_refusal() {
         Err(error) => Ok(error),
         Ok(_) => Err("it answers"),
     });
-    assert!(matches!(error.await.unwrap(), ApiError::Away(_)));
+    assert!(matches!(error.await.unwrap(), RequestError::Unavailable(_)));
 }

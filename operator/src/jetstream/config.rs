@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use flutecast_nats::api::StreamInfo;
 use serde_json::{Map, Value, json};
 
-use super::api::StreamInfo;
 use crate::jetstream::streams::{Owner, SourceStream, Storage, StreamConfig, TenantStreams};
 
 /// Metadata: the namespace of the Tenant that owns the stream.

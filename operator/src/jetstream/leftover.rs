@@ -6,10 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use super::api::{Api, ApiError, StreamInfo};
 use super::config::{self, ON_DELETE, OWNER_NAMESPACE, OWNER_UID, REALM};
 use super::tenant::Streams;
 use crate::jetstream::streams::OnDelete;
+use flutecast_nats::api::StreamInfo;
+use flutecast_nats::{JetStreamApi, RequestError};
 
 /// The part of the world that one installation looks after.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +39,8 @@ impl Realm {
 /// Deletes all streams of a realm, whatever becomes of them when their Tenants go. Answers how many.
 ///
 /// # Errors
-/// [`ApiError`]
-pub async fn delete_all(api: &Api, realm: &Realm) -> Result<usize, ApiError> {
+/// [`RequestError`]
+pub async fn delete_all(api: &JetStreamApi, realm: &Realm) -> Result<usize, RequestError> {
     let streams = api.streams().await?;
     let ours = streams.iter().filter(|stream| realm.is_left_over(stream));
     // A tenant's stream before those of its sources.
@@ -65,18 +66,18 @@ impl LetGo {
     /// Notes what became of one stream. Answers whether it was let go.
     ///
     /// # Errors
-    /// [`ApiError::Away`]
-    pub(super) fn note(&mut self, stream: &str, result: Result<(), ApiError>) -> Result<bool, ApiError> {
+    /// [`RequestError::Unavailable`]
+    pub(super) fn note(&mut self, stream: &str, result: Result<(), RequestError>) -> Result<bool, RequestError> {
         match result {
             Ok(()) => {
                 self.changes += 1;
                 Ok(true)
             }
-            Err(error @ ApiError::Refused { .. }) => {
+            Err(error @ RequestError::Refused { .. }) => {
                 self.refused.push((stream.to_owned(), error.to_string()));
                 Ok(false)
             }
-            Err(away @ ApiError::Away(_)) => Err(away),
+            Err(away) => Err(away),
         }
     }
 }
@@ -85,8 +86,8 @@ impl LetGo {
 /// Tenant wanted.
 ///
 /// # Errors
-/// [`ApiError::Away`]
-pub async fn remove(api: &Api, streams: &Streams, realm: Option<&Realm>) -> Result<LetGo, ApiError> {
+/// [`RequestError::Unavailable`]
+pub async fn remove(api: &JetStreamApi, streams: &Streams, realm: Option<&Realm>) -> Result<LetGo, RequestError> {
     let mut all = LetGo::default();
     let Some(realm) = realm else { return Ok(all) };
     // By name, so that a tenant's stream goes before those of its sources and doesn't complain about them.
@@ -104,7 +105,7 @@ pub async fn remove(api: &Api, streams: &Streams, realm: Option<&Realm>) -> Resu
 }
 
 /// Takes the uid of its Tenant off a stream.
-pub(super) async fn without_owner(api: &Api, name: &str, stream: &StreamInfo) -> Result<(), ApiError> {
+pub(super) async fn without_owner(api: &JetStreamApi, name: &str, stream: &StreamInfo) -> Result<(), RequestError> {
     let mut config = stream.config.clone();
     config::set_metadata(&mut config, &[(OWNER_UID, None)]);
     api.update_stream(name, config).await.map(drop)

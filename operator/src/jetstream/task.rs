@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_contract::name::TenantName;
+use flutecast_nats::api::StreamInfo;
+use flutecast_nats::{JetStreamApi, RequestError};
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Api, ApiError};
 use super::config::{OWNER_NAME, OWNER_NAMESPACE};
 use super::leftover::{self, LetGo, Realm};
+use super::metrics::StreamMetrics;
 use super::tenant::{self, Applied, Streams};
-use crate::jetstream::streams::TenantStreams;
-use crate::metrics::{Ending, Metrics};
 use crate::finding::{Finding, Reason};
+use crate::jetstream::streams::TenantStreams;
+use crate::metrics::CallResult;
 use flutecast_process::backoff::{Backoff, RepairBackoff, jittered};
 
 /// How often everything is compared again without a reason; someone may have changed or deleted a stream.
@@ -77,12 +79,12 @@ pub struct Links {
     /// Gets what can't be done.
     pub report: watch::Sender<Report>,
     /// Gets counts.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<StreamMetrics>,
 }
 
 /// Starts the task. It ends when `cancel` is cancelled; whoever gets the handle watches it.
 #[must_use = "a task that nobody watches fails unseen"]
-pub fn spawn(api: Api, links: Links, cancel: CancellationToken) -> JoinHandle<()> {
+pub fn spawn(api: JetStreamApi, links: Links, cancel: CancellationToken) -> JoinHandle<()> {
     let keeper = Keeper { api, seen: BTreeMap::new(), leaving: BTreeMap::new(), warned: BTreeSet::new() };
     tokio::spawn(async move { cancel.run_until_cancelled_owned(keeper.run(links)).await.unwrap_or_default() })
 }
@@ -95,7 +97,7 @@ fn key(tenant: &TenantStreams) -> OwnerKey {
 }
 
 struct Keeper {
-    api: Api,
+    api: JetStreamApi,
     /// The tenants that this process has applied, by their owners.
     seen: BTreeMap<OwnerKey, TenantStreams>,
     /// Since when tenants that were seen no longer exist.
@@ -124,7 +126,7 @@ impl Keeper {
         let mut is_told = false;
         loop {
             let now = wanted.borrow_and_update().clone();
-            metrics.nats_connected(*connected.borrow_and_update());
+            metrics.set_connected(*connected.borrow_and_update());
             let (wait, changed) = match now {
                 None => (RESYNC, 0),
                 Some(now) => self.pass_and_report(&now, &report, &metrics, &mut backoff).await,
@@ -159,7 +161,7 @@ impl Keeper {
         &mut self,
         wanted: &Wanted,
         report: &watch::Sender<Report>,
-        metrics: &Metrics,
+        metrics: &StreamMetrics,
         backoff: &mut Backoff,
     ) -> (Duration, u32) {
         let before = report.borrow().clone();
@@ -167,16 +169,16 @@ impl Keeper {
             Ok(Passed { report: new, changes, away }) => {
                 report.send_if_modified(|old| replace(old, new));
                 if let Some(error) = away {
-                    metrics.streams_compared(Ending::Failed, changes);
+                    metrics.count_pass(CallResult::Failed, changes);
                     tracing::debug!(%error, "JetStream can't be asked about some streams");
                     return (backoff.next_wait(), changes);
                 }
                 backoff.reset();
-                metrics.streams_compared(Ending::Done, changes);
+                metrics.count_pass(CallResult::Done, changes);
                 (self.next_removal().unwrap_or_else(|| jittered(RESYNC)).min(RESYNC), changes)
             }
             Err(error) => {
-                metrics.streams_compared(Ending::Failed, 0);
+                metrics.count_pass(CallResult::Failed, 0);
                 tracing::debug!(%error, "JetStream can't be asked");
                 let finding = away(&error);
                 report.send_if_modified(|old| note_away(old, wanted, &finding));
@@ -187,7 +189,7 @@ impl Keeper {
 
     /// Compares and applies everything once. What is wrong with the streams of one tenant, or with what is
     /// left over, holds up no other tenant. `before` is what was reported last.
-    async fn pass(&mut self, wanted: &Wanted, before: &Report) -> Result<Passed, ApiError> {
+    async fn pass(&mut self, wanted: &Wanted, before: &Report) -> Result<Passed, RequestError> {
         let mut streams = self.streams().await?;
         let orphans = leftover::remove(&self.api, &streams, wanted.realm.as_ref()).await?;
         if orphans.changes > 0 {
@@ -219,12 +221,12 @@ impl Keeper {
         Ok(passed)
     }
 
-    async fn streams(&self) -> Result<Streams, ApiError> {
+    async fn streams(&self) -> Result<Streams, RequestError> {
         Ok(self.api.streams().await?.into_iter().filter_map(named).collect())
     }
 
     /// Lets go of the streams of Tenants that this process saw and that have been gone for a while.
-    async fn remove_gone(&mut self, wanted: &Wanted, streams: &Streams) -> Result<u32, ApiError> {
+    async fn remove_gone(&mut self, wanted: &Wanted, streams: &Streams) -> Result<u32, RequestError> {
         let mut all_changes = 0;
         let now = Instant::now();
         let gone: Vec<TenantStreams> =
@@ -300,18 +302,18 @@ struct Passed {
     /// How many calls changed something.
     changes: u32,
     /// Why some tenants' streams could not be asked about.
-    away: Option<ApiError>,
+    away: Option<RequestError>,
 }
 
 async fn apply_one<'a>(
-    api: &Api,
+    api: &JetStreamApi,
     streams: &Streams,
     wanted: &'a TenantStreams,
-) -> (&'a TenantStreams, Result<Applied, ApiError>) {
+) -> (&'a TenantStreams, Result<Applied, RequestError>) {
     (wanted, tenant::apply(api, streams, wanted).await)
 }
 
-fn away(error: &ApiError) -> Finding {
+fn away(error: &RequestError) -> Finding {
     let message = format!("streams and sources can't be looked after: {error}; tried again until it works");
     Finding::new(Reason::BrokerAway, "", message)
 }
@@ -326,7 +328,7 @@ fn told_away(before: Option<&TenantReport>, finding: &Finding) -> TenantReport {
     TenantReport { findings: vec![finding.clone()], applied: None, ..before }
 }
 
-fn named(stream: super::api::StreamInfo) -> Option<(String, super::api::StreamInfo)> {
+fn named(stream: StreamInfo) -> Option<(String, StreamInfo)> {
     let name = stream.config.get("name")?.as_str()?.to_owned();
     Some((name, stream))
 }

@@ -17,15 +17,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use flutecast_nats::api::StreamInfo;
+use flutecast_nats::{JetStreamApi, RequestError};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::api::{Api, ApiError, StreamInfo};
 use super::capture::{self, Capture, Next};
 use super::config::{self, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, Upstream, ownership};
 use super::leftover::{LetGo, without_owner};
-use crate::jetstream::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
 use crate::finding::{Finding, Reason};
+use crate::jetstream::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
 
 /// How long the tenant's stream may take to catch up before a source is switched nevertheless. It is behind
 /// by milliseconds unless the broker has trouble, and then a switch that the user asked for must not wait for
@@ -56,8 +57,8 @@ pub struct Applied {
 /// Applies one tenant's streams, given all streams that exist.
 ///
 /// # Errors
-/// [`ApiError::Away`] when the broker can't be asked; what the broker refuses is a finding instead.
-pub async fn apply(api: &Api, streams: &Streams, wanted: &TenantStreams) -> Result<Applied, ApiError> {
+/// [`RequestError::Unavailable`] when the broker can't be asked; what the broker refuses is a finding instead.
+pub async fn apply(api: &JetStreamApi, streams: &Streams, wanted: &TenantStreams) -> Result<Applied, RequestError> {
     let mut pass = Pass { api, streams, wanted, applied: Applied::default(), parked: BTreeMap::new() };
     // Known from the start: a question that is refused on the way must not make somebody else's stream the
     // tenant's.
@@ -75,8 +76,8 @@ pub async fn apply(api: &Api, streams: &Streams, wanted: &TenantStreams) -> Resu
 /// same name.
 ///
 /// # Errors
-/// [`ApiError::Away`]
-pub async fn remove(api: &Api, streams: &Streams, gone: &TenantStreams) -> Result<LetGo, ApiError> {
+/// [`RequestError::Unavailable`]
+pub async fn remove(api: &JetStreamApi, streams: &Streams, gone: &TenantStreams) -> Result<LetGo, RequestError> {
     let mut all = LetGo::default();
     let prefix = source_prefix(gone);
     // The tenant's stream goes first, so that it doesn't complain about sources that are gone.
@@ -127,7 +128,7 @@ enum Put {
 
 /// One pass over one tenant.
 struct Pass<'a> {
-    api: &'a Api,
+    api: &'a JetStreamApi,
     streams: &'a Streams,
     wanted: &'a TenantStreams,
     applied: Applied,
@@ -136,7 +137,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    async fn run(&mut self) -> Result<(), ApiError> {
+    async fn run(&mut self) -> Result<(), RequestError> {
         let leaving = self.park_leaving().await?;
         let sources = self.put_sources().await?;
         if self.put_stream(&sources).await? {
@@ -146,7 +147,7 @@ impl Pass<'_> {
     }
 
     /// Step 1: the streams of ours whose source is no longer wanted stop to capture. Answers their names.
-    async fn park_leaving(&mut self) -> Result<Vec<String>, ApiError> {
+    async fn park_leaving(&mut self) -> Result<Vec<String>, RequestError> {
         let prefix = source_prefix(self.wanted);
         let mut leaving = Vec::new();
         for (name, stream) in
@@ -167,7 +168,7 @@ impl Pass<'_> {
     /// Step 2: each wanted source has its stream, and its consumer if it needs one. NATS lets no two streams
     /// capture one subject, so they change in an order in which each finds its subject free. Where sources
     /// take over each other's subjects in a circle, one of them stops to capture for a moment.
-    async fn put_sources(&mut self) -> Result<Sources, ApiError> {
+    async fn put_sources(&mut self) -> Result<Sources, RequestError> {
         let mut sources = Sources::default();
         let mut pending: Vec<(&SourceStream, Capture)> =
             self.wanted.sources.iter().map(|source| (source, self.capture(source))).collect();
@@ -213,7 +214,7 @@ impl Pass<'_> {
     }
 
     /// Has a source's stream capture nothing.
-    async fn park(&mut self, name: &str) -> Result<(), ApiError> {
+    async fn park(&mut self, name: &str) -> Result<(), RequestError> {
         let Some(stream) = self.streams.get(name) else { return Ok(()) };
         let mut parked = stream.config.clone();
         parked.insert("subjects".to_owned(), serde_json::json!([name]));
@@ -224,7 +225,7 @@ impl Pass<'_> {
     }
 
     /// Makes or changes one source's stream.
-    async fn put_source(&mut self, source: &SourceStream) -> Result<Put, ApiError> {
+    async fn put_source(&mut self, source: &SourceStream) -> Result<Put, RequestError> {
         let name = &source.stream.name;
         let reading = describe(source);
         let Some(stream) = self.streams.get(name) else {
@@ -249,7 +250,7 @@ impl Pass<'_> {
         Ok(if self.update(name, &current, config).await? { Put::From(start) } else { Put::Refused })
     }
 
-    async fn put_consumer(&mut self, source: &SourceStream, consumer: &str) -> Result<(), ApiError> {
+    async fn put_consumer(&mut self, source: &SourceStream, consumer: &str) -> Result<(), RequestError> {
         let stream = &source.stream.name;
         let wanted = config::split_consumer(source, consumer);
         let current = self.api.consumer(stream, consumer).await?;
@@ -266,7 +267,7 @@ impl Pass<'_> {
     }
 
     /// Step 3: the tenant's stream. Answers whether it reads what it is to read.
-    async fn put_stream(&mut self, sources: &Sources) -> Result<bool, ApiError> {
+    async fn put_stream(&mut self, sources: &Sources) -> Result<bool, RequestError> {
         let name = &self.wanted.stream.name;
         let Some(stream) = self.streams.get(name) else {
             let mut config = config::lay_over(&Map::new(), &self.wanted.stream);
@@ -295,7 +296,7 @@ impl Pass<'_> {
     }
 
     /// Waits until the stream has taken what `source` holds on `subject` now, but not for ever.
-    async fn catch_up(&self, name: &str, source: &str, subject: &str) -> Result<(), ApiError> {
+    async fn catch_up(&self, name: &str, source: &str, subject: &str) -> Result<(), RequestError> {
         let Some(last) = self.api.last_sequence_on(source, subject).await? else { return Ok(()) };
         let started = Instant::now();
         loop {
@@ -324,7 +325,7 @@ impl Pass<'_> {
     }
 
     /// Step 4.
-    async fn delete_leaving(&mut self, leaving: &[String]) -> Result<(), ApiError> {
+    async fn delete_leaving(&mut self, leaving: &[String]) -> Result<(), RequestError> {
         for name in leaving {
             self.split_rest(name).await?;
             let deleted = self.api.delete_stream(name).await;
@@ -335,7 +336,7 @@ impl Pass<'_> {
 
     /// Waits until the data plane has split what the stream of a payload source still holds, but not for
     /// ever. The mapping names the source for a moment longer for this reason.
-    async fn split_rest(&self, stream: &str) -> Result<(), ApiError> {
+    async fn split_rest(&self, stream: &str) -> Result<(), RequestError> {
         let started = Instant::now();
         while let Some(consumer) = self.api.consumer(stream, SPLIT_CONSUMER).await? {
             let count = |field: &str| consumer[field].as_u64().unwrap_or(0);
@@ -376,7 +377,7 @@ impl Pass<'_> {
         }
     }
 
-    async fn create(&mut self, name: &str, config: Map<String, Value>) -> Result<bool, ApiError> {
+    async fn create(&mut self, name: &str, config: Map<String, Value>) -> Result<bool, RequestError> {
         let created = self.api.create_stream(name, config).await;
         self.note(&format!("stream {name}"), created.map(drop))
     }
@@ -387,7 +388,7 @@ impl Pass<'_> {
         name: &str,
         current: &Map<String, Value>,
         wanted: Map<String, Value>,
-    ) -> Result<bool, ApiError> {
+    ) -> Result<bool, RequestError> {
         if config::same(current, &wanted) {
             return Ok(true);
         }
@@ -415,21 +416,21 @@ impl Pass<'_> {
 
     /// Counts a change that was made, or turns a refusal into a finding with the broker's own words. Answers
     /// whether it was made.
-    fn note(&mut self, what: &str, result: Result<(), ApiError>) -> Result<bool, ApiError> {
+    fn note(&mut self, what: &str, result: Result<(), RequestError>) -> Result<bool, RequestError> {
         match result {
             Ok(()) => {
                 self.applied.changes += 1;
                 tracing::info!(tenant = %self.wanted.tenant, "applied {what}");
                 Ok(true)
             }
-            Err(ApiError::Refused { code, description }) => {
+            Err(RequestError::Refused { code, description }) => {
                 // 10065 is JetStream's code for subjects that overlap with another stream's.
                 let reason = if code == 10065 { Reason::SourceConflict } else { Reason::StreamRefused };
                 let message = format!("NATS refuses {what}: {description} (error {code})");
                 self.applied.findings.push(Finding::new(reason, "", message));
                 Ok(false)
             }
-            Err(away @ ApiError::Away(_)) => Err(away),
+            Err(away) => Err(away),
         }
     }
 }

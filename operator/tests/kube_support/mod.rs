@@ -206,7 +206,7 @@ impl Cluster {
 
     /// The names of the streams.
     pub async fn streams(&self) -> Vec<String> {
-        let api = flutecast_operator::jetstream::api::Api::new(self.nats.client().await.unwrap());
+        let api = flutecast_nats::JetStreamApi::new(self.nats.client().await.unwrap());
         let streams = api.streams().await.unwrap();
         let mut names: Vec<String> =
             streams.iter().map(|stream| stream.config["name"].as_str().unwrap().to_owned()).collect();
