@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 MAKEFLAGS += --no-print-directory
 
 tools := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/flutecast/tools
-nextest := $(tools)/cargo-nextest-0.9.151/bin/cargo-nextest nextest
+nextest := $(tools)/cargo-nextest-0.9.151/bin/cargo-nextest
 deny := $(tools)/cargo-deny-0.20.2/bin/cargo-deny
 target := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # A failing test says what it saw; frames of the runtime around it only bury that.
@@ -25,17 +25,12 @@ help: ## lists the commands
 .PHONY: demo
 demo: need-cargo ## starts the demo factory and prints where to look; Ctrl-C ends it
 	@echo "building Flutecast (a few minutes the first time)"
-	@cargo build $(locked) --quiet --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-bench -p flutecast-e2e
+	@cargo build $(locked) --quiet --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-demo
 	@exec $(target)/debug/flutecast-demo $(DEMO_ARGS)
 
-# What is cheap and most likely to fail comes first; the last line is nextest's summary.
 .PHONY: test
-test: need-cargo tools lint deny ## everything, on real parts
-	@$(MAKE) fuzz FUZZ_SECONDS=10
-	@cargo test $(locked) --quiet --workspace --doc
-	@cargo build $(locked) --quiet --workspace --bins
-	@$(MAKE) test-images
-	@e2e/run-tests $(target)/debug/flutecast-cluster all $(nextest) run $(locked) --workspace
+test: need-cargo ## everything, on real parts
+	@xtask/test $(nextest) $(deny) $(target)
 
 .PHONY: bench
 bench: need-cargo ## measures latency, memory and rates in a release build, and writes docs/performance.md
@@ -43,7 +38,7 @@ bench: need-cargo ## measures latency, memory and rates in a release build, and 
 
 .PHONY: envelope
 envelope: need-cargo ## measures the operator with up to 10,000 devices on a real API server, and writes docs/generated/operator-capacity.md
-	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-test-tools -- nats-server etcd kube-apiserver kubectl >/dev/null
+	@cargo xtask test-tools nats-server etcd kube-apiserver kubectl >/dev/null
 	@bench/envelope.sh $(ENVELOPE_ARGS)
 
 # Another version: FLUTECAST_VERSION=0.2.0 make images. The profile of Cargo.toml that they are built with: IMAGE_PROFILE.
@@ -52,21 +47,27 @@ IMAGE_PROFILE ?= image
 .PHONY: images
 images: need-cargo ## OCI archives of operator and data plane in target/images, for containerd, docker, podman, kind
 	@echo "building the images (a few minutes the first time)"
-	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-images -- --profile $(IMAGE_PROFILE)
+	@cargo xtask images --profile $(IMAGE_PROFILE)
 
 .PHONY: images-next
 images-next: need-cargo ## the same as the next version, with one more field: what upgrades are tested with
 	@echo "building the next version's images (about three minutes after make images)"
-	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-images -- --profile $(IMAGE_PROFILE) --next
+	@cargo xtask images --profile $(IMAGE_PROFILE) --next
 
 .PHONY: images-twice
 images-twice: need-cargo ## builds the commit's images here and in a second folder, and compares their digests
-	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-images -- --profile $(IMAGE_PROFILE) --twice
+	@cargo xtask images --profile $(IMAGE_PROFILE) --twice
 
 .PHONY: cluster
 cluster: need-cargo system ## a real Kubernetes cluster on this machine, as root; prints KUBECONFIG
-	@cargo build $(locked) --quiet -p flutecast-e2e --bin flutecast-cluster
+	@echo "bringing a cluster up (10 s; the first time its programs are built before, up to 15 minutes on two cores)"
+	@cargo build $(locked) --quiet -p flutecast-testbed --bin flutecast-cluster
 	@$(target)/debug/flutecast-cluster up
+
+# NATS's image is made from the nats-server that all tests use.
+.PHONY: factory
+factory: cluster images ## on that cluster a release of the chart, with a NATS of its own; says how it is reached
+	@env -u KUBECONFIG $(target)/debug/flutecast-cluster factory
 
 # Built before the tests, not by them: no test may take that long. FLUTECAST_IMAGES names a folder that holds them already; a
 # machine that can run no cluster, and is given none, needs none.
@@ -81,35 +82,29 @@ test-images: need-cargo
 e2e: need-cargo tools ## the tests that need a cluster: this machine's own, or that of KUBECONFIG
 	@cargo build $(locked) --quiet --workspace --bins
 	@$(MAKE) test-images
-	@e2e/run-tests $(target)/debug/flutecast-cluster cluster $(nextest) run $(locked) -p flutecast-e2e $(E2E_ARGS)
+	@e2e/tests/run $(target)/debug/flutecast-cluster cluster $(nextest) nextest run $(locked) -p flutecast-e2e $(E2E_ARGS)
 
 .PHONY: cluster-down
-cluster-down: need-cargo ## ends it and removes all that belonged to it
-	@cargo build $(locked) --quiet -p flutecast-e2e --bin flutecast-cluster
+cluster-down: need-cargo ## ends it and removes all that belonged to it, a factory included
+	@cargo build $(locked) --quiet -p flutecast-testbed --bin flutecast-cluster
 	@$(target)/debug/flutecast-cluster down
 
 # --- for whoever changes something ---
 
-# The unit tests of e2e start servers, so they belong to `make test`.
+# Unit tests of testkit and testbed start servers, so they belong to `make test`.
 .PHONY: check
 check: need-cargo nextest lint ## the fast inner loop: format, clippy, unit tests without I/O, tidiness
-	@$(nextest) run $(locked) --workspace --exclude flutecast-e2e --lib --bins
-	@$(nextest) run $(locked) -p flutecast-xtask --test tidy
+	@$(nextest) nextest run $(locked) --workspace --exclude flutecast-testkit --exclude flutecast-testbed --lib --bins
+	@$(nextest) nextest run $(locked) -p flutecast-xtask --test tidy
 
 .PHONY: lint
-lint: need-cargo tree ## format and clippy
+lint: need-cargo ## format and clippy
 	@cargo fmt --all --check
 	@cargo clippy $(locked) --quiet --workspace --all-targets -- -D warnings
 
-.PHONY: tree
-tree: need-cargo ## proves what architecture.md says about who doesn't depend on whom
-	@tree="$$(cargo tree $(locked) -p flutecast-contract -e normal,build --prefix none)"; ! grep -E '^(kube|tokio)[-a-z]* ' <<<"$$tree"
-	@tree="$$(cargo tree $(locked) -p flutecast-operator -e normal,build --prefix none)"; ! grep -E '^flutecast-dataplane ' <<<"$$tree"
-	@tree="$$(cargo tree $(locked) -p flutecast-dataplane -e normal,build --prefix none)"; ! grep -E '^flutecast-(operator|crds) ' <<<"$$tree"
-
 .PHONY: deny
 deny: need-cargo ## licences, bans and sources of all dependencies
-	@e2e/tools/install deny
+	@xtask/install-tools deny
 	@$(deny) --log-level error check --hide-inclusion-graph bans licenses sources
 
 FUZZ_SECONDS ?= 60
@@ -137,7 +132,7 @@ transcripts: need-cargo tools ## docs/generated/transcripts.md: what kubectl sho
 
 .PHONY: charts
 charts: need-cargo ## writes anew what is generated in charts/, from manifests/ and crds/yaml
-	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-charts
+	@cargo xtask charts
 
 # From Go modules, so that the same versions give the same files.
 .PHONY: chart-schemas
@@ -146,11 +141,11 @@ chart-schemas: need-cargo ## brings the schemas that charts are held against, fr
 
 .PHONY: chart-test
 chart-test: need-cargo nextest ## the charts alone: lint, schema, snapshots, an API server that takes them
-	@$(nextest) run $(locked) -p flutecast-e2e --test charts
+	@$(nextest) nextest run $(locked) -p flutecast-e2e --test charts
 
 .PHONY: screenshot
 screenshot: need-cargo system ## docs/dashboard.png from the running demo
-	@cargo build $(locked) --quiet --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-bench -p flutecast-e2e
+	@cargo build $(locked) --quiet --bins -p flutecast-operator -p flutecast-dataplane -p flutecast-demo
 	@cargo run $(locked) --quiet -p flutecast-e2e --example screenshot -- docs/dashboard.png
 
 # --- tools ---
@@ -158,15 +153,15 @@ screenshot: need-cargo system ## docs/dashboard.png from the running demo
 # The Go programs are built before the tests, not by them: no test may take that long.
 .PHONY: tools
 tools: need-cargo nextest system ## brings the tools that tests need, pinned, into ~/.cache/flutecast/tools
-	@cargo run $(locked) --quiet -p flutecast-e2e --bin flutecast-test-tools
+	@cargo xtask test-tools
 
 .PHONY: nextest
 nextest:
-	@e2e/tools/install nextest
+	@xtask/install-tools nextest
 
 .PHONY: system
 system:
-	@e2e/tools/install system
+	@xtask/install-tools system
 
 .PHONY: need-cargo
 need-cargo:

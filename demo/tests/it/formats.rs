@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use flutecast_contract::document::ShardDocument;
 use flutecast_contract::name::{IotId, TenantName};
 use flutecast_demo::line::{Body, Delivery, Disturbance, Line, LineOptions, Message, Reading, WallClock};
-use flutecast_format::program::{ChannelState, Dropped, Message as Raw, Program, Timestamp};
+use flutecast_format::program::{ChannelState, DropReason, Message as Raw, Program, Timestamp};
 use flutecast_testkit::LocalStack;
 
 /// Half past an hour in November 2026; any time will do.
@@ -44,7 +44,7 @@ impl Channels {
         key: &(String, String),
         payload: &[u8],
         at_ms: u64,
-    ) -> Result<(String, u32), Dropped> {
+    ) -> Result<(String, u32), DropReason> {
         let (program, state) =
             self.0.get_mut(key).unwrap_or_else(|| panic!("{key:?} is not in the manifests"));
         let now = Timestamp::from_millis(CLOCK.unix_ms(at_ms));
@@ -91,7 +91,7 @@ async fn the_demo_formats_take_what_the_line_sends() {
                     *taken.entry(key).or_default() += 1;
                 }
                 // Nothing moved, or nothing was made yet.
-                (Delivery::OnTime, Err(Dropped::Unchanged | Dropped::Filtered)) => {}
+                (Delivery::OnTime, Err(DropReason::Unchanged | DropReason::Filtered)) => {}
                 (Delivery::OnTime, Err(reason)) => panic!("{key:?}: {text} is dropped: {reason:?}"),
                 (delivery, Err(reason)) => {
                     *dropped.entry(format!("{delivery:?} {reason:?}")).or_default() += 1

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use flutecast_testbed::cluster::{self, ClusterDir, Component, Node, Request, Slot};
+use flutecast_testbed::cluster::{self, Cluster, ClusterDir, Component, Node, Request, Slot};
+use flutecast_testbed::release;
 
 /// A real Kubernetes cluster for tests, on this machine, without containers around it.
 ///
@@ -22,6 +23,8 @@ enum Command {
     Check,
     /// Brings it up, building its programs first, and prints KUBECONFIG
     Up,
+    /// Installs a release of the chart on it, with the images that `make images` has built
+    Factory,
     /// Ends it and removes everything that belonged to it
     Down,
     /// Says how its components are
@@ -69,6 +72,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Up => {
             cluster::bring_up(&dir, &mut std::io::stderr()).await?;
             writeln!(out, "export KUBECONFIG={}", dir.kubeconfig().display())?;
+        }
+        Command::Factory => {
+            let cluster = Cluster::shared().await?;
+            release::install_factory(&cluster, &mut out).await?;
         }
         Command::Down => {
             let said =

@@ -7,13 +7,11 @@
     reason = "a test says what is wrong by failing"
 )]
 
+mod api_server;
 mod bundled_nats;
 mod committed;
-mod gitops;
 mod health_checks;
-mod install;
 mod kubernetes_api;
-mod no_way_back;
 mod schemas;
 mod snapshots;
 mod support;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -55,11 +55,11 @@ pub enum Stamp {
 }
 
 impl GoTool {
-    /// The pinned version, such as `v1.37.2`; of our own source, with its go.mod, the beginning of the
-    /// SHA-256.
+    /// Returns the pinned version, such as `v1.37.2`; for a program of this repository the beginning of the
+    /// SHA-256 of its source and go.mod.
     ///
     /// # Errors
-    /// When its go.mod doesn't name the module.
+    /// If its go.mod doesn't name the module.
     pub fn version(&self) -> anyhow::Result<String> {
         if let Some(source) = self.source {
             let digest = Sha256::new_with_prefix(source).chain_update(self.go_mod).finalize();
@@ -71,92 +71,59 @@ impl GoTool {
             .with_context(|| format!("{}/go.mod doesn't name {}", self.pinned_in, self.module))
     }
 
-    /// Where the program is or will be, and its version.
-    fn location(&self) -> anyhow::Result<(PathBuf, String)> {
-        let version = self.version()?;
-        Ok((tools_folder()?.join(format!("{}-{version}", self.cache)), version))
+    /// The folder of this version in the cache.
+    fn folder(&self) -> anyhow::Result<PathBuf> {
+        Ok(tools_folder()?.join(format!("{}-{}", self.cache, self.version()?)))
     }
 
-    /// Whether this version is in the cache folder.
+    /// Returns whether this version is in the cache.
     ///
     /// # Errors
-    /// When there is no cache folder.
+    /// If there is no cache folder.
     pub fn is_built(&self) -> anyhow::Result<bool> {
-        Ok(self.location()?.0.join(self.name).is_file())
+        Ok(self.folder()?.join(self.name).is_file())
     }
 
-    /// The program's path. Builds it if this version isn't in the cache folder yet, which can take minutes;
-    /// blocks meanwhile.
+    /// Returns the program's path. Builds the program first if this version isn't in the cache, which takes
+    /// minutes and blocks.
     ///
     /// # Errors
-    /// When it can't be built; says what is missing.
+    /// If it can't be built.
     pub fn path(&self) -> anyhow::Result<PathBuf> {
-        let (folder, version) = self.location()?;
-        let program = folder.join(self.name);
-        if program.is_file() {
-            return Ok(program);
-        }
-        fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
-        // Tests run as parallel processes: one builds, the others wait for it.
-        let lock = fs::File::create(folder.join(format!("{}.lock", self.name)))?;
-        lock.lock()?;
+        let program = self.folder()?.join(self.name);
         if !program.is_file() {
-            self.build(&folder, &program, &version)?;
+            build(std::slice::from_ref(self))?;
         }
         Ok(program)
     }
 
-    /// Builds those of `tools` that this machine hasn't got yet, and tells `out` which, and how many are
-    /// still to come.
+    /// Builds those of `tools` that aren't in the cache, and writes the progress to `out`. Neighbours of one
+    /// module are built by one `go build`, which links some while it compiles others.
     ///
     /// # Errors
-    /// When one can't be built; says what is missing.
+    /// If one can't be built.
     pub fn build_missing(tools: &[Self], out: &mut impl Write) -> anyhow::Result<()> {
         let mut missing = Vec::new();
         for tool in tools {
             if !tool.is_built()? {
-                missing.push(tool);
+                missing.push(*tool);
             }
         }
-        for (index, tool) in missing.iter().enumerate() {
-            let (number, count, Self { name, minutes, .. }) = (index + 1, missing.len(), tool);
-            write!(
+        let batches: Vec<_> = missing.chunk_by(|one, next| one.cache == next.cache).collect();
+        for (index, batch) in batches.iter().enumerate() {
+            let names = batch.iter().map(|tool| tool.name).collect::<Vec<_>>().join(", ");
+            let minutes: u32 = batch.iter().map(|tool| tool.minutes).sum();
+            writeln!(
                 out,
-                "[{number}/{count}] building {name} once for this machine (up to {minutes} min on two cores) "
+                "[{}/{}] building {names} once for this machine (up to {minutes} min on two cores)",
+                index + 1,
+                batches.len()
             )?;
-            out.flush()?;
             let start = Instant::now();
-            tool.path()?;
-            writeln!(out, "{} s", start.elapsed().as_secs())?;
+            build(batch)?;
+            writeln!(out, "[{}/{}] {} s", index + 1, batches.len(), start.elapsed().as_secs())?;
         }
         Ok(())
-    }
-
-    fn build(&self, folder: &Path, program: &Path, version: &str) -> anyhow::Result<()> {
-        // Built under another name and renamed, so that a broken build never looks like a program.
-        let partial = folder.join(format!("{}.partial", self.name));
-        let output = Command::new("go")
-            .args(["build", "-trimpath", "-ldflags", &self.linker_flags(version), "-o"])
-            .arg(&partial)
-            .arg(self.package)
-            .current_dir(self.pinned_in)
-            .env("CGO_ENABLED", "0")
-            .output()
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => anyhow::anyhow!(
-                    "{} {version} isn't built yet, and Go to build it isn't on PATH: install Go 1.26 or newer",
-                    self.name
-                ),
-                _ => anyhow::anyhow!("go can't be started: {error}"),
-            })?;
-        ensure!(
-            output.status.success(),
-            "go build {} in {} failed:\n{}",
-            self.package,
-            self.pinned_in,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        fs::rename(&partial, program).with_context(|| format!("{}", program.display()))
     }
 
     fn linker_flags(&self, version: &str) -> String {
@@ -174,6 +141,62 @@ impl GoTool {
             }
         }
     }
+}
+
+/// Builds programs of one module. Waits for another process that builds one of them.
+fn build(tools: &[GoTool]) -> anyhow::Result<()> {
+    let Some(first) = tools.first() else { return Ok(()) };
+    let (folder, version) = (first.folder()?, first.version()?);
+    fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+    let mut locks = Vec::new();
+    for tool in tools {
+        let lock = fs::File::create(folder.join(format!("{}.lock", tool.name)))?;
+        lock.lock()?;
+        locks.push(lock);
+    }
+    let missing: Vec<_> = tools.iter().filter(|tool| !folder.join(tool.name).is_file()).collect();
+    // Built elsewhere and renamed, so that a broken build never looks like a program.
+    let partial = tempfile::Builder::new().prefix("partial-").tempdir_in(&folder)?;
+    let target = match missing.as_slice() {
+        [] => return Ok(()),
+        // The last part of a package's path isn't always the program's name.
+        [one] => partial.path().join(one.name),
+        _ => partial.path().join(""),
+    };
+    let output = Command::new("go")
+        // Nobody debugs these programs, and what the linker would drop needn't be compiled.
+        .args([
+            "build",
+            "-trimpath",
+            "-gcflags=all=-dwarf=false",
+            "-ldflags",
+            &first.linker_flags(&version),
+            "-o",
+        ])
+        .arg(target)
+        .args(missing.iter().map(|tool| tool.package))
+        .current_dir(first.pinned_in)
+        .env("CGO_ENABLED", "0")
+        .output()
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => anyhow::anyhow!(
+                "{} {version} isn't built yet, and Go to build it isn't on PATH: install Go 1.26 or newer",
+                first.name
+            ),
+            _ => anyhow::anyhow!("go can't be started: {error}"),
+        })?;
+    ensure!(
+        output.status.success(),
+        "go build in {} failed:\n{}",
+        first.pinned_in,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for tool in missing {
+        let program = folder.join(tool.name);
+        fs::rename(partial.path().join(tool.name), &program)
+            .with_context(|| format!("{}", program.display()))?;
+    }
+    Ok(())
 }
 
 /// The version of `module` in a go.mod, such as `v2.15.2`.

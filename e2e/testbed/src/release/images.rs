@@ -51,8 +51,9 @@ impl Images {
             Some(folder) => PathBuf::from(folder),
             None => {
                 let own = std::env::current_exe().context("the path of this program")?;
-                // A test is in target/<profile>/deps.
-                own.ancestors().nth(3).context("a target folder")?.join("images")
+                // A test is in target/<profile>/deps, a program in target/<profile>.
+                let profile = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+                profile.and_then(Path::parent).context("a target folder")?.join("images")
             }
         };
         let archives: Vec<_> =

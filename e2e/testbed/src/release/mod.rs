@@ -16,6 +16,7 @@
 //! # }
 //! ```
 
+mod factory;
 mod images;
 mod nats;
 mod pods;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+pub use factory::install_factory;
 pub use images::{IMAGES_VARIABLE, Images, PROGRAMS, version_after};
 pub use nats::NatsReach;
 pub use pods::Pod;

@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use super::{Release, decoded};
-use crate::cluster::Reach;
+use crate::cluster::{Cluster, Reach};
 
 const CLIENT: u16 = 4222;
 const MQTT: u16 = 1883;
@@ -61,20 +61,26 @@ impl NatsReach {
 }
 
 impl Release<'_> {
-    /// The bundled NATS.
+    /// Returns the way to the bundled NATS.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub async fn nats(&self) -> anyhow::Result<NatsReach> {
-        let service = self.full_name("-nats");
-        let client = self.cluster.reach(&self.namespace, &service, CLIENT).await?;
-        let mqtt = self.cluster.reach(&self.namespace, &service, MQTT).await?;
-        let secret = self.full_name("-nats-passwords");
-        let mut passwords = USERS.map(|user| (user, String::new()));
-        for (user, password) in &mut passwords {
-            let jsonpath = format!("jsonpath={{.data.{user}}}");
-            *password = decoded(&self.kubectl(&["get", "secret", &secret, "-o", &jsonpath]).await?)?;
-        }
-        Ok(NatsReach { client, mqtt, passwords })
+        reach(self.cluster, &self.namespace, &self.full_name("")).await
     }
+}
+
+/// Returns the way to the bundled NATS of the release whose objects are called `full_name`.
+pub(super) async fn reach(cluster: &Cluster, namespace: &str, full_name: &str) -> anyhow::Result<NatsReach> {
+    let service = format!("{full_name}-nats");
+    let client = cluster.reach(namespace, &service, CLIENT).await?;
+    let mqtt = cluster.reach(namespace, &service, MQTT).await?;
+    let secret = format!("{full_name}-nats-passwords");
+    let mut passwords = USERS.map(|user| (user, String::new()));
+    for (user, password) in &mut passwords {
+        let jsonpath = format!("jsonpath={{.data.{user}}}");
+        let get = ["--namespace", namespace, "get", "secret", &secret, "-o", &jsonpath];
+        *password = decoded(&cluster.kubectl(&get).await?)?;
+    }
+    Ok(NatsReach { client, mqtt, passwords })
 }
