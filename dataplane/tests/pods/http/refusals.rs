@@ -1,25 +1,18 @@
-//! What is refused, how, and what it tells: docs/protocol.md, "Access" and its table of statuses.
+//! Refused requests and their bodies: docs/protocol.md, "Access" and its table of statuses.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what is wrong by failing"
-)]
-
-mod http_support;
-
-use flutecast_e2e::http_client::{self, request};
+use flutecast_testkit::http_client::{self, request};
+use flutecast_testkit::{SseClient, wait_until};
 use http::{Method, StatusCode};
-use http_support::{ALL, Box, OTHER, SOME, error};
+
+use crate::fixture::{ALL, DEADLINE, OTHER, PodFixture, SOME, error};
 
 fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
 #[tokio::test]
-async fn nobody_reads_without_a_token_of_the_tenant() {
-    let setup = Box::start(&[]).await;
+async fn requests_without_a_token_of_the_tenant_are_unauthorized() {
+    let setup = PodFixture::start(&[]).await;
     let no_token = setup.get("/v1/acme/devices", &[]).await;
     assert_eq!(no_token.status, StatusCode::UNAUTHORIZED);
     assert_eq!(no_token.headers["www-authenticate"], "Bearer");
@@ -46,7 +39,7 @@ async fn nobody_reads_without_a_token_of_the_tenant() {
             ] {
                 let answer = setup.get(&format!("/v1/{tenant}/{path}{query}"), headers).await;
                 assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{tenant} {path} {token} {where_}");
-                // Nothing tells an unknown tenant from a wrong token.
+                // An unknown tenant can't be told from a wrong token.
                 assert_eq!(answer.body, no_token.body, "{tenant} {path}");
                 let names =
                     |headers: &http::HeaderMap| headers.keys().map(ToString::to_string).collect::<Vec<_>>();
@@ -62,10 +55,10 @@ async fn nobody_reads_without_a_token_of_the_tenant() {
             );
         }
     }
-    // Another scheme than Bearer is no token, even with the right letters behind it.
+    // Only the scheme Bearer is looked at, even if another one carries the right token.
     let answer = setup.get("/v1/acme/devices", &[("authorization", &format!("Basic {ALL}"))]).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-    // It is meant for a gateway before us; the token stands in the query then.
+    // Another scheme may be meant for a gateway; the token may then be in the query.
     let path = format!("/v1/acme/devices?access_token={ALL}");
     assert_eq!(setup.get(&path, &[("authorization", "Basic dTpw")]).await.status, StatusCode::OK);
     assert_eq!(setup.get(&path, &[("authorization", "Bearer x")]).await.status, StatusCode::UNAUTHORIZED);
@@ -76,12 +69,12 @@ async fn nobody_reads_without_a_token_of_the_tenant() {
 }
 
 #[tokio::test]
-async fn a_token_opens_only_the_devices_that_it_lists() {
-    let setup = Box::start(&[]).await;
+async fn token_is_forbidden_devices_that_it_does_not_list() {
+    let setup = PodFixture::start(&[]).await;
     for (path, status) in [
         ("events?device=FLEX-01", StatusCode::FORBIDDEN),
         ("events?device=CORR-01&device=FLEX-01", StatusCode::FORBIDDEN),
-        // Whether it exists is not told.
+        // The answer doesn't tell whether it exists.
         ("events?device=MISSING", StatusCode::FORBIDDEN),
         ("devices/FLEX-01?", StatusCode::FORBIDDEN),
         ("devices/MISSING?", StatusCode::FORBIDDEN),
@@ -96,8 +89,8 @@ async fn a_token_opens_only_the_devices_that_it_lists() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_needs_to_be_allowed() {
-    let setup = Box::start(&[]).await;
+async fn cross_origin_pages_need_an_allowed_origin() {
+    let setup = PodFixture::start(&[]).await;
     let own = setup.dataplane.url.clone();
     let all = bearer(ALL);
     let other = bearer(OTHER);
@@ -115,7 +108,7 @@ async fn a_page_of_another_origin_needs_to_be_allowed() {
             let stream = path.starts_with("events");
             let url = setup.url(&format!("/v1/{tenant}/{path}"));
             if stream && allowed {
-                let client = flutecast_e2e::SseClient::connect(&url, &headers).await.unwrap();
+                let client = SseClient::connect(&url, &headers).await.unwrap();
                 assert_eq!(client.headers()["access-control-allow-origin"], origin);
                 assert_eq!(client.headers()["vary"], "Origin");
                 assert_eq!(client.headers()["access-control-expose-headers"], "Date");
@@ -131,11 +124,11 @@ async fn a_page_of_another_origin_needs_to_be_allowed() {
             if !allowed {
                 assert!(error(&answer).1.contains("allowedOrigins"), "{}", answer.text());
             }
-            // The page can read why it was refused.
+            // The page can read the error.
             assert_eq!(answer.headers["access-control-allow-origin"], "*");
         }
     }
-    // The token is looked at first, so that an origin finds out nothing about tenants.
+    // The token is checked first, so that an origin learns nothing about tenants.
     for tenant in ["acme", "missing"] {
         let answer = setup.get(&format!("/v1/{tenant}/devices"), &[("origin", "https://evil.example")]).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{tenant}");
@@ -143,8 +136,8 @@ async fn a_page_of_another_origin_needs_to_be_allowed() {
 }
 
 #[tokio::test]
-async fn a_browser_may_ask_first() {
-    let setup = Box::start(&[]).await;
+async fn preflight_requests_are_answered() {
+    let setup = PodFixture::start(&[]).await;
     let headers = [
         ("origin", "https://screens.acme.example"),
         ("access-control-request-method", "POST"),
@@ -163,8 +156,8 @@ async fn a_browser_may_ask_first() {
 }
 
 #[tokio::test]
-async fn a_request_that_cannot_be_understood_is_told_why() {
-    let setup = Box::start(&[]).await;
+async fn bad_requests_are_answered_with_parameter_and_value() {
+    let setup = PodFixture::start(&[]).await;
     for (path, expected) in [
         ("events", "a device or a selector is needed"),
         ("events?devices=A", "devices: not a parameter of this address (its value is \"A\")"),
@@ -199,7 +192,7 @@ async fn a_request_that_cannot_be_understood_is_told_why() {
 
 #[tokio::test]
 async fn paths_methods_and_sizes_are_checked() {
-    let setup = Box::start(&[]).await;
+    let setup = PodFixture::start(&[]).await;
     for path in
         ["/v2/open/events", "/v1/open", "/v1/open/events/more", "/v1", "/missing.js", "/tests/mock.js"]
     {
@@ -233,15 +226,15 @@ async fn paths_methods_and_sizes_are_checked() {
         (StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge")
     );
     let body: serde_json::Value = serde_json::json!({"devices": ["CORR-01"], "selector": null});
-    flutecast_e2e::SseClient::post(&url, &[], &body).await.unwrap();
-    // A head that doesn't fit.
+    SseClient::post(&url, &[], &body).await.unwrap();
+    // A request head that is too large.
     let answer = setup.get("/v1/open/devices", &[("x-large", &"A".repeat(100_000))]).await;
     assert_eq!(answer.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
 }
 
 #[tokio::test]
-async fn the_dashboard_is_served_unless_it_is_turned_off() {
-    let setup = Box::start(&[]).await;
+async fn dashboard_is_served_unless_disabled() {
+    let setup = PodFixture::start(&[]).await;
     let page = setup.get("/", &[]).await;
     assert_eq!(
         (page.status, &page.headers["content-type"]),
@@ -259,13 +252,13 @@ async fn the_dashboard_is_served_unless_it_is_turned_off() {
     let head = request(Method::HEAD, &setup.url("/"), &[], "").await.unwrap();
     assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
 
-    let without = Box::start(&["--dashboard=false"]).await;
+    let without = PodFixture::start(&["--dashboard=false"]).await;
     assert_eq!(without.get("/", &[]).await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
-async fn the_second_port_tells_how_the_pod_is() {
-    let mut setup = Box::start(&[]).await;
+async fn admin_port_serves_health_readiness_and_metrics() {
+    let mut setup = PodFixture::start(&[]).await;
     let admin = |path: &str| format!("{}{path}", setup.dataplane.admin_url);
     let (live, ready, metrics) = (admin("/livez"), admin("/readyz"), admin("/metrics"));
     assert_eq!(http_client::get(&live).await.unwrap().status, StatusCode::OK);
@@ -293,11 +286,11 @@ async fn the_second_port_tells_how_the_pod_is() {
     ] {
         assert!(text.contains(expected), "{expected} is not in {text}");
     }
-    // Clients' port doesn't have it.
+    // The clients' port doesn't serve metrics.
     assert_eq!(setup.get("/metrics", &[]).await.status, StatusCode::NOT_FOUND);
 
     setup.nats.stop().await.unwrap();
-    flutecast_e2e::wait_until("the pod isn't ready", http_support::DEADLINE, async || {
+    wait_until("the pod isn't ready", DEADLINE, async || {
         let answer = http_client::get(&ready).await.map_err(|error| error.to_string())?;
         let reasons = answer.text();
         if answer.status == StatusCode::SERVICE_UNAVAILABLE && reasons.contains("broker") {

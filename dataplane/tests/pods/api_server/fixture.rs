@@ -1,40 +1,37 @@
-//! A data plane on a real Kubernetes API and a real nats-server, with the rights of
-//! manifests/dataplane/rbac.yaml and no others.
-#![allow(dead_code, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "it is test code, which clippy sees only where #[test] is")]
+//! A Kubernetes API and a nats-server for data planes with the rights of manifests/dataplane/rbac.yaml.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flutecast_e2e::http_client::{Answer, get, request};
-use flutecast_e2e::{
-    ControlPlane, NatsServer, Process, ProcessOptions, SseClient, free_ports, program, wait_until,
+use flutecast_testkit::http_client::{Answer, get, request};
+use flutecast_testkit::{
+    ApiServer, NatsServer, Process, ProcessOptions, SseClient, free_ports, program, wait_until,
 };
 use futures_util::StreamExt;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::http_support::{DEADLINE, create_stream};
+use crate::fixture::{DEADLINE, create_stream};
 
 /// The namespace of manifests/dataplane/rbac.yaml.
 pub(crate) const NAMESPACE: &str = "flutecast";
 const ACCOUNT: &str = "flutecast-dataplane";
 
-/// All of it but the data plane.
-pub(crate) struct Cluster {
-    pub(crate) api: ControlPlane,
+/// The API server and the nats-server.
+pub(crate) struct KubeFixture {
+    pub(crate) api: ApiServer,
     pub(crate) nats: NatsServer,
     pub(crate) client: async_nats::Client,
-    /// With the rights of the service account.
+    /// Has the rights of the service account.
     kubeconfig: PathBuf,
 }
 
-impl Cluster {
-    /// An empty namespace with the service account, which may do nothing yet; a nats-server with the streams
-    /// of two tenants.
+impl KubeFixture {
+    /// Starts an API server with an empty namespace and the service account, still without rights, and a
+    /// nats-server with the streams of two tenants.
     pub(crate) async fn start() -> Self {
-        let (api, nats) = tokio::join!(ControlPlane::start(), NatsServer::start());
+        let (api, nats) = tokio::join!(ApiServer::start(), NatsServer::start());
         let (api, nats) = (api.unwrap(), nats.unwrap());
         let client = nats.client().await.unwrap();
         for tenant in ["open", "acme"] {
@@ -46,7 +43,7 @@ impl Cluster {
         Self { api, nats, client, kubeconfig }
     }
 
-    /// As [`Self::start`], with the rights that the manifest gives.
+    /// As [`Self::start`], with the rights of the manifest.
     pub(crate) async fn with_rights() -> Self {
         let this = Self::start().await;
         this.grant().await;
@@ -59,7 +56,7 @@ impl Cluster {
             .await;
     }
 
-    /// Runs kubectl with all rights in the namespace.
+    /// Runs kubectl in the namespace, as cluster admin.
     pub(crate) async fn kubectl(&self, args: &[&str], stdin: &str) -> String {
         let args: Vec<&str> = ["-n", NAMESPACE].iter().chain(args).copied().collect();
         self.api.kubectl(&args, stdin).await.unwrap()
@@ -69,7 +66,7 @@ impl Cluster {
         self.kubectl(&["apply", "--server-side", "-f", "-"], &object.to_string()).await;
     }
 
-    /// Writes the shard of a tenant as the operator does.
+    /// Writes the shard of a tenant, as the operator does.
     pub(crate) async fn apply_shard(&self, tenant: &str, document: &str) {
         self.apply(&config_map(&format!("flutecast-{tenant}-0"), document)).await;
     }
@@ -89,12 +86,12 @@ impl Cluster {
         config["users"][0]["user"]["token"].as_str().unwrap().to_owned()
     }
 
-    /// Starts a data plane, which need not get ready.
+    /// Starts a data plane without waiting until it is ready.
     pub(crate) fn dataplane(&self, arguments: &[&str]) -> Pod {
         self.dataplane_on(free_ports().unwrap(), arguments)
     }
 
-    /// The same on these two ports.
+    /// As [`Self::dataplane`], on the ports given.
     pub(crate) fn dataplane_on(&self, [port, admin]: [u16; 2], arguments: &[&str]) -> Pod {
         let options = ProcessOptions {
             env: vec![("KUBECONFIG".into(), self.kubeconfig.clone().into())],
@@ -108,14 +105,14 @@ impl Cluster {
         Pod { process, url: format!("http://{listen}"), admin_url: format!("http://{admin}") }
     }
 
-    /// Publishes to a device of a tenant and returns when the stream has stored it.
+    /// Publishes to a device of a tenant, and waits until the stream has stored the message.
     pub(crate) async fn publish(&self, tenant: &str, device: &str, value: u64) {
         let context = async_nats::jetstream::new(self.client.clone());
         let subject = format!("iot.{tenant}.{device}{tenant}.telemetry");
         context.publish(subject, format!("{{\"v\":{value}}}").into()).await.unwrap().await.unwrap();
     }
 
-    /// What pods announce from now on.
+    /// Subscribes to what pods announce from now on.
     pub(crate) async fn announcements(&self) -> Announcements {
         let subscriber = self.client.subscribe("flutecast.serving.>").await.unwrap();
         self.client.flush().await.unwrap();
@@ -123,7 +120,7 @@ impl Cluster {
     }
 }
 
-/// A ConfigMap with the operator's label.
+/// Returns a ConfigMap with the operator's label.
 pub(crate) fn config_map(name: &str, document: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "ConfigMap",
@@ -144,7 +141,7 @@ impl Pod {
         get(&format!("{}/readyz", self.admin_url)).await.unwrap()
     }
 
-    /// Waits until readiness is as wanted and its reasons contain `reason`.
+    /// Waits until the pod is ready or not, and its reasons contain `reason`.
     pub(crate) async fn wait_for_readiness(&self, ready: bool, reason: &str) {
         wait_until(&format!("readiness {ready} with {reason:?}"), DEADLINE, async || {
             let answer = get(&format!("{}/readyz", self.admin_url)).await;
@@ -157,10 +154,10 @@ impl Pod {
         .unwrap();
     }
 
-    /// Waits until a metric, with its labels, has this value.
+    /// Waits until a metric, written with its labels, has this value.
     pub(crate) async fn wait_for_metric(&self, name: &str, value: u64) {
         let wanted = format!("{name} {value}");
-        // A watch that was taken up again is believed after 15 s only.
+        // A resumed watch counts as recovered only after 15 s.
         wait_until(&wanted, DEADLINE * 2, async || {
             let answer = get(&format!("{}/metrics", self.admin_url)).await;
             let text = answer.map_err(|error| format!("{error:#}"))?.text();
@@ -175,7 +172,7 @@ impl Pod {
         .unwrap();
     }
 
-    /// The codes of the devices of the tenant `open`.
+    /// Waits until the tenant `open` has exactly these devices.
     pub(crate) async fn wait_for_codes(&self, expected: &[&str], deadline: Duration) {
         wait_until("the devices", deadline, async || {
             let url = format!("{}/v1/open/devices", self.url);
@@ -201,13 +198,13 @@ pub(crate) struct Announcements {
 }
 
 impl Announcements {
-    /// The subject and the content of the next one.
+    /// Returns the subject and the content of the next one.
     pub(crate) async fn next(&mut self, deadline: Duration) -> (String, Value) {
         let message = tokio::time::timeout(deadline, self.subscriber.next()).await.unwrap().unwrap();
         (message.subject.to_string(), serde_json::from_slice(&message.payload).unwrap())
     }
 
-    /// Waits until the tenants of an announcement are these.
+    /// Waits for an announcement with these tenants.
     pub(crate) async fn wait_for(&mut self, deadline: Duration, tenants: &Value) -> (String, Value) {
         let mut seen = Vec::new();
         let found = tokio::time::timeout(deadline, async {

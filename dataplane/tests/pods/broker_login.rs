@@ -1,23 +1,15 @@
-//! How the pod shows NATS who it is.
+//! How the pod authenticates to NATS.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what is wrong by failing"
-)]
-
-mod http_support;
-
-use flutecast_e2e::{
-    Dataplane, DataplaneOptions, NatsOptions, NatsServer, Process, SseClient, http_client, program,
-    wait_until,
+use flutecast_testkit::{
+    Dataplane, DataplaneOptions, NatsOptions, NatsServer, Process, SseClient, free_ports, http_client,
+    program, wait_until,
 };
-use http_support::{DEADLINE, access, create_stream, shard};
+
+use crate::fixture::{DEADLINE, access, create_stream, shard};
 
 async fn connects(nats: &str, more: &[&str]) -> Result<(), String> {
     let mapping = tempfile::tempdir().unwrap();
-    let [port, admin] = flutecast_e2e::free_ports().unwrap();
+    let [port, admin] = free_ports().unwrap();
     let (listen, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));
     let mut arguments = vec!["--mapping", mapping.path().to_str().unwrap(), "--nats", nats];
     arguments.extend(["--listen", &listen, "--admin", &admin, "--log", "debug"]);
@@ -25,7 +17,7 @@ async fn connects(nats: &str, more: &[&str]) -> Result<(), String> {
     let mut process = Process::spawn(program("flutecast-dataplane").unwrap(), arguments).unwrap();
     let outcome = wait_until("an outcome", DEADLINE, async || {
         if process.exit_status().unwrap().is_some() {
-            // What it wrote last may still be on its way.
+            // Its last lines may not have been read yet.
             let said = process.tail();
             return if said.contains("ERROR") { Ok(Err(said)) } else { Err(said) };
         }
@@ -44,7 +36,7 @@ async fn connects(nats: &str, more: &[&str]) -> Result<(), String> {
 }
 
 #[tokio::test]
-async fn a_name_and_a_password_in_the_address_are_used_and_never_shown() {
+async fn password_in_the_address_is_used_and_never_logged() {
     let extra = r#"authorization { user: "me@plant", password: "s3cr3t/%" }"#.to_owned();
     let nats = NatsServer::start_with(NatsOptions { extra, ..NatsOptions::default() }).await.unwrap();
     let host = nats.url().trim_start_matches("nats://").to_owned();
@@ -58,7 +50,7 @@ async fn a_name_and_a_password_in_the_address_are_used_and_never_shown() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_address_is_used_and_never_shown() {
+async fn token_in_the_address_is_used_and_never_logged() {
     let extra = r#"authorization { token: "s3cr3t/%" }"#.to_owned();
     let nats = NatsServer::start_with(NatsOptions { extra, ..NatsOptions::default() }).await.unwrap();
     let host = nats.url().trim_start_matches("nats://").to_owned();
@@ -66,7 +58,7 @@ async fn a_token_in_the_address_is_used_and_never_shown() {
 }
 
 #[tokio::test]
-async fn files_that_are_not_there_are_said_at_once() {
+async fn missing_files_are_reported_at_start() {
     for option in ["--nats-creds", "--nats-ca"] {
         let error = connects("nats://127.0.0.1:1", &[option, "missing.file"]).await.unwrap_err();
         assert!(error.contains(&format!("{option} missing.file can't be read")), "{error}");
@@ -74,7 +66,7 @@ async fn files_that_are_not_there_are_said_at_once() {
 }
 
 #[tokio::test]
-async fn rights_that_are_missing_are_said_and_counted() {
+async fn missing_nats_permissions_are_logged_and_counted() {
     let extra = r#"authorization { users: [
         {user: admin, password: a}
         {user: pod, password: p, permissions: {publish: [">"], subscribe: ["_INBOX.>", "flutecast.>"]}}

@@ -1,28 +1,21 @@
-//! How clients are sent to other pods: a few at a time, on connections that don't lead back.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what is wrong by failing"
-)]
-
-mod http_support;
+//! How a pod sends its clients away: a few at a time, on connections that are not used again.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flutecast_testkit::{http_client, wait_until};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use http_support::{Box, DEADLINE, reason};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use crate::fixture::{DEADLINE, PodFixture, hello, read_to_end, reason};
 
 const EVENTS: &str = "/v1/open/events?device=CORR-01";
 
 #[tokio::test]
-async fn a_drain_sends_clients_away_one_after_the_other_and_serves_them_until_then() {
+async fn drain_window_spreads_clients_and_serves_each_until_its_turn() {
     let arguments = ["--drain-delay", "1s", "--drain-window", "4s", "--termination-grace", "20s"];
-    let mut setup = Box::start(&arguments).await;
+    let mut setup = PodFixture::start(&arguments).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
         let mut client = setup.connect(EVENTS, &[]).await;
@@ -76,8 +69,8 @@ async fn a_drain_sends_clients_away_one_after_the_other_and_serves_them_until_th
 }
 
 #[tokio::test]
-async fn who_drains_without_clients_waits_for_nobody() {
-    let mut setup = Box::start(&["--drain-delay", "0s", "--drain-window", "15s"]).await;
+async fn drain_without_clients_ends_at_once() {
+    let mut setup = PodFixture::start(&["--drain-delay", "0s", "--drain-window", "15s"]).await;
     let begin = Instant::now();
     setup.dataplane.process.signal_term().unwrap();
     let status = setup.dataplane.process.wait(DEADLINE).await.unwrap();
@@ -85,8 +78,8 @@ async fn who_drains_without_clients_waits_for_nobody() {
 }
 
 #[tokio::test]
-async fn a_shared_connection_takes_no_more_requests_and_ends_with_its_last_stream() {
-    let mut setup = Box::start(&["--drain-delay", "0s", "--drain-window", "3s"]).await;
+async fn draining_http2_connection_refuses_requests_and_ends_with_its_last_stream() {
+    let mut setup = PodFixture::start(&["--drain-delay", "0s", "--drain-window", "3s"]).await;
     let address = setup.dataplane.url.trim_start_matches("http://").to_owned();
     let socket = tokio::net::TcpStream::connect(&address).await.unwrap();
     let (mut sender, connection) =
@@ -115,4 +108,61 @@ async fn a_shared_connection_takes_no_more_requests_and_ends_with_its_last_strea
     let request = Request::get(format!("http://{address}{EVENTS}")).body(Empty::<Bytes>::new()).unwrap();
     assert!(sender.send_request(request).await.is_err());
     assert!(setup.dataplane.process.wait(DEADLINE).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn drain_without_window_spreads_retry_times_and_exits_cleanly() {
+    let mut setup = PodFixture::start(&["--drain-delay", "1s", "--termination-grace", "20s"]).await;
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        let mut client = setup.connect(EVENTS, &[]).await;
+        hello(&mut client).await;
+        clients.push(client);
+    }
+    // A connection that is only kept open must not hold the end up.
+    let idle =
+        tokio::net::TcpStream::connect(setup.dataplane.url.trim_start_matches("http://")).await.unwrap();
+    setup.dataplane.process.signal_term().unwrap();
+    wait_until("not ready any more", DEADLINE, async || {
+        let answer = http_client::get(&format!("{}/readyz", setup.dataplane.admin_url))
+            .await
+            .map_err(|e| e.to_string())?;
+        if answer.status == 503 && answer.text().contains("draining") { Ok(()) } else { Err(answer.text()) }
+    })
+    .await
+    .unwrap();
+    // Until the delay is over, new clients are still served.
+    let mut late = setup.connect(EVENTS, &[]).await;
+    hello(&mut late).await;
+    clients.push(late);
+    let mut retries = Vec::new();
+    for client in &mut clients {
+        let events = read_to_end(client).await;
+        let bye = events.last().unwrap();
+        assert_eq!(reason(bye), "Draining");
+        retries.push(bye.json().unwrap()["retryMs"].as_u64().unwrap());
+    }
+    retries.sort_unstable();
+    retries.dedup();
+    assert!(retries.len() > 6 && retries[retries.len() - 1] - retries[0] > 2_000, "not spread: {retries:?}");
+    let status = setup.dataplane.process.wait(Duration::from_secs(8)).await.unwrap();
+    assert!(status.success(), "{status}: {}", setup.dataplane.process.tail());
+    drop(idle);
+}
+
+#[tokio::test]
+async fn second_signal_ends_the_process_at_once() {
+    let mut setup = PodFixture::start(&["--drain-delay", "1m", "--termination-grace", "5m"]).await;
+    let mut client = setup.connect(EVENTS, &[]).await;
+    hello(&mut client).await;
+    setup.dataplane.process.signal_term().unwrap();
+    setup
+        .dataplane
+        .process
+        .wait_for_line("draining", DEADLINE, |line| line.contains("draining"))
+        .await
+        .unwrap();
+    setup.dataplane.process.signal_term().unwrap();
+    let status = setup.dataplane.process.wait(DEADLINE).await.unwrap();
+    assert!(!status.success(), "{status}");
 }

@@ -1,43 +1,20 @@
-//! The event stream over HTTP: what it starts with, why it ends, and the devices as JSON.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what is wrong by failing"
-)]
-
-mod http_support;
+//! The event stream over HTTP: what it starts with, and why it ends.
 
 use std::fs;
 use std::time::Duration;
 
-use flutecast_e2e::http_client::{self, request};
-use flutecast_e2e::{SseClient, SseEvent, wait_until};
+use flutecast_testkit::http_client::request;
+use flutecast_testkit::{SseClient, SseEvent, wait_until};
 use http::{Method, StatusCode};
-use http_support::{ALL, Box, DEADLINE, SOME, access, digest, error, reason, shard};
 use serde_json::json;
 
-async fn hello(client: &mut SseClient) -> serde_json::Value {
-    client.next_named("hello", DEADLINE).await.unwrap().json().unwrap()
-}
-
-fn codes(hello: &serde_json::Value) -> Vec<&str> {
-    hello["devices"].as_array().unwrap().iter().map(|device| device["device"].as_str().unwrap()).collect()
-}
-
-/// Reads until the server ends the stream; the events.
-async fn read_to_end(client: &mut SseClient) -> Vec<SseEvent> {
-    let mut events = Vec::new();
-    while let Some(event) = client.next_or_end(DEADLINE).await.unwrap() {
-        events.push(event);
-    }
-    events
-}
+use crate::fixture::{
+    ALL, DEADLINE, PodFixture, SOME, access, codes, digest, error, hello, read_to_end, reason, shard,
+};
 
 #[tokio::test]
-async fn a_stream_is_snapshot_then_live_and_its_headers_keep_proxies_away() {
-    let setup = Box::start(&["--server-name", "pod-1"]).await;
+async fn stream_starts_with_snapshot_and_disables_proxy_buffering() {
+    let setup = PodFixture::start(&["--server-name", "pod-1"]).await;
     setup.publish("open", "corr1", "telemetry", r#"{"v": 1}"#).await;
     let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
     for (name, value) in [
@@ -65,8 +42,8 @@ async fn a_stream_is_snapshot_then_live_and_its_headers_keep_proxies_away() {
 }
 
 #[tokio::test]
-async fn a_body_says_what_a_query_says() {
-    let setup = Box::start(&[]).await;
+async fn post_body_is_equivalent_to_query() {
+    let setup = PodFixture::start(&[]).await;
     let body =
         json!({"selector": "line=l2", "devices": ["CORR-01"], "channels": ["alarms"], "interval": "500ms"});
     let mut client = SseClient::post(&setup.url("/v1/open/events"), &[], &body).await.unwrap();
@@ -79,8 +56,8 @@ async fn a_body_says_what_a_query_says() {
 }
 
 #[tokio::test]
-async fn a_token_sees_its_devices_and_no_other() {
-    let setup = Box::start(&[]).await;
+async fn token_sees_only_its_devices() {
+    let setup = PodFixture::start(&[]).await;
     setup.publish("acme", "flex1", "telemetry", r#"{"v": 1}"#).await;
     for (token, expected) in [(ALL, vec!["CORR-01", "FLEX-01"]), (SOME, vec!["CORR-01"])] {
         let bearer = format!("Bearer {token}");
@@ -97,8 +74,8 @@ async fn a_token_sees_its_devices_and_no_other() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_told_in_the_stream() {
-    let setup = Box::start(&[]).await;
+async fn temporary_refusals_are_events_in_the_stream() {
+    let setup = PodFixture::start(&[]).await;
     let mut client =
         setup.connect("/v1/open/events?device=CORR-01&device=MISSING&channel=nothing", &[]).await;
     let mut reasons = Vec::new();
@@ -124,62 +101,8 @@ async fn what_may_pass_is_told_in_the_stream() {
 }
 
 #[tokio::test]
-async fn before_the_mapping_was_read_everybody_is_told_to_come_back() {
-    let setup = Box::start(&[]).await;
-    let empty = tempfile::tempdir().unwrap();
-    let [port, admin] = flutecast_e2e::free_ports().unwrap();
-    let (listen, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));
-    let mapping = empty.path().join("later");
-    let process = flutecast_e2e::Process::spawn(
-        flutecast_e2e::program("flutecast-dataplane").unwrap(),
-        [
-            "--mapping",
-            mapping.to_str().unwrap(),
-            "--nats",
-            &setup.nats.url(),
-            "--listen",
-            &listen,
-            "--admin",
-            &admin,
-        ],
-    )
-    .unwrap();
-    wait_until("not ready, for the mapping", DEADLINE, async || {
-        let answer =
-            http_client::get(&format!("http://{admin}/readyz")).await.map_err(|error| error.to_string())?;
-        let text = answer.text();
-        if answer.status == 503 && text.contains("mapping folder") { Ok(()) } else { Err(text) }
-    })
-    .await
-    .unwrap_or_else(|error| panic!("{error}: {}", process.tail()));
-    for tenant in ["open", "acme", "missing"] {
-        let mut client =
-            SseClient::connect(&format!("http://{listen}/v1/{tenant}/events?device=A"), &[]).await.unwrap();
-        let events = read_to_end(&mut client).await;
-        let names: Vec<_> = events.iter().filter(|event| event.data.is_some()).map(SseEvent::name).collect();
-        assert_eq!(names, ["hello", "bye"], "{events:?}");
-        assert_eq!(reason(events.last().unwrap()), "Starting");
-        let answer = http_client::get(&format!("http://{listen}/v1/{tenant}/devices")).await.unwrap();
-        assert_eq!((answer.status, error(&answer).0.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "Starting"));
-    }
-    fs::create_dir(&mapping).unwrap();
-    fs::write(mapping.join("flutecast-open-0.yaml"), shard("open", "")).unwrap();
-    fs::write(mapping.join("flutecast-access.yaml"), access()).unwrap();
-    wait_until("ready", DEADLINE, async || {
-        let answer =
-            http_client::get(&format!("http://{admin}/readyz")).await.map_err(|error| error.to_string())?;
-        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
-    })
-    .await
-    .unwrap();
-    let mut client =
-        SseClient::connect(&format!("http://{listen}/v1/open/events?device=CORR-01"), &[]).await.unwrap();
-    assert_eq!(codes(&hello(&mut client).await), ["CORR-01"]);
-}
-
-#[tokio::test]
-async fn access_that_is_taken_away_ends_what_is_open() {
-    let setup = Box::start(&[]).await;
+async fn revoked_access_ends_open_streams() {
+    let setup = PodFixture::start(&[]).await;
     let connect = async |tenant: &str, token: &str| {
         let mut client =
             setup.connect(&format!("/v1/{tenant}/events?device=CORR-01&access_token={token}"), &[]).await;
@@ -214,8 +137,8 @@ async fn access_that_is_taken_away_ends_what_is_open() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_removed_is_told_so() {
-    let setup = Box::start(&[]).await;
+async fn streams_of_a_removed_tenant_end_with_tenant_removed() {
+    let setup = PodFixture::start(&[]).await;
     let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
     hello(&mut client).await;
     fs::remove_file(setup.mapping.path().join("flutecast-open-0.yaml")).unwrap();
@@ -235,8 +158,8 @@ async fn a_tenant_that_is_removed_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_full_pod_and_a_full_tenant_say_so_in_the_stream() {
-    let setup = Box::start(&["--max-clients", "3"]).await;
+async fn full_pod_and_full_tenant_refuse_clients_in_the_stream() {
+    let setup = PodFixture::start(&["--max-clients", "3"]).await;
     setup.write("flutecast-acme-0.yaml", &shard("acme", ", maxClients: 1"));
     let acme = format!("/v1/acme/events?device=CORR-01&access_token={ALL}");
     let full = |path: String| {
@@ -276,113 +199,9 @@ async fn a_full_pod_and_a_full_tenant_say_so_in_the_stream() {
 }
 
 #[tokio::test]
-async fn a_drain_says_bye_with_times_that_are_spread_and_ends_in_order() {
-    let mut setup = Box::start(&["--drain-delay", "1s", "--termination-grace", "20s"]).await;
-    let mut clients = Vec::new();
-    for _ in 0..12 {
-        let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
-        hello(&mut client).await;
-        clients.push(client);
-    }
-    // A connection that is only kept open must not hold the end up.
-    let idle =
-        tokio::net::TcpStream::connect(setup.dataplane.url.trim_start_matches("http://")).await.unwrap();
-    setup.dataplane.process.signal_term().unwrap();
-    wait_until("not ready any more", DEADLINE, async || {
-        let answer = http_client::get(&format!("{}/readyz", setup.dataplane.admin_url))
-            .await
-            .map_err(|e| e.to_string())?;
-        if answer.status == 503 && answer.text().contains("draining") { Ok(()) } else { Err(answer.text()) }
-    })
-    .await
-    .unwrap();
-    // Until the delay is over, new clients are still served.
-    let mut late = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
-    hello(&mut late).await;
-    clients.push(late);
-    let mut retries = Vec::new();
-    for client in &mut clients {
-        let events = read_to_end(client).await;
-        let bye = events.last().unwrap();
-        assert_eq!(reason(bye), "Draining");
-        retries.push(bye.json().unwrap()["retryMs"].as_u64().unwrap());
-    }
-    retries.sort_unstable();
-    retries.dedup();
-    assert!(retries.len() > 6 && retries[retries.len() - 1] - retries[0] > 2_000, "not spread: {retries:?}");
-    let status = setup.dataplane.process.wait(Duration::from_secs(8)).await.unwrap();
-    assert!(status.success(), "{status}: {}", setup.dataplane.process.tail());
-    drop(idle);
-}
-
-#[tokio::test]
-async fn a_second_signal_ends_the_process_at_once() {
-    let mut setup = Box::start(&["--drain-delay", "1m", "--termination-grace", "5m"]).await;
-    let mut client = setup.connect("/v1/open/events?device=CORR-01", &[]).await;
-    hello(&mut client).await;
-    setup.dataplane.process.signal_term().unwrap();
-    setup
-        .dataplane
-        .process
-        .wait_for_line("draining", DEADLINE, |line| line.contains("draining"))
-        .await
-        .unwrap();
-    setup.dataplane.process.signal_term().unwrap();
-    let status = setup.dataplane.process.wait(DEADLINE).await.unwrap();
-    assert!(!status.success(), "{status}");
-}
-
-#[tokio::test]
-async fn a_port_that_is_taken_is_said_at_once() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let mapping = tempfile::tempdir().unwrap();
-    let program = flutecast_e2e::program("flutecast-dataplane").unwrap();
-    for (option, other) in [("--listen", "--admin"), ("--admin", "--listen")] {
-        let arguments =
-            ["--mapping", mapping.path().to_str().unwrap(), option, &address, other, "127.0.0.1:0"];
-        let mut process = flutecast_e2e::Process::spawn(&program, arguments).unwrap();
-        let expected = format!("{option} {address} can't be listened on");
-        process.wait_for_line("the reason", DEADLINE, |line| line.contains(&expected)).await.unwrap();
-        assert!(!process.wait(DEADLINE).await.unwrap().success());
-    }
-}
-
-#[tokio::test]
-async fn devices_are_read_as_json() {
-    let mut setup = Box::start(&[]).await;
-    setup.publish("open", "corr1", "telemetry", r#"{"v": 12.34, "text": "a\"b"}"#).await;
-    let one = setup.get("/v1/open/devices/CORR-01", &[]).await;
-    assert_eq!(one.headers["content-type"], "application/json");
-    assert_eq!(one.headers["cache-control"], "no-store");
-    let one = one.json().unwrap();
-    assert_eq!((&one["device"], &one["name"]), (&json!("CORR-01"), &json!("corrugator-1")));
-    assert_eq!(one["labels"], json!({"line": "l1"}));
-    assert_eq!(one["channels"]["telemetry"]["values"], json!({"v": 12.3, "text": "a\"b"}));
-    assert_eq!(one["channels"]["telemetry"]["stale"], json!(false));
-    assert_eq!(one["channels"]["alarms"], json!({"time": null, "stale": false, "values": null}));
-    let all = setup.get("/v1/open/devices", &[]).await.json().unwrap();
-    assert_eq!(codes(&all), ["CORR-01", "FLEX-01"]);
-    assert_eq!(all["devices"][0], one);
-    let selected =
-        setup.get("/v1/open/devices?selector=line!%3Dl1&channel=alarms", &[]).await.json().unwrap();
-    assert_eq!(codes(&selected), ["FLEX-01"]);
-    assert_eq!(selected["devices"][0]["channels"].as_object().unwrap().len(), 1);
-
-    setup.nats.stop().await.unwrap();
-    wait_until("the broker's absence", DEADLINE, async || {
-        let answer = setup.get("/v1/open/devices/FLEX-01", &[]).await;
-        let seen = answer.text();
-        if answer.status == 503 && error(&answer).0 == "BrokerAway" { Ok(()) } else { Err(seen) }
-    })
-    .await
-    .unwrap();
-}
-
-#[tokio::test]
-async fn many_streams_go_over_one_http2_connection() {
+async fn many_streams_share_one_http2_connection() {
     use http_body_util::{BodyExt, Empty};
-    let setup = Box::start(&[]).await;
+    let setup = PodFixture::start(&[]).await;
     let authority = setup.dataplane.url.trim_start_matches("http://").to_owned();
     let socket = tokio::net::TcpStream::connect(&authority).await.unwrap();
     let io = hyper_util::rt::TokioIo::new(socket);
@@ -422,8 +241,8 @@ async fn many_streams_go_over_one_http2_connection() {
 }
 
 #[tokio::test]
-async fn tokens_stand_in_no_log() {
-    let setup = Box::start_with(&["--log-format", "json"], &[("RUST_LOG", "trace")]).await;
+async fn tokens_are_never_logged() {
+    let setup = PodFixture::start_with(&["--log-format", "json"], &[("RUST_LOG", "trace")]).await;
     let secret = "s3cr3t-t0k3n-that-nobody-knows";
     for token in [ALL, SOME, secret] {
         let bearer = format!("Bearer {token}");

@@ -1,19 +1,17 @@
 //! A data plane on a real nats-server, with a mapping folder that the test writes.
-#![allow(dead_code, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "it is test code, which clippy sees only where #[test] is")]
 
 use std::fs;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, Republish, StorageType};
-use flutecast_e2e::http_client::{Answer, request};
-use flutecast_e2e::{Dataplane, DataplaneOptions, NatsServer, ProcessOptions, SseClient, SseEvent};
+use flutecast_testkit::http_client::{Answer, request};
+use flutecast_testkit::{Dataplane, DataplaneOptions, NatsServer, ProcessOptions, SseClient, SseEvent};
 use http::Method;
 
-/// Long enough for a busy machine.
+/// How long a test waits for something to happen; long enough for a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Tokens of the tenants; what they open is in [`ACCESS`].
+/// Tokens of the tenants; [`access`] says what they open.
 pub(crate) const ALL: &str = "tok-all-7c1d";
 pub(crate) const SOME: &str = "tok-some-93aa";
 pub(crate) const OTHER: &str = "tok-other-44b2";
@@ -45,8 +43,8 @@ pub(crate) fn digest(token: &str) -> String {
 }
 
 /// The devices CORR-01 (label line=l1) and FLEX-01 (line=l2), each with the channels `telemetry` (Latest) and
-/// `alarms` (Every). The channel `large` of CORR-01 makes 25 fields of one text, which a format cuts off
-/// beyond 4 KiB.
+/// `alarms` (Every). The channel `large` of CORR-01 repeats one text in 25 fields, each limited to 4 KiB by
+/// the engine.
 pub(crate) fn shard(tenant: &str, settings: &str) -> String {
     let large: Vec<String> =
         (0..25).map(|n| format!("{{name: text{n}, pointer: /text, type: String}}")).collect();
@@ -69,16 +67,16 @@ devices:
     )
 }
 
-/// All of it, running.
-pub(crate) struct Box {
+/// A running data plane, its nats-server and its mapping folder.
+pub(crate) struct PodFixture {
     pub(crate) nats: NatsServer,
     pub(crate) client: async_nats::Client,
     pub(crate) dataplane: Dataplane,
     pub(crate) mapping: tempfile::TempDir,
 }
 
-impl Box {
-    /// Starts with the mapping of the tenants open, acme, other and shut.
+impl PodFixture {
+    /// Starts a data plane with the mapping of the tenants open, acme, other and shut.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, &[]).await
     }
@@ -107,7 +105,7 @@ impl Box {
         Self { nats, client, dataplane, mapping }
     }
 
-    /// Writes a file of the mapping as the operator does.
+    /// Replaces a file of the mapping atomically, as the operator does.
     pub(crate) fn write(&self, name: &str, content: &str) {
         let beside = self.mapping.path().join(".beside");
         fs::write(&beside, content).unwrap();
@@ -134,7 +132,7 @@ impl Box {
     }
 }
 
-/// The stream that the operator would make.
+/// Creates the tenant's stream as the operator does.
 pub(crate) async fn create_stream(client: &async_nats::Client, tenant: &str) {
     let config = Config {
         name: format!("IOT_{tenant}"),
@@ -163,4 +161,23 @@ pub(crate) fn error(answer: &Answer) -> (String, String) {
 /// The `reason` of an event that has one.
 pub(crate) fn reason(event: &SseEvent) -> String {
     event.json().unwrap()["reason"].as_str().unwrap().to_owned()
+}
+
+/// The data of the `hello` event.
+pub(crate) async fn hello(client: &mut SseClient) -> serde_json::Value {
+    client.next_named("hello", DEADLINE).await.unwrap().json().unwrap()
+}
+
+/// The codes of the devices in `hello`, or in an answer of `devices`.
+pub(crate) fn codes(hello: &serde_json::Value) -> Vec<&str> {
+    hello["devices"].as_array().unwrap().iter().map(|device| device["device"].as_str().unwrap()).collect()
+}
+
+/// Returns the events up to the end of the stream.
+pub(crate) async fn read_to_end(client: &mut SseClient) -> Vec<SseEvent> {
+    let mut events = Vec::new();
+    while let Some(event) = client.next_or_end(DEADLINE).await.unwrap() {
+        events.push(event);
+    }
+    events
 }

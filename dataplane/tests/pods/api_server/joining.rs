@@ -1,62 +1,51 @@
-//! Pods that join and leave under connected clients: a real Kubernetes API whose EndpointSlices the test
-//! writes as the controller would, real data planes, real gateways, and clients that come back as an
-//! `EventSource` does.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what is wrong by failing"
-)]
-
-mod http_support;
-mod kube_support;
+//! Pods join and leave under connected clients: a Kubernetes API whose EndpointSlices the test writes as the
+//! controller would, data planes, gateways, and clients that reconnect as an `EventSource` does.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use flutecast_e2e::fleet::{Fleet, FleetOptions, FleetReport};
-use flutecast_e2e::http_client::get;
-use flutecast_e2e::{Gateway, GatewayPod, ServiceProxy, free_ports, wait_until};
-use http_support::{DEADLINE, shard};
-use kube_support::{Cluster, Pod};
+use flutecast_testkit::fleet::{Fleet, FleetOptions, FleetReport};
+use flutecast_testkit::http_client::get;
+use flutecast_testkit::{Gateway, GatewayPod, ServiceProxy, free_ports, wait_until};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::fixture::{KubeFixture, Pod};
+use crate::fixture::{DEADLINE, shard};
+
 const ACCESS: &str = "{apiVersion: mapping.flutecast.io/v1, tenants: {open: {anonymous: true}}}";
 const EVENTS: &str = "/v1/open/events?device=CORR-01&channel=alarms";
-/// Shares of a hundred, of which chance makes eight more or less.
+/// Gives shares of a hundred, which vary by about eight by chance.
 const CLIENTS: usize = 300;
-/// How long evening out may take: at a tenth of the clients in a second, each is moved about once.
+/// The most time for rebalancing: a tenth of the clients is moved a second, each about once.
 const EVEN: Duration = Duration::from_secs(60);
-/// How often a message is published.
+/// The interval between published messages.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// A pod and what its endpoint says.
+/// A pod and the conditions of its endpoint.
 struct Member {
     pod: Pod,
     /// Ready, serving, terminating.
     conditions: (bool, bool, bool),
 }
 
-/// The Service with its pods.
 struct Service {
-    cluster: Cluster,
-    /// For three pods, for clients and for health, known before the pods run.
+    kube: KubeFixture,
+    /// Two for each of three pods: clients and admin. Known before the pods run.
     ports: [u16; 6],
     members: Vec<Member>,
 }
 
 impl Service {
     async fn start() -> Self {
-        let cluster = Cluster::with_rights().await;
-        cluster.apply_shard("open", &shard("open", "")).await;
-        cluster.apply_access(ACCESS).await;
-        Self { cluster, ports: free_ports().unwrap(), members: Vec::new() }
+        let kube = KubeFixture::with_rights().await;
+        kube.apply_shard("open", &shard("open", "")).await;
+        kube.apply_access(ACCESS).await;
+        Self { kube, ports: free_ports().unwrap(), members: Vec::new() }
     }
 
-    /// Starts more pods, which become ready as the controller says when their probes say so.
+    /// Starts more pods, and makes their endpoints ready when the pods are.
     async fn join(&mut self, count: usize) {
         for _ in 0..count {
             self.add();
@@ -84,11 +73,11 @@ impl Service {
             "6s",
         ];
         let ports = [self.ports[2 * at], self.ports[2 * at + 1]];
-        let pod = self.cluster.dataplane_on(ports, &[&arguments[..], &quick].concat());
+        let pod = self.kube.dataplane_on(ports, &[&arguments[..], &quick].concat());
         self.members.push(Member { pod, conditions: (false, false, false) });
     }
 
-    /// As kubelet and controller do when a pod is deleted.
+    /// Does what kubelet and controller do when a pod is deleted.
     async fn delete(&mut self, pods: &[usize]) {
         for at in pods {
             let member = &mut self.members[*at];
@@ -102,14 +91,14 @@ impl Service {
         let endpoint = |(at, member): (usize, &Member)| {
             let (ready, serving, terminating) = member.conditions;
             json!({
-                // Kubernetes takes no loopback address; the pods are told by their names.
+                // Kubernetes refuses loopback addresses; pods are told apart by name.
                 "addresses": [format!("10.0.0.{}", at + 1)],
                 "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
                 "targetRef": {"kind": "Pod", "name": name(at)},
             })
         };
         let endpoints: Vec<Value> = self.members.iter().enumerate().map(endpoint).collect();
-        self.cluster
+        self.kube
             .apply(&json!({
                 "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
                 "metadata": {"name": "dp-1", "labels": {"kubernetes.io/service-name": "dp"}},
@@ -139,9 +128,9 @@ impl Service {
         moved
     }
 
-    /// Publishes numbered messages until it is told to stop; the answer is the last number.
+    /// Publishes numbered messages until the sender says `true`. The task returns the last number.
     fn publish(&self) -> (watch::Sender<bool>, JoinHandle<u64>) {
-        let context = async_nats::jetstream::new(self.cluster.client.clone());
+        let context = async_nats::jetstream::new(self.kube.client.clone());
         let (stop, stopped) = watch::channel(false);
         let publishing = tokio::spawn(async move {
             let mut n = 0;
@@ -173,8 +162,8 @@ fn is_even(report: &FleetReport, pods: usize) -> bool {
         && report.servers.values().all(|count| (*count as f64 - share).abs() <= share * 0.2)
 }
 
-/// One pod, three, one again, under clients that come through `url`. `ready` tells what stands before the
-/// pods which of them are ready.
+/// Scales from one pod to three and back to one, under clients that connect through `url`. `ready` tells the
+/// proxy which pods are ready.
 async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: impl Fn(&Service, &[usize])) {
     let (stop, publishing) = service.publish();
     let options = FleetOptions {
@@ -192,10 +181,24 @@ async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: 
 
     service.join(2).await;
     ready(&service, &[0, 1, 2]);
+    clients_even_out(&service, &fleet, most_moves).await;
+
+    let begin = Instant::now();
+    service.delete(&[1, 2]).await;
+    // kube-proxy and gateways learn it a moment later.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ready(&service, &[0]);
+    deleted_pods_drain(&mut service, &fleet, begin).await;
+
+    stop.send_replace(true);
+    nothing_was_lost(&fleet, publishing.await.unwrap()).await;
+}
+
+async fn clients_even_out(service: &Service, fleet: &Fleet, most_moves: u64) {
     let begin = Instant::now();
     fleet.wait_until("shares within 20 %", EVEN, |report| is_even(report, 3)).await.unwrap();
     let even_after = begin.elapsed();
-    wait_until("that nobody is moved any more", EVEN, async || {
+    wait_until("no pod to move clients", EVEN, async || {
         for pod in 0..3 {
             if service.metric(pod, "flutecast_rebalance_moving").await != 0 {
                 return Err(format!("pod {pod} moves clients"));
@@ -206,7 +209,7 @@ async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: 
     .await
     .unwrap();
     let rest_after = begin.elapsed();
-    // A while in which whoever is still on its way comes back, and in which nothing may begin anew.
+    // Clients on their way come back within this time, and no pod may begin to move clients again.
     let moved = service.moved().await;
     tokio::time::sleep(Duration::from_secs(8)).await;
     let even = fleet.wait_until("shares that stay", DEADLINE, |report| is_even(report, 3)).await.unwrap();
@@ -220,15 +223,13 @@ async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: 
     .await
     .unwrap();
     eprintln!(
-        "1 -> 3: even after {even_after:.1?}, at rest after {rest_after:.1?}, {moved} moves and {later} later, shares {:?}, longest without data {:?}, without a stream {:?}",
+        "1 -> 3: even after {even_after:.1?}, at rest after {rest_after:.1?}, {moved} moves and {later} later, \
+         shares {:?}, longest without data {:?}, without a stream {:?}",
         even.servers, even.without_data, even.without_stream
     );
+}
 
-    let begin = Instant::now();
-    service.delete(&[1, 2]).await;
-    // kube-proxy and gateways learn it a moment later.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    ready(&service, &[0]);
+async fn deleted_pods_drain(service: &mut Service, fleet: &Fleet, begin: Instant) {
     for pod in [1, 2] {
         let process = &mut service.members[pod].pod.process;
         let status = process.wait(Duration::from_secs(24)).await.unwrap();
@@ -243,9 +244,9 @@ async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: 
         })
         .await
         .unwrap();
+}
 
-    stop.send_replace(true);
-    let newest = publishing.await.unwrap();
+async fn nothing_was_lost(fleet: &Fleet, newest: u64) {
     let report = fleet
         .wait_until("the newest message everywhere", DEADLINE, |report| {
             report
@@ -264,45 +265,45 @@ async fn one_three_one(mut service: Service, url: &str, most_moves: u64, ready: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_join_and_leave_behind_nginx_and_a_service() {
+async fn clients_are_rebalanced_behind_nginx_and_a_service() {
     let mut service = Service::start().await;
     service.join(1).await;
     let proxy = ServiceProxy::start().await.unwrap();
     proxy.set_ready(service.addresses(&[0]));
     let gateway = Gateway::nginx(proxy.address, &[]).await.unwrap();
     let set = |service: &Service, pods: &[usize]| proxy.set_ready(service.addresses(pods));
-    // By dice: each client is moved about once, and a few once more.
+    // The proxy chooses pods at random: each client is moved about once, and a few once more.
     one_three_one(service, &gateway.url, CLIENTS as u64 * 14 / 10, set).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_join_and_leave_behind_haproxy() {
+async fn clients_are_rebalanced_behind_haproxy() {
     let mut service = Service::start().await;
     service.join(1).await;
     let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
     let pods =
         service.ports.chunks(2).map(|ports| GatewayPod { clients: local(ports[0]), admin: local(ports[1]) });
     let gateway = Gateway::haproxy(&pods.collect::<Vec<_>>(), &[]).await.unwrap();
-    // It learns by its own checks who is ready, and sends each client to the pod with the fewest: two thirds
-    // are moved once.
+    // HAProxy checks readiness itself, and sends each client to the pod with the fewest: two thirds are moved
+    // once.
     one_three_one(service, &gateway.url, CLIENTS as u64 * 8 / 10, |_, _| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_without_a_broker_is_not_ready() {
-    let mut cluster = Cluster::with_rights().await;
-    cluster.apply_shard("open", &shard("open", "")).await;
-    cluster.apply_access(ACCESS).await;
-    let pod = cluster.dataplane(&[]);
+async fn pod_without_broker_is_not_ready() {
+    let mut kube = KubeFixture::with_rights().await;
+    kube.apply_shard("open", &shard("open", "")).await;
+    kube.apply_access(ACCESS).await;
+    let pod = kube.dataplane(&[]);
     pod.wait_for_readiness(true, "r1").await;
-    cluster.nats.kill().await.unwrap();
+    kube.nats.kill().await.unwrap();
     pod.wait_for_readiness(false, "the broker is not connected").await;
-    let late = cluster.dataplane(&[]);
+    let late = kube.dataplane(&[]);
     late.wait_for_readiness(false, "the broker is not connected").await;
-    // Whoever has a stream, or opens one at a pod that it still reaches, is told so in it.
+    // Clients that still reach the pod are told in their streams.
     let mut client = pod.connect("/v1/open/events?device=CORR-01").await;
     client.next_named("refused", DEADLINE).await.unwrap();
-    cluster.nats.restart().await.unwrap();
+    kube.nats.restart().await.unwrap();
     for pod in [&pod, &late] {
         pod.wait_for_readiness(true, "r1").await;
     }

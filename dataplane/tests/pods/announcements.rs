@@ -1,15 +1,13 @@
-//! A pod tells which mapping revisions it serves: docs/protocol-internal.md, "Serving announcements".
-#![allow(clippy::unwrap_used, reason = "it is test code, which clippy sees only where #[test] is")]
-
-mod http_support;
+//! A pod announces the mapping revisions that it serves: docs/protocol-internal.md, "Serving announcements".
 
 use std::time::{Duration, Instant};
 
 use async_nats::Subscriber;
-use flutecast_e2e::wait_until;
+use flutecast_testkit::wait_until;
 use futures_util::StreamExt;
-use http_support::{Box, DEADLINE, shard};
 use serde_json::{Value, json};
+
+use crate::fixture::{DEADLINE, PodFixture, shard};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,7 +16,7 @@ async fn next(announcements: &mut Subscriber, deadline: Duration) -> Value {
     serde_json::from_slice(&message.payload).unwrap()
 }
 
-async fn listen(setup: &Box, subject: &str) -> Subscriber {
+async fn listen(setup: &PodFixture, subject: &str) -> Subscriber {
     let announcements = setup.client.subscribe(subject.to_owned()).await.unwrap();
     setup.client.flush().await.unwrap();
     announcements
@@ -30,11 +28,11 @@ fn tenants(open: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_served_is_told_at_once_when_asked_and_again_and_again() {
-    let mut setup = Box::start(&["--server-name", "pod.1", "--release", "plant a"]).await;
+async fn served_revisions_are_announced_on_change_on_request_and_periodically() {
+    let mut setup = PodFixture::start(&["--server-name", "pod.1", "--release", "plant a"]).await;
     let mut announcements = listen(&setup, "flutecast.serving.plant_a.pod_1").await;
 
-    // From the start on, and without a reason every 4 to 6 s.
+    // At the start, and periodically every 4 to 6 s.
     wait_until("the first", DEADLINE, async || {
         let announcement = next(&mut announcements, DEADLINE).await;
         if announcement["tenants"] == tenants("r1") { Ok(()) } else { Err(announcement.to_string()) }
@@ -48,11 +46,11 @@ async fn what_is_served_is_told_at_once_when_asked_and_again_and_again() {
     }
     assert!(start.elapsed() > Duration::from_secs(7), "three announcements within {:?}", start.elapsed());
 
-    // When asked.
+    // On request.
     setup.client.publish("flutecast.serving.plant_a.query", "".into()).await.unwrap();
     assert_eq!(next(&mut announcements, SECOND).await["server"], "pod.1");
 
-    // When the mapping changes: at once, and it is what clients get from then on.
+    // On a change of the mapping, at once.
     setup.write("flutecast-open-0.yaml", &shard("open", "").replace("revision: r1", "revision: r2"));
     wait_until("the newer revision", SECOND, async || {
         let announcement = next(&mut announcements, SECOND).await;
@@ -61,7 +59,7 @@ async fn what_is_served_is_told_at_once_when_asked_and_again_and_again() {
     .await
     .unwrap();
 
-    // A broken document is not served, so it isn't told.
+    // A broken document is not served, so it is not announced.
     setup.write("flutecast-open-0.yaml", "tenant: [");
     wait_until("the problem", DEADLINE, async || {
         let count = setup.dataplane.metric("flutecast_catalog_problems{kind=\"Unreadable\"}").await;
@@ -74,7 +72,7 @@ async fn what_is_served_is_told_at_once_when_asked_and_again_and_again() {
     .unwrap();
     assert_eq!(next(&mut announcements, Duration::from_secs(7)).await["tenants"], tenants("r2"));
 
-    // When the broker is back, without waiting for the next turn.
+    // When the broker is back, without waiting for the next period.
     setup.nats.restart().await.unwrap();
     let client = setup.nats.client().await.unwrap();
     let mut announcements = client.subscribe("flutecast.serving.>").await.unwrap();
@@ -84,10 +82,10 @@ async fn what_is_served_is_told_at_once_when_asked_and_again_and_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_release_it_is_local() {
-    let setup = Box::start(&["--server-name", "query"]).await;
+async fn release_defaults_to_local() {
+    let setup = PodFixture::start(&["--server-name", "query"]).await;
     let mut announcements = listen(&setup, "flutecast.serving.local.*").await;
-    // A pod of that name doesn't mistake its own announcements for questions.
+    // A pod of that name must not mistake its own announcements for requests.
     let message = tokio::time::timeout(DEADLINE, announcements.next()).await.unwrap().unwrap();
     assert_eq!(message.subject.as_str(), "flutecast.serving.local.query_");
 }

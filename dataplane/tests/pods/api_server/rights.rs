@@ -1,22 +1,13 @@
-//! What a data-plane pod may do in the cluster, what it says when it may not, and what it sees of its peers.
+//! The rights of a data-plane pod, what it reports when one is missing, and the peers that it sees.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what is wrong by failing"
-)]
-
-mod http_support;
-mod kube_support;
-
-use flutecast_e2e::http_client::get;
-use flutecast_e2e::{metrics_page, wait_until};
-use http_support::{DEADLINE, shard};
-use kube_support::{Cluster, NAMESPACE, Pod};
+use flutecast_testkit::http_client::get;
+use flutecast_testkit::{metrics_page, wait_until};
 use serde_json::{Value, json};
 
-/// A digest that must not be seen anywhere.
+use super::fixture::{KubeFixture, NAMESPACE, Pod};
+use crate::fixture::{DEADLINE, shard};
+
+/// A digest that must never be logged.
 const DIGEST: &str = "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5";
 
 fn access() -> String {
@@ -43,11 +34,11 @@ fn slice(name: &str, endpoints: &[(&str, bool, bool, bool)]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_right_is_told_and_taken_up_when_it_is_given() {
-    let cluster = Cluster::start().await;
-    cluster.apply_shard("open", &shard("open", "")).await;
-    cluster.apply_access(&access()).await;
-    let mut pod = cluster.dataplane(&["--service", "dp", "--log", "trace"]);
+async fn missing_right_is_reported_and_used_once_granted() {
+    let kube = KubeFixture::start().await;
+    kube.apply_shard("open", &shard("open", "")).await;
+    kube.apply_access(&access()).await;
+    let mut pod = kube.dataplane(&["--service", "dp", "--log", "trace"]);
     let account = format!("system:serviceaccount:{NAMESPACE}:flutecast-dataplane");
     for resource in ["configmaps", "secrets"] {
         let role = format!("needs list and watch on {resource}");
@@ -62,59 +53,58 @@ async fn a_missing_right_is_told_and_taken_up_when_it_is_given() {
         .await
         .unwrap();
 
-    cluster.grant().await;
+    kube.grant().await;
     pod.wait_for_readiness(true, "r1").await;
     pod.wait_for_metric("flutecast_catalog_problems{kind=\"Unreadable\"}", 0).await;
 
-    // The peers, under the same rights.
-    cluster
-        .apply(&slice(
-            "dp-1",
-            &[("a", true, true, false), ("b", true, true, false), ("c", false, true, true)],
-        ))
-        .await;
+    // The peers, read with the same rights.
+    kube.apply(&slice(
+        "dp-1",
+        &[("a", true, true, false), ("b", true, true, false), ("c", false, true, true)],
+    ))
+    .await;
     let mut other = slice("other", &[("x", true, true, false)]);
     other["metadata"]["labels"]["kubernetes.io/service-name"] = json!("other");
-    cluster.apply(&other).await;
+    kube.apply(&other).await;
     for (state, count) in [("Ready", 2), ("Serving", 3), ("Terminating", 1)] {
         pod.wait_for_metric(&format!("flutecast_peers{{state=\"{state}\"}}"), count).await;
     }
-    cluster.apply(&slice("dp-1", &[("a", true, true, false)])).await;
-    cluster.apply(&slice("dp-2", &[("d", false, false, false)])).await;
+    kube.apply(&slice("dp-1", &[("a", true, true, false)])).await;
+    kube.apply(&slice("dp-2", &[("d", false, false, false)])).await;
     for (state, count) in [("Ready", 1), ("Serving", 1), ("Terminating", 0)] {
         pod.wait_for_metric(&format!("flutecast_peers{{state=\"{state}\"}}"), count).await;
     }
-    each_right_is_used(&cluster, &account).await;
-    the_page_lists_exactly_what_is_shown(&pod).await;
-    cluster.kubectl(&["delete", "endpointslice", "dp-1"], "").await;
+    every_right_is_used(&kube, &account).await;
+    documented_metrics_are_exactly_those_exported(&pod).await;
+    kube.kubectl(&["delete", "endpointslice", "dp-1"], "").await;
     pod.wait_for_metric("flutecast_peers{state=\"Ready\"}", 0).await;
 
-    // What opens doors isn't logged at any level, not even when it can't be read.
-    cluster.apply_access(&access().replace("tenants", "tenants: [")).await;
+    // Credentials are not logged at any level, not even if they can't be parsed.
+    kube.apply_access(&access().replace("tenants", "tenants: [")).await;
     pod.wait_for_metric("flutecast_catalog_problems{kind=\"Unreadable\"}", 1).await;
     let output = pod.process.output().join("\n");
     let encoded = data_encoding::BASE64.encode(access().as_bytes());
-    for secret in [&cluster.token(), DIGEST, &encoded] {
+    for secret in [&kube.token(), DIGEST, &encoded] {
         assert!(!output.contains(secret), "the log shows {secret}");
     }
     assert!(output.contains("TRACE"), "the log is not at its finest level");
 }
 
-/// The table of docs/operations.md.
-async fn the_page_lists_exactly_what_is_shown(pod: &Pod) {
-    // So that there is a request to be shown.
+/// Compares the metrics page with the table in docs/operations.md.
+async fn documented_metrics_are_exactly_those_exported(pod: &Pod) {
+    // So that the metrics of requests have a sample.
     get(&format!("{}/v1/nobody/devices", pod.url)).await.unwrap();
     let text = get(&format!("{}/metrics", pod.admin_url)).await.unwrap().text();
-    let page = include_str!("../../docs/operations.md");
+    let page = include_str!("../../../../docs/operations.md");
     let is_ours = |name: &str| !name.starts_with("flutecast_operator_");
     let differences =
         metrics_page::differences(&text, page, |name| name.starts_with("flutecast_") && is_ours(name));
     assert!(differences.is_empty(), "{differences:#?}");
 }
 
-/// Each rule of the manifest, by verb and resource, was used by the pod.
-async fn each_right_is_used(cluster: &Cluster, account: &str) {
-    let rights = flutecast_dataplane::kubernetes::rights::RIGHTS.iter().copied().flatten();
+/// Checks in the audit log that the pod used each rule of the manifest, by verb and resource.
+async fn every_right_is_used(kube: &KubeFixture, account: &str) {
+    let rights = flutecast_dataplane::rights::RIGHTS.iter().copied().flatten();
     let stated = rights.flat_map(|right| {
         let uses = move |verb| {
             right.resources.iter().map(move |resource| format!("{verb} {}/{resource}", right.group))
@@ -123,7 +113,7 @@ async fn each_right_is_used(cluster: &Cluster, account: &str) {
     });
     let stated: Vec<String> = stated.collect();
     wait_until("each right to be used", DEADLINE, async || {
-        let requests = cluster.api.audit().unwrap();
+        let requests = kube.api.audit().unwrap();
         let granted = requests.iter().filter(|request| {
             request["user"]["username"] == account && request["responseStatus"]["code"].as_u64() != Some(403)
         });
@@ -147,13 +137,13 @@ async fn each_right_is_used(cluster: &Cluster, account: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rights_are_the_least() {
-    let cluster = Cluster::with_rights().await;
+async fn rights_are_minimal() {
+    let kube = KubeFixture::with_rights().await;
     let account = format!("system:serviceaccount:{NAMESPACE}:flutecast-dataplane");
     let may = async |verb: &str, resource: &str, namespace: &str| {
         let args = ["-n", namespace, "auth", "can-i", verb, resource, "--as", &account];
-        // kubectl fails when the answer is no.
-        cluster.api.kubectl(&args, "").await.is_ok_and(|answer| answer.trim() == "yes")
+        // kubectl fails if the answer is no.
+        kube.api.kubectl(&args, "").await.is_ok_and(|answer| answer.trim() == "yes")
     };
     for (verb, resource) in [
         ("list", "configmaps"),

@@ -1,0 +1,8 @@
+//! The clients' port and the admin port.
+
+mod devices;
+mod drain;
+mod refusals;
+mod slow_clients;
+mod startup;
+mod stream;
