@@ -1,8 +1,6 @@
-//! Embeds the dashboard: writes a table of the files in `dashboard/`, so that a file that is put there is
-//! served.
+//! Embeds the dashboard: writes a table of the files in `dashboard/`, all of which are served.
 //!
-//! Folders (such as the dashboard's own tests) are left out, and `package.json`, which only tells Node what
-//! the modules are.
+//! Folders, such as the dashboard's tests, are left out, and so is `package.json`, which is for Node only.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,7 +13,7 @@ fn main() -> io::Result<()> {
     if folder.is_dir() {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
-            // A name that starts with a dot is an editor's.
+            // Names that start with a dot are files of editors.
             let served = |name: &String| !name.starts_with('.') && name != "package.json";
             let name = entry.file_name().into_string().ok().filter(served);
             if let (true, Some(name)) = (entry.file_type()?.is_file(), name) {

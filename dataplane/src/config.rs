@@ -1,4 +1,4 @@
-//! What the program is told on its command line or by its environment.
+//! The configuration, from the command line and the environment.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use flutecast_nats::Login;
 use flutecast_process::VERSION;
 use flutecast_process::log::LogFormat;
 
-use crate::http::parse_duration;
+use crate::duration::parse as parse_duration;
 
 /// Consumes device messages from NATS and pushes them to subscribed clients over Server-Sent Events.
 #[derive(Debug, Clone, Parser)]
-// What is said twice counts as it is said last: the chart's `extraArgs` stand behind the chart's own.
+// The last value of a repeated flag counts: the chart's `extraArgs` follow the chart's own.
 #[command(name = "flutecast-dataplane", version = VERSION, about, args_override_self = true)]
 pub struct Config {
     /// The folder that holds the mapping documents.
@@ -60,7 +60,14 @@ pub struct Config {
     pub server_name: Option<String>,
 
     /// Whether `/` serves the dashboard.
-    #[arg(long, env = "FLUTECAST_DASHBOARD", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(
+        long,
+        env = "FLUTECAST_DASHBOARD",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
     pub dashboard: bool,
 
     /// How many clients are served at once; more are told to come back.
@@ -68,11 +75,23 @@ pub struct Config {
     pub max_clients: usize,
 
     /// After what silence a `ping` is sent.
-    #[arg(long, value_name = "TIME", env = "FLUTECAST_PING", default_value = "15s", value_parser = parse_duration)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "FLUTECAST_PING",
+        default_value = "15s",
+        value_parser = parse_duration
+    )]
     pub ping: Duration,
 
     /// A client that takes nothing for this long is closed.
-    #[arg(long, value_name = "TIME", env = "FLUTECAST_TAKE_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "FLUTECAST_TAKE_TIMEOUT",
+        default_value = "30s",
+        value_parser = parse_duration
+    )]
     pub take_timeout: Duration,
 
     /// On SIGTERM: how long everything goes on as before, until proxies have learnt that this pod goes; left
@@ -86,7 +105,13 @@ pub struct Config {
     pub drain_window: Option<Duration>,
 
     /// The pod's terminationGracePeriodSeconds: all clients are gone within 80 % of it.
-    #[arg(long, value_name = "TIME", env = "FLUTECAST_TERMINATION_GRACE", default_value = "30s", value_parser = parse_duration)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "FLUTECAST_TERMINATION_GRACE",
+        default_value = "30s",
+        value_parser = parse_duration
+    )]
     pub termination_grace: Duration,
 
     /// Whether clients are moved to pods that have fewer; needs --service.
@@ -94,11 +119,23 @@ pub struct Config {
     pub rebalance: OnOff,
 
     /// Which part of its clients a pod with too many sends away in a second: `2%`; at least one client.
-    #[arg(long, value_name = "PERCENT", env = "FLUTECAST_REBALANCE_RATE", default_value = "2%", value_parser = percent)]
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        env = "FLUTECAST_REBALANCE_RATE",
+        default_value = "2%",
+        value_parser = percent
+    )]
     pub rebalance_rate: f64,
 
     /// How long a client that was moved stays where it is, at least.
-    #[arg(long, value_name = "TIME", env = "FLUTECAST_REBALANCE_REST", default_value = "2m", value_parser = parse_duration)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "FLUTECAST_REBALANCE_REST",
+        default_value = "2m",
+        value_parser = parse_duration
+    )]
     pub rebalance_rest: Duration,
 
     /// How log lines look.
@@ -110,12 +147,9 @@ pub struct Config {
     pub log: String,
 }
 
-/// Whether something is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnOff {
-    /// It is.
     On,
-    /// It isn't.
     Off,
 }
 
@@ -126,7 +160,7 @@ fn duration_or_zero(text: &str) -> Result<Duration, String> {
     parse_duration(text)
 }
 
-/// A part of something, written as `2%`.
+/// Parses a percentage such as `2%` as a fraction.
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     let number = number.filter(|number| *number > 0.0 && *number <= 100.0);
@@ -134,7 +168,7 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 impl Config {
-    /// The name of this process.
+    /// Returns the name of this process: the flag, else the host's name.
     #[must_use]
     pub fn server_name(&self) -> String {
         let host =
@@ -159,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mapping_comes_from_one_place() {
+    fn mapping_has_exactly_one_source() {
         let parse = |arguments: &[&str]| {
             Config::try_parse_from(["flutecast-dataplane"].iter().chain(arguments))
                 .map_err(|error| error.to_string())
@@ -173,13 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_last_counts() {
+    fn last_value_of_a_flag_counts() {
         let config = parse(&["--dashboard=true", "--ping=15s", "--ping=5s", "--dashboard=false"]).unwrap();
         assert_eq!((config.ping, config.dashboard), (Duration::from_secs(5), false));
     }
 
     #[test]
-    fn arguments_are_read() {
+    fn arguments_are_parsed() {
         let config =
             parse(&["--dashboard=false", "--ping", "500ms", "--drain-delay", "0s", "--log-format", "json"])
                 .unwrap();

@@ -1,5 +1,5 @@
-//! The orderly end: stop being chosen, send the clients away a few at a time, and be gone before Kubernetes
-//! loses patience.
+//! The drain at shutdown: wait until no proxy chooses this pod, send the clients away a few at a time, and end
+//! within the termination grace period.
 
 use std::time::Duration;
 
@@ -7,37 +7,35 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::fanout::Hubs;
-use crate::http::{End, OpenStreams};
+use crate::http::{CloseReason, StreamRegistry};
 
-/// How often some clients are sent away.
+/// The interval at which clients are sent away.
 const STEP: Duration = Duration::from_millis(100);
-/// Which part of the time that Kubernetes gives is used at most, until every client is gone; the rest is for
-/// the parts to end.
+/// The part of the grace period within which every client is gone; the rest is for the parts to end.
 const USED: f64 = 0.8;
-/// Which part of it the delay and the window may take together; the rest is for clients that came meanwhile
-/// and for sockets to end.
+/// The part of the grace period for delay and window together; the rest is for clients that came meanwhile and
+/// for sockets to end.
 const PLANNED: f64 = 0.7;
-/// Over what time those who are told at once come back: all, where there is no window, else those who came
-/// during it.
+/// Over what time clients come back that are sent away at once: all clients if there is no window.
 const AT_ONCE_SPREAD: Duration = Duration::from_secs(5);
+/// The same for clients that came during the window.
 const LATE_SPREAD: Duration = Duration::from_secs(1);
 
-/// What happens when after SIGTERM.
+/// The schedule after SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DrainTimes {
-    /// How long everything goes on as before, until proxies have learnt that this pod goes.
+    /// How long clients are served as before, until proxies have learnt that this pod is not ready.
     pub(crate) delay: Duration,
-    /// Over what time clients are sent away then.
+    /// Over what time clients are sent away after that.
     pub(crate) window: Duration,
-    /// Over what time those come back who are told at the window's end.
+    /// Over what time the clients come back that are sent away at the window's end.
     pub(crate) spread: Duration,
-    /// When, counted from SIGTERM, whoever is still here is cut off.
+    /// When the remaining clients are cut off, counted from SIGTERM.
     pub(crate) cut: Duration,
 }
 
 impl DrainTimes {
-    /// In a cluster there are proxies that learn late and other pods that take the clients; a single process
-    /// has neither.
+    /// The defaults differ in a cluster, where proxies learn late and other pods take the clients.
     pub(crate) fn new(config: &Config) -> Self {
         let (delay, window) = if config.kubernetes {
             (Duration::from_secs(5), Duration::from_secs(10))
@@ -48,7 +46,7 @@ impl DrainTimes {
         Self::fit(delay, window, config.termination_grace)
     }
 
-    /// Both times shortened alike if they don't fit into what Kubernetes gives.
+    /// Shortens delay and window in proportion if they exceed the grace period.
     fn fit(delay: Duration, window: Duration, grace: Duration) -> Self {
         let (wanted, room) = (delay + window, grace.mul_f64(PLANNED));
         let factor = if wanted > room { room.as_secs_f64() / wanted.as_secs_f64() } else { 1.0 };
@@ -57,7 +55,8 @@ impl DrainTimes {
                 ?delay,
                 ?window,
                 termination_grace = ?grace,
-                "draining would take longer than 70 % of --termination-grace; --drain-delay and --drain-window are shortened"
+                "draining would take longer than 70 % of --termination-grace; --drain-delay and --drain-window \
+                 are shortened"
             );
         }
         let spread = if window.is_zero() { AT_ONCE_SPREAD } else { LATE_SPREAD };
@@ -70,31 +69,31 @@ impl DrainTimes {
     }
 }
 
-/// Sends all clients away, evenly over `window`. Until its turn comes each is served, and so is whoever comes
-/// meanwhile: where this is the only pod, clients come back to it. Ends early when nobody is left.
-pub(crate) async fn send_all_away(window: Duration, hubs: &Hubs, open: &OpenStreams) {
+/// Sends all clients away, evenly over `window`. Each is served until its turn, and so are new clients: if this is
+/// the only pod, clients come back to it. Returns early when no client is left.
+pub(crate) async fn send_all_away(window: Duration, hubs: &Hubs, streams: &StreamRegistry) {
     let end = Instant::now() + window;
-    let mut pace = Pace::default();
+    let mut rate = DrainRate::default();
     loop {
         let here = hubs.connections();
         let now = Instant::now();
         if here == 0 || now >= end {
             return;
         }
-        open.send_away(pace.next(here, end - now), End::Draining, None);
+        streams.send_away(rate.next(here, end - now), CloseReason::Draining, None);
         sleep(STEP.min(end - now)).await;
     }
 }
 
-/// How many go at each step, so that few clients are spread as well as many.
+/// The rate at which clients are sent away; it spreads few clients as well as many.
 #[derive(Debug, Default)]
-struct Pace {
-    /// The part of a client whose turn has come.
+struct DrainRate {
+    /// The part of a client that is due.
     due: f64,
 }
 
-impl Pace {
-    /// How many of `here` go now, so that the last goes when `left` is over.
+impl DrainRate {
+    /// Returns how many of `here` to send away now, so that the last one goes when `left` is over.
     fn next(&mut self, here: usize, left: Duration) -> usize {
         let steps = (left.as_secs_f64() / STEP.as_secs_f64()).round().max(1.0);
         self.due += here as f64 / steps;
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_fits_into_what_kubernetes_gives() {
+    fn drain_fits_into_the_termination_grace_period() {
         let usual = seconds(5, 10, 30);
         assert_eq!((usual.delay.as_secs(), usual.window.as_secs(), usual.cut.as_secs()), (5, 10, 24));
         let short = seconds(20, 20, 30);
@@ -130,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn clients_go_evenly_and_all_of_them() {
+    fn all_clients_are_sent_away_evenly() {
         for clients in [1, 7, 100, 2_000, 20_001] {
             let (mut here, mut left, mut most, mut half) = (clients, Duration::from_secs(10), 0, 0);
-            let mut pace = Pace::default();
+            let mut rate = DrainRate::default();
             while left > Duration::ZERO {
-                let go = pace.next(here, left);
+                let go = rate.next(here, left);
                 most = most.max(go);
                 here -= go;
                 left -= STEP;
@@ -143,7 +142,7 @@ mod tests {
                     half = here;
                 }
             }
-            assert!(here <= 1, "{here} of {clients}: whoever is left goes with those who came late");
+            assert!(here <= 1, "{here} of {clients}: the last one goes with those that came late");
             assert!(most <= clients.div_ceil(100) + 1, "{most} of {clients} at once");
             assert!(
                 half.abs_diff(clients / 2) <= clients / 20 + 1,

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // In the log's own format, and as a sentence: a backtrace would hide it.
+            // Logged as one sentence; returning the error would print a backtrace.
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }

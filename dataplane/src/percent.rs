@@ -1,16 +1,16 @@
-//! Percent-encoding, as in the parts of an address (RFC 3986, section 2.1).
+//! Percent-decoding of parts of a URI (RFC 3986, section 2.1).
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// Undoes percent-encoding.
+/// Decodes a percent-encoded text.
 ///
 /// # Errors
-/// What is wrong, if a `%` has no two hexadecimal digits or what comes out is not UTF-8.
+/// A message if a `%` is not followed by two hexadecimal digits, or the decoded bytes are not UTF-8.
 pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, String> {
     let decoded = percent_decode_str(text);
-    // Each `%` with its two digits becomes one byte; one without them stays.
+    // Each `%` with its two digits becomes one byte; one without them is kept.
     if decoded.clone().count() + 2 * text.matches('%').count() != text.len() {
         return Err(format!("{text:?} has a % without two hexadecimal digits; write %25 for a %"));
     }
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_encoding_is_refused() {
+    fn invalid_encodings_are_refused() {
         for bad in ["%", "%4", "100%", "%zz", "%+1", "%%41", "%2%35", "%ff", "a%c3"] {
             assert!(decode(bad).is_err(), "{bad}");
         }

@@ -1,8 +1,7 @@
-//! Who may read what: denied unless allowed.
+//! Authorization: denied unless allowed.
 //!
-//! An [`Access`] is made from the access document and never changes; a new document makes a new one. It says
-//! yes or no for one tenant and one credential, and knows nothing of HTTP but what an origin is. Tokens are
-//! never kept: only their digests.
+//! An [`Access`] is built from the access document and never changes; a new document makes a new one. It decides
+//! for a tenant and a credential, and knows nothing of HTTP but origins. Tokens are not kept, only their digests.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -17,17 +16,15 @@ mod origin;
 #[cfg(test)]
 mod tests;
 
-/// Which devices a caller may read.
+/// The devices that a caller may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// All of the tenant.
+    /// All devices of the tenant.
     All,
-    /// Only these.
     Only(Arc<BTreeSet<DeviceCode>>),
 }
 
 impl Scope {
-    /// Whether the caller may read this device.
     #[must_use]
     pub fn allows(&self, code: &DeviceCode) -> bool {
         match self {
@@ -39,20 +36,19 @@ impl Scope {
 
 pub use origin::Origins;
 
-/// The longest token that is looked at, in bytes; a JWT of a large organisation has about 4 KiB.
+/// The longest token accepted, in bytes; a JWT of a large organisation has about 4 KiB.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// What a caller shows: nothing, or a token, of which only the SHA-256 digest is kept.
+/// The credential of a request.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
-    /// Nothing, or something that can't be a token.
+    /// None, or one that can't be a token.
     None,
-    /// A token.
+    /// The SHA-256 digest of a token.
     Token([u8; 32]),
 }
 
 impl Credential {
-    /// The credential of someone who shows this token.
     #[must_use]
     pub fn token(token: &[u8]) -> Self {
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
@@ -71,57 +67,55 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// What a caller was granted.
+/// A permission to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// The tenant that it is for.
     pub tenant: TenantName,
-    /// Which of its devices.
     pub scope: Scope,
 }
 
-/// The caller is not known to this tenant, or there is no such tenant; nobody is told which.
+/// The credential is not known to the tenant, or there is no such tenant; the error does not tell which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no token, or one that is not known here")]
 pub struct Denied;
 
-/// Who may read what, as of one access document. The default is that nobody reads anything.
+/// The rules of an access document. The default grants nothing.
 #[derive(Debug, Default, PartialEq)]
 pub struct Access {
-    tenants: HashMap<TenantName, Rules>,
+    tenants: HashMap<TenantName, TenantRules>,
 }
 
 #[derive(Debug, PartialEq)]
-struct Rules {
+struct TenantRules {
     anonymous: bool,
     origins: Origins,
-    tokens: Vec<Token>,
+    tokens: Vec<TokenRule>,
 }
 
 #[derive(PartialEq)]
-struct Token {
+struct TokenRule {
     digest: [u8; 32],
     scope: Scope,
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for TokenRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("scope", &self.scope).finish_non_exhaustive()
+        f.debug_struct("TokenRule").field("scope", &self.scope).finish_non_exhaustive()
     }
 }
 
-/// One thing in an access document that opens nothing.
+/// An invalid part of an access document, which grants nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {message}")]
 pub struct BadAccess {
-    /// Which tenant and token, in words.
+    /// The tenant and the token, in words.
     pub place: String,
-    /// What is wrong and what would be right; never the digest.
+    /// What is wrong, and what would be valid; never the digest.
     pub message: String,
 }
 
 impl Access {
-    /// Reads a document. A token whose digest can't be read opens nothing; the rest holds.
+    /// Reads a document. A token with an invalid digest grants nothing; the rest holds.
     ///
     /// # Errors
     /// [`BadAccess`] if the version of the document isn't known.
@@ -134,19 +128,18 @@ impl Access {
         let mut problems = Vec::new();
         let mut tenants = HashMap::with_capacity(documents.len());
         for (name, document) in documents {
-            let rules = Rules::from_document(&name, document, &mut problems);
+            let rules = TenantRules::from_document(&name, document, &mut problems);
             tenants.insert(name, rules);
         }
         Ok((Self { tenants }, problems))
     }
 
-    /// Whether this caller may read the tenant, and which of its devices.
+    /// Returns what the credential grants in the tenant.
     ///
-    /// The work is the same for a tenant that doesn't exist and a token that isn't known, but for the number
-    /// of tokens.
+    /// A missing tenant and an unknown token take the same work, except for the number of tokens.
     ///
     /// # Errors
-    /// [`Denied`], which doesn't tell why.
+    /// [`Denied`].
     pub fn decide(&self, tenant: &str, credential: &Credential) -> Result<Grant, Denied> {
         let entry = self.tenants.get_key_value(tenant);
         let tokens = entry.map_or(&[][..], |(_, rules)| &rules.tokens);
@@ -163,26 +156,25 @@ impl Access {
         Ok(Grant { tenant: name.clone(), scope })
     }
 
-    /// Whether a page of `origin` may read the tenant through a server that the page calls `host`.
+    /// Returns whether a page of `origin` may read the tenant, through a server that the page calls `host`.
     #[must_use]
     pub fn allows_origin(&self, tenant: &TenantName, origin: &str, host: Option<&str>) -> bool {
         self.tenants.get(tenant).is_some_and(|rules| rules.origins.allow(origin, host))
     }
 
-    /// Whether the document names this tenant.
     #[must_use]
     pub fn has_tenant(&self, tenant: &TenantName) -> bool {
         self.tenants.contains_key(tenant)
     }
 
-    /// How many tenants somebody may read.
+    /// Returns the number of tenants in the document.
     #[must_use]
     pub fn tenants(&self) -> usize {
         self.tenants.len()
     }
 }
 
-impl Rules {
+impl TenantRules {
     fn from_document(tenant: &TenantName, document: TenantAccess, problems: &mut Vec<BadAccess>) -> Self {
         let TenantAccess { anonymous, allowed_origins, tokens: documents } = document;
         let mut tokens = Vec::with_capacity(documents.len());
@@ -199,7 +191,7 @@ impl Rules {
                 None => Scope::All,
                 Some(codes) => Scope::Only(Arc::new(codes.into_iter().collect())),
             };
-            tokens.push(Token { digest, scope });
+            tokens.push(TokenRule { digest, scope });
         }
         Self { anonymous, origins: Origins::new(&allowed_origins), tokens }
     }
@@ -209,8 +201,8 @@ fn parse_digest(text: &str) -> Option<[u8; 32]> {
     data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
-/// Compares with every token, in a time that doesn't depend on which of them matches.
-fn find<'a>(tokens: &'a [Token], digest: &[u8; 32]) -> Option<&'a Token> {
+/// Compares with every token, in a time that doesn't depend on which one matches.
+fn find<'a>(tokens: &'a [TokenRule], digest: &[u8; 32]) -> Option<&'a TokenRule> {
     let mut position = 0_u32;
     let mut found = Choice::from(0);
     for (token, index) in tokens.iter().zip(0_u32..) {

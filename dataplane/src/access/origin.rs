@@ -1,6 +1,6 @@
-//! Which web pages may read: the check of a browser's `Origin`.
+//! The check of a browser's `Origin`.
 
-/// The origins that a tenant allows beside the data plane's own.
+/// The origins that a tenant allows besides the data plane's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
     any: bool,
@@ -8,18 +8,17 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// Reads the list of an access document.
     #[must_use]
     pub fn new(allowed: &[String]) -> Self {
         let any = allowed.iter().any(|origin| origin.trim() == "*");
-        // People write a slash behind an address; an origin has none.
+        // An origin has no trailing slash, but people write one.
         let listed =
             allowed.iter().map(|origin| origin.trim().trim_end_matches('/').to_ascii_lowercase()).collect();
         Self { any, listed }
     }
 
-    /// Whether a page of `origin` may read, where the page's browser calls this server `host` (host and port,
-    /// as in the `Host` header). A page that this server gave out itself may.
+    /// Returns whether a page of `origin` may read from this server, which it calls `host` (host and port, as in
+    /// the header `Host`). The server's own pages may.
     #[must_use]
     pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {
         self.any
@@ -28,10 +27,11 @@ impl Origins {
     }
 }
 
-/// The scheme is left out of the comparison: behind a proxy that ends TLS this server doesn't know it.
+/// Ignores the scheme: behind a proxy that terminates TLS this server doesn't know it.
 fn is_same(origin: &str, host: Option<&str>) -> bool {
     let authority = origin.split_once("://").map(|(_, authority)| authority);
-    matches!((authority, host), (Some(authority), Some(host)) if !host.is_empty() && authority.eq_ignore_ascii_case(host))
+    let (Some(authority), Some(host)) = (authority, host) else { return false };
+    !host.is_empty() && authority.eq_ignore_ascii_case(host)
 }
 
 #[cfg(test)]

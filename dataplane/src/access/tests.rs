@@ -37,7 +37,7 @@ tenants:
 }
 
 #[test]
-fn nobody_reads_what_nobody_opened() {
+fn default_access_grants_nothing() {
     let nobody = Access::default();
     for credential in [Credential::None, Credential::token(b"all")] {
         assert_eq!(nobody.decide("acme", &credential), Err(Denied));
@@ -48,13 +48,13 @@ fn nobody_reads_what_nobody_opened() {
 }
 
 #[test]
-fn a_token_opens_its_devices() {
+fn token_grants_its_devices() {
     let scope =
         |token: &str| example().decide("acme", &Credential::token(token.as_bytes())).map(|grant| grant.scope);
     assert_eq!(scope("all"), Ok(Scope::All));
     let some = scope("some").unwrap();
     assert!(some.allows(&code("CORR-01")) && !some.allows(&code("CORR-02")));
-    // A list without a device opens no device, and above all not every device.
+    // An empty list grants no device; above all not every device.
     assert!(!scope("none").unwrap().allows(&code("CORR-01")));
     assert_eq!(scope("wrong"), Err(Denied));
     assert_eq!(scope(""), Err(Denied));
@@ -62,7 +62,7 @@ fn a_token_opens_its_devices() {
 }
 
 #[test]
-fn everybody_reads_an_anonymous_tenant() {
+fn anonymous_tenant_is_readable_without_token() {
     for credential in [Credential::None, Credential::token(b"whatever")] {
         let grant = example().decide("open", &credential).unwrap();
         assert_eq!((grant.tenant.as_str(), grant.scope), ("open", Scope::All));
@@ -70,7 +70,7 @@ fn everybody_reads_an_anonymous_tenant() {
 }
 
 #[test]
-fn a_token_without_a_readable_digest_opens_nothing() {
+fn token_with_an_invalid_digest_grants_nothing() {
     for bad in ["", "ab", &"g".repeat(64), &digest("x").to_uppercase()] {
         let yaml = format!(
             "apiVersion: {API_VERSION}\ntenants: {{acme: {{tokens: {{bad: {{sha256: \"{bad}\"}}, good: {{sha256: {}}}}}}}}}",
@@ -85,7 +85,7 @@ fn a_token_without_a_readable_digest_opens_nothing() {
 }
 
 #[test]
-fn an_unknown_version_is_refused() {
+fn unknown_version_is_refused() {
     let document =
         serde_yaml::from_str("apiVersion: mapping.flutecast.io/v9\ntenants: {open: {anonymous: true}}")
             .unwrap();
@@ -101,9 +101,9 @@ fn neither_tokens_nor_digests_are_printed() {
 }
 
 proptest! {
-    /// Whatever tokens there are: a token opens exactly the tenants that list it.
+    /// A token grants exactly the tenants that list it.
     #[test]
-    fn no_token_opens_another_tenant(
+    fn token_grants_no_other_tenant(
         tenants in prop::collection::btree_map("[a-z]{1,3}", prop::collection::btree_set("[a-c]{1,2}", 0..4), 1..5),
         token in "[a-c]{1,2}",
         wanted in "[a-z]{1,3}",

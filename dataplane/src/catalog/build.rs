@@ -13,47 +13,44 @@ use flutecast_format::program::Program;
 
 use super::{Catalog, Channel, Device, TenantCatalog};
 
-/// What a place that holds mapping documents holds now.
+/// The shard documents of a folder or a cluster.
 #[derive(Debug, Default)]
 pub struct Documents {
-    /// Those that can be read.
+    /// The documents that can be read.
     pub documents: Vec<ShardDocument>,
-    /// The tenants that have a document which can't be read: such a tenant is broken, not removed.
+    /// The tenants with a document that can't be read: they are broken, not removed.
     pub unreadable: BTreeSet<TenantName>,
 }
 
-/// Something in the mapping that can't be served; everything else is.
+/// A part of the mapping that can't be served; all other parts are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// What kind of problem it is.
     pub kind: ProblemKind,
-    /// Where it is: a file, a tenant, a format or a device, in words.
+    /// A file, a tenant, a format or a device, in words.
     pub place: String,
-    /// What is wrong and what would be right.
+    /// What is wrong, and what would be valid.
     pub message: String,
 }
 
-/// The kinds of problems. A closed set, used as a metric label.
+/// Used as a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProblemKind {
     /// A document can't be read or parsed.
     Unreadable,
-    /// A tenant's shards don't fit together.
+    /// A tenant's shards are no complete set.
     IncompleteShards,
     /// A format doesn't compile.
     BadFormat,
     /// Two devices of a tenant have the same code or iotId.
     DuplicateDevice,
-    /// Something in the access document opens nothing.
+    /// A part of the access document is invalid and grants nothing.
     BadAccess,
 }
 
 impl ProblemKind {
-    /// All kinds.
     pub const ALL: [Self; 5] =
         [Self::Unreadable, Self::IncompleteShards, Self::BadFormat, Self::DuplicateDevice, Self::BadAccess];
 
-    /// The kind's name, as in the metric.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -80,7 +77,7 @@ pub(super) struct CompiledFormat {
 }
 
 impl Catalog {
-    /// Whether both hold the same: nothing was built anew between them.
+    /// Returns whether both share all tenants.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         self.tenants.len() == other.tenants.len()
@@ -90,17 +87,16 @@ impl Catalog {
                 .all(|(name, tenant)| other.tenants.get(name).is_some_and(|o| Arc::ptr_eq(o, tenant)))
     }
 
-    /// Builds the catalog that these documents describe. What did not change since `previous` is shared with
-    /// it.
+    /// Builds the catalog of these documents. It shares what did not change with `previous`.
     ///
-    /// A format that doesn't compile takes out its channels only. A tenant whose shards don't fit together
-    /// keeps what `previous` holds of it. A tenant without any document is gone.
+    /// A format that doesn't compile removes its channels only. A tenant without a complete set of shards stays
+    /// as in `previous`. A tenant without documents is removed.
     #[must_use]
     pub fn build(documents: Vec<ShardDocument>, previous: Option<&Self>) -> (Self, Vec<Problem>) {
         Self::build_from(Documents { documents, unreadable: BTreeSet::new() }, previous)
     }
 
-    /// As [`Catalog::build`], where a tenant with an unreadable document keeps what `previous` holds of it.
+    /// As [`Catalog::build`]; a tenant with an unreadable document stays as in `previous`.
     #[must_use]
     pub fn build_from(documents: Documents, previous: Option<&Self>) -> (Self, Vec<Problem>) {
         let Documents { documents, unreadable } = documents;
@@ -132,14 +128,17 @@ impl Catalog {
     }
 }
 
-/// The shards of one tenant, 0 to `shards - 1`, or why there is no such set. While the operator goes from one
-/// number of shards to another, files of both may lie side by side; the one set that is complete counts.
+/// Returns the shards 0 to `shards - 1` of a tenant. While the operator changes the number of shards, documents
+/// of both numbers may exist; the complete set is used.
+///
+/// # Errors
+/// The problem if no set is complete; `None` if it was reported when a document was read.
 fn complete_set(
     tenant: &TenantName,
     found: Vec<ShardDocument>,
 ) -> Result<(TenantSettings, Vec<ShardDocument>), Option<Problem>> {
     if found.is_empty() {
-        // There is an unreadable document, which whoever read it has reported.
+        // There is an unreadable document, which was reported when it was read.
         return Err(None);
     }
     let problem = |message: String| {
@@ -232,8 +231,8 @@ impl TenantBuilder<'_> {
         programs
     }
 
-    /// The program of a format: the one of another shard or of the previous catalog if the format is the
-    /// same.
+    /// Returns the program of a format, that of another shard or of the previous catalog if the format is equal.
+    /// `None` if it doesn't compile.
     fn compile(&mut self, name: &FormatName, document: FormatDocument) -> Option<Arc<Program>> {
         let find = |compiled: &HashMap<FormatName, Vec<CompiledFormat>>| {
             compiled.get(name).and_then(|all| all.iter().find(|one| one.document == document).cloned())
@@ -278,7 +277,7 @@ impl TenantBuilder<'_> {
                     let name = channel.clone();
                     channels.insert(channel.clone(), Channel { name, program, stale_after });
                 }
-                // It doesn't compile, which is reported once for the format.
+                // It doesn't compile, which was reported for the format.
                 Some(None) => {}
                 None => self.problems.push(Problem {
                     kind: ProblemKind::BadFormat,

@@ -1,48 +1,44 @@
-//! What a place says, published: the same for every place.
+//! Publishes the mapping, whatever it was read from.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::CatalogMetrics;
 use super::{Catalog, Documents, Problem, ProblemKind};
 use crate::access::Access;
-use crate::metrics::CatalogMetrics;
 
-/// What the mapping says, and who may read it; each changes as a whole.
+/// The published mapping.
 #[derive(Debug, Clone)]
 pub struct Mapping {
-    /// The devices.
     pub catalog: watch::Receiver<Arc<Catalog>>,
-    /// Who may read them. None: no access document was ever there.
+    /// `None` if there was no access document yet.
     pub access: watch::Receiver<Option<Arc<Access>>>,
-    /// Whether the two mean anything yet.
     pub state: watch::Receiver<MappingState>,
 }
 
-/// Whether the mapping was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MappingState {
-    /// Not yet; the text says what is missing.
+    /// Not read yet; the text says what is missing.
     Missing(String),
     /// Both the mapping and the access document were read.
     Loaded,
 }
 
-/// All that a place holds now.
+/// The mapping as read from a folder or a cluster.
 #[derive(Debug)]
-pub(super) struct Reading {
-    /// The mapping.
+pub(super) struct MappingSnapshot {
     pub(super) documents: Documents,
-    /// Who may read. None: no access document was ever there.
+    /// `None` if there was no access document yet.
     pub(super) access: Option<Arc<Access>>,
-    /// What is wrong with the documents or with the place.
+    /// The problems of the documents and of the source.
     pub(super) problems: Vec<Problem>,
 }
 
-/// Makes a [`Mapping`] of one reading after the other.
+/// Builds catalogs from snapshots and publishes them as a [`Mapping`].
 #[derive(Debug)]
-pub(super) struct Publisher {
+pub(super) struct CatalogPublisher {
     catalog: watch::Sender<Arc<Catalog>>,
     access: watch::Sender<Option<Arc<Access>>>,
     state: watch::Sender<MappingState>,
@@ -51,8 +47,8 @@ pub(super) struct Publisher {
     problems: BTreeSet<Problem>,
 }
 
-impl Publisher {
-    /// Nothing is published yet. `no_access` says that there is no access document.
+impl CatalogPublisher {
+    /// `no_access` is the reason for not being ready without an access document.
     pub(super) fn new(no_access: impl Into<String>, metrics: CatalogMetrics) -> (Self, Mapping) {
         let (catalog_sender, catalog) = watch::channel(Arc::default());
         let (access_sender, access) = watch::channel(None);
@@ -69,10 +65,9 @@ impl Publisher {
         (publisher, Mapping { catalog, access, state })
     }
 
-    /// Builds the catalog anew and publishes what has changed. Takes its time: not for a thread that serves
-    /// others.
-    pub(super) fn publish(mut self, reading: Reading) -> Self {
-        let Reading { documents, access, mut problems } = reading;
+    /// Builds a catalog and publishes what has changed. Blocks for long: not for an async worker thread.
+    pub(super) fn publish(mut self, snapshot: MappingSnapshot) -> Self {
+        let MappingSnapshot { documents, access, mut problems } = snapshot;
         let before = self.catalog.borrow().clone();
         let (catalog, more) = Catalog::build_from(documents, Some(&before));
         problems.extend(more);
@@ -82,7 +77,7 @@ impl Publisher {
             tracing::info!(tenants = catalog.tenants.len(), "a newer mapping is served");
             self.catalog.send_replace(Arc::new(catalog));
         }
-        // After the catalog, so that whoever is let in finds what is there.
+        // After the catalog, so that an admitted client finds its devices.
         let access_is_there = access.is_some();
         self.access.send_if_modified(|current| {
             let same = match (&*current, &access) {
@@ -101,7 +96,7 @@ impl Publisher {
         self
     }
 
-    /// The place called `place` can't be read. What was read of it before holds on.
+    /// To be called when the source can't be read. What was published before stays.
     pub(super) fn unreachable(&mut self, place: &str, message: String) {
         let loaded = *self.state.borrow() == MappingState::Loaded;
         if !loaded {
@@ -124,7 +119,7 @@ impl Publisher {
         });
     }
 
-    /// Logs what is new, once.
+    /// Logs new and resolved problems, once each.
     fn report(&mut self, problems: Vec<Problem>) {
         self.metrics.set_problems(&problems);
         let problems: BTreeSet<Problem> = problems.into_iter().collect();

@@ -1,15 +1,19 @@
-//! The second port: whether this pod lives, whether it is ready, and what it counts.
+//! The admin port: liveness, readiness and metrics.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use flutecast_nats::ConnectionState;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::service::Service;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -17,24 +21,47 @@ use warp::Filter;
 
 use super::body::BoxError;
 use crate::catalog::{Catalog, MappingState};
-use crate::metrics::PodMetrics;
-use crate::sources::broker::BrokerState;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the second port tells about.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PodMetrics {
+    /// 1 or 0.
+    pub(crate) broker_connected: Gauge,
+    pub(crate) broker_refusals: Counter,
+    /// 1 or 0.
+    pub(crate) ready: Gauge,
+}
+
+impl PodMetrics {
+    #[must_use]
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let all = Self::default();
+        let Self { broker_connected, broker_refusals, ready } = all.clone();
+        registry.register(
+            "build",
+            "What runs here",
+            Info::new(vec![("version", flutecast_process::VERSION)]),
+        );
+        registry.register("broker_connected", "Whether the connection to NATS stands", broker_connected);
+        registry.register("broker_refusals", "What NATS refused", broker_refusals);
+        registry.register("ready", "Whether this pod takes part in the service", ready);
+        all
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Admin {
     pub(crate) registry: Registry,
     pub(crate) metrics: PodMetrics,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) mapping: watch::Receiver<MappingState>,
-    pub(crate) broker: watch::Receiver<BrokerState>,
+    pub(crate) broker: watch::Receiver<ConnectionState>,
     pub(crate) draining: CancellationToken,
 }
 
 impl Admin {
-    /// What keeps this pod from taking part in the service.
+    /// Returns the reasons why this pod is not ready.
     fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if let MappingState::Missing(reason) = &*self.mapping.borrow() {
@@ -57,14 +84,12 @@ impl Admin {
         answer(status, "application/json", body.to_string())
     }
 
-    /// The revision of each shard that is served, by tenant.
+    /// Returns the revision of each shard that is served, by tenant.
     fn revisions(&self) -> serde_json::Value {
         let catalog = self.catalog.borrow().clone();
-        let tenant =
-            |(name, tenant): (&flutecast_contract::name::TenantName, &Arc<crate::catalog::TenantCatalog>)| {
-                (name.to_string(), serde_json::json!(tenant.revisions))
-            };
-        serde_json::Value::Object(catalog.tenants.iter().map(tenant).collect())
+        let tenants = catalog.tenants.iter();
+        let revisions = tenants.map(|(name, tenant)| (name.to_string(), serde_json::json!(tenant.revisions)));
+        serde_json::Value::Object(revisions.collect())
     }
 
     fn metrics(&self) -> Response<Bytes> {
@@ -92,7 +117,7 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
     response
 }
 
-/// The service of the second port.
+/// Returns the service of the admin port.
 pub(crate) fn service(
     admin: Arc<Admin>,
 ) -> impl Service<

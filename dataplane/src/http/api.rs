@@ -1,4 +1,4 @@
-//! What every request for data goes through before it is answered: who asks, from which page, for what.
+//! The checks of every request for data: credential, origin, devices.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,78 +12,83 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::error::RequestError;
-use super::open::OpenStreams;
+use super::metrics::HttpMetrics;
 use super::params;
+use super::streams::StreamRegistry;
 use crate::access::{Access, Credential, Grant};
-use crate::fanout::{Hubs, Wanted};
-use crate::metrics::HttpMetrics;
+use crate::fanout::{DeviceQuery, Hubs};
 use crate::percent;
 
-/// The largest body that is read, in bytes (docs/protocol.md).
+/// The largest body accepted, in bytes (docs/protocol.md).
 pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
-/// How long a body may take.
+/// How long reading a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the handlers work on.
+/// The state shared by the handlers.
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) hubs: Hubs,
-    /// None: no access document was read yet.
+    /// `None` until an access document was read.
     pub(crate) access: watch::Receiver<Option<Arc<Access>>>,
-    pub(crate) open: OpenStreams,
+    pub(crate) streams: StreamRegistry,
     pub(crate) metrics: HttpMetrics,
 }
 
 /// A request without its body.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct RequestHead {
     pub(super) headers: HeaderMap,
-    /// What the client calls this server: host and port.
+    /// Host and port as the client named them.
     pub(super) host: Option<String>,
     pub(super) query: String,
 }
 
-/// Where the token may stand besides the header.
+/// Where the token may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenIn {
     HeaderOnly,
     HeaderOrQuery,
 }
 
-/// A caller who may read something of a tenant.
+/// A caller that may read something of a tenant.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) credential: Credential,
     pub(super) grant: Grant,
 }
 
-/// Why a caller isn't let in now.
+/// Why a caller isn't admitted.
 #[derive(Debug)]
-pub(super) enum Refusal {
-    /// It is not known yet who may read what.
+pub(super) enum AdmitError {
+    /// No access document was read yet.
     Starting,
-    /// It is known, and this caller may not.
     Error(RequestError),
 }
 
 impl Api {
-    /// Lets a caller in, or not. Everything is refused before it is looked at more closely: an unknown
-    /// tenant, a wrong token and a name that can't be a tenant's are answered alike.
-    pub(super) fn admit(&self, tenant: &str, head: &Head, token_in: TokenIn) -> Result<Caller, Refusal> {
-        let access = self.access.borrow().clone().ok_or(Refusal::Starting)?;
+    /// Admits a caller to a tenant. An unknown tenant, a wrong token and a name that can't be a tenant's give
+    /// the same error.
+    pub(super) fn admit(
+        &self,
+        tenant: &str,
+        head: &RequestHead,
+        token_in: TokenIn,
+    ) -> Result<Caller, AdmitError> {
+        let access = self.access.borrow().clone().ok_or(AdmitError::Starting)?;
         let credential = credential(head, token_in);
         let tenant = percent::decode(tenant).unwrap_or_default();
         let grant = access
             .decide(&tenant, &credential)
-            .map_err(|crate::access::Denied| Refusal::Error(RequestError::Unauthorized))?;
-        check_origin(&access, &grant.tenant, head).map_err(Refusal::Error)?;
+            .map_err(|crate::access::Denied| AdmitError::Error(RequestError::Unauthorized))?;
+        check_origin(&access, &grant.tenant, head).map_err(AdmitError::Error)?;
         Ok(Caller { credential, grant })
     }
 }
 
 impl Caller {
-    /// Refuses a request that names a device which the caller may not read, whether it exists or not.
-    pub(super) fn check_named(&self, wanted: &Wanted) -> Result<(), RequestError> {
+    /// # Errors
+    /// `Forbidden` if a device is named that the caller may not read, whether it exists or not.
+    pub(super) fn check_named(&self, wanted: &DeviceQuery) -> Result<(), RequestError> {
         match wanted.codes.iter().find(|code| !self.grant.scope.allows(code)) {
             Some(code) => Err(RequestError::Forbidden(format!(
                 "device: this token doesn't open {code:?}; ask for less",
@@ -94,9 +99,9 @@ impl Caller {
     }
 }
 
-fn check_origin(access: &Access, tenant: &TenantName, head: &Head) -> Result<(), RequestError> {
+fn check_origin(access: &Access, tenant: &TenantName, head: &RequestHead) -> Result<(), RequestError> {
     let Some(origin) = head.headers.get(header::ORIGIN) else {
-        // Not a page of another server: browsers name those.
+        // Not a cross-origin request of a page: browsers send the header with those.
         return Ok(());
     };
     match origin.to_str() {
@@ -107,9 +112,9 @@ fn check_origin(access: &Access, tenant: &TenantName, head: &Head) -> Result<(),
     }
 }
 
-fn credential(head: &Head, token_in: TokenIn) -> Credential {
+fn credential(head: &RequestHead, token_in: TokenIn) -> Credential {
     if let Some(value) = head.headers.get(header::AUTHORIZATION) {
-        // Another scheme is meant for a gateway before us, which many hand on.
+        // Other schemes are meant for a gateway in front of us; many gateways forward them.
         if let Some((scheme, token)) = value.as_bytes().split_at_checked("bearer ".len())
             && scheme.eq_ignore_ascii_case(b"bearer ")
         {
@@ -122,8 +127,12 @@ fn credential(head: &Head, token_in: TokenIn) -> Credential {
     }
 }
 
-/// What an answer with data carries, so that a page that may read it can, and no cache keeps it.
-pub(super) fn dress<B>(response: &mut Response<B>, head: &Head, content_type: &'static str) {
+/// Sets the headers of a response with data: the page that asked may read it, and caches must not keep it.
+pub(super) fn set_data_headers<B>(
+    response: &mut Response<B>,
+    head: &RequestHead,
+    content_type: &'static str,
+) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -131,13 +140,12 @@ pub(super) fn dress<B>(response: &mut Response<B>, head: &Head, content_type: &'
     headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = head.headers.get(header::ORIGIN) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        // By it a page knows how far its clock is from ours; a stream that is never silent has no `ping`.
+        // With it a page measures the difference of the clocks; a stream that is never silent has no `ping`.
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Date"));
     }
 }
 
-/// The answer to a browser that asks before it sends a request. It tells nothing about tenants: the request
-/// itself is checked.
+/// Returns the response to a CORS preflight. It reveals nothing about tenants; the request itself is checked.
 pub(super) fn preflight() -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = http::StatusCode::NO_CONTENT;
@@ -146,7 +154,7 @@ pub(super) fn preflight() -> Response<Bytes> {
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, Last-Event-ID"),
-        // Ten minutes; Chromium takes two hours at most.
+        // Ten minutes; Chromium's maximum is two hours.
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
@@ -155,6 +163,9 @@ pub(super) fn preflight() -> Response<Bytes> {
 }
 
 /// Reads a body of at most [`MAX_BODY_BYTES`].
+///
+/// # Errors
+/// `PayloadTooLarge`, `RequestTimeout`, or `BadRequest` if the client breaks off.
 pub(super) async fn read_body<S, D, E>(headers: &HeaderMap, body: S) -> Result<Bytes, RequestError>
 where
     S: Stream<Item = Result<D, E>>,

@@ -1,8 +1,5 @@
-//! The seam between "frames for a connection" and "bytes on a socket".
-//!
-//! On one side stands [`Connection`], which knows what the client is owed; on the other an HTTP body, which
-//! hyper asks for bytes whenever the socket has room. Nothing else knows of both, so a leaner writer replaces
-//! this file alone.
+//! The event stream as an HTTP body: hyper polls it whenever the socket has room, and it takes frames from
+//! the fan-out's [`Connection`]. No other file knows both.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,59 +9,60 @@ use bytes::{Bytes, BytesMut};
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 
-use super::open::{End, Lease};
+use super::metrics::HttpMetrics;
+use super::streams::{CloseReason, StreamGuard};
 use crate::fanout::Connection;
-use crate::metrics::HttpMetrics;
 
-/// How many frames are taken at once: enough that a burst becomes one write, few enough that a fast client
-/// doesn't keep a worker for long.
+/// The most frames taken at once: enough that a burst becomes one write, few enough that a fast client
+/// doesn't occupy a worker for long.
 const MAX_FRAMES: usize = 64;
 
-/// The body of an event stream.
 #[derive(Debug)]
 pub(crate) struct EventBody {
-    source: Source,
+    source: BodyState,
     metrics: HttpMetrics,
     frames: Vec<Bytes>,
 }
 
 #[derive(Debug)]
-enum Source {
-    /// There may be more. Without a lease only what the connection holds already is said.
-    Open { connection: Connection, lease: Option<Lease> },
-    /// All is said.
+enum BodyState {
+    /// Without a guard, only what the connection already holds is sent.
+    Open {
+        connection: Connection,
+        guard: Option<StreamGuard>,
+    },
     Ended,
 }
 
 impl EventBody {
-    /// The frames of a connection, for as long as the lease holds.
-    pub(crate) fn new(connection: Connection, lease: Option<Lease>, metrics: HttpMetrics) -> Self {
+    /// Returns a body that sends the frames of a connection until the guard ends the stream.
+    pub(crate) fn new(connection: Connection, guard: Option<StreamGuard>, metrics: HttpMetrics) -> Self {
         metrics.streams.inc();
-        Self { source: Source::Open { connection, lease }, metrics, frames: Vec::new() }
+        Self { source: BodyState::Open { connection, guard }, metrics, frames: Vec::new() }
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let Source::Open { connection, lease } = &mut self.source else { return Poll::Ready(None) };
-        let lease = lease.as_ref();
-        if let Some(end) = lease.and_then(|lease| lease.asked(cx.waker())) {
-            self.source = Source::Ended;
+        let BodyState::Open { connection, guard } = &mut self.source else { return Poll::Ready(None) };
+        let guard = guard.as_ref();
+        if let Some(end) = guard.and_then(|guard| guard.polled(cx.waker())) {
+            self.source = BodyState::Ended;
             return Poll::Ready(Some(farewell(end)));
         }
-        let waker = lease.map_or(cx.waker(), Lease::waker);
+        let waker = guard.map_or(cx.waker(), StreamGuard::waker);
         let mut cx = Context::from_waker(waker);
         if ready!(connection.poll_frames(&mut cx, MAX_FRAMES, &mut self.frames)).is_none() {
-            self.source = Source::Ended;
+            self.source = BodyState::Ended;
             return Poll::Ready(None);
         }
-        if let Some(lease) = lease {
-            lease.gave();
+        if let Some(guard) = guard {
+            guard.gave();
         }
         Poll::Ready(Some(join(&mut self.frames)))
     }
 }
 
-/// Several frames become one buffer, so that they cost one chunk; a single one goes as it is, shared with the
-/// other clients.
+/// Joins several frames into one buffer, so that they become one chunk. A single one is shared with the other
+/// clients as it is.
 fn join(frames: &mut Vec<Bytes>) -> Bytes {
     if frames.len() == 1 {
         return frames.pop().unwrap_or_default();
@@ -76,8 +74,8 @@ fn join(frames: &mut Vec<Bytes>) -> Bytes {
     joined.freeze()
 }
 
-/// `bye`, with a reconnect time of its own for each client.
-fn farewell(end: End) -> Bytes {
+/// Returns a `bye` event with a random retry time.
+fn farewell(end: CloseReason) -> Bytes {
     let (reason, retry) = (end.as_str(), rand::random_range(end.retry_ms()));
     Bytes::from(format!(
         "retry: {retry}\nevent: bye\ndata: {{\"reason\":\"{reason}\",\"retryMs\":{retry}}}\n\n"
@@ -109,26 +107,24 @@ impl Body for EventBody {
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The way of an [`EventBody`] through warp, whose replies can't hold a body of another type: it travels
-/// beside the reply and takes the place of the reply's body behind it.
+/// Carries an [`EventBody`] through warp, whose replies can't hold bodies of other types: as an extension of
+/// the reply, which replaces the reply's body afterwards.
 #[derive(Debug, Clone)]
 struct Carried(Arc<Mutex<Option<EventBody>>>);
 
-/// Attaches an event stream to a response.
+/// Attaches an event stream to a response; [`detach`] makes it the body.
 pub(crate) fn attach<B>(response: &mut Response<B>, body: EventBody) {
     response.extensions_mut().insert(Carried(Arc::new(Mutex::new(Some(body)))));
 }
 
-/// What the server writes.
+/// The body that the server writes.
 #[derive(Debug)]
 pub(crate) enum ResponseBody<B> {
-    /// An ordinary body.
     Plain(B),
-    /// An event stream.
     Events(EventBody),
 }
 
-/// Puts the attached event stream, if there is one, in the place of the body.
+/// Replaces the body by the attached event stream, if there is one.
 pub(crate) fn detach<B>(mut response: Response<B>) -> Response<ResponseBody<B>> {
     let carried = response.extensions_mut().remove::<Carried>();
     let events = carried.and_then(|carried| carried.0.lock().unwrap_or_else(PoisonError::into_inner).take());

@@ -1,4 +1,4 @@
-//! The dashboard's files, embedded in the program.
+//! The dashboard's files, embedded in the program by build.rs.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -8,26 +8,27 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
-/// Names and contents, written by build.rs.
+/// Names and contents.
 const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/dashboard.rs"));
 
-/// What a page of ours may do: run and load only what this server gives out, and talk to it only. Screens
-/// often show it in a frame of their own server, so being framed is left to the same origin.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-     font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+/// The page may load, run and contact only what is on this server. Screens often show it in a frame of their
+/// own server, so the same origin may frame it.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'self'";
 
-struct File {
+struct Asset {
     content: &'static [u8],
     content_type: &'static str,
     etag: HeaderValue,
 }
 
-static TABLE: LazyLock<HashMap<&'static str, File>> = LazyLock::new(|| {
+static TABLE: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
     let file = |(name, content): &(&'static str, &'static [u8])| {
         let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(content)[..8]);
         let etag =
             HeaderValue::try_from(format!("\"{digest}\"")).unwrap_or(HeaderValue::from_static("\"0\""));
-        (*name, File { content, content_type: content_type(name), etag })
+        (*name, Asset { content, content_type: content_type(name), etag })
     };
     FILES.iter().map(file).collect()
 });
@@ -48,7 +49,7 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// The file at a path such as `/` or `/style.css`; none: there is no such file.
+/// Returns the file at a path such as `/` or `/style.css`; `None` if there is no such file.
 pub(super) fn file(path: &str, request: &HeaderMap) -> Option<Response<Bytes>> {
     let name = match path.strip_prefix('/')? {
         "" => "index.html",
@@ -71,12 +72,12 @@ pub(super) fn file(path: &str, request: &HeaderMap) -> Option<Response<Bytes>> {
     Some(response)
 }
 
-/// The client module may be loaded by other pages, which is why every origin may read the files: they are the
-/// same for everybody.
+/// Every origin may read the files, as pages of other servers load the client module. The files are the same
+/// for every caller.
 fn headers_of_every_file(content_type: &'static str) -> [(HeaderName, &'static str); 6] {
     [
         (header::CONTENT_TYPE, content_type),
-        // Asked for each time and answered by 304: a new version shows at once.
+        // Revalidated each time, mostly with 304, so that a new version is seen at once.
         (header::CACHE_CONTROL, "no-cache"),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -85,7 +86,7 @@ fn headers_of_every_file(content_type: &'static str) -> [(HeaderName, &'static s
     ]
 }
 
-/// Whether an `If-None-Match` names the tag; a proxy may have made it a weak one.
+/// Returns whether an `If-None-Match` names the tag. A proxy may have made it a weak one.
 fn matches(given: &HeaderValue, etag: &HeaderValue) -> bool {
     let (Ok(given), Ok(etag)) = (given.to_str(), etag.to_str()) else { return false };
     given.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == etag || tag == "*")

@@ -4,14 +4,18 @@ use bytes::Bytes;
 use flutecast_contract::name::DeviceCode;
 use http::Response;
 
-use super::api::{Api, Caller, Head, Refusal, TokenIn, dress};
+use super::api::{AdmitError, Api, Caller, RequestHead, TokenIn, set_data_headers};
 use super::error::RequestError;
 use super::params::Subscription;
 use crate::fanout::{DeviceValues, Unavailable};
 use crate::percent;
 
-/// Answers a request for the newest values of several devices.
-pub(super) async fn devices(api: &Api, tenant: &str, head: &Head) -> Result<Response<Bytes>, RequestError> {
+/// Returns the newest values of several devices.
+pub(super) async fn devices(
+    api: &Api,
+    tenant: &str,
+    head: &RequestHead,
+) -> Result<Response<Bytes>, RequestError> {
     let caller = admit(api, tenant, head)?;
     let subscription = Subscription::from_devices_query(&head.query)?;
     caller.check_named(&subscription.wanted)?;
@@ -28,12 +32,12 @@ pub(super) async fn devices(api: &Api, tenant: &str, head: &Head) -> Result<Resp
     Ok(answer(json, head))
 }
 
-/// Answers a request for the newest values of one device. `code` is what stands in the address.
+/// Returns the newest values of one device. `code` is percent-encoded, as in the address.
 pub(super) async fn device(
     api: &Api,
     tenant: &str,
     code: &str,
-    head: &Head,
+    head: &RequestHead,
 ) -> Result<Response<Bytes>, RequestError> {
     let caller = admit(api, tenant, head)?;
     let code = percent::decode(code).map_err(RequestError::NotFound)?;
@@ -49,10 +53,10 @@ pub(super) async fn device(
     Ok(answer(json, head))
 }
 
-fn admit(api: &Api, tenant: &str, head: &Head) -> Result<Caller, RequestError> {
+fn admit(api: &Api, tenant: &str, head: &RequestHead) -> Result<Caller, RequestError> {
     api.admit(tenant, head, TokenIn::HeaderOrQuery).map_err(|refusal| match refusal {
-        Refusal::Starting => unavailable(Unavailable::Starting),
-        Refusal::Error(error) => error,
+        AdmitError::Starting => unavailable(Unavailable::Starting),
+        AdmitError::Error(error) => error,
     })
 }
 
@@ -74,8 +78,8 @@ fn unavailable(reason: Unavailable) -> RequestError {
     RequestError::Unavailable { code, message: reason.to_string() }
 }
 
-fn answer(json: Vec<u8>, head: &Head) -> Response<Bytes> {
+fn answer(json: Vec<u8>, head: &RequestHead) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(json));
-    dress(&mut response, head, "application/json");
+    set_data_headers(&mut response, head, "application/json");
     response
 }

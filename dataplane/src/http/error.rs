@@ -1,4 +1,4 @@
-//! What a client is told when its request can't be served: a status and a JSON body.
+//! Errors of requests: a status and a JSON body.
 
 use bytes::Bytes;
 use http::header::{
@@ -7,53 +7,42 @@ use http::header::{
 };
 use http::{HeaderValue, Response, StatusCode};
 
-/// What is wrong with a request. The `code` in the body is the variant's name.
+/// An error of a request. The `code` in the body is the variant's name, except for `Unavailable`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// It can't be understood; the text names the parameter, the value and what would be right.
+    /// The text names the parameter, its value and what would be valid.
     #[error("{0}")]
     BadRequest(String),
-    /// The caller isn't known to this tenant, or there is no such tenant.
+    /// The credential isn't known to this tenant, or there is no such tenant.
     #[error(
         "a token of this tenant is needed, in `Authorization: Bearer …` or in the parameter access_token"
     )]
     Unauthorized,
-    /// The caller is known, but not for this.
+    /// The caller is known, but not allowed this device or origin.
     #[error("{0}")]
     Forbidden(String),
-    /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
-    /// The path is right, the method isn't.
     #[error("this address doesn't take this method; the header Allow names those that it takes")]
     MethodNotAllowed,
-    /// The body is too large.
     #[error("the body has more than {limit} bytes")]
     PayloadTooLarge {
-        /// How large it may be.
+        /// In bytes.
         limit: usize,
     },
-    /// The body did not come in time.
     #[error("the body did not come in time")]
     RequestTimeout,
-    /// It can't be served now, and not because of the request.
+    /// The request can't be served now.
     #[error("{message}")]
-    Unavailable {
-        /// A word for programs.
-        code: &'static str,
-        /// The same for people.
-        message: String,
-    },
-    /// A fault of ours.
+    Unavailable { code: &'static str, message: String },
     #[error("the server could not make an answer")]
     Internal,
 }
 
-/// How long a client that got 503 is asked to wait.
+/// The header `Retry-After` of 503.
 const RETRY_AFTER_SECONDS: &str = "2";
 
 impl RequestError {
-    /// The status of the answer.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
@@ -68,7 +57,7 @@ impl RequestError {
         }
     }
 
-    /// The word for programs. A closed set, also used as a metric label.
+    /// Returns the code for programs, from a closed set.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "BadRequest",
@@ -83,7 +72,7 @@ impl RequestError {
         }
     }
 
-    /// The answer. Pages of every origin may read it: it holds nothing but what the caller sent.
+    /// Pages of every origin may read the response: it contains only what the caller sent.
     pub(crate) fn into_response(self) -> Response<Bytes> {
         let body = serde_json::json!({"error": {"code": self.code(), "message": self.to_string()}});
         let mut response = Response::new(Bytes::from(body.to_string()));

@@ -5,40 +5,40 @@ use flutecast_contract::name::TenantName;
 use http::header::HeaderName;
 use http::{HeaderValue, Response};
 
-use super::api::{Api, Caller, Head, Refusal, TokenIn, dress};
+use super::api::{AdmitError, Api, Caller, RequestHead, TokenIn, set_data_headers};
 use super::body::{self, EventBody};
 use super::error::RequestError;
 use super::params::{Subscription, resume};
-use super::server::Socket;
+use super::server::SocketControl;
 use crate::fanout::SubscribeRequest;
 use crate::percent;
 
-/// nginx and those who do as it does pass an answer with this header on at once.
+/// nginx and compatible proxies do not buffer a response with this header.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// Not in the crate `http`.
+/// Not defined by the crate `http`.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Answers a request for events whose parameters `read` reads.
+/// Opens an event stream. `read` parses the parameters, after the caller was admitted.
 pub(super) fn events(
     api: &Api,
     tenant: &str,
-    head: &Head,
+    head: &RequestHead,
     token_in: TokenIn,
-    socket: Socket,
+    socket: SocketControl,
     read: impl FnOnce() -> Result<Subscription, RequestError>,
 ) -> Result<Response<Bytes>, RequestError> {
     let body = match api.admit(tenant, head, token_in) {
         Ok(caller) => subscribe(api, caller, head, socket, read()?)?,
-        Err(Refusal::Starting) => {
-            // What can't be the name of a tenant will not become one.
+        Err(AdmitError::Starting) => {
+            // A text that is no valid name will never be a tenant.
             let tenant = percent::decode(tenant).ok().and_then(|tenant| TenantName::new(&tenant).ok());
             let tenant = tenant.ok_or(RequestError::Unauthorized)?;
             EventBody::new(api.hubs.not_yet(&tenant), None, api.metrics.clone())
         }
-        Err(Refusal::Error(error)) => return Err(error),
+        Err(AdmitError::Error(error)) => return Err(error),
     };
     let mut response = Response::new(Bytes::new());
-    dress(&mut response, head, "text/event-stream");
+    set_data_headers(&mut response, head, "text/event-stream");
     response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     body::attach(&mut response, body);
     Ok(response)
@@ -47,8 +47,8 @@ pub(super) fn events(
 fn subscribe(
     api: &Api,
     caller: Caller,
-    head: &Head,
-    socket: Socket,
+    head: &RequestHead,
+    socket: SocketControl,
     subscription: Subscription,
 ) -> Result<EventBody, RequestError> {
     let Subscription { wanted, channels, interval, last_event_id } = subscription;
@@ -63,11 +63,11 @@ fn subscribe(
         interval,
         resume: resume(header, last_event_id.as_deref()),
     };
-    let lease = api.open.open(credential, grant, request.resume.is_some(), socket);
-    if !api.access.borrow().as_ref().is_some_and(|access| lease.holds(access)) {
+    let guard = api.streams.open(credential, grant, request.resume.is_some(), socket);
+    if !api.access.borrow().as_ref().is_some_and(|access| guard.holds(access)) {
         return Err(RequestError::Unauthorized);
     }
-    Ok(EventBody::new(api.hubs.subscribe(request), Some(lease), api.metrics.clone()))
+    Ok(EventBody::new(api.hubs.subscribe(request), Some(guard), api.metrics.clone()))
 }
 
 #[cfg(test)]
@@ -83,11 +83,10 @@ mod tests {
     use super::*;
     use crate::access::Access;
     use crate::fanout::{HubSettings, Hubs};
-    use crate::http::OpenStreams;
-    use crate::metrics::HttpMetrics;
-    use crate::sources::broker::Broker;
+    use crate::http::{HttpMetrics, StreamRegistry};
+    use crate::sources::broker;
 
-    /// With one token of the tenant acme, whose SHA-256 digest this is.
+    /// Access with one token of the tenant acme, which has this SHA-256 digest.
     fn access(digest: &str) -> Option<Arc<Access>> {
         let yaml = format!(
             "apiVersion: mapping.flutecast.io/v1\ntenants: {{acme: {{tokens: {{a: {{sha256: {digest}}}}}}}}}"
@@ -96,26 +95,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_is_taken_away_while_a_request_is_read_opens_nothing() {
+    async fn token_revoked_while_a_request_is_read_opens_nothing() {
         const SECRET: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
         let (sender, receiver) = watch::channel(access(SECRET));
-        let broker = Broker::connect(&Login::at("nats://127.0.0.1:1"), "test").await.unwrap();
+        let broker = broker::connect(&Login::at("nats://127.0.0.1:1"), "test").await.unwrap();
         let (_catalog, catalog) = watch::channel(Arc::default());
         let stop = CancellationToken::new();
         let (hubs, _handle) =
             Hubs::start(broker, catalog, HubSettings::default(), &mut Registry::default(), stop);
         let metrics = HttpMetrics::default();
-        let open = OpenStreams::new(metrics.clone());
-        let api = Api { hubs, access: receiver, open: open.clone(), metrics };
+        let streams = StreamRegistry::new(metrics.clone());
+        let api = Api { hubs, access: receiver, streams, metrics };
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static("Bearer secret"));
-        let head = Head { headers, host: None, query: "device=A".to_owned() };
+        let head = RequestHead { headers, host: None, query: "device=A".to_owned() };
         let answer = |changed: Option<Arc<Access>>| {
             let read = || {
                 sender.send_replace(changed);
                 Subscription::from_events_query(&head.query)
             };
-            events(&api, "acme", &head, TokenIn::HeaderOnly, Socket::default(), read)
+            events(&api, "acme", &head, TokenIn::HeaderOnly, SocketControl::default(), read)
                 .map(|answer| answer.status())
         };
         assert_eq!(answer(access(SECRET)).unwrap(), http::StatusCode::OK);

@@ -1,26 +1,25 @@
-//! What clients talk to: routes, parameters, the event stream on a socket, the dashboard, and the second
-//! port.
+//! The clients' port (event streams, devices, the dashboard) and the admin port.
 //!
-//! A request goes routes → `api` (who asks, from which page, for what) → `events` or `devices` → `body`. What
-//! is pure stands apart: `params`, `duration`, `error`.
+//! A request passes `routes`, `api` (credential and origin), `events` or `devices`, and `body`. `params` and
+//! `error` are pure; `streams` knows every open event stream and ends those that have to end.
 
 mod admin;
 mod api;
 mod body;
 mod dashboard;
 mod devices;
-mod duration;
 mod error;
 mod events;
-mod open;
+mod metrics;
 mod params;
 mod routes;
 mod server;
-mod stall;
+mod streams;
+mod timeout_io;
 
-pub(crate) use admin::{Admin, service as admin_service};
+pub(crate) use admin::{Admin, PodMetrics, service as admin_service};
 pub(crate) use api::Api;
-pub(crate) use duration::parse as parse_duration;
-pub(crate) use open::{End, OpenStreams, Rest};
+pub(crate) use metrics::HttpMetrics;
 pub(crate) use routes::service;
-pub(crate) use server::{ServerSettings, Shutdown, serve};
+pub(crate) use server::{ServerSettings, ServerShutdown, serve};
+pub(crate) use streams::{CloseReason, MinimumStay, StreamRegistry};

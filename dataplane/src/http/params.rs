@@ -1,16 +1,16 @@
-//! What a client asks for: the parameters of a query or of a JSON body, read into one [`Subscription`].
+//! The parameters of a request, from its query or its JSON body, as one [`Subscription`].
 //!
-//! Query and body are first made the same list of names and texts, so that every rule is written once.
+//! Both are first turned into one list of names and texts, so that every rule is written once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flutecast_contract::name::{ChannelName, DeviceCode};
 
-use super::duration;
 use super::error::RequestError;
-use crate::fanout::{Selector, Wanted};
-use flutecast_contract::stream_position::{Epoch, EventId};
+use crate::duration;
+use crate::fanout::{DeviceQuery, Selector};
+use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 
 mod body;
 mod query;
@@ -20,29 +20,25 @@ mod tests;
 
 pub(crate) use query::access_token;
 
-/// How many devices one request may name. More than a tenant's usual quota; it bounds the work of one
-/// request.
+/// The most devices that one request may name. It bounds the work of a request, and exceeds a tenant's quota.
 pub(crate) const MAX_DEVICES: usize = 5_000;
-/// How many channels one request may name.
+/// The most channels that one request may name.
 pub(crate) const MAX_CHANNELS: usize = 64;
 
-/// What a client wants to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Subscription {
-    /// Which devices.
-    pub(crate) wanted: Wanted,
-    /// Which channels; none: all.
+    pub(crate) wanted: DeviceQuery,
+    /// All channels if `None`.
     pub(crate) channels: Option<BTreeSet<ChannelName>>,
     /// At most one value per `Latest` channel in this time.
     pub(crate) interval: Option<Duration>,
-    /// The last event id that stands in the query or the body.
+    /// The last event id given in the query or the body.
     pub(crate) last_event_id: Option<String>,
 }
 
-/// What one address takes. The names differ between query and body, so a parameter carries its name for
-/// messages.
+/// What a parameter means. Its name, which differs between query and body, is kept for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Key {
+enum ParameterKind {
     Device,
     Selector,
     Channel,
@@ -51,45 +47,45 @@ enum Key {
     AccessToken,
 }
 
-/// A parameter as it was given.
 #[derive(Debug)]
 struct Parameter {
-    key: Key,
+    key: ParameterKind,
     name: &'static str,
     value: String,
 }
 
-/// The names that one kind of request takes.
-type Names = &'static [(&'static str, Key)];
+/// The parameters that a kind of request accepts.
+type Names = &'static [(&'static str, ParameterKind)];
 
 const EVENTS_QUERY: Names = &[
-    ("device", Key::Device),
-    ("selector", Key::Selector),
-    ("channel", Key::Channel),
-    ("interval", Key::Interval),
-    ("lastEventId", Key::LastEventId),
-    ("access_token", Key::AccessToken),
+    ("device", ParameterKind::Device),
+    ("selector", ParameterKind::Selector),
+    ("channel", ParameterKind::Channel),
+    ("interval", ParameterKind::Interval),
+    ("lastEventId", ParameterKind::LastEventId),
+    ("access_token", ParameterKind::AccessToken),
 ];
 const EVENTS_BODY: Names = &[
-    ("devices", Key::Device),
-    ("selector", Key::Selector),
-    ("channels", Key::Channel),
-    ("interval", Key::Interval),
-    ("lastEventId", Key::LastEventId),
+    ("devices", ParameterKind::Device),
+    ("selector", ParameterKind::Selector),
+    ("channels", ParameterKind::Channel),
+    ("interval", ParameterKind::Interval),
+    ("lastEventId", ParameterKind::LastEventId),
 ];
 const DEVICES_QUERY: Names = &[
-    ("device", Key::Device),
-    ("selector", Key::Selector),
-    ("channel", Key::Channel),
-    ("access_token", Key::AccessToken),
+    ("device", ParameterKind::Device),
+    ("selector", ParameterKind::Selector),
+    ("channel", ParameterKind::Channel),
+    ("access_token", ParameterKind::AccessToken),
 ];
-const DEVICE_QUERY: Names = &[("channel", Key::Channel), ("access_token", Key::AccessToken)];
+const DEVICE_QUERY: Names =
+    &[("channel", ParameterKind::Channel), ("access_token", ParameterKind::AccessToken)];
 
 impl Subscription {
     /// Reads the query of `GET /v1/{tenant}/events`.
     ///
     /// # Errors
-    /// `BadRequest`, which names the parameter, the value and what would be right.
+    /// `BadRequest`, which names the parameter, the value and what would be valid.
     pub(crate) fn from_events_query(query: &str) -> Result<Self, RequestError> {
         let subscription = Self::read(query::parameters(query, EVENTS_QUERY)?)?;
         subscription
@@ -102,22 +98,24 @@ impl Subscription {
     /// As [`Self::from_events_query`].
     pub(crate) fn from_events_body(query: &str, body: &[u8]) -> Result<Self, RequestError> {
         if !query.is_empty() {
-            let message = "the query has to be empty with POST: the parameters stand in the body, the token in the header Authorization";
+            let message = "the query has to be empty with POST: the parameters stand in the body, \
+                           the token in the header Authorization";
             return Err(RequestError::BadRequest(message.to_owned()));
         }
         let subscription = Self::read(body::parameters(body, EVENTS_BODY)?)?;
         subscription.need_devices(
-            r#"devices or a selector are needed: {"devices":["CORR-01"]}, {"devices":["*"]} or {"selector":"line=l1"}"#,
+            "devices or a selector are needed: {\"devices\":[\"CORR-01\"]}, {\"devices\":[\"*\"]} \
+             or {\"selector\":\"line=l1\"}",
         )
     }
 
-    /// Reads the query of `GET /v1/{tenant}/devices`; without a device or a selector it means all.
+    /// Reads the query of `GET /v1/{tenant}/devices`; without a device or a selector, all devices are wanted.
     ///
     /// # Errors
     /// As [`Self::from_events_query`].
     pub(crate) fn from_devices_query(query: &str) -> Result<Self, RequestError> {
         let mut subscription = Self::read(query::parameters(query, DEVICES_QUERY)?)?;
-        if subscription.wanted == Wanted::default() {
+        if subscription.wanted == DeviceQuery::default() {
             subscription.wanted.all = true;
         }
         Ok(subscription)
@@ -134,7 +132,7 @@ impl Subscription {
     }
 
     fn need_devices(self, message: &str) -> Result<Self, RequestError> {
-        if self.wanted == Wanted::default() {
+        if self.wanted == DeviceQuery::default() {
             return Err(RequestError::BadRequest(message.to_owned()));
         }
         Ok(self)
@@ -150,30 +148,30 @@ impl Subscription {
         Ok(subscription)
     }
 
-    fn take(&mut self, key: Key, value: String) -> Result<(), String> {
+    fn take(&mut self, key: ParameterKind, value: String) -> Result<(), String> {
         match key {
-            Key::Device if value == "*" => self.wanted.all = true,
-            Key::Device => {
+            ParameterKind::Device if value == "*" => self.wanted.all = true,
+            ParameterKind::Device => {
                 self.wanted.codes.insert(DeviceCode::new(&value).map_err(|error| error.to_string())?);
                 if self.wanted.codes.len() > MAX_DEVICES {
                     return Err(format!("more than {MAX_DEVICES} devices; use a selector or \"*\""));
                 }
             }
-            Key::Channel => {
+            ParameterKind::Channel => {
                 let channels = self.channels.get_or_insert_default();
                 channels.insert(ChannelName::new(&value).map_err(|error| error.to_string())?);
                 if channels.len() > MAX_CHANNELS {
                     return Err(format!("more than {MAX_CHANNELS} channels; leave it out for all"));
                 }
             }
-            Key::Selector => {
+            ParameterKind::Selector => {
                 let selector = value.parse::<Selector>().map_err(|error| error.to_string())?;
                 set_once(&mut self.wanted.selector, selector)?;
             }
-            Key::Interval => set_once(&mut self.interval, duration::parse(&value)?)?,
-            Key::LastEventId => set_once(&mut self.last_event_id, value)?,
-            // Whoever asks about access has read it already.
-            Key::AccessToken => {}
+            ParameterKind::Interval => set_once(&mut self.interval, duration::parse(&value)?)?,
+            ParameterKind::LastEventId => set_once(&mut self.last_event_id, value)?,
+            // Read before, when the caller was admitted.
+            ParameterKind::AccessToken => {}
         }
         Ok(())
     }
@@ -186,12 +184,11 @@ fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), String> {
     Ok(())
 }
 
-/// Where to resume, from the last event id that a client sent; the header beats the query, as an
-/// `EventSource` that was made with a `lastEventId` in its address sends newer ones in the header.
+/// Returns where to resume. The header takes precedence: an `EventSource` whose address has a `lastEventId`
+/// sends newer ids in the header.
 ///
-/// An id that can't be understood is not refused, as a client can't repair what its browser stored. It stands
-/// for an unknown place in an unknown stream, so that the client is told of a gap and not left with a silent
-/// hole.
+/// An invalid id is no error, as a client can't repair what its browser stored. It becomes an unknown position
+/// in an unknown stream, so that the client gets a `gap` instead of losing events silently.
 pub(crate) fn resume(header: Option<&[u8]>, parameter: Option<&str>) -> Option<EventId> {
     let id = match header {
         Some(header) => std::str::from_utf8(header).unwrap_or("?"),
@@ -200,5 +197,5 @@ pub(crate) fn resume(header: Option<&[u8]>, parameter: Option<&str>) -> Option<E
     if id.is_empty() {
         return None;
     }
-    Some(id.parse().unwrap_or(EventId { epoch: Epoch(0), sequence: 0 }))
+    Some(id.parse().unwrap_or(EventId { epoch: Epoch(0), sequence: Sequence::START }))
 }

@@ -1,4 +1,4 @@
-//! Which address is answered by what.
+//! The routes of the clients' port.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,23 +15,21 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reject::{MethodNotAllowed, Rejection};
 
-use super::api::{Api, Head, TokenIn, preflight, read_body};
+use super::api::{AdmitError, Api, RequestHead, TokenIn, preflight, read_body};
 use super::body::{BoxError, ResponseBody, detach};
 use super::dashboard;
 use super::devices::{device, devices};
 use super::error::RequestError;
 use super::events::events;
+use super::metrics::{HttpMetrics, RequestLabels, Route};
 use super::params::Subscription;
-use super::server::Socket;
-use crate::metrics::{HttpMetrics, RequestLabels, Route};
+use super::server::SocketControl;
 
-/// What the client calls this server, whatever the version of HTTP. An extension of each request.
+/// Host and port as the client named them, whatever the version of HTTP. An extension of each request.
 #[derive(Debug, Clone)]
-struct Host(Option<Authority>);
+struct RequestHost(Option<Authority>);
 
-type Answer = Result<Response<Bytes>, Infallible>;
-
-/// The service of the first port.
+/// Returns the service of the clients' port.
 pub(crate) fn service(
     api: Arc<Api>,
     with_dashboard: bool,
@@ -49,8 +47,8 @@ pub(crate) fn service(
     let routes = TowerToHyperService::new(warp::service(routes));
     hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let host = host(&request);
-        request.extensions_mut().insert(Host(host));
-        let log = Log::begin(&request, metrics.clone());
+        request.extensions_mut().insert(RequestHost(host));
+        let log = RequestLog::begin(&request, metrics.clone());
         let version = request.version();
         let answer = routes.call(request);
         async move {
@@ -60,8 +58,8 @@ pub(crate) fn service(
                 log.end(response);
             }
             answer.map(detach).map(|mut response| {
-                // A connection that has carried an event stream isn't used again: on it the client, or the
-                // proxy before it, would come back to this pod, which may just have sent it to another one.
+                // A connection that carried an event stream must not be used again: on it the client, or a
+                // proxy, would come back to this pod, which may just have sent the client to another one.
                 if version <= Version::HTTP_11 && matches!(response.body(), ResponseBody::Events(_)) {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -72,71 +70,82 @@ pub(crate) fn service(
 }
 
 fn v1(api: Arc<Api>) -> BoxedFilter<(Response<Bytes>,)> {
-    let with_api = warp::any().map(move || Arc::clone(&api));
-    let tenant = || warp::path("v1").and(warp::path::param::<String>());
+    // Not warp::options(): its rejection would turn every unknown address into one that takes other methods.
+    let preflights = warp::path("v1").and(warp::method()).and_then(async |method: Method| {
+        if method == Method::OPTIONS { Ok(preflight()) } else { Err(warp::reject::not_found()) }
+    });
+    event_routes(&api)
+        .or(device_routes(&api))
+        .unify()
+        .map(|answer: Result<_, RequestError>| answer.unwrap_or_else(RequestError::into_response))
+        .or(preflights)
+        .unify()
+        .boxed()
+}
 
-    let get_events = tenant()
+/// `/v1/{tenant}/…`.
+fn tenant() -> impl Filter<Extract = (String,), Error = Rejection> + Clone {
+    warp::path("v1").and(warp::path::param::<String>())
+}
+
+fn with(api: &Arc<Api>) -> impl Filter<Extract = (Arc<Api>,), Error = Infallible> + Clone + use<> {
+    let api = Arc::clone(api);
+    warp::any().map(move || Arc::clone(&api))
+}
+
+fn event_routes(api: &Arc<Api>) -> BoxedFilter<(Result<Response<Bytes>, RequestError>,)> {
+    let get = tenant()
         .and(warp::path("events"))
         .and(warp::path::end())
         .and(warp::get())
-        .and(with_api.clone())
+        .and(with(api))
         .and(head())
         .and(socket())
-        .then(|tenant: String, api: Arc<Api>, head: Head, socket| async move {
+        .then(|tenant: String, api: Arc<Api>, head: RequestHead, socket| async move {
             let read = || Subscription::from_events_query(&head.query);
             events(&api, &tenant, &head, TokenIn::HeaderOrQuery, socket, read)
         });
-    let post_events = tenant()
+    let post = tenant()
         .and(warp::path("events"))
         .and(warp::path::end())
         .and(warp::post())
-        .and(with_api.clone())
+        .and(with(api))
         .and(head())
         .and(socket())
         .and(warp::body::stream())
-        .then(|tenant: String, api: Arc<Api>, head: Head, socket, body| async move {
-            // Who may not read at all is told so before a body is waited for.
-            if let Err(super::api::Refusal::Error(error)) = api.admit(&tenant, &head, TokenIn::HeaderOnly) {
+        .then(|tenant: String, api: Arc<Api>, head: RequestHead, socket, body| async move {
+            // A caller without access is refused before the body is read.
+            if let Err(AdmitError::Error(error)) = api.admit(&tenant, &head, TokenIn::HeaderOnly) {
                 return Err(error);
             }
             let body = read_body(&head.headers, body).await?;
             let read = || Subscription::from_events_body(&head.query, &body);
             events(&api, &tenant, &head, TokenIn::HeaderOnly, socket, read)
         });
-    let get_devices = tenant()
+    get.or(post).unify().boxed()
+}
+
+fn device_routes(api: &Arc<Api>) -> BoxedFilter<(Result<Response<Bytes>, RequestError>,)> {
+    let all = tenant()
         .and(warp::path("devices"))
         .and(warp::path::end())
         .and(warp::get())
-        .and(with_api.clone())
+        .and(with(api))
         .and(head())
-        .then(|tenant: String, api: Arc<Api>, head: Head| async move { devices(&api, &tenant, &head).await });
-    let get_device = tenant()
+        .then(|tenant: String, api: Arc<Api>, head: RequestHead| async move {
+            devices(&api, &tenant, &head).await
+        });
+    let one = tenant()
         .and(warp::path("devices"))
         .and(warp::path::tail())
         .and(warp::get())
-        .and(with_api)
+        .and(with(api))
         .and(head())
-        // A device code may hold a '/', so the rest of the path is the code.
-        .then(|tenant: String, code: warp::path::Tail, api: Arc<Api>, head: Head| async move {
+        // A device code may contain a '/', so the rest of the path is the code.
+        .then(|tenant: String, code: warp::path::Tail, api: Arc<Api>, head: RequestHead| async move {
             device(&api, &tenant, code.as_str(), &head).await
         });
-    // Not warp::options(), whose refusal would make every address that isn't there one that takes other
-    // methods.
-    let preflights = warp::path("v1").and(warp::method()).and_then(async |method: Method| {
-        if method == Method::OPTIONS { Ok(preflight()) } else { Err(warp::reject::not_found()) }
-    });
-
-    get_events
-        .or(post_events)
-        .unify()
-        .or(get_devices)
-        .unify()
-        .or(get_device)
-        .unify()
-        .map(|answer: Result<_, RequestError>| answer.unwrap_or_else(RequestError::into_response))
-        .or(preflights)
-        .unify()
-        .boxed()
+    all.or(one).unify().boxed()
 }
 
 fn files(with_dashboard: bool) -> BoxedFilter<(Response<Bytes>,)> {
@@ -146,27 +155,27 @@ fn files(with_dashboard: bool) -> BoxedFilter<(Response<Bytes>,)> {
             let file = with_dashboard.then(|| dashboard::file(path.as_str(), &headers)).flatten();
             file.ok_or_else(warp::reject::not_found)
         })
-        // Behind the look-up, so that a wrong method on a path that isn't there is 404.
+        // After the look-up, so that a wrong method on an unknown path is 404.
         .and(warp::get().or(warp::head()).unify())
         .boxed()
 }
 
-fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Clone {
+fn head() -> impl Filter<Extract = (RequestHead,), Error = Infallible> + Clone {
     warp::header::headers_cloned()
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
-        .and(warp::ext::optional::<Host>())
-        .map(|headers, query, host: Option<Host>| {
-            let host = host.and_then(|Host(host)| host).map(|authority| authority.to_string());
-            Head { headers, host, query }
+        .and(warp::ext::optional::<RequestHost>())
+        .map(|headers, query, host: Option<RequestHost>| {
+            let host = host.and_then(|RequestHost(host)| host).map(|authority| authority.to_string());
+            RequestHead { headers, host, query }
         })
 }
 
-fn socket() -> impl Filter<Extract = (Socket,), Error = Infallible> + Clone {
-    // A socket that nobody can end is one of a test.
-    warp::ext::optional::<Socket>().map(|socket: Option<Socket>| socket.unwrap_or_default())
+fn socket() -> impl Filter<Extract = (SocketControl,), Error = Infallible> + Clone {
+    // Only tests serve requests without a socket.
+    warp::ext::optional::<SocketControl>().map(|socket: Option<SocketControl>| socket.unwrap_or_default())
 }
 
-/// HTTP/2 has the host in the address, HTTP/1.1 in a header.
+/// Returns the host that the request names: in its URI with HTTP/2, in a header with HTTP/1.1.
 fn host<B>(request: &Request<B>) -> Option<Authority> {
     request.uri().authority().cloned().or_else(|| {
         let header = request.headers().get(header::HOST)?;
@@ -174,20 +183,20 @@ fn host<B>(request: &Request<B>) -> Option<Authority> {
     })
 }
 
-/// Makes what warp refuses an answer of ours.
-async fn rejected(rejection: Rejection) -> Answer {
+/// Turns warp's rejections into error bodies.
+async fn rejected(rejection: Rejection) -> Result<Response<Bytes>, Infallible> {
     let error = if rejection.is_not_found() {
         RequestError::NotFound("there is no such address".to_owned())
     } else if rejection.find::<MethodNotAllowed>().is_some() {
         RequestError::MethodNotAllowed
     } else {
-        tracing::warn!(?rejection, "a request was refused in a way that is not expected");
+        tracing::warn!(?rejection, "unexpected rejection of a request");
         RequestError::Internal
     };
     Ok(error.into_response())
 }
 
-/// With 405 comes what would be right, which warp's rejection doesn't know.
+/// Adds the header `Allow` to 405, which warp's rejection doesn't carry.
 fn allow<B>(response: &mut Response<B>, route: Route) {
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allowed = match route {
@@ -199,8 +208,8 @@ fn allow<B>(response: &mut Response<B>, route: Route) {
     }
 }
 
-/// One line and one count for each request; never its query, which may hold a token.
-struct Log {
+/// Logs and counts a request. Never its query, which may hold a token.
+struct RequestLog {
     method: Method,
     path: String,
     route: Route,
@@ -208,7 +217,7 @@ struct Log {
     metrics: HttpMetrics,
 }
 
-impl Log {
+impl RequestLog {
     fn begin<B>(request: &Request<B>, metrics: HttpMetrics) -> Self {
         let path = request.uri().path();
         let shown = path.chars().take(256).collect();

@@ -1,4 +1,4 @@
-//! Listens, and serves each socket by HTTP/1.1 or HTTP/2, whichever it speaks.
+//! Accepts sockets, and serves HTTP/1.1 or HTTP/2 on each.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,60 +20,58 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::BoxError;
-use super::stall::{Impatient, Patience};
-use crate::metrics::HttpMetrics;
+use super::metrics::HttpMetrics;
+use super::timeout_io::{IoTimeouts, TimeoutIo};
 
-/// The largest head of a request in bytes, and how much of an answer waits in user space for a socket that is
-/// full. Addresses with a long list of devices fit; lists that don't fit go into a body.
+/// The largest head of a request in bytes, and the most bytes of a response that wait in user space for a full
+/// socket. Long lists of devices fit into it; longer ones go into a body.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// How many streams one HTTP/2 connection may hold: hyper's and nginx's usual size.
+/// The most streams of one HTTP/2 connection: the default of nginx.
 const MAX_HTTP2_STREAMS: u32 = 128;
-/// How often an HTTP/2 peer is asked whether it is still there.
+/// The interval of HTTP/2 pings.
 const HTTP2_PING: Duration = Duration::from_secs(20);
-/// How long accepting rests when the system has no file descriptor left.
+/// The pause after a failed accept, which fails at once when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The bounds of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerSettings {
-    /// How many sockets may be open at once; more wait in the listener's queue.
+    /// The most open sockets; more wait in the listener's queue.
     pub(crate) max_sockets: usize,
-    /// How long the head of a request may take, from the connection or from the request before it.
+    /// How long the head of a request may take, counted from the connection or the previous request.
     pub(crate) head_timeout: Duration,
-    /// After how long a client that takes nothing is closed.
+    /// After this time a client that reads nothing is closed.
     pub(crate) take_timeout: Duration,
 }
 
-/// How a server is ended.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shutdown {
-    /// No new sockets; open ones end when what they carry ends.
+pub(crate) struct ServerShutdown {
+    /// No new sockets; open ones end with their last stream.
     pub(crate) drain: CancellationToken,
-    /// Everything ends now.
+    /// Everything ends at once.
     pub(crate) abort: CancellationToken,
 }
 
-/// How what a request came on is ended. An extension of each request.
+/// Ends the socket of a request. An extension of each request.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Socket {
-    /// Ends at once what carries the answer: over HTTP/1.1 the socket, over HTTP/2 that one stream, as the
-    /// others may be those of other clients of the same gateway.
+pub(crate) struct SocketControl {
+    /// Ends what carries the response at once: the socket with HTTP/1.1, only the stream with HTTP/2, as the
+    /// socket's other streams may be those of other clients of a gateway.
     pub(crate) end: CancellationToken,
-    /// Takes no further request on the socket: it ends when what it carries ends.
+    /// Accepts no further request on the socket, which ends with its last stream.
     pub(crate) leave: CancellationToken,
 }
 
 task_local! {
-    /// What ends the HTTP/2 stream as whose task we run.
+    /// Ends the HTTP/2 stream whose task runs.
     static STREAM_END: CancellationToken;
 }
 
-/// Runs each stream of an HTTP/2 connection as a task that can be ended alone; its peer is told so
+/// Runs each stream of an HTTP/2 connection as a task that can be cancelled alone, which resets the stream
 /// (`RST_STREAM`).
 #[derive(Debug, Clone, Copy)]
-struct EndableStreams;
+struct CancellableStreams;
 
-impl<F> Executor<F> for EndableStreams
+impl<F> Executor<F> for CancellableStreams
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -88,13 +86,13 @@ where
     }
 }
 
-/// Serves until `shutdown` says so and the last socket has ended.
+/// Serves until `shutdown` is cancelled and the last socket has ended.
 pub(crate) async fn serve<S, B>(
     listener: TcpListener,
     service: S,
     settings: ServerSettings,
     metrics: HttpMetrics,
-    shutdown: Shutdown,
+    shutdown: ServerShutdown,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone
@@ -108,7 +106,7 @@ pub(crate) async fn serve<S, B>(
     let accept = async {
         loop {
             let (socket, permit) = accept(&listener, &permits, &metrics).await;
-            let connection = Connection {
+            let connection = SocketTask {
                 settings: settings.clone(),
                 metrics: metrics.clone(),
                 shutdown: shutdown.clone(),
@@ -130,7 +128,7 @@ pub(crate) async fn serve<S, B>(
     tasks.wait().await;
 }
 
-/// The next socket, once there is room for it.
+/// Waits for room, then for the next socket.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
@@ -138,7 +136,7 @@ async fn accept(
 ) -> (TcpStream, OwnedSemaphorePermit) {
     loop {
         let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
-            // Nobody closes the semaphore; if it were, there would be no room for ever.
+            // The semaphore is never closed.
             std::future::pending::<()>().await;
             continue;
         };
@@ -146,8 +144,7 @@ async fn accept(
             Ok((socket, _peer)) => return (socket, permit),
             Err(error) => {
                 metrics.socket_errors.inc();
-                // A peer that is gone already concerns nobody. Without descriptors each try would fail at
-                // once.
+                // A peer that is already gone is normal. Without descriptors each attempt would fail at once.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
                 {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -158,13 +155,13 @@ async fn accept(
     }
 }
 
-struct Connection {
+struct SocketTask {
     settings: ServerSettings,
     metrics: HttpMetrics,
-    shutdown: Shutdown,
+    shutdown: ServerShutdown,
 }
 
-impl Connection {
+impl SocketTask {
     async fn run<S, B>(self, socket: TcpStream, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
@@ -176,14 +173,14 @@ impl Connection {
     {
         let Self { settings, metrics, shutdown } = self;
         if let Err(error) = prepare(&socket, &settings) {
-            // It is gone already.
+            // The peer is already gone.
             tracing::debug!(%error, "a socket could not be prepared");
             return;
         }
-        let _open = OpenSocket::count(&metrics);
-        let patience = Patience { greeting: settings.head_timeout, write: settings.take_timeout };
-        let io = TokioIo::new(Impatient::new(socket, patience));
-        let ends = Socket::default();
+        let _open = SocketCount::count(&metrics);
+        let timeouts = IoTimeouts { preface: settings.head_timeout, write: settings.take_timeout };
+        let io = TokioIo::new(TimeoutIo::new(socket, timeouts));
+        let ends = SocketControl::default();
         let service = service_fn({
             let ends = ends.clone();
             move |mut request: Request<Incoming>| {
@@ -209,7 +206,7 @@ impl Connection {
                     }
                     return;
                 }
-                () = async { tokio::select! { () = shutdown.drain.cancelled() => {} () = ends.leave.cancelled() => {} } }, if !leaving => {
+                () = leave(&shutdown, &ends), if !leaving => {
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -220,23 +217,30 @@ impl Connection {
     }
 }
 
-struct OpenSocket<'a>(&'a HttpMetrics);
+async fn leave(shutdown: &ServerShutdown, socket: &SocketControl) {
+    tokio::select! {
+        () = shutdown.drain.cancelled() => {}
+        () = socket.leave.cancelled() => {}
+    }
+}
 
-impl<'a> OpenSocket<'a> {
+struct SocketCount<'a>(&'a HttpMetrics);
+
+impl<'a> SocketCount<'a> {
     fn count(metrics: &'a HttpMetrics) -> Self {
         metrics.sockets.inc();
         Self(metrics)
     }
 }
 
-impl Drop for OpenSocket<'_> {
+impl Drop for SocketCount<'_> {
     fn drop(&mut self) {
         self.0.sockets.dec();
     }
 }
 
-fn builder(settings: &ServerSettings) -> auto::Builder<EndableStreams> {
-    let mut builder = auto::Builder::new(EndableStreams);
+fn builder(settings: &ServerSettings) -> auto::Builder<CancellableStreams> {
+    let mut builder = auto::Builder::new(CancellableStreams);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -253,8 +257,8 @@ fn builder(settings: &ServerSettings) -> auto::Builder<EndableStreams> {
     builder
 }
 
-/// Small frames go out at once, and a peer that acknowledges nothing any more is given up: without this a
-/// screen that lost its power would hold its place for a quarter of an hour.
+/// Sends small frames at once, and ends the connection of a peer that acknowledges nothing: otherwise a screen
+/// that lost power would keep its socket for a quarter of an hour.
 fn prepare(socket: &TcpStream, settings: &ServerSettings) -> io::Result<()> {
     socket.set_nodelay(true)?;
     #[cfg(target_os = "linux")]

@@ -7,7 +7,6 @@ use std::time::Duration;
 use kube::{Client, Config};
 
 mod fault;
-pub mod rights;
 mod watch;
 
 pub(crate) use watch::{Change, Observed, Watch};

@@ -5,9 +5,12 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{Key, Names, Parameter, RequestError, suggest};
+use super::{Names, Parameter, ParameterKind, RequestError, suggest};
 
-/// Reads a body. A name that isn't known is refused.
+/// Reads a body.
+///
+/// # Errors
+/// `BadRequest`, also for an unknown name.
 pub(super) fn parameters(body: &[u8], names: Names) -> Result<Vec<Parameter>, RequestError> {
     let Entries(entries) = serde_json::from_slice(body)
         .map_err(|error| RequestError::BadRequest(format!("the body is not a JSON object: {error}")))?;
@@ -30,19 +33,19 @@ pub(super) fn parameters(body: &[u8], names: Names) -> Result<Vec<Parameter>, Re
     Ok(parameters)
 }
 
-/// The texts of one value: of a list its items, of a single text that.
-fn texts(key: Key, value: Value) -> Result<Vec<String>, String> {
+/// Returns the items of a list of strings, or a single string.
+fn texts(key: ParameterKind, value: Value) -> Result<Vec<String>, String> {
     match (key, value) {
-        // `null` is how many programs write "left out".
+        // Many programs write `null` for a parameter that is left out.
         (_, Value::Null) => Ok(Vec::new()),
-        (Key::Device | Key::Channel, Value::Array(items)) => items
+        (ParameterKind::Device | ParameterKind::Channel, Value::Array(items)) => items
             .into_iter()
             .map(|item| match item {
                 Value::String(text) => Ok(text),
                 other => Err(format!("{} is not a string; write a list of strings", shown(&other))),
             })
             .collect(),
-        (Key::Device | Key::Channel, other) => {
+        (ParameterKind::Device | ParameterKind::Channel, other) => {
             Err(format!("{} is not a list; write a list of strings", shown(&other)))
         }
         (_, Value::String(text)) => Ok(vec![text]),
@@ -54,8 +57,7 @@ fn shown(value: &Value) -> String {
     value.to_string().chars().take(64).collect()
 }
 
-/// The entries of an object in their order, where a name may stand twice: a map would lose the first one
-/// silently.
+/// The entries of an object in their order. Keeps duplicate names, which a map would drop silently.
 struct Entries(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Entries {

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
-use super::{Key, Names, Parameter, RequestError, suggest};
+use super::{Names, Parameter, ParameterKind, RequestError, suggest};
 use crate::percent;
 
-/// Reads a query. A name that isn't known is refused.
+/// Reads a query.
+///
+/// # Errors
+/// `BadRequest`, also for an unknown name.
 pub(super) fn parameters(query: &str, names: Names) -> Result<Vec<Parameter>, RequestError> {
     pairs(query)
         .map(|(name, value)| {
@@ -15,9 +18,11 @@ pub(super) fn parameters(query: &str, names: Names) -> Result<Vec<Parameter>, Re
             });
             let (name, key) = found.map_err(RequestError::BadRequest)?;
             let value = decode(value).map_err(|problem| {
-                // What is wrong quotes the value, and that may be a token but for one character.
+                // The message quotes the value, which may be a token with one wrong character.
                 let problem = match key {
-                    Key::AccessToken => "it is not percent-encoded UTF-8; write %25 for a %".to_owned(),
+                    ParameterKind::AccessToken => {
+                        "it is not percent-encoded UTF-8; write %25 for a %".to_owned()
+                    }
                     _ => problem,
                 };
                 RequestError::BadRequest(format!("{name}: {problem}"))
@@ -27,7 +32,7 @@ pub(super) fn parameters(query: &str, names: Names) -> Result<Vec<Parameter>, Re
         .collect()
 }
 
-/// The token in a query, whatever else stands there.
+/// Returns the token in a query, even if the rest of the query is invalid.
 pub(crate) fn access_token(query: &str) -> Option<Cow<'_, str>> {
     pairs(query).filter(|(name, _)| *name == "access_token").find_map(|(_, value)| decode(value).ok())
 }
@@ -36,10 +41,10 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// Undoes the encoding of a query, in which '+' stands for a space as well.
+/// Decodes a part of a query, in which '+' also means a space.
 ///
 /// # Errors
-/// What is wrong.
+/// A message for the client.
 fn decode(text: &str) -> Result<Cow<'_, str>, String> {
     if text.contains('+') {
         let spaced = text.replace('+', " ");
@@ -48,7 +53,7 @@ fn decode(text: &str) -> Result<Cow<'_, str>, String> {
     percent::decode(text)
 }
 
-/// What is shown of the value under a name that isn't known.
+/// Returns what a message shows of the value of an unknown name.
 fn value_for_message(name: &str, value: &str) -> String {
     if suggest::may_name_a_secret(name) {
         return "…".to_owned();

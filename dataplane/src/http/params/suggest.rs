@@ -1,15 +1,15 @@
-//! "Did you mean": the message for a name that isn't known.
+//! "Did you mean": the message for an unknown name.
 
-use super::{Key, Names};
+use super::{Names, ParameterKind};
 
-/// Whether what stands under a name that isn't known may be a token. It is not sent back, as answers end up
-/// in logs.
+/// Returns whether the value of an unknown name may be a token. Such a value is not sent back, as responses end
+/// up in logs.
 pub(super) fn may_name_a_secret(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     ["token", "auth", "key", "secret", "pass"].iter().any(|word| lower.contains(word))
 }
 
-/// The message for `name`, which is not one of `names`.
+/// Returns the message for `name`, which is not one of `names`.
 pub(super) fn unknown(name: &str, value: &str, names: Names) -> String {
     let shown: String = name.chars().take(64).collect();
     let known: Vec<&str> =
@@ -18,19 +18,18 @@ pub(super) fn unknown(name: &str, value: &str, names: Names) -> String {
         "{shown}: not a parameter of this address (its value is {value:?}); it takes {}",
         known.join(", ")
     );
-    if names.iter().any(|(_, key)| *key == Key::AccessToken) {
+    if names.iter().any(|(_, key)| *key == ParameterKind::AccessToken) {
         message.push_str(" and access_token");
     }
     let close = names.iter().map(|(known, _)| (distance(&shown, known), known)).min();
-    // Two slips in a word are still that word; in a short name they would make any other.
+    // Two typos are likely in a long name only: in a short one they could turn any name into another.
     if let Some((_, known)) = close.filter(|(distance, known)| *distance <= 2.min(known.len() / 3)) {
         message.push_str(&format!("; did you mean {known}?"));
     }
     message
 }
 
-/// How many letters have to be put in, taken out or changed, upper and lower case being the same
-/// (Levenshtein).
+/// Returns the Levenshtein distance, ignoring ASCII case.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().map(|c| c.to_ascii_lowercase()).collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

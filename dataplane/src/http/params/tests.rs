@@ -124,8 +124,8 @@ fn the_devices_addresses_take_less() {
 
 #[test]
 fn the_header_beats_the_query_and_nonsense_is_a_gap() {
-    let id = |sequence| Some(EventId { epoch: Epoch(0x5f3a_9c01), sequence });
-    let unknown = Some(EventId { epoch: Epoch(0), sequence: 0 });
+    let id = |sequence| Some(EventId { epoch: Epoch(0x5f3a_9c01), sequence: Sequence(sequence) });
+    let unknown = Some(EventId { epoch: Epoch(0), sequence: Sequence::START });
     assert_eq!(resume(None, None), None);
     assert_eq!(resume(None, Some("5f3a9c01-7")), id(7));
     assert_eq!(resume(Some(b"5f3a9c01-9"), Some("5f3a9c01-7")), id(9));

@@ -1,4 +1,4 @@
-//! Follows a folder of mapping documents and publishes what it says.
+//! The mapping from a folder: watches it and publishes its documents.
 
 use std::fs;
 use std::path::Path;
@@ -11,28 +11,32 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::folder::Folder;
-use super::publisher::{Mapping, Publisher};
-use crate::metrics::CatalogMetrics;
+use super::CatalogMetrics;
+use super::publisher::{CatalogPublisher, Mapping};
 
-/// How long more changes are waited for after the first: the operator writes several files one after the
-/// other.
+mod files;
+#[cfg(test)]
+mod tests;
+
+use files::FolderReader;
+
+/// How long further changes are collected after the first: the operator writes several files in a row.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// How often the folder is looked at without an event: some file systems have none, and events can be lost.
+/// How often the folder is read without an event: some file systems have none, and events can be lost.
 const RESCAN: Duration = Duration::from_secs(5);
-/// How often a folder that isn't there is looked for.
+/// How often a missing folder is looked for.
 const RETRY: Duration = Duration::from_millis(500);
 const NO_ACCESS: &str = "there is no flutecast-access.yaml in the mapping folder yet";
 
-/// Follows `path` until `stop`. The folder may come later.
-#[must_use = "someone has to watch the task"]
+/// Watches the folder until `stop` is cancelled. It need not exist yet.
+#[must_use = "the task has to be supervised"]
 pub fn watch_folder(
     path: &Path,
     metrics: CatalogMetrics,
     stop: CancellationToken,
 ) -> (Mapping, JoinHandle<()>) {
-    let (publisher, mapping) = Publisher::new(NO_ACCESS, metrics);
-    let folder = Folder::new(path);
+    let (publisher, mapping) = CatalogPublisher::new(NO_ACCESS, metrics);
+    let folder = FolderReader::new(path);
     let handle = tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -42,12 +46,12 @@ pub fn watch_folder(
     (mapping, handle)
 }
 
-/// Ends only when reading panicked, which ends the process.
-async fn follow(mut folder: Folder, mut publisher: Publisher) {
+/// Returns only if reading panicked, which ends the process.
+async fn follow(mut folder: FolderReader, mut publisher: CatalogPublisher) {
     let (changed, mut changes) = mpsc::channel(1);
-    let mut events = Events { changed, watched: None };
+    let mut events = FolderEvents { changed, watched: None };
     loop {
-        // Before reading, so that nothing falls between the two.
+        // Before reading, so that no change is missed in between.
         events.attach(folder.path());
         let path = folder.path().to_owned();
         let result = spawn_blocking(move || {
@@ -74,21 +78,20 @@ async fn follow(mut folder: Folder, mut publisher: Publisher) {
             _ = changes.recv() => sleep(DEBOUNCE).await,
             () = sleep(pause) => {}
         }
-        // What happened up to here is seen by the reading that follows.
+        // Changes up to here are seen by the next reading.
         while changes.try_recv().is_ok() {}
     }
 }
 
-/// The file system's events for one folder.
-struct Events {
+struct FolderEvents {
     changed: mpsc::Sender<()>,
-    watched: Option<(RecommendedWatcher, Identity)>,
+    watched: Option<(RecommendedWatcher, FolderIdentity)>,
 }
 
-impl Events {
-    /// Sees to it that the folder that is at `path` now is the one that is watched.
+impl FolderEvents {
+    /// Watches the folder that is at `path` now, unless it is watched already.
     fn attach(&mut self, path: &Path) {
-        let there = Identity::of(path);
+        let there = FolderIdentity::of(path);
         if there.is_some() && self.watched.as_ref().map(|(_, identity)| *identity) == there {
             return;
         }
@@ -99,7 +102,7 @@ impl Events {
             if event.as_ref().is_ok_and(|event| !changes_something(event.kind)) {
                 return;
             }
-            // A full channel says already that something changed.
+            // If the channel is full, a change is already pending.
             let _ = changed.try_send(());
         });
         let attached = watcher.and_then(|mut watcher| {
@@ -109,13 +112,14 @@ impl Events {
         match attached {
             Ok(watcher) => self.watched = Some((watcher, identity)),
             Err(error) => {
-                tracing::warn!(%error, "the folder's events can't be had; it is looked at every {} s", RESCAN.as_secs());
+                let period = RESCAN.as_secs();
+                tracing::warn!(%error, "no events of the mapping folder; it is read every {period} s");
             }
         }
     }
 }
 
-/// Our own reading must not be taken for a change.
+/// Returns whether an event means a change; reading causes events too.
 fn changes_something(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
@@ -124,11 +128,11 @@ fn changes_something(kind: EventKind) -> bool {
     }
 }
 
-/// Tells a folder from another one that took its place.
+/// Tells a folder from another one at the same path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity(u64, u64);
+struct FolderIdentity(u64, u64);
 
-impl Identity {
+impl FolderIdentity {
     #[cfg(unix)]
     fn of(path: &Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,5 @@
-//! The event streams that are open: who may read on, and who takes nothing any more.
+//! The open event streams: ends those whose access changed, whose client reads nothing, or that are sent to
+//! another pod.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -12,26 +13,25 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::server::Socket;
+use super::metrics::HttpMetrics;
+use super::server::SocketControl;
 use crate::access::{Access, Credential, Grant};
 use crate::catalog::Catalog;
-use crate::metrics::HttpMetrics;
 
-/// Why this side ends a stream, beyond what the fan-out ends by itself. The names are those of `bye`.
+/// Why this module ends a stream. The fan-out ends streams for other reasons. The names are those of `bye`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum End {
-    /// What the caller was granted has changed.
+pub(crate) enum CloseReason {
+    /// The caller's grant has changed.
     AccessRevoked,
-    /// The tenant is gone altogether.
+    /// The tenant was removed.
     TenantRemoved,
     /// Another pod has fewer clients.
     Rebalancing,
-    /// This pod goes.
+    /// This pod is shutting down.
     Draining,
 }
 
-impl End {
-    /// The reason's name in `bye`.
+impl CloseReason {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::AccessRevoked => "AccessRevoked",
@@ -41,8 +41,8 @@ impl End {
         }
     }
 
-    /// How long the client waits before it comes back, in ms: a random time in between. Those who are sent
-    /// away a few at a time needn't wait for each other.
+    /// Returns the bounds of the client's random retry time in ms. It is short where clients are sent away a few
+    /// at a time.
     pub(crate) fn retry_ms(self) -> RangeInclusive<u32> {
         match self {
             Self::AccessRevoked | Self::TenantRemoved => 1_000..=3_000,
@@ -51,65 +51,70 @@ impl End {
     }
 }
 
-/// Which clients are left alone when some are sent to other pods.
+/// How long a client stays at least before it is sent to another pod.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rest {
-    /// A client that never was anywhere else stays at least so long.
+pub(crate) struct MinimumStay {
+    /// For a client on its first connection.
     pub(crate) new: Duration,
-    /// One that came back, perhaps because it was sent away, stays at least so long.
+    /// For a client that resumes, perhaps because it was sent away before.
     pub(crate) returned: Duration,
 }
 
-/// Every open event stream of this pod. Cheap to clone.
+/// All open event streams of this pod. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct OpenStreams {
-    inner: Arc<Inner>,
+pub(crate) struct StreamRegistry {
+    open: Arc<Streams>,
     metrics: HttpMetrics,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Streams {
     next: AtomicU64,
     streams: Mutex<HashMap<u64, Arc<OpenStream>>>,
 }
 
-/// One of them, as its body, the watcher and the fan-out see it: the last by waking it.
+/// Shared by the body, the watcher, and the fan-out, which only wakes it.
 #[derive(Debug)]
 struct OpenStream {
-    /// What its mark is counted from.
+    /// The origin of `waits_since`.
     start: Instant,
     credential: Credential,
     grant: Grant,
-    /// Whether the client said where it resumes, so that it was somewhere before.
+    /// Whether the client resumes, so that it had a stream before.
     returned: bool,
-    socket: Socket,
-    /// Milliseconds since `start`, plus 1, when the writer was given something, or told that there is
-    /// something, and has not asked again since; 0: it waits for us.
+    socket: SocketControl,
+    /// Milliseconds from `start`, plus 1, to the moment since when the writer has data, or was woken for some,
+    /// without polling again. 0 if it has polled and waits for data.
     waits_since: AtomicU64,
-    end: OnceLock<End>,
+    end: OnceLock<CloseReason>,
     waker: AtomicWaker,
 }
 
-/// The body's side of an open stream. Dropping it closes the stream.
+/// The body's side of an open stream. Dropping it removes the stream from the registry.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(crate) struct StreamGuard {
     id: u64,
     stream: Arc<OpenStream>,
-    /// The stream's own waker.
+    /// Wakes the stream.
     waker: Waker,
-    inner: Arc<Inner>,
+    open: Arc<Streams>,
 }
 
-impl OpenStreams {
-    /// None yet.
+impl StreamRegistry {
     pub(crate) fn new(metrics: HttpMetrics) -> Self {
-        let inner = Inner { next: AtomicU64::new(0), streams: Mutex::default() };
-        Self { inner: Arc::new(inner), metrics }
+        let open = Streams { next: AtomicU64::new(0), streams: Mutex::default() };
+        Self { open: Arc::new(open), metrics }
     }
 
-    /// Opens a stream for a caller who showed `credential` and was granted `grant`.
-    pub(crate) fn open(&self, credential: Credential, grant: Grant, returned: bool, socket: Socket) -> Lease {
-        let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
+    /// Registers a stream of a caller who was granted `grant` for `credential`.
+    pub(crate) fn open(
+        &self,
+        credential: Credential,
+        grant: Grant,
+        returned: bool,
+        socket: SocketControl,
+    ) -> StreamGuard {
+        let id = self.open.next.fetch_add(1, Ordering::Relaxed);
         let stream = Arc::new(OpenStream {
             start: Instant::now(),
             credential,
@@ -120,21 +125,21 @@ impl OpenStreams {
             end: OnceLock::new(),
             waker: AtomicWaker::new(),
         });
-        self.inner.lock().insert(id, Arc::clone(&stream));
-        Lease { id, waker: Arc::clone(&stream).into(), stream, inner: Arc::clone(&self.inner) }
+        self.open.lock().insert(id, Arc::clone(&stream));
+        StreamGuard { id, waker: Arc::clone(&stream).into(), stream, open: Arc::clone(&self.open) }
     }
 
-    /// Ends the streams whose caller would be granted something else now, even if it were more: the client
-    /// comes back and gets what holds now. Returns how many that were.
+    /// Ends the streams whose caller would be granted something else now, even if it is more: the client comes
+    /// back and gets the new grant. Returns how many were ended.
     pub(crate) fn recheck(&self, access: &Access, catalog: &Catalog) -> usize {
         let mut ended = 0;
-        for stream in self.inner.lock().values() {
+        for stream in self.open.lock().values() {
             let tenant = &stream.grant.tenant;
             if access.decide(tenant.as_str(), &stream.credential).as_ref() == Ok(&stream.grant) {
                 continue;
             }
             let gone = !access.has_tenant(tenant) && !catalog.tenants.contains_key(tenant);
-            let end = if gone { End::TenantRemoved } else { End::AccessRevoked };
+            let end = if gone { CloseReason::TenantRemoved } else { CloseReason::AccessRevoked };
             if stream.end.set(end).is_ok() {
                 stream.wake_by_ref();
                 self.metrics.revoked.inc();
@@ -144,16 +149,15 @@ impl OpenStreams {
         ended
     }
 
-    /// Ends the streams that have taken nothing for `timeout` although something waits. Returns how many
-    /// streams stalled.
+    /// Ends the streams whose client has read nothing for `timeout` although data waits. Returns how many were
+    /// ended.
     ///
-    /// The writer asks for more as soon as it has room; when it has been given something and doesn't ask
-    /// again, the client doesn't read. This holds for HTTP/1.1 as well as for one stream of many on an HTTP/2
-    /// connection.
+    /// The writer polls as soon as it has room. If it has data and doesn't poll again, the client doesn't read.
+    /// This holds for HTTP/1.1 and for one stream of many on an HTTP/2 connection.
     pub(crate) fn end_stalled(&self, timeout: Duration) -> usize {
         let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let mut stalled = 0;
-        for stream in self.inner.lock().values() {
+        for stream in self.open.lock().values() {
             let since = stream.waits_since.load(Ordering::Relaxed);
             if since != 0
                 && stream.mark().saturating_sub(since) >= timeout
@@ -167,18 +171,18 @@ impl OpenStreams {
         stalled
     }
 
-    /// Ends up to `count` streams so that their clients go to other pods; those that are here longest first.
-    /// With `rest`, clients that came only just are left alone, and so are those that haven't taken yet what
-    /// there is for them: what one doesn't have yet would be read for it once more. Returns how many.
-    pub(crate) fn send_away(&self, count: usize, end: End, rest: Option<Rest>) -> usize {
+    /// Ends up to `count` streams, the oldest first, so that their clients go to other pods. With `stay`, clients
+    /// that have not stayed long enough are kept, and so are those with unread data, which would have to be
+    /// read for them once more. Returns how many were ended.
+    pub(crate) fn send_away(&self, count: usize, end: CloseReason, stay: Option<MinimumStay>) -> usize {
         let may_go = |stream: &OpenStream| {
-            let rested = rest.is_none_or(|Rest { new, returned }| {
+            let stayed = stay.is_none_or(|MinimumStay { new, returned }| {
                 let least = if stream.returned { returned } else { new };
                 stream.start.elapsed() >= least && stream.waits_since.load(Ordering::Relaxed) == 0
             });
-            rested && stream.end.get().is_none()
+            stayed && stream.end.get().is_none()
         };
-        let streams = self.inner.lock();
+        let streams = self.open.lock();
         let mut oldest: Vec<_> = streams.iter().filter(|(_, stream)| may_go(stream)).collect();
         if count < oldest.len() {
             oldest.select_nth_unstable_by_key(count, |(id, _)| **id);
@@ -187,7 +191,7 @@ impl OpenStreams {
         let mut ended = 0;
         for (_, stream) in oldest {
             if stream.end.set(end).is_ok() {
-                // Whoever comes back on the same connection would come back to this pod.
+                // On the same connection the client would come back to this pod.
                 stream.socket.leave.cancel();
                 stream.wake_by_ref();
                 ended += 1;
@@ -196,7 +200,7 @@ impl OpenStreams {
         ended
     }
 
-    /// Watches them: rechecks all at each change of `access`, and ends what stalls. Ends with `stop`.
+    /// Rechecks all streams at each change of `access`, and ends those that stall, until `stop` is cancelled.
     pub(crate) async fn watch(
         self,
         mut access: watch::Receiver<Option<Arc<Access>>>,
@@ -204,7 +208,7 @@ impl OpenStreams {
         take_timeout: Duration,
         stop: CancellationToken,
     ) {
-        // A sixth of the timeout is how late a stalled client may be noticed.
+        // A stalled client is noticed at most a sixth of the timeout late.
         let period = (take_timeout / 6).max(Duration::from_millis(10));
         let mut tick = interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -223,8 +227,7 @@ impl OpenStreams {
                     }
                 }
                 _ = tick.tick() => {
-                    // After the process itself stood still (a paused machine), clients get their chance
-                    // first.
+                    // If the process itself stood still (a paused machine), clients get time to read first.
                     let late = looked.elapsed() > period * 2;
                     looked = Instant::now();
                     let stalled = if late { 0 } else { self.end_stalled(take_timeout) };
@@ -237,9 +240,9 @@ impl OpenStreams {
     }
 }
 
-impl Inner {
+impl Streams {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<OpenStream>>> {
-        // Nothing that holds this lock can leave the map half changed.
+        // No code that holds the lock can leave the map inconsistent.
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -249,13 +252,13 @@ impl OpenStream {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
-    /// From now on the writer lets us wait, unless it does so already.
+    /// Starts the wait for the writer, unless it has started.
     fn begin_wait(&self) {
         let _ = self.waits_since.compare_exchange(0, self.mark(), Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
-/// Whoever has something for the stream wakes it. An HTTP/2 stream without window is woken and doesn't ask.
+/// A stream is woken when there is data. An HTTP/2 stream without window is woken and doesn't poll.
 impl Wake for OpenStream {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -267,36 +270,36 @@ impl Wake for OpenStream {
     }
 }
 
-impl Lease {
-    /// Whether the caller is still granted what it was. To be asked once after opening: a change of access
-    /// that came between the grant and the opening was looked at without this stream.
+impl StreamGuard {
+    /// Returns whether the caller's grant still holds. To be checked once after opening, as a change of access
+    /// between the grant and the opening was applied without this stream.
     pub(crate) fn holds(&self, access: &Access) -> bool {
         let OpenStream { credential, grant, .. } = &*self.stream;
         access.decide(grant.tenant.as_str(), credential).as_ref() == Ok(grant)
     }
 
-    /// The writer asks for more: it has taken what it got. Answers why the stream ends, if it does. `waker`
-    /// is the writer's.
-    pub(crate) fn asked(&self, waker: &Waker) -> Option<End> {
+    /// To be called when the writer polls for more. Returns why the stream has to end, if so. `waker` is the
+    /// writer's.
+    pub(crate) fn polled(&self, waker: &Waker) -> Option<CloseReason> {
         self.stream.waits_since.store(0, Ordering::Relaxed);
         self.stream.waker.register(waker);
         self.stream.end.get().copied()
     }
 
-    /// Whom to wake when there is something for the writer.
+    /// Returns the waker to use when there is data for the writer.
     pub(crate) fn waker(&self) -> &Waker {
         &self.waker
     }
 
-    /// The writer was given something.
+    /// To be called when the writer was given data.
     pub(crate) fn gave(&self) {
         self.stream.begin_wait();
     }
 }
 
-impl Drop for Lease {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.inner.lock().remove(&self.id);
+        self.open.lock().remove(&self.id);
     }
 }
 
@@ -324,17 +327,21 @@ mod tests {
         Access::from_document(document).unwrap().0
     }
 
-    fn open(streams: &OpenStreams, access: &Access, credential: Credential) -> (Lease, Socket) {
+    fn open(
+        streams: &StreamRegistry,
+        access: &Access,
+        credential: Credential,
+    ) -> (StreamGuard, SocketControl) {
         open_as(streams, access, credential, false)
     }
 
     fn open_as(
-        streams: &OpenStreams,
+        streams: &StreamRegistry,
         access: &Access,
         credential: Credential,
         returned: bool,
-    ) -> (Lease, Socket) {
-        let socket = Socket::default();
+    ) -> (StreamGuard, SocketControl) {
+        let socket = SocketControl::default();
         let grant = access.decide("acme", &credential).unwrap();
         (streams.open(credential, grant, returned, socket.clone()), socket)
     }
@@ -342,14 +349,14 @@ mod tests {
     const SECRET: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_of_access_ends_those_whom_it_concerns() {
+    async fn change_of_access_ends_the_streams_concerned() {
         let before = access(&format!("{{acme: {{tokens: {{a: {{sha256: {SECRET}}}}}}}}}"));
-        let streams = OpenStreams::new(HttpMetrics::default());
-        let (lease, _socket) = open(&streams, &before, Credential::token(b"secret"));
-        assert_eq!(lease.stream.grant.scope, Scope::All);
+        let streams = StreamRegistry::new(HttpMetrics::default());
+        let (guard, _socket) = open(&streams, &before, Credential::token(b"secret"));
+        assert_eq!(guard.stream.grant.scope, Scope::All);
         let woken = Arc::new(Woken::default());
         let waker = Arc::clone(&woken).into();
-        assert_eq!(lease.asked(&waker), None);
+        assert_eq!(guard.polled(&waker), None);
 
         let renamed =
             access(&format!("{{acme: {{allowedOrigins: ['*'], tokens: {{b: {{sha256: {SECRET}}}}}}}}}"));
@@ -358,40 +365,40 @@ mod tests {
         let less = access(&format!("{{acme: {{tokens: {{a: {{sha256: {SECRET}, devices: [A]}}}}}}}}"));
         assert_eq!(streams.recheck(&less, &Catalog::default()), 1);
         assert!(woken.0.load(Ordering::Relaxed));
-        assert_eq!(lease.asked(&waker), Some(End::AccessRevoked));
+        assert_eq!(guard.polled(&waker), Some(CloseReason::AccessRevoked));
         assert_eq!(streams.recheck(&less, &Catalog::default()), 0, "it is ended once");
-        drop(lease);
-        assert_eq!(streams.inner.lock().len(), 0);
+        drop(guard);
+        assert_eq!(streams.open.lock().len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_tenant_that_is_gone_is_told_so() {
+    async fn streams_of_a_removed_tenant_end_with_that_reason() {
         let before = access("{acme: {anonymous: true}}");
-        let streams = OpenStreams::new(HttpMetrics::default());
-        let (lease, _socket) = open(&streams, &before, Credential::None);
+        let streams = StreamRegistry::new(HttpMetrics::default());
+        let (guard, _socket) = open(&streams, &before, Credential::None);
         assert_eq!(streams.recheck(&access("{}"), &Catalog::default()), 1);
-        assert_eq!(lease.asked(Waker::noop()), Some(End::TenantRemoved));
+        assert_eq!(guard.polled(Waker::noop()), Some(CloseReason::TenantRemoved));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_client_that_takes_nothing_stalls() {
+    async fn only_a_client_that_reads_nothing_stalls() {
         let timeout = Duration::from_secs(30);
         let access = access("{acme: {anonymous: true}}");
-        let streams = OpenStreams::new(HttpMetrics::default());
+        let streams = StreamRegistry::new(HttpMetrics::default());
         let (idle, idle_socket) = open(&streams, &access, Credential::None);
         let (stuck, stuck_socket) = open(&streams, &access, Credential::None);
         idle.gave();
         stuck.gave();
         tokio::time::advance(Duration::from_secs(29)).await;
-        // It has taken all and waits for more, however long that takes.
-        assert_eq!(idle.asked(Waker::noop()), None);
+        // It has read all and waits for more, however long that takes.
+        assert_eq!(idle.polled(Waker::noop()), None);
         assert_eq!(streams.end_stalled(timeout), 0);
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(streams.end_stalled(timeout), 1);
         assert!(stuck_socket.end.is_cancelled() && !idle_socket.end.is_cancelled());
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(streams.end_stalled(timeout), 0);
-        // Something comes for it, and it doesn't ask for it.
+        // There is data for it, and it doesn't poll.
         idle.waker().wake_by_ref();
         tokio::time::advance(Duration::from_secs(29)).await;
         idle.waker().wake_by_ref();
@@ -402,37 +409,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_are_here_longest_go_first_and_who_came_just_now_stays() {
-        let rest = Some(Rest { new: Duration::from_secs(10), returned: Duration::from_secs(120) });
+    async fn oldest_clients_are_sent_away_first_and_new_ones_stay() {
+        let rest = Some(MinimumStay { new: Duration::from_secs(10), returned: Duration::from_secs(120) });
         let access = access("{acme: {anonymous: true}}");
-        let streams = OpenStreams::new(HttpMetrics::default());
-        let leases: Vec<_> = [false, true, false, false]
+        let streams = StreamRegistry::new(HttpMetrics::default());
+        let guards: Vec<_> = [false, true, false, false]
             .into_iter()
             .map(|returned| open_as(&streams, &access, Credential::None, returned))
             .collect();
         let gone = || {
-            let ends = leases.iter().map(|(lease, socket)| {
-                let end = lease.asked(Waker::noop());
+            let ends = guards.iter().map(|(guard, socket)| {
+                let end = guard.polled(Waker::noop());
                 assert_eq!(end.is_some(), socket.leave.is_cancelled());
                 assert!(!socket.end.is_cancelled(), "what waits for it is still written");
                 end.is_some()
             });
             ends.collect::<Vec<_>>()
         };
-        assert_eq!(streams.send_away(9, End::Rebalancing, rest), 0);
+        assert_eq!(streams.send_away(9, CloseReason::Rebalancing, rest), 0);
         tokio::time::advance(Duration::from_secs(11)).await;
-        assert_eq!(streams.send_away(1, End::Rebalancing, rest), 1);
+        assert_eq!(streams.send_away(1, CloseReason::Rebalancing, rest), 1);
         assert_eq!(gone(), [true, false, false, false]);
-        // One has something that it hasn't taken.
-        leases[2].0.gave();
-        assert_eq!(streams.send_away(9, End::Rebalancing, rest), 1);
+        // One has unread data.
+        guards[2].0.gave();
+        assert_eq!(streams.send_away(9, CloseReason::Rebalancing, rest), 1);
         assert_eq!(gone(), [true, false, false, true]);
         tokio::time::advance(Duration::from_secs(120)).await;
-        assert_eq!(streams.send_away(1, End::Rebalancing, rest), 1);
+        assert_eq!(streams.send_away(1, CloseReason::Rebalancing, rest), 1);
         assert_eq!(gone(), [true, true, false, true]);
-        // Who drains asks nobody.
-        leases[2].0.gave();
-        assert_eq!(streams.send_away(9, End::Draining, None), 1);
-        assert_eq!(leases[2].0.asked(Waker::noop()), Some(End::Draining));
+        // A drain ignores minimum stays and unread data.
+        guards[2].0.gave();
+        assert_eq!(streams.send_away(9, CloseReason::Draining, None), 1);
+        assert_eq!(guards[2].0.polled(Waker::noop()), Some(CloseReason::Draining));
     }
 }

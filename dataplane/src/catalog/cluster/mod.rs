@@ -1,9 +1,10 @@
-//! Follows the mapping ConfigMaps and the access Secret of a namespace and publishes what they say.
+//! The mapping from a cluster: watches the ConfigMaps and the access Secret of a namespace.
 
-use flutecast_kube::Right;
 use std::future::pending;
 use std::time::Duration;
 
+use flutecast_contract::object::{ACCESS_SECRET, MANAGED_BY_SELECTOR};
+use flutecast_kube::Right;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use kube::runtime::watcher::Config;
@@ -11,17 +12,17 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::publisher::{Mapping, Publisher};
+use super::CatalogMetrics;
+use super::publisher::{CatalogPublisher, Mapping};
 use crate::kubernetes::{Cluster, Observed, Watch};
-use crate::metrics::CatalogMetrics;
 
 mod objects;
 #[cfg(test)]
 mod objects_tests;
 
-use objects::{Objects, State};
+use objects::{MappingObjects, ObservedState};
 
-/// The rights that following the mapping needs.
+/// The rights needed for watching the mapping.
 pub(crate) const RIGHTS: &[Right] = &[
     Right {
         group: "",
@@ -39,19 +40,13 @@ pub(crate) const RIGHTS: &[Right] = &[
     },
 ];
 
-/// The label of everything that the operator writes.
-const LABEL: &str = "app.kubernetes.io/managed-by=flutecast";
-/// The Secret with the access document.
-const ACCESS_SECRET: &str = "flutecast-access";
-/// How long more changes are waited for after the first: the operator writes several ConfigMaps one after the
-/// other.
+/// How long further changes are collected after the first: the operator writes several ConfigMaps in a row.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// What the problem of a broken watch is filed under.
+/// The place of the problem of a broken watch.
 const PLACE: &str = "Kubernetes API";
 
-/// Follows the mapping in the cluster until `stop`. While the API server is away, what was read last holds
-/// on.
-#[must_use = "someone has to watch the task"]
+/// Watches the mapping until `stop` is cancelled. While the API server is away, the last mapping is kept.
+#[must_use = "the task has to be supervised"]
 pub fn watch_cluster(
     cluster: &Cluster,
     metrics: CatalogMetrics,
@@ -59,12 +54,12 @@ pub fn watch_cluster(
 ) -> (Mapping, JoinHandle<()>) {
     let Cluster { client, namespace } = cluster.clone();
     let no_access = format!("there is no Secret {ACCESS_SECRET} in the namespace {namespace} yet");
-    let (publisher, mapping) = Publisher::new(no_access, metrics);
+    let (publisher, mapping) = CatalogPublisher::new(no_access, metrics);
     let maps = Api::<ConfigMap>::namespaced(client.clone(), &namespace);
     let secrets = Api::<Secret>::namespaced(client, &namespace);
-    let follower = Follower {
-        maps: Watch::new(maps, "configmaps", Config::default().labels(LABEL)),
-        // A role that names one Secret allows to watch it only when it is selected by its name.
+    let follower = ClusterFollower {
+        maps: Watch::new(maps, "configmaps", Config::default().labels(MANAGED_BY_SELECTOR)),
+        // A role for one Secret permits watching it only if the request selects it by name.
         secret: Watch::new(
             secrets,
             "secrets",
@@ -74,47 +69,47 @@ pub fn watch_cluster(
     let handle = tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = follower.run(Objects::default(), publisher) => {}
+            () = follower.run(MappingObjects::default(), publisher) => {}
         }
     });
     (mapping, handle)
 }
 
-/// What one of the two watches told.
+/// An observation of one of the two watches.
 #[derive(Debug)]
-enum News {
+enum ObservedObject {
     Map(Observed<ConfigMap>),
     Secret(Observed<Secret>),
 }
 
-struct Follower {
+struct ClusterFollower {
     maps: Watch<ConfigMap>,
     secret: Watch<Secret>,
 }
 
-impl Follower {
-    /// Ends only when reading panicked, which ends the process.
-    async fn run(mut self, mut objects: Objects, mut publisher: Publisher) {
+impl ClusterFollower {
+    /// Returns only if parsing panicked, which ends the process.
+    async fn run(mut self, mut objects: MappingObjects, mut publisher: CatalogPublisher) {
         loop {
-            let news = self.gather().await;
+            let observations = self.gather().await;
             let work = spawn_blocking(move || {
                 let mut changed = false;
-                for one in news {
+                for one in observations {
                     changed |= match one {
-                        News::Map(observed) => objects.observe_map(observed),
-                        News::Secret(observed) => objects.observe_secret(observed),
+                        ObservedObject::Map(observed) => objects.observe_map(observed),
+                        ObservedObject::Secret(observed) => objects.observe_secret(observed),
                     };
                 }
-                // The same fault again and again is no reason to build everything anew.
+                // A repeated fault is no reason to build the catalog again.
                 if !changed {
                     return (objects, publisher);
                 }
                 let publisher = match objects.state() {
-                    State::Incomplete(reason) => {
+                    ObservedState::Incomplete(reason) => {
                         publisher.unreachable(PLACE, reason);
                         publisher
                     }
-                    State::Complete(reading) => publisher.publish(reading),
+                    ObservedState::Complete(reading) => publisher.publish(reading),
                 };
                 (objects, publisher)
             });
@@ -123,9 +118,9 @@ impl Follower {
         }
     }
 
-    /// What happens next, and all that follows within [`DEBOUNCE`].
-    async fn gather(&mut self) -> Vec<News> {
-        let mut news = Vec::new();
+    /// Waits for an observation, and returns it with all that follow within [`DEBOUNCE`].
+    async fn gather(&mut self) -> Vec<ObservedObject> {
+        let mut observations = Vec::new();
         let mut due = None;
         loop {
             let time_is_up = async {
@@ -136,9 +131,9 @@ impl Follower {
             };
             tokio::select! {
                 biased;
-                () = time_is_up => return news,
-                observed = self.maps.next() => news.push(News::Map(observed)),
-                observed = self.secret.next() => news.push(News::Secret(observed)),
+                () = time_is_up => return observations,
+                observed = self.maps.next() => observations.push(ObservedObject::Map(observed)),
+                observed = self.secret.next() => observations.push(ObservedObject::Secret(observed)),
             }
             due.get_or_insert_with(|| Instant::now() + DEBOUNCE);
         }
@@ -155,7 +150,7 @@ mod tests {
 
     const STEP: Duration = Duration::from_millis(15);
 
-    /// Twelve changes, one each 15 ms, a second after the start.
+    /// Twelve changes, 15 ms apart, a second after the start.
     fn maps() -> Watch<ConfigMap> {
         let changes = stream::iter(0..12).then(async |n| {
             sleep(if n == 0 { Duration::from_secs(1) } else { STEP }).await;
@@ -165,17 +160,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_changes_together_is_one_snapshot() {
+    async fn changes_within_the_debounce_are_one_batch() {
         let mut follower =
-            Follower { maps: maps(), secret: Watch::over("secrets", stream::pending().boxed()) };
+            ClusterFollower { maps: maps(), secret: Watch::over("secrets", stream::pending().boxed()) };
         let start = Instant::now();
         let mut batches = Vec::new();
         while batches.iter().sum::<usize>() < 12 {
             batches.push(follower.gather().await.len());
         }
-        // 0, 15, 30 and 45 ms; then what came at 60 ms begins the next.
+        // 0, 15, 30 and 45 ms; the change at 60 ms begins the next batch.
         assert_eq!(batches, [4, 4, 4]);
-        // Nobody waits for longer than the debounce, however much follows.
+        // No change waits for longer than the debounce.
         assert!(start.elapsed() <= Duration::from_secs(1) + STEP * 8 + DEBOUNCE, "{:?}", start.elapsed());
     }
 }

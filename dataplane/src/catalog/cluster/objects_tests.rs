@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 
-use super::objects::{Objects, State};
+use super::objects::{MappingObjects, ObservedState};
 use super::*;
 use crate::access::Credential;
 use crate::catalog::ProblemKind;
-use crate::catalog::publisher::Reading;
+use crate::catalog::publisher::MappingSnapshot;
 use crate::kubernetes::Change;
 
 fn map(name: &str, version: u32, key: &str, content: &str) -> ConfigMap {
@@ -34,21 +34,21 @@ fn access(name: &str, content: &str) -> Secret {
 
 const OPEN: &str = "{apiVersion: mapping.flutecast.io/v1, tenants: {acme: {anonymous: true}}}";
 
-fn complete(objects: &Objects) -> Reading {
+fn complete(objects: &MappingObjects) -> MappingSnapshot {
     match objects.state() {
-        State::Complete(reading) => reading,
-        State::Incomplete(reason) => panic!("incomplete: {reason}"),
+        ObservedState::Complete(reading) => reading,
+        ObservedState::Incomplete(reason) => panic!("incomplete: {reason}"),
     }
 }
 
-fn opens(reading: &Reading) -> Option<bool> {
+fn opens(reading: &MappingSnapshot) -> Option<bool> {
     let access = reading.access.as_ref()?;
     Some(access.decide("acme", &Credential::None).is_ok())
 }
 
 /// Both lists were complete.
-fn loaded(maps: Vec<ConfigMap>, secrets: Vec<Secret>) -> Objects {
-    let mut objects = Objects::default();
+fn loaded(maps: Vec<ConfigMap>, secrets: Vec<Secret>) -> MappingObjects {
+    let mut objects = MappingObjects::default();
     objects.observe_map(Observed::Change(Change::All(maps)));
     objects.observe_secret(Observed::Change(Change::All(secrets)));
     objects
@@ -56,13 +56,13 @@ fn loaded(maps: Vec<ConfigMap>, secrets: Vec<Secret>) -> Objects {
 
 #[test]
 fn nothing_is_told_before_both_lists_are_complete() {
-    let mut objects = Objects::default();
-    assert!(matches!(objects.state(), State::Incomplete(reason) if reason.contains("not read")));
+    let mut objects = MappingObjects::default();
+    assert!(matches!(objects.state(), ObservedState::Incomplete(reason) if reason.contains("not read")));
     objects.observe_map(Observed::Fault("no maps".to_owned()));
     objects.observe_secret(Observed::Fault("no secret".to_owned()));
-    assert!(matches!(objects.state(), State::Incomplete(reason) if reason == "no maps; no secret"));
+    assert!(matches!(objects.state(), ObservedState::Incomplete(reason) if reason == "no maps; no secret"));
     objects.observe_map(Observed::Change(Change::All(vec![shard("acme", 0, 1)])));
-    assert!(matches!(objects.state(), State::Incomplete(reason) if reason == "no secret"));
+    assert!(matches!(objects.state(), ObservedState::Incomplete(reason) if reason == "no secret"));
     objects.observe_secret(Observed::Change(Change::All(vec![])));
     let reading = complete(&objects);
     assert_eq!((reading.documents.documents.len(), opens(&reading)), (1, None));

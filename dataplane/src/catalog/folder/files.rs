@@ -1,7 +1,7 @@
-//! Mapping documents in a folder: what is there now.
+//! Reads the mapping documents of a folder.
 //!
-//! `flutecast-<tenant>-<n>.yaml` is shard n of a tenant, `flutecast-access.yaml` says who may read; other
-//! files are nobody's business here. A file that did not change is not read again.
+//! `flutecast-<tenant>-<n>.yaml` is shard n of a tenant, `flutecast-access.yaml` the access document; other
+//! files are ignored. A file that did not change is not read again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -12,49 +12,47 @@ use std::time::{Duration, SystemTime};
 
 use flutecast_contract::document::ShardDocument;
 use flutecast_contract::name::TenantName;
+use flutecast_contract::shard::{ACCESS_FILE, parse_file_name};
 
-use super::document::{LastGoodAccess, Parsed, broken, parse_access, parse_shard, shard_name, unreadable};
-use super::publisher::Reading;
-use super::{Documents, Problem};
 use crate::access::Access;
+use crate::catalog::document::{LastGoodAccess, Parsed, broken, parse_access, parse_shard, unreadable};
+use crate::catalog::publisher::MappingSnapshot;
+use crate::catalog::{Documents, Problem};
 
-/// The largest document that is read, in bytes. A shard has 512 KiB at most; an access document with very
-/// many tokens is larger.
+/// The largest document accepted, in bytes. A shard has at most 512 KiB; an access document with very many
+/// tokens is larger.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-/// A file that was written less than this before it was read is read again the next time, as a second write
-/// in the same tick of the file system's clock would not show. The coarsest clock in use (FAT) has 2 s.
+/// A file modified less than this before it was read is read again the next time, as a second write in the same
+/// tick of the file system's clock would not show. The coarsest clock in use (FAT) has 2 s.
 const RACY: Duration = Duration::from_secs(2);
 
-const SUFFIX: &str = ".yaml";
-const ACCESS_FILE: &str = "flutecast-access.yaml";
-
-/// A folder, and what was read of it so far.
+/// A folder, and the documents read from it.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct FolderReader {
     path: PathBuf,
     shards: HashMap<String, Cached<ShardDocument>>,
     access: Option<Cached<Arc<Access>>>,
     last_good_access: LastGoodAccess,
-    /// What the last reading found wrong.
+    /// The problems of the last reading; `None` if that failed.
     problems: Option<Vec<Problem>>,
 }
 
 #[derive(Debug)]
 struct Cached<T> {
-    stamp: Stamp,
+    stamp: FileStamp,
     parsed: Parsed<T>,
 }
 
-/// What changes when a file changes.
+/// Changes when a file changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     length: u64,
     modified: Option<SystemTime>,
     file: u64,
     settled: bool,
 }
 
-impl Stamp {
+impl FileStamp {
     fn of(metadata: &fs::Metadata) -> Self {
         let modified = metadata.modified().ok();
         let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
@@ -66,7 +64,7 @@ impl Stamp {
         }
     }
 
-    /// Whether a file with this stamp holds what it held when it had the stamp `before`.
+    /// Returns whether a file with this stamp has the content that it had with the stamp `before`.
     fn is_still(&self, before: &Self) -> bool {
         before.settled
             && (self.length, self.modified, self.file) == (before.length, before.modified, before.file)
@@ -83,8 +81,7 @@ fn inode(_metadata: &fs::Metadata) -> u64 {
     0
 }
 
-impl Folder {
-    /// Nothing is read yet.
+impl FolderReader {
     pub(super) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -95,16 +92,15 @@ impl Folder {
         }
     }
 
-    /// The folder's path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads what has changed since the last time. None: nothing has.
+    /// Reads what has changed since the last time; `None` if nothing has.
     ///
     /// # Errors
-    /// When the folder itself can't be read; what was read before stays, and the next reading tells it all.
-    pub(super) fn read(&mut self) -> io::Result<Option<Reading>> {
+    /// If the folder itself can't be read. The documents are kept, and the next reading returns them all.
+    pub(super) fn read(&mut self) -> io::Result<Option<MappingSnapshot>> {
         let reading = self.read_all();
         if reading.is_err() {
             self.problems = None;
@@ -112,14 +108,14 @@ impl Folder {
         reading
     }
 
-    fn read_all(&mut self) -> io::Result<Option<Reading>> {
+    fn read_all(&mut self) -> io::Result<Option<MappingSnapshot>> {
         let mut names: BTreeMap<String, (TenantName, u32)> = BTreeMap::new();
         let mut access_is_there = false;
         for entry in fs::read_dir(&self.path)? {
             let Ok(name) = entry?.file_name().into_string() else { continue };
             if name == ACCESS_FILE {
                 access_is_there = true;
-            } else if let Some(shard) = name.strip_suffix(SUFFIX).and_then(shard_name) {
+            } else if let Some(shard) = parse_file_name(&name) {
                 names.insert(name, shard);
             }
         }
@@ -145,10 +141,10 @@ impl Folder {
                 None => drop(documents.unreadable.insert(tenant)),
             }
         }
-        Ok(Some(Reading { documents, access: self.last_good_access.current(), problems }))
+        Ok(Some(MappingSnapshot { documents, access: self.last_good_access.current(), problems }))
     }
 
-    /// Returns whether the file was read anew.
+    /// Returns whether the file was read again.
     fn read_shard(&mut self, name: &str, expected: (&TenantName, u32), problems: &mut Vec<Problem>) -> bool {
         let before = self.shards.get(name).map(|cached| &cached.stamp);
         match read_if_changed(&self.path.join(name), before) {
@@ -162,7 +158,7 @@ impl Folder {
                 true
             }
             Err(error) => {
-                // When it was removed since the folder was listed, the event of that brings us back.
+                // If it was removed after the folder was listed, that causes an event and another reading.
                 if error.kind() != io::ErrorKind::NotFound {
                     problems.push(unreadable(name, &error.to_string()));
                 }
@@ -171,7 +167,7 @@ impl Folder {
         }
     }
 
-    /// Returns whether something else holds now.
+    /// Returns whether the access rules changed.
     fn read_access(&mut self, is_there: bool, problems: &mut Vec<Problem>) -> bool {
         if !is_there {
             self.access = None;
@@ -200,11 +196,11 @@ impl Folder {
 
 type Content = Result<String, String>;
 
-/// The file's content, or what is wrong with it, if it may have changed since it had the stamp `before`.
-fn read_if_changed(path: &Path, before: Option<&Stamp>) -> io::Result<Option<(Stamp, Content)>> {
+/// Returns the content of a file, or its problem; `None` if it has not changed since the stamp `before`.
+fn read_if_changed(path: &Path, before: Option<&FileStamp>) -> io::Result<Option<(FileStamp, Content)>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    let stamp = Stamp::of(&metadata);
+    let stamp = FileStamp::of(&metadata);
     if before.is_some_and(|before| stamp.is_still(before)) {
         return Ok(None);
     }

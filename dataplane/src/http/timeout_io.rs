@@ -1,4 +1,4 @@
-//! A socket that ends when its peer lets us wait.
+//! A socket with timeouts for its peer.
 
 use std::io;
 use std::pin::Pin;
@@ -8,68 +8,65 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a peer may let us wait.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
-    /// From the connection until it is known which HTTP the peer speaks; hyper's own timeout begins only
-    /// behind that.
-    pub(crate) greeting: Duration,
-    /// While bytes are to be written and the peer takes none.
+pub(crate) struct IoTimeouts {
+    /// From the connection until the peer's version of HTTP is known; hyper's own timeout begins after that.
+    pub(crate) preface: Duration,
+    /// While bytes wait to be written and the peer reads none.
     pub(crate) write: Duration,
 }
 
-/// After so many bytes it is known: HTTP/2 begins with `PRI * HTTP/2.0`, two line ends, `SM` and two line
-/// ends (RFC 9113, 3.4).
-const GREETING_BYTES: usize = 24;
+/// The length of the connection preface of HTTP/2 (RFC 9113, 3.4). After as many bytes the version is known.
+const PREFACE_BYTES: usize = 24;
 
-/// A socket that fails with `TimedOut` when the peer doesn't say what it wants, or takes nothing of what is
-/// written, for too long. Waiting for the next request is not its business.
+/// A socket that fails with `TimedOut` if the peer sends no preface or request, or reads nothing of what is
+/// written, for too long. The time between requests is not limited.
 #[derive(Debug)]
-pub(crate) struct Impatient<S> {
+pub(crate) struct TimeoutIo<S> {
     socket: S,
-    patience: Patience,
-    greeting: Option<Greeting>,
+    timeouts: IoTimeouts,
+    preface: Option<Preface>,
     write: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
-struct Greeting {
+struct Preface {
     read: usize,
     timer: Pin<Box<Sleep>>,
 }
 
-impl<S> Impatient<S> {
-    pub(crate) fn new(socket: S, patience: Patience) -> Self {
-        let greeting = Some(Greeting { read: 0, timer: Box::pin(sleep(patience.greeting)) });
-        Self { socket, patience, greeting, write: None }
+impl<S> TimeoutIo<S> {
+    pub(crate) fn new(socket: S, timeouts: IoTimeouts) -> Self {
+        let preface = Some(Preface { read: 0, timer: Box::pin(sleep(timeouts.preface)) });
+        Self { socket, timeouts, preface, write: None }
     }
 
-    /// Lets an outcome of the socket through, but a wait only for as long as there is patience.
+    /// Passes an outcome of the socket on, or an error after waiting for too long.
     fn judge<T>(&mut self, outcome: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        // Whoever is answered has been understood; a whole request may be shorter than a greeting.
-        self.greeting = None;
+        // A peer that gets a response has sent a request, which may be shorter than a preface.
+        self.preface = None;
         if outcome.is_ready() {
             self.write = None;
             return outcome;
         }
-        let patience = self.patience.write;
-        let timer = self.write.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let timeout = self.timeouts.write;
+        let timer = self.write.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let filled = buf.filled().len();
         let outcome = Pin::new(&mut this.socket).poll_read(cx, buf);
-        if let Some(greeting) = &mut this.greeting {
-            greeting.read += buf.filled().len() - filled;
-            if greeting.read >= GREETING_BYTES {
-                this.greeting = None;
+        if let Some(preface) = &mut this.preface {
+            preface.read += buf.filled().len() - filled;
+            if preface.read >= PREFACE_BYTES {
+                this.preface = None;
             } else if outcome.is_pending() {
-                ready!(greeting.timer.as_mut().poll(cx));
+                ready!(preface.timer.as_mut().poll(cx));
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "the peer asks for nothing",
@@ -80,7 +77,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.socket).poll_write(cx, buf);
@@ -91,7 +88,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.socket).poll_flush(cx);
         if outcome.is_ready() {
-            // A flush of a TCP socket does nothing; it doesn't show that the peer takes what waits.
+            // Flushing a TCP socket does nothing; it doesn't show that the peer reads.
             return outcome;
         }
         this.judge(outcome, cx)
@@ -125,26 +122,27 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience = Patience { greeting: Duration::from_secs(10), write: Duration::from_secs(30) };
+    const TIMEOUTS: IoTimeouts =
+        IoTimeouts { preface: Duration::from_secs(10), write: Duration::from_secs(30) };
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_asks_for_nothing_is_left() {
+    async fn peer_that_sends_no_request_times_out() {
         for sent in ["", "PRI * HTTP/2.0\r\n"] {
             let (mut peer, socket) = duplex(64);
             let start = Instant::now();
             peer.write_all(sent.as_bytes()).await.unwrap();
-            let error = Impatient::new(socket, PATIENCE).read_to_end(&mut Vec::new()).await.unwrap_err();
+            let error = TimeoutIo::new(socket, TIMEOUTS).read_to_end(&mut Vec::new()).await.unwrap_err();
             assert_eq!((error.kind(), start.elapsed().as_secs()), (io::ErrorKind::TimedOut, 10), "{sent}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_greeting_or_an_answer_silence_is_fine() {
+    async fn silence_after_the_preface_or_a_response_is_allowed() {
         for (sent, answered) in
             [("GET / HTTP/1.1\r\n\r\n", true), ("GET / HTTP/1.1\r\nhost: example\r\n", false)]
         {
             let (mut peer, socket) = duplex(64);
-            let mut socket = Impatient::new(socket, PATIENCE);
+            let mut socket = TimeoutIo::new(socket, TIMEOUTS);
             peer.write_all(sent.as_bytes()).await.unwrap();
             socket.read_exact(&mut vec![0; sent.len()]).await.unwrap();
             if answered {
@@ -161,9 +159,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_nothing_is_left_but_a_slow_one_is_not() {
+    async fn peer_that_reads_nothing_times_out_but_a_slow_one_does_not() {
         let (mut peer, socket) = duplex(16);
-        let mut socket = Impatient::new(socket, PATIENCE);
+        let mut socket = TimeoutIo::new(socket, TIMEOUTS);
         let slow = tokio::spawn(async move {
             for _ in 0..8 {
                 sleep(Duration::from_secs(29)).await;

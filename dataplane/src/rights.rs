@@ -1,4 +1,4 @@
-//! What a pod may do at the API server: the rights that its modules state, as a manifest.
+//! The rights of a pod at the API server, collected from the modules that make the calls, and their manifest.
 
 use flutecast_kube::{Grant, Right};
 
@@ -8,10 +8,9 @@ use crate::{catalog, peers};
 const NAMESPACE: &str = "flutecast";
 const NAME: &str = "flutecast-dataplane";
 
-/// All of them.
 pub const RIGHTS: &[&[Right]] = &[catalog::RIGHTS, peers::RIGHTS];
 
-/// The manifest and its path in the repository.
+/// Returns the manifest and its path in the repository.
 #[must_use]
 pub fn manifest() -> (&'static str, String) {
     let grant = Grant {
@@ -23,7 +22,7 @@ pub fn manifest() -> (&'static str, String) {
         rights: RIGHTS,
     };
     let head = "What a data-plane pod may do: read the mapping, the one Secret that says who may read, and who its peers are. It writes nothing. The \
-        tests run under exactly these rules (dataplane/tests/kube_*.rs). Written by `make rbac` from the modules that make the calls.";
+        tests run under exactly these rules (dataplane/tests/pods/api_server). Written by `make rbac` from the modules that make the calls.";
     ("manifests/dataplane/rbac.yaml", flutecast_kube::manifest(head, Some((NAME, NAMESPACE)), &[grant]))
 }
 

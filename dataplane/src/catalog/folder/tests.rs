@@ -1,15 +1,16 @@
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_contract::document::API_VERSION;
-use flutecast_e2e::wait_until;
+use flutecast_testkit::wait_until;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::access::Credential;
-use crate::metrics::CatalogMetrics;
+use crate::catalog::MappingState;
 
 const SECOND: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(10);

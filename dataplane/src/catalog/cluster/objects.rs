@@ -1,29 +1,24 @@
-//! The ConfigMaps and the Secret that there are now: plain state, without I/O.
+//! The ConfigMaps and the Secret as observed: plain state, without I/O.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flutecast_contract::document::ShardDocument;
 use flutecast_contract::name::TenantName;
+use flutecast_contract::object::{ACCESS_KEY, ACCESS_SECRET, MAPPING_KEY, parse_shard_name};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::super::document::{LastGoodAccess, Parsed, broken, parse_access, parse_shard, shard_name};
-use super::super::publisher::Reading;
+use super::super::document::{LastGoodAccess, Parsed, broken, parse_access, parse_shard};
+use super::super::publisher::MappingSnapshot;
 use super::super::{Documents, Problem, ProblemKind};
-use super::{ACCESS_SECRET, PLACE};
+use super::PLACE;
 use crate::access::Access;
 use crate::kubernetes::{Change, Observed};
 
-/// Where a ConfigMap holds its shard.
-const SHARD_KEY: &str = "mapping.yaml";
-/// Where the Secret holds the access document.
-const ACCESS_KEY: &str = "access.yaml";
-
-/// All that was observed.
 #[derive(Debug, Default)]
-pub(super) struct Objects {
-    /// By name. None: no list was complete yet.
+pub(super) struct MappingObjects {
+    /// By name. `None` until the first complete list.
     shards: Option<BTreeMap<String, Shard>>,
     access: Option<AccessObject>,
     last_good_access: LastGoodAccess,
@@ -34,38 +29,35 @@ pub(super) struct Objects {
 #[derive(Debug)]
 struct Shard {
     tenant: TenantName,
-    version: Version,
+    version: ObjectVersion,
     parsed: Parsed<ShardDocument>,
 }
 
-/// Whether the Secret is there.
 #[derive(Debug)]
 enum AccessObject {
     Missing,
     Found(Parsed<Arc<Access>>),
 }
 
-/// What changes when an object changes: its uid and its resource version.
+/// The uid and the resource version, which change with the object.
 #[derive(Debug, PartialEq, Eq)]
-struct Version(Option<String>, Option<String>);
+struct ObjectVersion(Option<String>, Option<String>);
 
-impl Version {
+impl ObjectVersion {
     fn of(metadata: &ObjectMeta) -> Self {
         Self(metadata.uid.clone(), metadata.resource_version.clone())
     }
 }
 
-/// What all of it comes to.
 #[derive(Debug)]
-pub(super) enum State {
-    /// Not everything was listed yet; the text says what keeps it.
+pub(super) enum ObservedState {
+    /// Not everything was listed yet; the text says why.
     Incomplete(String),
-    /// This is all there is.
-    Complete(Reading),
+    Complete(MappingSnapshot),
 }
 
-impl Objects {
-    /// Something about the ConfigMaps. Returns whether something else holds now.
+impl MappingObjects {
+    /// Returns whether the state changed.
     pub(super) fn observe_map(&mut self, observed: Observed<ConfigMap>) -> bool {
         match observed {
             Observed::Fault(fault) => set(&mut self.map_fault, fault),
@@ -86,9 +78,10 @@ impl Objects {
                 let mut changed = first;
                 for map in maps {
                     let Some(name) = map.metadata.name.clone() else { continue };
-                    // What was not changed while the watch was broken is not parsed again.
-                    let known =
-                        before.remove(&name).filter(|known| known.version == Version::of(&map.metadata));
+                    // Objects that did not change while the watch was broken are not parsed again.
+                    let known = before
+                        .remove(&name)
+                        .filter(|known| known.version == ObjectVersion::of(&map.metadata));
                     changed |= known.is_none();
                     if let Some(shard) = known.or_else(|| Shard::read(&name, &map)) {
                         shards.insert(name, shard);
@@ -110,7 +103,7 @@ impl Objects {
         }
     }
 
-    /// Something about the Secret. Returns whether something else may hold now.
+    /// Returns whether the state may have changed.
     pub(super) fn observe_secret(&mut self, observed: Observed<Secret>) -> bool {
         match observed {
             Observed::Fault(fault) => set(&mut self.secret_fault, fault),
@@ -139,8 +132,7 @@ impl Objects {
         }
     }
 
-    /// What holds now.
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> ObservedState {
         let faults = || self.map_fault.iter().chain(&self.secret_fault);
         let (Some(shards), Some(access)) = (&self.shards, &self.access) else {
             let faults: Vec<&str> = faults().map(String::as_str).collect();
@@ -149,7 +141,7 @@ impl Objects {
             } else {
                 faults.join("; ")
             };
-            return State::Incomplete(reason);
+            return ObservedState::Incomplete(reason);
         };
         let mut documents = Documents::default();
         let mut problems: Vec<Problem> = faults().map(|fault| away(fault)).collect();
@@ -163,24 +155,28 @@ impl Objects {
         if let AccessObject::Found(parsed) = access {
             problems.extend(parsed.problems.iter().cloned());
         }
-        State::Complete(Reading { documents, access: self.last_good_access.current(), problems })
+        ObservedState::Complete(MappingSnapshot {
+            documents,
+            access: self.last_good_access.current(),
+            problems,
+        })
     }
 }
 
 impl Shard {
-    /// None: it is no shard, whatever its label says.
+    /// `None` if the name is no shard's, whatever the label says.
     fn read(name: &str, map: &ConfigMap) -> Option<Self> {
-        let (tenant, number) = shard_name(name)?;
+        let (tenant, number) = parse_shard_name(name)?;
         let place = format!("ConfigMap {name}");
-        let parsed = match map.data.as_ref().and_then(|data| data.get(SHARD_KEY)) {
+        let parsed = match map.data.as_ref().and_then(|data| data.get(MAPPING_KEY)) {
             Some(content) => parse_shard(&place, (&tenant, number), content),
-            None => broken(&place, &format!("it has no {SHARD_KEY}")),
+            None => broken(&place, &format!("it has no {MAPPING_KEY}")),
         };
-        Some(Self { tenant, version: Version::of(&map.metadata), parsed })
+        Some(Self { tenant, version: ObjectVersion::of(&map.metadata), parsed })
     }
 }
 
-/// Returns whether it is another fault than before.
+/// Returns whether the fault is another one than before.
 fn set(current: &mut Option<String>, fault: String) -> bool {
     let changed = current.as_ref() != Some(&fault);
     *current = Some(fault);

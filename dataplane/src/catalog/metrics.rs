@@ -1,0 +1,82 @@
+//! What is counted about the catalog.
+//!
+//! Every label has a closed set of values but the revision, of which there is one at a time.
+
+use std::collections::BTreeMap;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use sha2::{Digest, Sha256};
+
+use super::{Catalog, Problem, ProblemKind};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProblemLabels {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RevisionLabels {
+    revision: String,
+}
+
+/// What is counted about the catalog.
+#[derive(Debug, Clone, Default)]
+pub struct CatalogMetrics {
+    /// Always 1, with the revision that is served now as its only label.
+    revision: Family<RevisionLabels, Gauge>,
+    problems: Family<ProblemLabels, Gauge>,
+    tenants: Gauge,
+    devices: Gauge,
+    swaps: Counter,
+}
+
+impl CatalogMetrics {
+    /// Makes them known to `registry`.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let all = Self::default();
+        let Self { revision, problems, tenants, devices, swaps } = all.clone();
+        registry.register("catalog_revision", "The revision of the mapping that is served", revision);
+        registry.register("catalog_problems", "What can't be served of the mapping", problems);
+        registry.register("catalog_tenants", "Tenants in the catalog", tenants);
+        registry.register("catalog_devices", "Devices in the catalog", devices);
+        registry.register("catalog_swaps", "How often the catalog was replaced by a newer one", swaps);
+        all
+    }
+
+    /// The problems that there are now.
+    pub fn set_problems(&self, problems: &[Problem]) {
+        for kind in ProblemKind::ALL {
+            let count = problems.iter().filter(|problem| problem.kind == kind).count();
+            self.problems
+                .get_or_create(&ProblemLabels { kind: kind.as_str() })
+                .set(count.try_into().unwrap_or(i64::MAX));
+        }
+    }
+
+    /// A newer catalog was published.
+    pub fn swapped(&self, catalog: &Catalog) {
+        let devices: usize = catalog.tenants.values().map(|tenant| tenant.devices.len()).sum();
+        self.tenants.set(catalog.tenants.len().try_into().unwrap_or(i64::MAX));
+        self.devices.set(devices.try_into().unwrap_or(i64::MAX));
+        self.swaps.inc();
+        self.revision.clear();
+        self.revision.get_or_create(&RevisionLabels { revision: revision(catalog) }).set(1);
+    }
+}
+
+/// One text for the revisions of all shards: pods that show the same one serve the same mapping.
+fn revision(catalog: &Catalog) -> String {
+    let sorted: BTreeMap<_, _> =
+        catalog.tenants.iter().map(|(name, tenant)| (name, &tenant.revisions)).collect();
+    let mut digest = Sha256::new();
+    for (name, revisions) in sorted {
+        // Neither names nor revisions hold line ends.
+        digest.update(format!("{name}\n{}\n\n", revisions.join("\n")));
+    }
+    data_encoding::HEXLOWER.encode(&digest.finalize()[..6])
+}
