@@ -1,4 +1,4 @@
-//! The whole process: starts the parts, watches them, and ends them in order.
+//! The whole process: starts the parts, supervises them, and ends them in order.
 
 use std::future::Future;
 use std::io;
@@ -8,33 +8,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use flutecast_nats::NatsConnection;
 use flutecast_process::tasks::Tasks;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{watch_cluster, watch_folder};
+use crate::catalog::{CatalogMetrics, Mapping, watch_cluster, watch_folder};
 use crate::config::{Config, OnOff};
 use crate::drain::{self, DrainTimes};
 use crate::fanout::{HubSettings, Hubs};
-use crate::http::{Admin, Api, OpenStreams, ServerSettings, Shutdown, admin_service, serve, service};
+use crate::http::{
+    Admin, Api, HttpMetrics, PodMetrics, ServerSettings, ServerShutdown, StreamRegistry, admin_service,
+    serve, service,
+};
 use crate::kubernetes::Cluster;
-use crate::metrics::{CatalogMetrics, HttpMetrics, PodMetrics};
-use crate::peers::{PeerMetrics, watch_peers};
-use crate::rebalance::{LoadSubjects, Rebalance, RebalanceMetrics, RebalanceSettings};
-use crate::serving::{ServingMetrics, Subjects, announce};
-use crate::sources::broker::Broker;
+use crate::peers::{PeerMetrics, Peers, watch_peers};
+use crate::rebalance::{LoadSubjects, Rebalance, RebalanceLimits, RebalanceMetrics};
+use crate::serving::{ServingMetrics, announce};
+use crate::sources::broker;
 use crate::sources::splitter;
 
 /// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many sockets the second port holds: scrapers and probes are few.
+/// The most sockets on the admin port: scrapers and probes are few.
 const ADMIN_SOCKETS: usize = 64;
-/// How many file descriptors are kept for everything but clients: the broker, the second port, files.
+/// File descriptors kept for everything but clients: the broker, the admin port, files.
 const RESERVED_DESCRIPTORS: usize = 128;
-/// Sockets beyond the clients, so that a client that is too many is told so instead of waiting for a
-/// connection.
+/// Sockets beyond `--max-clients`, so that a surplus client is refused with a reason instead of waiting for
+/// a connection.
 const SPARE_SOCKETS: usize = 1_000;
 /// How long the parts may take to end once no client is left.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,171 +47,37 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Runs until `terminate` is ready, then drains and returns.
 ///
 /// # Errors
-/// When a part can't be started, or ends by itself.
+/// If a part can't be started, or ends by itself.
 pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let mut registry = Registry::with_prefix("flutecast");
-    let pod_metrics = PodMetrics::register(&mut registry);
-    let http_metrics = HttpMetrics::register(&mut registry);
-    let catalog_metrics = CatalogMetrics::register(&mut registry);
-    let stop = CancellationToken::new();
-    let shutdown = Shutdown::default();
-    let draining = CancellationToken::new();
     let drain_times = DrainTimes::new(&config);
-    let mut tasks = Tasks::default();
-
-    let server_name = config.server_name();
-    // The ports first: a port that is taken should be said at once.
-    let (listener, listen) = bind(config.listen, "--listen").await?;
-    let (admin_listener, admin) = bind(config.admin, "--admin").await?;
-    let broker = Broker::connect(&config.nats, &server_name).await?;
-    let place = Place::find(&config).await?;
-    let (mapping, watching) = match &place {
-        Place::Folder(path) => watch_folder(path, catalog_metrics, stop.clone()),
-        Place::Cluster(cluster) => watch_cluster(cluster, catalog_metrics, stop.clone()),
-    };
-    tasks.watch("mapping", watching);
-    let mut peers = None;
-    if let (Place::Cluster(cluster), Some(service)) = (&place, &config.service) {
-        let metrics = PeerMetrics::register(&mut registry);
-        let (seen, watching) = watch_peers(cluster, service, metrics, stop.clone());
-        tasks.watch("peers", watching);
-        peers = Some(seen);
-    }
-    let announcing = announce(
-        broker.clone(),
-        mapping.catalog.clone(),
-        Subjects::new(place.release(&config), &server_name),
-        server_name.clone(),
-        ServingMetrics::register(&mut registry),
-        stop.clone(),
-    );
-    tasks.watch("announcing", announcing);
-    let settings = HubSettings {
-        server_name: server_name.as_str().into(),
-        ping: config.ping,
-        take_timeout: config.take_timeout,
-        max_clients: config.max_clients,
-        ..HubSettings::default()
-    };
-    let (hubs, fanning_out) =
-        Hubs::start(broker.clone(), mapping.catalog.clone(), settings, &mut registry, stop.clone());
-    tasks.watch("fan-out", fanning_out);
-    let splitting = splitter::start(broker.clone(), mapping.catalog.clone(), &mut registry, stop.clone());
-    tasks.watch("splitter", splitting);
-
-    let open = OpenStreams::new(http_metrics.clone());
-    let watching = open.clone().watch(
-        mapping.access.clone(),
-        mapping.catalog.clone(),
-        config.take_timeout,
-        stop.clone(),
-    );
-    tasks.spawn("open streams", watching);
-    if let Some(peers) = peers.filter(|_| config.rebalance == OnOff::On) {
-        let rebalance = Rebalance {
-            broker: broker.clone(),
-            subjects: LoadSubjects::new(place.release(&config), &server_name),
-            server_name: server_name.clone(),
-            peers,
-            hubs: hubs.clone(),
-            open: open.clone(),
-            settings: RebalanceSettings { rate: config.rebalance_rate, rest: config.rebalance_rest },
-            metrics: RebalanceMetrics::register(&mut registry),
-            draining: draining.clone(),
-        };
-        tasks.watch("rebalancing", rebalance.start(stop.clone()));
-    }
-    let api =
-        Api { hubs: hubs.clone(), access: mapping.access, open: open.clone(), metrics: http_metrics.clone() };
-    let server_settings = ServerSettings {
-        max_sockets: max_sockets(config.max_clients),
-        head_timeout: HEAD_TIMEOUT,
-        take_timeout: config.take_timeout,
-    };
-    let clients = tokio::spawn(serve(
-        listener,
-        service(Arc::new(api), config.dashboard),
-        server_settings.clone(),
-        http_metrics,
-        shutdown.clone(),
-    ));
-    let second_port = Admin {
-        registry,
-        metrics: pod_metrics,
-        catalog: mapping.catalog,
-        mapping: mapping.state,
-        broker: broker.watch(),
-        draining: draining.clone(),
-    };
-    // The second port answers until the very end, so that a scraper sees the drain.
-    let admin_shutdown = Shutdown { drain: stop.clone(), abort: stop.clone() };
-    let admin_settings = ServerSettings { max_sockets: ADMIN_SOCKETS, ..server_settings };
-    let serving = serve(
-        admin_listener,
-        admin_service(Arc::new(second_port)),
-        admin_settings,
-        HttpMetrics::default(),
-        admin_shutdown,
-    );
-    tasks.spawn("second port", serving);
-    tracing::info!(%listen, %admin, server_name, "serving");
-
-    let mut clients = std::pin::pin!(clients);
+    // The ports first, so that one that is taken is reported at once.
+    let ports = Ports::bind(&config).await?;
+    let upstream = Upstream::connect(&config).await?;
+    let mut pod = Pod::start(config, upstream, ports);
     tokio::select! {
         () = terminate => {}
-        error = tasks.ended() => return Err(error),
-        result = clients.as_mut() => anyhow::bail!("the task \"clients\" has ended by itself: {result:?}"),
+        error = pod.tasks.ended() => return Err(error),
+        result = &mut pod.clients => anyhow::bail!("the task \"clients\" has ended by itself: {result:?}"),
     }
-
-    let DrainTimes { delay, window, spread, cut } = drain_times;
-    let cut = Instant::now() + cut;
-    draining.cancel();
-    tracing::info!(clients = hubs.connections(), "draining");
-    sleep(delay).await;
-    drain::send_all_away(window, &hubs, &open).await;
-    hubs.drain(spread);
-    shutdown.drain.cancel();
-    if timeout_at(cut, clients.as_mut()).await.is_err() {
-        tracing::warn!(clients = hubs.connections(), "some clients did not leave in time; they are cut off");
-        shutdown.abort.cancel();
-        let _ = timeout(STOP_TIMEOUT, clients).await;
-    }
-    stop.cancel();
-    if let Err(error) = tasks.join(STOP_TIMEOUT).await {
-        tracing::warn!("{error:#}");
-    }
-    // What the client still holds for the broker (acknowledgements of split messages) goes out.
-    let _ = timeout(STOP_TIMEOUT, broker.client.flush()).await;
-    tracing::info!("ended");
+    pod.drain(drain_times).await;
+    pod.stop().await;
     Ok(())
 }
 
-/// Where the mapping comes from.
-enum Place {
-    Folder(PathBuf),
-    Cluster(Cluster),
+/// The listeners, and their addresses, whose ports the system chose where port 0 was asked for.
+struct Ports {
+    clients: (TcpListener, SocketAddr),
+    admin: (TcpListener, SocketAddr),
 }
 
-impl Place {
-    async fn find(config: &Config) -> anyhow::Result<Self> {
-        if let Some(folder) = &config.mapping {
-            return Ok(Self::Folder(folder.clone()));
-        }
-        let cluster = Cluster::from_environment(config.namespace.as_deref()).await.context("--kubernetes")?;
-        tracing::info!(namespace = cluster.namespace(), "the mapping is read from the Kubernetes API");
-        Ok(Self::Cluster(cluster))
-    }
-
-    fn release<'a>(&'a self, config: &'a Config) -> &'a str {
-        match (self, &config.release) {
-            (_, Some(release)) => release,
-            (Self::Cluster(cluster), None) => cluster.namespace(),
-            (Self::Folder(_), None) => "local",
-        }
+impl Ports {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let clients = bind(config.listen, "--listen").await?;
+        let admin = bind(config.admin, "--admin").await?;
+        Ok(Self { clients, admin })
     }
 }
 
-/// The listener and its address, whose port the system chose if `address` has port 0.
 async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let bound = async {
         let listener = TcpListener::bind(address).await?;
@@ -216,7 +87,249 @@ async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<(TcpListener,
     bound.await.with_context(|| format!("{option} {address} can't be listened on"))
 }
 
-/// Room for every client and some more, as far as there are file descriptors.
+/// What the pod reads from.
+struct Upstream {
+    broker: NatsConnection,
+    source: MappingSource,
+}
+
+enum MappingSource {
+    Folder(PathBuf),
+    Cluster(Cluster),
+}
+
+impl Upstream {
+    async fn connect(config: &Config) -> anyhow::Result<Self> {
+        let broker = broker::connect(&config.nats, &config.server_name()).await?;
+        if let Some(folder) = &config.mapping {
+            return Ok(Self { broker, source: MappingSource::Folder(folder.clone()) });
+        }
+        let cluster = Cluster::from_environment(config.namespace.as_deref()).await.context("--kubernetes")?;
+        tracing::info!(namespace = cluster.namespace(), "the mapping is read from the Kubernetes API");
+        Ok(Self { broker, source: MappingSource::Cluster(cluster) })
+    }
+}
+
+impl MappingSource {
+    fn release(&self, config: &Config) -> String {
+        match (self, &config.release) {
+            (_, Some(release)) => release.clone(),
+            (Self::Cluster(cluster), None) => cluster.namespace().to_owned(),
+            (Self::Folder(_), None) => "local".to_owned(),
+        }
+    }
+}
+
+/// The running parts.
+struct Pod {
+    /// All parts but the clients' server, which ends first.
+    tasks: Tasks,
+    clients: JoinHandle<()>,
+    broker: NatsConnection,
+    hubs: Hubs,
+    streams: StreamRegistry,
+    /// Ends the clients' server.
+    server: ServerShutdown,
+    /// Cancelled when the drain begins.
+    draining: CancellationToken,
+    /// Cancelled after the drain.
+    stop: CancellationToken,
+}
+
+impl Pod {
+    fn start(config: Config, upstream: Upstream, ports: Ports) -> Self {
+        let Upstream { broker, source } = upstream;
+        let mut starter = Starter {
+            server_name: config.server_name(),
+            release: source.release(&config),
+            config,
+            broker,
+            registry: Registry::with_prefix("flutecast"),
+            tasks: Tasks::default(),
+            draining: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        };
+        let metrics = PodMetrics::register(&mut starter.registry);
+        let http_metrics = HttpMetrics::register(&mut starter.registry);
+        let mapping = starter.mapping(&source);
+        let peers = starter.peers(&source);
+        starter.announcements(&mapping);
+        let hubs = starter.fan_out(&mapping);
+        starter.splitter(&mapping);
+        let streams = starter.streams(&mapping, http_metrics.clone());
+        starter.rebalance(peers, &hubs, &streams);
+
+        let server = ServerShutdown::default();
+        let api = Api {
+            hubs: hubs.clone(),
+            access: mapping.access.clone(),
+            streams: streams.clone(),
+            metrics: http_metrics,
+        };
+        let (listener, listen) = ports.clients;
+        let clients = starter.serve_clients(listener, api, server.clone());
+        let (listener, admin) = ports.admin;
+        let server_name = starter.server_name.clone();
+        let Starter { tasks, broker, draining, stop, .. } = starter.serve_admin(listener, metrics, mapping);
+        tracing::info!(%listen, %admin, server_name, "serving");
+        Self { tasks, clients, broker, hubs, streams, server, draining, stop }
+    }
+
+    /// Sends the clients away, and cuts off those who have not left in time.
+    async fn drain(&mut self, DrainTimes { delay, window, spread, cut }: DrainTimes) {
+        let cut = Instant::now() + cut;
+        self.draining.cancel();
+        tracing::info!(clients = self.hubs.connections(), "draining");
+        sleep(delay).await;
+        drain::send_all_away(window, &self.hubs, &self.streams).await;
+        self.hubs.drain(spread);
+        self.server.drain.cancel();
+        if timeout_at(cut, &mut self.clients).await.is_err() {
+            let clients = self.hubs.connections();
+            tracing::warn!(clients, "some clients did not leave in time; they are cut off");
+            self.server.abort.cancel();
+            let _ = timeout(STOP_TIMEOUT, &mut self.clients).await;
+        }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.tasks.join(STOP_TIMEOUT).await {
+            tracing::warn!("{error:#}");
+        }
+        // Acknowledgements of split messages may still wait in the connection.
+        let _ = timeout(STOP_TIMEOUT, self.broker.client.flush()).await;
+        tracing::info!("ended");
+    }
+}
+
+/// What the parts are started with.
+struct Starter {
+    config: Config,
+    server_name: String,
+    release: String,
+    broker: NatsConnection,
+    registry: Registry,
+    tasks: Tasks,
+    draining: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Starter {
+    fn mapping(&mut self, source: &MappingSource) -> Mapping {
+        let metrics = CatalogMetrics::register(&mut self.registry);
+        let (mapping, task) = match source {
+            MappingSource::Folder(path) => watch_folder(path, metrics, self.stop.clone()),
+            MappingSource::Cluster(cluster) => watch_cluster(cluster, metrics, self.stop.clone()),
+        };
+        self.tasks.watch("mapping", task);
+        mapping
+    }
+
+    /// `None` outside a cluster and without `--service`.
+    fn peers(&mut self, source: &MappingSource) -> Option<watch::Receiver<Arc<Peers>>> {
+        let (MappingSource::Cluster(cluster), Some(service)) = (source, &self.config.service) else {
+            return None;
+        };
+        let metrics = PeerMetrics::register(&mut self.registry);
+        let (peers, task) = watch_peers(cluster, service, metrics, self.stop.clone());
+        self.tasks.watch("peers", task);
+        Some(peers)
+    }
+
+    fn announcements(&mut self, mapping: &Mapping) {
+        let task = announce(
+            self.broker.clone(),
+            mapping.catalog.clone(),
+            &self.release,
+            self.server_name.clone(),
+            ServingMetrics::register(&mut self.registry),
+            self.stop.clone(),
+        );
+        self.tasks.watch("announcing", task);
+    }
+
+    fn fan_out(&mut self, mapping: &Mapping) -> Hubs {
+        let settings = HubSettings {
+            server_name: self.server_name.as_str().into(),
+            ping: self.config.ping,
+            take_timeout: self.config.take_timeout,
+            max_clients: self.config.max_clients,
+            ..HubSettings::default()
+        };
+        let (broker, catalog, stop) = (self.broker.clone(), mapping.catalog.clone(), self.stop.clone());
+        let (hubs, task) = Hubs::start(broker, catalog, settings, &mut self.registry, stop);
+        self.tasks.watch("fan-out", task);
+        hubs
+    }
+
+    fn splitter(&mut self, mapping: &Mapping) {
+        let (broker, catalog) = (self.broker.clone(), mapping.catalog.clone());
+        let task = splitter::start(broker, catalog, &mut self.registry, self.stop.clone());
+        self.tasks.watch("splitter", task);
+    }
+
+    fn streams(&mut self, mapping: &Mapping, metrics: HttpMetrics) -> StreamRegistry {
+        let streams = StreamRegistry::new(metrics);
+        let (access, catalog) = (mapping.access.clone(), mapping.catalog.clone());
+        let watching = streams.clone().watch(access, catalog, self.config.take_timeout, self.stop.clone());
+        self.tasks.spawn("open streams", watching);
+        streams
+    }
+
+    fn rebalance(
+        &mut self,
+        peers: Option<watch::Receiver<Arc<Peers>>>,
+        hubs: &Hubs,
+        streams: &StreamRegistry,
+    ) {
+        let Some(peers) = peers.filter(|_| self.config.rebalance == OnOff::On) else { return };
+        let rebalance = Rebalance {
+            broker: self.broker.clone(),
+            subjects: LoadSubjects::new(&self.release, &self.server_name),
+            server_name: self.server_name.clone(),
+            peers,
+            hubs: hubs.clone(),
+            streams: streams.clone(),
+            limits: RebalanceLimits { rate: self.config.rebalance_rate, rest: self.config.rebalance_rest },
+            metrics: RebalanceMetrics::register(&mut self.registry),
+            draining: self.draining.clone(),
+        };
+        self.tasks.watch("rebalancing", rebalance.start(self.stop.clone()));
+    }
+
+    fn server_settings(&self, max_sockets: usize) -> ServerSettings {
+        ServerSettings { max_sockets, head_timeout: HEAD_TIMEOUT, take_timeout: self.config.take_timeout }
+    }
+
+    fn serve_clients(&self, listener: TcpListener, api: Api, shutdown: ServerShutdown) -> JoinHandle<()> {
+        let settings = self.server_settings(max_sockets(self.config.max_clients));
+        let metrics = api.metrics.clone();
+        let service = service(Arc::new(api), self.config.dashboard);
+        tokio::spawn(serve(listener, service, settings, metrics, shutdown))
+    }
+
+    /// Serves the admin port, which answers until the very end, so that a scraper sees the drain. The last
+    /// step: it takes the registry.
+    fn serve_admin(mut self, listener: TcpListener, metrics: PodMetrics, mapping: Mapping) -> Self {
+        let admin = Admin {
+            registry: std::mem::take(&mut self.registry),
+            metrics,
+            catalog: mapping.catalog,
+            mapping: mapping.state,
+            broker: self.broker.watch(),
+            draining: self.draining.clone(),
+        };
+        let shutdown = ServerShutdown { drain: self.stop.clone(), abort: self.stop.clone() };
+        let settings = self.server_settings(ADMIN_SOCKETS);
+        let serving =
+            serve(listener, admin_service(Arc::new(admin)), settings, HttpMetrics::default(), shutdown);
+        self.tasks.spawn("second port", serving);
+        self
+    }
+}
+
+/// Returns how many sockets the clients' port may hold, as far as there are file descriptors.
 fn max_sockets(max_clients: usize) -> usize {
     let wanted = max_clients.saturating_add(SPARE_SOCKETS);
     let Some(limit) = descriptor_limit() else { return wanted };
@@ -231,7 +344,7 @@ fn max_sockets(max_clients: usize) -> usize {
     wanted.min(possible)
 }
 
-/// The soft limit of open files; none: unlimited, or not known.
+/// Returns the soft limit of open files; `None` if it is unlimited or unknown.
 fn descriptor_limit() -> Option<usize> {
     let limits: io::Result<String> = std::fs::read_to_string("/proc/self/limits");
     let limits = limits.ok()?;

@@ -1,13 +1,15 @@
-//! Moves clients gently to pods that have fewer, so that a pod that joins takes its share.
+//! Moves clients gradually to pods that have fewer, so that a new pod gets its share.
 //!
-//! Each pod tells on NATS how many clients it has and hears it from the others; the Service's EndpointSlices
-//! say which of them are ready. What a pod has over the mean it sends away at a bounded rate with `bye`; the
-//! clients come back through the Service and resume where they were.
+//! The pods publish on NATS how many clients they have; the Service's EndpointSlices say which of them are ready.
+//! A pod sends its surplus over the mean away with `bye`, at a bounded rate. The clients come back through the
+//! Service and resume where they were.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subscriber;
+use flutecast_contract::load::{LoadReport, REPORT_PERIOD};
+use flutecast_nats::NatsConnection;
 use futures_util::StreamExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,9 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::fanout::Hubs;
-use crate::http::{End, OpenStreams, Rest};
+use crate::http::{CloseReason, MinimumStay, StreamRegistry};
 use crate::peers::Peers;
-use crate::sources::broker::Broker;
 
 mod load;
 mod planner;
@@ -28,28 +29,20 @@ mod planner;
 mod simulation;
 
 pub(crate) use load::LoadSubjects;
+pub(crate) use planner::RebalanceLimits;
 
-use load::{PERIOD, Report, Reports};
-use planner::{Limits, Planner};
+use load::Reports;
+use planner::Planner;
 
-/// How often it is looked whether clients have to be sent away.
+/// The interval of the planner's steps.
 const STEP: Duration = Duration::from_millis(250);
 /// How long handing a report to the connection may take.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a client that didn't come back from anywhere must have been here before it is sent away: one that
-/// just opened its page shall see something.
+/// How long a client on its first connection stays at least, so that a page that was just opened shows
+/// something.
 const NEW_CLIENT: Duration = Duration::from_secs(10);
 
-/// What is set on the command line.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RebalanceSettings {
-    /// Which part of its clients a pod sends away in a second.
-    pub(crate) rate: f64,
-    /// How long a client that came back stays at least, and how long a pod rests after a pass.
-    pub(crate) rest: Duration,
-}
-
-/// What is counted about moves. Cheap to clone; clones count together.
+/// Cheap to clone; clones count together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RebalanceMetrics {
     moved: Counter,
@@ -59,7 +52,6 @@ pub(crate) struct RebalanceMetrics {
 }
 
 impl RebalanceMetrics {
-    /// Makes them known to `registry`.
     #[must_use]
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
@@ -76,25 +68,24 @@ impl RebalanceMetrics {
     }
 }
 
-/// What the task works on.
 #[derive(Debug)]
 pub(crate) struct Rebalance {
-    pub(crate) broker: Broker,
+    pub(crate) broker: NatsConnection,
     pub(crate) subjects: LoadSubjects,
-    /// The name that this pod's endpoint has.
+    /// The name of this pod, as in its endpoint.
     pub(crate) server_name: String,
     pub(crate) peers: watch::Receiver<Arc<Peers>>,
     pub(crate) hubs: Hubs,
-    pub(crate) open: OpenStreams,
-    pub(crate) settings: RebalanceSettings,
+    pub(crate) streams: StreamRegistry,
+    pub(crate) limits: RebalanceLimits,
     pub(crate) metrics: RebalanceMetrics,
-    /// From then on this pod sends all of them away, and tells so.
+    /// Cancelled when the drain begins, which the reports then say.
     pub(crate) draining: CancellationToken,
 }
 
 impl Rebalance {
-    /// Tells this pod's load and moves clients until `stop`.
-    #[must_use = "someone has to watch the task"]
+    /// Reports this pod's load and moves clients until `stop` is cancelled.
+    #[must_use = "the task has to be supervised"]
     pub(crate) fn start(self, stop: CancellationToken) -> JoinHandle<()> {
         tokio::spawn(async move {
             tokio::select! {
@@ -105,22 +96,21 @@ impl Rebalance {
     }
 
     async fn run(self) {
-        let RebalanceSettings { rate, rest } = self.settings;
-        let mut planner = Planner::new(Limits { rate, rest }, Instant::now());
+        let mut planner = Planner::new(self.limits, Instant::now());
         let mut reports = Reports::default();
         let mut subscription = None;
         let mut report_at = Instant::now();
-        let mut told_draining = false;
+        let mut reported_draining = false;
         loop {
             if subscription.is_none() {
                 subscription = self.subscribe().await;
             }
             let draining = self.draining.is_cancelled();
             let now = Instant::now();
-            if report_at <= now || draining != told_draining {
-                // So that pods that started together don't tell together.
-                report_at = now + PERIOD.mul_f64(rand::random_range(0.9..1.1));
-                told_draining = draining;
+            if report_at <= now || draining != reported_draining {
+                // Jitter, so that pods that started together don't report together.
+                report_at = now + rand::random_range(REPORT_PERIOD);
+                reported_draining = draining;
                 self.report(draining).await;
             }
             self.step(&mut planner, &reports, draining);
@@ -139,13 +129,13 @@ impl Rebalance {
         }
     }
 
-    /// Sends away what has to go now.
+    /// Sends away as many clients as the planner says.
     fn step(&self, planner: &mut Planner, reports: &Reports, draining: bool) {
         let now = Instant::now();
         let peers = Arc::clone(&self.peers.borrow());
         let own = self.hubs.connections();
         let view = reports.view(&self.server_name, own, &peers, now);
-        // While the broker is away nobody's count is known, and clients had better stay where they are.
+        // While the broker is away no other pod's count is known, so clients stay where they are.
         let view = view.filter(|_| !draining && self.broker.state().connected);
         let Some(view) = view else {
             self.metrics.pods.set(0);
@@ -166,8 +156,8 @@ impl Rebalance {
             }
         }
         if count > 0 {
-            let rest = Rest { new: NEW_CLIENT, returned: self.settings.rest };
-            let moved = self.open.send_away(count, End::Rebalancing, Some(rest));
+            let stay = MinimumStay { new: NEW_CLIENT, returned: self.limits.rest };
+            let moved = self.streams.send_away(count, CloseReason::Rebalancing, Some(stay));
             planner.moved(moved);
             self.metrics.moved.inc_by(moved as u64);
         }
@@ -183,21 +173,21 @@ impl Rebalance {
         }
     }
 
-    /// While the broker is away nothing is told: what the client would keep for later is then no longer true.
+    /// Publishes nothing while the broker is away: a report that the connection kept would be outdated later.
     async fn report(&self, draining: bool) {
         if !self.broker.state().connected {
             return;
         }
         let server = self.server_name.clone();
-        let report = Report { server, connections: self.hubs.connections(), draining };
-        let published = self.broker.client.publish(self.subjects.own.clone(), report.to_bytes());
+        let report = LoadReport { server, connections: self.hubs.connections(), draining };
+        let published = self.broker.client.publish(self.subjects.own.clone(), report.to_json().into());
         if !matches!(timeout(PUBLISH_TIMEOUT, published).await, Ok(Ok(()))) {
             tracing::debug!("this pod's load could not be told");
         }
     }
 }
 
-/// The next report; none: the subscription has ended.
+/// Returns the next report; `None` if the subscription has ended. Waits forever without a subscription.
 async fn next_report(subscription: &mut Option<Subscriber>) -> Option<bytes::Bytes> {
     match subscription {
         Some(subscriber) => Some(subscriber.next().await?.payload),

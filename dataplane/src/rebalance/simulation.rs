@@ -1,5 +1,4 @@
-//! Pods and clients without I/O, on a clock of their own: whether the planner converges, and what that costs
-//! the clients.
+//! Simulates pods and clients on a virtual clock: the planner converges, and moves each client only a few times.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,24 +7,24 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
-use super::planner::{Limits, Planner, View};
+use super::planner::{Planner, RebalanceLimits, View};
 use super::{NEW_CLIENT, STEP};
 
-const LIMITS: Limits = Limits { rate: 0.02, rest: Duration::from_secs(120) };
+const LIMITS: RebalanceLimits = RebalanceLimits { rate: 0.02, rest: Duration::from_secs(120) };
 
-/// Where a client lands that comes through the Service.
+/// How the Service chooses a pod for a client.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Placement {
     /// kube-proxy.
     Random,
-    /// A gateway that counts.
+    /// A gateway that counts connections.
     LeastConnections,
-    /// A gateway that knows its clients: each always comes to the same pod.
+    /// A gateway with sticky sessions: a client always gets the same pod.
     Sticky,
 }
 
 #[derive(Debug, Clone)]
-struct Client {
+struct SimulatedClient {
     since: Instant,
     returned: bool,
     moves: u32,
@@ -34,12 +33,12 @@ struct Client {
 struct Pod {
     name: String,
     planner: Planner,
-    /// Whether the Service sends clients to it.
+    /// Whether the Service sends clients to the pod.
     ready: bool,
-    /// What it told last, and when it tells next.
-    told: Option<usize>,
-    tells_at: Instant,
-    /// Its clients, in the order in which they came.
+    /// Its last report, and when it reports next.
+    reported: Option<usize>,
+    reports_at: Instant,
+    /// In the order of their connections.
     clients: VecDeque<usize>,
 }
 
@@ -48,13 +47,13 @@ struct World {
     random: StdRng,
     placement: Placement,
     pods: Vec<Pod>,
-    clients: Vec<Client>,
-    /// Clients on their way, and when they are back.
+    clients: Vec<SimulatedClient>,
+    /// Clients that reconnect, and when.
     away: Vec<(Instant, usize)>,
 }
 
 impl World {
-    /// With pods that have so many clients, who are all here for long.
+    /// Pods with so many clients each, all connected for long.
     fn new(seed: u64, placement: Placement, counts: &[usize]) -> Self {
         let start = Instant::now();
         let mut this = Self {
@@ -69,7 +68,7 @@ impl World {
             this.join();
             let first = this.clients.len();
             this.pods[pod].clients.extend(first..first + count);
-            this.clients.extend(vec![Client { since: start, returned: false, moves: 0 }; *count]);
+            this.clients.extend(vec![SimulatedClient { since: start, returned: false, moves: 0 }; *count]);
         }
         this
     }
@@ -79,13 +78,13 @@ impl World {
             name: format!("pod-{:03}", self.pods.len()),
             planner: Planner::new(LIMITS, self.now),
             ready: true,
-            told: None,
-            tells_at: self.now + Duration::from_millis(self.random.random_range(0..1_000)),
+            reported: None,
+            reports_at: self.now + Duration::from_millis(self.random.random_range(0..1_000)),
             clients: VecDeque::new(),
         });
     }
 
-    /// Goes as a draining pod does: all of its clients are sent away within 10 s.
+    /// Drains a pod: its clients are sent away within 10 s.
     fn leave(&mut self, pod: usize) {
         self.pods[pod].ready = false;
         for client in std::mem::take(&mut self.pods[pod].clients) {
@@ -104,9 +103,9 @@ impl World {
             self.now += STEP;
             self.come_back();
             for pod in &mut self.pods {
-                if pod.ready && pod.tells_at <= self.now {
-                    pod.told = Some(pod.clients.len());
-                    pod.tells_at = self.now + Duration::from_millis(self.random.random_range(900..1_100));
+                if pod.ready && pod.reports_at <= self.now {
+                    pod.reported = Some(pod.clients.len());
+                    pod.reports_at = self.now + Duration::from_millis(self.random.random_range(900..1_100));
                 }
             }
             for pod in 0..self.pods.len() {
@@ -119,12 +118,12 @@ impl World {
 
     fn step(&mut self, at: usize) {
         let others = self.pods.iter().enumerate().filter(|(other, pod)| *other != at && pod.ready);
-        let others = others.filter_map(|(_, pod)| Some((pod.name.clone(), pod.told?))).collect();
+        let others = others.filter_map(|(_, pod)| Some((pod.name.clone(), pod.reported?))).collect();
         let pod = &mut self.pods[at];
         let wanted = pod.planner.step(self.now, &View { own: pod.clients.len(), others });
         let mut going = Vec::new();
         if wanted > 0 {
-            let rested = |client: &Client| {
+            let rested = |client: &SimulatedClient| {
                 self.now - client.since >= if client.returned { LIMITS.rest } else { NEW_CLIENT }
             };
             going.extend(
@@ -172,7 +171,7 @@ impl World {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Whether each pod is within 20 % of its share, or as near as chance lets it come where a share is small.
+/// Returns whether each pod is within 20 % of its share, or as near as chance permits where a share is small.
 fn is_even(world: &World) -> bool {
     let counts = world.counts();
     let share = counts.iter().sum::<usize>() as f64 / counts.len() as f64;
@@ -183,7 +182,7 @@ fn is_even(world: &World) -> bool {
     counts.iter().all(|count| (*count as f64 - share).abs() <= near)
 }
 
-/// Runs for `time`, and then half an hour in which hardly anything may happen any more.
+/// Runs for `time`, and then for half an hour in which hardly any client may be moved.
 fn settles(world: &mut World, time: Duration, about: &str) {
     world.run(time);
     let (counts, moves) = (world.counts(), world.moves());
@@ -198,7 +197,7 @@ fn settles(world: &mut World, time: Duration, about: &str) {
 }
 
 #[test]
-fn three_pods_share_what_one_had() {
+fn two_new_pods_get_their_shares() {
     for seed in 0..60 {
         for placement in [Placement::Random, Placement::LeastConnections] {
             let mut world = World::new(seed, placement, &[300]);
@@ -211,7 +210,7 @@ fn three_pods_share_what_one_had() {
             let moves = world.moves();
             let bound = if placement == Placement::Random { 360 } else { 215 };
             assert!(moves <= bound && world.most_moves() <= 2, "{about}: {moves} moves");
-            // Two of them go: nothing is left to even out.
+            // Two pods leave: there is nothing left to rebalance.
             world.leave(1);
             world.leave(2);
             world.run(MINUTE * 5);
@@ -224,7 +223,7 @@ fn within(seed: u64, placement: Placement, counts: &[usize], joining: usize) {
     let mut world = World::new(seed, placement, counts);
     for _ in 0..joining {
         world.join();
-        // They come one after the other.
+        // The pods join one after the other.
         world.run(Duration::from_secs(seed % 13));
     }
     let about = format!("seed {seed}, {placement:?}, {counts:?} and {joining} more");
@@ -234,17 +233,16 @@ fn within(seed: u64, placement: Placement, counts: &[usize], joining: usize) {
     assert!(world.moves() as usize <= all * 3 / 2, "{about}: {} moves of {all} clients", world.moves());
 }
 
-/// The same seeds each time: what chance can do is bounded, and a run in a hundred thousand that it goes
-/// beyond tells nothing.
+/// Fixed seeds, as one random run in a hundred thousand may exceed the bounds without meaning anything.
 #[test]
-fn shares_even_out_and_stay() {
+fn shares_converge_and_stay() {
     for seed in 0..200 {
         let mut random = StdRng::seed_from_u64(seed);
         let placement = if random.random() { Placement::Random } else { Placement::LeastConnections };
         let joining = random.random_range(0..4);
         let counts: Vec<usize> =
             (0..random.random_range(1..5)).map(|_| random.random_range(0..250)).collect();
-        // Where a share is smaller, a few clients are a fifth of it.
+        // Of a smaller share, a few clients are already a fifth.
         if counts.iter().sum::<usize>() >= 30 * (counts.len() + joining) {
             within(seed, placement, &counts, joining);
         }
@@ -252,17 +250,17 @@ fn shares_even_out_and_stay() {
 }
 
 #[test]
-fn a_tenth_pod_gets_its_share_too() {
+fn tenth_pod_gets_its_share() {
     within(7, Placement::Random, &[100; 9], 1);
     within(7, Placement::LeastConnections, &[100; 9], 1);
 }
 
 #[test]
-fn a_pod_that_reports_late_is_counted_late() {
+fn pod_is_counted_from_its_first_report() {
     for seed in 0..20 {
         let mut world = World::new(seed, Placement::Random, &[200, 200]);
         world.join();
-        world.pods[2].tells_at = world.now + MINUTE;
+        world.pods[2].reports_at = world.now + MINUTE;
         world.run(MINUTE);
         assert_eq!(world.moves(), 0, "{seed}: two pods with the same");
         settles(&mut world, MINUTE * 8, &format!("{seed}, a minute late"));
@@ -270,11 +268,11 @@ fn a_pod_that_reports_late_is_counted_late() {
 }
 
 #[test]
-fn clients_that_come_and_go_cause_no_moves_by_themselves() {
+fn client_churn_alone_causes_few_moves() {
     for seed in 0..20 {
         let mut world = World::new(seed, Placement::Random, &[150, 150, 150]);
         for _ in 0..600 {
-            // Every second somebody closes a page and somebody else opens one.
+            // Every second one page is closed and another one opened.
             let leaving = world.random.random_range(0..3);
             if let Some(client) = world.pods[leaving].clients.pop_front() {
                 world.away.push((world.now + STEP, client));
@@ -288,7 +286,7 @@ fn clients_that_come_and_go_cause_no_moves_by_themselves() {
 }
 
 #[test]
-fn where_clients_always_come_back_it_is_given_up() {
+fn planner_gives_up_where_clients_always_come_back() {
     let mut world = World::new(3, Placement::Sticky, &[150, 150]);
     world.join();
     world.run(MINUTE * 60 * 6);
@@ -300,7 +298,7 @@ fn where_clients_always_come_back_it_is_given_up() {
 }
 
 #[test]
-fn a_rate_is_kept() {
+fn rate_is_kept() {
     let mut world = World::new(11, Placement::Random, &[1_000]);
     world.join();
     world.run(Duration::from_secs(3));

@@ -1,12 +1,11 @@
-//! Messages of many subscriptions in the order in which they came over the wire.
+//! Merges the messages of many subscriptions in the order in which they were received.
 //!
-//! The client gives each subscription a queue of its own, and one task fills all of them in wire order.
-//! Whoever just reads the queues in turn loses the order between subjects. This restores it:
-//! [`Ordered::poll_batch`] takes messages until *no* queue holds one. Then, if `m` is the last message that
-//! was taken, everything that was dispatched before `m` is in the batch too: its queue was filled, and its
-//! waker called, before `m` was put into its own queue, so its subscription was in the ready list when `m`
-//! was taken, and the batch ends only with an empty ready list. Sorted by stream sequence, the batch is the
-//! stream's order.
+//! The client has a queue for each subscription, and one task that fills them all in the order of the wire.
+//! Reading the queues in turn would lose the order between subjects. [`Ordered::poll_batch`] restores it: it takes
+//! messages until *no* queue holds one. Let `m` be the last message taken. Everything dispatched before `m` is in
+//! the batch as well: its queue was filled, and its waker called, before `m` was put into its own queue, so its
+//! subscription was in the ready list when `m` was taken, and a batch ends only with an empty ready list. Sorted by
+//! stream sequence, the batch has the order of the stream.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,69 +15,69 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::Stream;
 use futures_util::task::AtomicWaker;
 
-/// A set of streams, read together.
+/// A set of streams that are read together.
 #[derive(Debug)]
 pub(crate) struct Ordered<S, K> {
-    slots: Vec<Slot<S, K>>,
+    slots: Vec<StreamSlot<S, K>>,
     free: Vec<usize>,
-    ready: Arc<Ready>,
-    /// Those that are taken from in this round.
+    ready: Arc<ReadyList>,
+    /// The streams of the current pass.
     round: Vec<usize>,
-    /// Whether the last batch left messages that only another batch can prove.
+    /// Whether the last batch left messages that only another batch can prove complete.
     unproven: bool,
 }
 
-/// Which stream of the set.
+/// Identifies a stream of the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SlotKey {
     index: usize,
     generation: u64,
 }
 
-/// What a batch proves.
+/// What is proven about a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BatchEnd {
-    /// Nothing was left: the batch holds everything up to its last message.
+    /// The batch contains everything up to its last message.
     Complete,
-    /// Messages come faster than they are taken. Only up to the newest of the first `settled` messages that
-    /// this call appended is the batch complete; what is newer has to wait for the next batch, which comes
-    /// even if nothing new does.
+    /// Messages come faster than they are taken. The batch is complete only up to the newest of the first
+    /// `settled` messages that this call appended. Newer ones have to wait for the next batch, which is ready
+    /// even without new messages.
     Partial {
-        /// How many.
+        /// The number of messages.
         settled: usize,
     },
 }
 
 #[derive(Debug)]
-struct Slot<S, K> {
+struct StreamSlot<S, K> {
     generation: u64,
-    wake: Arc<SlotWake>,
+    wake: Arc<StreamWake>,
     waker: Waker,
     stream: Option<(K, S)>,
 }
 
-/// The indexes of streams that may hold something.
+/// The indexes of streams that may hold messages.
 #[derive(Debug, Default)]
-struct Ready {
+struct ReadyList {
     list: Mutex<Vec<usize>>,
     reader: AtomicWaker,
 }
 
 #[derive(Debug)]
-struct SlotWake {
+struct StreamWake {
     index: usize,
     queued: AtomicBool,
-    ready: Arc<Ready>,
+    ready: Arc<ReadyList>,
 }
 
-impl Ready {
+impl ReadyList {
     fn list(&self) -> MutexGuard<'_, Vec<usize>> {
-        // A list of numbers is never left half changed.
+        // No code that holds the lock can leave the list inconsistent.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Wake for SlotWake {
+impl Wake for StreamWake {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -104,14 +103,17 @@ impl<S, K> Default for Ordered<S, K> {
 }
 
 impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
-    /// Adds a stream, whose items come with `key`.
+    /// Adds a stream; its items are returned with `key`.
     pub(crate) fn insert(&mut self, key: K, stream: S) -> SlotKey {
         let index = self.free.pop().unwrap_or_else(|| {
             let index = self.slots.len();
-            let wake =
-                Arc::new(SlotWake { index, queued: AtomicBool::new(false), ready: Arc::clone(&self.ready) });
+            let wake = Arc::new(StreamWake {
+                index,
+                queued: AtomicBool::new(false),
+                ready: Arc::clone(&self.ready),
+            });
             let waker = Waker::from(Arc::clone(&wake));
-            self.slots.push(Slot { generation: 0, wake, waker, stream: None });
+            self.slots.push(StreamSlot { generation: 0, wake, waker, stream: None });
             index
         });
         let slot = &mut self.slots[index];
@@ -121,7 +123,7 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
         SlotKey { index, generation: slot.generation }
     }
 
-    /// Removes a stream with what it still holds.
+    /// Removes a stream with its remaining items.
     pub(crate) fn remove(&mut self, key: SlotKey) -> Option<S> {
         let slot = self.slots.get_mut(key.index).filter(|slot| slot.generation == key.generation)?;
         let (_, stream) = slot.stream.take()?;
@@ -129,16 +131,17 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
         Some(stream)
     }
 
-    /// Takes what the streams hold and appends it to `out`. Must run without a cooperative budget
-    /// (`tokio::task::unconstrained`): a queue that says "pending" only because the budget is used up would
-    /// break the order.
+    /// Takes the items of all streams and appends them to `out`.
     ///
-    /// When more than `bound` messages were taken, one more pass over the ready list proves those taken so
-    /// far, and the batch ends. So a fast publisher holds nobody up.
+    /// Must run without a cooperative budget (`tokio::task::unconstrained`): a queue that is pending only because
+    /// the budget is used up would break the order.
     ///
-    /// `capacity`: how many messages a queue can hold. No more are taken from one queue in one pass: what was
-    /// in it when the pass began is then taken, and what still comes has to wait. A queue that gave so many
-    /// may have been full, so that the client dropped some; its key is appended to `overrun`.
+    /// After more than `bound` items, one more pass over the ready list proves those taken so far, and the batch
+    /// ends, so that a fast publisher doesn't block the caller.
+    ///
+    /// `capacity` is the size of a queue. At most as many items are taken from one queue in one pass: they include
+    /// what the queue held when the pass began; later items wait. A queue that gave as many may have been full, so
+    /// that the client dropped messages; its key is appended to `overrun`.
     pub(crate) fn poll_batch(
         &mut self,
         cx: &mut Context<'_>,
@@ -170,21 +173,21 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
         }
     }
 
-    /// Takes from one stream until it is empty, or as much as its queue could have held.
+    /// Takes from one stream until it is empty, or `capacity` items.
     fn take_all(&mut self, index: usize, capacity: usize, out: &mut Vec<(K, S::Item)>, overrun: &mut Vec<K>) {
         let slot = &mut self.slots[index];
-        // From here on a new item queues the index again.
+        // From here on a new item puts the index into the ready list again.
         slot.wake.queued.store(false, Ordering::Release);
         let Some((key, stream)) = &mut slot.stream else { return };
         let start = out.len();
-        // An ended stream is removed by whoever put it in.
+        // An ended stream is removed by the caller that added it.
         while let Poll::Ready(Some(item)) =
             Pin::new(&mut *stream).poll_next(&mut Context::from_waker(&slot.waker))
         {
             out.push((*key, item));
             if out.len() - start == capacity {
                 overrun.push(*key);
-                // It may hold more, which the next pass takes.
+                // It may hold more, for the next pass.
                 slot.wake.wake_by_ref();
                 break;
             }

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 
-/// A queue as the NATS client has it.
+/// A queue like those of the NATS client.
 struct Queue(mpsc::Receiver<u64>);
 
 impl Stream for Queue {
@@ -27,8 +27,7 @@ async fn batch(set: &mut Ordered<Queue, u32>, bound: usize) -> (BatchEnd, Vec<u6
 
 const QUEUES: u64 = 97;
 
-/// Publishes 1, 2, 3… each to a random one of the queues, as the client's connection task does it, with
-/// `pause` now and then.
+/// Publishes 1, 2, 3… to random queues, as the client's connection task does, with an occasional `pause`.
 fn publisher(
     set: &mut Ordered<Queue, u32>,
     messages: u64,
@@ -59,7 +58,7 @@ fn publisher(
     })
 }
 
-/// Every batch, sorted, continues where the last one ended without a hole.
+/// Checks that every batch, sorted, continues the last one without a gap.
 async fn check_order(messages: u64, pause: u32, bound: usize) -> (u64, u64) {
     let mut set = Ordered::default();
     let publisher = publisher(&mut set, messages, pause);
@@ -92,19 +91,18 @@ async fn check_order(messages: u64, pause: u32, bound: usize) -> (u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn complete_batches_hold_everything_up_to_their_newest_message() {
+async fn complete_batches_contain_everything_up_to_their_newest_message() {
     let (complete, _) = check_order(200_000, 3_000, usize::MAX).await;
     assert!(complete > 1, "the test needs batches that end while the publisher goes on");
 }
 
-/// Whether batches are cut depends on how threads are scheduled; that they are cut at all is shown by the
-/// next test.
+/// How many batches are cut depends on scheduling; the next test cuts one for certain.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn partial_batches_hold_everything_up_to_their_newest_settled_message() {
+async fn partial_batches_contain_everything_up_to_their_newest_settled_message() {
     check_order(200_000, 0, 50).await;
 }
 
-/// A queue into which the next message comes as soon as one is taken.
+/// A queue that has a new message as soon as one is taken.
 struct Endless(u64, bool);
 
 impl Stream for Endless {
@@ -122,7 +120,7 @@ impl Stream for Endless {
 }
 
 #[tokio::test]
-async fn a_batch_ends_even_if_the_queues_never_get_empty() {
+async fn batch_ends_even_if_a_queue_never_gets_empty() {
     let mut set = Ordered::default();
     let key = set.insert(1, Endless(0, false));
     let mut out: Vec<(u32, u64)> = Vec::new();
@@ -138,7 +136,7 @@ async fn a_batch_ends_even_if_the_queues_never_get_empty() {
 }
 
 #[tokio::test]
-async fn a_burst_as_long_as_the_queue_is_reported() {
+async fn burst_as_long_as_the_queue_is_reported() {
     let mut set = Ordered::default();
     let (sender, receiver) = mpsc::channel(4);
     let (calm, calm_receiver) = mpsc::channel(4);
@@ -154,17 +152,17 @@ async fn a_burst_as_long_as_the_queue_is_reported() {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_filled_as_fast_as_it_is_emptied_does_not_hold_the_others_up() {
+async fn queue_filled_as_fast_as_it_is_emptied_does_not_block() {
     let mut set = Ordered::default();
     set.insert(1, futures_util::stream::repeat(7));
     let (mut out, mut overrun) = (Vec::new(), Vec::new());
     let end = poll_fn(|cx| set.poll_batch(cx, 10, 4, &mut out, &mut overrun)).await;
-    // Passes of four until more than ten are there, and one more that proves them.
+    // Passes of four until there are more than ten, and one more that proves them.
     assert_eq!((end, out.len()), (BatchEnd::Partial { settled: 12 }, 16));
 }
 
 #[tokio::test]
-async fn a_removed_stream_gives_nothing_and_its_place_is_used_again() {
+async fn removed_stream_yields_nothing_and_its_slot_is_reused() {
     let mut set = Ordered::default();
     let (sender, receiver) = mpsc::channel(4);
     let key = set.insert(1, Queue(receiver));

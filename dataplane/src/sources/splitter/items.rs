@@ -1,55 +1,55 @@
-//! From a message of a source to the items in it: pure, without I/O.
+//! From a message of a source to its items: pure, without I/O.
 
 use std::sync::Arc;
 
 use flutecast_contract::document::{IdKind, PayloadSourceDocument};
-use flutecast_contract::name::{DeviceCode, IotId};
-use flutecast_format::json::{Found, InvalidPointer, Pointer, Pointers, Value, elements};
+use flutecast_contract::name::{ChannelName, DeviceCode, IotId};
+use flutecast_format::json::{InvalidPointer, Matches, Pointer, Pointers, RawValue, elements};
+use prometheus_client::encoding::EncodeLabelValue;
 
 use crate::catalog::{Device, TenantCatalog};
 
-/// How many items of one message are taken; the rest is counted and skipped.
+/// The most items of one message that are stored; the rest is counted and skipped.
 pub(super) const MAX_ITEMS: usize = 10_000;
 
-/// How the messages of a source are split.
+/// Where a source's messages hold their items and the ids of their devices.
 #[derive(Debug)]
 pub(super) struct Layout {
     id: Pointers,
     items: Option<Pointers>,
     kind: IdKind,
-    channel: flutecast_contract::name::ChannelName,
+    channel: ChannelName,
 }
 
-/// One item that is to be stored.
+/// An item to be stored.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Item<'a> {
-    /// Its number in the message, from 0.
+pub(super) struct SourceItem<'a> {
+    /// Its index in the message, from 0.
     pub(super) index: usize,
-    /// Whose it is.
+    /// The device that it belongs to.
     pub(super) iot_id: IotId,
-    /// The item as it is written in the message.
+    /// The item as written in the message.
     pub(super) json: &'a str,
 }
 
-/// Why a message, or an item of it, is skipped. A closed set, used as a metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Why a message, or an item of it, is skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(super) enum Skipped {
     /// The message is not JSON.
     Malformed,
-    /// There is no array where the source says.
+    /// The message has no array at the source's pointer.
     NoItems,
-    /// The message has more items than are taken.
+    /// The message has more than [`MAX_ITEMS`].
     TooManyItems,
     /// The item names no device.
     NoId,
-    /// The item names a device that the mapping doesn't have.
+    /// The item names a device that is not in the mapping.
     UnknownDevice,
-    /// The device has no such channel.
+    /// The device doesn't have the source's channel.
     NoSuchChannel,
 }
 
 impl Skipped {
-    /// All reasons.
     pub(super) const ALL: [Self; 6] = [
         Self::Malformed,
         Self::NoItems,
@@ -58,18 +58,6 @@ impl Skipped {
         Self::UnknownDevice,
         Self::NoSuchChannel,
     ];
-
-    /// The reason as a label.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "Malformed",
-            Self::NoItems => "NoItems",
-            Self::TooManyItems => "TooManyItems",
-            Self::NoId => "NoId",
-            Self::UnknownDevice => "UnknownDevice",
-            Self::NoSuchChannel => "NoSuchChannel",
-        }
-    }
 }
 
 impl Layout {
@@ -84,14 +72,14 @@ impl Layout {
         })
     }
 
-    /// The items of a message, in order. `skipped` is told of everything that is not taken.
+    /// Returns the items of a message in order; calls `skipped` for everything else.
     pub(super) fn split<'a>(
         &self,
         payload: &'a [u8],
         catalog: &TenantCatalog,
         mut skipped: impl FnMut(Skipped),
-    ) -> Vec<Item<'a>> {
-        let mut found = Found::default();
+    ) -> Vec<SourceItem<'a>> {
+        let mut found = Matches::default();
         let whole = self.items.as_ref().unwrap_or(&self.id).find(payload, &mut found);
         let Ok(whole) = whole else {
             skipped(Skipped::Malformed);
@@ -100,7 +88,7 @@ impl Layout {
         let Some(items) = &self.items else {
             return self.item(0, whole, catalog, &mut found).map_err(skipped).into_iter().collect();
         };
-        let Some(Value::Container(array)) = items.value_at(0, whole, &found).filter(is_array) else {
+        let Some(RawValue::Container(array)) = items.value_at(0, whole, &found).filter(is_array) else {
             skipped(Skipped::NoItems);
             return Vec::new();
         };
@@ -123,21 +111,21 @@ impl Layout {
         index: usize,
         json: &'a str,
         catalog: &TenantCatalog,
-        found: &mut Found,
-    ) -> Result<Item<'a>, Skipped> {
+        found: &mut Matches,
+    ) -> Result<SourceItem<'a>, Skipped> {
         self.id.find(json.as_bytes(), found).map_err(|_| Skipped::Malformed)?;
         let mut buffer = String::new();
         let id = match self.id.value_at(0, json, found) {
-            Some(Value::Text(text)) => text.resolve(&mut buffer).ok_or(Skipped::NoId)?,
-            // Some systems number their machines.
-            Some(Value::Number(number)) => number,
+            Some(RawValue::String(text)) => text.resolve(&mut buffer).ok_or(Skipped::NoId)?,
+            // Some systems identify their machines by numbers.
+            Some(RawValue::Number(number)) => number,
             _ => return Err(Skipped::NoId),
         };
         let device = self.device(id, catalog).ok_or(Skipped::UnknownDevice)?;
         if !device.channels.contains_key(&self.channel) {
             return Err(Skipped::NoSuchChannel);
         }
-        Ok(Item { index, iot_id: device.iot_id.clone(), json })
+        Ok(SourceItem { index, iot_id: device.iot_id.clone(), json })
     }
 
     fn device<'c>(&self, id: &str, catalog: &'c TenantCatalog) -> Option<&'c Arc<Device>> {
@@ -148,8 +136,8 @@ impl Layout {
     }
 }
 
-fn is_array(value: &Value<'_>) -> bool {
-    matches!(value, Value::Container(text) if text.starts_with('['))
+fn is_array(value: &RawValue<'_>) -> bool {
+    matches!(value, RawValue::Container(text) if text.starts_with('['))
 }
 
 #[cfg(test)]

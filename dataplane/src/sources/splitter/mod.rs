@@ -1,14 +1,15 @@
-//! Splits the messages of sources whose device id stands in the payload.
+//! Splits the messages of sources whose device id is in the payload.
 //!
-//! Each such source has a stream that captures it, and a durable consumer that all pods share: the broker
-//! gives its messages to one pod at a time (`pinned_client`), and to the next one when that is gone. Each
-//! item of a message is published on the subject of its device, with a message id made of the source's
-//! stream, sequence and the item's index, so that an item which is published twice is stored once.
+//! Each such source has a stream that captures it, and a durable consumer shared by all pods: the broker
+//! delivers its messages to one pod at a time (`pinned_client`), and to the next one when that pod is gone.
+//! Each item of a message is published on the subject of its device. Its message id consists of the source's
+//! stream, the message's sequence and the item's index, so that an item published twice is stored once.
 //!
-//! Order per device: an item is published when the one before it of the same device was stored. When another
-//! pod takes over, what the last one hasn't acknowledged comes before anything newer.
+//! Order per device: an item is published after the device's previous item was stored. When another pod takes
+//! over, messages that the last pod has not acknowledged come before newer ones.
 
 mod items;
+mod metrics;
 mod task;
 
 use std::collections::HashMap;
@@ -17,90 +18,25 @@ use std::time::Duration;
 
 use flutecast_contract::document::PayloadSourceDocument;
 use flutecast_contract::name::{SourceName, TenantName};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use flutecast_nats::NatsConnection;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::broker::Broker;
 use crate::catalog::Catalog;
 
-use items::Skipped;
+use metrics::SplitterMetrics;
 use task::SourceTask;
 
-/// How long after a failure a source is started again.
+/// The pause before the task of a source is restarted.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// What the splitter counts.
-#[derive(Debug, Clone, Default)]
-pub(super) struct SplitterMetrics {
-    messages: Counter,
-    stored: Counter,
-    duplicates: Counter,
-    skipped: Family<SkippedLabel, Counter>,
-    errors: Family<ErrorLabel, Counter>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SkippedLabel {
-    reason: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ErrorLabel {
-    at: &'static str,
-}
-
-/// The steps at which the broker may fail.
-const STEPS: [&str; 7] = ["Connect", "Bind", "Info", "Pull", "LookUp", "Store", "Acknowledge"];
-
-impl From<&Skipped> for SkippedLabel {
-    fn from(reason: &Skipped) -> Self {
-        Self { reason: reason.as_str() }
-    }
-}
-
-impl SplitterMetrics {
-    fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        let m = &metrics;
-        registry.register(
-            "split_messages",
-            "Messages of payload sources that were split",
-            m.messages.clone(),
-        );
-        registry.register("split_items_stored", "Items that were stored for their device", m.stored.clone());
-        registry.register("split_items_duplicate", "Items that had been stored before", m.duplicates.clone());
-        registry.register(
-            "split_skipped",
-            "Messages and items that were skipped, by reason",
-            m.skipped.clone(),
-        );
-        registry.register("split_errors", "Errors of the broker while splitting, by step", m.errors.clone());
-        // Each value is shown from the start.
-        Skipped::ALL.iter().for_each(|reason| drop(m.skipped.get_or_create(&reason.into())));
-        STEPS.iter().for_each(|at| drop(m.errors.get_or_create(&ErrorLabel { at })));
-        metrics
-    }
-
-    fn skipped(&self, reason: Skipped) {
-        self.skipped.get_or_create(&(&reason).into()).inc();
-    }
-
-    fn error(&self, at: &'static str) {
-        self.errors.get_or_create(&ErrorLabel { at }).inc();
-    }
-}
-
-/// Starts to split the payload sources of every tenant, and follows the mapping. The handle ends after `stop`
-/// is cancelled.
-#[must_use = "someone has to watch the task"]
+/// Splits the payload sources of every tenant, as the mapping lists them, until `stop` is cancelled.
+#[must_use = "the task has to be supervised"]
 pub fn start(
-    broker: Broker,
+    broker: NatsConnection,
     catalog: watch::Receiver<Arc<Catalog>>,
     registry: &mut Registry,
     stop: CancellationToken,
@@ -109,17 +45,16 @@ pub fn start(
     tokio::spawn(supervise(broker, catalog, metrics, stop))
 }
 
-/// The task of one source.
-struct Running {
+struct RunningSource {
     source: PayloadSourceDocument,
     stop: CancellationToken,
     id: Id,
 }
 
-type Sources = HashMap<(TenantName, SourceName), PayloadSourceDocument>;
+type WantedSources = HashMap<(TenantName, SourceName), PayloadSourceDocument>;
 
-fn wanted(catalog: &Catalog) -> Sources {
-    let mut wanted = Sources::new();
+fn wanted(catalog: &Catalog) -> WantedSources {
+    let mut wanted = WantedSources::new();
     for (tenant, entry) in &catalog.tenants {
         for source in &entry.settings.sources {
             wanted.insert((tenant.clone(), source.name.clone()), source.clone());
@@ -129,12 +64,12 @@ fn wanted(catalog: &Catalog) -> Sources {
 }
 
 async fn supervise(
-    broker: Broker,
+    broker: NatsConnection,
     mut catalog: watch::Receiver<Arc<Catalog>>,
     metrics: SplitterMetrics,
     stop: CancellationToken,
 ) {
-    let mut running: HashMap<(TenantName, SourceName), Running> = HashMap::new();
+    let mut running: HashMap<(TenantName, SourceName), RunningSource> = HashMap::new();
     let mut tasks = JoinSet::new();
     loop {
         let wanted = wanted(&catalog.borrow_and_update());
@@ -158,10 +93,10 @@ async fn supervise(
                 metrics.clone(),
             );
             let token = stop.clone();
-            // One that ends by itself, as a source that can't be split does, is not started again before the
-            // mapping changes.
+            // A task that ends by itself, as that of a source that can't be split, is not restarted before
+            // the mapping changes.
             let id = tasks.spawn(async move { task.run(&token).await }).id();
-            running.insert(name, Running { source, stop, id });
+            running.insert(name, RunningSource { source, stop, id });
         }
         tokio::select! {
             () = stop.cancelled() => break,

@@ -1,4 +1,4 @@
-//! The task of one source.
+//! The task that splits one source.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,87 +14,82 @@ use bytes::Bytes;
 use flutecast_contract::document::PayloadSourceDocument;
 use flutecast_contract::name::{IotId, TenantName};
 use flutecast_contract::subject;
+use flutecast_nats::NatsConnection;
+use flutecast_process::backoff::Backoff;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::SplitterMetrics;
 use super::items::Layout;
+use super::metrics::{SplitStep, SplitterMetrics};
 use crate::catalog::{Catalog, TenantCatalog};
-use crate::sources::broker::Broker;
 
 /// How long a request to the broker may take.
 const REQUEST: Duration = Duration::from_secs(5);
-/// How long one pull lasts: well below the 10 s of silence after which the broker gives the source to another
-/// pod.
+/// How long one pull lasts: well below the 10 s of silence after which the broker unpins this pod.
 const PULL: Duration = Duration::from_secs(3);
-/// How many heartbeats in a row may be missing before the source is read anew, each after two thirds of a
-/// pull. Who reads anew is no longer the one that the broker gives the source to, and for 10 s it gives it to
-/// nobody: on a machine that is busy for moments, that would be most of the time.
+/// How many heartbeats in a row may be missing before the consumer is opened again. A pod that opens it again
+/// is no longer pinned, and for 10 s the broker delivers to no pod; on a machine that is busy for moments,
+/// that would be most of the time.
 const MISSED_HEARTBEATS: u32 = 2;
-/// How many messages are split together.
+/// The most messages that are split together.
 const BATCH: usize = 64;
-/// Of how many devices items are stored at once.
+/// The most devices whose items are stored at the same time.
 const CONCURRENT_DEVICES: usize = 64;
-/// How often the broker hears that messages are still being worked on; it gives them to another pod after 30
-/// s.
+/// How often the broker is sent progress for messages in work; after 30 s without, it delivers them again.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// How many messages that another pod left are looked up before a newer one is split.
+/// The most messages left by another pod that are looked up before a newer one is split.
 const MAX_LEFT: u64 = 10_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// What fails for so long is told; a broker that starts again, or a pod that takes over, is there sooner.
-const TOLD_AFTER: Duration = Duration::from_secs(10);
+/// Failures shorter than this are not logged: a broker restarts, and another pod takes over, within it.
+const WARN_AFTER: Duration = Duration::from_secs(10);
 
-/// The task of one source.
+/// Splits the messages of one source.
 pub(super) struct SourceTask {
     tenant: TenantName,
     source: PayloadSourceDocument,
     jetstream: jetstream::Context,
-    broker: Broker,
+    broker: NatsConnection,
     catalog: watch::Receiver<Arc<Catalog>>,
     metrics: SplitterMetrics,
 }
 
-/// A message of the source.
 struct SourceMessage {
     sequence: u64,
     payload: Bytes,
-    /// To be acknowledged; none: it was looked up, and its own delivery is still to come.
+    /// To be acknowledged. `None` if the message was looked up; its delivery is still to come.
     delivery: Option<jetstream::Message>,
 }
 
-/// An item of one device, to be stored.
 struct ItemToStore {
     id: String,
     payload: Bytes,
 }
 
-/// What fails again and again: it is tried after pauses that grow, and told once when that has lasted.
-struct Trouble {
-    pause: Duration,
+/// Pauses that grow with each failure, and one warning when failures have lasted for a while.
+struct Retry {
+    backoff: Backoff,
     since: Instant,
-    is_told: bool,
+    warned: bool,
 }
 
-impl Trouble {
+impl Retry {
     fn new() -> Self {
-        Self { pause: FIRST_PAUSE, since: Instant::now(), is_told: false }
+        Self { backoff: Backoff::new(FIRST_PAUSE, LAST_PAUSE), since: Instant::now(), warned: false }
     }
 
-    /// Whether it has lasted for so long that it is to be told now.
-    fn is_to_be_told(&mut self) -> bool {
-        !self.is_told && {
-            self.is_told = self.since.elapsed() >= TOLD_AFTER;
-            self.is_told
-        }
+    /// Returns `true` once, after failures have lasted for [`WARN_AFTER`].
+    fn should_warn(&mut self) -> bool {
+        let due = !self.warned && self.since.elapsed() >= WARN_AFTER;
+        self.warned |= due;
+        due
     }
 
     async fn pause(&mut self) {
-        sleep(self.pause.mul_f64(rand::random_range(0.5..1.5))).await;
-        self.pause = (self.pause * 2).min(LAST_PAUSE);
+        sleep(self.backoff.next_wait()).await;
     }
 }
 
@@ -102,7 +97,7 @@ impl SourceTask {
     pub(super) fn new(
         tenant: TenantName,
         source: PayloadSourceDocument,
-        broker: Broker,
+        broker: NatsConnection,
         catalog: watch::Receiver<Arc<Catalog>>,
         metrics: SplitterMetrics,
     ) -> Self {
@@ -111,72 +106,57 @@ impl SourceTask {
         Self { tenant, source, jetstream, broker, catalog, metrics }
     }
 
-    /// Splits until `stop` is cancelled, which it looks at between batches.
+    /// Splits until `stop` is cancelled, which is checked between batches.
     pub(super) async fn run(&self, stop: &CancellationToken) {
         let layout = match Layout::new(&self.source) {
             Ok(layout) => layout,
             Err(error) => {
-                tracing::error!(tenant = %self.tenant, source = %self.source.name, %error, "the source can't be split");
+                let (tenant, source) = (&self.tenant, &self.source.name);
+                tracing::error!(%tenant, %source, %error, "the source can't be split");
                 return;
             }
         };
-        let mut trouble = Trouble::new();
+        let mut retry = Retry::new();
         while !stop.is_cancelled() {
             let before = Instant::now();
             let ended = self.read(&layout, stop).await;
             if before.elapsed() > LAST_PAUSE {
-                trouble = Trouble::new();
+                retry = Retry::new();
             }
             if let Err(at) = ended {
                 self.metrics.error(at);
-                if trouble.is_to_be_told() {
-                    tracing::warn!(tenant = %self.tenant, source = %self.source.name, at, "the source can't be read; it is tried again and again");
+                if retry.should_warn() {
+                    let (tenant, source) = (&self.tenant, &self.source.name);
+                    tracing::warn!(%tenant, %source, ?at, "the source can't be read; trying again");
                 }
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = trouble.pause() => {}
+                () = retry.pause() => {}
             }
         }
     }
 
-    /// Reads and splits until something fails (its name) or `stop` is cancelled.
-    async fn read(&self, layout: &Layout, stop: &CancellationToken) -> Result<(), &'static str> {
+    /// Reads and splits until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// The step that failed.
+    async fn read(&self, layout: &Layout, stop: &CancellationToken) -> Result<(), SplitStep> {
         let mut state = self.broker.watch();
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            connected = state.wait_for(|state| state.connected) => connected.map(drop).map_err(|_| "Connect")?,
+            connected = state.wait_for(|state| state.connected) => connected.map(drop).map_err(|_| SplitStep::Connect)?,
         }
-        let consumer = timeout(REQUEST, self.consumer()).await.map_err(|_| "Bind")??;
+        let consumer = timeout(REQUEST, self.consumer()).await.map_err(|_| SplitStep::Bind)??;
         let mut messages = self.pull(&consumer).await?.ready_chunks(BATCH);
         let mut next_sequence = None;
         let mut missed_heartbeats = 0;
         loop {
             let batch = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                batch = messages.next() => batch.ok_or("Pull")?,
+                batch = messages.next() => batch.ok_or(SplitStep::Pull)?,
             };
-            let mut deliveries = Vec::with_capacity(batch.len());
-            for message in batch {
-                let delivery = match message {
-                    Ok(delivery) => delivery,
-                    Err(error)
-                        if error.kind() == MessagesErrorKind::MissingHeartbeat
-                            && missed_heartbeats < MISSED_HEARTBEATS =>
-                    {
-                        missed_heartbeats += 1;
-                        continue;
-                    }
-                    Err(_) => return Err("Pull"),
-                };
-                missed_heartbeats = 0;
-                let sequence = delivery.info().map_err(|_| "Info")?.stream_sequence;
-                deliveries.push(SourceMessage {
-                    sequence,
-                    payload: delivery.payload.clone(),
-                    delivery: Some(delivery),
-                });
-            }
+            let deliveries = deliveries(batch, &mut missed_heartbeats)?;
             let mut work = Vec::with_capacity(deliveries.len());
             for message in deliveries {
                 work.extend(self.left_by_others(&consumer, next_sequence, message.sequence).await?);
@@ -189,42 +169,46 @@ impl SourceTask {
         }
     }
 
-    async fn consumer(&self) -> Result<PullConsumer, &'static str> {
-        let stream = self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| "Bind")?;
-        stream.get_consumer(&self.source.consumer).await.map_err(|_| "Bind")
+    async fn consumer(&self) -> Result<PullConsumer, SplitStep> {
+        let stream =
+            self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| SplitStep::Bind)?;
+        stream.get_consumer(&self.source.consumer).await.map_err(|_| SplitStep::Bind)
     }
 
-    async fn pull(&self, consumer: &PullConsumer) -> Result<pull::Stream, &'static str> {
+    async fn pull(&self, consumer: &PullConsumer) -> Result<pull::Stream, SplitStep> {
         let config = &consumer.cached_info().config;
         let mut pull = consumer.stream().max_messages_per_batch(BATCH).expires(PULL).heartbeat(PULL / 3);
         if let Some(group) = config.priority_groups.first() {
             pull = pull.group(group.clone());
         }
-        timeout(REQUEST, pull.messages()).await.map_err(|_| "Pull")?.map_err(|_| "Pull")
+        timeout(REQUEST, pull.messages()).await.map_err(|_| SplitStep::Pull)?.map_err(|_| SplitStep::Pull)
     }
 
-    /// What comes before a message and was neither split here nor acknowledged by the pod that had the source
-    /// before. It will be delivered again some time, but newer items of its devices must not be stored
-    /// before.
+    /// Returns the messages before `sequence` that were neither split here nor acknowledged by the pod that
+    /// had the source before. The broker will deliver them again, but newer items of their devices must not
+    /// be stored first.
     async fn left_by_others(
         &self,
         consumer: &PullConsumer,
         next: Option<u64>,
         sequence: u64,
-    ) -> Result<Vec<SourceMessage>, &'static str> {
+    ) -> Result<Vec<SourceMessage>, SplitStep> {
         if next.is_some_and(|next| sequence <= next) {
             return Ok(Vec::new());
         }
-        let info = timeout(REQUEST, consumer.get_info()).await.map_err(|_| "Info")?.map_err(|_| "Info")?;
+        let info = timeout(REQUEST, consumer.get_info())
+            .await
+            .map_err(|_| SplitStep::Info)?
+            .map_err(|_| SplitStep::Info)?;
         let first = (info.ack_floor.stream_sequence + 1)
             .max(next.unwrap_or(0))
             .max(sequence.saturating_sub(MAX_LEFT));
-        let stream = self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| "Bind")?;
+        let stream =
+            self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| SplitStep::Bind)?;
         let mut left = Vec::new();
         let mut from = first;
         while from < sequence {
-            // The next one that there is: retention may have taken thousands, and a consumer that lost its
-            // state knows of none.
+            // Looks for the next stored message instead of counting up: retention may have removed thousands.
             let next = stream.get_first_raw_message_by_subject(">", from);
             match timeout(REQUEST, next).await {
                 Ok(Ok(message)) if message.sequence < sequence => {
@@ -237,14 +221,14 @@ impl SourceTask {
                 }
                 Ok(Ok(_)) => break,
                 Ok(Err(error)) if error.kind() == RawMessageErrorKind::NoMessageFound => break,
-                Ok(Err(_)) | Err(_) => return Err("LookUp"),
+                Ok(Err(_)) | Err(_) => return Err(SplitStep::LookUp),
             }
         }
         Ok(left)
     }
 
-    /// Splits messages and acknowledges them when all of their items are stored. False if `stop` was
-    /// cancelled before.
+    /// Splits messages, and acknowledges them when all of their items are stored. Returns `false` if `stop`
+    /// was cancelled before that.
     async fn split(&self, layout: &Layout, messages: Vec<SourceMessage>, stop: &CancellationToken) -> bool {
         let Some(catalog) = self.catalog.borrow().tenants.get(&self.tenant).cloned() else { return false };
         let by_device = self.items(layout, &messages, &catalog);
@@ -269,7 +253,7 @@ impl SourceTask {
         all_stored
     }
 
-    /// The items of each device, in order.
+    /// Returns the items of each device in order.
     fn items(
         &self,
         layout: &Layout,
@@ -292,12 +276,12 @@ impl SourceTask {
         by_device
     }
 
-    /// Stores the items of one device, each when the one before it is stored. False if `stop` was cancelled
-    /// before.
+    /// Stores the items of one device one after the other. Returns `false` if `stop` was cancelled before the
+    /// end.
     async fn store_all(&self, iot_id: IotId, items: Vec<ItemToStore>, stop: &CancellationToken) -> bool {
         let subject = subject::stored(&self.tenant, &iot_id, &self.source.channel);
         for item in items {
-            let mut trouble = Trouble::new();
+            let mut retry = Retry::new();
             loop {
                 match self.store(&subject, &item).await {
                     Ok(duplicate) => {
@@ -305,33 +289,38 @@ impl SourceTask {
                         break;
                     }
                     Err(error) => {
-                        self.metrics.error("Store");
-                        if trouble.is_to_be_told() {
-                            tracing::warn!(tenant = %self.tenant, source = %self.source.name, device = %iot_id, %error, "an item can't be stored; it is tried again and again");
+                        self.metrics.error(SplitStep::Store);
+                        if retry.should_warn() {
+                            let (tenant, source) = (&self.tenant, &self.source.name);
+                            tracing::warn!(
+                                %tenant, %source, device = %iot_id, %error,
+                                "an item can't be stored; trying again"
+                            );
                         }
                     }
                 }
                 tokio::select! {
                     () = stop.cancelled() => return false,
-                    () = trouble.pause() => {}
+                    () = retry.pause() => {}
                 }
             }
         }
         true
     }
 
+    /// Stores an item. Returns whether it had been stored before.
     async fn store(&self, subject: &str, item: &ItemToStore) -> Result<bool, PublishError> {
         let message = PublishMessage::build().payload(item.payload.clone()).message_id(&item.id);
         let published = async {
             let ack = self.jetstream.send_publish(subject.to_owned(), message).await?;
             Ok(ack.await?.duplicate)
         };
-        // The client waits without end while the broker is away.
+        // Without a timeout the client waits for as long as the broker is away.
         let late = |_| PublishError::new(async_nats::jetstream::context::PublishErrorKind::TimedOut);
         timeout(REQUEST * 2, published).await.map_err(late)?
     }
 
-    /// What can't be acknowledged is delivered again; its items are known by their ids.
+    /// A message that can't be acknowledged is delivered again; the broker knows its items by their ids.
     async fn acknowledge(&self, messages: &[SourceMessage], kind: AckKind) {
         let deliveries = messages.iter().filter_map(|message| message.delivery.as_ref());
         let acknowledged = timeout(REQUEST, async {
@@ -341,7 +330,36 @@ impl SourceTask {
             Ok::<(), ()>(())
         });
         if !matches!(acknowledged.await, Ok(Ok(()))) {
-            self.metrics.error("Acknowledge");
+            self.metrics.error(SplitStep::Acknowledge);
         }
     }
+}
+
+/// Returns the messages of a batch.
+///
+/// # Errors
+/// The step that failed. A missing heartbeat is one only after [`MISSED_HEARTBEATS`].
+fn deliveries(
+    batch: Vec<Result<jetstream::Message, pull::MessagesError>>,
+    missed_heartbeats: &mut u32,
+) -> Result<Vec<SourceMessage>, SplitStep> {
+    let mut deliveries = Vec::with_capacity(batch.len());
+    for message in batch {
+        let delivery = match message {
+            Ok(delivery) => delivery,
+            Err(error)
+                if error.kind() == MessagesErrorKind::MissingHeartbeat
+                    && *missed_heartbeats < MISSED_HEARTBEATS =>
+            {
+                *missed_heartbeats += 1;
+                continue;
+            }
+            Err(_) => return Err(SplitStep::Pull),
+        };
+        *missed_heartbeats = 0;
+        let sequence = delivery.info().map_err(|_| SplitStep::Info)?.stream_sequence;
+        let payload = delivery.payload.clone();
+        deliveries.push(SourceMessage { sequence, payload, delivery: Some(delivery) });
+    }
+    Ok(deliveries)
 }
