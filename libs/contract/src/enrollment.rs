@@ -1,8 +1,7 @@
-//! What a device sends when it asks for its topics, and where it hears the answer.
+//! The request of a device for its topics, and the token of the subject on which it gets the reply.
 //!
-//! A request comes from somebody who may not be known at all: whatever it holds, reading it neither panics
-//! nor works longer than [`MAX_REQUEST_BYTES`] justifies, and nothing of it becomes part of a subject but a
-//! [`ReplyToken`].
+//! Requests are untrusted: parsing never panics, is bounded by [`MAX_REQUEST_BYTES`], and lets nothing but a
+//! [`ReplyToken`] into a subject.
 
 use std::fmt::{self, Write};
 
@@ -10,23 +9,22 @@ use serde::Deserialize;
 
 use crate::name::{DeviceCode, InvalidName};
 
-/// The longest request, in bytes. A code has at most 64, a token 192; the rest is for fields of the device's
-/// own.
+/// The longest accepted request, in bytes. A code and a token have at most 64 each; further fields are
+/// allowed.
 pub const MAX_REQUEST_BYTES: usize = 1024;
-/// The longest text that a token is made of, in bytes: as long as a device code may be.
+/// In bytes, as for a device code.
 const MAX_CODE_BYTES: usize = 64;
-/// The longest token that a request may name, in bytes.
+/// In bytes. Only tokens that a request names; an encoded code may have three times as many.
 const MAX_TOKEN_BYTES: usize = 64;
 
-/// One token of a subject and one level of an MQTT topic, on which one device hears its answers.
+/// The last token of the subject, and level of the MQTT topic, on which a device gets its reply.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyToken(String);
 
 impl ReplyToken {
-    /// The token of a device code, or of any text that should have been one: letters, digits, `-`, `_` and
-    /// `:` are themselves, every other byte is `=` and two upper-case hexadecimal digits (`a.b/c` is
-    /// `a=2Eb=2Fc`). Two codes never share one, as no code contains `=`. None for an empty text and for one
-    /// that is longer than a code may be.
+    /// Encodes a device code, or any text that should have been one: letters, digits, `-`, `_` and `:` stay,
+    /// every other byte becomes `=` and two upper-case hexadecimal digits (`a.b/c` becomes `a=2Eb=2Fc`). No
+    /// two codes share a token, as no code contains `=`. `None` if `text` is empty or longer than a code.
     #[must_use]
     pub fn encode(text: &str) -> Option<Self> {
         if text.is_empty() || text.len() > MAX_CODE_BYTES {
@@ -44,14 +42,14 @@ impl ReplyToken {
         Some(Self(token))
     }
 
-    /// A token that a request names.
+    /// Parses a token that a request names. `None` if it is not valid.
     #[must_use]
     pub fn parse(token: &str) -> Option<Self> {
         let is_one = (1..=MAX_TOKEN_BYTES).contains(&token.len()) && token.bytes().all(is_plain);
         is_one.then(|| Self(token.to_owned()))
     }
 
-    /// The token as it stands in a subject.
+    /// Returns the token as it stands in a subject.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -68,43 +66,42 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_:".contains(&byte)
 }
 
-/// What was asked.
+/// A request of a device for its topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrollmentRequest {
-    /// Whose topics, or why that isn't clear.
+    /// The code of the device, or why the request is invalid.
     pub code: Result<DeviceCode, InvalidRequest>,
-    /// Where somebody without a reply subject hears the answer: the token that the request names, else that
-    /// of the code. None: nobody can be answered.
+    /// The token that the request names, else that of the code; used if the request has no reply subject.
+    /// `None` if the request holds neither.
     pub token: Option<ReplyToken>,
 }
 
-/// Why a request can't be understood.
+/// Why a request is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
-    /// It is too long.
+    /// The request is longer than [`MAX_REQUEST_BYTES`].
     #[error("the request has more than {MAX_REQUEST_BYTES} bytes; send {EXAMPLE}")]
     TooLong,
-    /// It is neither text nor JSON.
+    /// The request is not UTF-8.
     #[error("the request is neither JSON nor a bare device code in UTF-8; send {EXAMPLE}")]
     NotText,
-    /// It begins like JSON, and isn't.
+    /// The request starts with `{` and is not the expected JSON object.
     #[error("the request is not the JSON that is expected ({0}); send {EXAMPLE}")]
     NotJson(String),
-    /// It names no device.
+    /// The request holds no device code.
     #[error("the request names no deviceCode; send {EXAMPLE}")]
     NoCode,
-    /// The code can't be one.
+    /// The request holds an invalid device code.
     #[error(transparent)]
     Code(#[from] InvalidName),
-    /// The token can't be one.
+    /// The request names an invalid reply token.
     #[error("replyToken needs 1 to 64 letters, digits, '-', '_' and ':'")]
     ReplyToken,
 }
 
-/// What a request looks like.
 const EXAMPLE: &str = r#"{"deviceCode":"CORR-01"}"#;
 
-/// A request as JSON. Fields that aren't here are the device's own business.
+/// A request as JSON. Other fields are ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestBody {
@@ -113,15 +110,15 @@ struct RequestBody {
 }
 
 impl EnrollmentRequest {
-    /// Reads a request: a JSON object, or the bare code.
+    /// Parses a request: a JSON object, or the bare code.
     #[must_use]
     pub fn parse(payload: &[u8]) -> Self {
-        let nobody = |error| Self { code: Err(error), token: None };
+        let invalid = |error| Self { code: Err(error), token: None };
         if payload.len() > MAX_REQUEST_BYTES {
-            return nobody(InvalidRequest::TooLong);
+            return invalid(InvalidRequest::TooLong);
         }
-        let Ok(text) = std::str::from_utf8(payload) else { return nobody(InvalidRequest::NotText) };
-        // Firmware in C sends the end of its strings as well.
+        let Ok(text) = std::str::from_utf8(payload) else { return invalid(InvalidRequest::NotText) };
+        // Firmware in C also sends the NUL at the end of its strings.
         let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
         if !text.starts_with('{') {
             return Self::new(text, None);
@@ -130,7 +127,7 @@ impl EnrollmentRequest {
             Ok(RequestBody { device_code, reply_token }) => {
                 Self::new(device_code.as_deref().unwrap_or_default(), reply_token.as_deref())
             }
-            Err(error) => nobody(InvalidRequest::NotJson(error.to_string())),
+            Err(error) => invalid(InvalidRequest::NotJson(error.to_string())),
         }
     }
 
@@ -161,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_comes_bare_or_in_json() {
+    fn a_code_is_sent_bare_or_in_json() {
         for request in [
             "CORR-01",
             " CORR-01\r\n",
@@ -180,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_and_told_where_it_can_be() {
-        for (request, says, answered_on) in [
+    fn an_invalid_request_has_an_error_and_a_token_where_possible() {
+        for (request, message, expected_token) in [
             ("", "names no deviceCode", None),
             ("{}", "names no deviceCode", None),
             (r#"{"deviceCode":"","replyToken":"t"}"#, "names no deviceCode", Some("t")),
@@ -194,8 +191,8 @@ mod tests {
             (r#"{"deviceCode":"A","replyToken":""}"#, "replyToken needs", Some("A")),
         ] {
             let error = code(request).unwrap_err();
-            assert!(error.contains(says), "{request}: {error}");
-            assert_eq!(token(request).as_deref(), answered_on, "{request}");
+            assert!(error.contains(message), "{request}: {error}");
+            assert_eq!(token(request).as_deref(), expected_token, "{request}");
         }
         assert_eq!(EnrollmentRequest::parse(b"\xff\xfe").code, Err(InvalidRequest::NotText));
         assert_eq!(
@@ -210,7 +207,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_nothing_but_a_token_becomes_part_of_a_subject(payload in prop::collection::vec(any::<u8>(), 0..1100)) {
+        fn tokens_of_arbitrary_requests_are_safe_in_subjects(
+            payload in prop::collection::vec(any::<u8>(), 0..1100),
+        ) {
             let request = EnrollmentRequest::parse(&payload);
             if let Some(token) = request.token {
                 prop_assert!(!token.as_str().is_empty() && token.as_str().len() <= 3 * MAX_CODE_BYTES);
@@ -219,7 +218,7 @@ mod tests {
         }
 
         #[test]
-        fn each_code_is_read_and_can_be_answered(code in any_code()) {
+        fn each_code_is_parsed_and_has_its_token(code in any_code()) {
             let json = serde_json::json!({"deviceCode": code}).to_string();
             for request in [code.clone(), json] {
                 let request = EnrollmentRequest::parse(request.as_bytes());

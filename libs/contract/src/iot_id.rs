@@ -1,12 +1,12 @@
-//! The generated id of a device, and which device has which.
+//! Generates the ids of devices and assigns them.
 
 use std::collections::BTreeMap;
 
 use crate::name::{DeviceCode, IotId, TenantName};
 
-/// The id of the device with this code: the first 80 bits of a SHA-256 over tenant and code, as 16 characters
-/// of lower-case base32. The same code gives the same id for ever, so that deleting and re-applying a
-/// manifest changes no topic.
+/// Returns the generated id of a device: the first 80 bits of a SHA-256 over tenant and code, as 16
+/// characters of lower-case base32. It never changes, so that deleting and re-applying a manifest changes no
+/// topic.
 #[must_use]
 pub fn generate(tenant: &TenantName, code: &DeviceCode) -> IotId {
     use sha2::{Digest, Sha256};
@@ -21,61 +21,62 @@ pub fn generate(tenant: &TenantName, code: &DeviceCode) -> IotId {
     IotId::new(&text).unwrap_or_else(|_| unreachable!("base32 is a valid iotId"))
 }
 
-/// A device that asks for its code and for an id.
+/// A device's claim to its code and to an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdClaim {
-    /// The name of its object, for messages to others.
+    /// The reference of the Device object (`Device/corrugator-1`), for messages about conflicts.
     pub object: String,
-    /// Its code.
+    /// The claimed code.
     pub code: DeviceCode,
-    /// The id that it asks for; none: the generated one.
+    /// The claimed id; `None` for the generated one.
     pub pin: Option<IotId>,
 }
 
-/// Why a device gets no id.
+/// Why a claim is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdConflict {
     /// An older device has the code.
     #[error("the device code {code} is taken by {holder}")]
     CodeTaken {
-        /// The code.
+        /// The claimed code.
         code: DeviceCode,
-        /// The object that has it.
+        /// The object that has the code.
         holder: String,
     },
     /// An older device has the id.
     #[error("the iotId {iot_id} is taken by {holder}")]
     IdTaken {
-        /// The id, pinned or generated.
+        /// The claimed id, pinned or generated.
         iot_id: IotId,
-        /// The object that has it.
+        /// The object that has the id.
         holder: String,
     },
 }
 
-/// Gives each device of a tenant its id, or says who has what it asks for. `candidates` come from the oldest
-/// to the youngest; whoever came first keeps code and id, whether the id is pinned or generated. A refused
-/// device holds nothing: neither its code nor its id is lost to the devices after it.
+/// Assigns ids to the devices of a tenant. Returns one result for each claim, in the same order.
+///
+/// `claims` are ordered from the oldest to the youngest device: the oldest keeps code and id, whether the id
+/// is pinned or generated. A refused device holds neither, so that both stay free for the devices after it.
 #[must_use]
-pub fn assign(tenant: &TenantName, candidates: &[IdClaim]) -> Vec<Result<IotId, IdConflict>> {
+pub fn assign(tenant: &TenantName, claims: &[IdClaim]) -> Vec<Result<IotId, IdConflict>> {
     let mut codes: BTreeMap<&DeviceCode, &str> = BTreeMap::new();
     let mut ids: BTreeMap<IotId, &str> = BTreeMap::new();
-    let mut verdicts = Vec::with_capacity(candidates.len());
-    for IdClaim { object, code, pin } in candidates {
+    let mut results = Vec::with_capacity(claims.len());
+    for IdClaim { object, code, pin } in claims {
         if let Some(holder) = codes.get(code) {
-            verdicts.push(Err(IdConflict::CodeTaken { code: code.clone(), holder: (*holder).to_owned() }));
+            results.push(Err(IdConflict::CodeTaken { code: code.clone(), holder: (*holder).to_owned() }));
             continue;
         }
         let iot_id = pin.clone().unwrap_or_else(|| generate(tenant, code));
         if let Some(holder) = ids.get(&iot_id) {
-            verdicts.push(Err(IdConflict::IdTaken { iot_id, holder: (*holder).to_owned() }));
+            results.push(Err(IdConflict::IdTaken { iot_id, holder: (*holder).to_owned() }));
             continue;
         }
         codes.insert(code, object);
         ids.insert(iot_id.clone(), object);
-        verdicts.push(Ok(iot_id));
+        results.push(Ok(iot_id));
     }
-    verdicts
+    results
 }
 
 #[cfg(test)]
@@ -90,14 +91,14 @@ mod tests {
         TenantName::new(name).unwrap()
     }
 
-    fn candidate(object: &str, code: &str, pin: Option<&str>) -> IdClaim {
+    fn claim(object: &str, code: &str, pin: Option<&str>) -> IdClaim {
         let pin = pin.map(|pin| IotId::new(pin).unwrap());
         IdClaim { object: object.into(), code: DeviceCode::new(code).unwrap(), pin }
     }
 
-    /// These never change: devices in the field publish to them.
+    /// Devices in the field publish to these ids.
     #[test]
-    fn known_ids() {
+    fn generated_ids_never_change() {
         for (name, code, expected) in [
             ("demo", "CORR-01", "j5cwu2sqzq75eyms"),
             ("demo", "CORR-02", "bxy2mdfaieacxxut"),
@@ -109,27 +110,27 @@ mod tests {
     }
 
     #[test]
-    fn whoever_came_first_keeps_it() {
+    fn the_oldest_claim_keeps_code_and_id() {
         let generated = generate(&tenant("demo"), &DeviceCode::new("B").unwrap());
-        let verdicts = assign(
+        let results = assign(
             &tenant("demo"),
             &[
-                candidate("device/a", "A", Some(generated.as_str())),
-                candidate("device/b", "B", None),
-                candidate("device/a2", "A", None),
-                candidate("device/c", "C", Some(generated.as_str())),
-                // The code B is still free, as its first candidate was refused.
-                candidate("device/b2", "B", Some("mine")),
-                candidate("device/b3", "B", None),
-                candidate("device/d", "D", Some("mine")),
+                claim("device/a", "A", Some(generated.as_str())),
+                claim("device/b", "B", None),
+                claim("device/a2", "A", None),
+                claim("device/c", "C", Some(generated.as_str())),
+                // The code B is still free, as its first claim was refused.
+                claim("device/b2", "B", Some("mine")),
+                claim("device/b3", "B", None),
+                claim("device/d", "D", Some("mine")),
             ],
         );
-        let told: Vec<String> = verdicts
+        let actual: Vec<String> = results
             .into_iter()
-            .map(|verdict| verdict.map_or_else(|refusal| refusal.to_string(), |id| id.to_string()))
+            .map(|result| result.map_or_else(|conflict| conflict.to_string(), |id| id.to_string()))
             .collect();
         assert_eq!(
-            told,
+            actual,
             [
                 generated.to_string(),
                 format!("the iotId {generated} is taken by device/a"),
@@ -144,33 +145,35 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_shares_and_everybody_refused_names_a_holder(
+        fn no_two_devices_share_an_id_and_each_conflict_names_its_holder(
             asked in prop::collection::vec((0..12_u8, prop::option::of(0..8_u8)), 0..40)
         ) {
             let tenant = tenant("demo");
-            let candidates: Vec<IdClaim> = asked
+            let claims: Vec<IdClaim> = asked
                 .iter()
                 .enumerate()
                 .map(|(at, (code, pin))| {
-                    // Some pins are what others' codes generate.
+                    // Some pins equal the generated ids of other codes.
                     let pin = pin.map(|pin| match pin {
                         0..4 => generate(&tenant, &DeviceCode::new(&format!("C{pin}")).unwrap()),
                         pin => IotId::new(&format!("pin{pin}")).unwrap(),
                     });
-                    IdClaim { object: at.to_string(), code: DeviceCode::new(&format!("C{code}")).unwrap(), pin }
+                    let code = DeviceCode::new(&format!("C{code}")).unwrap();
+                    IdClaim { object: at.to_string(), code, pin }
                 })
                 .collect();
-            let verdicts = assign(&tenant, &candidates);
-            prop_assert_eq!(verdicts.len(), candidates.len());
+            let results = assign(&tenant, &claims);
+            prop_assert_eq!(results.len(), claims.len());
+            let pairs = claims.iter().zip(&results);
             let held: Vec<(&IdClaim, &IotId)> =
-                candidates.iter().zip(&verdicts).filter_map(|(candidate, verdict)| Some((candidate, verdict.as_ref().ok()?))).collect();
-            let codes: BTreeSet<_> = held.iter().map(|(candidate, _)| &candidate.code).collect();
+                pairs.filter_map(|(claim, result)| Some((claim, result.as_ref().ok()?))).collect();
+            let codes: BTreeSet<_> = held.iter().map(|(claim, _)| &claim.code).collect();
             let ids: BTreeSet<_> = held.iter().map(|(_, id)| *id).collect();
             prop_assert_eq!((codes.len(), ids.len()), (held.len(), held.len()));
-            for (at, verdict) in verdicts.iter().enumerate() {
-                let asked_for = &candidates[at];
-                let wanted = asked_for.pin.clone().unwrap_or_else(|| generate(&tenant, &asked_for.code));
-                let holder = match verdict {
+            for (at, result) in results.iter().enumerate() {
+                let claim = &claims[at];
+                let wanted = claim.pin.clone().unwrap_or_else(|| generate(&tenant, &claim.code));
+                let holder = match result {
                     Ok(id) => {
                         prop_assert_eq!(id, &wanted);
                         continue;
@@ -179,17 +182,17 @@ mod tests {
                 };
                 let holder: usize = holder.parse().unwrap();
                 prop_assert!(holder < at);
-                let has_code = candidates[holder].code == asked_for.code;
-                let has_id = verdicts[holder] == Ok(wanted);
-                let right = match verdict {
-                    Err(IdConflict::CodeTaken { code, .. }) => has_code && *code == asked_for.code,
+                let has_code = claims[holder].code == claim.code;
+                let has_id = results[holder] == Ok(wanted);
+                let right = match result {
+                    Err(IdConflict::CodeTaken { code, .. }) => has_code && *code == claim.code,
                     _ => has_id && !has_code,
                 };
                 prop_assert!(right);
             }
-            // The youngest changes nothing for the others.
-            if let Some((_, older)) = candidates.split_last() {
-                prop_assert_eq!(&assign(&tenant, older), &verdicts[..older.len()]);
+            // The youngest claim changes nothing for the others.
+            if let Some((_, older)) = claims.split_last() {
+                prop_assert_eq!(&assign(&tenant, older), &results[..older.len()]);
             }
         }
     }

@@ -1,18 +1,19 @@
 //! The wire contract between the operator and the data plane.
 //!
-//! - [`name`], [`subject`]: a type for each kind of name; the subjects, topics and streams of NATS and MQTT.
-//! - [`iot_id`]: the generated id of a device, and which device has which.
-//! - [`enrollment`]: what a device sends when it asks for its topics.
+//! - [`name`]: a type for each kind of name.
+//! - [`subject`]: the subjects, topics and streams of NATS and MQTT.
+//! - [`iot_id`]: generates the ids of devices and assigns them.
+//! - [`enrollment`]: the request of a device for its topics.
 //! - [`document`]: the mapping documents that the operator writes and the data plane reads.
 //! - [`shard`]: splits the devices of a tenant over documents.
 //! - [`object`]: the Kubernetes objects that hold these documents.
 //! - [`serving`]: which revisions a pod of the data plane serves; [`load`]: how many clients it has.
 //! - [`duration`]: durations as people write them.
-//! - [`stream_position`]: a place in a tenant's stream, which clients get as the id of an event.
+//! - [`stream_position`]: positions in a tenant's stream, which clients get as event ids.
 //!
-//! This crate knows nothing of Kubernetes, of an async runtime, of files or of the clock. `e2e/tests/tidy.rs`
-//! proves it. Documents come from outside: whatever they hold, nothing here panics, recurses without a bound,
-//! or works longer than their length justifies.
+//! This crate does no I/O, reads no clock and knows nothing of Kubernetes or an async runtime;
+//! `e2e/tests/tidy.rs` proves it. Its input is untrusted: no document or request makes it panic or recurse
+//! without a bound, and the work is bounded by the input's length.
 
 pub mod document;
 pub mod duration;

@@ -1,7 +1,6 @@
 //! A type for each kind of name, so that one can't be passed for another.
 //!
-//! Every name is validated when it is made, from a string or from a document; after that nothing checks it
-//! again.
+//! A name is validated where it is parsed, from a string or from a document, and valid from then on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,15 +8,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Why a string can't be used as a name.
+/// The error for a string that is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {value:?} is not valid; it needs {expected}")]
 pub struct InvalidName {
     /// The kind of name, in words.
     pub kind: &'static str,
-    /// What was given.
+    /// The invalid string, cut to 128 characters.
     pub value: String,
-    /// What would be right, in words.
+    /// The accepted form, in words.
     pub expected: &'static str,
 }
 
@@ -31,17 +30,18 @@ macro_rules! name {
             /// Validates `value`.
             ///
             /// # Errors
-            /// [`InvalidName`], which says what would be right.
+            /// [`InvalidName`] with the accepted form.
             pub fn new(value: &str) -> Result<Self, InvalidName> {
                 let valid: fn(&str) -> bool = $valid;
                 if valid(value) {
                     Ok(Self(value.into()))
                 } else {
-                    Err(InvalidName { kind: $kind, value: value.chars().take(128).collect(), expected: $expected })
+                    let value = value.chars().take(128).collect();
+                    Err(InvalidName { kind: $kind, value, expected: $expected })
                 }
             }
 
-            /// The name as it is written.
+            /// Returns the name as it is written.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -96,7 +96,7 @@ macro_rules! name {
 }
 
 name!(
-    /// A tenant: the name of its Tenant object, a DNS label.
+    /// The name of a Tenant object, a DNS label.
     TenantName,
     "tenant name",
     "1 to 63 lower-case letters, digits and '-', with a letter or digit at both ends (acme, plant-2)",
@@ -104,7 +104,7 @@ name!(
 );
 
 name!(
-    /// The name by which people in the plant know a device (`CORR-01`); unique within its tenant.
+    /// The name that people in the plant use for a device (`CORR-01`); unique within its tenant.
     DeviceCode,
     "device code",
     "1 to 64 letters, digits, '.', '_', ':', '/' and '-', with a letter or digit first (CORR-01)",
@@ -116,7 +116,7 @@ name!(
 );
 
 name!(
-    /// The id by which the message side knows a device; one token of a NATS subject.
+    /// The id of a device in subjects and topics; one token of a NATS subject.
     IotId,
     "iotId",
     "1 to 64 letters, digits, '_' and '-' (it becomes one token of a subject)",
@@ -150,7 +150,8 @@ name!(
     /// The name of a PushFormat object.
     FormatName,
     "format name",
-    "1 to 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part (on-off)",
+    "1 to 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part \
+     (on-off)",
     |value| value.len() <= 253 && value.split('.').all(is_dns_label)
 );
 
@@ -170,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_names_are_taken() {
+    fn valid_names_are_accepted() {
         for good in ["a", "acme", "plant-2", "0"] {
             assert!(TenantName::new(good).is_ok(), "{good}");
         }
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_names_say_what_would_be_right() {
+    fn errors_of_invalid_names_show_the_accepted_form() {
         for bad in ["", "-a", "a-", "A", "a.b", &"a".repeat(64)] {
             let error = TenantName::new(bad).unwrap_err();
             assert!(error.to_string().contains("lower-case letters"), "{error}");

@@ -1,4 +1,4 @@
-//! Places in a tenant's stream, and event ids: `<epoch>-<sequence>`.
+//! Positions in a tenant's stream, and event ids: `<epoch>-<sequence>`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 pub struct Epoch(pub u32);
 
 impl Epoch {
-    /// Returns the epoch of a stream with this creation time, as the server writes it: the first 32 bits of its
-    /// digest, so that streams created shortly after one another differ too.
+    /// Returns the epoch of a stream with this creation time, as the server writes it: the first 32 bits of
+    /// its SHA-256, so that streams created shortly after one another differ too.
     #[must_use]
     pub fn of_creation(created: &str) -> Self {
         let digest = Sha256::digest(created.as_bytes());
@@ -24,9 +24,9 @@ impl Epoch {
 pub struct Sequence(pub u64);
 
 impl Sequence {
-    /// The place before the first message.
+    /// The position before the first message.
     pub const START: Self = Self(0);
-    /// A place that no stream reaches.
+    /// A position that no stream reaches.
     pub const MAX: Self = Self(u64::MAX);
 
     /// Returns the sequence that follows.
@@ -48,7 +48,7 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// A place in a tenant's stream.
+/// A position in a tenant's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId {
     /// The incarnation of the stream to which `sequence` belongs.
@@ -57,7 +57,7 @@ pub struct EventId {
     pub sequence: Sequence,
 }
 
-/// Not an event id.
+/// The error for a string that is not an event id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an event id; it needs 8 lower-case hexadecimal digits, '-' and a number (5f3a9c01-1042)")]
 pub struct InvalidEventId;
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_read_as_they_are_written() {
+    fn ids_round_trip() {
         for text in ["5f3a9c01-1042", "00000000-0", "ffffffff-18446744073709551615"] {
             assert_eq!(text.parse::<EventId>().unwrap().to_string(), text);
         }

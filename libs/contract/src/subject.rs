@@ -8,62 +8,62 @@ pub const STORED: &str = "iot";
 /// The first token of every subject on which stored messages are republished.
 pub const LIVE: &str = "live";
 
-/// The name of the tenant's stream.
+/// Returns the name of the tenant's stream, `IOT_<tenant>`.
 #[must_use]
 pub fn stream(tenant: &TenantName) -> String {
     format!("IOT_{tenant}")
 }
 
-/// The name of the stream that captures what a source of the tenant publishes.
+/// Returns the name of the stream that captures the messages of a source, `SRC_<tenant>_<source>`.
 #[must_use]
 pub fn source_stream(tenant: &TenantName, source: &SourceName) -> String {
-    // A tenant and a source may both contain '-', never '_': so no two pairs share a name.
+    // Neither name can contain '_', so no two pairs share a stream.
     format!("SRC_{tenant}_{source}")
 }
 
-/// Every stored subject of the tenant, as a wildcard.
+/// Returns the wildcard of all stored subjects of the tenant.
 #[must_use]
 pub fn stored_all(tenant: &TenantName) -> String {
     format!("{STORED}.{tenant}.>")
 }
 
-/// Every live subject of the tenant, as a wildcard.
+/// Returns the wildcard of all live subjects of the tenant.
 #[must_use]
 pub fn live_all(tenant: &TenantName) -> String {
     format!("{LIVE}.{tenant}.>")
 }
 
-/// Where a device's messages of one channel are stored: what the device publishes to.
+/// Returns the subject on which the messages of a channel are stored, and to which the device publishes.
 #[must_use]
 pub fn stored(tenant: &TenantName, iot_id: &IotId, channel: &ChannelName) -> String {
     format!("{STORED}.{tenant}.{iot_id}.{channel}")
 }
 
-/// Where the data plane hears a device's messages of one channel.
+/// Returns the subject on which the stored messages of a channel are republished to the data plane.
 #[must_use]
 pub fn live(tenant: &TenantName, iot_id: &IotId, channel: &ChannelName) -> String {
     format!("{LIVE}.{tenant}.{iot_id}.{channel}")
 }
 
-/// The MQTT topic that nats-server maps to [`stored`].
+/// Returns the MQTT topic that nats-server maps to [`stored`].
 #[must_use]
 pub fn mqtt_topic(tenant: &TenantName, iot_id: &IotId, channel: &ChannelName) -> String {
     format!("{STORED}/{tenant}/{iot_id}/{channel}")
 }
 
-/// Where the devices of a tenant ask for their topics; in MQTT the same with `/`.
+/// Returns the subject on which the devices of a tenant ask for their topics; the MQTT topic has `/`.
 #[must_use]
 pub fn enroll(tenant: &TenantName) -> String {
     format!("flutecast.{tenant}.enroll")
 }
 
-/// Where somebody without a reply subject hears the answer; in MQTT the same with `/`.
+/// Returns the subject of a reply to a request without a reply subject; the MQTT topic has `/`.
 #[must_use]
 pub fn enrolled(tenant: &TenantName, token: &ReplyToken) -> String {
     format!("flutecast.{tenant}.enrolled.{token}")
 }
 
-/// The last token of the subject on which pods are asked what they serve.
+/// The last token of [`serving_query`].
 const QUERY: &str = "query";
 
 /// Returns a name as one token of a subject: each character that is neither an ASCII letter or digit nor `-`
@@ -75,8 +75,8 @@ pub fn token(name: &str) -> String {
     if token.is_empty() { "_".to_owned() } else { token }
 }
 
-/// The subject on which a pod of a release announces what it serves. It is never [`serving_query`]: a pod
-/// called `query` announces on `query_`. The rights on NATS bind a pod to its own subject.
+/// Returns the subject on which a pod of a release announces what it serves. It is never [`serving_query`]: a
+/// pod named `query` announces on `query_`. The permissions of NATS bind a pod to its own subject.
 #[must_use]
 pub fn serving(release: &str, server: &str) -> String {
     let (release, mut server) = (token(release), token(server));
@@ -86,25 +86,25 @@ pub fn serving(release: &str, server: &str) -> String {
     format!("flutecast.serving.{release}.{server}")
 }
 
-/// The subject on which the pods of a release are asked to announce at once.
+/// Returns the subject on which the pods of a release are asked to announce at once.
 #[must_use]
 pub fn serving_query(release: &str) -> String {
     format!("flutecast.serving.{}.{QUERY}", token(release))
 }
 
-/// The announcements of all pods of a release, and what is asked on [`serving_query`], as a wildcard.
+/// Returns the wildcard of all announcements of a release, which [`serving_query`] matches too.
 #[must_use]
 pub fn serving_all(release: &str) -> String {
     format!("flutecast.serving.{}.*", token(release))
 }
 
-/// The subject on which a pod of a release reports its load.
+/// Returns the subject on which a pod of a release reports its load.
 #[must_use]
 pub fn load(release: &str, server: &str) -> String {
     format!("flutecast.load.{}.{}", token(release), token(server))
 }
 
-/// The load reports of all pods of a release, as a wildcard.
+/// Returns the wildcard of the load reports of all pods of a release.
 #[must_use]
 pub fn load_all(release: &str) -> String {
     format!("flutecast.load.{}.*", token(release))

@@ -1,7 +1,7 @@
-//! Two versions at once: during an upgrade, or after `helm rollback`, one reads what the other wrote.
+//! Documents of another version, which are read during an upgrade or after `helm rollback`.
 //!
-//! `released/` holds documents as the last release writes them, byte by byte. A field that comes is optional
-//! and is left out where nobody uses it, so these files change only with `apiVersion`.
+//! `released/` holds documents as the last release writes them, byte by byte. New fields are optional and
+//! left out where unused, so these files change only with `apiVersion`.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
@@ -13,18 +13,17 @@ const SHARD: &str = include_str!("released/shard.yaml");
 const ACCESS: &str = include_str!("released/access.yaml");
 
 #[test]
-fn documents_of_the_last_release_are_read_and_written_as_they_were() {
+fn documents_of_the_last_release_keep_their_bytes() {
     let document = ShardDocument::from_yaml(SHARD).unwrap();
-    assert_eq!(document.to_yaml().unwrap(), SHARD, "an upgrade would write every shard anew");
-    // The digest is over the content: where it comes out otherwise, all pods would have to confirm everything
-    // anew.
+    assert_eq!(document.to_yaml().unwrap(), SHARD, "an upgrade would write every shard again");
+    // With another digest, all pods would have to confirm every revision again.
     assert_eq!(shard::revision(&document), document.revision);
     assert_eq!(AccessDocument::from_yaml(ACCESS).unwrap().to_yaml().unwrap(), ACCESS);
 }
 
 #[test]
-fn fields_of_a_newer_version_are_left_out() {
-    // What may stand in a newer version's document: one more field in each place that has fields of its own.
+fn fields_of_a_newer_version_are_ignored() {
+    // A newer version may add a field to each of these objects.
     let places = [
         "",
         "/settings",
@@ -43,7 +42,7 @@ fn fields_of_a_newer_version_are_left_out() {
 }
 
 #[test]
-fn what_would_be_misread_is_refused() {
+fn unknown_versions_and_variants_are_refused() {
     for (from, to, error) in [
         (
             "apiVersion: mapping.flutecast.io/v1",
@@ -59,7 +58,7 @@ fn what_would_be_misread_is_refused() {
     }
 }
 
-/// The document with a field that no version has, at each of these pointers.
+/// Returns the document with a field that no version has at each of these pointers.
 fn with_more(text: &str, places: &[&str]) -> String {
     let mut document: Value = serde_yaml::from_str(text).unwrap();
     for place in places {

@@ -1,10 +1,11 @@
-//! The documents that the operator writes and the data plane reads, as YAML.
+//! The YAML documents that the operator writes and the data plane reads.
 //!
-//! There are two kinds. [`ShardDocument`]: which devices a tenant has and how their messages become values;
-//! one file `flutecast-<tenant>-<shard>.yaml` (in Kubernetes: one ConfigMap, key `mapping.yaml`) each.
-//! [`AccessDocument`]: who may read what; one file `flutecast-access.yaml` (in Kubernetes: one Secret, key
-//! `access.yaml`) in all. What opens doors travels apart from the mapping. A reader refuses a document whose
-//! `apiVersion` it doesn't know and ignores fields it doesn't know.
+//! - [`ShardDocument`]: the devices of a tenant and how their messages become values. One file
+//!   `flutecast-<tenant>-<shard>.yaml`, or one ConfigMap with the key `mapping.yaml`, for each shard.
+//! - [`AccessDocument`]: who may read which tenant. One file `flutecast-access.yaml`, or one Secret with the
+//!   key `access.yaml`, in all. Credentials are thus kept apart from the mapping.
+//!
+//! Documents with an unknown `apiVersion` are refused; unknown fields are ignored.
 
 mod text;
 
@@ -20,81 +21,81 @@ pub use text::{InvalidDocument, MAX_TEXT, token_sha256};
 /// The version of both documents that this crate reads and writes.
 pub const API_VERSION: &str = "mapping.flutecast.io/v1";
 
-/// One part of a tenant's devices. All parts together, shard 0 to `shards - 1`, are the tenant's mapping.
+/// A part of a tenant's devices. Shards 0 to `shards - 1` together are the tenant's mapping.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ShardDocument {
     /// Always [`API_VERSION`].
     pub api_version: String,
-    /// The tenant that this is about.
+    /// The tenant that owns the devices.
     pub tenant: TenantName,
     /// The number of this shard, from 0.
     pub shard: u32,
-    /// How many shards the tenant has.
+    /// The number of shards of the tenant.
     pub shards: u32,
-    /// A digest of the content; two documents with the same revision are the same.
+    /// A digest of the content, see [`crate::shard::revision`].
     pub revision: String,
-    /// What holds for the whole tenant. In shard 0, and only there.
+    /// The settings of the whole tenant. `Some` in shard 0, `None` in the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<TenantSettings>,
-    /// The formats that this shard's devices use, by name.
+    /// The formats that the devices of this shard use, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub formats: BTreeMap<FormatName, FormatDocument>,
-    /// The devices of this shard, by iotId. They are shared with other versions of the document, which differ
-    /// in few of them.
+    /// The devices of this shard, by iotId. In an [`Arc`], since the revisions of a document share most of
+    /// their devices.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<IotId, Arc<DeviceDocument>>,
 }
 
-/// What holds for a whole tenant.
+/// The settings of a tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantSettings {
-    /// The tenant's name for people.
+    /// The tenant's name for people; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub display_name: String,
     /// The name of the tenant's stream, `IOT_<tenant>`.
     pub stream: String,
-    /// How many clients may be connected to one pod at once for this tenant; none: no limit of its own.
+    /// The most clients of this tenant that one pod serves at once; `None` if only the pod's own limit holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_clients: Option<u32>,
-    /// The sources whose id stands in the payload; the data plane splits them. (Those whose id stands in the
-    /// subject are transformed by NATS and never seen by the data plane.)
+    /// The sources whose messages name their devices in the payload; the data plane splits them. (NATS
+    /// transforms the messages of those with the id in the subject.)
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<PayloadSourceDocument>,
 }
 
-/// A source whose messages name the device in the payload.
+/// A source whose messages name their devices in the payload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PayloadSourceDocument {
     /// The source's name within the tenant.
     pub name: SourceName,
-    /// The stream that captures it, `SRC_<tenant>_<source>`.
+    /// The stream that captures the source's messages, `SRC_<tenant>_<source>`.
     pub stream: String,
     /// The durable consumer that the pods share.
     pub consumer: String,
-    /// The channel that its items belong to.
+    /// The channel that the items belong to.
     pub channel: ChannelName,
-    /// Where each item names its device: a JSON pointer (RFC 6901) within the item.
+    /// The JSON pointer (RFC 6901), within an item, to the id of its device.
     pub id_pointer: String,
-    /// What the value at `id_pointer` is.
+    /// The kind of the id.
     pub id_kind: IdKind,
-    /// Where the message holds an array of items; none: the message is one item.
+    /// The JSON pointer to the array of items; `None` if the message is a single item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<String>,
 }
 
-/// How an external source names a device.
+/// The kind of id by which an external source names a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IdKind {
-    /// By its iotId.
+    /// The iotId.
     IotId,
-    /// By its device code.
+    /// The device code.
     DeviceCode,
 }
 
-/// One device.
+/// A device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceDocument {
@@ -105,7 +106,7 @@ pub struct DeviceDocument {
     /// The labels of the Device object; selectors match them.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub labels: Arc<BTreeMap<String, String>>,
-    /// The device's channels, by name. Many devices have the same.
+    /// The device's channels, by name. In an [`Arc`], since many devices have the same channels.
     pub channels: Arc<BTreeMap<ChannelName, ChannelDocument>>,
 }
 
@@ -113,37 +114,37 @@ fn is_empty(labels: &Arc<BTreeMap<String, String>>) -> bool {
     labels.is_empty()
 }
 
-/// One channel of a device.
+/// A channel of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelDocument {
-    /// The format that its messages are in; one of the shard's `formats`.
+    /// The format of the channel's messages; one of the shard's `formats`.
     pub format: FormatName,
-    /// After how many milliseconds of silence a value counts as stale; none: never.
+    /// The milliseconds without a message after which the values are stale; `None` if they never are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_after_ms: Option<u64>,
 }
 
-/// How a message becomes what clients see: the input of [`crate::program::Program::compile`].
+/// How a message becomes the values that clients get. `flutecast_format` compiles it to a program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FormatDocument {
-    /// How a payload is encoded.
+    /// The encoding of payloads.
     pub codec: Codec,
-    /// Where the message's own time stands; none: the time at which the broker stored it.
+    /// Where a message holds its time; `None` for the time at which the broker stored it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<TimestampDocument>,
-    /// What clients need of it.
+    /// Which messages clients get.
     #[serde(default)]
     pub delivery: DeliveryDocument,
-    /// A CEL expression over `values`; a message for which it is false is not pushed.
+    /// A CEL expression over `values`. A message is pushed only if it is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
     /// The fields, in the order in which clients get them.
     pub fields: Vec<FieldDocument>,
 }
 
-/// How a payload is encoded.
+/// The encoding of payloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Codec {
     /// JSON (RFC 8259) in UTF-8.
@@ -151,18 +152,19 @@ pub enum Codec {
     Json,
 }
 
-/// Where the message's own time stands, and which times are believed.
+/// Where a message holds its time, and which times are accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TimestampDocument {
-    /// A JSON pointer to the time.
+    /// The JSON pointer to the time.
     pub pointer: String,
-    /// What the value there is.
+    /// The unit or the format of the time.
     pub unit: TimestampUnit,
-    /// A message that is older than this when it arrives is dropped, in milliseconds.
+    /// The milliseconds of age on arrival beyond which a message is dropped; `None` for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age_ms: Option<u64>,
-    /// A message whose time is further ahead of our clock than this is dropped, in milliseconds.
+    /// The milliseconds ahead of the data plane's clock beyond which a message is dropped; `None` for no
+    /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ahead_ms: Option<u64>,
 }
@@ -170,46 +172,46 @@ pub struct TimestampDocument {
 /// The unit of a timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TimestampUnit {
-    /// Seconds since 1970-01-01T00:00:00Z; may have a fraction.
+    /// Seconds since 1970-01-01T00:00:00Z, possibly with a fraction.
     Seconds,
-    /// Milliseconds since then.
+    /// Milliseconds since 1970-01-01T00:00:00Z.
     Milliseconds,
-    /// Microseconds since then.
+    /// Microseconds since 1970-01-01T00:00:00Z.
     Microseconds,
-    /// Nanoseconds since then.
+    /// Nanoseconds since 1970-01-01T00:00:00Z.
     Nanoseconds,
     /// A string such as `2026-11-22T10:00:00.123Z` or with an offset.
     #[serde(rename = "RFC3339")]
     Rfc3339,
 }
 
-/// What clients need of a channel.
+/// Which messages of a channel clients get.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryDocument {
-    /// Which messages matter.
+    /// Whether messages may be skipped.
     #[serde(default)]
     pub policy: DeliveryPolicy,
-    /// At most one message per channel in this time, in milliseconds; with `Latest` only.
+    /// The least milliseconds between two messages of a channel; only with [`DeliveryPolicy::Latest`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_interval_ms: Option<u64>,
 }
 
-/// Which messages of a channel matter.
+/// Whether messages of a channel may be skipped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeliveryPolicy {
-    /// Only the newest.
+    /// A newer message replaces an older one.
     #[default]
     Latest,
-    /// Each one: on/off, alarms, counts.
+    /// No message is skipped: for states, alarms and counts.
     Every,
 }
 
-/// One field of what clients get. Exactly one of `pointer` and `expression` is set.
+/// A field of the values that clients get. Exactly one of `pointer` and `expression` is set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldDocument {
-    /// Its name in `values`.
+    /// The name in `values`.
     pub name: String,
     /// A JSON pointer (RFC 6901) to the raw value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -217,80 +219,79 @@ pub struct FieldDocument {
     /// A CEL expression over `values`, which holds the fields before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expression: Option<String>,
-    /// What the raw value becomes; needed with `pointer`, not allowed with `expression`.
+    /// The type of the formatted value; required with `pointer`, forbidden with `expression`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<FieldType>,
-    /// Number: multiply by this first.
+    /// Number: the factor of the raw value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
-    /// Number: then add this.
+    /// Number: what is added after scaling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<f64>,
-    /// Number and computed numbers: round to this many decimals, 0 to 9.
+    /// Number and computed numbers: the decimals to round to, 0 to 9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decimals: Option<u8>,
-    /// The unit that people read (`m/min`).
+    /// The unit to display (`m/min`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// Number: a change smaller than this, since the value last pushed, is no reason to push.
+    /// Number and computed numbers: the smallest change since the last push that causes another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadband: Option<f64>,
-    /// Enum: raw value (as text) to the word that clients get.
+    /// Enum: the words that clients get, by raw value as text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,
-    /// An unchanged value is no reason to push.
+    /// Whether only a changed value causes a push.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_change: bool,
 }
 
-/// What a raw value becomes.
+/// The type of a formatted value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FieldType {
     /// A finite number.
     Number,
     /// A string.
     String,
-    /// true or false; 0 and 1 are taken too.
+    /// true or false; raw 0 and 1 are accepted too.
     Bool,
     /// One of the words in `values`.
     Enum,
 }
 
-/// Who may read what: one document for all tenants of a release. Handle it as a secret.
+/// Who may read which tenant; one document for all tenants of a release. It is a secret.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessDocument {
     /// Always [`API_VERSION`].
     pub api_version: String,
-    /// The tenants that may be read at all. A tenant that is not here is read by nobody.
+    /// The readers of each tenant. A tenant that is missing here can't be read.
     #[serde(default)]
     pub tenants: BTreeMap<TenantName, TenantAccess>,
 }
 
-/// Who may read one tenant.
+/// Who may read a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantAccess {
-    /// Everybody.
+    /// Whether clients without a token may read.
     #[serde(default)]
     pub anonymous: bool,
-    /// The web origins whose pages may read, such as `https://screens.acme.example`; `*` for all. Empty:
-    /// pages that the data plane serves itself, and programs that aren't browsers.
+    /// The web origins whose pages may read, such as `https://screens.acme.example`; `*` for all. If empty,
+    /// only the pages of the data plane itself may, and programs other than browsers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_origins: Vec<String>,
-    /// The tokens, by name.
+    /// The static tokens, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tokens: BTreeMap<String, TokenAccess>,
 }
 
-/// One static token.
+/// A static token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenAccess {
-    /// SHA-256 of the token, 64 lower-case hexadecimal digits. The token itself never leaves the Secret that
-    /// holds it.
+    /// The SHA-256 of the token as 64 lower-case hexadecimal digits. The token itself stays in its Secret.
     pub sha256: String,
-    /// The devices that it opens; none: all of the tenant.
+    /// The devices that the token may read; `None` for all devices of the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<DeviceCode>>,
 }

@@ -1,26 +1,26 @@
-//! The documents as text.
+//! Reads and writes the documents as YAML.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{API_VERSION, AccessDocument, ShardDocument};
 
-/// Longer texts are refused unread, in bytes: four times what a Secret or a ConfigMap holds.
+/// The longest text that is parsed, in bytes: four times what a Secret or a ConfigMap holds.
 pub const MAX_TEXT: usize = 4 << 20;
 
-/// Why a text is not a document that this version reads.
+/// Why a text is not a document of this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDocument {
-    /// It is far too long.
+    /// The text is longer than [`MAX_TEXT`]; the length in bytes.
     #[error("it is {0} bytes long; a document has at most {MAX_TEXT}")]
     TooLong(usize),
-    /// It was written for a version that this one doesn't know.
+    /// `apiVersion` is not [`API_VERSION`]; its value, cut to 80 characters.
     #[error("apiVersion {0:?} is not known; this version reads {API_VERSION:?}")]
     ApiVersion(String),
-    /// It isn't YAML, or something in it is missing or of the wrong type.
+    /// The text is not YAML, or a field is missing or of the wrong type.
     #[error("{0}")]
     Yaml(String),
-    /// The parts contradict each other.
+    /// Fields contradict each other.
     #[error("{0}")]
     Contradiction(String),
 }
@@ -34,12 +34,12 @@ impl ShardDocument {
         write(self)
     }
 
-    /// Reads a document. Fields that this version doesn't know are ignored.
+    /// Parses a document. Unknown fields are ignored.
     ///
-    /// The revision is taken as it stands; whoever doubts it compares it with [`crate::shard::revision`].
+    /// The revision is not verified; to do so, compare it with [`crate::shard::revision`].
     ///
     /// # Errors
-    /// What is wrong with it, with line and column if it is a matter of YAML.
+    /// [`InvalidDocument`], with line and column for [`InvalidDocument::Yaml`].
     pub fn from_yaml(text: &str) -> Result<Self, InvalidDocument> {
         let document: Self = read(text, |error| error.to_string())?;
         let Self { shard, shards, settings, .. } = &document;
@@ -63,11 +63,11 @@ impl AccessDocument {
         write(self)
     }
 
-    /// Reads a document. Fields that this version doesn't know are ignored.
+    /// Parses a document. Unknown fields are ignored.
     ///
     /// # Errors
-    /// Where something is wrong with it. The message holds no part of the text, and so not what is wrong: a
-    /// secret may have been pasted into the wrong place.
+    /// [`InvalidDocument`] with line and column only. The message holds no part of the text, since a token
+    /// may have been pasted into the wrong place.
     pub fn from_yaml(text: &str) -> Result<Self, InvalidDocument> {
         read(text, |error| match error.location() {
             Some(at) => format!("line {} column {}: this is no access document", at.line(), at.column()),
@@ -76,7 +76,7 @@ impl AccessDocument {
     }
 }
 
-/// SHA-256 of a token, as [`super::TokenAccess`] holds it.
+/// Returns the SHA-256 of a token in the form of [`super::TokenAccess::sha256`].
 #[must_use]
 pub fn token_sha256(token: &str) -> String {
     use sha2::{Digest, Sha256};
@@ -87,7 +87,7 @@ fn write(document: &impl Serialize) -> Result<String, InvalidDocument> {
     serde_yaml::to_string(document).map_err(|error| InvalidDocument::Yaml(error.to_string()))
 }
 
-/// The field that says how to read the others.
+/// Parsed before the other fields, whose form depends on it.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Versioned {

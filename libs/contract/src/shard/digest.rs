@@ -5,15 +5,15 @@ use sha2::{Digest, Sha256};
 use crate::document::ShardDocument;
 use crate::name::IotId;
 
-/// The revision of a document: the first 64 bits of a SHA-256 over its content, as 16 hexadecimal digits. The
-/// field `revision` itself doesn't count, so a document can be checked by comparing the two.
+/// Returns the revision of a document: the first 64 bits of a SHA-256 over its content, as 16 hexadecimal
+/// digits. The field `revision` is left out, so that a document is verified by comparing the two.
 #[must_use]
 pub fn revision(document: &ShardDocument) -> String {
     if !document.revision.is_empty() {
         return revision(&ShardDocument { revision: String::new(), ..document.clone() });
     }
-    // JSON: one way to write each document, since maps are ordered and all keys are strings. It fails for no
-    // document.
+    // JSON writes each document in one way, since maps are ordered and all keys are strings. Serializing
+    // can't fail.
     let json = serde_json::to_vec(document).unwrap_or_default();
     let mut hasher = Sha256::new();
     hasher.update(b"flutecast/revision/v1\0");
@@ -21,7 +21,7 @@ pub fn revision(document: &ShardDocument) -> String {
     data_encoding::HEXLOWER.encode(&hasher.finalize()[..8])
 }
 
-/// A number that places a device among the documents of its tenant.
+/// Returns the hash by which a device is assigned to a document of its tenant.
 pub(super) fn hash(iot_id: &IotId) -> u32 {
     let mut hasher = Sha256::new();
     hasher.update(b"flutecast/shard/v1\0");

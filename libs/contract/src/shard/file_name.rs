@@ -1,4 +1,4 @@
-//! The names of the files that hold mapping documents.
+//! The names of the files that hold the documents.
 
 use crate::name::TenantName;
 use crate::object;

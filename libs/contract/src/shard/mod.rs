@@ -1,9 +1,9 @@
 //! Splits a tenant's devices into shard documents.
 //!
-//! A document has to fit into one ConfigMap, so a tenant with many devices has several. Which one a device is
-//! in depends on its iotId and on the number of documents alone; that number is a power of two and the
-//! smallest that lets each document fit. So a device that comes or goes changes one document, and a tenant
-//! that outgrows its documents splits each of them in two.
+//! A document has to fit into one ConfigMap, so a tenant with many devices has several. The document of a
+//! device depends only on its iotId and on the number of documents, which is the smallest power of two that
+//! lets each document fit. Adding or removing a device thus changes one document, and doubling the number of
+//! documents splits each of them in two.
 
 mod digest;
 mod file_name;
@@ -20,37 +20,37 @@ use serde::Serialize;
 use crate::document::{API_VERSION, DeviceDocument, FormatDocument, ShardDocument, TenantSettings};
 use crate::name::{FormatName, IotId, TenantName};
 
-/// A document is at most this long, in bytes of YAML. A ConfigMap holds at most 1 MiB, its other fields
-/// included.
+/// The longest document, in bytes of YAML. A ConfigMap holds at most 1 MiB, its other fields included.
 pub const MAX_BYTES: usize = 512 * 1024;
 
-/// A tenant has at most this many documents. Devices that don't fit then (some hundred thousand, or formats
-/// of half a document each) are oversized.
+/// The most documents of a tenant. Devices that don't fit into them (beyond some hundred thousand, or with
+/// formats of half a document each) are returned as oversized.
 pub const MAX_SHARDS: u32 = 1024;
 
-/// What [`split`] makes of a tenant.
+/// The documents of a tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TenantShards {
-    /// The documents, in the order of their numbers; there is always a first one.
+    /// The documents in the order of their numbers; at least one.
     pub shards: Vec<ShardDocument>,
-    /// The devices that fit into no document, by iotId.
+    /// The devices that fit into no document, in the order of their iotIds.
     pub oversized: Vec<OversizedDevice>,
 }
 
 /// A device that fits into no document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the device and the formats that it uses take {bytes} bytes of a mapping document, which holds at most {MAX_BYTES}"
+    "the device and the formats that it uses take {bytes} bytes of a mapping document, which holds at most \
+     {MAX_BYTES}"
 )]
 pub struct OversizedDevice {
-    /// The device's id.
+    /// The id of the device.
     pub iot_id: IotId,
-    /// How long the document would be that holds it, or that it was taken out of.
+    /// The length of the document with the device.
     pub bytes: usize,
 }
 
-/// Splits a tenant's devices. `formats` may hold more than the devices use; each document holds what its own
-/// devices use. The result depends on the content alone, byte for byte.
+/// Splits a tenant's devices into documents. Each document holds the formats that its own devices use;
+/// `formats` may hold more. The result is deterministic, byte for byte.
 #[must_use]
 pub fn split(
     tenant: &TenantName,
@@ -61,7 +61,7 @@ pub fn split(
     split_within(&ShardLimits { bytes: MAX_BYTES, shards: MAX_SHARDS }, tenant, settings, formats, devices)
 }
 
-/// What a document holds, and how many there may be.
+/// [`MAX_BYTES`] and [`MAX_SHARDS`]; tests have smaller ones.
 struct ShardLimits {
     bytes: usize,
     shards: u32,
@@ -114,13 +114,14 @@ fn split_within(
     TenantShards { shards, oversized }
 }
 
-/// The number of the document that a device is in, when the tenant has `shards` documents (a power of two).
+/// Returns the number of the document that holds a device of a tenant with `shards` documents (a power of
+/// two).
 #[must_use]
 pub fn shard_of(iot_id: &IotId, shards: u32) -> u32 {
     digest::hash(iot_id) & shards.saturating_sub(1)
 }
 
-/// The lines that a part adds to a document.
+/// The lines that an entry adds to a document.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 enum DocumentLines<'a> {
@@ -134,8 +135,8 @@ fn length(part: &impl Serialize) -> usize {
 
 type Member<'a> = (&'a IotId, &'a Arc<DeviceDocument>);
 
-/// Distributes the members. Each part keeps their order, that of the iotIds: it comes from one part of half
-/// as many.
+/// Distributes the members over `count` parts. Each part comes from one of the parts before, so the order of
+/// the iotIds is kept.
 fn divide<'a>(members: &[Member<'a>], count: u32) -> Vec<Vec<Member<'a>>> {
     let mut parts = vec![Vec::new(); count as usize];
     for member in members {
@@ -148,18 +149,18 @@ struct Splitter<'a> {
     tenant: &'a TenantName,
     settings: &'a TenantSettings,
     formats: &'a BTreeMap<FormatName, FormatDocument>,
-    /// How many bytes each device adds to a document, and each format.
+    /// The bytes that each device and each format adds to a document.
     device_sizes: BTreeMap<&'a IotId, usize>,
     format_sizes: BTreeMap<&'a FormatName, usize>,
-    /// How long a document without devices is: the first one, with the settings, and the others.
+    /// The length of a document without devices: of shard 0, with the settings, and of the other shards.
     empty: [usize; 2],
 }
 
 impl<'a> Splitter<'a> {
-    /// Measures each part once. A document is a list of lines, so parts add up; `devices:` and `formats:` are
-    /// counted with each part, which errs by a few bytes on the safe side.
+    /// Measures each entry once. A document is a list of lines, so lengths add up; `devices:` and `formats:`
+    /// are counted with each entry, which overestimates by a few bytes.
     fn measure(&mut self, devices: &'a BTreeMap<IotId, Arc<DeviceDocument>>) {
-        // The longest numbers, so that the length doesn't depend on them.
+        // With the longest numbers, so that the length doesn't depend on them.
         let first = self.document(&[], 0, MAX_SHARDS);
         let other = ShardDocument { shard: MAX_SHARDS, settings: None, ..first.clone() };
         self.empty = [length(&first), length(&other)];
@@ -194,7 +195,7 @@ impl<'a> Splitter<'a> {
     }
 }
 
-/// The formats that the members use, each once.
+/// Returns the formats that the members use, each once.
 fn used_formats<'a>(part: &[Member<'a>]) -> impl Iterator<Item = &'a FormatName> {
     let mut names: Vec<&FormatName> =
         part.iter().flat_map(|(_, device)| device.channels.values().map(|channel| &channel.format)).collect();

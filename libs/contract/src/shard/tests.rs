@@ -30,7 +30,7 @@ fn settings() -> TenantSettings {
     }
 }
 
-/// A format whose document has about this many bytes.
+/// Returns a format whose document has about this many bytes.
 fn format(bytes: usize) -> FormatDocument {
     let field = FieldDocument {
         name: "speed".into(),
@@ -75,7 +75,7 @@ fn device(at: usize, formats: &[usize]) -> Arc<DeviceDocument> {
 
 const FULL: ShardLimits = ShardLimits { bytes: MAX_BYTES, shards: MAX_SHARDS };
 
-/// What has to hold for every split.
+/// Asserts the properties of every split.
 fn check(
     limits: &ShardLimits,
     split: &TenantShards,
@@ -153,7 +153,7 @@ fn ten_thousand_devices_fit() {
     assert!(first.oversized.is_empty());
     assert!((4..=32).contains(&first.shards.len()), "{} shards", first.shards.len());
 
-    // One device more changes one document.
+    // Adding a device changes one document.
     let mut more = devices.clone();
     more.insert(id(10_000), device(10_000, &[0]));
     let second = split(&tenant(), &settings(), &formats, &more);
@@ -163,7 +163,7 @@ fn ten_thousand_devices_fit() {
 }
 
 #[test]
-fn a_device_that_is_too_large_is_refused_alone() {
+fn an_oversized_device_leaves_the_others_in() {
     let formats = formats(&[600_000, 300, 300_000, 300_000]);
     let mut devices: BTreeMap<_, _> = (0..100).map(|at| (id(at), device(at, &[1]))).collect();
     devices.insert(id(100), device(100, &[0]));
@@ -202,7 +202,7 @@ fn the_number_of_documents_is_bounded() {
 }
 
 #[test]
-fn the_revision_is_one_of_the_content() {
+fn the_revision_depends_on_the_content() {
     let devices: BTreeMap<_, _> = (0..3).map(|at| (id(at), device(at, &[0]))).collect();
     let revision = |settings: &TenantSettings, devices| {
         split(&tenant(), settings, &formats(&[10]), devices).shards[0].revision.clone()
@@ -242,7 +242,7 @@ fn file_names() {
 }
 
 #[test]
-fn a_document_that_can_not_be_read_says_why() {
+fn errors_say_what_is_invalid_in_a_document() {
     let good = split(&tenant(), &settings(), &BTreeMap::new(), &BTreeMap::new()).shards[0].to_yaml().unwrap();
     let without_settings: String = good.split_inclusive('\n').take(5).collect();
     for (text, expected) in [
@@ -263,7 +263,7 @@ fn a_document_that_can_not_be_read_says_why() {
         let error = ShardDocument::from_yaml(&text).unwrap_err().to_string();
         assert!(error.contains(expected), "{}\n{error}", text.chars().take(300).collect::<String>());
     }
-    // What a later version adds is ignored.
+    // Fields of a later version are ignored.
     let later = good.replace("tenant: acme", "tenant: acme\ncolour: blue");
     assert!(ShardDocument::from_yaml(&later).is_ok());
 }
@@ -303,7 +303,7 @@ mod access {
     }
 
     #[test]
-    fn an_error_tells_no_secret() {
+    fn errors_contain_no_secret() {
         for wrong in [
             "tenants: {acme: {anonymous: hunter2}}",
             "tenants: {acme: {tokens: {wall: hunter2}}}",
@@ -321,7 +321,7 @@ mod access {
     }
 }
 
-/// Strings that YAML could take for something else, or that need quotes.
+/// Strings that YAML could parse as another type, or that need quotes.
 fn text() -> impl Strategy<Value = String> {
     const TRICKY: &[&str] = &[
         "",
