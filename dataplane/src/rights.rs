@@ -21,15 +21,16 @@ pub fn manifest() -> (&'static str, String) {
         about_binding: "",
         rights: RIGHTS,
     };
-    let head = "What a data-plane pod may do: read the mapping, the one Secret that says who may read, and who its peers are. It writes nothing. The \
-        tests run under exactly these rules (dataplane/tests/pods/api_server). Written by `make rbac` from the modules that make the calls.";
+    let head = "The rights of a data-plane pod: it reads the mapping, the one Secret with the access rules, and \
+                its peers, and writes nothing. The tests run under exactly these rules \
+                (dataplane/tests/pods/api_server). Written by `make rbac` from the modules that make the calls.";
     ("manifests/dataplane/rbac.yaml", flutecast_kube::manifest(head, Some((NAME, NAMESPACE)), &[grant]))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_committed_manifest_is_current() {
+    fn committed_manifest_is_current() {
         let (path, text) = super::manifest();
         let at = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
         let committed = std::fs::read_to_string(&at).unwrap_or_default();
