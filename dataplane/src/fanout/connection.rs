@@ -9,24 +9,24 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::backlog::Backlog;
 use super::hub::Command;
-use super::outbox::Outbox;
 
 /// The frames of one client, ready to be written as they are. Dropping it detaches the client.
 #[derive(Debug)]
 pub struct Connection {
     number: u64,
-    outbox: Arc<Outbox>,
+    backlog: Arc<Backlog>,
     hub: Option<UnboundedSender<Command>>,
     /// Counts this connection as long as it is there.
-    _places: Vec<Place>,
+    _permits: Vec<ConnectionPermit>,
 }
 
 /// One client in a count.
 #[derive(Debug)]
-pub(super) struct Place(Arc<AtomicUsize>);
+pub(super) struct ConnectionPermit(Arc<AtomicUsize>);
 
-impl Place {
+impl ConnectionPermit {
     /// A place, if there are fewer than `max` taken.
     pub(super) fn take(count: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
         let more = |taken| (taken < max).then_some(taken + 1);
@@ -35,7 +35,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -45,11 +45,11 @@ impl Connection {
     /// With `hub`, that is told when the client is gone.
     pub(super) fn new(
         number: u64,
-        outbox: Arc<Outbox>,
+        backlog: Arc<Backlog>,
         hub: Option<UnboundedSender<Command>>,
-        places: Vec<Place>,
+        permits: Vec<ConnectionPermit>,
     ) -> Self {
-        Self { number, outbox, hub, _places: places }
+        Self { number, backlog, hub, _permits: permits }
     }
 
     /// The connection's number; `hello` tells it as `c-` and at least eight hexadecimal digits.
@@ -61,7 +61,7 @@ impl Connection {
     /// The next frame: a whole number of SSE blocks. `None`: the server has ended the connection.
     pub fn poll_next_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut out = Vec::with_capacity(1);
-        self.outbox.poll_take(cx, 1, &mut out).map(|taken| taken.and_then(|_| out.pop()))
+        self.backlog.poll_take(cx, 1, &mut out).map(|taken| taken.and_then(|_| out.pop()))
     }
 
     /// Takes up to `max` frames at once and appends them to `out`, for vectored writes. Ready with how many
@@ -72,7 +72,7 @@ impl Connection {
         max: usize,
         out: &mut Vec<Bytes>,
     ) -> Poll<Option<usize>> {
-        self.outbox.poll_take(cx, max, out)
+        self.backlog.poll_take(cx, max, out)
     }
 }
 
@@ -86,7 +86,7 @@ impl Stream for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.outbox.detach();
+        self.backlog.detach();
         if let Some(hub) = &self.hub {
             // A hub that has ended has forgotten the client already.
             let _ = hub.send(Command::Detach(self.number));

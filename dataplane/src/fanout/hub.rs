@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use async_nats::Subscriber;
 use flutecast_contract::name::{ChannelName, IotId, TenantName};
+use flutecast_nats::stream::MAX_SUBJECTS;
+use flutecast_nats::{ConnectionState, LiveMessage, NatsConnection, RequestError, StreamReader};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::unconstrained;
@@ -15,19 +17,17 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::arena::Key;
 use super::hello::ByeReason;
+use super::keys::{ClientKey, WatchKey};
 use super::metrics::{COMPLETE, DONE, FanoutMetrics};
 use super::reader;
 use super::replay::replay;
-use super::state::{Arrival, HubState, ReadRequest, ReadResult, ReplayEnd, ReplayRequest, Trouble};
-use super::{ChannelValues, HubSettings};
+use super::state::{HubState, NewClient, ReadResult, ReplayOutcome, ReplayRequest};
+use super::{ChannelValues, HubSettings, Unavailable};
 use crate::catalog::{Catalog, TenantCatalog};
-use crate::pipeline::Moment;
-use crate::sources::broker::{Broker, BrokerState, SUBSCRIPTION_CAPACITY};
-use crate::sources::message::LiveMessage;
+use crate::pipeline::ClockReading;
+use crate::sources::broker::SUBSCRIPTION_CAPACITY;
 use crate::sources::ordered::{BatchEnd, Ordered};
-use crate::sources::stored::{MAX_SUBJECTS, ReadError, StreamReader};
 
 /// How many reads of one hub run at once.
 const CONCURRENT_READS: usize = 4;
@@ -46,7 +46,7 @@ const STOP_SPREAD: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) enum Command {
     /// A client comes.
-    Attach(Arrival),
+    Attach(NewClient),
     /// The client of this connection is gone.
     Detach(u64),
     /// Say `bye` to everybody, with reconnect times spread over this time.
@@ -60,21 +60,21 @@ pub(super) type CachedValues = HashMap<(IotId, ChannelName), ChannelValues>;
 
 /// What a task of the hub reports.
 #[derive(Debug)]
-pub(super) enum Report {
+pub(super) enum HubReport {
     /// A channel is subscribed to.
-    Opened(Key, Subscriber),
+    Opened(WatchKey, Subscriber),
     /// A read ended.
-    Read(Result<ReadResult, ReadError>, Vec<Key>),
+    Read(Result<ReadResult, RequestError>, Vec<WatchKey>),
     /// An audit ended.
-    Audited(Result<ReadResult, ReadError>),
+    Audited(Result<ReadResult, RequestError>),
     /// A replay ended: client, watch.
-    Replayed(Key, Key, ReplayEnd),
+    Replayed(ClientKey, WatchKey, ReplayOutcome),
 }
 
 /// What all hubs share.
 #[derive(Debug, Clone)]
-pub(super) struct Shared {
-    pub(super) broker: Broker,
+pub(super) struct HubContext {
+    pub(super) broker: NatsConnection,
     pub(super) catalog: watch::Receiver<Arc<Catalog>>,
     pub(super) settings: Arc<HubSettings>,
     pub(super) metrics: FanoutMetrics,
@@ -87,19 +87,19 @@ pub(super) struct Shared {
 /// The task of one tenant.
 pub(super) struct Hub {
     tenant: TenantName,
-    shared: Shared,
+    shared: HubContext,
     state: HubState,
     commands: UnboundedReceiver<Command>,
-    reports: UnboundedReceiver<Report>,
-    reporter: UnboundedSender<Report>,
-    broker: watch::Receiver<BrokerState>,
-    known_broker: BrokerState,
+    reports: UnboundedReceiver<HubReport>,
+    reporter: UnboundedSender<HubReport>,
+    broker: watch::Receiver<ConnectionState>,
+    known_broker: ConnectionState,
     connects: u64,
-    ordered: Ordered<Subscriber, Key>,
-    batch: Vec<(Key, async_nats::Message)>,
-    overrun: Vec<Key>,
+    ordered: Ordered<Subscriber, WatchKey>,
+    batch: Vec<(WatchKey, async_nats::Message)>,
+    overrun: Vec<WatchKey>,
     /// Messages of which it isn't proven yet that everything older is here.
-    unproven: Vec<(Key, LiveMessage)>,
+    unproven: Vec<(WatchKey, LiveMessage)>,
     running_reads: usize,
     /// Reads wait until then, after one that failed.
     pause: Option<Instant>,
@@ -110,10 +110,10 @@ pub(super) struct Hub {
     auditing: bool,
 }
 
-enum Event {
+enum HubEvent {
     Stop,
     Command(Option<Command>),
-    Report(Report),
+    HubReport(HubReport),
     Catalog,
     Broker,
     Batch(BatchEnd),
@@ -121,7 +121,7 @@ enum Event {
 }
 
 impl Hub {
-    pub(super) fn new(tenant: TenantName, shared: Shared, commands: UnboundedReceiver<Command>) -> Self {
+    pub(super) fn new(tenant: TenantName, shared: HubContext, commands: UnboundedReceiver<Command>) -> Self {
         let (reporter, reports) = unbounded_channel();
         let catalog = tenant_catalog(&shared.catalog, &tenant);
         let state =
@@ -159,37 +159,37 @@ impl Hub {
                 break;
             }
             match self.next_event().await {
-                Event::Stop | Event::Command(None) => break,
-                Event::Command(Some(command)) => self.command(command),
-                Event::Report(report) => self.report(report),
-                Event::Catalog => {
+                HubEvent::Stop | HubEvent::Command(None) => break,
+                HubEvent::Command(Some(command)) => self.command(command),
+                HubEvent::HubReport(report) => self.report(report),
+                HubEvent::Catalog => {
                     let catalog = tenant_catalog(&self.shared.catalog, &self.tenant);
-                    self.state.change_catalog(catalog, Moment::now());
+                    self.state.change_catalog(catalog, ClockReading::now());
                 }
-                Event::Broker => self.broker_changed(),
-                Event::Batch(end) => {
+                HubEvent::Broker => self.broker_changed(),
+                HubEvent::Batch(end) => {
                     self.apply_batch(end);
                     if end != BatchEnd::Complete {
                         tokio::task::yield_now().await;
                     }
                 }
-                Event::Timer => self.timer(),
+                HubEvent::Timer => self.timer(),
             }
         }
     }
 
-    async fn next_event(&mut self) -> Event {
+    async fn next_event(&mut self) -> HubEvent {
         let timer = self.next_timer();
         tokio::select! {
-            () = self.shared.stop.cancelled() => Event::Stop,
-            command = self.commands.recv() => Event::Command(command),
-            Some(report) = self.reports.recv() => Event::Report(report),
-            Ok(()) = self.shared.catalog.changed() => Event::Catalog,
-            Ok(()) = self.broker.changed() => Event::Broker,
+            () = self.shared.stop.cancelled() => HubEvent::Stop,
+            command = self.commands.recv() => HubEvent::Command(command),
+            Some(report) = self.reports.recv() => HubEvent::HubReport(report),
+            Ok(()) = self.shared.catalog.changed() => HubEvent::Catalog,
+            Ok(()) = self.broker.changed() => HubEvent::Broker,
             end = unconstrained(poll_fn(|cx| {
                 self.ordered.poll_batch(cx, BATCH, SUBSCRIPTION_CAPACITY, &mut self.batch, &mut self.overrun)
-            })) => Event::Batch(end),
-            () = sleep_until(timer) => Event::Timer,
+            })) => HubEvent::Batch(end),
+            () = sleep_until(timer) => HubEvent::Timer,
         }
     }
 
@@ -199,7 +199,7 @@ impl Hub {
     }
 
     fn timer(&mut self) {
-        let now = Moment::now();
+        let now = ClockReading::now();
         if self.pause.is_some_and(|until| until <= now.instant) {
             self.pause = None;
         }
@@ -212,28 +212,28 @@ impl Hub {
     }
 
     fn command(&mut self, command: Command) {
-        let now = Moment::now();
+        let now = ClockReading::now();
         match command {
             Command::Attach(arrival) => self.state.attach(arrival, now),
             Command::Detach(connection) => self.state.detach(connection, now),
             Command::Drain(spread) => self.state.end_all(ByeReason::Draining, spread, now),
             Command::Cached(wanted, reply) => {
                 // Whoever asked may have gone.
-                let _ = reply.send(self.state.cached(wanted));
+                let _ = reply.send(self.state.live_values(wanted));
             }
         }
     }
 
-    fn report(&mut self, report: Report) {
-        let now = Moment::now();
+    fn report(&mut self, report: HubReport) {
+        let now = ClockReading::now();
         match report {
-            Report::Opened(key, subscriber) => {
+            HubReport::Opened(key, subscriber) => {
                 let slot = self.ordered.insert(key, subscriber);
                 if let Some(unwanted) = self.state.opened(key, slot) {
                     self.ordered.remove(unwanted);
                 }
             }
-            Report::Read(result, keys) => {
+            HubReport::Read(result, keys) => {
                 self.running_reads -= 1;
                 match result {
                     Ok(result) => {
@@ -245,36 +245,32 @@ impl Hub {
                     Err(error) => self.read_failed(&error, &keys, now),
                 }
             }
-            Report::Audited(result) => {
+            HubReport::Audited(result) => {
                 self.auditing = false;
                 match result {
                     Ok(result) => self.state.audited(&result, now),
                     Err(error) => {
-                        self.shared.metrics.read(error.reason());
-                        if error == ReadError::NoStream {
+                        self.shared.metrics.read(error.label());
+                        if error == RequestError::NoStream {
                             // Nothing can be said of what comes until there is a stream again.
-                            self.state.suspect_all(now);
+                            self.state.read_all_again(now);
                         }
                     }
                 }
             }
-            Report::Replayed(client, watch, end) => {
+            HubReport::Replayed(client, watch, end) => {
                 self.shared.metrics.replayed(match end {
-                    ReplayEnd::Complete => COMPLETE,
-                    ReplayEnd::Gap(reason) => reason.as_str(),
+                    ReplayOutcome::Complete => COMPLETE,
+                    ReplayOutcome::Gap(reason) => reason.as_str(),
                 });
                 self.state.replayed(client, watch, end, now);
             }
         }
     }
 
-    fn read_failed(&mut self, error: &ReadError, keys: &[Key], now: Moment) {
-        self.shared.metrics.read(error.reason());
-        let trouble = match error {
-            ReadError::NoStream => Trouble::NoStream,
-            ReadError::NoAnswer | ReadError::BadAnswer(_) => Trouble::BrokerAway,
-        };
-        if self.state.read_failed(keys, trouble, now) {
+    fn read_failed(&mut self, error: &RequestError, keys: &[WatchKey], now: ClockReading) {
+        self.shared.metrics.read(error.label());
+        if self.state.read_failed(keys, error.into(), now) {
             tracing::warn!(tenant = %self.tenant, %error, "the tenant's stream can't be read; it is tried again");
         }
         self.pause = Some(now.instant + self.next_pause.mul_f64(rand::random_range(0.5..1.5)));
@@ -284,7 +280,7 @@ impl Hub {
     fn broker_changed(&mut self) {
         let state = *self.broker.borrow_and_update();
         if state.generation != self.known_broker.generation {
-            self.state.suspect_all(Moment::now());
+            self.state.read_all_again(ClockReading::now());
             self.pause = None;
         }
         self.known_broker = state;
@@ -292,13 +288,13 @@ impl Hub {
 
     /// Applies what came live, as far as everything older is here too.
     fn apply_batch(&mut self, end: BatchEnd) {
-        let now = Moment::now();
+        let now = ClockReading::now();
         // The count goes up before the first message of a new connection is dispatched. So if it didn't, no
         // message here came after a loss of the connection.
         let connects = self.shared.broker.client.statistics().connects.load(Relaxed);
         if connects != self.connects {
             self.connects = connects;
-            self.state.suspect_all(now);
+            self.state.read_all_again(now);
         }
         for key in self.overrun.drain(..) {
             // Its queue may have been full, so that the client threw messages away.
@@ -330,12 +326,12 @@ impl Hub {
 
     /// Does what the state asks for.
     fn work(&mut self) {
-        let work = self.state.take_work();
-        for slot in work.close {
-            // Dropping a subscription leaves it.
+        let io = self.state.take_io();
+        for slot in io.close {
+            // Dropping a subscription closes it.
             drop(self.ordered.remove(slot));
         }
-        for request in work.replays {
+        for request in io.replays {
             self.start_replay(request);
         }
         if self.pause.is_none() {
@@ -352,7 +348,7 @@ impl Hub {
     fn start_reads(&mut self) {
         let Some(reader) = self.reader() else { return };
         if !self.shared.broker.state().connected {
-            self.state.in_trouble(Trouble::BrokerAway, Moment::now());
+            self.state.set_failure(Unavailable::BrokerAway, ClockReading::now());
             return;
         }
         while self.running_reads < CONCURRENT_READS {
@@ -362,7 +358,7 @@ impl Hub {
             self.shared.tasks.spawn(async move {
                 let result = reader::read(&reader, &request, &reporter).await;
                 // The hub is gone if nobody hears this.
-                let _ = reporter.send(Report::Read(result, reader::keys(&request)));
+                let _ = reporter.send(HubReport::Read(result, reader::keys(&request)));
             });
         }
     }
@@ -372,12 +368,12 @@ impl Hub {
         if self.auditing || !self.shared.broker.state().connected {
             return;
         }
-        let Some(request): Option<ReadRequest> = self.state.audit() else { return };
+        let Some(request) = self.state.audit() else { return };
         self.auditing = true;
         let reporter = self.reporter.clone();
         self.shared.tasks.spawn(async move {
             let result = reader::read(&reader, &request, &reporter).await;
-            let _ = reporter.send(Report::Audited(result));
+            let _ = reporter.send(HubReport::Audited(result));
         });
     }
 
@@ -387,7 +383,7 @@ impl Hub {
         self.shared.tasks.spawn(async move {
             let (client, watch) = (request.client, request.watch);
             let end = replay(&reader, request, &permits).await;
-            let _ = reporter.send(Report::Replayed(client, watch, end));
+            let _ = reporter.send(HubReport::Replayed(client, watch, end));
         });
     }
 }
@@ -398,10 +394,10 @@ impl Drop for Hub {
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             if let Command::Attach(arrival) = command {
-                self.state.attach(arrival, Moment::now());
+                self.state.attach(arrival, ClockReading::now());
             }
         }
-        self.state.end_all(ByeReason::Draining, STOP_SPREAD, Moment::now());
+        self.state.end_all(ByeReason::Draining, STOP_SPREAD, ClockReading::now());
         self.state.forget();
         self.shared.metrics.hubs.dec();
     }

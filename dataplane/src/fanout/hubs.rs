@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
-use flutecast_contract::stream_position::Epoch;
+use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 use flutecast_contract::subject;
+use flutecast_nats::{NatsConnection, StreamReader};
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -17,19 +18,17 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::Place;
+use super::backlog::{Backlog, BacklogBounds, FrameKind};
+use super::connection::ConnectionPermit;
 use super::hello::{self, ByeReason, HelloFacts};
-use super::hub::{CachedValues, Command, Hub, Shared};
-use super::outbox::{Bounds, Outbox, Push};
-use super::state::{Arrival, matched};
+use super::hub::{CachedValues, Command, Hub, HubContext};
+use super::state::{NewClient, matched};
 use super::{
-    ChannelValues, Connection, DeviceValues, FanoutMetrics, HubSettings, Scope, SubscribeRequest,
-    Unavailable, Wanted,
+    ChannelValues, Connection, DeviceQuery, DeviceValues, FanoutMetrics, HubSettings, Scope,
+    SubscribeRequest, Unavailable,
 };
 use crate::catalog::{Catalog, Channel, Device, TenantCatalog};
-use crate::pipeline::{ChannelPipeline, Moment};
-use crate::sources::broker::Broker;
-use crate::sources::stored::{ReadError, StreamReader};
+use crate::pipeline::{ChannelPipeline, ClockReading};
 
 /// How many pages of history are read for resuming clients at once.
 const CONCURRENT_REPLAYS: usize = 16;
@@ -43,11 +42,11 @@ const FULL_RETRY: Duration = Duration::from_secs(5);
 /// All hubs of this pod. Cheap to clone.
 #[derive(Clone)]
 pub struct Hubs {
-    inner: Arc<Inner>,
+    inner: Arc<HubsInner>,
 }
 
-struct Inner {
-    shared: Shared,
+struct HubsInner {
+    shared: HubContext,
     hubs: Mutex<HashMap<TenantName, HubHandle>>,
     clients: Arc<AtomicUsize>,
     next_number: AtomicU64,
@@ -71,14 +70,14 @@ impl Hubs {
     /// Starts; the handle ends after `stop` is cancelled, when every hub has ended.
     #[must_use = "someone has to watch the task"]
     pub fn start(
-        broker: Broker,
+        broker: NatsConnection,
         catalog: watch::Receiver<Arc<Catalog>>,
         settings: HubSettings,
         registry: &mut Registry,
         stop: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let tasks = TaskTracker::new();
-        let shared = Shared {
+        let shared = HubContext {
             broker,
             catalog,
             settings: Arc::new(settings),
@@ -87,7 +86,7 @@ impl Hubs {
             tasks: tasks.clone(),
             replays: Arc::new(Semaphore::new(CONCURRENT_REPLAYS)),
         };
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(HubsInner {
             shared,
             hubs: Mutex::default(),
             clients: Arc::default(),
@@ -112,27 +111,27 @@ impl Hubs {
         if let Some(spread) = *locked(&inner.draining) {
             return inner.turn_away(&request.tenant, ByeReason::Draining, spread.min(FULL_RETRY));
         }
-        let Some(place) = Place::take(&inner.clients, settings.max_clients) else {
+        let Some(permit) = ConnectionPermit::take(&inner.clients, settings.max_clients) else {
             return inner.turn_away(&request.tenant, ByeReason::Full, FULL_RETRY);
         };
         let limit = inner.tenant(&request.tenant).and_then(|tenant| tenant.settings.max_clients);
         let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let mut hubs = locked(&inner.hubs);
         let hub = self.hub(&mut hubs, &request.tenant);
-        let Some(tenant_place) = Place::take(&hub.clients, limit) else {
+        let Some(tenant_permit) = ConnectionPermit::take(&hub.clients, limit) else {
             drop(hubs);
             return inner.turn_away(&request.tenant, ByeReason::Full, FULL_RETRY);
         };
         let commands = hub.commands.clone();
-        let (number, outbox) = inner.number_and_outbox();
+        let (number, backlog) = inner.number_and_backlog();
         // Sent under the lock, so that the hub doesn't end between.
         let arrival =
-            Arrival { connection: number, outbox: Arc::clone(&outbox), request, since: Instant::now() };
+            NewClient { connection: number, backlog: Arc::clone(&backlog), request, since: Instant::now() };
         if commands.send(Command::Attach(arrival)).is_err() {
-            outbox.finish(Some(hello::bye(ByeReason::Draining, settings.retry)));
+            backlog.finish(Some(hello::bye(ByeReason::Draining, settings.retry)));
         }
         drop(hubs);
-        Connection::new(number, outbox, Some(commands), vec![place, tenant_place])
+        Connection::new(number, backlog, Some(commands), vec![permit, tenant_permit])
     }
 
     /// A connection that is told to come back, as it isn't known yet who may read what. It tells nothing of
@@ -179,7 +178,7 @@ impl Hubs {
         &self,
         tenant: &TenantName,
         scope: &Scope,
-        wanted: &Wanted,
+        wanted: &DeviceQuery,
         channels: Option<&BTreeSet<ChannelName>>,
     ) -> Result<Vec<DeviceValues>, Unavailable> {
         let catalog = self.inner.tenant(tenant).ok_or(Unavailable::Starting)?;
@@ -213,28 +212,28 @@ impl Hubs {
     }
 }
 
-impl Inner {
+impl HubsInner {
     fn tenant(&self, tenant: &TenantName) -> Option<Arc<TenantCatalog>> {
         self.shared.catalog.borrow().tenants.get(tenant).cloned()
     }
 
     /// What a new connection is told from others by, and what waits for its client.
-    fn number_and_outbox(&self) -> (u64, Arc<Outbox>) {
+    fn number_and_backlog(&self) -> (u64, Arc<Backlog>) {
         let settings = &self.shared.settings;
-        let bounds = Bounds { count: settings.every_max_count, bytes: settings.every_max_bytes };
-        (self.next_number.fetch_add(1, Ordering::Relaxed), Arc::new(Outbox::new(bounds)))
+        let bounds = BacklogBounds { count: settings.every_max_count, bytes: settings.every_max_bytes };
+        (self.next_number.fetch_add(1, Ordering::Relaxed), Arc::new(Backlog::new(bounds)))
     }
 
     /// A connection that is told to come back, and ends.
     fn turn_away(&self, tenant: &TenantName, reason: ByeReason, retry: Duration) -> Connection {
-        let (number, outbox) = self.number_and_outbox();
+        let (number, backlog) = self.number_and_backlog();
         let settings = &self.shared.settings;
         let retry = retry.max(settings.retry).mul_f64(rand::random_range(1.0..2.0));
         let (server, ping) = (&*settings.server_name, settings.ping);
         let facts = HelloFacts { tenant, connection: number, server, resumed: false, ping, retry };
-        outbox.push(Push::Control, hello::hello(facts, &[], None), Instant::now());
-        outbox.finish(Some(hello::bye(reason, retry)));
-        Connection::new(number, outbox, None, Vec::new())
+        backlog.push(FrameKind::Control, hello::hello(facts, &[], None), Instant::now());
+        backlog.finish(Some(hello::bye(reason, retry)));
+        Connection::new(number, backlog, None, Vec::new())
     }
 
     async fn values_of(
@@ -250,7 +249,7 @@ impl Inner {
             .collect();
         let names =
             asked.iter().map(|(device, channel)| (device.iot_id.clone(), channel.name.clone())).collect();
-        let mut known = self.cached(&catalog.name, names).await;
+        let mut known = self.live_values(&catalog.name, names).await;
         let missing: Vec<(&Arc<Device>, &Channel)> = asked
             .into_iter()
             .filter(|(device, channel)| !known.contains_key(&(device.iot_id.clone(), channel.name.clone())))
@@ -271,7 +270,7 @@ impl Inner {
     }
 
     /// What the tenant's hub knows of these channels, if there is one.
-    async fn cached(&self, tenant: &TenantName, wanted: Vec<(IotId, ChannelName)>) -> CachedValues {
+    async fn live_values(&self, tenant: &TenantName, wanted: Vec<(IotId, ChannelName)>) -> CachedValues {
         let (reply, answer) = oneshot::channel();
         let asked = locked(&self.hubs)
             .get(tenant)
@@ -295,23 +294,21 @@ impl Inner {
             subject::stored(&catalog.name, &device.iot_id, &channel.name)
         };
         let subjects: Vec<String> = wanted.iter().map(|(device, channel)| stored(device, channel)).collect();
-        let lasts = reader.last_of(&subjects).await.map_err(|error| match error {
-            ReadError::NoStream => Unavailable::Starting,
-            ReadError::NoAnswer | ReadError::BadAnswer(_) => Unavailable::BrokerAway,
-        })?;
+        let lasts = reader.last_of(&subjects).await.map_err(|error| Unavailable::from(&error))?;
         let lasts: HashMap<&str, _> =
             lasts.messages.iter().map(|message| (message.subject.as_str(), message)).collect();
-        let (now, mut scratch) = (Moment::now(), Vec::new());
+        let (now, mut scratch) = (ClockReading::now(), Vec::new());
         let mut values: HashMap<(IotId, ChannelName), ChannelValues> = HashMap::with_capacity(wanted.len());
         for ((device, channel), subject) in wanted.iter().zip(&subjects) {
             let message = lasts.get(subject.as_str());
-            let silent = message.map(|message| now.since(message.stored_at));
+            let silent = message.map(|message| now.since(message.stored_at.into()));
             let stale = channel.stale_after.is_some_and(|after| silent.is_none_or(|silent| silent >= after));
             let formatted = message.and_then(|message| {
                 let mut pipeline =
                     ChannelPipeline::new(&device.code, &channel.name, Arc::clone(&channel.program));
-                let arrived = ChannelPipeline::as_it_arrived(&message.payload, message.stored_at);
-                pipeline.apply(Epoch(0), message.sequence, arrived, &mut scratch).ok()
+                let id = EventId { epoch: Epoch(0), sequence: Sequence(message.sequence) };
+                let arrived = ChannelPipeline::read_back(&message.payload, message.stored_at.into());
+                pipeline.apply(id, arrived, &mut scratch).ok()
             });
             let frame = formatted.map(|formatted| formatted.frame);
             let (time, json) = (frame.as_ref().map(|frame| frame.time), frame.map(|frame| frame.values()));

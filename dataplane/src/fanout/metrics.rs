@@ -1,6 +1,7 @@
 //! What the fan-out counts. Labels come from closed sets.
 
-use flutecast_format::program::Dropped;
+use flutecast_format::program::DropReason;
+use flutecast_nats::RequestError;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -8,7 +9,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::pipeline::GapReason;
-use crate::sources::stored::ReadError;
 
 /// A message on a live subject that no stream has republished, or that can't be understood.
 const NOT_REPUBLISHED: &str = "NotRepublished";
@@ -100,7 +100,7 @@ impl FanoutMetrics {
         let outcome = |family: &Family<OutcomeLabel, Counter>, outcome| {
             drop(family.get_or_create(&OutcomeLabel { outcome }));
         };
-        Dropped::ALL.iter().for_each(|dropped| reason(&self.dropped, dropped.as_str()));
+        DropReason::ALL.iter().for_each(|dropped| reason(&self.dropped, dropped.as_str()));
         reason(&self.dropped, NOT_REPUBLISHED);
         for gap in GapReason::ALL {
             reason(&self.gaps, gap.as_str());
@@ -108,11 +108,11 @@ impl FanoutMetrics {
         }
         outcome(&self.replays, COMPLETE);
         outcome(&self.reads, DONE);
-        ReadError::REASONS.iter().for_each(|error| outcome(&self.reads, error));
+        RequestError::LABELS.iter().for_each(|error| outcome(&self.reads, error));
     }
 
     /// A message reaches no client.
-    pub(crate) fn dropped(&self, reason: Dropped) {
+    pub(crate) fn dropped(&self, reason: DropReason) {
         self.dropped.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
 

@@ -1,12 +1,12 @@
-//! From formatted messages to the clients that want them: one hub per tenant, a bounded backlog per client.
+//! From messages to the clients that watch their channels: one hub per tenant, a bounded backlog per client.
 
-mod arena;
+mod backlog;
 mod connection;
 mod hello;
 mod hub;
 mod hubs;
+mod keys;
 mod metrics;
-mod outbox;
 mod reader;
 mod replay;
 mod selector;
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
 use flutecast_contract::stream_position::EventId;
+use flutecast_nats::RequestError;
 
 use crate::access::Scope;
 
@@ -29,31 +30,27 @@ pub use selector::{InvalidSelector, Selector};
 pub use settings::HubSettings;
 pub use values::{ChannelValues, DeviceValues};
 
-/// Which devices a client asks for: the union of the three.
+/// The devices that a client asks for: the union of the three.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DeviceQuery {
     /// Every device that the caller may read.
     pub all: bool,
-    /// Devices by code.
     pub codes: BTreeSet<DeviceCode>,
-    /// Devices by label.
     pub selector: Option<Selector>,
 }
 
-/// What a client subscribes to.
+/// A client's subscription.
 #[derive(Debug, Clone)]
 pub struct SubscribeRequest {
-    /// The tenant.
     pub tenant: TenantName,
-    /// Which of its devices the caller may read.
+    /// The devices that the caller may read.
     pub scope: Scope,
-    /// Which of them it wants.
-    pub wanted: Wanted,
-    /// Which channels; none: all.
+    pub wanted: DeviceQuery,
+    /// The channels that the client asks for; `None` for all.
     pub channels: Option<BTreeSet<ChannelName>>,
-    /// At most one value per `Latest` channel in this time.
+    /// The time in which the client gets at most one value of each `Latest` channel.
     pub interval: Option<Duration>,
-    /// Where to resume.
+    /// The last event that the client got on an earlier connection.
     pub resume: Option<EventId>,
 }
 
@@ -66,4 +63,15 @@ pub enum Unavailable {
     /// The tenant's stream or mapping isn't there yet.
     #[error("the tenant isn't served yet")]
     Starting,
+}
+
+impl From<&RequestError> for Unavailable {
+    fn from(error: &RequestError) -> Self {
+        match error {
+            RequestError::NoStream => Self::Starting,
+            RequestError::Unavailable(_) | RequestError::Refused { .. } | RequestError::BadAnswer(_) => {
+                Self::BrokerAway
+            },
+        }
+    }
 }

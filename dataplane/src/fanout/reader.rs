@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::Subscriber;
+use flutecast_contract::stream_position::Sequence;
+use flutecast_nats::stream::StreamState;
+use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
-use super::arena::Key;
-use super::hub::Report;
-use super::state::{ReadItem, ReadRequest, ReadResult, ReadWatch};
+use super::hub::HubReport;
+use super::keys::WatchKey;
+use super::state::{ChannelRead, ChannelReadResult, ReadRequest, ReadResult};
 use crate::sources::history::HistoryReader;
-use crate::sources::message::StoredMessage;
-use crate::sources::stored::{ReadError, StreamInfo, StreamReader};
 
 /// How long a whole read may take.
 const READ: Duration = Duration::from_secs(60);
@@ -29,76 +30,78 @@ const MAX_HISTORY: usize = 16_384;
 pub(super) async fn read(
     reader: &StreamReader,
     request: &ReadRequest,
-    reports: &UnboundedSender<Report>,
-) -> Result<ReadResult, ReadError> {
-    for item in &request.items {
+    reports: &UnboundedSender<HubReport>,
+) -> Result<ReadResult, RequestError> {
+    for item in &request.channels {
         if let Some(subject) = &item.open {
             let subscriber = subscribe(reader, subject).await?;
             // The hub is gone if nobody hears this; then nobody needs the rest.
-            let _ = reports.send(Report::Opened(item.watch, subscriber));
+            let _ = reports.send(HubReport::Opened(item.watch, subscriber));
         }
     }
-    timeout(READ, read_all(reader, request)).await.map_err(|_| ReadError::NoAnswer)?
+    timeout(READ, read_all(reader, request)).await.map_err(|_| RequestError::no_answer())?
 }
 
-async fn subscribe(reader: &StreamReader, subject: &str) -> Result<Subscriber, ReadError> {
+async fn subscribe(reader: &StreamReader, subject: &str) -> Result<Subscriber, RequestError> {
     let subscribed = timeout(SUBSCRIBE, reader.client().subscribe(subject.to_owned())).await;
-    subscribed.map_err(|_| ReadError::NoAnswer)?.map_err(|error| ReadError::BadAnswer(error.to_string()))
+    subscribed.map_err(|_| RequestError::no_answer())?.map_err(|error| RequestError::BadAnswer(error.to_string()))
 }
 
-async fn read_all(reader: &StreamReader, request: &ReadRequest) -> Result<ReadResult, ReadError> {
-    let info = reader.info().await?;
-    let subjects: Vec<String> = request.items.iter().map(|item| item.stored.clone()).collect();
+async fn read_all(reader: &StreamReader, request: &ReadRequest) -> Result<ReadResult, RequestError> {
+    let info = reader.state().await?;
+    let subjects: Vec<String> = request.channels.iter().map(|item| item.stored.clone()).collect();
     let lasts = reader.last_of(&subjects).await?;
     // Nothing on any of the subjects: so it was when the stream told its last sequence.
     let up_to = lasts.up_to.unwrap_or(info.last_sequence);
     if up_to < info.last_sequence {
-        return Err(ReadError::BadAnswer(
+        return Err(RequestError::BadAnswer(
             "a replica that lags behind the stream's leader has answered".to_owned(),
         ));
     }
     let info = if lasts.messages.len() < subjects.len() {
         // Of a subject without a message it matters what retention has taken up to now.
-        let later = reader.info().await?;
+        let later = reader.state().await?;
         if later.epoch != info.epoch {
-            return Err(ReadError::BadAnswer("the stream was made anew meanwhile".to_owned()));
+            return Err(RequestError::BadAnswer("the stream was made anew meanwhile".to_owned()));
         }
-        StreamInfo { first_sequence: later.first_sequence, ..info }
+        StreamState { first_sequence: later.first_sequence, ..info }
     } else {
         info
     };
     let mut lasts: HashMap<String, StoredMessage> =
         lasts.messages.into_iter().map(|message| (message.subject.clone(), message)).collect();
-    let items: Vec<(ReadItem, Option<StoredMessage>)> =
-        request.items.iter().map(|item| (item.clone(), lasts.remove(&item.stored))).collect();
-    let watches = stream::iter(items)
+    let items: Vec<(ChannelRead, Option<StoredMessage>)> =
+        request.channels.iter().map(|item| (item.clone(), lasts.remove(&item.stored))).collect();
+    let channels = stream::iter(items)
         .map(|(item, last)| read_watch(reader, item, last, info))
         .buffer_unordered(CONCURRENT)
         .try_collect()
         .await?;
-    Ok(ReadResult { asked_at: request.asked_at, info, up_to, watches })
+    Ok(ReadResult { requested: request.requested, info, up_to: Sequence(up_to), channels })
 }
 
 async fn read_watch(
     reader: &StreamReader,
-    item: ReadItem,
+    item: ChannelRead,
     last: Option<StoredMessage>,
-    info: StreamInfo,
-) -> Result<ReadWatch, ReadError> {
+    info: StreamState,
+) -> Result<ChannelReadResult, RequestError> {
     let watch = item.watch;
     let Some(after) = item.after else {
-        return Ok(ReadWatch { watch, messages: last.into_iter().collect(), complete: true });
+        return Ok(ChannelReadResult { watch, messages: last.into_iter().collect(), complete: true });
     };
     match last {
         // A subject's newest message goes last: if it is an old one, there was no newer one.
-        Some(last) if last.sequence <= after => Ok(ReadWatch { watch, messages: vec![last], complete: true }),
+        Some(last) if Sequence(last.sequence) <= after => {
+            Ok(ChannelReadResult { watch, messages: vec![last], complete: true })
+        }
         Some(_) => {
             let (messages, complete) = read_history(reader, &item.stored, after).await?;
-            Ok(ReadWatch { watch, messages, complete })
+            Ok(ChannelReadResult { watch, messages, complete })
         }
         None => {
-            let complete = info.first_sequence <= after.saturating_add(1);
-            Ok(ReadWatch { watch, messages: Vec::new(), complete })
+            let complete = Sequence(info.first_sequence) <= after.next();
+            Ok(ChannelReadResult { watch, messages: Vec::new(), complete })
         }
     }
 }
@@ -106,9 +109,9 @@ async fn read_watch(
 async fn read_history(
     reader: &StreamReader,
     stored: &str,
-    after: u64,
-) -> Result<(Vec<StoredMessage>, bool), ReadError> {
-    let mut history = HistoryReader::new(reader, stored, after);
+    after: Sequence,
+) -> Result<(Vec<StoredMessage>, bool), RequestError> {
+    let mut history = HistoryReader::new(reader, stored, after.0);
     let mut messages = Vec::new();
     while let Some(page) = history.next_page().await? {
         messages.extend(page);
@@ -123,6 +126,6 @@ async fn read_history(
 }
 
 /// The keys of what a request reads.
-pub(super) fn keys(request: &ReadRequest) -> Vec<Key> {
-    request.items.iter().map(|item| item.watch).collect()
+pub(super) fn keys(request: &ReadRequest) -> Vec<WatchKey> {
+    request.channels.iter().map(|item| item.watch).collect()
 }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use flutecast_contract::stream_position::{EventId, Sequence};
+use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
-use super::outbox::Push;
-use super::state::{ReplayEnd, ReplayRequest};
+use super::backlog::FrameKind;
+use super::state::{ReplayOutcome, ReplayRequest};
 use crate::pipeline::{ChannelPipeline, GapReason};
 use crate::sources::history::HistoryReader;
-use crate::sources::message::StoredMessage;
-use crate::sources::stored::{ReadError, StreamReader};
 
 /// How long a replay goes on trying to read.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -26,9 +26,9 @@ pub(super) async fn replay(
     reader: &StreamReader,
     mut request: ReplayRequest,
     permits: &Semaphore,
-) -> ReplayEnd {
+) -> ReplayOutcome {
     let stored = request.stored.clone();
-    let mut history = HistoryReader::new(reader, &stored, request.after);
+    let mut history = HistoryReader::new(reader, &stored, request.after.0);
     let mut patience = Patience::new();
     loop {
         // The semaphore is never closed.
@@ -38,15 +38,15 @@ pub(super) async fn replay(
         let page = match page {
             Ok(page) => page,
             Err(error) if patience.lasts(&error).await => continue,
-            Err(_) => return ReplayEnd::Gap(GapReason::BrokerAway),
+            Err(_) => return ReplayOutcome::Gap(GapReason::BrokerAway),
         };
         let Some(page) = page else { break };
         patience = Patience::new();
-        let beyond = page.last().is_some_and(|last| last.sequence >= request.until);
         let until = request.until;
-        for message in page.iter().filter(|message| message.sequence <= until) {
+        let beyond = page.last().is_some_and(|last| Sequence(last.sequence) >= until);
+        for message in page.iter().filter(|message| Sequence(message.sequence) <= until) {
             if !push(&mut request, message).await {
-                return ReplayEnd::Complete;
+                return ReplayOutcome::Complete;
             }
         }
         if beyond {
@@ -55,11 +55,11 @@ pub(super) async fn replay(
     }
     loop {
         match history.completeness().await {
-            Ok(found) if found.epoch != request.epoch => return ReplayEnd::Gap(GapReason::Epoch),
-            Ok(found) if found.complete => return ReplayEnd::Complete,
-            Ok(_) => return ReplayEnd::Gap(GapReason::Retention),
+            Ok(found) if found.epoch != request.epoch => return ReplayOutcome::Gap(GapReason::Epoch),
+            Ok(found) if found.complete => return ReplayOutcome::Complete,
+            Ok(_) => return ReplayOutcome::Gap(GapReason::Retention),
             Err(error) if patience.lasts(&error).await => {}
-            Err(_) => return ReplayEnd::Gap(GapReason::BrokerAway),
+            Err(_) => return ReplayOutcome::Gap(GapReason::BrokerAway),
         }
     }
 }
@@ -68,17 +68,19 @@ pub(super) async fn replay(
 /// newer events of other channels may have been delivered before.
 async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
     let mut scratch = Vec::new();
-    let arrived = ChannelPipeline::as_it_arrived(&message.payload, message.stored_at);
+    let id = EventId { epoch: request.epoch, sequence: Sequence(message.sequence) };
+    let arrived = ChannelPipeline::read_back(&message.payload, message.stored_at.into());
     // What reached no client then reaches none now, and was counted then.
-    let Ok(formatted) = request.pipeline.apply(request.epoch, message.sequence, arrived, &mut scratch) else {
+    let Ok(formatted) = request.pipeline.apply(id, arrived, &mut scratch) else {
         return true;
     };
     loop {
-        if request.outbox.is_closed() || request.stop.is_cancelled() {
+        if request.backlog.is_closed() || request.stop.is_cancelled() {
             return false;
         }
-        if request.outbox.room() > 0 {
-            request.outbox.push(Push::Every(request.watch), formatted.frame.without_id(), Instant::now());
+        if request.backlog.room() > 0 {
+            let kind = FrameKind::Every(request.watch, request.pipeline.writer.clone());
+            request.backlog.push(kind, formatted.frame.without_id(), Instant::now());
             return true;
         }
         sleep(PAUSE).await;
@@ -97,9 +99,9 @@ impl Patience {
     }
 
     /// Waits a little; false if it is over.
-    async fn lasts(&mut self, error: &ReadError) -> bool {
+    async fn lasts(&mut self, error: &RequestError) -> bool {
         if Instant::now() >= self.end {
-            tracing::debug!(reason = error.reason(), "a replay was given up");
+            tracing::debug!(reason = error.label(), "a replay was given up");
             return false;
         }
         sleep(self.pause.mul_f64(rand::random_range(0.5..1.5))).await;

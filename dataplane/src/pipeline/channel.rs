@@ -1,76 +1,73 @@
-//! The memory and the program of one channel of one device.
+//! The program of one channel of one device, and what it remembers between messages.
 
 use std::sync::Arc;
 
 use flutecast_contract::name::{ChannelName, DeviceCode};
-use flutecast_format::program::{ChannelState, Dropped, Message, Program, Timestamp};
+use flutecast_format::program::{ChannelState, DropReason, Message, Program, Timestamp};
 
-use super::frame::{Frame, NamedFrames};
-use flutecast_contract::stream_position::Epoch;
+use super::frame::{Frame, FrameWriter};
+use flutecast_contract::stream_position::EventId;
 
 /// Turns the messages of one channel of one device into frames.
 #[derive(Debug, Clone)]
 pub struct ChannelPipeline {
     program: Arc<Program>,
     state: ChannelState,
-    /// Writes the frames.
-    pub frames: NamedFrames,
+    /// Writes the channel's frames.
+    pub writer: FrameWriter,
 }
 
 /// A message that clients get.
 #[derive(Debug, Clone)]
 pub struct Formatted {
-    /// The frame.
     pub frame: Frame,
-    /// How many fields were left out.
+    /// How many fields the frame lacks because they could not be formatted.
     pub skipped_fields: u32,
 }
 
 impl ChannelPipeline {
-    /// A channel of which nothing has been seen.
+    /// Creates the pipeline of a channel of which nothing has been seen.
     #[must_use]
     pub fn new(device: &DeviceCode, channel: &ChannelName, program: Arc<Program>) -> Self {
-        Self { program, state: ChannelState::default(), frames: NamedFrames::new(device, channel) }
+        Self { program, state: ChannelState::default(), writer: FrameWriter::new(device, channel) }
     }
 
-    /// The program.
     #[must_use]
     pub fn program(&self) -> &Arc<Program> {
         &self.program
     }
 
-    /// Filters, formats and encodes one message. `scratch` is memory to work in; its content doesn't matter.
+    /// Filters, formats and encodes one message. `scratch` is a buffer to work in; its content doesn't
+    /// matter.
     ///
     /// # Errors
-    /// Why the message reaches no client.
+    /// Returns why the message reaches no client.
     pub fn apply(
         &mut self,
-        epoch: Epoch,
-        sequence: u64,
+        id: EventId,
         message: Message<'_>,
         scratch: &mut Vec<u8>,
-    ) -> Result<Formatted, Dropped> {
+    ) -> Result<Formatted, DropReason> {
         scratch.clear();
         let applied = self.program.apply(message, &mut self.state, scratch)?;
         // JSON on one line holds no control characters. One that got through could end the block and forge
         // another.
         if scratch.iter().any(|&byte| byte < 0x20) {
-            return Err(Dropped::Malformed);
+            return Err(DropReason::Malformed);
         }
-        let frame = self.frames.data(epoch, sequence, applied.time, scratch);
+        let frame = self.writer.data(id, applied.time, scratch);
         Ok(Formatted { frame, skipped_fields: applied.skipped_fields })
     }
 
-    /// Forgets what was seen.
+    /// Forgets all messages that were seen.
     pub fn reset(&mut self) {
         self.state = ChannelState::default();
     }
 
-    /// A message as it is when it is read back from the stream: it is judged by the moment at which it
-    /// arrived there, so that the last value of a device that has been silent for long is still known (and
-    /// told to be stale).
+    /// Returns a message that is read back from the stream. It is judged by the time at which it was stored,
+    /// so that the last value of a device that has long been silent is still shown (and marked as stale).
     #[must_use]
-    pub fn as_it_arrived(payload: &[u8], stored_at: Timestamp) -> Message<'_> {
+    pub fn read_back(payload: &[u8], stored_at: Timestamp) -> Message<'_> {
         Message { payload, stored_at, now: stored_at }
     }
 }

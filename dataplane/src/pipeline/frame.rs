@@ -1,11 +1,13 @@
 //! SSE blocks, built once and shared by every client.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use flutecast_contract::name::{ChannelName, DeviceCode};
 use flutecast_format::program::Timestamp;
 
-use super::moment::write_rfc3339;
-use flutecast_contract::stream_position::{Epoch, EventId};
+use super::clock::write_rfc3339;
+use flutecast_contract::stream_position::{EventId, Sequence};
 
 /// One data event as an SSE block. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -15,8 +17,8 @@ pub struct Frame {
     without_id: u32,
     /// Where the values start; they end before the closing `}` and the empty line.
     values: u32,
-    /// The message's sequence in the stream.
-    pub sequence: u64,
+    /// The message's place in the stream.
+    pub sequence: Sequence,
     /// When the values happened.
     pub time: Timestamp,
 }
@@ -25,35 +27,23 @@ pub struct Frame {
 const TAIL: &[u8] = b"}\n\n";
 
 impl Frame {
-    /// The whole block.
+    /// Returns the whole block.
     #[must_use]
     pub fn with_id(&self) -> Bytes {
         self.bytes.clone()
     }
 
-    /// The same block without its `id:` line, for a client to which something older is still owed. Shares the
-    /// bytes.
+    /// Returns the same block without its `id:` line, for a client to which something older is still owed.
+    /// Shares the bytes.
     #[must_use]
     pub fn without_id(&self) -> Bytes {
         self.bytes.slice(self.without_id as usize..)
     }
 
-    /// The formatted values, a JSON object. Shares the bytes.
+    /// Returns the formatted values, a JSON object. Shares the bytes.
     #[must_use]
     pub fn values(&self) -> Bytes {
         self.bytes.slice(self.values as usize..self.bytes.len() - TAIL.len())
-    }
-
-    /// Its length with the id, in bytes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Never true: a frame has at least its envelope.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
     }
 }
 
@@ -63,11 +53,11 @@ impl Frame {
 pub enum GapReason {
     /// The stream no longer holds what was missed.
     Retention,
-    /// The stream was made anew.
+    /// The stream was created again.
     Epoch,
     /// The client's backlog was full.
     SlowClient,
-    /// What happened meanwhile could not be read.
+    /// What was stored meanwhile could not be read.
     BrokerAway,
 }
 
@@ -75,7 +65,7 @@ impl GapReason {
     /// All reasons.
     pub const ALL: [Self; 4] = [Self::Retention, Self::Epoch, Self::SlowClient, Self::BrokerAway];
 
-    /// The reason as clients read it.
+    /// Returns the reason as clients read it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -87,36 +77,26 @@ impl GapReason {
     }
 }
 
-/// Writes the frames of one channel of one device. What is the same in each of them is rendered once.
+/// Writes the frames of one channel of one device. The part that they share is rendered once. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct NamedFrames {
+pub struct FrameWriter {
     /// `"device":"CORR-01","channel":"telemetry"`. Neither name can hold a character that JSON would escape.
-    names: Box<str>,
+    names: Arc<str>,
 }
 
-impl NamedFrames {
-    /// For this channel of this device.
+impl FrameWriter {
+    /// Creates the writer of this channel of this device.
     #[must_use]
     pub fn new(device: &DeviceCode, channel: &ChannelName) -> Self {
         Self { names: format!("\"device\":\"{device}\",\"channel\":\"{channel}\"").into() }
     }
 
-    /// Those of the channel that a data event belongs to; `event` is what [`Frame::with_id`] or
-    /// [`Frame::without_id`] gave.
+    /// Writes a data event.
     #[must_use]
-    pub fn of(event: &[u8]) -> Option<Self> {
-        let event = std::str::from_utf8(event).ok()?;
-        let (_, rest) = event.split_once("data: {")?;
-        let (names, _) = rest.split_once(",\"time\":")?;
-        Some(Self { names: names.into() })
-    }
-
-    /// A data event.
-    #[must_use]
-    pub fn data(&self, epoch: Epoch, sequence: u64, time: Timestamp, values: &[u8]) -> Frame {
+    pub fn data(&self, id: EventId, time: Timestamp, values: &[u8]) -> Frame {
         // An id has 29 bytes at most, a time 24; what stands between has 40.
         let mut out = Vec::with_capacity(self.names.len() + values.len() + 110);
-        write_id(&mut out, EventId { epoch, sequence });
+        write_id(&mut out, id);
         let without_id = out.len();
         out.extend_from_slice(b"data: {");
         out.extend_from_slice(self.names.as_bytes());
@@ -127,10 +107,16 @@ impl NamedFrames {
         out.extend_from_slice(values);
         out.extend_from_slice(TAIL);
         let offset = |at: usize| u32::try_from(at).unwrap_or(0);
-        Frame { without_id: offset(without_id), values: offset(values_at), bytes: out.into(), sequence, time }
+        Frame {
+            without_id: offset(without_id),
+            values: offset(values_at),
+            bytes: out.into(),
+            sequence: id.sequence,
+            time,
+        }
     }
 
-    /// `stale`: silent since the message of `since`, longer than `stale_after_ms`.
+    /// Writes `stale`: silent since the message of `since`, for longer than `stale_after_ms`.
     #[must_use]
     pub fn stale(&self, since: Option<Timestamp>, stale_after_ms: u64) -> Bytes {
         let mut out = self.start("stale");
@@ -148,7 +134,7 @@ impl NamedFrames {
         out.into()
     }
 
-    /// `fresh`: the first message after `stale`.
+    /// Writes `fresh`: the first message after `stale`.
     #[must_use]
     pub fn fresh(&self) -> Bytes {
         let mut out = self.start("fresh");
@@ -156,7 +142,7 @@ impl NamedFrames {
         out.into()
     }
 
-    /// `gap`: events are lost, `lost` of them if that is known.
+    /// Writes `gap`: events are lost, `lost` of them if that is known.
     #[must_use]
     pub fn gap(&self, reason: GapReason, lost: Option<u64>) -> Bytes {
         let mut out = self.start("gap");
@@ -177,7 +163,8 @@ impl NamedFrames {
     }
 }
 
-/// A block that holds nothing but an id: a client takes it as its last event id and dispatches nothing.
+/// Writes a block that holds nothing but an id: a client takes it as its last event id and dispatches
+/// nothing.
 #[must_use]
 pub fn id_only(id: EventId) -> Bytes {
     let mut out = Vec::with_capacity(32);
@@ -186,7 +173,7 @@ pub fn id_only(id: EventId) -> Bytes {
     out.into()
 }
 
-/// A named event. `data` is one line of JSON.
+/// Writes a named event. `data` is one line of JSON.
 #[must_use]
 pub fn block(id: Option<EventId>, event: &str, data: &str) -> Bytes {
     let mut out = Vec::with_capacity(event.len() + data.len() + 56);
@@ -208,43 +195,43 @@ fn write_id(out: &mut Vec<u8>, id: EventId) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flutecast_contract::stream_position::Epoch;
 
-    fn frames() -> NamedFrames {
-        NamedFrames::new(&DeviceCode::new("CORR-01").unwrap(), &ChannelName::new("power").unwrap())
+    fn writer() -> FrameWriter {
+        FrameWriter::new(&DeviceCode::new("CORR-01").unwrap(), &ChannelName::new("power").unwrap())
     }
 
     #[test]
     fn a_data_event_is_as_documented_with_and_without_its_id() {
-        let frame =
-            frames().data(Epoch(0x5f3a_9c01), 1042, Timestamp(1_795_341_600_123_000), b"{\"on\":true}");
-        let data = "data: {\"device\":\"CORR-01\",\"channel\":\"power\",\"time\":\"2026-11-22T10:00:00.123Z\",\"values\":{\"on\":true}}\n\n";
+        let id = EventId { epoch: Epoch(0x5f3a_9c01), sequence: Sequence(1042) };
+        let frame = writer().data(id, Timestamp(1_795_341_600_123_000), b"{\"on\":true}");
+        let data = "data: {\"device\":\"CORR-01\",\"channel\":\"power\",\
+                    \"time\":\"2026-11-22T10:00:00.123Z\",\"values\":{\"on\":true}}\n\n";
         assert_eq!(frame.without_id(), data);
         assert_eq!(frame.with_id(), format!("id: 5f3a9c01-1042\n{data}"));
         assert_eq!(frame.values(), "{\"on\":true}");
-        for event in [frame.with_id(), frame.without_id()] {
-            assert_eq!(NamedFrames::of(&event).unwrap().names, frames().names);
-        }
     }
 
     #[test]
     fn named_events_are_as_documented() {
         let names = "\"device\":\"CORR-01\",\"channel\":\"power\"";
         assert_eq!(
-            frames().stale(Some(Timestamp(0)), 10_000),
+            writer().stale(Some(Timestamp(0)), 10_000),
             format!(
-                "event: stale\ndata: {{{names},\"since\":\"1970-01-01T00:00:00.000Z\",\"staleAfterMs\":10000}}\n\n"
+                "event: stale\ndata: {{{names},\"since\":\"1970-01-01T00:00:00.000Z\",\
+                 \"staleAfterMs\":10000}}\n\n"
             )
         );
-        assert_eq!(frames().fresh(), format!("event: fresh\ndata: {{{names}}}\n\n"));
+        assert_eq!(writer().fresh(), format!("event: fresh\ndata: {{{names}}}\n\n"));
         assert_eq!(
-            frames().gap(GapReason::Retention, None),
+            writer().gap(GapReason::Retention, None),
             format!("event: gap\ndata: {{{names},\"reason\":\"Retention\",\"lost\":null}}\n\n")
         );
         assert_eq!(
-            frames().gap(GapReason::SlowClient, Some(3)),
+            writer().gap(GapReason::SlowClient, Some(3)),
             format!("event: gap\ndata: {{{names},\"reason\":\"SlowClient\",\"lost\":3}}\n\n")
         );
-        let id = EventId { epoch: Epoch(1), sequence: 2 };
+        let id = EventId { epoch: Epoch(1), sequence: Sequence(2) };
         assert_eq!(id_only(id), "id: 00000001-2\n\n");
         assert_eq!(block(Some(id), "ping", "{}"), "id: 00000001-2\nevent: ping\ndata: {}\n\n");
     }

@@ -1,9 +1,9 @@
-//! From a message to a frame: format once, encode once, share with everybody.
+//! From a message to a frame: it is formatted and encoded once, and all clients share the bytes.
 
 mod channel;
+mod clock;
 mod frame;
-mod moment;
 
 pub use channel::{ChannelPipeline, Formatted};
-pub use frame::{Frame, GapReason, NamedFrames, block, id_only};
-pub use moment::{Moment, write_rfc3339};
+pub use clock::{ClockReading, write_rfc3339};
+pub use frame::{Frame, FrameWriter, GapReason, block, id_only};

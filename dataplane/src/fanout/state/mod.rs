@@ -1,20 +1,70 @@
-//! The state of one tenant's fan-out: what is watched, who watches it, and what each client has and is owed.
+//! The state of one tenant's fan-out: which channels are watched, by which clients, and what each client has
+//! got and is owed.
 //!
-//! Synchronous: every change is a plain call, which pushes frames into the clients' backlogs and leaves
-//! [`Work`] for the hub's task, which does the I/O. There is one writer (that task), so that the order of the
-//! stream holds by construction.
+//! Everything here is synchronous: each change is a plain call, which appends frames to the backlogs of
+//! clients and leaves [`IoRequests`] for the hub's task. That task is the only caller, so that the order of
+//! the stream holds by construction. [`HubState`] only routes; the decisions are made by components that know
+//! neither each other nor the hub:
 //!
-//! # Ids
-//! `position` is the place in the stream up to which everything on every *live* `Every` channel was
-//! processed. A client is *settled* when nothing older is owed to it: none of its channels is being read from
-//! the stream and none is being replayed. Only a settled client gets ids.
+//! | component | decides |
+//! | --- | --- |
+//! | [`progress`] | how far the stream and each channel are known, whether a message is missing, whether an id is covered |
+//! | [`phase`] | whether a channel's live messages are passed on or wait for a read |
+//! | [`delivery`] | what a client is owed, and whether a frame carries its id |
+//! | [`freshness`] | when a channel becomes stale and fresh |
+//! | [`throttle`] | which value passes in an interval |
+//!
+//! # States
+//!
+//! A channel is read when it is first watched, and again when messages of it may be missing. "Owed" counts,
+//! for each client, the channels that are being read or replayed for it. A client that is owed nothing is
+//! *settled*.
+//!
+//! | channel | event | next state | frames and ids |
+//! | --- | --- | --- | --- |
+//! | none | first viewer | reading | viewers are owed the channel |
+//! | reading | live message, `Every` | reading | none: the message waits |
+//! | reading | live message, `Latest` | reading | the value, without an id |
+//! | reading | read ends | live | stored and waiting messages without ids; then viewers are owed one less |
+//! | reading, in flight | messages may be missing | reading, again | none |
+//! | reading, again | read ends | reading | stored messages without ids |
+//! | reading | read fails | reading | none |
+//! | reading | no read succeeds for 15 s, messages wait | live | `gap`, then the waiting messages |
+//! | live | next message | live | with its id to settled clients |
+//! | live | message behind a hole, `Every` | reading | none: the message waits |
+//! | live | message behind a hole, `Latest` | live | with its id to settled clients |
+//! | live | messages may be missing, or the format changes | reading | viewers are owed the channel |
+//! | any | the stream was created again or set back | reading | `gap`; ids start again |
+//! | any | no viewer for 2 s | none | |
+//!
+//! | client, on an `Every` channel | event | next state | frames and ids |
+//! | --- | --- | --- | --- |
+//! | comes with an id | the place is covered, the channel is live | replaying | owed one more |
+//! | comes with an id | otherwise | waiting for a read | none |
+//! | waiting for a read | the read covers its place | replaying | owed one more |
+//! | waiting for a read | nothing newer is stored | live | |
+//! | waiting for a read | what it missed can't be read | live | `gap` and the current value, without an id |
+//! | replaying | event | replaying | none: the event is held back |
+//! | replaying | replay ends | live | `gap` if incomplete; the held events; then owed one less |
+//!
+//! | client | event | ids |
+//! | --- | --- | --- |
+//! | owed something | data event | none |
+//! | settled | data event newer than its last id | the event's own |
+//! | becomes settled | | a block with only the place up to which it has everything |
+//! | settled | `ping` | the newest place that was processed |
 
 mod attach;
 mod client;
-mod deliver;
-mod membership;
+mod delivery;
+mod freshness;
+mod mapping_change;
+mod message;
+mod phase;
+mod progress;
 mod read;
 mod resume;
+mod throttle;
 mod timers;
 mod watch;
 
@@ -24,27 +74,25 @@ use std::sync::Arc;
 use flutecast_contract::name::{ChannelName, IotId, TenantName};
 use tokio::time::Instant;
 
-use super::arena::{Arena, Key};
 use super::metrics::FanoutMetrics;
 use super::{ChannelValues, HubSettings};
 use crate::catalog::TenantCatalog;
-use crate::pipeline::Moment;
 use crate::sources::ordered::SlotKey;
-use flutecast_contract::stream_position::Epoch;
 
-pub(super) use attach::Arrival;
-pub(super) use attach::matched;
-pub(super) use read::{ReadItem, ReadRequest, ReadResult, ReadWatch};
-pub(super) use resume::{ReplayEnd, ReplayRequest};
+pub(super) use attach::{NewClient, matched};
+pub(super) use read::{ChannelRead, ChannelReadResult, ReadRequest, ReadResult};
+pub(super) use resume::{ReplayOutcome, ReplayRequest};
 
-use client::Client;
+use client::{Client, Clients};
+use progress::StreamProgress;
+use read::ReadQueue;
 use timers::Timers;
-use watch::Watch;
+use watch::Watches;
 
-/// What the hub's task has to do.
+/// The I/O that the hub's task has to do.
 #[derive(Debug, Default)]
-pub(super) struct Work {
-    /// Subscriptions to leave.
+pub(super) struct IoRequests {
+    /// Subscriptions to close.
     pub(super) close: Vec<SlotKey>,
     /// Replays to start.
     pub(super) replays: Vec<ReplayRequest>,
@@ -57,45 +105,17 @@ pub(super) struct HubState {
     settings: Arc<HubSettings>,
     metrics: FanoutMetrics,
     catalog: Option<Arc<TenantCatalog>>,
-    /// The stream's incarnation; none: not known yet.
-    epoch: Option<Epoch>,
-    position: u64,
-    /// The newest place in the stream that a read has told.
-    newest_known: u64,
-    /// The place up to which all `Every` channels are known by reading, if that was worked out since the last
-    /// read.
-    floor: Option<u64>,
-    watches: Arena<Watch>,
-    by_channel: HashMap<(IotId, ChannelName), Key>,
-    clients: Arena<Client>,
-    by_connection: HashMap<u64, Key>,
-    /// Clients that wait to learn whether their event id belongs to the current epoch.
-    arrivals: Vec<Arrival>,
+    progress: StreamProgress,
+    watches: Watches,
+    clients: Clients,
+    /// New clients that wait to learn whether their event id belongs to the current epoch.
+    waiting: Vec<NewClient>,
     timers: Timers,
-    /// Watches that have to be read from the stream.
-    unread: Vec<Key>,
-    /// Whether the stream's epoch has to be asked for although nothing has to be read.
-    ask_epoch: bool,
-    /// Whether there are clients that are owed nothing and could not be told a place, as the epoch wasn't
-    /// known.
-    unplaced: bool,
-    /// Whether it will be looked whether a read takes too long.
-    overdue_armed: bool,
-    /// Whether something came that may mean that the stream was made anew.
-    doubt: bool,
-    work: Work,
-    /// Why reading fails; clients that come meanwhile are told.
-    trouble: Option<Trouble>,
+    reads: ReadQueue,
+    /// Whether a message came that may mean that the stream was created again.
+    in_doubt: bool,
+    io: IoRequests,
     scratch: Vec<u8>,
-}
-
-/// Why the stream can't be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// There is no stream.
-    NoStream,
-    /// The broker is away or doesn't answer.
-    BrokerAway,
 }
 
 impl HubState {
@@ -110,89 +130,60 @@ impl HubState {
             settings,
             metrics,
             catalog,
-            epoch: None,
-            position: 0,
-            newest_known: 0,
-            floor: None,
-            watches: Arena::default(),
-            by_channel: HashMap::new(),
-            clients: Arena::default(),
-            by_connection: HashMap::new(),
-            arrivals: Vec::new(),
+            progress: StreamProgress::default(),
+            watches: Watches::default(),
+            clients: Clients::default(),
+            waiting: Vec::new(),
             timers: Timers::default(),
-            unread: Vec::new(),
-            ask_epoch: false,
-            unplaced: false,
-            overdue_armed: false,
-            doubt: false,
-            work: Work::default(),
-            trouble: None,
+            reads: ReadQueue::default(),
+            in_doubt: false,
+            io: IoRequests::default(),
             scratch: Vec::new(),
         }
     }
 
-    /// Whether nobody is here and nothing is held for anybody.
+    /// Returns whether there is no client, and no channel is watched.
     pub(super) fn is_idle(&self) -> bool {
-        self.clients.is_empty() && self.watches.is_empty() && self.arrivals.is_empty()
+        self.clients.items.is_empty() && self.watches.items.is_empty() && self.waiting.is_empty()
     }
 
-    /// What there is to do since the last call.
-    pub(super) fn take_work(&mut self) -> Work {
-        std::mem::take(&mut self.work)
+    /// Takes the I/O requests since the last call.
+    pub(super) fn take_io(&mut self) -> IoRequests {
+        std::mem::take(&mut self.io)
     }
 
-    /// Whether something came, since the last call, that calls for an audit.
+    /// Returns whether a message since the last call calls for an audit.
     pub(super) fn take_doubt(&mut self) -> bool {
-        std::mem::take(&mut self.doubt)
+        std::mem::take(&mut self.in_doubt)
     }
 
-    /// The stream that holds the tenant's messages; none: the tenant isn't there yet.
+    /// Returns the stream that holds the tenant's messages; `None` if the tenant isn't there yet.
     pub(super) fn stream(&self) -> Option<&str> {
         self.catalog.as_ref().map(|catalog| catalog.settings.stream.as_str())
     }
 
-    /// When the next timer is due.
-    pub(super) fn next_timer(&mut self) -> Option<Instant> {
+    /// Returns when the next timer is due.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    /// The values of those of these channels that are live, whether there are any or not. Whoever asks for
-    /// one device costs the clients of all others nothing.
-    pub(super) fn cached(
+    /// Returns the values of those of these channels that are live, whether they have values or not. Only the
+    /// requested channels are looked at, so that a request for one device costs the other clients nothing.
+    pub(super) fn live_values(
         &self,
-        wanted: Vec<(IotId, ChannelName)>,
+        channels: Vec<(IotId, ChannelName)>,
     ) -> HashMap<(IotId, ChannelName), ChannelValues> {
-        let live = |name: &(IotId, ChannelName)| {
-            self.watches.get(*self.by_channel.get(name)?).filter(|watch| watch.is_live())
-        };
         let values = |name: (IotId, ChannelName)| {
-            let watch = live(&name)?;
-            let values = ChannelValues {
-                name: watch.channel.clone(),
-                time: watch.latest.as_ref().map(|frame| frame.time),
-                stale: watch.freshness.stale,
-                values: watch.latest.as_ref().map(|frame| frame.values()),
-            };
-            Some((name, values))
+            let watch = self.watches.items.get(self.watches.find(&name)?)?;
+            watch.phase.is_live().then(|| (name, watch.values()))
         };
-        wanted.into_iter().filter_map(values).collect()
+        channels.into_iter().filter_map(values).collect()
     }
 
-    /// The hub ends: what it holds is no longer counted.
+    /// Takes the watched channels out of the metrics, as the hub ends.
     pub(super) fn forget(&mut self) {
         let watches = std::mem::take(&mut self.watches);
-        self.metrics.channels.dec_by(i64::try_from(watches.len()).unwrap_or(i64::MAX));
-    }
-
-    /// Everything up to this place was processed.
-    pub(super) fn advance(&mut self, sequence: u64) {
-        self.position = self.position.max(sequence);
-    }
-
-    fn client_settles(&mut self, key: Key, now: Moment) {
-        let Some(client) = self.clients.get_mut(key) else { return };
-        client.owe_less(1);
-        self.settle(key, now);
+        self.metrics.channels.dec_by(i64::try_from(watches.items.len()).unwrap_or(i64::MAX));
     }
 }
 

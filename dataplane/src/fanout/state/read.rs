@@ -1,233 +1,224 @@
-//! What is read from the stream: the newest values when a channel is first watched, and what was missed when
-//! something may have been.
+//! Reads from the stream: the newest values when a channel is first watched, and the missed messages when
+//! some may have been missed.
 //!
-//! What comes live of an `Every` channel waits meanwhile and follows in order. What comes live of a `Latest`
-//! channel is passed on: it is newer than what is read.
+//! Live messages of an `Every` channel wait meanwhile and follow in order. Live messages of a `Latest`
+//! channel are passed on: they are newer than what is read.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
-use tokio::time::Instant;
+use flutecast_contract::stream_position::{Epoch, Sequence};
+use flutecast_nats::stream::StreamState;
+use flutecast_nats::{LiveMessage, StoredMessage};
 
+use super::HubState;
+use super::attach::refusal;
+use super::phase::{Lateness, READ_TIMEOUT, ReadEnd};
+use super::progress::{ProgressSnapshot, StreamCheck};
 use super::resume::Replay;
-use super::timers::Due;
-use super::watch::{Phase, Reading};
-use super::{HubState, Trouble};
-use crate::fanout::arena::Key;
-use crate::pipeline::{GapReason, Moment};
-use crate::sources::message::{LiveMessage, StoredMessage};
+use super::timers::Timer;
+use crate::fanout::Unavailable;
+use crate::fanout::keys::{ClientKey, WatchKey};
+use crate::pipeline::{ClockReading, GapReason};
 use crate::sources::ordered::SlotKey;
-use crate::sources::stored::StreamInfo;
-use flutecast_contract::stream_position::Epoch;
 
-/// How long what comes live of an `Every` channel waits for a read that doesn't succeed.
-pub(super) const OVERDUE: Duration = Duration::from_secs(15);
-
-/// Reads to be done together.
+/// Channels to be read together.
 #[derive(Debug, Default)]
 pub(in crate::fanout) struct ReadRequest {
-    pub(in crate::fanout) items: Vec<ReadItem>,
-    /// Where the state stood when the read was asked for.
-    pub(in crate::fanout) asked_at: AskedAt,
-}
-
-/// Where the state stood when something was asked.
-#[derive(Debug, Clone, Copy, Default)]
-pub(in crate::fanout) struct AskedAt {
-    epoch: Option<Epoch>,
-    /// The stream's newest place that was known of, by what came live or by a read.
-    reached: u64,
+    pub(in crate::fanout) channels: Vec<ChannelRead>,
+    pub(in crate::fanout) requested: ProgressSnapshot,
 }
 
 /// One channel to be read.
 #[derive(Debug, Clone)]
-pub(in crate::fanout) struct ReadItem {
-    pub(in crate::fanout) watch: Key,
-    /// Where its messages are stored.
+pub(in crate::fanout) struct ChannelRead {
+    pub(in crate::fanout) watch: WatchKey,
+    /// The subject under which the channel's messages are stored.
     pub(in crate::fanout) stored: String,
-    /// What has to be subscribed to before it is read; none: that is so already.
+    /// The subject to subscribe to before the channel is read; `None` if there is a subscription.
     pub(in crate::fanout) open: Option<String>,
-    /// After which sequence everything is needed; none: only the newest message.
-    pub(in crate::fanout) after: Option<u64>,
+    /// The place after which every message is needed; `None` if only the newest message is.
+    pub(in crate::fanout) after: Option<Sequence>,
 }
 
-/// What was read.
+/// The answer to a [`ReadRequest`].
 #[derive(Debug)]
 pub(in crate::fanout) struct ReadResult {
-    pub(in crate::fanout) asked_at: AskedAt,
-    pub(in crate::fanout) info: StreamInfo,
-    /// The place in the stream for which it holds.
-    pub(in crate::fanout) up_to: u64,
-    pub(in crate::fanout) watches: Vec<ReadWatch>,
+    pub(in crate::fanout) requested: ProgressSnapshot,
+    pub(in crate::fanout) info: StreamState,
+    /// The place in the stream for which the answer holds.
+    pub(in crate::fanout) up_to: Sequence,
+    pub(in crate::fanout) channels: Vec<ChannelReadResult>,
 }
 
-/// What was read of one channel.
+/// The messages of one channel.
 #[derive(Debug)]
-pub(in crate::fanout) struct ReadWatch {
-    pub(in crate::fanout) watch: Key,
-    /// What is newer than asked for, and in any case the newest message, in stream order.
+pub(in crate::fanout) struct ChannelReadResult {
+    pub(in crate::fanout) watch: WatchKey,
+    /// The messages that were asked for, and in any case the newest one, in stream order.
     pub(in crate::fanout) messages: Vec<StoredMessage>,
-    /// Whether that is everything.
+    /// Whether these are all that were stored.
     pub(in crate::fanout) complete: bool,
 }
 
+/// The reads that wait to be started, and whether reading works.
+#[derive(Debug, Default)]
+pub(super) struct ReadQueue {
+    pub(super) unread: Vec<WatchKey>,
+    /// Whether the stream's epoch has to be asked for although no channel has to be read.
+    pub(super) ask_epoch: bool,
+    /// Why the last read failed; clients that come meanwhile are told.
+    pub(super) failure: Option<Unavailable>,
+    timeout_armed: bool,
+}
+
 impl HubState {
-    /// The next reads, at most `max` channels; none: there is nothing to read.
+    /// Returns the next read, of at most `max` channels; `None` if there is nothing to read.
     pub(in crate::fanout) fn next_read(&mut self, max: usize) -> Option<ReadRequest> {
-        let mut items = Vec::new();
-        while items.len() < max {
-            let Some(key) = self.unread.pop() else { break };
-            let Some(watch) = self.watches.get_mut(key) else { continue };
-            let after = watch.read_after();
-            let Phase::Reading(reading) = &mut watch.phase else { continue };
-            if reading.in_flight {
-                continue;
+        let mut channels = Vec::new();
+        while channels.len() < max {
+            let Some(key) = self.reads.unread.pop() else { break };
+            let Some(watch) = self.watches.items.get_mut(key) else { continue };
+            if watch.phase.start_read() {
+                let open = watch.subscription.is_none().then(|| watch.live.clone());
+                let after = watch.progress.read_after().filter(|_| watch.every);
+                channels.push(ChannelRead { watch: key, stored: watch.stored.clone(), open, after });
             }
-            reading.in_flight = true;
-            let open = watch.slot.is_none().then(|| watch.live.clone());
-            items.push(ReadItem { watch: key, stored: watch.stored.clone(), open, after });
         }
-        let ask_epoch = std::mem::take(&mut self.ask_epoch);
-        (ask_epoch || !items.is_empty()).then(|| ReadRequest { items, asked_at: self.asked_at() })
+        let ask_epoch = std::mem::take(&mut self.reads.ask_epoch);
+        let requested = self.progress.snapshot();
+        (ask_epoch || !channels.is_empty()).then_some(ReadRequest { channels, requested })
     }
 
-    fn asked_at(&self) -> AskedAt {
-        AskedAt { epoch: self.epoch, reached: self.position.max(self.newest_known) }
-    }
-
-    /// A channel is subscribed to. Gives the subscription back if nobody wants it any more.
-    pub(in crate::fanout) fn opened(&mut self, key: Key, slot: SlotKey) -> Option<SlotKey> {
-        match self.watches.get_mut(key) {
-            Some(watch) if watch.slot.is_none() => {
-                watch.slot = Some(slot);
+    /// Records the subscription of a channel. Returns it if it is no longer wanted.
+    pub(in crate::fanout) fn opened(&mut self, key: WatchKey, subscription: SlotKey) -> Option<SlotKey> {
+        match self.watches.items.get_mut(key) {
+            Some(watch) if watch.subscription.is_none() => {
+                watch.subscription = Some(subscription);
                 None
             }
-            _ => Some(slot),
+            _ => Some(subscription),
         }
     }
 
-    /// Something of this channel may have been missed.
-    pub(in crate::fanout) fn read_again(&mut self, key: Key, now: Moment) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        match &mut watch.phase {
-            Phase::Reading(reading) => reading.again = reading.in_flight,
-            Phase::Live => {
-                watch.phase = Phase::Reading(Reading::new(now));
-                self.unread.push(key);
-                self.arm_overdue(now);
-                let Some(watch) = self.watches.get(key) else { return };
-                for &viewer in &watch.viewers {
-                    if let Some(client) = self.clients.get_mut(viewer) {
-                        client.unsettled += 1;
-                    }
+    /// Reads a channel again, as some of its messages may have been missed.
+    pub(in crate::fanout) fn read_again(&mut self, key: WatchKey, now: ClockReading) {
+        let Some(watch) = self.watches.items.get_mut(key) else { return };
+        if watch.phase.request_read(now.instant) {
+            for &viewer in &watch.viewers {
+                if let Some(client) = self.clients.items.get_mut(viewer) {
+                    client.delivery.owe();
                 }
             }
+            self.reads.unread.push(key);
+            self.arm_read_timeout(now);
         }
     }
 
-    /// The connection to the broker was lost, or dropped something: anything may have been missed.
-    pub(in crate::fanout) fn suspect_all(&mut self, now: Moment) {
+    /// Reads all channels again: the connection to the broker was lost or dropped messages, so any may have
+    /// been missed.
+    pub(in crate::fanout) fn read_all_again(&mut self, now: ClockReading) {
         for key in self.watches.keys() {
             self.read_again(key, now);
         }
     }
 
-    /// A read failed; it is to be tried again. Returns whether that is news.
-    pub(in crate::fanout) fn read_failed(&mut self, watches: &[Key], trouble: Trouble, now: Moment) -> bool {
+    /// Records that a read of these channels failed, so that it is tried again. Returns whether the reason is
+    /// a new one.
+    pub(in crate::fanout) fn read_failed(
+        &mut self,
+        watches: &[WatchKey],
+        failure: Unavailable,
+        now: ClockReading,
+    ) -> bool {
         for &key in watches {
             self.requeue(key);
         }
-        self.in_trouble(trouble, now)
+        self.set_failure(failure, now)
     }
 
-    /// The stream can't be read now. Returns whether that is news.
-    pub(in crate::fanout) fn in_trouble(&mut self, trouble: Trouble, now: Moment) -> bool {
-        let news = self.trouble != Some(trouble);
-        self.trouble = Some(trouble);
-        if news && self.catalog.is_some() {
+    /// Records that the stream can't be read now. Returns whether the reason is a new one.
+    pub(in crate::fanout) fn set_failure(&mut self, failure: Unavailable, now: ClockReading) -> bool {
+        let new = self.reads.failure != Some(failure);
+        self.reads.failure = Some(failure);
+        if new && self.catalog.is_some() {
             for key in self.clients.keys() {
-                // Who has got the snapshot already only sees that nothing comes.
-                if self.clients.get(key).is_some_and(|client| client.last_id.is_none()) {
-                    self.tell(key, trouble.refusal(), now);
+                // A client that has got the snapshot only sees that nothing comes.
+                if self.clients.items.get(key).is_some_and(|client| client.delivery.is_unplaced()) {
+                    self.tell(key, refusal(failure), now);
                 }
             }
         }
-        if !self.arrivals.is_empty() {
-            self.admit_arrivals(now);
+        if !self.waiting.is_empty() {
+            self.admit_waiting(now);
         }
-        news
+        new
     }
 
-    fn requeue(&mut self, key: Key) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        if let Phase::Reading(reading) = &mut watch.phase {
-            reading.in_flight = false;
-            reading.again = false;
-            self.unread.push(key);
+    fn requeue(&mut self, key: WatchKey) {
+        if self.watches.items.get_mut(key).is_some_and(|watch| watch.phase.requeue()) {
+            self.reads.unread.push(key);
         }
     }
 
-    /// What was read.
-    pub(in crate::fanout) fn apply_read(&mut self, result: ReadResult, now: Moment) {
-        let ReadResult { asked_at, info, up_to, watches } = result;
-        self.trouble = None;
-        if !self.belongs(asked_at, &info, now) {
-            watches.iter().for_each(|read| self.requeue(read.watch));
+    /// Applies the answer to a read.
+    pub(in crate::fanout) fn apply_read(&mut self, result: ReadResult, now: ClockReading) {
+        let ReadResult { requested, info, up_to, channels } = result;
+        self.reads.failure = None;
+        if !self.is_same_stream(requested, &info, now) {
+            channels.iter().for_each(|read| self.requeue(read.watch));
             return;
         }
-        self.newest_known = self.newest_known.max(up_to);
-        self.admit_arrivals(now);
-        for read in watches.iter().filter(|read| !read.complete) {
+        self.progress.report(up_to);
+        self.admit_waiting(now);
+        for read in channels.iter().filter(|read| !read.complete) {
             self.tell_gap(read.watch, GapReason::Retention, now);
         }
-        for read in watches.iter().filter(|read| read.messages.is_empty()) {
-            // Where nothing was missed since an earlier read, that one knew more.
-            if let Some(watch) =
-                self.watches.get_mut(read.watch).filter(|watch| !watch.known || !read.complete)
-            {
-                watch.gone_to = info.first_sequence.saturating_sub(1);
+        for read in channels.iter().filter(|read| read.messages.is_empty()) {
+            if let Some(watch) = self.watches.items.get_mut(read.watch) {
+                watch.progress.found_empty(Sequence(info.first_sequence), read.complete);
             }
         }
-        let keys: Vec<Key> = watches.iter().map(|read| read.watch).collect();
-        let mut messages: Vec<(Key, StoredMessage)> = Vec::new();
-        for read in watches {
+        let keys: Vec<WatchKey> = channels.iter().map(|read| read.watch).collect();
+        let mut messages: Vec<(WatchKey, StoredMessage)> = Vec::new();
+        for read in channels {
             messages.extend(read.messages.into_iter().map(|message| (read.watch, message)));
         }
         messages.sort_by_key(|(_, message)| message.sequence);
         for (key, message) in &messages {
-            self.stored_message(*key, message, now);
+            self.accept_stored(*key, message, now);
         }
         self.go_live(&keys, up_to, now);
         self.place_clients(now);
     }
 
-    /// These channels were read: what waited follows, and then what comes live.
-    fn go_live(&mut self, keys: &[Key], up_to: u64, now: Moment) {
-        let mut waiting: Vec<(Key, LiveMessage)> = Vec::new();
-        let mut read = Vec::with_capacity(keys.len());
+    /// Makes channels live that were read: the messages that waited follow.
+    fn go_live(&mut self, keys: &[WatchKey], up_to: Sequence, now: ClockReading) {
+        let mut waiting: Vec<(WatchKey, LiveMessage)> = Vec::new();
+        let mut live = Vec::with_capacity(keys.len());
         for &key in keys {
-            let Some(watch) = self.watches.get_mut(key) else { continue };
-            let Phase::Reading(reading) = &mut watch.phase else { continue };
-            watch.known = true;
-            watch.proven_to = watch.proven_to.max(up_to);
-            if reading.again {
-                reading.buffer.clear();
-                self.requeue(key);
+            let Some(watch) = self.watches.items.get_mut(key).filter(|watch| !watch.phase.is_live()) else {
                 continue;
+            };
+            watch.progress.mark_read();
+            watch.progress.prove(up_to);
+            match watch.phase.end_read() {
+                ReadEnd::Live(buffer) => {
+                    waiting.extend(buffer.into_iter().map(|message| (key, message)));
+                    watch.renewed = false;
+                    self.judge_freshness(key, now);
+                    live.push(key);
+                }
+                ReadEnd::Again => self.reads.unread.push(key),
+                ReadEnd::Ignored => {}
             }
-            waiting.extend(std::mem::take(&mut reading.buffer).into_iter().map(|message| (key, message)));
-            watch.phase = Phase::Live;
-            watch.renewed = false;
-            self.judge_freshness(key, now);
-            read.push(key);
         }
         waiting.sort_by_key(|(_, message)| message.sequence);
-        // The viewers are still owed their channels, so that nothing of this gets an id.
-        for (key, message) in waiting {
-            self.follow(key, message, now);
+        // The viewers are still owed their channels, so that none of these messages gets an id.
+        for (key, message) in &waiting {
+            self.accept_next(*key, message, now);
         }
-        self.floor = None;
-        for key in read {
+        self.progress.forget_floor();
+        for key in live {
             let newcomers = self.newcomers(key);
             if !newcomers.is_empty() {
                 self.read_again(key, now);
@@ -236,178 +227,148 @@ impl HubState {
         }
     }
 
+    /// Records that the viewers of a channel have got it, and starts the replays that waited for the read.
     /// `newcomers` wait for another read.
-    fn settle_viewers(&mut self, key: Key, newcomers: &[Key], now: Moment) {
-        let Some(watch) = self.watches.get(key) else { return };
+    fn settle_viewers(&mut self, key: WatchKey, newcomers: &[ClientKey], now: ClockReading) {
+        let Some(watch) = self.watches.items.get(key) else { return };
         for viewer in watch.viewers.clone() {
             let waits =
                 |client: &super::Client| client.replaying.get(&key).is_some_and(|replay| !replay.started());
-            if !newcomers.contains(&viewer) && self.clients.get(viewer).is_some_and(waits) {
-                self.begin(viewer, key, now);
+            if !newcomers.contains(&viewer) && self.clients.items.get(viewer).is_some_and(waits) {
+                self.begin_resume(viewer, key, now);
             }
-            self.client_settles(viewer, now);
+            self.pay(viewer, now);
         }
     }
 
-    /// Those who resume from a place that the read which has just ended can't have told of: they came after
-    /// it had begun, from a pod that has seen more.
-    fn newcomers(&mut self, key: Key) -> Vec<Key> {
-        let Some(watch) = self.watches.get(key) else { return Vec::new() };
+    /// Returns the viewers that resume from a place which the read that has just ended can't cover: they came
+    /// after it had begun, from a pod that has seen more.
+    fn newcomers(&mut self, key: WatchKey) -> Vec<ClientKey> {
+        let Some(watch) = self.watches.items.get(key) else { return Vec::new() };
         let mut newcomers = Vec::new();
-        for viewer in watch.viewers.clone() {
-            let knows = self.knows_place(viewer);
-            let replay = self.clients.get_mut(viewer).and_then(|client| client.replaying.get_mut(&key));
-            if replay.is_some_and(|replay| !replay.started() && !knows && replay.needs_another_read()) {
+        for &viewer in &watch.viewers {
+            let Some(client) = self.clients.items.get_mut(viewer) else { continue };
+            if client.resume.is_none_or(|id| self.progress.covers(id)) {
+                continue;
+            }
+            let replay = client.replaying.get_mut(&key).filter(|replay| !replay.started());
+            if replay.is_some_and(Replay::needs_another_read) {
                 newcomers.push(viewer);
             }
         }
         newcomers
     }
 
-    /// Whether an answer is about the stream that this state knows. If the stream was made anew, or set back,
-    /// everything starts again.
-    fn belongs(&mut self, asked_at: AskedAt, info: &StreamInfo, now: Moment) -> bool {
-        let Some(epoch) = self.epoch else {
-            self.epoch = Some(info.epoch);
-            return true;
-        };
-        if asked_at.epoch.is_some_and(|asked| asked != epoch) {
-            // It was asked before the stream was found to be new, so it may tell of the old one.
-            return false;
+    /// Returns whether an answer is about the stream that this state knows. If the stream was created again,
+    /// or set back, everything starts again.
+    fn is_same_stream(&mut self, requested: ProgressSnapshot, info: &StreamState, now: ClockReading) -> bool {
+        match self.progress.check(requested, info) {
+            StreamCheck::Same => true,
+            StreamCheck::Outdated => false,
+            StreamCheck::Restarted(reason) => {
+                self.restart(info.epoch, reason, now);
+                false
+            }
         }
-        if info.epoch != epoch {
-            self.start_again(info.epoch, GapReason::Epoch, now);
-            return false;
-        }
-        if info.last_sequence < asked_at.reached {
-            self.start_again(epoch, GapReason::Retention, now);
-            return false;
-        }
-        true
     }
 
-    /// The stream was made anew, or set back to an earlier state.
-    fn start_again(&mut self, epoch: Epoch, reason: GapReason, now: Moment) {
-        self.epoch = Some(epoch);
-        self.position = 0;
-        self.newest_known = 0;
-        self.floor = None;
-        self.unplaced = true;
-        self.ask_epoch = true;
+    fn restart(&mut self, epoch: Epoch, reason: GapReason, now: ClockReading) {
+        self.progress.restart(epoch);
+        self.clients.unplaced = true;
+        self.reads.ask_epoch = true;
         let mut told_of = HashSet::new();
         for key in self.watches.keys() {
-            let Some(watch) = self.watches.get_mut(key) else { continue };
-            let told = watch.known && watch.every;
-            watch.known = false;
-            watch.last_sequence = 0;
-            watch.proven_to = 0;
-            watch.gone_to = 0;
-            watch.latest = None;
-            watch.hold.held = None;
-            watch.pipeline.reset();
-            if let Phase::Reading(reading) = &mut watch.phase {
-                reading.buffer.clear();
-            }
+            let Some(watch) = self.watches.items.get_mut(key) else { continue };
+            let told = watch.progress.is_read() && watch.every;
+            watch.restart();
             self.read_again(key, now);
             if told {
                 self.tell_gap(key, reason, now);
                 told_of.insert(key);
             }
         }
-        for (_, client) in self.clients.iter_mut() {
-            client.last_id = None;
-            client.had = 0;
-            // A replay that waits for the first read finds the new stream then, and tells of it; nobody else
-            // would.
+        for client in self.clients.items.values_mut() {
+            client.delivery.restart();
+            // A replay that waits for the first read is kept: it finds the new stream then and tells the
+            // client, which nothing else would do.
             let ended = client.replaying.extract_if(|key, replay| replay.started() || told_of.contains(key));
             let replays = ended.filter(|(_, replay)| Replay::started(replay)).count();
-            client.owe_less(replays);
+            client.delivery.owe_less(replays);
         }
     }
 
-    /// The `Every` channels that are live, to be compared with what the stream says.
+    /// Returns a read that compares the live `Every` channels with what the stream holds; `None` if no
+    /// channel is watched.
     pub(in crate::fanout) fn audit(&self) -> Option<ReadRequest> {
-        let items = self.watches.iter().filter(|(_, watch)| watch.every && watch.is_live());
-        let items: Vec<_> = items
-            .map(|(key, watch)| ReadItem {
+        let live = self.watches.items.iter().filter(|(_, watch)| watch.every && watch.phase.is_live());
+        let channels: Vec<_> = live
+            .map(|(key, watch)| ChannelRead {
                 watch: key,
                 stored: watch.stored.clone(),
                 open: None,
                 after: None,
             })
             .collect();
-        // Without any `Every` channel the epoch is looked at still.
-        (!self.watches.is_empty()).then(|| ReadRequest { items, asked_at: self.asked_at() })
+        // Also without any `Every` channel: the answer tells the epoch.
+        let requested = self.progress.snapshot();
+        (!self.watches.items.is_empty()).then_some(ReadRequest { channels, requested })
     }
 
-    /// What the stream says of the `Every` channels: those that it has more of were missed something; if
-    /// there is none, everything up to there was processed.
-    pub(in crate::fanout) fn audited(&mut self, result: &ReadResult, now: Moment) {
-        if !self.belongs(result.asked_at, &result.info, now) {
+    /// Applies the answer to an audit. A channel of which the stream holds more has missed something; if
+    /// there is none, everything up to that place was processed.
+    pub(in crate::fanout) fn audited(&mut self, result: &ReadResult, now: ClockReading) {
+        if !self.is_same_stream(result.requested, &result.info, now) {
             return;
         }
-        self.newest_known = self.newest_known.max(result.up_to);
+        self.progress.report(result.up_to);
         let mut missed = Vec::new();
-        for read in &result.watches {
-            let Some(watch) = self.watches.get_mut(read.watch).filter(|watch| watch.is_live()) else {
-                continue;
-            };
+        for read in &result.channels {
+            let watch = self.watches.items.get_mut(read.watch);
+            let Some(watch) = watch.filter(|watch| watch.phase.is_live()) else { continue };
             match read.messages.last() {
-                Some(last) if last.sequence > watch.last_sequence => missed.push(read.watch),
-                _ => watch.proven_to = watch.proven_to.max(result.up_to),
+                Some(last) if Sequence(last.sequence) > watch.progress.seen() => missed.push(read.watch),
+                _ => watch.progress.prove(result.up_to),
             }
         }
         for &key in &missed {
             self.read_again(key, now);
         }
-        self.floor = None;
-        let live = self.watches.iter().filter(|(_, watch)| watch.every && watch.is_live());
-        let proven = live.map(|(_, watch)| watch.proven_to).min().unwrap_or(result.up_to);
-        self.advance(proven.min(result.up_to));
+        self.progress.forget_floor();
+        let live = self.watches.items.values().filter(|watch| watch.every && watch.phase.is_live());
+        let proven = live.map(|watch| watch.progress.proven()).min().unwrap_or(result.up_to);
+        self.progress.advance(proven.min(result.up_to));
     }
 
-    /// What came live has waited too long for a read that doesn't succeed: it is passed on, and a gap is
-    /// told.
-    pub(super) fn overdue(&mut self, now: Moment) {
-        self.overdue_armed = false;
-        let mut late = Vec::new();
-        let mut next = None::<Instant>;
-        for (key, watch) in self.watches.iter() {
-            if let Phase::Reading(read) = &watch.phase {
-                let end = read.since + OVERDUE;
-                if end <= now.instant && (read.again || !read.buffer.is_empty()) {
-                    late.push(key);
-                } else {
-                    // One for which nothing waits is looked at again a little later.
-                    let again = end.max(now.instant + OVERDUE / 3);
-                    next = Some(next.map_or(again, |next| next.min(again)));
-                }
+    /// Passes on live messages that have waited for too long for a read that doesn't succeed, behind a gap.
+    pub(super) fn read_timeout_due(&mut self, now: ClockReading) {
+        self.reads.timeout_armed = false;
+        let (mut late, mut next) = (Vec::new(), None);
+        for (key, watch) in &self.watches.items {
+            match watch.phase.lateness(now.instant) {
+                Lateness::NotReading => {}
+                Lateness::Late => late.push(key),
+                Lateness::CheckAt(at) => next = Some(next.map_or(at, |next| at.min(next))),
             }
         }
         for key in late {
             self.tell_gap(key, GapReason::BrokerAway, now);
-            let Some(watch) = self.watches.get_mut(key) else { continue };
-            if let Phase::Reading(read) = &mut watch.phase {
-                let buffer = std::mem::take(&mut read.buffer);
-                watch.known = true;
-                watch.phase = Phase::Live;
-                for message in buffer {
-                    self.follow(key, message, now);
-                }
-                self.settle_viewers(key, &[], now);
+            let Some(watch) = self.watches.items.get_mut(key) else { continue };
+            watch.progress.mark_read();
+            for message in watch.phase.give_up() {
+                self.accept_next(key, &message, now);
             }
+            self.settle_viewers(key, &[], now);
         }
         if let Some(next) = next {
-            self.overdue_armed = true;
-            self.timers.add(next, Due::Overdue);
+            self.reads.timeout_armed = true;
+            self.timers.add(next, Timer::ReadTimeout);
         }
     }
 
-    /// Something is read from now on.
-    pub(super) fn arm_overdue(&mut self, now: Moment) {
-        if !self.overdue_armed {
-            self.overdue_armed = true;
-            self.timers.add(now.instant + OVERDUE, Due::Overdue);
+    /// Sets the timer for reads that take too long.
+    pub(super) fn arm_read_timeout(&mut self, now: ClockReading) {
+        if !std::mem::replace(&mut self.reads.timeout_armed, true) {
+            self.timers.add(now.instant + READ_TIMEOUT, Timer::ReadTimeout);
         }
     }
 }

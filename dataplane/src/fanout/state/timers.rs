@@ -1,4 +1,4 @@
-//! When something is due. One heap per hub; an entry that is no longer true is found out when it comes up.
+//! The timers of a hub, in one heap. A timer that no longer applies is ignored when it is due.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,65 +6,64 @@ use std::collections::BinaryHeap;
 use tokio::time::Instant;
 
 use super::HubState;
-use crate::fanout::arena::Key;
-use crate::pipeline::Moment;
+use crate::fanout::keys::{ClientKey, WatchKey};
+use crate::pipeline::ClockReading;
 
-/// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Due {
+pub(super) enum Timer {
     /// A channel may have been silent for too long.
-    Stale(Key),
-    /// The value that the format's `minInterval` holds back.
-    Hold(Key),
-    /// A channel that nobody watches any more.
-    Linger(Key),
-    /// The value that a client's `interval` holds back: client, watch.
-    Thin(Key, Key),
-    /// A client may need a `ping`, or take nothing.
-    Client(Key),
-    /// Clients that wait for the epoch.
-    Arrivals,
-    /// Channels whose reading takes too long.
-    Overdue,
+    Stale(WatchKey),
+    /// The `minInterval` of a channel's format is over.
+    MinInterval(WatchKey),
+    /// A channel may have been without viewers for long enough.
+    Linger(WatchKey),
+    /// The `interval` of a client is over for a channel.
+    Interval(ClientKey, WatchKey),
+    /// A client may need a `ping`, or takes nothing.
+    Client(ClientKey),
+    /// New clients have waited for the epoch for long enough.
+    EpochWait,
+    /// Reads may take too long.
+    ReadTimeout,
 }
 
-/// What is due when.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, Due)>>,
+    heap: BinaryHeap<Reverse<(Instant, Timer)>>,
 }
 
 impl Timers {
-    pub(super) fn add(&mut self, at: Instant, due: Due) {
-        self.heap.push(Reverse((at, due)));
+    pub(super) fn add(&mut self, at: Instant, timer: Timer) {
+        self.heap.push(Reverse((at, timer)));
     }
 
+    /// Returns when the next timer is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    fn pop(&mut self, now: Instant) -> Option<Due> {
-        let Reverse((at, due)) = *self.heap.peek()?;
+    fn pop(&mut self, now: Instant) -> Option<Timer> {
+        let Reverse((at, timer)) = *self.heap.peek()?;
         if at > now {
             return None;
         }
         self.heap.pop();
-        Some(due)
+        Some(timer)
     }
 }
 
 impl HubState {
-    /// Does what is due.
-    pub(in crate::fanout) fn tick(&mut self, now: Moment) {
-        while let Some(due) = self.timers.pop(now.instant) {
-            match due {
-                Due::Stale(watch) => self.stale_due(watch, now),
-                Due::Hold(watch) => self.hold_due(watch, now),
-                Due::Linger(watch) => self.linger_due(watch, now),
-                Due::Thin(client, watch) => self.thin_due(client, watch, now),
-                Due::Client(client) => self.client_due(client, now),
-                Due::Arrivals => self.arrivals_due(now),
-                Due::Overdue => self.overdue(now),
+    /// Handles the timers that are due.
+    pub(in crate::fanout) fn tick(&mut self, now: ClockReading) {
+        while let Some(timer) = self.timers.pop(now.instant) {
+            match timer {
+                Timer::Stale(watch) => self.stale_due(watch, now),
+                Timer::MinInterval(watch) => self.min_interval_due(watch, now),
+                Timer::Linger(watch) => self.linger_due(watch, now),
+                Timer::Interval(client, watch) => self.interval_due(client, watch, now),
+                Timer::Client(client) => self.client_due(client, now),
+                Timer::EpochWait => self.epoch_wait_due(now),
+                Timer::ReadTimeout => self.read_timeout_due(now),
             }
         }
     }

@@ -1,353 +1,283 @@
-//! One channel of one device that somebody watches.
+//! One channel of one device that clients watch.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_contract::document::DeliveryPolicy;
-use flutecast_contract::name::{ChannelName, TenantName};
+use flutecast_contract::name::{ChannelName, IotId, TenantName};
 use flutecast_contract::subject;
-use flutecast_format::program::Timestamp;
+use slotmap::SlotMap;
 use tokio::time::Instant;
 
 use super::HubState;
-use super::timers::Due;
+use super::freshness::{Freshness, Heard, TimerOutcome};
+use super::phase::Phase;
+use super::progress::ChannelProgress;
+use super::throttle::Throttle;
+use super::timers::Timer;
 use crate::catalog::{Channel, Device};
-use crate::fanout::arena::Key;
+use crate::fanout::ChannelValues;
+use crate::fanout::backlog::FrameKind;
 use crate::fanout::hello::millis;
-use crate::fanout::outbox::Push;
-use crate::pipeline::{ChannelPipeline, Frame, Moment};
-use crate::sources::message::LiveMessage;
+use crate::fanout::keys::{ClientKey, WatchKey};
+use crate::pipeline::{ChannelPipeline, ClockReading, Frame};
 use crate::sources::ordered::SlotKey;
 
-/// How many live messages of an `Every` channel wait while it is read from the stream. If there are more they
-/// are forgotten and read from the stream too.
-const BUFFER: usize = 1_024;
-/// How many bytes of them wait: a device may send 1 MiB at a time.
-const BUFFER_BYTES: usize = 8 * 1_024 * 1_024;
-
-/// One channel of one device that somebody watches.
+/// One channel of one device that clients watch.
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) device: Arc<Device>,
     pub(super) channel: ChannelName,
-    /// Where its messages are stored.
+    /// The subject under which the channel's messages are stored.
     pub(super) stored: String,
-    /// Where they are republished.
+    /// The subject under which they are republished.
     pub(super) live: String,
     pub(super) pipeline: ChannelPipeline,
     pub(super) every: bool,
-    pub(super) min_interval: Option<Duration>,
-    /// Its subscription.
-    pub(super) slot: Option<SlotKey>,
+    /// The subscription to `live`.
+    pub(super) subscription: Option<SlotKey>,
     pub(super) phase: Phase,
-    /// Whether it was read at least once, so that everything up to `proven_to` is known.
-    pub(super) known: bool,
-    /// The sequence of the newest message that was seen on its subject.
-    pub(super) last_sequence: u64,
-    /// Up to here reading has told what is stored on its subject.
-    pub(super) proven_to: u64,
-    /// Up to here retention had taken everything when nothing at all was found on its subject. As long as
-    /// nothing has come since, it isn't known what was stored there before.
-    pub(super) gone_to: u64,
-    /// Whether its format has changed and those who are here have still to get the current value in the new
-    /// form.
+    pub(super) progress: ChannelProgress,
+    /// Whether the format has changed and the viewers have yet to get the current value in the new form.
     pub(super) renewed: bool,
-    /// The newest frame, for those who come.
+    /// The newest frame, for clients that come.
     pub(super) latest: Option<Frame>,
-    /// The clients, sorted.
-    pub(super) viewers: Vec<Key>,
+    /// The clients that watch the channel, sorted.
+    pub(super) viewers: Vec<ClientKey>,
     pub(super) freshness: Freshness,
-    pub(super) hold: Hold,
-    /// Since when nobody watches it.
-    pub(super) idle_since: Option<Instant>,
+    /// The format's `minInterval`, if the channel is a `Latest` one.
+    pub(super) throttle: Option<Throttle<Frame>>,
+    /// The time since which no client watches the channel.
+    idle_since: Option<Instant>,
 }
 
-/// Whether what comes live can be passed on.
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// It is being read from the stream, or waits for it.
-    Reading(Reading),
-    /// What comes live continues what was seen.
-    Live,
-}
-
-/// A read that is asked for or under way.
-#[derive(Debug)]
-pub(super) struct Reading {
-    /// Since when.
-    pub(super) since: Instant,
-    /// Whether a task reads it now.
-    pub(super) in_flight: bool,
-    /// Whether it has to be read once more after that.
-    pub(super) again: bool,
-    /// What came live meanwhile; only of an `Every` channel.
-    pub(super) buffer: Vec<LiveMessage>,
-}
-
-/// Whether a channel has been silent for too long.
-#[derive(Debug)]
-pub(super) struct Freshness {
-    pub(super) stale_after: Option<Duration>,
-    /// When it will have been.
-    pub(super) deadline: Option<Instant>,
-    pub(super) stale: bool,
-    /// The time of its last message.
-    pub(super) since: Option<Timestamp>,
-    /// When the timer that counts is due; others, of deadlines that have moved, don't.
-    armed: Option<Instant>,
-}
-
-/// What the format's `minInterval` holds back.
+/// The watched channels, by key and by name.
 #[derive(Debug, Default)]
-pub(super) struct Hold {
-    pub(super) not_before: Option<Instant>,
-    pub(super) held: Option<Frame>,
+pub(super) struct Watches {
+    pub(super) items: SlotMap<WatchKey, Watch>,
+    by_channel: HashMap<(IotId, ChannelName), WatchKey>,
+}
+
+impl Watches {
+    /// Returns the key of a channel, if it is watched.
+    pub(super) fn find(&self, channel: &(IotId, ChannelName)) -> Option<WatchKey> {
+        self.by_channel.get(channel).copied()
+    }
+
+    fn insert(&mut self, watch: Watch) -> WatchKey {
+        let name = (watch.device.iot_id.clone(), watch.channel.clone());
+        let key = self.items.insert(watch);
+        self.by_channel.insert(name, key);
+        key
+    }
+
+    fn remove(&mut self, key: WatchKey) -> Option<Watch> {
+        let watch = self.items.remove(key)?;
+        self.by_channel.remove(&(watch.device.iot_id.clone(), watch.channel.clone()));
+        Some(watch)
+    }
+
+    pub(super) fn keys(&self) -> Vec<WatchKey> {
+        self.items.keys().collect()
+    }
 }
 
 impl Watch {
-    pub(super) fn new(tenant: &TenantName, device: &Arc<Device>, channel: &Channel, now: Moment) -> Self {
+    fn new(tenant: &TenantName, device: &Arc<Device>, channel: &Channel, now: ClockReading) -> Self {
         let Channel { name, program, stale_after } = channel;
+        let every = program.policy() == DeliveryPolicy::Every;
+        let interval = program.min_interval_ms().filter(|_| !every).map(Duration::from_millis);
         Self {
             stored: subject::stored(tenant, &device.iot_id, name),
             live: subject::live(tenant, &device.iot_id, name),
             pipeline: ChannelPipeline::new(&device.code, name, Arc::clone(program)),
-            every: program.policy() == DeliveryPolicy::Every,
-            min_interval: program.min_interval_ms().map(Duration::from_millis),
+            every,
             device: Arc::clone(device),
             channel: name.clone(),
-            slot: None,
-            phase: Phase::Reading(Reading::new(now)),
-            known: false,
-            last_sequence: 0,
-            proven_to: 0,
-            gone_to: 0,
+            subscription: None,
+            phase: Phase::reading(now.instant),
+            progress: ChannelProgress::default(),
             renewed: false,
             latest: None,
             viewers: Vec::new(),
-            freshness: Freshness {
-                stale_after: *stale_after,
-                deadline: None,
-                stale: false,
-                since: None,
-                armed: None,
-            },
-            hold: Hold::default(),
+            freshness: Freshness::new(*stale_after),
+            throttle: interval.map(Throttle::new),
             idle_since: None,
         }
     }
 
-    /// The channel of an `Every` watch works in another way from now on. Where the watch stands in the stream
-    /// stays.
+    /// Changes the format of an `Every` channel. Its place in the stream stays.
     pub(super) fn renew(&mut self, device: &Arc<Device>, channel: &Channel) {
         let Channel { name, program, stale_after } = channel;
         self.device = Arc::clone(device);
         self.pipeline = ChannelPipeline::new(&device.code, name, Arc::clone(program));
         self.latest = None;
         self.renewed = true;
-        let freshness = &mut self.freshness;
-        freshness.stale_after = *stale_after;
-        freshness.deadline = None;
-        freshness.armed = None;
-        freshness.stale &= stale_after.is_some();
+        self.freshness.change(*stale_after);
     }
 
-    pub(super) fn is_live(&self) -> bool {
-        matches!(self.phase, Phase::Live)
-    }
-
-    /// Whether a task reads it now.
-    pub(super) fn is_read_now(&self) -> bool {
-        matches!(&self.phase, Phase::Reading(reading) if reading.in_flight)
-    }
-
-    /// The sequence after which a read must tell everything; none: only the newest message matters.
-    pub(super) fn read_after(&self) -> Option<u64> {
-        (self.every && self.known).then(|| self.last_sequence.max(self.proven_to))
-    }
-
-    pub(super) fn add_viewer(&mut self, client: Key) -> bool {
-        match self.viewers.binary_search(&client) {
-            Ok(_) => false,
-            Err(at) => {
-                self.viewers.insert(at, client);
-                self.idle_since = None;
-                true
-            }
+    /// Forgets everything that was seen, as the stream starts again.
+    pub(super) fn restart(&mut self) {
+        self.progress = ChannelProgress::default();
+        self.latest = None;
+        if let Some(throttle) = &mut self.throttle {
+            throttle.clear();
         }
+        self.pipeline.reset();
+        self.phase.clear_buffer();
     }
 
-    pub(super) fn remove_viewer(&mut self, client: Key) -> bool {
-        match self.viewers.binary_search(&client) {
-            Ok(at) => {
-                self.viewers.remove(at);
-                true
-            }
-            Err(_) => false,
-        }
+    /// Returns the frame kind of an event of this `Every` channel.
+    pub(super) fn every_kind(&self, key: WatchKey) -> FrameKind {
+        FrameKind::Every(key, self.pipeline.writer.clone())
     }
 
-    /// `stale`, as clients are told of it.
+    /// Adds a viewer. Returns whether it is new.
+    pub(super) fn add_viewer(&mut self, client: ClientKey) -> bool {
+        let Err(at) = self.viewers.binary_search(&client) else { return false };
+        self.viewers.insert(at, client);
+        self.idle_since = None;
+        true
+    }
+
+    /// Removes a viewer. Returns whether it was one.
+    fn remove_viewer(&mut self, client: ClientKey) -> bool {
+        let Ok(at) = self.viewers.binary_search(&client) else { return false };
+        self.viewers.remove(at);
+        true
+    }
+
+    /// Writes the `stale` frame of the channel.
     pub(super) fn stale_frame(&self) -> bytes::Bytes {
-        let stale_after = self.freshness.stale_after.map_or(0, millis);
-        self.pipeline.frames.stale(self.freshness.since, stale_after)
-    }
-}
-
-impl Reading {
-    pub(super) fn new(now: Moment) -> Self {
-        Self { since: now.instant, in_flight: false, again: false, buffer: Vec::new() }
+        let stale_after = self.freshness.stale_after().map_or(0, millis);
+        self.pipeline.writer.stale(self.freshness.since(), stale_after)
     }
 
-    /// Keeps what came live, to be passed on after the read.
-    pub(super) fn keep(&mut self, message: LiveMessage) {
-        let bytes = || self.buffer.iter().map(|message| message.payload.len()).sum::<usize>();
-        // Summed up only for large messages, of which few wait.
-        let large = message.payload.len() > BUFFER_BYTES / BUFFER;
-        if self.buffer.len() >= BUFFER || large && bytes() + message.payload.len() > BUFFER_BYTES {
-            self.buffer.clear();
-            self.again = true;
-        }
-        // What follows a forgotten message will be read from the stream with it.
-        if !self.again {
-            self.buffer.push(message);
+    /// Returns the newest values of the channel.
+    pub(super) fn values(&self) -> ChannelValues {
+        ChannelValues {
+            name: self.channel.clone(),
+            time: self.latest.as_ref().map(|frame| frame.time),
+            stale: self.freshness.is_stale(),
+            values: self.latest.as_ref().map(Frame::values),
         }
     }
 }
 
 impl HubState {
-    /// The watch of a channel of a device, new if nobody watches it yet.
-    pub(super) fn watch(&mut self, device: &Arc<Device>, channel: &Channel, now: Moment) -> Key {
-        let name = (device.iot_id.clone(), channel.name.clone());
-        if let Some(&key) = self.by_channel.get(&name) {
+    /// Returns the watch of a channel of a device; a new one if no client watches the channel yet.
+    pub(super) fn watch(&mut self, device: &Arc<Device>, channel: &Channel, now: ClockReading) -> WatchKey {
+        if let Some(key) = self.watches.find(&(device.iot_id.clone(), channel.name.clone())) {
             return key;
         }
         let key = self.watches.insert(Watch::new(&self.tenant, device, channel, now));
-        self.by_channel.insert(name, key);
         self.metrics.channels.inc();
-        self.floor = None;
-        self.unread.push(key);
-        self.arm_overdue(now);
-        self.heard(key, now, Duration::ZERO);
+        self.progress.forget_floor();
+        self.reads.unread.push(key);
+        self.arm_read_timeout(now);
+        self.touch(key, now);
         key
     }
 
-    /// A watch was renewed: what has come meanwhile, and the current value, is read and passed on in the new
-    /// form.
-    pub(super) fn renewed(&mut self, key: Key, now: Moment) {
-        if self.watches.get(key).is_some_and(|watch| !watch.freshness.stale) {
-            self.heard(key, now, Duration::ZERO);
+    /// Reads a channel whose format has changed: the current value, and what has come meanwhile, follow in
+    /// the new form.
+    pub(super) fn read_renewed(&mut self, key: WatchKey, now: ClockReading) {
+        if self.watches.items.get(key).is_some_and(|watch| !watch.freshness.is_stale()) {
+            self.touch(key, now);
         }
         self.read_again(key, now);
     }
 
-    /// Ends a watch, with whoever still watches it.
-    pub(super) fn unwatch(&mut self, key: Key, now: Moment) {
+    /// Ends a watch, with all of its viewers.
+    pub(super) fn unwatch(&mut self, key: WatchKey, now: ClockReading) {
         let Some(watch) = self.watches.remove(key) else { return };
-        self.by_channel.remove(&(watch.device.iot_id.clone(), watch.channel.clone()));
         self.metrics.channels.dec();
-        self.work.close.extend(watch.slot);
+        self.io.close.extend(watch.subscription);
         for viewer in watch.viewers {
-            if let Some(client) = self.clients.get_mut(viewer) {
-                client.thinned.remove(&key);
-                let replaying = client.replaying.remove(&key).is_some_and(|replay| replay.started());
-                client.owe_less(usize::from(replaying) + usize::from(!matches!(watch.phase, Phase::Live)));
+            if let Some(client) = self.clients.items.get_mut(viewer) {
+                client.forget_channel(key, &watch.phase);
                 self.settle(viewer, now);
             }
         }
     }
 
-    /// A message came `age` ago: the channel isn't silent.
-    pub(super) fn heard(&mut self, key: Key, now: Moment, age: Duration) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        let Some(stale_after) = watch.freshness.stale_after else { return };
-        let deadline = now.instant + stale_after.saturating_sub(age);
-        watch.freshness.deadline = Some(deadline);
-        // A later deadline is seen to when the timer is due, an earlier one needs a timer of its own.
-        if watch.freshness.armed.is_none_or(|armed| deadline < armed) {
-            watch.freshness.armed = Some(deadline);
-            self.timers.add(deadline, Due::Stale(key));
+    /// Starts the time of silence of a channel.
+    fn touch(&mut self, key: WatchKey, now: ClockReading) {
+        if let Some(watch) = self.watches.items.get_mut(key) {
+            let heard = watch.freshness.touch(Duration::ZERO, now.instant);
+            self.apply_heard(key, &heard, now);
         }
-        if watch.freshness.stale && age < stale_after {
-            watch.freshness.stale = false;
-            let frame = watch.pipeline.frames.fresh();
+    }
+
+    /// Does what follows from a message: sets a timer, and tells the viewers if the channel was stale.
+    pub(super) fn apply_heard(&mut self, key: WatchKey, heard: &Heard, now: ClockReading) {
+        if let Some(at) = heard.timer {
+            self.timers.add(at, Timer::Stale(key));
+        }
+        if heard.became_fresh
+            && let Some(watch) = self.watches.items.get(key)
+        {
+            let frame = watch.pipeline.writer.fresh();
             self.tell_freshness(key, &frame, now);
         }
     }
 
-    /// A channel may have been silent for too long.
-    pub(super) fn stale_due(&mut self, key: Key, now: Moment) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        if watch.freshness.armed.is_some_and(|armed| armed > now.instant) {
-            return;
+    pub(super) fn stale_due(&mut self, key: WatchKey, now: ClockReading) {
+        let Some(watch) = self.watches.items.get_mut(key) else { return };
+        match watch.freshness.timer_due(now.instant) {
+            TimerOutcome::Nothing => {}
+            TimerOutcome::Wait(deadline) => self.timers.add(deadline, Timer::Stale(key)),
+            TimerOutcome::BecameStale => {
+                let frame = watch.stale_frame();
+                self.tell_freshness(key, &frame, now);
+            }
         }
-        watch.freshness.armed = None;
-        let Some(deadline) = watch.freshness.deadline else { return };
-        if deadline > now.instant {
-            watch.freshness.armed = Some(deadline);
-            self.timers.add(deadline, Due::Stale(key));
-            return;
-        }
-        if !watch.freshness.stale {
-            watch.freshness.stale = true;
+    }
+
+    /// Judges the freshness of a channel that was just read.
+    pub(super) fn judge_freshness(&mut self, key: WatchKey, now: ClockReading) {
+        let Some(watch) = self.watches.items.get_mut(key) else { return };
+        if watch.freshness.judge(now.instant) {
             let frame = watch.stale_frame();
             self.tell_freshness(key, &frame, now);
         }
     }
 
-    /// A channel was read: one that has no message, or only an old one, is stale at once and not when it has
-    /// been silent for us.
-    pub(super) fn judge_freshness(&mut self, key: Key, now: Moment) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        let freshness = &mut watch.freshness;
-        if freshness.stale_after.is_none() {
-            return;
-        }
-        if freshness.since.is_none() {
-            freshness.deadline = Some(now.instant);
-        }
-        if freshness.deadline.is_some_and(|deadline| deadline <= now.instant) {
-            freshness.armed = None;
-            self.stale_due(key, now);
-        }
-    }
-
-    fn tell_freshness(&mut self, key: Key, frame: &bytes::Bytes, now: Moment) {
-        let Some(watch) = self.watches.get(key) else { return };
+    fn tell_freshness(&mut self, key: WatchKey, frame: &bytes::Bytes, now: ClockReading) {
+        let Some(watch) = self.watches.items.get(key) else { return };
         for &viewer in &watch.viewers {
-            if let Some(client) = self.clients.get_mut(viewer) {
-                client.push(Push::Freshness(key), frame.clone(), now, &self.metrics);
+            if let Some(client) = self.clients.items.get_mut(viewer) {
+                client.enqueue(FrameKind::freshness(key), frame.clone(), now, &self.metrics);
             }
         }
     }
 
-    /// Nobody watches a channel any more, unless somebody came back.
-    pub(super) fn linger_due(&mut self, key: Key, now: Moment) {
-        let Some(watch) = self.watches.get(key) else { return };
+    /// Ends a watch that has had no viewer for long enough.
+    pub(super) fn linger_due(&mut self, key: WatchKey, now: ClockReading) {
+        let Some(watch) = self.watches.items.get(key) else { return };
         if let Some(since) = watch.idle_since {
             let end = since + self.settings.linger;
             if end <= now.instant {
                 self.unwatch(key, now);
             } else {
-                self.timers.add(end, Due::Linger(key));
+                self.timers.add(end, Timer::Linger(key));
             }
         }
     }
 
-    /// A client no longer watches a channel.
-    pub(super) fn leave(&mut self, client: Key, key: Key, now: Moment) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
+    /// Removes a client from the viewers of a channel.
+    pub(super) fn leave(&mut self, client: ClientKey, key: WatchKey, now: ClockReading) {
+        let Some(watch) = self.watches.items.get_mut(key) else { return };
         if !watch.remove_viewer(client) {
             return;
         }
-        let reading = !watch.is_live();
         if watch.viewers.is_empty() {
             watch.idle_since = Some(now.instant);
-            self.timers.add(now.instant + self.settings.linger, Due::Linger(key));
+            self.timers.add(now.instant + self.settings.linger, Timer::Linger(key));
         }
-        if let Some(client) = self.clients.get_mut(client) {
-            client.thinned.remove(&key);
-            let replaying = client.replaying.remove(&key).is_some_and(|replay| replay.started());
-            client.owe_less(usize::from(replaying) + usize::from(reading));
+        if let Some(client) = self.clients.items.get_mut(client) {
+            client.forget_channel(key, &watch.phase);
         }
     }
 }

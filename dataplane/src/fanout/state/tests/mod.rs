@@ -1,4 +1,4 @@
-//! The state by plain calls: a stream, a broker and clients that are only data.
+//! The state by plain calls, with data in place of the stream, the broker and the clients.
 
 mod changing;
 mod model;
@@ -15,19 +15,20 @@ use flutecast_contract::document::{
 };
 use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
 use flutecast_format::program::Timestamp;
+use flutecast_nats::stream::StreamState;
+use flutecast_nats::{LiveMessage, StoredMessage};
 use futures_util::stream;
 use tokio::time::Instant;
 
-use super::read::{ReadRequest, ReadResult, ReadWatch};
 use super::*;
 use crate::access::Scope;
 use crate::catalog::Catalog;
-use crate::fanout::outbox::{Bounds, Outbox};
-use crate::fanout::{SubscribeRequest, Wanted};
-use crate::sources::message::{LiveMessage, StoredMessage};
+use crate::fanout::backlog::{Backlog, BacklogBounds, FrameKind};
+use crate::fanout::keys::WatchKey;
+use crate::fanout::{DeviceQuery, SubscribeRequest};
+use crate::pipeline::{ChannelPipeline, ClockReading};
 use crate::sources::ordered::Ordered;
-use crate::sources::stored::StreamInfo;
-use flutecast_contract::stream_position::EventId;
+use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 
 const EPOCH: Epoch = Epoch(0x5f3a_9c01);
 
@@ -107,18 +108,23 @@ fn named(name: &str) -> impl Fn(&Got) -> bool {
 }
 
 /// A state with a stream in place of NATS.
-struct Bench {
+struct Harness {
     state: HubState,
-    now: Moment,
+    now: ClockReading,
     epoch: Epoch,
     /// What is stored: sequence, subject, `n`, when.
     stored: Vec<(u64, String, u64, Timestamp)>,
     last_sequence: u64,
-    slots: Ordered<stream::Pending<()>, Key>,
+    slots: Ordered<stream::Pending<()>, WatchKey>,
     connections: u64,
 }
 
-impl Bench {
+/// Returns a time as the broker writes it.
+fn broker_time(time: Timestamp) -> jiff::Timestamp {
+    jiff::Timestamp::from_microsecond(time.0).unwrap()
+}
+
+impl Harness {
     fn new(devices: &[&str]) -> Self {
         let tenant = TenantName::new("acme").unwrap();
         let state = HubState::new(
@@ -127,7 +133,7 @@ impl Bench {
             Arc::new(HubSettings::default()),
             FanoutMetrics::default(),
         );
-        let now = Moment { instant: Instant::now(), wall: Timestamp(1_795_341_600_000_000) };
+        let now = ClockReading { instant: Instant::now(), wall: Timestamp(1_795_341_600_000_000) };
         Self {
             state,
             now,
@@ -145,40 +151,40 @@ impl Bench {
         self.state.tick(self.now);
     }
 
-    fn attach(&mut self, devices: &[&str], resume: Option<u64>) -> (u64, Arc<Outbox>) {
+    fn attach(&mut self, devices: &[&str], resume: Option<u64>) -> (u64, Arc<Backlog>) {
         self.connections += 1;
-        let outbox = Arc::new(Outbox::new(Bounds { count: 10_000, bytes: 10_000_000 }));
+        let backlog = Arc::new(Backlog::new(BacklogBounds { count: 10_000, bytes: 10_000_000 }));
         let codes = devices.iter().map(|code| DeviceCode::new(code).unwrap()).collect();
         let request = SubscribeRequest {
             tenant: TenantName::new("acme").unwrap(),
             scope: Scope::All,
-            wanted: Wanted { all: false, codes, selector: None },
+            wanted: DeviceQuery { all: false, codes, selector: None },
             channels: None,
             interval: None,
-            resume: resume.map(|sequence| EventId { epoch: self.epoch, sequence }),
+            resume: resume.map(|sequence| EventId { epoch: self.epoch, sequence: Sequence(sequence) }),
         };
-        let arrival = Arrival {
+        let new = NewClient {
             connection: self.connections,
-            outbox: Arc::clone(&outbox),
+            backlog: Arc::clone(&backlog),
             request,
             since: self.now.instant,
         };
-        self.state.attach(arrival, self.now);
-        (self.connections, outbox)
+        self.state.attach(new, self.now);
+        (self.connections, backlog)
     }
 
     /// Stores a message; gives what is republished, if somebody is subscribed.
-    fn store(&mut self, device: &str, channel: &str, n: u64) -> Option<(Key, LiveMessage)> {
+    fn store(&mut self, device: &str, channel: &str, n: u64) -> Option<(WatchKey, LiveMessage)> {
         let subject = format!("iot.acme.{device}.{channel}");
         self.last_sequence += 1;
         self.now.wall.0 += 1;
         let previous =
             self.stored.iter().rev().find(|(_, stored, ..)| *stored == subject).map_or(0, |last| last.0);
         self.stored.push((self.last_sequence, subject.clone(), n, self.now.wall));
-        let (key, watch) = self.state.watches.iter().find(|(_, watch)| watch.stored == subject)?;
-        watch.slot?;
+        let (key, watch) = self.state.watches.items.iter().find(|(_, watch)| watch.stored == subject)?;
+        watch.subscription?;
         let payload = format!("{{\"n\":{n}}}").into();
-        Some((key, LiveMessage { sequence: self.last_sequence, previous, stored_at: self.now.wall, payload }))
+        Some((key, LiveMessage { sequence: self.last_sequence, previous, stored_at: broker_time(self.now.wall), payload }))
     }
 
     fn publish(&mut self, device: &str, channel: &str, n: u64) {
@@ -189,7 +195,7 @@ impl Bench {
     /// Starts the next read: subscribes.
     fn start_read(&mut self) -> Option<ReadRequest> {
         let request = self.state.next_read(usize::MAX)?;
-        for item in request.items.iter().filter(|item| item.open.is_some()) {
+        for item in request.channels.iter().filter(|item| item.open.is_some()) {
             let slot = self.slots.insert(item.watch, stream::pending());
             assert!(self.state.opened(item.watch, slot).is_none());
         }
@@ -198,28 +204,34 @@ impl Bench {
 
     /// What the stream says to a read now.
     fn answer(&self, request: &ReadRequest) -> ReadResult {
-        let watches = request.items.iter().map(|item| {
+        let channels = request.channels.iter().map(|item| {
             let on_subject = self.stored.iter().filter(|(_, subject, ..)| *subject == item.stored);
             let all: Vec<StoredMessage> = on_subject
                 .map(|(sequence, subject, n, stored_at)| StoredMessage {
                     subject: subject.clone(),
                     sequence: *sequence,
-                    stored_at: *stored_at,
+                    stored_at: broker_time(*stored_at),
                     payload: format!("{{\"n\":{n}}}").into(),
                 })
                 .collect();
-            let after = item.after.unwrap_or(u64::MAX);
-            let newer: Vec<_> = all.iter().filter(|message| message.sequence > after).cloned().collect();
+            let after = item.after.unwrap_or(Sequence::MAX);
+            let newer: Vec<_> =
+                all.iter().filter(|message| Sequence(message.sequence) > after).cloned().collect();
             let messages = if newer.is_empty() { all.last().cloned().into_iter().collect() } else { newer };
-            ReadWatch { watch: item.watch, messages, complete: true }
+            ChannelReadResult { watch: item.watch, messages, complete: true }
         });
-        let info = StreamInfo {
+        let info = StreamState {
             epoch: self.epoch,
             first_sequence: self.stored.first().map_or(self.last_sequence + 1, |first| first.0),
             last_sequence: self.last_sequence,
             max_per_subject: None,
         };
-        ReadResult { asked_at: request.asked_at, info, up_to: self.last_sequence, watches: watches.collect() }
+        ReadResult {
+            requested: request.requested,
+            info,
+            up_to: Sequence(self.last_sequence),
+            channels: channels.collect(),
+        }
     }
 
     /// Does all reads that are wanted, until there are none.
@@ -230,39 +242,39 @@ impl Bench {
         }
     }
 
-    /// Answers the replays that are wanted.
+    /// Does the replays that are requested.
     fn replay_all(&mut self) {
-        for mut request in self.state.take_work().replays {
+        for mut request in self.state.take_io().replays {
             let mut scratch = Vec::new();
+            let (after, until) = (request.after.0, request.until.0);
             for (sequence, subject, n, stored_at) in &self.stored {
-                if *subject == request.stored && (request.after + 1..=request.until).contains(sequence) {
+                if *subject == request.stored && (after + 1..=until).contains(sequence) {
                     let payload = format!("{{\"n\":{n}}}");
-                    let message =
-                        crate::pipeline::ChannelPipeline::as_it_arrived(payload.as_bytes(), *stored_at);
-                    let formatted =
-                        request.pipeline.apply(request.epoch, *sequence, message, &mut scratch).unwrap();
-                    let push = crate::fanout::outbox::Push::Every(request.watch);
-                    request.outbox.push(push, formatted.frame.without_id(), self.now.instant);
+                    let message = ChannelPipeline::read_back(payload.as_bytes(), *stored_at);
+                    let id = EventId { epoch: request.epoch, sequence: Sequence(*sequence) };
+                    let formatted = request.pipeline.apply(id, message, &mut scratch).unwrap();
+                    let kind = FrameKind::Every(request.watch, request.pipeline.writer.clone());
+                    request.backlog.push(kind, formatted.frame.without_id(), self.now.instant);
                 }
             }
-            self.state.replayed(request.client, request.watch, ReplayEnd::Complete, self.now);
+            self.state.replayed(request.client, request.watch, ReplayOutcome::Complete, self.now);
         }
     }
 }
 
 /// Takes everything that waits for a client.
-fn take(outbox: &Outbox) -> Vec<Got> {
+fn take(backlog: &Backlog) -> Vec<Got> {
     let mut blocks = Vec::new();
     let mut got = Vec::new();
     let Poll::Ready(Some(_)) =
-        outbox.poll_take(&mut Context::from_waker(Waker::noop()), usize::MAX, &mut blocks)
+        backlog.poll_take(&mut Context::from_waker(Waker::noop()), usize::MAX, &mut blocks)
     else {
         return got;
     };
     let text: String = blocks.iter().map(|block| std::str::from_utf8(block).unwrap()).collect();
     for block in text.split("\n\n").filter(|block| !block.is_empty()) {
         let line = |field: &str| block.lines().find_map(|line| line.strip_prefix(field));
-        let id = line("id: ").map(|id| id.parse::<EventId>().unwrap().sequence);
+        let id = line("id: ").map(|id| id.parse::<EventId>().unwrap().sequence.0);
         if let Some(data) = line("data: ") {
             let json: serde_json::Value = serde_json::from_str(data).unwrap();
             got.push(match line("event: ") {

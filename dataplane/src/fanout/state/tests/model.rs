@@ -6,12 +6,13 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::fanout::state::read::OVERDUE;
+use crate::fanout::Unavailable;
+use crate::fanout::state::phase::READ_TIMEOUT;
 
 const DEVICES: [&str; 3] = ["A", "B", "C"];
 
 #[derive(Debug, Clone)]
-enum Step {
+enum ModelStep {
     /// Stores a message: device, whether on `every`.
     Publish(usize, bool),
     /// Brings so many of the republished messages to the state.
@@ -35,26 +36,26 @@ enum Step {
     ChangeFormat,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ModelStep> {
     prop_oneof![
-        12 => (0..DEVICES.len(), prop::bool::weighted(0.8)).prop_map(|(device, every)| Step::Publish(device, every)),
-        8 => (1..6_usize).prop_map(Step::Deliver),
-        1 => Just(Step::Disconnect),
-        4 => Just(Step::StartRead),
-        4 => Just(Step::AnswerRead),
-        1 => Just(Step::FailRead),
-        1 => Just(Step::Audit),
-        2 => (1..8_usize).prop_map(Step::Attach),
-        2 => (0..8_usize, prop::bool::ANY).prop_map(|(client, back)| Step::Detach(client, back)),
-        2 => Just(Step::Replay),
-        1 => (0..3_000_u64).prop_map(Step::Pass),
-        1 => Just(Step::ChangeFormat),
+        12 => (0..DEVICES.len(), prop::bool::weighted(0.8)).prop_map(|(device, every)| ModelStep::Publish(device, every)),
+        8 => (1..6_usize).prop_map(ModelStep::Deliver),
+        1 => Just(ModelStep::Disconnect),
+        4 => Just(ModelStep::StartRead),
+        4 => Just(ModelStep::AnswerRead),
+        1 => Just(ModelStep::FailRead),
+        1 => Just(ModelStep::Audit),
+        2 => (1..8_usize).prop_map(ModelStep::Attach),
+        2 => (0..8_usize, prop::bool::ANY).prop_map(|(client, back)| ModelStep::Detach(client, back)),
+        2 => Just(ModelStep::Replay),
+        1 => (0..3_000_u64).prop_map(ModelStep::Pass),
+        1 => Just(ModelStep::ChangeFormat),
     ]
 }
 
-struct Client {
+struct ModelClient {
     connection: u64,
-    outbox: Arc<Outbox>,
+    backlog: Arc<Backlog>,
     devices: Vec<&'static str>,
     resumed_at: Option<u64>,
     /// The events of each of its `Every` channels, as `n`.
@@ -62,18 +63,18 @@ struct Client {
     last_id: Option<u64>,
 }
 
-struct World {
-    bench: Bench,
-    wire: VecDeque<(Key, LiveMessage)>,
+struct Model {
+    harness: Harness,
+    wire: VecDeque<(WatchKey, LiveMessage)>,
     reads: VecDeque<ReadRequest>,
-    clients: Vec<Client>,
+    clients: Vec<ModelClient>,
     /// How long the whole story has taken.
     passed: Duration,
     /// How often the format was changed; then the current value is shown once more.
     formats: u64,
 }
 
-impl World {
+impl Model {
     fn attach(&mut self, bits: usize, resume: Option<u64>) {
         let devices: Vec<&'static str> =
             (0..DEVICES.len()).filter(|bit| bits >> bit & 1 == 1).map(|bit| DEVICES[bit]).collect();
@@ -81,73 +82,80 @@ impl World {
     }
 
     fn attach_to(&mut self, devices: Vec<&'static str>, resume: Option<u64>) {
-        let (connection, outbox) = self.bench.attach(&devices, resume);
+        let (connection, backlog) = self.harness.attach(&devices, resume);
         let got = devices.iter().map(|device| (*device, Vec::new())).collect();
-        self.clients.push(Client { connection, outbox, devices, resumed_at: resume, got, last_id: resume });
+        self.clients.push(ModelClient {
+            connection,
+            backlog,
+            devices,
+            resumed_at: resume,
+            got,
+            last_id: resume,
+        });
     }
 
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: ModelStep) {
         match step {
-            Step::Publish(device, every) => {
-                let n = self.bench.last_sequence + 1;
-                let live = self.bench.store(DEVICES[device], if every { "every" } else { "latest" }, n);
+            ModelStep::Publish(device, every) => {
+                let n = self.harness.last_sequence + 1;
+                let live = self.harness.store(DEVICES[device], if every { "every" } else { "latest" }, n);
                 self.wire.extend(live);
             }
-            Step::Deliver(count) => {
+            ModelStep::Deliver(count) => {
                 let count = count.min(self.wire.len());
-                self.bench.state.apply_live(self.wire.drain(..count), self.bench.now);
+                self.harness.state.apply_live(self.wire.drain(..count), self.harness.now);
             }
-            Step::Disconnect => {
+            ModelStep::Disconnect => {
                 self.wire.clear();
-                self.bench.state.suspect_all(self.bench.now);
+                self.harness.state.read_all_again(self.harness.now);
             }
-            Step::StartRead => self.reads.extend(self.bench.start_read()),
-            Step::AnswerRead => {
+            ModelStep::StartRead => self.reads.extend(self.harness.start_read()),
+            ModelStep::AnswerRead => {
                 if let Some(request) = self.reads.pop_front() {
-                    let result = self.bench.answer(&request);
-                    self.bench.state.apply_read(result, self.bench.now);
+                    let result = self.harness.answer(&request);
+                    self.harness.state.apply_read(result, self.harness.now);
                 }
             }
-            Step::FailRead => {
+            ModelStep::FailRead => {
                 if let Some(request) = self.reads.pop_front() {
-                    let keys: Vec<Key> = request.items.iter().map(|item| item.watch).collect();
-                    self.bench.state.read_failed(&keys, Trouble::BrokerAway, self.bench.now);
+                    let keys: Vec<WatchKey> = request.channels.iter().map(|item| item.watch).collect();
+                    self.harness.state.read_failed(&keys, Unavailable::BrokerAway, self.harness.now);
                 }
             }
-            Step::Audit => {
-                if let Some(request) = self.bench.state.audit() {
-                    let result = self.bench.answer(&request);
-                    self.bench.state.audited(&result, self.bench.now);
+            ModelStep::Audit => {
+                if let Some(request) = self.harness.state.audit() {
+                    let result = self.harness.answer(&request);
+                    self.harness.state.audited(&result, self.harness.now);
                 }
             }
-            Step::Attach(bits) => self.attach(bits, None),
-            Step::Detach(client, back) => {
+            ModelStep::Attach(bits) => self.attach(bits, None),
+            ModelStep::Detach(client, back) => {
                 if client < self.clients.len() {
                     let client = self.clients.swap_remove(client);
-                    client.outbox.detach();
-                    self.bench.state.detach(client.connection, self.bench.now);
+                    client.backlog.detach();
+                    self.harness.state.detach(client.connection, self.harness.now);
                     if back && client.last_id.is_some() {
                         self.attach_to(client.devices, client.last_id);
                     }
                 }
             }
-            Step::Replay => {
+            ModelStep::Replay => {
                 // Work also tells which subscriptions to leave, which here is what the watches' end did.
-                self.bench.replay_all();
+                self.harness.replay_all();
             }
-            Step::Pass(millis) => {
-                // Reads that fail for as long as `OVERDUE` end in a gap, as they should; here nothing is to
-                // be lost.
+            ModelStep::Pass(millis) => {
+                // Reads that fail for as long as `READ_TIMEOUT` end in a gap, as they should; here nothing is
+                // to be lost.
                 let passed = self.passed + Duration::from_millis(millis);
-                if passed < OVERDUE {
+                if passed < READ_TIMEOUT {
                     self.passed = passed;
-                    self.bench.pass(Duration::from_millis(millis));
+                    self.harness.pass(Duration::from_millis(millis));
                 }
             }
-            Step::ChangeFormat => {
+            ModelStep::ChangeFormat => {
                 self.formats += 1;
                 let catalog = catalog_with(&DEVICES, None, 3_600_000 + self.formats);
-                assert!(self.bench.state.change_catalog(Some(catalog), self.bench.now));
+                assert!(self.harness.state.change_catalog(Some(catalog), self.harness.now));
             }
         }
     }
@@ -155,7 +163,7 @@ impl World {
     /// Takes what the clients have got, and looks at each id.
     fn check(&mut self) {
         for client in &mut self.clients {
-            for got in take(&client.outbox) {
+            for got in take(&client.backlog) {
                 match got {
                     Got::Data(device, channel, n, id) if channel == "every" => {
                         let values = client.got.get_mut(device.as_str()).expect("a device that it wants");
@@ -174,7 +182,7 @@ impl World {
                             client.last_id
                         );
                         client.last_id = Some(id);
-                        client.complete_up_to(id, &self.bench.stored);
+                        client.complete_up_to(id, &self.harness.stored);
                     }
                     Got::Named(name, data) => assert_ne!(name, "gap", "{data}"),
                     Got::Data(..) => {}
@@ -184,7 +192,7 @@ impl World {
     }
 }
 
-impl Client {
+impl ModelClient {
     /// Everything of its channels from where it began up to `end` is here, in order, and nothing twice.
     fn complete_up_to(&self, end: u64, stored: &[(u64, String, u64, Timestamp)]) {
         for (device, got) in &self.got {
@@ -206,8 +214,8 @@ proptest! {
 
     #[test]
     fn every_event_comes_once_in_order_and_ids_are_safe(steps in prop::collection::vec(step(), 1..250)) {
-        let mut world = World {
-            bench: Bench::new(&DEVICES),
+        let mut model = Model {
+            harness: Harness::new(&DEVICES),
             wire: VecDeque::new(),
             reads: VecDeque::new(),
             clients: Vec::new(),
@@ -215,35 +223,35 @@ proptest! {
             formats: 0,
         };
         for step in steps {
-            world.step(step);
-            world.check();
+            model.step(step);
+            model.check();
         }
         // In the end everything calms down, and everybody has everything.
         for _ in 0..20 {
-            while let Some(request) = world.reads.pop_front() {
-                let result = world.bench.answer(&request);
-                world.bench.state.apply_read(result, world.bench.now);
+            while let Some(request) = model.reads.pop_front() {
+                let result = model.harness.answer(&request);
+                model.harness.state.apply_read(result, model.harness.now);
             }
-            world.step(Step::Deliver(usize::MAX));
-            world.bench.read_all();
-            world.bench.replay_all();
-            world.check();
+            model.step(ModelStep::Deliver(usize::MAX));
+            model.harness.read_all();
+            model.harness.replay_all();
+            model.check();
         }
         for device in DEVICES {
-            world.step(Step::Publish(DEVICES.iter().position(|d| *d == device).unwrap(), true));
-            world.step(Step::Deliver(usize::MAX));
+            model.step(ModelStep::Publish(DEVICES.iter().position(|d| *d == device).unwrap(), true));
+            model.step(ModelStep::Deliver(usize::MAX));
         }
-        world.bench.read_all();
-        world.bench.replay_all();
-        world.step(Step::Audit);
+        model.harness.read_all();
+        model.harness.replay_all();
+        model.step(ModelStep::Audit);
         // Two times: the first one may bring `stale` instead of a ping.
         for _ in 0..2 {
-            world.bench.pass(Duration::from_secs(16));
-            world.check();
+            model.harness.pass(Duration::from_secs(16));
+            model.check();
         }
-        let last = world.bench.last_sequence;
-        for client in &world.clients {
-            client.complete_up_to(last, &world.bench.stored);
+        let last = model.harness.last_sequence;
+        for client in &model.clients {
+            client.complete_up_to(last, &model.harness.stored);
             prop_assert_eq!(client.last_id, Some(last), "everybody is settled in the end");
         }
     }

@@ -2,27 +2,30 @@ use flutecast_contract::name::{ChannelName, DeviceCode};
 use flutecast_format::program::Timestamp;
 
 use super::*;
-use crate::fanout::arena::Arena;
-use flutecast_contract::stream_position::Epoch;
+use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 
-fn bounds() -> Bounds {
-    Bounds { count: 8, bytes: 1_500 }
+fn bounds() -> BacklogBounds {
+    BacklogBounds { count: 8, bytes: 1_500 }
 }
 
-fn keys<const N: usize>() -> [Key; N] {
-    let mut arena = Arena::default();
-    std::array::from_fn(|_| arena.insert(()))
+fn keys<const N: usize>() -> [WatchKey; N] {
+    let mut items = slotmap::SlotMap::default();
+    std::array::from_fn(|_| items.insert(()))
 }
 
-fn push(outbox: &Outbox, push: Push, text: &str) -> u64 {
-    outbox.push(push, Bytes::copy_from_slice(text.as_bytes()), Instant::now())
+fn push(backlog: &Backlog, kind: FrameKind, text: &str) -> u64 {
+    backlog.push(kind, Bytes::copy_from_slice(text.as_bytes()), Instant::now())
+}
+
+fn writer(channel: &str) -> FrameWriter {
+    FrameWriter::new(&DeviceCode::new("D").unwrap(), &ChannelName::new(channel).unwrap())
 }
 
 /// Pushes the event `number` of an `Every` channel; [`take`] gives it back as `channel number`.
-fn push_every(outbox: &Outbox, key: Key, channel: &str, number: u64) -> u64 {
-    let frames = NamedFrames::new(&DeviceCode::new("D").unwrap(), &ChannelName::new(channel).unwrap());
-    let frame = frames.data(Epoch(1), number, Timestamp(0), b"{}");
-    outbox.push(Push::Every(key), frame.with_id(), Instant::now())
+fn push_every(backlog: &Backlog, key: WatchKey, channel: &str, number: u64) -> u64 {
+    let writer = writer(channel);
+    let frame = writer.data(EventId { epoch: Epoch(1), sequence: Sequence(number) }, Timestamp(0), b"{}");
+    backlog.push(FrameKind::Every(key, writer), frame.with_id(), Instant::now())
 }
 
 fn shortened(block: &Bytes) -> String {
@@ -36,9 +39,9 @@ fn shortened(block: &Bytes) -> String {
     }
 }
 
-fn take(outbox: &Outbox, max: usize) -> Poll<Option<Vec<String>>> {
+fn take(backlog: &Backlog, max: usize) -> Poll<Option<Vec<String>>> {
     let mut out = Vec::new();
-    let poll = outbox.poll_take(&mut Context::from_waker(Waker::noop()), max, &mut out);
+    let poll = backlog.poll_take(&mut Context::from_waker(Waker::noop()), max, &mut out);
     poll.map(|taken| {
         taken.map(|taken| {
             assert_eq!(taken, out.len());
@@ -47,8 +50,8 @@ fn take(outbox: &Outbox, max: usize) -> Poll<Option<Vec<String>>> {
     })
 }
 
-fn texts(outbox: &Outbox) -> Vec<String> {
-    match take(outbox, usize::MAX) {
+fn texts(backlog: &Backlog) -> Vec<String> {
+    match take(backlog, usize::MAX) {
         Poll::Ready(Some(texts)) => texts,
         other => panic!("{other:?}"),
     }
@@ -56,42 +59,42 @@ fn texts(outbox: &Outbox) -> Vec<String> {
 
 #[test]
 fn a_newer_latest_value_replaces_the_older_one_and_goes_to_the_back() {
-    let outbox = Outbox::new(bounds());
+    let backlog = Backlog::new(bounds());
     let [a, b, c] = keys();
-    push(&outbox, Push::Latest(a), "a1");
-    push_every(&outbox, c, "c", 1);
-    push(&outbox, Push::Latest(b), "b1");
-    push(&outbox, Push::Latest(a), "a2");
-    assert_eq!(texts(&outbox), ["c 1", "b1", "a2"]);
-    push(&outbox, Push::Latest(a), "a3");
-    assert_eq!(texts(&outbox), ["a3"]);
-    assert!(take(&outbox, 1).is_pending());
+    push(&backlog, FrameKind::latest(a), "a1");
+    push_every(&backlog, c, "c", 1);
+    push(&backlog, FrameKind::latest(b), "b1");
+    push(&backlog, FrameKind::latest(a), "a2");
+    assert_eq!(texts(&backlog), ["c 1", "b1", "a2"]);
+    push(&backlog, FrameKind::latest(a), "a3");
+    assert_eq!(texts(&backlog), ["a3"]);
+    assert!(take(&backlog, 1).is_pending());
 }
 
 #[test]
 fn a_client_that_takes_nothing_costs_no_more_with_time() {
-    let outbox = Outbox::new(bounds());
+    let backlog = Backlog::new(bounds());
     let [a, b, c] = keys();
-    push_every(&outbox, c, "c", 1);
+    push_every(&backlog, c, "c", 1);
     for round in 0..10_000 {
-        push(&outbox, Push::Latest(a), &format!("a{round}"));
-        push(&outbox, Push::Latest(b), &format!("b{round}"));
-        push(&outbox, Push::Freshness(a), &format!("fresh{round}"));
+        push(&backlog, FrameKind::latest(a), &format!("a{round}"));
+        push(&backlog, FrameKind::latest(b), &format!("b{round}"));
+        push(&backlog, FrameKind::freshness(a), &format!("fresh{round}"));
     }
-    assert!(outbox.lock().queue.len() < 100, "{}", outbox.lock().queue.len());
-    assert_eq!(texts(&outbox), ["c 1", "a9999", "b9999", "fresh9999"]);
+    assert!(backlog.lock().queue.len() < 100, "{}", backlog.lock().queue.len());
+    assert_eq!(texts(&backlog), ["c 1", "a9999", "b9999", "fresh9999"]);
 }
 
 #[test]
 fn every_event_that_had_to_go_is_counted_and_told_first() {
-    let outbox = Outbox::new(bounds());
+    let backlog = Backlog::new(bounds());
     let [a, b] = keys();
-    push(&outbox, Push::Latest(b), "b1");
+    push(&backlog, FrameKind::latest(b), "b1");
     let mut lost = 0;
     for event in 1..=20 {
-        lost += push_every(&outbox, a, "a", event);
+        lost += push_every(&backlog, a, "a", event);
     }
-    let mut texts = texts(&outbox);
+    let mut texts = texts(&backlog);
     let gap = texts.remove(0);
     assert_eq!(
         gap,
@@ -104,13 +107,13 @@ fn every_event_that_had_to_go_is_counted_and_told_first() {
 
 #[test]
 fn a_loss_is_told_for_the_channel_that_lost() {
-    let outbox = Outbox::new(bounds());
+    let backlog = Backlog::new(bounds());
     let [a, b] = keys();
-    push_every(&outbox, a, "a", 1);
+    push_every(&backlog, a, "a", 1);
     for event in 1..=8 {
-        push_every(&outbox, b, "b", event);
+        push_every(&backlog, b, "b", event);
     }
-    let texts = texts(&outbox);
+    let texts = texts(&backlog);
     // An eighth of eight is one: of the nine, seven are kept.
     assert!(texts[0].contains("\"channel\":\"a\"") && texts[0].contains("\"lost\":1"), "{texts:?}");
     assert!(texts[1].contains("\"channel\":\"b\"") && texts[1].contains("\"lost\":1"), "{texts:?}");
@@ -119,38 +122,40 @@ fn a_loss_is_told_for_the_channel_that_lost() {
 
 #[test]
 fn the_bound_counts_bytes_too() {
-    let outbox = Outbox::new(bounds());
+    let backlog = Backlog::new(bounds());
     let [a] = keys();
     let long = "x".repeat(600);
-    push(&outbox, Push::Every(a), &long);
-    push(&outbox, Push::Every(a), &long);
-    assert_eq!(push(&outbox, Push::Every(a), &long), 1);
-    assert_eq!(texts(&outbox).len(), 2);
+    push(&backlog, FrameKind::Every(a, writer("a")), &long);
+    push(&backlog, FrameKind::Every(a, writer("a")), &long);
+    assert_eq!(push(&backlog, FrameKind::Every(a, writer("a")), &long), 1);
+    let texts = texts(&backlog);
+    assert!(texts[0].contains("\"lost\":1"), "{texts:?}");
+    assert_eq!(texts.len(), 1 + 2);
 }
 
 #[test]
 fn what_waits_is_taken_in_parts_and_the_end_comes_after_it() {
-    let outbox = Outbox::new(bounds());
+    let backlog = Backlog::new(bounds());
     for text in ["1", "2", "3"] {
-        push(&outbox, Push::Control, text);
+        push(&backlog, FrameKind::Control, text);
     }
-    assert!(outbox.waiting_since().is_some());
-    assert_eq!(take(&outbox, 2), Poll::Ready(Some(vec!["1".to_owned(), "2".to_owned()])));
-    assert!(outbox.waiting_since().is_some());
-    outbox.finish(Some("bye".into()));
-    assert_eq!(push(&outbox, Push::Control, "late"), 0);
-    assert_eq!(take(&outbox, 2), Poll::Ready(Some(vec!["3".to_owned(), "bye".to_owned()])));
-    assert!(outbox.waiting_since().is_none());
-    assert_eq!(take(&outbox, 2), Poll::Ready(None));
+    assert!(backlog.waiting_since().is_some());
+    assert_eq!(take(&backlog, 2), Poll::Ready(Some(vec!["1".to_owned(), "2".to_owned()])));
+    assert!(backlog.waiting_since().is_some());
+    backlog.finish(Some("bye".into()));
+    assert_eq!(push(&backlog, FrameKind::Control, "late"), 0);
+    assert_eq!(take(&backlog, 2), Poll::Ready(Some(vec!["3".to_owned(), "bye".to_owned()])));
+    assert!(backlog.waiting_since().is_none());
+    assert_eq!(take(&backlog, 2), Poll::Ready(None));
 }
 
 #[test]
 fn a_push_wakes_the_connection() {
-    let outbox = Outbox::new(bounds());
+    let backlog = Backlog::new(bounds());
     let woken = std::sync::Arc::new(Flag::default());
     let waker = Waker::from(std::sync::Arc::clone(&woken));
-    assert!(outbox.poll_take(&mut Context::from_waker(&waker), 1, &mut Vec::new()).is_pending());
-    push(&outbox, Push::Control, "1");
+    assert!(backlog.poll_take(&mut Context::from_waker(&waker), 1, &mut Vec::new()).is_pending());
+    push(&backlog, FrameKind::Control, "1");
     assert!(woken.0.load(std::sync::atomic::Ordering::SeqCst));
 }
 
@@ -168,13 +173,13 @@ proptest::proptest! {
     /// as lost, the newest value of each `Latest` channel comes.
     #[test]
     fn nothing_vanishes(steps in proptest::collection::vec((0_u8..5, 0_u8..4), 1..300)) {
-        let outbox = Outbox::new(bounds());
-        let keys: [Key; 4] = keys();
+        let backlog = Backlog::new(bounds());
+        let keys: [WatchKey; 4] = keys();
         let names = ["a", "b", "c", "d"];
         let (mut pushed, mut got) = ([0_u64; 4], [0_u64; 4]);
         let (mut came, mut lost) = ([0_u64; 4], [0_u64; 4]);
-        let take_all = |outbox: &Outbox, max: usize, got: &mut [u64; 4], came: &mut [u64; 4], lost: &mut [u64; 4]| {
-            let Poll::Ready(Some(texts)) = take(outbox, max) else { return };
+        let take_all = |backlog: &Backlog, max: usize, got: &mut [u64; 4], came: &mut [u64; 4], lost: &mut [u64; 4]| {
+            let Poll::Ready(Some(texts)) = take(backlog, max) else { return };
             for text in texts {
                 if let Some((_, count)) = text.split_once("\"lost\":") {
                     let channel = names.iter().position(|name| text.contains(&format!("\"channel\":\"{name}\""))).unwrap();
@@ -191,19 +196,19 @@ proptest::proptest! {
         };
         for (channel, action) in steps {
             if channel == 4 {
-                take_all(&outbox, usize::from(action) + 1, &mut got, &mut came, &mut lost);
+                take_all(&backlog, usize::from(action) + 1, &mut got, &mut came, &mut lost);
                 continue;
             }
             let channel = usize::from(channel);
             pushed[channel] += 1;
             // The first two channels are Every, the others Latest.
             if channel < 2 {
-                push_every(&outbox, keys[channel], names[channel], pushed[channel]);
+                push_every(&backlog, keys[channel], names[channel], pushed[channel]);
             } else {
-                push(&outbox, Push::Latest(keys[channel]), &format!("{} {}", names[channel], pushed[channel]));
+                push(&backlog, FrameKind::latest(keys[channel]), &format!("{} {}", names[channel], pushed[channel]));
             }
         }
-        take_all(&outbox, usize::MAX, &mut got, &mut came, &mut lost);
+        take_all(&backlog, usize::MAX, &mut got, &mut came, &mut lost);
         for channel in 0..2 {
             proptest::prop_assert_eq!(came[channel] + lost[channel], pushed[channel]);
         }

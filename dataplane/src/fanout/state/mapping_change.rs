@@ -10,25 +10,25 @@ use flutecast_contract::name::DeviceCode;
 use super::HubState;
 use super::attach::matched;
 use crate::catalog::{Device, TenantCatalog};
-use crate::fanout::arena::Key;
 use crate::fanout::hello::{self, ByeReason};
-use crate::pipeline::Moment;
+use crate::fanout::keys::ClientKey;
+use crate::pipeline::ClockReading;
 
-/// Over which time the clients of a tenant that was removed come back.
+/// The time over which the clients of a tenant that was removed come back.
 const REMOVED_SPREAD: Duration = Duration::from_secs(30);
 
-/// Whether both hold the very same devices: then only settings or revisions differ.
+/// Returns whether both hold the very same devices, so that only settings or revisions differ.
 fn same_devices(old: &TenantCatalog, new: &TenantCatalog) -> bool {
     let same = |(code, device)| old.by_code.get(code).is_some_and(|before| Arc::ptr_eq(before, device));
     old.by_code.len() == new.by_code.len() && new.by_code.iter().all(same)
 }
 
 impl HubState {
-    /// The mapping changed. Returns whether anything did for this tenant.
+    /// Applies a new mapping. Returns whether anything changed for this tenant.
     pub(in crate::fanout) fn change_catalog(
         &mut self,
         catalog: Option<Arc<TenantCatalog>>,
-        now: Moment,
+        now: ClockReading,
     ) -> bool {
         let same = match (&self.catalog, &catalog) {
             (None, None) => true,
@@ -58,27 +58,25 @@ impl HubState {
         true
     }
 
-    /// Ends the watches whose channel is gone or works in another way now. Those who still want them watch
-    /// them anew, and get the current value in its new form. Those of an `Every` channel go on in the new
-    /// form: to watch it anew would lose what is on its way.
-    fn drop_changed_watches(&mut self, now: Moment) {
+    /// Ends the watches whose channel is gone or has changed. Clients that still ask for such a channel watch
+    /// it again, and get the current value in its new form. An `Every` channel goes on in its new form
+    /// instead: to watch it again would lose messages that are on their way.
+    fn drop_changed_watches(&mut self, now: ClockReading) {
         let Some(catalog) = self.catalog.clone() else { return };
         let (mut changed, mut renewed) = (Vec::new(), Vec::new());
-        for (key, watch) in self.watches.iter_mut() {
-            let Some(device) = catalog.devices.get(&watch.device.iot_id) else {
-                changed.push(key);
-                continue;
-            };
-            if Arc::ptr_eq(device, &watch.device) {
+        for (key, watch) in &mut self.watches.items {
+            let device = catalog.devices.get(&watch.device.iot_id);
+            if device.is_some_and(|device| Arc::ptr_eq(device, &watch.device)) {
                 continue;
             }
-            let channel = device.channels.get(&watch.channel).filter(|_| device.code == watch.device.code);
-            let Some(channel) = channel else {
+            let device = device.filter(|device| device.code == watch.device.code);
+            let channel = device.and_then(|device| Some((device, device.channels.get(&watch.channel)?)));
+            let Some((device, channel)) = channel else {
                 changed.push(key);
                 continue;
             };
             let same = Arc::ptr_eq(&channel.program, watch.pipeline.program())
-                && channel.stale_after == watch.freshness.stale_after;
+                && channel.stale_after == watch.freshness.stale_after();
             if same {
                 watch.device = Arc::clone(device);
             } else if watch.every && channel.program.policy() == DeliveryPolicy::Every {
@@ -89,17 +87,17 @@ impl HubState {
             }
         }
         for key in renewed {
-            self.renewed(key, now);
+            self.read_renewed(key, now);
         }
         for key in changed {
             self.unwatch(key, now);
         }
     }
 
-    /// Finds out anew which devices a client gets, and tells it what changed. A device that changed (its
-    /// channels, labels or fields) is told as added again, with its new description.
-    fn match_again(&mut self, key: Key, now: Moment) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+    /// Matches the devices of a client again, and tells the client what changed. A device whose channels,
+    /// labels or fields changed is told as added, with its new description.
+    fn match_again(&mut self, key: ClientKey, now: ClockReading) {
+        let Some(client) = self.clients.items.get_mut(key) else { return };
         let new = matched(&client.request, self.catalog.as_ref());
         let old = std::mem::replace(&mut client.matched, new);
         let (mut added, mut removed) = (Vec::new(), Vec::new());
@@ -118,20 +116,20 @@ impl HubState {
         let frame = hello::devices(&added, removed, client.request.channels.as_ref());
         self.tell(key, frame, now);
         self.leave_unwanted(key, &old, now);
-        if let Some(client) = self.clients.get_mut(key) {
-            // As for a client that comes: nothing gets an id before all of it was looked at.
-            client.unsettled += 1;
+        if let Some(client) = self.clients.items.get_mut(key) {
+            // As for a new client: nothing gets an id before all channels were looked at.
+            client.delivery.owe();
         }
         for device in &added {
             self.view(key, device, now);
         }
-        self.client_settles(key, now);
+        self.pay(key, now);
     }
 
-    /// Leaves the channels of devices that a client had and no longer gets, and those that it still gets but
-    /// that no longer has.
-    fn leave_unwanted(&mut self, key: Key, old: &BTreeMap<DeviceCode, Arc<Device>>, now: Moment) {
-        let Some(client) = self.clients.get(key) else { return };
+    /// Leaves the channels of devices that a client no longer gets, and the channels that a device no longer
+    /// has.
+    fn leave_unwanted(&mut self, key: ClientKey, old: &BTreeMap<DeviceCode, Arc<Device>>, now: ClockReading) {
+        let Some(client) = self.clients.items.get(key) else { return };
         let mut unwanted = Vec::new();
         for (code, before) in old {
             let after = client.matched.get(code);
@@ -141,7 +139,7 @@ impl HubState {
                 });
                 if !kept {
                     let name = (before.iot_id.clone(), channel.name.clone());
-                    unwanted.extend(self.by_channel.get(&name).copied());
+                    unwanted.extend(self.watches.find(&name));
                 }
             }
         }

@@ -1,28 +1,28 @@
-//! Times: our own clocks, and how clients read a time.
+//! The clocks of this pod, and how clients read a time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flutecast_format::program::Timestamp;
 use tokio::time::Instant;
 
-/// Now, by both clocks: the monotonic one for timers, the wall clock for what messages say. State is handed
-/// it and never asks.
+/// One reading of both clocks: the monotonic one for timers, the wall clock to compare with the times in
+/// messages. State gets it as an argument and never reads a clock itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    /// The monotonic clock.
+pub struct ClockReading {
+    /// The time of the monotonic clock.
     pub instant: Instant,
-    /// The wall clock.
+    /// The time of the wall clock.
     pub wall: Timestamp,
 }
 
-impl Moment {
-    /// What our clocks say.
+impl ClockReading {
+    /// Reads both clocks.
     #[must_use]
     pub fn now() -> Self {
         Self { instant: Instant::now(), wall: wall_clock() }
     }
 
-    /// How long ago `time` was; zero if it is ahead of our clock.
+    /// Returns how long ago `time` was; zero if it is ahead of the wall clock.
     #[must_use]
     pub fn since(self, time: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(self.wall.0.saturating_sub(time.0)).unwrap_or(0))
@@ -35,7 +35,7 @@ fn wall_clock() -> Timestamp {
 }
 
 /// Appends `time` as RFC 3339 in UTC with milliseconds, such as `2026-11-22T10:00:00.123Z`. Years outside 0
-/// to 9999, which RFC 3339 can't write, become the nearest moment that it can.
+/// to 9999, which RFC 3339 can't write, become the nearest time that it can.
 pub fn write_rfc3339(time: Timestamp, out: &mut Vec<u8>) {
     // Without what is finer, three decimals are written.
     let millis = time.clamp(Timestamp::MIN, Timestamp::MAX).as_millis();

@@ -1,0 +1,182 @@
+//! Whether a channel has been silent for longer than its `staleAfter`.
+
+use std::time::Duration;
+
+use flutecast_format::program::Timestamp;
+use tokio::time::Instant;
+
+/// Whether a channel has been silent for too long.
+///
+/// Deadlines move with each message, but a timer is set only when none is set that is due earlier: a timer
+/// that is due before the deadline sets the next one.
+#[derive(Debug)]
+pub(super) struct Freshness {
+    /// `None` if the channel never becomes stale.
+    stale_after: Option<Duration>,
+    stale: bool,
+    /// The time of the newest message.
+    since: Option<Timestamp>,
+    /// When the channel becomes stale.
+    deadline: Option<Instant>,
+    /// When the timer that counts is due. Timers of earlier deadlines are ignored.
+    timer: Option<Instant>,
+}
+
+/// What follows from a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// A timer to be set.
+    pub(super) timer: Option<Instant>,
+    /// Whether the channel was stale until now.
+    pub(super) became_fresh: bool,
+}
+
+/// What follows when a timer is due.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum TimerOutcome {
+    Nothing,
+    /// A timer is to be set.
+    Wait(Instant),
+    BecameStale,
+}
+
+impl Freshness {
+    pub(super) fn new(stale_after: Option<Duration>) -> Self {
+        Self { stale_after, stale: false, since: None, deadline: None, timer: None }
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.since
+    }
+
+    pub(super) fn stale_after(&self) -> Option<Duration> {
+        self.stale_after
+    }
+
+    /// Changes `staleAfter`. The time of the newest message stays.
+    pub(super) fn change(&mut self, stale_after: Option<Duration>) {
+        self.stale_after = stale_after;
+        self.stale &= stale_after.is_some();
+        self.deadline = None;
+        self.timer = None;
+    }
+
+    /// Records a message of the time `since` that came `age` ago.
+    pub(super) fn hear(&mut self, since: Timestamp, age: Duration, now: Instant) -> Heard {
+        self.since = Some(since);
+        self.touch(age, now)
+    }
+
+    /// Starts the time of silence `age` ago.
+    pub(super) fn touch(&mut self, age: Duration, now: Instant) -> Heard {
+        let Some(stale_after) = self.stale_after else { return Heard { timer: None, became_fresh: false } };
+        let deadline = now + stale_after.saturating_sub(age);
+        self.deadline = Some(deadline);
+        // A later deadline is noticed when the timer is due, an earlier one needs a timer of its own.
+        let timer = self.timer.is_none_or(|timer| deadline < timer).then_some(deadline);
+        self.timer = timer.or(self.timer);
+        let became_fresh = self.stale && age < stale_after;
+        self.stale &= !became_fresh;
+        Heard { timer, became_fresh }
+    }
+
+    /// Handles a timer that is due.
+    pub(super) fn timer_due(&mut self, now: Instant) -> TimerOutcome {
+        if self.timer.is_some_and(|timer| timer > now) {
+            return TimerOutcome::Nothing;
+        }
+        self.timer = None;
+        match self.deadline {
+            Some(deadline) if deadline > now => {
+                self.timer = Some(deadline);
+                TimerOutcome::Wait(deadline)
+            }
+            Some(_) if !std::mem::replace(&mut self.stale, true) => TimerOutcome::BecameStale,
+            _ => TimerOutcome::Nothing,
+        }
+    }
+
+    /// Judges a channel that was just read: one without a message, or with only an old one, becomes stale at
+    /// once and not when this pod has heard nothing for long enough. Returns whether it became stale.
+    pub(super) fn judge(&mut self, now: Instant) -> bool {
+        if self.stale_after.is_none() {
+            return false;
+        }
+        if self.since.is_none() {
+            self.deadline = Some(now);
+        }
+        if self.deadline.is_none_or(|deadline| deadline > now) {
+            return false;
+        }
+        self.timer = None;
+        !std::mem::replace(&mut self.stale, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEN: Duration = Duration::from_secs(10);
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn silence_is_noticed_once_and_ends_with_a_message() {
+        let (start, mut freshness) = (Instant::now(), Freshness::new(Some(TEN)));
+        let heard = freshness.hear(Timestamp(1), Duration::ZERO, start);
+        assert_eq!(heard, Heard { timer: Some(after(start, 10)), became_fresh: false });
+        assert_eq!(freshness.timer_due(after(start, 10)), TimerOutcome::BecameStale);
+        assert_eq!(freshness.timer_due(after(start, 11)), TimerOutcome::Nothing);
+        let heard = freshness.hear(Timestamp(2), Duration::ZERO, after(start, 12));
+        assert_eq!(heard, Heard { timer: Some(after(start, 22)), became_fresh: true });
+        assert!(!freshness.is_stale());
+    }
+
+    #[test]
+    fn a_later_deadline_is_noticed_when_the_earlier_timer_is_due() {
+        let (start, mut freshness) = (Instant::now(), Freshness::new(Some(TEN)));
+        freshness.touch(Duration::ZERO, start);
+        assert_eq!(freshness.touch(Duration::ZERO, after(start, 4)).timer, None);
+        assert_eq!(freshness.timer_due(after(start, 10)), TimerOutcome::Wait(after(start, 14)));
+        // An earlier deadline has a timer of its own; the one of the later deadline then says nothing.
+        let earlier = freshness.touch(Duration::from_secs(9), after(start, 11));
+        assert_eq!(earlier.timer, Some(after(start, 12)));
+        freshness.touch(Duration::ZERO, after(start, 11));
+        assert_eq!(freshness.timer_due(after(start, 12)), TimerOutcome::Wait(after(start, 21)));
+        assert_eq!(freshness.timer_due(after(start, 14)), TimerOutcome::Nothing);
+    }
+
+    #[test]
+    fn a_read_shows_at_once_that_a_channel_is_silent() {
+        let (start, mut freshness) = (Instant::now(), Freshness::new(Some(TEN)));
+        freshness.touch(Duration::ZERO, start);
+        assert!(freshness.judge(start), "there is no message");
+        assert!(!freshness.judge(start));
+        let mut freshness = Freshness::new(Some(TEN));
+        let heard = freshness.hear(Timestamp(1), Duration::from_secs(60), start);
+        assert!(!heard.became_fresh && freshness.judge(start), "its only message is old");
+        let mut freshness = Freshness::new(Some(TEN));
+        freshness.hear(Timestamp(1), Duration::from_secs(9), start);
+        assert!(!freshness.judge(start));
+        assert!(!Freshness::new(None).judge(start));
+    }
+
+    #[test]
+    fn a_channel_without_a_time_limit_is_no_longer_stale() {
+        let (start, mut freshness) = (Instant::now(), Freshness::new(Some(TEN)));
+        freshness.touch(Duration::ZERO, start);
+        freshness.judge(start);
+        freshness.change(Some(TEN * 2));
+        assert!(freshness.is_stale());
+        freshness.change(None);
+        assert!(!freshness.is_stale());
+        assert_eq!(freshness.touch(Duration::ZERO, start), Heard { timer: None, became_fresh: false });
+    }
+}

@@ -1,0 +1,233 @@
+//! Whether the live messages of a channel can be passed on, or wait for a read.
+
+use std::time::Duration;
+
+use flutecast_nats::LiveMessage;
+use tokio::time::Instant;
+
+
+/// How long the live messages of an `Every` channel wait for a read that doesn't succeed.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// How many live messages of an `Every` channel wait while the channel is read. If there are more they are
+/// discarded and read from the stream too.
+const BUFFER: usize = 1_024;
+/// How many bytes of them wait: a device may send 1 MiB at a time.
+const BUFFER_BYTES: usize = 8 * 1_024 * 1_024;
+
+/// Whether the live messages of a channel can be passed on.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The channel is being read from the stream, or waits for a read.
+    Reading(PendingRead),
+    /// Live messages continue what was seen.
+    Live,
+}
+
+/// A read that is requested or under way.
+#[derive(Debug)]
+pub(super) struct PendingRead {
+    since: Instant,
+    /// Whether a task reads the channel now.
+    in_flight: bool,
+    /// Whether another read has to follow.
+    again: bool,
+    /// Live messages of an `Every` channel that came meanwhile.
+    buffer: Vec<LiveMessage>,
+}
+
+/// What to do when a read has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ReadEnd {
+    /// The channel is live: these messages follow.
+    Live(Vec<LiveMessage>),
+    /// The channel waits for another read.
+    Again,
+    /// No read was pending.
+    Ignored,
+}
+
+/// Whether a read takes too long.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Lateness {
+    /// No read is pending.
+    NotReading,
+    /// Live messages have waited for too long.
+    Late,
+    /// To be looked at again then.
+    CheckAt(Instant),
+}
+
+impl Phase {
+    pub(super) fn reading(now: Instant) -> Self {
+        Self::Reading(PendingRead { since: now, in_flight: false, again: false, buffer: Vec::new() })
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self, Self::Live)
+    }
+
+    /// Returns whether a task reads the channel now.
+    pub(super) fn is_in_flight(&self) -> bool {
+        matches!(self, Self::Reading(read) if read.in_flight)
+    }
+
+    /// Requests a read, as messages may have been missed: another one if a task reads the channel now.
+    /// Returns whether the channel was live until now.
+    pub(super) fn request_read(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Reading(read) => {
+                read.again = read.in_flight;
+                false
+            }
+            Self::Live => {
+                *self = Self::reading(now);
+                true
+            }
+        }
+    }
+
+    /// Marks the read as under way. Returns whether it was waiting to be started.
+    pub(super) fn start_read(&mut self) -> bool {
+        match self {
+            Self::Reading(read) => !std::mem::replace(&mut read.in_flight, true),
+            Self::Live => false,
+        }
+    }
+
+    /// Puts a read that failed back. Returns whether it has to be started again.
+    pub(super) fn requeue(&mut self) -> bool {
+        match self {
+            Self::Reading(read) => {
+                (read.in_flight, read.again) = (false, false);
+                true
+            }
+            Self::Live => false,
+        }
+    }
+
+    /// Ends the read that was under way.
+    pub(super) fn end_read(&mut self) -> ReadEnd {
+        let Self::Reading(read) = self else { return ReadEnd::Ignored };
+        if read.again {
+            read.buffer.clear();
+            (read.in_flight, read.again) = (false, false);
+            return ReadEnd::Again;
+        }
+        let buffer = std::mem::take(&mut read.buffer);
+        *self = Self::Live;
+        ReadEnd::Live(buffer)
+    }
+
+    /// Gives up waiting for a read. Returns the messages that waited for it.
+    pub(super) fn give_up(&mut self) -> Vec<LiveMessage> {
+        match std::mem::replace(self, Self::Live) {
+            Self::Reading(read) => read.buffer,
+            Self::Live => Vec::new(),
+        }
+    }
+
+    /// Returns whether live messages have waited for a read for too long.
+    pub(super) fn lateness(&self, now: Instant) -> Lateness {
+        let Self::Reading(read) = self else { return Lateness::NotReading };
+        let end = read.since + READ_TIMEOUT;
+        if end <= now && (read.again || !read.buffer.is_empty()) {
+            Lateness::Late
+        } else {
+            // One for which no message waits is looked at a little later.
+            Lateness::CheckAt(end.max(now + READ_TIMEOUT / 3))
+        }
+    }
+
+    /// Discards the messages that wait, as the stream starts again.
+    pub(super) fn clear_buffer(&mut self) {
+        if let Self::Reading(read) = self {
+            read.buffer.clear();
+        }
+    }
+}
+
+impl PendingRead {
+    /// Keeps a live message until the read has ended.
+    pub(super) fn keep(&mut self, message: LiveMessage) {
+        let bytes = || self.buffer.iter().map(|message| message.payload.len()).sum::<usize>();
+        // Added up only for large messages, of which few wait.
+        let large = message.payload.len() > BUFFER_BYTES / BUFFER;
+        if self.buffer.len() >= BUFFER || large && bytes() + message.payload.len() > BUFFER_BYTES {
+            self.buffer.clear();
+            self.again = true;
+        }
+        // The messages behind a discarded one will be read from the stream with it.
+        if !self.again {
+            self.buffer.push(message);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.buffer.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(sequence: u64, bytes: usize) -> LiveMessage {
+        LiveMessage { sequence, previous: 0, stored_at: jiff::Timestamp::UNIX_EPOCH, payload: vec![b'x'; bytes].into() }
+    }
+
+    fn keep(phase: &mut Phase, message: LiveMessage) {
+        let Phase::Reading(read) = phase else { panic!("it is live") };
+        read.keep(message);
+    }
+
+    #[test]
+    fn waiting_messages_follow_a_read_that_nothing_put_in_doubt() {
+        let now = Instant::now();
+        let mut phase = Phase::reading(now);
+        assert!(phase.start_read() && !phase.start_read());
+        keep(&mut phase, message(1, 1));
+        assert!(!phase.request_read(now), "it is being read");
+        keep(&mut phase, message(2, 1));
+        assert_eq!(phase.end_read(), ReadEnd::Again);
+        assert!(phase.start_read());
+        keep(&mut phase, message(3, 1));
+        assert_eq!(phase.end_read(), ReadEnd::Live(vec![message(3, 1)]));
+        assert_eq!(phase.end_read(), ReadEnd::Ignored);
+        assert!(phase.is_live() && phase.request_read(now) && !phase.is_live());
+    }
+
+    #[test]
+    fn a_failed_read_keeps_what_waits() {
+        let mut phase = Phase::reading(Instant::now());
+        phase.start_read();
+        keep(&mut phase, message(1, 1));
+        assert!(phase.requeue() && !phase.is_in_flight());
+        assert_eq!(phase.give_up(), [message(1, 1)]);
+        assert!(!phase.requeue());
+    }
+
+    #[test]
+    fn more_than_the_buffer_holds_is_read_again() {
+        for (count, bytes) in [(BUFFER + 1, 1), (9, BUFFER_BYTES / 8)] {
+            let mut phase = Phase::reading(Instant::now());
+            phase.start_read();
+            for sequence in 1..=count {
+                keep(&mut phase, message(sequence as u64, bytes));
+            }
+            assert_eq!(phase.end_read(), ReadEnd::Again);
+        }
+    }
+
+    #[test]
+    fn a_read_is_late_only_if_messages_wait_for_it() {
+        let now = Instant::now();
+        let end = now + READ_TIMEOUT;
+        let mut phase = Phase::reading(now);
+        assert_eq!(phase.lateness(now), Lateness::CheckAt(end));
+        assert_eq!(phase.lateness(end), Lateness::CheckAt(end + READ_TIMEOUT / 3));
+        keep(&mut phase, message(1, 1));
+        assert_eq!(phase.lateness(end), Lateness::Late);
+        assert_eq!(Phase::Live.lateness(end), Lateness::NotReading);
+    }
+}

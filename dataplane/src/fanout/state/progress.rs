@@ -1,0 +1,261 @@
+//! How far a tenant's stream, and each of its channels, is known.
+
+use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
+use flutecast_nats::stream::StreamState;
+
+use crate::pipeline::GapReason;
+
+/// How far the stream of a tenant is known.
+#[derive(Debug, Default)]
+pub(super) struct StreamProgress {
+    /// The stream's incarnation; `None` before the first read.
+    epoch: Option<Epoch>,
+    /// Up to here everything on all live `Every` channels was processed.
+    processed: Sequence,
+    /// The newest place that a read has reported.
+    reported: Sequence,
+    /// The place up to which reads have proven all `Every` channels, if computed since the last read.
+    floor: Option<Sequence>,
+}
+
+/// How far the stream was known when a read was requested.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::fanout) struct ProgressSnapshot {
+    epoch: Option<Epoch>,
+    reached: Sequence,
+}
+
+/// How the answer to a read relates to the stream that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StreamCheck {
+    /// It is about the same stream.
+    Same,
+    /// It may be about an earlier stream, as it was requested in another epoch. It means nothing.
+    Outdated,
+    /// The stream was created again, or set back to an earlier state.
+    Restarted(GapReason),
+}
+
+impl StreamProgress {
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    pub(super) fn processed(&self) -> Sequence {
+        self.processed
+    }
+
+    /// Returns the newest place that is known of, by a live message or by a read.
+    pub(super) fn reached(&self) -> Sequence {
+        self.processed.max(self.reported)
+    }
+
+    pub(super) fn snapshot(&self) -> ProgressSnapshot {
+        ProgressSnapshot { epoch: self.epoch, reached: self.reached() }
+    }
+
+    /// Returns whether this hub has seen the place of `id`, or can tell that it belongs to another epoch. An
+    /// id that is not covered may come from a pod that has seen more.
+    pub(super) fn covers(&self, id: EventId) -> bool {
+        id.sequence <= self.reached() || Some(id.epoch) != self.epoch
+    }
+
+    /// Records that everything up to `sequence` was processed.
+    pub(super) fn advance(&mut self, sequence: Sequence) {
+        self.processed = self.processed.max(sequence);
+    }
+
+    /// Records that a read was answered for the place `up_to`.
+    pub(super) fn report(&mut self, up_to: Sequence) {
+        self.reported = self.reported.max(up_to);
+    }
+
+    /// Compares an answer with what is known. The first answer tells the epoch.
+    pub(super) fn check(&mut self, requested: ProgressSnapshot, info: &StreamState) -> StreamCheck {
+        let Some(epoch) = self.epoch else {
+            self.epoch = Some(info.epoch);
+            return StreamCheck::Same;
+        };
+        if requested.epoch.is_some_and(|requested| requested != epoch) {
+            StreamCheck::Outdated
+        } else if info.epoch != epoch {
+            StreamCheck::Restarted(GapReason::Epoch)
+        } else if Sequence(info.last_sequence) < requested.reached {
+            StreamCheck::Restarted(GapReason::Retention)
+        } else {
+            StreamCheck::Same
+        }
+    }
+
+    /// Forgets everything but the epoch, as the stream starts again.
+    pub(super) fn restart(&mut self, epoch: Epoch) {
+        *self = Self { epoch: Some(epoch), ..Self::default() };
+    }
+
+    /// Returns the place up to which everything of some channels was delivered: up to `processed` by live
+    /// messages, or up to the least of `covered`, as far as a read has reported it.
+    pub(super) fn safe_place(&self, covered: impl Iterator<Item = Sequence>) -> Sequence {
+        self.processed.max(covered.min().unwrap_or(Sequence::MAX).min(self.reported))
+    }
+
+    /// Returns the same for all channels together. It is computed once after each read.
+    pub(super) fn safe_place_of_all(&mut self, covered: impl Iterator<Item = Sequence>) -> Sequence {
+        let floor = *self.floor.get_or_insert_with(|| covered.min().unwrap_or(Sequence::MAX));
+        self.processed.max(floor.min(self.reported))
+    }
+
+    /// Discards the place of all channels, as one of them has changed.
+    pub(super) fn forget_floor(&mut self) {
+        self.floor = None;
+    }
+}
+
+/// How far one channel is known.
+#[derive(Debug, Default)]
+pub(super) struct ChannelProgress {
+    /// Whether the channel was read, so that everything up to `covered` is known.
+    read: bool,
+    /// The newest message that was seen on the channel's subject.
+    seen: Sequence,
+    /// The place up to which reads have told what is stored on the subject.
+    proven: Sequence,
+    /// The place up to which retention had removed everything when a read found the subject empty. Until a
+    /// message is seen it is unknown what was stored before this place.
+    removed: Sequence,
+}
+
+impl ChannelProgress {
+    pub(super) fn is_read(&self) -> bool {
+        self.read
+    }
+
+    pub(super) fn seen(&self) -> Sequence {
+        self.seen
+    }
+
+    /// Returns the place up to which reads have told what is stored on the subject.
+    pub(super) fn proven(&self) -> Sequence {
+        self.proven
+    }
+
+    /// Returns the place up to which the messages of the channel are known.
+    pub(super) fn covered(&self) -> Sequence {
+        self.seen.max(self.proven)
+    }
+
+    /// Returns whether a message after `previous`, the message before it on the same subject, leaves a hole.
+    pub(super) fn misses(&self, previous: Sequence) -> bool {
+        self.read && previous > self.covered()
+    }
+
+    /// Returns the place after which a read must bring everything; `None` if only the newest message matters.
+    pub(super) fn read_after(&self) -> Option<Sequence> {
+        self.read.then(|| self.covered())
+    }
+
+    /// Returns whether a message after `sequence` may have been stored and removed.
+    pub(super) fn may_have_lost_after(&self, sequence: Sequence) -> bool {
+        self.seen == Sequence::START && sequence < self.removed
+    }
+
+    pub(super) fn see(&mut self, sequence: Sequence) {
+        self.seen = sequence;
+    }
+
+    /// Records that a read or an audit found nothing newer than `seen` up to this place.
+    pub(super) fn prove(&mut self, up_to: Sequence) {
+        self.proven = self.proven.max(up_to);
+    }
+
+    /// Records that the channel was read, or that waiting for a read was given up.
+    pub(super) fn mark_read(&mut self) {
+        self.read = true;
+    }
+
+    /// Records that a read found the subject empty in a stream that begins with `first`. If nothing was
+    /// missed since an earlier read, that one knew more.
+    pub(super) fn found_empty(&mut self, first: Sequence, complete: bool) {
+        if !self.read || !complete {
+            self.removed = first.previous();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(epoch: u32, last_sequence: u64) -> StreamState {
+        StreamState { epoch: Epoch(epoch), first_sequence: 1, last_sequence, max_per_subject: None }
+    }
+
+    fn id(epoch: u32, sequence: u64) -> EventId {
+        EventId { epoch: Epoch(epoch), sequence: Sequence(sequence) }
+    }
+
+    #[test]
+    fn ids_are_covered_up_to_what_messages_or_reads_have_told() {
+        let mut progress = StreamProgress::default();
+        progress.check(progress.snapshot(), &info(7, 5));
+        assert!(progress.covers(id(7, 0)) && !progress.covers(id(7, 1)));
+        progress.advance(Sequence(3));
+        progress.report(Sequence(5));
+        assert!(progress.covers(id(7, 5)) && !progress.covers(id(7, 6)));
+        assert!(progress.covers(id(8, 99)), "an id of another epoch is known to be one");
+        progress.restart(Epoch(8));
+        assert!(!progress.covers(id(8, 1)));
+    }
+
+    #[test]
+    fn answers_tell_a_new_stream_from_one_that_was_set_back() {
+        let mut progress = StreamProgress::default();
+        let first = progress.snapshot();
+        assert_eq!(progress.check(first, &info(7, 5)), StreamCheck::Same);
+        progress.report(Sequence(5));
+        let requested = progress.snapshot();
+        assert_eq!(progress.check(requested, &info(7, 5)), StreamCheck::Same);
+        assert_eq!(progress.check(requested, &info(7, 4)), StreamCheck::Restarted(GapReason::Retention));
+        assert_eq!(progress.check(requested, &info(8, 4)), StreamCheck::Restarted(GapReason::Epoch));
+        progress.restart(Epoch(8));
+        assert_eq!(progress.check(requested, &info(7, 9)), StreamCheck::Outdated);
+    }
+
+    #[test]
+    fn a_place_is_safe_as_far_as_all_channels_are_covered() {
+        let mut progress = StreamProgress::default();
+        progress.report(Sequence(9));
+        let places = |places: &[u64]| places.iter().copied().map(Sequence).collect::<Vec<_>>().into_iter();
+        assert_eq!(progress.safe_place(places(&[])), Sequence(9));
+        assert_eq!(progress.safe_place(places(&[12, 4])), Sequence(4));
+        progress.advance(Sequence(6));
+        assert_eq!(progress.safe_place(places(&[4])), Sequence(6));
+        assert_eq!(progress.safe_place_of_all(places(&[8])), Sequence(8));
+        assert_eq!(progress.safe_place_of_all(places(&[9])), Sequence(8), "it was computed before");
+        progress.forget_floor();
+        assert_eq!(progress.safe_place_of_all(places(&[9])), Sequence(9));
+    }
+
+    #[test]
+    fn a_hole_shows_only_after_a_read() {
+        let mut channel = ChannelProgress::default();
+        assert!(!channel.misses(Sequence(5)));
+        assert_eq!(channel.read_after(), None);
+        channel.mark_read();
+        channel.prove(Sequence(4));
+        assert!(channel.misses(Sequence(5)) && !channel.misses(Sequence(4)));
+        channel.see(Sequence(6));
+        assert_eq!((channel.covered(), channel.read_after()), (Sequence(6), Some(Sequence(6))));
+    }
+
+    #[test]
+    fn an_empty_subject_may_have_lost_what_retention_removed() {
+        let mut channel = ChannelProgress::default();
+        channel.found_empty(Sequence(6), true);
+        assert!(channel.may_have_lost_after(Sequence(4)) && !channel.may_have_lost_after(Sequence(5)));
+        channel.mark_read();
+        channel.found_empty(Sequence(9), true);
+        assert!(!channel.may_have_lost_after(Sequence(5)), "the earlier read knew more");
+        channel.see(Sequence(7));
+        assert!(!channel.may_have_lost_after(Sequence(4)));
+    }
+}
