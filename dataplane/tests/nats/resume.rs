@@ -1,18 +1,9 @@
 //! Clients that come back, and brokers that go away.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what is wrong by failing"
-)]
-
-mod core_support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use core_support::{Client, DEADLINE, Mapping, Room, fast, format, subscribe_to};
+use crate::support::{Client, DEADLINE, Mapping, Room, fast, format, number, subscribe_to};
 use flutecast_contract::document::DeliveryPolicy;
 use flutecast_dataplane::fanout::HubSettings;
 use flutecast_testkit::{NatsOptions, NatsServer, copy_folder, wait_until};
@@ -52,6 +43,57 @@ async fn a_client_that_comes_back_gets_what_it_missed_and_nothing_twice() {
     assert_eq!(every.len(), 600, "B has missed nothing");
 }
 
+/// The events of two devices that a client got, as `n`.
+#[derive(Default)]
+struct Received {
+    a: Vec<u64>,
+    b: Vec<u64>,
+    /// Events that came behind the last id, which may come again: whether of A, and `n`.
+    behind_id: Vec<(bool, u64)>,
+}
+
+impl Received {
+    /// Records that the events so far came before an id.
+    fn confirm(&mut self) {
+        for (of_a, n) in self.behind_id.drain(..) {
+            if of_a { &mut self.a } else { &mut self.b }.push(n);
+        }
+    }
+
+    /// Returns whether the client has got everything up to `last`, some of it perhaps behind the last id.
+    fn reached(&self, last: u64) -> bool {
+        let reached =
+            |of_a, safe: &Vec<u64>| safe.last() == Some(&last) || self.behind_id.contains(&(of_a, last));
+        reached(true, &self.a) && reached(false, &self.b)
+    }
+
+    fn is_confirmed_up_to(&self, last: u64) -> bool {
+        self.a.last() == Some(&last) && self.b.last() == Some(&last)
+    }
+
+    /// Takes events for a while: at least `least`, and with `until_id` until one carries an id. Returns the
+    /// last id.
+    async fn take(&mut self, client: &mut Client, least: u64, until_id: bool, last: u64) -> Option<String> {
+        let mut id = client.last_id.clone();
+        let mut taken = 0;
+        while taken < least || until_id && id.is_none() {
+            taken += 1;
+            let data = client.next_named("message").await.json().unwrap();
+            if data["channel"] == "every" {
+                self.behind_id.push((data["device"] == "A", number(&data)));
+            }
+            if client.last_id != id {
+                id.clone_from(&client.last_id);
+                self.confirm();
+            }
+            if self.reached(last) {
+                break;
+            }
+        }
+        id
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_event_is_lost_by_clients_that_come_and_go_while_messages_come() {
     const MESSAGES: u64 = 2_000;
@@ -66,50 +108,28 @@ async fn no_event_is_lost_by_clients_that_come_and_go_while_messages_come() {
         }
     };
     let client = async {
-        let (mut a, mut b) = (Vec::new(), Vec::new());
+        let mut received = Received::default();
         let mut client = room.subscribe(&["A", "B"]);
         let mut resume_at = client.settled().await;
         let mut rounds = 0_u64;
-        while a.last() != Some(&MESSAGES) || b.last() != Some(&MESSAGES) {
+        while !received.is_confirmed_up_to(MESSAGES) {
             rounds += 1;
-            // What is safe: what came before the last id. The rest may come again.
-            let mut unsafe_events: Vec<(bool, u64)> = Vec::new();
-            let mut id = client.last_id.clone();
-            let mut taken = 0;
+            received.behind_id.clear();
             // Now and then a client stays until it has an id; others leave in the middle of their replay.
-            while taken < rounds % 37 + 1 || rounds.is_multiple_of(4) && id.is_none() {
-                taken += 1;
-                let data = client.next_named("message").await.json().unwrap();
-                if data["channel"] == "every" {
-                    unsafe_events.push((data["device"] == "A", core_support::number(&data)));
-                }
-                if client.last_id != id {
-                    id.clone_from(&client.last_id);
-                    for (is_a, n) in unsafe_events.drain(..) {
-                        if is_a { &mut a } else { &mut b }.push(n);
-                    }
-                }
-                let last = |is_a: bool, safe: &Vec<u64>| {
-                    safe.last() == Some(&MESSAGES) || unsafe_events.contains(&(is_a, MESSAGES))
-                };
-                if last(true, &a) && last(false, &b) {
-                    break;
-                }
-            }
+            let stays = rounds.is_multiple_of(4);
+            let id = received.take(&mut client, rounds % 37 + 1, stays, MESSAGES).await;
             assert_eq!(client.count("gap"), 0, "{:?}", client.seen);
             // A client that left before it got an id comes back with the one that it came with.
             resume_at = id.unwrap_or(resume_at);
-            if unsafe_events.iter().any(|(_, n)| *n == MESSAGES) {
+            if received.behind_id.iter().any(|(_, n)| *n == MESSAGES) {
                 // Nothing follows that could bring another id but a ping.
                 resume_at = client.next_named("ping").await.id.unwrap();
-                for (is_a, n) in unsafe_events.drain(..) {
-                    if is_a { &mut a } else { &mut b }.push(n);
-                }
+                received.confirm();
             }
             client = room.resume(&["A", "B"], &resume_at);
         }
         assert!(rounds > 20, "{rounds}");
-        for values in [a, b] {
+        for values in [received.a, received.b] {
             let mut expected = values[0];
             for n in values {
                 assert!(n <= expected, "{expected} is missing before {n}");
@@ -118,6 +138,19 @@ async fn no_event_is_lost_by_clients_that_come_and_go_while_messages_come() {
         }
     };
     tokio::join!(publisher, client);
+}
+
+/// Records an event. One that came without an id before the client left comes again, and so does the current
+/// value in a new form.
+fn push_newer(seen: &mut Vec<u64>, n: u64) {
+    match seen.last() {
+        Some(last) if n <= *last => {}
+        Some(last) => {
+            assert_eq!(n, last + 1, "a hole");
+            seen.push(n);
+        }
+        None => seen.push(n),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,21 +190,12 @@ async fn clients_that_go_to_and_fro_between_pods_lose_nothing_and_hear_of_no_gap
                 let event = event.unwrap();
                 assert_ne!(event.name(), "gap", "{event:?} after {id:?}");
                 let data = event.json().unwrap();
-                if !event.is_data() || data["device"] != "A" || data["channel"] != "every" {
-                    continue;
-                }
-                let n = core_support::number(&data);
-                // What came without an id before the client left comes once more, and so does the current
-                // value in a new form.
-                if let Some(last) = seen.last().filter(|last| n > **last) {
-                    assert_eq!(n, last + 1, "a hole, after {id:?}");
-                }
-                if seen.last().is_none_or(|last| n > *last) {
-                    seen.push(n);
+                if event.is_data() && data["device"] == "A" && data["channel"] == "every" {
+                    push_newer(&mut seen, number(&data));
                 }
             }
             if client.last_id.is_none() && id.is_none() {
-                // It never was told where to resume: it begins anew.
+                // It was never told where to resume, so it starts from the current values.
                 seen.clear();
             }
             id = client.last_id.or(id);

@@ -1,22 +1,13 @@
 //! Payload sources on a real nats-server.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what is wrong by failing"
-)]
-
-mod core_support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{DEADLINE, Mapping, Room, build, fast};
 use async_nats::jetstream;
-use core_support::{DEADLINE, Mapping, Room, build, fast};
 use flutecast_contract::document::{IdKind, PayloadSourceDocument};
 use flutecast_contract::name::{ChannelName, SourceName};
-use flutecast_dataplane::sources::broker::Broker;
+use flutecast_dataplane::sources::broker;
 use flutecast_dataplane::sources::splitter;
 use flutecast_nats::Login;
 use flutecast_testkit::{http_client, wait_until};
@@ -83,13 +74,13 @@ impl Pod {
         let mut registry = Registry::default();
         let stop = CancellationToken::new();
         let (catalog, receiver) = watch::channel(Arc::new(build(&mapping(), None)));
-        let broker = Broker::connect(&Login::at(&room.nats.url()), "test").await.unwrap();
+        let broker = broker::connect(&Login::at(&room.nats.url()), "test").await.unwrap();
         let handle = splitter::start(broker, receiver, &mut registry, stop.clone());
         Self { registry, stop, handle, catalog }
     }
 
     fn metric(&self, line: &str) -> u64 {
-        core_support::metric(&self.registry, line)
+        crate::support::metric(&self.registry, line)
     }
 }
 
@@ -120,7 +111,7 @@ async fn items_reach_their_devices_in_order_and_what_is_wrong_is_counted() {
     while a.len() < 200 || b.len() < 100 {
         let data = client.next_named("message").await.json().unwrap();
         assert_eq!(data["channel"], "every");
-        if data["device"] == "A" { &mut a } else { &mut b }.push(core_support::number(&data));
+        if data["device"] == "A" { &mut a } else { &mut b }.push(crate::support::number(&data));
     }
     assert_eq!(a, (1..=200).collect::<Vec<_>>());
     assert_eq!(b, (1..200).step_by(2).collect::<Vec<_>>());
@@ -175,7 +166,7 @@ async fn of_two_pods_one_splits_and_the_next_takes_over_without_loss_or_repetiti
                 }
             };
             if data["device"] == "A" {
-                values.push(core_support::number(&data));
+                values.push(crate::support::number(&data));
             }
         }
         values

@@ -1,15 +1,6 @@
 //! Snapshot, then live, on a real nats-server.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what is wrong by failing"
-)]
-
-mod core_support;
-
-use core_support::{DEADLINE, Mapping, Room, fast, format, timed_format};
+use crate::support::{DEADLINE, Mapping, Room, fast, format, timed_format};
 use flutecast_contract::document::DeliveryPolicy;
 use flutecast_testkit::wait_until;
 
@@ -35,12 +26,12 @@ async fn a_client_gets_hello_the_snapshot_and_then_what_comes() {
     let second = client.next().await.unwrap();
     assert!(first.id.is_none() && second.id.is_none(), "the snapshot carries no id");
     assert_eq!(first.json().unwrap()["channel"], "latest", "in stream order");
-    assert_eq!(core_support::number(&second.json().unwrap()), 2);
+    assert_eq!(crate::support::number(&second.json().unwrap()), 2);
 
     room.publish("B", "latest", 4).await;
     let sequence = room.publish("A", "latest", 5).await;
     let data = client.next().await.unwrap();
-    assert_eq!(core_support::number(&data.json().unwrap()), 5);
+    assert_eq!(crate::support::number(&data.json().unwrap()), 5);
     assert_eq!(data.id.unwrap(), id.replace("-3", &format!("-{sequence}")));
 }
 
@@ -67,7 +58,8 @@ async fn nothing_falls_between_snapshot_and_live() {
                 while a.last() != Some(&(MESSAGES)) || b.last() != Some(&(MESSAGES - 2)) {
                     let data = client.next_named("message").await.json().unwrap();
                     if data["channel"] == "every" {
-                        if data["device"] == "A" { &mut a } else { &mut b }.push(core_support::number(&data));
+                        if data["device"] == "A" { &mut a } else { &mut b }
+                            .push(crate::support::number(&data));
                     }
                 }
                 for values in [&a, &b] {

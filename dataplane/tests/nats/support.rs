@@ -1,7 +1,5 @@
 //! A tenant on a real nats-server, and clients of its hub without HTTP between.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +13,19 @@ use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, IotId, Tenan
 use flutecast_contract::stream_position::EventId;
 use flutecast_dataplane::access::Scope;
 use flutecast_dataplane::catalog::Catalog;
-use flutecast_dataplane::fanout::{Connection, HubSettings, Hubs, SubscribeRequest, Wanted};
-use flutecast_dataplane::sources::broker::Broker;
-use flutecast_e2e::{NatsServer, SseEvent, SseParser};
+use flutecast_dataplane::fanout::{Connection, DeviceQuery, HubSettings, Hubs, SubscribeRequest};
+use flutecast_dataplane::sources::broker;
 use flutecast_nats::Login;
+use flutecast_testkit::{NatsServer, SseEvent, SseParser};
 use futures_util::StreamExt;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything in these tests may take.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-pub fn tenant() -> TenantName {
+pub(crate) fn tenant() -> TenantName {
     TenantName::new("acme").unwrap()
 }
 
@@ -42,7 +40,7 @@ fn number_field() -> FieldDocument {
 }
 
 /// A format without a timestamp of its own.
-pub fn format(policy: DeliveryPolicy) -> FormatDocument {
+pub(crate) fn format(policy: DeliveryPolicy) -> FormatDocument {
     FormatDocument {
         codec: Codec::Json,
         timestamp: None,
@@ -53,7 +51,7 @@ pub fn format(policy: DeliveryPolicy) -> FormatDocument {
 }
 
 /// A format whose messages name their time at `/ts` in milliseconds.
-pub fn timed_format(max_age_ms: u64) -> FormatDocument {
+pub(crate) fn timed_format(max_age_ms: u64) -> FormatDocument {
     let timestamp = TimestampDocument {
         pointer: "/ts".to_owned(),
         unit: TimestampUnit::Milliseconds,
@@ -65,13 +63,13 @@ pub fn timed_format(max_age_ms: u64) -> FormatDocument {
 
 /// The mapping of the tenant, to be changed by tests. The iotId of device `X` is `id-X`.
 #[derive(Clone)]
-pub struct Mapping {
-    pub document: ShardDocument,
+pub(crate) struct Mapping {
+    pub(crate) document: ShardDocument,
 }
 
 impl Mapping {
     /// Devices with the channels `latest` and `every`.
-    pub fn new(devices: &[&str]) -> Self {
+    pub(crate) fn new(devices: &[&str]) -> Self {
         let mut mapping = Self {
             document: ShardDocument {
                 api_version: API_VERSION.to_owned(),
@@ -97,12 +95,12 @@ impl Mapping {
         mapping
     }
 
-    pub fn set_format(&mut self, name: &str, format: FormatDocument) {
+    pub(crate) fn set_format(&mut self, name: &str, format: FormatDocument) {
         self.document.formats.insert(FormatName::new(name).unwrap(), format);
     }
 
     /// Channels: name, format, staleAfter in milliseconds.
-    pub fn set_device(&mut self, code: &str, channels: &[(&str, &str, Option<u64>)]) {
+    pub(crate) fn set_device(&mut self, code: &str, channels: &[(&str, &str, Option<u64>)]) {
         let channels = channels
             .iter()
             .map(|(name, format, stale_after_ms)| {
@@ -119,23 +117,23 @@ impl Mapping {
         self.document.devices.insert(IotId::new(&format!("id-{code}")).unwrap(), device.into());
     }
 
-    pub fn remove_device(&mut self, code: &str) {
+    pub(crate) fn remove_device(&mut self, code: &str) {
         self.document.devices.remove(&IotId::new(&format!("id-{code}")).unwrap());
     }
 }
 
 /// A tenant with its stream, and the hubs of one pod.
-pub struct Room {
-    pub nats: NatsServer,
-    pub jetstream: jetstream::Context,
-    pub hubs: Hubs,
-    pub registry: Registry,
+pub(crate) struct Room {
+    pub(crate) nats: NatsServer,
+    pub(crate) jetstream: jetstream::Context,
+    pub(crate) hubs: Hubs,
+    pub(crate) registry: Registry,
     catalog: watch::Sender<Arc<Catalog>>,
     stop: CancellationToken,
 }
 
 impl Room {
-    pub async fn with(mapping: &Mapping, settings: HubSettings) -> Self {
+    pub(crate) async fn with(mapping: &Mapping, settings: HubSettings) -> Self {
         let nats = NatsServer::start().await.unwrap();
         let room = Self::on(nats, mapping, settings).await;
         room.create_stream(|_| {}).await;
@@ -143,24 +141,24 @@ impl Room {
     }
 
     /// Without a stream.
-    pub async fn on(nats: NatsServer, mapping: &Mapping, settings: HubSettings) -> Self {
+    pub(crate) async fn on(nats: NatsServer, mapping: &Mapping, settings: HubSettings) -> Self {
         let jetstream = jetstream::new(nats.client().await.unwrap());
         let (catalog, receiver) = watch::channel(Arc::new(build(mapping, None)));
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
-        let broker = Broker::connect(&Login::at(&nats.url()), "test").await.unwrap();
+        let broker = broker::connect(&Login::at(&nats.url()), "test").await.unwrap();
         let connected = async { broker.watch().wait_for(|state| state.connected).await.map(drop) };
         tokio::time::timeout(DEADLINE, connected).await.unwrap().unwrap();
         let (hubs, _handle) = Hubs::start(broker, receiver, settings, &mut registry, stop.clone());
         Self { nats, jetstream, hubs, registry, catalog, stop }
     }
 
-    pub async fn new(devices: &[&str]) -> Self {
+    pub(crate) async fn new(devices: &[&str]) -> Self {
         Self::with(&Mapping::new(devices), fast()).await
     }
 
     /// The stream as the operator makes it.
-    pub async fn create_stream(&self, change: impl FnOnce(&mut jetstream::stream::Config)) {
+    pub(crate) async fn create_stream(&self, change: impl FnOnce(&mut jetstream::stream::Config)) {
         let mut config = jetstream::stream::Config {
             name: "IOT_acme".to_owned(),
             subjects: vec!["iot.acme.>".to_owned()],
@@ -178,54 +176,58 @@ impl Room {
         self.jetstream.create_or_update_stream(config).await.unwrap();
     }
 
-    pub fn change_mapping(&self, mapping: &Mapping) {
+    pub(crate) fn change_mapping(&self, mapping: &Mapping) {
         let catalog = build(mapping, Some(&self.catalog.borrow()));
         self.catalog.send_replace(Arc::new(catalog));
     }
 
-    pub fn remove_tenant(&self) {
+    pub(crate) fn remove_tenant(&self) {
         self.catalog.send_replace(Arc::default());
     }
 
     /// Publishes `{"n": n}` and waits until it is stored; its sequence.
-    pub async fn publish(&self, device: &str, channel: &str, n: u64) -> u64 {
+    pub(crate) async fn publish(&self, device: &str, channel: &str, n: u64) -> u64 {
         self.publish_text(device, channel, &format!("{{\"n\":{n}}}")).await
     }
 
-    pub async fn publish_text(&self, device: &str, channel: &str, payload: &str) -> u64 {
+    pub(crate) async fn publish_text(&self, device: &str, channel: &str, payload: &str) -> u64 {
         let subject = format!("iot.acme.id-{device}.{channel}");
         let ack = self.jetstream.publish(subject, payload.to_owned().into()).await.unwrap();
         ack.await.unwrap().sequence
     }
 
-    pub fn subscribe(&self, devices: &[&str]) -> Client {
+    pub(crate) fn subscribe(&self, devices: &[&str]) -> Client {
         self.subscribe_with(devices, |_| {})
     }
 
-    pub fn resume(&self, devices: &[&str], id: &str) -> Client {
+    pub(crate) fn resume(&self, devices: &[&str], id: &str) -> Client {
         let id: EventId = id.parse().unwrap();
         self.subscribe_with(devices, |request| request.resume = Some(id))
     }
 
     /// The hubs of another pod.
-    pub async fn other_pod(&self) -> Hubs {
-        let broker = Broker::connect(&Login::at(&self.nats.url()), "other").await.unwrap();
+    pub(crate) async fn other_pod(&self) -> Hubs {
+        let broker = broker::connect(&Login::at(&self.nats.url()), "other").await.unwrap();
         let mut registry = Registry::default();
         let (hubs, _handle) =
             Hubs::start(broker, self.catalog.subscribe(), fast(), &mut registry, self.stop.clone());
         hubs
     }
 
-    pub fn subscribe_with(&self, devices: &[&str], change: impl FnOnce(&mut SubscribeRequest)) -> Client {
+    pub(crate) fn subscribe_with(
+        &self,
+        devices: &[&str],
+        change: impl FnOnce(&mut SubscribeRequest),
+    ) -> Client {
         let mut request = request(devices);
         change(&mut request);
         Client::new(self.hubs.subscribe(request))
     }
 
     /// How many subscriptions on live subjects nats-server has.
-    pub async fn live_subscriptions(&self) -> usize {
+    pub(crate) async fn live_subscriptions(&self) -> usize {
         let url = format!("{}/subsz?subs=1&limit=100000", self.nats.monitor_url());
-        let answer = flutecast_e2e::http_client::get_json(&url).await.unwrap();
+        let answer = flutecast_testkit::http_client::get_json(&url).await.unwrap();
         let subscriptions = answer["subscriptions_list"].as_array().cloned().unwrap_or_default();
         subscriptions
             .iter()
@@ -233,13 +235,13 @@ impl Room {
             .count()
     }
 
-    pub fn metric(&self, line: &str) -> u64 {
+    pub(crate) fn metric(&self, line: &str) -> u64 {
         metric(&self.registry, line)
     }
 }
 
 /// A client of some pod, which resumes if it has an id.
-pub fn subscribe_to(hubs: &Hubs, devices: &[&str], id: Option<&str>) -> Client {
+pub(crate) fn subscribe_to(hubs: &Hubs, devices: &[&str], id: Option<&str>) -> Client {
     let resume = id.map(|id| id.parse().unwrap());
     Client::new(hubs.subscribe(SubscribeRequest { resume, ..request(devices) }))
 }
@@ -249,7 +251,7 @@ fn request(devices: &[&str]) -> SubscribeRequest {
     SubscribeRequest {
         tenant: tenant(),
         scope: Scope::All,
-        wanted: Wanted { all: false, codes, selector: None },
+        wanted: DeviceQuery { all: false, codes, selector: None },
         channels: None,
         interval: None,
         resume: None,
@@ -257,7 +259,7 @@ fn request(devices: &[&str]) -> SubscribeRequest {
 }
 
 /// The value of a metric, by its whole name with labels; 0 if there is none.
-pub fn metric(registry: &Registry, line: &str) -> u64 {
+pub(crate) fn metric(registry: &Registry, line: &str) -> u64 {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
     let found = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
@@ -271,7 +273,7 @@ impl Drop for Room {
 }
 
 /// Settings with short times.
-pub fn fast() -> HubSettings {
+pub(crate) fn fast() -> HubSettings {
     HubSettings {
         ping: Duration::from_millis(500),
         linger: Duration::from_millis(200),
@@ -280,7 +282,7 @@ pub fn fast() -> HubSettings {
     }
 }
 
-pub fn build(mapping: &Mapping, previous: Option<&Catalog>) -> Catalog {
+pub(crate) fn build(mapping: &Mapping, previous: Option<&Catalog>) -> Catalog {
     let mut document = mapping.document.clone();
     document.revision = format!("{document:?}");
     let (catalog, problems) = Catalog::build(vec![document], previous);
@@ -289,13 +291,13 @@ pub fn build(mapping: &Mapping, previous: Option<&Catalog>) -> Catalog {
 }
 
 /// A client: the frames of a connection, parsed as a browser does.
-pub struct Client {
+pub(crate) struct Client {
     connection: Connection,
     parser: SseParser,
     /// The last id, as a browser would send it.
-    pub last_id: Option<String>,
+    pub(crate) last_id: Option<String>,
     /// Everything that came.
-    pub seen: Vec<SseEvent>,
+    pub(crate) seen: Vec<SseEvent>,
 }
 
 impl Client {
@@ -304,7 +306,7 @@ impl Client {
     }
 
     /// The next event; `None`: the server ended the connection.
-    pub async fn next(&mut self) -> Option<SseEvent> {
+    pub(crate) async fn next(&mut self) -> Option<SseEvent> {
         let next = tokio::time::timeout(DEADLINE, self.next_event()).await;
         next.unwrap_or_else(|_| {
             panic!("nothing came; before: {:#?}", self.seen.iter().rev().take(10).collect::<Vec<_>>())
@@ -347,7 +349,7 @@ impl Client {
     }
 
     /// The next event of this name; `message` is data.
-    pub async fn next_named(&mut self, name: &str) -> SseEvent {
+    pub(crate) async fn next_named(&mut self, name: &str) -> SseEvent {
         let end = tokio::time::Instant::now() + DEADLINE;
         loop {
             assert!(tokio::time::Instant::now() < end, "no {name} came, but {:#?}", self.seen);
@@ -359,7 +361,7 @@ impl Client {
     }
 
     /// The `n` of the next data event of this channel.
-    pub async fn next_value(&mut self, device: &str, channel: &str) -> u64 {
+    pub(crate) async fn next_value(&mut self, device: &str, channel: &str) -> u64 {
         let end = tokio::time::Instant::now() + DEADLINE;
         loop {
             assert!(tokio::time::Instant::now() < end, "no {device} {channel} came, but {:#?}", self.seen);
@@ -371,7 +373,7 @@ impl Client {
     }
 
     /// Reads until an id comes, so that the snapshot is through.
-    pub async fn settled(&mut self) -> String {
+    pub(crate) async fn settled(&mut self) -> String {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         while self.last_id.is_none() {
             let frame = tokio::time::timeout_at(deadline, self.connection.next()).await;
@@ -387,9 +389,9 @@ impl Client {
     }
 
     /// Reads until an id of this sequence or a later one came.
-    pub async fn passes(&mut self, sequence: u64) {
+    pub(crate) async fn passes(&mut self, sequence: u64) {
         let passed = |id: &Option<String>| {
-            id.as_ref().is_some_and(|id| id.parse::<EventId>().unwrap().sequence >= sequence)
+            id.as_ref().is_some_and(|id| id.parse::<EventId>().unwrap().sequence.0 >= sequence)
         };
         let end = tokio::time::Instant::now() + DEADLINE;
         while !passed(&self.last_id) {
@@ -399,7 +401,7 @@ impl Client {
     }
 
     /// Reads until `n` came on the channel; the values of that channel until then, in order.
-    pub async fn values_until(&mut self, device: &str, channel: &str, n: u64) -> Vec<u64> {
+    pub(crate) async fn values_until(&mut self, device: &str, channel: &str, n: u64) -> Vec<u64> {
         let mut values = Vec::new();
         loop {
             let value = self.next_value(device, channel).await;
@@ -411,12 +413,12 @@ impl Client {
     }
 
     /// How many events of this name came so far.
-    pub fn count(&self, name: &str) -> usize {
+    pub(crate) fn count(&self, name: &str) -> usize {
         self.seen.iter().filter(|event| event.name() == name).count()
     }
 }
 
-pub fn number(data: &serde_json::Value) -> u64 {
+pub(crate) fn number(data: &serde_json::Value) -> u64 {
     let n = data["values"]["n"].as_f64().unwrap_or_else(|| panic!("{data}"));
     format!("{n}").parse().unwrap()
 }

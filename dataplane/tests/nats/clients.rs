@@ -1,22 +1,13 @@
 //! Slow clients, intervals, freshness, changes of the mapping, the end.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what is wrong by failing"
-)]
-
-mod core_support;
-
 use std::time::Duration;
 
-use core_support::{DEADLINE, Mapping, Room, fast, format, subscribe_to};
+use crate::support::{Client, DEADLINE, Mapping, Room, fast, format, subscribe_to};
 use flutecast_contract::document::DeliveryPolicy;
 use flutecast_contract::name::DeviceCode;
 use flutecast_dataplane::access::Scope;
-use flutecast_dataplane::fanout::{HubSettings, Selector, Unavailable, Wanted};
-use flutecast_e2e::wait_until;
+use flutecast_dataplane::fanout::{DeviceQuery, HubSettings, Selector, Unavailable};
+use flutecast_testkit::wait_until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_is_told_its_loss_and_hurts_nobody() {
@@ -103,7 +94,7 @@ async fn a_formats_min_interval_holds_for_all() {
         room.publish("A", "latest", n).await;
     }
     let newest = || async {
-        let values = room.hubs.latest(&core_support::tenant(), &Scope::All, &everything(), None).await;
+        let values = room.hubs.latest(&crate::support::tenant(), &Scope::All, &everything(), None).await;
         match values.map_err(|error| error.to_string())?[0].channels[0].values.as_deref() {
             Some(b"{\"n\":50}") => Ok(()),
             other => Err(format!("{other:?}")),
@@ -149,39 +140,79 @@ async fn silence_is_told_once_and_its_end_too() {
         assert_eq!(client.next_value("A", "latest").await, 2, "fresh comes before the data");
     }
     client.next_named("stale").await;
-    let values = room.hubs.latest(&core_support::tenant(), &Scope::All, &everything(), None).await.unwrap();
+    let values = room.hubs.latest(&crate::support::tenant(), &Scope::All, &everything(), None).await.unwrap();
     assert!(values[0].channels.iter().all(|channel| channel.stale));
 }
 
-fn everything() -> Wanted {
-    Wanted { all: true, ..Wanted::default() }
+fn everything() -> DeviceQuery {
+    DeviceQuery { all: true, ..DeviceQuery::default() }
+}
+
+/// Clients that ask for the same devices in different ways.
+struct Audience {
+    all: Client,
+    selecting: Client,
+    named: Client,
+    /// Asks for all devices and may read only A.
+    limited: Client,
+}
+
+impl Audience {
+    async fn subscribe(room: &Room) -> Self {
+        let all = room.subscribe_with(&[], |request| request.wanted = everything());
+        let selecting = room.subscribe_with(&[], |request| {
+            let selector: Selector = "line=l1".parse().unwrap();
+            request.wanted = DeviceQuery { selector: Some(selector), ..DeviceQuery::default() };
+        });
+        let named = room.subscribe(&["B"]);
+        let limited = room.subscribe_with(&[], |request| {
+            request.wanted = everything();
+            request.scope = Scope::Only(std::sync::Arc::new([DeviceCode::new("A").unwrap()].into()));
+        });
+        Self { all, selecting, named, limited }
+    }
+
+    /// Returns the clients that get B.
+    fn of_b(&mut self) -> [&mut Client; 3] {
+        [&mut self.all, &mut self.selecting, &mut self.named]
+    }
+
+    fn everyone(&mut self) -> [&mut Client; 4] {
+        [&mut self.all, &mut self.selecting, &mut self.named, &mut self.limited]
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_come_go_and_change_while_clients_are_connected() {
     let mut mapping = Mapping::new(&["A"]);
     let room = Room::with(&mapping, fast()).await;
-    let mut all = room.subscribe_with(&[], |request| request.wanted = everything());
-    let mut selecting = room.subscribe_with(&[], |request| {
-        let selector: Selector = "line=l1".parse().unwrap();
-        request.wanted = Wanted { selector: Some(selector), ..Wanted::default() };
-    });
-    let mut named = room.subscribe(&["B"]);
-    let mut limited = room.subscribe_with(&[], |request| {
-        request.wanted = everything();
-        request.scope = Scope::Only(std::sync::Arc::new([DeviceCode::new("A").unwrap()].into()));
-    });
+    let mut audience = Audience::subscribe(&room).await;
+    let named = &mut audience.named;
     assert_eq!(named.next().await.unwrap().json().unwrap()["devices"].as_array().unwrap().len(), 0);
     let refused = named.next_named("refused").await.json().unwrap();
     assert_eq!((refused["device"].as_str(), refused["reason"].as_str()), (Some("B"), Some("UnknownDevice")));
-    for client in [&mut all, &mut selecting, &mut named, &mut limited] {
+    for client in audience.everyone() {
         client.settled().await;
     }
+    device_b_appears(&room, &mut mapping, &mut audience).await;
+    one_format_of_b_changes(&room, &mut mapping, &mut audience.named).await;
+    device_b_goes(&room, &mut mapping, &mut audience).await;
+    assert!(
+        !audience.limited.seen.iter().any(|event| event.data.as_ref().unwrap().contains("\"B\"")),
+        "never a device out of scope"
+    );
+    room.remove_tenant();
+    for client in audience.everyone() {
+        assert_eq!(client.next_named("bye").await.json().unwrap()["reason"], "TenantRemoved");
+        assert!(client.next().await.is_none());
+    }
+}
 
+async fn device_b_appears(room: &Room, mapping: &mut Mapping, audience: &mut Audience) {
     room.publish("B", "latest", 1).await;
     mapping.set_device("B", &[("latest", "latest", None), ("every", "every", None)]);
-    room.change_mapping(&mapping);
-    for client in [&mut all, &mut selecting, &mut named] {
+    room.change_mapping(mapping);
+    for client in audience.of_b() {
         let devices = client.next_named("devices").await.json().unwrap();
         assert_eq!(devices["added"][0]["device"], "B");
         assert_eq!(devices["added"][0]["channels"][0]["fields"][0]["name"], "n");
@@ -189,31 +220,29 @@ async fn devices_come_go_and_change_while_clients_are_connected() {
         assert_eq!(client.next_value("B", "latest").await, 1, "with its snapshot");
     }
     room.publish("B", "every", 2).await;
-    for client in [&mut all, &mut selecting, &mut named] {
+    for client in audience.of_b() {
         assert_eq!(client.next_value("B", "every").await, 2);
     }
+}
 
-    // The format of one channel changes.
+async fn one_format_of_b_changes(room: &Room, mapping: &mut Mapping, client: &mut Client) {
     let mut scaled = format(DeliveryPolicy::Latest);
     scaled.fields[0].scale = Some(10.0);
     mapping.set_format("latest", scaled);
-    room.change_mapping(&mapping);
-    named.next_named("devices").await;
-    assert_eq!(named.next_value("B", "latest").await, 10, "the current value in its new form");
+    room.change_mapping(mapping);
+    client.next_named("devices").await;
+    assert_eq!(client.next_value("B", "latest").await, 10, "the current value in its new form");
     room.publish("B", "latest", 2).await;
-    assert_eq!(named.next_value("B", "latest").await, 20);
-    let every = |client: &core_support::Client| {
-        client
-            .seen
-            .iter()
-            .filter(|event| event.is_data() && event.json().unwrap()["channel"] == "every")
-            .count()
-    };
-    assert_eq!(every(&named), 1, "a channel whose format is the same goes on");
+    assert_eq!(client.next_value("B", "latest").await, 20);
+    let data = client.seen.iter().filter(|event| event.is_data());
+    let every = data.filter(|event| event.json().unwrap()["channel"] == "every").count();
+    assert_eq!(every, 1, "a channel whose format is the same goes on");
+}
 
+async fn device_b_goes(room: &Room, mapping: &mut Mapping, audience: &mut Audience) {
     mapping.remove_device("B");
-    room.change_mapping(&mapping);
-    for client in [&mut all, &mut selecting, &mut named] {
+    room.change_mapping(mapping);
+    for client in audience.of_b() {
         loop {
             let devices = client.next_named("devices").await.json().unwrap();
             if devices["removed"] == serde_json::json!(["B"]) {
@@ -228,16 +257,6 @@ async fn devices_come_go_and_change_while_clients_are_connected() {
         }
     };
     wait_until("the removed device to be left", DEADLINE, left).await.unwrap();
-    assert!(
-        !limited.seen.iter().any(|event| event.data.as_ref().unwrap().contains("\"B\"")),
-        "never a device out of scope"
-    );
-
-    room.remove_tenant();
-    for client in [&mut all, &mut selecting, &mut named, &mut limited] {
-        assert_eq!(client.next_named("bye").await.json().unwrap()["reason"], "TenantRemoved");
-        assert!(client.next().await.is_none());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,8 +264,8 @@ async fn the_newest_values_come_from_the_hub_or_from_the_stream() {
     let room = Room::new(&["A", "B"]).await;
     room.publish("A", "latest", 1).await;
     room.publish("B", "every", 2).await;
-    let values = async |wanted: &Wanted, scope: &Scope| {
-        let values = room.hubs.latest(&core_support::tenant(), scope, wanted, None).await.unwrap();
+    let values = async |wanted: &DeviceQuery, scope: &Scope| {
+        let values = room.hubs.latest(&crate::support::tenant(), scope, wanted, None).await.unwrap();
         let mut json = Vec::new();
         let mut all = Vec::new();
         for device in values {
@@ -352,7 +371,7 @@ async fn a_client_of_very_many_channels_gets_all_of_its_snapshot() {
         assert!(id.ends_with(&format!("-{DEVICES}")), "{id}");
         let mut values = Vec::new();
         while values.len() < DEVICES {
-            values.push(core_support::number(&client.next_named("message").await.json().unwrap()));
+            values.push(crate::support::number(&client.next_named("message").await.json().unwrap()));
         }
         values.sort_unstable();
         assert_eq!(values, (1..=DEVICES as u64).collect::<Vec<_>>());
