@@ -108,6 +108,11 @@ pub struct DeviceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = pattern::IOT_ID))]
     pub iot_id: Option<String>,
+    /// Where the device stands, for people.
+    #[cfg(feature = "next-version")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub location: Option<String>,
     /// What the device sends: one channel for each kind of parameters.
     #[schemars(
         length(min = 1, max = 32),

@@ -106,6 +106,10 @@ pub struct DeviceDocument {
     /// The labels of the Device object; selectors match them.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub labels: Arc<BTreeMap<String, String>>,
+    /// Where the device stands.
+    #[cfg(feature = "next-version")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
     /// The device's channels, by name. In an [`Arc`], since many devices have the same channels.
     pub channels: Arc<BTreeMap<ChannelName, ChannelDocument>>,
 }
