@@ -1,43 +1,47 @@
-//! Whether devices are heard of: `Online`, `Silent` or `Unknown`, for `status.presence`. On an API server
-//! only: a folder has nowhere to write it.
+//! Whether devices are `Online`, `Silent` or `Unknown`, for `status.presence`. Only on an API server: a
+//! folder has no place to write it.
 //!
-//! Nobody subscribes to everything. A device that is Online is looked up when it could have become silent,
-//! and not before: once in its `staleAfter`, however many messages it sends. One that is Silent is listened
-//! to, which costs nothing while it is silent. What changed is told at a bounded pace, for each device and in
-//! all.
+//! The operator doesn't subscribe to all devices. An Online device is looked up when it could have become
+//! silent, and not before: once in its `staleAfter`, however many messages it sends. A Silent device has a
+//! subscription, which costs nothing while no message comes. Changes are reported at a bounded rate, for
+//! each device and in total.
 //!
 //! ```text
-//! keeper ──follow, forget──► board ──► task: crowd (pulse of each device, pace) ──looks──► lookup: direct gets of the last messages
-//!    ▲                         ▲         │  ▲                                               │
-//!    └──────Change::Presence───┴──told───┘  └──────heard──── ears: live subjects of the Silent ◄──┘
+//! controller ──set, remove──► PresenceTable ──► task: Scheduler (DevicePresence of each device, FlapDamping) ──► lookup: direct gets of last messages
+//!     ▲                          ▲                │  ▲                                                            │
+//!     └──────── changed(key) ────┴──── update ────┘  └── message ── Subscriptions: live subjects of Silent devices ◄──┘
 //! ```
-//! `pulse`, `pace` and `crowd` are pure: the time is handed in, and no wall clock of this machine is read
-//! anywhere. Ages are taken between two times of the broker, deadlines are kept on the monotonic clock.
+//! `device`, `damping` and `scheduler` are pure: the time is passed in, and no wall clock of this machine is
+//! read anywhere. Ages are differences of two times of the broker; deadlines are on the monotonic clock.
 
-pub mod board;
-pub mod crowd;
-pub mod ears;
-pub mod lookup;
-pub mod pace;
-pub mod pulse;
-pub mod task;
+mod damping;
+mod device;
+mod lookup;
+mod metrics;
+mod scheduler;
+mod subscriptions;
+mod table;
+mod task;
+#[cfg(test)]
+mod tests;
 
 use flutecast_crds::{DeviceStatus, Presence};
 use k8s_openapi::jiff::Timestamp;
 
-/// What is said of a device.
+pub(crate) use self::metrics::PresenceMetrics;
+pub(crate) use self::table::{PresenceTable, Target, TargetVersion};
+pub(crate) use self::task::PresenceTask;
+
+/// The presence of a device as its status has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
-    /// Whether it is heard of.
-    pub presence: Presence,
-    /// Since when, in whole seconds, by the broker's clock; none: it was never anything else.
-    pub since: Option<Timestamp>,
+pub(crate) struct PresenceState {
+    pub(crate) presence: Presence,
+    /// The last transition by the broker's clock, in whole seconds; `None` if there was none.
+    pub(crate) since: Option<Timestamp>,
 }
 
-impl Told {
-    /// What a status says.
-    #[must_use]
-    pub fn by(status: &DeviceStatus) -> Self {
+impl From<&DeviceStatus> for PresenceState {
+    fn from(status: &DeviceStatus) -> Self {
         Self {
             presence: status.presence.unwrap_or(Presence::Unknown),
             since: status.last_transition.as_ref().map(|time| time.0),
@@ -45,8 +49,7 @@ impl Told {
     }
 }
 
-/// A time without its fraction of a second, as an API server stores it.
-#[must_use]
-pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
+/// Returns the time without its fraction of a second, as an API server stores it.
+fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

@@ -1,138 +1,181 @@
-//! The task: does what the crowd wants done.
+//! The task of presence: carries out what the [`Scheduler`] decides.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
+use flutecast_nats::RequestError;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
-use super::crowd::{Crowd, Id};
-use super::ears::Ears;
 use super::lookup::look_up;
-use crate::kubernetes::watch::Change;
-use crate::metrics::{Ending, Metrics};
+use super::metrics::PresenceMetrics;
+use super::scheduler::{DeviceId, Lookup, LookupReply, Scheduler};
+use super::subscriptions::Subscriptions;
+use super::table::{Key, PresenceTable};
+use crate::metrics::CallResult;
 
-/// How many tenants are asked at once.
-const AT_ONCE: usize = 8;
-/// How long looks are gathered, so that many go into one request.
-const GATHER: Duration = Duration::from_millis(200);
-/// How often the devices are counted, for the metrics.
-const COUNT: Duration = Duration::from_secs(2);
+/// How many tenants are looked up at once.
+const CONCURRENT_LOOKUPS: usize = 8;
+/// How long due lookups are collected, so that many go into one request.
+const BATCH_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the gauges are set.
+const METRICS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What it works with.
-pub struct Links {
-    /// NATS.
-    pub client: Client,
-    /// Whether it is connected.
-    pub connected: watch::Receiver<bool>,
-    /// Says who is followed, and gets what is to be said.
-    pub board: Board,
-    /// Is told of whom there is something new to say.
-    pub changes: mpsc::Sender<Change>,
-    /// Gets counts.
-    pub metrics: Arc<Metrics>,
+pub(crate) struct PresenceTask {
+    pub(crate) client: Client,
+    /// Whether NATS is connected.
+    pub(crate) connected: watch::Receiver<bool>,
+    pub(crate) table: PresenceTable,
+    pub(crate) metrics: Arc<PresenceMetrics>,
 }
 
-/// Starts the task. It ends when `cancel` is cancelled; whoever gets the handle watches it.
-#[must_use = "a task that nobody watches fails unseen"]
-pub fn spawn(links: Links, cancel: CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(async move { cancel.run_until_cancelled_owned(run(links)).await.unwrap_or_default() })
-}
-
-async fn run(links: Links) {
-    let Links { client, mut connected, board, changes, metrics } = links;
-    let mut crowd = Crowd::new(Instant::now());
-    let mut ears = Ears::new(client.clone());
-    let mut rounds = FuturesUnordered::new();
-    let mut is_connected = *connected.borrow_and_update();
-    let mut last_round = Instant::now();
-    let mut next_count = Instant::now();
-    loop {
-        take_news(&board, &mut crowd, &mut ears);
-        if is_connected && Instant::now() >= last_round + GATHER {
-            while rounds.len() < AT_ONCE
-                && let Some(round) = crowd.ask(Instant::now())
-            {
-                last_round = Instant::now();
-                let client = client.clone();
-                rounds.push(async move {
-                    let answer = look_up(&client, &round).await;
-                    (round, answer)
-                });
-            }
-        }
-        for news in crowd.tell(Instant::now()) {
-            if board.say(&news.key, &news.followed, news.told) {
-                // The keeper takes what it can; whoever is told of later has changed later.
-                let _ends_with_the_keeper = changes.send(Change::Presence(news.key)).await;
-            }
-        }
-        if Instant::now() >= next_count {
-            metrics.presence(&crowd.counts(), ears.subscriptions());
-            next_count = Instant::now() + COUNT;
-        }
-        let may_ask = is_connected && rounds.len() < AT_ONCE;
-        let look = crowd.next_look().filter(|_| may_ask).map(|look| look.max(last_round + GATHER));
-        let wake = [look, crowd.next_tell(Instant::now())].into_iter().flatten().min();
-        tokio::select! {
-            () = board.some_news() => {}
-            changed = connected.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                is_connected = *connected.borrow_and_update();
-                if is_connected {
-                    crowd.begin_again(Instant::now());
-                }
-            }
-            Some((round, answer)) = rounds.next() => match answer {
-                Ok(answer) => {
-                    metrics.looked_up(Ending::Done, round.subjects.len());
-                    let unheard = crowd.answered(&round, &answer, Instant::now());
-                    listen(&mut crowd, &mut ears, unheard).await;
-                }
-                Err(error) => {
-                    metrics.looked_up(Ending::Failed, round.subjects.len());
-                    tracing::debug!(tenant = %round.tenant, %error, "presence can't be looked up");
-                    crowd.failed(&round, Instant::now());
-                }
-            },
-            (id, heard) = ears.next() => {
-                if crowd.heard(id, &heard, Instant::now()) {
-                    listen(&mut crowd, &mut ears, vec![id]).await;
-                }
-            }
-            () = tokio::time::sleep_until(wake.unwrap_or(next_count).min(next_count)) => {}
-        }
+impl PresenceTask {
+    /// Starts the task. It ends when `cancel` is cancelled. `notify` is called with each Device whose presence
+    /// changed; it waits until the change is queued.
+    #[must_use = "a task that nobody watches fails unseen"]
+    pub(crate) fn spawn<F>(
+        self,
+        notify: impl Fn(Key) -> F + Send + Sync + 'static,
+        cancel: CancellationToken,
+    ) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send,
+    {
+        tokio::spawn(
+            async move { cancel.run_until_cancelled_owned(self.run(notify)).await.unwrap_or_default() },
+        )
     }
-}
 
-fn take_news(board: &Board, crowd: &mut Crowd, ears: &mut Ears) {
-    let now = Instant::now();
-    for (key, followed) in board.take_news() {
-        let before = match followed {
-            Some((followed, told)) => crowd.follow(&key, followed, told, now),
-            None => crowd.forget(&key),
+    async fn run<F: Future<Output = ()>>(mut self, notify: impl Fn(Key) -> F) {
+        let mut state = State {
+            scheduler: Scheduler::new(Instant::now()),
+            subscriptions: Subscriptions::new(self.client.clone()),
+            lookups: FuturesUnordered::new(),
+            last_lookup: Instant::now(),
+            is_connected: *self.connected.borrow_and_update(),
         };
-        if let Some(id) = before {
-            ears.forget(id);
+        let mut next_metrics = Instant::now();
+        loop {
+            state.apply_table_changes(&self.table);
+            state.start_lookups(&self.client);
+            for change in state.scheduler.take_reports(Instant::now()) {
+                if self.table.update(&change.key, &change.target, change.state) {
+                    notify(change.key).await;
+                }
+            }
+            if Instant::now() >= next_metrics {
+                self.metrics.set_devices(&state.scheduler.counts());
+                self.metrics.set_subscriptions(state.subscriptions.count());
+                next_metrics = Instant::now() + METRICS_INTERVAL;
+            }
+            let wake = state.next_action().unwrap_or(next_metrics).min(next_metrics);
+            tokio::select! {
+                () = self.table.changed() => {}
+                changed = self.connected.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    state.is_connected = *self.connected.borrow_and_update();
+                    if state.is_connected {
+                        state.scheduler.restart(Instant::now());
+                    }
+                }
+                Some((lookup, reply)) = state.lookups.next() => {
+                    state.apply_reply(&lookup, reply, &self.metrics).await;
+                }
+                (id, message) = state.subscriptions.next() => {
+                    if state.scheduler.apply_message(id, &message, Instant::now()) {
+                        state.subscribe(vec![id]).await;
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => {}
+            }
         }
     }
 }
 
-async fn listen(crowd: &mut Crowd, ears: &mut Ears, unheard: Vec<Id>) {
-    for id in unheard {
-        let Some(followed) = crowd.followed(id).cloned() else { continue };
-        if !ears.listen(id, &followed).await {
-            // Too many, or no connection: these are looked up from time to time.
+type PendingLookup = BoxFuture<'static, (Lookup, Result<LookupReply, RequestError>)>;
+
+struct State {
+    scheduler: Scheduler,
+    subscriptions: Subscriptions,
+    lookups: FuturesUnordered<PendingLookup>,
+    last_lookup: Instant,
+    is_connected: bool,
+}
+
+impl State {
+    fn apply_table_changes(&mut self, table: &PresenceTable) {
+        let now = Instant::now();
+        for (key, target) in table.take_changes() {
+            let before = match target {
+                Some((target, state)) => self.scheduler.track(&key, target, state, now),
+                None => self.scheduler.untrack(&key),
+            };
+            if let Some(id) = before {
+                self.subscriptions.unsubscribe(id);
+            }
+        }
+    }
+
+    fn start_lookups(&mut self, client: &Client) {
+        if !self.is_connected || Instant::now() < self.last_lookup + BATCH_INTERVAL {
             return;
         }
-        crowd.listened_to(id, Instant::now());
+        while self.lookups.len() < CONCURRENT_LOOKUPS
+            && let Some(lookup) = self.scheduler.next_lookup(Instant::now())
+        {
+            self.last_lookup = Instant::now();
+            let client = client.clone();
+            self.lookups.push(Box::pin(async move {
+                let reply = look_up(&client, &lookup).await;
+                (lookup, reply)
+            }));
+        }
+    }
+
+    /// Returns when the next lookup or report is due.
+    fn next_action(&self) -> Option<Instant> {
+        let may_look_up = self.is_connected && self.lookups.len() < CONCURRENT_LOOKUPS;
+        let lookup = self.scheduler.lookup_due().filter(|_| may_look_up);
+        let lookup = lookup.map(|due| due.max(self.last_lookup + BATCH_INTERVAL));
+        [lookup, self.scheduler.report_due(Instant::now())].into_iter().flatten().min()
+    }
+
+    async fn apply_reply(
+        &mut self,
+        lookup: &Lookup,
+        reply: Result<LookupReply, RequestError>,
+        metrics: &PresenceMetrics,
+    ) {
+        match reply {
+            Ok(reply) => {
+                metrics.count_lookup(CallResult::Done, lookup.subjects.len());
+                let silent = self.scheduler.apply_reply(lookup, &reply, Instant::now());
+                self.subscribe(silent).await;
+            }
+            Err(error) => {
+                metrics.count_lookup(CallResult::Failed, lookup.subjects.len());
+                tracing::debug!(tenant = %lookup.tenant, %error, "presence can't be looked up");
+                self.scheduler.lookup_failed(lookup, Instant::now());
+            }
+        }
+    }
+
+    async fn subscribe(&mut self, devices: Vec<DeviceId>) {
+        for id in devices {
+            let Some(target) = self.scheduler.target(id).cloned() else { continue };
+            if !self.subscriptions.subscribe(id, &target).await {
+                // Too many, or no connection: these devices are polled.
+                return;
+            }
+            self.scheduler.subscribed(id, Instant::now());
+        }
     }
 }

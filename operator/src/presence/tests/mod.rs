@@ -1,0 +1,318 @@
+//! Presence without a broker: reports converge to the truth, whatever happens, and their rate is bounded.
+
+mod world;
+
+use std::time::Duration;
+
+use flutecast_crds::Presence;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use self::world::{STEP, World};
+use super::damping;
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Lets a device send on one channel, once in `period`, for so long.
+fn run(world: &mut World, device: usize, period: Option<Duration>, time: Duration) {
+    let end = world.now + time;
+    let mut next = world.now;
+    while world.now < end {
+        if let Some(period) = period
+            && world.now >= next
+        {
+            world.send(device, 0);
+            next = world.now + period;
+        }
+        world.step();
+    }
+}
+
+fn reports(world: &World, device: usize) -> Vec<(u64, Presence)> {
+    world.reports_of(device).map(|(at, report)| (at.as_secs(), report.presence)).collect()
+}
+
+fn reported(world: &World, device: usize) -> Vec<Presence> {
+    world.reports_of(device).map(|(_, report)| report.presence).collect()
+}
+
+const OFTEN: Option<Duration> = Some(Duration::from_millis(100));
+
+#[test]
+fn a_device_falls_silent_and_comes_back() {
+    let mut world = World::new(&[vec![seconds(10)]]);
+    run(&mut world, 0, OFTEN, seconds(100));
+    assert_eq!(reported(&world, 0), [Presence::Online]);
+    assert!(world.asked <= 16, "{} lookups in ten times staleAfter", world.asked);
+    let last = world.broker_time();
+    run(&mut world, 0, None, seconds(100));
+    let silent = world.last_report(0);
+    assert_eq!(silent.presence, Presence::Silent);
+    let off = silent.since.unwrap().duration_since(last + seconds(10)).as_secs_f64();
+    assert!((-2.0..=0.0).contains(&off), "{silent:?}");
+    assert!(reports(&world, 0)[1].0 <= 111, "{:?}", reports(&world, 0));
+    // Nobody asks for it while it is silent, but for a look every now and then.
+    let before = world.asked;
+    run(&mut world, 0, None, seconds(600));
+    assert!(world.asked - before <= 12, "{} lookups", world.asked - before);
+    let back = world.now;
+    run(&mut world, 0, OFTEN, STEP);
+    assert_eq!(world.reports_of(0).last().unwrap().0, back, "its first message is enough");
+    assert_eq!(world.last_report(0).presence, Presence::Online);
+}
+
+#[test]
+fn one_fresh_channel_keeps_a_device_online() {
+    let mut world = World::new(&[vec![seconds(5), seconds(60)]]);
+    world.send(0, 1);
+    run(&mut world, 0, None, seconds(55));
+    assert_eq!(reported(&world, 0), [Presence::Online]);
+    run(&mut world, 0, None, seconds(10));
+    assert_eq!(world.last_report(0).presence, Presence::Silent);
+}
+
+#[test]
+fn a_device_without_messages_is_silent_after_the_grace_time() {
+    let mut world = World::new(&[vec![seconds(10)], vec![seconds(3600)]]);
+    run(&mut world, 0, None, seconds(9));
+    assert_eq!(world.reports, []);
+    run(&mut world, 0, None, seconds(60));
+    assert_eq!(reports(&world, 0), [(10, Presence::Silent)]);
+    assert_eq!(reports(&world, 1), [(60, Presence::Silent)], "nobody waits for an hour");
+}
+
+#[test]
+fn a_new_device_is_online_with_its_first_message() {
+    for max_subscriptions in [0, 1] {
+        let mut world = World::new(&[vec![seconds(3600)]]);
+        world.max_subscriptions = max_subscriptions;
+        run(&mut world, 0, None, seconds(5));
+        let first = world.now;
+        world.send(0, 0);
+        run(&mut world, 0, None, seconds(11));
+        let (noticed, report) = world.reports_of(0).next().unwrap();
+        assert_eq!(report.presence, Presence::Online);
+        assert!(
+            noticed - first <= if max_subscriptions == 0 { seconds(10) } else { Duration::ZERO },
+            "{noticed:?}"
+        );
+    }
+}
+
+#[test]
+fn an_outage_of_the_broker_makes_no_device_silent() {
+    for loses_everything in [false, true] {
+        let mut world = World::new(&[vec![seconds(10)]]);
+        run(&mut world, 0, OFTEN, seconds(30));
+        world.set_up(false);
+        run(&mut world, 0, OFTEN, seconds(300));
+        if loses_everything {
+            world.lose_everything();
+        }
+        world.set_up(true);
+        // It takes a device a while to notice and to connect again.
+        run(&mut world, 0, None, seconds(8));
+        run(&mut world, 0, OFTEN, seconds(60));
+        assert_eq!(reported(&world, 0), [Presence::Online]);
+        // One that stays away is.
+        world.set_up(false);
+        world.set_up(true);
+        run(&mut world, 0, None, seconds(12));
+        assert_eq!(world.last_report(0).presence, Presence::Silent);
+    }
+}
+
+#[test]
+fn setting_the_clock_of_the_broker_changes_no_presence() {
+    for hours in [-1, 1] {
+        let mut world = World::new(&[vec![seconds(10)], vec![seconds(10)]]);
+        world.send(1, 0);
+        run(&mut world, 0, OFTEN, seconds(60));
+        world.clock_is_off = SignedDuration::from_hours(hours);
+        run(&mut world, 0, OFTEN, seconds(200));
+        assert_eq!(reported(&world, 0), [Presence::Online], "{hours} h");
+        assert_eq!(reports(&world, 1).len(), 2, "{hours} h: {:?}", reports(&world, 1));
+        // One that fell silent just before is silent, whatever its last message shows.
+        world.send(1, 0);
+        world.clock_is_off = SignedDuration::ZERO;
+        run(&mut world, 0, OFTEN, seconds(60));
+        assert_eq!(world.last_report(1).presence, Presence::Silent, "{hours} h");
+        assert_eq!(reports(&world, 0).len(), 1, "{hours} h");
+    }
+}
+
+#[test]
+fn a_plant_that_is_switched_off_is_reported_at_the_bounded_rate() {
+    let plant = vec![vec![seconds(10), seconds(10), seconds(75)]; 2000];
+    let mut world = World::new(&plant);
+    world.max_subscriptions = 100;
+    for device in 0..plant.len() {
+        (0..3).for_each(|channel| world.send(device, channel));
+    }
+    for _ in 0..5 * 140 {
+        world.step();
+    }
+    assert!((0..plant.len()).all(|device| world.last_report(device).presence == Presence::Silent));
+    assert_eq!(world.reports.len(), 2 * plant.len());
+    assert!(world.largest <= 1024, "{} subjects in one request", world.largest);
+    let first = world.reports.iter().find(|(_, _, report)| report.presence == Presence::Silent).unwrap().0;
+    let last = world.reports.last().unwrap().0;
+    let least = damping::CHANGES.interval * (2000 - damping::CHANGES.burst);
+    assert!(last - first >= least && last - first <= least + seconds(5), "{:?}", last - first);
+    // All come back: those whom nobody listens to within seconds.
+    for device in 0..plant.len() {
+        world.send(device, 0);
+    }
+    for _ in 0..5 * 45 {
+        world.step();
+        (0..plant.len()).for_each(|device| world.send(device, 0));
+    }
+    assert!((0..plant.len()).all(|device| world.last_report(device).presence == Presence::Online));
+}
+
+#[test]
+fn ten_thousand_devices_are_looked_up_once_in_their_stale_after() {
+    let mut world = World::new(&vec![vec![seconds(10); 3]; 10_000]);
+    let (mut asked, mut requests) = (0, 0);
+    for step in 0..5 * 80 {
+        if step == 5 * 20 {
+            (asked, requests) = (world.asked, world.requests);
+        }
+        // Each sends once a second on each channel; more would make no difference to what is asked.
+        for device in (0..10_000).filter(|device| device % 5 == step % 5) {
+            (0..3).for_each(|channel| world.send(device, channel));
+        }
+        world.step();
+    }
+    let per_stale_after = (world.asked - asked) as f64 / 10_000.0 / 6.0;
+    assert!(per_stale_after < 1.3, "{per_stale_after} subjects of each device");
+    assert!(world.requests - requests <= 5 * 60 * 2, "{} requests in a minute", world.requests - requests);
+    assert!(world.reports.iter().all(|(_, _, report)| report.presence == Presence::Online));
+    assert_eq!(world.scheduler.counts()[0], (Presence::Online, 10_000));
+}
+
+#[test]
+fn a_tenant_that_always_has_a_due_lookup_delays_no_other() {
+    // More tenants than are asked at once, all silent; nobody listens, so that each device is looked up again
+    // and again, in the end at any time.
+    const TENANTS: usize = 24;
+    let mut world = World::with_tenants(TENANTS, &vec![vec![seconds(30)]; TENANTS * 100]);
+    (world.max_subscriptions, world.at_once) = (0, 8);
+    for _ in 0..5 * 120 {
+        world.step();
+    }
+    assert_eq!(world.scheduler.counts()[1], (Presence::Silent, TENANTS * 100));
+    // One of each tenant comes back.
+    (0..TENANTS).for_each(|device| world.send(device, 0));
+    for _ in 0..5 * 12 {
+        world.step();
+    }
+    assert_eq!(world.scheduler.counts()[0], (Presence::Online, TENANTS));
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+enum Event {
+    /// A device begins to send on one channel, or no longer does.
+    Sends {
+        device: usize,
+        channel: usize,
+        period: Option<Duration>,
+    },
+    Broker {
+        is_up: bool,
+        loses_everything: bool,
+    },
+    Clock {
+        seconds: i64,
+    },
+    MaxSubscriptions {
+        max_subscriptions: usize,
+    },
+}
+
+fn event(devices: usize) -> impl Strategy<Value = Event> {
+    let period = prop_oneof![Just(None), (100_u64..60_000).prop_map(|ms| Some(Duration::from_millis(ms)))];
+    prop_oneof![
+        6 => (0..devices, 0..3_usize, period)
+            .prop_map(|(device, channel, period)| Event::Sends { device, channel, period }),
+        2 => (any::<bool>(), any::<bool>())
+            .prop_map(|(is_up, loses_everything)| Event::Broker { is_up, loses_everything }),
+        1 => (-4000_i64..4000).prop_map(|seconds| Event::Clock { seconds }),
+        1 => (0_usize..5).prop_map(|max_subscriptions| Event::MaxSubscriptions { max_subscriptions }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reports_converge_and_are_never_too_frequent(
+        devices in prop::collection::vec(prop::collection::vec(1_u64..90, 1..4), 1..5),
+        story in prop::collection::vec((0_u64..90, event(4)), 0..40),
+        sends_in_the_end in prop::collection::vec(any::<bool>(), 4),
+    ) {
+        let stale_after: Vec<Vec<_>> =
+            devices.iter().map(|channels| channels.iter().map(|s| seconds(*s)).collect()).collect();
+        let mut world = World::new(&stale_after);
+        let mut senders: Vec<Vec<Option<Duration>>> = stale_after.iter().map(|c| vec![None; c.len()]).collect();
+        let mut next: Vec<Vec<Duration>> = stale_after.iter().map(|c| vec![Duration::ZERO; c.len()]).collect();
+        let mut go_on = |world: &mut World, senders: &Vec<Vec<Option<Duration>>>, time: Duration| {
+            let end = world.now + time;
+            while world.now < end {
+                for (device, channels) in senders.iter().enumerate() {
+                    for (channel, period) in channels.iter().enumerate() {
+                        if let Some(period) = period && world.now >= next[device][channel] {
+                            world.send(device, channel);
+                            next[device][channel] = world.now + *period;
+                        }
+                    }
+                }
+                world.step();
+            }
+        };
+        for (time, event) in story {
+            go_on(&mut world, &senders, seconds(time));
+            match event {
+                Event::Sends { device, channel, period } => {
+                    if let Some(sender) = senders.get_mut(device).and_then(|channels| channels.get_mut(channel)) {
+                        *sender = period;
+                    }
+                }
+                Event::Broker { is_up, loses_everything } => {
+                    if loses_everything && is_up && !world.is_up {
+                        world.lose_everything();
+                    }
+                    world.set_up(is_up);
+                }
+                Event::Clock { seconds } => world.clock_is_off = SignedDuration::from_secs(seconds),
+                Event::MaxSubscriptions { max_subscriptions } => world.max_subscriptions = max_subscriptions,
+            }
+        }
+        world.set_up(true);
+        for ((sender, stale_after), sends) in senders.iter_mut().zip(&stale_after).zip(&sends_in_the_end) {
+            sender.fill(None);
+            if *sends {
+                sender[0] = Some(stale_after[0] / 2);
+            }
+        }
+        go_on(&mut world, &senders, damping::MAX_HOLD + seconds(180));
+        for (device, sends) in (0..stale_after.len()).zip(&sends_in_the_end) {
+            let expected = if *sends { Presence::Online } else { Presence::Silent };
+            prop_assert_eq!(world.last_report(device).presence, expected, "device {}: {:?}", device, reports(&world, device));
+            let all: Vec<_> = world.reports_of(device).collect();
+            for pair in all.windows(2) {
+                let ((before, first), (after, second)) = (pair[0], pair[1]);
+                prop_assert!(after - before >= damping::MIN_HOLD, "{:?}", reports(&world, device));
+                prop_assert_ne!(first.presence, second.presence);
+                prop_assert!(first.since <= second.since, "{:?} after {:?}", second, first);
+            }
+            let in_an_hour = |from: Duration| all.iter().filter(|(at, _)| (from..from + seconds(3600)).contains(at)).count();
+            prop_assert!(all.iter().all(|(at, _)| in_an_hour(*at) <= 18), "{:?}", reports(&world, device));
+            let whole = |time: Timestamp| time.subsec_nanosecond() == 0;
+            prop_assert!(all.iter().all(|(_, report)| report.since.is_some_and(whole)));
+        }
+    }
+}
