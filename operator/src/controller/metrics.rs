@@ -8,8 +8,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::metrics::{CallResult, ClosedSet, QueueLength, ResultLabels, pairs, set, with_all_labels, with_labels};
-use crate::verdict::{ConditionLabel, ObjectKind};
+use crate::finding::ConditionLabel;
+use crate::metrics::{
+    CallResult, ClosedSet, QueueLength, ResultLabels, pairs, set, with_all_labels, with_labels,
+};
+use crate::object::ObjectKind;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReconcileLabels {
