@@ -1,23 +1,28 @@
-//! Enrollment: a device asks on NATS or MQTT who it is, and hears its iotId and its topics.
-//! docs/enrollment.md is the contract.
+//! Enrollment: a device asks on NATS or MQTT for its iotId and its topics. docs/enrollment.md is the contract.
 //!
 //! ```text
-//! reconcile ──Roster──► rights (may Devices be created?) ──► verdict of the Tenant
-//!                 └───► service ── one task for each tenant: request → desk ──► answer
-//!                                                                     └──► maker ──► Device ──► (reconcile, until it is mapped) ──► answer
+//! controller ──Directory──► permission (may Devices be created?) ──► condition of the Tenant
+//!                  └──────► service ── a TenantServer for each tenant: request → Admission ──► reply
+//!                                                          └──► DeviceCreator ──► Device ──► (controller, until it is mapped) ──► reply
 //! ```
-//! `desk`, `limiter`, `roster`, `reply`, `answer` and `template` are pure; `service`, `counter`, `maker` and
-//! `rights` do the I/O. Who asks may be anybody who may publish to the tenant's subject, so everything is
-//! bounded for each tenant by itself: what one asks costs another nothing.
+//! `admission`, `directory`, `policy`, `reply`, `reply_subject` and `template` are pure; `service`, `server`,
+//! `creator` and `permission` do the I/O. Anybody who may publish to the tenant's subject can send requests,
+//! so everything is bounded for each tenant separately: one tenant's requests cost another nothing.
 
-pub mod answer;
-pub mod counter;
-pub mod desk;
-pub mod limiter;
-pub mod maker;
-pub mod policy;
-pub mod reply;
-pub mod rights;
-pub mod roster;
-pub mod service;
-pub mod template;
+mod admission;
+mod creator;
+pub(crate) mod directory;
+mod metrics;
+mod permission;
+pub(crate) mod policy;
+mod reply;
+mod reply_subject;
+mod server;
+mod service;
+mod template;
+
+pub(crate) use self::creator::{DeviceCreator, RIGHTS};
+pub(crate) use self::metrics::{EnrollmentMetrics, RequestResult};
+pub(crate) use self::permission::{ForbiddenNamespaces, PermissionCheck};
+pub(crate) use self::server::ServerContext;
+pub(crate) use self::service::{PENDING_REQUESTS, spawn};

@@ -1,40 +1,143 @@
-//! Where an answer goes. The operator may publish almost anywhere, and whoever asks may not: so an answer
-//! goes only to where answers are heard, never to a subject that the question chose freely.
+//! Replies to devices.
 
-use flutecast_contract::enrollment::Token;
-use flutecast_contract::name::TenantName;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
 use flutecast_contract::subject;
+use prometheus_client::encoding::EncodeLabelValue;
+use serde::Serialize;
 
-/// The longest reply subject, in bytes. That of a client is about 50.
-const LONGEST: usize = 256;
-
-/// The subject that an answer goes to; none: nobody can be answered. `reply` is the one that NATS delivered
-/// with the question.
-#[must_use]
-pub fn place(tenant: &TenantName, reply: Option<&str>, token: Option<&Token>) -> Option<String> {
-    let wished = reply.filter(|reply| may_answer(tenant, reply)).map(str::to_owned);
-    wished.or_else(|| token.map(|token| subject::enrolled(tenant, token)))
+/// Why a device doesn't get its topics. A closed set: it is documented, and devices branch on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, EncodeLabelValue)]
+pub(super) enum Reason {
+    InvalidRequest,
+    InvalidCode,
+    /// No Device has the code, and none is created for it.
+    UnknownDevice,
+    /// No Device has the code, and the code is not among those for which a Device is created.
+    CodeNotAllowed,
+    /// The name of the Device to be created is taken.
+    NameTaken,
+    /// The Device is refused, or waits for another object.
+    NotReady,
+    /// The Device exists, and is about to be in the mapping.
+    Pending,
+    QuotaExceeded,
+    RateLimited,
+    /// A Device can't be created at the moment.
+    Unavailable,
 }
 
-fn may_answer(tenant: &TenantName, reply: &str) -> bool {
-    let is_literal = |token: &str| {
-        !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>')
-    };
-    if reply.len() > LONGEST || !reply.split('.').all(is_literal) {
-        return false;
+impl Reason {
+    pub(super) const ALL: [Self; 10] = [
+        Self::InvalidRequest,
+        Self::InvalidCode,
+        Self::UnknownDevice,
+        Self::CodeNotAllowed,
+        Self::NameTaken,
+        Self::NotReady,
+        Self::Pending,
+        Self::QuotaExceeded,
+        Self::RateLimited,
+        Self::Unavailable,
+    ];
+
+    /// Returns after how long the same request may have another reply; `None` if it never has.
+    pub(super) fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::InvalidRequest | Self::InvalidCode => None,
+            Self::Pending => Some(Duration::from_secs(1)),
+            Self::RateLimited => Some(Duration::from_secs(2)),
+            Self::NotReady => Some(Duration::from_secs(10)),
+            Self::Unavailable => Some(Duration::from_secs(30)),
+            Self::UnknownDevice | Self::CodeNotAllowed | Self::NameTaken | Self::QuotaExceeded => {
+                Some(Duration::from_secs(60))
+            }
+        }
     }
-    // A question that came through a gateway between NATS clusters carries its way back, two tokens, before
-    // the subject.
-    let target = match reply.strip_prefix("_GR_.") {
-        Some(routed) => routed.splitn(3, '.').nth(2).unwrap_or_default(),
-        None => reply,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) reason: Reason,
+    /// What is wrong, and what would be right.
+    pub(super) message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Topics {
+    tenant: TenantName,
+    device_code: DeviceCode,
+    iot_id: IotId,
+    subjects: BTreeMap<ChannelName, String>,
+    mqtt_topics: BTreeMap<ChannelName, String>,
+}
+
+impl Topics {
+    pub(super) fn new(
+        tenant: &TenantName,
+        code: &DeviceCode,
+        iot_id: &IotId,
+        channels: &[ChannelName],
+    ) -> Self {
+        let each = |name: fn(&TenantName, &IotId, &ChannelName) -> String| {
+            channels.iter().map(|channel| (channel.clone(), name(tenant, iot_id, channel))).collect()
+        };
+        Self {
+            tenant: tenant.clone(),
+            device_code: code.clone(),
+            iot_id: iot_id.clone(),
+            subjects: each(subject::stored),
+            mqtt_topics: each(subject::mqtt_topic),
+        }
+    }
+}
+
+pub(super) type Reply = Result<Topics, Refusal>;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Error<'a> {
+    tenant: &'a TenantName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_code: Option<&'a DeviceCode>,
+    error: ErrorText<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorText<'a> {
+    reason: Reason,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u128>,
+}
+
+/// Encodes a reply as JSON. `jitter` spreads the retries of many devices that were refused together.
+pub(super) fn encode(
+    tenant: &TenantName,
+    code: Option<&DeviceCode>,
+    reply: &Reply,
+    jitter: fn(Duration) -> Duration,
+) -> Vec<u8> {
+    let json = match reply {
+        Ok(topics) => serde_json::to_vec(topics),
+        Err(Refusal { reason, message }) => {
+            let retry_after_ms = reason.retry_after().map(|wait| (wait + jitter(wait)).as_millis());
+            let error = ErrorText { reason: *reason, message, retry_after_ms };
+            serde_json::to_vec(&Error { tenant, device_code: code, error })
+        }
     };
-    let enrolled = format!("flutecast.{tenant}.enrolled.");
-    // `_INBOX.…` of a client, `_INBOX_acme.…` where users are kept apart, `_R_.…` for a question from another
-    // account.
-    (target.starts_with("_INBOX") && target.contains('.'))
-        || target.starts_with("_R_.")
-        || target.strip_prefix(&enrolled).is_some_and(|token| !token.is_empty() && !token.contains('.'))
+    // Strings and numbers can always be encoded.
+    json.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -42,41 +145,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_go_only_where_answers_are_heard() {
+    fn replies_are_as_documented() {
         let tenant = TenantName::new("acme").unwrap();
-        let token = Token::of("CORR-01").unwrap();
-        let own = "flutecast.acme.enrolled.CORR-01";
-        for good in [
-            "_INBOX.a.b",
-            "_INBOX_acme.x",
-            "_R_.abc.x",
-            "_GR_.c1.s1._INBOX.a.b",
-            "flutecast.acme.enrolled.other",
-        ] {
-            assert_eq!(place(&tenant, Some(good), Some(&token)).as_deref(), Some(good));
+        let code = DeviceCode::new("CORR-01").unwrap();
+        let channels = ["telemetry", "power"].map(|name| ChannelName::new(name).unwrap());
+        let topics = Topics::new(&tenant, &code, &IotId::new("k3v5").unwrap(), &channels);
+        let text = |reply: &Reply| {
+            String::from_utf8(encode(&tenant, Some(&code), reply, |_| Duration::ZERO)).unwrap()
+        };
+        assert_eq!(
+            text(&Ok(topics)),
+            r#"{"tenant":"acme","deviceCode":"CORR-01","iotId":"k3v5","subjects":{"power":"iot.acme.k3v5.power","telemetry":"iot.acme.k3v5.telemetry"},"mqttTopics":{"power":"iot/acme/k3v5/power","telemetry":"iot/acme/k3v5/telemetry"}}"#
+        );
+        assert_eq!(
+            text(&Err(Refusal::new(Reason::Pending, "soon"))),
+            r#"{"tenant":"acme","deviceCode":"CORR-01","error":{"reason":"Pending","message":"soon","retryAfterMs":1000}}"#
+        );
+    }
+
+    #[test]
+    fn each_reason_is_documented() {
+        let page = include_str!("../../../docs/enrollment.md");
+        for reason in Reason::ALL {
+            assert!(page.contains(&format!("\n| `{reason:?}` |")), "{reason:?} is not in docs/enrollment.md");
         }
-        for bad in [
-            "iot.acme.k3v5.power",
-            "live.acme.k3v5.power",
-            "$JS.API.STREAM.DELETE.IOT_acme",
-            "flutecast.acme.enroll",
-            "flutecast.other.enrolled.x",
-            "flutecast.acme.enrolled",
-            "flutecast.acme.enrolled.",
-            "flutecast.acme.enrolled.a.b",
-            "flutecast.acme.enrolled.*",
-            "_GR_.c1.s1.iot.acme.k3v5.power",
-            "_GR_.c1",
-            "_INBOX",
-            "_INBOX.*",
-            "_INBOX.a\r\nPUB x",
-            "_INBOX..a",
-            "",
-            &format!("_INBOX.{}", "a".repeat(300)),
-        ] {
-            assert_eq!(place(&tenant, Some(bad), Some(&token)).as_deref(), Some(own), "{bad}");
-            assert_eq!(place(&tenant, Some(bad), None), None, "{bad}");
-        }
-        assert_eq!(place(&tenant, None, Some(&token)).as_deref(), Some(own));
     }
 }

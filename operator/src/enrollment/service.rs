@@ -1,6 +1,6 @@
-//! Starts and ends the tenants' tasks as Tenants come and go.
+//! Starts and ends the servers as Tenants come and go.
 //!
-//! Only the operator that works has a roster, so only that one hears requests.
+//! Only the operator that leads has a directory, so only that one receives requests.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,23 @@ use flutecast_contract::name::TenantName;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::counter::{Shared, serve};
+use super::server::{ServerContext, serve};
 
-/// How many requests of one tenant may wait. What comes beyond that is dropped by the connection before it is
-/// looked at.
-pub const WAITING: usize = 256;
+/// How many requests of one tenant may wait. The connection drops more than that.
+pub(crate) const PENDING_REQUESTS: usize = 256;
 
-/// Starts the task. It ends when `cancel` is cancelled; whoever gets the handle watches it.
+/// Starts the task. It ends when `cancel` is cancelled.
 #[must_use = "a task that nobody watches fails unseen"]
-pub fn spawn(shared: Shared, cancel: CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(run(shared, cancel))
+pub(crate) fn spawn(context: ServerContext, cancel: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(run(context, cancel))
 }
 
-async fn run(mut shared: Shared, cancel: CancellationToken) {
+async fn run(mut context: ServerContext, cancel: CancellationToken) {
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut served: BTreeMap<TenantName, CancellationToken> = BTreeMap::new();
     loop {
         let wanted: Vec<TenantName> =
-            shared.roster.borrow_and_update().iter().flat_map(|roster| roster.keys().cloned()).collect();
+            context.directory.borrow_and_update().iter().flat_map(|all| all.keys().cloned()).collect();
         served.retain(|tenant, task| {
             let stays = wanted.contains(tenant);
             if !stays {
@@ -39,18 +38,18 @@ async fn run(mut shared: Shared, cancel: CancellationToken) {
             }
             let task = cancel.child_token();
             served.insert(tenant.clone(), task.clone());
-            tasks.spawn(serve(tenant, shared.clone(), task));
+            tasks.spawn(serve(tenant, context.clone(), task));
         }
         tokio::select! {
             () = cancel.cancelled() => break,
-            changed = shared.roster.changed() => if changed.is_err() {
+            changed = context.directory.changed() => if changed.is_err() {
                 break;
             },
             Some(ended) = tasks.join_next() => match ended {
-                // It was told to end.
+                // It was cancelled.
                 Ok(()) => {}
                 Err(error) => {
-                    // Whoever watches this task ends the program: a panic is no state to go on from.
+                    // The end of this task ends the program: there is no going on after a panic.
                     tracing::error!(%error, "a tenant's enrollment failed");
                     break;
                 }

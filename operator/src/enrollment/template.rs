@@ -5,18 +5,16 @@ use flutecast_contract::name::{DeviceCode, TenantName};
 use flutecast_crds::{Device, DeviceSpec};
 use kube::api::ObjectMeta;
 
-use crate::enrollment::policy::Template;
+use super::policy::Template;
 
-/// What tells the Devices that were created here from those that somebody declared.
-pub const ENROLLED_LABEL: &str = "flutecast.io/enrolled";
-/// How much of the code is in the name: with the iotId it makes a DNS label of 63 characters, as usable as a
-/// label's value.
-const LONGEST_SLUG: usize = 46;
+/// The label of Devices that were created by enrollment.
+const ENROLLED_LABEL: &str = "flutecast.io/enrolled";
+/// With the iotId this makes a name of at most 63 characters, which is also valid as the value of a label.
+const MAX_SLUG_LENGTH: usize = 46;
 
-/// The name of the Device: the code as far as a name can show it, and the iotId, which tells codes apart that
-/// look the same then. The same code gives the same name for ever.
-#[must_use]
-pub fn name(tenant: &TenantName, code: &DeviceCode) -> String {
+/// Returns the name of the Device: the code with the characters that a name can have, and the iotId, which
+/// distinguishes codes with the same characters. A code always has the same name.
+fn name(tenant: &TenantName, code: &DeviceCode) -> String {
     let mut slug = String::new();
     for byte in code.as_str().bytes() {
         let is_plain = byte.is_ascii_alphanumeric();
@@ -24,13 +22,11 @@ pub fn name(tenant: &TenantName, code: &DeviceCode) -> String {
             slug.push(if is_plain { byte.to_ascii_lowercase().into() } else { '-' });
         }
     }
-    slug.truncate(LONGEST_SLUG);
+    slug.truncate(MAX_SLUG_LENGTH);
     format!("{}-{}", slug.trim_matches('-'), iot_id::generate(tenant, code))
 }
 
-/// The Device.
-#[must_use]
-pub fn device(tenant: &TenantName, namespace: &str, code: &DeviceCode, template: &Template) -> Device {
+pub(super) fn device(tenant: &TenantName, namespace: &str, code: &DeviceCode, template: &Template) -> Device {
     let mut labels = template.labels.clone();
     labels.insert(ENROLLED_LABEL.to_owned(), "true".to_owned());
     Device {
@@ -60,9 +56,9 @@ mod tests {
         name(&TenantName::new("demo").unwrap(), &DeviceCode::new(code).unwrap())
     }
 
-    /// These never change: a device that enrols again must not get a second Device.
+    /// A device that enrolls again must not get a second Device.
     #[test]
-    fn known_names() {
+    fn names_never_change() {
         assert_eq!(named("CORR-01"), "corr-01-j5cwu2sqzq75eyms");
         assert!(named("A.b/c_:d--").starts_with("a-b-c-d-") && !named("A.b/c_:d--").contains("--"));
         assert_eq!(named(&"A".repeat(64)).len(), 63);
@@ -70,9 +66,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_are_dns_labels_and_never_meet(one in "[aA0][aA0._:/-]{0,63}", other in "[aA0][aA0._:/-]{0,9}") {
+        fn names_are_dns_labels_and_unique(one in "[aA0][aA0._:/-]{0,63}", other in "[aA0][aA0._:/-]{0,9}") {
             let name = named(&one);
-            // What a tenant's name may be, a DNS label, any object may be called.
+            // A tenant's name is a DNS label.
             prop_assert!(TenantName::new(&name).is_ok(), "{}", name);
             prop_assert_eq!(name == named(&other), one == other);
         }
