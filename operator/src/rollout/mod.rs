@@ -1,24 +1,25 @@
-//! What the data plane's pods say that they serve, and what follows for a Device: it is Ready when every
-//! ready pod serves it.
+//! The rollout of the mapping to the data plane: a Device is Ready when every ready pod serves it.
 //!
 //! ```text
-//! NATS announcements ──task──► Heard ─┐
-//! EndpointSlices ──watch──► Slices ───┼─► Served (pure): which Devices are served, which pods lag ──► judge
-//! what the operator stored ──► Ledger ┘
+//! NATS announcements ──listener──► PodStates ─┐
+//! EndpointSlices ──watch──► Slices ───────────┼─► Rollout (pure): which Devices are confirmed, which pods lag ──► conditions
+//! mapping as stored ──► RevisionLog ──────────┘
 //! ```
-//! Only the task does I/O. The contract with the pods is docs/protocol-internal.md, "Serving announcements".
+//! Only the listener does I/O. The contract with the pods is docs/protocol-internal.md, "Serving announcements".
 
-mod announcement;
-mod behind;
-mod floors;
-mod ledger;
+mod confirmed;
+mod laggards;
+mod listener;
+mod metrics;
+mod pending;
+mod pod_states;
+mod revision_log;
 mod slices;
-mod task;
 #[cfg(test)]
 mod tests;
-mod waiting;
 
-pub use self::announcement::{Announced, Heard};
-pub use self::slices::{RIGHTS, SERVICE_LABEL, Slices};
-pub use self::task::spawn;
-pub use self::waiting::{Answer, MAPPED, News, Served};
+pub(crate) use self::listener::spawn;
+pub(crate) use self::metrics::RolloutMetrics;
+pub(crate) use self::pending::{Confirmation, PendingDevice, Rollout, RolloutChanges, message_before};
+pub(crate) use self::pod_states::PodStates;
+pub(crate) use self::slices::RIGHTS;

@@ -16,8 +16,14 @@ pub const RIGHTS: &[Right] = &[Right {
     why: "",
 }];
 
-/// The label that tells of which Service a slice is.
-pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+/// Why the ready pods are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodsUnknown {
+    /// They were not listed completely yet.
+    NotListed,
+    /// The operator has no right to read EndpointSlices.
+    Forbidden,
+}
 
 /// The slices that there are.
 #[derive(Debug, Default)]
@@ -74,9 +80,10 @@ impl Slices {
     /// The names of the pods that are ready.
     ///
     /// # Errors
-    /// When that was never told; true: because the operator may not see it.
-    pub fn ready(&self) -> Result<&BTreeSet<String>, bool> {
-        self.ready.as_ref().ok_or(self.forbidden)
+    /// [`PodsUnknown`] if that was never told.
+    pub fn ready(&self) -> Result<&BTreeSet<String>, PodsUnknown> {
+        let unknown = if self.forbidden { PodsUnknown::Forbidden } else { PodsUnknown::NotListed };
+        self.ready.as_ref().ok_or(unknown)
     }
 
     /// A pod may stand in several slices, one for each family of addresses or while it moves. It is ready if
@@ -121,7 +128,7 @@ mod tests {
             {addresses: [10.0.0.3], targetRef: {name: c}, conditions: {ready: true, terminating: true}}, {addresses: [10.0.0.4]}, \
             {addresses: [10.0.0.5], targetRef: {name: e}, conditions: {ready: true, serving: true, terminating: false}}";
         assert!(!slices.take(slice("one", all)));
-        assert_eq!(slices.ready(), Err(false));
+        assert_eq!(slices.ready(), Err(PodsUnknown::NotListed));
         assert!(slices.take(Event::Complete(None, 0)));
         assert_eq!(ready(&slices), ["a", "e"]);
         // The same again, or another family of addresses, is no news.
@@ -145,7 +152,7 @@ mod tests {
         let mut slices = Slices::default();
         assert!(slices.take(Event::Forbidden));
         assert!(!slices.take(Event::Forbidden));
-        assert_eq!(slices.ready(), Err(true));
+        assert_eq!(slices.ready(), Err(PodsUnknown::Forbidden));
         slices.take(Event::Restart(None));
         slices.take(slice("one", "{addresses: [10.0.0.1], targetRef: {name: a}}"));
         assert!(slices.take(Event::Complete(None, 0)));

@@ -1,4 +1,4 @@
-//! When Devices are served: pods, documents and time by hand.
+//! When Devices are rollout: pods, documents and time by hand.
 
 mod model;
 
@@ -8,31 +8,35 @@ use std::time::Duration;
 
 use flutecast_contract::document::ShardDocument;
 use flutecast_contract::name::TenantName;
+use flutecast_contract::serving::Announcement;
 use flutecast_contract::shard::{revision, shard_of};
 use flutecast_crds::{Device, PushFormat, Tenant};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::metrics::PodCounts;
+use super::pending::MAPPED;
 use super::*;
-use crate::controller::build::{self, Built};
-use crate::backend::cluster::index::{Index, Key, Scope};
-use crate::controller::status::conditions::{Standing, conditions};
+use crate::backend::cluster::pending;
 use crate::backend::cluster::watch::Event;
-use crate::verdict::{Finding, Kind, Reason};
+use crate::controller::build::{self, Built};
+use crate::controller::dereference::DirtySet;
+use crate::index::Index;
+use crate::object::Key;
+use crate::object::Kind;
 
 /// An operator's knowledge of one tenant `t`, and of its pods.
 struct Plant {
     index: Index,
-    served: Served,
+    rollout: Rollout,
     built: Built,
     shards: u32,
     version: u64,
     now: Instant,
-    heard: Heard,
-    scope: Scope,
+    states: PodStates,
+    scope: DirtySet,
 }
 
 fn event<K: DeserializeOwned>(object: Value) -> Event<K> {
@@ -51,13 +55,13 @@ impl Plant {
     fn new() -> Self {
         let mut plant = Self {
             index: Index::default(),
-            served: Served::new(Some("dataplane".to_owned())),
+            rollout: Rollout::new(Some("dataplane".to_owned())),
             built: Built::default(),
             shards: 1,
             version: 0,
             now: Instant::now(),
-            heard: Heard { connected: true, ..Heard::default() },
-            scope: Scope::everything(),
+            states: PodStates { connected: true, ..PodStates::default() },
+            scope: DirtySet::everything(),
         };
         let meta = plant.meta("t", 1, "t");
         plant.index.tenant(event::<Tenant>(
@@ -100,9 +104,9 @@ impl Plant {
     }
 
     fn build(&mut self) {
-        self.scope.merge(self.index.take_scope());
-        let objects = self.index.objects(&Scope::everything());
-        self.built = build::build(build::validate(&objects), &objects);
+        self.scope.merge(std::mem::take(&mut self.index.dirty));
+        let objects = self.index.objects(&DirtySet::everything());
+        self.built = build::build(crate::controller::validate::validate(&objects), &objects);
         let tenant = self.built.tenants.get_mut(&t()).unwrap();
         tenant.shards = split(&tenant.shards[0], self.shards);
     }
@@ -112,18 +116,19 @@ impl Plant {
         self.build();
         let shards = self.built.tenants[&t()].shards.clone();
         let stored = shards.iter().map(|shard| Some(shard.revision.as_str()));
-        self.served.stored([(&t(), stored)].into_iter());
+        self.rollout.set_stored([(&t(), stored)].into_iter());
         self.look();
         shards
     }
 
-    fn look(&mut self) -> News {
+    fn look(&mut self) -> RolloutChanges {
         let scope = std::mem::take(&mut self.scope);
-        self.served.expect(&self.index, &self.built, &scope, self.now);
-        self.served.look(&self.built, self.now)
+        pending::update(&mut self.rollout, &self.index, &self.built, &scope, self.now);
+        let tenants = &self.built.tenants;
+        self.rollout.evaluate(|tenant| Some(tenants.get(tenant)?.shards.as_slice()), self.now)
     }
 
-    fn later(&mut self, time: Duration) -> News {
+    fn later(&mut self, time: Duration) -> RolloutChanges {
         self.now += time;
         self.look()
     }
@@ -131,36 +136,39 @@ impl Plant {
     fn ready(&mut self, pods: &[&str]) {
         let endpoints: Vec<Value> =
             pods.iter().map(|pod| json!({"addresses": ["10.0.0.1"], "targetRef": {"name": pod}})).collect();
-        self.served.slice(Event::Restart(None));
-        self.served.slice(event::<EndpointSlice>(
+        self.rollout.apply_slice(Event::Restart(None));
+        self.rollout.apply_slice(event::<EndpointSlice>(
             json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": endpoints}),
         ));
-        self.served.slice(Event::Complete(None, 0));
+        self.rollout.apply_slice(Event::Complete(None, 0));
     }
 
     fn says(&mut self, pod: &str, shards: &[Arc<ShardDocument>]) {
         let revisions = shards.iter().map(|shard| shard.revision.clone()).collect();
-        let announced = Announced { server: pod.to_owned(), tenants: [("t".to_owned(), revisions)].into() };
-        self.heard.pods.insert(pod.to_owned(), Arc::new(announced));
+        let announced =
+            Announcement { server: pod.to_owned(), tenants: [("t".to_owned(), revisions)].into() };
+        self.states.pods.insert(pod.to_owned(), Arc::new(announced));
         self.tell();
     }
 
     fn is_silent(&mut self, pod: &str) {
-        self.heard.pods.remove(pod);
+        self.states.pods.remove(pod);
         self.tell();
     }
 
     fn tell(&mut self) {
-        self.served.hear(Arc::new(self.heard.clone()));
+        self.rollout.set_pod_states(Arc::new(self.states.clone()));
     }
 
     fn is(&self, device: &str) -> String {
-        match self.served.device(&key(device)) {
-            Answer::Ready(words) if words.contains("every ready data-plane pod") => "served".to_owned(),
-            Answer::Ready(words) if words.contains("no data-plane pod") => "nobody".to_owned(),
-            Answer::Ready(words) => words.to_owned(),
-            Answer::Wait => "wait".to_owned(),
-            Answer::Late(text) => text.to_string(),
+        match self.rollout.confirmation(&key(device)) {
+            Confirmation::Confirmed(words) if words.contains("every ready data-plane pod") => {
+                "served".to_owned()
+            }
+            Confirmation::Confirmed(words) if words.contains("no data-plane pod") => "nobody".to_owned(),
+            Confirmation::Confirmed(words) => words.to_owned(),
+            Confirmation::Pending => "wait".to_owned(),
+            Confirmation::Late(text) => text.to_string(),
         }
     }
 }
@@ -208,7 +216,7 @@ fn a_device_is_served_when_every_ready_pod_has_it_or_something_later() {
     plant.device("d", 1, "l1", true);
     plant.device("e", 1, "l1", true);
     plant.store();
-    assert_eq!(plant.served.count(), 0);
+    assert_eq!(plant.rollout.count(), 0);
     assert_eq!(plant.is("d"), "wait");
 }
 
@@ -221,10 +229,10 @@ fn a_new_generation_waits_again_and_a_label_does_not() {
     plant.says("a", &first);
     plant.device("d", 1, "l2", true);
     plant.store();
-    assert_eq!(plant.served.count(), 0, "a label");
+    assert_eq!(plant.rollout.count(), 0, "a label");
     plant.device("d", 2, "l2", false);
     let second = plant.store();
-    assert_eq!((plant.served.count(), plant.is("d")), (1, "wait".to_owned()));
+    assert_eq!((plant.rollout.count(), plant.is("d")), (1, "wait".to_owned()));
     plant.says("a", &second);
     plant.look();
     assert_eq!(plant.is("d"), "served");
@@ -239,11 +247,11 @@ fn what_takes_long_is_said_once_and_names_the_pods() {
     let new = plant.store();
     plant.says("a", &old);
     plant.says("b", &new);
-    let announced = Announced { server: "d".to_owned(), ..Announced::default() };
-    plant.heard.pods.insert("d".to_owned(), Arc::new(announced));
+    let announced = Announcement { server: "d".to_owned(), ..Announcement::default() };
+    plant.states.pods.insert("d".to_owned(), Arc::new(announced));
     plant.tell();
     assert_eq!(plant.later(SECOND).devices, []);
-    assert_eq!(plant.served.next(), Some(plant.now + SECOND));
+    assert_eq!(plant.rollout.next(), Some(plant.now + SECOND));
     assert_eq!(plant.later(SECOND).devices, [key("d")]);
     let revision = &new[0].revision;
     let said = format!(
@@ -281,7 +289,7 @@ fn an_operator_that_starts_says_nothing_new() {
         "spec": spec, "status": {"conditions": said, "observedGeneration": 1}}),
     ));
     let documents = plant.store();
-    assert_eq!((plant.served.count(), plant.is("late")), (1, text.to_owned()));
+    assert_eq!((plant.rollout.count(), plant.is("late")), (1, text.to_owned()));
     plant.says("a", &documents);
     assert_eq!(plant.look().devices, [key("late")]);
     assert_eq!(plant.is("late"), "served");
@@ -296,7 +304,7 @@ fn what_is_not_stored_is_not_served() {
     plant.device("d", 1, "l1", false);
     plant.build();
     // The API server is away: the mapping stays as it was, for longer than anything is held back.
-    plant.served.stored([(&t(), [None].into_iter())].into_iter());
+    plant.rollout.set_stored([(&t(), [None].into_iter())].into_iter());
     plant.look();
     assert_eq!(plant.later(10 * SECOND).devices, []);
     assert_eq!(plant.is("d"), "wait");
@@ -312,38 +320,38 @@ fn without_pods_the_mapping_decides() {
     plant.device("d", 1, "l1", false);
     plant.store();
     assert_eq!(plant.is("d"), "nobody");
-    assert_eq!(Served::default().device(&key("d")), Answer::Ready(MAPPED));
+    assert_eq!(Rollout::default().confirmation(&key("d")), Confirmation::Confirmed(MAPPED));
     // Pods that can't be seen are not the same as none.
     let mut plant = Plant::new();
-    plant.served = Served::new(Some("dataplane".to_owned()));
+    plant.rollout = Rollout::new(Some("dataplane".to_owned()));
     plant.tell();
     plant.device("d", 1, "l1", false);
     plant.store();
     assert_eq!(plant.is("d"), "wait");
-    plant.served.slice(Event::Forbidden);
+    plant.rollout.apply_slice(Event::Forbidden);
     plant.later(2 * SECOND);
     assert!(plant.is("d").contains("may not see which data-plane pods are ready"), "{}", plant.is("d"));
-    for said in [Served::words(MAPPED), Served::words("something older")] {
+    for said in [message_before(MAPPED), message_before("something older")] {
         assert_eq!(said, MAPPED);
     }
     plant.ready(&[]);
     plant.look();
-    let Answer::Ready(words) = plant.served.device(&key("d")) else { panic!() };
-    assert_eq!(Served::words(words), words);
+    let Confirmation::Confirmed(words) = plant.rollout.confirmation(&key("d")) else { panic!() };
+    assert_eq!(message_before(words), words);
 }
 
 #[test]
 fn without_nats_nobody_is_late() {
     let mut plant = Plant::new();
     plant.ready(&["a"]);
-    plant.heard.connected = false;
+    plant.states.connected = false;
     plant.tell();
     plant.device("d", 1, "l1", false);
     let documents = plant.store();
     assert_eq!(plant.later(60 * SECOND).devices, []);
-    assert_eq!((plant.is("d"), plant.served.tenant(&t(), &[])), ("wait".to_owned(), None));
+    assert_eq!((plant.is("d"), plant.rollout.tenant_message(&t(), None)), ("wait".to_owned(), None));
     // When it is back, the pods have their time.
-    plant.heard.connected = true;
+    plant.states.connected = true;
     plant.tell();
     assert_eq!(plant.later(SECOND).devices, []);
     plant.says("a", &documents);
@@ -358,12 +366,12 @@ fn a_pod_that_makes_no_progress_is_told_on_the_tenant() {
     let old = plant.store();
     plant.says("a", &old);
     plant.says("b", &old);
-    assert_eq!(plant.look().pods, crate::metrics::PodCounts { confirmed: 2, lagging: 0, silent: 0 });
+    assert_eq!(plant.look().pods, PodCounts { confirmed: 2, lagging: 0, silent: 0 });
     plant.device("d", 1, "l1", true);
     let second = plant.store();
     plant.says("a", &second);
-    assert_eq!(plant.look().pods, crate::metrics::PodCounts { confirmed: 1, lagging: 1, silent: 0 });
-    assert_eq!(plant.served.next(), Some(plant.now + 10 * SECOND));
+    assert_eq!(plant.look().pods, PodCounts { confirmed: 1, lagging: 1, silent: 0 });
+    assert_eq!(plant.rollout.next(), Some(plant.now + 10 * SECOND));
     // It is always a step behind, but it goes on.
     plant.later(9 * SECOND);
     plant.device("e", 1, "l1", true);
@@ -372,41 +380,34 @@ fn a_pod_that_makes_no_progress_is_told_on_the_tenant() {
     plant.says("b", &second);
     assert_eq!(plant.later(SECOND).tenants, BTreeSet::new());
     assert_eq!(plant.later(10 * SECOND).tenants, BTreeSet::from([t()]));
-    let finding = plant.served.tenant(&t(), &[]).unwrap();
-    assert_eq!(finding.reason, Reason::NotServed);
+    let message = plant.rollout.tenant_message(&t(), None).unwrap();
     assert!(
-        finding.message.starts_with(
+        message.starts_with(
             "1 of 2 ready data-plane pods does not serve the mapping as it is: b serves an older one;"
         ),
-        "{finding}"
+        "{message}"
     );
     assert_eq!(plant.look().tenants, BTreeSet::new());
     // That it falls silent then is said, and is no progress.
     plant.is_silent("b");
     let news = plant.look();
-    assert_eq!(news.pods, crate::metrics::PodCounts { confirmed: 1, lagging: 0, silent: 1 });
+    assert_eq!(news.pods, PodCounts { confirmed: 1, lagging: 0, silent: 1 });
     assert_eq!(news.tenants, BTreeSet::from([t()]));
-    assert!(plant.served.tenant(&t(), &[]).unwrap().message.contains("b is silent"));
+    assert!(plant.rollout.tenant_message(&t(), None).unwrap().contains("b is silent"));
     // Another operator doesn't know for how long; what was said stays until it is over.
-    let text = plant.served.tenant(&t(), &[]).unwrap().message;
-    let said = conditions(
-        &Standing::of(&[Finding::new(Reason::NotServed, "", &*text)]).unwrap(),
-        1,
-        &[],
-        Timestamp::UNIX_EPOCH,
-    );
-    plant.served.stop();
+    let text = plant.rollout.tenant_message(&t(), None).unwrap().to_owned();
+    plant.rollout.stop();
     plant.look();
-    assert_eq!(plant.served.tenant(&t(), &[]), None);
-    assert_eq!(plant.served.tenant(&t(), &said).unwrap().message, text);
+    assert_eq!(plant.rollout.tenant_message(&t(), None), None);
+    assert_eq!(plant.rollout.tenant_message(&t(), Some(&text)).unwrap(), text);
     plant.later(10 * SECOND);
-    assert_eq!(plant.served.tenant(&t(), &[]).unwrap().message, text);
+    assert_eq!(plant.rollout.tenant_message(&t(), None).unwrap(), text);
     plant.ready(&["a"]);
     assert_eq!(plant.look().tenants, BTreeSet::from([t()]));
-    assert_eq!(plant.served.tenant(&t(), &said), None);
-    assert_eq!(plant.served.tenant(&t(), &[]), None);
-    plant.served.stop();
-    assert_eq!(plant.served.next(), None);
+    assert_eq!(plant.rollout.tenant_message(&t(), Some(&text)), None);
+    assert_eq!(plant.rollout.tenant_message(&t(), None), None);
+    plant.rollout.stop();
+    assert_eq!(plant.rollout.next(), None);
 }
 
 #[test]
@@ -415,9 +416,9 @@ fn a_device_that_is_gone_waits_no_longer() {
     plant.ready(&["a"]);
     plant.device("d", 1, "l1", false);
     plant.store();
-    assert_eq!(plant.served.count(), 1);
+    assert_eq!(plant.rollout.count(), 1);
     plant.delete("d");
     plant.scope.touch(Kind::Device, &key("d"));
     plant.store();
-    assert_eq!(plant.served.count(), 0);
+    assert_eq!(plant.rollout.count(), 0);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flutecast_contract::document::ShardDocument;
 use proptest::prelude::*;
 
-use super::{Answer, Plant, SECOND, key};
+use super::{Confirmation, Plant, SECOND, key};
 
 /// What can happen.
 #[derive(Debug, Clone)]
@@ -98,7 +98,7 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
             }
             Step::Write(device) => {
                 if let Some(known) = devices.get_mut(device)
-                    && matches!(plant.served.device(&key(&name(*device))), Answer::Ready(_))
+                    && matches!(plant.rollout.confirmation(&key(&name(*device))), Confirmation::Confirmed(_))
                 {
                     known.2 = true;
                 }
