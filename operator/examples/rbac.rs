@@ -1,7 +1,7 @@
 //! Writes the operator's RBAC manifests from the rights that its modules state: `make rbac`.
 
 fn main() -> std::io::Result<()> {
-    for (path, text) in flutecast_operator::backend::cluster::rights::manifests() {
+    for (path, text) in flutecast_operator::rights::manifests() {
         std::fs::write(path, text)?;
     }
     Ok(())

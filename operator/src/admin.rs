@@ -16,27 +16,41 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
-
-/// How long a client may take to send a request's head.
-const HEAD: Duration = Duration::from_secs(10);
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may last; probes and scrapers open a new one.
-const CONNECTION: Duration = Duration::from_secs(60);
-/// How many connections are served at once.
-const CONNECTIONS: usize = 64;
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_CONNECTIONS: usize = 64;
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves until `cancel` is cancelled. Whoever gets the handle watches it.
-#[must_use = "a task that nobody watches fails unseen"]
-pub fn spawn(listener: TcpListener, metrics: Arc<Metrics>, cancel: CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        cancel.run_until_cancelled_owned(serve(listener, metrics)).await.unwrap_or_default()
-    })
+/// Where the answers come from. Clones share it.
+#[derive(Clone)]
+pub(crate) struct State {
+    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
-async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+impl State {
+    /// `metrics` returns the encoded metrics, `ready` what is missing if the operator is not ready.
+    pub(crate) fn new(
+        metrics: impl Fn() -> String + Send + Sync + 'static,
+        ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { metrics: Arc::new(metrics), ready: Arc::new(ready) }
+    }
+}
+
+/// Serves until `cancel` is cancelled.
+#[must_use = "a task that nobody watches fails unseen"]
+pub(crate) fn spawn(listener: TcpListener, state: State, cancel: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(
+        async move { cancel.run_until_cancelled_owned(serve(listener, state)).await.unwrap_or_default() },
+    )
+}
+
+async fn serve(listener: TcpListener, state: State) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // The semaphore is never closed.
         let Ok(permit) = room.clone().acquire_owned().await else { return };
@@ -49,31 +63,31 @@ async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
                 continue;
             }
         };
-        let metrics = metrics.clone();
+        let state = state.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let answer = answer(&request, &metrics);
+                let answer = answer(&request, &state);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
+                .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            // Whoever asked sees a broken connection himself.
-            let _ = tokio::time::timeout(CONNECTION, connection).await;
+            // The client notices a broken connection itself.
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
             drop(permit);
         });
     }
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, TEXT, "ok\n".to_owned()),
-        "/readyz" => match metrics.ready() {
+        "/readyz" => match (state.ready)() {
             Ok(()) => text(StatusCode::OK, TEXT, "ok\n".to_owned()),
             Err(missing) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{missing}\n")),
         },
-        "/metrics" => text(StatusCode::OK, OPEN_METRICS, metrics.text()),
+        "/metrics" => text(StatusCode::OK, OPEN_METRICS, (state.metrics)()),
         _ => text(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz and /metrics\n".to_owned()),
     }
 }

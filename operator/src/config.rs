@@ -5,16 +5,18 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use flutecast_nats::Login;
-use flutecast_operator::backend::cluster::clean_up::Remains;
-use flutecast_operator::backend::cluster::{self, Place};
 use flutecast_process::VERSION;
 use flutecast_process::log::LogFormat;
+
+use crate::backend::cluster::watch::Place;
+use crate::clean_up::Remains;
+use crate::protection;
 
 /// Turns Tenants, Devices and PushFormats into JetStream streams and mapping documents.
 #[derive(Debug, Parser)]
 // What is said twice counts as it is said last: the chart's `extraArgs` stand behind the chart's own.
 #[command(version = VERSION, args_override_self = true)]
-pub(crate) struct Config {
+pub struct Config {
     /// The folder of manifests (*.yaml, *.yml, also in folders below it); it is watched.
     #[arg(
         long,
@@ -92,7 +94,7 @@ pub(crate) struct Config {
 
     /// How the log (standard error) and the verdicts (standard output) are written.
     #[arg(long, env = "FLUTECAST_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub(crate) log_format: LogFormat,
+    pub log_format: LogFormat,
 }
 
 /// Where the objects come from, and where the mapping goes.
@@ -171,7 +173,7 @@ pub(crate) enum Protection {
     Finalizer,
 }
 
-impl From<Protection> for flutecast_operator::protection::Protection {
+impl From<Protection> for protection::Protection {
     fn from(protection: Protection) -> Self {
         match protection {
             Protection::Policy => Self::Policy,

@@ -4,15 +4,27 @@
 //! Validate and build are pure functions; a folder of manifests ([`backend::folder`]) and an API server
 //! ([`backend::cluster`]) feed the same ones. Nothing here reads a device's message.
 
-pub mod admin;
+#![allow(missing_docs)]
+
+mod admin;
+mod api_server;
 pub mod backend;
+mod clean_up;
+mod config;
 pub mod controller;
 pub mod enrollment;
-pub mod jetstream;
-pub mod metrics;
-pub mod object;
-pub mod presence;
-pub mod protection;
-pub mod rollout;
 pub mod finding;
 pub mod index;
+pub mod jetstream;
+pub mod lease;
+mod metrics;
+pub mod object;
+mod presence;
+pub mod protection;
+mod rate_limit;
+pub mod rights;
+pub mod rollout;
+mod run;
+
+pub use self::config::Config;
+pub use self::run::run;

@@ -1,25 +1,24 @@
-//! What the operator may do at the API server: the rights that its modules state, as manifests.
+//! The RBAC manifests, collected from the rights that the modules declare.
 
 use flutecast_kube::{Grant, Right, manifest};
 
+use crate::api_server::MANAGER;
 use crate::backend::cluster::status::writer;
-use crate::backend::cluster::{MANAGER, clean_up, events, lease, mapping, watch};
-use crate::{protection, rollout};
-use crate::enrollment::maker;
+use crate::backend::cluster::{events, mapping, watch};
+use crate::{clean_up, enrollment, lease, protection, rollout};
 
-/// The namespace that the manifests are written for.
 const NAMESPACE: &str = "flutecast-system";
 
-/// What it may do in the namespaces of the Tenants.
-pub const AMONG_TENANTS: &[&[Right]] = &[watch::RIGHTS, writer::RIGHTS, maker::RIGHTS, events::RIGHTS];
-/// What it may do in its own namespace.
+/// In the namespaces of the Tenants.
+pub const AMONG_TENANTS: &[&[Right]] = &[watch::RIGHTS, writer::RIGHTS, enrollment::RIGHTS, events::RIGHTS];
+/// In the operator's own namespace.
 pub const AT_HOME: &[&[Right]] = &[mapping::RIGHTS, lease::RIGHTS, rollout::RIGHTS];
-/// What it may do beside that with `--protection finalizer`.
+/// Additionally with `--protection finalizer`.
 pub const WITH_FINALIZERS: &[&[Right]] = &[protection::RIGHTS];
-/// What the program may do that removes what an installation leaves (`--clean-up`).
+/// With `--clean-up`.
 pub const AT_THE_END: &[&[Right]] = &[clean_up::RIGHTS];
 
-/// The manifests by their path in the repository.
+/// Returns the manifests with their paths in the repository.
 #[must_use]
 pub fn manifests() -> Vec<(&'static str, String)> {
     let account = (MANAGER, NAMESPACE);

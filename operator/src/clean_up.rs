@@ -6,7 +6,6 @@
 //! it can, and fails when something is left. It never waits for more than [`TURN`] and a few seconds.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_contract::object::ACCESS_SECRET;
@@ -18,14 +17,12 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::protection;
+use crate::api_server::{ApiWrites, MANAGER, brief};
 use crate::backend::cluster::mapping::SHARD_SELECTOR;
-use crate::backend::cluster::lease::{self, Candidate, Lead};
 use crate::backend::cluster::watch::Place;
-use crate::backend::cluster::{MANAGER, brief};
-use crate::jetstream;
 use crate::jetstream::leftover::{self, Realm};
-use crate::metrics::Metrics;
+use crate::lease::{self, Candidate, Lead, LeaseMetrics};
+use crate::protection;
 
 /// The rights that it needs, in the namespace of the mapping and of the objects.
 pub const RIGHTS: &[Right] = &[
@@ -77,7 +74,7 @@ pub struct Site {
 }
 
 /// The way to JetStream, and whether it holds.
-pub type Broker = (jetstream::api::Api, watch::Receiver<bool>);
+pub type Broker = (flutecast_nats::JetStreamApi, watch::Receiver<bool>);
 
 /// Removes what remains.
 ///
@@ -93,7 +90,7 @@ pub async fn clean_up(
     let namespace = site.own_namespace.clone();
     let candidate = Candidate { namespace, name: MANAGER.to_owned(), identity: site.identity.clone() };
     let (mut leading, election) =
-        lease::spawn(client.clone(), candidate, Arc::new(Metrics::default()), cancel.clone());
+        lease::spawn(client.clone(), candidate, LeaseMetrics::new(ApiWrites::default()), cancel.clone());
     let result = match within(TURN, leading.wait_for(|lead| *lead != Lead::No)).await {
         true => remove(client, site, what, broker).await,
         false => Err(vec![format!("an operator still works: it has held the Lease {MANAGER} for {TURN:?}")]),

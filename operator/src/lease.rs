@@ -6,7 +6,6 @@
 //! a receiver of whether this operator leads until he has ended.
 
 use flutecast_kube::Right;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -14,13 +13,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::cluster::brief;
-use crate::metrics::{ApiWrite, Ending, Metrics};
+use crate::api_server::{ApiWrite, ApiWrites, MANAGER, brief};
+use crate::metrics::CallResult;
 use flutecast_process::backoff::jittered;
 
 /// The rights that taking turns needs, in the operator's own namespace. What isn't there yet can't be granted
@@ -30,7 +31,7 @@ pub const RIGHTS: &[Right] = &[
     Right {
         group: "coordination.k8s.io",
         resources: &["leases"],
-        names: &[crate::backend::cluster::MANAGER],
+        names: &[MANAGER],
         verbs: &["get", "update"],
         why: "",
     },
@@ -73,6 +74,22 @@ pub enum Lead {
     Turn(u64),
 }
 
+#[derive(Debug, Clone)]
+pub(crate) struct LeaseMetrics {
+    writes: ApiWrites,
+    leading: Gauge,
+}
+
+impl LeaseMetrics {
+    pub(crate) fn new(writes: ApiWrites) -> Self {
+        Self { writes, leading: Gauge::default() }
+    }
+
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("leading", "1 while this operator is the one that works", self.leading.clone());
+    }
+}
+
 /// Starts the task that holds the Lease, or waits for it. The value says whether this operator is the one
 /// that works; whoever works keeps a receiver of it as long as he does. After `cancel` is cancelled and all
 /// receivers are dropped the task gives the Lease back, and ends; whoever gets the handle watches it.
@@ -80,7 +97,7 @@ pub enum Lead {
 pub fn spawn(
     client: Client,
     candidate: Candidate,
-    metrics: Arc<Metrics>,
+    metrics: LeaseMetrics,
     cancel: CancellationToken,
 ) -> (watch::Receiver<Lead>, JoinHandle<()>) {
     let (sender, leading) = watch::channel(Lead::No);
@@ -107,7 +124,7 @@ struct Election {
     /// How often it was our turn.
     turns: u64,
     leading: watch::Sender<Lead>,
-    metrics: Arc<Metrics>,
+    metrics: LeaseMetrics,
 }
 
 impl Election {
@@ -134,7 +151,7 @@ impl Election {
     }
 
     fn failed(&mut self, error: &str) {
-        self.metrics.api_write(ApiWrite::Lease, Ending::Failed);
+        self.metrics.writes.count(ApiWrite::Lease, CallResult::Failed);
         tracing::warn!(lease = self.candidate.name, error, "the Lease can't be asked for");
         if self.renewed.is_some_and(|renewed| renewed.elapsed() >= GIVE_UP) {
             self.renewed = None;
@@ -147,7 +164,7 @@ impl Election {
         if led != leads {
             self.turns += u64::from(leads);
             self.leading.send_replace(if leads { Lead::Turn(self.turns) } else { Lead::No });
-            self.metrics.leading(leads);
+            self.metrics.leading.set(i64::from(leads));
             let identity = &self.candidate.identity;
             if leads {
                 tracing::info!(identity, "this operator is the one that works");
@@ -186,7 +203,7 @@ impl Election {
     fn settled(&self, result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
         match result {
             Ok(_) => {
-                self.metrics.api_write(ApiWrite::Lease, Ending::Done);
+                self.metrics.writes.count(ApiWrite::Lease, CallResult::Done);
                 Ok(true)
             }
             // Somebody else was faster.

@@ -1,0 +1,255 @@
+//! The operator on an API server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use flutecast_contract::object::{ACCESS_SECRET, SERVICE_LABEL};
+use flutecast_process::tasks::Tasks;
+use kube::{Client, Config};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::metrics::OperatorMetrics;
+use super::{Nats, Streams};
+use crate::api_server::MANAGER;
+use crate::backend::cluster::ClusterBackend;
+use crate::backend::cluster::events;
+use crate::backend::cluster::mapping::{Mapping, SHARD_SELECTOR};
+use crate::backend::cluster::status::queue::Outbox;
+use crate::backend::cluster::status::sync::StatusSync;
+use crate::backend::cluster::status::writer::Writer;
+use crate::backend::cluster::watch::secrets::SecretWatches;
+use crate::backend::cluster::watch::{Change, Place, Watches};
+use crate::controller::Controller;
+use crate::controller::apply::directory::DirectoryPublisher;
+use crate::controller::inbox::Inbox;
+use crate::enrollment::directory::Directory;
+use crate::enrollment::{self, DeviceCreator, ForbiddenNamespaces, PermissionCheck, ServerContext};
+use crate::index::Index;
+use crate::lease::{self, Candidate, Lead};
+use crate::presence::{PresenceTable, PresenceTask};
+use crate::protection::{self, Guard, Last, Protection};
+use crate::rollout::{self, PodStates, Rollout};
+
+/// How many changes may wait for the control loop.
+const CHANGES: usize = 1024;
+/// How long a connection may be silent before it counts as dead. An idle watch gets a bookmark every minute.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone)]
+pub(super) struct Options {
+    /// The namespaces whose objects count.
+    pub(super) places: Vec<Place>,
+    /// The namespace of the mapping, the access Secret and the Lease.
+    pub(super) own_namespace: String,
+    /// Identifies this operator among others.
+    pub(super) identity: String,
+    pub(super) protection: Protection,
+    /// The data plane's Service; `None` if Devices are Ready without its pods' confirmation.
+    pub(super) service: Option<String>,
+    /// The release in the pods' announcements; `None` if it is named as the own namespace.
+    pub(super) release: Option<String>,
+}
+
+/// Creates a client from the kubeconfig (`KUBECONFIG`, `~/.kube/config`) or, in a pod, from its service account.
+///
+/// # Errors
+/// If there is neither, or it can't be used.
+pub(super) async fn client() -> anyhow::Result<Client> {
+    let mut config = Config::infer().await.context("neither a kubeconfig nor a service account")?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    Ok(Client::try_from(config)?)
+}
+
+pub(super) struct Cluster {
+    pub(super) client: Client,
+    pub(super) options: Options,
+    pub(super) metrics: OperatorMetrics,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Cluster {
+    /// Starts all tasks.
+    pub(super) fn start(self, streams: Streams, nats: Nats, tasks: &mut Tasks) {
+        let Self { client, options, metrics, cancel } = &self;
+        let own_namespace = &options.own_namespace;
+        let candidate = Candidate {
+            namespace: own_namespace.clone(),
+            name: MANAGER.to_owned(),
+            identity: options.identity.clone(),
+        };
+        let (leading, election) =
+            lease::spawn(client.clone(), candidate, metrics.lease.clone(), cancel.clone());
+        tasks.watch("lease", election);
+        let (sender, changes) = mpsc::channel(CHANGES);
+        self.start_watches(&nats, &sender, &leading, tasks);
+        let (directory, forbidden, recheck) = self.start_permission_check(&sender, tasks);
+        let context = ServerContext {
+            client: nats.enrollment.clone(),
+            directory: directory.subscribe(),
+            forbidden,
+            creator: Some(DeviceCreator::new(client.clone(), recheck, metrics.writes.clone())),
+            metrics: metrics.enrollment.clone(),
+        };
+        tasks.watch("enrollment", enrollment::spawn(context, cancel.clone()));
+        let queue = self.start_writer(&sender, &leading, tasks);
+        let table = self.start_presence(nats, &sender, tasks);
+        let backend = ClusterBackend {
+            places: options.places.clone(),
+            index: Index::default(),
+            mapping: Mapping::new(client.clone(), own_namespace.clone(), metrics.mapping.clone()),
+            secrets: SecretWatches::new(client.clone(), sender, leading.clone(), cancel.clone()),
+            statuses: StatusSync { queue, presence: table, metrics: metrics.controller.clone() },
+            rollout: Rollout::new(options.service.clone()),
+            guard: self.start_protection(&leading, tasks),
+            metrics: metrics.controller.clone(),
+            rollout_metrics: metrics.rollout.clone(),
+        };
+        let Streams { wanted, report } = streams;
+        let directory = DirectoryPublisher::new(directory);
+        let controller = Controller::new(backend, wanted, directory, metrics.controller.clone());
+        let inbox = Inbox { changes, report, leading: Some(leading) };
+        tasks.watch("controller", controller.spawn(inbox, cancel.clone()));
+    }
+
+    fn start_watches(
+        &self,
+        nats: &Nats,
+        changes: &mpsc::Sender<Change>,
+        leading: &watch::Receiver<Lead>,
+        tasks: &mut Tasks,
+    ) {
+        let Self { client, options, metrics: _, cancel } = self;
+        let own_namespace = &options.own_namespace;
+        let mut watches = Watches::new(changes.clone(), leading.clone(), cancel.clone());
+        for place in &options.places {
+            watches.kind(client, place, Change::Tenant);
+            watches.kind(client, place, Change::PushFormat);
+            watches.kind(client, place, Change::Device);
+        }
+        watches.shards(client, own_namespace, SHARD_SELECTOR);
+        watches.access(client, own_namespace, ACCESS_SECRET);
+        if let Some(service) = &options.service {
+            watches.slices(client, own_namespace, &format!("{SERVICE_LABEL}={service}"));
+            let release = options.release.as_deref().unwrap_or(own_namespace);
+            let (heard, task) =
+                rollout::spawn(nats.client.clone(), nats.connected.clone(), release, cancel.clone());
+            tasks.watch("serving", task);
+            let forward = forward_pods(heard, changes.clone());
+            let cancel = cancel.clone();
+            tasks.watch(
+                "pods",
+                tokio::spawn(async move {
+                    cancel.run_until_cancelled_owned(forward).await.unwrap_or_default();
+                }),
+            );
+        }
+        watches.into_tasks().into_iter().for_each(|task| tasks.watch("watch", task));
+    }
+
+    /// Returns the sender of the directory, the result of the check, and what causes it at once.
+    fn start_permission_check(
+        &self,
+        changes: &mpsc::Sender<Change>,
+        tasks: &mut Tasks,
+    ) -> (watch::Sender<Option<Arc<Directory>>>, watch::Receiver<ForbiddenNamespaces>, Arc<Notify>) {
+        let (directory_sender, directory) = watch::channel(None);
+        let (forbidden_sender, forbidden) = watch::channel(ForbiddenNamespaces::new());
+        let recheck = Arc::new(Notify::new());
+        let check = PermissionCheck {
+            client: self.client.clone(),
+            directory,
+            forbidden: forbidden_sender,
+            recheck: recheck.clone(),
+        };
+        let changes = changes.clone();
+        let notify = move |forbidden| {
+            let changes = changes.clone();
+            async move {
+                let _ends_with_the_loop = changes.send(Change::CreationForbidden(forbidden)).await;
+            }
+        };
+        tasks.watch("rights", check.spawn(notify, self.cancel.clone()));
+        (directory_sender, forbidden, recheck)
+    }
+
+    fn start_writer(
+        &self,
+        changes: &mpsc::Sender<Change>,
+        leading: &watch::Receiver<Lead>,
+        tasks: &mut Tasks,
+    ) -> Outbox {
+        let Self { client, options, metrics, cancel } = self;
+        let (announcer, task) =
+            events::spawn(client.clone(), &options.identity, metrics.writes.clone(), cancel.clone());
+        tasks.watch("events", task);
+        let outbox = Outbox::default();
+        let (waiting, queue) = (outbox.clone(), changes.downgrade());
+        metrics.controller.observe_statuses_waiting(move || waiting.len());
+        let length = |changes: mpsc::Sender<Change>| changes.max_capacity() - changes.capacity();
+        metrics.controller.observe_changes_waiting(move || queue.upgrade().map_or(0, length));
+        let writer = Writer {
+            client: client.clone(),
+            outbox: outbox.clone(),
+            changes: changes.clone(),
+            announcer,
+            writes: metrics.writes.clone(),
+            works: leading.clone(),
+        };
+        tasks.watch("status", writer.spawn(cancel.clone()));
+        outbox
+    }
+
+    fn start_presence(&self, nats: Nats, changes: &mpsc::Sender<Change>, tasks: &mut Tasks) -> PresenceTable {
+        let table = PresenceTable::default();
+        let task = PresenceTask {
+            client: nats.client,
+            connected: nats.connected,
+            table: table.clone(),
+            metrics: self.metrics.presence.clone(),
+        };
+        let changes = changes.clone();
+        let notify = move |key| {
+            let changes = changes.clone();
+            async move {
+                let _ends_with_the_loop = changes.send(Change::Presence(key)).await;
+            }
+        };
+        tasks.watch("presence", task.spawn(notify, self.cancel.clone()));
+        table
+    }
+
+    fn start_protection(&self, leading: &watch::Receiver<Lead>, tasks: &mut Tasks) -> Guard {
+        let Self { client, options, metrics, cancel } = self;
+        let last = Last {
+            client: client.clone(),
+            places: options.places.clone(),
+            lease: (options.own_namespace.clone(), MANAGER.to_owned()),
+            identity: options.identity.clone(),
+        };
+        let (guard, task) = protection::spawn(
+            client.clone(),
+            options.protection,
+            last,
+            metrics.writes.clone(),
+            leading.clone(),
+            cancel.clone(),
+        );
+        tasks.watch("protection", task);
+        guard
+    }
+}
+
+/// Forwards what the pods announced. While the control loop is busy, only the latest waits.
+async fn forward_pods(mut states: watch::Receiver<Arc<PodStates>>, changes: mpsc::Sender<Change>) {
+    while states.changed().await.is_ok() {
+        let latest = states.borrow_and_update().clone();
+        if changes.send(Change::Pods(latest)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The program: creates the parts, connects them, and ends them together.
+
+mod cluster;
+mod folder;
+mod metrics;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use flutecast_nats::{JetStreamApi, Login, LoginError};
+use flutecast_process::shutdown::Shutdown;
+use flutecast_process::tasks::Tasks;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::metrics::OperatorMetrics;
+use crate::clean_up::{self, Remains, Site};
+use crate::config::{Config, Mode};
+use crate::enrollment::{self, EnrollmentMetrics, RequestResult};
+use crate::jetstream::connection;
+use crate::jetstream::task::{self, Links, Report, Wanted};
+use crate::{admin, protection};
+
+/// How long tasks may take to end. The longest is to remove finalizers; Kubernetes gives a pod thirty seconds.
+const SHUTDOWN: Duration = Duration::from_secs(20);
+
+/// NATS, as the tasks need it.
+struct Nats {
+    client: async_nats::Client,
+    /// Whether `client` is connected.
+    connected: watch::Receiver<bool>,
+    /// Enrollment has a connection of its own, so that a flood of requests delays nothing else.
+    enrollment: async_nats::Client,
+}
+
+/// The channels of the task that manages the streams.
+struct Streams {
+    wanted: watch::Sender<Option<Arc<Wanted>>>,
+    report: watch::Receiver<Report>,
+}
+
+/// Runs the operator as configured, until the process is told to end.
+///
+/// # Errors
+/// If something can't be used from the start, or a task ends by itself.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let cancel = Shutdown::on_signals()?.asked;
+    let mode = config.mode()?;
+    if let (true, Mode::Kubernetes { places, .. }) = (config.let_go, &mode) {
+        let count = protection::let_go(&cluster::client().await?, places).await?;
+        tracing::info!(count, "nothing is held by a finalizer any longer");
+        return Ok(());
+    }
+    if !config.clean_up.is_empty() {
+        return clean_up(&config, mode).await;
+    }
+    let metrics = OperatorMetrics::new();
+    let mut tasks = Tasks::default();
+    // A folder that can't be used ends the program before anything is started.
+    let folder = folder::open(&mode)?;
+    if let Some(address) = config.admin {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("--admin {address}"))?;
+        tracing::info!(address = %listener.local_addr()?, "admin port");
+        let (registry, ready) = (metrics.registry(), metrics.clone());
+        let metrics = move || metrics::encode(&registry);
+        let ready = move || ready.ready().map_err(|missing| missing.to_string());
+        tasks.watch("admin port", admin::spawn(listener, admin::State::new(metrics, ready), cancel.clone()));
+    }
+    let nats = connect(&config.nats, &metrics.enrollment).await?;
+    let (wanted, wanted_by_task) = watch::channel(None);
+    let (report_of_task, report) = watch::channel(Report::new());
+    let links = Links {
+        connected: nats.connected.clone(),
+        wanted: wanted_by_task,
+        report: report_of_task,
+        metrics: metrics.streams.clone(),
+    };
+    let api = JetStreamApi::new(nats.client.clone()).observed(metrics.streams.clone());
+    tasks.watch("JetStream", task::spawn(api, links, cancel.clone()));
+    let streams = Streams { wanted, report };
+    match (mode, folder) {
+        (Mode::Folder { manifests, .. }, Some(mapping)) => {
+            let operator = folder::Folder { manifests, mapping, log_format: config.log_format };
+            operator.start(streams, nats, &metrics, &mut tasks, &cancel);
+        }
+        (Mode::Kubernetes { places, mapping_namespace, identity, service, release }, _) => {
+            let client = cluster::client().await?;
+            let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+            let named: Vec<&str> = places.iter().map(|place| place.as_deref().unwrap_or("all")).collect();
+            let namespaces = named.join(",");
+            tracing::info!(namespaces, mapping = own_namespace, identity, "on an API server");
+            let protection = config.protection.into();
+            let options = cluster::Options { places, own_namespace, identity, protection, service, release };
+            cluster::Cluster { client, options, metrics, cancel: cancel.clone() }
+                .start(streams, nats, &mut tasks);
+        }
+        (Mode::Folder { .. }, None) => {}
+    }
+    end_together(tasks, &cancel).await
+}
+
+/// Removes what an installation leaves.
+async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
+    let Mode::Kubernetes { places, mapping_namespace, identity, .. } = mode else {
+        anyhow::bail!("--clean-up is for --kubernetes");
+    };
+    let what: BTreeSet<Remains> = config.clean_up.iter().copied().map(Remains::from).collect();
+    let broker = match what.contains(&Remains::Streams) {
+        true => {
+            let nats = connection::open(&config.nats).await?;
+            Some((JetStreamApi::new(nats.client.clone()), nats.connected()))
+        }
+        false => None,
+    };
+    let client = cluster::client().await?;
+    let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let site = Site { places, own_namespace, identity };
+    clean_up::clean_up(&client, &site, &what, broker).await
+}
+
+async fn connect(login: &Login, metrics: &Arc<EnrollmentMetrics>) -> Result<Nats, LoginError> {
+    let nats = connection::open(login).await?;
+    let metrics = metrics.clone();
+    let dropped = move || metrics.count_request(RequestResult::Dropped);
+    let enrollment = connection::open_for_requests(login, enrollment::PENDING_REQUESTS, dropped).await?;
+    Ok(Nats { connected: nats.connected(), client: nats.client, enrollment })
+}
+
+/// Waits until the process is told to end or a task ends by itself; then ends all tasks.
+async fn end_together(mut tasks: Tasks, cancel: &CancellationToken) -> anyhow::Result<()> {
+    let fault = cancel.run_until_cancelled(tasks.ended()).await;
+    cancel.cancel();
+    let joined = tasks.join(SHUTDOWN).await;
+    fault.map_or(joined, Err)?;
+    tracing::info!("ended");
+    Ok(())
+}
