@@ -1,11 +1,11 @@
-//! The engine: turns a device's message into the values that clients see.
+//! Turns the messages of devices into the values that clients get.
 //!
 //! - [`json`] reads a payload by pointer, without building a document.
 //! - [`program`] compiles a push format once and applies it to each message.
 //!
-//! This crate knows nothing of Kubernetes, of an async runtime, of files or of the clock. `e2e/tests/tidy.rs`
-//! proves it. Payloads and formats come from outside: whatever they hold, nothing here panics, recurses
-//! without a bound, or works longer than their length justifies.
+//! This crate does no I/O, reads no clock and knows nothing of Kubernetes or an async runtime;
+//! `e2e/tests/tidy.rs` proves it. Its input is untrusted: no payload or format makes it panic or recurse
+//! without a bound, and the work is bounded by the input's length.
 
 pub mod json;
 pub mod program;

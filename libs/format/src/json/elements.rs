@@ -1,8 +1,8 @@
-//! The elements of an array, one after the other.
+//! Iterates over the elements of an array.
 
 use super::scan::Scanner;
 
-/// Iterates over the elements of an array, each as it is written. See [`elements`].
+/// An iterator over the elements of an array, each as it is written. Returned by [`elements`].
 #[derive(Debug, Clone)]
 pub struct Elements<'a> {
     text: &'a str,
@@ -10,8 +10,8 @@ pub struct Elements<'a> {
     done: bool,
 }
 
-/// The elements of `array`, which is the text of a [`super::RawValue::Container`] and so known to be
-/// well-formed. Anything but an array has none. Nothing is allocated, nothing recurses.
+/// Returns the elements of `array`, the text of a [`super::RawValue::Container`]. Text that is not an array
+/// has no elements; malformed text ends the iterator early. Neither allocates nor recurses.
 #[must_use]
 pub fn elements(array: &str) -> Elements<'_> {
     let mut scanner = Scanner::new(array);
@@ -30,7 +30,7 @@ impl<'a> Iterator for Elements<'a> {
         self.scanner.peek();
         let start = self.scanner.position();
         let mut depth = 0_usize;
-        // The element ends before the comma or the bracket that stands in no other array, object or string.
+        // The element ends at the comma or bracket that is in no inner array, object or string.
         loop {
             match self.scanner.peek()? {
                 b'"' => {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elements_are_told_one_after_the_other() {
+    fn elements_are_returned_in_order() {
         for (array, expected) in [
             ("[]", &[][..]),
             (" [ ] ", &[]),
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_well_formed_ends_the_elements() {
+    fn malformed_text_ends_the_elements() {
         for array in ["[1,", "[1", "[\"a", "[[1]", "[1,,2]", "[1}2]", "[,"] {
             assert!(elements(array).count() <= 3, "{array}");
         }

@@ -1,21 +1,21 @@
-//! Walks a payload once and notes where each pointer points.
+//! Scans a payload once and finds what each pointer refers to.
 
 use super::pointer::Pointer;
 use super::scan::{InvalidJson, MAX_DEPTH, Scanner};
 use super::text::RawString;
 
-/// A node that leads to no pointer of interest.
+/// The node of a value that is on the path of no pointer.
 const NOWHERE: u32 = u32::MAX;
 
-/// The root of the tree: the payload as a whole.
+/// The node of the whole payload.
 const ROOT: u32 = 0;
 
 /// A set of pointers, as a tree of their tokens.
 #[derive(Debug)]
 pub struct Pointers {
-    /// Each node stands after its parent.
+    /// Parents come before their children.
     nodes: Vec<PointerNode>,
-    /// The node of each pointer, in the order in which they were given.
+    /// The node of each pointer, in the order of [`Self::new`].
     targets: Vec<u32>,
 }
 
@@ -28,12 +28,13 @@ struct PointerNode {
 #[derive(Debug)]
 struct Child {
     key: Box<str>,
-    /// The key as an index of an array, if it is one (`0`, `12`, not `01`).
+    /// The key as an array index; `None` for other keys, `01` among them.
     index: Option<usize>,
     node: u32,
 }
 
-/// Where the pointers point in one payload. Keep it and use it again: it is the memory of the walk.
+/// What the pointers refer to in one payload. It holds the buffers of the scan, so reuse it for the next
+/// payload.
 #[derive(Debug, Default)]
 pub struct Matches {
     slots: Vec<Slot>,
@@ -42,16 +43,16 @@ pub struct Matches {
     tick: u64,
 }
 
-/// What was last seen at a node.
+/// The last value of a node.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     kind: JsonKind,
     start: usize,
     end: usize,
-    /// When the walk entered the value. A value that an object's repeated key replaces takes what is inside
-    /// with it: that was seen inside an earlier value than the one that counts.
+    /// The tick at which the scan entered the value.
     entered: u64,
-    /// When it entered the value around it.
+    /// The tick at which the scan entered the enclosing value. It differs from the parent's `entered` if a
+    /// repeated key has replaced the enclosing value.
     inside: u64,
 }
 
@@ -72,28 +73,28 @@ enum JsonKind {
 struct OpenContainer {
     object: bool,
     node: u32,
-    /// In an array, the index of the element; in an object, the child that is expected next, since devices
-    /// send their keys in the same order each time.
+    /// In an array, the index of the next element; in an object, the child that is expected next, since
+    /// devices send their keys in the same order each time.
     next: usize,
 }
 
-/// What a pointer points at.
+/// The value that a pointer refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RawValue<'a> {
     /// `null`.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A number, as it is written.
+    /// A number as written.
     Number(&'a str),
     /// A string.
     String(RawString<'a>),
-    /// An array or an object, as it is written.
+    /// An array or an object as written.
     Container(&'a str),
 }
 
 impl Pointers {
-    /// Builds the tree.
+    /// Creates a set of pointers. Their order defines the numbers of [`Self::value_at`].
     #[must_use]
     pub fn new<'p>(pointers: impl IntoIterator<Item = &'p Pointer>) -> Self {
         let mut tree = Self { nodes: vec![PointerNode::default()], targets: Vec::new() };
@@ -117,10 +118,10 @@ impl Pointers {
         node
     }
 
-    /// Reads `payload` from its first byte to its last, and returns it as text.
+    /// Scans `payload` and returns it as text, to be passed to [`Self::value_at`].
     ///
     /// # Errors
-    /// [`InvalidJson`] if the whole of it is not one JSON text.
+    /// [`InvalidJson`] unless all of `payload` is one JSON text.
     pub fn find<'a>(&self, payload: &'a [u8], found: &mut Matches) -> Result<&'a str, InvalidJson> {
         let text =
             std::str::from_utf8(payload).map_err(|error| InvalidJson { offset: error.valid_up_to() })?;
@@ -144,7 +145,7 @@ impl Pointers {
         Ok(text)
     }
 
-    /// Goes past the value that starts here, or into it if it is an array or an object.
+    /// Consumes a value; of an array or an object, only the opening bracket.
     fn value(&self, scanner: &mut Scanner<'_>, node: u32, found: &mut Matches) -> Result<(), InvalidJson> {
         let Some(first) = scanner.peek() else { return scanner.malformed() };
         let start = scanner.position();
@@ -154,7 +155,7 @@ impl Pointers {
                     return scanner.malformed();
                 }
                 scanner.advance();
-                // The first key or element has nothing before it; `next` finds it by the count.
+                // `usize::MAX` tells `next` that no comma precedes the first key or element.
                 found.stack.push(OpenContainer { object: first == b'{', node, next: usize::MAX });
                 JsonKind::Container
             }
@@ -175,8 +176,8 @@ impl Pointers {
         Ok(())
     }
 
-    /// Goes on to where the next value starts, out of arrays and objects that end here; none at the end of
-    /// the text. Tells the node of that value.
+    /// Proceeds to the start of the next value and returns its node, leaving arrays and objects that end
+    /// here. `None` at the end of the text.
     fn next(
         &self,
         scanner: &mut Scanner<'_>,
@@ -231,7 +232,7 @@ impl Pointers {
         let raw = &text[start..scanner.position() - 1];
         scanner.expect(b':')?;
         let Some(node) = self.nodes.get(frame.node as usize) else { return Ok(NOWHERE) };
-        // A key that is not Unicode is nobody's key.
+        // No pointer has a key that is not Unicode.
         let Some(key) = (RawString { raw, escaped }).resolve(buffer) else { return Ok(NOWHERE) };
         let (before, after) = node.children.split_at(frame.next.min(node.children.len()));
         let found = after.iter().chain(before).position(|child| &*child.key == key);
@@ -242,7 +243,7 @@ impl Pointers {
         }))
     }
 
-    /// Drops what stood inside values that a repeated key replaced.
+    /// Drops the values inside values that a repeated key has replaced.
     fn forget_replaced(&self, found: &mut Matches) {
         for at in 1..self.nodes.len() {
             let parent = found.slots[self.nodes[at].parent as usize];
@@ -253,8 +254,8 @@ impl Pointers {
         }
     }
 
-    /// What the pointer with this number points at, in the text that [`Self::find`] returned; none if it
-    /// points at nothing.
+    /// Returns the value to which the pointer with this number refers in `text`, the result of
+    /// [`Self::find`]. `None` if there is no such value.
     #[must_use]
     pub fn value_at<'a>(&self, number: usize, text: &'a str, found: &Matches) -> Option<RawValue<'a>> {
         let slot = found.slots.get(*self.targets.get(number)? as usize)?;

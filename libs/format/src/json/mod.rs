@@ -1,10 +1,10 @@
-//! Reads JSON by pointer, from bytes that nobody has checked.
+//! Reads untrusted JSON by pointer.
 //!
-//! [`Pointers`] holds the pointers (RFC 6901) of interest; [`Pointers::find`] walks a payload once, from its
-//! first byte to its last, and notes where each of them points. No document is built, nothing is allocated
-//! once the scratch memory has grown, nothing recurses. A payload is taken only if the whole of it is one
-//! JSON text (RFC 8259) in UTF-8; so the work is bounded by its length, and no half-read message is ever
-//! shown. Where an object has a key twice, the last one counts, as in `JSON.parse`.
+//! [`Pointers`] holds the pointers (RFC 6901) to look up. [`Pointers::find`] scans a payload once, from its
+//! first byte to its last, and stores what each pointer refers to in [`Matches`]. It builds no document, does
+//! not recurse, and allocates nothing once its buffers have grown. A payload is accepted only if all of it is
+//! one JSON text (RFC 8259) in UTF-8, so that no part of a truncated message is shown. If an object repeats a
+//! key, the last value counts, as in `JSON.parse`.
 
 mod elements;
 mod find;

@@ -3,31 +3,30 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A pointer has at most this many tokens; a payload may not be nested deeper than [`super::MAX_DEPTH`]
-/// anyway.
+/// The most tokens of a pointer.
 const MAX_TOKENS: usize = 32;
 
-/// A pointer is at most this long, in bytes.
+/// The longest pointer, in bytes.
 const MAX_LENGTH: usize = 512;
 
-/// Where a value stands in a JSON text: `/d/speed`, `/readings/0`, or the empty pointer for the whole.
+/// A JSON pointer: `/d/speed`, `/readings/0`, or the empty pointer, which refers to the whole text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pointer {
     tokens: Vec<String>,
 }
 
-/// Why a string is not a JSON pointer.
+/// The error for a string that is not a JSON pointer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{pointer:?} is not a JSON pointer: {problem}")]
 pub struct InvalidPointer {
-    /// What was given, shortened.
+    /// The invalid string, cut to 128 characters.
     pub pointer: String,
-    /// What is wrong with it.
+    /// What is wrong, as a sentence without a full stop.
     pub problem: &'static str,
 }
 
 impl Pointer {
-    /// The keys and indexes, from the outside in, with `~0` and `~1` resolved.
+    /// Returns the keys and indexes, outermost first, with `~0` and `~1` unescaped.
     pub fn tokens(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tokens.iter().map(String::as_str)
     }
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_examples_of_the_rfc() {
+    fn examples_of_the_rfc_are_parsed() {
         for (text, tokens) in [
             ("", &[][..]),
             ("/foo", &["foo"]),
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_pointer_is_refused_with_the_reason() {
+    fn errors_say_what_is_wrong() {
         let long = format!("/{}", "a".repeat(512));
         let deep = "/a".repeat(33);
         for (text, problem) in [

@@ -1,18 +1,17 @@
-//! The lexical part: strings, numbers, literals and white space, checked against RFC 8259.
+//! The lexer: strings, numbers, literals and white space of RFC 8259.
 
-/// How deep arrays and objects may be nested. A device needs a handful of levels; the limit keeps the walk's
-/// memory fixed.
+/// The deepest nesting of arrays and objects. Devices need a handful of levels; the limit bounds the memory.
 pub const MAX_DEPTH: usize = 128;
 
-/// The payload is not a JSON text in UTF-8, or is nested deeper than [`MAX_DEPTH`].
+/// The error for a payload that is not a JSON text in UTF-8, or is nested deeper than [`MAX_DEPTH`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not JSON, at byte {offset}")]
 pub struct InvalidJson {
-    /// Where that shows.
+    /// The byte at which the error is detected.
     pub offset: usize,
 }
 
-/// A place in a text.
+/// A cursor in a text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scanner<'a> {
     bytes: &'a [u8],
@@ -32,7 +31,7 @@ impl<'a> Scanner<'a> {
         Err(InvalidJson { offset: self.position })
     }
 
-    /// Goes past white space and tells the byte there, without going past it.
+    /// Skips white space and returns the next byte without consuming it.
     pub(super) fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = *self.bytes.get(self.position)?;
@@ -43,12 +42,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes past the byte that [`Self::peek`] told.
+    /// Consumes the byte that [`Self::peek`] returned.
     pub(super) fn advance(&mut self) {
         self.position += 1;
     }
 
-    /// Goes past white space and `byte`.
+    /// Skips white space and consumes `byte`.
     pub(super) fn expect(&mut self, byte: u8) -> Result<(), InvalidJson> {
         if self.peek() == Some(byte) {
             self.position += 1;
@@ -58,8 +57,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes past the string that starts here; tells whether it has escapes. Its text stands between the
-    /// quotes.
+    /// Consumes a string with its quotes. Returns whether it has escapes.
     pub(super) fn string(&mut self) -> Result<bool, InvalidJson> {
         self.expect(b'"')?;
         let mut escaped = false;
@@ -81,20 +79,19 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes past characters that stand for themselves, eight bytes at a time while it can.
+    /// Consumes the characters up to a quote, a backslash or a control character, eight bytes at a time.
     fn plain_characters(&mut self) {
         const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
         const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-        // Sets the high bit of the first byte of `word` that is zero, and of none before it; those after it
-        // may be wrong.
+        // The lowest high bit that is set belongs to the first zero byte of `word`; higher bits may be wrong.
         let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
         while let Some(Ok(chunk)) = self.bytes.get(self.position..self.position + 8).map(<[u8; 8]>::try_from)
         {
-            // The first byte is the lowest.
+            // The first byte of the chunk is the lowest of the word.
             let word = u64::from_le_bytes(chunk);
             let quote = zeros(word ^ u64::from_ne_bytes([b'"'; 8]));
             let backslash = zeros(word ^ u64::from_ne_bytes([b'\\'; 8]));
-            // A byte below 0x20 has none of its upper three bits set.
+            // A control character has none of its upper three bits set.
             let control = zeros(word & u64::from_ne_bytes([0xe0; 8]));
             let special = quote | backslash | control;
             if special != 0 {
@@ -126,7 +123,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Goes past the number that starts here.
+    /// Consumes a number.
     pub(super) fn number(&mut self) -> Result<(), InvalidJson> {
         if self.bytes.get(self.position) == Some(&b'-') {
             self.position += 1;
@@ -158,7 +155,7 @@ impl<'a> Scanner<'a> {
         if self.position == start { self.malformed() } else { Ok(()) }
     }
 
-    /// Goes past `literal`, which starts here.
+    /// Consumes `literal`.
     pub(super) fn literal(&mut self, literal: &str) -> Result<(), InvalidJson> {
         if self.bytes[self.position..].starts_with(literal.as_bytes()) {
             self.position += literal.len();
@@ -169,7 +166,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Whether `text` is a number as JSON writes it, and nothing else.
+/// Returns whether all of `text` is a JSON number.
 pub(super) fn is_number(text: &str) -> bool {
     let mut scanner = Scanner::new(text);
     scanner.number().is_ok() && scanner.position == text.len()

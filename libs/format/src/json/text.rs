@@ -1,21 +1,20 @@
-//! Strings as JSON writes them.
+//! Strings of JSON, with their escapes.
 
 use super::scan;
 
-/// The inside of a JSON string: what stands between its quotes.
+/// The text between the quotes of a JSON string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawString<'a> {
-    /// As it is written, checked to be well-formed.
+    /// The text as written; its escapes are well-formed.
     pub raw: &'a str,
-    /// Whether `raw` holds escapes.
+    /// Whether `raw` has escapes.
     pub escaped: bool,
 }
 
 impl<'a> RawString<'a> {
-    /// What it says. `buffer` is cleared, and holds the text if there are escapes to resolve; nothing is
-    /// allocated otherwise.
+    /// Returns the string without escapes. If it has escapes, `buffer` is overwritten to hold it.
     ///
-    /// None if it is not Unicode: half of a surrogate pair (`"\ud800"`).
+    /// `None` if the string is not Unicode, since it has half of a surrogate pair (`"\ud800"`).
     pub fn resolve<'b>(self, buffer: &'b mut String) -> Option<&'b str>
     where
         'a: 'b,
@@ -27,14 +26,15 @@ impl<'a> RawString<'a> {
         unescape(self.raw, buffer).then_some(buffer.as_str())
     }
 
-    /// Whether the string is a number as JSON writes it, such as `"12.5"`.
+    /// Returns whether the string is a JSON number, such as `"12.5"`.
     #[must_use]
     pub fn is_number(self) -> bool {
         !self.escaped && scan::is_number(self.raw)
     }
 }
 
-/// Appends what the well-formed inside of a JSON string says to `out`. False if that is not Unicode.
+/// Appends the text between the quotes of a JSON string to `out`, without escapes. Returns `false` if an
+/// escape is malformed or the string is not Unicode; `out` then holds the part before.
 pub fn unescape(raw: &str, out: &mut String) -> bool {
     let mut rest = raw;
     while let Some(at) = rest.find('\\') {
@@ -60,7 +60,7 @@ pub fn unescape(raw: &str, out: &mut String) -> bool {
     true
 }
 
-/// The character whose `\u` was just read: one unit, or a pair of surrogates.
+/// Parses the rest of an escape after `\u`: one code unit, or a pair of surrogates.
 fn code_point(chars: &mut std::str::Chars<'_>) -> Option<char> {
     let first = code_unit(chars)?;
     if !(0xd800..0xe000).contains(&first) {
@@ -73,7 +73,7 @@ fn code_point(chars: &mut std::str::Chars<'_>) -> Option<char> {
     if !(0xdc00..0xe000).contains(&second) {
         return None;
     }
-    // If the first one is a second half too, this is beyond the last character.
+    // If the first unit is a low surrogate too, the sum is beyond the last character.
     char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00))
 }
 
@@ -81,7 +81,7 @@ fn code_unit(chars: &mut std::str::Chars<'_>) -> Option<u32> {
     (0..4).try_fold(0, |unit, _| Some(unit << 4 | chars.next()?.to_digit(16)?))
 }
 
-/// Appends `text` as a JSON string, quotes included.
+/// Appends `text` as a JSON string with its quotes.
 pub fn escape(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let bytes = text.as_bytes();

@@ -1,4 +1,4 @@
-//! One message through a program: the hot path.
+//! Applies a program to a message: the hot path.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -15,11 +15,11 @@ use super::{
 use crate::json::{Matches, RawValue, escape, unescape};
 use flutecast_contract::document::DeliveryPolicy;
 
-/// Memory that one message uses and the next one uses again.
+/// Buffers that are reused for each message.
 #[derive(Debug, Default)]
 struct Scratch {
     found: Matches,
-    /// For each field where its value stands in the output; none if it is left out.
+    /// For each field the range of its value in the output; `None` if it is left out.
     ranges: Vec<Option<Range<usize>>>,
     text: String,
 }
@@ -30,21 +30,22 @@ thread_local! {
 
 /// Why a field is left out of a message.
 enum SkipReason {
-    /// The message doesn't hold it.
+    /// The message doesn't hold the field.
     Missing,
-    /// It can't be formatted or computed.
+    /// The field can't be formatted or computed.
     Unusable,
 }
 
 impl Program {
-    /// Formats one message: appends the JSON object of its values to `out`, and moves `state` on. When the
-    /// message is dropped, `out` is as it was.
+    /// Formats a message: appends the JSON object of its values to `out` and updates `state`. If the message
+    /// is dropped, `out` stays as it was.
     ///
-    /// Nothing is allocated once `out` and this thread's scratch memory have grown, except by expressions.
+    /// Allocates nothing once `out` and this thread's buffers have grown, except in expressions and for times
+    /// that are not in the calendar.
     ///
     /// # Errors
-    /// Why the message reaches no client. `state` remembers what has to be remembered of a dropped message
-    /// too: the time of one that was [`DropReason::Filtered`] or [`DropReason::Unchanged`]; nothing of the others.
+    /// [`DropReason`] if the message is dropped. `state` is updated with the time of a message that was
+    /// [`DropReason::Filtered`] or [`DropReason::Unchanged`], and unchanged otherwise.
     pub fn apply(
         &self,
         message: Message<'_>,
@@ -69,14 +70,14 @@ impl Program {
         let text =
             self.pointers.find(message.payload, &mut scratch.found).map_err(|_| DropReason::Malformed)?;
         let time = self.time(message, text, &scratch.found)?;
-        // Two events may share a millisecond; but a device does not measure twice at one time.
+        // Two events may share a millisecond; two measurements of a device don't.
         let payload = (self.policy == DeliveryPolicy::Every).then_some(message.payload);
         let time = if self.timestamp.is_some() {
             state.check(time, payload)?;
             time
         } else {
-            // Then the order in which the broker stored the messages is the order of events. Its clock may be
-            // set back, or be another server's: that must not hide a message.
+            // The order of the stream is the order of events. The clock of the broker may be set back, or be
+            // that of another server, which must not hide a message.
             state.newest().map_or(time, |newest| time.max(newest))
         };
         let skipped_fields = self.format(text, out, scratch)?;
@@ -92,7 +93,7 @@ impl Program {
         Ok(FormattedMessage { time, skipped_fields })
     }
 
-    /// When the message happened, if that is believable.
+    /// Returns the time of the event, if the format accepts it.
     fn time(&self, message: Message<'_>, text: &str, found: &Matches) -> Result<Timestamp, DropReason> {
         let Some(rule) = &self.timestamp else { return Ok(message.stored_at) };
         let value = self.pointers.value_at(rule.pointer, text, found);
@@ -108,7 +109,7 @@ impl Program {
         }
     }
 
-    /// Appends the object of all values, and tells how many fields had to be left out.
+    /// Appends the object of all values. Returns the number of fields that are unusable.
     fn format(&self, text: &str, out: &mut Vec<u8>, scratch: &mut Scratch) -> Result<u32, DropReason> {
         let Scratch { found, ranges, text: buffer } = scratch;
         ranges.clear();
@@ -150,7 +151,7 @@ impl Program {
         if empty { Err(DropReason::NoFields) } else { Ok(skipped) }
     }
 
-    /// Decides whether the values are news, and remembers them if they are.
+    /// Stores the values as pushed if one of them causes a push.
     fn note_push(&self, values: &FormattedValues<'_>, state: &mut ChannelState) -> Result<(), DropReason> {
         let json =
             |at: usize| values.ranges.get(at)?.as_ref().and_then(|range| values.json.get(range.clone()));
@@ -177,13 +178,13 @@ impl Program {
 }
 
 impl Field {
-    /// Whether the value `now` is a reason to push, after `before` was pushed.
+    /// Returns whether the value `now` causes a push after `before` was pushed.
     fn is_news(&self, now: Option<&[u8]>, before: &Pushed) -> bool {
         let Some(now) = now else { return *before != Pushed::Absent };
         match (self.trigger, before) {
             (PushTrigger::Always, _) => true,
             (PushTrigger::Deadband(deadband), Pushed::Number(before)) => number(now).is_none_or(|now| {
-                // Values that differ by just the deadband count, whatever doubles make of their difference.
+                // A difference of exactly the deadband counts in spite of rounding errors.
                 let noise = 4.0 * f64::EPSILON * now.abs().max(before.abs());
                 (now - before).abs() + noise >= deadband
             }),
@@ -194,7 +195,7 @@ impl Field {
 }
 
 impl Conversion {
-    /// Appends what `raw` becomes.
+    /// Appends the converted value.
     fn write(&self, raw: RawValue<'_>, buffer: &mut String, out: &mut Vec<u8>) -> Result<(), SkipReason> {
         let done = |written: bool| if written { Ok(()) } else { Err(SkipReason::Unusable) };
         if raw == RawValue::Null {
@@ -210,8 +211,8 @@ impl Conversion {
             },
             Self::String => {
                 let RawValue::String(text) = raw else { return Err(SkipReason::Unusable) };
-                let said = text.resolve(buffer).filter(|said| said.len() <= MAX_STRING);
-                said.map(|said| escape(said, out)).ok_or(SkipReason::Unusable)
+                let text = text.resolve(buffer).filter(|text| text.len() <= MAX_STRING);
+                text.map(|text| escape(text, out)).ok_or(SkipReason::Unusable)
             }
             Self::Bool => {
                 let value = match raw {
@@ -231,6 +232,7 @@ impl Conversion {
                     RawValue::Null | RawValue::Container(_) => None,
                 };
                 let raw = raw.ok_or(SkipReason::Unusable)?;
+                // Devices with only one type of number write 1 as `1.0`.
                 let word = word_of(values, raw).or_else(|| word_of(values, raw.strip_suffix(".0")?));
                 word.map(|word| out.extend_from_slice(word)).ok_or(SkipReason::Unusable)
             }
@@ -238,7 +240,7 @@ impl Conversion {
     }
 }
 
-/// The word of a raw value. (Some devices have only one kind of number, and write 1 as `1.0`.)
+/// Returns the word of a raw value.
 fn word_of<'a>(values: &'a [(Box<str>, Box<[u8]>)], raw: &str) -> Option<&'a [u8]> {
     let at = values.binary_search_by(|(value, _)| (**value).cmp(raw)).ok()?;
     Some(&values[at].1)
@@ -263,7 +265,7 @@ fn number(json: &[u8]) -> Option<f64> {
     std::str::from_utf8(json).ok()?.parse().ok()
 }
 
-/// The values of one message, read back from what was written, since few messages need any of them.
+/// The values of a message, parsed from the output when an expression needs them, which is rare.
 struct FormattedValues<'a> {
     json: &'a [u8],
     ranges: &'a [Option<Range<usize>>],
@@ -279,9 +281,9 @@ impl Values for FormattedValues<'_> {
             [b'"', text @ .., b'"'] => {
                 let text = std::str::from_utf8(text).ok()?;
                 if text.contains('\\') {
-                    let mut said = String::new();
-                    unescape(text, &mut said);
-                    Operand::Text(Cow::Owned(said))
+                    let mut unescaped = String::new();
+                    unescape(text, &mut unescaped);
+                    Operand::Text(Cow::Owned(unescaped))
                 } else {
                     Operand::Text(Cow::Borrowed(text))
                 }

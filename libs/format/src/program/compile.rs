@@ -1,4 +1,4 @@
-//! From a format document to a program, or to everything that is wrong with it.
+//! Compiles a format document to a program, or to all its errors.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,24 +10,24 @@ use flutecast_contract::document::{
     Codec, DeliveryDocument, DeliveryPolicy, FieldDocument, FieldType, FormatDocument, TimestampDocument,
 };
 
-/// A format has at most this many fields.
+/// The most fields of a format.
 pub const MAX_FIELDS: usize = 256;
 
-/// An Enum has at most this many values.
+/// The most values of an Enum.
 const MAX_ENUM_VALUES: usize = 1024;
 
-/// Names that CEL can't reach as `values.<name>`.
+/// Names that CEL doesn't accept in `values.<name>`.
 const WORDS_OF_CEL: [&str; 4] = ["true", "false", "null", "in"];
 
-/// One thing that is wrong with a format.
+/// An error in a format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}; {expected}")]
 pub struct CompileError {
-    /// Which field of the format, as a path: `fields[1].pointer`.
+    /// The path of the field in the format: `fields[1].pointer`.
     pub field: String,
-    /// What is wrong, with the value.
+    /// What is wrong with its value.
     pub problem: String,
-    /// What would be right.
+    /// How to correct it.
     pub expected: String,
 }
 
@@ -35,7 +35,7 @@ impl Program {
     /// Compiles a format.
     ///
     /// # Errors
-    /// Everything that is wrong with it, not only the first thing.
+    /// All errors in the format, not only the first one.
     pub fn compile(format: &FormatDocument) -> Result<Self, Vec<CompileError>> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let FormatDocument { codec: Codec::Json, timestamp, delivery, when, fields } = format;
@@ -63,7 +63,7 @@ impl Program {
     }
 }
 
-/// Collects the parts of a program, and what is wrong.
+/// Collects the parts of a program, and the errors.
 #[derive(Default)]
 struct Compiler {
     errors: Vec<CompileError>,
@@ -240,7 +240,7 @@ impl Compiler {
         self.infos.push(FieldInfo { name: name.clone(), kind, unit: unit.clone(), decimals: *decimals });
     }
 
-    /// Checks the options: their values, and that they belong to the field's type.
+    /// Checks the values of the options, and that they belong to the field's type.
     fn options(&mut self, at: usize, field: &FieldDocument) {
         let path = |part: &str| format!("fields[{at}].{part}");
         let number = field.kind == Some(FieldType::Number);
@@ -248,7 +248,7 @@ impl Compiler {
         let kind = match field.kind {
             _ if computed => "a computed field".to_owned(),
             Some(kind) => format!("type {kind:?}"),
-            // The missing type is reported; what its options would be isn't known.
+            // The missing type is reported already.
             None => return,
         };
         let misplaced = [
@@ -320,7 +320,7 @@ impl Compiler {
     }
 }
 
-/// The raw value, and its word as JSON.
+/// Returns the raw value, and its word as JSON.
 fn enum_value((raw, word): (&String, &String)) -> (Box<str>, Box<[u8]>) {
     let mut json = Vec::new();
     escape(word, &mut json);

@@ -1,19 +1,17 @@
 //! Push-format programs: compiled once, applied to each message.
 //!
-//! [`Program::compile`] checks a [`FormatDocument`](flutecast_contract::document::FormatDocument) and says
-//! all that is wrong with it. [`Program::apply`] turns one message of one channel into the JSON object that
-//! clients see, or says why it reaches none:
+//! [`Program::compile`] validates a [`FormatDocument`](flutecast_contract::document::FormatDocument) and
+//! returns all its errors. [`Program::apply`] turns a message of a channel into the JSON object that clients
+//! get, or returns why they don't get it:
 //!
 //! 1. the payload is read once, by pointer, without building a document ([`crate::json`]);
-//! 2. its time is found, and compared with our clock and with the newest message of its channel (the stale
-//!    filter);
+//! 2. its time is compared with the clock and with the newest message of its channel (the stale filter);
 //! 3. each field is formatted, computed fields after those that they use;
-//! 4. `when` decides whether it is shown, and `onChange` and `deadband` whether there is news in it.
+//! 4. `when` decides whether the message is pushed, and so do `onChange` and `deadband`.
 //!
-//! A field that can't be formatted is left out and counted; it never takes the others with it. Nothing that a
-//! payload holds makes it panic, recurse, or work longer than its length justifies. Programs are shared by
-//! threads; a [`ChannelState`] belongs to one channel of one device, and its messages are applied in the
-//! order of the stream.
+//! A field that can't be formatted is left out and counted, and doesn't affect the others. Programs are
+//! shared by threads. A [`ChannelState`] belongs to one channel of one device, whose messages are applied in
+//! the order of the stream.
 
 mod apply;
 mod compile;
@@ -33,65 +31,65 @@ use expression::Expression;
 use flutecast_contract::document::{DeliveryPolicy, TimestampUnit};
 use number::NumberRule;
 
-/// A string that is longer than this, in bytes of UTF-8, is left out: a screen has no room for it, and each
-/// client would get it.
+/// The longest string, in bytes of UTF-8; longer ones are left out. A screen has no room for them, and each
+/// client would get them.
 pub const MAX_STRING: usize = 4096;
 
-/// A message as it came from the broker.
+/// A message from the broker.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
     /// The payload.
     pub payload: &'a [u8],
-    /// When the broker stored it.
+    /// The time at which the broker stored the message.
     pub stored_at: Timestamp,
-    /// What our clock says now.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// A message that was formatted.
+/// The result of [`Program::apply`], beside the JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FormattedMessage {
-    /// When it happened.
+    /// The time of the event.
     pub time: Timestamp,
-    /// How many fields were left out, because their raw value had the wrong type or no meaning, or could not
-    /// be computed. A field that the message just doesn't hold is not counted.
+    /// The number of fields that were left out, because their raw value has the wrong type or no meaning, or
+    /// because they can't be computed. Fields that the message doesn't hold are not counted.
     pub skipped_fields: u32,
 }
 
-/// Why a message reaches no client. A closed set, used as a metric label.
+/// Why a message is dropped. A closed set, used as a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DropReason {
-    /// The payload is not what the codec says: the whole of it must be one JSON text.
+    /// The payload is not one JSON text.
     #[error("the payload is not what the codec says")]
     Malformed,
-    /// It has no time where the format says, or one that can't be read.
+    /// The payload has no valid time at the format's pointer.
     #[error("there is no readable time where the format says")]
     BadTimestamp,
-    /// It is older than the newest message of its channel.
+    /// The message is older than the newest one of its channel.
     #[error("it is older than the newest message of its channel")]
     OutOfOrder,
-    /// It was here already.
+    /// The message was applied before.
     #[error("it was here already")]
     Duplicate,
-    /// It is older than the format's `maxAge`.
+    /// The message is older than the format's `maxAge`.
     #[error("it is older than the format's maxAge")]
     TooOld,
-    /// Its time is further ahead than the format's `maxAhead`.
+    /// The time is further ahead than the format's `maxAhead`.
     #[error("its time is further ahead than the format's maxAhead")]
     TooFarAhead,
-    /// No field of it could be formatted.
+    /// No field could be formatted.
     #[error("no field of it could be formatted")]
     NoFields,
-    /// The format's `when` is false, or can't be evaluated on it.
+    /// The format's `when` is false, or can't be evaluated for the message.
     #[error("the format's `when` is not true for it")]
     Filtered,
-    /// No field gives a reason to push (`onChange`, `deadband`).
+    /// No field causes a push (`onChange`, `deadband`).
     #[error("no field gives a reason to push")]
     Unchanged,
 }
 
 impl DropReason {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: [Self; 9] = [
         Self::Malformed,
         Self::BadTimestamp,
@@ -104,7 +102,7 @@ impl DropReason {
         Self::Unchanged,
     ];
 
-    /// The reason as a label: `out_of_order`.
+    /// Returns the metric label: `OutOfOrder`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -121,23 +119,23 @@ impl DropReason {
     }
 }
 
-/// A field as clients are told of it in `hello`.
+/// The description of a field in the event `hello`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldInfo {
-    /// Its name in `values`.
+    /// The name in `values`.
     pub name: String,
     /// `Number`, `String`, `Bool`, `Enum` or `Computed`.
     pub kind: &'static str,
-    /// The unit that people read.
+    /// The unit to display.
     pub unit: Option<String>,
-    /// The number of decimals.
+    /// The decimals to which numbers are rounded.
     pub decimals: Option<u8>,
 }
 
 /// A compiled push format.
 #[derive(Debug)]
 pub struct Program {
-    /// Tells the programs of this process apart, for [`ChannelState`].
+    /// Unique within the process, so that [`ChannelState`] detects another program.
     id: u64,
     pointers: Pointers,
     timestamp: Option<TimestampRule>,
@@ -146,14 +144,14 @@ pub struct Program {
     when: Option<Expression>,
     fields: Vec<Field>,
     infos: Vec<FieldInfo>,
-    /// Whether some field has a condition under which it is no reason to push.
+    /// Whether some field doesn't cause a push for each message.
     conditional: bool,
 }
 
-/// Where the message's own time stands, and which times are believed.
+/// Where a message holds its time, and which times are accepted.
 #[derive(Debug)]
 struct TimestampRule {
-    /// The number of its pointer.
+    /// The number of the pointer.
     pointer: usize,
     unit: TimestampUnit,
     max_age_ms: Option<i64>,
@@ -162,32 +160,32 @@ struct TimestampRule {
 
 #[derive(Debug)]
 struct Field {
-    /// The name as it stands in the output, `"speed":`.
+    /// The name in the output with its colon, `"speed":`.
     key: Box<[u8]>,
     source: FieldSource,
     trigger: PushTrigger,
 }
 
-/// Where a field's value comes from.
+/// Where the value of a field comes from.
 #[derive(Debug)]
 enum FieldSource {
-    /// The number of its pointer, and what the raw value becomes.
+    /// The number of the pointer, and the conversion of the raw value.
     Raw(usize, Conversion),
-    /// An expression over the fields before it, and the decimals of its result.
+    /// An expression over the fields before this one, and the decimals of its result.
     Computed(Expression, Option<u8>),
 }
 
-/// What a raw value becomes.
+/// The conversion of a raw value.
 #[derive(Debug)]
 enum Conversion {
     Number(NumberRule),
     String,
     Bool,
-    /// The raw values as text, in order, each with its word as JSON.
+    /// The raw values as text, sorted, each with its word as JSON.
     Enum(Vec<(Box<str>, Box<[u8]>)>),
 }
 
-/// When a field is a reason to push.
+/// When a field causes a push.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum PushTrigger {
     Always,
@@ -196,19 +194,19 @@ enum PushTrigger {
 }
 
 impl Program {
-    /// Which messages matter.
+    /// Returns whether messages may be skipped.
     #[must_use]
     pub fn policy(&self) -> DeliveryPolicy {
         self.policy
     }
 
-    /// At most one message per channel in this time, in milliseconds.
+    /// Returns the least milliseconds between two pushes of a channel; `None` for no limit.
     #[must_use]
     pub fn min_interval_ms(&self) -> Option<u64> {
         self.min_interval_ms
     }
 
-    /// The fields, in order.
+    /// Returns the descriptions of the fields, in the order of the output.
     #[must_use]
     pub fn fields(&self) -> &[FieldInfo] {
         &self.infos

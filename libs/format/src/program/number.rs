@@ -1,7 +1,7 @@
 //! Decimal arithmetic, so that 1824 × 0.1 is 182.4 and not 182.4000000001.
 //!
-//! What a device sends and what a format says are decimal numbers of a few digits; their products and sums
-//! are computed exactly, and rounded as people round. What is too large or too fine for that is computed in
+//! Raw values and the numbers of a format are decimals of a few digits. Their products and sums are computed
+//! exactly and rounded half away from zero. Numbers that are too large or too precise are computed in
 //! doubles.
 
 use std::io::Write;
@@ -13,19 +13,19 @@ pub(super) struct Decimal {
     exponent: i32,
 }
 
-/// Digits that a mantissa is read with. More would overflow when scaled.
+/// The most digits of a mantissa. More could overflow when scaled.
 const MAX_DIGITS: u32 = 30;
 
-/// Exponents that are computed with; beyond, doubles have to do.
+/// The largest absolute exponent of exact arithmetic; numbers beyond are computed in doubles.
 const MAX_EXPONENT: i32 = 60;
 
-/// Decimals that are written out; what has more is written with an exponent.
+/// The most decimals that are written without an exponent.
 const MAX_DECIMALS: i32 = 40;
 
-/// Digits that a double tells apart. An exact product of more is noise of the factors.
+/// The significant digits of a double. Further digits of an exact product are noise of the factors.
 const DOUBLE_DIGITS: u32 = 17;
 
-/// How a raw number becomes the value that clients get.
+/// The conversion of a raw number to the value that clients get.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct NumberRule {
     scale: Option<Factor>,
@@ -33,7 +33,7 @@ pub(super) struct NumberRule {
     decimals: Option<u8>,
 }
 
-/// A number of the format, both ways.
+/// A number of the format, as decimal and as double.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Factor {
     exact: Option<Decimal>,
@@ -51,7 +51,8 @@ impl NumberRule {
         Self { scale: scale.map(Factor::new), offset: offset.map(Factor::new), decimals }
     }
 
-    /// Appends the value of the JSON number `raw` to `out`. False, and nothing appended, if it isn't finite.
+    /// Appends the converted JSON number `raw` to `out`. Returns `false`, and appends nothing, if it isn't
+    /// finite.
     pub(super) fn write(&self, raw: &str, out: &mut Vec<u8>) -> bool {
         let computed = self.scale.is_some() || self.offset.is_some();
         if !computed && raw.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
@@ -80,8 +81,8 @@ impl NumberRule {
     }
 }
 
-/// Appends an integer as it was written: its digits are kept however many there are, as long as it is a
-/// finite number.
+/// Appends an integer with all its digits, however many there are. Returns `false`, and appends nothing, if
+/// it isn't finite as a double.
 fn write_integer(raw: &str, out: &mut Vec<u8>) -> bool {
     // The largest double has 309 digits.
     if raw.len() > 300 && !raw.parse::<f64>().is_ok_and(f64::is_finite) {
@@ -91,7 +92,7 @@ fn write_integer(raw: &str, out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Appends a double, rounded to `decimals`. False, and nothing appended, if it isn't finite.
+/// Appends a double, rounded to `decimals`. Returns `false`, and appends nothing, if it isn't finite.
 pub(super) fn write_double(value: f64, decimals: Option<u8>, out: &mut Vec<u8>) -> bool {
     if !value.is_finite() {
         return false;
@@ -101,8 +102,7 @@ pub(super) fn write_double(value: f64, decimals: Option<u8>, out: &mut Vec<u8>) 
     if exact.is_some_and(|exact| exact.write(DOUBLE_DIGITS, out)) {
         return true;
     }
-    // Here only the very large and the very small arrive. The large have no decimals; the small round to
-    // zero.
+    // Only very large and very small numbers are left. The large have no decimals; the small round to zero.
     if decimals.is_some() && value.abs() < 1.0 {
         out.push(b'0');
     } else {
@@ -111,7 +111,7 @@ pub(super) fn write_double(value: f64, decimals: Option<u8>, out: &mut Vec<u8>) 
     true
 }
 
-/// The shortest digits that name a double, such as `1.824e2`: a JSON number. On the stack.
+/// The shortest text that round-trips a double, such as `1.824e2`: a JSON number, without allocation.
 struct Shortest {
     text: [u8; 32],
     length: usize,
@@ -121,8 +121,7 @@ impl Shortest {
     fn of(value: f64) -> Self {
         let mut text = [0; 32];
         let mut rest = &mut text[..];
-        // A double needs at most 17 digits, a sign, a point and an exponent of five characters: it always
-        // fits.
+        // A double needs at most 17 digits, a sign, a point and an exponent of five characters.
         let written = write!(rest, "{value:e}").map_or(0, |()| 32 - rest.len());
         Self { text, length: written }
     }
@@ -137,7 +136,7 @@ impl Shortest {
 }
 
 impl Decimal {
-    /// Reads a JSON number; none if it has too many digits or too large an exponent for exact computing.
+    /// Parses a JSON number. `None` if it has too many digits or too large an exponent for exact arithmetic.
     fn parse(text: &str) -> Option<Self> {
         let mut mantissa: i128 = 0;
         let mut digits = 0;
@@ -163,7 +162,7 @@ impl Decimal {
                         .filter(|e| e.abs() < 1_000)?;
                     break;
                 }
-                // The sign, which is seen to below.
+                // The sign, which is handled below.
                 _ => {}
             }
         }
@@ -185,14 +184,14 @@ impl Decimal {
         Some(Self { mantissa: aligned(self)?.checked_add(aligned(other)?)?, exponent })
     }
 
-    /// Rounded to `decimals`, half away from zero.
+    /// Rounds to `decimals`, half away from zero.
     fn rounded(self, decimals: Option<u8>) -> Self {
         let Some(decimals) = decimals else { return self };
         let exponent = -i32::from(decimals);
         if self.exponent >= exponent {
             return self;
         }
-        // A divisor that doesn't fit is more than twice any mantissa: what is left is zero.
+        // A divisor that doesn't fit is more than twice any mantissa, so the result is zero.
         let mantissa = power_of_ten(self.exponent.abs_diff(exponent)).map_or(0, |divisor| {
             let (quotient, rest) = (self.mantissa / divisor, self.mantissa % divisor);
             let up = rest.abs() >= divisor / 2;
@@ -201,8 +200,8 @@ impl Decimal {
         Self { mantissa, exponent }
     }
 
-    /// Appends it without an exponent and without zeros at the end. False, and nothing appended, if it has
-    /// more than `max_digits` digits.
+    /// Appends the number without an exponent and without trailing zeros. Returns `false`, and appends
+    /// nothing, if it has more than `max_digits` digits.
     fn write(self, max_digits: u32, out: &mut Vec<u8>) -> bool {
         let Self { mut mantissa, mut exponent } = self;
         while mantissa % 10 == 0 && exponent < 0 && mantissa != 0 {
@@ -231,9 +230,9 @@ impl Decimal {
     }
 }
 
-/// Appends `mantissa` with a point before its last `decimals` digits.
+/// Appends `mantissa` with a decimal point before its last `decimals` digits.
 fn write_fixed(mantissa: u128, decimals: usize, out: &mut Vec<u8>) {
-    // 39 digits of an u128, a point, and zeros down to the smallest exponent that is written.
+    // 39 digits of a u128, a point, and zeros up to `MAX_DECIMALS`.
     let mut text = [b'0'; 96];
     let mut at = text.len();
     let mut rest = mantissa;
@@ -244,7 +243,7 @@ fn write_fixed(mantissa: u128, decimals: usize, out: &mut Vec<u8>) {
             text[at] = b'.';
         }
         at -= 1;
-        // Division of 128 bits is slow, and hardly ever needed.
+        // Division of 128 bits is slow and rarely needed.
         let digit = if let Ok(small) = u64::try_from(rest) {
             rest = u128::from(small / 10);
             u128::from(small % 10)

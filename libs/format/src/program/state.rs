@@ -1,55 +1,53 @@
-//! What one channel of one device has seen so far.
+//! The state of one channel of one device.
 
 use std::hash::Hasher;
 
 use super::DropReason;
 use super::time::Timestamp;
 
-/// Payloads that are remembered for the newest time. Devices whose clock counts seconds send several messages
-/// with one time; of more than this many, the oldest are forgotten, and would be shown again rather than
-/// lost.
+/// The most payloads that are remembered for the newest time. Devices whose clock counts seconds send several
+/// messages with the same time. Beyond this number, a duplicate of an older one is shown again.
 const MAX_AT_NEWEST: usize = 64;
 
-/// What one channel of one device has seen so far; the memory of the stale filter, of `onChange` and of
-/// `deadband`.
+/// The state of one channel of one device, for the stale filter, `onChange` and `deadband`.
 ///
-/// It belongs to one [`super::Program`]. If another one is applied with it, the time moves on as before, and
-/// the first message is pushed as a first message is.
+/// It belongs to one [`super::Program`]. If another program is applied with it, the stale filter goes on, and
+/// the next message is pushed like the first one of a channel.
 #[derive(Debug, Clone, Default)]
 pub struct ChannelState {
     newest: Option<Timestamp>,
     /// Digests of the payloads with the newest time.
     at_newest: Vec<u64>,
-    /// The program that `pushed` belongs to.
+    /// The id of the program to which `pushed` belongs.
     program: u64,
-    /// What was last pushed, for each field; empty before the first push, and if no field has a condition.
+    /// The last pushed value of each field; empty before the first push, and if each message is pushed.
     pushed: Vec<Pushed>,
 }
 
-/// What was last pushed of one field.
+/// The last pushed value of a field.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) enum Pushed {
-    /// Nothing: the message didn't have it.
+    /// The message didn't have the field.
     #[default]
     Absent,
-    /// Some value. It doesn't matter which one, since each value is a reason to push.
+    /// Any value; each value of the field causes a push.
     Present,
-    /// This number, to compare within a deadband.
+    /// A number, for the comparison with a deadband.
     Number(f64),
-    /// This value, as JSON.
+    /// The value as JSON.
     Json(Vec<u8>),
 }
 
 impl ChannelState {
-    /// The event time of the newest message that was taken; messages that were [`DropReason::Filtered`] or
-    /// [`DropReason::Unchanged`] count.
+    /// Returns the event time of the newest message that passed the stale filter, even if it was
+    /// [`DropReason::Filtered`] or [`DropReason::Unchanged`]. `None` before the first message.
     #[must_use]
     pub fn newest(&self) -> Option<Timestamp> {
         self.newest
     }
 
-    /// Whether a message comes too late: the stale filter. `payload` is compared for messages that may share
-    /// a time; none if they can't.
+    /// The stale filter: refuses messages that are older than the newest one, or duplicates. `payload` is
+    /// compared if several messages may share a time; `None` if they can't.
     pub(super) fn check(&self, time: Timestamp, payload: Option<&[u8]>) -> Result<(), DropReason> {
         let Some(newest) = self.newest else { return Ok(()) };
         if time != newest {
@@ -59,7 +57,7 @@ impl ChannelState {
         if seen { Err(DropReason::Duplicate) } else { Ok(()) }
     }
 
-    /// Takes note of a message that passed [`Self::check`].
+    /// Stores a message that passed [`Self::check`].
     pub(super) fn move_on(&mut self, time: Timestamp, payload: Option<&[u8]>) {
         if self.newest != Some(time) {
             self.newest = Some(time);
@@ -73,12 +71,12 @@ impl ChannelState {
         }
     }
 
-    /// What was last pushed by this program, by field; none before the first push.
+    /// Returns what this program pushed last, by field; `None` before the first push.
     pub(super) fn pushed(&self, program: u64) -> Option<&[Pushed]> {
         (self.program == program && !self.pushed.is_empty()).then_some(&self.pushed)
     }
 
-    /// The memory of what is pushed, with one place for each field.
+    /// Returns the storage of the pushed values, with one entry for each field.
     pub(super) fn pushed_mut(&mut self, program: u64, fields: usize) -> &mut [Pushed] {
         if self.program != program {
             self.pushed.clear();
@@ -90,7 +88,7 @@ impl ChannelState {
 }
 
 impl Pushed {
-    /// Remembers `json`, in the memory of the value before it if it can.
+    /// Stores `json`, in the buffer of the value before if there is one.
     pub(super) fn remember(&mut self, json: &[u8]) {
         if let Self::Json(before) = self {
             before.clear();
@@ -101,8 +99,8 @@ impl Pushed {
     }
 }
 
-/// SipHash with a fixed key: two payloads of one device and one time that differ and have the same 64 bits
-/// don't happen by chance.
+/// SipHash with a fixed key. A collision of 64 bits between payloads of one device with one time doesn't
+/// happen by chance.
 fn digest(payload: &[u8]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(payload);

@@ -57,7 +57,7 @@ impl Timestamp {
     /// the next minute. `None` if `text` is anything else, or outside [`Self::MIN`] to [`Self::MAX`].
     #[must_use]
     pub fn from_rfc3339(text: &str) -> Option<Self> {
-        // jiff also accepts other forms of ISO 8601, refuses more than nine decimals, and clamps leap seconds.
+        // jiff also accepts other forms of ISO 8601, refuses more than nine decimals and clamps leap seconds.
         let (local, rest) = text.split_at_checked(19)?;
         let separators = [4, 7, 10, 13, 16].map(|at| local.as_bytes()[at]);
         if !matches!(separators, [b'-', b'-', b'T' | b't' | b' ', b':', b':']) {

@@ -1,4 +1,4 @@
-//! Evaluation.
+//! Evaluates compiled expressions.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -12,7 +12,7 @@ pub(super) enum Node {
     Literal(Operand<'static>),
     /// The value of the field with this number.
     Field(usize),
-    /// Whether the message has that field.
+    /// Whether the message has the field with this number.
     Has(usize),
     Not(Box<Node>),
     Negate(Box<Node>),
@@ -41,7 +41,7 @@ pub(super) enum Binary {
 }
 
 impl Node {
-    /// The levels of the tree.
+    /// Returns the number of levels of the tree.
     pub(super) fn depth(&self) -> usize {
         let deepest = |nodes: &[Self]| nodes.iter().map(Self::depth).max().unwrap_or(0);
         1 + match self {
@@ -54,7 +54,7 @@ impl Node {
         }
     }
 
-    /// What it comes to; none if it can't be evaluated.
+    /// Returns the result; `None` if the expression can't be evaluated.
     pub(super) fn evaluate<'v>(&'v self, values: &'v dyn Values) -> Option<Operand<'v>> {
         match self {
             Self::Literal(Operand::Text(text)) => Some(Operand::Text(Cow::Borrowed(text))),
@@ -77,7 +77,7 @@ impl Node {
             }
             Self::In(item, list) => {
                 let item = item.evaluate(values)?;
-                // The whole list is evaluated, as in CEL: an element that can't be is an error.
+                // As in CEL, all elements are evaluated, and an error in one of them is one of the whole.
                 let mut found = false;
                 for element in list {
                     found |= element.evaluate(values)? == item;
@@ -98,7 +98,7 @@ impl Node {
     }
 }
 
-/// `&&` and `||`: a side that is `decisive` decides, even if the other one can't be evaluated.
+/// Evaluates `&&` and `||`: if one side is `decisive`, the other one need not be evaluable.
 fn decide<'v>(nodes: &[Node; 2], decisive: bool, values: &dyn Values) -> Option<Operand<'v>> {
     let left = nodes[0].condition(values);
     if left == Some(decisive) {
@@ -128,7 +128,7 @@ impl Binary {
                 Self::Subtract => left - right,
                 Self::Multiply => left * right,
                 Self::Divide => left / right,
-                // As in CEL, a remainder is one of ints; by zero there is none.
+                // As in CEL, a remainder is that of ints, and an error for a divisor of zero.
                 Self::Remainder => Some(whole(*left)? % whole(*right)?).filter(|rest| !rest.is_nan())?,
                 _ => return None,
             })),
@@ -137,7 +137,7 @@ impl Binary {
     }
 }
 
-/// Values of different types have no order, and numbers that are none don't either.
+/// `None` for values of different types, and for NaN.
 fn order(left: &Operand<'_>, right: &Operand<'_>) -> Option<Ordering> {
     match (left, right) {
         (Operand::Number(left), Operand::Number(right)) => left.partial_cmp(right),

@@ -4,7 +4,7 @@ use super::Operand;
 use crate::program::MAX_STRING;
 use crate::program::number::write_double;
 
-/// A function.
+/// A function. `math.` stands before the names of those from [`Self::Abs`] on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Function {
     Size,
@@ -27,7 +27,7 @@ pub(super) enum Function {
 }
 
 /// How a function is called.
-enum Shape {
+enum CallForm {
     /// `f(x)`
     Global,
     /// `f(x)` or `x.f()`
@@ -89,35 +89,35 @@ impl Function {
         }
     }
 
-    fn shape(self) -> Shape {
+    fn call_form(self) -> CallForm {
         match self {
-            Self::Size => Shape::Either,
-            Self::Contains | Self::StartsWith | Self::EndsWith => Shape::Method,
-            Self::Greatest | Self::Least => Shape::Several,
-            _ => Shape::Global,
+            Self::Size => CallForm::Either,
+            Self::Contains | Self::StartsWith | Self::EndsWith => CallForm::Method,
+            Self::Greatest | Self::Least => CallForm::Several,
+            _ => CallForm::Global,
         }
     }
 
-    /// Whether it can be called with so many arguments, the receiver included.
+    /// Returns whether the function can be called with `args` arguments, the receiver included.
     pub(super) fn takes(self, args: usize, method: bool) -> bool {
-        match self.shape() {
-            Shape::Global => args == 1 && !method,
-            Shape::Either => args == 1,
-            Shape::Method => args == 2 && method,
-            Shape::Several => args >= 1 && !method,
+        match self.call_form() {
+            CallForm::Global => args == 1 && !method,
+            CallForm::Either => args == 1,
+            CallForm::Method => args == 2 && method,
+            CallForm::Several => args >= 1 && !method,
         }
     }
 
     pub(super) fn usage(self) -> String {
         let name = self.name();
-        match self.shape() {
-            Shape::Global | Shape::Either => format!("{name}(values.x)"),
-            Shape::Method => format!("values.x.{name}(\"text\")"),
-            Shape::Several => format!("{name}(values.x, values.y)"),
+        match self.call_form() {
+            CallForm::Global | CallForm::Either => format!("{name}(values.x)"),
+            CallForm::Method => format!("values.x.{name}(\"text\")"),
+            CallForm::Several => format!("{name}(values.x, values.y)"),
         }
     }
 
-    /// Calls it. None if it can't be called with these values, or has no result for them.
+    /// Returns the result of the function; `None` if it isn't defined for these arguments.
     pub(super) fn call<'v>(self, args: &[Operand<'v>]) -> Option<Operand<'v>> {
         match args {
             [Operand::Number(number)] => self.of_number(*number),
@@ -189,14 +189,14 @@ impl Function {
     }
 }
 
-/// A number without its fraction, if it is one that CEL has as an int.
+/// Returns a number without its fraction; `None` if it isn't in the range of an int of CEL.
 pub(super) fn whole(number: f64) -> Option<f64> {
-    // 2^63: an i64 is less.
+    // 2^63.
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     (number.abs() < LIMIT).then_some(number.trunc())
 }
 
-/// Two texts, one after the other, unless that is longer than can be shown.
+/// Concatenates two texts; `None` if the result is longer than [`MAX_STRING`].
 pub(super) fn concatenate<'v>(left: &str, right: &str) -> Option<Operand<'v>> {
     (left.len() + right.len() <= MAX_STRING).then(|| Operand::Text([left, right].concat().into()))
 }

@@ -1,4 +1,4 @@
-//! From the syntax tree of CEL to what is evaluated; everything that isn't part of it is refused here.
+//! Translates the syntax tree of CEL to [`Node`]s and refuses everything that is not supported.
 
 use cel::common::ast::{CallExpr, Expr, LiteralValue, operators};
 use cel::parser::Expression as Ast;
@@ -8,7 +8,7 @@ use super::function::Function;
 use super::{InvalidExpression, Operand, invalid, shorten};
 
 pub(super) struct Lowering<'a> {
-    /// The names that may be used, in the order of their numbers.
+    /// The names that the expression may use, in the order of their numbers.
     pub(super) fields: &'a [&'a str],
 }
 
@@ -47,7 +47,7 @@ impl Lowering<'_> {
         if target.is_none() && !func_name.starts_with(|c: char| c.is_ascii_alphabetic()) {
             return self.lower_operator(&func_name, args);
         }
-        // `math.abs(x)` is a call of `abs` on `math`, which isn't a value.
+        // `math.abs(x)` is parsed as a call of `abs` on `math`, which is not a value.
         let in_math =
             target.as_ref().is_some_and(|target| matches!(&target.expr, Expr::Ident(name) if name == "math"));
         let name = if in_math { format!("math.{func_name}") } else { func_name };

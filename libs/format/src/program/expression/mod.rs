@@ -1,17 +1,16 @@
 //! CEL expressions over a message's values: `when`, and computed fields.
 //!
-//! The crate `cel` parses them. What they may say is a part of CEL that suits a plant and can't be made to
-//! work for long, and it is evaluated here:
+//! The crate `cel` parses them; this module evaluates a subset of CEL whose cost is bounded:
 //!
 //! * Operators, `? :`, `in` with a list, `has`, and the functions in [`function::Function`]. There are no
 //!   lists or maps, no macros over them (`map`, `all`, …), whose cost can multiply, and no regular
 //!   expressions.
-//! * `values.x` and `values["x"]` are looked up when an expression is compiled: an unknown name is an error
+//! * `values.x` and `values["x"]` are resolved when an expression is compiled: an unknown name is an error
 //!   then, and no map of the values is built for a message.
-//! * There is one kind of number, the double, as in JSON: `values.total * 2` and `values.count % 10` work,
-//!   which strict CEL refuses, since `2` is an int there.
+//! * All numbers are doubles, as in JSON: `values.total * 2` and `values.count % 10` work, which strict CEL
+//!   refuses, since `2` is an int there.
 //!
-//! Everything else means what it means in CEL; so `&&` and `||` need only the side that decides.
+//! Everything else means what it means in CEL; `&&` and `||`, for example, need only the side that decides.
 
 mod evaluate;
 mod function;
@@ -22,18 +21,18 @@ use std::borrow::Cow;
 use evaluate::Node;
 use lower::Lowering;
 
-/// Longer expressions are refused, in bytes.
+/// The longest expression, in bytes.
 const MAX_LENGTH: usize = 1024;
 
-/// Deeper nesting of brackets and of `? :` is refused: the parser recurses about a dozen functions a level.
+/// The deepest nesting of brackets and of `? :`. The parser recurses about a dozen functions for each level.
 const MAX_NESTING: usize = 24;
 
-/// Deeper trees are refused: evaluation recurses once a level, on the stack of whoever applies the program. A
-/// sum of 64 values is this deep.
+/// The deepest tree, such as a sum of 64 values. Evaluation recurses once for each level, on the caller's
+/// stack.
 const MAX_DEPTH: usize = 64;
 
-/// The stack on which an expression is compiled, in bytes. Unoptimised, the parser needs some 6 MiB for what
-/// the limits above let through, more than a thread usually has.
+/// The stack on which an expression is compiled, in bytes. Without optimization the parser needs about 6 MiB
+/// within the limits above, more than a thread usually has.
 const COMPILE_STACK: usize = 32 << 20;
 
 /// A compiled expression.
@@ -42,20 +41,20 @@ pub(super) struct Expression {
     root: Node,
 }
 
-/// What is wrong with an expression, and what would be right.
+/// Why an expression is invalid, and how to correct it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InvalidExpression {
     pub(super) problem: String,
     pub(super) expected: String,
 }
 
-/// The values of one message, as an expression sees them.
+/// The values of a message, for expressions.
 pub(super) trait Values {
-    /// The value of the field with this number; none if the message doesn't have it.
+    /// Returns the value of the field with this number; `None` if the message doesn't have it.
     fn value(&self, field: usize) -> Option<Operand<'_>>;
 }
 
-/// A value that goes into an expression, or comes out of it.
+/// An argument or a result of an operation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Operand<'a> {
     Null,
@@ -65,7 +64,7 @@ pub(super) enum Operand<'a> {
 }
 
 impl Operand<'_> {
-    /// The same, borrowing nothing.
+    /// Returns the same value without borrowed parts.
     pub(super) fn into_owned(self) -> Operand<'static> {
         match self {
             Self::Null => Operand::Null,
@@ -90,8 +89,8 @@ impl Expression {
             let problem = format!("{:?} is nested deeper than {MAX_NESTING} brackets", shorten(source));
             return Err(invalid(problem, "split it into several computed fields"));
         }
-        // On a thread of its own for its stack, and because a generated parser of a foreign language stands
-        // behind this: should it panic, it is this one expression that is wrong.
+        // A thread of its own has the stack, and turns a panic of the generated parser into an error of this
+        // expression.
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("compile-cel".into()).stack_size(COMPILE_STACK);
             match thread
@@ -105,9 +104,8 @@ impl Expression {
         })
     }
 
-    /// What it comes to for these values; none if it can't be evaluated for them (a field that the message
-    /// doesn't have, text where a number is needed, a division by zero), or comes to something that can't be
-    /// shown.
+    /// Returns the result for these values; `None` if the expression can't be evaluated for them (a field is
+    /// missing, a text stands where a number is needed, a divisor is zero), or if the result is not finite.
     pub(super) fn evaluate<'v>(&'v self, values: &'v dyn Values) -> Option<Operand<'v>> {
         self.root
             .evaluate(values)
@@ -149,8 +147,7 @@ fn shorten(text: &str) -> String {
     short
 }
 
-/// How deep brackets and `? :` are nested, at most; what stands in strings is counted too, which errs on the
-/// safe side.
+/// Returns an upper bound of the nesting of brackets and `? :`; those in strings are counted too.
 fn nesting(source: &str) -> usize {
     let (mut depth, mut deepest, mut conditionals) = (0_usize, 0, 0);
     for byte in source.bytes() {
