@@ -2,6 +2,7 @@
 
 use flutecast_kube::{Grant, Right};
 
+use crate::kubernetes::MANIFEST;
 use crate::{catalog, peers};
 
 /// The namespace that the manifest is written for.
@@ -21,10 +22,11 @@ pub fn manifest() -> (&'static str, String) {
         about_binding: "",
         rights: RIGHTS,
     };
-    let head = "The rights of a data-plane pod: it reads the mapping, the one Secret with the access rules, and \
-                its peers, and writes nothing. The tests run under exactly these rules \
-                (dataplane/tests/pods/api_server). Written by `make rbac` from the modules that make the calls.";
-    ("manifests/dataplane/rbac.yaml", flutecast_kube::manifest(head, Some((NAME, NAMESPACE)), &[grant]))
+    let head = "The rights of a data-plane pod: it reads the mapping, the one Secret with the access rules, \
+                and its peers, and writes nothing. The tests run under exactly these rules \
+                (dataplane/tests/pods/api_server). Written by `make rbac` from the modules that make the \
+                calls.";
+    (MANIFEST, flutecast_kube::manifest(head, Some((NAME, NAMESPACE)), &[grant]))
 }
 
 #[cfg(test)]

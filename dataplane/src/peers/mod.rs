@@ -2,12 +2,13 @@
 //!
 //! Who is ready is decided by Kubernetes; this is only what it says.
 
-use flutecast_kube::Right;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use flutecast_contract::object::SERVICE_LABEL;
+use flutecast_kube::{Observed, Pod, Right, ServicePods, Watch, WatchFault};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
-use kube::runtime::watcher::Config;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -16,13 +17,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::kubernetes::{Cluster, Observed, Watch};
+use crate::kubernetes::{Cluster, MANIFEST, watch_config};
 
-mod slices;
-
-pub use slices::{Peer, Peers};
-
-use slices::Slices;
+/// The pods of the Service, by name or, if an endpoint names no pod, by address.
+pub type Peers = BTreeMap<String, Pod>;
 
 /// The rights that knowing the other pods needs.
 pub(crate) const RIGHTS: &[Right] = &[Right {
@@ -58,8 +56,8 @@ impl PeerMetrics {
     }
 
     fn set(&self, peers: &Peers) {
-        let set = |state, is_so: fn(&Peer) -> bool| {
-            let count = peers.by_name.values().filter(|peer| is_so(peer)).count();
+        let set = |state, is_so: fn(&Pod) -> bool| {
+            let count = peers.values().filter(|peer| is_so(peer)).count();
             self.peers.get_or_create(&StateLabels { state }).set(count.try_into().unwrap_or(i64::MAX));
         };
         set("Ready", |peer| peer.ready);
@@ -80,8 +78,8 @@ pub fn watch_peers(
     let (sender, receiver) = watch::channel(Arc::default());
     let Cluster { client, namespace } = cluster.clone();
     let slices = Api::<EndpointSlice>::namespaced(client, &namespace);
-    let config = Config::default().labels(&format!("kubernetes.io/service-name={service}"));
-    let watch = Watch::new(slices, "endpointslices", config);
+    let config = watch_config().labels(&format!("{SERVICE_LABEL}={service}"));
+    let watch = Watch::new(slices, config, MANIFEST);
     let handle = tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -92,11 +90,11 @@ pub fn watch_peers(
 }
 
 async fn follow(mut watch: Watch<EndpointSlice>, peers: watch::Sender<Arc<Peers>>, metrics: PeerMetrics) {
-    let mut slices = Slices::default();
+    let mut pods = ServicePods::default();
     let mut fault = None;
     loop {
         match watch.next().await {
-            Observed::Fault(text) => {
+            Observed::Fault(WatchFault { text, .. }) => {
                 if fault.as_ref() != Some(&text) {
                     tracing::warn!(fault = text, "the peers can't be seen; those known last are kept");
                 }
@@ -104,12 +102,12 @@ async fn follow(mut watch: Watch<EndpointSlice>, peers: watch::Sender<Arc<Peers>
                 continue;
             }
             Observed::Recovered => {}
-            Observed::Change(change) => slices.observe(change),
+            Observed::Change(change) => pods.apply(change),
         }
         if fault.take().is_some() {
             tracing::info!("the peers can be seen again");
         }
-        let now = slices.peers();
+        let now = pods.pods();
         metrics.set(&now);
         peers.send_if_modified(|before| {
             let changed = **before != now;

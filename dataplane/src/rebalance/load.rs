@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::planner::View;
 use crate::peers::Peers;
 
-/// The largest number of pods whose reports are kept, which is more than any Service has. It bounds the memory
-/// that foreign messages can take.
+/// The largest number of pods whose reports are kept, which is more than any Service has. It bounds the
+/// memory that foreign messages can take.
 const MOST_PODS: usize = 1_000;
 
 /// The subjects of the load reports of a release.
@@ -50,7 +50,7 @@ impl Reports {
 
     /// Returns the ready pods that report their load, or `None` if this pod is not ready itself.
     pub(super) fn view(&self, own_name: &str, own: usize, peers: &Peers, now: Instant) -> Option<View> {
-        let ready = |name: &str| peers.by_name.get(name).is_some_and(|peer| peer.ready);
+        let ready = |name: &str| peers.get(name).is_some_and(|peer| peer.ready);
         if !ready(own_name) {
             return None;
         }
@@ -73,13 +73,13 @@ impl Reports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::Peer;
+    use flutecast_kube::Pod;
 
     fn peers(states: &[(&str, bool)]) -> Peers {
         let peer = |(name, ready): &(&str, bool)| {
-            ((*name).to_owned(), Peer { ready: *ready, serving: true, ..Peer::default() })
+            ((*name).to_owned(), Pod { ready: *ready, serving: true, ..Pod::default() })
         };
-        Peers { by_name: states.iter().map(peer).collect() }
+        states.iter().map(peer).collect()
     }
 
     fn report(server: &str, connections: usize, draining: bool) -> Vec<u8> {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ready_pods_that_tell_their_load_are_counted() {
+    fn only_ready_pods_that_report_their_load_are_counted() {
         let now = Instant::now();
         let mut reports = Reports::default();
         for (server, connections, draining) in
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_take_no_memory() {
+    fn reports_of_unknown_pods_use_bounded_memory() {
         let now = Instant::now();
         let mut reports = Reports::default();
         for n in 0..MOST_PODS {

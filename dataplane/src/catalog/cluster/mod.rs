@@ -4,17 +4,16 @@ use std::future::pending;
 use std::time::Duration;
 
 use flutecast_contract::object::{ACCESS_SECRET, MANAGED_BY_SELECTOR};
-use flutecast_kube::Right;
+use flutecast_kube::{Change, Observed, Right, Watch};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
-use kube::runtime::watcher::Config;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::CatalogMetrics;
 use super::publisher::{CatalogPublisher, Mapping};
-use crate::kubernetes::{Cluster, Observed, Watch};
+use crate::kubernetes::{Cluster, MANIFEST, watch_config};
 
 mod objects;
 #[cfg(test)]
@@ -58,12 +57,12 @@ pub fn watch_cluster(
     let maps = Api::<ConfigMap>::namespaced(client.clone(), &namespace);
     let secrets = Api::<Secret>::namespaced(client, &namespace);
     let follower = ClusterFollower {
-        maps: Watch::new(maps, "configmaps", Config::default().labels(MANAGED_BY_SELECTOR)),
+        maps: Watch::new(maps, watch_config().labels(MANAGED_BY_SELECTOR), MANIFEST),
         // A role for one Secret permits watching it only if the request selects it by name.
         secret: Watch::new(
             secrets,
-            "secrets",
-            Config::default().fields(&format!("metadata.name={ACCESS_SECRET}")),
+            watch_config().fields(&format!("metadata.name={ACCESS_SECRET}")),
+            MANIFEST,
         ),
     };
     let handle = tokio::spawn(async move {
@@ -78,8 +77,8 @@ pub fn watch_cluster(
 /// An observation of one of the two watches.
 #[derive(Debug)]
 enum ObservedObject {
-    Map(Observed<ConfigMap>),
-    Secret(Observed<Secret>),
+    Map(Observed<Change<ConfigMap>>),
+    Secret(Observed<Change<Secret>>),
 }
 
 struct ClusterFollower {
@@ -156,13 +155,15 @@ mod tests {
             sleep(if n == 0 { Duration::from_secs(1) } else { STEP }).await;
             Ok(Event::Apply(ConfigMap::default()))
         });
-        Watch::over("configmaps", changes.chain(stream::pending()).boxed())
+        Watch::over("ConfigMap", "configmaps", MANIFEST, changes.chain(stream::pending()).boxed())
     }
 
     #[tokio::test(start_paused = true)]
     async fn changes_within_the_debounce_are_one_batch() {
-        let mut follower =
-            ClusterFollower { maps: maps(), secret: Watch::over("secrets", stream::pending().boxed()) };
+        let mut follower = ClusterFollower {
+            maps: maps(),
+            secret: Watch::over("Secret", "secrets", MANIFEST, stream::pending().boxed()),
+        };
         let start = Instant::now();
         let mut batches = Vec::new();
         while batches.iter().sum::<usize>() < 12 {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use flutecast_contract::document::ShardDocument;
 use flutecast_contract::name::TenantName;
 use flutecast_contract::object::{ACCESS_KEY, ACCESS_SECRET, MAPPING_KEY, parse_shard_name};
+use flutecast_kube::{Change, Observed};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -14,7 +15,6 @@ use super::super::publisher::MappingSnapshot;
 use super::super::{Documents, Problem, ProblemKind};
 use super::PLACE;
 use crate::access::Access;
-use crate::kubernetes::{Change, Observed};
 
 #[derive(Debug, Default)]
 pub(super) struct MappingObjects {
@@ -58,9 +58,9 @@ pub(super) enum ObservedState {
 
 impl MappingObjects {
     /// Returns whether the state changed.
-    pub(super) fn observe_map(&mut self, observed: Observed<ConfigMap>) -> bool {
+    pub(super) fn observe_map(&mut self, observed: Observed<Change<ConfigMap>>) -> bool {
         match observed {
-            Observed::Fault(fault) => set(&mut self.map_fault, fault),
+            Observed::Fault(fault) => set(&mut self.map_fault, fault.text),
             Observed::Recovered => self.map_fault.take().is_some(),
             Observed::Change(change) => {
                 let recovered = self.map_fault.take().is_some();
@@ -104,9 +104,9 @@ impl MappingObjects {
     }
 
     /// Returns whether the state may have changed.
-    pub(super) fn observe_secret(&mut self, observed: Observed<Secret>) -> bool {
+    pub(super) fn observe_secret(&mut self, observed: Observed<Change<Secret>>) -> bool {
         match observed {
-            Observed::Fault(fault) => set(&mut self.secret_fault, fault),
+            Observed::Fault(fault) => set(&mut self.secret_fault, fault.text),
             Observed::Recovered => self.secret_fault.take().is_some(),
             Observed::Change(change) => {
                 self.secret_fault = None;

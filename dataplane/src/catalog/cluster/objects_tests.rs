@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use flutecast_kube::WatchFault;
 use k8s_openapi::ByteString;
 
 use super::objects::{MappingObjects, ObservedState};
@@ -7,7 +8,10 @@ use super::*;
 use crate::access::Credential;
 use crate::catalog::ProblemKind;
 use crate::catalog::publisher::MappingSnapshot;
-use crate::kubernetes::Change;
+
+fn fault<C>(text: &str) -> Observed<C> {
+    Observed::Fault(WatchFault { text: text.to_owned(), is_forbidden: false })
+}
 
 fn map(name: &str, version: u32, key: &str, content: &str) -> ConfigMap {
     let mut map = ConfigMap::default();
@@ -20,7 +24,13 @@ fn map(name: &str, version: u32, key: &str, content: &str) -> ConfigMap {
 
 fn shard(tenant: &str, number: u32, version: u32) -> ConfigMap {
     let content = format!(
-        "apiVersion: mapping.flutecast.io/v1\ntenant: {tenant}\nshard: {number}\nshards: 1\nrevision: r{version}\nsettings: {{stream: S}}\n"
+        "apiVersion: mapping.flutecast.io/v1
+tenant: {tenant}
+shard: {number}
+shards: 1
+revision: r{version}
+settings: {{stream: S}}
+"
     );
     map(&format!("flutecast-{tenant}-{number}"), version, "mapping.yaml", &content)
 }
@@ -55,11 +65,11 @@ fn loaded(maps: Vec<ConfigMap>, secrets: Vec<Secret>) -> MappingObjects {
 }
 
 #[test]
-fn nothing_is_told_before_both_lists_are_complete() {
+fn state_is_incomplete_before_both_lists_are_complete() {
     let mut objects = MappingObjects::default();
     assert!(matches!(objects.state(), ObservedState::Incomplete(reason) if reason.contains("not read")));
-    objects.observe_map(Observed::Fault("no maps".to_owned()));
-    objects.observe_secret(Observed::Fault("no secret".to_owned()));
+    objects.observe_map(fault("no maps"));
+    objects.observe_secret(fault("no secret"));
     assert!(matches!(objects.state(), ObservedState::Incomplete(reason) if reason == "no maps; no secret"));
     objects.observe_map(Observed::Change(Change::All(vec![shard("acme", 0, 1)])));
     assert!(matches!(objects.state(), ObservedState::Incomplete(reason) if reason == "no secret"));
@@ -70,7 +80,7 @@ fn nothing_is_told_before_both_lists_are_complete() {
 }
 
 #[test]
-fn a_list_replaces_everything() {
+fn list_replaces_all_objects() {
     let mut objects = loaded(vec![shard("acme", 0, 1), shard("gone", 0, 1)], vec![]);
     objects.observe_map(Observed::Change(Change::Applied(shard("new", 0, 2))));
     assert_eq!(complete(&objects).documents.documents.len(), 3);
@@ -82,7 +92,7 @@ fn a_list_replaces_everything() {
 }
 
 #[test]
-fn other_objects_are_nobodys_business() {
+fn other_objects_are_ignored() {
     let objects = loaded(
         vec![
             shard("acme", 0, 1),
@@ -97,7 +107,7 @@ fn other_objects_are_nobodys_business() {
 }
 
 #[test]
-fn a_broken_map_is_a_problem_of_its_tenant() {
+fn broken_config_map_is_a_problem_of_its_tenant() {
     for broken in [
         map("flutecast-acme-0", 2, "mapping.yaml", "tenant: ["),
         map("flutecast-acme-0", 2, "mapping.yml", "a: b"),
@@ -118,7 +128,7 @@ fn a_broken_map_is_a_problem_of_its_tenant() {
 }
 
 #[test]
-fn access_holds_until_it_is_replaced_or_removed() {
+fn access_is_kept_until_replaced_or_removed() {
     let mut objects = loaded(vec![], vec![access("flutecast-access", OPEN)]);
     let first = complete(&objects).access.unwrap();
     for broken in ["tenants: [", "{apiVersion: v9}", "\u{0}"] {
@@ -135,9 +145,9 @@ fn access_holds_until_it_is_replaced_or_removed() {
 }
 
 #[test]
-fn a_broken_watch_takes_nothing_away() {
+fn broken_watch_keeps_all_objects() {
     let mut objects = loaded(vec![shard("acme", 0, 1)], vec![access("flutecast-access", OPEN)]);
-    objects.observe_map(Observed::Fault("away".to_owned()));
+    objects.observe_map(fault("away"));
     let reading = complete(&objects);
     assert_eq!((reading.documents.documents.len(), opens(&reading)), (1, Some(true)));
     assert_eq!(reading.problems[0].place, "Kubernetes API");
@@ -146,16 +156,15 @@ fn a_broken_watch_takes_nothing_away() {
 }
 
 #[test]
-fn what_changes_nothing_is_told() {
+fn unchanged_objects_change_no_state() {
     let mut objects = loaded(vec![shard("acme", 0, 1)], vec![access("flutecast-access", OPEN)]);
-    let fault = |text: &str| Observed::Fault(text.to_owned());
     assert!(objects.observe_map(fault("away")));
     assert!(!objects.observe_map(fault("away")));
     assert!(objects.observe_map(fault("refused")));
     assert!(objects.observe_map(Observed::Recovered));
     assert!(!objects.observe_map(Observed::Recovered));
-    assert!(objects.observe_secret(Observed::Fault("away".to_owned())));
-    assert!(!objects.observe_secret(Observed::Fault("away".to_owned())));
+    assert!(objects.observe_secret(fault("away")));
+    assert!(!objects.observe_secret(fault("away")));
     assert!(objects.observe_secret(Observed::Recovered));
     assert!(!objects.observe_secret(Observed::Recovered));
     let all = |maps| Observed::Change(Change::All(maps));

@@ -1,0 +1,52 @@
+//! The Kubernetes API as this pod uses it. Nothing here writes to it.
+
+use std::time::Duration;
+
+use flutecast_kube::{ConnectError, connect};
+use kube::Client;
+use kube::runtime::watcher::Config;
+
+/// The path of the manifest with the rights of a pod.
+pub(crate) const MANIFEST: &str = "manifests/dataplane/rbac.yaml";
+/// The server ends a watch after this many seconds, and it is resumed where it was. So a connection that died
+/// unnoticed is noticed.
+const WATCH_SECONDS: u32 = 60;
+/// How long the server may be silent. It ends a watch after [`WATCH_SECONDS`], so after a longer silence the
+/// connection is dead.
+const READ_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// A namespace of a cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Creates a client as [`connect`] does. Without `namespace`, the one of the configuration is used.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if there is no usable configuration.
+    pub async fn from_environment(namespace: Option<&str>) -> Result<Self, ConnectError> {
+        let client = connect(READ_TIMEOUT).await?;
+        let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
+        Ok(Self { client, namespace })
+    }
+
+    /// Returns the namespace in which everything of this release is.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
+
+/// Returns the options of a watch, to which a selector is added.
+pub(crate) fn watch_config() -> Config {
+    Config::default().timeout(WATCH_SECONDS)
+}
