@@ -8,9 +8,22 @@ use serde::Serialize;
 use crate::metrics::closed_set;
 use crate::object::ObjectRef;
 
+closed_set! {
+    /// The conditions of an object as a label.
+    pub(crate) enum ConditionLabel {
+        Ready,
+        /// It waits for another object.
+        Reconciling,
+        /// Somebody has to change something.
+        Stalled,
+        /// It has no conditions yet.
+        Unsettled,
+    }
+}
+
 /// Why an object is refused or not wholly in force. A closed set: it is documented, and tests cover each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// The text is not YAML, or can't be read.
     InvalidYaml,
     /// The object breaks its kind's schema.
@@ -70,7 +83,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::InvalidYaml,
         Self::InvalidObject,
         Self::DuplicateObject,
@@ -102,14 +115,14 @@ impl Reason {
 
     /// The reason of this name.
     #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.to_string() == name)
     }
 
     /// Whether the object may come to be in force without anybody changing what is there: another object is
     /// yet to come, or somebody is away. Everything else stays until somebody changes something.
     #[must_use]
-    pub fn waits(self) -> bool {
+    pub(crate) fn waits(self) -> bool {
         match self {
             Self::TenantMissing
             | Self::FormatMissing
@@ -150,19 +163,19 @@ impl fmt::Display for Reason {
 
 /// One thing that is wrong with an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// Why.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Where in the object, as a path such as `spec.channels[1].format`; empty: the object as a whole.
-    pub field: String,
+    pub(crate) field: String,
     /// What is wrong, with the value, and what would be right. Never a token.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Finding {
     /// A finding about one field.
     #[must_use]
-    pub fn new(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { reason, field: field.into(), message: message.into() }
     }
 }
@@ -179,7 +192,7 @@ impl fmt::Display for Finding {
 
 /// What became of an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// All of it is in force.
     #[default]
     Accepted,
@@ -192,7 +205,7 @@ pub enum Outcome {
 impl Outcome {
     /// The word for it: `Accepted`, `Degraded` or `Refused`.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
             Self::Degraded(_) => "Degraded",
@@ -202,7 +215,7 @@ impl Outcome {
 
     /// How it stands with the object, as conditions would say it.
     #[must_use]
-    pub fn condition_label(&self) -> ConditionLabel {
+    pub(crate) fn condition_label(&self) -> ConditionLabel {
         match self {
             Self::Accepted => ConditionLabel::Ready,
             Self::Degraded(findings) | Self::Refused(findings) => {
@@ -214,7 +227,7 @@ impl Outcome {
 
     /// What is wrong; empty when nothing is.
     #[must_use]
-    pub fn findings(&self) -> &[Finding] {
+    pub(crate) fn findings(&self) -> &[Finding] {
         match self {
             Self::Accepted => &[],
             Self::Degraded(findings) | Self::Refused(findings) => findings,
@@ -222,19 +235,19 @@ impl Outcome {
     }
 }
 
-/// The verdicts on all objects, by object.
+/// The outcomes on all objects, by object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcomes(BTreeMap<ObjectRef, Outcome>);
+pub(crate) struct Outcomes(BTreeMap<ObjectRef, Outcome>);
 
 impl Outcomes {
     /// Takes note of an object about which there is nothing bad to say yet.
-    pub fn accept(&mut self, object: &ObjectRef) {
+    pub(crate) fn accept(&mut self, object: &ObjectRef) {
         self.0.entry(object.clone()).or_default();
     }
 
     /// Adds a finding; the object stays in force without what the finding is about. An object that is refused
     /// stays refused.
-    pub fn degrade(&mut self, object: &ObjectRef, finding: Finding) {
+    pub(crate) fn degrade(&mut self, object: &ObjectRef, finding: Finding) {
         let outcome = self.0.entry(object.clone()).or_default();
         match outcome {
             Outcome::Accepted => *outcome = Outcome::Degraded(vec![finding]),
@@ -243,7 +256,7 @@ impl Outcomes {
     }
 
     /// Adds a finding for which the whole object is not in force.
-    pub fn refuse(&mut self, object: &ObjectRef, finding: Finding) {
+    pub(crate) fn refuse(&mut self, object: &ObjectRef, finding: Finding) {
         let outcome = self.0.entry(object.clone()).or_default();
         let mut findings = match std::mem::take(outcome) {
             Outcome::Accepted => Vec::new(),
@@ -255,27 +268,27 @@ impl Outcomes {
 
     /// The outcome of one object; none if it is unknown.
     #[must_use]
-    pub fn get(&self, object: &ObjectRef) -> Option<&Outcome> {
+    pub(crate) fn get(&self, object: &ObjectRef) -> Option<&Outcome> {
         self.0.get(object)
     }
 
     /// Replaces what is said about an object.
-    pub fn set(&mut self, object: ObjectRef, outcome: Outcome) {
+    pub(crate) fn set(&mut self, object: ObjectRef, outcome: Outcome) {
         self.0.insert(object, outcome);
     }
 
     /// Forgets what is said about an object.
-    pub fn remove(&mut self, object: &ObjectRef) {
+    pub(crate) fn remove(&mut self, object: &ObjectRef) {
         self.0.remove(object);
     }
 
     /// Keeps what is said about those objects for which `keep` answers true.
-    pub fn retain(&mut self, mut keep: impl FnMut(&ObjectRef) -> bool) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&ObjectRef) -> bool) {
         self.0.retain(|object, _| keep(object));
     }
 
     /// All of them, by object.
-    pub fn iter(&self) -> impl Iterator<Item = (&ObjectRef, &Outcome)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ObjectRef, &Outcome)> {
         self.0.iter()
     }
 }
@@ -293,15 +306,15 @@ mod tests {
 
     #[test]
     fn an_object_that_is_refused_stays_refused() {
-        let mut verdicts = Outcomes::default();
+        let mut outcomes = Outcomes::default();
         let object = ObjectRef::new(Kind::Device, "default", "d1");
-        verdicts.accept(&object);
-        assert_eq!(verdicts.get(&object), Some(&Outcome::Accepted));
-        verdicts.degrade(&object, Finding::new(Reason::FormatMissing, "spec", "a"));
-        verdicts.refuse(&object, Finding::new(Reason::QuotaExceeded, "", "b"));
-        verdicts.degrade(&object, Finding::new(Reason::FormatMissing, "spec", "a"));
-        verdicts.accept(&object);
-        let outcome = verdicts.get(&object).unwrap();
+        outcomes.accept(&object);
+        assert_eq!(outcomes.get(&object), Some(&Outcome::Accepted));
+        outcomes.degrade(&object, Finding::new(Reason::FormatMissing, "spec", "a"));
+        outcomes.refuse(&object, Finding::new(Reason::QuotaExceeded, "", "b"));
+        outcomes.degrade(&object, Finding::new(Reason::FormatMissing, "spec", "a"));
+        outcomes.accept(&object);
+        let outcome = outcomes.get(&object).unwrap();
         assert_eq!((outcome.word(), outcome.findings().len()), ("Refused", 2));
     }
 

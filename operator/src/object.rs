@@ -7,10 +7,11 @@ use std::sync::Arc;
 use flutecast_crds::{DeviceSpec, PushFormatSpec, TenantSpec};
 use serde::Serialize;
 
+use crate::metrics::closed_set;
 
 /// The kinds of object that a verdict can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A Tenant.
     Tenant,
     /// A PushFormat.
@@ -21,6 +22,28 @@ pub enum Kind {
     Secret,
     /// A file of the manifests folder.
     File,
+}
+
+closed_set! {
+    /// A kind of the API as a label.
+    pub(crate) enum ObjectKind {
+        Tenant,
+        Device,
+        PushFormat,
+    }
+}
+
+impl Kind {
+    /// Returns the kind as a label; `None` if it is not one of the API.
+    #[must_use]
+    pub(crate) fn label(self) -> Option<ObjectKind> {
+        match self {
+            Self::Tenant => Some(ObjectKind::Tenant),
+            Self::Device => Some(ObjectKind::Device),
+            Self::PushFormat => Some(ObjectKind::PushFormat),
+            Self::Secret | Self::File => None,
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -36,32 +59,32 @@ impl fmt::Display for Kind {
 }
 
 /// The namespace and name of an object.
-pub type Key = (String, String);
+pub(crate) type Key = (String, String);
 
 /// The namespace of objects that name none, in folder mode as with kubectl.
-pub const DEFAULT_NAMESPACE: &str = "default";
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
 /// Which object a verdict is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct ObjectRef {
+pub(crate) struct ObjectRef {
     /// Its kind.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Its namespace; empty for a file.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Its name; for a file its path within the folder.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 impl ObjectRef {
     /// Names an object.
     #[must_use]
-    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+    pub(crate) fn new(kind: Kind, namespace: &str, name: &str) -> Self {
         Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
     /// Names a file of the manifests folder.
     #[must_use]
-    pub fn file(path: &str) -> Self {
+    pub(crate) fn file(path: &str) -> Self {
         Self::new(Kind::File, "", path)
     }
 }
@@ -79,47 +102,52 @@ impl fmt::Display for ObjectRef {
 
 /// What is known of an object besides its spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meta {
+pub(crate) struct Meta {
     /// Its namespace.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its uid; a folder's objects have none.
-    pub uid: Option<String>,
+    pub(crate) uid: Option<String>,
     /// Its place in the order of age: from an API server the creation time in half seconds, from a folder the
     /// reading at which it first appeared. The smaller is the older; the older one wins, and among equals the
     /// first by namespace and name.
-    pub created: i64,
+    pub(crate) created: i64,
     /// Its labels.
-    pub labels: Arc<BTreeMap<String, String>>,
+    pub(crate) labels: Arc<BTreeMap<String, String>>,
 }
 
 impl Meta {
     /// Names the object in a verdict.
     #[must_use]
-    pub fn object_ref(&self, kind: Kind) -> ObjectRef {
+    pub(crate) fn object_ref(&self, kind: Kind) -> ObjectRef {
         ObjectRef::new(kind, &self.namespace, &self.name)
+    }
+
+    /// Returns the namespace and name.
+    pub(crate) fn key(&self) -> Key {
+        (self.namespace.clone(), self.name.clone())
     }
 
     /// What sorts the oldest object first, always in the same way.
     #[must_use]
-    pub fn age(&self) -> (i64, &str, &str) {
+    pub(crate) fn age(&self) -> (i64, &str, &str) {
         (self.created, &self.namespace, &self.name)
     }
 }
 
 /// One object.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Object<S> {
+pub(crate) struct Object<S> {
     /// What is known besides the spec.
-    pub meta: Arc<Meta>,
+    pub(crate) meta: Arc<Meta>,
     /// What the user wants.
-    pub spec: S,
+    pub(crate) spec: S,
 }
 
 /// What a Secret holds. It never shows in a log or a message.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct SecretData(pub BTreeMap<String, Vec<u8>>);
+pub(crate) struct SecretData(pub BTreeMap<String, Vec<u8>>);
 
 impl fmt::Debug for SecretData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,15 +157,15 @@ impl fmt::Debug for SecretData {
 
 /// All objects, in any order: the build step's answer doesn't depend on it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Objects {
+pub(crate) struct Objects {
     /// The Tenants.
-    pub tenants: Vec<Arc<Object<TenantSpec>>>,
+    pub(crate) tenants: Vec<Arc<Object<TenantSpec>>>,
     /// The Devices.
-    pub devices: Vec<Arc<Object<DeviceSpec>>>,
+    pub(crate) devices: Vec<Arc<Object<DeviceSpec>>>,
     /// The PushFormats.
-    pub formats: Vec<Arc<Object<PushFormatSpec>>>,
+    pub(crate) formats: Vec<Arc<Object<PushFormatSpec>>>,
     /// The Secrets that Tenants may name.
-    pub secrets: Vec<Arc<Object<SecretData>>>,
+    pub(crate) secrets: Vec<Arc<Object<SecretData>>>,
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
 //! What differs between a folder of manifests and an API server.
 
-pub mod cluster;
-pub mod folder;
+pub(crate) mod cluster;
+pub(crate) mod folder;

@@ -10,12 +10,12 @@ use flutecast_crds::{
 use kube::api::ObjectMeta;
 use serde::Serialize;
 
-use crate::controller::status::conditions::ours;
 use crate::backend::cluster::watch::Watched;
+use crate::controller::status::conditions::ours;
 use crate::object::Kind;
 
 /// One of the kinds of the API.
-pub trait OurKind: Watched {
+pub(crate) trait OurKind: Watched {
     /// Which one.
     const KIND: Kind;
     /// What the user wants.
@@ -28,7 +28,7 @@ pub trait OurKind: Watched {
 }
 
 /// The status of one of the kinds.
-pub trait OurStatus:
+pub(crate) trait OurStatus:
     Debug + Clone + Default + PartialEq + Serialize + Into<AnyStatus> + Send + Sync + 'static
 {
     /// Its conditions.
@@ -47,7 +47,7 @@ pub trait OurStatus:
 /// A status of any of the kinds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum AnyStatus {
+pub(crate) enum AnyStatus {
     /// Of a Tenant.
     Tenant(TenantStatus),
     /// Of a Device.
@@ -59,7 +59,7 @@ pub enum AnyStatus {
 impl AnyStatus {
     /// Its conditions.
     #[must_use]
-    pub fn conditions(&self) -> &[Condition] {
+    pub(crate) fn conditions(&self) -> &[Condition] {
         match self {
             Self::Tenant(status) => &status.conditions,
             Self::Device(status) => &status.conditions,

@@ -5,7 +5,7 @@
 //! it. A Tenant concerns all of them, since names and subjects are given away across tenants; Tenants are few
 //! and change seldom.
 
-pub mod kind;
+pub(crate) mod kind;
 mod links;
 mod store;
 #[cfg(test)]
@@ -20,15 +20,15 @@ use k8s_openapi::api::core::v1::Secret;
 use self::links::Links;
 pub(crate) use self::links::template_of;
 pub(crate) use self::store::version_of;
-pub use self::store::{Entry, Life, Delta, Store};
-use crate::index::kind::OurKind;
+pub(crate) use self::store::{Delta, Entry, Life, Store};
 use crate::backend::cluster::watch::{Event, Place};
 use crate::controller::dereference::DirtySet;
+use crate::index::kind::OurKind;
 use crate::object::{Key, Kind, Meta, Object, Objects, SecretData};
 
 /// A Secret that a Tenant names.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Tokens {
+pub(crate) enum Tokens {
     /// It was read.
     Held(Arc<Object<SecretData>>),
     /// It doesn't exist.
@@ -39,13 +39,13 @@ pub enum Tokens {
 
 /// Everything that is known.
 #[derive(Debug, Default)]
-pub struct Index {
+pub(crate) struct Index {
     /// The Tenants.
-    pub tenants: Store<Tenant>,
+    pub(crate) tenants: Store<Tenant>,
     /// The Devices.
-    pub devices: Store<Device>,
+    pub(crate) devices: Store<Device>,
     /// The PushFormats.
-    pub formats: Store<PushFormat>,
+    pub(crate) formats: Store<PushFormat>,
     tokens: BTreeMap<Key, Tokens>,
     /// The Secrets that a list was begun for and that it has not told of.
     listing: BTreeSet<Key>,
@@ -54,13 +54,14 @@ pub struct Index {
     links: Links,
     /// Where Devices are to be created and may not.
     creation_forbidden: BTreeSet<String>,
-    scope: DirtySet,
+    /// The objects that have to be looked at because of the changes so far.
+    pub(crate) dirty: DirtySet,
 }
 
 impl Index {
     /// Whether everything was told in full, since this turn has begun; in turn 0, at least once.
     #[must_use]
-    pub fn is_complete(&self, places: &[Place], turn: u64) -> bool {
+    pub(crate) fn is_complete(&self, places: &[Place], turn: u64) -> bool {
         let Self { tenants, devices, formats, .. } = self;
         tenants.is_complete(places, turn)
             && devices.is_complete(places, turn)
@@ -68,16 +69,16 @@ impl Index {
     }
 
     /// Takes in what happened to Tenants. Answers whether anything changed.
-    pub fn tenant(&mut self, event: Event<Tenant>) -> bool {
+    pub(crate) fn tenant(&mut self, event: Event<Tenant>) -> bool {
         let moved = take(&mut self.tenants, event);
         for moved in &moved {
-            self.scope.touch(Kind::Tenant, &moved.key);
+            self.dirty.touch(Kind::Tenant, &moved.key);
             if moved.is_about_deletion() {
                 self.touch_users(Kind::Tenant, &moved.key);
             }
             if moved.is_about_more_than_status() {
                 // Also those that the template names no longer: everything is looked at.
-                self.scope.all = true;
+                self.dirty.all = true;
                 self.links.tenant_moved(moved);
             }
         }
@@ -85,18 +86,18 @@ impl Index {
     }
 
     /// Takes in what happened to Devices. Answers whether anything changed.
-    pub fn device(&mut self, event: Event<Device>) -> bool {
+    pub(crate) fn device(&mut self, event: Event<Device>) -> bool {
         let moved = take(&mut self.devices, event);
         for moved in &moved {
-            self.scope.touch(Kind::Device, &moved.key);
+            self.dirty.touch(Kind::Device, &moved.key);
             if !moved.is_about_more_than_status() {
                 continue;
             }
             for entry in [&moved.before, &moved.after].into_iter().flatten() {
                 let Ok(device) = &entry.object else { continue };
-                self.scope.tenants.insert(device.spec.tenant.clone());
+                self.dirty.tenants.insert(device.spec.tenant.clone());
                 for format in self::links::formats_of(device) {
-                    self.scope.touch(Kind::PushFormat, &format);
+                    self.dirty.touch(Kind::PushFormat, &format);
                 }
             }
             self.links.device_moved(moved);
@@ -106,29 +107,35 @@ impl Index {
 
     /// The status of a Device has to be looked at, for a reason that is not in the objects. Answers whether
     /// it exists.
-    pub fn look_at_device(&mut self, key: &Key) -> bool {
+    pub(crate) fn look_at_device(&mut self, key: &Key) -> bool {
         let exists = self.devices.get(key).is_some();
         if exists {
-            self.scope.touch(Kind::Device, key);
+            self.dirty.touch(Kind::Device, key);
         }
         exists
     }
 
+    /// Marks the Tenants of this name in `dirty`.
+    pub(crate) fn mark_tenant(&self, tenant: &str, dirty: &mut DirtySet) {
+        let named = self.tenants.iter().filter(|((_, name), _)| name == tenant);
+        named.for_each(|(key, _)| dirty.touch(Kind::Tenant, key));
+    }
+
     /// Takes in what happened to PushFormats. Answers whether anything changed.
-    pub fn format(&mut self, event: Event<PushFormat>) -> bool {
+    pub(crate) fn format(&mut self, event: Event<PushFormat>) -> bool {
         let moved = take(&mut self.formats, event);
         for moved in &moved {
-            self.scope.touch(Kind::PushFormat, &moved.key);
+            self.dirty.touch(Kind::PushFormat, &moved.key);
             if moved.is_about_deletion() {
                 self.touch_users(Kind::PushFormat, &moved.key);
             }
             if !moved.is_about_more_than_status() {
                 continue;
             }
-            self.scope.formats.insert(moved.key.clone());
+            self.dirty.formats.insert(moved.key.clone());
             for device in self.links.users(&moved.key) {
                 if let Some(Ok(device)) = self.devices.get(device).map(|entry| &entry.object) {
-                    self.scope.tenants.insert(device.spec.tenant.clone());
+                    self.dirty.tenants.insert(device.spec.tenant.clone());
                 }
             }
         }
@@ -136,7 +143,7 @@ impl Index {
     }
 
     /// Takes in what happened to a Secret that a Tenant names. Answers whether anything changed.
-    pub fn tokens(&mut self, key: Key, event: Event<Secret>) -> bool {
+    pub(crate) fn tokens(&mut self, key: Key, event: Event<Secret>) -> bool {
         let is_told_anew = match &event {
             Event::Complete(_, turn) => *turn >= self.doubted.0,
             // There will be no other answer.
@@ -144,7 +151,7 @@ impl Index {
             Event::Apply(_) | Event::Broken { .. } | Event::Delete(_) | Event::Restart(_) => false,
         };
         let is_settled = is_told_anew && self.doubted.1.remove(&key);
-        self.scope.access |= is_settled;
+        self.dirty.access |= is_settled;
         self.tokens_now(key, event) || is_settled
     }
 
@@ -169,7 +176,7 @@ impl Index {
         let changed = self.tokens.get(&key) != Some(&now);
         if changed {
             self.tokens.insert(key, now);
-            self.scope.access = true;
+            self.dirty.access = true;
         }
         changed
     }
@@ -177,27 +184,27 @@ impl Index {
     /// What is known of the Secrets may be long out of date: until they are told anew, in this turn, it
     /// counts as unknown. It isn't forgotten: an API server that starts forbids much before it knows its
     /// roles.
-    pub fn doubt_tokens(&mut self, turn: u64) {
+    pub(crate) fn doubt_tokens(&mut self, turn: u64) {
         self.doubted = (turn, self.tokens.keys().cloned().collect());
     }
 
     /// A Secret that no Tenant names any longer.
-    pub fn forget_tokens(&mut self, key: &Key) {
+    pub(crate) fn forget_tokens(&mut self, key: &Key) {
         self.listing.remove(key);
         self.doubted.1.remove(key);
         if self.tokens.remove(key).is_some() {
-            self.scope.access = true;
+            self.dirty.access = true;
         }
     }
 
     /// How it stands with a Secret; none: it was not looked for yet, or not since this operator leads.
     #[must_use]
-    pub fn tokens_of(&self, key: &Key) -> Option<&Tokens> {
+    pub(crate) fn tokens_of(&self, key: &Key) -> Option<&Tokens> {
         self.tokens.get(key).filter(|_| !self.doubted.1.contains(key))
     }
 
     /// Takes in where Devices are to be created and may not. Answers whether anything changed.
-    pub fn creation_forbidden(&mut self, namespaces: BTreeSet<String>) -> bool {
+    pub(crate) fn creation_forbidden(&mut self, namespaces: BTreeSet<String>) -> bool {
         let changed = self.creation_forbidden != namespaces;
         let is_concerned =
             |namespace| self.creation_forbidden.contains(namespace) || namespaces.contains(namespace);
@@ -206,20 +213,20 @@ impl Index {
             .iter()
             .map(|(key, _)| key)
             .filter(|(namespace, _)| changed && is_concerned(namespace));
-        keys.for_each(|key| self.scope.touch(Kind::Tenant, key));
+        keys.for_each(|key| self.dirty.touch(Kind::Tenant, key));
         self.creation_forbidden = namespaces;
         changed
     }
 
     /// Whether Devices are to be created in a namespace and may not be.
     #[must_use]
-    pub fn is_creation_forbidden(&self, namespace: &str) -> bool {
+    pub(crate) fn is_creation_forbidden(&self, namespace: &str) -> bool {
         self.creation_forbidden.contains(namespace)
     }
 
     /// How many channels use a PushFormat: those of Devices, and those of Tenants' templates of Devices.
     #[must_use]
-    pub fn channels_of(&self, format: &Key) -> u32 {
+    pub(crate) fn channels_of(&self, format: &Key) -> u32 {
         let named =
             |channels: &[DeviceChannel]| channels.iter().filter(|channel| channel.format == format.1).count();
         let devices = self.links.users(format).filter_map(|key| self.devices.get(key)?.object.as_ref().ok());
@@ -232,12 +239,16 @@ impl Index {
 
     /// Whether anybody uses an object.
     #[must_use]
-    pub fn is_used(&self, kind: Kind, key: &Key) -> bool {
+    pub(crate) fn is_used(&self, kind: Kind, key: &Key) -> bool {
         self.devices_using(kind, key).next().is_some() || self.tenants_using(kind, key).next().is_some()
     }
 
     /// The Devices that use an object: those of its namespace that name it.
-    pub fn devices_using<'a>(&'a self, kind: Kind, key: &'a Key) -> Box<dyn Iterator<Item = &'a Key> + 'a> {
+    pub(crate) fn devices_using<'a>(
+        &'a self,
+        kind: Kind,
+        key: &'a Key,
+    ) -> Box<dyn Iterator<Item = &'a Key> + 'a> {
         match kind {
             Kind::Tenant => Box::new(self.links.devices(&key.1).filter(|device| device.0 == key.0)),
             Kind::PushFormat => Box::new(self.links.users(key)),
@@ -246,7 +257,11 @@ impl Index {
     }
 
     /// The Tenants that use an object: those of its namespace whose template of Devices names it.
-    pub fn tenants_using<'a>(&'a self, kind: Kind, key: &'a Key) -> Box<dyn Iterator<Item = &'a Key> + 'a> {
+    pub(crate) fn tenants_using<'a>(
+        &'a self,
+        kind: Kind,
+        key: &'a Key,
+    ) -> Box<dyn Iterator<Item = &'a Key> + 'a> {
         match kind {
             Kind::PushFormat => Box::new(self.links.templates(key)),
             Kind::Tenant | Kind::Device | Kind::Secret | Kind::File => Box::new(std::iter::empty()),
@@ -258,29 +273,19 @@ impl Index {
         let tenants = self.tenants_using(kind, key).map(|tenant| (Kind::Tenant, tenant.clone()));
         let users: Vec<_> = devices.chain(tenants).collect();
         for (kind, user) in &users {
-            self.scope.touch(*kind, user);
+            self.dirty.touch(*kind, user);
         }
     }
 
     /// The Devices that name a tenant.
-    pub fn devices_of(&self, tenant: &str) -> impl Iterator<Item = &Key> {
+    pub(crate) fn devices_of(&self, tenant: &str) -> impl Iterator<Item = &Key> {
         self.links.devices(tenant)
-    }
-
-    /// What has to be built anew since the last call.
-    pub fn take_scope(&mut self) -> DirtySet {
-        std::mem::take(&mut self.scope)
-    }
-
-    /// Something was not done: it is to be done again.
-    pub fn give_back(&mut self, scope: DirtySet) {
-        self.scope.merge(scope);
     }
 
     /// The objects that `scope` needs: all Tenants with the PushFormats of their templates, all Secrets, and
     /// of the tenants in it the Devices and their PushFormats.
     #[must_use]
-    pub fn objects(&self, scope: &DirtySet) -> Objects {
+    pub(crate) fn objects(&self, dirty: &DirtySet) -> Objects {
         let secrets = self.tokens.values().filter_map(|tokens| match tokens {
             Tokens::Held(secret) => Some(secret.clone()),
             Tokens::Missing | Tokens::Forbidden => None,
@@ -290,15 +295,15 @@ impl Index {
             secrets: secrets.collect(),
             ..Objects::default()
         };
-        if scope.all {
+        if dirty.all {
             objects.devices = self.devices.objects().cloned().collect();
             objects.formats = self.formats.objects().cloned().collect();
             return objects;
         }
-        let devices = scope.tenants.iter().flat_map(|tenant| self.links.devices(tenant));
+        let devices = dirty.tenants.iter().flat_map(|tenant| self.links.devices(tenant));
         objects.devices =
             devices.filter_map(|key| self.devices.get(key)?.object.as_ref().ok().cloned()).collect();
-        let mut formats = scope.formats.clone();
+        let mut formats = dirty.formats.clone();
         formats.extend(objects.devices.iter().flat_map(|device| links::formats_of(device)));
         formats.extend(objects.tenants.iter().flat_map(|tenant| links::formats_of_template(tenant)));
         objects.formats =

@@ -5,36 +5,36 @@ use std::sync::Arc;
 
 use kube::api::ObjectMeta;
 
-use crate::object::Key;
-use crate::index::kind::{OurKind, OurStatus};
-use crate::controller::status::conditions::standing;
 use crate::backend::cluster::watch::Place;
-use crate::metrics::Standing;
+use crate::controller::status::conditions::label;
+use crate::finding::ConditionLabel;
+use crate::index::kind::{OurKind, OurStatus};
+use crate::object::Key;
 use crate::object::{Meta, Object};
 
 /// One object.
 #[derive(Debug, Clone)]
-pub struct Entry<K: OurKind> {
+pub(crate) struct Entry<K: OurKind> {
     /// Which life of the name it is.
-    pub uid: String,
+    pub(crate) uid: String,
     /// Which version of the spec.
-    pub generation: i64,
+    pub(crate) generation: i64,
     /// The object, or why it isn't one.
-    pub object: Result<Arc<Object<K::Spec>>, String>,
+    pub(crate) object: Result<Arc<Object<K::Spec>>, String>,
     /// What the operator said about it last.
-    pub status: K::Status,
+    pub(crate) status: K::Status,
     /// Whether it is about to go, and who holds it.
-    pub life: Life,
+    pub(crate) life: Life,
     version: Option<u64>,
 }
 
 /// Whether an object is about to go, and who holds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Life {
+pub(crate) struct Life {
     /// Somebody deleted it; it goes when nobody holds it any more.
-    pub is_deleting: bool,
+    pub(crate) is_deleting: bool,
     /// Who holds it.
-    pub finalizers: Box<[String]>,
+    pub(crate) finalizers: Box<[String]>,
 }
 
 impl Life {
@@ -49,26 +49,26 @@ impl Life {
 impl<K: OurKind> Entry<K> {
     /// The version as the API server wrote it; none: it isn't known.
     #[must_use]
-    pub fn version(&self) -> Option<u64> {
+    pub(crate) fn version(&self) -> Option<u64> {
         self.version
     }
 }
 
 /// What one change did to one object.
 #[derive(Debug)]
-pub struct Delta<K: OurKind> {
+pub(crate) struct Delta<K: OurKind> {
     /// Which object.
-    pub key: Key,
+    pub(crate) key: Key,
     /// What it was; none: it wasn't there.
-    pub before: Option<Entry<K>>,
+    pub(crate) before: Option<Entry<K>>,
     /// What it is; none: it is gone.
-    pub after: Option<Entry<K>>,
+    pub(crate) after: Option<Entry<K>>,
 }
 
 impl<K: OurKind> Delta<K> {
     /// Whether it is about to go, which it wasn't before, or the other way round: a new life of the name.
     #[must_use]
-    pub fn is_about_deletion(&self) -> bool {
+    pub(crate) fn is_about_deletion(&self) -> bool {
         let is_deleting =
             |entry: &Option<Entry<K>>| entry.as_ref().is_some_and(|entry| entry.life.is_deleting);
         is_deleting(&self.before) != is_deleting(&self.after)
@@ -76,7 +76,7 @@ impl<K: OurKind> Delta<K> {
 
     /// Whether anything moved that the build step reads.
     #[must_use]
-    pub fn is_about_more_than_status(&self) -> bool {
+    pub(crate) fn is_about_more_than_status(&self) -> bool {
         match (&self.before, &self.after) {
             (Some(before), Some(after)) => {
                 before.uid != after.uid
@@ -102,7 +102,7 @@ fn same_object<K: OurKind>(
 
 /// All objects of one kind.
 #[derive(Debug)]
-pub struct Store<K: OurKind> {
+pub(crate) struct Store<K: OurKind> {
     entries: BTreeMap<Key, Entry<K>>,
     /// The objects that were told since a place was begun anew.
     told: BTreeMap<Place, BTreeSet<Key>>,
@@ -119,39 +119,39 @@ impl<K: OurKind> Default for Store<K> {
 impl<K: OurKind> Store<K> {
     /// The object of this name.
     #[must_use]
-    pub fn get(&self, key: &Key) -> Option<&Entry<K>> {
+    pub(crate) fn get(&self, key: &Key) -> Option<&Entry<K>> {
         self.entries.get(key)
     }
 
     /// All objects.
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry<K>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Entry<K>)> {
         self.entries.iter()
     }
 
     /// How it stands with each of them, as the API server holds it.
-    pub fn standings(&self) -> impl Iterator<Item = Standing> {
-        self.entries.values().map(|entry| standing(entry.status.conditions()))
+    pub(crate) fn standings(&self) -> impl Iterator<Item = ConditionLabel> {
+        self.entries.values().map(|entry| label(entry.status.conditions()))
     }
 
     /// The objects that can be read.
-    pub fn objects(&self) -> impl Iterator<Item = &Arc<Object<K::Spec>>> {
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Arc<Object<K::Spec>>> {
         self.entries.values().filter_map(|entry| entry.object.as_ref().ok())
     }
 
     /// Whether all these places were told in full, since this turn has begun.
     #[must_use]
-    pub fn is_complete(&self, places: &[Place], turn: u64) -> bool {
+    pub(crate) fn is_complete(&self, places: &[Place], turn: u64) -> bool {
         places.iter().all(|place| self.complete.get(place).is_some_and(|told| *told >= turn))
     }
 
     /// All objects of a place are going to be told again.
-    pub fn restart(&mut self, place: Place) {
+    pub(crate) fn restart(&mut self, place: Place) {
         self.told.insert(place, BTreeSet::new());
     }
 
     /// An object is there, or has changed. Answers none if that is no news: a watch may tell of a version
     /// that is older than the answer to a write of ours.
-    pub fn apply(&mut self, object: K) -> Option<Delta<K>> {
+    pub(crate) fn apply(&mut self, object: K) -> Option<Delta<K>> {
         let (meta, spec, status) = object.into_parts();
         let status = status.unwrap_or_default();
         let known = known_of(&meta, status.holds_its_place());
@@ -159,13 +159,13 @@ impl<K: OurKind> Store<K> {
     }
 
     /// An object is there, but can't be read.
-    pub fn broken(&mut self, meta: &ObjectMeta, error: String) -> Option<Delta<K>> {
+    pub(crate) fn broken(&mut self, meta: &ObjectMeta, error: String) -> Option<Delta<K>> {
         let status = self.entries.get(&key_of(meta)).map(|entry| entry.status.clone());
         self.put(meta, Err(error), status.unwrap_or_default())
     }
 
     /// An object is gone.
-    pub fn delete(&mut self, meta: &ObjectMeta) -> Option<Delta<K>> {
+    pub(crate) fn delete(&mut self, meta: &ObjectMeta) -> Option<Delta<K>> {
         let key = key_of(meta);
         let is_this_one = self.entries.get(&key).is_some_and(|entry| Some(&entry.uid) == meta.uid.as_ref());
         let before = if is_this_one { self.entries.remove(&key) } else { None };
@@ -173,7 +173,7 @@ impl<K: OurKind> Store<K> {
     }
 
     /// A place was told in full, by a list that was begun in this turn: what wasn't told is gone.
-    pub fn complete(&mut self, place: Place, turn: u64) -> Vec<Delta<K>> {
+    pub(crate) fn complete(&mut self, place: Place, turn: u64) -> Vec<Delta<K>> {
         let told = self.told.remove(&place).unwrap_or_default();
         let gone: Vec<Key> = self
             .entries

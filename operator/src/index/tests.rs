@@ -41,7 +41,7 @@ fn settled() -> Index {
     index.format(apply(format("on-off", 1)));
     index.device(apply(device("d1", "t1", "on-off", 2)));
     index.device(apply(device("d2", "t2", "other", 3)));
-    index.take_scope();
+    std::mem::take(&mut index.dirty);
     index
 }
 
@@ -49,7 +49,7 @@ fn settled() -> Index {
 fn a_device_concerns_its_tenant_and_its_formats() {
     let mut index = settled();
     assert!(index.device(apply(device("d3", "t1", "on-off", 4))));
-    let scope = index.take_scope();
+    let scope = std::mem::take(&mut index.dirty);
     assert!(!scope.all && scope.tenants.iter().eq(["t1"]) && scope.formats.is_empty(), "{scope:?}");
     assert!(scope.touched.contains(&(Kind::PushFormat, key("on-off"))), "{scope:?}");
     assert_eq!(index.channels_of(&key("on-off")), 2);
@@ -63,11 +63,11 @@ fn a_device_concerns_its_tenant_and_its_formats() {
 fn a_format_concerns_the_tenants_whose_devices_name_it() {
     let mut index = settled();
     assert!(index.format(apply(format("on-off", 5))));
-    let scope = index.take_scope();
+    let scope = std::mem::take(&mut index.dirty);
     assert!(scope.tenants.iter().eq(["t1"]) && scope.formats.iter().eq([&key("on-off")]), "{scope:?}");
     // One that isn't there yet, but is named.
     assert!(index.format(apply(format("other", 6))));
-    assert!(index.take_scope().tenants.iter().eq(["t2"]));
+    assert!(std::mem::take(&mut index.dirty).tenants.iter().eq(["t2"]));
 }
 
 #[test]
@@ -91,12 +91,12 @@ fn a_format_is_used_as_long_as_a_template_names_it() {
     // A format of another namespace is another format.
     assert!(!index.is_used(Kind::PushFormat, &("b".to_owned(), "new".to_owned())));
     index.format(apply(format("new", 1)));
-    index.take_scope();
+    std::mem::take(&mut index.dirty);
     // That it is being deleted is told on both sides.
     let mut going = format("new", 5);
     going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-23T00:00:00Z")).unwrap();
     index.format(apply(going));
-    assert!(index.take_scope().touched.contains(&(Kind::Tenant, key("t3"))));
+    assert!(std::mem::take(&mut index.dirty).touched.contains(&(Kind::Tenant, key("t3"))));
     index.tenant(apply(tenant(6, json!({"policy": "Declared", "template": {"channels": channels}}))));
     assert!(is_used(&index), "who names it counts on it, whatever the policy is at the moment");
     index.tenant(apply(tenant(7, json!({"policy": "Declared"}))));
@@ -113,7 +113,7 @@ fn a_status_concerns_nothing_but_itself() {
     let mut with_status = device("d1", "t1", "on-off", 4);
     with_status.status = serde_json::from_value(json!({"iotId": "abc"})).unwrap();
     assert!(index.device(apply(with_status)));
-    let scope = index.take_scope();
+    let scope = std::mem::take(&mut index.dirty);
     assert!(!scope.needs_building() && scope.touched.len() == 1, "{scope:?}");
     // A version that is older than what we know is no news.
     assert!(!index.device(apply(device("d1", "t1", "on-off", 3))));
@@ -125,7 +125,7 @@ fn a_device_that_goes_leaves_no_link() {
     let mut index = settled();
     let meta = device("d1", "t1", "on-off", 9).metadata;
     assert!(index.device(Event::Delete(Box::new(meta.clone()))));
-    assert!(index.take_scope().tenants.iter().eq(["t1"]));
+    assert!(std::mem::take(&mut index.dirty).tenants.iter().eq(["t1"]));
     assert_eq!((index.channels_of(&key("on-off")), index.devices_of("t1").count()), (0, 0));
     assert!(!index.device(Event::Delete(Box::new(meta))));
 }
@@ -173,7 +173,7 @@ fn one_broken_object_stops_no_other() {
     let broken = broken.0.unwrap_err();
     let event = Event::Broken { meta: Box::new(broken.metadata), error: broken.error };
     assert!(index.device(event));
-    let scope = index.take_scope();
+    let scope = std::mem::take(&mut index.dirty);
     assert!(scope.tenants.iter().eq(["t1"]), "{scope:?}");
     assert!(index.devices.get(&key("d1")).unwrap().object.is_err());
     assert_eq!(index.objects(&DirtySet::everything()).devices.len(), 1);
@@ -216,7 +216,7 @@ fn a_secret_that_was_read_stays_when_it_may_not_be_read_for_a_moment() {
     assert!(index.tokens(key("walls"), apply(secret())));
     assert!(index.tokens(key("walls"), Event::Delete(Box::new(secret().metadata))));
     assert_eq!(index.tokens_of(&key("walls")), Some(&Tokens::Missing));
-    assert!(index.take_scope().access);
+    assert!(std::mem::take(&mut index.dirty).access);
 }
 
 #[test]
@@ -235,12 +235,15 @@ fn a_secret_that_was_read_before_this_turn_is_unknown_until_it_is_told_anew() {
     list(&mut index, 1);
     assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))));
     index.doubt_tokens(2);
-    index.take_scope();
+    std::mem::take(&mut index.dirty);
     assert_eq!(index.tokens_of(&key("walls")), None);
     // The end of a list that was begun before says nothing.
     assert!(!list(&mut index, 1) && index.tokens_of(&key("walls")).is_none());
     assert!(list(&mut index, 2), "that it is the same is news");
-    assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))) && index.take_scope().access);
+    assert!(
+        matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_)))
+            && std::mem::take(&mut index.dirty).access
+    );
     // What was read stays, also in the next turn, when it may not be read for a moment.
     index.doubt_tokens(3);
     assert!(index.tokens(key("walls"), Event::Forbidden));

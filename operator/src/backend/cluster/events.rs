@@ -5,7 +5,6 @@
 //! An Event that can't be stored is logged and forgotten: the status says what is the case.
 
 use flutecast_kube::Right;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -15,11 +14,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::api_server::{ApiWrite, ApiWrites};
 use crate::backend::cluster::MANAGER;
-use crate::metrics::{ApiWrite, Ending, Metrics};
+use crate::metrics::CallResult;
 
 /// The rights that telling needs.
-pub const RIGHTS: &[Right] = &[Right {
+pub(crate) const RIGHTS: &[Right] = &[Right {
     group: "events.k8s.io",
     resources: &["events"],
     names: &[],
@@ -36,22 +36,22 @@ const LONGEST_NOTE: usize = 1000;
 
 /// Something to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
+pub(crate) struct Notice {
     /// Whether somebody should look.
-    pub is_warning: bool,
+    pub(crate) is_warning: bool,
     /// One word.
-    pub reason: String,
+    pub(crate) reason: String,
     /// What happened, and what to do.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// Where notices are handed in.
 #[derive(Debug, Clone)]
-pub struct Announcer(mpsc::Sender<(ObjectReference, Notice)>);
+pub(crate) struct Announcer(mpsc::Sender<(ObjectReference, Notice)>);
 
 impl Announcer {
     /// Tells of an object. When too many wait, this one is left out.
-    pub fn announce(&self, object: ObjectReference, notice: Notice) {
+    pub(crate) fn announce(&self, object: ObjectReference, notice: Notice) {
         if self.0.try_send((object, notice)).is_err() {
             tracing::debug!("too many events; one is left out");
         }
@@ -60,10 +60,10 @@ impl Announcer {
 
 /// Starts the task that stores them. It ends when `cancel` is cancelled; whoever gets the handle watches it.
 #[must_use = "a task that nobody watches fails unseen"]
-pub fn spawn(
+pub(crate) fn spawn(
     client: Client,
     instance: &str,
-    metrics: Arc<Metrics>,
+    writes: ApiWrites,
     cancel: CancellationToken,
 ) -> (Announcer, JoinHandle<()>) {
     let (sender, mut notices) = mpsc::channel::<(ObjectReference, Notice)>(WAITING);
@@ -74,14 +74,14 @@ pub fn spawn(
         while let Some((object, notice)) = notices.recv().await {
             let stored = tokio::time::timeout(DEADLINE, recorder.publish(&event(notice), &object)).await;
             let ending = match stored {
-                Ok(Ok(())) => Ending::Done,
+                Ok(Ok(())) => CallResult::Done,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "an event can't be stored");
-                    Ending::Failed
+                    CallResult::Failed
                 }
-                Err(_) => Ending::Failed,
+                Err(_) => CallResult::Failed,
             };
-            metrics.api_write(ApiWrite::Event, ending);
+            writes.count(ApiWrite::Event, ending);
         }
     };
     let task = tokio::spawn(async move { cancel.run_until_cancelled_owned(store).await.unwrap_or_default() });

@@ -6,12 +6,11 @@ use std::time::Duration;
 use flutecast_contract::name::{ChannelName, IotId, TenantName};
 use flutecast_crds::{Device, DeviceSpec};
 
-use crate::object::Key;
-use crate::index::Entry;
-use crate::controller::status::judge::Judge;
-use crate::presence::Told;
-use crate::presence::board::{Board, Followed, Version};
+use crate::backend::cluster::status::wanted::WantedStatuses;
 use crate::finding::Reason;
+use crate::index::Entry;
+use crate::object::Key;
+use crate::presence::{PresenceState, PresenceTable, Target, TargetVersion};
 
 /// Whether a Device's messages can be looked up.
 enum Reach<'a> {
@@ -23,37 +22,38 @@ enum Reach<'a> {
     No,
 }
 
-/// Tells the board of these Devices.
-pub(super) fn note(board: &Board, judge: &Judge<'_>, devices: &BTreeSet<Key>) {
+/// Tells the table of these Devices.
+pub(super) fn note(table: &PresenceTable, wanted: &WantedStatuses<'_>, devices: &BTreeSet<Key>) {
     for key in devices {
-        let Some(entry) = judge.index.devices.get(key) else {
-            board.forget(key);
+        let Some(entry) = wanted.index.devices.get(key) else {
+            table.remove(key);
             continue;
         };
-        let reach = reach(judge, key, entry);
+        let reach = reach(wanted, key, entry);
         let iot_id = match &reach {
             Reach::Yes(_, iot_id, _) => Some((*iot_id).clone()),
             Reach::Later => continue,
             Reach::No => None,
         };
-        let version = Version { uid: entry.uid.clone(), generation: entry.generation, iot_id };
-        board.note(key, &version, Told::by(&entry.status), judge.now, |_| match reach {
-            Reach::Yes(tenant, iot_id, spec) => followed(tenant, iot_id, spec),
+        let version = TargetVersion { uid: entry.uid.clone(), generation: entry.generation, iot_id };
+        table.set(key, &version, PresenceState::from(&entry.status), wanted.now, |_| match reach {
+            Reach::Yes(tenant, iot_id, spec) => target(tenant, iot_id, spec),
             Reach::Later | Reach::No => None,
         });
     }
 }
 
-fn reach<'a>(judge: &Judge<'a>, key: &Key, entry: &'a Entry<Device>) -> Reach<'a> {
+fn reach<'a>(wanted: &WantedStatuses<'a>, key: &Key, entry: &'a Entry<Device>) -> Reach<'a> {
     let spec = entry.object.as_ref().ok().map(|device| &device.spec);
     let tenant = spec.and_then(|spec| TenantName::new(&spec.tenant).ok());
-    let (Some(spec), Some(tenant), Some(iot_id)) = (spec, tenant, judge.built.iot_ids.get(key)) else {
+    let (Some(spec), Some(tenant), Some(iot_id)) = (spec, tenant, wanted.reconciled.built.iot_ids.get(key))
+    else {
         return Reach::No;
     };
-    if !judge.built.tenants.contains_key(&tenant) {
+    if !wanted.reconciled.built.tenants.contains_key(&tenant) {
         return Reach::No;
     }
-    let Some(report) = judge.report.get(&tenant) else { return Reach::Later };
+    let Some(report) = wanted.reconciled.report.get(&tenant) else { return Reach::Later };
     if report.foreign {
         // Messages of somebody else are none of this tenant's business.
         return Reach::No;
@@ -65,7 +65,7 @@ fn reach<'a>(judge: &Judge<'a>, key: &Key, entry: &'a Entry<Device>) -> Reach<'a
     if is_away { Reach::Later } else { Reach::No }
 }
 
-fn followed(tenant: TenantName, iot_id: &IotId, spec: &DeviceSpec) -> Option<Followed> {
+fn target(tenant: TenantName, iot_id: &IotId, spec: &DeviceSpec) -> Option<Target> {
     let channels: Vec<_> = spec
         .channels
         .iter()
@@ -74,5 +74,5 @@ fn followed(tenant: TenantName, iot_id: &IotId, spec: &DeviceSpec) -> Option<Fol
             Some((ChannelName::new(&channel.name).ok()?, stale_after))
         })
         .collect();
-    (!channels.is_empty()).then(|| Followed { tenant, iot_id: iot_id.clone(), channels })
+    (!channels.is_empty()).then(|| Target { tenant, iot_id: iot_id.clone(), channels })
 }

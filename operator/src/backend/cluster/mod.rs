@@ -1,38 +1,199 @@
-//! The operator on an API server: the same validate and build steps as in folder mode, fed by watches.
+//! The cluster backend: objects on an API server.
 //!
 //! ```text
-//! watch ──Change──► keeper: index → dereference → validate → build → apply (ConfigMaps, Secret) → update status
-//!                     │                                                                            │
-//!                     └─► jetstream (its own task) ──Report──► keeper        outbox → writer ──────┘
+//! watches ──Change──► Inbox ──► Controller ──► ClusterBackend: Index, Mapping (ConfigMaps, Secret), StatusSync
+//!                       ▲                                                                       │
+//!                       └──Written── status::writer ◄── status::queue ◄─────────────────────────┘
 //! ```
-//! `index` is synchronous state; `status::judge` and `status::conditions` are pure. No object of a user ever
-//! gets an ownerReference from here, and none gets a finalizer unless that is asked for (`protect`), so
-//! whatever becomes of the operator, nothing hangs.
+//! The index is synchronous state. No object of a user ever gets an ownerReference from here, and none gets a
+//! finalizer unless that is configured ([`crate::protection`]), so nothing hangs when the operator is gone.
 
-pub mod clean_up;
-pub mod events;
+pub(crate) mod events;
 mod follow;
-pub mod lease;
-pub mod mapping;
-pub mod rights;
-mod start;
-pub mod status;
-pub mod watch;
+pub(crate) mod mapping;
+pub(crate) mod pending;
+pub(crate) mod status;
+pub(crate) mod watch;
 
-pub use self::start::{Nats, Options, Place, client, start};
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Who writes, in managedFields and Events.
-pub const MANAGER: &str = "flutecast-operator";
+use flutecast_contract::name::TenantName;
+use flutecast_crds::{DeviceSpec, TenantSpec};
+use k8s_openapi::jiff::Timestamp;
+use tokio::time::Instant;
 
-/// Whether the API server says no, rather than that it is in trouble of its own, which passes.
-pub(crate) fn says_no(answer: &kube::core::Status) -> bool {
-    answer.code < 500 && answer.code != 429
+use self::mapping::Mapping;
+use self::status::sync::StatusSync;
+use self::status::wanted::WantedStatuses;
+use self::watch::secrets::SecretWatches;
+use self::watch::{Change, Place};
+pub(crate) use crate::api_server::{MANAGER, brief};
+use crate::controller::Reconciled;
+use crate::controller::apply::documents::Documents;
+use crate::controller::backend::{Applied, Backend};
+use crate::controller::dereference::DirtySet;
+use crate::controller::inbox::Wake;
+use crate::controller::metrics::ControllerMetrics;
+use crate::index::Index;
+use crate::jetstream::leftover::Realm;
+use crate::object::{Key, Kind, Object, ObjectKind, Objects};
+use crate::protection::Guard;
+use crate::rollout::{Rollout, RolloutChanges, RolloutMetrics};
+
+pub(crate) struct ClusterBackend {
+    /// The namespaces whose objects count.
+    pub(crate) places: Vec<Place>,
+    pub(crate) index: Index,
+    pub(crate) mapping: Mapping,
+    /// The watches of the Secrets that Tenants name.
+    pub(crate) secrets: SecretWatches,
+    pub(crate) statuses: StatusSync,
+    pub(crate) rollout: Rollout,
+    pub(crate) guard: Guard,
+    pub(crate) metrics: Arc<ControllerMetrics>,
+    pub(crate) rollout_metrics: Arc<RolloutMetrics>,
 }
 
-/// An error in one line: of an answer of the API server its message, without the rest of the answer.
-pub(crate) fn brief(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(answer) => format!("{} ({})", answer.message, answer.code),
-        error => error.to_string(),
+impl Backend for ClusterBackend {
+    type Change = Change;
+
+    const RESYNC: Duration = Duration::from_secs(600);
+    const COLLECT: Duration = Duration::from_millis(100);
+    const CREATES_DEVICES: bool = true;
+
+    fn apply_change(&mut self, change: Change) -> Wake {
+        let Self { index, mapping, rollout, statuses, .. } = self;
+        let is_news = match change {
+            Change::Tenant(event) => index.tenant(event),
+            Change::Device(event) => index.device(event),
+            Change::PushFormat(event) => index.format(event),
+            Change::Tokens(key, event) => index.tokens(key, event),
+            Change::Shard(event) => mapping.shard(event),
+            Change::Access(event) => mapping.access(event),
+            Change::Presence(device) => index.look_at_device(&device),
+            Change::Slice(event) => rollout.apply_slice(event),
+            Change::CreationForbidden(namespaces) => index.creation_forbidden(namespaces),
+            Change::Written(kind, key) => {
+                statuses.queue.taken_in(kind, &key);
+                false
+            }
+            Change::Pods(states) => {
+                rollout.set_pod_states(states);
+                return Wake::Status;
+            }
+        };
+        if is_news { Wake::Reconcile } else { Wake::Nothing }
     }
+
+    fn dirty(&mut self) -> &mut DirtySet {
+        &mut self.index.dirty
+    }
+
+    fn mark_tenant(&self, tenant: &TenantName, dirty: &mut DirtySet) {
+        self.index.mark_tenant(tenant.as_str(), dirty);
+        self.index.devices_of(tenant.as_str()).for_each(|device| dirty.touch(Kind::Device, device));
+    }
+
+    fn next_reconcile(&self) -> Option<Instant> {
+        self.mapping.next_repair()
+    }
+
+    fn next_status(&self) -> Option<Instant> {
+        self.rollout.next()
+    }
+
+    fn is_complete(&self, turn: u64) -> bool {
+        self.index.is_complete(&self.places, turn) && self.mapping.is_complete(turn)
+    }
+
+    fn begin(&mut self, turn: u64) {
+        // Secrets are listed again, too; until they are, the access document stays as it is.
+        self.index.doubt_tokens(turn);
+    }
+
+    fn stop(&mut self) {
+        self.statuses.stop();
+        self.guard.stop();
+        self.mapping.stop();
+        self.rollout.stop();
+    }
+
+    fn dereference(&mut self, dirty: &DirtySet) -> Objects {
+        // The Secrets that Tenants name are watched from here on.
+        let named =
+            self.index.tenants.objects().filter_map(|tenant| {
+                Some((tenant.meta.namespace.clone(), secret_of(&tenant.spec)?.to_owned()))
+            });
+        for key in self.secrets.keep(named.collect()) {
+            self.index.forget_tokens(&key);
+        }
+        self.index.objects(dirty)
+    }
+
+    fn has_device(&self, device: &Key) -> bool {
+        self.index.devices.get(device).is_some_and(|entry| entry.object.is_ok())
+    }
+
+    fn devices_of<'a>(&'a self, tenant: &'a str) -> Box<dyn Iterator<Item = &'a Object<DeviceSpec>> + 'a> {
+        let entries = self.index.devices_of(tenant).filter_map(|key| self.index.devices.get(key));
+        Box::new(entries.filter_map(|entry| entry.object.as_deref().ok()))
+    }
+
+    fn is_being_deleted(&self, tenant: &Key) -> bool {
+        self.index.tenants.get(tenant).is_some_and(|entry| entry.life.is_deleting)
+    }
+
+    /// The access Secret, which no other installation has, identifies this one; until it exists, nothing can
+    /// be left over either.
+    fn installation(&self) -> Option<Realm> {
+        let alive = self.index.tenants.iter().map(|(_, entry)| entry.uid.clone());
+        Some(Realm { id: self.mapping.realm()?, places: self.places.clone(), alive: alive.collect() })
+    }
+
+    async fn write_mapping(&mut self, wanted: &Documents) -> Applied {
+        // A Secret that was not read yet must not look like one that is gone: its tokens would be shut out for
+        // a moment.
+        let with_access = self.secrets.keys().all(|key| self.index.tokens_of(key).is_some());
+        let applied = self.mapping.write(wanted, with_access).await;
+        let mapping = &self.mapping;
+        self.rollout.set_stored(wanted.shards.iter().map(|(tenant, shards)| {
+            let held = shards.iter().map(|shard| mapping.holds(shard).then_some(shard.revision.as_str()));
+            (tenant, held)
+        }));
+        self.guard.keep(&self.index);
+        applied
+    }
+
+    fn update_status(&mut self, reconciled: &Reconciled<'_>, dirty: &mut DirtySet) {
+        let Self { index, rollout, statuses, metrics, .. } = self;
+        let now = Instant::now();
+        pending::update(rollout, index, reconciled.built, dirty, now);
+        let shards = |tenant: &TenantName| Some(reconciled.built.tenants.get(tenant)?.shards.as_slice());
+        let RolloutChanges { devices, tenants, pods } = rollout.evaluate(shards, now);
+        devices.iter().for_each(|device| dirty.touch(Kind::Device, device));
+        tenants.iter().for_each(|tenant| index.mark_tenant(tenant.as_str(), dirty));
+        self.rollout_metrics.set(&pods, rollout.count());
+        let wanted = WantedStatuses {
+            index,
+            reconciled: *reconciled,
+            presence: &statuses.presence,
+            rollout,
+            now: Timestamp::now(),
+        };
+        statuses.sync(&wanted, dirty);
+        metrics.set_objects(ObjectKind::Tenant, index.tenants.standings());
+        metrics.set_objects(ObjectKind::Device, index.devices.standings());
+        metrics.set_objects(ObjectKind::PushFormat, index.formats.standings());
+    }
+}
+
+/// Returns the name of the Secret with a Tenant's tokens.
+pub(crate) fn secret_of(tenant: &TenantSpec) -> Option<&str> {
+    Some(&tenant.access.as_ref()?.tokens.as_ref()?.secret_name)
+}
+
+/// Returns whether an API server refuses, rather than being in trouble of its own, which passes.
+pub(crate) fn says_no(answer: &kube::core::Status) -> bool {
+    answer.code < 500 && answer.code != 429
 }

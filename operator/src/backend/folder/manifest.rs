@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::documents::{self, Part};
 use super::located::{Located, join};
 use super::schema::KindSchema;
-use crate::object::{Meta, Object, SecretData};
-use crate::object::{DEFAULT_NAMESPACE, Kind, ObjectRef};
 use crate::finding::{Finding, Reason};
+use crate::object::{DEFAULT_NAMESPACE, Kind, ObjectRef};
+use crate::object::{Meta, Object, SecretData};
 
 /// An object of one of the kinds that we read.
 #[derive(Debug, Clone, PartialEq)]
@@ -235,12 +235,12 @@ struct Schemas {
 }
 
 static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| Schemas {
-    tenant: schema_of(definition::Kind::Tenant),
-    device: schema_of(definition::Kind::Device),
-    push_format: schema_of(definition::Kind::PushFormat),
+    tenant: schema_of(definition::CrdKind::Tenant),
+    device: schema_of(definition::CrdKind::Device),
+    push_format: schema_of(definition::CrdKind::PushFormat),
 });
 
-fn schema_of(kind: definition::Kind) -> KindSchema {
+fn schema_of(kind: definition::CrdKind) -> KindSchema {
     // A definition can always be written as JSON; a test checks that the schemas are there.
     KindSchema::new(kind.schema().unwrap_or_default())
 }

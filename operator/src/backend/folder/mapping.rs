@@ -23,13 +23,13 @@ const ACCESS_MODE: u32 = 0o600;
 
 /// A folder that only this process writes our files to. Files of others in it are left alone.
 #[derive(Debug)]
-pub struct MappingFolder {
+pub(crate) struct MappingFolder {
     path: PathBuf,
 }
 
 /// Why the mapping could not be written.
 #[derive(Debug, thiserror::Error)]
-pub enum MappingError {
+pub(crate) enum MappingError {
     /// The file system says no.
     #[error("{path}: {error}")]
     Io {
@@ -54,7 +54,7 @@ impl MappingFolder {
     ///
     /// # Errors
     /// [`MappingError::Io`]
-    pub fn open(path: &Path) -> Result<Self, MappingError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, MappingError> {
         fs::create_dir_all(path).map_err(|error| failed(path, error))?;
         let folder = Self { path: path.to_owned() };
         for name in folder.names()? {
@@ -70,7 +70,7 @@ impl MappingFolder {
     ///
     /// # Errors
     /// [`MappingError`]; files that were written before it stay, each is whole.
-    pub fn write(&self, wanted: &Documents) -> Result<Vec<String>, MappingError> {
+    pub(crate) fn write(&self, wanted: &Documents) -> Result<Vec<String>, MappingError> {
         let mut changed = Vec::new();
         // Access goes first, so that a door that was closed is closed before anything new is behind it.
         if self.put(ACCESS_FILE, &access_text(&wanted.access)?, ACCESS_MODE)? {
@@ -102,7 +102,7 @@ impl MappingFolder {
     /// The Devices that the mapping holds, as tenant and name of the Device: who had which place when the
     /// last process ended. Files that can't be read hold none.
     #[must_use]
-    pub fn devices(&self) -> BTreeSet<(String, String)> {
+    pub(crate) fn devices(&self) -> BTreeSet<(String, String)> {
         let shards = self.names().unwrap_or_default().into_iter().filter_map(|name| self.read_shard(&name));
         shards
             .flat_map(|shard| {
@@ -188,7 +188,7 @@ fn failed(path: &Path, error: io::Error) -> MappingError {
 ///
 /// # Errors
 /// [`MappingError::Document`]
-pub fn texts(built: &Built) -> Result<BTreeMap<String, String>, MappingError> {
+pub(crate) fn texts(built: &Built) -> Result<BTreeMap<String, String>, MappingError> {
     let mut texts = BTreeMap::from([(ACCESS_FILE.to_owned(), access_text(&built.access)?)]);
     for shard in built.tenants.values().flat_map(|tenant| &tenant.shards) {
         let name = file_name(&shard.tenant, shard.shard);

@@ -1,16 +1,156 @@
-//! The folder mode: manifests from disk instead of from an API server.
+//! The folder backend: manifests on disk instead of an API server.
 //!
-//! [`scan`] reads the files, [`store`] turns them into the objects in force, [`watch`] says when to look
-//! again. There is no API server that would check objects first, so `schema` does so, with the very schema of
-//! the CRDs.
+//! [`scan`] reads the files, [`manifests`] turns them into the objects in force, [`watch`] reports changes,
+//! [`mapping`] writes the documents, [`status`] prints the outcomes. There is no API server that would check
+//! objects first, so `schema` does, with the schema of the CRDs.
 
 mod documents;
 mod located;
 mod manifest;
-pub mod mapping;
-pub mod reconcile;
-pub mod scan;
+pub(crate) mod manifests;
+pub(crate) mod mapping;
+pub(crate) mod scan;
 mod schema;
-pub mod status;
-pub mod store;
-pub mod watch;
+pub(crate) mod status;
+pub(crate) mod watch;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flutecast_contract::name::TenantName;
+use flutecast_crds::DeviceSpec;
+
+use self::manifests::Manifests;
+use self::mapping::MappingFolder;
+use self::status::Printer;
+use self::watch::MayHaveChanged;
+use crate::controller::Reconciled;
+use crate::controller::apply::documents::Documents;
+use crate::controller::backend::{Applied, Backend};
+use crate::controller::dereference::DirtySet;
+use crate::controller::inbox::Wake;
+use crate::controller::metrics::ControllerMetrics;
+use crate::finding::Outcomes;
+use crate::object::{Key, Kind, Object, Objects};
+
+pub(crate) struct FolderBackend {
+    path: PathBuf,
+    manifests: Manifests,
+    mapping: MappingFolder,
+    printer: Printer,
+    metrics: Arc<ControllerMetrics>,
+    /// The objects in force, as of the last reconcile that built them.
+    objects: Objects,
+    /// What is wrong with files and documents.
+    file_outcomes: Outcomes,
+    dirty: DirtySet,
+}
+
+impl FolderBackend {
+    /// Returns a backend over the manifests at `path`.
+    pub(crate) fn new(
+        path: PathBuf,
+        mapping: MappingFolder,
+        printer: Printer,
+        metrics: Arc<ControllerMetrics>,
+    ) -> Self {
+        Self {
+            path,
+            manifests: Manifests::new(mapping.devices()),
+            mapping,
+            printer,
+            metrics,
+            objects: Objects::default(),
+            file_outcomes: Outcomes::default(),
+            dirty: DirtySet::default(),
+        }
+    }
+
+    /// Reads the folder. Returns whether anything changed. A folder that can't be read at all changes
+    /// nothing.
+    fn read(&mut self) -> bool {
+        match scan::scan(&self.path) {
+            Ok(files) => self.manifests.load(&files),
+            Err(error) => {
+                let folder = self.path.display();
+                tracing::error!(%folder, %error, "the manifests can't be read; all stays as it is");
+                false
+            }
+        }
+    }
+
+    fn count(&self, outcomes: &Outcomes) {
+        let metrics = &self.metrics;
+        for kind in [Kind::Tenant, Kind::Device, Kind::PushFormat] {
+            let Some(label) = kind.label() else { continue };
+            let of_kind = outcomes.iter().filter(|(object, _)| object.kind == kind);
+            let conditions = of_kind.map(|(_, outcome)| outcome.condition_label());
+            let counted = conditions.inspect(|condition| metrics.count_reconcile(label, *condition));
+            metrics.set_objects(label, counted);
+        }
+    }
+}
+
+impl Backend for FolderBackend {
+    type Change = MayHaveChanged;
+
+    /// Somebody may have changed a document of the mapping.
+    const RESYNC: Duration = Duration::from_secs(30);
+    /// The watch waits until changes have settled.
+    const COLLECT: Duration = Duration::ZERO;
+    const CREATES_DEVICES: bool = false;
+
+    fn apply_change(&mut self, _: MayHaveChanged) -> Wake {
+        if !self.read() {
+            return Wake::Nothing;
+        }
+        self.dirty = DirtySet::everything();
+        Wake::Reconcile
+    }
+
+    fn dirty(&mut self) -> &mut DirtySet {
+        &mut self.dirty
+    }
+
+    fn mark_tenant(&self, tenant: &TenantName, dirty: &mut DirtySet) {
+        // All outcomes are compared each time, so one mark is enough.
+        for one in self.objects.tenants.iter().filter(|one| one.meta.name == tenant.as_str()) {
+            dirty.touch(Kind::Tenant, &(one.meta.namespace.clone(), one.meta.name.clone()));
+        }
+    }
+
+    fn begin(&mut self, _turn: u64) {
+        self.read();
+    }
+
+    fn dereference(&mut self, _: &DirtySet) -> Objects {
+        (self.objects, self.file_outcomes) = self.manifests.objects();
+        self.objects.clone()
+    }
+
+    fn has_device(&self, (namespace, name): &Key) -> bool {
+        self.objects.devices.iter().any(|one| one.meta.namespace == *namespace && one.meta.name == *name)
+    }
+
+    fn devices_of<'a>(&'a self, tenant: &'a str) -> Box<dyn Iterator<Item = &'a Object<DeviceSpec>> + 'a> {
+        Box::new(self.objects.devices.iter().filter(move |one| one.spec.tenant == tenant).map(|one| &**one))
+    }
+
+    async fn write_mapping(&mut self, wanted: &Documents) -> Applied {
+        match self.mapping.write(wanted) {
+            Ok(changed) => Applied { changed, ..Applied::default() },
+            Err(error) => Applied { error: Some(error.to_string()), ..Applied::default() },
+        }
+    }
+
+    fn update_status(&mut self, reconciled: &Reconciled<'_>, _: &mut DirtySet) {
+        let outcomes =
+            crate::controller::status::outcomes(reconciled.built, &self.file_outcomes, reconciled.report);
+        self.count(&outcomes);
+        if let Err(error) = self.printer.print(outcomes, &mut io::stdout().lock()) {
+            tracing::debug!(%error, "nothing reads the outcomes");
+        }
+    }
+}

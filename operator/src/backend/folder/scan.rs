@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::store::Files;
+use super::manifests::Files;
 
 /// The largest manifest file. Ten thousand devices take about 4 MiB.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 16;
 ///
 /// # Errors
 /// When the folder itself can't be read. A file that can't be read is an error in its place.
-pub fn scan(root: &Path) -> io::Result<Files> {
+pub(crate) fn scan(root: &Path) -> io::Result<Files> {
     let mut files = Files::new();
     let mut seen = BTreeSet::new();
     folder(root, "", MAX_DEPTH, &mut seen, &mut files)?;

@@ -5,57 +5,23 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::controller::build::Built;
-use crate::jetstream::task::{Report, TenantReport};
+use crate::finding::{Finding, Outcomes};
 use crate::object::{Kind, ObjectRef};
-use crate::finding::{Finding, Outcome, Outcomes};
 
-/// How verdicts are written.
+/// How outcomes are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people: `Device/corrugator-1 Refused DuplicateDeviceCode: spec.deviceCode: …`.
     Text,
     /// One JSON object on each line.
     Json,
 }
 
-/// Puts together what the build step, the folder and JetStream say about the objects.
-#[must_use]
-pub fn verdicts(built: &Built, folder: &Outcomes, report: &Report) -> Outcomes {
-    let mut verdicts = built.verdicts.clone();
-    for (object, outcome) in folder.iter() {
-        match outcome {
-            Outcome::Accepted => verdicts.accept(object),
-            Outcome::Degraded(findings) => {
-                findings.iter().for_each(|finding| verdicts.degrade(object, finding.clone()))
-            }
-            Outcome::Refused(findings) => {
-                findings.iter().for_each(|finding| verdicts.refuse(object, finding.clone()))
-            }
-        }
-    }
-    for (tenant, built) in &built.tenants {
-        let owner = &built.streams.owner;
-        let object = ObjectRef::new(Kind::Tenant, &owner.namespace, &owner.name);
-        let Some(TenantReport { findings, foreign, has_stream: _, applied: _ }) = report.get(tenant) else {
-            continue;
-        };
-        for finding in findings {
-            if *foreign {
-                verdicts.refuse(&object, finding.clone());
-            } else {
-                verdicts.degrade(&object, finding.clone());
-            }
-        }
-    }
-    verdicts
-}
-
 /// What was said last, so that only changes are said.
 #[derive(Debug)]
-pub struct Board {
+pub(crate) struct Printer {
     format: Format,
-    said: Outcomes,
+    printed: Outcomes,
 }
 
 /// One verdict as a line of JSON.
@@ -69,29 +35,29 @@ struct Line<'a> {
     findings: &'a [Finding],
 }
 
-impl Board {
+impl Printer {
     /// Nothing was said yet.
     #[must_use]
-    pub fn new(format: Format) -> Self {
-        Self { format, said: Outcomes::default() }
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, printed: Outcomes::default() }
     }
 
-    /// Writes the verdicts that changed, one to a line. An object that went is `Removed`; a file that has
+    /// Writes the outcomes that changed, one to a line. An object that went is `Removed`; a file that has
     /// healed is `Accepted`.
     ///
     /// # Errors
     /// When `out` can't be written to.
-    pub fn say(&mut self, verdicts: Outcomes, out: &mut dyn Write) -> io::Result<()> {
-        for (object, _) in self.said.iter().filter(|(object, _)| verdicts.get(object).is_none()) {
+    pub(crate) fn print(&mut self, outcomes: Outcomes, out: &mut dyn Write) -> io::Result<()> {
+        for (object, _) in self.printed.iter().filter(|(object, _)| outcomes.get(object).is_none()) {
             let word = if object.kind == Kind::File { "Accepted" } else { "Removed" };
             self.write(out, object, word, &[])?;
         }
         for (object, outcome) in
-            verdicts.iter().filter(|(object, outcome)| self.said.get(object) != Some(outcome))
+            outcomes.iter().filter(|(object, outcome)| self.printed.get(object) != Some(outcome))
         {
             self.write(out, object, outcome.word(), outcome.findings())?;
         }
-        self.said = verdicts;
+        self.printed = outcomes;
         out.flush()
     }
 
@@ -131,40 +97,40 @@ mod tests {
     use super::*;
     use crate::finding::Reason;
 
-    fn say(board: &mut Board, verdicts: &Outcomes) -> String {
+    fn say(printer: &mut Printer, outcomes: &Outcomes) -> String {
         let mut out = Vec::new();
-        board.say(verdicts.clone(), &mut out).unwrap();
+        printer.print(outcomes.clone(), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn only_changes_are_said() {
-        let mut board = Board::new(Format::Text);
+        let mut printer = Printer::new(Format::Text);
         let device = ObjectRef::new(Kind::Device, "default", "d1");
-        let mut verdicts = Outcomes::default();
-        verdicts.accept(&device);
-        assert_eq!(say(&mut board, &verdicts), "Device/d1 Accepted\n");
-        assert_eq!(say(&mut board, &verdicts), "");
-        verdicts.degrade(
+        let mut outcomes = Outcomes::default();
+        outcomes.accept(&device);
+        assert_eq!(say(&mut printer, &outcomes), "Device/d1 Accepted\n");
+        assert_eq!(say(&mut printer, &outcomes), "");
+        outcomes.degrade(
             &device,
             Finding::new(Reason::FormatMissing, "spec.channels[0].format", "no\nsuch format"),
         );
         assert_eq!(
-            say(&mut board, &verdicts),
+            say(&mut printer, &outcomes),
             "Device/d1 Degraded FormatMissing: spec.channels[0].format: no such format\n"
         );
-        assert_eq!(say(&mut board, &Outcomes::default()), "Device/d1 Removed\n");
+        assert_eq!(say(&mut printer, &Outcomes::default()), "Device/d1 Removed\n");
     }
 
     #[test]
     fn json_is_one_object_on_each_line() {
-        let mut board = Board::new(Format::Json);
-        let mut verdicts = Outcomes::default();
-        verdicts.refuse(
+        let mut printer = Printer::new(Format::Json);
+        let mut outcomes = Outcomes::default();
+        outcomes.refuse(
             &ObjectRef::new(Kind::Device, "default", "d1"),
             Finding::new(Reason::QuotaExceeded, "", "full"),
         );
-        let line: serde_json::Value = serde_json::from_str(say(&mut board, &verdicts).trim()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(say(&mut printer, &outcomes).trim()).unwrap();
         assert_eq!(line["verdict"], "Refused");
         assert_eq!(line["findings"][0]["reason"], "QuotaExceeded");
     }

@@ -1,110 +1,147 @@
-//! Tells enrollment what is known of each tenant's devices, after each reconcile.
+//! Publishes the directory of devices that enrollment replies from, after each reconcile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flutecast_contract::name::TenantName;
-use flutecast_crds::Tenant;
+use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
+use flutecast_crds::DeviceSpec;
 use tokio::sync::watch;
 
-use crate::controller::dereference::DirtySet;
-use crate::index::{Entry, Index};
-use crate::enrollment::policy::{Enrollment, Newcomers};
+use crate::controller::Reconciled;
+use crate::controller::backend::Backend;
 use crate::controller::build::{Built, BuiltTenant};
-use crate::enrollment::roster::{self, Roll, Roster, Sources};
-use crate::jetstream::task::Report;
-use crate::object::Kind;
+use crate::controller::dereference::DirtySet;
+use crate::enrollment::directory::{DeviceEntry, Directory, TenantDirectory};
+use crate::enrollment::policy::{Enrollment, Newcomers};
+use crate::finding::Outcome;
+use crate::object::{Kind, Object};
 
-/// Keeps the roster.
+/// Keeps the directory up to date.
 #[derive(Debug)]
-pub struct Registrar {
-    roster: watch::Sender<Option<Arc<Roster>>>,
-    /// Whether everything that was told was stored; if not, all of it is looked at again.
+pub(crate) struct DirectoryPublisher {
+    directory: watch::Sender<Option<Arc<Directory>>>,
+    /// Whether everything that was published was stored; if not, all tenants are looked at again.
     was_stored: bool,
 }
 
-/// What a reconcile came to.
-#[derive(Debug, Clone, Copy)]
-pub struct Outcome<'a> {
-    /// What was built.
-    pub built: &'a Built,
-    /// How it stands with the streams.
-    pub report: &'a Report,
-    /// The tenants that the mapping leaves out, because their stream belongs to somebody else.
-    pub foreign: &'a BTreeSet<TenantName>,
-    /// Whether all of the mapping is stored.
-    pub is_stored: bool,
+/// What the directory of a tenant is made from, besides its devices.
+struct Sources<'a> {
+    built: &'a Built,
+    tenant: &'a BuiltTenant,
+    enrollment: Enrollment,
+    /// Whether the mapping of the tenant is stored as it was built.
+    is_stored: bool,
+    has_stream: bool,
+    before: Option<&'a TenantDirectory>,
 }
 
-impl Registrar {
-    /// A registrar that has told nothing yet.
-    #[must_use]
-    pub fn new(roster: watch::Sender<Option<Arc<Roster>>>) -> Self {
-        Self { roster, was_stored: false }
+impl DirectoryPublisher {
+    pub(crate) fn new(directory: watch::Sender<Option<Arc<Directory>>>) -> Self {
+        Self { directory, was_stored: false }
     }
 
-    /// Another operator's turn: nobody is answered from here.
-    pub fn stop(&mut self) {
-        self.roster.send_replace(None);
+    /// Withdraws the directory: no request is answered from here.
+    pub(crate) fn stop(&mut self) {
+        self.directory.send_replace(None);
         self.was_stored = false;
     }
 
-    /// Tells what changed: of the tenants in `scope`, and of those whose stream or enrollment is another now.
-    pub fn tell(&mut self, index: &Index, scope: &DirtySet, outcome: &Outcome<'_>) {
-        let before = self.roster.borrow().clone();
-        let looks_at_all = scope.all || !self.was_stored || before.is_none();
-        let Outcome { built, report, foreign, is_stored } = *outcome;
-        let mut changed = before.is_none();
-        let mut now = Roster::new();
-        for (name, tenant) in &built.tenants {
-            let before = before.as_ref().and_then(|roster| roster.get(name));
-            let has_stream =
-                report.get(name).is_some_and(|report| report.has_stream) && !foreign.contains(name);
+    /// Publishes what changed: of the tenants in `dirty`, and of those whose stream or enrollment changed.
+    pub(crate) fn publish(
+        &mut self,
+        backend: &impl Backend,
+        dirty: &DirtySet,
+        reconciled: &Reconciled<'_>,
+        is_stored: bool,
+    ) {
+        let before = self.directory.borrow().clone();
+        let is_full = dirty.all || !self.was_stored || before.is_none();
+        let Reconciled { built, report, foreign, write_failures: _ } = *reconciled;
+        let entry = |(name, tenant): (&TenantName, &BuiltTenant)| {
+            let before = before.as_ref().and_then(|directory| directory.get(name));
+            let is_foreign = foreign.contains(name);
             let owner = (tenant.streams.owner.namespace.clone(), name.to_string());
-            let enrollment = enrollment_of(tenant, index.tenants.get(&owner));
-            let is_same = before.is_some_and(|before| {
-                before.has_stream == has_stream
-                    && before.enrollment == enrollment
-                    && before.namespace == owner.0
-            });
-            let is_touched =
-                scope.tenants.contains(name.as_str()) || scope.touched.contains(&(Kind::Tenant, owner));
-            if let Some(before) = before
-                && is_same
-                && !is_touched
-                && !looks_at_all
-            {
-                now.insert(name.clone(), before.clone());
-                continue;
-            }
             let sources = Sources {
                 built,
-                is_stored: is_stored && !foreign.contains(name),
-                has_stream,
-                before: before.filter(|_| !foreign.contains(name)).map(|before| &**before),
+                tenant,
+                enrollment: enrollment_of(tenant, backend.is_being_deleted(&owner)),
+                is_stored: is_stored && !is_foreign,
+                has_stream: !is_foreign && report.get(name).is_some_and(|report| report.has_stream),
+                before: before.filter(|_| !is_foreign).map(|before| &**before),
             };
-            let devices = index.devices_of(name.as_str()).filter_map(|key| index.devices.get(key));
-            let devices = devices.filter_map(|entry| entry.object.as_deref().ok());
-            let roll = Roll { enrollment, ..roster::roll(tenant, devices, &sources) };
-            let same = before.filter(|before| ***before == roll).cloned();
-            changed |= same.is_none();
-            now.insert(name.clone(), same.unwrap_or_else(|| Arc::new(roll)));
-        }
-        changed |= before.as_ref().is_some_and(|before| before.len() != now.len());
+            let is_dirty = is_full
+                || dirty.tenants.contains(name.as_str())
+                || dirty.touched.contains(&(Kind::Tenant, owner));
+            let now = match before {
+                Some(before) if !is_dirty && sources.are_those_of(before) => before.clone(),
+                _ => {
+                    let now = sources.directory(backend.devices_of(name.as_str()));
+                    before.filter(|before| ***before == now).cloned().unwrap_or_else(|| Arc::new(now))
+                }
+            };
+            (name.clone(), now)
+        };
+        let now: Directory = built.tenants.iter().map(entry).collect();
         self.was_stored = is_stored;
-        if changed {
-            self.roster.send_replace(Some(Arc::new(now)));
+        if before.as_deref() != Some(&now) {
+            self.directory.send_replace(Some(Arc::new(now)));
         }
     }
 }
 
-/// How the devices of a tenant enrol. While the Tenant is being deleted no Device is created: it would never
-/// see its last one go.
-fn enrollment_of(tenant: &BuiltTenant, entry: Option<&Entry<Tenant>>) -> Enrollment {
+/// How the devices of a tenant enroll. While the Tenant is being deleted no Device is created: the Tenant
+/// would never see its last one go.
+fn enrollment_of(tenant: &BuiltTenant, is_being_deleted: bool) -> Enrollment {
     let mut enrollment = tenant.enrollment.clone();
-    let is_going = entry.is_some_and(|entry| entry.life.is_deleting);
-    if is_going && matches!(enrollment.newcomers, Newcomers::Created(_)) {
+    if is_being_deleted && matches!(enrollment.newcomers, Newcomers::Created(_)) {
         enrollment.newcomers = Newcomers::Blocked;
     }
     enrollment
+}
+
+impl Sources<'_> {
+    fn are_those_of(&self, before: &TenantDirectory) -> bool {
+        before.has_stream == self.has_stream
+            && before.enrollment == self.enrollment
+            && before.namespace == self.tenant.streams.owner.namespace
+    }
+
+    fn directory<'a>(self, devices: impl Iterator<Item = &'a Object<DeviceSpec>>) -> TenantDirectory {
+        let namespace = self.tenant.streams.owner.namespace.clone();
+        let mut entries = self.mapped();
+        // Of two Devices with one code, the first is told.
+        for device in devices.filter(|device| device.meta.namespace == namespace) {
+            let Ok(code) = DeviceCode::new(&device.spec.device_code) else { continue };
+            entries.entry(code).or_insert_with(|| self.pending(device));
+        }
+        let Self { enrollment, has_stream, .. } = self;
+        TenantDirectory { namespace, has_stream, enrollment, devices: entries }
+    }
+
+    /// The devices that the stored mapping has.
+    fn mapped(&self) -> BTreeMap<DeviceCode, DeviceEntry> {
+        // Many devices have the same channels.
+        let mut lists: BTreeSet<Arc<[ChannelName]>> = BTreeSet::new();
+        let mut entries = BTreeMap::new();
+        for (iot_id, device) in self.tenant.shards.iter().flat_map(|shard| &shard.devices) {
+            let channels: Arc<[ChannelName]> = device.channels.keys().cloned().collect();
+            let channels = lists.get(&channels).cloned().unwrap_or(channels);
+            lists.insert(channels.clone());
+            let mapped = DeviceEntry::Mapped { iot_id: iot_id.clone(), channels };
+            // What is not stored yet may still be refused; what was stored before still is.
+            let was = self.before.and_then(|before| before.devices.get(&device.code));
+            if self.is_stored || was == Some(&mapped) {
+                entries.insert(device.code.clone(), mapped);
+            }
+        }
+        entries
+    }
+
+    fn pending(&self, device: &Object<DeviceSpec>) -> DeviceEntry {
+        let object = device.meta.object_ref(Kind::Device);
+        let refused = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(_));
+        let outcome = self.built.outcomes.get(&object).filter(refused);
+        let problem = outcome.and_then(|outcome| outcome.findings().first()).map(ToString::to_string);
+        DeviceEntry::Pending { object: object.to_string(), problem }
+    }
 }

@@ -1,8 +1,7 @@
-//! The fourth step of a reconcile: brings the outside world to what was built.
+//! The fourth step: brings the mapping, the streams and the directory of devices to what was built.
 //!
-//! `mapping_folder` writes documents; `crate::jetstream` keeps streams, in a task of its own, so that a
-//! broker that is away holds up nothing else.
+//! The backend writes the documents, [`crate::jetstream`] keeps the streams in a task of its own.
 
-pub mod directory;
-pub mod documents;
-pub mod source_grace;
+pub(crate) mod directory;
+pub(crate) mod documents;
+pub(crate) mod source_grace;

@@ -1,5 +1,5 @@
-//! A payload source that is switched off stays in the mapping for a moment, so that the data plane can split
-//! what its stream still holds.
+//! The grace of payload sources: one that is switched off stays in the mapping for a moment, so that the data
+//! plane can split what its stream still holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use tokio::time::Instant;
 
 use super::documents::Documents;
 
-/// How long. The data plane is behind by milliseconds, unless it is away, and then nobody waits for it.
-const LINGER: Duration = Duration::from_secs(1);
+/// The data plane is behind by milliseconds, unless it is away, and then nobody waits for it.
+const GRACE: Duration = Duration::from_secs(1);
 
-/// What the mapping holds, and which of it is kept for a moment.
+/// The documents that were written last, and the tenants whose documents are held back.
 #[derive(Debug, Default)]
-pub struct Linger {
+pub(crate) struct SourceGrace {
     written: BTreeMap<TenantName, Vec<Arc<ShardDocument>>>,
     until: BTreeMap<TenantName, Instant>,
 }
 
-impl Linger {
-    /// What is to be written now: as built, but a tenant that lost a payload source keeps its documents until
-    /// its time is over.
+impl SourceGrace {
+    /// Returns the documents to write now: those that are `wanted`, but a tenant that lost a payload source
+    /// keeps its former ones until its grace is over.
     #[must_use]
-    pub fn hold_back(&mut self, mut wanted: Documents, now: Instant) -> Documents {
+    pub(crate) fn hold_back(&mut self, mut wanted: Documents, now: Instant) -> Documents {
         self.until.retain(|tenant, _| wanted.shards.contains_key(tenant));
         for (tenant, shards) in &mut wanted.shards {
             let Some(written) = self.written.get(tenant) else { continue };
@@ -33,7 +33,7 @@ impl Linger {
                 self.until.remove(tenant);
                 continue;
             }
-            if now < *self.until.entry(tenant.clone()).or_insert(now + LINGER) {
+            if now < *self.until.entry(tenant.clone()).or_insert(now + GRACE) {
                 shards.clone_from(written);
             } else {
                 self.until.remove(tenant);
@@ -43,9 +43,9 @@ impl Linger {
         wanted
     }
 
-    /// When the next tenant's time is over.
+    /// Returns when the grace of the next tenant is over.
     #[must_use]
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.until.values().min().copied()
     }
 }

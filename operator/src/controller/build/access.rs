@@ -6,10 +6,11 @@ use flutecast_contract::document::{API_VERSION, AccessDocument, TenantAccess, To
 use flutecast_contract::name::TenantName;
 
 use super::Secrets;
+use crate::controller::validate::noted;
 use crate::controller::validate::secret;
 use crate::controller::validate::tenant::{ValidAccess, ValidTenant};
+use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::{Kind, ObjectRef};
-use crate::finding::{Finding, Reason, Outcomes};
 
 /// Where a Tenant names its Secret.
 const SECRET_FIELD: &str = "spec.access.tokens.secretName";
@@ -26,7 +27,7 @@ const MOST: usize = 1_000_000;
 pub(super) fn document(
     tenants: &BTreeMap<TenantName, ValidTenant>,
     secrets: &Secrets<'_>,
-    verdicts: &mut Outcomes,
+    outcomes: &mut Outcomes,
 ) -> AccessDocument {
     let mut oldest_first: Vec<&ValidTenant> = tenants.values().collect();
     oldest_first.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
@@ -34,11 +35,11 @@ pub(super) fn document(
     let mut size = 0;
     for tenant in oldest_first {
         let Some(access) = &tenant.access else { continue };
-        let mut access = tenant_access(tenant, access, secrets, verdicts);
+        let mut access = tenant_access(tenant, access, secrets, outcomes);
         let own = size_of(&tenant.name, &access);
         let mut too_much = |message: String| {
             let object = tenant.meta.object_ref(Kind::Tenant);
-            verdicts.degrade(&object, Finding::new(Reason::SecretInvalid, "spec.access", message));
+            outcomes.degrade(&object, Finding::new(Reason::SecretInvalid, "spec.access", message));
         };
         if own > MOST_OF_TENANT {
             too_much(format!(
@@ -83,11 +84,11 @@ fn tenant_access(
     tenant: &ValidTenant,
     access: &ValidAccess,
     secrets: &Secrets<'_>,
-    verdicts: &mut Outcomes,
+    outcomes: &mut Outcomes,
 ) -> TenantAccess {
     let ValidAccess { anonymous, secret, restricted: _, allowed_origins } = access;
     let tokens = match secret {
-        Some(name) => tokens(tenant, access, name, secrets, verdicts),
+        Some(name) => tokens(tenant, access, name, secrets, outcomes),
         None => BTreeMap::new(),
     };
     TenantAccess { anonymous: *anonymous, allowed_origins: allowed_origins.clone(), tokens }
@@ -98,7 +99,7 @@ fn tokens(
     access: &ValidAccess,
     name: &str,
     secrets: &Secrets<'_>,
-    verdicts: &mut Outcomes,
+    outcomes: &mut Outcomes,
 ) -> BTreeMap<String, TokenAccess> {
     let object = tenant.meta.object_ref(Kind::Tenant);
     let namespace = &tenant.meta.namespace;
@@ -106,20 +107,20 @@ fn tokens(
         let message = format!(
             "there is no Secret {name:?} in namespace {namespace}; nobody can read with a token until then"
         );
-        verdicts.degrade(&object, Finding::new(Reason::SecretMissing, SECRET_FIELD, message));
+        outcomes.degrade(&object, Finding::new(Reason::SecretMissing, SECRET_FIELD, message));
         return BTreeMap::new();
     };
     let secret_ref = ObjectRef::new(Kind::Secret, namespace, name);
-    let Some(valid) = super::noted(verdicts, Kind::Secret, secret, secret::validate(secret)) else {
+    let Some(valid) = noted(outcomes, Kind::Secret, secret, secret::validate(secret)) else {
         let message = format!("{secret_ref} can't be used; see its verdict");
-        verdicts.degrade(&object, Finding::new(Reason::SecretInvalid, SECRET_FIELD, message));
+        outcomes.degrade(&object, Finding::new(Reason::SecretInvalid, SECRET_FIELD, message));
         return BTreeMap::new();
     };
     for (index, (token, _)) in access.restricted.iter().enumerate() {
         if !secret.spec.0.contains_key(token) {
             let field = format!("spec.access.tokens.restricted[{index}].name");
             let message = format!("{secret_ref} has no key {token:?}; add it, or remove the restriction");
-            verdicts.degrade(&object, Finding::new(Reason::SecretInvalid, field, message));
+            outcomes.degrade(&object, Finding::new(Reason::SecretInvalid, field, message));
         }
     }
     let devices = |token: &str| {

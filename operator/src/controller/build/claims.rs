@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flutecast_contract::iot_id::{self, Candidate, Refusal};
+use flutecast_contract::iot_id::{self, IdClaim, IdConflict};
 use flutecast_contract::name::{IotId, TenantName};
 
 use crate::controller::validate::device::ValidDevice;
-use crate::jetstream::subject_pattern::SubjectPattern;
 use crate::controller::validate::tenant::ValidTenant;
+use crate::finding::{Finding, Outcomes, Reason};
+use crate::jetstream::subject_pattern::SubjectPattern;
 use crate::object::{Kind, ObjectRef};
-use crate::finding::{Finding, Reason, Outcomes};
 
 /// A device that has its code and its iotId.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +28,7 @@ impl ClaimedDevice {
 /// Gives each tenant name to its oldest Tenant: streams and addresses know no namespaces.
 pub(super) fn tenant_names(
     tenants: Vec<ValidTenant>,
-    verdicts: &mut Outcomes,
+    outcomes: &mut Outcomes,
 ) -> BTreeMap<TenantName, ValidTenant> {
     let mut holders: BTreeMap<TenantName, ValidTenant> = BTreeMap::new();
     for tenant in tenants {
@@ -40,7 +40,7 @@ pub(super) fn tenant_names(
                 holder.meta.namespace
             );
             let finding = Finding::new(Reason::TenantNameTaken, "metadata.name", message);
-            verdicts.refuse(&tenant.meta.object_ref(Kind::Tenant), finding);
+            outcomes.refuse(&tenant.meta.object_ref(Kind::Tenant), finding);
         } else {
             holders.insert(tenant.name.clone(), tenant);
         }
@@ -58,7 +58,7 @@ const RESERVED: [(&str, &str); 5] = [
 ];
 
 /// Takes away the sources whose subject is claimed already: NATS refuses two streams for one subject.
-pub(super) fn source_subjects(tenants: &mut BTreeMap<TenantName, ValidTenant>, verdicts: &mut Outcomes) {
+pub(super) fn source_subjects(tenants: &mut BTreeMap<TenantName, ValidTenant>, outcomes: &mut Outcomes) {
     let mut oldest_first: Vec<&mut ValidTenant> = tenants.values_mut().collect();
     oldest_first.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
     let mut claimed: Vec<(SubjectPattern, String)> = Vec::new();
@@ -76,7 +76,7 @@ pub(super) fn source_subjects(tenants: &mut BTreeMap<TenantName, ValidTenant>, v
                 Some(conflict) => {
                     let message =
                         format!("{:?} {conflict}; capture something else", source.subject.to_string());
-                    verdicts.degrade(
+                    outcomes.degrade(
                         &object,
                         Finding::new(Reason::SourceConflict, format!("{}.subject", source.field), message),
                     );
@@ -104,29 +104,29 @@ pub(super) fn devices(
     devices: Vec<ValidDevice>,
     tenants: &BTreeMap<TenantName, ValidTenant>,
     existing: &BTreeSet<(String, String)>,
-    verdicts: &mut Outcomes,
+    outcomes: &mut Outcomes,
 ) -> BTreeMap<TenantName, Vec<ClaimedDevice>> {
     let mut by_tenant: BTreeMap<TenantName, Vec<ValidDevice>> = BTreeMap::new();
     for device in devices {
         match tenant_of(&device, tenants, existing) {
             Ok(tenant) => by_tenant.entry(tenant.name.clone()).or_default().push(device),
-            Err(finding) => verdicts.refuse(&device.meta.object_ref(Kind::Device), finding),
+            Err(finding) => outcomes.refuse(&device.meta.object_ref(Kind::Device), finding),
         }
     }
     by_tenant
         .into_iter()
         .map(|(tenant, devices)| {
-            let claimed = claim(&tenant, devices, verdicts);
+            let claimed = claim(&tenant, devices, outcomes);
             (tenant, claimed)
         })
         .collect()
 }
 
 /// Gives the devices of one tenant their codes and iotIds.
-fn claim(tenant: &TenantName, devices: Vec<ValidDevice>, verdicts: &mut Outcomes) -> Vec<ClaimedDevice> {
-    let candidates: Vec<Candidate> = devices
+fn claim(tenant: &TenantName, devices: Vec<ValidDevice>, outcomes: &mut Outcomes) -> Vec<ClaimedDevice> {
+    let candidates: Vec<IdClaim> = devices
         .iter()
-        .map(|device| Candidate {
+        .map(|device| IdClaim {
             object: device.meta.object_ref(Kind::Device).to_string(),
             code: device.code.clone(),
             pin: device.pin.clone(),
@@ -136,22 +136,22 @@ fn claim(tenant: &TenantName, devices: Vec<ValidDevice>, verdicts: &mut Outcomes
     for (device, assigned) in devices.into_iter().zip(iot_id::assign(tenant, &candidates)) {
         match assigned {
             Ok(iot_id) => claimed.push(ClaimedDevice { device, iot_id }),
-            Err(refusal) => verdicts.refuse(&device.meta.object_ref(Kind::Device), refused(refusal, &device)),
+            Err(refusal) => outcomes.refuse(&device.meta.object_ref(Kind::Device), refused(refusal, &device)),
         }
     }
     claimed
 }
 
-fn refused(refusal: Refusal, device: &ValidDevice) -> Finding {
+fn refused(refusal: IdConflict, device: &ValidDevice) -> Finding {
     match refusal {
-        Refusal::CodeTaken { code, holder } => {
+        IdConflict::CodeTaken { code, holder } => {
             let message = format!(
                 "{:?} is taken by {holder}, which is older; give this device another code",
                 code.as_str()
             );
             Finding::new(Reason::DuplicateDeviceCode, "spec.deviceCode", message)
         }
-        Refusal::IdTaken { iot_id, holder } => {
+        IdConflict::IdTaken { iot_id, holder } => {
             let remedy = match &device.pin {
                 Some(_) => "pin another one, or none",
                 None => "it was generated from the code; pin another one for this device",

@@ -10,8 +10,8 @@ use super::Formats;
 use super::claims::ClaimedDevice;
 use crate::controller::validate::device::ValidChannel;
 use crate::controller::validate::tenant::ValidTenant;
+use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::{Kind, ObjectRef};
-use crate::finding::{Finding, Reason, Outcomes};
 
 /// The devices of one tenant, and the formats that they use.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ pub(super) fn map(
     devices: &[ClaimedDevice],
     formats: &Formats,
     before: &Before<'_>,
-    verdicts: &mut Outcomes,
+    outcomes: &mut Outcomes,
 ) -> Mapped {
     let mut mapped = Mapped::default();
     let mut lists = ChannelLists::default();
@@ -80,10 +80,10 @@ pub(super) fn map(
             let message = format!(
                 "{tenant} allows {most} devices and has older ones enough; raise spec.quota.maxDevices, or remove devices"
             );
-            verdicts.refuse(&object, Finding::new(Reason::QuotaExceeded, "", message));
+            outcomes.refuse(&object, Finding::new(Reason::QuotaExceeded, "", message));
             continue;
         }
-        let channels = map_channels(claimed, formats, &mut mapped.formats, verdicts);
+        let channels = map_channels(claimed, formats, &mut mapped.formats, outcomes);
         if channels.is_empty() {
             let message = "no channel of this device can be served".to_owned();
             let reason = if claimed.device.channels.is_empty() {
@@ -91,7 +91,7 @@ pub(super) fn map(
             } else {
                 Reason::FormatMissing
             };
-            refuse_without_channels(verdicts, &object, Finding::new(reason, "spec.channels", message));
+            refuse_without_channels(outcomes, &object, Finding::new(reason, "spec.channels", message));
             continue;
         }
         let device = DeviceDocument {
@@ -106,19 +106,19 @@ pub(super) fn map(
 }
 
 /// A device that already has findings for its channels is refused with the first of their reasons.
-fn refuse_without_channels(verdicts: &mut Outcomes, object: &ObjectRef, finding: Finding) {
-    let reason = verdicts
+fn refuse_without_channels(outcomes: &mut Outcomes, object: &ObjectRef, finding: Finding) {
+    let reason = outcomes
         .get(object)
         .and_then(|outcome| outcome.findings().first())
         .map_or(finding.reason, |first| first.reason);
-    verdicts.refuse(object, Finding { reason, ..finding });
+    outcomes.refuse(object, Finding { reason, ..finding });
 }
 
 fn map_channels(
     claimed: &ClaimedDevice,
     formats: &Formats,
     used: &mut BTreeMap<FormatName, FormatDocument>,
-    verdicts: &mut Outcomes,
+    outcomes: &mut Outcomes,
 ) -> BTreeMap<ChannelName, ChannelDocument> {
     let object = claimed.object_ref();
     let mut channels = BTreeMap::new();
@@ -133,7 +133,7 @@ fn map_channels(
                 };
                 channels.insert(channel.name.clone(), document);
             }
-            Err(finding) => verdicts.degrade(&object, finding),
+            Err(finding) => outcomes.degrade(&object, finding),
         }
     }
     channels

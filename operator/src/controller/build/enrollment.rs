@@ -5,12 +5,12 @@ use super::{Built, Formats};
 use crate::controller::validate::enrollment::ValidEnrollment;
 use crate::controller::validate::tenant::ValidTenant;
 use crate::enrollment::policy::{Enrollment, Newcomers};
+use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::{Kind, ObjectRef};
-use crate::finding::{Finding, Reason, Outcomes};
 
 /// How the devices of a tenant enrol. A Device whose channels nobody can format would be of no use, so none
 /// is created until all formats of the template are there.
-pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, verdicts: &mut Outcomes) -> Enrollment {
+pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, outcomes: &mut Outcomes) -> Enrollment {
     let newcomers = match &tenant.enrollment {
         ValidEnrollment::Declared => Newcomers::Refused,
         ValidEnrollment::Broken => Newcomers::Blocked,
@@ -24,7 +24,7 @@ pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, verdicts: &mut Outco
                 })
                 .collect();
             let is_whole = missing.is_empty();
-            missing.into_iter().for_each(|finding| verdicts.degrade(&object, finding));
+            missing.into_iter().for_each(|finding| outcomes.degrade(&object, finding));
             if is_whole { Newcomers::Created(template.clone()) } else { Newcomers::Blocked }
         }
     };
@@ -33,7 +33,7 @@ pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, verdicts: &mut Outco
 
 /// Where objects come from a folder, nobody can create one: the folder is its author's alone, and may be a
 /// checkout of a repository.
-pub fn refuse_to_create(built: &mut Built) {
+pub(crate) fn refuse_to_create(built: &mut Built) {
     for tenant in built.tenants.values_mut() {
         if tenant.enrollment.newcomers == Newcomers::Refused {
             continue;
@@ -41,7 +41,7 @@ pub fn refuse_to_create(built: &mut Built) {
         tenant.enrollment.newcomers = Newcomers::Blocked;
         let owner = &tenant.streams.owner;
         let message = "Automatic needs an API server, where Devices can be created; from a folder write policy: Declared, and a Device for each code".to_owned();
-        built.verdicts.degrade(
+        built.outcomes.degrade(
             &ObjectRef::new(Kind::Tenant, &owner.namespace, &owner.name),
             Finding::new(Reason::EnrollmentUnavailable, "spec.enrollment.policy", message),
         );

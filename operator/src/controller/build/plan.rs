@@ -6,10 +6,10 @@ use flutecast_contract::subject;
 use flutecast_crds as crds;
 use flutecast_crds::Retention;
 
+use crate::controller::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};
 use crate::jetstream::streams::{
     OnDelete, Owner, Reading, SPLIT_CONSUMER, SourceStream, Storage, StreamConfig, TenantStreams,
 };
-use crate::controller::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};
 
 /// For how long NATS remembers message ids by default; ours is shorter where messages are kept shorter.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);

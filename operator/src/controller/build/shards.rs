@@ -8,23 +8,23 @@ use flutecast_contract::subject;
 
 use super::claims::ClaimedDevice;
 use super::devices::Mapped;
-use crate::jetstream::streams::SPLIT_CONSUMER;
 use crate::controller::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};
-use crate::finding::{Finding, Reason, Outcomes};
+use crate::finding::{Finding, Outcomes, Reason};
+use crate::jetstream::streams::SPLIT_CONSUMER;
 
 /// The shards of a tenant. A device that fits into none is refused.
 pub(super) fn documents(
     tenant: &ValidTenant,
     mapped: &Mapped,
     devices: &[ClaimedDevice],
-    verdicts: &mut Outcomes,
+    outcomes: &mut Outcomes,
 ) -> Vec<Arc<ShardDocument>> {
     let Mapped { devices: documents, formats } = mapped;
     let split = shard::split(&tenant.name, &settings(tenant), formats, documents);
-    for refused in split.refused {
+    for refused in split.oversized {
         let message = format!("{refused}; use fewer channels, or smaller formats");
         if let Some(claimed) = devices.iter().find(|claimed| claimed.iot_id == refused.iot_id) {
-            verdicts.refuse(
+            outcomes.refuse(
                 &claimed.object_ref(),
                 Finding::new(Reason::DeviceTooLarge, "spec.channels", message),
             );

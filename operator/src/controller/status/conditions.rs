@@ -1,43 +1,36 @@
-//! Conditions as kstatus reads them, from how it stands with an object. Pure.
+//! Conditions as kstatus reads them, from an object's [`Readiness`]. Pure.
 
 use flutecast_crds::condition::{Condition, READY, RECONCILING, STALLED, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::metrics;
-use crate::finding::{Finding, Reason};
+use crate::finding::{ConditionLabel, Finding, Reason};
 
 /// The reason of `Ready` when nothing is wrong.
-pub const ACCEPTED: &str = "Accepted";
-/// A message is at most this long, in bytes. Kubernetes takes 32 KiB; people read less.
-const LONGEST_MESSAGE: usize = 2048;
+pub(crate) const ACCEPTED: &str = "Accepted";
+/// The longest message, in bytes. Kubernetes takes 32 KiB; people read less.
+const MAX_MESSAGE: usize = 2048;
 /// The conditions that the operator writes.
 const OURS: [&str; 3] = [READY, RECONCILING, STALLED];
 
-/// How it stands with an object.
+/// Whether an object does what its spec says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// It does what its spec says; in words for people.
+pub(crate) enum Readiness {
+    /// It does. With the message of its condition.
     Ready(&'static str),
-    /// It does what its spec says; something is about to change that.
-    ReadyUntil {
-        /// What.
-        reason: Reason,
-        /// What is about to change, and what to do about it.
-        message: String,
-    },
-    /// Something is wrong; the first finding says why, the message names all of them.
-    NotReady {
-        /// Why.
-        reason: Reason,
-        /// What is wrong and what to do about it.
-        message: String,
-    },
+    /// It does; something is about to change that.
+    ReadyUntil { reason: Reason, message: String },
+    /// Something is wrong; the message names all of it.
+    NotReady { reason: Reason, message: String },
 }
 
-impl Standing {
-    /// How it stands with an object that has these findings; none if there are none.
-    #[must_use]
-    pub fn of(findings: &[Finding]) -> Option<Self> {
+impl Readiness {
+    /// Returns `Ready` with `message` if there are no findings.
+    pub(crate) fn of(findings: &[Finding], message: &'static str) -> Self {
+        Self::not_ready(findings).unwrap_or(Self::Ready(message))
+    }
+
+    /// Returns `None` if there are no findings.
+    pub(crate) fn not_ready(findings: &[Finding]) -> Option<Self> {
         // What somebody has to change is more urgent than what may come by itself.
         let first = findings.iter().find(|finding| !finding.reason.waits()).or(findings.first())?;
         let message = |finding: &Finding| match finding.field.as_str() {
@@ -50,11 +43,10 @@ impl Standing {
     }
 }
 
-/// The conditions for a standing. `before` are those that the object has: as long as a status stays, so does
-/// its time.
-#[must_use]
-pub fn conditions(
-    standing: &Standing,
+/// Returns the conditions for a readiness. `before` are those that the object has: as long as a status stays,
+/// so does its time.
+pub(crate) fn conditions(
+    readiness: &Readiness,
     generation: i64,
     before: &[Condition],
     now: Timestamp,
@@ -73,12 +65,12 @@ pub fn conditions(
                 .map_or(Time(seconds), |condition| condition.last_transition_time.clone()),
         }
     };
-    match standing {
-        Standing::Ready(message) => vec![condition(READY, true, ACCEPTED, message)],
-        Standing::ReadyUntil { reason, message } => {
+    match readiness {
+        Readiness::Ready(message) => vec![condition(READY, true, ACCEPTED, message)],
+        Readiness::ReadyUntil { reason, message } => {
             vec![condition(READY, true, &reason.to_string(), &shortened(message))]
         }
-        Standing::NotReady { reason, message } => {
+        Readiness::NotReady { reason, message } => {
             let why = if reason.waits() { RECONCILING } else { STALLED };
             let reason = reason.to_string();
             vec![condition(READY, false, &reason, message), condition(why, true, &reason, message)]
@@ -86,45 +78,41 @@ pub fn conditions(
     }
 }
 
-/// The conditions among `all` that the operator writes.
-#[must_use]
-pub fn ours(all: &[Condition]) -> Vec<Condition> {
+/// Returns the conditions among `all` that the operator writes.
+pub(crate) fn ours(all: &[Condition]) -> Vec<Condition> {
     all.iter().filter(|condition| OURS.contains(&condition.type_.as_str())).cloned().collect()
 }
 
-/// The `Ready` among conditions.
-#[must_use]
-pub fn ready(conditions: &[Condition]) -> Option<&Condition> {
+/// Returns the condition `Ready`.
+pub(crate) fn ready(conditions: &[Condition]) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.type_ == READY)
 }
 
-/// Whether conditions say that the object is Ready as this generation wants it.
-#[must_use]
-pub fn is_ready(conditions: &[Condition], generation: i64) -> bool {
+/// Returns whether an object with these conditions is Ready for this generation.
+pub(crate) fn is_ready(conditions: &[Condition], generation: i64) -> bool {
     ready(conditions)
         .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(generation))
 }
 
-/// How it stands with an object that has these conditions.
-#[must_use]
-pub fn standing(conditions: &[Condition]) -> metrics::Standing {
+/// Returns the label of an object that has these conditions.
+pub(crate) fn label(conditions: &[Condition]) -> ConditionLabel {
     let is_true = |type_: &str| conditions.iter().any(|one| one.type_ == type_ && one.status == "True");
     if is_true(READY) {
-        metrics::Standing::Ready
+        ConditionLabel::Ready
     } else if is_true(STALLED) {
-        metrics::Standing::Stalled
+        ConditionLabel::Stalled
     } else if is_true(RECONCILING) {
-        metrics::Standing::Reconciling
+        ConditionLabel::Reconciling
     } else {
-        metrics::Standing::Unsettled
+        ConditionLabel::Unsettled
     }
 }
 
 fn shortened(message: &str) -> String {
     // A message stands on one line in a table.
     let mut message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if message.len() > LONGEST_MESSAGE {
-        let end = (0..=LONGEST_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+    if message.len() > MAX_MESSAGE {
+        let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
         message.truncate(end);
         message.push('…');
     }
@@ -151,13 +139,13 @@ mod tests {
 
     #[test]
     fn the_time_moves_with_the_status_only() {
-        let missing = Standing::of(&[Finding::new(Reason::FormatMissing, "spec", "a")]).unwrap();
+        let missing = Readiness::not_ready(&[Finding::new(Reason::FormatMissing, "spec", "a")]).unwrap();
         let first = conditions(&missing, 1, &[], at(10));
         assert_eq!(
             summary(&first),
             [("Ready=False FormatMissing".to_owned(), 10), ("Reconciling=True FormatMissing".to_owned(), 10)]
         );
-        let taken = Standing::of(&[Finding::new(Reason::DuplicateDeviceCode, "", "b")]).unwrap();
+        let taken = Readiness::not_ready(&[Finding::new(Reason::DuplicateDeviceCode, "", "b")]).unwrap();
         let second = conditions(&taken, 2, &first, at(20));
         assert_eq!(
             summary(&second),
@@ -166,9 +154,9 @@ mod tests {
                 ("Stalled=True DuplicateDeviceCode".to_owned(), 20)
             ]
         );
-        let third = conditions(&Standing::Ready("it works"), 2, &second, at(30));
+        let third = conditions(&Readiness::Ready("it works"), 2, &second, at(30));
         assert_eq!(summary(&third), [("Ready=True Accepted".to_owned(), 30)]);
-        assert_eq!(conditions(&Standing::Ready("it works"), 2, &third, at(40)), third);
+        assert_eq!(conditions(&Readiness::Ready("it works"), 2, &third, at(40)), third);
     }
 
     #[test]
@@ -177,16 +165,16 @@ mod tests {
             Finding::new(Reason::FormatMissing, "spec.channels[0].format", "there is none"),
             Finding::new(Reason::FormatInvalid, "", "it\ndoes not compile"),
         ];
-        let Some(Standing::NotReady { reason, message }) = Standing::of(&findings) else { panic!() };
+        let Some(Readiness::NotReady { reason, message }) = Readiness::not_ready(&findings) else { panic!() };
         assert_eq!(reason, Reason::FormatInvalid);
         assert_eq!(message, "it does not compile; spec.channels[0].format: there is none");
-        assert_eq!(Standing::of(&[]), None);
+        assert_eq!(Readiness::not_ready(&[]), None);
     }
 
     #[test]
     fn a_message_has_a_longest_length() {
         let long = Finding::new(Reason::FormatInvalid, "", "é".repeat(3000));
-        let Some(Standing::NotReady { message, .. }) = Standing::of(&[long]) else { panic!() };
-        assert_eq!(message.len(), LONGEST_MESSAGE + '…'.len_utf8());
+        let Some(Readiness::NotReady { message, .. }) = Readiness::not_ready(&[long]) else { panic!() };
+        assert_eq!(message.len(), MAX_MESSAGE + '…'.len_utf8());
     }
 }

@@ -1,9 +1,8 @@
-//! The tenants whose mapping could not be stored, and what is to be said of that. Pure: the time is handed
-//! in.
+//! The tenants whose mapping could not be stored. Synchronous; the time is passed in.
 //!
-//! What the API server says no to is told at once. Trouble of its own (a webhook that fails, a store that is
-//! full) may pass in a moment and is told when it hasn't; until then nothing is said of whom it concerns,
-//! least of all that he is Ready. And an API server that is away can't be told anything.
+//! A refusal of the API server is said at once. Trouble of its own (a webhook that fails, a store that is
+//! full) may pass in a moment, and is said when it has not; until then nothing is said of its tenants, least
+//! of all that they are Ready. While the API server is away, nothing can be said.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,65 +10,74 @@ use std::time::Duration;
 use flutecast_contract::name::TenantName;
 use tokio::time::Instant;
 
-/// For how long the API server's own trouble isn't told.
-const PASSES: Duration = Duration::from_secs(3);
+/// How long the API server's own trouble may pass before it is said.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Why a part of the mapping was not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
-    /// The API server says no, in these words.
+pub(crate) enum WriteFailure {
+    /// The API server refuses it. With its message.
     Refused(String),
-    /// The API server has trouble of its own, in these words.
+    /// The API server has trouble of its own. With its message.
     Troubled(String),
     /// The API server is away.
     Away,
 }
 
-/// What is to be said of a tenant whose mapping is not stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    /// Nothing yet.
-    Wait,
-    /// That it is not, in these words.
-    Words(String),
+/// Whether the mapping of a tenant is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WriteState<'a> {
+    Stored,
+    /// It is not, perhaps for a moment only.
+    Failing,
+    /// It is not. With the message.
+    Failed(&'a str),
 }
 
 /// The tenants whose mapping could not be stored.
 #[derive(Debug, Default)]
-pub struct Unstored(BTreeMap<TenantName, (Instant, Told)>);
+pub(crate) struct WriteFailures(BTreeMap<TenantName, Failure>);
 
-impl Unstored {
-    /// Takes in what a write of everything came to. Answers the tenants of which something else is to be said
-    /// than before.
-    pub fn take_in(&mut self, failed: BTreeMap<TenantName, Why>, now: Instant) -> BTreeSet<TenantName> {
+#[derive(Debug)]
+struct Failure {
+    since: Instant,
+    /// `None` while it may still pass.
+    message: Option<String>,
+}
+
+impl WriteFailures {
+    /// Replaces all failures by those of the last write. Returns the tenants whose [`WriteState`] changed.
+    pub(crate) fn update(
+        &mut self,
+        failures: BTreeMap<TenantName, WriteFailure>,
+        now: Instant,
+    ) -> BTreeSet<TenantName> {
         let mut before = std::mem::take(&mut self.0);
         let mut changed = BTreeSet::new();
-        for (tenant, why) in failed {
+        for (tenant, failure) in failures {
             let before = before.remove(&tenant);
-            let (since, said) = match &before {
-                Some((since, said)) => (*since, Some(said)),
-                None => (now, None),
+            let since = before.as_ref().map_or(now, |before| before.since);
+            let is_new = before.is_none();
+            let said = before.and_then(|before| before.message);
+            let message = match failure {
+                WriteFailure::Refused(message) => Some(message),
+                // The message of the cause may vary from attempt to attempt.
+                WriteFailure::Troubled(_) | WriteFailure::Away if said.is_some() => said.clone(),
+                WriteFailure::Troubled(message) if now.duration_since(since) >= GRACE => Some(message),
+                WriteFailure::Troubled(_) | WriteFailure::Away => None,
             };
-            let told = match (why, said) {
-                (Why::Refused(words), _) => Told::Words(words),
-                // The words of the cause may vary from attempt to attempt.
-                (Why::Troubled(_) | Why::Away, Some(said @ Told::Words(_))) => said.clone(),
-                (Why::Troubled(words), _) if now.duration_since(since) >= PASSES => Told::Words(words),
-                (Why::Troubled(_) | Why::Away, _) => Told::Wait,
-            };
-            if said != Some(&told) {
+            if is_new || said != message {
                 changed.insert(tenant.clone());
             }
-            self.0.insert(tenant, (since, told));
+            self.0.insert(tenant, Failure { since, message });
         }
         changed.extend(before.into_keys());
         changed
     }
 
-    /// What is to be said of a tenant; none: its mapping is stored.
-    #[must_use]
-    pub fn of(&self, tenant: &TenantName) -> Option<&Told> {
-        self.0.get(tenant).map(|(_, told)| told)
+    pub(crate) fn state(&self, tenant: &TenantName) -> WriteState<'_> {
+        let Some(failure) = self.0.get(tenant) else { return WriteState::Stored };
+        failure.message.as_deref().map_or(WriteState::Failing, WriteState::Failed)
     }
 }
 
@@ -81,35 +89,34 @@ mod tests {
         TenantName::new("demo").unwrap()
     }
 
-    fn failed(why: Why) -> BTreeMap<TenantName, Why> {
+    fn failed(why: WriteFailure) -> BTreeMap<TenantName, WriteFailure> {
         BTreeMap::from([(tenant(), why)])
     }
 
     #[test]
     fn a_refusal_is_told_at_once_and_trouble_when_it_stays() {
-        let (mut unstored, now) = (Unstored::default(), Instant::now());
-        let trouble = |text: &str| failed(Why::Troubled(text.to_owned()));
-        let words = |text: &str| Told::Words(text.to_owned());
+        let (mut failures, now) = (WriteFailures::default(), Instant::now());
+        let trouble = |text: &str| failed(WriteFailure::Troubled(text.to_owned()));
         let concerned = BTreeSet::from([tenant()]);
-        assert_eq!(unstored.take_in(trouble("a"), now), concerned);
-        assert_eq!(unstored.of(&tenant()), Some(&Told::Wait));
-        assert!(unstored.take_in(trouble("b"), now + PASSES / 2).is_empty());
-        assert_eq!(unstored.take_in(trouble("c"), now + PASSES), concerned);
-        assert_eq!(unstored.of(&tenant()), Some(&words("c")));
-        assert!(unstored.take_in(trouble("d"), now + PASSES * 2).is_empty(), "it was told");
-        assert!(unstored.take_in(failed(Why::Away), now + PASSES * 2).is_empty());
-        assert_eq!(unstored.take_in(failed(Why::Refused("no".to_owned())), now), concerned);
-        assert_eq!(unstored.of(&tenant()), Some(&words("no")));
-        assert_eq!(unstored.take_in(BTreeMap::new(), now), concerned);
-        assert_eq!(unstored.of(&tenant()), None);
-        assert!(unstored.take_in(BTreeMap::new(), now).is_empty());
+        assert_eq!(failures.update(trouble("a"), now), concerned);
+        assert_eq!(failures.state(&tenant()), WriteState::Failing);
+        assert!(failures.update(trouble("b"), now + GRACE / 2).is_empty());
+        assert_eq!(failures.update(trouble("c"), now + GRACE), concerned);
+        assert_eq!(failures.state(&tenant()), WriteState::Failed("c"));
+        assert!(failures.update(trouble("d"), now + GRACE * 2).is_empty(), "it was told");
+        assert!(failures.update(failed(WriteFailure::Away), now + GRACE * 2).is_empty());
+        assert_eq!(failures.update(failed(WriteFailure::Refused("no".to_owned())), now), concerned);
+        assert_eq!(failures.state(&tenant()), WriteState::Failed("no"));
+        assert_eq!(failures.update(BTreeMap::new(), now), concerned);
+        assert_eq!(failures.state(&tenant()), WriteState::Stored);
+        assert!(failures.update(BTreeMap::new(), now).is_empty());
     }
 
     #[test]
     fn nothing_is_told_while_nobody_can_be_told() {
-        let (mut unstored, now) = (Unstored::default(), Instant::now());
-        unstored.take_in(failed(Why::Away), now);
-        unstored.take_in(failed(Why::Away), now + PASSES * 10);
-        assert_eq!(unstored.of(&tenant()), Some(&Told::Wait));
+        let (mut failures, now) = (WriteFailures::default(), Instant::now());
+        failures.update(failed(WriteFailure::Away), now);
+        failures.update(failed(WriteFailure::Away), now + GRACE * 10);
+        assert_eq!(failures.state(&tenant()), WriteState::Failing);
     }
 }

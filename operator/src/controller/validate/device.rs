@@ -7,40 +7,40 @@ use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, InvalidName,
 use flutecast_crds::{DeviceChannel, DeviceSpec};
 
 use super::{Checked, Validated, name};
-use crate::object::{Meta, Object};
 use crate::finding::{Finding, Reason};
+use crate::object::{Meta, Object};
 
 /// A Device that can be used.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ValidDevice {
+pub(crate) struct ValidDevice {
     /// What is known besides the spec.
-    pub meta: Arc<Meta>,
+    pub(crate) meta: Arc<Meta>,
     /// The name of its Tenant. It isn't a valid name until a Tenant has it.
-    pub tenant: String,
+    pub(crate) tenant: String,
     /// Its code.
-    pub code: DeviceCode,
+    pub(crate) code: DeviceCode,
     /// The iotId that it asks for; none: a generated one.
-    pub pin: Option<IotId>,
+    pub(crate) pin: Option<IotId>,
     /// Its channels that can be used.
-    pub channels: Vec<ValidChannel>,
+    pub(crate) channels: Vec<ValidChannel>,
 }
 
 /// A channel that can be used.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ValidChannel {
+pub(crate) struct ValidChannel {
     /// Where it stands in the Device.
-    pub path: ChannelPath,
+    pub(crate) path: ChannelPath,
     /// Its name.
-    pub name: ChannelName,
+    pub(crate) name: ChannelName,
     /// The format that it names.
-    pub format: FormatName,
+    pub(crate) format: FormatName,
     /// After how many milliseconds of silence its values are stale.
-    pub stale_after_ms: Option<u64>,
+    pub(crate) stale_after_ms: Option<u64>,
 }
 
 /// Where a channel stands in its object: `spec.channels[1]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChannelPath {
+pub(crate) struct ChannelPath {
     list: &'static str,
     index: usize,
 }
@@ -55,7 +55,7 @@ impl fmt::Display for ChannelPath {
 ///
 /// # Errors
 /// Why the Device can't be used.
-pub fn validate(device: &Object<DeviceSpec>) -> Validated<ValidDevice> {
+pub(crate) fn validate(device: &Object<DeviceSpec>) -> Validated<ValidDevice> {
     let DeviceSpec { tenant, device_code, iot_id: _, channels } = &device.spec;
     let code = name("spec.deviceCode", DeviceCode::new(device_code));
     let pin = device.spec.iot_id_pin().map(|pin| name("spec.iotId", IotId::new(pin))).transpose();

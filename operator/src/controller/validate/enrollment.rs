@@ -1,6 +1,6 @@
 //! How a Tenant's devices enrol.
 
-use flutecast_crds::{DeviceTemplate, Enrollment, EnrollmentPolicy};
+use flutecast_crds::{DeviceTemplate, EnrollmentPolicy, EnrollmentSpec};
 
 use super::device::{ValidChannel, validate_channels};
 use crate::enrollment::policy::{CodePattern, Template};
@@ -12,7 +12,7 @@ const LABEL_PREFIX: usize = 253;
 
 /// What becomes of a device code that no Device has.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub enum ValidEnrollment {
+pub(crate) enum ValidEnrollment {
     /// It is refused.
     #[default]
     Declared,
@@ -24,8 +24,9 @@ pub enum ValidEnrollment {
 
 /// Validates how a Tenant's devices enrol. Whatever is wrong there, the rest of the Tenant is in force.
 #[must_use]
-pub fn validate(enrollment: Option<&Enrollment>) -> (ValidEnrollment, Vec<Finding>) {
-    let Some(Enrollment { policy: EnrollmentPolicy::Automatic, template, code_pattern }) = enrollment else {
+pub(crate) fn validate(enrollment: Option<&EnrollmentSpec>) -> (ValidEnrollment, Vec<Finding>) {
+    let Some(EnrollmentSpec { policy: EnrollmentPolicy::Automatic, template, code_pattern }) = enrollment
+    else {
         return (ValidEnrollment::Declared, Vec::new());
     };
     let mut findings = Vec::new();

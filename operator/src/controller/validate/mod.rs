@@ -4,25 +4,85 @@
 //! One file per kind. What is wrong with an object is a list of findings; an object that is usable without
 //! what the findings are about comes with both.
 
-pub mod device;
-pub mod enrollment;
-pub mod push_format;
-pub mod secret;
-pub mod tenant;
+pub(crate) mod device;
+pub(crate) mod enrollment;
+pub(crate) mod push_format;
+pub(crate) mod secret;
+pub(crate) mod tenant;
 
-use crate::finding::{Finding, Reason};
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::device::ValidDevice;
+use self::push_format::ValidFormat;
+use self::tenant::ValidTenant;
+use crate::finding::{Finding, Outcomes, Reason};
+use crate::object::{Key, Kind, Object, Objects};
+
+/// All objects, each validated alone, by namespace and name.
+#[derive(Debug, Default)]
+pub(crate) struct Valid {
+    pub(super) tenants: Vec<ValidTenant>,
+    pub(super) devices: Vec<ValidDevice>,
+    pub(super) formats: BTreeMap<Key, Option<ValidFormat>>,
+    pub(super) existing: BTreeSet<Key>,
+    pub(super) outcomes: Outcomes,
+}
+
+/// The second step: validates each object alone. Secrets are left to the Tenants that name them.
+#[must_use]
+pub(crate) fn validate(objects: &Objects) -> Valid {
+    let mut valid = Valid::default();
+    for tenant in &objects.tenants {
+        valid.existing.insert(tenant.meta.key());
+        let validated = tenant::validate(tenant);
+        valid.tenants.extend(noted(&mut valid.outcomes, Kind::Tenant, tenant, validated));
+    }
+    for device in &objects.devices {
+        let validated = device::validate(device);
+        valid.devices.extend(noted(&mut valid.outcomes, Kind::Device, device, validated));
+    }
+    for format in &objects.formats {
+        let checked = noted(&mut valid.outcomes, Kind::PushFormat, format, push_format::validate(format));
+        valid.formats.insert(format.meta.key(), checked);
+    }
+    // From here on everything goes from the oldest to the youngest, however the objects came.
+    valid.tenants.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
+    valid.devices.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
+    valid
+}
+
+/// Notes the verdict on one object and passes on what is usable of it.
+pub(super) fn noted<S, T>(
+    outcomes: &mut Outcomes,
+    kind: Kind,
+    object: &Object<S>,
+    validated: Validated<T>,
+) -> Option<T> {
+    let object = object.meta.object_ref(kind);
+    outcomes.accept(&object);
+    match validated {
+        Ok(Checked { value, findings }) => {
+            findings.into_iter().for_each(|finding| outcomes.degrade(&object, finding));
+            Some(value)
+        }
+        Err(findings) => {
+            findings.into_iter().for_each(|finding| outcomes.refuse(&object, finding));
+            None
+        }
+    }
+}
 
 /// A usable object, and what had to be left out of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Checked<T> {
+pub(crate) struct Checked<T> {
     /// What is usable.
-    pub value: T,
+    pub(crate) value: T,
     /// What is not.
-    pub findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// The validated object, or why none of it can be used.
-pub type Validated<T> = Result<Checked<T>, Vec<Finding>>;
+pub(crate) type Validated<T> = Result<Checked<T>, Vec<Finding>>;
 
 /// Turns a name that can't be one into a finding.
 fn name<T>(field: &str, parsed: Result<T, flutecast_contract::name::InvalidName>) -> Result<T, Finding> {

@@ -8,29 +8,29 @@ use flutecast_contract::document::{
 };
 use flutecast_contract::name::FormatName;
 use flutecast_crds as crds;
-use flutecast_crds::{Delivery, FieldSpec, PushFormatSpec, TimestampSpec};
+use flutecast_crds::{DeliverySpec, FieldSpec, PushFormatSpec, TimestampSpec};
 use flutecast_format::program::Program;
 
 use super::{Checked, Validated, name};
-use crate::object::{Meta, Object};
 use crate::finding::{Finding, Reason};
+use crate::object::{Meta, Object};
 
 /// A PushFormat that compiles.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ValidFormat {
+pub(crate) struct ValidFormat {
     /// What is known besides the spec.
-    pub meta: Arc<Meta>,
+    pub(crate) meta: Arc<Meta>,
     /// Its name.
-    pub name: FormatName,
+    pub(crate) name: FormatName,
     /// What the data plane compiles.
-    pub document: FormatDocument,
+    pub(crate) document: FormatDocument,
 }
 
 /// Validates a PushFormat.
 ///
 /// # Errors
 /// Everything that keeps it from compiling.
-pub fn validate(format: &Object<PushFormatSpec>) -> Validated<ValidFormat> {
+pub(crate) fn validate(format: &Object<PushFormatSpec>) -> Validated<ValidFormat> {
     let name = name("metadata.name", FormatName::new(&format.meta.name)).map_err(|finding| vec![finding])?;
     let document = document(&format.spec);
     match Program::compile(&document) {
@@ -50,7 +50,7 @@ pub fn validate(format: &Object<PushFormatSpec>) -> Validated<ValidFormat> {
 
 fn document(spec: &PushFormatSpec) -> FormatDocument {
     let PushFormatSpec { codec, timestamp, delivery, when, fields } = spec;
-    let Delivery { policy, min_interval } = delivery;
+    let DeliverySpec { policy, min_interval } = delivery;
     FormatDocument {
         codec: match codec {
             crds::Codec::Json => Codec::Json,

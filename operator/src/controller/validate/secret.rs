@@ -6,21 +6,21 @@ use std::sync::Arc;
 use flutecast_contract::document::token_sha256;
 
 use super::{Checked, Validated};
-use crate::object::{Meta, Object, SecretData};
 use crate::finding::{Finding, Reason};
+use crate::object::{Meta, Object, SecretData};
 
 /// The shortest token. Sixteen random characters of base64 are 96 bits, which nobody guesses.
-pub const SHORTEST_TOKEN: usize = 16;
+pub(crate) const SHORTEST_TOKEN: usize = 16;
 /// The longest: it has to fit into a header.
 const LONGEST_TOKEN: usize = 4096;
 
 /// The tokens of a Secret, as digests. The tokens themselves go no further than here.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ValidTokens {
+pub(crate) struct ValidTokens {
     /// What is known besides the tokens.
-    pub meta: Arc<Meta>,
+    pub(crate) meta: Arc<Meta>,
     /// SHA-256 of each token in lower-case hexadecimal, by the token's name.
-    pub digests: BTreeMap<String, String>,
+    pub(crate) digests: BTreeMap<String, String>,
 }
 
 /// Validates a Secret that a Tenant names. A token that can't be used is left out. No message shows any of
@@ -28,7 +28,7 @@ pub struct ValidTokens {
 ///
 /// # Errors
 /// Why none of it can be used: never, at the moment.
-pub fn validate(secret: &Object<SecretData>) -> Validated<ValidTokens> {
+pub(crate) fn validate(secret: &Object<SecretData>) -> Validated<ValidTokens> {
     let mut digests = BTreeMap::new();
     let mut findings = Vec::new();
     for (key, token) in &secret.spec.0 {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use flutecast_contract::name::{ChannelName, DeviceCode, SourceName, TenantName};
 use flutecast_crds::{
-    Access, IdKind, Quota, RestrictedToken, Retention, Source, SourceId, TenantSpec, Tokens,
+    AccessSpec, IdKind, Quota, RestrictedToken, Retention, SourceId, SourceSpec, TenantSpec, TokensSpec,
 };
 
 use super::enrollment::{self, ValidEnrollment};
-use crate::jetstream::subject_pattern::SubjectPattern;
 use super::{Checked, Validated, name};
-use crate::object::{Meta, Object};
 use crate::finding::{Finding, Reason};
+use crate::jetstream::subject_pattern::SubjectPattern;
+use crate::object::{Meta, Object};
 
 /// The shortest time that messages are kept. NATS takes no shorter duplicate window, which may not be longer
 /// than the age.
@@ -20,45 +20,45 @@ const SHORTEST_AGE: Duration = Duration::from_secs(1);
 
 /// A Tenant that can be used.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ValidTenant {
+pub(crate) struct ValidTenant {
     /// What is known besides the spec.
-    pub meta: Arc<Meta>,
+    pub(crate) meta: Arc<Meta>,
     /// The tenant.
-    pub name: TenantName,
+    pub(crate) name: TenantName,
     /// Its name for people.
-    pub display_name: String,
+    pub(crate) display_name: String,
     /// How its messages are kept.
-    pub retention: Retention,
+    pub(crate) retention: Retention,
     /// Its sources that can be used, in the order of the spec.
-    pub sources: Vec<ValidSource>,
+    pub(crate) sources: Vec<ValidSource>,
     /// Who may read; none: nobody.
-    pub access: Option<ValidAccess>,
+    pub(crate) access: Option<ValidAccess>,
     /// How its devices enrol.
-    pub enrollment: ValidEnrollment,
+    pub(crate) enrollment: ValidEnrollment,
     /// How many devices it may have.
-    pub max_devices: Option<u32>,
+    pub(crate) max_devices: Option<u32>,
     /// How many clients each pod serves.
-    pub max_clients: Option<u32>,
+    pub(crate) max_clients: Option<u32>,
 }
 
 /// A source that can be used.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ValidSource {
+pub(crate) struct ValidSource {
     /// Where it stands in the Tenant, as a path.
-    pub field: String,
+    pub(crate) field: String,
     /// Its name.
-    pub name: SourceName,
+    pub(crate) name: SourceName,
     /// What it captures.
-    pub subject: SubjectPattern,
+    pub(crate) subject: SubjectPattern,
     /// The channel that it feeds.
-    pub channel: ChannelName,
+    pub(crate) channel: ChannelName,
     /// Where its messages name the device.
-    pub id: SourceIdPlace,
+    pub(crate) id: SourceIdPlace,
 }
 
 /// Where the messages of a source name their device.
 #[derive(Debug, Clone, PartialEq)]
-pub enum SourceIdPlace {
+pub(crate) enum SourceIdPlace {
     /// In the subject: this `*` of it, counted from 1.
     Subject {
         /// Which one.
@@ -77,22 +77,22 @@ pub enum SourceIdPlace {
 
 /// Who may read a tenant.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ValidAccess {
+pub(crate) struct ValidAccess {
     /// Everybody.
-    pub anonymous: bool,
+    pub(crate) anonymous: bool,
     /// The Secret with the tokens.
-    pub secret: Option<String>,
+    pub(crate) secret: Option<String>,
     /// The tokens that open only some devices, by name.
-    pub restricted: Vec<(String, Vec<DeviceCode>)>,
+    pub(crate) restricted: Vec<(String, Vec<DeviceCode>)>,
     /// The web origins whose pages may read.
-    pub allowed_origins: Vec<String>,
+    pub(crate) allowed_origins: Vec<String>,
 }
 
 /// Validates a Tenant. A source that can't be used is left out; everything else has to be right.
 ///
 /// # Errors
 /// Why the Tenant can't be used.
-pub fn validate(tenant: &Object<TenantSpec>) -> Validated<ValidTenant> {
+pub(crate) fn validate(tenant: &Object<TenantSpec>) -> Validated<ValidTenant> {
     let TenantSpec { display_name, retention, sources, access, enrollment, quota } = &tenant.spec;
     let Quota { max_devices, max_clients } = quota.clone().unwrap_or_default();
     let mut fatal = Vec::new();
@@ -139,7 +139,7 @@ fn check_retention(retention: &Retention) -> Option<Finding> {
     })
 }
 
-fn validate_sources(sources: &[Source]) -> (Vec<ValidSource>, Vec<Finding>) {
+fn validate_sources(sources: &[SourceSpec]) -> (Vec<ValidSource>, Vec<Finding>) {
     let mut valid: Vec<ValidSource> = Vec::new();
     let mut findings = Vec::new();
     for (index, source) in sources.iter().enumerate() {
@@ -159,8 +159,8 @@ fn validate_sources(sources: &[Source]) -> (Vec<ValidSource>, Vec<Finding>) {
     (valid, findings)
 }
 
-fn validate_source(field: &str, source: &Source) -> Result<ValidSource, Finding> {
-    let Source { name: source_name, subject, channel, iot_id, items } = source;
+fn validate_source(field: &str, source: &SourceSpec) -> Result<ValidSource, Finding> {
+    let SourceSpec { name: source_name, subject, channel, iot_id, items } = source;
     let invalid =
         |part: &str, message: String| Finding::new(Reason::SourceInvalid, format!("{field}.{part}"), message);
     let source_name = name(&format!("{field}.name"), SourceName::new(source_name))?;
@@ -234,11 +234,11 @@ fn check_pointer(pointer: &str) -> Result<(), String> {
     }
 }
 
-fn validate_access(access: &Access) -> Result<ValidAccess, Vec<Finding>> {
-    let Access { anonymous, tokens, allowed_origins } = access;
+fn validate_access(access: &AccessSpec) -> Result<ValidAccess, Vec<Finding>> {
+    let AccessSpec { anonymous, tokens, allowed_origins } = access;
     let mut findings = Vec::new();
     let mut restricted = Vec::new();
-    let Tokens { secret_name, restricted: wanted } = tokens.clone().unwrap_or_default();
+    let TokensSpec { secret_name, restricted: wanted } = tokens.clone().unwrap_or_default();
     for (index, RestrictedToken { name: token, devices }) in wanted.into_iter().enumerate() {
         let mut codes = Vec::new();
         for (place, code) in devices.iter().enumerate() {

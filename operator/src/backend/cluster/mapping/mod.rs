@@ -5,16 +5,15 @@
 //! deletes is put right, since the watch tells of it; less and less often if he keeps on doing so. ConfigMaps
 //! of tenants that went are deleted.
 
+mod metrics;
 pub(crate) mod objects;
 pub(crate) mod observed;
 mod repairs;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_contract::document::{AccessDocument, ShardDocument};
-use flutecast_contract::name::TenantName;
 use flutecast_contract::object::ACCESS_SECRET;
 use flutecast_kube::Right;
 use futures_util::{StreamExt, stream};
@@ -23,18 +22,22 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-pub use self::objects::SHARD_SELECTOR;
+pub(crate) use self::metrics::MappingMetrics;
+use self::metrics::RepairedKind;
+pub(crate) use self::objects::SHARD_SELECTOR;
 use self::objects::{Print, print_of_map, print_of_secret, print_of_shard, print_of_text};
-use self::repairs::{Repairs, Turn};
 use self::observed::Stored;
-use crate::controller::status::write_failures::Why;
+use self::repairs::{Repairs, Turn};
+use crate::api_server::ApiWrite;
 use crate::backend::cluster::watch::Event;
 use crate::backend::cluster::{MANAGER, brief, says_no};
 use crate::controller::apply::documents::Documents;
-use crate::metrics::{ApiWrite, Ending, Metrics, WrittenKind};
+use crate::controller::backend::Applied;
+use crate::controller::status::write_failures::WriteFailure;
+use crate::metrics::CallResult;
 
 /// The rights that keeping the mapping needs, in the operator's own namespace.
-pub const RIGHTS: &[Right] = &[
+pub(crate) const RIGHTS: &[Right] = &[
     Right {
         group: "",
         resources: &["configmaps"],
@@ -57,10 +60,10 @@ const AT_ONCE: usize = 8;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the API server holds of the mapping, and how it is changed.
-pub struct Mapping {
+pub(crate) struct Mapping {
     client: Client,
     namespace: String,
-    metrics: Arc<Metrics>,
+    metrics: MappingMetrics,
     shards: Stored,
     access: Stored,
     /// The prints of the documents that were looked at last, by name, with the revision that tells whether
@@ -70,17 +73,6 @@ pub struct Mapping {
     /// something else is there, somebody else changed it.
     written: BTreeMap<String, Print>,
     repairs: Repairs,
-}
-
-/// What became of a write of everything.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// The names of what was written or deleted.
-    pub changed: Vec<String>,
-    /// The tenants whose part was not stored, and why.
-    pub unstored: BTreeMap<TenantName, Why>,
-    /// Why something couldn't be written, if something couldn't.
-    pub failed: Option<String>,
 }
 
 enum Job<'a> {
@@ -95,7 +87,7 @@ enum Answer {
     Deleted(String),
 }
 
-/// Why something was not written.
+/// WriteFailure something was not written.
 enum Failure {
     Refused(String),
     Troubled(String),
@@ -104,13 +96,13 @@ enum Failure {
 
 impl Failure {
     /// In words and without.
-    fn about(self, name: &str) -> (String, Why) {
+    fn about(self, name: &str) -> (String, WriteFailure) {
         let (Self::Refused(error) | Self::Troubled(error) | Self::Away(error)) = &self;
         let words = format!("{name}: {error}");
         let why = match self {
-            Self::Refused(_) => Why::Refused(words.clone()),
-            Self::Troubled(_) => Why::Troubled(words.clone()),
-            Self::Away(_) => Why::Away,
+            Self::Refused(_) => WriteFailure::Refused(words.clone()),
+            Self::Troubled(_) => WriteFailure::Troubled(words.clone()),
+            Self::Away(_) => WriteFailure::Away,
         };
         (words, why)
     }
@@ -119,7 +111,7 @@ impl Failure {
 impl Mapping {
     /// The mapping in `namespace`; nothing is known of it yet.
     #[must_use]
-    pub fn new(client: Client, namespace: String, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(client: Client, namespace: String, metrics: MappingMetrics) -> Self {
         Self {
             client,
             namespace,
@@ -134,19 +126,19 @@ impl Mapping {
 
     /// Whether everything was told in full, since this turn has begun; in turn 0, at least once.
     #[must_use]
-    pub fn is_complete(&self, turn: u64) -> bool {
+    pub(crate) fn is_complete(&self, turn: u64) -> bool {
         self.shards.is_complete(turn) && self.access.is_complete(turn)
     }
 
     /// What tells this installation from all others: the uid of its access Secret; none until it is there.
     #[must_use]
-    pub fn realm(&self) -> Option<String> {
+    pub(crate) fn realm(&self) -> Option<String> {
         self.access.uid(ACCESS_SECRET)
     }
 
     /// Whether the API server holds a document as it was written last.
     #[must_use]
-    pub fn holds(&self, document: &ShardDocument) -> bool {
+    pub(crate) fn holds(&self, document: &ShardDocument) -> bool {
         let name = objects::name(document);
         let known = self.prints.get(&name).filter(|(revision, _)| *revision == document.revision);
         known.is_some_and(|(_, print)| self.shards.print(&name) == Some(*print))
@@ -154,29 +146,29 @@ impl Mapping {
 
     /// When something that somebody else keeps on changing is put right again, if anything waits for that.
     #[must_use]
-    pub fn next_repair(&self) -> Option<Instant> {
+    pub(crate) fn next_repair(&self) -> Option<Instant> {
         self.repairs.next()
     }
 
     /// Another operator's turn: nothing waits here any longer.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.repairs = Repairs::default();
         self.written.clear();
-        self.metrics.repairs_waiting(0);
+        self.metrics.set_repairs_waiting(0);
     }
 
     /// Takes in what happened to a ConfigMap. Answers whether that is news.
-    pub fn shard(&mut self, event: Event<ConfigMap>) -> bool {
+    pub(crate) fn shard(&mut self, event: Event<ConfigMap>) -> bool {
         self.shards.take(event, print_of_map)
     }
 
     /// Takes in what happened to the access Secret. Answers whether that is news.
-    pub fn access(&mut self, event: Event<Secret>) -> bool {
+    pub(crate) fn access(&mut self, event: Event<Secret>) -> bool {
         self.access.take(event, print_of_secret)
     }
 
     /// Writes what differs. Without `with_access` the access document stays as it is.
-    pub async fn write(&mut self, wanted: &Documents, with_access: bool) -> Applied {
+    pub(crate) async fn write(&mut self, wanted: &Documents, with_access: bool) -> Applied {
         let mut applied = Applied::default();
         // Access goes first, so that a door that was closed is closed before anything new is behind it.
         if with_access && self.access_differs(&wanted.access) {
@@ -195,7 +187,7 @@ impl Mapping {
         self.prints.retain(|name, _| is_there(name));
         self.written.retain(|name, _| is_there(name));
         self.repairs.keep(is_there);
-        self.metrics.repairs_waiting(self.repairs.waiting());
+        self.metrics.set_repairs_waiting(self.repairs.waiting());
         applied
     }
 
@@ -231,11 +223,11 @@ impl Mapping {
 
     /// Takes in that a document was written: because it was another one, or because somebody else had changed
     /// it.
-    fn was_written(&mut self, name: &str, kind: WrittenKind) {
+    fn was_written(&mut self, name: &str, kind: RepairedKind) {
         let Some((_, wanted)) = self.prints.get(name) else { return };
         if self.written.insert(name.to_owned(), *wanted) == Some(*wanted) {
             tracing::info!(name, "somebody else had changed or deleted it; it is put right");
-            self.metrics.repaired(kind);
+            self.metrics.count_repair(kind);
             self.repairs.made(name, Instant::now());
         } else {
             self.repairs.is_right(name);
@@ -287,16 +279,16 @@ impl Mapping {
             Job::Access(_) => (ACCESS_SECRET.to_owned(), ApiWrite::Access),
             Job::Delete(name) => (name.clone(), ApiWrite::ShardDeleted),
         };
-        self.metrics.api_write(what, if ended.is_ok() { Ending::Done } else { Ending::Failed });
+        self.metrics.writes.count(what, if ended.is_ok() { CallResult::Done } else { CallResult::Failed });
         match ended {
             Ok(Answer::Shard(map)) => {
                 self.shards.put(&map.metadata, print_of_map(&map));
-                self.was_written(&name, WrittenKind::ConfigMap);
+                self.was_written(&name, RepairedKind::ConfigMap);
                 applied.changed.push(name);
             }
             Ok(Answer::Access(secret)) => {
                 self.access.put(&secret.metadata, print_of_secret(&secret));
-                self.was_written(&name, WrittenKind::Secret);
+                self.was_written(&name, RepairedKind::Secret);
                 applied.changed.push(name);
             }
             Ok(Answer::Deleted(name)) => {
@@ -306,14 +298,14 @@ impl Mapping {
             Err(failure) => {
                 let (error, why) = failure.about(&name);
                 match job {
-                    Job::Put(document) => drop(applied.unstored.insert(document.tenant.clone(), why)),
+                    Job::Put(document) => drop(applied.failures.insert(document.tenant.clone(), why)),
                     Job::Access(_) => {
                         let tenants = wanted.access.tenants.keys();
-                        applied.unstored.extend(tenants.map(|tenant| (tenant.clone(), why.clone())));
+                        applied.failures.extend(tenants.map(|tenant| (tenant.clone(), why.clone())));
                     }
                     Job::Delete(_) => {}
                 }
-                applied.failed = Some(error);
+                applied.error = Some(error);
             }
         }
     }

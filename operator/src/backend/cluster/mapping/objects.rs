@@ -9,9 +9,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::ObjectMeta;
 use sha2::{Digest, Sha256};
 
-
 /// What finds the ConfigMaps of the mapping.
-pub const SHARD_SELECTOR: &str =
+pub(crate) const SHARD_SELECTOR: &str =
     "app.kubernetes.io/managed-by=flutecast,flutecast.io/tenant,flutecast.io/shard";
 
 const TENANT: &str = "flutecast.io/tenant";

@@ -7,8 +7,8 @@ use kube::api::ObjectMeta;
 
 use super::objects::Print;
 use crate::backend::cluster::MANAGER;
-use crate::index::version_of;
 use crate::backend::cluster::watch::Event;
+use crate::index::version_of;
 
 /// The objects of one watch, by name.
 #[derive(Debug, Default)]

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::backend::cluster::events::Notice;
-use crate::object::Key;
 use crate::index::kind::AnyStatus;
+use crate::object::Key;
 use crate::object::Kind;
 use flutecast_process::backoff::Backoff;
 
@@ -27,13 +27,13 @@ const DENIED: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 
 /// One status to be written.
 #[derive(Debug, Clone)]
-pub struct Status {
+pub(crate) struct Status {
     /// Which life of the object it is about.
-    pub uid: String,
+    pub(crate) uid: String,
     /// What is to be said.
-    pub status: AnyStatus,
+    pub(crate) status: AnyStatus,
     /// What `kubectl describe` is to show once it is written.
-    pub notice: Option<Notice>,
+    pub(crate) notice: Option<Notice>,
 }
 
 /// Why a status was not written.
@@ -49,7 +49,7 @@ pub(super) type Name = (Kind, Key);
 
 /// The statuses that are to be written. It holds at most one for each object.
 #[derive(Debug, Clone, Default)]
-pub struct Outbox(Arc<Shared>);
+pub(crate) struct Outbox(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -84,7 +84,7 @@ impl Default for Trouble {
 impl Outbox {
     /// Has a status written, in place of any other of the object. What is under way already isn't written
     /// again.
-    pub fn put(&self, kind: Kind, key: &Key, status: Status) {
+    pub(crate) fn put(&self, kind: Kind, key: &Key, status: Status) {
         let name = (kind, key.clone());
         let mut waiting = self.lock();
         if waiting.under_way.get(&name).is_some_and(|under_way| same(under_way, &status)) {
@@ -100,7 +100,7 @@ impl Outbox {
     }
 
     /// The object's status is as wanted.
-    pub fn withdraw(&self, kind: Kind, key: &Key) {
+    pub(crate) fn withdraw(&self, kind: Kind, key: &Key) {
         let name = (kind, key.clone());
         let mut waiting = self.lock();
         waiting.queue.remove(&name);
@@ -110,7 +110,7 @@ impl Outbox {
 
     /// The conditions of an object that are on their way.
     #[must_use]
-    pub fn pending(&self, kind: Kind, key: &Key) -> Option<Vec<Condition>> {
+    pub(crate) fn pending(&self, kind: Kind, key: &Key) -> Option<Vec<Condition>> {
         let name = (kind, key.clone());
         let waiting = self.lock();
         let resting = || waiting.resting.get(&name).map(|(status, _)| status);
@@ -119,12 +119,12 @@ impl Outbox {
     }
 
     /// The answer to a write was taken in: from here on the object is known as it was written.
-    pub fn taken_in(&self, kind: Kind, key: &Key) {
+    pub(crate) fn taken_in(&self, kind: Kind, key: &Key) {
         self.done(&(kind, key.clone()));
     }
 
     /// Forgets all that wait. What is under way goes on.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let mut waiting = self.lock();
         waiting.queue.clear();
         waiting.resting.clear();
@@ -133,14 +133,14 @@ impl Outbox {
 
     /// How many wait or are under way.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let Waiting { queue, under_way, resting, due: _, troubles: _ } = &*self.lock();
         queue.len() + under_way.len() + resting.len()
     }
 
     /// Whether nothing waits or is under way.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 

@@ -10,46 +10,46 @@ use tokio::time::Instant;
 
 use crate::backend::cluster::events::Notice;
 use crate::backend::cluster::follow;
-use crate::object::Key;
-use crate::controller::dereference::DirtySet;
-use crate::index::{Entry, Store};
-use crate::index::kind::{OurKind, OurStatus};
-use crate::controller::status::conditions::{ours, ready, standing};
-use crate::controller::status::judge::{Before, Judge};
 use crate::backend::cluster::status::queue::{Outbox, Status};
-use crate::metrics::{Metrics, ObjectKind};
-use crate::presence::board::Board;
-use crate::object::Kind;
+use crate::backend::cluster::status::wanted::WantedStatuses;
+use crate::controller::dereference::DirtySet;
+use crate::controller::metrics::ControllerMetrics;
+use crate::controller::status::conditions::{label, ours, ready};
 use crate::finding::Reason;
+use crate::index::kind::{OurKind, OurStatus};
+use crate::index::{Entry, Store};
+use crate::object::Key;
+use crate::object::Kind;
+use crate::presence::PresenceTable;
 
 /// Where statuses go.
 #[derive(Debug)]
-pub struct Publisher {
+pub(crate) struct StatusSync {
     /// What is to be written.
-    pub outbox: Outbox,
+    pub(crate) queue: Outbox,
     /// Who is followed, and what is said of their presence.
-    pub presence: Board,
+    pub(crate) presence: PresenceTable,
     /// Gets counts.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<ControllerMetrics>,
 }
 
-impl Publisher {
+impl StatusSync {
     /// Has the statuses in `scope` written that differ.
-    pub fn publish(&self, judge: &Judge<'_>, scope: &DirtySet) {
-        let index = judge.index;
+    pub(crate) fn sync(&self, wanted: &WantedStatuses<'_>, scope: &DirtySet) {
+        let index = wanted.index;
         // A Tenant tells how many devices it has, and there are few.
         let tenants = in_scope(&index.tenants, scope, scope.needs_building());
-        self.each(&index.tenants, &tenants, |key, entry, before| judge.tenant(key, entry, before));
+        self.each(&index.tenants, &tenants, |key, entry, before| wanted.tenant(key, entry, before));
         let devices = in_scope(&index.devices, scope, scope.all);
-        follow::note(&self.presence, judge, &devices);
-        self.each(&index.devices, &devices, |key, entry, before| judge.device(key, entry, before));
+        follow::note(&self.presence, wanted, &devices);
+        self.each(&index.devices, &devices, |key, entry, before| wanted.device(key, entry, before));
         let formats = in_scope(&index.formats, scope, scope.all);
-        self.each(&index.formats, &formats, |key, entry, before| judge.format(key, entry, before));
+        self.each(&index.formats, &formats, |key, entry, before| wanted.format(key, entry, before));
     }
 
     /// Another operator's turn: what waits here is forgotten.
-    pub fn stop(&self) {
-        self.outbox.clear();
+    pub(crate) fn stop(&self) {
+        self.queue.clear();
         self.presence.clear();
     }
 
@@ -57,29 +57,29 @@ impl Publisher {
         &self,
         store: &Store<K>,
         keys: &BTreeSet<Key>,
-        judge: impl Fn(&Key, &Entry<K>, Before<'_>) -> Option<K::Status>,
+        wanted: impl Fn(&Key, &Entry<K>, Option<&[Condition]>) -> Option<K::Status>,
     ) {
         for (key, entry) in keys.iter().filter_map(|key| Some((key, store.get(key)?))) {
-            let pending = self.outbox.pending(K::KIND, key);
-            let wanted = judge(key, entry, pending.as_deref());
-            if let Some(kind) = ObjectKind::of(K::KIND) {
+            let pending = self.queue.pending(K::KIND, key);
+            let wanted = wanted(key, entry, pending.as_deref());
+            if let Some(kind) = K::KIND.label() {
                 let conditions = wanted.as_ref().map(OurStatus::conditions).unwrap_or_default();
-                self.metrics.reconciled(kind, standing(conditions));
+                self.metrics.count_reconcile(kind, label(conditions));
             }
             let Some(wanted) = wanted else { continue };
             if wanted == entry.status.normal() {
-                self.outbox.withdraw(K::KIND, key);
+                self.queue.withdraw(K::KIND, key);
                 continue;
             }
             let status = Status {
                 uid: entry.uid.clone(),
                 notice: notice(K::KIND, entry.status.conditions(), wanted.conditions()).or_else(|| {
                     let tidings = tidings(entry.status.presence(), wanted.presence())?;
-                    self.presence.may_announce(Instant::now()).then_some(tidings)
+                    self.presence.may_emit_event(Instant::now()).then_some(tidings)
                 }),
                 status: wanted.into(),
             };
-            self.outbox.put(K::KIND, key, status);
+            self.queue.put(K::KIND, key, status);
         }
     }
 }

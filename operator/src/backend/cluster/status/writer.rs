@@ -5,7 +5,6 @@
 //! statuses of one object is seen; the last one is.
 
 use flutecast_kube::Right;
-use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_crds::{API_VERSION, Device, PushFormat, Tenant};
@@ -20,18 +19,19 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::cluster::status::queue::{Failure, Name, Outbox, Status};
+use crate::api_server::{ApiWrite, ApiWrites};
 use crate::backend::cluster::events::Announcer;
-use crate::index::kind::OurKind;
-use crate::backend::cluster::lease::Lead;
+use crate::backend::cluster::status::queue::{Failure, Name, Outbox, Status};
 use crate::backend::cluster::watch::{Change, Event};
 use crate::backend::cluster::{MANAGER, brief, says_no};
-use crate::metrics::{ApiWrite, Ending, Metrics, ObjectKind};
+use crate::index::kind::OurKind;
+use crate::lease::Lead;
+use crate::metrics::CallResult;
 use crate::object::Kind;
 use flutecast_process::backoff::Backoff;
 
 /// The rights that writing statuses needs.
-pub const RIGHTS: &[Right] = &[Right {
+pub(crate) const RIGHTS: &[Right] = &[Right {
     group: "flutecast.io",
     resources: &["tenants/status", "devices/status", "pushformats/status"],
     names: &[],
@@ -48,19 +48,19 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// What writes them.
-pub struct Writer {
+pub(crate) struct Writer {
     /// The API server.
-    pub client: Client,
+    pub(crate) client: Client,
     /// The statuses.
-    pub outbox: Outbox,
+    pub(crate) outbox: Outbox,
     /// Gets each object as the API server answers it.
-    pub changes: mpsc::Sender<Change>,
+    pub(crate) changes: mpsc::Sender<Change>,
     /// Tells what `kubectl describe` shows.
-    pub announcer: Announcer,
+    pub(crate) announcer: Announcer,
     /// Gets counts.
-    pub metrics: Arc<Metrics>,
+    pub(crate) writes: ApiWrites,
     /// Held as long as something is written: the Lease isn't given back before.
-    pub works: watch::Receiver<Lead>,
+    pub(crate) works: watch::Receiver<Lead>,
 }
 
 /// How a write ended.
@@ -110,7 +110,7 @@ impl Health {
 impl Writer {
     /// Starts the task. It ends when `cancel` is cancelled; whoever gets the handle watches it.
     #[must_use = "a task that nobody watches fails unseen"]
-    pub fn spawn(self, cancel: CancellationToken) -> JoinHandle<()> {
+    pub(crate) fn spawn(self, cancel: CancellationToken) -> JoinHandle<()> {
         tokio::spawn(async move { cancel.run_until_cancelled_owned(self.run()).await.unwrap_or_default() })
     }
 
@@ -150,13 +150,13 @@ impl Writer {
     async fn settle(&self, name: Name, status: Status, ended: Ended, health: &mut Health) {
         let (kind, (namespace, object)) = &name;
         let count = |ending| {
-            if let Some(kind) = ObjectKind::of(*kind) {
-                self.metrics.api_write(ApiWrite::Status(kind), ending);
+            if let Some(kind) = kind.label() {
+                self.writes.count(ApiWrite::Status(kind), ending);
             }
         };
         match ended {
             Ended::Well(change) => {
-                count(Ending::Done);
+                count(CallResult::Done);
                 health.is_well();
                 // The write is under way until the keeper has taken in the answer, or it would want the same
                 // again.
@@ -171,7 +171,7 @@ impl Writer {
                 self.outbox.done(&name);
             }
             Ended::Failed(failure, error) => {
-                count(Ending::Failed);
+                count(CallResult::Failed);
                 let now = Instant::now();
                 match failure {
                     Failure::Away => health.is_away(now),

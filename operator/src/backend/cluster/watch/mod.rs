@@ -8,11 +8,12 @@
 //! watches down, it doesn't fill the memory.
 
 mod pace;
-pub mod secrets;
+pub(crate) mod secrets;
 
 use flutecast_kube::Right;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use flutecast_crds::{Device, PushFormat, Tenant};
 use futures_util::{StreamExt, TryStreamExt};
@@ -30,13 +31,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::pace::Pace;
 use crate::backend::cluster::brief;
-use crate::object::Key;
 use crate::index::kind::OurKind;
-use crate::backend::cluster::lease::Lead;
+use crate::lease::Lead;
+use crate::object::Key;
 use crate::object::Kind;
+use crate::rollout::PodStates;
 
 /// The rights that watching the three kinds needs.
-pub const RIGHTS: &[Right] = &[Right {
+pub(crate) const RIGHTS: &[Right] = &[Right {
     group: "flutecast.io",
     resources: &["tenants", "devices", "pushformats"],
     names: &[],
@@ -45,11 +47,11 @@ pub const RIGHTS: &[Right] = &[Right {
 }];
 
 /// A kind, and the namespace that is watched for it; none: all of them.
-pub type Place = Option<String>;
+pub(crate) type Place = Option<String>;
 
 /// What a watch tells.
 #[derive(Debug)]
-pub enum Change {
+pub(crate) enum Change {
     /// About a Tenant.
     Tenant(Event<Tenant>),
     /// About a Device.
@@ -60,6 +62,8 @@ pub enum Change {
     Shard(Event<ConfigMap>),
     /// About the Secret that the data plane reads.
     Access(Event<Secret>),
+    /// What the data plane's pods announced.
+    Pods(Arc<PodStates>),
     /// About an EndpointSlice of the data plane's Service.
     Slice(Event<EndpointSlice>),
     /// The answer to a write of this object's status was told before.
@@ -74,7 +78,7 @@ pub enum Change {
 
 /// What happened to the objects of one watch.
 #[derive(Debug)]
-pub enum Event<K> {
+pub(crate) enum Event<K> {
     /// All objects of this place are going to be told again.
     Restart(Place),
     /// It is there, or has changed.
@@ -97,7 +101,7 @@ pub enum Event<K> {
 
 /// The watches of one operator.
 #[derive(Debug)]
-pub struct Watches {
+pub(crate) struct Watches {
     changes: mpsc::Sender<Change>,
     leading: watch::Receiver<Lead>,
     cancel: CancellationToken,
@@ -107,7 +111,7 @@ pub struct Watches {
 impl Watches {
     /// None yet.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         changes: mpsc::Sender<Change>,
         leading: watch::Receiver<Lead>,
         cancel: CancellationToken,
@@ -116,7 +120,7 @@ impl Watches {
     }
 
     /// Watches a kind of ours.
-    pub fn kind<K: OurKind>(&mut self, client: &Client, place: &Place, wrap: fn(Event<K>) -> Change) {
+    pub(crate) fn kind<K: OurKind>(&mut self, client: &Client, place: &Place, wrap: fn(Event<K>) -> Change) {
         let api: Api<DeserializeGuard<K>> = match place {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
@@ -126,21 +130,21 @@ impl Watches {
     }
 
     /// Watches the ConfigMaps of the mapping, by their label.
-    pub fn shards(&mut self, client: &Client, namespace: &str, labels: &str) {
+    pub(crate) fn shards(&mut self, client: &Client, namespace: &str, labels: &str) {
         let api: Api<DeserializeGuard<ConfigMap>> = Api::namespaced(client.clone(), namespace);
         let config = watcher::Config::default().labels(labels);
         self.start(api, config, Some(namespace.to_owned()), "ConfigMap".to_owned(), Change::Shard);
     }
 
     /// Watches the one Secret that the data plane reads.
-    pub fn access(&mut self, client: &Client, namespace: &str, name: &str) {
+    pub(crate) fn access(&mut self, client: &Client, namespace: &str, name: &str) {
         let api: Api<DeserializeGuard<Secret>> = Api::namespaced(client.clone(), namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         self.start(api, config, Some(namespace.to_owned()), "Secret".to_owned(), Change::Access);
     }
 
     /// Watches the EndpointSlices of a Service, by their label.
-    pub fn slices(&mut self, client: &Client, namespace: &str, labels: &str) {
+    pub(crate) fn slices(&mut self, client: &Client, namespace: &str, labels: &str) {
         let api: Api<DeserializeGuard<EndpointSlice>> = Api::namespaced(client.clone(), namespace);
         let config = watcher::Config::default().labels(labels);
         self.start(api, config, Some(namespace.to_owned()), "EndpointSlice".to_owned(), Change::Slice);
@@ -148,7 +152,7 @@ impl Watches {
 
     /// The tasks; whoever gets them watches them.
     #[must_use = "a task that nobody watches fails unseen"]
-    pub fn into_tasks(self) -> Vec<JoinHandle<()>> {
+    pub(crate) fn into_tasks(self) -> Vec<JoinHandle<()>> {
         self.tasks
     }
 
@@ -172,7 +176,7 @@ impl Watches {
 }
 
 /// What can be watched.
-pub trait Watched:
+pub(crate) trait Watched:
     kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + DeserializeOwned
     + Clone

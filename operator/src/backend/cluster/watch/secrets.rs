@@ -11,11 +11,11 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Change, Listener, forward};
+use crate::lease::Lead;
 use crate::object::Key;
-use crate::backend::cluster::lease::Lead;
 
 /// The watches that run.
-pub struct SecretWatches {
+pub(crate) struct SecretWatches {
     client: Client,
     changes: mpsc::Sender<Change>,
     leading: watch::Receiver<Lead>,
@@ -36,7 +36,7 @@ impl Drop for Running {
 impl SecretWatches {
     /// None yet.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         changes: mpsc::Sender<Change>,
         leading: watch::Receiver<Lead>,
@@ -46,7 +46,7 @@ impl SecretWatches {
     }
 
     /// Watches these Secrets and no others. Answers those that are no longer watched.
-    pub fn keep(&mut self, wanted: BTreeSet<Key>) -> Vec<Key> {
+    pub(crate) fn keep(&mut self, wanted: BTreeSet<Key>) -> Vec<Key> {
         let gone: Vec<Key> = self.running.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
         for key in &gone {
             self.running.remove(key);
@@ -61,7 +61,7 @@ impl SecretWatches {
     }
 
     /// The Secrets that are watched.
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
         self.running.keys()
     }
 

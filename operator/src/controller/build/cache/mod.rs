@@ -10,25 +10,24 @@ use flutecast_contract::document::ShardDocument;
 use flutecast_contract::name::IotId;
 
 use crate::controller::build::Built;
-use crate::object::Key;
 use crate::controller::dereference::DirtySet;
-use crate::index::Index;
-use crate::object::{Kind, ObjectRef};
 use crate::finding::Outcomes;
+use crate::object::Key;
+use crate::object::{Kind, ObjectRef};
 
 /// The whole.
 #[derive(Debug, Default)]
-pub struct BuildCache(Built);
+pub(crate) struct BuildCache(Built);
 
 impl BuildCache {
     /// The whole as it is now.
     #[must_use]
-    pub fn built(&self) -> &Built {
+    pub(crate) fn built(&self) -> &Built {
         &self.0
     }
 
-    /// Says which installation looks after the streams.
-    pub fn set_realm(&mut self, realm: Option<&str>) {
+    /// Sets the installation that is responsible for the streams.
+    pub(crate) fn set_installation(&mut self, realm: Option<&str>) {
         for tenant in self.0.tenants.values_mut() {
             if tenant.streams.owner.realm.as_deref() != realm {
                 tenant.streams.owner.realm = realm.map(str::to_owned);
@@ -36,18 +35,18 @@ impl BuildCache {
         }
     }
 
-    /// Takes in what was built from [`Index::objects`] with this scope. The Devices and PushFormats of which
-    /// something else is said than before are touched in `scope`.
+    /// Takes in what was built from [`Index::objects`] with this dirty. The Devices and PushFormats of which
+    /// something else is said than before are touched in `dirty`.
     ///
     /// All Tenants are in every part, so what is said of them, their streams and who may read is taken from
-    /// it; devices and formats only where the scope has them. Documents that are the same as before stay, so
+    /// it; devices and formats only where the dirty has them. Documents that are the same as before stay, so
     /// that memory holds each once.
-    pub fn merge(&mut self, part: Built, scope: &mut DirtySet, index: &Index) {
-        let Built { mut tenants, existing, iot_ids, access, verdicts } = part;
+    pub(crate) fn merge(&mut self, part: Built, dirty: &mut DirtySet, has_device: impl Fn(&Key) -> bool) {
+        let Built { mut tenants, existing, iot_ids, access, outcomes } = part;
         let mut old = std::mem::take(&mut self.0.tenants);
         for (name, tenant) in &mut tenants {
             let Some(old) = old.remove(name) else { continue };
-            if scope.all || scope.tenants.contains(name.as_str()) {
+            if dirty.all || dirty.tenants.contains(name.as_str()) {
                 share(&mut tenant.shards, &old.shards);
             } else {
                 tenant.shards = old.shards;
@@ -58,43 +57,43 @@ impl BuildCache {
             existing,
             access,
             iot_ids: std::mem::take(&mut self.0.iot_ids),
-            verdicts: std::mem::take(&mut self.0.verdicts),
+            outcomes: std::mem::take(&mut self.0.outcomes),
         };
-        if scope.all {
+        if dirty.all {
             self.0.iot_ids = iot_ids;
-            self.0.verdicts = verdicts;
+            self.0.outcomes = outcomes;
             return;
         }
-        self.forget(scope, index, &verdicts);
-        for (object, outcome) in verdicts.iter() {
+        self.forget(dirty, has_device, &outcomes);
+        for (object, outcome) in outcomes.iter() {
             let key = (object.namespace.clone(), object.name.clone());
-            let mut is_news = self.0.verdicts.get(object) != Some(outcome);
+            let mut is_news = self.0.outcomes.get(object) != Some(outcome);
             if is_news {
-                self.0.verdicts.set(object.clone(), outcome.clone());
+                self.0.outcomes.set(object.clone(), outcome.clone());
             }
             if object.kind == Kind::Device {
                 is_news |= self.set_iot_id(&key, iot_ids.get(&key));
             }
             if is_news {
-                scope.touch(object.kind, &key);
+                dirty.touch(object.kind, &key);
             }
         }
     }
 
     /// Forgets what was said of objects that are gone.
-    fn forget(&mut self, scope: &DirtySet, index: &Index, part: &Outcomes) {
-        let devices = scope.touched.iter().filter(|(kind, _)| *kind == Kind::Device).map(|(_, key)| key);
-        for key in devices.filter(|key| index.devices.get(key).is_none_or(|entry| entry.object.is_err())) {
+    fn forget(&mut self, dirty: &DirtySet, has_device: impl Fn(&Key) -> bool, part: &Outcomes) {
+        let devices = dirty.touched.iter().filter(|(kind, _)| *kind == Kind::Device).map(|(_, key)| key);
+        for key in devices.filter(|key| !has_device(key)) {
             self.0.iot_ids.remove(key);
-            self.0.verdicts.remove(&ObjectRef::new(Kind::Device, &key.0, &key.1));
+            self.0.outcomes.remove(&ObjectRef::new(Kind::Device, &key.0, &key.1));
         }
-        for (namespace, name) in &scope.formats {
+        for (namespace, name) in &dirty.formats {
             let format = ObjectRef::new(Kind::PushFormat, namespace, name);
             if part.get(&format).is_none() {
-                self.0.verdicts.remove(&format);
+                self.0.outcomes.remove(&format);
             }
         }
-        self.0.verdicts.retain(|object| match object.kind {
+        self.0.outcomes.retain(|object| match object.kind {
             Kind::Tenant | Kind::Secret => part.get(object).is_some(),
             Kind::Device | Kind::PushFormat | Kind::File => true,
         });

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controller::build;
 use crate::backend::cluster::watch::Event;
+use crate::controller::build;
 
 /// What happens to the objects.
 #[derive(Debug, Clone)]
@@ -88,10 +88,11 @@ fn take(index: &mut Index, step: &Step, at: usize) {
 
 /// One reconcile, as the keeper does it. Answers what was looked at.
 fn reconcile(whole: &mut BuildCache, index: &mut Index) -> DirtySet {
-    let mut scope = index.take_scope();
+    let mut scope = std::mem::take(&mut index.dirty);
     if scope.needs_building() {
         let objects = index.objects(&scope);
-        let built = build::build_upon(whole.built(), build::validate(&objects), &objects);
+        let built =
+            build::build_upon(whole.built(), crate::controller::validate::validate(&objects), &objects);
         whole.merge(built, &mut scope, index);
     }
     scope
@@ -104,7 +105,7 @@ proptest! {
     fn change_by_change_is_all_at_once(steps in steps()) {
         let (mut whole, mut index) = (BuildCache::default(), Index::default());
         // An operator that begins builds everything.
-        index.give_back(DirtySet::everything());
+        index.dirty.merge(DirtySet::everything());
         reconcile(&mut whole, &mut index);
         for (at, step) in steps.iter().chain([&Step::Build]).enumerate() {
             take(&mut index, step, at + 1);
@@ -115,11 +116,11 @@ proptest! {
             let scope = reconcile(&mut whole, &mut index);
             let objects = index.objects(&DirtySet::everything());
             let built = whole.built();
-            prop_assert_eq!(built, &build::build(build::validate(&objects), &objects));
+            prop_assert_eq!(built, &build::build(crate::controller::validate::validate(&objects), &objects));
             // Of whom something else is said than before is looked at.
-            for (object, outcome) in built.verdicts.iter() {
+            for (object, outcome) in built.outcomes.iter() {
                 let key = (object.namespace.clone(), object.name.clone());
-                let is_same = before.verdicts.get(object) == Some(outcome) && before.iot_ids.get(&key) == built.iot_ids.get(&key);
+                let is_same = before.outcomes.get(object) == Some(outcome) && before.iot_ids.get(&key) == built.iot_ids.get(&key);
                 let is_looked_at = scope.all || scope.touched.contains(&(object.kind, key));
                 prop_assert!(is_same || is_looked_at || object.kind == Kind::Tenant, "{object:?} {scope:?}");
             }

@@ -2,40 +2,35 @@
 
 use flutecast_crds::{Device, DeviceChannel, DeviceSpec, Tenant};
 
-use super::conditions::Standing;
-use super::judge::Judge;
-use crate::object::Key;
-use crate::index::{Entry, Life, template_of};
+use super::wanted::WantedStatuses;
+use crate::controller::status::{self, conditions::Readiness};
 use crate::index::kind::OurKind;
-use crate::protection;
-use crate::object::Object;
+use crate::index::{Entry, Life, template_of};
+use crate::object::Key;
 use crate::object::Kind;
-use crate::finding::Reason;
+use crate::object::Object;
+use crate::protection;
 
-impl Judge<'_> {
+impl WantedStatuses<'_> {
     /// How it stands with a Tenant or a PushFormat, if it is being deleted while somebody uses it; else as
     /// before.
     pub(super) fn unless_deleted<K: OurKind>(
         &self,
         key: &Key,
         entry: &Entry<K>,
-        standing: Standing,
-    ) -> Standing {
+        readiness: Readiness,
+    ) -> Readiness {
         if !entry.life.is_deleting {
-            return standing;
+            return readiness;
         }
-        let Some(users) = self.users(K::KIND, key) else { return standing };
+        let Some(users) = self.users(K::KIND, key) else { return readiness };
         let Users { who, what_to_do } = users;
         let until = if protection::holds(&entry.life) {
             format!("it is being deleted, and held ({}) until nobody uses it any more", protection::FINALIZER)
         } else {
             "it is being deleted while it is used".to_owned()
         };
-        let mut message = format!("{until}: {who}; {what_to_do}. Until then it stays in force");
-        if let Standing::NotReady { message: other, .. } = standing {
-            message = format!("{message}; {other}");
-        }
-        Standing::NotReady { reason: Reason::InUse, message }
+        status::in_use(readiness, format!("{until}: {who}; {what_to_do}. Until then it stays in force"))
     }
 
     /// Who uses an object, in words; none: nobody.
@@ -77,9 +72,9 @@ impl Judge<'_> {
         &self,
         (namespace, _): &Key,
         entry: &Entry<Tenant>,
-        standing: Standing,
-    ) -> Standing {
-        let Ok(tenant) = &entry.object else { return standing };
+        readiness: Readiness,
+    ) -> Readiness {
+        let Ok(tenant) = &entry.object else { return readiness };
         let going = template_of(&tenant.spec).iter().filter_map(|channel| {
             let (format, when) = self.format_that_goes(namespace, channel)?;
             let name = &channel.name;
@@ -89,16 +84,16 @@ impl Judge<'_> {
         });
         until(
             entry,
-            standing,
+            readiness,
             "its template of Devices is whole until what it names is gone",
             going.collect(),
         )
     }
 
     /// How it stands with a Device that is ready: until what it uses is gone, if that is being deleted.
-    pub(super) fn until_deleted(&self, key: &Key, entry: &Entry<Device>, standing: Standing) -> Standing {
-        let Ok(device) = &entry.object else { return standing };
-        until(entry, standing, "it is served until what it uses is gone", self.going(key, device))
+    pub(super) fn until_deleted(&self, key: &Key, entry: &Entry<Device>, readiness: Readiness) -> Readiness {
+        let Ok(device) = &entry.object else { return readiness };
+        until(entry, readiness, "it is served until what it uses is gone", self.going(key, device))
     }
 
     /// What a Device uses and is being deleted, with what to do.
@@ -137,11 +132,8 @@ struct Users {
 }
 
 /// How it stands with what is ready, and uses what is `going`.
-fn until<K: OurKind>(entry: &Entry<K>, standing: Standing, how: &str, going: Vec<String>) -> Standing {
-    if !matches!(standing, Standing::Ready(_)) || entry.life.is_deleting || going.is_empty() {
-        return standing;
-    }
-    Standing::ReadyUntil { reason: Reason::Terminating, message: format!("{how}: {}", going.join("; ")) }
+fn until<K: OurKind>(entry: &Entry<K>, readiness: Readiness, how: &str, going: Vec<String>) -> Readiness {
+    if entry.life.is_deleting { readiness } else { status::until_gone(readiness, how, &going) }
 }
 
 /// When something that is being deleted goes.

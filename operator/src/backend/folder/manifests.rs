@@ -1,22 +1,22 @@
-//! What the manifests folder holds: the objects that are in force, and the verdicts on files. Synchronous,
+//! What the manifests folder holds: the objects that are in force, and the outcomes on files. Synchronous,
 //! without I/O: the files' contents are handed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::manifest::{self, Entry, Manifest};
-use crate::object::Objects;
+use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::ObjectRef;
-use crate::finding::{Finding, Reason, Outcomes};
+use crate::object::Objects;
 
 /// The files of a folder, by path within it; an error says why a file can't be read.
-pub type Files = BTreeMap<String, Result<String, String>>;
+pub(crate) type Files = BTreeMap<String, Result<String, String>>;
 
 /// The objects of a folder.
 ///
 /// A file that breaks keeps its last good objects in force: those that a broken document may have been. They
 /// go when the file is whole again without them, or is removed.
 #[derive(Debug, Default)]
-pub struct Store {
+pub(crate) struct Manifests {
     files: BTreeMap<String, File>,
     /// At which reading each object first appeared.
     appeared: BTreeMap<ObjectRef, i64>,
@@ -42,17 +42,17 @@ struct Defined {
     place: String,
 }
 
-impl Store {
-    /// An empty store. `former` are the devices that held their codes when the last process wrote the
+impl Manifests {
+    /// Returns an empty one. `former` are the devices that held their codes when the last process wrote the
     /// mapping, as tenant and name: they count as older than all others, so that a restart takes no code away
     /// from its holder.
     #[must_use]
-    pub fn new(former: BTreeSet<(String, String)>) -> Self {
+    pub(crate) fn new(former: BTreeSet<(String, String)>) -> Self {
         Self { former, ..Self::default() }
     }
 
     /// Takes in the folder as it is now. Answers whether anything changed.
-    pub fn load(&mut self, files: &Files) -> bool {
+    pub(crate) fn load(&mut self, files: &Files) -> bool {
         let before = self.files.len();
         self.files.retain(|path, _| files.contains_key(path));
         let mut changed = before != self.files.len();
@@ -71,12 +71,12 @@ impl Store {
 
     /// The objects in force, and what is wrong with files and documents.
     #[must_use]
-    pub fn objects(&self) -> (Objects, Outcomes) {
+    pub(crate) fn objects(&self) -> (Objects, Outcomes) {
         let mut objects = Objects::default();
-        let mut verdicts = Outcomes::default();
+        let mut outcomes = Outcomes::default();
         let holders = self.holders();
         for (path, file) in &self.files {
-            self.judge_file(path, file, &holders, &mut verdicts);
+            self.judge_file(path, file, &holders, &mut outcomes);
         }
         for (object, path) in &holders {
             let Some(defined) = self.files.get(*path).and_then(|file| file.objects.get(*object)) else {
@@ -89,7 +89,7 @@ impl Store {
                 Manifest::Secret(object) => objects.secrets.push(object),
             }
         }
-        (objects, verdicts)
+        (objects, outcomes)
     }
 
     /// Which file each object is taken from: the first by path that defines it.
@@ -108,11 +108,11 @@ impl Store {
         path: &str,
         file: &File,
         holders: &BTreeMap<&ObjectRef, &str>,
-        verdicts: &mut Outcomes,
+        outcomes: &mut Outcomes,
     ) {
         let file_ref = ObjectRef::file(path);
         for finding in &file.findings {
-            verdicts.degrade(&file_ref, finding.clone());
+            outcomes.degrade(&file_ref, finding.clone());
         }
         for (object, defined) in &file.objects {
             if let Some(holder) = holders.get(object)
@@ -123,16 +123,16 @@ impl Store {
                     "{object} at {} stands at {} already; that one counts",
                     defined.place, holder.place
                 );
-                verdicts.degrade(&file_ref, Finding::new(Reason::DuplicateObject, "", message));
+                outcomes.degrade(&file_ref, Finding::new(Reason::DuplicateObject, "", message));
             }
         }
         for (object, findings) in &file.broken {
             for finding in findings {
                 if holders.contains_key(object) {
                     let message = format!("{}; the version before stays in force", finding.message);
-                    verdicts.degrade(object, Finding { message, ..finding.clone() });
+                    outcomes.degrade(object, Finding { message, ..finding.clone() });
                 } else {
-                    verdicts.refuse(object, finding.clone());
+                    outcomes.refuse(object, finding.clone());
                 }
             }
         }

@@ -1,0 +1,212 @@
+//! The inbox of the control loop: everything that wakes it.
+//!
+//! Changes of objects, reports on streams, leadership and timers arrive here. The first that asks for work
+//! opens a window of a moment, in which whatever else arrives is collected, so that what belongs together is
+//! done together.
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, Instant, sleep_until};
+
+use crate::jetstream::task::Report;
+use crate::lease::Lead;
+
+/// How many changes are received at once.
+const BATCH: usize = 1024;
+
+/// The receivers of the control loop. `C` is a change that the backend reports.
+pub(crate) struct Inbox<C> {
+    pub(crate) changes: mpsc::Receiver<C>,
+    pub(crate) report: watch::Receiver<Report>,
+    /// Whether this operator is the one that works; `None` if there can't be another.
+    pub(crate) leading: Option<watch::Receiver<Lead>>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Message<C> {
+    Change(C),
+    Report(Report),
+}
+
+/// What has to be done because of a message; the greater includes the less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wake {
+    #[default]
+    Nothing,
+    /// Statuses only: the mapping is as it was.
+    Status,
+    Reconcile,
+}
+
+/// When there is something to do without a message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timers {
+    pub(crate) reconcile: Instant,
+    pub(crate) status: Option<Instant>,
+}
+
+impl<C> Inbox<C> {
+    /// Waits until there is something to do, and collects messages for `window` longer. `handle` gets each
+    /// message as it arrives. Returns `None` when no change can arrive any more.
+    ///
+    /// # Cancel safety
+    /// A message is either still in its channel or was handled.
+    pub(crate) async fn wait(
+        &mut self,
+        timers: Timers,
+        window: Duration,
+        mut handle: impl FnMut(Message<C>) -> Wake,
+    ) -> Option<Wake> {
+        let mut until = timers.status.map_or(timers.reconcile, |status| status.min(timers.reconcile));
+        let mut wake = Wake::Nothing;
+        let mut changes = Vec::new();
+        loop {
+            let is_collecting = wake != Wake::Nothing;
+            wake = wake.max(tokio::select! {
+                count = self.changes.recv_many(&mut changes, BATCH) => {
+                    if count == 0 {
+                        return None;
+                    }
+                    changes.drain(..).map(|change| handle(Message::Change(change))).fold(Wake::Nothing, Wake::max)
+                }
+                Ok(()) = self.report.changed() => handle(Message::Report(self.report.borrow_and_update().clone())),
+                Ok(()) = changed(self.leading.as_mut()) => Wake::Reconcile,
+                () = sleep_until(until) => {
+                    let is_due = Instant::now() >= timers.reconcile;
+                    return Some(if is_due { Wake::Reconcile } else { wake.max(Wake::Status) });
+                }
+            });
+            if wake != Wake::Nothing && !is_collecting {
+                until = until.min(Instant::now() + window);
+            }
+        }
+    }
+
+    /// Returns the turn of this operator; `None` while it is not the one that works.
+    pub(crate) fn turn(&self) -> Option<u64> {
+        match self.leading.as_ref().map(|leading| *leading.borrow()) {
+            None => Some(1),
+            Some(Lead::Turn(turn)) => Some(turn),
+            Some(Lead::No) => None,
+        }
+    }
+
+    /// Returns a future that ends with `turn`.
+    pub(crate) fn end_of(&self, turn: Option<u64>) -> impl Future<Output = ()> + use<C> {
+        let leading = self.leading.clone();
+        async move {
+            let Some(mut leading) = leading else { return std::future::pending().await };
+            let is_over = |lead: &Lead| !matches!(lead, Lead::Turn(now) if Some(*now) == turn);
+            // An election that has ended is the end of the turn as well.
+            let _ = leading.wait_for(is_over).await;
+        }
+    }
+}
+
+async fn changed(leading: Option<&mut watch::Receiver<Lead>>) -> Result<(), watch::error::RecvError> {
+    match leading {
+        Some(leading) => leading.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_millis(100);
+    const RESYNC: Duration = Duration::from_secs(600);
+
+    struct Senders {
+        changes: mpsc::Sender<Wake>,
+        report: watch::Sender<Report>,
+        leading: watch::Sender<Lead>,
+    }
+
+    /// The changes of this inbox are what they ask for.
+    fn inbox() -> (Senders, Inbox<Wake>) {
+        let (changes, receiver) = mpsc::channel(16);
+        let (report, reports) = watch::channel(Report::new());
+        let (leading, lead) = watch::channel(Lead::No);
+        (
+            Senders { changes, report, leading },
+            Inbox { changes: receiver, report: reports, leading: Some(lead) },
+        )
+    }
+
+    fn timers(status: Option<Duration>) -> Timers {
+        let now = Instant::now();
+        Timers { reconcile: now + RESYNC, status: status.map(|status| now + status) }
+    }
+
+    fn wake(message: Message<Wake>) -> Wake {
+        match message {
+            Message::Change(wake) => wake,
+            Message::Report(_) => Wake::Reconcile,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_are_collected_from_the_first_that_asks_for_work() {
+        let (senders, mut inbox) = inbox();
+        let began = Instant::now();
+        let mut count = 0;
+        let send = async {
+            for change in [Wake::Nothing, Wake::Status, Wake::Reconcile, Wake::Nothing] {
+                tokio::time::sleep(WINDOW / 4).await;
+                senders.changes.send(change).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let woken = tokio::select! {
+            woken = inbox.wait(timers(None), WINDOW, |message| { count += 1; wake(message) }) => woken,
+            () = send => unreachable!(),
+        };
+        assert_eq!((woken, count), (Some(Wake::Reconcile), 4));
+        assert_eq!(began.elapsed(), WINDOW / 4 * 2 + WINDOW, "the window opens with the first that matters");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn timers_wake_without_a_message() {
+        let (_senders, mut inbox) = inbox();
+        let began = Instant::now();
+        let due = timers(Some(Duration::from_secs(2)));
+        assert_eq!(inbox.wait(due, WINDOW, wake).await, Some(Wake::Status));
+        assert_eq!(began.elapsed(), Duration::from_secs(2));
+        let due = Timers { reconcile: began + RESYNC, status: None };
+        assert_eq!(inbox.wait(due, WINDOW, wake).await, Some(Wake::Reconcile));
+        assert_eq!(began.elapsed(), RESYNC);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_does_not_put_off_a_timer() {
+        let (senders, mut inbox) = inbox();
+        let began = Instant::now();
+        senders.changes.send(Wake::Status).await.unwrap();
+        let due = timers(Some(WINDOW / 2));
+        assert_eq!(inbox.wait(due, WINDOW, wake).await, Some(Wake::Status));
+        assert_eq!(began.elapsed(), WINDOW / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reports_and_leadership_ask_for_a_reconcile() {
+        let (senders, mut inbox) = inbox();
+        senders.report.send_replace(Report::new());
+        assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, Some(Wake::Reconcile));
+        senders.leading.send_replace(Lead::Turn(3));
+        assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, Some(Wake::Reconcile));
+        assert_eq!(inbox.turn(), Some(3));
+        let over = inbox.end_of(Some(3));
+        tokio::pin!(over);
+        assert!(tokio::time::timeout(RESYNC, &mut over).await.is_err());
+        senders.leading.send_replace(Lead::No);
+        over.await;
+        assert_eq!(inbox.turn(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_when_no_change_can_arrive() {
+        let (senders, mut inbox) = inbox();
+        drop(senders.changes);
+        assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, None);
+    }
+}
