@@ -87,7 +87,7 @@ async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<(TcpListener,
     bound.await.with_context(|| format!("{option} {address} can't be listened on"))
 }
 
-/// What the pod reads from.
+/// The sources that the pod reads from.
 struct Upstream {
     broker: NatsConnection,
     source: MappingSource,
@@ -203,7 +203,7 @@ impl Pod {
     }
 }
 
-/// What the parts are started with.
+/// Starts the parts one after the other.
 struct Starter {
     config: Config,
     server_name: String,

@@ -26,36 +26,35 @@ pub struct Config {
     )]
     pub mapping: Option<PathBuf>,
 
-    /// The mapping is read from the Kubernetes API; the way there is the kubeconfig or the pod's service
-    /// account.
+    /// Read the mapping from the Kubernetes API, as the kubeconfig or the pod's service account says.
     #[arg(long)]
     pub kubernetes: bool,
 
-    /// The namespace of the mapping; left out: the one of the kubeconfig or of the pod.
+    /// The namespace of the mapping; default: that of the kubeconfig or of the pod.
     #[arg(long, value_name = "NAME", env = "FLUTECAST_NAMESPACE", conflicts_with = "mapping")]
     pub namespace: Option<String>,
 
-    /// The Service of the data plane, whose EndpointSlices show the other pods.
+    /// The Service of the data plane, whose EndpointSlices list the other pods.
     #[arg(long, value_name = "NAME", env = "FLUTECAST_SERVICE", conflicts_with = "mapping")]
     pub service: Option<String>,
 
-    /// The name under which this pod tells the operator what it serves; left out: the namespace, or `local`.
+    /// The release under which this pod announces what it serves; default: the namespace, or `local`.
     #[arg(long, value_name = "NAME", env = "FLUTECAST_RELEASE")]
     pub release: Option<String>,
 
-    /// The way to NATS.
+    // How NATS is reached.
     #[command(flatten)]
     pub nats: Login,
 
-    /// Where clients connect: the event streams and the dashboard.
+    /// The address for clients: event streams, devices and the dashboard.
     #[arg(long, value_name = "HOST:PORT", env = "FLUTECAST_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Where health, readiness and metrics are asked for; not meant for browsers.
+    /// The address for liveness, readiness and metrics; not for browsers.
     #[arg(long, value_name = "HOST:PORT", env = "FLUTECAST_ADMIN", default_value = "127.0.0.1:8081")]
     pub admin: SocketAddr,
 
-    /// The name of this process in `hello` and to NATS; left out: the host's name.
+    /// The name of this process in `hello` and to NATS; default: the host's name.
     #[arg(long, value_name = "NAME", env = "FLUTECAST_SERVER_NAME")]
     pub server_name: Option<String>,
 
@@ -70,11 +69,11 @@ pub struct Config {
     )]
     pub dashboard: bool,
 
-    /// How many clients are served at once; more are told to come back.
+    /// The most clients served at the same time; others are told to come back.
     #[arg(long, value_name = "NUMBER", env = "FLUTECAST_MAX_CLIENTS", default_value_t = 20_000)]
     pub max_clients: usize,
 
-    /// After what silence a `ping` is sent.
+    /// A `ping` is sent after this time without another event.
     #[arg(
         long,
         value_name = "TIME",
@@ -84,7 +83,7 @@ pub struct Config {
     )]
     pub ping: Duration,
 
-    /// A client that takes nothing for this long is closed.
+    /// A client that reads nothing for this long is closed.
     #[arg(
         long,
         value_name = "TIME",
@@ -94,13 +93,13 @@ pub struct Config {
     )]
     pub take_timeout: Duration,
 
-    /// On SIGTERM: how long everything goes on as before, until proxies have learnt that this pod goes; left
-    /// out: 5s with --kubernetes, else 0s.
+    /// On SIGTERM: how long clients are served as before, until proxies have learnt that this pod is not
+    /// ready; default: 5s with --kubernetes, else 0s.
     #[arg(long, value_name = "TIME", env = "FLUTECAST_DRAIN_DELAY", value_parser = duration_or_zero)]
     pub drain_delay: Option<Duration>,
 
-    /// On SIGTERM, after the delay: over what time clients are sent to other pods; left out: 10s with
-    /// --kubernetes, else 0s (all at once, and they come back within 5 s).
+    /// On SIGTERM, after the delay: over what time clients are sent to other pods; default: 10s with
+    /// --kubernetes, else 0s (all at once; they come back within 5 s).
     #[arg(long, value_name = "TIME", env = "FLUTECAST_DRAIN_WINDOW", value_parser = duration_or_zero)]
     pub drain_window: Option<Duration>,
 
@@ -118,7 +117,7 @@ pub struct Config {
     #[arg(long, env = "FLUTECAST_REBALANCE", default_value = "on")]
     pub rebalance: OnOff,
 
-    /// Which part of its clients a pod with too many sends away in a second: `2%`; at least one client.
+    /// The part of its clients that a pod with a surplus sends away in a second, at least one client.
     #[arg(
         long,
         value_name = "PERCENT",
@@ -128,7 +127,7 @@ pub struct Config {
     )]
     pub rebalance_rate: f64,
 
-    /// How long a client that was moved stays where it is, at least.
+    /// How long a client that was moved stays at least.
     #[arg(
         long,
         value_name = "TIME",
@@ -138,11 +137,11 @@ pub struct Config {
     )]
     pub rebalance_rest: Duration,
 
-    /// How log lines look.
+    /// The format of log lines.
     #[arg(long, value_name = "FORMAT", env = "FLUTECAST_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 
-    /// What is logged, in the syntax of `RUST_LOG`.
+    /// The filter of log lines, in the syntax of `RUST_LOG`.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     pub log: String,
 }
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         use clap::CommandFactory;
         Config::command().debug_assert();
     }

@@ -1,5 +1,5 @@
-//! The drain at shutdown: wait until no proxy chooses this pod, send the clients away a few at a time, and end
-//! within the termination grace period.
+//! The drain at shutdown: wait until no proxy chooses this pod, send the clients away a few at a time, and
+//! end within the termination grace period.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::http::{CloseReason, StreamRegistry};
 const STEP: Duration = Duration::from_millis(100);
 /// The part of the grace period within which every client is gone; the rest is for the parts to end.
 const USED: f64 = 0.8;
-/// The part of the grace period for delay and window together; the rest is for clients that came meanwhile and
-/// for sockets to end.
+/// The part of the grace period for delay and window together; the rest is for clients that came meanwhile
+/// and for sockets to end.
 const PLANNED: f64 = 0.7;
 /// Over what time clients come back that are sent away at once: all clients if there is no window.
 const AT_ONCE_SPREAD: Duration = Duration::from_secs(5);
@@ -55,8 +55,8 @@ impl DrainTimes {
                 ?delay,
                 ?window,
                 termination_grace = ?grace,
-                "draining would take longer than 70 % of --termination-grace; --drain-delay and --drain-window \
-                 are shortened"
+                "draining would take longer than 70 % of --termination-grace; \
+                 --drain-delay and --drain-window are shortened"
             );
         }
         let spread = if window.is_zero() { AT_ONCE_SPREAD } else { LATE_SPREAD };
@@ -69,8 +69,8 @@ impl DrainTimes {
     }
 }
 
-/// Sends all clients away, evenly over `window`. Each is served until its turn, and so are new clients: if this is
-/// the only pod, clients come back to it. Returns early when no client is left.
+/// Sends all clients away, evenly over `window`. Each is served until its turn, and so are new clients: if
+/// this is the only pod, clients come back to it. Returns early when no client is left.
 pub(crate) async fn send_all_away(window: Duration, hubs: &Hubs, streams: &StreamRegistry) {
     let end = Instant::now() + window;
     let mut rate = DrainRate::default();

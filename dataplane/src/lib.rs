@@ -1,9 +1,10 @@
 //! The data plane: consumes device messages from NATS and pushes them to the clients that subscribed to them.
 //!
-//! A message passes [`sources`] (subscriptions), [`pipeline`] (filter, format, frame), [`fanout`] (connections)
-//! and [`http`] (sockets). [`catalog`] holds the devices that exist, [`access`] who may read them. [`serving`]
-//! announces to the operator what is served, [`peers`] are the other pods, `rebalance` moves clients to them, and
-//! `drain` sends all clients away at shutdown. [`app`] starts and ends these parts.
+//! A message passes [`sources`] (subscriptions), [`pipeline`] (filter, format, frame), [`fanout`]
+//! (connections) and [`http`] (sockets). [`catalog`] holds the devices that exist, [`access`] who may read
+//! them. [`serving`] announces to the operator what is served, [`peers`] are the other pods, `rebalance`
+//! moves clients to them, and `drain` sends all clients away at shutdown. [`app`] starts and ends these
+//! parts.
 //!
 //! This crate knows nothing of the operator and of the Kubernetes kinds of Flutecast: in a cluster it reads
 //! ConfigMaps, one Secret and EndpointSlices.

@@ -33,7 +33,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decoding_undoes_encoding(text in "\\PC{0,20}") {
+        fn decoding_reverses_encoding(text in "\\PC{0,20}") {
             let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
             prop_assert_eq!(decode(&encoded).unwrap(), text.clone());
             let lower = encoded.to_lowercase();

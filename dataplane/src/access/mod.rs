@@ -1,7 +1,8 @@
 //! Authorization: denied unless allowed.
 //!
-//! An [`Access`] is built from the access document and never changes; a new document makes a new one. It decides
-//! for a tenant and a credential, and knows nothing of HTTP but origins. Tokens are not kept, only their digests.
+//! An [`Access`] is built from the access document and never changes; a new document makes a new one. It
+//! decides for a tenant and a credential, and knows nothing of HTTP but origins. Tokens are not kept, only
+//! their digests.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;

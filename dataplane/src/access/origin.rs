@@ -17,8 +17,8 @@ impl Origins {
         Self { any, listed }
     }
 
-    /// Returns whether a page of `origin` may read from this server, which it calls `host` (host and port, as in
-    /// the header `Host`). The server's own pages may.
+    /// Returns whether a page of `origin` may read from this server, which it calls `host` (host and port, as
+    /// in the header `Host`). The server's own pages may.
     #[must_use]
     pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {
         self.any

@@ -1,3 +1,4 @@
+use flutecast_contract::document::TokenAccess;
 use flutecast_contract::name::DeviceCode;
 use proptest::prelude::*;
 
@@ -73,7 +74,8 @@ fn anonymous_tenant_is_readable_without_token() {
 fn token_with_an_invalid_digest_grants_nothing() {
     for bad in ["", "ab", &"g".repeat(64), &digest("x").to_uppercase()] {
         let yaml = format!(
-            "apiVersion: {API_VERSION}\ntenants: {{acme: {{tokens: {{bad: {{sha256: \"{bad}\"}}, good: {{sha256: {}}}}}}}}}",
+            "apiVersion: {API_VERSION}
+tenants: {{acme: {{tokens: {{bad: {{sha256: \"{bad}\"}}, good: {{sha256: {}}}}}}}}}",
             digest("good")
         );
         let (access, problems) = Access::from_document(serde_yaml::from_str(&yaml).unwrap()).unwrap();
@@ -104,16 +106,18 @@ proptest! {
     /// A token grants exactly the tenants that list it.
     #[test]
     fn token_grants_no_other_tenant(
-        tenants in prop::collection::btree_map("[a-z]{1,3}", prop::collection::btree_set("[a-c]{1,2}", 0..4), 1..5),
+        tenants in prop::collection::btree_map(
+            "[a-z]{1,3}", prop::collection::btree_set("[a-c]{1,2}", 0..4), 1..5
+        ),
         token in "[a-c]{1,2}",
         wanted in "[a-z]{1,3}",
     ) {
         let documents = tenants.iter().map(|(name, tokens)| {
             let tokens = tokens.iter().map(|token| {
-                let document = flutecast_contract::document::TokenAccess { sha256: digest(token), devices: None };
-                (format!("name-{token}"), document)
+                (format!("name-{token}"), TokenAccess { sha256: digest(token), devices: None })
             });
-            (TenantName::new(name).unwrap(), TenantAccess { tokens: tokens.collect(), ..TenantAccess::default() })
+            let access = TenantAccess { tokens: tokens.collect(), ..TenantAccess::default() };
+            (TenantName::new(name).unwrap(), access)
         });
         let document = AccessDocument { api_version: API_VERSION.to_owned(), tenants: documents.collect() };
         let (access, _) = Access::from_document(document).unwrap();

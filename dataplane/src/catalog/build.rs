@@ -89,8 +89,8 @@ impl Catalog {
 
     /// Builds the catalog of these documents. It shares what did not change with `previous`.
     ///
-    /// A format that doesn't compile removes its channels only. A tenant without a complete set of shards stays
-    /// as in `previous`. A tenant without documents is removed.
+    /// A format that doesn't compile removes its channels only. A tenant without a complete set of shards
+    /// stays as in `previous`. A tenant without documents is removed.
     #[must_use]
     pub fn build(documents: Vec<ShardDocument>, previous: Option<&Self>) -> (Self, Vec<Problem>) {
         Self::build_from(Documents { documents, unreadable: BTreeSet::new() }, previous)
@@ -128,8 +128,8 @@ impl Catalog {
     }
 }
 
-/// Returns the shards 0 to `shards - 1` of a tenant. While the operator changes the number of shards, documents
-/// of both numbers may exist; the complete set is used.
+/// Returns the shards 0 to `shards - 1` of a tenant. While the operator changes the number of shards,
+/// documents of both numbers may exist; the complete set is used.
 ///
 /// # Errors
 /// The problem if no set is complete; `None` if it was reported when a document was read.
@@ -231,8 +231,8 @@ impl TenantBuilder<'_> {
         programs
     }
 
-    /// Returns the program of a format, that of another shard or of the previous catalog if the format is equal.
-    /// `None` if it doesn't compile.
+    /// Returns the program of a format, that of another shard or of the previous catalog if the format is
+    /// equal. `None` if it doesn't compile.
     fn compile(&mut self, name: &FormatName, document: FormatDocument) -> Option<Arc<Program>> {
         let find = |compiled: &HashMap<FormatName, Vec<CompiledFormat>>| {
             compiled.get(name).and_then(|all| all.iter().find(|one| one.document == document).cloned())

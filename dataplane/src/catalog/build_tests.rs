@@ -1,10 +1,15 @@
 use super::*;
 use flutecast_contract::document::{API_VERSION, ShardDocument};
 
-/// A shard with devices `<code>: {format, label}` and the formats `f` and `g`, and `bad` if a device uses it.
+/// Returns a shard with devices (code and format), the formats `f` and `g`, and `bad` if a device uses it.
 fn shard(tenant: &str, shard: u32, shards: u32, revision: &str, devices: &[(&str, &str)]) -> ShardDocument {
     let mut yaml = format!(
-        "apiVersion: {API_VERSION}\ntenant: {tenant}\nshard: {shard}\nshards: {shards}\nrevision: {revision}\nformats:
+        "apiVersion: {API_VERSION}
+tenant: {tenant}
+shard: {shard}
+shards: {shards}
+revision: {revision}
+formats:
   f: {{codec: JSON, fields: [{{name: v, pointer: /v, type: Number}}]}}
   g: {{codec: JSON, fields: [{{name: w, pointer: /w, type: Bool}}]}}
 "
@@ -21,7 +26,8 @@ fn shard(tenant: &str, shard: u32, shards: u32, revision: &str, devices: &[(&str
     for (code, format) in devices {
         let id = code.to_lowercase();
         yaml.push_str(&format!(
-            "  {id}: {{code: {code}, name: {id}, channels: {{a: {{format: {format}}}, b: {{format: f, staleAfterMs: 1500}}}}}}\n"
+            "  {id}: {{code: {code}, name: {id}, \
+             channels: {{a: {{format: {format}}}, b: {{format: f, staleAfterMs: 1500}}}}}}\n"
         ));
     }
     serde_yaml::from_str(&yaml).unwrap()
@@ -52,7 +58,7 @@ fn shards_become_one_tenant() {
 }
 
 #[test]
-fn what_did_not_change_is_shared() {
+fn unchanged_parts_are_shared_with_the_previous_catalog() {
     let before = Catalog::build(
         vec![shard("acme", 0, 1, "r1", &[("A", "f"), ("B", "f")]), shard("other", 0, 1, "r1", &[("A", "f")])],
         None,
@@ -77,7 +83,7 @@ fn what_did_not_change_is_shared() {
 }
 
 #[test]
-fn a_device_that_two_tenants_have_is_two_devices() {
+fn same_device_code_in_two_tenants_is_two_devices() {
     let documents = vec![shard("acme", 0, 1, "r", &[("A", "f")]), shard("other", 0, 1, "r", &[("A", "f")])];
     let (catalog, problems) = Catalog::build(documents, None);
     assert_eq!(problems, []);
@@ -85,7 +91,7 @@ fn a_device_that_two_tenants_have_is_two_devices() {
 }
 
 #[test]
-fn a_format_that_does_not_compile_takes_out_its_channels_only() {
+fn format_that_does_not_compile_removes_its_channels_only() {
     let (catalog, problems) =
         Catalog::build(vec![shard("acme", 0, 1, "r", &[("A", "bad"), ("B", "f")])], None);
     assert!(problems.iter().all(|problem| problem.kind == ProblemKind::BadFormat), "{problems:?}");
@@ -97,7 +103,7 @@ fn a_format_that_does_not_compile_takes_out_its_channels_only() {
 }
 
 #[test]
-fn a_format_that_is_missing_takes_out_its_channels_only() {
+fn missing_format_removes_its_channels_only() {
     let (catalog, problems) = Catalog::build(vec![shard("acme", 0, 1, "r", &[("A", "missing")])], None);
     let bad = problems.iter().find(|problem| problem.place.contains("device A, channel a")).unwrap();
     assert!(bad.message.contains("format missing"), "{bad}");
@@ -105,7 +111,7 @@ fn a_format_that_is_missing_takes_out_its_channels_only() {
 }
 
 #[test]
-fn shards_that_do_not_fit_leave_the_last_good_state() {
+fn incomplete_shards_keep_the_last_good_state() {
     let good = vec![shard("acme", 0, 2, "r0", &[("A", "f")]), shard("acme", 1, 2, "r1", &[("B", "f")])];
     let (before, _) = Catalog::build(good, None);
     let no_settings = ShardDocument { settings: None, ..shard("acme", 0, 1, "r", &[("C", "f")]) };
@@ -129,13 +135,13 @@ fn shards_that_do_not_fit_leave_the_last_good_state() {
             "{what}: {problems:?}"
         );
         assert!(problems[0].place.contains("tenant acme"), "{what}");
-        // Without a good state there is nothing to serve.
+        // Without a last good state there is nothing to serve.
         assert!(Catalog::build(documents, None).0.tenants.is_empty(), "{what}");
     }
 }
 
 #[test]
-fn fewer_shards_hold_before_the_rest_is_deleted() {
+fn smaller_set_of_shards_is_used_before_the_rest_is_deleted() {
     let documents =
         vec![shard("acme", 0, 1, "new", &[("A", "f")]), shard("acme", 1, 2, "old", &[("B", "f")])];
     let (catalog, problems) = Catalog::build(documents, None);
@@ -144,7 +150,7 @@ fn fewer_shards_hold_before_the_rest_is_deleted() {
 }
 
 #[test]
-fn a_tenant_without_documents_is_gone_and_an_unreadable_one_stays() {
+fn tenant_without_documents_is_removed_and_an_unreadable_one_kept() {
     let (before, _) = Catalog::build(vec![shard("acme", 0, 1, "r", &[("A", "f")])], None);
     assert!(Catalog::build(vec![], Some(&before)).0.tenants.is_empty());
     let unreadable =
@@ -156,7 +162,7 @@ fn a_tenant_without_documents_is_gone_and_an_unreadable_one_stays() {
 }
 
 #[test]
-fn the_first_of_two_devices_with_one_code_is_served() {
+fn first_of_two_devices_with_the_same_code_is_served() {
     let mut second = shard("acme", 1, 2, "r1", &[("B", "f")]);
     for device in second.devices.values_mut() {
         Arc::make_mut(device).code = DeviceCode::new("A").unwrap();

@@ -1,5 +1,5 @@
-//! Parsing of documents from a mapping folder or the Kubernetes API, and the state that is kept if one is broken
-//! or removed.
+//! Parsing of documents from a mapping folder or the Kubernetes API, and the state that is kept if one is
+//! broken or removed.
 
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ impl LastGoodAccess {
         self.current.clone()
     }
 
-    /// To be called when there is a document. A broken one changes nothing. Returns whether the rules changed.
+    /// To be called when there is a document. A broken one changes nothing. Returns whether the rules
+    /// changed.
     pub(super) fn found(&mut self, parsed: &Parsed<Arc<Access>>) -> bool {
         // Equal rules keep their `Arc`, so that open streams are not checked again.
         let changed = parsed.document.is_some() && self.current != parsed.document;
@@ -38,7 +39,8 @@ impl LastGoodAccess {
         changed
     }
 
-    /// To be called when there is no document: removing it revokes all access. Returns whether the rules changed.
+    /// To be called when there is no document: removing it revokes all access. Returns whether the rules
+    /// changed.
     pub(super) fn gone(&mut self) -> bool {
         let changed = self.current.as_ref().is_some_and(|known| known.tenants() > 0);
         if changed {

@@ -1,4 +1,4 @@
-//! What is counted about the catalog.
+//! Metrics of the catalog.
 //!
 //! Every label has a closed set of values but the revision, of which there is one at a time.
 
@@ -23,7 +23,6 @@ struct RevisionLabels {
     revision: String,
 }
 
-/// What is counted about the catalog.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogMetrics {
     /// Always 1, with the revision that is served now as its only label.
@@ -35,7 +34,6 @@ pub struct CatalogMetrics {
 }
 
 impl CatalogMetrics {
-    /// Makes them known to `registry`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
@@ -48,7 +46,6 @@ impl CatalogMetrics {
         all
     }
 
-    /// The problems that there are now.
     pub fn set_problems(&self, problems: &[Problem]) {
         for kind in ProblemKind::ALL {
             let count = problems.iter().filter(|problem| problem.kind == kind).count();
@@ -58,7 +55,7 @@ impl CatalogMetrics {
         }
     }
 
-    /// A newer catalog was published.
+    /// To be called after a newer catalog was published.
     pub fn swapped(&self, catalog: &Catalog) {
         let devices: usize = catalog.tenants.values().map(|tenant| tenant.devices.len()).sum();
         self.tenants.set(catalog.tenants.len().try_into().unwrap_or(i64::MAX));
@@ -69,13 +66,13 @@ impl CatalogMetrics {
     }
 }
 
-/// One text for the revisions of all shards: pods that show the same one serve the same mapping.
+/// Returns a digest of the revisions of all shards: pods with the same one serve the same mapping.
 fn revision(catalog: &Catalog) -> String {
     let sorted: BTreeMap<_, _> =
         catalog.tenants.iter().map(|(name, tenant)| (name, &tenant.revisions)).collect();
     let mut digest = Sha256::new();
     for (name, revisions) in sorted {
-        // Neither names nor revisions hold line ends.
+        // Neither names nor revisions contain line breaks.
         digest.update(format!("{name}\n{}\n\n", revisions.join("\n")));
     }
     data_encoding::HEXLOWER.encode(&digest.finalize()[..6])

@@ -139,6 +139,9 @@ pub(crate) fn service(
     let routes = hyper_util::service::TowerToHyperService::new(warp::service(routes));
     hyper::service::service_fn(move |request: Request<Incoming>| {
         let answer = routes.call(request);
-        async move { answer.await.map(|response| response.map(|body| body.map_err(Into::into).boxed_unsync())) }
+        async move {
+            let response = answer.await?;
+            Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+        }
     })
 }

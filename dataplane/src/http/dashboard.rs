@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_and_the_client_are_served() {
+    fn page_and_client_module_are_served() {
         for (path, expected) in
             [("/", "text/html"), ("/index.html", "text/html"), ("/flutecast.js", "text/javascript")]
         {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_the_browser_has_is_not_sent_again() {
+    fn unchanged_file_is_answered_with_304() {
         let first = file("/", &HeaderMap::new()).unwrap();
         let etag = first.headers()[header::ETAG].to_str().unwrap().to_owned();
         for (given, expected) in [

@@ -1,4 +1,4 @@
-//! What is counted about clients.
+//! Metrics of clients and requests.
 //!
 //! Every label has a closed set of values: no tenant, device or text of a client becomes one.
 

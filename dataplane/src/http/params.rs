@@ -36,7 +36,7 @@ pub(crate) struct Subscription {
     pub(crate) last_event_id: Option<String>,
 }
 
-/// What a parameter means. Its name, which differs between query and body, is kept for messages.
+/// The meaning of a parameter. Its name, which differs between query and body, is kept for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ParameterKind {
     Device,
@@ -187,8 +187,8 @@ fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), String> {
 /// Returns where to resume. The header takes precedence: an `EventSource` whose address has a `lastEventId`
 /// sends newer ids in the header.
 ///
-/// An invalid id is no error, as a client can't repair what its browser stored. It becomes an unknown position
-/// in an unknown stream, so that the client gets a `gap` instead of losing events silently.
+/// An invalid id is no error, as a client can't repair what its browser stored. It becomes an unknown
+/// position in an unknown stream, so that the client gets a `gap` instead of losing events silently.
 pub(crate) fn resume(header: Option<&[u8]>, parameter: Option<&str>) -> Option<EventId> {
     let id = match header {
         Some(header) => std::str::from_utf8(header).unwrap_or("?"),

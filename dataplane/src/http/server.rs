@@ -23,8 +23,8 @@ use super::body::BoxError;
 use super::metrics::HttpMetrics;
 use super::timeout_io::{IoTimeouts, TimeoutIo};
 
-/// The largest head of a request in bytes, and the most bytes of a response that wait in user space for a full
-/// socket. Long lists of devices fit into it; longer ones go into a body.
+/// The largest head of a request in bytes, and the most bytes of a response that wait in user space for a
+/// full socket. Long lists of devices fit into it; longer ones go into a body.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The most streams of one HTTP/2 connection: the default of nginx.
 const MAX_HTTP2_STREAMS: u32 = 128;
@@ -257,8 +257,8 @@ fn builder(settings: &ServerSettings) -> auto::Builder<CancellableStreams> {
     builder
 }
 
-/// Sends small frames at once, and ends the connection of a peer that acknowledges nothing: otherwise a screen
-/// that lost power would keep its socket for a quarter of an hour.
+/// Sends small frames at once, and ends the connection of a peer that acknowledges nothing: otherwise a
+/// screen that lost power would keep its socket for a quarter of an hour.
 fn prepare(socket: &TcpStream, settings: &ServerSettings) -> io::Result<()> {
     socket.set_nodelay(true)?;
     #[cfg(target_os = "linux")]

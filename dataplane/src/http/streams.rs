@@ -41,8 +41,8 @@ impl CloseReason {
         }
     }
 
-    /// Returns the bounds of the client's random retry time in ms. It is short where clients are sent away a few
-    /// at a time.
+    /// Returns the bounds of the client's random retry time in ms. It is short where clients are sent away a
+    /// few at a time.
     pub(crate) fn retry_ms(self) -> RangeInclusive<u32> {
         match self {
             Self::AccessRevoked | Self::TenantRemoved => 1_000..=3_000,
@@ -83,8 +83,8 @@ struct OpenStream {
     /// Whether the client resumes, so that it had a stream before.
     returned: bool,
     socket: SocketControl,
-    /// Milliseconds from `start`, plus 1, to the moment since when the writer has data, or was woken for some,
-    /// without polling again. 0 if it has polled and waits for data.
+    /// Milliseconds from `start`, plus 1, to the moment since when the writer has data, or was woken for
+    /// some, without polling again. 0 if it has polled and waits for data.
     waits_since: AtomicU64,
     end: OnceLock<CloseReason>,
     waker: AtomicWaker,
@@ -129,8 +129,8 @@ impl StreamRegistry {
         StreamGuard { id, waker: Arc::clone(&stream).into(), stream, open: Arc::clone(&self.open) }
     }
 
-    /// Ends the streams whose caller would be granted something else now, even if it is more: the client comes
-    /// back and gets the new grant. Returns how many were ended.
+    /// Ends the streams whose caller would be granted something else now, even if it is more: the client
+    /// comes back and gets the new grant. Returns how many were ended.
     pub(crate) fn recheck(&self, access: &Access, catalog: &Catalog) -> usize {
         let mut ended = 0;
         for stream in self.open.lock().values() {
@@ -149,11 +149,11 @@ impl StreamRegistry {
         ended
     }
 
-    /// Ends the streams whose client has read nothing for `timeout` although data waits. Returns how many were
-    /// ended.
+    /// Ends the streams whose client has read nothing for `timeout` although data waits. Returns how many
+    /// were ended.
     ///
-    /// The writer polls as soon as it has room. If it has data and doesn't poll again, the client doesn't read.
-    /// This holds for HTTP/1.1 and for one stream of many on an HTTP/2 connection.
+    /// The writer polls as soon as it has room. If it has data and doesn't poll again, the client doesn't
+    /// read. This holds for HTTP/1.1 and for one stream of many on an HTTP/2 connection.
     pub(crate) fn end_stalled(&self, timeout: Duration) -> usize {
         let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let mut stalled = 0;
@@ -171,9 +171,9 @@ impl StreamRegistry {
         stalled
     }
 
-    /// Ends up to `count` streams, the oldest first, so that their clients go to other pods. With `stay`, clients
-    /// that have not stayed long enough are kept, and so are those with unread data, which would have to be
-    /// read for them once more. Returns how many were ended.
+    /// Ends up to `count` streams, the oldest first, so that their clients go to other pods. With `stay`,
+    /// clients that have not stayed long enough are kept, and so are those with unread data, which would have
+    /// to be read for them once more. Returns how many were ended.
     pub(crate) fn send_away(&self, count: usize, end: CloseReason, stay: Option<MinimumStay>) -> usize {
         let may_go = |stream: &OpenStream| {
             let stayed = stay.is_none_or(|MinimumStay { new, returned }| {
@@ -271,8 +271,8 @@ impl Wake for OpenStream {
 }
 
 impl StreamGuard {
-    /// Returns whether the caller's grant still holds. To be checked once after opening, as a change of access
-    /// between the grant and the opening was applied without this stream.
+    /// Returns whether the caller's grant still holds. To be checked once after opening, as a change of
+    /// access between the grant and the opening was applied without this stream.
     pub(crate) fn holds(&self, access: &Access) -> bool {
         let OpenStream { credential, grant, .. } = &*self.stream;
         access.decide(grant.tenant.as_str(), credential).as_ref() == Ok(grant)

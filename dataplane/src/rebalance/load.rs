@@ -97,7 +97,7 @@ mod tests {
         }
         assert!(!reports.take(b"{\"server\":\"x\"}", now));
         let peers = peers(&[("a", true), ("b", true), ("c", true), ("d", false), ("late", true)]);
-        // Its own count is what it knows itself, not what it told.
+        // The pod's own count is the current one, not that of its report.
         let view = reports.view("a", 8, &peers, now).unwrap();
         assert_eq!(view, View { own: 8, others: vec![("b".into(), 5)] });
         assert_eq!(reports.view("d", 2, &peers, now), None, "a pod that isn't ready");

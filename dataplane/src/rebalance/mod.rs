@@ -1,8 +1,8 @@
 //! Moves clients gradually to pods that have fewer, so that a new pod gets its share.
 //!
-//! The pods publish on NATS how many clients they have; the Service's EndpointSlices say which of them are ready.
-//! A pod sends its surplus over the mean away with `bye`, at a bounded rate. The clients come back through the
-//! Service and resume where they were.
+//! The pods publish on NATS how many clients they have; the Service's EndpointSlices say which of them are
+//! ready. A pod sends its surplus over the mean away with `bye`, at a bounded rate. The clients come back
+//! through the Service and resume where they were.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,16 +1,16 @@
 //! How many clients a pod sends away, and when. Synchronous state without I/O; the time is an argument.
 //!
-//! Each pod looks only at its own surplus over the mean. No pod chooses where a client lands: behind kube-proxy
-//! that is random, behind a gateway often the pod with the fewest clients. So a pod begins when the shares differ
-//! by more than chance explains, moves clients at a bounded rate until it is at the mean, and then rests, longer
-//! each time while the pods stay the same (docs/decisions/0067-who-is-sent-away.md).
+//! Each pod looks only at its own surplus over the mean. No pod chooses where a client lands: behind
+//! kube-proxy that is random, behind a gateway often the pod with the fewest clients. So a pod begins when
+//! the shares differ by more than chance explains, moves clients at a bounded rate until it is at the mean,
+//! and then rests, longer each time while the pods stay the same (docs/decisions/0067-who-is-sent-away.md).
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long the pods must have been the same before clients are moved: gateways need a moment to learn of a new
-/// pod.
+/// How long the pods must have been the same before clients are moved: gateways need a moment to learn of a
+/// new pod.
 pub(super) const SETTLE: Duration = Duration::from_secs(3);
 /// A pod begins if any pod exceeds its share by more than this part of it.
 const MOST_OVER: f64 = 0.10;

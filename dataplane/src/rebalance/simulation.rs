@@ -1,4 +1,5 @@
-//! Simulates pods and clients on a virtual clock: the planner converges, and moves each client only a few times.
+//! Simulates pods and clients on a virtual clock: the planner converges, and moves each client only a few
+//! times.
 
 use std::collections::VecDeque;
 use std::time::Duration;

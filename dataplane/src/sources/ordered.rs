@@ -1,11 +1,11 @@
 //! Merges the messages of many subscriptions in the order in which they were received.
 //!
 //! The client has a queue for each subscription, and one task that fills them all in the order of the wire.
-//! Reading the queues in turn would lose the order between subjects. [`Ordered::poll_batch`] restores it: it takes
-//! messages until *no* queue holds one. Let `m` be the last message taken. Everything dispatched before `m` is in
-//! the batch as well: its queue was filled, and its waker called, before `m` was put into its own queue, so its
-//! subscription was in the ready list when `m` was taken, and a batch ends only with an empty ready list. Sorted by
-//! stream sequence, the batch has the order of the stream.
+//! Reading the queues in turn would lose the order between subjects. [`Ordered::poll_batch`] restores it: it
+//! takes messages until *no* queue holds one. Let `m` be the last message taken. Everything dispatched before
+//! `m` is in the batch as well: its queue was filled, and its waker called, before `m` was put into its own
+//! queue, so its subscription was in the ready list when `m` was taken, and a batch ends only with an empty
+//! ready list. Sorted by stream sequence, the batch has the order of the stream.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +34,7 @@ pub(crate) struct SlotKey {
     generation: u64,
 }
 
-/// What is proven about a batch.
+/// How far a batch is proven complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BatchEnd {
     /// The batch contains everything up to its last message.
@@ -133,15 +133,15 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
 
     /// Takes the items of all streams and appends them to `out`.
     ///
-    /// Must run without a cooperative budget (`tokio::task::unconstrained`): a queue that is pending only because
-    /// the budget is used up would break the order.
+    /// Must run without a cooperative budget (`tokio::task::unconstrained`): a queue that is pending only
+    /// because the budget is used up would break the order.
     ///
-    /// After more than `bound` items, one more pass over the ready list proves those taken so far, and the batch
-    /// ends, so that a fast publisher doesn't block the caller.
+    /// After more than `bound` items, one more pass over the ready list proves those taken so far, and the
+    /// batch ends, so that a fast publisher doesn't block the caller.
     ///
-    /// `capacity` is the size of a queue. At most as many items are taken from one queue in one pass: they include
-    /// what the queue held when the pass began; later items wait. A queue that gave as many may have been full, so
-    /// that the client dropped messages; its key is appended to `overrun`.
+    /// `capacity` is the size of a queue. At most as many items are taken from one queue in one pass: they
+    /// include what the queue held when the pass began; later items wait. A queue that gave as many may have
+    /// been full, so that the client dropped messages; its key is appended to `overrun`.
     pub(crate) fn poll_batch(
         &mut self,
         cx: &mut Context<'_>,

@@ -57,12 +57,28 @@ shards: 1
 revision: r1
 settings: {{stream: IOT_{tenant}{settings}}}
 formats:
-  telemetry: {{codec: JSON, delivery: {{policy: Latest}}, fields: [{{name: v, pointer: /v, type: Number, unit: m/min, decimals: 1}}, {{name: text, pointer: /text, type: String}}]}}
+  telemetry:
+    codec: JSON
+    delivery: {{policy: Latest}}
+    fields:
+    - {{name: v, pointer: /v, type: Number, unit: m/min, decimals: 1}}
+    - {{name: text, pointer: /text, type: String}}
   alarms: {{codec: JSON, delivery: {{policy: Every}}, fields: [{{name: code, pointer: /code, type: Number}}]}}
   large: {{codec: JSON, fields: [{large}]}}
 devices:
-  corr1{tenant}: {{code: CORR-01, name: corrugator-1, labels: {{line: l1}}, channels: {{telemetry: {{format: telemetry, staleAfterMs: 3600000}}, alarms: {{format: alarms}}, large: {{format: large}}}}}}
-  flex1{tenant}: {{code: FLEX-01, name: flexo-1, labels: {{line: l2}}, channels: {{telemetry: {{format: telemetry}}, alarms: {{format: alarms}}}}}}
+  corr1{tenant}:
+    code: CORR-01
+    name: corrugator-1
+    labels: {{line: l1}}
+    channels:
+      telemetry: {{format: telemetry, staleAfterMs: 3600000}}
+      alarms: {{format: alarms}}
+      large: {{format: large}}
+  flex1{tenant}:
+    code: FLEX-01
+    name: flexo-1
+    labels: {{line: l2}}
+    channels: {{telemetry: {{format: telemetry}}, alarms: {{format: alarms}}}}
 "
     )
 }

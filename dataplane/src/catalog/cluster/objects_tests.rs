@@ -56,7 +56,7 @@ fn opens(reading: &MappingSnapshot) -> Option<bool> {
     Some(access.decide("acme", &Credential::None).is_ok())
 }
 
-/// Both lists were complete.
+/// Returns objects after complete lists of both kinds.
 fn loaded(maps: Vec<ConfigMap>, secrets: Vec<Secret>) -> MappingObjects {
     let mut objects = MappingObjects::default();
     objects.observe_map(Observed::Change(Change::All(maps)));
@@ -137,7 +137,7 @@ fn access_is_kept_until_replaced_or_removed() {
         assert_eq!((opens(&reading), reading.problems.len()), (Some(true), 1), "{broken}");
         assert_eq!(reading.problems[0].place, "Secret flutecast-access");
     }
-    // The same rules again are the same rules: nobody's stream is looked at.
+    // Equal rules keep their `Arc`, so that no stream is checked again.
     objects.observe_secret(Observed::Change(Change::All(vec![access("flutecast-access", OPEN)])));
     assert!(std::sync::Arc::ptr_eq(&first, &complete(&objects).access.unwrap()));
     objects.observe_secret(Observed::Change(Change::All(vec![])));

@@ -22,8 +22,8 @@ use crate::catalog::{Documents, Problem};
 /// The largest document accepted, in bytes. A shard has at most 512 KiB; an access document with very many
 /// tokens is larger.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-/// A file modified less than this before it was read is read again the next time, as a second write in the same
-/// tick of the file system's clock would not show. The coarsest clock in use (FAT) has 2 s.
+/// A file modified less than this before it was read is read again the next time, as a second write in the
+/// same tick of the file system's clock would not show. The coarsest clock in use (FAT) has 2 s.
 const RACY: Duration = Duration::from_secs(2);
 
 /// A folder, and the documents read from it.

@@ -45,7 +45,6 @@ fn access(tokens: &[&str]) -> String {
     yaml + "}}}\n"
 }
 
-/// A folder that is watched.
 struct Watched {
     folder: tempfile::TempDir,
     mapping: Mapping,
@@ -64,7 +63,7 @@ impl Watched {
         Self { folder, mapping, metrics, stop, task }
     }
 
-    /// As the operator writes: beside, then renamed.
+    /// Writes a file atomically, as the operator does.
     fn write(&self, name: &str, content: &str) {
         let path = self.folder.path().join(name);
         let beside = self.folder.path().join(format!(".{}.tmp", name.replace('/', "_")));
@@ -125,7 +124,7 @@ impl Watched {
 }
 
 #[tokio::test]
-async fn a_change_is_served_within_a_second() {
+async fn change_is_served_within_a_second() {
     let watched = Watched::start("");
     watched.write("flutecast-acme-0.yaml", &shard("acme", 0, 1, &["A"]));
     watched.wait_for_codes("acme", &["A"], DEADLINE).await;
@@ -140,7 +139,7 @@ async fn a_change_is_served_within_a_second() {
 }
 
 #[tokio::test]
-async fn a_broken_document_leaves_the_last_good_state_and_the_others_alone() {
+async fn broken_document_keeps_its_last_good_state_and_the_other_tenants() {
     let watched = Watched::start("");
     watched.write("flutecast-acme-0.yaml", &shard("acme", 0, 2, &["A"]));
     watched.write("flutecast-acme-1.yaml", &shard("acme", 1, 2, &["B"]));
@@ -157,7 +156,7 @@ async fn a_broken_document_leaves_the_last_good_state_and_the_others_alone() {
     ] {
         watched.write("flutecast-acme-1.yaml", broken);
         watched.wait_for_problems(kind, 1).await;
-        // The other tenant goes on meanwhile.
+        // The other tenant is still updated.
         watched.write("flutecast-other-0.yaml", &shard("other", 0, 1, &["O", "P"]));
         watched.wait_for_codes("other", &["O", "P"], SECOND).await;
         watched.write("flutecast-other-0.yaml", &shard("other", 0, 1, &["O"]));
@@ -166,7 +165,7 @@ async fn a_broken_document_leaves_the_last_good_state_and_the_others_alone() {
         watched.write("flutecast-acme-1.yaml", &shard("acme", 1, 2, &["B"]));
         watched.wait_for_problems(kind, 0).await;
     }
-    // A shard that is missing is not a device that was removed.
+    // A missing shard does not mean that its devices were removed.
     fs::remove_file(watched.folder.path().join("flutecast-acme-1.yaml")).unwrap();
     watched.wait_for_problems("IncompleteShards", 1).await;
     assert_eq!(watched.codes("acme"), ["A", "B"]);
@@ -194,14 +193,13 @@ async fn files_of_other_names_are_not_read() {
 }
 
 #[tokio::test]
-async fn access_is_unknown_then_known_then_last_good_then_none() {
+async fn broken_access_document_keeps_access_and_a_removed_one_revokes_it() {
     let watched = Watched::start("");
     watched.write("flutecast-acme-0.yaml", &shard("acme", 0, 1, &["A"]));
     watched.wait_for_codes("acme", &["A"], DEADLINE).await;
     assert_eq!(watched.opens("one"), None);
-    assert!(
-        matches!(&*watched.mapping.state.borrow(), MappingState::Missing(reason) if reason.contains("flutecast-access.yaml"))
-    );
+    let state = watched.mapping.state.borrow().clone();
+    assert!(matches!(&state, MappingState::Missing(reason) if reason.contains("flutecast-access.yaml")));
 
     watched.write("flutecast-access.yaml", &access(&["one"]));
     watched.wait_for_opens("one", true).await;
@@ -221,7 +219,7 @@ async fn access_is_unknown_then_known_then_last_good_then_none() {
 }
 
 #[tokio::test]
-async fn a_folder_that_comes_later_is_found_and_one_that_is_replaced_is_followed() {
+async fn folder_may_appear_late_and_be_replaced() {
     let watched = Watched::start("mapping");
     wait_until("what is missing", DEADLINE, async || match &*watched.mapping.state.borrow() {
         MappingState::Missing(reason) if reason.contains("can't be read") => Ok(()),
@@ -234,23 +232,23 @@ async fn a_folder_that_comes_later_is_found_and_one_that_is_replaced_is_followed
     watched.write("mapping/flutecast-acme-0.yaml", &shard("acme", 0, 1, &["A"]));
     watched.wait_for_codes("acme", &["A"], DEADLINE).await;
 
-    // While it is away, what was read holds.
+    // While the folder is away, the mapping is kept.
     fs::rename(&path, watched.folder.path().join("old")).unwrap();
     watched.wait_for_problems("Unreadable", 1).await;
     assert_eq!(watched.codes("acme"), ["A"]);
     fs::create_dir(&path).unwrap();
     watched.write("mapping/flutecast-acme-0.yaml", &shard("acme", 0, 1, &["B"]));
     watched.wait_for_codes("acme", &["B"], DEADLINE).await;
-    // And its events are heard again, well before the next slow look.
+    // Its events are received again, well before the next periodic reading.
     watched.write("mapping/flutecast-acme-0.yaml", &shard("acme", 0, 1, &["C"]));
     watched.wait_for_codes("acme", &["C"], SECOND).await;
     watched.end().await;
 }
 
-/// Kubernetes mounts a ConfigMap as links through `..data`, which it points elsewhere as a whole.
+/// Kubernetes mounts a ConfigMap as symlinks through `..data`, and swaps that to update all files at once.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_swapped_link_is_followed() {
+async fn swapped_symlink_is_followed() {
     use std::os::unix::fs::symlink;
     let watched = Watched::start("mount");
     let mount = watched.folder.path().join("mount");

@@ -2,8 +2,8 @@
 
 use super::{Names, ParameterKind};
 
-/// Returns whether the value of an unknown name may be a token. Such a value is not sent back, as responses end
-/// up in logs.
+/// Returns whether the value of an unknown name may be a token. Such a value is not sent back, as responses
+/// end up in logs.
 pub(super) fn may_name_a_secret(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     ["token", "auth", "key", "secret", "pass"].iter().any(|word| lower.contains(word))
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances_are_levenshteins() {
+    fn distance_is_levenshtein() {
         for (a, b, expected) in [
             ("device", "device", 0),
             ("Device", "device", 0),

@@ -14,13 +14,15 @@ fn code(text: &str) -> DeviceCode {
 }
 
 #[test]
-fn query_and_body_say_the_same() {
+fn query_and_body_are_equivalent() {
     let query = Subscription::from_events_query(
-        "device=CORR-01&device=a%2Fb&device=*&selector=line%3Dl1,type+in+(a)&channel=telemetry&channel=power&interval=500ms&lastEventId=5f3a9c01-7&access_token=x",
+        "device=CORR-01&device=a%2Fb&device=*&selector=line%3Dl1,type+in+(a)&channel=telemetry&channel=power\
+         &interval=500ms&lastEventId=5f3a9c01-7&access_token=x",
     );
     let body = Subscription::from_events_body(
         "",
-        br#"{"devices":["CORR-01","a/b","*"],"selector":"line=l1,type in (a)","channels":["telemetry","power"],"interval":"500ms","lastEventId":"5f3a9c01-7"}"#,
+        br#"{"devices":["CORR-01","a/b","*"],"selector":"line=l1,type in (a)",
+            "channels":["telemetry","power"],"interval":"500ms","lastEventId":"5f3a9c01-7"}"#,
     );
     assert_eq!(query, body);
     let subscription = query.unwrap();
@@ -33,7 +35,7 @@ fn query_and_body_say_the_same() {
 }
 
 #[test]
-fn what_is_wrong_in_a_query_is_named() {
+fn errors_in_a_query_are_named() {
     for (query, expected) in [
         ("", "a device or a selector is needed"),
         ("channel=power", "a device or a selector is needed"),
@@ -48,7 +50,8 @@ fn what_is_wrong_in_a_query_is_named() {
         ("device=100%", "write %25 for a %"),
         (
             "devices=A",
-            "devices: not a parameter of this address (its value is \"A\"); it takes device, selector, channel, interval, lastEventId and access_token; did you mean device?",
+            "devices: not a parameter of this address (its value is \"A\"); it takes device, selector, \
+             channel, interval, lastEventId and access_token; did you mean device?",
         ),
         ("device=A&lasteventid=1-1", "did you mean lastEventId?"),
         ("device=A&foo", "foo: not a parameter of this address"),
@@ -67,7 +70,7 @@ fn what_is_wrong_in_a_query_is_named() {
 }
 
 #[test]
-fn what_is_wrong_in_a_body_is_named() {
+fn errors_in_a_body_are_named() {
     for (body, expected) in [
         ("", "the body is not a JSON object"),
         ("[]", "the body is not a JSON object"),
@@ -76,7 +79,8 @@ fn what_is_wrong_in_a_body_is_named() {
         (r#"{"devices":null}"#, "devices or a selector are needed"),
         (
             r#"{"device":["A"]}"#,
-            "device: not a parameter of this address (its value is \"[\\\"A\\\"]\"); it takes devices, selector, channels, interval, lastEventId; did you mean devices?",
+            "device: not a parameter of this address (its value is \"[\\\"A\\\"]\"); it takes devices, \
+             selector, channels, interval, lastEventId; did you mean devices?",
         ),
         (r#"{"devices":"A"}"#, "devices: \"A\" is not a list"),
         (r#"{"devices":["A",1]}"#, "devices: 1 is not a string"),
@@ -107,7 +111,7 @@ fn too_many_names_are_refused() {
 }
 
 #[test]
-fn the_devices_addresses_take_less() {
+fn devices_routes_accept_fewer_parameters() {
     let all = Subscription::from_devices_query("channel=power&access_token=x").unwrap();
     assert!(all.wanted.all && all.channels.is_some());
     assert!(!Subscription::from_devices_query("device=A").unwrap().wanted.all);
@@ -123,7 +127,7 @@ fn the_devices_addresses_take_less() {
 }
 
 #[test]
-fn the_header_beats_the_query_and_nonsense_is_a_gap() {
+fn header_takes_precedence_and_an_invalid_id_is_a_gap() {
     let id = |sequence| Some(EventId { epoch: Epoch(0x5f3a_9c01), sequence: Sequence(sequence) });
     let unknown = Some(EventId { epoch: Epoch(0), sequence: Sequence::START });
     assert_eq!(resume(None, None), None);
@@ -136,16 +140,18 @@ fn the_header_beats_the_query_and_nonsense_is_a_gap() {
 }
 
 #[test]
-fn the_token_is_found_whatever_else_is_wrong() {
+fn token_is_found_in_an_invalid_query() {
     assert_eq!(access_token("foo=%&access_token=a%2Bb+c&x").as_deref(), Some("a+b c"));
     assert_eq!(access_token("xaccess_token=a").as_deref(), None);
     assert_eq!(access_token("access_token=%").as_deref(), None);
 }
 
 proptest! {
-    /// Whatever comes: an answer, never a panic.
+    /// Any query gives a subscription or an error, never a panic.
     #[test]
-    fn any_query_is_answered(query in "(device|channel|selector|interval|lastEventId|x)?[=&%+a-f0-9*(),!ä]{0,40}") {
+    fn any_query_is_answered(
+        query in "(device|channel|selector|interval|lastEventId|x)?[=&%+a-f0-9*(),!ä]{0,40}"
+    ) {
         let _ = Subscription::from_events_query(&query);
         let _ = Subscription::from_devices_query(&query);
         let _ = access_token(&query);
@@ -156,10 +162,12 @@ proptest! {
         let _ = Subscription::from_events_body("", &body);
     }
 
-    /// Whatever devices are asked for, exactly those are asked for.
     #[test]
-    fn devices_are_taken_as_named(codes in prop::collection::btree_set("[A-Za-z0-9][A-Za-z0-9._:/-]{0,10}", 1..6)) {
-        let query: Vec<String> = codes.iter().map(|code| format!("device={}", code.replace('/', "%2F"))).collect();
+    fn device_codes_round_trip_through_a_query(
+        codes in prop::collection::btree_set("[A-Za-z0-9][A-Za-z0-9._:/-]{0,10}", 1..6)
+    ) {
+        let parameter = |code: &String| format!("device={}", code.replace('/', "%2F"));
+        let query: Vec<String> = codes.iter().map(parameter).collect();
         let subscription = Subscription::from_events_query(&query.join("&")).unwrap();
         let read: BTreeSet<String> = subscription.wanted.codes.iter().map(ToString::to_string).collect();
         prop_assert_eq!(read, codes);

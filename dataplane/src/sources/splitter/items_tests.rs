@@ -72,7 +72,7 @@ fn layout(items: Option<&str>, kind: IdKind) -> Layout {
     .unwrap()
 }
 
-/// Items as `index:iotId:json`, then the reasons of what is skipped.
+/// Expects items, written as `index:iotId:json`, and the reasons of skipped ones.
 fn check(layout: &Layout, payload: &str, expected: &[&str], reasons: &[Skipped]) {
     let mut skipped = Vec::new();
     let catalog = catalog();
@@ -87,11 +87,12 @@ fn check(layout: &Layout, payload: &str, expected: &[&str], reasons: &[Skipped])
 }
 
 #[test]
-fn items_go_to_their_devices_and_what_is_wrong_is_skipped() {
+fn items_go_to_their_devices_and_invalid_ones_are_skipped() {
     let layout = layout(Some("/readings"), IdKind::IotId);
     check(
         &layout,
-        r#"{"sentAt":1,"readings":[ {"deviceId":"a","good":1} , 5, {"deviceId":7}, {"deviceId":null}, {"deviceId":"x"}, {"deviceId":"b"}, {"deviceId":"a","good":2}]}"#,
+        r#"{"sentAt":1,"readings":[ {"deviceId":"a","good":1} , 5, {"deviceId":7}, {"deviceId":null},
+            {"deviceId":"x"}, {"deviceId":"b"}, {"deviceId":"a","good":2}]}"#,
         &[r#"0:a:{"deviceId":"a","good":1}"#, r#"2:7:{"deviceId":7}"#, r#"6:a:{"deviceId":"a","good":2}"#],
         &[Skipped::NoId, Skipped::NoId, Skipped::UnknownDevice, Skipped::NoSuchChannel],
     );
@@ -107,7 +108,7 @@ fn items_go_to_their_devices_and_what_is_wrong_is_skipped() {
 }
 
 #[test]
-fn a_message_without_an_array_is_one_item() {
+fn message_without_an_array_is_one_item() {
     check(
         &layout(None, IdKind::DeviceCode),
         r#"{"deviceId":"FLEX-01"}"#,
@@ -120,7 +121,7 @@ fn a_message_without_an_array_is_one_item() {
 }
 
 #[test]
-fn a_flood_of_items_is_bounded() {
+fn number_of_items_is_bounded() {
     let payload = format!("[{}]", vec![r#"{"deviceId":"a"}"#; MAX_ITEMS + 3].join(","));
     let (mut skipped, catalog) = (Vec::new(), catalog());
     let layout = layout(Some(""), IdKind::IotId);
@@ -130,7 +131,9 @@ fn a_flood_of_items_is_bounded() {
 
 proptest::proptest! {
     #[test]
-    fn hostile_bytes_are_skipped_and_never_a_panic(payload in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+    fn any_bytes_are_split_without_panic(
+        payload in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)
+    ) {
         let catalog = catalog();
         layout(Some("/readings"), IdKind::IotId).split(&payload, &catalog, |_| {});
         layout(None, IdKind::IotId).split(&payload, &catalog, |_| {});

@@ -1,4 +1,4 @@
-//! What the splitter counts.
+//! Metrics of the splitter.
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;

@@ -145,7 +145,9 @@ impl SourceTask {
         let mut state = self.broker.watch();
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            connected = state.wait_for(|state| state.connected) => connected.map(drop).map_err(|_| SplitStep::Connect)?,
+            connected = state.wait_for(|state| state.connected) => {
+                connected.map_err(|_| SplitStep::Connect)?;
+            }
         }
         let consumer = timeout(REQUEST, self.consumer()).await.map_err(|_| SplitStep::Bind)??;
         let mut messages = self.pull(&consumer).await?.ready_chunks(BATCH);

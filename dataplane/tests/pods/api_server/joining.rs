@@ -223,8 +223,8 @@ async fn clients_even_out(service: &Service, fleet: &Fleet, most_moves: u64) {
     .await
     .unwrap();
     eprintln!(
-        "1 -> 3: even after {even_after:.1?}, at rest after {rest_after:.1?}, {moved} moves and {later} later, \
-         shares {:?}, longest without data {:?}, without a stream {:?}",
+        "1 -> 3: even after {even_after:.1?}, at rest after {rest_after:.1?}, {moved} moves and {later} \
+         later, shares {:?}, longest without data {:?}, without a stream {:?}",
         even.servers, even.without_data, even.without_stream
     );
 }

@@ -1,4 +1,4 @@
-//! What clients and the log see while the process starts.
+//! The process while it starts.
 
 use std::fs;
 
