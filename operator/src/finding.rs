@@ -23,7 +23,7 @@ closed_set! {
 
 /// Why an object is refused or not wholly in force. A closed set: it is documented, and tests cover each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub(crate) enum Reason {
+pub enum Reason {
     /// The text is not YAML, or can't be read.
     InvalidYaml,
     /// The object breaks its kind's schema.
@@ -83,7 +83,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// All of them.
-    pub(crate) const ALL: [Self; 27] = [
+    pub const ALL: [Self; 27] = [
         Self::InvalidYaml,
         Self::InvalidObject,
         Self::DuplicateObject,
@@ -122,7 +122,7 @@ impl Reason {
     /// Whether the object may come to be in force without anybody changing what is there: another object is
     /// yet to come, or somebody is away. Everything else stays until somebody changes something.
     #[must_use]
-    pub(crate) fn waits(self) -> bool {
+    pub fn waits(self) -> bool {
         match self {
             Self::TenantMissing
             | Self::FormatMissing

@@ -25,6 +25,9 @@ mod rate_limit;
 pub mod rights;
 pub mod rollout;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub use self::config::Config;
+pub use self::finding::Reason;
 pub use self::run::run;

@@ -13,5 +13,7 @@ pub mod streams;
 pub mod subject_pattern;
 pub mod task;
 pub mod tenant;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::metrics::StreamMetrics;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::backend::cluster::watch::Event;
 use crate::controller::build;
+use crate::index::Index;
 
 /// What happens to the objects.
 #[derive(Debug, Clone)]

@@ -1,9 +1,7 @@
 //! What is said about each object: YAML in, verdicts out. No broker, no files.
-#![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
 
-mod manifests;
-
-use manifests::{Box1, check, device, format, tenant};
+use super::manifests::{device, format, tenant};
+use super::{Folder, check};
 
 /// One tenant, one format and what is added.
 fn plant(more: &[String]) -> String {
@@ -103,18 +101,18 @@ fn a_device_of_another_namespace_does_not_get_in() {
 fn a_missing_format_takes_out_its_channel_only() {
     let two = device("d1", "demo", "C-1", "on-off")
         .replace("channels:\n", "channels:\n  - {name: telemetry, format: nope}\n");
-    let mut operator = Box1::default();
-    operator.load(&[("a.yaml", &plant(&[two]))]);
+    let mut folder = Folder::default();
+    folder.load(&[("a.yaml", &plant(&[two]))]);
     assert!(
-        operator
-            .verdict("Device/d1")
+        folder
+            .outcome("Device/d1")
             .contains("Degraded FormatMissing: spec.channels[0].format: there is no PushFormat \"nope\""),
         "{}",
-        operator.verdicts()
+        folder.outcomes()
     );
-    let built = operator.built();
+    let built = folder.built();
     let channels: Vec<&str> =
-        operator.device(&built, "C-1").unwrap().channels.keys().map(|name| name.as_str()).collect();
+        folder.device(&built, "C-1").unwrap().channels.keys().map(|name| name.as_str()).collect();
     assert_eq!(channels, ["power"]);
 }
 
@@ -161,15 +159,15 @@ fn secrets_and_tokens() {
         "TokenTooShort: data.short: the token has 9 characters; it needs 16 at least",
     );
     check(&with, "Secret/walls", "SecretInvalid: data.spaced");
-    let mut operator = Box1::default();
-    operator.load(&[("a.yaml", &with)]);
-    let built = operator.built();
+    let mut folder = Folder::default();
+    folder.load(&[("a.yaml", &with)]);
+    let built = folder.built();
     let tokens = &built.access.tenants.values().next().unwrap().tokens;
     assert_eq!(tokens.len(), 1, "{tokens:?}");
     // printf a-token-of-many-letters | sha256sum
     assert_eq!(tokens["wall"].sha256, "4886ce4d05c2de84d1e10cbce130d7653e1610780de393488b396a5ac12565be");
     assert_eq!(tokens["wall"].devices.as_ref().unwrap().len(), 1);
-    let said = format!("{}{built:?}", operator.verdicts());
+    let said = format!("{}{built:?}", folder.outcomes());
     for token in ["a-token-of-many-letters", "too-short", "a token with spaces"] {
         assert!(!said.contains(token), "{token} shows");
     }
@@ -183,21 +181,21 @@ fn what_one_tenant_takes_of_the_access_document_shuts_out_no_other() {
         format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData:\n{}", tokens.concat())
     };
     let with = |name: &str| tenant(name, &format!("access: {{tokens: {{secretName: {name}}}}}"));
-    let mut operator = Box1::default();
-    let opens = |operator: &Box1| -> Vec<(String, usize)> {
-        let tenants = operator.built().access.tenants;
+    let mut folder = Folder::default();
+    let opens = |folder: &Folder| -> Vec<(String, usize)> {
+        let tenants = folder.built().access.tenants;
         tenants.into_iter().map(|(name, access)| (name.to_string(), access.tokens.len())).collect()
     };
     let greedy = format!("{}---\n{}", with("greedy"), secret("greedy", 12_000));
     let modest = format!("{}---\n{}", with("modest"), secret("modest", 3));
-    operator.load(&[("a.yaml", &greedy), ("b.yaml", &modest)]);
-    assert_eq!(opens(&operator), [("greedy".to_owned(), 0), ("modest".to_owned(), 3)]);
-    let said = operator.verdict("Tenant/greedy");
+    folder.load(&[("a.yaml", &greedy), ("b.yaml", &modest)]);
+    assert_eq!(opens(&folder), [("greedy".to_owned(), 0), ("modest".to_owned(), 3)]);
+    let said = folder.outcome("Tenant/greedy");
     assert!(
         said.contains("Degraded SecretInvalid: spec.access: its tokens") && said.contains("may take 262144"),
         "{said}"
     );
-    assert!(operator.verdict("Tenant/modest").contains("Accepted"));
+    assert!(folder.outcome("Tenant/modest").contains("Accepted"));
 
     // Together they may be too many as well: then the youngest has to go without.
     let names = ["a", "b", "c", "d", "e"];
@@ -206,16 +204,16 @@ fn what_one_tenant_takes_of_the_access_document_shuts_out_no_other() {
         files.push((format!("{name}.yaml"), format!("{}---\n{}", with(name), secret(name, 1_500))));
         let files: Vec<(&str, &str)> =
             files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-        operator.load(&files);
+        folder.load(&files);
     }
     let full: Vec<String> =
-        opens(&operator).into_iter().filter(|(_, tokens)| *tokens == 1_500).map(|(name, _)| name).collect();
+        opens(&folder).into_iter().filter(|(_, tokens)| *tokens == 1_500).map(|(name, _)| name).collect();
     assert!(
         full.starts_with(&["a".to_owned(), "b".to_owned(), "c".to_owned()]) && full.len() < names.len(),
         "{full:?}"
     );
-    assert!(operator.verdict("Tenant/e").contains("older Tenants leave"), "{}", operator.verdict("Tenant/e"));
-    let text = operator.built().access.to_yaml().unwrap();
+    assert!(folder.outcome("Tenant/e").contains("older Tenants leave"), "{}", folder.outcome("Tenant/e"));
+    let text = folder.built().access.to_yaml().unwrap();
     assert!(text.len() < 1 << 20 && text.contains("modest"), "{}", text.len());
 }
 
@@ -246,9 +244,9 @@ fn sources_that_conflict() {
         "spec.sources[2].subject: \"flutecast.demo.*.power\" overlaps \"flutecast.>\", which is reserved",
     );
     check(&yaml, "Tenant/other", "Degraded SourceConflict: spec.sources[0].subject");
-    let mut operator = Box1::default();
-    operator.load(&[("a.yaml", &yaml)]);
-    let built = operator.built();
+    let mut folder = Folder::default();
+    folder.load(&[("a.yaml", &yaml)]);
+    let built = folder.built();
     let streams = built.tenants.values().map(|tenant| tenant.streams.sources.len()).collect::<Vec<_>>();
     assert_eq!(streams, [1, 0]);
 }

@@ -1,21 +1,18 @@
 //! The task that keeps JetStream as wanted, on a real nats-server: what is wrong with one stream is about
 //! that one only.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod manifests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::jetstream::StreamMetrics;
+use crate::jetstream::leftover::Realm;
+use crate::jetstream::streams::TenantStreams;
+use crate::jetstream::task::{self, Links, Report, TenantReport, Wanted};
+use crate::tests::{Folder, manifests};
 use flutecast_contract::name::TenantName;
 use flutecast_nats::JetStreamApi;
-use flutecast_operator::jetstream::leftover::Realm;
-use flutecast_operator::jetstream::streams::TenantStreams;
-use flutecast_operator::jetstream::task::{self, Links, Report, TenantReport, Wanted};
-use flutecast_operator::metrics::Metrics;
 use flutecast_testkit::{NatsServer, wait_until};
-use manifests::Box1;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -41,8 +38,12 @@ impl Bench {
         let (reports, report) = watch::channel(Report::new());
         let (_, connected) = watch::channel(true);
         let cancel = CancellationToken::new();
-        let links =
-            Links { connected, wanted: to_keep, report: reports, metrics: Arc::new(Metrics::default()) };
+        let links = Links {
+            connected,
+            wanted: to_keep,
+            report: reports,
+            metrics: Arc::new(StreamMetrics::default()),
+        };
         drop(task::spawn(api.clone(), links, cancel.clone()));
         Self { api, wanted, report, _server: server, _cancel: cancel.drop_guard() }
     }
@@ -83,11 +84,11 @@ impl Bench {
     }
 }
 
-/// What a Tenant wants; `spec` is one line of its spec.
+/// Returns the streams of a Tenant; `spec` is one line of its spec.
 fn wanted(name: &str, spec: &str) -> TenantStreams {
-    let mut operator = Box1::default();
-    operator.load(&[("a.yaml", &manifests::tenant(name, spec))]);
-    let mut streams = operator.built().tenants[&TenantName::new(name).unwrap()].streams.clone();
+    let mut folder = Folder::default();
+    folder.load(&[("a.yaml", &manifests::tenant(name, spec))]);
+    let mut streams = folder.built().tenants[&TenantName::new(name).unwrap()].streams.clone();
     streams.owner.uid = Some(format!("uid-of-{name}"));
     streams.owner.realm = Some(REALM.to_owned());
     streams

@@ -1,9 +1,7 @@
 //! What an API server would refuse is refused in a folder too, with file, line, document, object and field.
-#![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
 
-mod manifests;
-
-use manifests::{Box1, check, device, format, tenant};
+use super::manifests::{device, format, tenant};
+use super::{Folder, check};
 
 /// What replacing `from` by `to` in a good Device says.
 #[track_caller]
@@ -128,7 +126,7 @@ fn numbers_enums_and_rules() {
 
 #[test]
 fn every_pattern_of_the_schema_is_understood() {
-    for kind in flutecast_crds::definition::Kind::ALL {
+    for kind in flutecast_crds::definition::CrdKind::ALL {
         let schema = kind.schema().unwrap();
         let mut patterns = Vec::new();
         collect(&schema, &mut patterns);
@@ -173,19 +171,19 @@ fn a_list_is_its_items() {
 
 #[test]
 fn objects_of_others_are_nobodys_business() {
-    let mut operator = Box1::default();
-    operator.load(&[(
+    let mut folder = Folder::default();
+    folder.load(&[(
         "a.yaml",
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {anything: [1]}\n",
     )]);
-    assert_eq!(operator.verdicts(), "");
+    assert_eq!(folder.outcomes(), "");
 }
 
 #[test]
 fn a_secret_that_is_not_base64_does_not_show() {
     let yaml = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {wall: 'hunter2 hunter2 hunter2'}\n";
     check(yaml, "Secret/s", "Refused InvalidObject: data.wall: is not base64");
-    let mut operator = Box1::default();
-    operator.load(&[("a.yaml", yaml)]);
-    assert!(!operator.verdicts().contains("hunter2"));
+    let mut folder = Folder::default();
+    folder.load(&[("a.yaml", yaml)]);
+    assert!(!folder.outcomes().contains("hunter2"));
 }

@@ -1,19 +1,16 @@
 //! JetStream on a real nats-server: what is made, what is left alone, what is switched without loss.
-#![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
-
-mod manifests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::finding::Reason;
+use crate::jetstream::streams::TenantStreams;
+use crate::jetstream::tenant::{self, Applied, Streams};
+use crate::tests::{Folder, manifests};
 use async_nats::jetstream;
 use flutecast_nats::{JetStreamApi, RequestError};
-use flutecast_operator::finding::Reason;
-use flutecast_operator::jetstream::streams::TenantStreams;
-use flutecast_operator::jetstream::tenant::{self, Applied, Streams};
 use flutecast_testkit::{NatsServer, wait_until};
 use futures_util::StreamExt;
-use manifests::Box1;
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -80,12 +77,12 @@ impl Bench {
     }
 }
 
-/// What a Tenant wants; `spec` is one line of its spec.
+/// Returns the streams of a Tenant; `spec` is one line of its spec.
 fn wanted(spec: &str) -> TenantStreams {
-    let mut operator = Box1::default();
-    operator.load(&[("a.yaml", &manifests::tenant("demo", spec))]);
-    let built = operator.built();
-    assert!(operator.verdict("Tenant/demo").contains("Accepted"), "{}", operator.verdicts());
+    let mut folder = Folder::default();
+    folder.load(&[("a.yaml", &manifests::tenant("demo", spec))]);
+    let built = folder.built();
+    assert!(folder.outcome("Tenant/demo").contains("Accepted"), "{}", folder.outcomes());
     built.tenants.values().next().unwrap().streams.clone()
 }
 
@@ -451,7 +448,7 @@ async fn a_tenant_that_goes() {
     assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &keep).await.unwrap().changes, 0);
     assert_eq!(bench.streams().await.len(), 2);
     let mut delete = keep;
-    delete.on_delete = flutecast_operator::jetstream::streams::OnDelete::Delete;
+    delete.on_delete = crate::jetstream::streams::OnDelete::Delete;
     assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &delete).await.unwrap().changes, 2);
     assert_eq!(bench.streams().await.len(), 0);
 }

@@ -1,15 +1,16 @@
 //! Properties over generated folders: the order of files is nobody's business, and one object never hurts
 //! another.
-#![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
-
-mod manifests;
 
 use std::sync::Arc;
 
-use flutecast_operator::backend::folder::mapping;
-use flutecast_operator::controller::build;
-use flutecast_operator::object::Objects;
-use manifests::{Box1, device, format, tenant};
+use super::manifests::{device, format, tenant};
+use super::{Folder, build};
+use crate::backend::folder::mapping;
+use crate::controller::build::build_upon;
+use crate::controller::validate::validate;
+use crate::finding::Outcome;
+use crate::object::Kind;
+use crate::object::Objects;
 use proptest::prelude::*;
 
 /// What a generated device is like. Small ranges, so that codes, tenants and formats clash.
@@ -42,9 +43,9 @@ fn objects(sketches: &[Sketch]) -> Objects {
         }
         yaml.push(device);
     }
-    let mut operator = Box1::default();
-    operator.load(&[("a.yaml", &yaml.join("---\n"))]);
-    operator.store.objects().0
+    let mut folder = Folder::default();
+    folder.load(&[("a.yaml", &yaml.join("---\n"))]);
+    folder.manifests.objects().0
 }
 
 proptest! {
@@ -57,20 +58,20 @@ proptest! {
         shuffle(&mut shuffled.devices, seed);
         shuffle(&mut shuffled.tenants, seed.rotate_left(7));
         shuffle(&mut shuffled.formats, seed.rotate_left(13));
-        let one = build::build(build::validate(&objects), &objects);
-        let other = build::build(build::validate(&shuffled), &shuffled);
-        prop_assert_eq!(mapping_folder::texts(&one).unwrap(), mapping_folder::texts(&other).unwrap());
+        let one = build(&objects);
+        let other = build(&shuffled);
+        prop_assert_eq!(mapping::texts(&one).unwrap(), mapping::texts(&other).unwrap());
         prop_assert_eq!(one, other);
     }
 
     #[test]
     fn each_device_is_mapped_or_told_why(sketches in sketches()) {
         let objects = objects(&sketches);
-        let built = build::build(build::validate(&objects), &objects);
+        let built = build(&objects);
         let mapped: Vec<&str> = built.tenants.values().flat_map(|t| &t.shards).flat_map(|s| s.devices.values()).map(|d| d.name.as_str()).collect();
         for device in &objects.devices {
-            let outcome = built.verdicts.get(&device.meta.object_ref(flutecast_operator::verdict::Kind::Device)).unwrap();
-            let refused = matches!(outcome, flutecast_operator::verdict::Outcome::Refused(_));
+            let outcome = built.outcomes.get(&device.meta.object_ref(Kind::Device)).unwrap();
+            let refused = matches!(outcome, Outcome::Refused(_));
             prop_assert_eq!(mapped.contains(&device.meta.name.as_str()), !refused);
             prop_assert_eq!(refused, !outcome.findings().is_empty());
         }
@@ -84,10 +85,10 @@ proptest! {
     #[test]
     fn what_was_before_changes_nothing_but_what_is_shared(before in sketches(), sketches in sketches()) {
         let old = self::objects(&before);
-        let old = build::build(build::validate(&old), &old);
+        let old = build(&old);
         let objects = self::objects(&sketches);
-        let whole = build::build(build::validate(&objects), &objects);
-        let upon = build::build_upon(&old, build::validate(&objects), &objects);
+        let whole = build(&objects);
+        let upon = build_upon(&old, validate(&objects), &objects);
         prop_assert_eq!(&upon, &whole);
         for (tenant, built) in &upon.tenants {
             let was = |id| old.tenants.get(tenant)?.shards.iter().find_map(|shard| shard.devices.get(id));
@@ -101,13 +102,13 @@ proptest! {
     #[test]
     fn a_newcomer_changes_nothing_for_those_before(sketches in sketches(), tenant in 0..4_u8, code in 0..6_u8, pin in proptest::option::of(0..4_u8)) {
         let mut objects = objects(&sketches);
-        let before = build::build(build::validate(&objects), &objects);
+        let before = build(&objects);
         let newcomer = Sketch { tenant, code, format: 0, pin };
         let mut newcomer = self::objects(&[newcomer]).devices.remove(0);
         let meta = Arc::make_mut(&mut Arc::make_mut(&mut newcomer).meta);
         (meta.name, meta.created) = ("aaa".to_owned(), 1);
         objects.devices.push(newcomer);
-        let after = build::build(build::validate(&objects), &objects);
+        let after = build(&objects);
         for (tenant, built) in &before.tenants {
             for (iot_id, device) in built.shards.iter().flat_map(|s| &s.devices) {
                 let still = after.tenants[tenant].shards.iter().find_map(|s| s.devices.get(iot_id));

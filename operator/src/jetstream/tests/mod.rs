@@ -1,0 +1,3 @@
+//! Tests of the streams.
+
+mod real_nats;

@@ -1,0 +1,4 @@
+//! With a real nats-server.
+
+mod task;
+mod tenant;
