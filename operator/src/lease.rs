@@ -6,6 +6,7 @@
 //! a receiver of whether this operator leads until he has ended.
 
 use flutecast_kube::Right;
+use flutecast_kube::fault::brief;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_server::{ApiWrite, ApiWrites, MANAGER, brief};
+use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::metrics::CallResult;
 use flutecast_process::backoff::jittered;
 
@@ -75,9 +76,15 @@ pub enum Lead {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct LeaseMetrics {
+pub struct LeaseMetrics {
     writes: ApiWrites,
     leading: Gauge,
+}
+
+impl Default for LeaseMetrics {
+    fn default() -> Self {
+        Self::new(ApiWrites::default())
+    }
 }
 
 impl LeaseMetrics {

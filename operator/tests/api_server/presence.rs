@@ -1,17 +1,14 @@
 //! Whether devices are heard of, on a real API server and a real broker: found out, kept through what goes
 //! away, and written when it changes only.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use std::time::Duration;
 
 use flutecast_testkit::wait_until;
 use k8s_openapi::jiff::Timestamp;
-use kube_support::{Cluster, SOON};
-use manifests::{device, format, tenant};
 use tokio::task::JoinHandle;
+
+use crate::manifests::{device, format, tenant};
+use crate::support::{Cluster, SOON};
 
 const STALE_AFTER: Duration = Duration::from_secs(3);
 

@@ -1,6 +1,5 @@
 //! What the last release stored stays readable and can be changed under today's definitions: on a real API
 //! server.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

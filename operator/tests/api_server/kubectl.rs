@@ -1,20 +1,17 @@
 //! What people see of it: Events, the columns and pages of kubectl, and the transcripts of these in
 //! docs/generated/transcripts.md, which are written from here. And that the operator uses each right that it
 //! has.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flutecast_operator::backend::cluster::rights;
+use flutecast_operator::rights;
 use flutecast_testkit::wait_until;
-use kube_support::{Cluster, SOON, repository};
-use manifests::{device, format, tenant};
 use regex::Regex;
 use serde_json::Value;
+
+use crate::manifests::{device, format, tenant};
+use crate::support::{Cluster, SOON, repository};
 
 const PAGE: &str = "docs/generated/transcripts.md";
 /// From this on, to the end below, the page is what kubectl shows of presence, and of the demo.
@@ -330,7 +327,7 @@ async fn each_right_is_used(cluster: &Cluster) {
             "secret",
             "flutecast-access",
             "-n",
-            kube_support::OWN,
+            crate::support::OWN,
             "--type=merge",
             "-p",
             "{\"data\":{\"access.yaml\":\"\"}}",
@@ -358,7 +355,7 @@ async fn each_right_is_used(cluster: &Cluster) {
 
 /// What the operator asked for and was granted.
 fn used(cluster: &Cluster) -> BTreeSet<String> {
-    let account = format!("system:serviceaccount:{}:flutecast-operator", kube_support::OWN);
+    let account = format!("system:serviceaccount:{}:flutecast-operator", crate::support::OWN);
     let requests = cluster.api.audit().unwrap();
     let granted = requests.iter().filter(|request| {
         request["user"]["username"] == account && request["responseStatus"]["code"].as_u64() != Some(403)

@@ -1,22 +1,20 @@
 //! An operator that is killed at random moments of a run of creates, changes and deletes comes to the same
 //! end as one that lives through the same run: streams, ConfigMaps, the access Secret, statuses.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flutecast_nats::JetStreamApi;
 use flutecast_testkit::wait_until;
-use kube_support::{Cluster, OWN, SOON};
-use manifests::{device, format, mapping_of, tenant};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use regex::Regex;
 use serde_json::Value;
+
+use crate::manifests::{device, format, tenant};
+use crate::support::mapping_of;
+use crate::support::{Cluster, OWN, SOON};
 
 /// The run, unless FLUTECAST_SEED says another one. When the operator dies follows from it, too, as far as a
 /// machine's mood lets it.
@@ -154,7 +152,7 @@ fn differences(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) -
 /// The mapping is that of the folder mode, everything is said of the newest generation, and everything is
 /// well.
 async fn until_settled(cluster: &Cluster, manifests: &[String]) {
-    let expected = mapping_of(manifests);
+    let expected = mapping_of(manifests).await;
     wait_until("the run to be done", SOON * 2, async || {
         cluster.is_mapped(&expected).await?;
         cluster.are_all_ready().await

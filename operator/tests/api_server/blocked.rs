@@ -1,14 +1,11 @@
 //! Where the API server takes nothing from the operator: that is told, holds up nothing else, and heals.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use std::time::Duration;
 
 use flutecast_testkit::wait_until;
-use kube_support::{Cluster, SOON};
-use manifests::{device, format, tenant};
+
+use crate::manifests::{device, format, tenant};
+use crate::support::{Cluster, SOON};
 
 /// More than are written at once (`operator/src/kubernetes/status/writer.rs`).
 const MANY: usize = 20;

@@ -1,7 +1,4 @@
 //! The program as it runs: a folder, a nats-server, signals.
-#![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
-
-mod manifests;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,7 +7,11 @@ use std::time::{Duration, Instant};
 
 use flutecast_contract::document::{AccessDocument, ShardDocument};
 use flutecast_testkit::{NatsServer, Process, free_port, http_client, wait_until};
-use manifests::{device, format, tenant};
+
+use crate::manifests::{device, format, tenant};
+
+/// How long a Tenant must be gone before its streams are deleted (docs/nats.md).
+const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 
 const SOON: Duration = Duration::from_secs(15);
 const TOKEN: &str = "a-token-of-many-letters";
@@ -245,7 +246,7 @@ async fn a_tenant_that_goes_takes_its_stream_along_only_if_it_says_so() {
         .unwrap();
     wait_for_stream(&nats, "IOT_demo", false).await;
     // Counted from the second time on.
-    assert!(removed.elapsed() >= flutecast_operator::jetstream::task::REMOVAL_GRACE);
+    assert!(removed.elapsed() >= REMOVAL_GRACE);
     wait_for_stream(&nats, "IOT_kept", true).await;
     assert!(
         !plant.mapping("flutecast-demo-0.yaml").exists() && !plant.mapping("flutecast-kept-0.yaml").exists()

@@ -1,26 +1,11 @@
 //! The demo factory, applied with kubectl: ready, mapped as in folder mode, kept so, and gone with its
 //! Tenant.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
-mod kube_support;
+use std::path::Path;
 
-use std::collections::BTreeMap;
-
-use flutecast_operator::backend::folder::mapping;
-use flutecast_operator::backend::folder::scan;
-use flutecast_operator::backend::folder::store::Store;
-use flutecast_operator::controller::build;
 use flutecast_testkit::wait_until;
-use kube_support::{Cluster, OWN, SOON, repository};
 
-/// What the folder mode writes for the same manifests.
-fn folder_mode(manifests: &str) -> BTreeMap<String, String> {
-    let mut store = Store::default();
-    store.load(&scan::scan(std::path::Path::new(manifests)).unwrap());
-    let (objects, _) = store.objects();
-    let texts = mapping_folder::texts(&build::build(build::validate(&objects), &objects)).unwrap();
-    texts.into_iter().map(|(file, text)| (file.strip_suffix(".yaml").unwrap().to_owned(), text)).collect()
-}
+use crate::support::{Cluster, OWN, SOON, folder_mode, repository};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_factory_from_apply_to_delete() {
@@ -40,7 +25,7 @@ async fn the_demo_factory_from_apply_to_delete() {
 }
 
 async fn the_mapping_is_that_of_the_folder_mode(cluster: &Cluster, demo: &str) {
-    let mut expected = folder_mode(demo);
+    let mut expected = folder_mode(Path::new(demo)).await;
     assert_eq!(cluster.access().await, expected.remove("flutecast-access"));
     assert_eq!(cluster.mapping().await, expected);
     let map = cluster.get("configmap", "flutecast-demo-0", OWN).await.unwrap();

@@ -1,23 +1,18 @@
 //! An operator that is asked to end does so in order: soon, with nothing half done, and another one works at
 //! once.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flutecast_contract::document::{AccessDocument, ShardDocument};
-use flutecast_operator::backend::cluster::lease::{self, Candidate, Lead};
-use flutecast_operator::metrics::Metrics;
+use flutecast_operator::lease::{self, Candidate, Lead, LeaseMetrics};
 use flutecast_testkit::wait_until;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use kube_support::{Cluster, OWN, Running, SOON, said};
-use manifests::{device, format, tenant};
 use tokio_util::sync::CancellationToken;
+
+use crate::manifests::{device, format, tenant};
+use crate::support::{Cluster, OWN, Running, SOON, said};
 
 const DEVICES: usize = 200;
 /// After so many statuses the operator is in the midst of its work.
@@ -156,7 +151,7 @@ async fn the_lease_is_held_as_long_as_somebody_works(cluster: &Cluster) {
     let candidate =
         Candidate { namespace: OWN.to_owned(), name: "a-turn".to_owned(), identity: "one".to_owned() };
     let cancel = CancellationToken::new();
-    let (mut leading, task) = lease::spawn(client, candidate, Arc::new(Metrics::default()), cancel.clone());
+    let (mut leading, task) = lease::spawn(client, candidate, LeaseMetrics::default(), cancel.clone());
     tokio::time::timeout(SOON, leading.wait_for(|lead| *lead == Lead::Turn(1))).await.unwrap().unwrap();
     let works = leading.clone();
     drop(leading);

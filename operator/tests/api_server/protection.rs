@@ -1,14 +1,11 @@
 //! What is in use can't vanish, both ways: refused by the API server, where nothing ever hangs; or held by a
 //! finalizer.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use flutecast_testkit::{Process, ProcessOptions, wait_until};
-use kube_support::{Cluster, SOON, repository};
-use manifests::{device, format, tenant};
 use serde_json::{Value, json};
+
+use crate::manifests::{device, format, tenant};
+use crate::support::{Cluster, SOON, repository};
 
 const FINALIZER: &str = "flutecast.io/in-use";
 /// Somebody else's, who keeps something a while longer.

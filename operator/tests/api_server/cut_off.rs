@@ -3,18 +3,15 @@
 //!
 //! A connection that nobody closes and nothing comes through (a firewall forgot it, a node slept) looks like
 //! one on which nothing happens, for two minutes. The Lease is asked for over other connections.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use flutecast_nats::JetStreamApi;
 use flutecast_testkit::wait_until;
-use kube_support::{Cluster, OWN, SOON};
-use manifests::{device, format, tenant};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+use crate::manifests::{device, format, tenant};
+use crate::support::{Cluster, OWN, SOON};
 
 /// A way to the API server whose connections can be cut without their ends hearing of it. New ones work.
 struct Way {

@@ -1,12 +1,9 @@
 //! Many devices: few writes, and none when nothing changes.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use flutecast_testkit::wait_until;
-use kube_support::{Cluster, Running, SOON};
-use manifests::{device, format, tenant};
+
+use crate::manifests::{device, format, tenant};
+use crate::support::{Cluster, Running, SOON};
 
 const DEVICES: usize = 300;
 /// What the issue allows.

@@ -1,15 +1,12 @@
 //! Somebody who keeps on changing a ConfigMap of the mapping is not written against as fast as one can.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use std::time::Duration;
 
 use flutecast_testkit::wait_until;
-use kube_support::{Cluster, OWN, SOON};
-use manifests::{device, format, tenant};
 use tokio::time::Instant;
+
+use crate::manifests::{device, format, tenant};
+use crate::support::{Cluster, OWN, SOON};
 
 /// The ConfigMap that is fought over.
 const MAP: &str = "flutecast-t-0";

@@ -1,18 +1,15 @@
 //! A Device is Ready when every ready data-plane pod serves it: real pods as processes, their endpoints as
 //! Kubernetes would show them.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use flutecast_testkit::{Process, ProcessOptions, free_ports, http_client, program, wait_until};
-use kube_support::{Cluster, OWN, Running, SOON, repository, said};
-use manifests::{device, format, tenant};
 use serde_json::{Value, json};
+
+use crate::manifests::{device, format, tenant};
+use crate::support::{Cluster, OWN, Running, SOON, repository, said};
 
 const SERVICE: &str = "flutecast-dataplane";
 const READY: &str = "Ready=True Accepted";

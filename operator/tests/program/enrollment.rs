@@ -1,7 +1,4 @@
 //! Enrollment over a real nats-server, with NATS and with MQTT clients; the Devices come from a folder.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod manifests;
 
 use std::fs;
 use std::time::Duration;
@@ -11,8 +8,9 @@ use flutecast_testkit::{
     NatsOptions, NatsServer, Process, ProcessOptions, free_port, http_client, wait_until,
 };
 use futures_util::StreamExt;
-use manifests::{device, format, tenant};
 use serde_json::Value;
+
+use crate::manifests::{device, format, tenant};
 
 const SOON: Duration = Duration::from_secs(20);
 

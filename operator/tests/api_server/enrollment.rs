@@ -1,8 +1,4 @@
 //! Devices that enrol themselves: on a real API server, under the rules of manifests/operator/rbac.yaml.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +6,10 @@ use async_nats::Client;
 use flutecast_nats::JetStreamApi;
 use flutecast_testkit::wait_until;
 use futures_util::StreamExt;
-use kube_support::{Cluster, SOON};
-use manifests::{device, format, tenant};
 use serde_json::Value;
+
+use crate::manifests::{device, format, tenant};
+use crate::support::{Cluster, SOON};
 
 fn automatic(name: &str, more: &str) -> String {
     let template =
@@ -196,12 +193,12 @@ async fn two_operators_give_one_answer(cluster: &mut Cluster, client: &Client) {
 }
 
 async fn without_the_right_nothing_is_created(cluster: &Cluster, client: &Client) {
-    kube_support::may_create_devices(cluster, false).await;
+    crate::support::may_create_devices(cluster, false).await;
     until(cluster, client, ("acme", "FOUR-1"), "/error/reason", "Unavailable").await;
     let message = cluster.until("tenant", "acme", "Ready=False EnrollmentUnavailable Stalled=True").await;
     assert!(message.contains("--verb=create"), "{message}");
     until(cluster, client, ("acme", "CORR-01"), "/deviceCode", "CORR-01").await;
-    kube_support::may_create_devices(cluster, true).await;
+    crate::support::may_create_devices(cluster, true).await;
     cluster.until("tenant", "acme", "Ready=True Accepted").await;
     until(cluster, client, ("acme", "FOUR-1"), "/deviceCode", "FOUR-1").await;
 }

@@ -1,17 +1,15 @@
 //! A minute without an API server, a minute without NATS, two operators at once, a clock that is set: nothing
 //! is lost, and the log says what happened, in few lines. The minutes pass at the same time, on two clusters.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use flutecast_testkit::wait_until;
 use k8s_openapi::jiff::Timestamp;
-use kube_support::{Cluster, OWN, Running, SOON};
-use manifests::{device, format, mapping_of, tenant};
+
+use crate::manifests::{device, format, tenant};
+use crate::support::mapping_of;
+use crate::support::{Cluster, OWN, Running, SOON};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// How many lines the log may get in such a minute and the recovery from it: with about one for each attempt
@@ -53,7 +51,7 @@ async fn no_api_server_for_a_minute() {
         device("goes", "t", "C-3", "on-off"),
     ];
     cluster.apply(&all.join("---\n")).await;
-    cluster.until_mapped(&mapping_of(&all)).await;
+    cluster.until_mapped(&mapping_of(&all).await).await;
     cluster.until_all_ready().await;
     let before = cluster.versions().await;
     let from = cluster.operator.as_ref().unwrap().process.line_count();
@@ -71,7 +69,7 @@ async fn no_api_server_for_a_minute() {
     let new = [format("other"), changed, device("new", "t", "C-4", "on-off")];
     cluster.apply(&new.join("---\n")).await;
     let all: Vec<String> = [all[0].clone(), all[2].clone(), all[3].clone()].into_iter().chain(new).collect();
-    cluster.until_mapped(&mapping_of(&all)).await;
+    cluster.until_mapped(&mapping_of(&all).await).await;
     cluster.until_all_ready().await;
     until_streams(&cluster, &["IOT_t"]).await;
     // What has not changed was not written.
@@ -104,7 +102,7 @@ async fn no_broker_for_a_minute() {
         device("d2", "t", "C-2", "on-off"),
     ];
     cluster.apply(&all.join("---\n")).await;
-    cluster.until_mapped(&mapping_of(&all)).await;
+    cluster.until_mapped(&mapping_of(&all).await).await;
     cluster.until_all_ready().await;
     let one_leads = one.metric("flutecast_operator_leading").await == 1.0;
     let (leader, standby) = if one_leads { (one, two) } else { (two, one) };
@@ -124,14 +122,14 @@ async fn no_broker_for_a_minute() {
     let new = [tenant("new", ""), device("d3", "new", "C-1", "on-off"), device("d4", "t", "C-4", "on-off")];
     cluster.apply(&new.join("---\n")).await;
     all.extend(new);
-    cluster.until_mapped(&mapping_of(&all)).await;
+    cluster.until_mapped(&mapping_of(&all).await).await;
     cluster.until("device", "d4", "Ready=False BrokerAway Reconciling=True").await;
     cluster.until("device", "d1", "Ready=True Accepted").await;
     tokio::time::sleep(MINUTE).await;
     cluster.nats.restart().await.unwrap();
     cluster.until_all_ready().await;
     until_streams(&cluster, &["IOT_new", "IOT_t"]).await;
-    cluster.until_mapped(&mapping_of(&all)).await;
+    cluster.until_mapped(&mapping_of(&all).await).await;
     wrote_nothing(&standby).await;
     let told =
         ["NATS is away; connecting again", "connected to NATS", "the Tenant is gone, and its stream with it"];
@@ -165,7 +163,7 @@ async fn a_clock_that_is_set(cluster: &Cluster, clock: &FakeClock, all: &mut Vec
         let yaml = device(name, "t", code, "on-off");
         cluster.apply(&yaml).await;
         all.push(yaml);
-        cluster.until_mapped(&mapping_of(all)).await;
+        cluster.until_mapped(&mapping_of(all).await).await;
         cluster.until("device", name, "Ready=True Accepted").await;
         // Renewed by the new time, by the same one, without a break.
         let renewed = lease().await;

@@ -1,14 +1,12 @@
 //! Each reason of the closed set: the object that causes it, what is said, and the step that heals it.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
-
-mod kube_support;
-mod manifests;
 
 use std::collections::BTreeSet;
 
-use flutecast_operator::verdict::Reason;
-use kube_support::{Cluster, OWN, repository};
-use manifests::{device, format, tenant};
+use flutecast_operator::Reason;
+use flutecast_testkit::wait_until;
+
+use crate::manifests::{device, format, tenant};
+use crate::support::{Cluster, OWN, SOON, repository};
 
 /// What is folder mode's alone: an API server knows no files.
 const OF_FILES: [Reason; 2] = [Reason::InvalidYaml, Reason::DuplicateObject];
@@ -245,12 +243,12 @@ async fn tokens(cluster: &Cluster) -> Vec<Reason> {
 
 async fn devices_that_may_not_be_created(cluster: &Cluster) -> Vec<Reason> {
     let wants = "enrollment: {policy: Automatic, template: {channels: [{name: power, format: on-off}]}}";
-    kube_support::may_create_devices(cluster, false).await;
+    crate::support::may_create_devices(cluster, false).await;
     Case::new(Reason::EnrollmentUnavailable, "tenant", "wants", tenant("wants", wants))
         .tells("--verb=create")
         .is_caused(cluster)
         .await;
-    kube_support::may_create_devices(cluster, true).await;
+    crate::support::may_create_devices(cluster, true).await;
     cluster.until("tenant", "wants", "Ready=True Accepted").await;
     vec![Reason::EnrollmentUnavailable]
 }
@@ -270,7 +268,7 @@ async fn a_name_across_namespaces(cluster: &Cluster) -> Vec<Reason> {
             .iter()
             .all(|tenant| tenant["metadata"]["creationTimestamp"] != holder["metadata"]["creationTimestamp"])
     };
-    flutecast_testkit::wait_until("the next second", kube_support::SOON, async || {
+    wait_until("the next second", SOON, async || {
         cluster.apply(&tenant("clock", &format!("displayName: \"{:?}\"", std::time::Instant::now()))).await;
         cluster.kubectl(&["delete", "tenant", "clock"]).await;
         if same_second().await { Ok(()) } else { Err("still the same") }
@@ -296,7 +294,7 @@ async fn a_mapping_that_is_refused(cluster: &Cluster) -> Vec<Reason> {
         validations: [{expression: \"!object.metadata.name.startsWith('flutecast-full-')\", message: the store is full}]\n---\n\
         apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {name: no-maps}\nspec: {policyName: no-maps, validationActions: [Deny]}\n";
     cluster.apply(policy).await;
-    flutecast_testkit::wait_until("the policy to be in force", kube_support::SOON, async || {
+    wait_until("the policy to be in force", SOON, async || {
         let probe = ["create", "configmap", "flutecast-full-probe", "--dry-run=server"];
         match cluster.api.kubectl(&probe, "").await {
             Err(error) if error.to_string().contains("the store is full") => Ok(()),
@@ -377,7 +375,7 @@ async fn what_other_rules_let_in(cluster: &Cluster) -> Vec<Reason> {
         cluster.kubectl(&["patch", "crd", kinds, "--type=json", "-p", lax]).await;
     }
     let shapeless = "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: shapeless}\nspec: {channels: many}\n";
-    flutecast_testkit::wait_until("the rules to be gone", kube_support::SOON, async || {
+    wait_until("the rules to be gone", SOON, async || {
         cluster
             .api
             .kubectl(&["apply", "--server-side", "-f", "-"], shapeless)

@@ -1,9 +1,8 @@
 //! A real API server with the kinds of Flutecast, a real nats-server, and the operator as a process.
-// Each test program uses a part of it.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flutecast_testkit::{ApiServer, NatsServer, Process, ProcessOptions, free_port, http_client, wait_until};
@@ -293,4 +292,40 @@ pub fn said(object: &Value) -> (String, String) {
         said.push("(of an older generation)".to_owned());
     }
     (said.join(" "), message)
+}
+
+/// Returns the mapping of these manifests by document, as the folder mode writes it.
+pub(crate) async fn mapping_of(manifests: &[String]) -> BTreeMap<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.yaml"), manifests.join("---\n")).unwrap();
+    let mut documents = folder_mode(folder.path()).await;
+    documents.remove("flutecast-access");
+    documents
+}
+
+/// Returns what the folder mode writes for a folder of manifests. It has no NATS, for which the mapping doesn't
+/// wait.
+pub(crate) async fn folder_mode(manifests: &Path) -> BTreeMap<String, String> {
+    let mapping = tempfile::tempdir().unwrap();
+    let arguments: [&OsStr; 6] = [
+        "--manifests".as_ref(),
+        manifests.as_os_str(),
+        "--mapping-out".as_ref(),
+        mapping.path().as_os_str(),
+        "--nats".as_ref(),
+        "nats://127.0.0.1:1".as_ref(),
+    ];
+    let program = env!("CARGO_BIN_EXE_flutecast-operator");
+    let mut process = Process::spawn(program, arguments).unwrap();
+    // The outcomes are printed when the mapping is written.
+    process.wait_for_line("an outcome", SOON, |line| line.contains("Tenant/")).await.unwrap();
+    let mut documents = BTreeMap::new();
+    for file in std::fs::read_dir(mapping.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            documents.insert(name, std::fs::read_to_string(&path).unwrap());
+        }
+    }
+    documents
 }

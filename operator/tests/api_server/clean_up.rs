@@ -1,15 +1,11 @@
 //! What an installation leaves is removed by `--clean-up`, under its own rights and in its own turn.
 
-#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
-
-mod kube_support;
-
 use std::time::Duration;
 
 use flutecast_testkit::{Process, ProcessOptions, free_port};
 use serde_json::Value;
 
-use crate::kube_support::{Cluster, OWN, SOON, repository};
+use crate::support::{Cluster, OWN, SOON, repository};
 
 /// Until a Lease that nobody gives back is over, and NATS has been waited for.
 const TURN: Duration = Duration::from_secs(60);

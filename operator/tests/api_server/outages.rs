@@ -1,19 +1,16 @@
 //! Whatever goes away and comes back, and whoever works: the end is the same. kube_faults.rs takes a minute
 //! of each, kube_kills.rs kills.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
-mod kube_support;
-mod manifests;
-
-use kube_support::{Cluster, SOON};
-use manifests::{device, format, mapping_of, tenant};
+use crate::manifests::{device, format, tenant};
+use crate::support::mapping_of;
+use crate::support::{Cluster, SOON};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_goes_and_another_operator_comes() {
     let mut cluster = Cluster::with_operator().await;
     let mut all = vec![tenant("t", ""), format("on-off"), device("d1", "t", "C-1", "on-off")];
     cluster.apply(&all.join("---\n")).await;
-    cluster.until_mapped(&mapping_of(&all)).await;
+    cluster.until_mapped(&mapping_of(&all).await).await;
 
     cluster.api.kill_api().await.unwrap();
     // The operator notices: a watch that ended can't be taken up.
@@ -23,14 +20,14 @@ async fn an_api_server_goes_and_another_operator_comes() {
     cluster.api.start_api().await.unwrap();
     all.push(device("d2", "t", "C-2", "on-off"));
     cluster.apply(&all[3]).await;
-    cluster.until_mapped(&mapping_of(&all)).await;
+    cluster.until_mapped(&mapping_of(&all).await).await;
 
     // A second operator waits for its turn, and does nothing meanwhile.
     let second = cluster.spawn_operator("another").await;
     second.wait_until_ready().await;
     all.push(device("d3", "t", "C-3", "on-off"));
     cluster.apply(&all[4]).await;
-    cluster.until_mapped(&mapping_of(&all)).await;
+    cluster.until_mapped(&mapping_of(&all).await).await;
     assert_eq!(second.metric("flutecast_operator_leading").await, 0.0);
     assert_eq!(second.metric("flutecast_operator_mapping_writes_total").await, 0.0);
 
@@ -41,12 +38,12 @@ async fn an_api_server_goes_and_another_operator_comes() {
     cluster.operator = Some(second);
     all.push(device("d4", "t", "C-4", "on-off"));
     cluster.apply(&all[5]).await;
-    cluster.until_mapped(&mapping_of(&all)).await;
+    cluster.until_mapped(&mapping_of(&all).await).await;
     cluster.until_all_ready().await;
     let third = cluster.spawn_operator("a-third").await;
     let mut second = cluster.operator.replace(third).unwrap();
     second.process.terminate(SOON).await.unwrap();
     all.push(device("d5", "t", "C-5", "on-off"));
     cluster.apply(&all[6]).await;
-    cluster.until_mapped(&mapping_of(&all)).await;
+    cluster.until_mapped(&mapping_of(&all).await).await;
 }
