@@ -1,8 +1,7 @@
-//! How long a message takes, and its parts, beside other ways to read JSON: `cargo bench -p
-//! flutecast-format`.
+//! The time of a message and its parts, and of other libraries for JSON: `cargo bench -p flutecast-format`.
 //!
-//! Each line is measured in turns with the others, so that what else the machine does falls on all of them;
-//! the ratios are worth more than the times.
+//! The cases of a group are measured in turns, so that other load on the machine affects all of them; the
+//! ratios mean more than the times.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,8 +19,12 @@ use flutecast_format::program::{ChannelState, Message, Program, Timestamp};
 const ROUNDS: usize = 60;
 const ROUND: Duration = Duration::from_millis(10);
 
-/// What the corrugator of the demo sends, and reads.
-const TELEMETRY: &str = r#"{"ts":1795341600123,"d":{"speed":1824,"steamPreheater1":1105,"steamPreheater2":1098,"steamDoubleBacker":1021,"tempPreheater1":1712,"tempPreheater2":1698,"tempDoubleBacker":1655,"glueGap":152,"webTension":480,"st":1}}"#;
+/// A message of the demo's corrugator.
+const TELEMETRY: &str = concat!(
+    r#"{"ts":1795341600123,"d":{"speed":1824,"steamPreheater1":1105,"steamPreheater2":1098,"#,
+    r#""steamDoubleBacker":1021,"tempPreheater1":1712,"tempPreheater2":1698,"tempDoubleBacker":1655,"#,
+    r#""glueGap":152,"webTension":480,"st":1}}"#
+);
 
 const TELEMETRY_POINTERS: [&str; 11] = [
     "/ts",
@@ -42,12 +45,21 @@ codec: JSON
 timestamp: {pointer: /ts, unit: Milliseconds, maxAgeMs: 30000, maxAheadMs: 5000}
 fields:
   - {name: speed, pointer: /d/speed, type: Number, scale: 0.1, decimals: 1, unit: m/min}
-  - {name: state, pointer: /d/st, type: Enum, values: {"0": stopped, "1": running, "2": threading}, onChange: true}
+  - name: state
+    pointer: /d/st
+    type: Enum
+    values: {"0": stopped, "1": running, "2": threading}
+    onChange: true
   - {name: webTension, pointer: /d/webTension, type: Number, decimals: 0, unit: "N"}
   - {name: glueGap, pointer: /d/glueGap, type: Number, decimals: 0, unit: µm}
   - {name: steamPreheater1, pointer: /d/steamPreheater1, type: Number, scale: 0.01, decimals: 2, unit: bar}
   - {name: steamPreheater2, pointer: /d/steamPreheater2, type: Number, scale: 0.01, decimals: 2, unit: bar}
-  - {name: steamDoubleBacker, pointer: /d/steamDoubleBacker, type: Number, scale: 0.01, decimals: 2, unit: bar}
+  - name: steamDoubleBacker
+    pointer: /d/steamDoubleBacker
+    type: Number
+    scale: 0.01
+    decimals: 2
+    unit: bar
   - {name: tempPreheater1, pointer: /d/tempPreheater1, type: Number, scale: 0.1, decimals: 1, unit: °C}
   - {name: tempPreheater2, pointer: /d/tempPreheater2, type: Number, scale: 0.1, decimals: 1, unit: °C}
   - {name: tempDoubleBacker, pointer: /d/tempDoubleBacker, type: Number, scale: 0.1, decimals: 1, unit: °C}
@@ -65,10 +77,12 @@ fields:
   - {name: order, pointer: /order, type: String}
   - {name: good, pointer: /good, type: Number, decimals: 0}
   - {name: total, pointer: /total, type: Number, decimals: 0}
-  - {name: efficiency, expression: "values.total > 0.0 ? values.good / values.total * 100.0 : 0.0", decimals: 1}
+  - name: efficiency
+    expression: "values.total > 0.0 ? values.good / values.total * 100.0 : 0.0"
+    decimals: 1
 "#;
 
-/// One thing that is measured.
+/// A measured operation.
 struct Case<'a> {
     name: &'a str,
     run: Box<dyn FnMut() + 'a>,
@@ -80,7 +94,7 @@ impl<'a> Case<'a> {
         Self { name, run: Box::new(run), times: Vec::new() }
     }
 
-    /// Runs it for a round and notes the nanoseconds of one call.
+    /// Runs the operation for a round and stores the nanoseconds of a call.
     fn round(&mut self) {
         let start = Instant::now();
         let mut calls = 0;
@@ -99,7 +113,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Measures the cases in turns and prints each beside the first one.
+/// Measures the cases in turns and prints their times, and the ratios to the first one.
 fn compare(title: &str, mut cases: Vec<Case<'_>>) {
     for _ in 0..ROUNDS {
         cases.iter_mut().for_each(Case::round);
@@ -112,7 +126,7 @@ fn compare(title: &str, mut cases: Vec<Case<'_>>) {
     }
 }
 
-/// Reads the same values from the same text in several ways.
+/// Reads the same values from the same text with several libraries.
 fn extraction(title: &str, text: &str, pointers: &[&str]) {
     let parsed: Vec<Pointer> = pointers.iter().map(|pointer| pointer.parse().unwrap()).collect();
     let tree = Pointers::new(&parsed);
@@ -148,10 +162,10 @@ fn extraction(title: &str, text: &str, pointers: &[&str]) {
     compare(title, cases);
 }
 
-/// Applies one payload again and again, each time as a new message.
+/// Applies the same payload repeatedly, each time as a new message.
 fn application<'a>(name: &'a str, format: &str, payload: &'a str) -> Case<'a> {
     let mut format: FormatDocument = serde_yaml::from_str(format).unwrap();
-    // The same payload has the same time; it would be a duplicate.
+    // With its timestamp, the payload would be a duplicate.
     format.timestamp = None;
     let program = Program::compile(&format).unwrap();
     let mut state = ChannelState::default();
@@ -164,6 +178,22 @@ fn application<'a>(name: &'a str, format: &str, payload: &'a str) -> Case<'a> {
             Message { payload: black_box(payload.as_bytes()), stored_at: Timestamp(at), now: Timestamp(at) };
         black_box(program.apply(message, &mut state, &mut out).unwrap());
     })
+}
+
+/// Parses and writes the time of a message.
+fn times() {
+    const TEXT: &str = "2026-11-22T10:00:00.123Z";
+    let mut out = Vec::with_capacity(64);
+    let cases = vec![
+        Case::new("parsed", || {
+            black_box(Timestamp::from_rfc3339(black_box(TEXT)));
+        }),
+        Case::new("written", move || {
+            out.clear();
+            black_box(Timestamp(1_795_341_600_123_000)).to_rfc3339(&mut out);
+        }),
+    ];
+    compare("a time in RFC 3339", cases);
 }
 
 fn main() {
@@ -182,4 +212,5 @@ fn main() {
             application("counters: 3 fields, one computed, when", COUNTERS_FORMAT, COUNTERS),
         ],
     );
+    times();
 }

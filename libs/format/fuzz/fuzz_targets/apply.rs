@@ -1,5 +1,5 @@
-//! Hostile payloads through several programs. The first byte chooses the program; messages are separated by a
-//! line with `~`.
+//! Applies several programs to arbitrary payloads. The first byte chooses the program; messages are separated
+//! by a line with `~`.
 
 #![no_main]
 
@@ -19,7 +19,11 @@ timestamp: {pointer: /ts, unit: Milliseconds, maxAgeMs: 30000, maxAheadMs: 5000}
 fields:
   - {name: speed, pointer: /d/speed, type: Number, scale: 0.1, decimals: 1, unit: m/min, deadband: 0.5}
   - {name: temp, pointer: /d/tempPreheater1, type: Number, scale: 0.1, offset: -3.5}
-  - {name: state, pointer: /d/st, type: Enum, values: {"0": stopped, "1": running, "2": threading}, onChange: true}
+  - name: state
+    pointer: /d/st
+    type: Enum
+    values: {"0": stopped, "1": running, "2": threading}
+    onChange: true
 "#,
     r#"
 codec: JSON

@@ -1,4 +1,4 @@
-//! Hostile formats: as YAML, and with the text as expression, pointer and name. What compiles is applied to a
+//! Compiles arbitrary formats: text as YAML, and as expression, pointer and name. Programs are applied to a
 //! message.
 
 #![no_main]

@@ -1,11 +1,11 @@
-//! Hostile mapping and access documents. What can be read survives being written, and its formats can be
-//! compiled or refused.
+//! Parses arbitrary mapping and access documents. Valid ones round-trip, and their formats compile or are
+//! refused.
 
 #![no_main]
 
 use flutecast_contract::document::{AccessDocument, ShardDocument};
-use flutecast_format::program::Program;
 use flutecast_contract::shard;
+use flutecast_format::program::Program;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

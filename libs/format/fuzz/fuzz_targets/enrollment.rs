@@ -1,5 +1,5 @@
-//! Hostile enrollment requests. Nothing of one becomes part of a subject but a token, and a code that was
-//! read can be answered.
+//! Parses arbitrary enrollment requests. Reply subjects contain nothing of a request but a safe token, and
+//! each valid code has one.
 
 #![no_main]
 

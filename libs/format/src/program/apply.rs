@@ -81,14 +81,14 @@ impl Program {
             state.newest().map_or(time, |newest| time.max(newest))
         };
         let skipped_fields = self.format(text, out, scratch)?;
-        state.move_on(time, payload.filter(|_| self.timestamp.is_some()));
+        state.advance(time, payload.filter(|_| self.timestamp.is_some()));
         let values = FormattedValues { json: out, ranges: &scratch.ranges };
         let shown = self.when.as_ref().is_none_or(|when| when.evaluate(&values) == Some(Operand::Bool(true)));
         if !shown {
             return Err(DropReason::Filtered);
         }
         if self.conditional {
-            self.note_push(&values, state)?;
+            self.record_push(&values, state)?;
         }
         Ok(FormattedMessage { time, skipped_fields })
     }
@@ -152,12 +152,12 @@ impl Program {
     }
 
     /// Stores the values as pushed if one of them causes a push.
-    fn note_push(&self, values: &FormattedValues<'_>, state: &mut ChannelState) -> Result<(), DropReason> {
+    fn record_push(&self, values: &FormattedValues<'_>, state: &mut ChannelState) -> Result<(), DropReason> {
         let json =
             |at: usize| values.ranges.get(at)?.as_ref().and_then(|range| values.json.get(range.clone()));
         if let Some(before) = state.pushed(self.id) {
             let mut fields = self.fields.iter().zip(before).enumerate();
-            if !fields.any(|(at, (field, before))| field.is_news(json(at), before)) {
+            if !fields.any(|(at, (field, before))| field.causes_push(json(at), before)) {
                 return Err(DropReason::Unchanged);
             }
         }
@@ -179,7 +179,7 @@ impl Program {
 
 impl Field {
     /// Returns whether the value `now` causes a push after `before` was pushed.
-    fn is_news(&self, now: Option<&[u8]>, before: &Pushed) -> bool {
+    fn causes_push(&self, now: Option<&[u8]>, before: &Pushed) -> bool {
         let Some(now) = now else { return *before != Pushed::Absent };
         match (self.trigger, before) {
             (PushTrigger::Always, _) => true,

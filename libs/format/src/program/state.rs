@@ -58,7 +58,7 @@ impl ChannelState {
     }
 
     /// Stores a message that passed [`Self::check`].
-    pub(super) fn move_on(&mut self, time: Timestamp, payload: Option<&[u8]>) {
+    pub(super) fn advance(&mut self, time: Timestamp, payload: Option<&[u8]>) {
         if self.newest != Some(time) {
             self.newest = Some(time);
             self.at_newest.clear();

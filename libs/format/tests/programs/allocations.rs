@@ -1,4 +1,4 @@
-//! What the hot path allocates: nothing, once its memory has grown.
+//! The hot path allocates nothing once its buffers have grown.
 
 use flutecast_format::program::{ChannelState, DropReason, Message, Program, Timestamp};
 
@@ -6,8 +6,8 @@ fn program(format: &str) -> Program {
     Program::compile(&serde_yaml::from_str(format).unwrap()).unwrap()
 }
 
-/// Applies messages made by `payload` and tells the allocations of the later ones, and how many of these were
-/// pushed.
+/// Applies the messages of `payload`. Returns the allocations of the second half, and how many messages of it
+/// were pushed.
 fn allocations(program: &Program, payload: impl Fn(i64) -> String) -> (u64, usize) {
     let payloads: Vec<String> = (0..200).map(payload).collect();
     let mut state = ChannelState::default();
@@ -53,7 +53,8 @@ fields:
     let payload = |at: i64| {
         let (speed, state, order) = (1_000 + at * 7, at % 2, at % 3);
         format!(
-            r#"{{"ts":{at},"more":[1,{{"x":[2]}}],"d":{{"speed":{speed},"fine":1.{at}25,"st":{state},"text":"order \u0041-{order} \"x\"","on":{state}}}}}"#
+            r#"{{"ts":{at},"more":[1,{{"x":[2]}}],"d":{{"speed":{speed},"fine":1.{at}25,
+            "st":{state},"text":"order \u0041-{order} \"x\"","on":{state}}}}}"#
         )
     };
     assert_eq!(allocations(&program, payload), (0, 100));

@@ -1,17 +1,18 @@
-//! The examples of docs/push-formats.md are true.
+//! The examples of docs/push-formats.md give the results that the page shows.
 
 use flutecast_contract::document::FormatDocument;
+use flutecast_contract::duration;
 use flutecast_format::program::{ChannelState, Message, Program, Timestamp};
 use serde_json::{Value, json};
 
 const PAGE: &str = include_str!("../../../../docs/push-formats.md");
 
-/// The text of the code blocks, each with the words after its fence.
+/// Returns the code blocks as pairs of the words after the fence and the text.
 fn blocks() -> Vec<(&'static str, &'static str)> {
     PAGE.split("```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap()).collect()
 }
 
-/// The spec of a PushFormat as the operator hands it on: durations in milliseconds.
+/// Converts the spec of a PushFormat as the operator does: durations become milliseconds.
 fn format(spec: &str) -> FormatDocument {
     let mut spec: Value = serde_yaml::from_str(spec).unwrap();
     spec["codec"] = json!("JSON");
@@ -22,19 +23,15 @@ fn format(spec: &str) -> FormatDocument {
     ] {
         let Some(part) = spec.get_mut(part).and_then(Value::as_object_mut) else { continue };
         if let Some(duration) = part.remove(from) {
-            let duration = duration.as_str().unwrap();
-            let millis: u64 = match duration.strip_suffix("ms") {
-                Some(millis) => millis.parse().unwrap(),
-                None => duration.strip_suffix('s').unwrap().parse::<u64>().unwrap() * 1_000,
-            };
-            part.insert(to.to_owned(), json!(millis));
+            let millis = duration::parse(duration.as_str().unwrap()).unwrap().as_millis();
+            part.insert(to.to_owned(), json!(u64::try_from(millis).unwrap()));
         }
     }
     serde_json::from_value(spec).unwrap()
 }
 
 #[test]
-fn each_example_gives_what_it_says() {
+fn each_example_has_its_values() {
     let now = Timestamp::from_rfc3339("2026-11-22T10:00:00.123Z").unwrap();
     let (mut program, mut payload, mut checked) = (None, None, 0);
     for (kind, text) in blocks() {
@@ -57,7 +54,7 @@ fn each_example_gives_what_it_says() {
 }
 
 #[test]
-fn each_error_is_told_as_it_says() {
+fn each_error_has_its_message() {
     let spec = "
 codec: JSON
 fields:

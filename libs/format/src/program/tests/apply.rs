@@ -1,11 +1,11 @@
 use super::*;
 
-/// Applies one message and tells the values and how many fields were skipped.
+/// Applies a message and returns the values and the number of skipped fields.
 pub(super) fn alone(fields: &str, payload: impl AsRef<[u8]>) -> Result<(String, u32), DropReason> {
     Channel::with_fields(fields).apply_alone(payload)
 }
 
-/// The values of a message none of whose fields is skipped.
+/// Returns the values of a message of which no field is skipped.
 pub(super) fn values(fields: &str, payload: &str) -> String {
     let (values, skipped) = alone(fields, payload).unwrap_or_else(|dropped| panic!("{payload}: {dropped}"));
     assert_eq!(skipped, 0, "{payload}");
@@ -13,7 +13,7 @@ pub(super) fn values(fields: &str, payload: &str) -> String {
 }
 
 #[test]
-fn the_example_of_the_protocol() {
+fn the_example_of_the_protocol_has_its_values() {
     let mut channel = Channel::new(
         r#"
         codec: JSON
@@ -38,11 +38,12 @@ fn the_example_of_the_protocol() {
 }
 
 #[test]
-fn raw_values_become_values() {
+fn raw_values_are_converted_to_the_type_of_the_field() {
     let number = "{name: x, pointer: /x, type: Number}";
     let string = "{name: x, pointer: /x, type: String}";
     let bool = "{name: x, pointer: /x, type: Bool}";
-    let word = r#"{name: x, pointer: /x, type: Enum, values: {"0": off, "1": on, "true": "yes", "-1": 'say "fault"', run: running}}"#;
+    let word = r#"{name: x, pointer: /x, type: Enum,
+        values: {"0": off, "1": on, "true": "yes", "-1": 'say "fault"', run: running}}"#;
     for (field, raw, expected) in [
         (number, "5", "5"),
         (number, "-0.50", "-0.5"),
@@ -73,7 +74,7 @@ fn raw_values_become_values() {
 }
 
 #[test]
-fn what_can_not_be_formatted_is_left_out_and_counted() {
+fn unusable_fields_are_left_out_and_counted() {
     let number = "{name: x, pointer: /x, type: Number}";
     let string = "{name: x, pointer: /x, type: String}";
     let bool = "{name: x, pointer: /x, type: Bool}";
@@ -112,7 +113,7 @@ fn what_can_not_be_formatted_is_left_out_and_counted() {
 }
 
 #[test]
-fn what_a_message_does_not_hold_is_left_out_and_not_counted() {
+fn missing_fields_are_left_out_and_not_counted() {
     let fields = "{name: x, pointer: /d/x/0, type: Number}, {name: y, pointer: /y, type: Bool}";
     for payload in [
         r#"{"y":true}"#,
@@ -129,7 +130,7 @@ fn what_a_message_does_not_hold_is_left_out_and_not_counted() {
 }
 
 #[test]
-fn what_is_not_json_is_malformed() {
+fn payloads_other_than_json_are_malformed() {
     let deep = format!("{}1{}", "[".repeat(129), "]".repeat(129));
     let deeper = "[".repeat(100_000);
     let objects = r#"{"a":"#.repeat(100_000);
@@ -203,7 +204,7 @@ fn control_characters_are_malformed_wherever_they_stand() {
 }
 
 #[test]
-fn of_a_repeated_key_the_last_one_counts() {
+fn the_last_value_of_a_repeated_key_counts() {
     let fields = "{name: x, pointer: /d/x, type: Number}, {name: y, pointer: /d/y, type: Number}";
     assert_eq!(values(fields, r#"{"d":{"x":1,"x":2}}"#), r#"{"x":2}"#);
     assert_eq!(values(fields, r#"{"d":{"x":1},"d":{"y":2}}"#), r#"{"y":2}"#);
@@ -221,12 +222,12 @@ fn pointers_reach_keys_indexes_and_the_whole() {
         r#"{"x":7}"#
     );
     assert_eq!(values("{name: x, pointer: /é, type: Number}", r#"{"\u00e9":7}"#), r#"{"x":7}"#);
-    // An index is written as RFC 6901 has it: 01 is no index.
+    // By RFC 6901, 01 is not an index.
     assert_eq!(alone("{name: x, pointer: /01, type: Number}", "[1,2]"), Err(DropReason::NoFields));
-    // Two fields may read the same value.
+    // Two fields may have the same pointer.
     let twice = "{name: x, pointer: /v, type: Number}, {name: y, pointer: /v, type: Bool}";
     assert_eq!(values(twice, r#"{"v":1}"#), r#"{"x":1,"y":true}"#);
-    // A pointer may lead into what another one points at.
+    // A pointer may be a prefix of another one.
     let both = "{name: x, pointer: /v, type: Number}, {name: y, pointer: /v/0, type: Number}";
     assert_eq!(alone(both, r#"{"v":[1]}"#), Ok((r#"{"y":1}"#.into(), 1)));
 }

@@ -1,4 +1,4 @@
-//! Expressions mean what they mean in CEL: the interpreter of the crate `cel` evaluates the same ones.
+//! Compares the results of expressions with those of the interpreter of the crate `cel`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ impl Values for Message {
     }
 }
 
-/// An expression in which numbers are written as doubles, so that strict CEL takes it.
+/// Expressions in which numbers are written as doubles, so that strict CEL accepts them.
 fn expression() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         prop::sample::select(&FIELDS[..]).prop_map(|field| format!("values.{field}")),
@@ -40,20 +40,24 @@ fn expression() -> impl Strategy<Value = String> {
     ];
     let binary =
         prop::sample::select(&["+", "-", "*", "/", "==", "!=", "<", "<=", ">", ">=", "&&", "||"][..]);
-    // Not `string`: numbers are written as everywhere in Flutecast, 1e300 and 0, and not with 301 digits and
-    // as -0.
+    // Without `string`: Flutecast writes 1e300 and 0 where CEL writes 301 digits and -0.
     let function = prop::sample::select(&["double", "bool"][..]);
     let method = prop::sample::select(&["contains", "startsWith", "endsWith"][..]);
     leaf.prop_recursive(4, 24, 3, move |inner| {
         let two = (inner.clone(), inner.clone());
         prop_oneof![
-            4 => (binary.clone(), two.clone()).prop_map(|(operator, (left, right))| format!("({left} {operator} {right})")),
+            4 => (binary.clone(), two.clone())
+                .prop_map(|(operator, (left, right))| format!("({left} {operator} {right})")),
             1 => inner.clone().prop_map(|operand| format!("!({operand})")),
             1 => inner.clone().prop_map(|operand| format!("-({operand})")),
-            1 => (inner.clone(), two.clone()).prop_map(|(condition, (then, otherwise))| format!("({condition} ? {then} : {otherwise})")),
-            1 => (inner.clone(), two.clone()).prop_map(|(item, (one, other))| format!("({item} in [{one}, {other}])")),
-            1 => (function.clone(), inner.clone()).prop_map(|(function, operand)| format!("{function}({operand})")),
-            1 => (method.clone(), two).prop_map(|(method, (text, part))| format!("({text}).{method}({part})")),
+            1 => (inner.clone(), two.clone())
+                .prop_map(|(condition, (then, otherwise))| format!("({condition} ? {then} : {otherwise})")),
+            1 => (inner.clone(), two.clone())
+                .prop_map(|(item, (one, other))| format!("({item} in [{one}, {other}])")),
+            1 => (function.clone(), inner.clone())
+                .prop_map(|(function, operand)| format!("{function}({operand})")),
+            1 => (method.clone(), two)
+                .prop_map(|(method, (text, part))| format!("({text}).{method}({part})")),
             1 => inner.prop_map(|operand| format!("double(size({operand}))")),
         ]
     })
@@ -82,9 +86,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 800, ..ProptestConfig::default() })]
 
     #[test]
-    fn expressions_mean_what_they_mean_in_cel(
+    fn expressions_have_the_results_of_cel(
         source in expression(),
-        numbers in [prop::sample::select(&[0.0, 1.0, -1.0, 2.5, 1e300][..]), prop::sample::select(&[0.0, 3.0][..])],
+        numbers in [
+            prop::sample::select(&[0.0, 1.0, -1.0, 2.5, 1e300][..]),
+            prop::sample::select(&[0.0, 3.0][..]),
+        ],
         texts in ["[xyé1]{0,2}", "(true|false|1|0|2.5|x)"],
         bool in any::<bool>(),
     ) {

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Compiles a format and tells the errors as `field: problem; expected`.
+/// Compiles a format and returns the errors as `field: problem; expected`.
 fn errors(format: &str) -> Vec<String> {
     match compile(format) {
         Ok(_) => Vec::new(),
@@ -8,7 +8,7 @@ fn errors(format: &str) -> Vec<String> {
     }
 }
 
-/// Expects exactly one error, which starts with `field: ` and holds each of `parts`.
+/// Asserts that there is exactly one error, which starts with `field: ` and contains each of `parts`.
 fn one_error(format: &str, field: &str, parts: &[&str]) {
     let errors = errors(format);
     let [error] = errors.as_slice() else { panic!("{format}\nexpected one error, got {errors:#?}") };
@@ -27,7 +27,7 @@ fn one_field_error(field: &str, path: &str, parts: &[&str]) {
 }
 
 #[test]
-fn each_error_names_the_field_and_what_would_be_right() {
+fn each_error_names_the_field_and_the_correction() {
     for (field, path, parts) in [
         (
             "{name: x, pointer: d/v, type: Number}",
@@ -111,7 +111,7 @@ fn each_error_names_the_field_and_what_would_be_right() {
 }
 
 #[test]
-fn errors_outside_of_fields() {
+fn errors_outside_of_fields_name_their_path() {
     let field = "{name: x, pointer: /x, type: Number}";
     for (format, path, parts) in [
         ("{codec: JSON, fields: []}".to_owned(), "fields", &["is empty", "pointer"][..]),
@@ -149,7 +149,7 @@ fn errors_outside_of_fields() {
 }
 
 #[test]
-fn all_errors_are_told() {
+fn all_errors_are_returned() {
     let format = "
 codec: JSON
 timestamp: {pointer: ts, unit: Seconds}
@@ -206,7 +206,7 @@ fn expressions_are_bounded() {
         );
     }
     for signs in ["!".repeat(1000) + "true", "-".repeat(1000) + "1"] {
-        // Whatever becomes of it, it doesn't take the process with it.
+        // It may compile or not, but must not overflow the stack.
         let _ = compile(&format!("{{codec: JSON, fields: [{{name: x, expression: '{signs}'}}]}}"));
     }
 }

@@ -2,7 +2,7 @@ use super::apply::{alone, values};
 use super::*;
 
 #[test]
-fn computed_fields() {
+fn computed_fields_have_the_results_of_their_expressions() {
     let raw = "{name: good, pointer: /good, type: Number}, {name: total, pointer: /total, type: Number}, \
                {name: text, pointer: /text, type: String}, {name: on, pointer: /on, type: Bool}";
     let payload = r#"{"good":123,"total":130,"text":"say \"hé\"","on":true}"#;
@@ -57,13 +57,15 @@ fn computed_numbers_are_rounded() {
 
 #[test]
 fn computed_fields_may_use_computed_fields() {
-    let fields = "{name: a, pointer: /a, type: Number}, {name: b, expression: values.a * 2}, {name: c, expression: values.b + values.a}";
+    let fields = "{name: a, pointer: /a, type: Number}, {name: b, expression: values.a * 2}, \
+                  {name: c, expression: values.b + values.a}";
     assert_eq!(values(fields, r#"{"a":2}"#), r#"{"a":2,"b":4,"c":6}"#);
 }
 
 #[test]
-fn what_can_not_be_computed_is_left_out_and_counted() {
-    let raw = "{name: a, pointer: /a, type: Number}, {name: b, pointer: /b, type: Number}, {name: t, pointer: /t, type: String}";
+fn fields_that_can_not_be_computed_are_left_out_and_counted() {
+    let raw = "{name: a, pointer: /a, type: Number}, {name: b, pointer: /b, type: Number}, \
+               {name: t, pointer: /t, type: String}";
     for (expression, payload) in [
         ("values.a / values.b", r#"{"a":1,"b":0}"#),
         ("values.a / values.b", r#"{"a":0,"b":0}"#),
@@ -88,8 +90,9 @@ fn what_can_not_be_computed_is_left_out_and_counted() {
 }
 
 #[test]
-fn presence_can_be_asked_for() {
-    let fields = "{name: a, pointer: /a, type: Number}, {name: b, pointer: /b, type: Number}, {name: x, expression: 'has(values.b) ? values.b : values.a'}";
+fn has_is_true_for_present_fields() {
+    let fields = "{name: a, pointer: /a, type: Number}, {name: b, pointer: /b, type: Number}, \
+                  {name: x, expression: 'has(values.b) ? values.b : values.a'}";
     assert_eq!(values(fields, r#"{"a":1,"b":2}"#), r#"{"a":1,"b":2,"x":2}"#);
     assert_eq!(values(fields, r#"{"a":1}"#), r#"{"a":1,"x":1}"#);
 }
@@ -113,9 +116,10 @@ fn the_deepest_expression_is_evaluated_on_a_small_stack() {
 }
 
 #[test]
-fn when_decides() {
+fn messages_are_pushed_only_if_when_is_true() {
     let mut channel = Channel::new(
-        "{codec: JSON, when: values.speed > 0, fields: [{name: speed, pointer: /v, type: Number}, {name: x, pointer: /x, type: Number}]}",
+        "{codec: JSON, when: values.speed > 0, fields: [{name: speed, pointer: /v, type: Number}, \
+         {name: x, pointer: /x, type: Number}]}",
     );
     for (at, (payload, expected)) in [
         (r#"{"v":1}"#, Ok(r#"{"speed":1}"#.to_owned())),
@@ -141,7 +145,8 @@ fn when_decides() {
 #[test]
 fn a_filtered_message_does_not_count_as_pushed() {
     let mut channel = Channel::new(
-        "{codec: JSON, when: values.ok, fields: [{name: x, pointer: /x, type: Number, onChange: true}, {name: ok, pointer: /ok, type: Bool, onChange: true}]}",
+        "{codec: JSON, when: values.ok, fields: [{name: x, pointer: /x, type: Number, onChange: true}, \
+         {name: ok, pointer: /ok, type: Bool, onChange: true}]}",
     );
     let mut step = |at, payload: &str| {
         channel.stored_at = Timestamp(at);

@@ -1,19 +1,19 @@
-//! Tests of programs: formats are written as YAML, as people write them.
+//! Tests of programs. Formats are written in YAML.
 
 mod apply;
 mod cel_agreement;
 mod compile;
 mod expressions;
-mod news;
 mod number;
 mod properties;
+mod pushes;
 mod stale_filter;
 mod time;
 
 use super::{ChannelState, CompileError, DropReason, FormattedMessage, Message, Program, Timestamp};
 use flutecast_contract::document::FormatDocument;
 
-/// What our clock says in these tests, 2026-11-22T10:00:00Z, in milliseconds.
+/// The current time in these tests, 2026-11-22T10:00:00Z, in milliseconds.
 pub(super) const NOW_MS: i64 = 1_795_341_600_000;
 
 pub(super) fn compile(format: &str) -> Result<Program, Vec<CompileError>> {
@@ -37,7 +37,7 @@ impl Channel {
         Self { program, state: ChannelState::default(), now, stored_at: now }
     }
 
-    /// A channel with these fields, JSON, and no time of its own.
+    /// Returns a channel whose format has these fields and no timestamp.
     pub(super) fn with_fields(fields: &str) -> Self {
         Self::new(&format!("{{codec: JSON, fields: [{fields}]}}"))
     }
@@ -46,7 +46,7 @@ impl Channel {
         &mut self,
         payload: impl AsRef<[u8]>,
     ) -> Result<(String, FormattedMessage), DropReason> {
-        // Nothing before the object may be touched.
+        // `apply` must not change what `out` held before.
         let mut out = b"before".to_vec();
         let message = Message { payload: payload.as_ref(), stored_at: self.stored_at, now: self.now };
         let applied = self.program.apply(message, &mut self.state, &mut out);
@@ -60,7 +60,7 @@ impl Channel {
         self.apply_in_full(payload).map(|(values, _)| values)
     }
 
-    /// The same, as the first message of a channel.
+    /// Applies the payload as the first message of a channel.
     pub(super) fn apply_alone(&mut self, payload: impl AsRef<[u8]>) -> Result<(String, u32), DropReason> {
         self.state = ChannelState::default();
         self.apply_in_full(payload).map(|(values, applied)| (values, applied.skipped_fields))

@@ -14,7 +14,7 @@ fn message(offset_ms: i64, x: i32) -> String {
 }
 
 #[test]
-fn time_moves_forward() {
+fn older_messages_are_dropped() {
     for policy in ["Latest", "Every"] {
         let mut channel = channel(policy);
         assert!(channel.apply(message(-20, 1)).is_ok());
@@ -26,7 +26,7 @@ fn time_moves_forward() {
 }
 
 #[test]
-fn events_of_one_millisecond_are_told_apart_by_their_payload() {
+fn events_of_one_millisecond_are_distinguished_by_their_payload() {
     let mut every = channel("Every");
     for x in 0..10 {
         assert!(every.apply(message(0, x)).is_ok());
@@ -41,7 +41,7 @@ fn events_of_one_millisecond_are_told_apart_by_their_payload() {
 }
 
 #[test]
-fn too_old_and_too_far_ahead_leave_no_trace() {
+fn messages_with_unaccepted_times_do_not_change_the_state() {
     let mut channel = channel("Latest");
     assert_eq!(channel.apply(message(-30_001, 1)), Err(DropReason::TooOld));
     assert_eq!(channel.apply(message(5_001, 1)), Err(DropReason::TooFarAhead));
@@ -52,7 +52,7 @@ fn too_old_and_too_far_ahead_leave_no_trace() {
 }
 
 #[test]
-fn a_time_that_can_not_be_read_is_a_bad_timestamp() {
+fn an_invalid_time_is_a_bad_timestamp() {
     let mut channel = channel("Latest");
     for ts in ["true", "null", "\"soon\"", "[1]", "{}", "1e40", "-1e15", "\"2026-11-22T10:00:00Z\""] {
         let payload = format!(r#"{{"ts":{ts},"x":1}}"#);
@@ -66,24 +66,25 @@ fn a_time_that_can_not_be_read_is_a_bad_timestamp() {
 fn without_a_timestamp_the_time_of_storage_counts() {
     for policy in ["Latest", "Every"] {
         let mut channel = Channel::new(&format!(
-            "{{codec: JSON, delivery: {{policy: {policy}}}, fields: [{{name: x, pointer: /x, type: Number}}]}}"
+            "{{codec: JSON, delivery: {{policy: {policy}}}, \
+             fields: [{{name: x, pointer: /x, type: Number}}]}}"
         ));
         let mut time_of = |stored_at, payload: &str| {
             channel.stored_at = Timestamp(stored_at);
             channel.apply_in_full(payload).unwrap().1.time
         };
         assert_eq!(time_of(1_000, r#"{"x":1}"#), Timestamp(1_000));
-        // Stored in the same microsecond, with the same payload: still two messages.
+        // Two messages, even with the same payload and stored in the same microsecond.
         assert_eq!(time_of(1_000, r#"{"x":1}"#), Timestamp(1_000));
         assert_eq!(time_of(1_001, r#"{"x":2}"#), Timestamp(1_001));
-        // The broker's clock was set back: the message is shown, and time doesn't go back.
+        // The broker's clock was set back: the message is pushed with the newest time.
         assert_eq!(time_of(999, r#"{"x":3}"#), Timestamp(1_001));
         assert_eq!(time_of(1_002, r#"{"x":4}"#), Timestamp(1_002));
     }
 }
 
 #[test]
-fn a_message_that_shows_nothing_does_not_move_the_time() {
+fn a_message_without_usable_fields_does_not_change_the_state() {
     let mut channel = channel("Latest");
     assert_eq!(channel.apply(format!(r#"{{"ts":{NOW_MS},"x":"?"}}"#)), Err(DropReason::NoFields));
     assert_eq!(channel.state.newest(), None);
@@ -91,13 +92,13 @@ fn a_message_that_shows_nothing_does_not_move_the_time() {
 }
 
 #[test]
-fn another_payload_at_the_newest_time_is_remembered_up_to_a_bound() {
+fn payloads_with_the_newest_time_are_remembered_up_to_a_bound() {
     let mut every = channel("Every");
     for x in 0..1000 {
         assert!(every.apply(message(0, x)).is_ok(), "{x}");
     }
     assert_eq!(every.apply(message(0, 999)), Err(DropReason::Duplicate));
     assert_eq!(every.apply(message(0, 936)), Err(DropReason::Duplicate));
-    // Of more than 64 the oldest are forgotten, and shown again rather than lost.
+    // Beyond 64 the oldest are forgotten, so that duplicates of them are pushed again.
     assert!(every.apply(message(0, 935)).is_ok());
 }

@@ -3,7 +3,7 @@ use crate::json::{RawString, RawValue};
 use flutecast_contract::document::TimestampUnit;
 
 #[test]
-fn rfc_3339_is_read_and_written() {
+fn rfc_3339_is_parsed_and_written() {
     for (text, micros, written) in [
         ("1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00.000Z"),
         ("2026-11-22T10:00:00.123Z", NOW_MS * 1_000 + 123_000, "2026-11-22T10:00:00.123Z"),
@@ -26,7 +26,7 @@ fn rfc_3339_is_read_and_written() {
 }
 
 #[test]
-fn what_is_not_rfc_3339_is_refused() {
+fn other_texts_than_rfc_3339_are_refused() {
     for text in [
         "",
         "2026-11-22",
@@ -56,7 +56,7 @@ fn what_is_not_rfc_3339_is_refused() {
 }
 
 #[test]
-fn numbers_are_read_in_their_unit() {
+fn numbers_are_parsed_in_their_unit() {
     use TimestampUnit::{Microseconds, Milliseconds, Nanoseconds, Seconds};
     for (number, unit, expected) in [
         ("1795341600", Seconds, Some(NOW_MS * 1_000)),

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Applies the values of `x` one after the other and tells which are pushed.
+/// Applies the values of `x` in order and returns those that are pushed.
 fn pushed(field: &str, raws: &[&str]) -> Vec<String> {
     let mut channel = Channel::with_fields(field);
     let mut pushed = Vec::new();
@@ -16,8 +16,9 @@ fn pushed(field: &str, raws: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn on_change() {
-    let field = "{name: x, pointer: /x, type: Bool, onChange: true}, {name: y, pointer: /y, type: String, onChange: true}";
+fn on_change_pushes_changed_values_only() {
+    let field = "{name: x, pointer: /x, type: Bool, onChange: true}, \
+                 {name: y, pointer: /y, type: String, onChange: true}";
     let raws = [
         r#"{"x":0}"#,
         r#"{"x":false}"#,
@@ -53,7 +54,7 @@ fn deadband_counts_from_the_value_last_pushed() {
 }
 
 #[test]
-fn a_slow_drift_is_noticed() {
+fn a_slow_drift_is_pushed() {
     let raws: Vec<String> = (0..20).map(|x| format!(r#"{{"x":{x}}}"#)).collect();
     let raws: Vec<&str> = raws.iter().map(String::as_str).collect();
     let field = "{name: x, pointer: /x, type: Number, deadband: 5}";
@@ -61,7 +62,7 @@ fn a_slow_drift_is_noticed() {
 }
 
 #[test]
-fn a_field_without_a_condition_is_always_a_reason() {
+fn a_field_without_a_condition_always_causes_a_push() {
     let field = "{name: x, pointer: /x, type: Number, onChange: true}, {name: y, pointer: /y, type: Number}";
     let raws = [r#"{"x":1,"y":1}"#, r#"{"x":1,"y":1}"#, r#"{"x":1}"#, r#"{"x":1}"#, r#"{"x":2}"#];
     let expected = [r#"{"x":1,"y":1}"#, r#"{"x":1,"y":1}"#, r#"{"x":1}"#, r#"{"x":2}"#];
@@ -69,8 +70,9 @@ fn a_field_without_a_condition_is_always_a_reason() {
 }
 
 #[test]
-fn a_push_for_one_field_renews_what_is_known_of_the_others() {
-    let field = "{name: x, pointer: /x, type: Number, deadband: 5}, {name: y, pointer: /y, type: Number, onChange: true}";
+fn a_push_for_one_field_stores_the_values_of_the_others() {
+    let field = "{name: x, pointer: /x, type: Number, deadband: 5}, \
+                 {name: y, pointer: /y, type: Number, onChange: true}";
     let raws = [r#"{"x":0,"y":0}"#, r#"{"x":4,"y":1}"#, r#"{"x":8,"y":1}"#, r#"{"x":9,"y":1}"#];
     assert_eq!(pushed(field, &raws), [r#"{"x":0,"y":0}"#, r#"{"x":4,"y":1}"#, r#"{"x":9,"y":1}"#]);
 }
