@@ -27,6 +27,7 @@ pub mod rollout;
 mod run;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use self::config::Config;
 pub use self::finding::Reason;

@@ -4,8 +4,8 @@ use flutecast_kube::{Grant, Right, manifest};
 
 use crate::api_server::MANAGER;
 use crate::backend::cluster::status::writer;
-use crate::backend::cluster::{events, mapping, watch};
-use crate::{clean_up, enrollment, lease, protection, rollout};
+use crate::backend::cluster::{events, mapping};
+use crate::{clean_up, enrollment, lease, protection, rollout, watch};
 
 const NAMESPACE: &str = "flutecast-system";
 

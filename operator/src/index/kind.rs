@@ -10,9 +10,9 @@ use flutecast_crds::{
 use kube::api::ObjectMeta;
 use serde::Serialize;
 
-use crate::backend::cluster::watch::Watched;
 use crate::controller::status::conditions::ours;
 use crate::object::Kind;
+use crate::watch::Watched;
 
 /// One of the kinds of the API.
 pub(crate) trait OurKind: Watched {

@@ -21,10 +21,10 @@ use self::links::Links;
 pub(crate) use self::links::template_of;
 pub(crate) use self::store::version_of;
 pub(crate) use self::store::{Delta, Entry, Life, Store};
-use crate::backend::cluster::watch::{Event, Place};
 use crate::controller::dereference::DirtySet;
 use crate::index::kind::OurKind;
 use crate::object::{Key, Kind, Meta, Object, Objects, SecretData};
+use crate::watch::{Event, Place};
 
 /// A Secret that a Tenant names.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use kube::api::ObjectMeta;
 
-use crate::backend::cluster::watch::Place;
 use crate::controller::status::conditions::label;
 use crate::finding::ConditionLabel;
 use crate::index::kind::{OurKind, OurStatus};
 use crate::object::Key;
 use crate::object::{Meta, Object};
+use crate::watch::Place;
 
 /// One object.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use kube::core::DeserializeGuard;
 use serde_json::json;
 
 use super::*;
-use crate::backend::cluster::watch::Event;
+use crate::watch::Event;
 
 fn device(name: &str, tenant: &str, format: &str, version: u32) -> Device {
     serde_json::from_value(json!({

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use flutecast_contract::object::{ACCESS_SECRET, SERVICE_LABEL};
+use flutecast_kube::ConnectError;
 use flutecast_process::tasks::Tasks;
-use kube::{Client, Config};
+use kube::Client;
+use kube::runtime::watcher;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -14,13 +15,13 @@ use super::metrics::OperatorMetrics;
 use super::{Nats, Streams};
 use crate::api_server::MANAGER;
 use crate::backend::cluster::ClusterBackend;
+use crate::backend::cluster::change::Change;
 use crate::backend::cluster::events;
 use crate::backend::cluster::mapping::{Mapping, SHARD_SELECTOR};
+use crate::backend::cluster::secrets::SecretWatches;
 use crate::backend::cluster::status::queue::Outbox;
 use crate::backend::cluster::status::sync::StatusSync;
 use crate::backend::cluster::status::writer::Writer;
-use crate::backend::cluster::watch::secrets::SecretWatches;
-use crate::backend::cluster::watch::{Change, Place, Watches};
 use crate::controller::Controller;
 use crate::controller::apply::directory::DirectoryPublisher;
 use crate::controller::inbox::Inbox;
@@ -31,12 +32,12 @@ use crate::lease::{self, Candidate, Lead};
 use crate::presence::{PresenceTable, PresenceTask};
 use crate::protection::{self, Guard, Last, Protection};
 use crate::rollout::{self, PodStates, Rollout};
+use crate::watch::{Place, Watches};
 
 /// How many changes may wait for the control loop.
 const CHANGES: usize = 1024;
 /// How long a connection may be silent before it counts as dead. An idle watch gets a bookmark every minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub(super) struct Options {
@@ -53,16 +54,12 @@ pub(super) struct Options {
     pub(super) release: Option<String>,
 }
 
-/// Creates a client from the kubeconfig (`KUBECONFIG`, `~/.kube/config`) or, in a pod, from its service account.
+/// Creates a client of the API server.
 ///
 /// # Errors
-/// If there is neither, or it can't be used.
-pub(super) async fn client() -> anyhow::Result<Client> {
-    let mut config = Config::infer().await.context("neither a kubeconfig nor a service account")?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    config.reset_reader_on_write = true;
-    Ok(Client::try_from(config)?)
+/// If there is no usable configuration.
+pub(super) async fn client() -> Result<Client, ConnectError> {
+    flutecast_kube::connect(READ_TIMEOUT).await
 }
 
 pub(super) struct Cluster {
@@ -131,10 +128,13 @@ impl Cluster {
             watches.kind(client, place, Change::PushFormat);
             watches.kind(client, place, Change::Device);
         }
-        watches.shards(client, own_namespace, SHARD_SELECTOR);
-        watches.access(client, own_namespace, ACCESS_SECRET);
+        let shards = watcher::Config::default().labels(SHARD_SELECTOR);
+        watches.namespaced(client, own_namespace, shards, Change::Shard);
+        let access = watcher::Config::default().fields(&format!("metadata.name={ACCESS_SECRET}"));
+        watches.namespaced(client, own_namespace, access, Change::Access);
         if let Some(service) = &options.service {
-            watches.slices(client, own_namespace, &format!("{SERVICE_LABEL}={service}"));
+            let slices = watcher::Config::default().labels(&format!("{SERVICE_LABEL}={service}"));
+            watches.namespaced(client, own_namespace, slices, Change::Slice);
             let release = options.release.as_deref().unwrap_or(own_namespace);
             let (heard, task) =
                 rollout::spawn(nats.client.clone(), nats.connected.clone(), release, cancel.clone());

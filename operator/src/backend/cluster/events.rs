@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::api_server::MANAGER;
 use crate::api_server::{ApiWrite, ApiWrites};
-use crate::backend::cluster::MANAGER;
 use crate::metrics::CallResult;
 
 /// The rights that telling needs.

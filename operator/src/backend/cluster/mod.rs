@@ -8,12 +8,13 @@
 //! The index is synchronous state. No object of a user ever gets an ownerReference from here, and none gets a
 //! finalizer unless that is configured ([`crate::protection`]), so nothing hangs when the operator is gone.
 
+pub(crate) mod change;
 pub(crate) mod events;
 mod follow;
 pub(crate) mod mapping;
 pub(crate) mod pending;
+pub(crate) mod secrets;
 pub(crate) mod status;
-pub(crate) mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +24,11 @@ use flutecast_crds::{DeviceSpec, TenantSpec};
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
+use self::change::Change;
 use self::mapping::Mapping;
+use self::secrets::SecretWatches;
 use self::status::sync::StatusSync;
 use self::status::wanted::WantedStatuses;
-use self::watch::secrets::SecretWatches;
-use self::watch::{Change, Place};
-pub(crate) use crate::api_server::{MANAGER, brief};
 use crate::controller::Reconciled;
 use crate::controller::apply::documents::Documents;
 use crate::controller::backend::{Applied, Backend};
@@ -40,6 +40,7 @@ use crate::jetstream::leftover::Realm;
 use crate::object::{Key, Kind, Object, ObjectKind, Objects};
 use crate::protection::Guard;
 use crate::rollout::{Rollout, RolloutChanges, RolloutMetrics};
+use crate::watch::Place;
 
 pub(crate) struct ClusterBackend {
     /// The namespaces whose objects count.
@@ -191,9 +192,4 @@ impl Backend for ClusterBackend {
 /// Returns the name of the Secret with a Tenant's tokens.
 pub(crate) fn secret_of(tenant: &TenantSpec) -> Option<&str> {
     Some(&tenant.access.as_ref()?.tokens.as_ref()?.secret_name)
-}
-
-/// Returns whether an API server refuses, rather than being in trouble of its own, which passes.
-pub(crate) fn says_no(answer: &kube::core::Status) -> bool {
-    answer.code < 500 && answer.code != 429
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use flutecast_contract::document::{AccessDocument, ShardDocument};
 use flutecast_contract::object::ACCESS_SECRET;
 use flutecast_kube::Right;
+use flutecast_kube::fault::{brief, is_refusal};
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -29,12 +30,12 @@ use self::objects::{Print, print_of_map, print_of_secret, print_of_shard, print_
 use self::observed::Stored;
 use self::repairs::{Repairs, Turn};
 use crate::api_server::ApiWrite;
-use crate::backend::cluster::watch::Event;
-use crate::backend::cluster::{MANAGER, brief, says_no};
+use crate::api_server::MANAGER;
 use crate::controller::apply::documents::Documents;
 use crate::controller::backend::Applied;
 use crate::controller::status::write_failures::WriteFailure;
 use crate::metrics::CallResult;
+use crate::watch::Event;
 
 /// The rights that keeping the mapping needs, in the operator's own namespace.
 pub(crate) const RIGHTS: &[Right] = &[
@@ -342,7 +343,7 @@ fn is_due(
 
 fn failure(error: kube::Error) -> Failure {
     match error {
-        kube::Error::Api(answer) if says_no(&answer) => Failure::Refused(answer.message),
+        kube::Error::Api(answer) if is_refusal(&answer) => Failure::Refused(answer.message),
         kube::Error::Api(answer) => Failure::Troubled(answer.message),
         error => Failure::Away(brief(&error)),
     }

@@ -6,9 +6,9 @@ use kube::Resource;
 use kube::api::ObjectMeta;
 
 use super::objects::Print;
-use crate::backend::cluster::MANAGER;
-use crate::backend::cluster::watch::Event;
+use crate::api_server::MANAGER;
 use crate::index::version_of;
+use crate::watch::Event;
 
 /// The objects of one watch, by name.
 #[derive(Debug, Default)]

@@ -138,12 +138,6 @@ impl Outbox {
         queue.len() + under_way.len() + resting.len()
     }
 
-    /// Whether nothing waits or is under way.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Something may be there to be written that wasn't before.
     pub(super) async fn changed(&self) {
         self.0.some.notified().await;
@@ -285,7 +279,7 @@ mod tests {
         }
         let (name, _) = outbox.take(now).unwrap();
         outbox.done(&name);
-        assert!(outbox.is_empty() && outbox.due().is_none());
+        assert!(outbox.len() == 0 && outbox.due().is_none());
         outbox.put(KIND, &name.1, status(2));
         let (name, two) = outbox.take(now).unwrap();
         assert!(outbox.failed(&name, two, Failure::Away, now).0 <= AWAY.0);
@@ -306,7 +300,7 @@ mod tests {
         assert_eq!(generation(&newest), Some(3));
         outbox.failed(&name, newest, Failure::Away, now);
         outbox.withdraw(KIND, &device);
-        assert!(outbox.is_empty() && outbox.pending(KIND, &device).is_none());
+        assert!(outbox.len() == 0 && outbox.pending(KIND, &device).is_none());
         assert!(outbox.take(now + AWAY.1).is_none());
     }
 }

@@ -5,6 +5,7 @@
 //! statuses of one object is seen; the last one is.
 
 use flutecast_kube::Right;
+use flutecast_kube::fault::{brief, is_refusal};
 use std::time::Duration;
 
 use flutecast_crds::{API_VERSION, Device, PushFormat, Tenant};
@@ -19,15 +20,16 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::api_server::MANAGER;
 use crate::api_server::{ApiWrite, ApiWrites};
+use crate::backend::cluster::change::Change;
 use crate::backend::cluster::events::Announcer;
 use crate::backend::cluster::status::queue::{Failure, Name, Outbox, Status};
-use crate::backend::cluster::watch::{Change, Event};
-use crate::backend::cluster::{MANAGER, brief, says_no};
 use crate::index::kind::OurKind;
 use crate::lease::Lead;
 use crate::metrics::CallResult;
 use crate::object::Kind;
+use crate::watch::Event;
 use flutecast_process::backoff::Backoff;
 
 /// The rights that writing statuses needs.
@@ -221,7 +223,7 @@ impl Writer {
             }
             // It is stored, but the object itself can't be read; the watch tells.
             Err(kube::Error::SerdeError(_)) => Ended::Gone,
-            Err(kube::Error::Api(answer)) if says_no(&answer) => {
+            Err(kube::Error::Api(answer)) if is_refusal(&answer) => {
                 Ended::Failed(Failure::Denied, brief(&kube::Error::Api(answer)))
             }
             Err(error) => Ended::Failed(Failure::Away, brief(&error)),

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::backend::cluster::watch::Event;
 use crate::controller::build;
 use crate::index::Index;
+use crate::watch::Event;
 
 /// What happens to the objects.
 #[derive(Debug, Clone)]
@@ -94,7 +94,8 @@ fn reconcile(whole: &mut BuildCache, index: &mut Index) -> DirtySet {
         let objects = index.objects(&scope);
         let built =
             build::build_upon(whole.built(), crate::controller::validate::validate(&objects), &objects);
-        whole.merge(built, &mut scope, index);
+        whole
+            .merge(built, &mut scope, |key| index.devices.get(key).is_some_and(|entry| entry.object.is_ok()));
     }
     scope
 }

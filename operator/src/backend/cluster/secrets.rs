@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Change, Listener, forward};
+use super::change::Change;
 use crate::lease::Lead;
 use crate::object::Key;
+use crate::watch::{Listener, forward};
 
 /// The watches that run.
 pub(crate) struct SecretWatches {
