@@ -57,17 +57,7 @@ impl Stage {
         let (line, dataplane_process, operator_process) =
             (process("line"), process("dataplane"), process("operator"));
 
-        say("starting nats-server with JetStream and MQTT");
-        let server = NatsServer::start_with(NatsOptions {
-            mqtt: true,
-            ports: Some(nats_ports),
-            folder: Some(state.join("nats")),
-            log: Some(self.logs.join("nats-server.log")),
-            own_group: true,
-            extra: String::new(),
-            env: Vec::new(),
-        })
-        .await?;
+        let server = start_nats(nats_ports, &state, &self.logs).await?;
         let (nats, mqtt) = (server.url(), format!("127.0.0.1:{}", server.mqtt_port()));
         self.nats = Some(server);
 
@@ -277,6 +267,20 @@ fn ports(options: &Options) -> anyhow::Result<(NatsPorts, u16, u16, u16)> {
         admin_port,
         operator_port,
     ))
+}
+
+async fn start_nats(ports: NatsPorts, state: &Path, logs: &Path) -> anyhow::Result<NatsServer> {
+    say("starting nats-server with JetStream and MQTT");
+    NatsServer::start_with(NatsOptions {
+        mqtt: true,
+        ports: Some(ports),
+        folder: Some(state.join("nats")),
+        log: Some(logs.join("nats-server.log")),
+        own_group: true,
+        extra: String::new(),
+        env: Vec::new(),
+    })
+    .await
 }
 
 /// The state folder with empty subfolders. Only what the demo makes itself is removed.

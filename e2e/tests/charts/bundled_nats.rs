@@ -122,28 +122,20 @@ async fn client(server: &Server, user: &str) -> (async_nats::Client, mpsc::Unbou
     (options.connect(url).await.unwrap(), refusals)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = server(folder.path()).await;
-    let operator = server.operator(folder.path()).await;
-    let dataplane = server.dataplane(folder.path()).await;
-
-    // What the operator asks the pods, and hears.
-    let (asks, mut asks_refused) = client(&server, "operator").await;
-    let mut heard = {
-        use futures_util::StreamExt;
-        let heard = asks.subscribe("flutecast.serving.plant-1.*").await.unwrap();
-        asks.publish("flutecast.serving.plant-1.query", "".into()).await.unwrap();
-        heard
-            .filter(|message| std::future::ready(String::from_utf8_lossy(&message.payload).contains("demo")))
-            .boxed()
-    };
-    let told = tokio::time::timeout(SOON, futures_util::StreamExt::next(&mut heard)).await.unwrap().unwrap();
+/// The operator asks the pods which tenants they serve, and hears it.
+async fn the_operator_hears_the_pods(operator: &async_nats::Client) {
+    use futures_util::StreamExt;
+    let heard = operator.subscribe("flutecast.serving.plant-1.*").await.unwrap();
+    operator.publish("flutecast.serving.plant-1.query", "".into()).await.unwrap();
+    let mut heard = heard
+        .filter(|message| std::future::ready(String::from_utf8_lossy(&message.payload).contains("demo")))
+        .boxed();
+    let told = tokio::time::timeout(SOON, heard.next()).await.unwrap().unwrap();
     assert!(!told.subject.ends_with(".query"), "{told:?}");
+}
 
-    // A device's own subject, a source whose id stands in the subject, one whose id stands in the payload.
-    let (device, mut device_refused) = client(&server, "devices").await;
+/// A device's own subject, and a source whose id stands in the subject.
+async fn values_come_through(device: &async_nats::Client, dataplane: &Dataplane) {
     let id = iot_id::generate(&TenantName::new("demo").unwrap(), &DeviceCode::new("CORR-01").unwrap());
     let mut screen =
         SseClient::connect(&format!("{}/v1/demo/events?device=CORR-01", dataplane.url), &[]).await.unwrap();
@@ -156,6 +148,24 @@ async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
         let comes = |event: &SseEvent| event.data.as_deref().is_some_and(|data| data.contains(&expected));
         screen.next_where("a power event", SOON, comes).await.unwrap();
     }
+}
+
+/// Waits for the server to refuse something, and returns what it said.
+async fn refusal(refused: &mut mpsc::UnboundedReceiver<String>, what: &str) -> String {
+    let told = tokio::time::timeout(SOON, refused.recv()).await;
+    told.unwrap_or_else(|_| panic!("{what} is allowed")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(folder.path()).await;
+    let operator = server.operator(folder.path()).await;
+    let dataplane = server.dataplane(folder.path()).await;
+    let (asks, mut asks_refused) = client(&server, "operator").await;
+    the_operator_hears_the_pods(&asks).await;
+    let (device, mut device_refused) = client(&server, "devices").await;
+    values_come_through(&device, &dataplane).await;
 
     // What came under live.> was stored before; nobody can say otherwise, and devices hear nothing.
     for (who, client, refused) in
@@ -163,27 +173,34 @@ async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
     {
         client.publish("live.demo.x.power", "1".into()).await.unwrap();
         client.flush().await.unwrap();
-        let told = tokio::time::timeout(SOON, refused.recv())
-            .await
-            .unwrap_or_else(|_| panic!("{who} may publish on live.>"));
-        assert!(told.unwrap().contains("live.demo.x.power"), "{who}");
+        let told = refusal(refused, &format!("publishing on live.> as {who}")).await;
+        assert!(told.contains("live.demo.x.power"), "{who}");
     }
     for subject in ["iot.>", "live.>", "flutecast.>"] {
         let _heard = device.subscribe(subject).await.unwrap();
         device.flush().await.unwrap();
-        let told = tokio::time::timeout(SOON, device_refused.recv())
-            .await
-            .unwrap_or_else(|_| panic!("devices may read {subject}"));
-        assert!(told.unwrap().contains(subject));
+        let told = refusal(&mut device_refused, &format!("reading {subject} as devices")).await;
+        assert!(told.contains(subject));
     }
     // Streams are the operator's: a device or a screen's server can't take them away.
     for user in ["devices", "dataplane"] {
         let (client, mut refused) = client(&server, user).await;
         client.publish("$JS.API.STREAM.DELETE.IOT_demo", "".into()).await.unwrap();
         client.flush().await.unwrap();
-        assert!(refused.recv().await.unwrap().contains("STREAM.DELETE"), "{user}");
+        assert!(refusal(&mut refused, "STREAM.DELETE").await.contains("STREAM.DELETE"), "{user}");
     }
-    // Alerts and the dashboard ask for what the programs really count.
+    metrics_that_are_asked_for_are_counted(&operator, &dataplane).await;
+    // Neither program ever wanted what it may not.
+    wait_until("quiet programs", SOON, async || {
+        let said = [operator.process.tail(), dataplane.process.tail()].join("\n").to_lowercase();
+        if said.contains("permission") { Err(said) } else { Ok(()) }
+    })
+    .await
+    .unwrap();
+}
+
+/// Alerts and the dashboard ask for what the programs really count.
+async fn metrics_that_are_asked_for_are_counted(operator: &Operator, dataplane: &Dataplane) {
     let mut counted = BTreeSet::new();
     for admin in [&operator.admin_url, &dataplane.admin_url] {
         let metrics = http_client::get(&format!("{admin}/metrics")).await.unwrap().text();
@@ -194,23 +211,31 @@ async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
         }));
     }
     // A family of which nothing has happened yet isn't shown: of gaps there are none.
-    let rare = ["dataplane/src/fanout/metrics.rs", "dataplane/src/metrics.rs", "operator/src/metrics/mod.rs"]
-        .map(text)
-        .concat();
+    let registered: String = metric_sources().iter().map(|path| text(path)).collect();
     for asked in metrics_that_are_asked_for() {
         let base =
             asked.trim_start_matches("flutecast_").trim_start_matches("operator_").trim_end_matches("_total");
-        let registered = rare.contains(&format!("\"{base}\","));
+        let registered = registered.contains(&format!("\"{base}\","));
         assert!(counted.contains(&asked) || registered, "nobody counts {asked}; there are {counted:?}");
     }
+}
 
-    // Neither program ever wanted what it may not.
-    wait_until("quiet programs", SOON, async || {
-        let said = [operator.process.tail(), dataplane.process.tail()].join("\n").to_lowercase();
-        if said.contains("permission") { Err(said) } else { Ok(()) }
-    })
-    .await
-    .unwrap();
+/// The files of both programs that register metrics.
+fn metric_sources() -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = ["operator/src", "dataplane/src"].map(str::to_owned).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(root().join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{folder}/{}", entry.file_name().display());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(path);
+            } else if path.ends_with(".rs") && text(&path).contains("prometheus_client") {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
 
 /// A pod that splits a source and dies leaves messages that the broker gives to nobody for 30 s. The next pod

@@ -35,68 +35,64 @@ fn compare(path: &str, values: &Value, schema: &Value) {
     }
 }
 
+/// Values, and what the refusal has to say.
+const BAD_VALUES: [(&str, &str); 35] = [
+    ("natz={}", "additional properties 'natz' not allowed"),
+    ("nats.url=\"10.0.0.1:4222\"", "/nats/url"),
+    ("dataplane.replicas=0", "/dataplane/replicas': minimum: got 0, want 1"),
+    ("dataplane.replicas=\"2\"", "/dataplane/replicas': got string, want integer"),
+    ("dataplane.ping=\"15\"", "/dataplane/ping"),
+    (
+        "dataplane.podDisruptionBudget.maxUnavailable=\"half\"",
+        "/dataplane/podDisruptionBudget/maxUnavailable",
+    ),
+    ("dataplane.resources.limit={}", "additional properties 'limit' not allowed"),
+    ("operator.replicas=9", "/operator/replicas': maximum: got 9, want 5"),
+    ("operator.image.digest=\"latest\"", "/operator/image/digest"),
+    ("image.pullPolicy=\"Sometimes\"", "/image/pullPolicy"),
+    ("ingress.controller=\"traefik\"", "value must be one of 'nginx', 'haproxy', 'none'"),
+    ("tokenSecrets=[\"Not A Name\"]", "/tokenSecrets/0"),
+    ("nats.bundled.sourceSubjects=[\"live.demo.>\"]", "/nats/bundled/sourceSubjects/0"),
+    ("nats.bundled.sourceSubjects=[\">\"]", "/nats/bundled/sourceSubjects/0"),
+    ("nats.bundled.persistence.size=\"much\"", "/nats/bundled/persistence/size"),
+    // nats-server takes no fractions.
+    ("nats.bundled.jetstream.syncInterval=\"never\"", "/nats/bundled/jetstream/syncInterval"),
+    ("nats.bundled.jetstream.maxFile=\"1.5Gi\"", "/nats/bundled/jetstream/maxFile"),
+    (
+        "nats={\"url\":\"\",\"bundled\":{\"enabled\":true,\"persistence\":{\"size\":\"5Gi\"}}}",
+        "8Gi don't fit on a volume of 5Gi",
+    ),
+    ("image.registry=\"https://registry.plant.example\"", "/image/registry"),
+    ("image.registry=\"registry.plant.example/\"", "/image/registry"),
+    // The chart's own, by which pods are found.
+    ("commonLabels={\"app.kubernetes.io/name\":\"plant\"}", "/commonLabels"),
+    ("dataplane.podLabels={\"app.kubernetes.io/component\":\"plant\"}", "/dataplane/podLabels"),
+    // The name of a Service.
+    ("fullnameOverride=\"plant.1\"", "/fullnameOverride"),
+    ("dataplane.rebalance.rate=\"200%\"", "/dataplane/rebalance/rate"),
+    ("networkPolicy.natsPorts=[0]", "/networkPolicy/natsPorts/0"),
+    // A rule without ports is one for all of them.
+    ("networkPolicy.natsPorts=[]", "/networkPolicy/natsPorts"),
+    ("networkPolicy.apiServerPorts=[]", "/networkPolicy/apiServerPorts"),
+    ("networkPolicy.dnsPorts=[]", "/networkPolicy/dnsPorts"),
+    ("nats.bundled.enabled=true", "set exactly one of nats.url, nats.urlSecretName and nats.bundled.enabled"),
+    ("nats.url=\"\"", "set exactly one of nats.url, nats.urlSecretName and nats.bundled.enabled"),
+    (
+        "nats={\"url\":\"tls://n\",\"tls\":{\"caSecretName\":\"a\",\"caConfigMapName\":\"b\"}}",
+        "one of nats.tls.caSecretName and nats.tls.caConfigMapName",
+    ),
+    ("dataplane.autoscaling={\"enabled\":true,\"targetCPU\":0}", "set targetCPU or targetClients"),
+    ("dataplane.autoscaling={\"enabled\":true,\"minReplicas\":11}", "minReplicas is more than maxReplicas"),
+    ("httpRoute.enabled=true", "httpRoute.parentRefs: name the Gateway"),
+    (
+        "nats={\"url\":\"\",\"bundled\":{\"enabled\":true}}\nuninstall={\"keepStreams\":false}",
+        "uninstall.keepStreams: the bundled NATS goes with the release",
+    ),
+];
+
 #[test]
 fn bad_values_are_refused_with_their_place() {
-    let table = [
-        ("natz={}", "additional properties 'natz' not allowed"),
-        ("nats.url=\"10.0.0.1:4222\"", "/nats/url"),
-        ("dataplane.replicas=0", "/dataplane/replicas': minimum: got 0, want 1"),
-        ("dataplane.replicas=\"2\"", "/dataplane/replicas': got string, want integer"),
-        ("dataplane.ping=\"15\"", "/dataplane/ping"),
-        (
-            "dataplane.podDisruptionBudget.maxUnavailable=\"half\"",
-            "/dataplane/podDisruptionBudget/maxUnavailable",
-        ),
-        ("dataplane.resources.limit={}", "additional properties 'limit' not allowed"),
-        ("operator.replicas=9", "/operator/replicas': maximum: got 9, want 5"),
-        ("operator.image.digest=\"latest\"", "/operator/image/digest"),
-        ("image.pullPolicy=\"Sometimes\"", "/image/pullPolicy"),
-        ("ingress.controller=\"traefik\"", "value must be one of 'nginx', 'haproxy', 'none'"),
-        ("tokenSecrets=[\"Not A Name\"]", "/tokenSecrets/0"),
-        ("nats.bundled.sourceSubjects=[\"live.demo.>\"]", "/nats/bundled/sourceSubjects/0"),
-        ("nats.bundled.sourceSubjects=[\">\"]", "/nats/bundled/sourceSubjects/0"),
-        ("nats.bundled.persistence.size=\"much\"", "/nats/bundled/persistence/size"),
-        // nats-server takes no fractions.
-        ("nats.bundled.jetstream.syncInterval=\"never\"", "/nats/bundled/jetstream/syncInterval"),
-        ("nats.bundled.jetstream.maxFile=\"1.5Gi\"", "/nats/bundled/jetstream/maxFile"),
-        (
-            "nats={\"url\":\"\",\"bundled\":{\"enabled\":true,\"persistence\":{\"size\":\"5Gi\"}}}",
-            "8Gi don't fit on a volume of 5Gi",
-        ),
-        ("image.registry=\"https://registry.plant.example\"", "/image/registry"),
-        ("image.registry=\"registry.plant.example/\"", "/image/registry"),
-        // The chart's own, by which pods are found.
-        ("commonLabels={\"app.kubernetes.io/name\":\"plant\"}", "/commonLabels"),
-        ("dataplane.podLabels={\"app.kubernetes.io/component\":\"plant\"}", "/dataplane/podLabels"),
-        // The name of a Service.
-        ("fullnameOverride=\"plant.1\"", "/fullnameOverride"),
-        ("dataplane.rebalance.rate=\"200%\"", "/dataplane/rebalance/rate"),
-        ("networkPolicy.natsPorts=[0]", "/networkPolicy/natsPorts/0"),
-        // A rule without ports is one for all of them.
-        ("networkPolicy.natsPorts=[]", "/networkPolicy/natsPorts"),
-        ("networkPolicy.apiServerPorts=[]", "/networkPolicy/apiServerPorts"),
-        ("networkPolicy.dnsPorts=[]", "/networkPolicy/dnsPorts"),
-        (
-            "nats.bundled.enabled=true",
-            "set exactly one of nats.url, nats.urlSecretName and nats.bundled.enabled",
-        ),
-        ("nats.url=\"\"", "set exactly one of nats.url, nats.urlSecretName and nats.bundled.enabled"),
-        (
-            "nats={\"url\":\"tls://n\",\"tls\":{\"caSecretName\":\"a\",\"caConfigMapName\":\"b\"}}",
-            "one of nats.tls.caSecretName and nats.tls.caConfigMapName",
-        ),
-        ("dataplane.autoscaling={\"enabled\":true,\"targetCPU\":0}", "set targetCPU or targetClients"),
-        (
-            "dataplane.autoscaling={\"enabled\":true,\"minReplicas\":11}",
-            "minReplicas is more than maxReplicas",
-        ),
-        ("httpRoute.enabled=true", "httpRoute.parentRefs: name the Gateway"),
-        (
-            "nats={\"url\":\"\",\"bundled\":{\"enabled\":true}}\nuninstall={\"keepStreams\":false}",
-            "uninstall.keepStreams: the bundled NATS goes with the release",
-        ),
-    ];
-    for (value, expected) in table {
+    for (value, expected) in BAD_VALUES {
         let values: Vec<_> = ["nats.url=\"nats://n\""].into_iter().chain(value.lines()).collect();
         let error = template(&values).expect_err(value).to_string();
         assert!(error.contains(expected), "{value}: {error}");

@@ -50,32 +50,12 @@ async fn a_browser_sees_the_line_through_both_pods() {
     let url = format!("http://{}/", dataplane.address);
     let browser = Chromium::open(&url, 1600, 1000).await.unwrap();
     server(&browser).await.unwrap();
-    // The printer speaks MQTT, its counts come from the MES and are split by a data-plane pod.
-    let seen = async |browser: &Chromium| {
-        for (device, channel, field) in [
-            ("CORR-01", "telemetry", "speed"),
-            ("FLEX-01", "telemetry", "registerError"),
-            ("FLEX-01", "counters", "good"),
-        ] {
-            browser.changes(&value(device, channel, field), 2, SOON).await.unwrap();
-        }
-        // The die cutter's drive is wired to a gateway with subjects of its own.
-        let power = "return document.querySelector('[data-device=\"DIE-01\"]')?.dataset.power";
-        wait_until("the power of DIE-01", SOON, async || match browser.script(power).await {
-            Ok(state) if state == "on" || state == "off" => Ok(()),
-            Ok(state) => Err(state.to_string()),
-            Err(error) => Err(format!("{error:#}")),
-        })
-        .await
-        .unwrap_or_else(|error| panic!("{error:#}; the line wrote:\n{}", line.tail()));
-    };
-
+    let mut servers = BTreeSet::new();
     // kube-proxy leads each new connection to a pod by chance: the page is loaded until it has come from
     // both.
-    let mut servers = BTreeSet::new();
     for _ in 0..40 {
         if servers.insert(server(&browser).await.unwrap()) {
-            seen(&browser).await;
+            values_change(&browser, &line).await;
         }
         if servers == names || !own {
             break;
@@ -88,7 +68,7 @@ async fn a_browser_sees_the_line_through_both_pods() {
     );
     if own {
         goes_on_without(&factory, &pods, &browser).await;
-        seen(&browser).await;
+        values_change(&browser, &line).await;
     }
 
     if let Some(file) = std::env::var_os(SCREENSHOT) {
@@ -98,6 +78,26 @@ async fn a_browser_sees_the_line_through_both_pods() {
     browser.close().await.unwrap();
     drop(line);
     factory.uninstall().await.unwrap();
+}
+
+/// The printer speaks MQTT, its counts come from the MES and are split by a data-plane pod.
+async fn values_change(browser: &Chromium, line: &Process) {
+    for (device, channel, field) in [
+        ("CORR-01", "telemetry", "speed"),
+        ("FLEX-01", "telemetry", "registerError"),
+        ("FLEX-01", "counters", "good"),
+    ] {
+        browser.changes(&value(device, channel, field), 2, SOON).await.unwrap();
+    }
+    // The die cutter's drive is wired to a gateway with subjects of its own.
+    let power = "return document.querySelector('[data-device=\"DIE-01\"]')?.dataset.power";
+    wait_until("the power of DIE-01", SOON, async || match browser.script(power).await {
+        Ok(state) if state == "on" || state == "off" => Ok(()),
+        Ok(state) => Err(state.to_string()),
+        Err(error) => Err(format!("{error:#}")),
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}; the line wrote:\n{}", line.tail()));
 }
 
 /// The page's pod dies; the page goes on by itself, from the other one until the first is back.

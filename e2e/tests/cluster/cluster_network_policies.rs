@@ -182,6 +182,76 @@ impl Addresses {
     }
 }
 
+/// What is open to everybody with the chart's own values.
+const EVERYBODYS: [&str; 7] =
+    ["MQTT", "NATS", "NATS' metrics", "a pod's screens", "metrics", "screens", "the operator's metrics"];
+/// What is none of the chart's.
+const CLUSTERS: [&str; 3] = ["DNS", "a stranger", "the API"];
+const PARTS: [&str; 3] = ["operator", "dataplane", "nats"];
+
+/// A pod that waits, with a role by which policies know it.
+fn guest(role: &str, image: &str) -> String {
+    pod(role, &json!({"role": role}), image, &["/probe", "pause"])
+}
+
+/// Starts the pods of another namespace, and returns the address of the one that serves something.
+async fn start_outside(cluster: &Cluster, outside: &Namespace, image: &str) -> String {
+    let stranger = pod("stranger", &json!({}), image, &["/probe", "serve", ":9999"]);
+    let guests = ["gateway", "monitor", "device"].map(|role| guest(role, image));
+    start(cluster, outside, &[&guests[..], &[stranger]].concat()).await;
+    let get = ["--namespace", outside.name(), "get", "pod", "stranger", "-o", "jsonpath={.status.podIP}"];
+    format!("{}:9999", cluster.kubectl(&get).await.unwrap())
+}
+
+/// Values that limit each port to the pods that it is for.
+fn limited_to_guests(outside: &Namespace) -> String {
+    let limits =
+        [("clients", "gateway"), ("monitoring", "monitor"), ("devices", "device")].map(|(value, role)| {
+            let namespaces = json!({"matchLabels": {"kubernetes.io/metadata.name": outside.name()}});
+            let pods = json!({"matchLabels": {"role": role}});
+            format!("{value}: {}", json!([{"namespaceSelector": namespaces, "podSelector": pods}]))
+        });
+    format!("{VALUES}\nnetworkPolicy:\n  {}\n", limits.join("\n  "))
+}
+
+/// Pods of the namespace with the labels of the programs, and one without.
+async fn start_impostors(cluster: &Cluster, namespace: &Namespace, image: &str) {
+    let impostors = PARTS.map(|component| {
+        let labels = json!({
+            "app.kubernetes.io/name": "flutecast",
+            "app.kubernetes.io/instance": "factory",
+            "app.kubernetes.io/component": component,
+        });
+        pod(component, &labels, image, &["/probe", "pause"])
+    });
+    start(cluster, namespace, &[&impostors[..], &[guest("nobody", image)]].concat()).await;
+}
+
+/// Each pod reaches what its role is for, and nothing else.
+async fn each_reaches_its_own(
+    cluster: &Cluster,
+    addresses: &Addresses,
+    namespace: &Namespace,
+    outside: &Namespace,
+) {
+    let monitors = ["DNS", "NATS' metrics", "a stranger", "metrics", "the API", "the operator's metrics"];
+    let expected: [(&Namespace, &str, &[&str]); 8] = [
+        (outside, "stranger", &CLUSTERS),
+        (outside, "gateway", &["DNS", "a pod's screens", "a stranger", "screens", "the API"]),
+        (outside, "monitor", &monitors),
+        (outside, "device", &["DNS", "MQTT", "NATS", "a stranger", "the API"]),
+        (namespace, "operator", &["DNS", "NATS", "the API"]),
+        (namespace, "dataplane", &["DNS", "NATS", "the API"]),
+        (namespace, "nats", &[]),
+        (namespace, "nobody", &[]),
+    ];
+    // All at once: what is silent takes its time.
+    join_all(expected.map(async |(namespace, pod, open)| {
+        assert_eq!(addresses.open_to(cluster, namespace.name(), pod).await, open, "{pod}");
+    }))
+    .await;
+}
+
 #[tokio::test]
 async fn the_charts_policies_let_through_what_is_needed_and_nothing_else() {
     let cluster = Cluster::shared().await.unwrap();
@@ -189,12 +259,7 @@ async fn the_charts_policies_let_through_what_is_needed_and_nothing_else() {
     let [namespace, outside] =
         [cluster.namespace("guarded").await.unwrap(), cluster.namespace("outside").await.unwrap()];
     let image = cluster.probe_image().await.unwrap();
-    let pause = ["/probe", "pause"];
-    let guest = |role: &str| pod(role, &json!({"role": role}), &image, &pause);
-    let stranger = pod("stranger", &json!({}), &image, &["/probe", "serve", ":9999"]);
-    start(&cluster, &outside, &[guest("gateway"), guest("monitor"), guest("device"), stranger]).await;
-    let get = ["--namespace", outside.name(), "get", "pod", "stranger", "-o", "jsonpath={.status.podIP}"];
-    let stranger = format!("{}:9999", cluster.kubectl(&get).await.unwrap());
+    let stranger = start_outside(&cluster, &outside, &image).await;
 
     // As some companies have it: what isn't allowed in so many words is forbidden.
     let none = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
@@ -206,55 +271,19 @@ async fn the_charts_policies_let_through_what_is_needed_and_nothing_else() {
     // With the chart's own values its ports are open to everybody, and its pods still call only whom they
     // need.
     let addresses = Addresses::of(&cluster, &factory, stranger).await;
-    let everybodys =
-        ["MQTT", "NATS", "NATS' metrics", "a pod's screens", "metrics", "screens", "the operator's metrics"];
-    let clusters = ["DNS", "a stranger", "the API"];
-    let mut all: Vec<_> = everybodys.iter().chain(&clusters).copied().collect();
+    let mut all: Vec<_> = EVERYBODYS.iter().chain(&CLUSTERS).copied().collect();
     all.sort_unstable();
     assert_eq!(addresses.open_to(&cluster, outside.name(), "stranger").await, all);
 
     // And limited to whom they are for.
-    let limits: Vec<_> = [("clients", "gateway"), ("monitoring", "monitor"), ("devices", "device")]
-        .map(|(value, role)| {
-            let namespaces = json!({"matchLabels": {"kubernetes.io/metadata.name": outside.name()}});
-            let pods = json!({"matchLabels": {"role": role}});
-            format!("{value}: {}", json!([{"namespaceSelector": namespaces, "podSelector": pods}]))
-        })
-        .into();
-    let values = format!("{VALUES}\nnetworkPolicy:\n  {}\n", limits.join("\n  "));
-    factory.upgrade(&images, &values).await.unwrap();
+    factory.upgrade(&images, &limited_to_guests(&outside)).await.unwrap();
     if !is_enforced(&cluster, outside.name(), "stranger", &addresses.0["MQTT"]).await {
         return;
     }
-    let parts = ["operator", "dataplane", "nats"];
-    let impostors = parts.map(|component| {
-        let labels = json!({
-            "app.kubernetes.io/name": "flutecast", "app.kubernetes.io/instance": "factory", "app.kubernetes.io/component": component,
-        });
-        pod(component, &labels, &image, &pause)
-    });
-    start(&cluster, &namespace, &[&impostors[..], &[guest("nobody")]].concat()).await;
-    let expected: [(&Namespace, &str, &[&str]); 8] = [
-        (&outside, "stranger", &clusters),
-        (&outside, "gateway", &["DNS", "a pod's screens", "a stranger", "screens", "the API"]),
-        (
-            &outside,
-            "monitor",
-            &["DNS", "NATS' metrics", "a stranger", "metrics", "the API", "the operator's metrics"],
-        ),
-        (&outside, "device", &["DNS", "MQTT", "NATS", "a stranger", "the API"]),
-        (&namespace, "operator", &["DNS", "NATS", "the API"]),
-        (&namespace, "dataplane", &["DNS", "NATS", "the API"]),
-        (&namespace, "nats", &[]),
-        (&namespace, "nobody", &[]),
-    ];
-    // All at once: what is silent takes its time.
-    join_all(expected.map(async |(namespace, pod, open)| {
-        assert_eq!(addresses.open_to(&cluster, namespace.name(), pod).await, open, "{pod}");
-    }))
-    .await;
+    start_impostors(&cluster, &namespace, &image).await;
+    each_reaches_its_own(&cluster, &addresses, &namespace, &outside).await;
     // Probes come from the node: nobody was started again.
-    for component in parts {
+    for component in PARTS {
         let pods = factory.pods(component).await.unwrap();
         let alive = |pod: &&flutecast_testbed::release::Pod| pod.name.starts_with("factory-");
         assert!(pods.iter().filter(alive).all(|pod| pod.ready && pod.restarts == 0), "{pods:#?}");
@@ -262,7 +291,7 @@ async fn the_charts_policies_let_through_what_is_needed_and_nothing_else() {
 
     // The pod that cleans up comes when all this is gone, but for the company's own policy.
     let delete = ["delete", "pod", "--now", "nobody"];
-    factory.kubectl(&[&delete[..], &parts].concat()).await.unwrap();
+    factory.kubectl(&[&delete[..], &PARTS].concat()).await.unwrap();
     factory.uninstall().await.unwrap();
     let left = factory.kubectl(&["get", "configmaps,networkpolicies", "-o", "name"]).await.unwrap();
     let left: Vec<_> = left.lines().filter(|name| *name != "configmap/kube-root-ca.crt").collect();

@@ -88,6 +88,34 @@ fn is_even(report: &FleetReport, pods: usize) -> bool {
         && report.servers.values().all(|count| (*count as f64 - share).abs() <= share * UNEVEN)
 }
 
+/// Two more pods come. Returns how often a client was moved.
+async fn one_to_three(factory: &Release<'_>, fleet: &Fleet) -> u64 {
+    let watching = Watching { fleet, begin: Instant::now() };
+    factory.scale("dataplane", 3).await.unwrap();
+    eprintln!("three pods are ready after {:.1?}", watching.begin.elapsed());
+    watching.until("shares within 20 %", EVEN, |report| is_even(report, 3)).await;
+    watching.until_rest().await;
+    let even = watching
+        .until("shares that stay", SOON, |report| report.connected == CLIENTS && is_even(report, 3))
+        .await;
+    let moves = even.byes.get("Rebalancing").copied().unwrap_or_default();
+    // With dice, each client is moved about once (docs/decisions/0067-who-is-sent-away.md).
+    assert!(moves <= CLIENTS as u64 * 3 / 2, "{moves} moves of {CLIENTS} clients");
+    moves
+}
+
+async fn three_to_one<'a>(factory: &Release<'_>, fleet: &'a Fleet) -> Watching<'a> {
+    let watching = Watching { fleet, begin: Instant::now() };
+    factory.scale("dataplane", 1).await.unwrap();
+    eprintln!("one pod is left after {:.1?}", watching.begin.elapsed());
+    watching
+        .until("all clients on the pod that stays", SOON, |report| {
+            report.connected == CLIENTS && report.servers.len() == 1
+        })
+        .await;
+    watching
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_three_one_under_two_thousand_clients() {
     let cluster = Cluster::shared().await.unwrap();
@@ -112,26 +140,8 @@ async fn one_three_one_under_two_thousand_clients() {
     };
     watching.until("all clients on the only pod", SOON, all_have_data).await;
 
-    let watching = Watching { fleet: &fleet, begin: Instant::now() };
-    factory.scale("dataplane", 3).await.unwrap();
-    eprintln!("three pods are ready after {:.1?}", watching.begin.elapsed());
-    watching.until("shares within 20 %", EVEN, |report| is_even(report, 3)).await;
-    watching.until_rest().await;
-    let even = watching
-        .until("shares that stay", SOON, |report| report.connected == CLIENTS && is_even(report, 3))
-        .await;
-    let moves = even.byes.get("Rebalancing").copied().unwrap_or_default();
-    // With dice, each client is moved about once (docs/decisions/0067-who-is-sent-away.md).
-    assert!(moves <= CLIENTS as u64 * 3 / 2, "{moves} moves of {CLIENTS} clients");
-
-    let watching = Watching { fleet: &fleet, begin: Instant::now() };
-    factory.scale("dataplane", 1).await.unwrap();
-    eprintln!("one pod is left after {:.1?}", watching.begin.elapsed());
-    watching
-        .until("all clients on the pod that stays", SOON, |report| {
-            report.connected == CLIENTS && report.servers.len() == 1
-        })
-        .await;
+    let moves = one_to_three(&factory, &fleet).await;
+    let watching = three_to_one(&factory, &fleet).await;
 
     stop.send_replace(true);
     let last = publishing.await.unwrap();
@@ -141,7 +151,8 @@ async fn one_three_one_under_two_thousand_clients() {
         })
         .await;
     eprintln!(
-        "1 -> 3 -> 1: {moves} moves, at most {} reconnects of one client; without a stream {:?}; {} merged, {} broke off, {} unreachable, {} MiB",
+        "1 -> 3 -> 1: {moves} moves, at most {} reconnects of one client; without a stream {:?}; {} merged, \
+         {} broke off, {} unreachable, {} MiB",
         report.most_reconnects,
         report.without_stream,
         report.merged,

@@ -3,6 +3,7 @@
 //! Nobody misses a message, and no page is loaded anew.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use flutecast_testbed::cluster::Cluster;
@@ -88,19 +89,103 @@ fn nothing_is_missing(report: &FleetReport) {
     assert!(report.gaps.is_empty() && report.bad_answers.is_empty(), "{report:#?}");
 }
 
+/// The charts of the next version, and the field that it adds.
+struct NextVersion {
+    images: Images,
+    chart: PathBuf,
+    kinds: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl NextVersion {
+    fn new() -> anyhow::Result<Self> {
+        let images = Images::of_next()?;
+        let folder = tempfile::tempdir()?;
+        let chart = chart_as(&in_repository("charts/flutecast"), images.version(), folder.path())?;
+        let kinds = chart_as(&in_repository("charts/flutecast-crds"), images.version(), folder.path())?;
+        put_definitions(&kinds, &images.definitions())?;
+        Ok(Self { images, chart, kinds, _folder: folder })
+    }
+}
+
+/// The kinds go first; what runs doesn't mind. Then the operator: what it writes for the new field, the old
+/// data plane leaves out.
+async fn upgrade_kinds_and_operator(factory: &mut Release<'_>, next: &NextVersion, old: &str, events: &str) {
+    install_crds(factory.cluster(), &next.kinds).await.unwrap();
+    let operator_first = OPERATOR_FIRST.replace("OLD", old);
+    factory.helm("upgrade", &next.chart, &next.images, &operator_first).await.unwrap();
+    are(factory, next.images.version(), old).await;
+    let location = r#"{"spec": {"location": "Hall 3"}}"#;
+    factory.kubectl(&["patch", "fd", "a", "--type=merge", "--patch", location]).await.unwrap();
+    let generation =
+        factory.kubectl(&["get", "fd", "a", "-o", "jsonpath={.metadata.generation}"]).await.unwrap();
+    let judged = format!("jsonpath={{.status.observedGeneration}}={generation}");
+    factory.kubectl(&["wait", "fd/a", "--timeout=60s", &format!("--for={judged}")]).await.unwrap();
+    factory.wait_ready().await.unwrap();
+    let mapping = factory
+        .kubectl(&["get", "configmap", "flutecast-acme-0", "-o", r"jsonpath={.data.mapping\.yaml}"])
+        .await
+        .unwrap();
+    assert!(mapping.contains("location: Hall 3"), "{mapping}");
+    assert!(told_location(events).await.is_null(), "an old pod knows nothing of it");
+}
+
+async fn upgrade_dataplane(factory: &mut Release<'_>, next: &NextVersion, events: &str) {
+    factory.helm("upgrade", &next.chart, &next.images, VALUES).await.unwrap();
+    are(factory, next.images.version(), next.images.version()).await;
+    assert_eq!(told_location(events).await, "Hall 3");
+    factory.wait_ready().await.unwrap();
+}
+
+/// Back to the first revision. The kinds stay, and with them what was said in the new field.
+async fn roll_back(factory: &Release<'_>, old: &str, events: &str) {
+    let back = factory.run_helm(&["rollback", "factory", "1", "--wait", "--timeout", "180s"]).await;
+    back.unwrap();
+    are(factory, old, old).await;
+    factory.wait_ready().await.unwrap();
+    assert!(told_location(events).await.is_null());
+    factory.kubectl(&["label", "fd", "a", "line=l1"]).await.unwrap();
+    let kept = factory.kubectl(&["get", "fd", "a", "-o", "jsonpath={.spec.location}"]).await.unwrap();
+    assert_eq!(kept, "Hall 3");
+}
+
+/// Each client has each message up to `last`, none was cut off, and none waited long.
+async fn everybody_has_everything(fleet: &Fleet, last: u64) {
+    let have_it = |report: &FleetReport| {
+        report.newest.values().all(|newest| newest.number == last && newest.behind == 0)
+    };
+    let report = fleet.wait_until(&format!("message {last} with everybody"), SOON, have_it).await.unwrap();
+    eprintln!(
+        "{last} messages of each device; without data {:?}, without a stream {:?}, byes {:?}, breaks {}",
+        report.without_data, report.without_stream, report.byes, report.breaks
+    );
+    nothing_is_missing(&report);
+    assert_eq!(report.breaks + report.unreachable, 0, "a stream ends with bye: {report:#?}");
+    assert!(Duration::from_millis(report.without_data.max_ms) <= LONGEST_WITHOUT_DATA, "{report:#?}");
+}
+
+/// The page shows the last number and was never loaded again.
+async fn the_page_has_come_along(browser: &Chromium, last: u64) {
+    let state = "const shown = document.querySelector('[data-device=\"B-1\"] [data-field=\"n\"]'); \
+                 return [window.__loaded, document.body.dataset.connection, shown?.textContent]";
+    wait_until("the page to show the last number", SOON, async || match browser.script(state).await {
+        Ok(state) if state[0] == "once" && state[1] == "live" && shows(&state[2], last) => Ok(()),
+        Ok(state) => Err(format!("{last}: {state}")),
+        Err(error) => Err(format!("{error:#}")),
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
     let cluster = Cluster::shared().await.unwrap();
-    let (images, next) = (Images::of_workspace().unwrap(), Images::of_next().unwrap());
-    let (old, new) = (images.version(), next.version());
-    let folder = tempfile::tempdir().unwrap();
-    let new_chart = chart_as(&in_repository("charts/flutecast"), new, folder.path()).unwrap();
-    let new_kinds = chart_as(&in_repository("charts/flutecast-crds"), new, folder.path()).unwrap();
-    put_definitions(&new_kinds, &next.definitions()).unwrap();
+    let (images, next) = (Images::of_workspace().unwrap(), NextVersion::new().unwrap());
+    let old = images.version();
     let kinds = Kinds::reset(&cluster).await;
     let namespace = cluster.namespace("upgrade").await.unwrap();
     let mut factory = Release::install(&cluster, &namespace, "factory", &images, VALUES).await.unwrap();
-    next.load(&cluster).await.unwrap();
+    next.images.load(&cluster).await.unwrap();
     factory.apply(&manifests()).await.unwrap();
     factory.wait_ready().await.unwrap();
     are(&factory, old, old).await;
@@ -116,69 +201,20 @@ async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
     let browser = Chromium::open(&format!("http://{}/?tenant=acme", reach.address), 1200, 800).await.unwrap();
     browser.script("window.__loaded = 'once'").await.unwrap();
 
-    // The kinds go first; what runs doesn't mind. Then the operator: what it writes for the new field, the
-    // old data plane leaves out.
-    install_crds(&cluster, &new_kinds).await.unwrap();
-    let operator_first = OPERATOR_FIRST.replace("OLD", old);
-    factory.helm("upgrade", &new_chart, &next, &operator_first).await.unwrap();
-    are(&factory, new, old).await;
-    let location = r#"{"spec": {"location": "Hall 3"}}"#;
-    factory.kubectl(&["patch", "fd", "a", "--type=merge", "--patch", location]).await.unwrap();
-    let generation =
-        factory.kubectl(&["get", "fd", "a", "-o", "jsonpath={.metadata.generation}"]).await.unwrap();
-    let judged = format!("jsonpath={{.status.observedGeneration}}={generation}");
-    factory.kubectl(&["wait", "fd/a", "--timeout=60s", &format!("--for={judged}")]).await.unwrap();
-    factory.wait_ready().await.unwrap();
-    let mapping = factory
-        .kubectl(&["get", "configmap", "flutecast-acme-0", "-o", r"jsonpath={.data.mapping\.yaml}"])
-        .await
-        .unwrap();
-    assert!(mapping.contains("location: Hall 3"), "{mapping}");
-    assert!(told_location(&url("device=A-1")).await.is_null(), "an old pod knows nothing of it");
+    let events = url("device=A-1");
+    upgrade_kinds_and_operator(&mut factory, &next, old, &events).await;
     nothing_is_missing(&fleet.report());
-
-    // The data plane.
-    factory.helm("upgrade", &new_chart, &next, VALUES).await.unwrap();
-    are(&factory, new, new).await;
-    assert_eq!(told_location(&url("device=A-1")).await, "Hall 3");
-    factory.wait_ready().await.unwrap();
+    upgrade_dataplane(&mut factory, &next, &events).await;
     nothing_is_missing(&fleet.report());
-
-    // Back to the first revision. The kinds stay, and with them what was said in the new field.
-    let back = factory.run_helm(&["rollback", "factory", "1", "--wait", "--timeout", "180s"]).await;
-    back.unwrap();
-    are(&factory, old, old).await;
-    factory.wait_ready().await.unwrap();
-    assert!(told_location(&url("device=A-1")).await.is_null());
-    factory.kubectl(&["label", "fd", "a", "line=l1"]).await.unwrap();
-    let kept = factory.kubectl(&["get", "fd", "a", "-o", "jsonpath={.spec.location}"]).await.unwrap();
-    assert_eq!(kept, "Hall 3");
+    roll_back(&factory, old, &events).await;
 
     stop.send_replace(true);
     let last = publishing.await.unwrap();
-    let have_it = |report: &FleetReport| {
-        report.newest.values().all(|newest| newest.number == last && newest.behind == 0)
-    };
-    let report = fleet.wait_until(&format!("message {last} with everybody"), SOON, have_it).await.unwrap();
-    eprintln!(
-        "{last} messages of each device; without data {:?}, without a stream {:?}, byes {:?}, breaks {}",
-        report.without_data, report.without_stream, report.byes, report.breaks
-    );
-    nothing_is_missing(&report);
-    assert_eq!(report.breaks + report.unreachable, 0, "a stream ends with bye: {report:#?}");
-    assert!(Duration::from_millis(report.without_data.max_ms) <= LONGEST_WITHOUT_DATA, "{report:#?}");
+    everybody_has_everything(&fleet, last).await;
     fleet.stop().await;
     // NATS was no part of it.
     assert_eq!(factory.wait_for_pods("nats", 1).await.unwrap(), broker);
-    // The page has come along, by itself.
-    let state = "return [window.__loaded, document.body.dataset.connection, document.querySelector('[data-device=\"B-1\"] [data-field=\"n\"]')?.textContent]";
-    wait_until("the page to show the last number", SOON, async || match browser.script(state).await {
-        Ok(state) if state[0] == "once" && state[1] == "live" && shows(&state[2], last) => Ok(()),
-        Ok(state) => Err(format!("{last}: {state}")),
-        Err(error) => Err(format!("{error:#}")),
-    })
-    .await
-    .unwrap();
+    the_page_has_come_along(&browser, last).await;
     browser.close().await.unwrap();
     factory.uninstall().await.unwrap();
     kinds.restore().await;

@@ -264,6 +264,41 @@ async fn try_nats(address: &str, own: &Factory<'_>, other: &Factory<'_>) {
     }
 }
 
+/// The same tenant, device and channel in both: each screen sees its own factory. Returns a screen of a
+/// device that only the second has.
+async fn screens_see_their_own_factory(
+    nats: &str,
+    second_devices: &async_nats::Client,
+    first: &Factory<'_>,
+    second: &Factory<'_>,
+) -> SseClient {
+    let first_devices = login(nats, "plant-1-devices").await;
+    let mut screens = (first.screen("A-1").await, second.screen("A-1").await);
+    let mut secret = second.screen("B-1").await;
+    publish(second_devices, "A-1", 2_001).await;
+    publish(second_devices, "B-1", 2_002).await;
+    publish(&first_devices, "A-1", 1_001).await;
+    expect(&mut screens.0, 1_001).await;
+    expect(&mut screens.1, 2_001).await;
+    expect(&mut secret, 2_002).await;
+    secret
+}
+
+/// Tokens of screens, and the mapping behind them.
+async fn tokens_and_mapping_are_a_factorys_own(first: &Factory<'_>, second: &Factory<'_>) {
+    let (token, other) = (screen_token(first.plant), screen_token(second.plant));
+    for path in ["acme/devices", "acme/events?device=A-1", "acme/devices/B-1", "secret/devices"] {
+        assert_eq!(second.status(path, &token).await, 401, "{path} of the second with a token of the first");
+    }
+    assert_eq!(second.status("acme/devices/B-1", &other).await, 200);
+    assert_eq!(first.status("acme/devices/B-1", &token).await, 404, "a device that only the second has");
+    assert_eq!(first.status("secret/devices", &token).await, 401, "a tenant that only the second has");
+    assert_eq!(first.status("acme/devices", &other).await, 401, "a token of the second");
+    let mapping = ["get", "configmaps", "-l", "app.kubernetes.io/managed-by=flutecast", "-o", "json"];
+    let mapping = first.release.kubectl(&mapping).await.unwrap();
+    assert!(mapping.contains("A-1") && !mapping.contains("B-1") && !mapping.contains("secret"), "{mapping}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_of_two_factories_sees_anything_of_the_other() {
     let cluster = Cluster::shared().await.unwrap();
@@ -290,32 +325,10 @@ async fn neither_of_two_factories_sees_anything_of_the_other() {
         assert_eq!(policies.lines().count(), PROGRAMS.len(), "{policies}");
     }
 
-    // The same tenant, device and channel in both: each screen sees its own factory.
     let reach = cluster.reach(company.name(), "nats", 4222).await.unwrap();
-    let devices =
-        (login(&reach.address, "plant-1-devices").await, login(&reach.address, "plant-2-devices").await);
-    let mut screens = (first.screen("A-1").await, second.screen("A-1").await);
-    let mut secret = second.screen("B-1").await;
-    publish(&devices.1, "A-1", 2_001).await;
-    publish(&devices.1, "B-1", 2_002).await;
-    publish(&devices.0, "A-1", 1_001).await;
-    expect(&mut screens.0, 1_001).await;
-    expect(&mut screens.1, 2_001).await;
-    expect(&mut secret, 2_002).await;
-
-    // Tokens of screens, and the mapping behind them.
-    let (token, other) = (screen_token(first.plant), screen_token(second.plant));
-    for path in ["acme/devices", "acme/events?device=A-1", "acme/devices/B-1", "secret/devices"] {
-        assert_eq!(second.status(path, &token).await, 401, "{path} of the second with a token of the first");
-    }
-    assert_eq!(second.status("acme/devices/B-1", &other).await, 200);
-    assert_eq!(first.status("acme/devices/B-1", &token).await, 404, "a device that only the second has");
-    assert_eq!(first.status("secret/devices", &token).await, 401, "a tenant that only the second has");
-    assert_eq!(first.status("acme/devices", &other).await, 401, "a token of the second");
-    let mapping = ["get", "configmaps", "-l", "app.kubernetes.io/managed-by=flutecast", "-o", "json"];
-    let mapping = first.release.kubectl(&mapping).await.unwrap();
-    assert!(mapping.contains("A-1") && !mapping.contains("B-1") && !mapping.contains("secret"), "{mapping}");
-
+    let second_devices = login(&reach.address, "plant-2-devices").await;
+    let mut secret = screens_see_their_own_factory(&reach.address, &second_devices, &first, &second).await;
+    tokens_and_mapping_are_a_factorys_own(&first, &second).await;
     tokio::join!(try_the_api(&cluster, &first, &second), try_the_api(&cluster, &second, &first));
     tokio::join!(try_nats(&reach.address, &first, &second), try_nats(&reach.address, &second, &first));
 
@@ -331,7 +344,7 @@ async fn neither_of_two_factories_sees_anything_of_the_other() {
 
     // One goes: the kinds stay, and the other doesn't notice.
     first.release.uninstall().await.unwrap();
-    publish(&devices.1, "B-1", 2_003).await;
+    publish(&second_devices, "B-1", 2_003).await;
     expect(&mut secret, 2_003).await;
     second.release.wait_ready().await.unwrap();
     let kept = format!("{:#}", second.release.kubectl(&delete_format).await.unwrap_err());

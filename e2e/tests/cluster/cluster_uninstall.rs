@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use flutecast_testbed::cluster::{Cluster, Reach};
 use flutecast_testbed::release::{Images, Release};
-use flutecast_testkit::{SseClient, wait_until};
+use flutecast_testkit::{SseClient, in_repository, wait_until};
 use serde_json::{Value, json};
 
 use crate::counting::{self, TENANT};
@@ -88,33 +88,30 @@ async fn next(client: &mut SseClient) -> (Value, Option<String>) {
     (event.json().unwrap()["values"]["n"].clone(), event.id)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_left_is_what_the_values_say() {
-    let cluster = Cluster::shared().await.unwrap();
-    let images = Images::of_workspace().unwrap();
-    let namespace = cluster.namespace("uninstall").await.unwrap();
-    let mut factory = Release::install(&cluster, &namespace, "factory", &images, VALUES).await.unwrap();
-    factory.apply(&manifests()).await.unwrap();
-    factory.wait_ready().await.unwrap();
-    let id = iot_id(&factory).await;
-    publish(&factory, &[1]).await;
-    let (mut client, _reach) = watch(&factory, "").await;
+const OBJECTS: [&str; 3] =
+    ["tenant.flutecast.io/acme", "device.flutecast.io/a", "pushformat.flutecast.io/count"];
+
+async fn passwords(factory: &Release<'_>) -> String {
+    let secret = factory.full_name("-nats-passwords");
+    factory.kubectl(&["get", "secret", &secret, "-o", "jsonpath={.data}"]).await.unwrap()
+}
+
+/// Publishes four messages. Returns the id of the second, as a parameter of a stream.
+async fn four_messages(factory: &Release<'_>) -> String {
+    publish(factory, &[1]).await;
+    let (mut client, _reach) = watch(factory, "").await;
     assert_eq!(next(&mut client).await.0, 1);
     // What comes live has an id.
-    publish(&factory, &[2]).await;
+    publish(factory, &[2]).await;
     let (second, last) = next(&mut client).await;
     assert_eq!(second, 2);
-    let last = format!("&lastEventId={}", last.unwrap());
-    publish(&factory, &[3, 4]).await;
-    let passwords = factory
-        .kubectl(&["get", "secret", &factory.full_name("-nats-passwords"), "-o", "jsonpath={.data}"])
-        .await
-        .unwrap();
+    publish(factory, &[3, 4]).await;
+    format!("&lastEventId={}", last.unwrap())
+}
 
-    // By default: the objects that somebody applied, what the operator made of them, and the data with its
-    // passwords.
-    factory.uninstall().await.unwrap();
-    let objects = ["tenant.flutecast.io/acme", "device.flutecast.io/a", "pushformat.flutecast.io/count"];
+/// By default: the objects that somebody applied, what the operator made of them, and the data with its
+/// passwords.
+async fn by_default_everything_of_value_is_left(factory: &Release<'_>) {
     let made = [
         "configmap/flutecast-acme-0",
         "secret/flutecast-access",
@@ -122,26 +119,12 @@ async fn what_is_left_is_what_the_values_say() {
     ];
     let data =
         ["persistentvolumeclaim/data-factory-flutecast-nats-0", "secret/factory-flutecast-nats-passwords"];
-    is_left(&factory, &[&objects[..], &made, &data].concat()).await;
+    is_left(factory, &[&OBJECTS[..], &made, &data].concat()).await;
+}
 
-    // Installed again, all of it is taken up: nothing that was stored has to be sent again, and no device
-    // needs another id or password.
-    factory
-        .helm("install", &flutecast_testkit::in_repository("charts/flutecast"), &images, NOTHING_STAYS)
-        .await
-        .unwrap();
-    factory.wait_ready().await.unwrap();
-    assert_eq!(iot_id(&factory).await, id);
-    let after = factory
-        .kubectl(&["get", "secret", &factory.full_name("-nats-passwords"), "-o", "jsonpath={.data}"])
-        .await
-        .unwrap();
-    assert_eq!(after, passwords);
-    let (mut client, _reach) = watch(&factory, &last).await;
-    assert_eq!([next(&mut client).await.0, next(&mut client).await.0], [3, 4]);
-
-    // Now the operator holds what is used, and the values say that nothing is to stay. The operator loses its
-    // rights before it has ended, so it can't let go by itself.
+/// The operator holds what is used, and the values say that nothing is to stay. The operator loses its rights
+/// before it has ended, so it can't let go by itself.
+async fn nothing_but_objects_is_left(factory: &mut Release<'_>) {
     let held = [
         "wait",
         "ft/acme",
@@ -153,11 +136,37 @@ async fn what_is_left_is_what_the_values_say() {
     let begin = Instant::now();
     factory.uninstall().await.unwrap();
     eprintln!("uninstalled, with what was to be cleaned up, after {:.1?}", begin.elapsed());
-    is_left(&factory, &objects).await;
+    is_left(factory, &OBJECTS).await;
     for object in ["ft/acme", "fpf/count"] {
         let held = factory.kubectl(&["get", object, "-o", "jsonpath={.metadata.finalizers}"]).await.unwrap();
         assert_eq!(held, "", "{object}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_is_what_the_values_say() {
+    let cluster = Cluster::shared().await.unwrap();
+    let images = Images::of_workspace().unwrap();
+    let namespace = cluster.namespace("uninstall").await.unwrap();
+    let mut factory = Release::install(&cluster, &namespace, "factory", &images, VALUES).await.unwrap();
+    factory.apply(&manifests()).await.unwrap();
+    factory.wait_ready().await.unwrap();
+    let id = iot_id(&factory).await;
+    let last = four_messages(&factory).await;
+    let before = passwords(&factory).await;
+    factory.uninstall().await.unwrap();
+    by_default_everything_of_value_is_left(&factory).await;
+
+    // Installed again, all of it is taken up: nothing that was stored has to be sent again, and no device
+    // needs another id or password.
+    factory.helm("install", &in_repository("charts/flutecast"), &images, NOTHING_STAYS).await.unwrap();
+    factory.wait_ready().await.unwrap();
+    assert_eq!(iot_id(&factory).await, id);
+    assert_eq!(passwords(&factory).await, before);
+    let (mut client, reach) = watch(&factory, &last).await;
+    assert_eq!([next(&mut client).await.0, next(&mut client).await.0], [3, 4]);
+    nothing_but_objects_is_left(&mut factory).await;
+    drop(reach);
     // The namespace goes, though there is no operator.
     namespace.delete(&cluster).await.unwrap();
 }

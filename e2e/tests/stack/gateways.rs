@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use flutecast_testkit::fleet::{Fleet, FleetOptions, FleetReport};
 use flutecast_testkit::{
-    Dataplane, Gateway, GatewayPod, LocalStack, ServiceProxy, SseClient, http_client, wait_until,
+    Dataplane, DataplaneOptions, Gateway, GatewayPod, LocalStack, ServiceProxy, SseClient, http_client,
+    wait_until,
 };
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
@@ -131,15 +132,23 @@ async fn events_flow_as_if_there_were_no_gateway(kind: Kind) -> anyhow::Result<(
     );
     assert!(behind[25] < Duration::from_millis(100), "{behind:?}");
 
-    // Three of the gateway's timeouts without a message: pings keep the stream.
-    let silence = through.collect_for(Duration::from_secs(12)).await?;
-    assert!(silence.iter().filter(|event| event.name() == "ping").count() >= 6, "{silence:?}");
+    silence_keeps_the_stream(&mut through).await?;
     publisher.publish(&subject, switch(51)).await?;
     through.next_named("message", SOON).await?;
+    origins_are_checked(&plant).await?;
+    secrets_are_not_logged(&plant).await
+}
 
-    // A page of the host that the browser sees may read, one of another host may not; a body goes through.
-    let host = plant.gateway.url.trim_start_matches("http://").to_owned();
-    let own = format!("http://{host}");
+/// Three of the gateway's timeouts without a message: pings keep the stream.
+async fn silence_keeps_the_stream(through: &mut SseClient) -> anyhow::Result<()> {
+    let silence = through.collect_for(Duration::from_secs(12)).await?;
+    assert!(silence.iter().filter(|event| event.name() == "ping").count() >= 6, "{silence:?}");
+    Ok(())
+}
+
+/// A page of the host that the browser sees may read, one of another host may not; a body goes through.
+async fn origins_are_checked(plant: &Plant) -> anyhow::Result<()> {
+    let own = format!("http://{}", plant.gateway.url.trim_start_matches("http://"));
     let mut posted = SseClient::post(
         &format!("{}/v1/acme/events", plant.gateway.url),
         &[("origin", &own)],
@@ -150,8 +159,11 @@ async fn events_flow_as_if_there_were_no_gateway(kind: Kind) -> anyhow::Result<(
     let foreign =
         http_client::request(Method::GET, &plant.events(), &[("origin", "http://evil.example")], "").await?;
     assert_eq!(foreign.status, StatusCode::FORBIDDEN);
+    Ok(())
+}
 
-    // What may be secret isn't logged, and the log says something.
+/// What may be secret isn't logged, and the log says something.
+async fn secrets_are_not_logged(plant: &Plant) -> anyhow::Result<()> {
     let secret = "access_token=s3cr3t-of-a-screen";
     let _ = http_client::get(&format!("{}/v1/acme/devices?{secret}", plant.gateway.url)).await?;
     wait_until("a line in the log", SOON, async || {
@@ -203,11 +215,8 @@ async fn streams_share_a_connection(plant: &Plant) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
-    let mut plant = Plant::open(kind).await?;
-    streams_share_a_connection(&plant).await?;
-    let subject = plant.stack.subject("A-1", "switch")?;
-    let publisher = plant.stack.publisher().await?;
+/// Sixty clients, of which each pod has its share.
+async fn sixty_clients(plant: &Plant, kind: Kind) -> anyhow::Result<Fleet> {
     let fleet = plant.fleet(60)?;
     let report = fleet.wait_until("60 clients", SOON, |report| report.connected == 60).await?;
     let shares: Vec<usize> = vec![
@@ -217,21 +226,12 @@ async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
     eprintln!("shares behind the gateway: {shares:?}");
     let least = if kind == Kind::Haproxy { 29 } else { 12 };
     assert!(shares.iter().all(|share| *share >= least), "{shares:?} {report:?}");
+    Ok(fleet)
+}
 
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let publishing = tokio::spawn(async move {
-        let mut n = 4_711;
-        while !*stopped.borrow() {
-            n += 1;
-            publisher.publish(&subject, switch(n)).await?;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        anyhow::Ok(n)
-    });
-    fleet.wait_until("the first data", SOON, |report| report.events >= 120).await?;
-
-    // It dies, and the Service learns it only a second later: whoever comes back meanwhile meets the dead one
-    // as well.
+/// The second pod dies, and the Service learns it only a second later: clients that come back meanwhile meet
+/// the dead one as well. Returns what it was started with.
+async fn one_pod_dies(plant: &mut Plant, fleet: &Fleet) -> anyhow::Result<DataplaneOptions> {
     let victim = plant.pods.remove(1);
     let (url, options) = (victim.url.clone(), victim.options.clone());
     let before = fleet.report().welcomes;
@@ -246,8 +246,11 @@ async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
             report.connected == 60 && report.servers.len() == 1 && report.welcomes > before
         })
         .await?;
+    Ok(options)
+}
 
-    // Not one pod is left: nobody is told an error, and all come back when there is one again.
+/// Not one pod is left: no client gets an error, and all come back when there is a pod again.
+async fn all_pods_die(plant: &mut Plant, fleet: &Fleet, other: DataplaneOptions) -> anyhow::Result<()> {
     plant.in_the_service(&[]);
     let last = plant.pods.remove(0);
     let (last_url, last_options) = (last.url.clone(), last.options.clone());
@@ -258,11 +261,34 @@ async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
             report.byes.get("Starting").is_some_and(|byes| *byes >= 60)
         })
         .await?;
+    let other_ports = other.ports;
     plant.pods.push(Dataplane::start(last_options).await?);
-    plant.pods.push(Dataplane::start(options).await?);
-    assert_eq!((&plant.pods[0].url, &plant.pods[1].url), (&last_url, &url));
+    plant.pods.push(Dataplane::start(other).await?);
+    assert_eq!((&plant.pods[0].url, plant.pods[1].options.ports), (&last_url, other_ports));
     plant.in_the_service(&[0, 1]);
     fleet.wait_until("that all are back", SOON, |report| report.connected == 60).await?;
+    Ok(())
+}
+
+async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
+    let mut plant = Plant::open(kind).await?;
+    streams_share_a_connection(&plant).await?;
+    let subject = plant.stack.subject("A-1", "switch")?;
+    let publisher = plant.stack.publisher().await?;
+    let fleet = sixty_clients(&plant, kind).await?;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let publishing = tokio::spawn(async move {
+        let mut n = 4_711;
+        while !*stopped.borrow() {
+            n += 1;
+            publisher.publish(&subject, switch(n)).await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(n)
+    });
+    fleet.wait_until("the first data", SOON, |report| report.events >= 120).await?;
+    let options = one_pod_dies(&mut plant, &fleet).await?;
+    all_pods_die(&mut plant, &fleet, options).await?;
 
     stop.send_replace(true);
     let newest = publishing.await??;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use flutecast_testkit::{LocalStack, wait_until};
+use flutecast_testkit::{Dataplane, LocalStack, wait_until};
 
 use crate::factory::{FORMATS, SOON, device, value, watch};
 
@@ -61,7 +61,11 @@ async fn arrays_are_split_in_order_and_malformed_items_skipped() -> anyhow::Resu
     assert_eq!(seen["A-1"], of_a, "A-1's items are the first and third of each message");
     assert_eq!(seen["B-1"], of_b, "B-1's items are the second of each message, and one more");
 
-    // Either pod may have split them; together they have counted what was skipped.
+    what_was_skipped_is_counted(&one, &two).await
+}
+
+/// Either pod may have split the messages; together they have counted what was skipped.
+async fn what_was_skipped_is_counted(one: &Dataplane, two: &Dataplane) -> anyhow::Result<()> {
     wait_until("what was skipped to be counted", SOON, async || {
         let count = async |reason: &str| {
             let name = format!("flutecast_split_skipped_total{{reason=\"{reason}\"}}");

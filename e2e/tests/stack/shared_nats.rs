@@ -165,61 +165,90 @@ async fn all_that_is_heard(
     Ok(select_all(heard))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::Result<()> {
-    let accounts = in_repository(ACCOUNTS);
-    let env = PASSWORDS.map(|name| (OsString::from(name), OsString::from(PASSWORD)));
-    let options = NatsOptions {
-        mqtt: true,
-        extra: std::fs::read_to_string(accounts)?,
-        env: env.to_vec(),
-        log: std::env::var_os("FLUTECAST_TEST_NATS_LOG").map(PathBuf::from),
-        ..NatsOptions::default()
-    };
-    let nats = NatsServer::start_with(options).await?;
-    let at = nats.url().replace("nats://", "");
-    let url = |user: &str| format!("nats://{user}:{PASSWORD}@{at}");
-    // The same release name on purpose: it is the account that keeps them apart.
-    let start = async |name: &'static str| {
-        Factory::start(name, |user| url(&format!("{name}-{user}")), &["--release", "factory"]).await
-    };
-    let (first, second) = tokio::try_join!(start("plant-1"), start("plant-2"))?;
-    let connect = async |user: &str| {
-        let login = ConnectOptions::with_user_and_password(user.to_owned(), PASSWORD.to_owned());
-        login.connect(nats.url()).await
-    };
-    let mut logins = Vec::new();
-    for user in USERS {
-        logins.push((user, connect(&format!("plant-1-{user}")).await?));
+/// One nats-server with an account for each of two factories.
+struct Accounts {
+    nats: NatsServer,
+    first: Factory,
+    second: Factory,
+    /// All logins of the first factory.
+    logins: Vec<(&'static str, Client)>,
+    second_devices: Client,
+}
+
+impl Accounts {
+    async fn start() -> anyhow::Result<Self> {
+        let env = PASSWORDS.map(|name| (OsString::from(name), OsString::from(PASSWORD)));
+        let options = NatsOptions {
+            mqtt: true,
+            extra: std::fs::read_to_string(in_repository(ACCOUNTS))?,
+            env: env.to_vec(),
+            log: std::env::var_os("FLUTECAST_TEST_NATS_LOG").map(PathBuf::from),
+            ..NatsOptions::default()
+        };
+        let nats = NatsServer::start_with(options).await?;
+        let at = nats.url().replace("nats://", "");
+        // The same release name on purpose: it is the account that keeps them apart.
+        let start = async |name: &'static str| {
+            let url = |user: &str| format!("nats://{name}-{user}:{PASSWORD}@{at}");
+            Factory::start(name, url, &["--release", "factory"]).await
+        };
+        let (first, second) = tokio::try_join!(start("plant-1"), start("plant-2"))?;
+        let mut logins = Vec::new();
+        for user in USERS {
+            logins.push((user, connect(&nats, &format!("plant-1-{user}")).await?));
+        }
+        let second_devices = connect(&nats, "plant-2-devices").await?;
+        Ok(Self { nats, first, second, logins, second_devices })
     }
-    let [operator, dataplane, devices] = [0, 1, 2].map(|at| logins[at].1.clone());
-    let (second_devices, mes) = (connect("plant-2-devices").await?, connect("mes").await?);
-    // A device that asks for its topics there finds nobody who would answer; in its own factory it is
-    // answered.
+
+    /// The clients of the first factory's operator, data plane and devices.
+    fn clients(&self) -> [&Client; 3] {
+        [0, 1, 2].map(|at| &self.logins[at].1)
+    }
+}
+
+async fn connect(nats: &NatsServer, user: &str) -> anyhow::Result<Client> {
+    let login = ConnectOptions::with_user_and_password(user.to_owned(), PASSWORD.to_owned());
+    Ok(login.connect(nats.url()).await?)
+}
+
+/// A device that asks the other factory for its topics finds no responder; its own factory answers.
+async fn enrollment_stays_in_the_account(accounts: &Accounts) -> anyhow::Result<()> {
+    let [.., devices] = accounts.clients();
     let own = devices.request("flutecast.plant-1.enroll", "A-1".into()).await?;
     assert!(own.payload.windows(4).any(|part| part == b"iot."), "{own:?}");
     let nobody = devices.request("flutecast.plant-2.enroll", "A-1".into()).await.unwrap_err();
     assert_eq!(nobody.kind(), RequestErrorKind::NoResponders);
-    let mut heard = Box::pin(all_that_is_heard(&logins).await?);
+    Ok(())
+}
 
-    // Both have a tenant acme with a device A-1, so the same subjects. Each screen sees its own factory.
+/// Both have a tenant acme with a device A-1, so the same subjects. Each screen sees its own factory. Returns
+/// a screen of the second factory's own tenant.
+async fn screens_see_their_own_factory(accounts: &Accounts) -> anyhow::Result<SseClient> {
+    let Accounts { nats, first, second, second_devices, .. } = accounts;
+    let [.., devices] = accounts.clients();
     let mut screens = (first.screen("acme").await?, second.screen("acme").await?);
     let mut secret = second.screen("plant-2").await?;
-    publish(&second_devices, &stored("acme")?, 2_001).await?;
-    publish(&second_devices, &stored("plant-2")?, 2_002).await?;
-    publish(&devices, &stored("acme")?, 1_001).await?;
+    publish(second_devices, &stored("acme")?, 2_001).await?;
+    publish(second_devices, &stored("plant-2")?, 2_002).await?;
+    publish(devices, &stored("acme")?, 1_001).await?;
     expect(&mut screens.0, 1_001).await?;
     expect(&mut screens.1, 2_001).await?;
     expect(&mut secret, 2_002).await?;
     // What the MES has for a factory comes there only, under the subject that the Tenant's source names.
+    let mes = connect(nats, "mes").await?;
     for (plant, n) in [("plant-1", 1_003), ("plant-2", 2_003)] {
         publish(&mes, &format!("mes.{plant}.acme.{}.state", id("acme")?), n).await?;
     }
     expect(&mut screens.0, 1_003).await?;
     expect(&mut screens.1, 2_003).await?;
+    Ok(secret)
+}
 
-    // Streams: with the login that may do most.
-    assert_eq!(streams(&operator).await?, ["IOT_acme", "IOT_plant-1", "SRC_acme_mes", "SRC_plant-1_mes"]);
+/// Streams of the other factory don't exist, even for the login that may do most.
+async fn streams_of_the_other_are_not_there(accounts: &Accounts) -> anyhow::Result<()> {
+    let [operator, dataplane, _] = accounts.clients();
+    assert_eq!(streams(operator).await?, ["IOT_acme", "IOT_plant-1", "SRC_acme_mes", "SRC_plant-1_mes"]);
     let calls = [
         ("STREAM.INFO", ""),
         ("STREAM.DELETE", ""),
@@ -231,40 +260,33 @@ async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::
         let answer: Value = serde_json::from_slice(&answer.payload)?;
         assert_eq!(answer["error"]["code"], 404, "{call}: {answer}");
     }
-    // A direct get of a stream that isn't there is answered by nobody: what came would be among what is
-    // heard.
-    for user in [&operator, &dataplane] {
+    // A direct get of a stream that isn't there has no responder: an answer would be among what is heard.
+    for user in [operator, dataplane] {
         let subject = format!("$JS.API.DIRECT.GET.IOT_plant-2.{}", stored("plant-2")?);
         user.publish_with_reply(subject, user.new_inbox(), "".into()).await?;
     }
-    // A stream can read from others without any right on them: in an account of its own it finds only that
-    // account's.
-    let source = |name: &str| stream::Source { name: name.to_owned(), ..Default::default() };
-    let thief = jetstream::new(operator.clone())
-        .create_stream(stream::Config {
-            name: "THIEF".to_owned(),
-            sources: Some(["IOT_plant-2", "IOT_acme"].map(source).to_vec()),
-            ..Default::default()
-        })
-        .await?;
-    // Messages for the other factory's subjects stay here, and nobody takes them.
-    for user in [&devices, &dataplane] {
-        publish(user, &stored("plant-2")?, 1_666).await?;
-    }
-    // Nor does any pod of the other factory answer.
-    operator.publish("flutecast.serving.factory.query", "".into()).await?;
-    operator.flush().await?;
+    Ok(())
+}
 
-    publish(&second_devices, &stored("plant-2")?, 2_004).await?;
-    expect(&mut secret, 2_004).await?;
-    wait_until("the own account's messages in a stream that reads from both", SOON, async || {
-        let info = thief.get_info().await.map_err(|error| error.to_string())?;
-        if info.state.messages >= 2 { Ok(()) } else { Err(format!("{:?}", info.state)) }
-    })
-    .await?;
-    // What the second has said until now has been delivered; what the first says now ends the listening.
-    publish(&devices, &stored("plant-1")?, 1_999).await?;
-    let mut all = Vec::new();
+/// A stream can read from others without any right on them. In an account of its own it finds only that
+/// account's.
+async fn stream_that_reads_from_others(operator: &Client) -> anyhow::Result<stream::Stream> {
+    let source = |name: &str| stream::Source { name: name.to_owned(), ..Default::default() };
+    let config = stream::Config {
+        name: "THIEF".to_owned(),
+        sources: Some(["IOT_plant-2", "IOT_acme"].map(source).to_vec()),
+        ..Default::default()
+    };
+    Ok(jetstream::new(operator.clone()).create_stream(config).await?)
+}
+
+/// Publishes a last message of the first factory and returns everything heard up to it.
+async fn hear_up_to_a_last_message(
+    devices: &Client,
+    heard: impl futures_util::Stream<Item = String>,
+) -> anyhow::Result<Vec<String>> {
+    publish(devices, &stored("plant-1")?, 1_999).await?;
+    let (mut heard, mut all) = (Box::pin(heard), Vec::new());
     let listening = async {
         while let Some(text) = heard.next().await {
             let last = text.starts_with("live.plant-1.") && text.contains("1999");
@@ -276,6 +298,35 @@ async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::
     };
     let heard_it = tokio::time::timeout(SOON, listening).await;
     assert!(heard_it.is_ok(), "the own message isn't heard: {all:#?}");
+    Ok(all)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::Result<()> {
+    let accounts = Accounts::start().await?;
+    let [operator, dataplane, devices] = accounts.clients();
+    enrollment_stays_in_the_account(&accounts).await?;
+    let heard = all_that_is_heard(&accounts.logins).await?;
+    let mut secret = screens_see_their_own_factory(&accounts).await?;
+    streams_of_the_other_are_not_there(&accounts).await?;
+    let thief = stream_that_reads_from_others(operator).await?;
+    // Messages for the other factory's subjects stay here, and nobody takes them.
+    for user in [devices, dataplane] {
+        publish(user, &stored("plant-2")?, 1_666).await?;
+    }
+    // Nor does any pod of the other factory answer.
+    operator.publish("flutecast.serving.factory.query", "".into()).await?;
+    operator.flush().await?;
+
+    publish(&accounts.second_devices, &stored("plant-2")?, 2_004).await?;
+    expect(&mut secret, 2_004).await?;
+    wait_until("the own account's messages in a stream that reads from both", SOON, async || {
+        let info = thief.get_info().await.map_err(|error| error.to_string())?;
+        if info.state.messages >= 2 { Ok(()) } else { Err(format!("{:?}", info.state)) }
+    })
+    .await?;
+    // What the second has said until now has been delivered.
+    let all = hear_up_to_a_last_message(devices, heard).await?;
     for own in ["live.acme.", "plant-1-pod"] {
         assert!(all.iter().any(|text| text.contains(own)), "nothing of the own factory, {own}: {all:#?}");
     }

@@ -1,6 +1,5 @@
 //! The images of operator and data plane, made without a container engine: `make images`.
 
-mod next;
 mod recipe;
 mod sbom;
 
@@ -31,7 +30,7 @@ pub struct ImageArgs {
     #[arg(long)]
     twice: bool,
 
-    /// Of the next version that upgrades are tested with (xtask/src/images/next.rs), and its definitions of the kinds.
+    /// Of the next version that upgrades are tested with (the feature `next-version`), and its definitions of the kinds.
     #[arg(long, conflicts_with = "twice")]
     next: bool,
 

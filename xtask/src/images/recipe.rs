@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use flutecast_testbed::image::{Image, Layer, NONROOT, Written, base_layer, libraries_of};
 use flutecast_testbed::release::{self, version_after};
 
-use super::{next, sbom};
+use super::sbom;
 
 /// A program of this workspace that gets an image.
 #[derive(Debug, Clone, Copy)]
@@ -40,15 +40,14 @@ pub(super) const PROGRAMS: [Program; 2] = [
 pub(super) struct Recipe {
     /// The workspace.
     pub root: PathBuf,
-    /// Where it is said to be when programs are built: paths are taken out of them, and crates of others that
-    /// were built for one tree serve the other.
-    checkout: PathBuf,
     /// Cargo's target folder.
     pub target: PathBuf,
     /// The profile that programs are built with.
     pub profile: String,
     /// The tag, and what the programs answer to `--version`.
     pub version: String,
+    /// Whether the programs are built as the next version ([`NEXT_VERSION`]).
+    is_next: bool,
     /// The commit, with `-changed` after it when the working tree differs; none: not in git.
     pub revision: Option<String>,
     /// The commit's time in seconds since 1970; zero when not in git. `SOURCE_DATE_EPOCH` says another.
@@ -94,24 +93,20 @@ impl Recipe {
             version,
             revision: revision.map(|revision| if changed { format!("{revision}-changed") } else { revision }),
             created,
-            checkout: root.clone(),
+            is_next: false,
             root,
         })
     }
 
-    /// The same as its next version ([`next`]), whose tree is written into cargo's target folder.
+    /// Returns the recipe of the next version: another number, and one more field of a Device. Crates of others
+    /// are built once for both.
     ///
     /// # Errors
-    /// When the tree can't be written.
+    /// If the version isn't three numbers.
     pub(super) fn next(mut self) -> anyhow::Result<Self> {
         self.version = version_after(&self.version)?;
-        self.root = self.target.join("next");
-        next::write_tree(&self.checkout, &self.root)?;
+        self.is_next = true;
         Ok(self)
-    }
-
-    fn is_next(&self) -> bool {
-        self.root != self.checkout
     }
 
     /// Builds the programs and writes `<program>-<version>.tar` (the image) and
@@ -125,7 +120,7 @@ impl Recipe {
         let paths =
             PROGRAMS.map(|program| self.target.join(profile_folder(&self.profile)).join(program.name));
         let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-        if self.is_next() {
+        if self.is_next {
             self.write_definitions(&folder.join(format!("crds-{}", self.version)))?;
         }
         // One layer beneath both: a node keeps it once.
@@ -195,7 +190,7 @@ impl Recipe {
     fn build(&self) -> anyhow::Result<()> {
         let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
-        let mut places = vec![(self.checkout.clone(), "/flutecast"), (self.target.clone(), "/target")];
+        let mut places = vec![(self.root.clone(), "/flutecast"), (self.target.clone(), "/target")];
         places.extend(home.map(|home| (home, "/cargo")));
         let flags = |name: &str| {
             places.iter().map(|(from, to)| format!("{name}={}={to}", from.display())).collect::<Vec<_>>()
@@ -203,8 +198,9 @@ impl Recipe {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--locked", "--quiet", "--bins", "--profile", &self.profile]);
         cargo.args(PROGRAMS.iter().flat_map(|program| ["--package", program.name]));
-        if self.is_next() {
+        if self.is_next {
             cargo.args(["--package", "flutecast-crds"]);
+            cargo.args(PROGRAMS.iter().flat_map(|program| ["--features".into(), next_feature(program.name)]));
         }
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target).env("CARGO_INCREMENTAL", "0");
         cargo
@@ -217,6 +213,13 @@ impl Recipe {
         ensure!(status.success(), "cargo build --profile {}: {status}", self.profile);
         Ok(())
     }
+}
+
+/// The feature of both programs with which they become the next version.
+pub(super) const NEXT_VERSION: &str = "next-version";
+
+fn next_feature(package: &str) -> String {
+    format!("{package}/{NEXT_VERSION}")
 }
 
 /// Where cargo puts what it builds with a profile.

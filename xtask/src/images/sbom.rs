@@ -30,6 +30,15 @@ pub(super) struct Component {
 /// # Errors
 /// If cargo fails, or `Cargo.lock` can't be read.
 pub(super) fn crates_of(root: &Path, package: &str) -> anyhow::Result<Vec<Component>> {
+    let metadata = metadata(root)?;
+    let lock: Lock = toml::from_str(&std::fs::read_to_string(root.join("Cargo.lock"))?)?;
+    let linked = metadata.linked_into(package).with_context(|| format!("{package} is no crate here"))?;
+    let mut found: Vec<_> = linked.into_iter().map(|package| component(package, &lock)).collect();
+    found.sort();
+    Ok(found)
+}
+
+fn metadata(root: &Path) -> anyhow::Result<Metadata> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["metadata", "--locked", "--format-version", "1", "--filter-platform", &target])
@@ -37,12 +46,7 @@ pub(super) fn crates_of(root: &Path, package: &str) -> anyhow::Result<Vec<Compon
         .output()
         .context("cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
-    let lock: Lock = toml::from_str(&std::fs::read_to_string(root.join("Cargo.lock"))?)?;
-    let linked = metadata.linked_into(package).with_context(|| format!("{package} is no crate here"))?;
-    let mut found: Vec<_> = linked.into_iter().map(|package| component(package, &lock)).collect();
-    found.sort();
-    Ok(found)
+    serde_json::from_slice(&output.stdout).context("cargo metadata")
 }
 
 fn component(package: &Package, lock: &Lock) -> Component {
@@ -272,6 +276,7 @@ fn relation(from: &str, what: &str, to: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::recipe::{NEXT_VERSION, PROGRAMS};
     use super::*;
 
     const METADATA: &str = r#"{
@@ -331,6 +336,18 @@ mod tests {
                 ours,
                 "all but our own crates have a digest: {component:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_next_version_is_a_feature_that_nothing_turns_on() {
+        let metadata = metadata(&flutecast_testkit::in_repository("")).unwrap();
+        let package = |name: &str| metadata.packages.iter().find(|package| package.name == name).unwrap();
+        for program in PROGRAMS {
+            assert!(package(program.name).features.contains_key(NEXT_VERSION), "{}", program.name);
+        }
+        for node in &metadata.resolve.nodes {
+            assert!(!node.features.iter().any(|feature| feature == NEXT_VERSION), "{}", node.id);
         }
     }
 }

@@ -127,6 +127,27 @@ impl Factory {
     }
 }
 
+/// The operator has written all that it writes, and only the status: git is not behind. Returns a Device.
+async fn git_is_not_behind(factory: &Factory, demo: &str) -> Value {
+    for way in ["--server-side=true", "--server-side=false"] {
+        let args = ["diff", way, "--recursive", "-f", demo];
+        let manager = ["--field-manager", "git"];
+        let args: Vec<_> = args
+            .into_iter()
+            .chain(if way.ends_with("true") { &manager[..] } else { &[] }.iter().copied())
+            .collect();
+        assert_eq!(factory.kubectl(&args, "").await, "", "{way}");
+    }
+    let old = factory.get("device", "corrugator-1").await;
+    for entry in old["metadata"]["managedFields"].as_array().unwrap() {
+        if entry["manager"] != "git" {
+            let fields: Vec<_> = entry["fieldsV1"].as_object().unwrap().keys().collect();
+            assert!(fields == ["f:status"] && entry["subresource"] == "status", "{entry}");
+        }
+    }
+    old
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn git_and_the_cluster_agree_and_health_is_told_of_real_objects() {
     let factory = Factory::install().await;
@@ -152,23 +173,7 @@ async fn git_and_the_cluster_agree_and_health_is_told_of_real_objects() {
     factory.kubectl(&["delete", "device", "goes", "--wait=false"], "").await;
     factory.until("device", "goes", Health::Waits).await;
 
-    // The operator has written all that it writes: git is not behind.
-    for way in ["--server-side=true", "--server-side=false"] {
-        let args = ["diff", way, "--recursive", "-f", &demo];
-        let manager = ["--field-manager", "git"];
-        let args: Vec<_> = args
-            .into_iter()
-            .chain(if way.ends_with("true") { &manager[..] } else { &[] }.iter().copied())
-            .collect();
-        assert_eq!(factory.kubectl(&args, "").await, "", "{way}");
-    }
-    let old = factory.get("device", "corrugator-1").await;
-    for entry in old["metadata"]["managedFields"].as_array().unwrap() {
-        if entry["manager"] != "git" {
-            let fields: Vec<_> = entry["fieldsV1"].as_object().unwrap().keys().collect();
-            assert!(fields == ["f:status"] && entry["subresource"] == "status", "{entry}");
-        }
-    }
+    let old = git_is_not_behind(&factory, &demo).await;
     assert_eq!(
         without_ignored(&new),
         without_ignored(&old),

@@ -1,6 +1,6 @@
 //! A real API server takes both charts, with everything switched on.
 
-use flutecast_testbed::Helm;
+use flutecast_testbed::{Helm, HelmOutput};
 use flutecast_testkit::ApiServer;
 
 use crate::support::{chart, documents, object};
@@ -15,6 +15,52 @@ metadata:
     pod-security.kubernetes.io/warn: restricted
 "#;
 
+const BUNDLED: [&str; 2] =
+    ["--set", "nats.bundled.enabled=true,priorityClass.create=true,ingress.enabled=true,operator.replicas=2"];
+const IN_PLANT_1: [&str; 2] = ["--namespace", "plant-1"];
+
+/// A chart that is installed before its kinds are there says so, and what it says can be typed.
+fn the_notes_tell_the_order(helm: &Helm, crds: &str, flutecast: &str) {
+    let early = ["install", "early", flutecast, "--namespace", "plant-0", "--create-namespace"];
+    let early = helm.run(&[&early[..], &["--set", "nats.url=nats://n"]].concat()).unwrap().stdout;
+    assert!(early.contains("doesn't know the kinds Tenant, Device and PushFormat yet"), "{early}");
+    let kinds = helm.run(&printed(&early, crds)).unwrap().stdout;
+    helm.run(&[&printed(&kinds, flutecast)[..], &["--dry-run=server"]].concat()).unwrap();
+}
+
+fn install_without_a_warning(helm: &Helm, flutecast: &str) {
+    let install = [&["install", "factory", flutecast][..], &IN_PLANT_1, &BUNDLED].concat();
+    let HelmOutput { stdout, stderr } = helm.run(&install).unwrap();
+    assert!(!stdout.contains("helm install"), "the kinds are there: {stdout}");
+    // The Pod Security level "restricted" would warn of each pod that it refuses, the server of each field
+    // that it doesn't know.
+    assert!(!stderr.contains("Warning") && !stderr.contains("would violate"), "{stderr}");
+    assert!(stdout.contains("kubectl port-forward") || stdout.contains("Screens connect"), "{stdout}");
+}
+
+/// A second release in the namespace would fight with the first one over the mapping.
+fn a_second_release_is_refused(helm: &Helm, flutecast: &str) {
+    let second =
+        [&["install", "other", flutecast][..], &IN_PLANT_1, &["--set", "nats.url=nats://n"]].concat();
+    let refusal = helm.run(&second).unwrap_err().to_string();
+    assert!(
+        refusal.contains("flutecast-operator") && refusal.contains("invalid ownership metadata"),
+        "{refusal}"
+    );
+}
+
+async fn uninstall_leaves_kinds_claims_and_passwords(cluster: &ApiServer, helm: &Helm) {
+    helm.run(&[&["uninstall", "factory"][..], &IN_PLANT_1].concat()).unwrap();
+    let kinds = "all,role,rolebinding,networkpolicy,pdb,secret,priorityclass,validatingadmissionpolicy";
+    let get = ["get", kinds, "-l", "app.kubernetes.io/instance=factory", "-n", "plant-1", "-o", "name"];
+    let left = cluster.kubectl(&get, "").await.unwrap();
+    // The claims of the bundled NATS stay, and so do the passwords that devices know.
+    assert_eq!(left.trim(), "secret/factory-flutecast-nats-passwords");
+    helm.run(&["uninstall", "flutecast-crds", "--namespace", "flutecast-system"]).unwrap();
+    let kinds = cluster.kubectl(&["get", "crd", "-o", "name"], "").await.unwrap();
+    assert_eq!(kinds.lines().count(), 3, "the kinds stay: {kinds}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn both_charts_install_upgrade_and_go() {
     let cluster = ApiServer::start().await.unwrap();
@@ -22,80 +68,17 @@ async fn both_charts_install_upgrade_and_go() {
     cluster.kubectl(&["apply", "-f", "-"], NAMESPACE).await.unwrap();
     let helm = Helm::new(Some(&kubeconfig)).unwrap();
     let (crds, flutecast) = (chart("flutecast-crds"), chart("flutecast"));
-    // Who begins at the wrong end is told, and what is told can be typed.
-    let early = ["install", "early", &flutecast, "--namespace", "plant-0", "--create-namespace"];
-    let early = helm.run(&[&early[..], &["--set", "nats.url=nats://n"]].concat()).unwrap().stdout;
-    assert!(early.contains("doesn't know the kinds Tenant, Device and PushFormat yet"), "{early}");
-    let kinds = helm.run(&printed(&early, &crds)).unwrap().stdout;
-    helm.run(&[&printed(&kinds, &flutecast)[..], &["--dry-run=server"]].concat()).unwrap();
-    let bundled = [
-        "--set",
-        "nats.bundled.enabled=true,priorityClass.create=true,ingress.enabled=true,operator.replicas=2",
-    ];
-    let mut install = vec!["install", "factory", &flutecast, "--namespace", "plant-1"];
-    install.extend(bundled);
-    let installed = helm.run(&install).unwrap();
-    assert!(!installed.stdout.contains("helm install"), "the kinds are there: {}", installed.stdout);
-    // The Pod Security level "restricted" would warn of each pod that it refuses, the server of each field
-    // that it doesn't know.
-    assert!(
-        !installed.stderr.contains("Warning") && !installed.stderr.contains("would violate"),
-        "{}",
-        installed.stderr
-    );
-    assert!(
-        installed.stdout.contains("kubectl port-forward") || installed.stdout.contains("Screens connect"),
-        "{}",
-        installed.stdout
-    );
-    let password = [
-        "get",
-        "secret",
-        "-n",
-        "plant-1",
-        "factory-flutecast-nats-passwords",
-        "-o",
-        "jsonpath={.data.devices}",
-    ];
+    the_notes_tell_the_order(&helm, &crds, &flutecast);
+    install_without_a_warning(&helm, &flutecast);
+    let passwords = ["get", "secret", "-n", "plant-1", "factory-flutecast-nats-passwords"];
+    let password = [&passwords[..], &["-o", "jsonpath={.data.devices}"]].concat();
     let before = cluster.kubectl(&password, "").await.unwrap();
+    a_second_release_is_refused(&helm, &flutecast);
 
-    // A second release in the namespace would fight with the first one over the mapping.
-    let second =
-        helm.run(&["install", "other", &flutecast, "--namespace", "plant-1", "--set", "nats.url=nats://n"]);
-    let refusal = second.unwrap_err().to_string();
-    assert!(
-        refusal.contains("flutecast-operator") && refusal.contains("invalid ownership metadata"),
-        "{refusal}"
-    );
-
-    let mut upgrade = vec!["upgrade", "factory", &flutecast, "--namespace", "plant-1"];
-    upgrade.extend(bundled);
-    upgrade.extend(["--set", "dataplane.replicas=3"]);
-    helm.run(&upgrade).unwrap();
+    let replicas = ["--set", "dataplane.replicas=3"];
+    helm.run(&[&["upgrade", "factory", &flutecast][..], &IN_PLANT_1, &BUNDLED, &replicas].concat()).unwrap();
     assert_eq!(cluster.kubectl(&password, "").await.unwrap(), before, "an upgrade changes no password");
-
-    helm.run(&["uninstall", "factory", "--namespace", "plant-1"]).unwrap();
-    let left = cluster
-        .kubectl(
-            &[
-                "get",
-                "all,role,rolebinding,networkpolicy,pdb,secret,priorityclass,validatingadmissionpolicy",
-                "-l",
-                "app.kubernetes.io/instance=factory",
-                "-n",
-                "plant-1",
-                "-o",
-                "name",
-            ],
-            "",
-        )
-        .await
-        .unwrap();
-    // The claims of the bundled NATS stay, and so do the passwords that devices know.
-    assert_eq!(left.trim(), "secret/factory-flutecast-nats-passwords");
-    helm.run(&["uninstall", "flutecast-crds", "--namespace", "flutecast-system"]).unwrap();
-    let kinds = cluster.kubectl(&["get", "crd", "-o", "name"], "").await.unwrap();
-    assert_eq!(kinds.lines().count(), 3, "the kinds stay: {kinds}");
+    uninstall_leaves_kinds_claims_and_passwords(&cluster, &helm).await;
 }
 
 /// The `helm install` that notes tell to type, in the repository's folder.

@@ -91,13 +91,78 @@ fn with_location(folder: &Path) -> PathBuf {
         let text = match name {
             "devices.yaml" => {
                 assert_eq!(text.matches(place).count(), 1, "{text}");
-                text.replace(place, &format!("              location:\n                maxLength: 64\n                type: string\n{place}"))
+                let location =
+                    "              location:\n                maxLength: 64\n                type: string\n";
+                text.replace(place, &format!("{location}{place}"))
             }
             _ => text,
         };
         std::fs::write(definitions.join(name), text).unwrap();
     }
     definitions
+}
+
+/// Both ways back are refused, say why, and leave everything as it was.
+async fn ways_back_are_refused(setup: &Setup, old: &str) {
+    for back in [&["rollback", "kinds", "1"][..], &["upgrade", "kinds", old]] {
+        let refusal = setup.helm(back).unwrap_err().to_string();
+        for part in ["1.10.0 are not taken back to 1.9.0", "docs/upgrade.md"] {
+            assert!(refusal.contains(part), "{back:?}: {refusal}");
+        }
+        assert_eq!(setup.location("one").await, "Hall 3");
+        assert_eq!(setup.version().await, "1.10.0");
+    }
+}
+
+async fn wait_for_location(setup: &Setup, what: &str, expected: &str) {
+    wait_until(what, SOON, async || {
+        let there = setup.location("one").await;
+        if there == expected { Ok(()) } else { Err(there) }
+    })
+    .await
+    .unwrap();
+}
+
+/// Back nevertheless: what isn't written comes back with the newer kinds, what is written meanwhile has
+/// forgotten.
+async fn back_nevertheless(setup: &Setup, new: &str) {
+    setup
+        .kubectl(&["delete", "validatingadmissionpolicybinding", "flutecast-kinds-no-way-back"], "")
+        .await
+        .unwrap();
+    wait_until("the refusal's end", SOON, async || {
+        let crd = ["patch", "crd", "devices.flutecast.io", "--dry-run=server", "--type=json", "-p", BACK];
+        setup.kubectl(&crd, "").await
+    })
+    .await
+    .unwrap();
+    setup.helm(&["rollback", "kinds", "1"]).unwrap();
+    assert_eq!(setup.version().await, "1.9.0");
+    wait_for_location(setup, "the older kinds", "").await;
+    setup.kubectl(&["label", "fd", "two", "line=l1"], "").await.unwrap();
+    setup.helm(&["upgrade", "kinds", new]).unwrap();
+    wait_for_location(setup, "the newer kinds", "Hall 3").await;
+    assert_eq!(setup.location("two").await, "");
+}
+
+/// Uninstalled, the kinds stay with their objects, and the next install takes them up again, unless the
+/// values say otherwise.
+async fn kinds_stay_unless_the_values_say_otherwise(setup: &Setup, new: &str) {
+    setup.helm(&["uninstall", "kinds"]).unwrap();
+    assert_eq!(setup.location("one").await, "Hall 3");
+    let policies = setup.kubectl(&["get", "validatingadmissionpolicy", "-o", "name"], "").await.unwrap();
+    assert_eq!(policies.trim(), "");
+    setup.helm(&["install", "kinds", new]).unwrap();
+    assert_eq!(setup.location("one").await, "Hall 3");
+    setup.helm(&["upgrade", "kinds", new, "--set", "keep=false"]).unwrap();
+    setup.helm(&["uninstall", "kinds"]).unwrap();
+    wait_until("the kinds' end", SOON, async || {
+        let kinds =
+            setup.kubectl(&["get", "crd", "-o", "name"], "").await.map_err(|error| error.to_string())?;
+        if kinds.trim().is_empty() { Ok(()) } else { Err(kinds) }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,64 +176,9 @@ async fn the_kinds_go_forward_and_not_back() {
     setup.helm(&["upgrade", "kinds", &new]).unwrap();
     setup.place("one", "Hall 3").await;
     setup.place("two", "Hall 4").await;
-
-    // Both ways back are refused, say why, and leave everything as it was.
-    for back in [&["rollback", "kinds", "1"][..], &["upgrade", "kinds", &old]] {
-        let refusal = setup.helm(back).unwrap_err().to_string();
-        for part in ["1.10.0 are not taken back to 1.9.0", "docs/upgrade.md"] {
-            assert!(refusal.contains(part), "{back:?}: {refusal}");
-        }
-        assert_eq!(setup.location("one").await, "Hall 3");
-        assert_eq!(setup.version().await, "1.10.0");
-    }
+    ways_back_are_refused(&setup, &old).await;
     // The way forward is open.
     setup.helm(&["upgrade", "kinds", &new]).unwrap();
-
-    // Who goes back nevertheless: what isn't written comes back with the newer kinds, what is written
-    // meanwhile has forgotten.
-    setup
-        .kubectl(&["delete", "validatingadmissionpolicybinding", "flutecast-kinds-no-way-back"], "")
-        .await
-        .unwrap();
-    wait_until("the refusal's end", SOON, async || {
-        let crd = ["patch", "crd", "devices.flutecast.io", "--dry-run=server", "--type=json", "-p", BACK];
-        setup.kubectl(&crd, "").await
-    })
-    .await
-    .unwrap();
-    setup.helm(&["rollback", "kinds", "1"]).unwrap();
-    assert_eq!(setup.version().await, "1.9.0");
-    wait_until("the older kinds", SOON, async || match setup.location("one").await.as_str() {
-        "" => Ok(()),
-        there => Err(there.to_owned()),
-    })
-    .await
-    .unwrap();
-    setup.kubectl(&["label", "fd", "two", "line=l1"], "").await.unwrap();
-    setup.helm(&["upgrade", "kinds", &new]).unwrap();
-    wait_until("the newer kinds", SOON, async || match setup.location("one").await.as_str() {
-        "Hall 3" => Ok(()),
-        there => Err(there.to_owned()),
-    })
-    .await
-    .unwrap();
-    assert_eq!(setup.location("two").await, "");
-
-    // Uninstalled, the kinds stay with their objects, and the next install takes them up again.
-    setup.helm(&["uninstall", "kinds"]).unwrap();
-    assert_eq!(setup.location("one").await, "Hall 3");
-    let policies = setup.kubectl(&["get", "validatingadmissionpolicy", "-o", "name"], "").await.unwrap();
-    assert_eq!(policies.trim(), "");
-    setup.helm(&["install", "kinds", &new]).unwrap();
-    assert_eq!(setup.location("one").await, "Hall 3");
-    // Unless the values say otherwise.
-    setup.helm(&["upgrade", "kinds", &new, "--set", "keep=false"]).unwrap();
-    setup.helm(&["uninstall", "kinds"]).unwrap();
-    wait_until("the kinds' end", SOON, async || {
-        let kinds =
-            setup.kubectl(&["get", "crd", "-o", "name"], "").await.map_err(|error| error.to_string())?;
-        if kinds.trim().is_empty() { Ok(()) } else { Err(kinds) }
-    })
-    .await
-    .unwrap();
+    back_nevertheless(&setup, &new).await;
+    kinds_stay_unless_the_values_say_otherwise(&setup, &new).await;
 }
