@@ -1,4 +1,4 @@
-//! The operator at the API server: its name there, the metric that counts its writes, errors in words.
+//! The operator at the API server: its name there, the metric that counts its writes.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -106,13 +106,5 @@ impl ApiWrites {
 
     pub(crate) fn count(&self, write: ApiWrite, result: CallResult) {
         self.0.get_or_create(&write.labels(result)).inc();
-    }
-}
-
-/// Returns an error in one line: of an answer of the API server only its message.
-pub(crate) fn brief(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(answer) => format!("{} ({})", answer.message, answer.code),
-        error => error.to_string(),
     }
 }

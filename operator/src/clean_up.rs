@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use flutecast_contract::object::ACCESS_SECRET;
 use flutecast_kube::Right;
+use flutecast_kube::fault::brief;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams};
@@ -17,15 +18,15 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_server::{ApiWrites, MANAGER, brief};
+use crate::api_server::{ApiWrites, MANAGER};
 use crate::backend::cluster::mapping::SHARD_SELECTOR;
-use crate::backend::cluster::watch::Place;
 use crate::jetstream::leftover::{self, Realm};
 use crate::lease::{self, Candidate, Lead, LeaseMetrics};
 use crate::protection;
+use crate::watch::Place;
 
 /// The rights that it needs, in the namespace of the mapping and of the objects.
-pub const RIGHTS: &[Right] = &[
+pub(crate) const RIGHTS: &[Right] = &[
     Right { group: "coordination.k8s.io", resources: &["leases"], names: &[], verbs: &["create"], why: "" },
     Right {
         group: "coordination.k8s.io",
@@ -47,13 +48,13 @@ pub const RIGHTS: &[Right] = &[
 
 /// For how long the turn is waited for: until an operator that ended without giving its Lease back has lost
 /// it, and has been looked at twice.
-pub const TURN: Duration = Duration::from_secs(30);
+pub(crate) const TURN: Duration = Duration::from_secs(30);
 /// For how long NATS is waited for.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// What is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Remains {
+pub(crate) enum Remains {
     /// The finalizers of `--protection finalizer`.
     Finalizers,
     /// The streams in NATS that this installation looks after, whatever their Tenants say of the end.
@@ -64,23 +65,23 @@ pub enum Remains {
 
 /// Where it is to go from.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub(crate) struct Site {
     /// The namespaces of the objects.
-    pub places: Vec<Place>,
+    pub(crate) places: Vec<Place>,
     /// The namespace of the mapping, the access Secret and the Lease.
-    pub own_namespace: String,
+    pub(crate) own_namespace: String,
     /// By what this program is told from operators.
-    pub identity: String,
+    pub(crate) identity: String,
 }
 
 /// The way to JetStream, and whether it holds.
-pub type Broker = (flutecast_nats::JetStreamApi, watch::Receiver<bool>);
+pub(crate) type Broker = (flutecast_nats::JetStreamApi, watch::Receiver<bool>);
 
 /// Removes what remains.
 ///
 /// # Errors
 /// What is left, and why.
-pub async fn clean_up(
+pub(crate) async fn clean_up(
     client: &Client,
     site: &Site,
     what: &BTreeSet<Remains>,

@@ -27,7 +27,7 @@ use flutecast_process::backoff::jittered;
 
 /// The rights that taking turns needs, in the operator's own namespace. What isn't there yet can't be granted
 /// by its name.
-pub const RIGHTS: &[Right] = &[
+pub(crate) const RIGHTS: &[Right] = &[
     Right { group: "coordination.k8s.io", resources: &["leases"], names: &[], verbs: &["create"], why: "" },
     Right {
         group: "coordination.k8s.io",
@@ -54,18 +54,18 @@ const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// Which Lease, and who asks for it.
 #[derive(Debug, Clone)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The namespace of the Lease.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Who asks. Two operators never have the same one.
-    pub identity: String,
+    pub(crate) identity: String,
 }
 
 /// Whether this operator is the one that works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Lead {
+pub(crate) enum Lead {
     /// It isn't.
     #[default]
     No,
@@ -76,7 +76,7 @@ pub enum Lead {
 }
 
 #[derive(Debug, Clone)]
-pub struct LeaseMetrics {
+pub(crate) struct LeaseMetrics {
     writes: ApiWrites,
     leading: Gauge,
 }
@@ -101,7 +101,7 @@ impl LeaseMetrics {
 /// that works; whoever works keeps a receiver of it as long as he does. After `cancel` is cancelled and all
 /// receivers are dropped the task gives the Lease back, and ends; whoever gets the handle watches it.
 #[must_use = "a task that nobody watches fails unseen"]
-pub fn spawn(
+pub(crate) fn spawn(
     client: Client,
     candidate: Candidate,
     metrics: LeaseMetrics,

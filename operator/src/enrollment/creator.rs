@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use flutecast_crds::Device;
 use flutecast_kube::Right;
+use flutecast_kube::fault::brief;
 use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::api_server::{ApiWrite, ApiWrites, MANAGER, brief};
+use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::metrics::CallResult;
 
 /// The right to create Devices.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use flutecast_crds::{PushFormat, Tenant};
+use flutecast_kube::fault::brief;
 use futures_util::future::join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::ListParams;
@@ -13,11 +14,10 @@ use tokio::time::Instant;
 
 use super::step::{Act, FINALIZER, Step};
 use super::task::patch;
-use crate::backend::cluster::brief;
-use crate::object::Key;
-use crate::index::version_of;
 use crate::index::kind::OurKind;
-use crate::backend::cluster::watch::Place;
+use crate::index::version_of;
+use crate::object::Key;
+use crate::watch::Place;
 
 /// For how long is looked whether another operator takes over. Others look at the Lease every two seconds.
 const TAKEN_OVER: Duration = Duration::from_secs(4);
@@ -84,7 +84,7 @@ impl Last {
 ///
 /// # Errors
 /// The first error; everything was tried.
-pub async fn let_go(client: &Client, places: &[Place]) -> Result<usize, kube::Error> {
+pub(crate) async fn let_go(client: &Client, places: &[Place]) -> Result<usize, kube::Error> {
     let mut count = 0;
     let mut failed = None;
     for place in places {

@@ -1,6 +1,7 @@
 //! Brings finalizers to the API server.
 
 use flutecast_kube::Right;
+use flutecast_kube::fault::brief;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::last::Last;
 use super::step::{Act, FINALIZER, Protection, Step, Steps, steps};
-use crate::object::Key;
+use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::index::Index;
 use crate::index::kind::OurKind;
-use crate::backend::cluster::lease::Lead;
-use crate::backend::cluster::{MANAGER, brief};
-use crate::metrics::{ApiWrite, Ending, Metrics, ObjectKind};
+use crate::lease::Lead;
+use crate::metrics::CallResult;
+use crate::object::Key;
 use crate::object::Kind;
 use flutecast_process::backoff::{Backoff, jittered};
 
 /// The rights that holding what is in use by a finalizer needs.
-pub const RIGHTS: &[Right] = &[
+pub(crate) const RIGHTS: &[Right] = &[
     Right {
         group: "flutecast.io",
         resources: &["tenants", "pushformats"],
@@ -55,14 +56,14 @@ const NAMESPACES: Duration = Duration::from_secs(3);
 
 /// Where the keeper says what is used.
 #[derive(Debug)]
-pub struct Guard {
+pub(crate) struct Guard {
     protection: Protection,
     steps: watch::Sender<Option<Arc<Steps>>>,
 }
 
 impl Guard {
     /// Has done what is to be done for what is known.
-    pub fn keep(&self, index: &Index) {
+    pub(crate) fn keep(&self, index: &Index) {
         let steps = steps(index, self.protection);
         self.steps.send_if_modified(|current| {
             let changed = current.as_deref() != Some(&steps);
@@ -74,7 +75,7 @@ impl Guard {
     }
 
     /// Another operator's turn: nothing is done from here.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.steps.send_replace(None);
     }
 }
@@ -87,12 +88,12 @@ pub(crate) fn spawn(
     client: Client,
     protection: Protection,
     last: Last,
-    metrics: Arc<Metrics>,
+    writes: ApiWrites,
     works: watch::Receiver<Lead>,
     cancel: CancellationToken,
 ) -> (Guard, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(None);
-    let worker = Worker { client, metrics };
+    let worker = Worker { client, writes };
     let task = tokio::spawn(async move {
         cancel.run_until_cancelled(worker.run(receiver.clone())).await;
         // Another operator can take over from here on, which is what is looked for below.
@@ -107,7 +108,7 @@ pub(crate) fn spawn(
 
 struct Worker {
     client: Client,
-    metrics: Arc<Metrics>,
+    writes: ApiWrites,
 }
 
 impl Worker {
@@ -182,8 +183,8 @@ impl Worker {
 
     async fn take_one(&self, kind: Kind, key: &Key, step: &Step) -> bool {
         let count = |ending| {
-            if let Some(kind) = ObjectKind::of(kind) {
-                self.metrics.api_write(ApiWrite::Finalizer(kind), ending);
+            if let Some(kind) = kind.label() {
+                self.writes.count(ApiWrite::Finalizer(kind), ending);
             }
         };
         let (namespace, name) = key;
@@ -198,7 +199,7 @@ impl Worker {
             Ok(Ok(())) => {
                 let done = if step.act == Act::Hold { "held" } else { "let go" };
                 tracing::info!(%kind, namespace, name, "what is in use is protected: {done}");
-                count(Ending::Done);
+                count(CallResult::Done);
                 return true;
             }
             // It has another version by now, of which the watch tells, or it is gone.
@@ -208,7 +209,7 @@ impl Worker {
             Ok(Err(error)) => brief(&error),
             Err(_) => format!("no answer within {DEADLINE:?}"),
         };
-        count(Ending::Failed);
+        count(CallResult::Failed);
         tracing::warn!(%kind, namespace, name, error, "the finalizer {FINALIZER} can't be changed; trying again");
         false
     }

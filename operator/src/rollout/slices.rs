@@ -1,14 +1,15 @@
 //! Which data-plane pods are ready, as the EndpointSlices of their Service say.
 
-use flutecast_kube::Right;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use flutecast_kube::{Change, Right, ServicePods};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ObjectMeta;
 
-use crate::backend::cluster::watch::Event;
+use crate::watch::Event;
 
 /// The rights that knowing the ready pods needs, in the operator's own namespace.
-pub const RIGHTS: &[Right] = &[Right {
+pub(crate) const RIGHTS: &[Right] = &[Right {
     group: "discovery.k8s.io",
     resources: &["endpointslices"],
     names: &[],
@@ -18,91 +19,77 @@ pub const RIGHTS: &[Right] = &[Right {
 
 /// Why the ready pods are not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PodsUnknown {
+pub(crate) enum PodsUnknown {
     /// They were not listed completely yet.
     NotListed,
     /// The operator has no right to read EndpointSlices.
     Forbidden,
 }
 
-/// The slices that there are.
+/// The data plane's EndpointSlices, and the ready pods that follow from them.
 #[derive(Debug, Default)]
-pub struct Slices {
-    /// What each slice says, by its name: the pod, and whether it takes new clients.
-    slices: BTreeMap<String, Vec<(String, bool)>>,
-    /// The slices that were told since a list was begun.
-    told: Option<BTreeSet<String>>,
-    /// Who is ready; none: that was never told in full.
+pub(crate) struct Slices {
+    pods: ServicePods,
+    /// The slices of a list that is not complete yet. Half a list doesn't show what is missing.
+    listed: Option<Vec<EndpointSlice>>,
+    /// The ready pods, or `None` until the first complete list.
     ready: Option<BTreeSet<String>>,
     forbidden: bool,
 }
 
 impl Slices {
-    /// Takes in what happened to a slice. Answers whether other pods are ready now, or it became known that
-    /// none can be seen.
-    pub fn take(&mut self, event: Event<EndpointSlice>) -> bool {
-        match event {
-            Event::Apply(slice) => {
-                let name = slice.metadata.name.unwrap_or_default();
-                if let Some(told) = &mut self.told {
-                    told.insert(name.clone());
-                }
-                self.slices.insert(name, slice.endpoints.into_iter().filter_map(pod).collect());
-            }
-            Event::Broken { meta, error: _ } => {
-                self.slices.remove(&meta.name.unwrap_or_default());
-            }
-            Event::Delete(meta) => {
-                self.slices.remove(&meta.name.unwrap_or_default());
-            }
+    /// Applies an event. Returns `true` if other pods are ready now, or it became known that the operator may
+    /// not read the slices.
+    pub(crate) fn take(&mut self, event: Event<EndpointSlice>) -> bool {
+        let change = match event {
             Event::Restart(_) => {
-                self.told = Some(BTreeSet::new());
+                self.listed = Some(Vec::new());
                 return false;
             }
+            Event::Apply(slice) => match &mut self.listed {
+                Some(listed) => {
+                    listed.push(*slice);
+                    return false;
+                }
+                None => Change::Applied(*slice),
+            },
             Event::Complete(..) => {
-                let told = self.told.take().unwrap_or_default();
-                self.slices.retain(|name, _| told.contains(name));
                 self.ready.get_or_insert_default();
+                Change::All(self.listed.take().unwrap_or_default())
             }
+            Event::Broken { meta, error: _ } => deleted(*meta),
+            Event::Delete(meta) => deleted(*meta),
             Event::Forbidden => return !std::mem::replace(&mut self.forbidden, true),
-        }
-        // Half a list says nothing about who is missing from it.
-        if self.told.is_some() || self.ready.is_none() {
+        };
+        self.pods.apply(change);
+        if self.listed.is_some() || self.ready.is_none() {
             return false;
         }
         let was_forbidden = std::mem::take(&mut self.forbidden);
-        let ready = Some(self.compute());
+        let ready = Some(self.ready_now());
         let changed = self.ready != ready;
         self.ready = ready;
         changed || was_forbidden
     }
 
-    /// The names of the pods that are ready.
+    /// Returns the names of the ready pods.
     ///
     /// # Errors
-    /// [`PodsUnknown`] if that was never told.
-    pub fn ready(&self) -> Result<&BTreeSet<String>, PodsUnknown> {
+    /// [`PodsUnknown`] until the first complete list.
+    pub(crate) fn ready(&self) -> Result<&BTreeSet<String>, PodsUnknown> {
         let unknown = if self.forbidden { PodsUnknown::Forbidden } else { PodsUnknown::NotListed };
         self.ready.as_ref().ok_or(unknown)
     }
 
-    /// A pod may stand in several slices, one for each family of addresses or while it moves. It is ready if
-    /// all of them say so.
-    fn compute(&self) -> BTreeSet<String> {
-        let all = || self.slices.values().flatten();
-        let not_ready: BTreeSet<&str> =
-            all().filter(|(_, ready)| !ready).map(|(name, _)| name.as_str()).collect();
-        all().map(|(name, _)| name).filter(|name| !not_ready.contains(name.as_str())).cloned().collect()
+    /// Endpoints that name no pod announce nothing.
+    fn ready_now(&self) -> BTreeSet<String> {
+        let ready = self.pods.pods().into_iter().filter(|(_, pod)| pod.is_named && pod.ready);
+        ready.map(|(name, _)| name).collect()
     }
 }
 
-/// The pod of an endpoint and whether it is ready. Endpoints that are no pods announce nothing.
-fn pod(endpoint: Endpoint) -> Option<(String, bool)> {
-    let name = endpoint.target_ref?.name?;
-    let conditions = endpoint.conditions.unwrap_or_default();
-    // What is left out means what the API's documentation says it means.
-    let ready = conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false);
-    Some((name, ready))
+fn deleted(metadata: ObjectMeta) -> Change<EndpointSlice> {
+    Change::Deleted(EndpointSlice { metadata, ..EndpointSlice::default() })
 }
 
 #[cfg(test)]
@@ -111,7 +98,8 @@ mod tests {
 
     fn slice(name: &str, endpoints: &str) -> Event<EndpointSlice> {
         let slice = serde_yaml::from_str(&format!(
-            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\nmetadata: {{name: {name}}}\nports: []\nendpoints: [{endpoints}]\n"
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+             metadata: {{name: {name}}}\nports: []\nendpoints: [{endpoints}]\n"
         ));
         Event::Apply(Box::new(slice.unwrap()))
     }
@@ -121,17 +109,20 @@ mod tests {
     }
 
     #[test]
-    fn ready_is_who_takes_new_clients() {
+    fn pods_are_ready_that_accept_new_clients() {
         let mut slices = Slices::default();
         slices.take(Event::Restart(None));
-        let all = "{addresses: [10.0.0.1], targetRef: {name: a}}, {addresses: [10.0.0.2], targetRef: {name: b}, conditions: {ready: false}}, \
-            {addresses: [10.0.0.3], targetRef: {name: c}, conditions: {ready: true, terminating: true}}, {addresses: [10.0.0.4]}, \
-            {addresses: [10.0.0.5], targetRef: {name: e}, conditions: {ready: true, serving: true, terminating: false}}";
+        let all = "{addresses: [10.0.0.1], targetRef: {name: a}}, \
+            {addresses: [10.0.0.2], targetRef: {name: b}, conditions: {ready: false}}, \
+            {addresses: [10.0.0.3], targetRef: {name: c}, conditions: {ready: true, terminating: true}}, \
+            {addresses: [10.0.0.4]}, \
+            {addresses: [10.0.0.5], targetRef: {name: e}, \
+            conditions: {ready: true, serving: true, terminating: false}}";
         assert!(!slices.take(slice("one", all)));
         assert_eq!(slices.ready(), Err(PodsUnknown::NotListed));
         assert!(slices.take(Event::Complete(None, 0)));
         assert_eq!(ready(&slices), ["a", "e"]);
-        // The same again, or another family of addresses, is no news.
+        // Neither the same slice again nor another address family changes the ready pods.
         assert!(!slices.take(slice("one", all)));
         assert!(!slices.take(slice("two", "{addresses: ['fd00::1'], targetRef: {name: a}}")));
         assert!(slices.take(slice(
@@ -139,7 +130,7 @@ mod tests {
             "{addresses: ['fd00::1'], targetRef: {name: a}, conditions: {ready: false}}"
         )));
         assert_eq!(ready(&slices), ["e"]);
-        // A list that starts over says nothing until it is told in full.
+        // A list that is not complete changes nothing.
         assert!(!slices.take(Event::Restart(None)));
         assert!(!slices.take(slice("three", "{addresses: [10.0.0.6], targetRef: {name: f}}")));
         assert_eq!(ready(&slices), ["e"]);
@@ -148,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_that_is_missing_is_news_once_and_takes_nothing_back() {
+    fn a_missing_right_is_reported_once_and_leaves_the_ready_pods() {
         let mut slices = Slices::default();
         assert!(slices.take(Event::Forbidden));
         assert!(!slices.take(Event::Forbidden));
