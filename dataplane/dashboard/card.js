@@ -1,5 +1,5 @@
 /**
- * One device's card. Which part shows what follows from what `hello` says of the channels; nothing here knows a certain machine.
+ * The card of a device, built from the channels that `hello` describes. Nothing here depends on a kind of machine.
  * @module card
  */
 import { element, setData, setNumber, setText } from './dom.js';
@@ -10,6 +10,12 @@ import { Plot } from './plot.js';
 /** @typedef {import('./flutecast.js').Channel} Channel */
 /** @typedef {import('./flutecast.js').Field} Field */
 /** @typedef {{write: (values: Record<string, any>|null) => void}} Writer */
+/**
+ * The part of a card that shows a channel.
+ * @typedef {{
+ *   node: HTMLElement|null, age: HTMLElement|null, values: HTMLElement[], writers: Writer[], plots: Map<string, Plot>
+ * }} Part
+ */
 
 /** @param {Channel} channel */
 export const isPower = (channel) => channel.channel === 'power';
@@ -17,24 +23,24 @@ export const isPower = (channel) => channel.channel === 'power';
 export const isAlarms = (channel) => channel.fields.some((field) => field.name === 'severity');
 /** @param {Channel} channel @param {Field} field */
 const isPlotted = (channel, field) =>
-  channel.delivery === 'Latest' && (field.type === 'Number' || (field.type === 'Computed' && (field.unit !== undefined || field.decimals !== undefined)));
+  channel.delivery === 'Latest' && (field.type === 'Number'
+    || (field.type === 'Computed' && (field.unit !== undefined || field.decimals !== undefined)));
 
-/** Up to this many plots of a card get its whole width. */
+/** Up to this many plots use the whole width of a card. */
 const FEW_ROWS = 4;
 
 const POWER_WORDS = { on: 'On', off: 'Off', unknown: 'No power data' };
 const POWER_SIGNS = { on: '●', off: '○', unknown: '?' };
 
-/** A device's card and what keeps it up to date. */
 export class Card {
-  /** What the card was built from; another signature needs another card. */
+  /** Identifies what the card was built from; a device with another signature needs a new card. */
   signature;
   node;
   #feed;
   #board;
   /** @type {Plot[]} */
   #plots = [];
-  /** @type {Map<string, {node: HTMLElement|null, age: HTMLElement|null, values: HTMLElement[], writers: Writer[], plots: Map<string, Plot>}>} */
+  /** @type {Map<string, Part>} */
   #channels = new Map();
 
   /**
@@ -55,7 +61,8 @@ export class Card {
     this.node.setAttribute('aria-labelledby', code.id);
     const pills = element('div', 'pills');
     const kind = device.labels.type && device.labels.type !== device.name ? ` · ${device.labels.type}` : '';
-    this.node.append(element('header', 'card-head', element('div', '', code, element('p', 'name', device.name + kind)), pills));
+    const title = element('div', '', code, element('p', 'name', device.name + kind));
+    this.node.append(element('header', 'card-head', title, pills));
     const channels = [...device.channels.values()];
     for (const channel of channels.filter(isPower)) this.#addPower(channel, pills);
     if (!channels.some(isPower)) this.node.dataset.power = 'none';
@@ -66,7 +73,7 @@ export class Card {
     for (const channel of channels) this.update(channel);
   }
 
-  /** Puts a new value into the plots. @param {import('./flutecast.js').DataEvent} event */
+  /** Adds a value to the plots. @param {import('./flutecast.js').DataEvent} event */
   sample({ channel, timeMs, values }) {
     const plots = this.#channels.get(channel)?.plots;
     if (!plots) return;
@@ -78,14 +85,16 @@ export class Card {
     }
   }
 
-  /** Shows a channel's newest values. @param {Channel} channel */
+  /** Shows the newest values of a channel. @param {Channel} channel */
   update(channel) {
     const part = this.#channels.get(channel.channel);
     if (!part) return;
     if (isPower(channel)) setData(this.node, 'power', powerOf(channel.values));
     for (const writer of part.writers) writer.write(channel.values);
     const stale = String(channel.stale);
-    if (part.node && setData(part.node, 'stale', stale)) for (const plot of part.plots.values()) plot.colours = null;
+    if (part.node && setData(part.node, 'stale', stale)) {
+      for (const plot of part.plots.values()) plot.colours = null;
+    }
     for (const value of part.values) setData(value, 'stale', stale);
     this.updateAge(channel);
     const device = this.#feed.devices.get(this.node.dataset.device ?? '');
@@ -93,7 +102,7 @@ export class Card {
     setData(this.node, 'stale', String(any));
   }
 
-  /** Shows how old a stale channel is. @param {Channel} channel */
+  /** Shows the age of a stale channel. @param {Channel} channel */
   updateAge(channel) {
     const age = this.#channels.get(channel.channel)?.age;
     if (!age) return;
@@ -102,7 +111,7 @@ export class Card {
     else setText(age, channel.values === null ? 'no data yet' : '');
   }
 
-  /** Ends the card's plots. */
+  /** Removes the card and its plots. */
   remove() {
     for (const plot of this.#plots) this.#board.remove(plot);
     this.node.remove();
@@ -110,7 +119,7 @@ export class Card {
 
   /** @param {Channel} channel @param {HTMLElement|null} node @param {HTMLElement|null} age */
   #part(channel, node, age) {
-    /** @type {{node: HTMLElement|null, age: HTMLElement|null, values: HTMLElement[], writers: Writer[], plots: Map<string, Plot>}} */
+    /** @type {Part} */
     const part = { node, age, values: [], writers: [], plots: new Map() };
     if (node) node.dataset.channel = channel.channel;
     this.#channels.set(channel.channel, part);
@@ -164,8 +173,6 @@ export class Card {
     this.node.append(section);
   }
 
-  /** @typedef {{node: HTMLElement|null, age: HTMLElement|null, values: HTMLElement[], writers: Writer[], plots: Map<string, Plot>}} Part */
-
   /** @param {Part} part @param {Field} field @param {HTMLElement} node */
   #value(part, field, node) {
     node.dataset.field = field.name;
@@ -202,7 +209,10 @@ export class Card {
       decimals: field.decimals ?? 0,
       area: kind === 'hero',
       silenceMs: channel.staleAfterMs ?? Infinity,
-      held: () => this.#feed.state === 'live' && !this.#feed.devices.get(this.node.dataset.device ?? '')?.channels.get(channel.channel)?.stale,
+      held: () => {
+        const device = this.#feed.devices.get(this.node.dataset.device ?? '');
+        return this.#feed.state === 'live' && !device?.channels.get(channel.channel)?.stale;
+      },
       onRange: (range) => {
         setText(low, range ? valueText(range.min, { decimals: field.decimals ?? 1 }) : '');
         setText(high, range ? valueText(range.max, { decimals: field.decimals ?? 1 }) : '');
@@ -258,8 +268,10 @@ export class Card {
   }
 }
 
-/** What a card depends on. @param {Device} device */
+/** Identifies what a card is built from. @param {Device} device */
 export function signature(device) {
   const { name, labels, channels } = device;
-  return JSON.stringify([name, labels, [...channels.values()].map(({ channel, delivery, staleAfterMs, fields }) => [channel, delivery, staleAfterMs, fields])]);
+  const parts = [...channels.values()].map(({ channel, delivery, staleAfterMs, fields }) =>
+    [channel, delivery, staleAfterMs, fields]);
+  return JSON.stringify([name, labels, parts]);
 }

@@ -1,8 +1,9 @@
 /**
- * The dashboard: shows the devices of one tenant live. It reads the public protocol through flutecast.js and nothing else.
+ * The dashboard: shows the devices of a tenant live. It reads only the public protocol, through flutecast.js.
  *
- * Address: `?tenant=demo&device=CORR-01&device=…&selector=line%3Dl1&channel=telemetry&interval=500ms`, all optional; without a device
- * and a selector it shows all devices. `#token=…` gives the access token to a display without a keyboard; it is taken out of the address at once.
+ * Address: `?tenant=demo&device=CORR-01&device=…&selector=line%3Dl1&channel=telemetry&interval=500ms`, all optional;
+ * without a device and a selector it shows all devices. `#token=…` is the access token for displays without a
+ * keyboard; it is removed from the address at once.
  *
  * @module dashboard
  */
@@ -49,10 +50,16 @@ const cards = new Map();
 /** @type {Map<string, {node: HTMLElement, summary: HTMLElement, grid: HTMLElement}>} */
 const lines = new Map();
 
-/** What the next frame has to do. */
-const dirty = { structure: false, alarms: false, /** @type {Map<string, Set<string>>} */ channels: new Map(), frame: 0 };
+/** The changes that the next frame has to show. */
+const dirty = {
+  structure: false,
+  alarms: false,
+  /** @type {Map<string, Set<string>>} */
+  channels: new Map(),
+  frame: 0,
+};
 
-/** At most one frame is asked for, however many events come. */
+/** Requests a frame unless one is already requested. */
 function schedule() {
   if (dirty.frame === 0) dirty.frame = requestAnimationFrame(flush);
 }
@@ -77,7 +84,7 @@ function flush() {
 /** @param {string} text @param {import('./format.js').Tone} kind */
 const notice = (text, kind) => notices.add(byId('notice-list'), kind, text, Date.now());
 
-// ---- What comes from the feed
+// ---- Events of the feed
 
 feed.addEventListener('change', (event) => {
   const { device, channel } = /** @type {CustomEvent} */ (event).detail;
@@ -94,7 +101,7 @@ feed.addEventListener('data', (event) => {
   const { detail } = /** @type {CustomEvent<import('./flutecast.js').DataEvent>} */ (event);
   const channel = feed.devices.get(detail.device)?.channels.get(detail.channel);
   if (!channel) return;
-  // The card may not be there yet: the device came with this very chunk.
+  // The card may not exist yet if the device came with the same chunk.
   if (!cards.has(detail.device)) arrange();
   cards.get(detail.device)?.sample(detail);
   if (isAlarms(channel) && alarms.add(detail)) dirty.alarms = true;
@@ -113,7 +120,8 @@ feed.addEventListener('refused', (event) => {
 });
 feed.addEventListener('devices', (event) => {
   const { added = [], removed = [] } = /** @type {CustomEvent} */ (event).detail;
-  if (added.length > 0) notice(`New: ${added.map((/** @type {any} */ device) => device.device).join(', ')}`, 'info');
+  const codes = added.map((/** @type {any} */ device) => device.device);
+  if (added.length > 0) notice(`New: ${codes.join(', ')}`, 'info');
   if (removed.length > 0) notice(`Gone: ${removed.join(', ')}`, 'info');
 });
 
@@ -136,7 +144,10 @@ feed.addEventListener('state', () => {
 // ---- Connection
 
 const SIGN = { connecting: '◌', live: '●', waiting: '◐', reconnecting: '↻', refused: '✕', closed: '○' };
-const WORD = { connecting: 'Connecting', live: 'Live', waiting: 'Waiting', reconnecting: 'Reconnecting', refused: 'Refused', closed: 'Closed' };
+const WORD = {
+  connecting: 'Connecting', live: 'Live', waiting: 'Waiting', reconnecting: 'Reconnecting', refused: 'Refused',
+  closed: 'Closed',
+};
 
 function showConnection() {
   const { state, reason, message, retryAt, httpStatus } = feed.status;
@@ -144,7 +155,7 @@ function showConnection() {
   const connection = byId('connection');
   setText(/** @type {Element} */ (connection.querySelector('.sign')), SIGN[state]);
   setText(byId('connection-state'), WORD[state]);
-  // The count-down isn't in the live region: a screen reader would say every second of it.
+  // The count-down is not in the live region: a screen reader would announce every second.
   const seconds = retryAt === null ? null : Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
   const why = state === 'live' || state === 'connecting' ? '' : reasonText(reason, message);
   const detail = state === 'reconnecting' ? (seconds === null ? 'now …' : `in ${seconds} s`) : why;
@@ -202,7 +213,7 @@ function alongTheLine(a, b) {
   return p[1] - q[1] || a.device.localeCompare(b.device, 'en', { numeric: true });
 }
 
-/** Makes the cards be those of the feed's devices, by line. */
+/** Updates the cards to the feed's devices, grouped by line. */
 function arrange() {
   /** @type {Map<string, import('./flutecast.js').Device[]>} */
   const groups = new Map();
@@ -216,7 +227,8 @@ function arrange() {
     card.remove();
     cards.delete(code);
   }
-  const names = [...groups.keys()].sort((a, b) => Number(a === '') - Number(b === '') || a.localeCompare(b, 'en', { numeric: true }));
+  const names = [...groups.keys()].sort((a, b) =>
+    Number(a === '') - Number(b === '') || a.localeCompare(b, 'en', { numeric: true }));
   const sections = names.map((name) => {
     const line = lines.get(name) ?? newLine(name, names.length);
     lines.set(name, line);
@@ -242,14 +254,16 @@ function newLine(name, count) {
   const title = element('h2', '', name === '' ? (count > 1 ? 'Other devices' : 'Devices') : `Line ${name}`);
   const summary = element('p', 'summary');
   const grid = element('div', 'grid');
-  const node = element('section', 'line', element('header', 'line-head', title, summary, element('p', 'plot-span')), grid);
+  const head = element('header', 'line-head', title, summary, element('p', 'plot-span'));
+  const node = element('section', 'line', head, grid);
   node.dataset.line = name;
   return { node, summary, grid };
 }
 
 /** @param {{device: string, reason: string, message?: string}} refusal */
 function ghost({ device, reason, message }) {
-  const card = element('article', 'card ghost', element('h3', 'code', device), element('p', 'name', reasonText(reason, message)));
+  const name = element('p', 'name', reasonText(reason, message));
+  const card = element('article', 'card ghost', element('h3', 'code', device), name);
   card.dataset.device = device;
   card.dataset.refused = reason;
   return card;
@@ -283,12 +297,13 @@ function showAlarms() {
   setData(chip, 'active', String(active));
   setData(chip, 'tone', active > 0 ? tone(alarms.sorted()[0].severity) : 'good');
   setText(chip.children[0], active > 0 ? SIGNS[tone(alarms.sorted()[0].severity)] : '✓');
-  setText(chip.children[1], active === 0 ? 'No active alarm' : active === 1 ? '1 active alarm' : `${active} active alarms`);
+  const some = active === 1 ? '1 active alarm' : `${active} active alarms`;
+  setText(chip.children[1], active === 0 ? 'No active alarm' : some);
 }
 
-// ---- What moves with time
+// ---- Periodic updates
 
-/** Events of the last seconds, one count a second. */
+/** The count of events at each of the last seconds. */
 const counts = [0];
 
 setInterval(() => {

@@ -1,11 +1,10 @@
 /**
- * Making and changing nodes. Text always goes in as text, never as markup; a node is only touched when something differs.
+ * Creates and changes nodes. Text is inserted as text, never as markup; nodes are written only where they differ.
  * @module dom
  */
 import { digitGroups } from './format.js';
 
 /**
- * Makes an element.
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
  * @param {string} [className]
@@ -31,7 +30,7 @@ export function setText(node, text) {
 }
 
 /**
- * Writes a number with its digits in groups. The gaps are made by the style sheet: the text stays as it is.
+ * Writes a number with its digits in groups. The style sheet adds the gaps; the text stays the same.
  * @param {Element} node
  * @param {string} text
  */
@@ -55,7 +54,7 @@ export function setData(node, name, value) {
 }
 
 /**
- * Puts children in an order with as few moves as possible.
+ * Orders the children with few moves.
  * @param {Element} parent
  * @param {Element[]} children all of them
  */

@@ -1,19 +1,19 @@
 /**
- * The Flutecast client: follows the live values of factory devices over Server-Sent Events, for any web page.
+ * The Flutecast client for web pages: receives live values of factory devices over Server-Sent Events.
  *
  *     import { connect } from './flutecast.js';
  *     const feed = connect({ tenant: 'demo', devices: ['CORR-01'] });
  *     feed.addEventListener('data', ({ detail }) => console.log(detail.device, detail.channel, detail.values));
  *
- * It keeps the newest values of each device and channel, knows which of them are stale, reconnects by itself and resumes
- * where it was. It reads only the public protocol (docs/protocol.md) and needs nothing but `fetch`. docs/client.md is its guide.
+ * It keeps the newest values of each device and channel, marks stale ones, reconnects by itself and resumes where
+ * it was. It uses only the public protocol (docs/protocol.md) and `fetch`. Its guide is docs/client.md.
  *
  * Events, each a CustomEvent whose `detail` is:
  *   state    the new {@link Status}
  *   hello    the server's `hello`; `devices` is up to date
- *   data     {@link DataEvent}: new values; `devices` holds them already
- *   stale, fresh, gap, refused, devices, bye, ping    the protocol's own object
- *   change   {device, channel?}: something about this device in `devices` is different (also it came or went)
+ *   data     {@link DataEvent}: new values, which `devices` already contains
+ *   stale, fresh, gap, refused, devices, bye, ping    the object of the protocol
+ *   change   {device, channel?}: the device changed in `devices`, was added or removed
  *
  * @module flutecast
  */
@@ -22,17 +22,18 @@
  * @typedef {object} Options
  * @property {string} tenant the tenant's name
  * @property {string[]} [devices] device codes; `*` for every device that the caller may read
- * @property {string} [selector] devices by label, such as `line=l1`; this or `devices` is needed
- * @property {string[]} [channels] only these channels; left out: all
+ * @property {string} [selector] devices by label, such as `line=l1`; either this or `devices` is required
+ * @property {string[]} [channels] only these channels; default: all
  * @property {string} [interval] at most one value of a `Latest` channel in this time, such as `500ms`
- * @property {string|URL} [url] where the data plane is; left out: where the page comes from
- * @property {string|(() => string|null|undefined|Promise<string|null|undefined>)} [token] the access token, or a function that gets it before each connection
- * @property {typeof fetch} [fetch] instead of the global `fetch`
- * @property {AbortSignal} [signal] closes the feed when it aborts
+ * @property {string|URL} [url] the base address of the data plane; default: that of the page
+ * @property {string|(() => string|null|undefined|Promise<string|null|undefined>)} [token] the access token, or a
+ *   function that returns it, called before each connection
+ * @property {typeof fetch} [fetch] used instead of the global `fetch`
+ * @property {AbortSignal} [signal] closes the feed when aborted
  * @property {string} [lastEventId] where to resume
- * @property {number} [maxBackoffMs] the longest random wait before a new attempt; 30 s
- * @property {number} [connectTimeoutMs] how long a connection may take up to `hello`; 15 s
- * @property {number} [refusedRetryMs] how long to wait after a refusal (4xx) before asking again; 60 s, 0 for never
+ * @property {number} [maxBackoffMs] the longest random wait before a new attempt; default: 30 s
+ * @property {number} [connectTimeoutMs] how long a connection may take up to `hello`; default: 15 s
+ * @property {number} [refusedRetryMs] the wait before a new attempt after a 4xx; default: 60 s, never if 0
  * @property {Timers} [timers] the clock, for tests
  */
 
@@ -45,31 +46,36 @@
  */
 
 /**
- * How the feed is. `connecting`: the first attempt. `live`: connected. `waiting`: connected, but the server can't serve now.
- * `reconnecting`: not connected; the next attempt is under way or at `retryAt`. `refused`: the server wants something else from
- * us (a token, another question). `closed`: by `close()`.
+ * The state of a feed. `connecting`: the first attempt. `live`: connected. `waiting`: connected, but the server
+ * can't serve now. `reconnecting`: not connected; the next attempt is running or starts at `retryAt`. `refused`:
+ * the server refuses the request (token or parameters). `closed`: by `close()`.
  * @typedef {object} Status
  * @property {'connecting'|'live'|'waiting'|'reconnecting'|'refused'|'closed'} state
- * @property {string|null} reason why it isn't live: `Unreachable`, `Closed`, `Silent`, `Timeout`, `Token`, `NotAStream`, `Http`, a protocol's reason, or an error's code
- * @property {string|null} message the reason for people
- * @property {number|null} httpStatus the status code, where one is the reason
- * @property {number|null} retryAt when the next attempt starts, in milliseconds of this machine's clock
- * @property {number} attempt how many connections failed in a row
+ * @property {string|null} reason why it isn't live: `Unreachable`, `Closed`, `Silent`, `Timeout`, `Token`,
+ *   `NotAStream`, `Http`, a reason of the protocol, or the code of an error
+ * @property {string|null} message the reason as text
+ * @property {number|null} httpStatus the status code, if it is the reason
+ * @property {number|null} retryAt when the next attempt starts, in milliseconds of the local clock
+ * @property {number} attempt the number of failed connections in a row
  */
 
-/** @typedef {{name: string, type: 'Number'|'String'|'Bool'|'Enum'|'Computed', unit?: string, decimals?: number}} Field */
+/**
+ * @typedef {{
+ *   name: string, type: 'Number'|'String'|'Bool'|'Enum'|'Computed', unit?: string, decimals?: number
+ * }} Field
+ */
 /** @typedef {number|string|boolean|null} Value */
 
 /**
  * @typedef {object} Channel
- * @property {string} channel its name
+ * @property {string} channel the name
  * @property {'Latest'|'Every'} delivery
- * @property {number|null} staleAfterMs after which silence it is stale; null: never
+ * @property {number|null} staleAfterMs the time without a message after which the values are stale; null: never
  * @property {Field[]} fields
- * @property {Record<string, Value>|null} values the newest message's values; null before the first
- * @property {string|null} time when they happened (RFC 3339)
- * @property {number|null} timeMs the same in milliseconds since 1970, on the server's clock
- * @property {boolean} stale whether the channel has been silent for too long
+ * @property {Record<string, Value>|null} values of the newest message; null before the first
+ * @property {string|null} time of the values (RFC 3339)
+ * @property {number|null} timeMs the same in milliseconds since 1970, by the server's clock
+ * @property {boolean} stale
  */
 
 /**
@@ -90,33 +96,31 @@
  * @property {string|null} id
  */
 
-/** What is waited for at most by a timer; a longer wait would overflow it. */
+/** The longest wait of a timer; much longer ones overflow. */
 const LONGEST_WAIT_MS = 3_600_000;
-/** The first random wait is at most this, and doubles with each failure. */
+/** The bound of the first random wait; it doubles with each failure. */
 const FIRST_BACKOFF_MS = 1_000;
-/** A connection that lived this long was a good one: failures are counted anew. */
+/** A connection that lasted this long resets the count of failures. */
 const STEADY_MS = 10_000;
-/** The shortest wait that a `bye` can ask for, so that a broken server isn't hammered. */
+/** The shortest wait accepted from a `bye`, to protect a broken server. */
 const SHORTEST_BYE_MS = 100;
 /** The protocol's default `pingMs`, for a `hello` without one. */
 const DEFAULT_PING_MS = 15_000;
-/** A longer address goes as POST with a body instead. */
+/** A request with a longer address is sent as POST with a body. */
 const LONGEST_ADDRESS = 2_000;
-/** One event may take this much text (a `hello` of thousands of devices takes a few MiB). */
+/** The longest event in characters; a `hello` of thousands of devices has a few MiB. */
 const LARGEST_EVENT = 32 * 1024 * 1024;
-/** Differences between our clock and the server's below this are network time, not skew. */
+/** Smaller differences from the server's clock count as network latency, not as skew. */
 const SKEW_TOLERANCE_MS = 500;
 
-/**
- * Reads Server-Sent Events from bytes, as the HTML standard says, wherever the chunks are cut.
- */
+/** Parses Server-Sent Events from chunks of bytes, as specified by the HTML standard. */
 export class SseParser {
-  /** The last event id, as the next request sends it; it moves on at the end of a block. */
+  /** The last event id, to be sent with the next request; it changes at the end of a block. */
   lastEventId;
-  /** @type {number|null} What the server's last `retry:` line said, in milliseconds. */
+  /** @type {number|null} The server's last `retry:` in milliseconds. */
   retry = null;
 
-  #decoder = new TextDecoder(); // Keeps characters that are cut in two, and takes a BOM away.
+  #decoder = new TextDecoder(); // Joins characters split between chunks, and removes a BOM.
   #text = '';
   #scanned = 0;
   #afterCr = false;
@@ -129,7 +133,8 @@ export class SseParser {
   #id = null;
 
   /**
-   * @param {(event: {type: string, data: string, id: string|null}) => void} onEvent called for each event; `id` is null when its block had none
+   * @param {(event: {type: string, data: string, id: string|null}) => void} onEvent called for each event; `id`
+   *   is null if its block had none
    * @param {string} [lastEventId]
    */
   constructor(onEvent, lastEventId = '') {
@@ -139,12 +144,12 @@ export class SseParser {
 
   /**
    * @param {Uint8Array} bytes the next chunk
-   * @throws {RangeError} when one event is larger than 32 Mi characters
+   * @throws {RangeError} if one event has more than 32 Mi characters
    */
   push(bytes) {
     let text = this.#decoder.decode(bytes, { stream: true });
     if (text === '') return;
-    // A CR ends its line at once; a LF that comes first in the next chunk belongs to it.
+    // A CR ends its line at once; an LF at the beginning of the next chunk belongs to it.
     if (this.#afterCr && text[0] === '\n') text = text.slice(1);
     this.#afterCr = text === '' ? false : text.endsWith('\r');
     this.#text += text;
@@ -188,9 +193,9 @@ export class SseParser {
 }
 
 /**
- * Takes an id apart.
+ * Parses an event id.
  * @param {string|null} id
- * @returns {{epoch: string, sequence: number}|null} null when it isn't `<epoch>-<sequence>`
+ * @returns {{epoch: string, sequence: number}|null} null if it isn't `<epoch>-<sequence>`
  */
 export function parseId(id) {
   const match = /^([0-9a-f]+)-([0-9]+)$/.exec(id ?? '');
@@ -198,8 +203,8 @@ export function parseId(id) {
 }
 
 /**
- * How long to wait before the next attempt: the server's `retry`, and on top a random time up to a bound that doubles with each
- * failure (full jitter), so that the screens of a plant don't come back all at once.
+ * Returns the wait before the next attempt: the server's `retry`, plus a random time up to a bound that doubles
+ * with each failure (full jitter), so that the screens of a plant don't come back at the same time.
  * @param {number} attempt failures in a row, from 1
  * @param {{retryMs?: number|null, maxBackoffMs: number, random: () => number}} settings
  * @returns {number} milliseconds
@@ -210,38 +215,49 @@ export function backoff(attempt, { retryMs, maxBackoffMs, random }) {
 }
 
 /**
- * Starts to follow devices.
+ * Subscribes to devices.
  * @param {Options} options
  * @returns {Feed}
- * @throws {TypeError} when the options can't be right
+ * @throws {TypeError} if a required option is missing
  */
 export function connect(options) {
   return new Feed(options);
 }
 
-/** How one connection ended. @typedef {{reason: string, message?: string|null, httpStatus?: number, waitMs?: number, refused?: boolean}} End */
-/** One attempt, from the request to its end. @typedef {{controller: AbortController, heardAt: number, limitMs: number, timer: any, helloAt: number|null, parser: SseParser|null, over: boolean, gone: Set<string>}} Run */
-/** What tells which event of a channel is the newest. @typedef {{id: ReturnType<typeof parseId>, numbered: boolean}} Mark */
+/**
+ * Why a connection ended.
+ * @typedef {{
+ *   reason: string, message?: string|null, httpStatus?: number, waitMs?: number, refused?: boolean
+ * }} CloseReason
+ */
+/**
+ * One attempt, from the request to its end.
+ * @typedef {{
+ *   controller: AbortController, heardAt: number, limitMs: number, timer: any, helloAt: number|null,
+ *   parser: SseParser|null, over: boolean, gone: Set<string>
+ * }} Attempt
+ */
+/** The newest event of a channel. @typedef {{id: ReturnType<typeof parseId>, numbered: boolean}} Mark */
 
-/** A running subscription; made by {@link connect}. */
+/** A subscription, created by {@link connect}. */
 export class Feed extends EventTarget {
-  /** The devices that this feed follows, by code. @type {Map<string, Device>} */
+  /** The devices of this feed by code. @type {Map<string, Device>} */
   devices = new Map();
-  /** Devices that aren't served now, and why. @type {Map<string, {device: string, reason: string, message?: string}>} */
+  /** Refused devices. @type {Map<string, {device: string, reason: string, message?: string}>} */
   refusals = new Map();
   /** @type {Status} */
   status = { state: 'connecting', reason: null, message: null, httpStatus: null, retryAt: null, attempt: 0 };
   /** The last `hello`. @type {any} */
   hello = null;
-  /** Counts since the start. `dropped`: events that were not newer than what is known; `invalid`: ones that could not be read. */
+  /** Counts since the start. `dropped`: events not newer than the known ones; `invalid`: malformed events. */
   stats = { connections: 0, events: 0, bytes: 0, dropped: 0, invalid: 0, gaps: 0 };
-  /** When the last event came, in milliseconds of this machine's clock. @type {number|null} */
+  /** The time of the last event in milliseconds of the local clock. @type {number|null} */
   lastEventAt = null;
 
   #options;
   /** @type {Timers} */
   #timers;
-  /** @type {Run|null} */
+  /** @type {Attempt|null} */
   #run = null;
   /** @type {any} */
   #retryTimer = null;
@@ -261,7 +277,9 @@ export class Feed extends EventTarget {
   constructor(options) {
     super();
     if (!options?.tenant) throw new TypeError('connect: tenant is needed');
-    if (!options.devices?.length && !options.selector) throw new TypeError('connect: devices or selector is needed');
+    if (!options.devices?.length && !options.selector) {
+      throw new TypeError('connect: devices or selector is needed');
+    }
     this.#options = { maxBackoffMs: 30_000, connectTimeoutMs: 15_000, refusedRetryMs: 60_000, ...options };
     this.#timers = options.timers ?? {
       setTimeout: (callback, ms) => setTimeout(callback, ms),
@@ -289,18 +307,18 @@ export class Feed extends EventTarget {
     return this.status.state;
   }
 
-  /** The last event id: where a later feed would resume. */
+  /** The last event id, with which a later feed can resume. */
   get lastEventId() {
     return this.#lastEventId;
   }
 
-  /** The server's clock now, as far as it is known, in milliseconds since 1970. */
+  /** Returns the server's time in milliseconds since 1970, as far as it is known. */
   serverNow() {
     return this.#timers.now() + this.#skewMs;
   }
 
   /**
-   * How old a channel's values are.
+   * Returns the age of a channel's values.
    * @param {Channel|undefined} channel
    * @returns {number|null} milliseconds; null without values
    */
@@ -309,8 +327,8 @@ export class Feed extends EventTarget {
   }
 
   /**
-   * Connects anew at once, whatever the state (but not after `close`).
-   * @param {{token?: Options['token']}} [changes] a new token to use from now on
+   * Reconnects at once in any state except `closed`.
+   * @param {{token?: Options['token']}} [changes] a new token
    */
   reconnect(changes = {}) {
     if (this.state === 'closed') return;
@@ -320,7 +338,7 @@ export class Feed extends EventTarget {
     void this.#open();
   }
 
-  /** Ends the feed for good: no timer, listener or connection of it stays. */
+  /** Ends the feed with all of its timers, listeners and connections. */
   close() {
     if (this.state === 'closed') return;
     this.#drop();
@@ -341,15 +359,16 @@ export class Feed extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** @param {Partial<Status>} status what isn't given is reset, but for `attempt` */
+  /** @param {Partial<Status>} status missing properties are reset, except `state` and `attempt` */
   #become(status) {
     const before = this.status;
-    this.status = { state: before.state, reason: null, message: null, httpStatus: null, retryAt: null, attempt: before.attempt, ...status };
+    const { state, attempt } = before;
+    this.status = { state, reason: null, message: null, httpStatus: null, retryAt: null, attempt, ...status };
     if (this.state !== 'live') this.#watchFreshness();
     this.#emit('state', this.status);
   }
 
-  /** Ends the current attempt or wait, without a word. */
+  /** Ends the current attempt or wait without an event. */
   #drop() {
     this.#timers.clearTimeout(this.#retryTimer);
     this.#retryTimer = null;
@@ -361,7 +380,7 @@ export class Feed extends EventTarget {
     run.controller.abort();
   }
 
-  /** The page is seen again, or the network is back: don't sit out a long wait, and don't trust an old connection. */
+  /** For a page that is visible again, or a network that is back: shortens a wait, and checks the connection. */
   #nudge() {
     const run = this.#run;
     if (run) {
@@ -374,7 +393,7 @@ export class Feed extends EventTarget {
 
   async #open() {
     const { connectTimeoutMs } = this.#options;
-    /** @type {Run} */
+    /** @type {Attempt} */
     const run = {
       controller: new AbortController(), heardAt: this.#timers.now(), limitMs: connectTimeoutMs,
       timer: null, helloAt: null, parser: null, over: false, gone: new Set(),
@@ -382,18 +401,20 @@ export class Feed extends EventTarget {
     this.#run = run;
     this.#retryTimer = null;
     this.#watch(run);
-    if (this.state === 'reconnecting' || this.state === 'refused') this.#become({ ...this.status, retryAt: null });
+    const retrying = this.state === 'reconnecting' || this.state === 'refused';
+    if (retrying) this.#become({ ...this.status, retryAt: null });
     else if (this.state !== 'connecting') this.#become({ state: 'reconnecting' });
     let end;
     try {
       end = await this.#read(run);
     } catch (error) {
-      end = { reason: run.helloAt === null ? 'Unreachable' : 'Closed', message: error instanceof Error ? error.message : String(error) };
+      const reason = run.helloAt === null ? 'Unreachable' : 'Closed';
+      end = { reason, message: error instanceof Error ? error.message : String(error) };
     }
     this.#lost(run, end);
   }
 
-  /** @param {Run} run @returns {Promise<End>} */
+  /** @param {Attempt} run @returns {Promise<CloseReason>} */
   async #read(run) {
     let request;
     try {
@@ -409,10 +430,11 @@ export class Feed extends EventTarget {
     if (response.status !== 200) return this.#httpError(response);
     if (!type.startsWith('text/event-stream') || !response.body) {
       void response.body?.cancel().catch(() => {});
-      return { reason: 'NotAStream', message: `the answer is ${type || 'without a content type'}, not an event stream` };
+      const message = `the answer is ${type || 'without a content type'}, not an event stream`;
+      return { reason: 'NotAStream', message };
     }
     this.stats.connections += 1;
-    /** @type {End|null} */
+    /** @type {CloseReason|null} */
     let bye = null;
     const parser = new SseParser((event) => {
       if (!run.over && !bye) bye = this.#receive(run, event);
@@ -427,7 +449,7 @@ export class Feed extends EventTarget {
       parser.push(value);
       if (run.over) break;
       if (!bye && parser.lastEventId !== this.#lastEventId) this.#removeGone(run);
-      // A new id says that all before it was delivered, also where there was nothing to deliver.
+      // A new id means that everything before it was delivered, even if there was nothing to deliver.
       if (waiting && parser.lastEventId !== this.#lastEventId) this.#serving();
       this.#lastEventId = parser.lastEventId;
       this.#retryMs = parser.retry ?? this.#retryMs;
@@ -440,12 +462,15 @@ export class Feed extends EventTarget {
   async #request(signal) {
     const { tenant, devices, selector, channels, interval, url, token } = this.#options;
     const base = url ?? new URL('.', document.baseURI).href;
-    const address = new URL(`${String(base).replace(/\/$/, '')}/v1/${encodeURIComponent(tenant)}/events`, globalThis.document?.baseURI);
+    const path = `${String(base).replace(/\/$/, '')}/v1/${encodeURIComponent(tenant)}/events`;
+    const address = new URL(path, globalThis.document?.baseURI);
     const lastEventId = this.#lastEventId || undefined;
     const query = new URLSearchParams();
     for (const device of devices ?? []) query.append('device', device);
     for (const channel of channels ?? []) query.append('channel', channel);
-    for (const [name, value] of Object.entries({ selector, interval, lastEventId })) if (value) query.append(name, value);
+    for (const [name, value] of Object.entries({ selector, interval, lastEventId })) {
+      if (value) query.append(name, value);
+    }
     /** @type {Record<string, string>} */
     const headers = { accept: 'text/event-stream' };
     const bearer = typeof token === 'function' ? await token() : token;
@@ -462,7 +487,7 @@ export class Feed extends EventTarget {
     return { url: address.href, init };
   }
 
-  /** @param {Response} response @returns {Promise<End>} */
+  /** @param {Response} response @returns {Promise<CloseReason>} */
   async #httpError(response) {
     const { status } = response;
     const text = await response.text().catch(() => '');
@@ -470,20 +495,21 @@ export class Feed extends EventTarget {
     try {
       error = JSON.parse(text).error;
     } catch {
-      // An error page of something between us and the server.
+      // An error page of a proxy.
     }
-    // These three 4xx say "later", the others "differently".
+    // These three 4xx are temporary.
     const refused = status >= 400 && status < 500 && ![408, 425, 429].includes(status);
     const after = Number(response.headers.get('retry-after') ?? NaN) * 1_000;
     return {
-      refused, httpStatus: status, reason: error?.code ?? 'Http', message: error?.message ?? `the server answered ${status}`,
+      refused, httpStatus: status, reason: error?.code ?? 'Http',
+      message: error?.message ?? `the server answered ${status}`,
       waitMs: after > 0 ? after + this.#timers.random() * FIRST_BACKOFF_MS : undefined,
     };
   }
 
   /**
-   * A connection ended, or was given up.
-   * @param {Run} run @param {End} end
+   * Ends an attempt and schedules the next one.
+   * @param {Attempt} run @param {CloseReason} end
    */
   #lost(run, end) {
     if (run.over || this.#run !== run) return;
@@ -513,15 +539,16 @@ export class Feed extends EventTarget {
     this.#become({ ...status, retryAt: wait === null ? null : this.#timers.now() + wait });
   }
 
-  /** Gives a connection up on which nothing was heard for its limit. @param {Run} run */
+  /** Ends a connection without data for longer than its limit. @param {Attempt} run */
   #watch(run) {
     this.#timers.clearTimeout(run.timer);
     const rest = run.heardAt + run.limitMs - this.#timers.now();
-    if (rest <= 0) this.#lost(run, { reason: run.helloAt === null ? 'Timeout' : 'Silent', message: 'nothing was heard from the server' });
+    const reason = run.helloAt === null ? 'Timeout' : 'Silent';
+    if (rest <= 0) this.#lost(run, { reason, message: 'nothing was heard from the server' });
     else run.timer = this.#timers.setTimeout(() => this.#watch(run), rest);
   }
 
-  /** While no server tells us, we say ourselves what has become stale: a frozen value must never look live. */
+  /** Marks stale values while no server does: a frozen value must never look live. */
   #watchFreshness() {
     this.#timers.clearTimeout(this.#freshnessTimer);
     if (this.state === 'live' || this.state === 'closed') return;
@@ -529,15 +556,16 @@ export class Feed extends EventTarget {
     for (const { device, channels } of this.devices.values()) {
       for (const channel of channels.values()) {
         const age = this.age(channel);
-        if (channel.stale || age === null || channel.staleAfterMs === null || age <= channel.staleAfterMs) continue;
+        const { channel: name, time: since, staleAfterMs } = channel;
+        if (channel.stale || age === null || staleAfterMs === null || age <= staleAfterMs) continue;
         channel.stale = true;
-        this.#emit('stale', { device, channel: channel.channel, since: channel.time, staleAfterMs: channel.staleAfterMs });
-        this.#emit('change', { device, channel: channel.channel });
+        this.#emit('stale', { device, channel: name, since, staleAfterMs });
+        this.#emit('change', { device, channel: name });
       }
     }
   }
 
-  /** @param {number} time what the server's clock said just now @param {number} resolution */
+  /** @param {number} time the server's time @param {number} resolution of that time */
   #setClock(time, resolution) {
     if (Number.isNaN(time)) return;
     const skew = time + resolution / 2 - this.#timers.now();
@@ -545,8 +573,8 @@ export class Feed extends EventTarget {
   }
 
   /**
-   * @param {Run} run @param {{type: string, data: string, id: string|null}} event
-   * @returns {End|null} when the server ends the connection
+   * @param {Attempt} run @param {{type: string, data: string, id: string|null}} event
+   * @returns {CloseReason|null} not null if the server ends the connection
    */
   #receive(run, { type, data, id }) {
     this.stats.events += 1;
@@ -561,7 +589,8 @@ export class Feed extends EventTarget {
       this.stats.invalid += 1;
       return null;
     }
-    const waits = type === 'bye' || (type === 'refused' && !body.device) || (type === 'ping' && this.state === 'waiting');
+    const waits = type === 'bye' || (type === 'refused' && !body.device)
+      || (type === 'ping' && this.state === 'waiting');
     if (type === 'devices') for (const { device } of body.added ?? []) run.gone.delete(device);
     if (!waits) this.#removeGone(run);
     if (type === 'message') this.#onData(body, id);
@@ -587,14 +616,15 @@ export class Feed extends EventTarget {
       this.#emit('bye', body);
       const waitMs = Number.isFinite(body.retryMs) ? Math.max(SHORTEST_BYE_MS, body.retryMs) : undefined;
       return { reason: body.reason, message: body.message ?? null, waitMs };
-    } // Events that we don't know are for later versions of this file.
+    } // Unknown events are for later versions of this file.
     return null;
   }
 
-  /** @param {Run} run @param {any} hello @returns {End|null} */
+  /** @param {Attempt} run @param {any} hello @returns {CloseReason|null} */
   #onHello(run, hello) {
     if (hello.protocol > 1) {
-      return { refused: true, reason: 'UnknownProtocol', message: `the server speaks protocol ${hello.protocol}; reload the page` };
+      const message = `the server speaks protocol ${hello.protocol}; reload the page`;
+      return { refused: true, reason: 'UnknownProtocol', message };
     }
     this.hello = hello;
     run.helloAt = this.#timers.now();
@@ -606,8 +636,8 @@ export class Feed extends EventTarget {
       codes.add(device.device);
       this.#put(device);
     }
-    // A server that turns us away describes no device, and one that isn't ready doesn't either. Those that we know are kept until it is sure that they are
-    // gone: who resumes isn't sent again what it had.
+    // A server that refuses the client, or isn't ready, describes no device. Known devices are kept until it is
+    // certain that they are gone: a client that resumes doesn't get its values again.
     run.gone = new Set([...this.devices.keys()].filter((code) => !codes.has(code)));
     if (codes.size > 0) this.#removeGone(run);
     this.#become({ state: 'live' });
@@ -615,28 +645,30 @@ export class Feed extends EventTarget {
     return null;
   }
 
-  /** @param {any} told a device as `hello` and `devices` describe it; what is known of its values stays */
-  #put(told) {
-    const known = this.devices.get(told.device);
+  /** @param {any} described a device as described by `hello` and `devices`; known values are kept */
+  #put(described) {
+    const known = this.devices.get(described.device);
     /** @type {Device} */
-    const device = known ?? { device: told.device, name: told.name, labels: {}, channels: new Map() };
-    device.name = told.name ?? told.device;
-    device.labels = told.labels ?? {};
+    const device = known ?? { device: described.device, name: described.name, labels: {}, channels: new Map() };
+    device.name = described.name ?? described.device;
+    device.labels = described.labels ?? {};
     const before = device.channels;
     device.channels = new Map();
-    for (const { channel: name, delivery, staleAfterMs = null, fields = [] } of told.channels ?? []) {
+    for (const { channel: name, delivery, staleAfterMs = null, fields = [] } of described.channels ?? []) {
       /** @type {Channel} */
-      const channel = before.get(name) ?? { channel: name, delivery, staleAfterMs, fields, values: null, time: null, timeMs: null, stale: false };
+      const channel = before.get(name) ?? {
+        channel: name, delivery, staleAfterMs, fields, values: null, time: null, timeMs: null, stale: false,
+      };
       Object.assign(channel, { delivery, staleAfterMs, fields });
       if (staleAfterMs === null) channel.stale = false;
       device.channels.set(name, channel);
     }
-    this.refusals.delete(told.device);
-    this.devices.set(told.device, device);
-    this.#emit('change', { device: told.device });
+    this.refusals.delete(described.device);
+    this.devices.set(described.device, device);
+    this.#emit('change', { device: described.device });
   }
 
-  /** The server serves us and doesn't have these devices (any more). @param {Run} run */
+  /** Removes the devices that the server doesn't have any more. @param {Attempt} run */
   #removeGone(run) {
     for (const code of run.gone) this.#remove(code);
     run.gone.clear();
@@ -647,7 +679,7 @@ export class Feed extends EventTarget {
     if (this.devices.delete(code)) this.#emit('change', { device: code });
   }
 
-  /** The server serves (again). */
+  /** Leaves the state `waiting`: the server serves again. */
   #serving() {
     if (this.state === 'waiting') this.#become({ state: 'live' });
   }
@@ -668,8 +700,9 @@ export class Feed extends EventTarget {
     const timeMs = Date.parse(time);
     const parsed = parseId(id);
     const last = parseId(this.#lastEventId);
-    // Ids rise. One that is lower says that the broker lost its newest messages and gives their numbers to others now.
-    if (parsed && last && parsed.epoch === last.epoch && parsed.sequence < last.sequence) this.#marks = new WeakMap();
+    // Ids rise. After a lower one, the broker has lost its newest messages and reuses their sequences.
+    const reused = parsed && last && parsed.epoch === last.epoch && parsed.sequence < last.sequence;
+    if (reused) this.#marks = new WeakMap();
     if (!channel || Number.isNaN(timeMs) || values === null || typeof values !== 'object') {
       this.stats.invalid += 1;
       return;
@@ -686,9 +719,11 @@ export class Feed extends EventTarget {
   }
 
   /**
-   * Whether an event is newer than what we have of its channel. Within an epoch the sequence decides. Events of a snapshot or a
-   * replay have no id: there the time decides, and at the same time the values, as the event may be the one that we have.
-   * @param {Channel} channel @param {ReturnType<typeof parseId>} id @param {number} timeMs @param {Record<string, Value>} values
+   * Returns whether an event is newer than the known one of its channel. Within an epoch the sequence decides.
+   * Events of a snapshot or a replay have no id: for them the time decides, and at equal times the values, as it
+   * may be the known event.
+   * @param {Channel} channel @param {ReturnType<typeof parseId>} id @param {number} timeMs
+   * @param {Record<string, Value>} values
    */
   #isNewer(channel, id, timeMs, values) {
     if (channel.timeMs === null) return true;

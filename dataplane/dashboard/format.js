@@ -1,10 +1,10 @@
 /**
- * How values, names, ages and states are written on the dashboard. Pure functions.
+ * Formats values, names, ages and states as text. Pure functions.
  * @module format
  */
 
 /**
- * A value as text, without its unit.
+ * Formats a value without its unit.
  * @param {import('./flutecast.js').Value|undefined} value
  * @param {{decimals?: number}} [field]
  */
@@ -17,10 +17,10 @@ export function valueText(value, field = {}) {
 }
 
 /**
- * A number as groups of three digits, so that a page can set them apart without changing the text: `1234567` is `1`, `234`, `567`.
- * Numbers of up to four digits stay whole.
+ * Splits a number into groups of three digits, which a page can space without changing the text: `1234567` becomes
+ * `1`, `234`, `567`. Numbers of up to four digits are not split.
  * @param {string} text
- * @returns {string[]} which joined are the text
+ * @returns {string[]} the groups; joined, they are the text
  */
 export function digitGroups(text) {
   const match = /^(-?)(\d{5,})(\.\d+)?$/.exec(text);
@@ -32,7 +32,7 @@ export function digitGroups(text) {
 }
 
 /**
- * A field's name for people: `steamPreheater1` is `Steam preheater 1`.
+ * Formats a field's name: `steamPreheater1` becomes `Steam preheater 1`.
  * @param {string} name
  */
 export function label(name) {
@@ -48,7 +48,7 @@ export function label(name) {
 }
 
 /**
- * A span of time in its largest unit: `12 s`, `3 min`, `5 h`, `2 d`.
+ * Formats a span of time in one unit: `12 s`, `3 min`, `5 h`, `2 d`.
  * @param {number} ms
  */
 export function span(ms) {
@@ -63,7 +63,7 @@ const TIME = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digi
 const DAY = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' });
 
 /**
- * A time of day in the page's time zone, with the day when it isn't today.
+ * Formats a time of day in the page's time zone, with the day if it isn't today.
  * @param {number} ms since 1970
  * @param {number} now since 1970
  */
@@ -74,12 +74,15 @@ export function timeText(ms, now) {
 
 /** @typedef {'good'|'idle'|'warn'|'bad'|'info'} Tone */
 
-/** What the words of a state or a severity mean; anything else is `info`. @type {Record<string, Tone>} */
+/** The tones of known states and severities; others are `info`. @type {Record<string, Tone>} */
 const TONES = {
-  on: 'good', running: 'good', run: 'good', ok: 'good', ready: 'good', producing: 'good', cleared: 'good', normal: 'good',
+  on: 'good', running: 'good', run: 'good', ok: 'good', ready: 'good', producing: 'good', cleared: 'good',
+  normal: 'good',
   off: 'idle', stopped: 'idle', stop: 'idle', idle: 'idle', standby: 'idle',
-  warning: 'warn', threading: 'warn', setup: 'warn', starting: 'warn', stopping: 'warn', maintenance: 'warn', minor: 'warn',
-  critical: 'bad', alarm: 'bad', error: 'bad', fault: 'bad', failed: 'bad', jam: 'bad', major: 'bad', emergency: 'bad',
+  warning: 'warn', threading: 'warn', setup: 'warn', starting: 'warn', stopping: 'warn', maintenance: 'warn',
+  minor: 'warn',
+  critical: 'bad', alarm: 'bad', error: 'bad', fault: 'bad', failed: 'bad', jam: 'bad', major: 'bad',
+  emergency: 'bad',
 };
 
 /** @param {unknown} word @returns {Tone} */
@@ -87,11 +90,11 @@ export function tone(word) {
   return (typeof word === 'string' && TONES[word.toLowerCase()]) || 'info';
 }
 
-/** A sign for each tone, so that colour is never the only one. @type {Record<Tone, string>} */
+/** A sign for each tone, so that colour is never the only indication. @type {Record<Tone, string>} */
 export const SIGNS = { good: '●', idle: '■', warn: '▲', bad: '◆', info: '○' };
 
 /**
- * Whether a power channel's values say on, off, or nothing clear.
+ * Returns whether the values of a power channel mean on or off.
  * @param {Record<string, import('./flutecast.js').Value>|null|undefined} values
  * @returns {'on'|'off'|'unknown'}
  */
@@ -129,7 +132,7 @@ const REASONS = {
 };
 
 /**
- * A protocol's or the client's reason for people.
+ * Formats a reason of the protocol or of the client.
  * @param {string|null|undefined} reason
  * @param {string|null} [otherwise]
  */
@@ -146,11 +149,12 @@ const GAPS = {
 };
 
 /**
- * A `gap` event for people.
+ * Formats a `gap` event.
  * @param {{device?: string, channel?: string, reason: string, lost?: number|null}} gap
  */
 export function gapText({ device, channel, reason, lost }) {
-  const what = lost === null || lost === undefined ? 'events may be missing' : `${lost} ${lost === 1 ? 'event is' : 'events are'} missing`;
+  const count = `${lost} ${lost === 1 ? 'event is' : 'events are'} missing`;
+  const what = lost === null || lost === undefined ? 'events may be missing' : count;
   const where = [device, channel].filter(Boolean).join(' ');
   return `${where ? `${where}: ` : ''}${what}, because ${GAPS[reason] ?? reason}`;
 }

@@ -1,20 +1,24 @@
 /**
- * The two lists below the devices: alarms, and notices about the connection and what was lost on it.
+ * The lists below the devices: alarms, and notices about the connection and lost events.
  * @module log
  */
 import { element, setChildren, setData, setText } from './dom.js';
 import { SIGNS, timeText, tone, valueText } from './format.js';
 
-/** More alarms than this aren't kept. */
+/** The most alarms that are kept. */
 const MOST_ALARMS = 100;
-/** More notices than this aren't kept. */
+/** The most notices that are kept. */
 const MOST_NOTICES = 50;
 
-/** @typedef {{key: string, device: string, code: string, severity: string, text: string, timeMs: number, clearedMs: number|null}} Alarm */
+/**
+ * @typedef {{
+ *   key: string, device: string, code: string, severity: string, text: string, timeMs: number, clearedMs: number|null
+ * }} Alarm
+ */
 
 const RANK = { bad: 0, warn: 1, info: 2, idle: 3, good: 4 };
 
-/** The alarms of all devices: active ones first, the worst on top, then what was cleared. */
+/** The alarms of all devices: active ones first by severity, then cleared ones. */
 export class AlarmList {
   /** @type {Map<string, Alarm>} */
   #alarms = new Map();
@@ -22,10 +26,10 @@ export class AlarmList {
   #rows = new Map();
 
   /**
-   * Takes an alarm event in. A later event about the same device and code replaces the earlier one. What was cleared before
-   * this page knew of it is no news.
+   * Adds an alarm event. A later event with the same device and code replaces an earlier one. An alarm that was
+   * cleared before this page knew it is ignored.
    * @param {import('./flutecast.js').DataEvent} event
-   * @returns {boolean} whether the list is different now
+   * @returns {boolean} whether the list changed
    */
   add({ device, timeMs, values }) {
     const code = values.code === undefined ? '' : valueText(values.code);
@@ -52,7 +56,7 @@ export class AlarmList {
       || (b.clearedMs ?? b.timeMs) - (a.clearedMs ?? a.timeMs));
   }
 
-  /** How many aren't cleared. */
+  /** The number of alarms that are not cleared. */
   get active() {
     return [...this.#alarms.values()].filter((alarm) => alarm.clearedMs === null).length;
   }
@@ -87,7 +91,7 @@ export class AlarmList {
   }
 }
 
-/** What happened to the connection, newest first. */
+/** Notices about the connection, newest first. */
 export class NoticeList {
   /** @type {{node: HTMLElement, text: string}[]} */
   #notices = [];
@@ -106,7 +110,8 @@ export class NoticeList {
     }
     const sign = element('span', 'sign', SIGNS[kind]);
     sign.setAttribute('aria-hidden', 'true');
-    const node = element('li', 'notice', sign, element('span', 'text', text), element('time', 'when', timeText(now, now)));
+    const time = element('time', 'when', timeText(now, now));
+    const node = element('li', 'notice', sign, element('span', 'text', text), time);
     node.dataset.tone = kind;
     this.#notices.unshift({ node, text });
     list.prepend(node);

@@ -1,22 +1,22 @@
 /**
- * Small time plots: a fixed amount of memory per field, drawn only while they are seen.
+ * Small time plots with a fixed amount of memory per field, drawn only while visible.
  * @module plot
  */
 
-/** How much time a plot shows at most. */
+/** The longest time that a plot shows. */
 export const WINDOW_MS = 180_000;
-/** How much it shows at least, while there isn't more yet. */
+/** The shortest time that a plot shows, while there are few values. */
 export const SHORTEST_WINDOW_MS = 30_000;
-/** The values within this time are one point of a plot. */
+/** Values within this time become one point. */
 export const BUCKET_MS = 500;
-/** Between points further apart than this the value counts as held, not as sliding: what hasn't changed may not be sent. */
+/** Between points further apart, the value is drawn as constant: unchanged values may not be sent. */
 const HOLD_MS = 2_000;
-/** How often plots move on. */
+/** The interval between redraws. */
 const REDRAW_MS = 500;
-/** How much of a frame drawing may take. */
+/** The most time of a frame that drawing may take. */
 const BUDGET_MS = 4;
 
-/** The last minutes of one field: the smallest, largest and last value of each half second, in a ring. */
+/** The last minutes of a field: the smallest, largest and last value of each half second, in a ring buffer. */
 export class History {
   #size = Math.ceil(WINDOW_MS / BUCKET_MS) + 1;
   #bucket = new Float64Array(this.#size).fill(-1);
@@ -43,7 +43,7 @@ export class History {
   }
 
   /**
-   * The points within the time that ends at `now`, oldest first.
+   * Returns the points within the time that ends at `now`, oldest first.
    * @param {number} now
    * @param {number} [windowMs]
    * @returns {Generator<Point>}
@@ -58,7 +58,7 @@ export class History {
   }
 
   /**
-   * The smallest and largest value within that time.
+   * Returns the smallest and largest value within that time.
    * @param {number} now
    * @param {number} [windowMs]
    * @returns {{min: number, max: number}|null} null without values
@@ -77,7 +77,7 @@ export class History {
 }
 
 /**
- * The scale of a plot: the range, but never so narrow that noise looks like drama.
+ * Returns the scale of a plot: the range, with a minimum so that noise is not magnified.
  * @param {{min: number, max: number}} range
  * @param {number} decimals
  */
@@ -91,7 +91,7 @@ export function scaleOf({ min, max }, decimals) {
 /** @typedef {{time: number, min: number, max: number, last: number}} Point */
 
 /**
- * A line through points: the peaks of each are kept, and a value that was held for long goes straight and then steps.
+ * Draws a line through points, with the peaks of each; a value that was constant for long ends in a step.
  * @param {CanvasRenderingContext2D} context
  * @param {Point[]} run
  * @param {(time: number) => number} x
@@ -109,7 +109,6 @@ function trace(context, run, x, y) {
   });
 }
 
-/** One field's plot. */
 export class Plot {
   history = new History();
   visible = false;
@@ -121,9 +120,9 @@ export class Plot {
    * @param {object} options
    * @param {number} options.decimals of the values
    * @param {boolean} options.area whether the area below the line is filled
-   * @param {number} options.silenceMs points further apart than this aren't joined
+   * @param {number} options.silenceMs points further apart are not joined
    * @param {() => boolean} options.held whether the last value still holds
-   * @param {(range: {min: number, max: number}|null) => void} options.onRange told the smallest and largest value
+   * @param {(range: {min: number, max: number}|null) => void} options.onRange called with the range shown
    */
   constructor(canvas, options) {
     this.canvas = canvas;
@@ -132,7 +131,7 @@ export class Plot {
 
   /**
    * @param {number} now the time at the right edge
-   * @param {number} windowMs how much time is shown
+   * @param {number} windowMs the time shown
    */
   draw(now, windowMs) {
     const { canvas, history, options } = this;
@@ -184,7 +183,7 @@ export class Plot {
   }
 
   /**
-   * The points in runs without a silence between them; a value that still holds goes on until now.
+   * Groups the points into runs without a silence; a value that still holds is extended to `now`.
    * @param {number} now
    * @param {number} windowMs
    */
@@ -202,14 +201,14 @@ export class Plot {
     return runs;
   }
 
-  /** Gives the canvas's memory back. */
+  /** Releases the memory of the canvas. */
   hide() {
     this.visible = false;
     this.canvas.width = this.canvas.height = 0;
   }
 }
 
-/** Draws the plots that are seen, twice a second, a few per frame. */
+/** Draws the visible plots twice a second, a few per frame. */
 export class PlotBoard {
   /** @type {Map<Element, Plot>} */
   #plots = new Map();
@@ -239,15 +238,15 @@ export class PlotBoard {
     });
   }
 
-  /** Until the page has seen three minutes, the plots show what there is. */
+  /** Returns the time that plots show: that since the first value, within bounds. */
   windowMs() {
     const seen = this.#begin === null ? 0 : this.#now() - this.#begin;
     return Math.min(WINDOW_MS, Math.max(SHORTEST_WINDOW_MS, seen));
   }
 
-  /** Says from when there are values. @param {number} time */
+  /** Records the time of a value. @param {number} time */
   seen(time) {
-    // A snapshot may hold values from long ago: they are not what a plot waits for.
+    // Old values of a snapshot must not extend the time shown.
     this.#begin = Math.min(this.#begin ?? Infinity, Math.max(time, this.#now() - SHORTEST_WINDOW_MS));
   }
 
