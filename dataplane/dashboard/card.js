@@ -1,5 +1,6 @@
 /**
- * The card of a device, built from the channels that `hello` describes. Nothing here depends on a kind of machine.
+ * The card of a device, built from the channels that `hello` describes. Nothing here depends on a kind of
+ * machine.
  * @module card
  */
 import { element, setData, setNumber, setText } from './dom.js';
@@ -13,7 +14,8 @@ import { Plot } from './plot.js';
 /**
  * The part of a card that shows a channel.
  * @typedef {{
- *   node: HTMLElement|null, age: HTMLElement|null, values: HTMLElement[], writers: Writer[], plots: Map<string, Plot>
+ *   node: HTMLElement|null, age: HTMLElement|null, values: HTMLElement[], writers: Writer[],
+ *   plots: Map<string, Plot>
  * }} Part
  */
 

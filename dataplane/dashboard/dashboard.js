@@ -1,9 +1,9 @@
 /**
  * The dashboard: shows the devices of a tenant live. It reads only the public protocol, through flutecast.js.
  *
- * Address: `?tenant=demo&device=CORR-01&device=…&selector=line%3Dl1&channel=telemetry&interval=500ms`, all optional;
- * without a device and a selector it shows all devices. `#token=…` is the access token for displays without a
- * keyboard; it is removed from the address at once.
+ * Address: `?tenant=demo&device=CORR-01&device=…&selector=line%3Dl1&channel=telemetry&interval=500ms`, all
+ * optional; without a device and a selector it shows all devices. `#token=…` is the access token for displays
+ * without a keyboard; it is removed from the address at once.
  *
  * @module dashboard
  */
@@ -145,8 +145,8 @@ feed.addEventListener('state', () => {
 
 const SIGN = { connecting: '◌', live: '●', waiting: '◐', reconnecting: '↻', refused: '✕', closed: '○' };
 const WORD = {
-  connecting: 'Connecting', live: 'Live', waiting: 'Waiting', reconnecting: 'Reconnecting', refused: 'Refused',
-  closed: 'Closed',
+  connecting: 'Connecting', live: 'Live', waiting: 'Waiting', reconnecting: 'Reconnecting',
+  refused: 'Refused', closed: 'Closed',
 };
 
 function showConnection() {
@@ -243,7 +243,8 @@ function arrange() {
   });
   for (const name of [...lines.keys()]) if (!groups.has(name)) lines.delete(name);
   const refused = [...feed.refusals.values()].filter(({ device }) => !feed.devices.has(device)).map(ghost);
-  if (refused.length > 0) sections.push(element('section', 'line', element('div', 'grid ghosts', ...refused)));
+  const ghosts = element('div', 'grid ghosts', ...refused);
+  if (refused.length > 0) sections.push(element('section', 'line', ghosts));
   setChildren(byId('lines'), sections);
   showEmpty();
   showSummaries();
@@ -270,7 +271,8 @@ function ghost({ device, reason, message }) {
 }
 
 function showSummaries() {
-  for (const node of document.querySelectorAll('.plot-span')) setText(node, `Plots: last ${span(board.windowMs())}`);
+  const shown = `Plots: last ${span(board.windowMs())}`;
+  for (const node of document.querySelectorAll('.plot-span')) setText(node, shown);
   for (const { grid, summary } of lines.values()) {
     const counts = { devices: 0, powered: 0, on: 0, stale: 0 };
     for (const node of grid.children) {
@@ -315,7 +317,8 @@ setInterval(() => {
   if (feed.state !== 'live') showConnection();
   if (document.hidden) return;
   for (const device of feed.devices.values()) {
-    for (const channel of device.channels.values()) if (channel.stale) cards.get(device.device)?.updateAge(channel);
+    const card = cards.get(device.device);
+    for (const channel of device.channels.values()) if (channel.stale) card?.updateAge(channel);
   }
   showSummaries();
 }, 1_000);

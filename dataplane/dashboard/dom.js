@@ -1,5 +1,6 @@
 /**
- * Creates and changes nodes. Text is inserted as text, never as markup; nodes are written only where they differ.
+ * Creates and changes nodes. Text is inserted as text, never as markup; nodes are written only where they
+ * differ.
  * @module dom
  */
 import { digitGroups } from './format.js';

@@ -3,10 +3,10 @@
  *
  *     import { connect } from './flutecast.js';
  *     const feed = connect({ tenant: 'demo', devices: ['CORR-01'] });
- *     feed.addEventListener('data', ({ detail }) => console.log(detail.device, detail.channel, detail.values));
+ *     feed.addEventListener('data', ({ detail }) => console.log(detail.device, detail.values));
  *
- * It keeps the newest values of each device and channel, marks stale ones, reconnects by itself and resumes where
- * it was. It uses only the public protocol (docs/protocol.md) and `fetch`. Its guide is docs/client.md.
+ * It keeps the newest values of each device and channel, marks stale ones, reconnects by itself and resumes
+ * where it was. It uses only the public protocol (docs/protocol.md) and `fetch`. Its guide is docs/client.md.
  *
  * Events, each a CustomEvent whose `detail` is:
  *   state    the new {@link Status}
@@ -26,8 +26,8 @@
  * @property {string[]} [channels] only these channels; default: all
  * @property {string} [interval] at most one value of a `Latest` channel in this time, such as `500ms`
  * @property {string|URL} [url] the base address of the data plane; default: that of the page
- * @property {string|(() => string|null|undefined|Promise<string|null|undefined>)} [token] the access token, or a
- *   function that returns it, called before each connection
+ * @property {string|(() => string|null|undefined|Promise<string|null|undefined>)} [token] the access token,
+ *   or a function that returns it, called before each connection
  * @property {typeof fetch} [fetch] used instead of the global `fetch`
  * @property {AbortSignal} [signal] closes the feed when aborted
  * @property {string} [lastEventId] where to resume
@@ -46,9 +46,9 @@
  */
 
 /**
- * The state of a feed. `connecting`: the first attempt. `live`: connected. `waiting`: connected, but the server
- * can't serve now. `reconnecting`: not connected; the next attempt is running or starts at `retryAt`. `refused`:
- * the server refuses the request (token or parameters). `closed`: by `close()`.
+ * The state of a feed. `connecting`: the first attempt. `live`: connected. `waiting`: connected, but the
+ * server can't serve now. `reconnecting`: not connected; the next attempt is running or starts at `retryAt`.
+ * `refused`: the server refuses the request (token or parameters). `closed`: by `close()`.
  * @typedef {object} Status
  * @property {'connecting'|'live'|'waiting'|'reconnecting'|'refused'|'closed'} state
  * @property {string|null} reason why it isn't live: `Unreachable`, `Closed`, `Silent`, `Timeout`, `Token`,
@@ -70,7 +70,7 @@
  * @typedef {object} Channel
  * @property {string} channel the name
  * @property {'Latest'|'Every'} delivery
- * @property {number|null} staleAfterMs the time without a message after which the values are stale; null: never
+ * @property {number|null} staleAfterMs the time without a message after which values are stale; null: never
  * @property {Field[]} fields
  * @property {Record<string, Value>|null} values of the newest message; null before the first
  * @property {string|null} time of the values (RFC 3339)
@@ -133,8 +133,8 @@ export class SseParser {
   #id = null;
 
   /**
-   * @param {(event: {type: string, data: string, id: string|null}) => void} onEvent called for each event; `id`
-   *   is null if its block had none
+   * @param {(event: {type: string, data: string, id: string|null}) => void} onEvent called for each event;
+   *   `id` is null if its block had none
    * @param {string} [lastEventId]
    */
   constructor(onEvent, lastEventId = '') {
@@ -203,8 +203,8 @@ export function parseId(id) {
 }
 
 /**
- * Returns the wait before the next attempt: the server's `retry`, plus a random time up to a bound that doubles
- * with each failure (full jitter), so that the screens of a plant don't come back at the same time.
+ * Returns the wait before the next attempt: the server's `retry`, plus a random time up to a bound that
+ * doubles with each failure (full jitter), so that the screens of a plant don't come back at the same time.
  * @param {number} attempt failures in a row, from 1
  * @param {{retryMs?: number|null, maxBackoffMs: number, random: () => number}} settings
  * @returns {number} milliseconds
@@ -297,7 +297,8 @@ export class Feed extends EventTarget {
     if (typeof window !== 'undefined') {
       this.#listen(window, 'online', () => this.#nudge());
       this.#listen(window, 'pageshow', () => this.#nudge());
-      this.#listen(document, 'visibilitychange', () => document.visibilityState === 'visible' && this.#nudge());
+      const visible = () => document.visibilityState === 'visible';
+      this.#listen(document, 'visibilitychange', () => visible() && this.#nudge());
     }
     void this.#open();
   }
@@ -380,7 +381,7 @@ export class Feed extends EventTarget {
     run.controller.abort();
   }
 
-  /** For a page that is visible again, or a network that is back: shortens a wait, and checks the connection. */
+  /** For a page visible again, or a network that is back: shortens a wait, and checks the connection. */
   #nudge() {
     const run = this.#run;
     if (run) {
@@ -636,8 +637,8 @@ export class Feed extends EventTarget {
       codes.add(device.device);
       this.#put(device);
     }
-    // A server that refuses the client, or isn't ready, describes no device. Known devices are kept until it is
-    // certain that they are gone: a client that resumes doesn't get its values again.
+    // A server that refuses the client, or isn't ready, describes no device. Known devices are kept until it
+    // is certain that they are gone: a client that resumes doesn't get its values again.
     run.gone = new Set([...this.devices.keys()].filter((code) => !codes.has(code)));
     if (codes.size > 0) this.#removeGone(run);
     this.#become({ state: 'live' });
@@ -649,7 +650,8 @@ export class Feed extends EventTarget {
   #put(described) {
     const known = this.devices.get(described.device);
     /** @type {Device} */
-    const device = known ?? { device: described.device, name: described.name, labels: {}, channels: new Map() };
+    const { device: code, name } = described;
+    const device = known ?? { device: code, name, labels: {}, channels: new Map() };
     device.name = described.name ?? described.device;
     device.labels = described.labels ?? {};
     const before = device.channels;
@@ -712,16 +714,17 @@ export class Feed extends EventTarget {
       this.stats.dropped += 1;
       return;
     }
-    this.#marks.set(channel, { id: parsed ?? this.#marks.get(channel)?.id ?? null, numbered: parsed !== null });
+    const newest = parsed ?? this.#marks.get(channel)?.id ?? null;
+    this.#marks.set(channel, { id: newest, numbered: parsed !== null });
     Object.assign(channel, { values, time, timeMs, stale: false });
     this.#emit('data', { device, channel: name, time, timeMs, values, id });
     this.#emit('change', { device, channel: name });
   }
 
   /**
-   * Returns whether an event is newer than the known one of its channel. Within an epoch the sequence decides.
-   * Events of a snapshot or a replay have no id: for them the time decides, and at equal times the values, as it
-   * may be the known event.
+   * Returns whether an event is newer than the known one of its channel. Within an epoch the sequence
+   * decides. Events of a snapshot or a replay have no id: for them the time decides, and at equal times the
+   * values, as it may be the known event.
    * @param {Channel} channel @param {ReturnType<typeof parseId>} id @param {number} timeMs
    * @param {Record<string, Value>} values
    */

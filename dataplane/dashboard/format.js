@@ -17,8 +17,8 @@ export function valueText(value, field = {}) {
 }
 
 /**
- * Splits a number into groups of three digits, which a page can space without changing the text: `1234567` becomes
- * `1`, `234`, `567`. Numbers of up to four digits are not split.
+ * Splits a number into groups of three digits, which a page can space without changing the text: `1234567`
+ * becomes `1`, `234`, `567`. Numbers of up to four digits are not split.
  * @param {string} text
  * @returns {string[]} the groups; joined, they are the text
  */

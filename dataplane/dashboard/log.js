@@ -12,7 +12,8 @@ const MOST_NOTICES = 50;
 
 /**
  * @typedef {{
- *   key: string, device: string, code: string, severity: string, text: string, timeMs: number, clearedMs: number|null
+ *   key: string, device: string, code: string, severity: string, text: string, timeMs: number,
+ *   clearedMs: number|null
  * }} Alarm
  */
 
@@ -26,8 +27,8 @@ export class AlarmList {
   #rows = new Map();
 
   /**
-   * Adds an alarm event. A later event with the same device and code replaces an earlier one. An alarm that was
-   * cleared before this page knew it is ignored.
+   * Adds an alarm event. A later event with the same device and code replaces an earlier one. An alarm that
+   * was cleared before this page knew it is ignored.
    * @param {import('./flutecast.js').DataEvent} event
    * @returns {boolean} whether the list changed
    */
@@ -73,8 +74,9 @@ export class AlarmList {
       if (!row) {
         const sign = element('span', 'sign');
         sign.setAttribute('aria-hidden', 'true');
-        row = element('li', 'alarm', sign, element('span', 'severity'), element('span', 'device', alarm.device),
-          element('span', 'text'), element('span', 'number'), element('time', 'when'));
+        const device = element('span', 'device', alarm.device);
+        row = element('li', 'alarm', sign, element('span', 'severity'), device, element('span', 'text'),
+          element('span', 'number'), element('time', 'when'));
         this.#rows.set(alarm.key, row);
       }
       const cleared = alarm.clearedMs !== null;

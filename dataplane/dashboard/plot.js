@@ -16,7 +16,7 @@ const REDRAW_MS = 500;
 /** The most time of a frame that drawing may take. */
 const BUDGET_MS = 4;
 
-/** The last minutes of a field: the smallest, largest and last value of each half second, in a ring buffer. */
+/** The last minutes of a field: smallest, largest and last value of each half second, in a ring buffer. */
 export class History {
   #size = Math.ceil(WINDOW_MS / BUCKET_MS) + 1;
   #bucket = new Float64Array(this.#size).fill(-1);
@@ -53,7 +53,8 @@ export class History {
     for (let bucket = Math.floor((now - windowMs) / BUCKET_MS); bucket <= end; bucket += 1) {
       const index = bucket % this.#size;
       if (this.#bucket[index] !== bucket) continue;
-      yield { time: bucket * BUCKET_MS, min: this.#min[index], max: this.#max[index], last: this.#last[index] };
+      const time = bucket * BUCKET_MS;
+      yield { time, min: this.#min[index], max: this.#max[index], last: this.#last[index] };
     }
   }
 
