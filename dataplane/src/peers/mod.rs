@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flutecast_contract::object::SERVICE_LABEL;
-use flutecast_kube::{Observed, Pod, Right, ServicePods, Watch, WatchFault};
+use flutecast_kube::{Observed, Right, ServicePod, ServicePods, Watch, WatchFault};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::kubernetes::{Cluster, MANIFEST, watch_config};
 
 /// The pods of the Service, by name or, if an endpoint names no pod, by address.
-pub type Peers = BTreeMap<String, Pod>;
+pub type Peers = BTreeMap<String, ServicePod>;
 
 /// The rights that knowing the other pods needs.
 pub(crate) const RIGHTS: &[Right] = &[Right {
@@ -56,7 +56,7 @@ impl PeerMetrics {
     }
 
     fn set(&self, peers: &Peers) {
-        let set = |state, is_so: fn(&Pod) -> bool| {
+        let set = |state, is_so: fn(&ServicePod) -> bool| {
             let count = peers.values().filter(|peer| is_so(peer)).count();
             self.peers.get_or_create(&StateLabels { state }).set(count.try_into().unwrap_or(i64::MAX));
         };

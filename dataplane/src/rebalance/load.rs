@@ -73,11 +73,11 @@ impl Reports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flutecast_kube::Pod;
+    use flutecast_kube::ServicePod;
 
     fn peers(states: &[(&str, bool)]) -> Peers {
         let peer = |(name, ready): &(&str, bool)| {
-            ((*name).to_owned(), Pod { ready: *ready, serving: true, ..Pod::default() })
+            ((*name).to_owned(), ServicePod { ready: *ready, serving: true, ..ServicePod::default() })
         };
         states.iter().map(peer).collect()
     }

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long it may take until the client has accepted an announcement.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is counted about announcements. Cheap to clone; clones count together.
+/// Metrics of the announcements. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct ServingMetrics {
     announced: Counter,
@@ -32,7 +32,7 @@ pub struct ServingMetrics {
 }
 
 impl ServingMetrics {
-    /// Makes them known to `registry`.
+    /// Registers the metrics.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
@@ -76,7 +76,7 @@ struct Announcer {
 }
 
 impl Announcer {
-    /// Ends only when the catalog's writer has ended, which ends the process.
+    /// Ends only when the catalog's publisher has ended, which ends the process.
     async fn run(mut self) {
         let mut connection = self.broker.watch();
         let mut questions = self.subscribe().await;
@@ -116,14 +116,15 @@ impl Announcer {
         match self.broker.client.subscribe(self.query.clone()).await {
             Ok(subscriber) => Some(subscriber),
             Err(error) => {
-                tracing::warn!(%error, "this pod can't be asked what it serves; it says so every {:?}", ANNOUNCE_PERIOD.end);
+                let every = ANNOUNCE_PERIOD.end;
+                tracing::warn!(%error, "this pod can't be asked what it serves; it says so every {every:?}");
                 None
             }
         }
     }
 
-    /// While the broker is away nothing is published: what the client would keep for later is then no longer
-    /// true.
+    /// Publishes `body`, unless the broker is away: the client would keep it, and send it when it is no
+    /// longer true.
     async fn publish(&mut self, body: Bytes) {
         if !self.broker.state().connected {
             return;
@@ -187,7 +188,10 @@ mod tests {
         let (catalog, problems) = Catalog::build(documents, None);
         assert_eq!(problems, []);
         let json = announcement("pod \"1\"", &catalog).to_json();
-        let expected = r#"{"server":"pod \"1\"","tenants":{"acme":{"shards":{"0":"r1","1":"r2"}},"other":{"shards":{"0":"r3"}}}}"#;
+        let expected = concat!(
+            r#"{"server":"pod \"1\"","tenants":{"acme":{"shards":{"0":"r1","1":"r2"}},"#,
+            r#""other":{"shards":{"0":"r3"}}}}"#
+        );
         assert_eq!(String::from_utf8(json).unwrap(), expected);
         assert_eq!(announcement("p", &Catalog::default()).to_json(), br#"{"server":"p","tenants":{}}"#);
     }

@@ -15,6 +15,6 @@ pub mod rights;
 pub mod watch;
 
 pub use client::{ConnectError, connect};
-pub use pods::{Pod, ServicePods};
+pub use pods::{ServicePod, ServicePods};
 pub use rights::{Grant, Right, manifest};
 pub use watch::{Change, Observed, Watch, WatchFault};

@@ -9,7 +9,7 @@ use crate::watch::Change;
 
 /// A pod as its endpoints show it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pod {
+pub struct ServicePod {
     /// Whether the endpoint names the pod. Otherwise it is known by its address.
     pub is_named: bool,
     /// Its addresses: one, or one of each family.
@@ -55,8 +55,8 @@ impl ServicePods {
     /// Returns all pods, by name or, if an endpoint names no pod, by address. A pod may stand in several
     /// slices: one for each address family, or two while it moves.
     #[must_use]
-    pub fn pods(&self) -> BTreeMap<String, Pod> {
-        let mut pods = BTreeMap::<String, Pod>::new();
+    pub fn pods(&self) -> BTreeMap<String, ServicePod> {
+        let mut pods = BTreeMap::<String, ServicePod>::new();
         for endpoint in self.slices.values().flatten() {
             let name = endpoint.target_ref.as_ref().and_then(|target| target.name.clone());
             let is_named = name.is_some();
@@ -64,7 +64,11 @@ impl ServicePods {
             let conditions = endpoint.conditions.as_ref();
             // A condition that is missing has the value that the API's documentation gives it.
             let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
-            let pod = pods.entry(name).or_insert_with(|| Pod { is_named, ready: true, ..Pod::default() });
+            let pod = pods.entry(name).or_insert_with(|| ServicePod {
+                is_named,
+                ready: true,
+                ..ServicePod::default()
+            });
             pod.ready &= ready;
             pod.serving |= conditions.and_then(|conditions| conditions.serving).unwrap_or(ready);
             pod.terminating |= conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
@@ -94,7 +98,7 @@ mod tests {
 
     fn shown(pods: &ServicePods) -> Vec<String> {
         let shown = pods.pods().into_iter().map(|(name, pod)| {
-            let Pod { is_named, addresses, ready, serving, terminating } = pod;
+            let ServicePod { is_named, addresses, ready, serving, terminating } = pod;
             assert_eq!(is_named, !name.starts_with("10."));
             format!("{name} {addresses:?} {ready} {serving} {terminating}")
         });
