@@ -54,18 +54,18 @@ const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// Which Lease, and who asks for it.
 #[derive(Debug, Clone)]
-pub(crate) struct Candidate {
+pub struct Candidate {
     /// The namespace of the Lease.
-    pub(crate) namespace: String,
+    pub namespace: String,
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// Who asks. Two operators never have the same one.
-    pub(crate) identity: String,
+    pub identity: String,
 }
 
 /// Whether this operator is the one that works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Lead {
+pub enum Lead {
     /// It isn't.
     #[default]
     No,
@@ -76,7 +76,7 @@ pub(crate) enum Lead {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct LeaseMetrics {
+pub struct LeaseMetrics {
     writes: ApiWrites,
     leading: Gauge,
 }
@@ -101,7 +101,7 @@ impl LeaseMetrics {
 /// that works; whoever works keeps a receiver of it as long as he does. After `cancel` is cancelled and all
 /// receivers are dropped the task gives the Lease back, and ends; whoever gets the handle watches it.
 #[must_use = "a task that nobody watches fails unseen"]
-pub(crate) fn spawn(
+pub fn spawn(
     client: Client,
     candidate: Candidate,
     metrics: LeaseMetrics,

@@ -8,22 +8,22 @@
 
 mod admin;
 mod api_server;
-pub mod backend;
+mod backend;
 mod clean_up;
 mod config;
-pub mod controller;
-pub mod enrollment;
-pub mod finding;
-pub mod index;
-pub mod jetstream;
+mod controller;
+mod enrollment;
+mod finding;
+mod index;
+mod jetstream;
 pub mod lease;
 mod metrics;
-pub mod object;
+mod object;
 mod presence;
-pub mod protection;
+mod protection;
 mod rate_limit;
 pub mod rights;
-pub mod rollout;
+mod rollout;
 mod run;
 #[cfg(test)]
 mod tests;

@@ -11,16 +11,16 @@ const PATTERN_SIZE: usize = 64 << 10;
 
 /// How a tenant's devices enrol.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Enrollment {
+pub(crate) struct Enrollment {
     /// What becomes of a code that no Device has.
-    pub newcomers: Newcomers,
+    pub(crate) newcomers: Newcomers,
     /// How many devices the tenant may have.
-    pub max_devices: Option<u32>,
+    pub(crate) max_devices: Option<u32>,
 }
 
 /// What becomes of a device code that no Device has.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub enum Newcomers {
+pub(crate) enum Newcomers {
     /// It is refused.
     #[default]
     Refused,
@@ -33,25 +33,25 @@ pub enum Newcomers {
 
 /// What a Device that is created looks like.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Template {
+pub(crate) struct Template {
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// Its channels, as the Device has them.
-    pub channels: Vec<DeviceChannel>,
+    pub(crate) channels: Vec<DeviceChannel>,
     /// What a code has to match.
-    pub code_pattern: Option<CodePattern>,
+    pub(crate) code_pattern: Option<CodePattern>,
 }
 
 /// What a device code has to match as a whole.
 #[derive(Debug, Clone)]
-pub struct CodePattern(Regex);
+pub(crate) struct CodePattern(Regex);
 
 impl CodePattern {
     /// Compiles it.
     ///
     /// # Errors
     /// Why it is none.
-    pub fn new(pattern: &str) -> Result<Self, String> {
+    pub(crate) fn new(pattern: &str) -> Result<Self, String> {
         // Compiled alone first: an open bracket must not close ours.
         let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build();
         let whole = compile(pattern).and_then(|_| compile(&format!("^(?:{pattern})$")));
@@ -63,7 +63,7 @@ impl CodePattern {
 
     /// Whether a code may be enrolled.
     #[must_use]
-    pub fn matches(&self, code: &str) -> bool {
+    pub(crate) fn matches(&self, code: &str) -> bool {
         self.0.is_match(code)
     }
 }

@@ -30,7 +30,8 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 10] = [
+    #[cfg(test)]
+    const ALL: [Self; 10] = [
         Self::InvalidRequest,
         Self::InvalidCode,
         Self::UnknownDevice,

@@ -9,20 +9,20 @@ use serde_json::{Map, Value, json};
 use crate::jetstream::streams::{Owner, SourceStream, Storage, StreamConfig, TenantStreams};
 
 /// Metadata: the namespace of the Tenant that owns the stream.
-pub const OWNER_NAMESPACE: &str = "flutecast.io/owner-namespace";
+pub(crate) const OWNER_NAMESPACE: &str = "flutecast.io/owner-namespace";
 /// Metadata: the name of the Tenant that owns the stream.
-pub const OWNER_NAME: &str = "flutecast.io/owner-name";
+pub(crate) const OWNER_NAME: &str = "flutecast.io/owner-name";
 /// Metadata: the uid of the Tenant that owns the stream; left out for a folder's objects, and after a Tenant
 /// let go of it.
-pub const OWNER_UID: &str = "flutecast.io/owner-uid";
+pub(crate) const OWNER_UID: &str = "flutecast.io/owner-uid";
 /// Metadata: the installation that looks after the stream; left out in folder mode.
-pub const REALM: &str = "flutecast.io/realm";
+pub(crate) const REALM: &str = "flutecast.io/realm";
 /// Metadata: what becomes of the stream when its Tenant goes; left out in folder mode.
-pub const ON_DELETE: &str = "flutecast.io/on-delete";
+pub(crate) const ON_DELETE: &str = "flutecast.io/on-delete";
 /// Metadata of a source's stream: how its messages reach the tenant's stream.
-pub const READING: &str = "flutecast.io/reading";
+pub(crate) const READING: &str = "flutecast.io/reading";
 /// Metadata of a source's stream: the sequence from which `READING` holds.
-pub const READ_FROM: &str = "flutecast.io/read-from";
+pub(crate) const READ_FROM: &str = "flutecast.io/read-from";
 
 /// Who a stream that exists belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,13 +14,13 @@ use flutecast_nats::{JetStreamApi, RequestError};
 
 /// The part of the world that one installation looks after.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Realm {
+pub(crate) struct Realm {
     /// What tells it from all others that share the broker.
-    pub id: String,
+    pub(crate) id: String,
     /// The namespaces that it looks after; none in the list: all.
-    pub places: Vec<Option<String>>,
+    pub(crate) places: Vec<Option<String>>,
     /// The uids of all Tenants that exist there.
-    pub alive: BTreeSet<String>,
+    pub(crate) alive: BTreeSet<String>,
 }
 
 impl Realm {
@@ -40,7 +40,7 @@ impl Realm {
 ///
 /// # Errors
 /// [`RequestError`]
-pub async fn delete_all(api: &JetStreamApi, realm: &Realm) -> Result<usize, RequestError> {
+pub(crate) async fn delete_all(api: &JetStreamApi, realm: &Realm) -> Result<usize, RequestError> {
     let streams = api.streams().await?;
     let ours = streams.iter().filter(|stream| realm.is_left_over(stream));
     // A tenant's stream before those of its sources.
@@ -54,12 +54,12 @@ pub async fn delete_all(api: &JetStreamApi, realm: &Realm) -> Result<usize, Requ
 
 /// What became of a look at what is left over, or of letting go of a Tenant's streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LetGo {
+pub(crate) struct LetGo {
     /// How many calls changed something.
-    pub changes: u32,
+    pub(crate) changes: u32,
     /// The streams that NATS doesn't let go, and its words. They are tried again with the next look, and hold
     /// up nothing else.
-    pub refused: Vec<(String, String)>,
+    pub(crate) refused: Vec<(String, String)>,
 }
 
 impl LetGo {
@@ -67,7 +67,11 @@ impl LetGo {
     ///
     /// # Errors
     /// [`RequestError::Unavailable`]
-    pub(super) fn note(&mut self, stream: &str, result: Result<(), RequestError>) -> Result<bool, RequestError> {
+    pub(super) fn note(
+        &mut self,
+        stream: &str,
+        result: Result<(), RequestError>,
+    ) -> Result<bool, RequestError> {
         match result {
             Ok(()) => {
                 self.changes += 1;
@@ -87,7 +91,11 @@ impl LetGo {
 ///
 /// # Errors
 /// [`RequestError::Unavailable`]
-pub async fn remove(api: &JetStreamApi, streams: &Streams, realm: Option<&Realm>) -> Result<LetGo, RequestError> {
+pub(crate) async fn remove(
+    api: &JetStreamApi,
+    streams: &Streams,
+    realm: Option<&Realm>,
+) -> Result<LetGo, RequestError> {
     let mut all = LetGo::default();
     let Some(realm) = realm else { return Ok(all) };
     // By name, so that a tenant's stream goes before those of its sources and doesn't complain about them.
@@ -105,7 +113,11 @@ pub async fn remove(api: &JetStreamApi, streams: &Streams, realm: Option<&Realm>
 }
 
 /// Takes the uid of its Tenant off a stream.
-pub(super) async fn without_owner(api: &JetStreamApi, name: &str, stream: &StreamInfo) -> Result<(), RequestError> {
+pub(super) async fn without_owner(
+    api: &JetStreamApi,
+    name: &str,
+    stream: &StreamInfo,
+) -> Result<(), RequestError> {
     let mut config = stream.config.clone();
     config::set_metadata(&mut config, &[(OWNER_UID, None)]);
     api.update_stream(name, config).await.map(drop)

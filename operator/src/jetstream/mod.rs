@@ -5,14 +5,14 @@
 //! manifests or of Kubernetes.
 
 mod capture;
-pub mod config;
+pub(crate) mod config;
 pub(crate) mod connection;
-pub mod leftover;
+pub(crate) mod leftover;
 mod metrics;
-pub mod streams;
-pub mod subject_pattern;
-pub mod task;
-pub mod tenant;
+pub(crate) mod streams;
+pub(crate) mod subject_pattern;
+pub(crate) mod task;
+pub(crate) mod tenant;
 #[cfg(test)]
 mod tests;
 

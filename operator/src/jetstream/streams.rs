@@ -6,25 +6,25 @@ use std::time::Duration;
 use flutecast_contract::name::{SourceName, TenantName};
 
 /// The durable consumer of a payload source, and its priority group.
-pub const SPLIT_CONSUMER: &str = "split";
+pub(crate) const SPLIT_CONSUMER: &str = "split";
 
 /// Who a stream belongs to; written into the stream's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// The namespace of the Tenant.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// The name of the Tenant.
-    pub name: String,
+    pub(crate) name: String,
     /// The uid of the Tenant; a folder's objects have none.
-    pub uid: Option<String>,
+    pub(crate) uid: Option<String>,
     /// Which installation of Flutecast looks after it; none in folder mode. It is known only when streams are
     /// applied, so the build step leaves it out.
-    pub realm: Option<String>,
+    pub(crate) realm: Option<String>,
 }
 
 /// What happens to a tenant's streams when the Tenant goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnDelete {
+pub(crate) enum OnDelete {
     /// They are deleted.
     Delete,
     /// They stay as they are.
@@ -34,7 +34,7 @@ pub enum OnDelete {
 impl OnDelete {
     /// The word for it, as in the Tenant.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Delete => "Delete",
             Self::Keep => "Keep",
@@ -44,7 +44,7 @@ impl OnDelete {
 
 /// Where a stream keeps its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Storage {
+pub(crate) enum Storage {
     /// On disk.
     File,
     /// In memory.
@@ -53,45 +53,45 @@ pub enum Storage {
 
 /// The part of a stream's configuration that the operator owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamConfig {
+pub(crate) struct StreamConfig {
     /// The stream's name.
-    pub name: String,
+    pub(crate) name: String,
     /// For people who look at it with `nats stream info`.
-    pub description: String,
+    pub(crate) description: String,
     /// The subjects that it captures.
-    pub subjects: Vec<String>,
+    pub(crate) subjects: Vec<String>,
     /// How long it keeps a message; never zero, since a silent device would keep its messages for ever.
-    pub max_age: Duration,
+    pub(crate) max_age: Duration,
     /// How many messages it keeps on one subject; none: no limit.
-    pub max_messages_per_subject: Option<u64>,
+    pub(crate) max_messages_per_subject: Option<u64>,
     /// How many bytes it keeps; none: no limit.
-    pub max_bytes: Option<u64>,
+    pub(crate) max_bytes: Option<u64>,
     /// Where.
-    pub storage: Storage,
+    pub(crate) storage: Storage,
     /// On how many servers.
-    pub replicas: u8,
+    pub(crate) replicas: u8,
     /// For how long a message id is remembered.
-    pub duplicate_window: Duration,
+    pub(crate) duplicate_window: Duration,
     /// Whether messages can be read directly from it.
-    pub allow_direct: bool,
+    pub(crate) allow_direct: bool,
     /// The subjects from and to which stored messages are republished.
-    pub republish: Option<(String, String)>,
+    pub(crate) republish: Option<(String, String)>,
 }
 
 /// One source of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceStream {
+pub(crate) struct SourceStream {
     /// Its name within the tenant.
-    pub source: SourceName,
+    pub(crate) source: SourceName,
     /// The stream that captures it.
-    pub stream: StreamConfig,
+    pub(crate) stream: StreamConfig,
     /// How what it captures reaches the tenant's stream.
-    pub reading: Reading,
+    pub(crate) reading: Reading,
 }
 
 /// How what a source captures reaches the tenant's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reading {
+pub(crate) enum Reading {
     /// The id stands in the subject: NATS sources and transforms it.
     Transform {
         /// The subject as it is published.
@@ -108,15 +108,15 @@ pub enum Reading {
 
 /// Everything that one tenant needs in JetStream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TenantStreams {
+pub(crate) struct TenantStreams {
     /// The tenant.
-    pub tenant: TenantName,
+    pub(crate) tenant: TenantName,
     /// Whose streams these are.
-    pub owner: Owner,
+    pub(crate) owner: Owner,
     /// What happens to them when the Tenant goes.
-    pub on_delete: OnDelete,
+    pub(crate) on_delete: OnDelete,
     /// The tenant's stream.
-    pub stream: StreamConfig,
+    pub(crate) stream: StreamConfig,
     /// Its sources, by name.
-    pub sources: Vec<SourceStream>,
+    pub(crate) sources: Vec<SourceStream>,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A NATS subject, possibly with `*` (one token) and `>` (one token or more, at the end).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SubjectPattern {
+pub(crate) struct SubjectPattern {
     tokens: Vec<String>,
 }
 
@@ -16,7 +16,7 @@ impl SubjectPattern {
     ///
     /// # Errors
     /// What is wrong, in words.
-    pub fn new(text: &str) -> Result<Self, String> {
+    pub(crate) fn new(text: &str) -> Result<Self, String> {
         if text.len() > MAX_LENGTH {
             return Err(format!("a subject has {MAX_LENGTH} characters at most"));
         }
@@ -49,7 +49,7 @@ impl SubjectPattern {
 
     /// Whether there is a subject that both match.
     #[must_use]
-    pub fn overlaps(&self, other: &Self) -> bool {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let (mut one, mut two) = (self.tokens.iter(), other.tokens.iter());
         loop {
             match (one.next().map(String::as_str), two.next().map(String::as_str)) {
@@ -65,20 +65,20 @@ impl SubjectPattern {
 
     /// The token at `position`, counted from 1.
     #[must_use]
-    pub fn token(&self, position: usize) -> Option<&str> {
+    pub(crate) fn token(&self, position: usize) -> Option<&str> {
         self.tokens.get(position.checked_sub(1)?).map(String::as_str)
     }
 
     /// Whether it ends in `>`.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.tokens.last().is_some_and(|token| token == ">")
     }
 
     /// Which `*` the one at `position` is, counted from 1: what NATS calls `{{wildcard(n)}}`. None if there
     /// is no `*`.
     #[must_use]
-    pub fn wildcard_at(&self, position: usize) -> Option<usize> {
+    pub(crate) fn wildcard_at(&self, position: usize) -> Option<usize> {
         (self.token(position)? == "*")
             .then(|| self.tokens[..position].iter().filter(|token| *token == "*").count())
     }

@@ -36,55 +36,55 @@ const CONNECT: Duration = Duration::from_millis(500);
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// For how long a Tenant must be gone before its streams are deleted: an editor, or a `git checkout`, may
 /// take a file away and put it back a moment later, and what is deleted can't be brought back.
-pub const REMOVAL_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 /// How many tenants are worked on at once.
 const AT_ONCE: usize = 8;
 
 /// What is wanted of JetStream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The streams of the tenants that are in force.
-    pub tenants: Vec<TenantStreams>,
+    pub(crate) tenants: Vec<TenantStreams>,
     /// The namespace and name of every Tenant that exists, in force or not. The streams of one that exists
     /// are never deleted.
-    pub existing: BTreeSet<OwnerKey>,
+    pub(crate) existing: BTreeSet<OwnerKey>,
     /// The part of the world in which this is all there is; none in folder mode, where a Tenant that isn't
     /// there may come yet.
-    pub realm: Option<Realm>,
+    pub(crate) realm: Option<Realm>,
 }
 
 /// How it stands with the tenants' streams; none until the first look.
-pub type Report = BTreeMap<TenantName, TenantReport>;
+pub(crate) type Report = BTreeMap<TenantName, TenantReport>;
 
 /// How it stands with one tenant's streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TenantReport {
+pub(crate) struct TenantReport {
     /// What can't be done at the moment; empty when nothing is wrong.
-    pub findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
     /// Whether the tenant's stream belongs to somebody else. Remembered while the broker is away.
-    pub foreign: bool,
+    pub(crate) foreign: bool,
     /// Whether the tenant's stream is there. Remembered while the broker is away.
-    pub has_stream: bool,
+    pub(crate) has_stream: bool,
     /// What was applied, so that one can tell whether the report is about what is wanted now; none while the
     /// broker is away.
-    pub applied: Option<TenantStreams>,
+    pub(crate) applied: Option<TenantStreams>,
 }
 
 /// What connects the task to the others.
-pub struct Links {
+pub(crate) struct Links {
     /// Changes when NATS comes and goes.
-    pub connected: watch::Receiver<bool>,
+    pub(crate) connected: watch::Receiver<bool>,
     /// What is wanted; none until the objects were read for the first time.
-    pub wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    pub(crate) wanted: watch::Receiver<Option<Arc<Wanted>>>,
     /// Gets what can't be done.
-    pub report: watch::Sender<Report>,
+    pub(crate) report: watch::Sender<Report>,
     /// Gets counts.
-    pub metrics: Arc<StreamMetrics>,
+    pub(crate) metrics: Arc<StreamMetrics>,
 }
 
 /// Starts the task. It ends when `cancel` is cancelled; whoever gets the handle watches it.
 #[must_use = "a task that nobody watches fails unseen"]
-pub fn spawn(api: JetStreamApi, links: Links, cancel: CancellationToken) -> JoinHandle<()> {
+pub(crate) fn spawn(api: JetStreamApi, links: Links, cancel: CancellationToken) -> JoinHandle<()> {
     let keeper = Keeper { api, seen: BTreeMap::new(), leaving: BTreeMap::new(), warned: BTreeSet::new() };
     tokio::spawn(async move { cancel.run_until_cancelled_owned(keeper.run(links)).await.unwrap_or_default() })
 }

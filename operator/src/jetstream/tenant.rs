@@ -38,27 +38,31 @@ const CATCH_UP_BLINDLY: Duration = Duration::from_secs(1);
 const CATCH_UP_LOOK: Duration = Duration::from_millis(50);
 
 /// All streams of the account, by name.
-pub type Streams = BTreeMap<String, StreamInfo>;
+pub(crate) type Streams = BTreeMap<String, StreamInfo>;
 
 /// What became of one tenant's streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// How many calls changed something; zero when all was as wanted.
-    pub changes: u32,
+    pub(crate) changes: u32,
     /// What could not be done.
-    pub findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
     /// Whether the stream with the tenant's name belongs to somebody else, so that nothing may be read from
     /// it in this tenant's name.
-    pub foreign: bool,
+    pub(crate) foreign: bool,
     /// Whether the tenant has its stream, as wanted or as it was before.
-    pub has_stream: bool,
+    pub(crate) has_stream: bool,
 }
 
 /// Applies one tenant's streams, given all streams that exist.
 ///
 /// # Errors
 /// [`RequestError::Unavailable`] when the broker can't be asked; what the broker refuses is a finding instead.
-pub async fn apply(api: &JetStreamApi, streams: &Streams, wanted: &TenantStreams) -> Result<Applied, RequestError> {
+pub(crate) async fn apply(
+    api: &JetStreamApi,
+    streams: &Streams,
+    wanted: &TenantStreams,
+) -> Result<Applied, RequestError> {
     let mut pass = Pass { api, streams, wanted, applied: Applied::default(), parked: BTreeMap::new() };
     // Known from the start: a question that is refused on the way must not make somebody else's stream the
     // tenant's.
@@ -77,7 +81,11 @@ pub async fn apply(api: &JetStreamApi, streams: &Streams, wanted: &TenantStreams
 ///
 /// # Errors
 /// [`RequestError::Unavailable`]
-pub async fn remove(api: &JetStreamApi, streams: &Streams, gone: &TenantStreams) -> Result<LetGo, RequestError> {
+pub(crate) async fn remove(
+    api: &JetStreamApi,
+    streams: &Streams,
+    gone: &TenantStreams,
+) -> Result<LetGo, RequestError> {
     let mut all = LetGo::default();
     let prefix = source_prefix(gone);
     // The tenant's stream goes first, so that it doesn't complain about sources that are gone.

@@ -16,7 +16,7 @@ mod step;
 mod task;
 
 pub(crate) use self::last::Last;
-pub use self::last::let_go;
-pub use self::step::{Act, FINALIZER, Protection, Step, Steps, holds, steps};
+pub(crate) use self::last::let_go;
+pub(crate) use self::step::{Act, FINALIZER, Protection, Step, Steps, holds, steps};
 pub(crate) use self::task::spawn;
-pub use self::task::{Guard, RIGHTS};
+pub(crate) use self::task::{Guard, RIGHTS};

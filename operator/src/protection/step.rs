@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::object::Key;
-use crate::index::{Index, Life, Store};
 use crate::index::kind::OurKind;
+use crate::index::{Index, Life, Store};
+use crate::object::Key;
 use crate::object::Kind;
 
 /// By what the operator holds what is used.
-pub const FINALIZER: &str = "flutecast.io/in-use";
+pub(crate) const FINALIZER: &str = "flutecast.io/in-use";
 
 /// Who keeps what is used from being deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Protection {
+pub(crate) enum Protection {
     /// The API server, by an admission policy.
     #[default]
     Policy,
@@ -22,7 +22,7 @@ pub enum Protection {
 
 /// What to do with one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
+pub(crate) enum Act {
     /// Hold it.
     Hold,
     /// Let it go.
@@ -33,27 +33,27 @@ pub enum Act {
 
 /// What to do, and with which version of the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// What to do.
-    pub act: Act,
+    pub(crate) act: Act,
     /// The version that this was decided by; another one is another decision.
-    pub version: u64,
+    pub(crate) version: u64,
     /// The finalizers that it is to have.
-    pub finalizers: Vec<String>,
+    pub(crate) finalizers: Vec<String>,
 }
 
 /// All that is to be done.
-pub type Steps = BTreeMap<(Kind, Key), Step>;
+pub(crate) type Steps = BTreeMap<(Kind, Key), Step>;
 
 /// Whether the operator holds an object of this life.
 #[must_use]
-pub fn holds(life: &Life) -> bool {
+pub(crate) fn holds(life: &Life) -> bool {
     life.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
 }
 
 /// What is to be done for what is known.
 #[must_use]
-pub fn steps(index: &Index, protection: Protection) -> Steps {
+pub(crate) fn steps(index: &Index, protection: Protection) -> Steps {
     let mut steps = Steps::new();
     add(&index.tenants, index, protection, &mut steps);
     add(&index.formats, index, protection, &mut steps);

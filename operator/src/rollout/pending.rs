@@ -20,8 +20,8 @@ use super::metrics::PodCounts;
 use super::pod_states::PodStates;
 use super::revision_log::{LoggedRevision, RevisionLog};
 use super::slices::{PodsUnknown, Slices};
-use crate::backend::cluster::watch::Event;
 use crate::object::Key;
+use crate::watch::Event;
 
 /// The message of a Ready Device if no pods are asked.
 pub(crate) const MAPPED: &str = "it is in the mapping, and its tenant's stream takes its messages";

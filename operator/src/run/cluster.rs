@@ -198,7 +198,7 @@ impl Cluster {
             changes: changes.clone(),
             announcer,
             writes: metrics.writes.clone(),
-            works: leading.clone(),
+            _works: leading.clone(),
         };
         tasks.watch("status", writer.spawn(cancel.clone()));
         outbox

@@ -131,7 +131,12 @@ async fn connect(login: &Login, metrics: &Arc<EnrollmentMetrics>) -> Result<Nats
 
 /// Waits until the process is told to end or a task ends by itself; then ends all tasks.
 async fn end_together(mut tasks: Tasks, cancel: &CancellationToken) -> anyhow::Result<()> {
-    let fault = cancel.run_until_cancelled(tasks.ended()).await;
+    // The token comes first: once it is cancelled, that a task ends is no fault.
+    let fault = tokio::select! {
+        biased;
+        () = cancel.cancelled() => None,
+        fault = tasks.ended() => Some(fault),
+    };
     cancel.cancel();
     let joined = tasks.join(SHUTDOWN).await;
     fault.map_or(joined, Err)?;

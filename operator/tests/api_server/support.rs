@@ -8,35 +8,35 @@ use std::time::Duration;
 use flutecast_testkit::{ApiServer, NatsServer, Process, ProcessOptions, free_port, http_client, wait_until};
 use serde_json::Value;
 
-pub const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// Where the mapping goes in these tests: not where the objects are.
-pub const OWN: &str = "flutecast-system";
+pub(crate) const OWN: &str = "flutecast-system";
 
 /// A path in the repository.
-pub fn repository(path: &str) -> String {
+pub(crate) fn repository(path: &str) -> String {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path).display().to_string()
 }
 
 /// The cluster, with an operator or without.
-pub struct Cluster {
-    pub api: ApiServer,
-    pub nats: NatsServer,
-    pub operator: Option<Running>,
+pub(crate) struct Cluster {
+    pub(crate) api: ApiServer,
+    pub(crate) nats: NatsServer,
+    pub(crate) operator: Option<Running>,
     /// The environment of each operator that is started, beside what it needs.
-    pub env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    pub(crate) env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     /// More arguments for each operator that is started.
-    pub arguments: Vec<&'static str>,
+    pub(crate) arguments: Vec<&'static str>,
 }
 
 /// A running operator.
-pub struct Running {
-    pub process: Process,
-    pub admin: String,
+pub(crate) struct Running {
+    pub(crate) process: Process,
+    pub(crate) admin: String,
 }
 
 impl Cluster {
     /// An API server with the kinds, and NATS. No operator yet.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (api, nats) = tokio::join!(ApiServer::start(), NatsServer::start());
         let (api, nats) = (api.unwrap(), nats.unwrap());
         let this = Self { api, nats, operator: None, env: Vec::new(), arguments: Vec::new() };
@@ -47,26 +47,26 @@ impl Cluster {
     }
 
     /// The same with an operator that works.
-    pub async fn with_operator() -> Self {
+    pub(crate) async fn with_operator() -> Self {
         let mut this = Self::start().await;
         this.start_operator().await;
         this
     }
 
     /// Starts the operator, and waits until it works.
-    pub async fn start_operator(&mut self) {
+    pub(crate) async fn start_operator(&mut self) {
         let running = self.spawn_operator("operator-of-a-test").await;
         running.wait_until_ready().await;
         self.operator = Some(running);
     }
 
     /// A kubeconfig with the rights of the operator's service account, and no others.
-    pub async fn kubeconfig_of_the_operator(&self) -> PathBuf {
+    pub(crate) async fn kubeconfig_of_the_operator(&self) -> PathBuf {
         self.api.kubeconfig_of(OWN, "flutecast-operator").await.unwrap()
     }
 
     /// An operator that may or may not work, under the service account of manifests/operator/rbac.yaml.
-    pub async fn spawn_operator(&self, identity: &str) -> Running {
+    pub(crate) async fn spawn_operator(&self, identity: &str) -> Running {
         let kubeconfig = self.kubeconfig_of_the_operator().await;
         let admin = format!("127.0.0.1:{}", free_port().unwrap());
         let arguments = [
@@ -96,24 +96,24 @@ impl Cluster {
     }
 
     /// Runs kubectl, which has to work.
-    pub async fn kubectl(&self, args: &[&str]) -> String {
+    pub(crate) async fn kubectl(&self, args: &[&str]) -> String {
         self.api.kubectl(args, "").await.unwrap()
     }
 
     /// Applies YAML.
-    pub async fn apply(&self, yaml: &str) {
+    pub(crate) async fn apply(&self, yaml: &str) {
         self.api.kubectl(&["apply", "--server-side", "-f", "-"], yaml).await.unwrap();
     }
 
     /// One object as JSON; none if it isn't there.
-    pub async fn get(&self, kind: &str, name: &str, namespace: &str) -> Option<Value> {
+    pub(crate) async fn get(&self, kind: &str, name: &str, namespace: &str) -> Option<Value> {
         let args = ["get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found"];
         let text = self.kubectl(&args).await;
         (!text.trim().is_empty()).then(|| serde_json::from_str(&text).unwrap())
     }
 
     /// All objects of some kinds in a namespace.
-    pub async fn list(&self, kinds: &str, namespace: &str) -> Vec<Value> {
+    pub(crate) async fn list(&self, kinds: &str, namespace: &str) -> Vec<Value> {
         let text = self.kubectl(&["get", kinds, "-n", namespace, "-o", "json"]).await;
         let list: Value = serde_json::from_str(&text).unwrap();
         list["items"].as_array().unwrap().clone()
@@ -121,12 +121,12 @@ impl Cluster {
 
     /// Waits until an object's conditions are said to be so: `Ready=True Accepted`, with `Stalled=…` or
     /// `Reconciling=…` after it. Answers the message of `Ready`.
-    pub async fn until(&self, kind: &str, name: &str, expected: &str) -> String {
+    pub(crate) async fn until(&self, kind: &str, name: &str, expected: &str) -> String {
         self.until_within(SOON, kind, name, expected).await
     }
 
     /// The same with another deadline.
-    pub async fn until_within(&self, deadline: Duration, kind: &str, name: &str, expected: &str) -> String {
+    pub(crate) async fn until_within(&self, deadline: Duration, kind: &str, name: &str, expected: &str) -> String {
         wait_until(&format!("{kind}/{name} to be {expected}"), deadline, async || {
             let object = self.get(kind, name, "default").await.ok_or("it isn't there")?;
             let (said, message) = said(&object);
@@ -137,14 +137,14 @@ impl Cluster {
     }
 
     /// Waits until all Tenants, PushFormats and Devices are Ready.
-    pub async fn until_all_ready(&self) {
+    pub(crate) async fn until_all_ready(&self) {
         wait_until("all objects to be ready", SOON, async || self.are_all_ready().await)
             .await
             .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
     }
 
     /// Whether all Tenants, PushFormats and Devices are Ready, or what one of them is.
-    pub async fn are_all_ready(&self) -> Result<(), String> {
+    pub(crate) async fn are_all_ready(&self) -> Result<(), String> {
         for object in self.list("tenants,pushformats,devices", "default").await {
             let (said, message) = said(&object);
             if said != "Ready=True Accepted" {
@@ -155,7 +155,7 @@ impl Cluster {
     }
 
     /// Waits until an object is gone.
-    pub async fn until_gone(&self, kind: &str, name: &str) {
+    pub(crate) async fn until_gone(&self, kind: &str, name: &str) {
         wait_until(&format!("{kind}/{name} to be gone"), SOON, async || {
             match self.get(kind, name, "default").await {
                 None => Ok(()),
@@ -167,12 +167,12 @@ impl Cluster {
     }
 
     /// The last lines of the operator.
-    pub fn operator_log(&self) -> String {
+    pub(crate) fn operator_log(&self) -> String {
         self.operator.as_ref().map(|operator| operator.process.tail()).unwrap_or_default()
     }
 
     /// The documents of the mapping, by the name of the ConfigMap.
-    pub async fn mapping(&self) -> BTreeMap<String, String> {
+    pub(crate) async fn mapping(&self) -> BTreeMap<String, String> {
         let maps = self.list("configmaps", OWN).await;
         let ours = maps.iter().filter(|map| map["data"]["mapping.yaml"].is_string());
         ours.map(|map| {
@@ -183,20 +183,20 @@ impl Cluster {
     }
 
     /// Whether the mapping is this one, by the name of the ConfigMap, or what it is.
-    pub async fn is_mapped(&self, expected: &BTreeMap<String, String>) -> Result<(), String> {
+    pub(crate) async fn is_mapped(&self, expected: &BTreeMap<String, String>) -> Result<(), String> {
         let mapping = self.mapping().await;
         if mapping == *expected { Ok(()) } else { Err(format!("{mapping:#?}\ninstead of {expected:#?}")) }
     }
 
     /// Waits until the mapping is this one.
-    pub async fn until_mapped(&self, expected: &BTreeMap<String, String>) {
+    pub(crate) async fn until_mapped(&self, expected: &BTreeMap<String, String>) {
         wait_until("the mapping to be as wanted", SOON, async || self.is_mapped(expected).await)
             .await
             .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
     }
 
     /// The access document.
-    pub async fn access(&self) -> Option<String> {
+    pub(crate) async fn access(&self) -> Option<String> {
         let secret = self.get("secret", "flutecast-access", OWN).await?;
         let text = secret["data"]["access.yaml"].as_str()?;
         let bytes = data_encoding::BASE64.decode(text.as_bytes()).unwrap();
@@ -204,7 +204,7 @@ impl Cluster {
     }
 
     /// The names of the streams.
-    pub async fn streams(&self) -> Vec<String> {
+    pub(crate) async fn streams(&self) -> Vec<String> {
         let api = flutecast_nats::JetStreamApi::new(self.nats.client().await.unwrap());
         let streams = api.streams().await.unwrap();
         let mut names: Vec<String> =
@@ -214,7 +214,7 @@ impl Cluster {
     }
 
     /// The versions of everything that the operator writes, but for the Lease.
-    pub async fn versions(&self) -> BTreeMap<String, String> {
+    pub(crate) async fn versions(&self) -> BTreeMap<String, String> {
         let mut versions = BTreeMap::new();
         for (kinds, namespace) in [
             ("tenants,devices,pushformats", "default"),
@@ -232,7 +232,7 @@ impl Cluster {
 }
 
 /// Gives the operator the right to create Devices, or takes it.
-pub async fn may_create_devices(cluster: &Cluster, may: bool) {
+pub(crate) async fn may_create_devices(cluster: &Cluster, may: bool) {
     let rules = std::fs::read_to_string(repository("manifests/operator/rbac.yaml")).unwrap();
     let rule = "  - apiGroups: [flutecast.io]\n    resources: [devices]\n    verbs: [create]\n";
     assert!(rules.contains(rule));
@@ -241,7 +241,7 @@ pub async fn may_create_devices(cluster: &Cluster, may: bool) {
 
 impl Running {
     /// Waits until it works.
-    pub async fn wait_until_ready(&self) {
+    pub(crate) async fn wait_until_ready(&self) {
         let ready = format!("{}/readyz", self.admin);
         wait_until("the operator to be ready", SOON, async || http_client::get_text(&ready).await)
             .await
@@ -249,7 +249,7 @@ impl Running {
     }
 
     /// The value of a metric, which has to be there.
-    pub async fn metric(&self, name: &str) -> f64 {
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = self.metrics().await;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("there is no {name} in\n{text}")).parse().unwrap()
@@ -257,7 +257,7 @@ impl Running {
 
     /// How many writes to the API server were successful, of those that have all these labels, such as
     /// `verb="ApplyStatus"`.
-    pub async fn api_writes(&self, labels: &[&str]) -> f64 {
+    pub(crate) async fn api_writes(&self, labels: &[&str]) -> f64 {
         let text = self.metrics().await;
         let writes = text.lines().filter(|line| line.starts_with("flutecast_operator_api_writes_total{"));
         let writes = writes.filter(|line| line.contains("result=\"Done\""));
@@ -273,7 +273,7 @@ impl Running {
 }
 
 /// An object's conditions in words, and the message of `Ready`.
-pub fn said(object: &Value) -> (String, String) {
+pub(crate) fn said(object: &Value) -> (String, String) {
     let none = Vec::new();
     let conditions = object["status"]["conditions"].as_array().unwrap_or(&none);
     let mut message = String::new();

@@ -20,12 +20,12 @@ use super::metrics::PodCounts;
 use super::pending::MAPPED;
 use super::*;
 use crate::backend::cluster::pending;
-use crate::backend::cluster::watch::Event;
 use crate::controller::build::{self, Built};
 use crate::controller::dereference::DirtySet;
 use crate::index::Index;
 use crate::object::Key;
 use crate::object::Kind;
+use crate::watch::Event;
 
 /// An operator's knowledge of one tenant `t`, and of its pods.
 struct Plant {
