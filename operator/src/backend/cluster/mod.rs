@@ -70,8 +70,8 @@ impl Backend for ClusterBackend {
             Change::Device(event) => index.device(event),
             Change::PushFormat(event) => index.format(event),
             Change::Tokens(key, event) => index.tokens(key, event),
-            Change::Shard(event) => mapping.shard(event),
-            Change::Access(event) => mapping.access(event),
+            Change::Shard(event) => mapping.apply_shard(event),
+            Change::Access(event) => mapping.apply_access(event),
             Change::Presence(device) => index.look_at_device(&device),
             Change::Slice(event) => rollout.apply_slice(event),
             Change::CreationForbidden(namespaces) => index.creation_forbidden(namespaces),
@@ -149,7 +149,11 @@ impl Backend for ClusterBackend {
     /// be left over either.
     fn installation(&self) -> Option<Realm> {
         let alive = self.index.tenants.iter().map(|(_, entry)| entry.uid.clone());
-        Some(Realm { id: self.mapping.realm()?, places: self.places.clone(), alive: alive.collect() })
+        Some(Realm {
+            id: self.mapping.installation_id()?,
+            places: self.places.clone(),
+            alive: alive.collect(),
+        })
     }
 
     async fn write_mapping(&mut self, wanted: &Documents) -> Applied {

@@ -188,6 +188,7 @@ fn failed(path: &Path, error: io::Error) -> MappingError {
 ///
 /// # Errors
 /// [`MappingError::Document`]
+#[cfg(test)]
 pub(crate) fn texts(built: &Built) -> Result<BTreeMap<String, String>, MappingError> {
     let mut texts = BTreeMap::from([(ACCESS_FILE.to_owned(), access_text(&built.access)?)]);
     for shard in built.tenants.values().flat_map(|tenant| &tenant.shards) {

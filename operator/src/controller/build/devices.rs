@@ -98,6 +98,8 @@ pub(super) fn map(
             code: claimed.device.code.clone(),
             name: claimed.device.meta.name.clone(),
             labels: claimed.device.meta.labels.clone(),
+            #[cfg(feature = "next-version")]
+            location: claimed.device.location.clone(),
             channels: lists.shared(channels),
         };
         mapped.devices.insert(claimed.iot_id.clone(), before.shared(&claimed.iot_id, device));

@@ -53,8 +53,8 @@ pub(crate) struct BuiltTenant {
     pub(crate) enrollment: Enrollment,
 }
 
-/// The third step: puts them together.
-#[must_use]
+/// Builds from nothing.
+#[cfg(test)]
 pub(crate) fn build(valid: Valid, objects: &Objects) -> Built {
     build_upon(&Built::default(), valid, objects)
 }

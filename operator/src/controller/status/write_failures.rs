@@ -20,8 +20,25 @@ pub(crate) enum WriteFailure {
     Refused(String),
     /// The API server has trouble of its own. With its message.
     Troubled(String),
-    /// The API server is away.
-    Away,
+    /// The API server is away. With the error.
+    Away(String),
+}
+
+impl WriteFailure {
+    pub(crate) fn message(&self) -> &str {
+        let (Self::Refused(message) | Self::Troubled(message) | Self::Away(message)) = self;
+        message
+    }
+
+    /// Puts the name of the document before the message.
+    pub(crate) fn about(self, name: &str) -> Self {
+        let named = format!("{name}: {}", self.message());
+        match self {
+            Self::Refused(_) => Self::Refused(named),
+            Self::Troubled(_) => Self::Troubled(named),
+            Self::Away(_) => Self::Away(named),
+        }
+    }
 }
 
 /// Whether the mapping of a tenant is stored.
@@ -36,10 +53,10 @@ pub(crate) enum WriteState<'a> {
 
 /// The tenants whose mapping could not be stored.
 #[derive(Debug, Default)]
-pub(crate) struct WriteFailures(BTreeMap<TenantName, Failure>);
+pub(crate) struct WriteFailures(BTreeMap<TenantName, UnstoredTenant>);
 
 #[derive(Debug)]
-struct Failure {
+struct UnstoredTenant {
     since: Instant,
     /// `None` while it may still pass.
     message: Option<String>,
@@ -62,14 +79,14 @@ impl WriteFailures {
             let message = match failure {
                 WriteFailure::Refused(message) => Some(message),
                 // The message of the cause may vary from attempt to attempt.
-                WriteFailure::Troubled(_) | WriteFailure::Away if said.is_some() => said.clone(),
+                WriteFailure::Troubled(_) | WriteFailure::Away(_) if said.is_some() => said.clone(),
                 WriteFailure::Troubled(message) if now.duration_since(since) >= GRACE => Some(message),
-                WriteFailure::Troubled(_) | WriteFailure::Away => None,
+                WriteFailure::Troubled(_) | WriteFailure::Away(_) => None,
             };
             if is_new || said != message {
                 changed.insert(tenant.clone());
             }
-            self.0.insert(tenant, Failure { since, message });
+            self.0.insert(tenant, UnstoredTenant { since, message });
         }
         changed.extend(before.into_keys());
         changed
@@ -104,7 +121,11 @@ mod tests {
         assert_eq!(failures.update(trouble("c"), now + GRACE), concerned);
         assert_eq!(failures.state(&tenant()), WriteState::Failed("c"));
         assert!(failures.update(trouble("d"), now + GRACE * 2).is_empty(), "it was told");
-        assert!(failures.update(failed(WriteFailure::Away), now + GRACE * 2).is_empty());
+        assert!(
+            failures
+                .update(failed(WriteFailure::Away("no connection".to_owned())), now + GRACE * 2)
+                .is_empty()
+        );
         assert_eq!(failures.update(failed(WriteFailure::Refused("no".to_owned())), now), concerned);
         assert_eq!(failures.state(&tenant()), WriteState::Failed("no"));
         assert_eq!(failures.update(BTreeMap::new(), now), concerned);
@@ -115,8 +136,8 @@ mod tests {
     #[test]
     fn nothing_is_told_while_nobody_can_be_told() {
         let (mut failures, now) = (WriteFailures::default(), Instant::now());
-        failures.update(failed(WriteFailure::Away), now);
-        failures.update(failed(WriteFailure::Away), now + GRACE * 10);
+        failures.update(failed(WriteFailure::Away("no connection".to_owned())), now);
+        failures.update(failed(WriteFailure::Away("no connection".to_owned())), now + GRACE * 10);
         assert_eq!(failures.state(&tenant()), WriteState::Failing);
     }
 }

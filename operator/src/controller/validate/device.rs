@@ -23,6 +23,8 @@ pub(crate) struct ValidDevice {
     pub(crate) pin: Option<IotId>,
     /// Its channels that can be used.
     pub(crate) channels: Vec<ValidChannel>,
+    #[cfg(feature = "next-version")]
+    pub(crate) location: Option<String>,
 }
 
 /// A channel that can be used.
@@ -56,7 +58,14 @@ impl fmt::Display for ChannelPath {
 /// # Errors
 /// Why the Device can't be used.
 pub(crate) fn validate(device: &Object<DeviceSpec>) -> Validated<ValidDevice> {
-    let DeviceSpec { tenant, device_code, iot_id: _, channels } = &device.spec;
+    let DeviceSpec {
+        tenant,
+        device_code,
+        iot_id: _,
+        #[cfg(feature = "next-version")]
+        location,
+        channels,
+    } = &device.spec;
     let code = name("spec.deviceCode", DeviceCode::new(device_code));
     let pin = device.spec.iot_id_pin().map(|pin| name("spec.iotId", IotId::new(pin))).transpose();
     let (code, pin) = match (code, pin) {
@@ -64,7 +73,15 @@ pub(crate) fn validate(device: &Object<DeviceSpec>) -> Validated<ValidDevice> {
         (code, pin) => return Err(code.err().into_iter().chain(pin.err()).collect()),
     };
     let (channels, findings) = validate_channels("spec.channels", channels);
-    let value = ValidDevice { meta: device.meta.clone(), tenant: tenant.clone(), code, pin, channels };
+    let value = ValidDevice {
+        meta: device.meta.clone(),
+        tenant: tenant.clone(),
+        code,
+        pin,
+        channels,
+        #[cfg(feature = "next-version")]
+        location: location.clone(),
+    };
     Ok(Checked { value, findings })
 }
 

@@ -1,13 +1,12 @@
-//! The fourth step: the mapping as ConfigMaps and the access document as a Secret, in the operator's own
-//! namespace.
+//! The mapping as ConfigMaps, and the access document as a Secret, in the operator's own namespace.
 //!
-//! By server-side apply, only what differs from what the API server holds. What somebody else changes or
-//! deletes is put right, since the watch tells of it; less and less often if he keeps on doing so. ConfigMaps
-//! of tenants that went are deleted.
+//! Documents are written by server-side apply, and only those that differ from what the API server holds. A
+//! document that somebody else changed or deleted is repaired, since the watch reports it; each time later if
+//! it is changed again and again. ConfigMaps of tenants that are gone are deleted.
 
 mod metrics;
-pub(crate) mod objects;
-pub(crate) mod observed;
+mod objects;
+mod observed;
 mod repairs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,18 +25,19 @@ use tokio::time::Instant;
 pub(crate) use self::metrics::MappingMetrics;
 use self::metrics::RepairedKind;
 pub(crate) use self::objects::SHARD_SELECTOR;
-use self::objects::{Print, print_of_map, print_of_secret, print_of_shard, print_of_text};
-use self::observed::Stored;
-use self::repairs::{Repairs, Turn};
-use crate::api_server::ApiWrite;
-use crate::api_server::MANAGER;
+use self::objects::{
+    Fingerprint, fingerprint_of_map, fingerprint_of_secret, fingerprint_of_shard, fingerprint_of_text,
+};
+use self::observed::ObservedObjects;
+use self::repairs::{Repair, Repairs};
+use crate::api_server::{ApiWrite, MANAGER};
 use crate::controller::apply::documents::Documents;
 use crate::controller::backend::Applied;
 use crate::controller::status::write_failures::WriteFailure;
 use crate::metrics::CallResult;
 use crate::watch::Event;
 
-/// The rights that keeping the mapping needs, in the operator's own namespace.
+/// In the operator's own namespace.
 pub(crate) const RIGHTS: &[Right] = &[
     Right {
         group: "",
@@ -55,284 +55,250 @@ pub(crate) const RIGHTS: &[Right] = &[
     },
 ];
 
-/// How many are written at once.
-const AT_ONCE: usize = 8;
-/// How long one may take.
+/// How many documents are written at once.
+const CONCURRENT_WRITES: usize = 8;
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// What the API server holds of the mapping, and how it is changed.
+/// The documents that the API server holds, and how they are changed.
 pub(crate) struct Mapping {
     client: Client,
     namespace: String,
     metrics: MappingMetrics,
-    shards: Stored,
-    access: Stored,
-    /// The prints of the documents that were looked at last, by name, with the revision that tells whether
-    /// they still hold.
-    prints: BTreeMap<String, (String, Print)>,
-    /// The prints of what was written last, or was there as it should be. If that is still wanted and
-    /// something else is there, somebody else changed it.
-    written: BTreeMap<String, Print>,
+    shards: ObservedObjects,
+    access: ObservedObjects,
+    /// The fingerprints of the documents that were compared last, by name, with the revision that they are of.
+    fingerprints: BTreeMap<String, (String, Fingerprint)>,
+    /// The fingerprints of what was written last, or was there as wanted. If that is still wanted and the API
+    /// server holds something else, somebody else changed it.
+    written: BTreeMap<String, Fingerprint>,
     repairs: Repairs,
 }
 
-enum Job<'a> {
-    Put(&'a ShardDocument),
+enum Write<'a> {
+    Shard(&'a ShardDocument),
     Access(&'a AccessDocument),
-    Delete(String),
+    DeleteShard(String),
 }
 
-enum Answer {
+enum Written {
     Shard(Box<ConfigMap>),
     Access(Box<Secret>),
-    Deleted(String),
-}
-
-/// WriteFailure something was not written.
-enum Failure {
-    Refused(String),
-    Troubled(String),
-    Away(String),
-}
-
-impl Failure {
-    /// In words and without.
-    fn about(self, name: &str) -> (String, WriteFailure) {
-        let (Self::Refused(error) | Self::Troubled(error) | Self::Away(error)) = &self;
-        let words = format!("{name}: {error}");
-        let why = match self {
-            Self::Refused(_) => WriteFailure::Refused(words.clone()),
-            Self::Troubled(_) => WriteFailure::Troubled(words.clone()),
-            Self::Away(_) => WriteFailure::Away,
-        };
-        (words, why)
-    }
+    Deleted,
 }
 
 impl Mapping {
-    /// The mapping in `namespace`; nothing is known of it yet.
-    #[must_use]
     pub(crate) fn new(client: Client, namespace: String, metrics: MappingMetrics) -> Self {
         Self {
             client,
             namespace,
             metrics,
-            shards: Stored::default(),
-            access: Stored::default(),
-            prints: BTreeMap::new(),
+            shards: ObservedObjects::default(),
+            access: ObservedObjects::default(),
+            fingerprints: BTreeMap::new(),
             written: BTreeMap::new(),
             repairs: Repairs::default(),
         }
     }
 
-    /// Whether everything was told in full, since this turn has begun; in turn 0, at least once.
-    #[must_use]
+    /// Returns whether all objects were listed in this turn or a later one; in turn 0, at least once.
     pub(crate) fn is_complete(&self, turn: u64) -> bool {
         self.shards.is_complete(turn) && self.access.is_complete(turn)
     }
 
-    /// What tells this installation from all others: the uid of its access Secret; none until it is there.
-    #[must_use]
-    pub(crate) fn realm(&self) -> Option<String> {
+    /// Returns what identifies this installation: the uid of its access Secret; `None` until that exists.
+    pub(crate) fn installation_id(&self) -> Option<String> {
         self.access.uid(ACCESS_SECRET)
     }
 
-    /// Whether the API server holds a document as it was written last.
-    #[must_use]
+    /// Returns whether the API server holds a document as it was written last.
     pub(crate) fn holds(&self, document: &ShardDocument) -> bool {
         let name = objects::name(document);
-        let known = self.prints.get(&name).filter(|(revision, _)| *revision == document.revision);
-        known.is_some_and(|(_, print)| self.shards.print(&name) == Some(*print))
+        let known = self.fingerprints.get(&name).filter(|(revision, _)| *revision == document.revision);
+        known.is_some_and(|(_, fingerprint)| self.shards.fingerprint(&name) == Some(*fingerprint))
     }
 
-    /// When something that somebody else keeps on changing is put right again, if anything waits for that.
-    #[must_use]
+    /// Returns when the next document is repaired that somebody else changes again and again.
     pub(crate) fn next_repair(&self) -> Option<Instant> {
         self.repairs.next()
     }
 
-    /// Another operator's turn: nothing waits here any longer.
+    /// Drops the repairs that wait, because another operator works now.
     pub(crate) fn stop(&mut self) {
         self.repairs = Repairs::default();
         self.written.clear();
         self.metrics.set_repairs_waiting(0);
     }
 
-    /// Takes in what happened to a ConfigMap. Answers whether that is news.
-    pub(crate) fn shard(&mut self, event: Event<ConfigMap>) -> bool {
-        self.shards.take(event, print_of_map)
+    /// Applies an event of a ConfigMap. Returns whether anything changed.
+    pub(crate) fn apply_shard(&mut self, event: Event<ConfigMap>) -> bool {
+        self.shards.apply(event, fingerprint_of_map)
     }
 
-    /// Takes in what happened to the access Secret. Answers whether that is news.
-    pub(crate) fn access(&mut self, event: Event<Secret>) -> bool {
-        self.access.take(event, print_of_secret)
+    /// Applies an event of the access Secret. Returns whether anything changed.
+    pub(crate) fn apply_access(&mut self, event: Event<Secret>) -> bool {
+        self.access.apply(event, fingerprint_of_secret)
     }
 
-    /// Writes what differs. Without `with_access` the access document stays as it is.
+    /// Writes the documents that differ. Without `with_access` the access document stays as it is.
     pub(crate) async fn write(&mut self, wanted: &Documents, with_access: bool) -> Applied {
         let mut applied = Applied::default();
-        // Access goes first, so that a door that was closed is closed before anything new is behind it.
+        // Access that was withdrawn must be withdrawn before there is anything new to read.
         if with_access && self.access_differs(&wanted.access) {
-            let (job, ended) = self.run(Job::Access(&wanted.access)).await;
-            self.note(&job, ended, wanted, &mut applied);
+            let (write, result) = self.write_one(Write::Access(&wanted.access)).await;
+            self.record(&write, result, wanted, &mut applied);
         }
-        let documents = wanted.all_shards();
-        let puts: Vec<_> =
-            documents.filter(|document| self.differs(document)).map(|one| Job::Put(one)).collect();
-        self.run_all(puts, wanted, &mut applied).await;
+        let differing = wanted.all_shards().filter(|document| self.differs(document));
+        let writes: Vec<_> = differing.map(|document| Write::Shard(document)).collect();
+        self.write_all(writes, wanted, &mut applied).await;
         let names: BTreeSet<String> = wanted.all_shards().map(|shard| objects::name(shard)).collect();
-        let leaving = self.shards.names().filter(|name| !names.contains(*name)).map(str::to_owned);
-        let deletes: Vec<_> = leaving.map(Job::Delete).collect();
-        self.run_all(deletes, wanted, &mut applied).await;
-        let is_there = |name: &str| name == ACCESS_SECRET || names.contains(name);
-        self.prints.retain(|name, _| is_there(name));
-        self.written.retain(|name, _| is_there(name));
-        self.repairs.keep(is_there);
-        self.metrics.set_repairs_waiting(self.repairs.waiting());
+        let unwanted = self.shards.names().filter(|name| !names.contains(*name)).map(str::to_owned);
+        let deletes: Vec<_> = unwanted.map(Write::DeleteShard).collect();
+        self.write_all(deletes, wanted, &mut applied).await;
+        let is_wanted = |name: &str| name == ACCESS_SECRET || names.contains(name);
+        self.fingerprints.retain(|name, _| is_wanted(name));
+        self.written.retain(|name, _| is_wanted(name));
+        self.repairs.retain(is_wanted);
+        self.metrics.set_repairs_waiting(self.repairs.len());
         applied
     }
 
-    async fn run_all(&mut self, jobs: Vec<Job<'_>>, wanted: &Documents, applied: &mut Applied) {
+    async fn write_all(&mut self, writes: Vec<Write<'_>>, wanted: &Documents, applied: &mut Applied) {
         let this = &*self;
-        let work: Vec<_> = jobs.into_iter().map(|job| this.run(job)).collect();
-        let ended: Vec<_> = stream::iter(work).buffer_unordered(AT_ONCE).collect().await;
-        for (job, ended) in ended {
-            self.note(&job, ended, wanted, applied);
+        let requests: Vec<_> = writes.into_iter().map(|write| this.write_one(write)).collect();
+        let results: Vec<_> = stream::iter(requests).buffer_unordered(CONCURRENT_WRITES).collect().await;
+        for (write, result) in results {
+            self.record(&write, result, wanted, applied);
         }
     }
 
     fn access_differs(&mut self, document: &AccessDocument) -> bool {
-        // It is small: its text is made each time.
-        let Some(wanted) = document.to_yaml().ok().map(|text| print_of_text(&text)) else { return true };
-        self.prints.insert(ACCESS_SECRET.to_owned(), (String::new(), wanted));
-        let (held, editor) = (self.access.print(ACCESS_SECRET), self.access.editor(ACCESS_SECRET));
+        // It is small, so its text is made each time.
+        let text = document.to_yaml().ok();
+        let Some(wanted) = text.map(|text| fingerprint_of_text(&text)) else { return true };
+        self.fingerprints.insert(ACCESS_SECRET.to_owned(), (String::new(), wanted));
+        let (held, editor) = (self.access.fingerprint(ACCESS_SECRET), self.access.editor(ACCESS_SECRET));
         is_due(&mut self.repairs, &mut self.written, ACCESS_SECRET, wanted, held, editor)
     }
 
     fn differs(&mut self, document: &ShardDocument) -> bool {
         let name = objects::name(document);
-        let known = self.prints.get(&name).filter(|(revision, _)| *revision == document.revision);
-        let wanted = match known {
-            Some((_, print)) => Some(*print),
-            None => print_of_shard(document),
-        };
-        let Some(wanted) = wanted else { return true };
-        self.prints.insert(name.clone(), (document.revision.clone(), wanted));
-        let (held, editor) = (self.shards.print(&name), self.shards.editor(&name));
+        let known = self.fingerprints.get(&name).filter(|(revision, _)| *revision == document.revision);
+        let known = known.map(|(_, fingerprint)| *fingerprint);
+        let Some(wanted) = known.or_else(|| fingerprint_of_shard(document)) else { return true };
+        self.fingerprints.insert(name.clone(), (document.revision.clone(), wanted));
+        let (held, editor) = (self.shards.fingerprint(&name), self.shards.editor(&name));
         is_due(&mut self.repairs, &mut self.written, &name, wanted, held, editor)
     }
 
-    /// Takes in that a document was written: because it was another one, or because somebody else had changed
-    /// it.
-    fn was_written(&mut self, name: &str, kind: RepairedKind) {
-        let Some((_, wanted)) = self.prints.get(name) else { return };
+    /// Records that a document was written: a new one, or one that somebody else had changed.
+    fn record_written(&mut self, name: &str, kind: RepairedKind) {
+        let Some((_, wanted)) = self.fingerprints.get(name) else { return };
         if self.written.insert(name.to_owned(), *wanted) == Some(*wanted) {
             tracing::info!(name, "somebody else had changed or deleted it; it is put right");
             self.metrics.count_repair(kind);
-            self.repairs.made(name, Instant::now());
+            self.repairs.record(name, Instant::now());
         } else {
-            self.repairs.is_right(name);
+            self.repairs.cancel(name);
         }
     }
 
-    async fn run<'a>(&self, job: Job<'a>) -> (Job<'a>, Result<Answer, Failure>) {
-        let ended = tokio::time::timeout(DEADLINE, self.try_run(&job)).await;
-        (job, ended.unwrap_or_else(|_| Err(Failure::Away(format!("no answer within {DEADLINE:?}")))))
+    async fn write_one<'a>(&self, write: Write<'a>) -> (Write<'a>, Result<Written, WriteFailure>) {
+        let result = tokio::time::timeout(DEADLINE, self.try_write(&write)).await;
+        let late = |_| Err(WriteFailure::Away(format!("no answer within {DEADLINE:?}")));
+        (write, result.unwrap_or_else(late))
     }
 
-    async fn try_run(&self, job: &Job<'_>) -> Result<Answer, Failure> {
+    async fn try_write(&self, write: &Write<'_>) -> Result<Written, WriteFailure> {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let parameters = PatchParams::apply(MANAGER).force();
-        match job {
-            Job::Put(document) => {
-                let map = objects::config_map(document, &self.namespace).map_err(Failure::Refused)?;
-                let put = maps.patch(&objects::name(document), &parameters, &Patch::Apply(&map)).await;
-                Ok(Answer::Shard(Box::new(put.map_err(failure)?)))
+        match write {
+            Write::Shard(document) => {
+                let map = objects::config_map(document, &self.namespace).map_err(WriteFailure::Refused)?;
+                let stored = maps.patch(&objects::name(document), &parameters, &Patch::Apply(&map)).await;
+                Ok(Written::Shard(Box::new(stored.map_err(failure)?)))
             }
-            Job::Access(document) => {
-                let secret = objects::secret(document, &self.namespace).map_err(Failure::Refused)?;
-                let put = secrets.patch(ACCESS_SECRET, &parameters, &Patch::Apply(&secret)).await;
-                Ok(Answer::Access(Box::new(put.map_err(failure)?)))
+            Write::Access(document) => {
+                let secret = objects::secret(document, &self.namespace).map_err(WriteFailure::Refused)?;
+                let stored = secrets.patch(ACCESS_SECRET, &parameters, &Patch::Apply(&secret)).await;
+                Ok(Written::Access(Box::new(stored.map_err(failure)?)))
             }
-            Job::Delete(name) => {
+            Write::DeleteShard(name) => {
                 let preconditions = Preconditions { uid: self.shards.uid(name), resource_version: None };
                 let parameters = DeleteParams::default().preconditions(preconditions);
                 match maps.delete(name, &parameters).await {
-                    Ok(_) => {}
-                    Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => {}
-                    Err(error) => return Err(failure(error)),
+                    Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+                    deleted => drop(deleted.map_err(failure)?),
                 }
-                Ok(Answer::Deleted(name.clone()))
+                Ok(Written::Deleted)
             }
         }
     }
 
-    fn note(
+    fn record(
         &mut self,
-        job: &Job<'_>,
-        ended: Result<Answer, Failure>,
+        write: &Write<'_>,
+        result: Result<Written, WriteFailure>,
         wanted: &Documents,
         applied: &mut Applied,
     ) {
-        let (name, what) = match job {
-            Job::Put(document) => (objects::name(document), ApiWrite::Shard),
-            Job::Access(_) => (ACCESS_SECRET.to_owned(), ApiWrite::Access),
-            Job::Delete(name) => (name.clone(), ApiWrite::ShardDeleted),
+        let (name, kind) = match write {
+            Write::Shard(document) => (objects::name(document), ApiWrite::Shard),
+            Write::Access(_) => (ACCESS_SECRET.to_owned(), ApiWrite::Access),
+            Write::DeleteShard(name) => (name.clone(), ApiWrite::ShardDeleted),
         };
-        self.metrics.writes.count(what, if ended.is_ok() { CallResult::Done } else { CallResult::Failed });
-        match ended {
-            Ok(Answer::Shard(map)) => {
-                self.shards.put(&map.metadata, print_of_map(&map));
-                self.was_written(&name, RepairedKind::ConfigMap);
-                applied.changed.push(name);
+        self.metrics.writes.count(kind, if result.is_ok() { CallResult::Done } else { CallResult::Failed });
+        match result {
+            Ok(Written::Shard(map)) => {
+                self.shards.set(&map.metadata, Some(fingerprint_of_map(&map)));
+                self.record_written(&name, RepairedKind::ConfigMap);
             }
-            Ok(Answer::Access(secret)) => {
-                self.access.put(&secret.metadata, print_of_secret(&secret));
-                self.was_written(&name, RepairedKind::Secret);
-                applied.changed.push(name);
+            Ok(Written::Access(secret)) => {
+                self.access.set(&secret.metadata, Some(fingerprint_of_secret(&secret)));
+                self.record_written(&name, RepairedKind::Secret);
             }
-            Ok(Answer::Deleted(name)) => {
-                self.shards.remove(&name);
-                applied.changed.push(name);
-            }
+            Ok(Written::Deleted) => self.shards.remove(&name),
             Err(failure) => {
-                let (error, why) = failure.about(&name);
-                match job {
-                    Job::Put(document) => drop(applied.failures.insert(document.tenant.clone(), why)),
-                    Job::Access(_) => {
-                        let tenants = wanted.access.tenants.keys();
-                        applied.failures.extend(tenants.map(|tenant| (tenant.clone(), why.clone())));
+                let failure = failure.about(&name);
+                applied.error = Some(failure.message().to_owned());
+                match write {
+                    Write::Shard(document) => {
+                        applied.failures.insert(document.tenant.clone(), failure);
                     }
-                    Job::Delete(_) => {}
+                    Write::Access(_) => {
+                        let tenants = wanted.access.tenants.keys();
+                        applied.failures.extend(tenants.map(|tenant| (tenant.clone(), failure.clone())));
+                    }
+                    Write::DeleteShard(_) => {}
                 }
-                applied.error = Some(error);
+                return;
             }
         }
+        applied.changed.push(name);
     }
 }
 
-/// Whether a document is written now: it is another one than is held, and if it was written before as it is
-/// wanted, so that somebody else changed it, it is its turn.
+/// Returns whether a document is written now: it differs from what is held, and if somebody else changed it, it
+/// is time for the repair.
 fn is_due(
     repairs: &mut Repairs,
-    written: &mut BTreeMap<String, Print>,
+    written: &mut BTreeMap<String, Fingerprint>,
     name: &str,
-    wanted: Print,
-    held: Option<Print>,
+    wanted: Fingerprint,
+    held: Option<Fingerprint>,
     editor: Option<&str>,
 ) -> bool {
     if held == Some(wanted) {
         written.insert(name.to_owned(), wanted);
-        repairs.is_right(name);
+        repairs.cancel(name);
         return false;
     }
     if written.get(name) != Some(&wanted) {
         return true;
     }
-    match repairs.turn(name, Instant::now()) {
-        Turn::Now => true,
-        Turn::Later(wait, is_first) => {
+    match repairs.request(name, Instant::now()) {
+        Repair::Now => true,
+        Repair::Later { wait, is_first } => {
             if is_first {
                 tracing::warn!(name, editor, ?wait, "somebody keeps on changing it; it is put right later");
             }
@@ -341,10 +307,10 @@ fn is_due(
     }
 }
 
-fn failure(error: kube::Error) -> Failure {
+fn failure(error: kube::Error) -> WriteFailure {
     match error {
-        kube::Error::Api(answer) if is_refusal(&answer) => Failure::Refused(answer.message),
-        kube::Error::Api(answer) => Failure::Troubled(answer.message),
-        error => Failure::Away(brief(&error)),
+        kube::Error::Api(status) if is_refusal(&status) => WriteFailure::Refused(status.message),
+        kube::Error::Api(status) => WriteFailure::Troubled(status.message),
+        error => WriteFailure::Away(brief(&error)),
     }
 }

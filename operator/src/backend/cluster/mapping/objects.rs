@@ -1,4 +1,4 @@
-//! The objects as they are stored, and a print of each that tells whether two are the same.
+//! The objects as they are stored, and the fingerprint of each.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::ObjectMeta;
 use sha2::{Digest, Sha256};
 
-/// What finds the ConfigMaps of the mapping.
+/// Selects the ConfigMaps of the mapping.
 pub(crate) const SHARD_SELECTOR: &str =
     "app.kubernetes.io/managed-by=flutecast,flutecast.io/tenant,flutecast.io/shard";
 
@@ -17,16 +17,14 @@ const TENANT: &str = "flutecast.io/tenant";
 const SHARD: &str = "flutecast.io/shard";
 const REVISION: &str = "flutecast.io/revision";
 
-/// What tells whether an object holds what it should: a digest over all that is ours of it.
+/// A digest over all parts of an object that the operator writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Print([u8; 32]);
+pub(super) struct Fingerprint([u8; 32]);
 
-/// The name of the ConfigMap that holds a document.
 pub(super) fn name(document: &ShardDocument) -> String {
     shard_name(&document.tenant, document.shard)
 }
 
-/// The ConfigMap that holds a document.
 pub(super) fn config_map(document: &ShardDocument, namespace: &str) -> Result<ConfigMap, String> {
     let text = document.to_yaml().map_err(|error| error.to_string())?;
     Ok(ConfigMap {
@@ -53,7 +51,6 @@ fn labels(document: &ShardDocument) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// The Secret that holds the access document.
 pub(super) fn secret(document: &AccessDocument, namespace: &str) -> Result<Secret, String> {
     let text = document.to_yaml().map_err(|error| error.to_string())?;
     let labels = BTreeMap::from([(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned())]);
@@ -69,40 +66,38 @@ pub(super) fn secret(document: &AccessDocument, namespace: &str) -> Result<Secre
     })
 }
 
-/// The print that the ConfigMap of a document has; none if there can't be one.
-pub(super) fn print_of_shard(document: &ShardDocument) -> Option<Print> {
-    config_map(document, "").ok().map(|map| print_of_map(&map))
+/// Returns the fingerprint of the ConfigMap of a document; `None` if there can't be one.
+pub(super) fn fingerprint_of_shard(document: &ShardDocument) -> Option<Fingerprint> {
+    config_map(document, "").ok().map(|map| fingerprint_of_map(&map))
 }
 
-/// The print of a ConfigMap that exists.
-pub(super) fn print_of_map(map: &ConfigMap) -> Print {
+pub(super) fn fingerprint_of_map(map: &ConfigMap) -> Fingerprint {
     let label = |key: &str| map.metadata.labels.as_ref()?.get(key).map(String::as_str);
     let revision = map.metadata.annotations.as_ref().and_then(|all| all.get(REVISION)).map(String::as_str);
     let text = map.data.as_ref().and_then(|data| data.get(MAPPING_KEY)).map(String::as_str);
     digest(&[label(MANAGED_BY.0), label(TENANT), label(SHARD), revision, text])
 }
 
-/// The print of the access Secret that exists.
-pub(super) fn print_of_secret(secret: &Secret) -> Print {
+pub(super) fn fingerprint_of_secret(secret: &Secret) -> Fingerprint {
     let label = secret.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY.0));
     let text = secret.data.as_ref().and_then(|data| data.get(ACCESS_KEY));
     let text = text.and_then(|text| std::str::from_utf8(&text.0).ok());
     digest(&[label.map(String::as_str), text])
 }
 
-/// The print that the access Secret with this text has.
-pub(super) fn print_of_text(text: &str) -> Print {
+/// Returns the fingerprint of the access Secret with this text.
+pub(super) fn fingerprint_of_text(text: &str) -> Fingerprint {
     digest(&[Some(MANAGED_BY.1), Some(text)])
 }
 
-fn digest(parts: &[Option<&str>]) -> Print {
+fn digest(parts: &[Option<&str>]) -> Fingerprint {
     let mut digest = Sha256::new();
     for part in parts {
-        // Lengths keep parts apart; what isn't there is no empty text.
+        // Lengths keep parts apart, and a missing part from an empty one.
         digest.update(part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
         digest.update(part.unwrap_or_default());
     }
-    Print(digest.finalize().into())
+    Fingerprint(digest.finalize().into())
 }
 
 #[cfg(test)]
@@ -133,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn a_print_covers_all_that_is_ours_and_nothing_else() {
-        let wanted = print_of_shard(&document()).unwrap();
+    fn a_fingerprint_covers_exactly_what_the_operator_writes() {
+        let wanted = fingerprint_of_shard(&document()).unwrap();
         let map = config_map(&document(), "anywhere").unwrap();
-        assert_eq!(print_of_map(&map), wanted);
+        assert_eq!(fingerprint_of_map(&map), wanted);
         let changed = |change: fn(&mut ConfigMap)| {
             let mut map = map.clone();
             change(&mut map);
-            print_of_map(&map)
+            fingerprint_of_map(&map)
         };
         assert_eq!(changed(|map| map.metadata.resource_version = Some("7".to_owned())), wanted);
         assert_eq!(
@@ -162,10 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_has_the_print_of_its_text() {
+    fn the_secret_has_the_fingerprint_of_its_text() {
         let document = AccessDocument { api_version: API_VERSION.to_owned(), tenants: BTreeMap::new() };
         let secret = secret(&document, "anywhere").unwrap();
-        assert_eq!(print_of_secret(&secret), print_of_text(&document.to_yaml().unwrap()));
-        assert_ne!(print_of_secret(&Secret::default()), print_of_text(&document.to_yaml().unwrap()));
+        assert_eq!(fingerprint_of_secret(&secret), fingerprint_of_text(&document.to_yaml().unwrap()));
+        assert_ne!(
+            fingerprint_of_secret(&Secret::default()),
+            fingerprint_of_text(&document.to_yaml().unwrap())
+        );
     }
 }

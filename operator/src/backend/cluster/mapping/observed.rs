@@ -1,118 +1,110 @@
-//! What the API server holds, as prints: the documents themselves are not kept twice.
+//! The documents that the API server holds, as fingerprints, so that their texts are not in memory twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::Resource;
 use kube::api::ObjectMeta;
 
-use super::objects::Print;
+use super::objects::Fingerprint;
 use crate::api_server::MANAGER;
 use crate::index::version_of;
 use crate::watch::Event;
 
 /// The objects of one watch, by name.
 #[derive(Debug, Default)]
-pub(super) struct Stored {
-    objects: BTreeMap<String, Held>,
-    told: Option<BTreeSet<String>>,
-    /// The turn in which the last list was begun that was told in full.
+pub(super) struct ObservedObjects {
+    objects: BTreeMap<String, ObservedObject>,
+    /// The names in the list that is under way.
+    listed: Option<BTreeSet<String>>,
+    /// The turn in which the last complete list was begun.
     complete: Option<u64>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct ObservedObject {
     uid: Option<String>,
     version: Option<u64>,
-    print: Option<Print>,
+    fingerprint: Option<Fingerprint>,
     editor: Option<String>,
 }
 
-impl Stored {
-    /// Takes in what happened. Answers whether that is news.
-    pub(super) fn take<K: Resource>(&mut self, event: Event<K>, print: fn(&K) -> Print) -> bool {
+impl ObservedObjects {
+    /// Applies an event. Returns whether anything changed.
+    pub(super) fn apply<K: Resource>(&mut self, event: Event<K>, fingerprint: fn(&K) -> Fingerprint) -> bool {
         match event {
-            Event::Apply(object) => self.set(object.meta(), Some(print(&object))),
+            Event::Apply(object) => self.set(object.meta(), Some(fingerprint(&object))),
             Event::Broken { meta, error: _ } => self.set(&meta, None),
             Event::Delete(meta) => {
                 let name = meta.name.unwrap_or_default();
-                let is_this_one = self.objects.get(&name).is_some_and(|held| held.uid == meta.uid);
+                let is_this_one = self.objects.get(&name).is_some_and(|object| object.uid == meta.uid);
                 is_this_one && self.objects.remove(&name).is_some()
             }
             Event::Restart(_) => {
-                self.told = Some(BTreeSet::new());
+                self.listed = Some(BTreeSet::new());
                 false
             }
             Event::Complete(_, turn) => {
-                let told = self.told.take().unwrap_or_default();
+                let listed = self.listed.take().unwrap_or_default();
                 let before = self.objects.len();
-                self.objects.retain(|name, _| told.contains(name));
+                self.objects.retain(|name, _| listed.contains(name));
                 self.complete.replace(turn).is_none() || before != self.objects.len()
             }
             Event::Forbidden => false,
         }
     }
 
-    /// Takes in the answer to a write.
-    pub(super) fn put(&mut self, meta: &ObjectMeta, print: Print) {
-        self.set(meta, Some(print));
-    }
-
-    /// Takes in that a name was deleted.
     pub(super) fn remove(&mut self, name: &str) {
         self.objects.remove(name);
     }
 
-    /// Whether everything was told in full, since this turn has begun.
+    /// Returns whether all objects were listed in this turn or a later one.
     pub(super) fn is_complete(&self, turn: u64) -> bool {
-        self.complete.is_some_and(|told| told >= turn)
+        self.complete.is_some_and(|listed| listed >= turn)
     }
 
-    /// The names of all.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.objects.keys().map(String::as_str)
     }
 
-    /// The print of one; none if it isn't there.
-    pub(super) fn print(&self, name: &str) -> Option<Print> {
-        self.objects.get(name)?.print
+    pub(super) fn fingerprint(&self, name: &str) -> Option<Fingerprint> {
+        self.objects.get(name)?.fingerprint
     }
 
-    /// Who changed one last, beside us, as far as it is known.
+    /// Returns the field manager that changed an object last, besides the operator.
     pub(super) fn editor(&self, name: &str) -> Option<&str> {
         self.objects.get(name)?.editor.as_deref()
     }
 
-    /// The uid of one.
     pub(super) fn uid(&self, name: &str) -> Option<String> {
         self.objects.get(name)?.uid.clone()
     }
 
-    fn set(&mut self, meta: &ObjectMeta, print: Option<Print>) -> bool {
+    /// Sets an object that exists; without a fingerprint if it can't be read. Returns whether anything changed.
+    pub(super) fn set(&mut self, meta: &ObjectMeta, fingerprint: Option<Fingerprint>) -> bool {
         let name = meta.name.clone().unwrap_or_default();
-        if let Some(told) = &mut self.told {
-            told.insert(name.clone());
+        if let Some(listed) = &mut self.listed {
+            listed.insert(name.clone());
         }
-        let held = Held {
+        let now = ObservedObject {
             uid: meta.uid.clone(),
             version: version_of(meta),
-            print,
+            fingerprint,
             editor: last_editor(meta).map(str::to_owned),
         };
         let before = self.objects.get(&name);
-        let is_old = |before: &Held| {
-            before.uid == held.uid
-                && held.version.zip(before.version).is_some_and(|(version, before)| version <= before)
+        let is_old = |before: &ObservedObject| {
+            before.uid == now.uid
+                && now.version.zip(before.version).is_some_and(|(version, before)| version <= before)
         };
         if before.is_some_and(is_old) {
             return false;
         }
-        let changed = before.and_then(|before| before.print) != held.print;
-        self.objects.insert(name, held);
+        let changed = before.and_then(|before| before.fingerprint) != now.fingerprint;
+        self.objects.insert(name, now);
         changed
     }
 }
 
-/// Who changed an object last, beside us.
 fn last_editor(meta: &ObjectMeta) -> Option<&str> {
     let all = meta.managed_fields.as_deref().unwrap_or_default().iter();
     let others = all.filter(|one| one.manager.as_deref() != Some(MANAGER));

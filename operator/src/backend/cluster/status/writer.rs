@@ -62,7 +62,7 @@ pub(crate) struct Writer {
     /// Gets counts.
     pub(crate) writes: ApiWrites,
     /// Held as long as something is written: the Lease isn't given back before.
-    pub(crate) works: watch::Receiver<Lead>,
+    pub(crate) _works: watch::Receiver<Lead>,
 }
 
 /// How a write ended.
