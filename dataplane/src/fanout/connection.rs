@@ -1,4 +1,4 @@
-//! The seam between "frames for a connection" and "bytes on a socket".
+//! The frames of one client, on their way from the hub to a socket.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::backlog::Backlog;
 use super::hub::Command;
 
-/// The frames of one client, ready to be written as they are. Dropping it detaches the client.
+/// The frames of one client, ready to be written. Dropping it detaches the client.
 #[derive(Debug)]
 pub struct Connection {
     number: u64,
     backlog: Arc<Backlog>,
     hub: Option<UnboundedSender<Command>>,
-    /// Counts this connection as long as it is there.
+    /// Count this connection until it is dropped.
     _permits: Vec<ConnectionPermit>,
 }
 
-/// One client in a count.
+/// Counts one client, among all or among those of a tenant, until it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit(Arc<AtomicUsize>);
 
 impl ConnectionPermit {
-    /// A place, if there are fewer than `max` taken.
+    /// Returns a permit; `None` if `max` are in use.
     pub(super) fn take(count: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
         let more = |taken| (taken < max).then_some(taken + 1);
         count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
@@ -42,7 +42,7 @@ impl Drop for ConnectionPermit {
 }
 
 impl Connection {
-    /// With `hub`, that is told when the client is gone.
+    /// Creates the connection of a client. `hub` is told when it is dropped; `None` if no hub serves it.
     pub(super) fn new(
         number: u64,
         backlog: Arc<Backlog>,
@@ -52,20 +52,20 @@ impl Connection {
         Self { number, backlog, hub, _permits: permits }
     }
 
-    /// The connection's number; `hello` tells it as `c-` and at least eight hexadecimal digits.
+    /// Returns the connection's number, which `hello` shows as `c-` and at least eight hexadecimal digits.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next frame: a whole number of SSE blocks. `None`: the server has ended the connection.
+    /// Takes the next frame: a whole number of SSE blocks. `None` if the server has ended the connection.
     pub fn poll_next_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut out = Vec::with_capacity(1);
         self.backlog.poll_take(cx, 1, &mut out).map(|taken| taken.and_then(|_| out.pop()))
     }
 
     /// Takes up to `max` frames at once and appends them to `out`, for vectored writes. Ready with how many
-    /// were taken, at least one; `None`: the server has ended the connection.
+    /// were taken, at least one; `None` if the server has ended the connection.
     pub fn poll_frames(
         &mut self,
         cx: &mut Context<'_>,

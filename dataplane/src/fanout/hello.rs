@@ -1,4 +1,4 @@
-//! The events that describe: `hello`, `devices`, `refused`, `bye`, `ping`.
+//! The control events: `hello`, `devices`, `refused`, `bye`, `ping`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -56,6 +56,9 @@ struct DeviceInfo<'a> {
     device: &'a DeviceCode,
     name: &'a str,
     labels: &'a BTreeMap<String, String>,
+    #[cfg(feature = "next-version")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<&'a str>,
     channels: Vec<ChannelInfo<'a>>,
 }
 
@@ -110,11 +113,10 @@ impl ByeReason {
     }
 }
 
-/// What `hello` tells besides the devices.
+/// The content of `hello` besides the devices.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HelloFacts<'a> {
     pub(crate) tenant: &'a TenantName,
-    /// The connection's number.
     pub(crate) connection: u64,
     pub(crate) server: &'a str,
     pub(crate) resumed: bool,
@@ -122,7 +124,7 @@ pub(crate) struct HelloFacts<'a> {
     pub(crate) retry: Duration,
 }
 
-/// The start of a stream: `retry` and `hello`.
+/// Writes the start of an event stream: `retry` and `hello`.
 pub(crate) fn hello(
     facts: HelloFacts<'_>,
     devices: &[Arc<Device>],
@@ -136,28 +138,28 @@ pub(crate) fn hello(
         server,
         resumed,
         ping_ms: millis(ping),
-        devices: infos(devices, channels),
+        devices: device_infos(devices, channels),
     };
     let mut out = format!("retry: {}\n\n", millis(retry)).into_bytes();
     out.extend_from_slice(&block(None, "hello", &json(&hello)));
     out.into()
 }
 
-/// `devices`: the set of matched devices changed.
+/// Writes `devices`: the set of matched devices changed.
 pub(crate) fn devices(
     added: &[Arc<Device>],
     removed: Vec<DeviceCode>,
     channels: Option<&BTreeSet<ChannelName>>,
 ) -> Bytes {
-    block(None, "devices", &json(&Devices { added: infos(added, channels), removed }))
+    block(None, "devices", &json(&Devices { added: device_infos(added, channels), removed }))
 }
 
-/// `refused`: this device, or the whole subscription, isn't served now.
+/// Writes `refused`: this device, or the whole subscription, isn't served now.
 pub(crate) fn refused(device: Option<&DeviceCode>, reason: RefusedReason, message: &str) -> Bytes {
     block(None, "refused", &json(&Refused { device, reason: reason.as_str(), message }))
 }
 
-/// `bye`: the server ends the connection; the client comes back after `retry`.
+/// Writes `bye`: the server ends the connection; the client comes back after `retry`.
 pub(crate) fn bye(reason: ByeReason, retry: Duration) -> Bytes {
     let retry = millis(retry);
     let data = format!("{{\"reason\":\"{}\",\"retryMs\":{retry}}}", reason.as_str());
@@ -166,7 +168,7 @@ pub(crate) fn bye(reason: ByeReason, retry: Duration) -> Bytes {
     out.into()
 }
 
-/// `ping`.
+/// Writes `ping`.
 pub(crate) fn ping(id: Option<EventId>, now: Timestamp) -> Bytes {
     let mut data = b"{\"time\":\"".to_vec();
     write_rfc3339(now, &mut data);
@@ -174,7 +176,7 @@ pub(crate) fn ping(id: Option<EventId>, now: Timestamp) -> Bytes {
     block(id, "ping", &String::from_utf8_lossy(&data))
 }
 
-/// The delivery policy as clients read it.
+/// Returns the delivery policy as clients read it.
 fn delivery(policy: DeliveryPolicy) -> &'static str {
     match policy {
         DeliveryPolicy::Latest => "Latest",
@@ -182,7 +184,10 @@ fn delivery(policy: DeliveryPolicy) -> &'static str {
     }
 }
 
-fn infos<'a>(devices: &'a [Arc<Device>], channels: Option<&BTreeSet<ChannelName>>) -> Vec<DeviceInfo<'a>> {
+fn device_infos<'a>(
+    devices: &'a [Arc<Device>],
+    channels: Option<&BTreeSet<ChannelName>>,
+) -> Vec<DeviceInfo<'a>> {
     let wanted = |channel: &&Channel| channels.is_none_or(|names| names.contains(&channel.name));
     devices
         .iter()
@@ -216,7 +221,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Names, texts and numbers only: there is nothing in them that JSON can't write. serde_json writes one line.
+/// Writes JSON on one line. It can't fail: the values hold only names, texts and numbers.
 fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
 }

@@ -1,4 +1,4 @@
-//! All hubs of this pod: one task per tenant that somebody watches.
+//! All hubs of this pod: one task for each tenant that has clients.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 use super::backlog::{Backlog, BacklogBounds, FrameKind};
 use super::connection::ConnectionPermit;
 use super::hello::{self, ByeReason, HelloFacts};
-use super::hub::{CachedValues, Command, Hub, HubContext};
-use super::state::{NewClient, matched};
+use super::hub::{Command, Hub, HubContext, LiveValues};
+use super::state::NewClient;
 use super::{
     ChannelValues, Connection, DeviceQuery, DeviceValues, FanoutMetrics, HubSettings, Scope,
     SubscribeRequest, Unavailable,
@@ -32,11 +32,11 @@ use crate::pipeline::{ChannelPipeline, ClockReading};
 
 /// How many pages of history are read for resuming clients at once.
 const CONCURRENT_REPLAYS: usize = 16;
-/// How many answers about the newest values are read from streams at once.
+/// How many requests for the newest values read from streams at once.
 const CONCURRENT_LATEST: usize = 8;
-/// How long an answer about the newest values may take.
+/// How long a request for the newest values may take.
 const LATEST: Duration = Duration::from_secs(5);
-/// How long a client that finds the pod full stays away, at least.
+/// The least time after which a client that finds the pod full comes back.
 const FULL_RETRY: Duration = Duration::from_secs(5);
 
 /// All hubs of this pod. Cheap to clone.
@@ -46,11 +46,11 @@ pub struct Hubs {
 }
 
 struct HubsInner {
-    shared: HubContext,
+    context: HubContext,
     hubs: Mutex<HashMap<TenantName, HubHandle>>,
     clients: Arc<AtomicUsize>,
     next_number: AtomicU64,
-    /// Over which time clients are told to come back, once the pod drains.
+    /// The time over which clients are told to come back; `None` unless the pod drains.
     draining: Mutex<Option<Duration>>,
     latest: Semaphore,
 }
@@ -67,7 +67,7 @@ impl fmt::Debug for Hubs {
 }
 
 impl Hubs {
-    /// Starts; the handle ends after `stop` is cancelled, when every hub has ended.
+    /// Starts the hubs. The handle ends after `stop` is cancelled, when every hub has ended.
     #[must_use = "someone has to watch the task"]
     pub fn start(
         broker: NatsConnection,
@@ -77,7 +77,7 @@ impl Hubs {
         stop: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let tasks = TaskTracker::new();
-        let shared = HubContext {
+        let context = HubContext {
             broker,
             catalog,
             settings: Arc::new(settings),
@@ -87,7 +87,7 @@ impl Hubs {
             replays: Arc::new(Semaphore::new(CONCURRENT_REPLAYS)),
         };
         let inner = Arc::new(HubsInner {
-            shared,
+            context,
             hubs: Mutex::default(),
             clients: Arc::default(),
             next_number: AtomicU64::new(u64::from(rand::random::<u32>())),
@@ -102,12 +102,12 @@ impl Hubs {
         (Self { inner }, handle)
     }
 
-    /// Subscribes. Returns at once; whatever may pass (a tenant that isn't there yet, a broker that is away,
-    /// a full pod) is told in the stream. Dropping the connection ends it.
+    /// Subscribes a client. Returns at once: a tenant that isn't there yet, a broker that is away and a full
+    /// pod are reported in the event stream. Dropping the connection ends it.
     #[must_use]
     pub fn subscribe(&self, request: SubscribeRequest) -> Connection {
         let inner = &self.inner;
-        let settings = &inner.shared.settings;
+        let settings = &inner.context.settings;
         if let Some(spread) = *locked(&inner.draining) {
             return inner.turn_away(&request.tenant, ByeReason::Draining, spread.min(FULL_RETRY));
         }
@@ -134,15 +134,15 @@ impl Hubs {
         Connection::new(number, backlog, Some(commands), vec![permit, tenant_permit])
     }
 
-    /// A connection that is told to come back, as it isn't known yet who may read what. It tells nothing of
-    /// the tenant.
+    /// Returns a connection that is told to come back, as it isn't known yet who may read what. It reveals
+    /// nothing about the tenant.
     #[must_use]
     pub fn not_yet(&self, tenant: &TenantName) -> Connection {
         let inner = &self.inner;
-        inner.turn_away(tenant, ByeReason::Starting, inner.shared.settings.retry)
+        inner.turn_away(tenant, ByeReason::Starting, inner.context.settings.retry)
     }
 
-    /// The hub of a tenant; a new one if there is none, or if its task has ended.
+    /// Returns the hub of a tenant; a new one if there is none, or if its task has ended.
     fn hub<'a>(
         &self,
         hubs: &'a mut MutexGuard<'_, HashMap<TenantName, HubHandle>>,
@@ -153,10 +153,10 @@ impl Hubs {
         }
         hubs.entry(tenant.clone()).or_insert_with(|| {
             let (commands, received) = unbounded_channel();
-            let hub = Hub::new(tenant.clone(), self.inner.shared.clone(), received);
+            let hub = Hub::new(tenant.clone(), self.inner.context.clone(), received);
             let (inner, name) = (Arc::clone(&self.inner), tenant.clone());
             let may_end = move |received: &UnboundedReceiver<Command>| {
-                // Commands are sent under this lock: none can come between looking and leaving.
+                // Commands are sent under this lock: none can come between the check and the removal.
                 let mut hubs = locked(&inner.hubs);
                 let leave = received.is_empty();
                 if leave {
@@ -164,16 +164,16 @@ impl Hubs {
                 }
                 leave
             };
-            self.inner.shared.tasks.spawn(hub.run(may_end));
+            self.inner.context.tasks.spawn(hub.run(may_end));
             HubHandle { commands, clients: Arc::default() }
         })
     }
 
-    /// The newest values of the devices that the caller may read and wants, in the order of their codes.
-    /// Codes that don't exist are left out.
+    /// Returns the newest values of the devices that the caller may read and asks for, in the order of their
+    /// codes. Codes that don't exist are left out.
     ///
     /// # Errors
-    /// [`Unavailable`]; the answer takes 5 s at most.
+    /// Returns [`Unavailable`] if values can't be read, after at most 5 s.
     pub async fn latest(
         &self,
         tenant: &TenantName,
@@ -182,20 +182,12 @@ impl Hubs {
         channels: Option<&BTreeSet<ChannelName>>,
     ) -> Result<Vec<DeviceValues>, Unavailable> {
         let catalog = self.inner.tenant(tenant).ok_or(Unavailable::Starting)?;
-        let request = SubscribeRequest {
-            tenant: tenant.clone(),
-            scope: scope.clone(),
-            wanted: wanted.clone(),
-            channels: channels.cloned(),
-            interval: None,
-            resume: None,
-        };
-        let devices = matched(&request, Some(&catalog));
+        let devices = wanted.matching(scope, &catalog);
         let values = timeout(LATEST, self.inner.values_of(&catalog, &devices, channels));
         values.await.unwrap_or(Err(Unavailable::BrokerAway))
     }
 
-    /// Says `bye` (`Draining`) to every client and to every new one, with reconnect times spread evenly over
+    /// Sends `bye` (`Draining`) to every client and to every new one, with reconnect times spread evenly over
     /// `spread`.
     pub fn drain(&self, spread: Duration) {
         *locked(&self.inner.draining) = Some(spread);
@@ -205,7 +197,7 @@ impl Hubs {
         }
     }
 
-    /// How many clients are connected.
+    /// Returns how many clients are connected.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.inner.clients.load(Ordering::Relaxed)
@@ -214,20 +206,20 @@ impl Hubs {
 
 impl HubsInner {
     fn tenant(&self, tenant: &TenantName) -> Option<Arc<TenantCatalog>> {
-        self.shared.catalog.borrow().tenants.get(tenant).cloned()
+        self.context.catalog.borrow().tenants.get(tenant).cloned()
     }
 
-    /// What a new connection is told from others by, and what waits for its client.
+    /// Returns the number of a new connection, and its backlog.
     fn number_and_backlog(&self) -> (u64, Arc<Backlog>) {
-        let settings = &self.shared.settings;
+        let settings = &self.context.settings;
         let bounds = BacklogBounds { count: settings.every_max_count, bytes: settings.every_max_bytes };
         (self.next_number.fetch_add(1, Ordering::Relaxed), Arc::new(Backlog::new(bounds)))
     }
 
-    /// A connection that is told to come back, and ends.
+    /// Returns a connection that is told to come back, and ends.
     fn turn_away(&self, tenant: &TenantName, reason: ByeReason, retry: Duration) -> Connection {
         let (number, backlog) = self.number_and_backlog();
-        let settings = &self.shared.settings;
+        let settings = &self.context.settings;
         let retry = retry.max(settings.retry).mul_f64(rand::random_range(1.0..2.0));
         let (server, ping) = (&*settings.server_name, settings.ping);
         let facts = HelloFacts { tenant, connection: number, server, resumed: false, ping, retry };
@@ -269,27 +261,27 @@ impl HubsInner {
         Ok(devices.values().map(values_of).collect())
     }
 
-    /// What the tenant's hub knows of these channels, if there is one.
-    async fn live_values(&self, tenant: &TenantName, wanted: Vec<(IotId, ChannelName)>) -> CachedValues {
+    /// Returns the values of those of these channels that the tenant's hub has live.
+    async fn live_values(&self, tenant: &TenantName, wanted: Vec<(IotId, ChannelName)>) -> LiveValues {
         let (reply, answer) = oneshot::channel();
         let asked = locked(&self.hubs)
             .get(tenant)
-            .is_some_and(|hub| hub.commands.send(Command::Cached(wanted, reply)).is_ok());
-        if asked { answer.await.unwrap_or_default() } else { CachedValues::new() }
+            .is_some_and(|hub| hub.commands.send(Command::Values(wanted, reply)).is_ok());
+        if asked { answer.await.unwrap_or_default() } else { LiveValues::new() }
     }
 
-    /// The newest values of channels that nobody watches.
+    /// Reads the newest values of channels from the stream.
     async fn read_values(
         &self,
         catalog: &TenantCatalog,
         wanted: &[(&Arc<Device>, &Channel)],
-    ) -> Result<CachedValues, Unavailable> {
+    ) -> Result<LiveValues, Unavailable> {
         // The semaphore is never closed.
         let _permit = self.latest.acquire().await;
-        if !self.shared.broker.state().connected {
+        if !self.context.broker.state().connected {
             return Err(Unavailable::BrokerAway);
         }
-        let reader = StreamReader::new(self.shared.broker.client.clone(), catalog.settings.stream.clone());
+        let reader = StreamReader::new(self.context.broker.client.clone(), catalog.settings.stream.clone());
         let stored = |device: &Device, channel: &Channel| {
             subject::stored(&catalog.name, &device.iot_id, &channel.name)
         };
@@ -320,6 +312,6 @@ impl HubsInner {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that can panic runs under these locks while what they guard is half changed.
+    // No code that can panic runs under these locks while the data is half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

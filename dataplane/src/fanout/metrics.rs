@@ -1,4 +1,4 @@
-//! What the fan-out counts. Labels come from closed sets.
+//! The metrics of the fan-out. Labels come from closed sets.
 
 use flutecast_format::program::DropReason;
 use flutecast_nats::RequestError;
@@ -10,26 +10,24 @@ use prometheus_client::registry::Registry;
 
 use crate::pipeline::GapReason;
 
-/// A message on a live subject that no stream has republished, or that can't be understood.
+/// The drop reason of a message that no stream has republished, or that can't be parsed.
 const NOT_REPUBLISHED: &str = "NotRepublished";
-/// A read that brought what was asked for.
+/// The outcome of a read that succeeded.
 pub(super) const DONE: &str = "Done";
-/// A replay that brought all that was missed.
+/// The outcome of a replay of everything that was missed.
 pub(super) const COMPLETE: &str = "Complete";
 
-/// One reason out of a closed set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ReasonLabel {
     reason: &'static str,
 }
 
-/// One outcome out of a closed set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OutcomeLabel {
     outcome: &'static str,
 }
 
-/// The counters of all hubs. Cheap to clone.
+/// The metrics of all hubs. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct FanoutMetrics {
     pub(crate) formatted: Counter,
@@ -49,7 +47,7 @@ pub struct FanoutMetrics {
 }
 
 impl FanoutMetrics {
-    /// Makes them known to `registry`.
+    /// Creates the metrics and adds them to `registry`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -92,7 +90,7 @@ impl FanoutMetrics {
         metrics
     }
 
-    /// Shows each value that a label can have, also of what never happened.
+    /// Creates the series of every label value, so that each is visible with 0 from the start.
     fn show_zeros(&self) {
         let reason = |family: &Family<ReasonLabel, Counter>, reason| {
             drop(family.get_or_create(&ReasonLabel { reason }));
@@ -111,27 +109,23 @@ impl FanoutMetrics {
         RequestError::LABELS.iter().for_each(|error| outcome(&self.reads, error));
     }
 
-    /// A message reaches no client.
     pub(crate) fn dropped(&self, reason: DropReason) {
         self.dropped.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
 
-    /// A message on a live subject was not republished by a stream, or can't be understood.
     pub(crate) fn not_republished(&self) {
         self.dropped.get_or_create(&ReasonLabel { reason: NOT_REPUBLISHED }).inc();
     }
 
-    /// So many clients were told of a gap.
+    /// Counts a gap that so many clients were told of.
     pub(crate) fn gaps(&self, reason: GapReason, clients: usize) {
         self.gaps.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc_by(clients as u64);
     }
 
-    /// A read from a stream ended.
     pub(crate) fn read(&self, outcome: &'static str) {
         self.reads.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// A replay ended.
     pub(crate) fn replayed(&self, outcome: &'static str) {
         self.replays.get_or_create(&OutcomeLabel { outcome }).inc();
     }

@@ -6,7 +6,9 @@ mod hello;
 mod hub;
 mod hubs;
 mod keys;
+mod live;
 mod metrics;
+mod query;
 mod reader;
 mod replay;
 mod selector;
@@ -17,7 +19,7 @@ mod values;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
+use flutecast_contract::name::{ChannelName, TenantName};
 use flutecast_contract::stream_position::EventId;
 use flutecast_nats::RequestError;
 
@@ -26,18 +28,10 @@ use crate::access::Scope;
 pub use connection::Connection;
 pub use hubs::Hubs;
 pub use metrics::FanoutMetrics;
+pub use query::DeviceQuery;
 pub use selector::{InvalidSelector, Selector};
 pub use settings::HubSettings;
 pub use values::{ChannelValues, DeviceValues};
-
-/// The devices that a client asks for: the union of the three.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeviceQuery {
-    /// Every device that the caller may read.
-    pub all: bool,
-    pub codes: BTreeSet<DeviceCode>,
-    pub selector: Option<Selector>,
-}
 
 /// A client's subscription.
 #[derive(Debug, Clone)]
@@ -71,7 +65,7 @@ impl From<&RequestError> for Unavailable {
             RequestError::NoStream => Self::Starting,
             RequestError::Unavailable(_) | RequestError::Refused { .. } | RequestError::BadAnswer(_) => {
                 Self::BrokerAway
-            },
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The hub's reads from the stream, each in a task of its own.
+//! Reads from the stream. The hub runs each of them in a task.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
 use super::hub::HubReport;
-use super::keys::WatchKey;
 use super::state::{ChannelRead, ChannelReadResult, ReadRequest, ReadResult};
 use crate::sources::history::HistoryReader;
 
@@ -22,11 +21,11 @@ const READ: Duration = Duration::from_secs(60);
 const SUBSCRIBE: Duration = Duration::from_secs(5);
 /// How many histories are read at once.
 const CONCURRENT: usize = 8;
-/// A history that is longer than this is not read to its end: a gap is told instead.
+/// A longer history is not read to its end: the clients get a gap instead.
 const MAX_HISTORY: usize = 16_384;
 
-/// Subscribes to what isn't yet, and reads. The server handles what comes over one connection in order: so
-/// the subscriptions stand before the stream is read, and what is stored after the read comes live.
+/// Opens the subscriptions that are missing, and reads. The server handles the requests of one connection in
+/// order: the subscriptions exist before the stream is read, so messages stored after the read come live.
 pub(super) async fn read(
     reader: &StreamReader,
     request: &ReadRequest,
@@ -35,7 +34,7 @@ pub(super) async fn read(
     for item in &request.channels {
         if let Some(subject) = &item.open {
             let subscriber = subscribe(reader, subject).await?;
-            // The hub is gone if nobody hears this; then nobody needs the rest.
+            // Nothing receives this if the hub is gone; then the rest isn't needed either.
             let _ = reports.send(HubReport::Opened(item.watch, subscriber));
         }
     }
@@ -44,14 +43,16 @@ pub(super) async fn read(
 
 async fn subscribe(reader: &StreamReader, subject: &str) -> Result<Subscriber, RequestError> {
     let subscribed = timeout(SUBSCRIBE, reader.client().subscribe(subject.to_owned())).await;
-    subscribed.map_err(|_| RequestError::no_answer())?.map_err(|error| RequestError::BadAnswer(error.to_string()))
+    subscribed
+        .map_err(|_| RequestError::no_answer())?
+        .map_err(|error| RequestError::BadAnswer(error.to_string()))
 }
 
 async fn read_all(reader: &StreamReader, request: &ReadRequest) -> Result<ReadResult, RequestError> {
     let info = reader.state().await?;
     let subjects: Vec<String> = request.channels.iter().map(|item| item.stored.clone()).collect();
     let lasts = reader.last_of(&subjects).await?;
-    // Nothing on any of the subjects: so it was when the stream told its last sequence.
+    // No subject has a message: that holds for the last sequence that the stream told.
     let up_to = lasts.up_to.unwrap_or(info.last_sequence);
     if up_to < info.last_sequence {
         return Err(RequestError::BadAnswer(
@@ -59,10 +60,10 @@ async fn read_all(reader: &StreamReader, request: &ReadRequest) -> Result<ReadRe
         ));
     }
     let info = if lasts.messages.len() < subjects.len() {
-        // Of a subject without a message it matters what retention has taken up to now.
+        // For a subject without a message it matters what retention has removed up to now.
         let later = reader.state().await?;
         if later.epoch != info.epoch {
-            return Err(RequestError::BadAnswer("the stream was made anew meanwhile".to_owned()));
+            return Err(RequestError::BadAnswer("the stream was created again meanwhile".to_owned()));
         }
         StreamState { first_sequence: later.first_sequence, ..info }
     } else {
@@ -91,7 +92,7 @@ async fn read_watch(
         return Ok(ChannelReadResult { watch, messages: last.into_iter().collect(), complete: true });
     };
     match last {
-        // A subject's newest message goes last: if it is an old one, there was no newer one.
+        // A subject's newest message is removed last: if it is an old one, there was no newer one.
         Some(last) if Sequence(last.sequence) <= after => {
             Ok(ChannelReadResult { watch, messages: vec![last], complete: true })
         }
@@ -116,16 +117,11 @@ async fn read_history(
     while let Some(page) = history.next_page().await? {
         messages.extend(page);
         if messages.len() > MAX_HISTORY {
-            // What is missing lies between: the newest ones matter more than those that were read.
+            // The newest message matters more than the oldest ones, which were read.
             let newest = reader.last_of(&[stored.to_owned()]).await?;
             return Ok((newest.messages, false));
         }
     }
     let complete = history.completeness().await?.complete;
     Ok((messages, complete))
-}
-
-/// The keys of what a request reads.
-pub(super) fn keys(request: &ReadRequest) -> Vec<WatchKey> {
-    request.channels.iter().map(|item| item.watch).collect()
 }

@@ -1,9 +1,10 @@
-//! Gives a client that comes back what it missed of one `Every` channel.
+//! Replays the messages of an `Every` channel that a client missed while it was away.
 
 use std::time::Duration;
 
 use flutecast_contract::stream_position::{EventId, Sequence};
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
+use flutecast_process::backoff::Backoff;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
@@ -12,16 +13,15 @@ use super::state::{ReplayOutcome, ReplayRequest};
 use crate::pipeline::{ChannelPipeline, GapReason};
 use crate::sources::history::HistoryReader;
 
-/// How long a replay goes on trying to read.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How long it waits before it reads again after an error, and before it looks again whether the client has
-/// taken something.
+/// How long a replay retries a read that fails.
+const RETRY_TIME: Duration = Duration::from_secs(15);
+/// The first pause after an error, and the pause before the client's backlog is looked at again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long it waits at most.
+/// The longest pause after an error.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads what was stored since the client's id and pushes it, as fast as the client takes it.
-/// `permits` bounds how many read at once; a client that takes slowly holds none.
+/// Reads the messages that were stored since the client's id and appends them to its backlog, as fast as the
+/// client takes them. `permits` bounds how many replays read at once; a client that takes slowly holds none.
 pub(super) async fn replay(
     reader: &StreamReader,
     mut request: ReplayRequest,
@@ -29,7 +29,7 @@ pub(super) async fn replay(
 ) -> ReplayOutcome {
     let stored = request.stored.clone();
     let mut history = HistoryReader::new(reader, &stored, request.after.0);
-    let mut patience = Patience::new();
+    let mut retries = Retries::new();
     loop {
         // The semaphore is never closed.
         let permit = permits.acquire().await;
@@ -37,11 +37,11 @@ pub(super) async fn replay(
         drop(permit);
         let page = match page {
             Ok(page) => page,
-            Err(error) if patience.lasts(&error).await => continue,
+            Err(error) if retries.wait(&error).await => continue,
             Err(_) => return ReplayOutcome::Gap(GapReason::BrokerAway),
         };
         let Some(page) = page else { break };
-        patience = Patience::new();
+        retries = Retries::new();
         let until = request.until;
         let beyond = page.last().is_some_and(|last| Sequence(last.sequence) >= until);
         for message in page.iter().filter(|message| Sequence(message.sequence) <= until) {
@@ -58,19 +58,19 @@ pub(super) async fn replay(
             Ok(found) if found.epoch != request.epoch => return ReplayOutcome::Gap(GapReason::Epoch),
             Ok(found) if found.complete => return ReplayOutcome::Complete,
             Ok(_) => return ReplayOutcome::Gap(GapReason::Retention),
-            Err(error) if patience.lasts(&error).await => {}
+            Err(error) if retries.wait(&error).await => {}
             Err(_) => return ReplayOutcome::Gap(GapReason::BrokerAway),
         }
     }
 }
 
-/// Pushes one event when there is room; false if the client is gone, or wants it no more. Without an id:
-/// newer events of other channels may have been delivered before.
+/// Appends one event when there is room. Returns `false` if the client is gone or no longer needs the replay.
+/// The event carries no id, as newer events of other channels may have been delivered before.
 async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
     let mut scratch = Vec::new();
     let id = EventId { epoch: request.epoch, sequence: Sequence(message.sequence) };
     let arrived = ChannelPipeline::read_back(&message.payload, message.stored_at.into());
-    // What reached no client then reaches none now, and was counted then.
+    // It was counted when it came: as it reached no client then, it reaches none now.
     let Ok(formatted) = request.pipeline.apply(id, arrived, &mut scratch) else {
         return true;
     };
@@ -87,25 +87,24 @@ async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
     }
 }
 
-/// How long errors are borne.
-struct Patience {
+/// The retries of a read, until [`RETRY_TIME`] is over.
+struct Retries {
     end: Instant,
-    pause: Duration,
+    backoff: Backoff,
 }
 
-impl Patience {
+impl Retries {
     fn new() -> Self {
-        Self { end: Instant::now() + PATIENCE, pause: PAUSE }
+        Self { end: Instant::now() + RETRY_TIME, backoff: Backoff::new(PAUSE, MAX_PAUSE) }
     }
 
-    /// Waits a little; false if it is over.
-    async fn lasts(&mut self, error: &RequestError) -> bool {
+    /// Waits before the next attempt. Returns `false` if the time is over.
+    async fn wait(&mut self, error: &RequestError) -> bool {
         if Instant::now() >= self.end {
             tracing::debug!(reason = error.label(), "a replay was given up");
             return false;
         }
-        sleep(self.pause.mul_f64(rand::random_range(0.5..1.5))).await;
-        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        sleep(self.backoff.next_wait()).await;
         true
     }
 }

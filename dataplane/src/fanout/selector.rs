@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest selector that is read, in bytes.
+/// The length of the longest selector that is parsed, in bytes.
 pub(super) const MAX_SELECTOR_LEN: usize = 4_096;
 
-/// Which labels a device must have: all of its terms hold.
+/// The labels that a device must have. All terms must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
     terms: Vec<Term>,
@@ -21,16 +21,16 @@ enum Term {
     Absent(String),
 }
 
-/// Why a text is no selector.
+/// The error for a text that is no selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; write k=v, k!=v, k in (a,b), k notin (a,b), k or !k, joined by commas")]
 pub struct InvalidSelector {
-    /// What is wrong, with the part of the text.
+    /// The problem, with the part of the text that has it.
     pub problem: String,
 }
 
 impl Selector {
-    /// Whether these labels meet every term.
+    /// Returns whether these labels meet every term.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.terms.iter().all(|term| term.matches(labels))
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_selectors_are_refused() {
         for bad in [
             "",
             " ",

@@ -1,12 +1,12 @@
-//! The bounds and times of the fan-out.
+//! The limits and times of the fan-out.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The bounds and times of the fan-out.
+/// The limits and times of the fan-out.
 #[derive(Debug, Clone)]
 pub struct HubSettings {
-    /// The pod's name, as `hello` tells it.
+    /// The pod's name, as `hello` shows it.
     pub server_name: Arc<str>,
     /// A `ping` is sent when nothing else was for this long.
     pub ping: Duration,
@@ -22,7 +22,7 @@ pub struct HubSettings {
     pub every_max_bytes: usize,
     /// How many clients this pod serves at most.
     pub max_clients: usize,
-    /// How often it is made sure that no event of an `Every` channel was missed unnoticed.
+    /// How often the live `Every` channels are compared with the stream, in case an event was missed.
     pub audit: Duration,
 }
 

@@ -13,22 +13,20 @@ use crate::pipeline::write_rfc3339;
 /// A device and its newest values.
 #[derive(Debug, Clone)]
 pub struct DeviceValues {
-    /// The device.
     pub device: Arc<Device>,
-    /// Its channels that were asked for, by name.
+    /// The requested channels, by name.
     pub channels: Vec<ChannelValues>,
 }
 
 /// The newest values of one channel.
 #[derive(Debug, Clone)]
 pub struct ChannelValues {
-    /// The channel.
     pub name: ChannelName,
-    /// When the values happened; none: no message is stored.
+    /// The time of the values; `None` if no message is stored.
     pub time: Option<Timestamp>,
-    /// Whether the channel has been silent longer than its `staleAfter`.
+    /// Whether the channel has been silent for longer than its `staleAfter`.
     pub stale: bool,
-    /// The formatted values, a JSON object; none: no message is stored.
+    /// The formatted values, a JSON object; `None` if no message is stored.
     pub values: Option<Bytes>,
 }
 
@@ -73,7 +71,7 @@ impl ChannelValues {
     }
 }
 
-/// Names and labels: there is nothing in them that JSON can't write.
+/// Writes a name or labels, which JSON can always represent.
 fn write_value<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
     let written = serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec());
     out.extend_from_slice(&written);

@@ -64,7 +64,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn times_read_as_an_independent_library_reads_them(micros in -62_000_000_000_000_000_i64..250_000_000_000_000_000) {
+        fn times_are_parsed_by_an_independent_library(
+            micros in -62_000_000_000_000_000_i64..250_000_000_000_000_000
+        ) {
             let read: jiff::Timestamp = written(micros).parse().unwrap();
             proptest::prop_assert_eq!(read.as_millisecond(), micros.div_euclid(1_000));
         }

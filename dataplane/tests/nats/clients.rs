@@ -1,4 +1,4 @@
-//! Slow clients, intervals, freshness, changes of the mapping, the end.
+//! Slow clients, intervals, freshness, changes of the mapping, newest values, draining.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use flutecast_dataplane::fanout::{DeviceQuery, HubSettings, Selector, Unavailabl
 use flutecast_testkit::wait_until;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_client_is_told_its_loss_and_hurts_nobody() {
+async fn a_slow_client_learns_of_its_loss_and_slows_no_other() {
     let settings = HubSettings { every_max_count: 50, ..fast() };
     let room = Room::with(&Mapping::new(&["A"]), settings).await;
     let mut slow = room.subscribe(&["A"]);
@@ -63,7 +63,7 @@ async fn a_client_that_takes_nothing_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interval_thins_latest_channels_and_never_every_channels() {
+async fn an_interval_limits_latest_channels_and_never_every_channels() {
     let room = Room::new(&["A"]).await;
     let mut client = room.subscribe_with(&["A"], |request| request.interval = Some(Duration::from_secs(2)));
     client.settled().await;
@@ -81,7 +81,7 @@ async fn an_interval_thins_latest_channels_and_never_every_channels() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_formats_min_interval_holds_for_all() {
+async fn the_min_interval_of_a_format_holds_for_all_clients() {
     let mut mapping = Mapping::new(&[]);
     let mut limited = format(DeliveryPolicy::Latest);
     limited.delivery.min_interval_ms = Some(1_500);
@@ -107,7 +107,7 @@ async fn a_formats_min_interval_holds_for_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silence_is_told_once_and_its_end_too() {
+async fn stale_and_fresh_are_sent_once() {
     let mut mapping = Mapping::new(&[]);
     mapping.set_device("A", &[("latest", "latest", Some(600)), ("every", "every", Some(60_000))]);
     let room = Room::with(&mapping, fast()).await;
@@ -293,7 +293,7 @@ async fn the_newest_values_come_from_the_hub_or_from_the_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_pod_says_so() {
+async fn a_full_pod_sends_new_clients_away() {
     let room = Room::with(&Mapping::new(&["A"]), HubSettings { max_clients: 1, ..fast() }).await;
     let first = room.subscribe(&["A"]);
     let mut second = room.subscribe(&["A"]);
@@ -334,7 +334,7 @@ async fn a_draining_pod_spreads_the_reconnects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_of_two_pods_get_everything_and_nobody_anything_else() {
+async fn clients_of_two_pods_get_all_events_of_their_devices_and_no_others() {
     let room = Room::new(&["A", "B"]).await;
     let other_pod = room.other_pod().await;
     let mut clients = vec![room.subscribe(&["A"]), subscribe_to(&other_pod, &["A"], None)];

@@ -1,4 +1,4 @@
-//! Snapshot, then live, on a real nats-server.
+//! The snapshot, and the live messages behind it.
 
 use crate::support::{DEADLINE, Mapping, Room, fast, format, timed_format};
 use flutecast_contract::document::DeliveryPolicy;
@@ -36,7 +36,7 @@ async fn a_client_gets_hello_the_snapshot_and_then_what_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_falls_between_snapshot_and_live() {
+async fn no_message_is_lost_between_snapshot_and_live() {
     const MESSAGES: u64 = 3_000;
     let room = Room::new(&["A", "B", "C"]).await;
     let publisher = async {
@@ -111,14 +111,14 @@ async fn a_format_that_changes_while_messages_come_loses_none() {
     let ((), changes, mut values) =
         tokio::join!(publisher, changes, client.values_until("A", "every", MESSAGES));
     assert!(changes > 5, "{changes} changes");
-    // At each change the current value comes once more.
+    // At each change the current value comes again.
     values.dedup();
     assert_eq!(values, (1..=MESSAGES).collect::<Vec<_>>());
     assert_eq!(client.count("gap"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_nobody_watches_is_not_subscribed_to() {
+async fn a_device_without_clients_has_no_subscription() {
     let room = Room::new(&["A", "B"]).await;
     assert_eq!(room.live_subscriptions().await, 0);
     let mut one = room.subscribe(&["A"]);
@@ -151,7 +151,7 @@ async fn a_device_that_nobody_watches_is_not_subscribed_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn late_and_old_messages_reach_nobody_and_are_counted() {
+async fn late_and_old_messages_reach_no_client_and_are_counted() {
     let mut mapping = Mapping::new(&[]);
     mapping.set_format("timed", timed_format(30_000));
     mapping.set_device("A", &[("latest", "timed", None)]);
@@ -175,6 +175,6 @@ async fn late_and_old_messages_reach_nobody_and_are_counted() {
     for reason in ["Duplicate", "TooFarAhead", "Malformed"] {
         assert_eq!(dropped(reason), 1, "{reason}");
     }
-    // One is older than the newest; the other that too, or too old, whichever the program looks at first.
+    // One is older than the newest; the other is that too, or too old, depending on which is checked first.
     assert_eq!(dropped("OutOfOrder") + dropped("TooOld"), 2);
 }

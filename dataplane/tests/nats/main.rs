@@ -1,4 +1,4 @@
-//! The hubs of a pod on a real nats-server, with clients that read frames without HTTP between.
+//! The hubs of a pod on a real nats-server, with clients that read the frames directly.
 
 #![allow(
     clippy::unwrap_used,

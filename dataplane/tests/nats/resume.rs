@@ -1,4 +1,4 @@
-//! Clients that come back, and brokers that go away.
+//! Clients that come back, and brokers that go away or lose messages.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,14 +8,14 @@ use flutecast_contract::document::DeliveryPolicy;
 use flutecast_dataplane::fanout::HubSettings;
 use flutecast_testkit::{NatsOptions, NatsServer, copy_folder, wait_until};
 
-/// Takes what has come until the connection is left, and gives the last id.
+/// Takes the events that have come, and leaves. Returns the last id.
 async fn leave(mut client: Client) -> String {
     client.settled().await;
     client.last_id.clone().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_comes_back_gets_what_it_missed_and_nothing_twice() {
+async fn a_client_that_comes_back_gets_missed_events_once() {
     let room = Room::new(&["A", "B"]).await;
     let mut client = room.subscribe(&["A", "B"]);
     client.settled().await;
@@ -154,7 +154,7 @@ fn push_newer(seen: &mut Vec<u64>, n: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_go_to_and_fro_between_pods_lose_nothing_and_hear_of_no_gap() {
+async fn clients_that_alternate_between_pods_lose_no_event_and_get_no_gap() {
     const MESSAGES: u64 = 4_000;
     let mut mapping = Mapping::new(&["A", "B"]);
     let room = Room::with(&mapping, fast()).await;
@@ -241,7 +241,7 @@ async fn restarting_the_broker_loses_no_stored_event() {
     let mut back = room.resume(&["A"], &id);
     assert_eq!(back.values_until("A", "every", 601).await, expected, "the client that came back");
     assert_eq!(back.count("gap"), 0);
-    // Ids go on for the one that stayed, so that it can resume later.
+    // The client that stayed still gets ids, so that it can resume later.
     let sequence = room.publish("B", "every", 1).await;
     let sequence = room.publish("A", "every", 602).await.max(sequence);
     staying.values_until("A", "every", 602).await;
@@ -249,7 +249,7 @@ async fn restarting_the_broker_loses_no_stored_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_goes_while_it_is_replayed_says_nothing_more() {
+async fn a_replay_ends_with_its_device() {
     let mut mapping = Mapping::new(&["A", "B"]);
     let room = Room::with(&mapping, HubSettings { every_max_count: 20, ..fast() }).await;
     let client = room.subscribe(&["A", "B"]);
@@ -278,7 +278,7 @@ async fn a_device_that_goes_while_it_is_replayed_says_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_retention_has_taken_is_announced() {
+async fn messages_that_retention_removed_are_announced_as_a_gap() {
     let room = Room::new(&["A", "B"]).await;
     room.create_stream(|config| config.max_messages_per_subject = 10).await;
     let mut client = room.subscribe(&["A"]);
@@ -311,7 +311,7 @@ async fn what_retention_has_taken_is_announced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_retention_has_taken_is_announced_even_when_nothing_is_left() {
+async fn a_gap_is_announced_even_when_retention_left_no_message() {
     let room = Room::new(&["A"]).await;
     room.create_stream(|config| config.max_age = Duration::from_secs(1)).await;
     let mut client = room.subscribe(&["A"]);
@@ -338,7 +338,7 @@ async fn what_retention_has_taken_is_announced_even_when_nothing_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_was_made_anew_is_announced_to_all() {
+async fn a_stream_that_was_created_again_is_announced_to_all() {
     let room = Room::new(&["A"]).await;
     let mut staying = room.subscribe(&["A"]);
     staying.settled().await;
@@ -380,7 +380,7 @@ async fn a_client_waits_for_a_stream_that_is_not_there_yet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_broker_is_away_clients_stay_and_learn_why() {
+async fn clients_stay_connected_and_learn_that_the_broker_is_away() {
     let mut room = Room::new(&["A"]).await;
     let mut client = room.subscribe(&["A"]);
     client.settled().await;
@@ -429,7 +429,7 @@ async fn a_new_stream_is_noticed_by_its_first_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_lost_its_newest_messages_is_announced_and_ids_begin_at_its_place() {
+async fn a_broker_that_lost_its_newest_messages_is_announced_and_ids_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (streams, backup) = (folder.path().join("nats"), folder.path().join("backup"));
     let options = NatsOptions { folder: Some(streams.clone()), ..NatsOptions::default() };

@@ -34,10 +34,10 @@ fn mapping() -> Mapping {
     mapping
 }
 
-/// As the operator's: the time in µs.
+/// The first sequence of the stream. The operator takes the time in µs.
 const FIRST_SEQUENCE: u64 = 1_790_000_000_000_000;
 
-/// The source stream and its consumer, as the operator makes them.
+/// Creates the source stream and its consumer as the operator does.
 async fn create_source(room: &Room) {
     let config = jetstream::stream::Config {
         name: "SRC_acme_mes".to_owned(),
@@ -88,7 +88,7 @@ async fn publish(room: &Room, payload: String) {
     room.jetstream.publish("mes.out", payload.into()).await.unwrap().await.unwrap();
 }
 
-/// A message with the readings `n` and `n + 1` of A, and `n` of B.
+/// Returns a message with the readings `n` and `n + 1` of A, and `n` of B.
 fn message(n: u64) -> String {
     let reading = |device: &str, n: u64| format!("{{\"deviceId\":\"id-{device}\",\"n\":{n}}}");
     format!("{{\"readings\":[{},{},{}]}}", reading("A", n), reading("B", n), reading("A", n + 1))
@@ -146,7 +146,7 @@ async fn of_two_pods_one_splits_and_the_next_takes_over_without_loss_or_repetiti
     }
     assert_eq!(client.values_until("A", "every", 100).await, (3..=100).collect::<Vec<_>>());
     assert_eq!(two.metric("split_messages_total"), 0, "only one of them reads");
-    // As a crash would: without giving the pin back, in the middle of the work.
+    // Ends in the middle of its work without giving the pin back, as in a crash.
     let publisher = async {
         for n in (101..400).step_by(2) {
             publish(&room, message(n)).await;
@@ -192,7 +192,7 @@ async fn a_broker_that_hangs_for_moments_finds_the_same_reader() {
     let before = reader().await;
     assert!(before.is_some());
     for n in [3, 5, 7] {
-        // Longer than a heartbeat may take, and shorter than it takes to lose the source or the connection.
+        // Longer than a heartbeat may take, and too short to lose the source or the connection.
         room.nats.process().freeze().unwrap();
         sleep(Duration::from_secs(3)).await;
         room.nats.process().thaw().unwrap();
@@ -204,7 +204,7 @@ async fn a_broker_that_hangs_for_moments_finds_the_same_reader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_retention_took_is_not_looked_for_one_by_one() {
+async fn messages_that_retention_removed_are_skipped_together() {
     let room = Room::with(&mapping(), fast()).await;
     create_source(&room).await;
     // The data plane was away for so long that all but the last messages are gone.

@@ -1,4 +1,4 @@
-//! A tenant on a real nats-server, and clients of its hub without HTTP between.
+//! A tenant on a real nats-server, and clients that read the frames of its hub directly.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// How long anything in these tests may take.
+/// The time limit of each wait in these tests.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) fn tenant() -> TenantName {
     TenantName::new("acme").unwrap()
 }
 
-/// A field `n` (Number) at `/n`.
+/// Returns the field `n` (Number) at `/n`.
 fn number_field() -> FieldDocument {
     FieldDocument {
         name: "n".to_owned(),
@@ -39,7 +39,7 @@ fn number_field() -> FieldDocument {
     }
 }
 
-/// A format without a timestamp of its own.
+/// Returns a format without a timestamp of its own.
 pub(crate) fn format(policy: DeliveryPolicy) -> FormatDocument {
     FormatDocument {
         codec: Codec::Json,
@@ -50,7 +50,7 @@ pub(crate) fn format(policy: DeliveryPolicy) -> FormatDocument {
     }
 }
 
-/// A format whose messages name their time at `/ts` in milliseconds.
+/// Returns a format whose messages have their time at `/ts` in milliseconds.
 pub(crate) fn timed_format(max_age_ms: u64) -> FormatDocument {
     let timestamp = TimestampDocument {
         pointer: "/ts".to_owned(),
@@ -61,14 +61,14 @@ pub(crate) fn timed_format(max_age_ms: u64) -> FormatDocument {
     FormatDocument { timestamp: Some(timestamp), ..format(DeliveryPolicy::Latest) }
 }
 
-/// The mapping of the tenant, to be changed by tests. The iotId of device `X` is `id-X`.
+/// The mapping of the tenant, which tests change. The iotId of device `X` is `id-X`.
 #[derive(Clone)]
 pub(crate) struct Mapping {
     pub(crate) document: ShardDocument,
 }
 
 impl Mapping {
-    /// Devices with the channels `latest` and `every`.
+    /// Creates devices with the channels `latest` and `every`.
     pub(crate) fn new(devices: &[&str]) -> Self {
         let mut mapping = Self {
             document: ShardDocument {
@@ -99,7 +99,7 @@ impl Mapping {
         self.document.formats.insert(FormatName::new(name).unwrap(), format);
     }
 
-    /// Channels: name, format, staleAfter in milliseconds.
+    /// Adds or replaces a device. `channels`: name, format, staleAfter in milliseconds.
     pub(crate) fn set_device(&mut self, code: &str, channels: &[(&str, &str, Option<u64>)]) {
         let channels = channels
             .iter()
@@ -140,7 +140,7 @@ impl Room {
         room
     }
 
-    /// Without a stream.
+    /// Starts the pod without creating a stream.
     pub(crate) async fn on(nats: NatsServer, mapping: &Mapping, settings: HubSettings) -> Self {
         let jetstream = jetstream::new(nats.client().await.unwrap());
         let (catalog, receiver) = watch::channel(Arc::new(build(mapping, None)));
@@ -157,7 +157,7 @@ impl Room {
         Self::with(&Mapping::new(devices), fast()).await
     }
 
-    /// The stream as the operator makes it.
+    /// Creates the stream as the operator does.
     pub(crate) async fn create_stream(&self, change: impl FnOnce(&mut jetstream::stream::Config)) {
         let mut config = jetstream::stream::Config {
             name: "IOT_acme".to_owned(),
@@ -185,7 +185,7 @@ impl Room {
         self.catalog.send_replace(Arc::default());
     }
 
-    /// Publishes `{"n": n}` and waits until it is stored; its sequence.
+    /// Publishes `{"n": n}` and waits until it is stored. Returns its sequence.
     pub(crate) async fn publish(&self, device: &str, channel: &str, n: u64) -> u64 {
         self.publish_text(device, channel, &format!("{{\"n\":{n}}}")).await
     }
@@ -205,7 +205,7 @@ impl Room {
         self.subscribe_with(devices, |request| request.resume = Some(id))
     }
 
-    /// The hubs of another pod.
+    /// Starts the hubs of another pod.
     pub(crate) async fn other_pod(&self) -> Hubs {
         let broker = broker::connect(&Login::at(&self.nats.url()), "other").await.unwrap();
         let mut registry = Registry::default();
@@ -224,7 +224,7 @@ impl Room {
         Client::new(self.hubs.subscribe(request))
     }
 
-    /// How many subscriptions on live subjects nats-server has.
+    /// Returns how many subscriptions to live subjects nats-server has.
     pub(crate) async fn live_subscriptions(&self) -> usize {
         let url = format!("{}/subsz?subs=1&limit=100000", self.nats.monitor_url());
         let answer = flutecast_testkit::http_client::get_json(&url).await.unwrap();
@@ -240,7 +240,7 @@ impl Room {
     }
 }
 
-/// A client of some pod, which resumes if it has an id.
+/// Subscribes a client to the hubs of a pod. It resumes if it has an id.
 pub(crate) fn subscribe_to(hubs: &Hubs, devices: &[&str], id: Option<&str>) -> Client {
     let resume = id.map(|id| id.parse().unwrap());
     Client::new(hubs.subscribe(SubscribeRequest { resume, ..request(devices) }))
@@ -258,7 +258,7 @@ fn request(devices: &[&str]) -> SubscribeRequest {
     }
 }
 
-/// The value of a metric, by its whole name with labels; 0 if there is none.
+/// Returns the value of a metric by its whole name with labels; 0 if there is none.
 pub(crate) fn metric(registry: &Registry, line: &str) -> u64 {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
@@ -272,7 +272,7 @@ impl Drop for Room {
     }
 }
 
-/// Settings with short times.
+/// Returns settings with short times.
 pub(crate) fn fast() -> HubSettings {
     HubSettings {
         ping: Duration::from_millis(500),
@@ -296,7 +296,7 @@ pub(crate) struct Client {
     parser: SseParser,
     /// The last id, as a browser would send it.
     pub(crate) last_id: Option<String>,
-    /// Everything that came.
+    /// All events so far.
     pub(crate) seen: Vec<SseEvent>,
 }
 
@@ -305,7 +305,7 @@ impl Client {
         Self { connection, parser: SseParser::default(), last_id: None, seen: Vec::new() }
     }
 
-    /// The next event; `None`: the server ended the connection.
+    /// Returns the next event; `None` if the server has ended the connection.
     pub(crate) async fn next(&mut self) -> Option<SseEvent> {
         let next = tokio::time::timeout(DEADLINE, self.next_event()).await;
         next.unwrap_or_else(|_| {
@@ -348,7 +348,7 @@ impl Client {
         self.last_id = Some(id);
     }
 
-    /// The next event of this name; `message` is data.
+    /// Returns the next event of this name; data events have the name `message`.
     pub(crate) async fn next_named(&mut self, name: &str) -> SseEvent {
         let end = tokio::time::Instant::now() + DEADLINE;
         loop {
@@ -360,7 +360,7 @@ impl Client {
         }
     }
 
-    /// The `n` of the next data event of this channel.
+    /// Returns the `n` of the next data event of this channel.
     pub(crate) async fn next_value(&mut self, device: &str, channel: &str) -> u64 {
         let end = tokio::time::Instant::now() + DEADLINE;
         loop {
@@ -372,7 +372,7 @@ impl Client {
         }
     }
 
-    /// Reads until an id comes, so that the snapshot is through.
+    /// Reads until an id comes, behind the snapshot. Returns the id.
     pub(crate) async fn settled(&mut self) -> String {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         while self.last_id.is_none() {
@@ -388,7 +388,7 @@ impl Client {
         self.last_id.clone().unwrap()
     }
 
-    /// Reads until an id of this sequence or a later one came.
+    /// Reads until an id of this sequence or a later one has come.
     pub(crate) async fn passes(&mut self, sequence: u64) {
         let passed = |id: &Option<String>| {
             id.as_ref().is_some_and(|id| id.parse::<EventId>().unwrap().sequence.0 >= sequence)
@@ -400,7 +400,7 @@ impl Client {
         }
     }
 
-    /// Reads until `n` came on the channel; the values of that channel until then, in order.
+    /// Reads until `n` has come on the channel. Returns the values of the channel until then, in order.
     pub(crate) async fn values_until(&mut self, device: &str, channel: &str, n: u64) -> Vec<u64> {
         let mut values = Vec::new();
         loop {
@@ -412,7 +412,7 @@ impl Client {
         }
     }
 
-    /// How many events of this name came so far.
+    /// Returns how many events of this name have come so far.
     pub(crate) fn count(&self, name: &str) -> usize {
         self.seen.iter().filter(|event| event.name() == name).count()
     }

@@ -12,7 +12,7 @@ use super::client::Client;
 use super::delivery::Delivery;
 use super::resume::Replay;
 use super::timers::Timer;
-use crate::catalog::{Device, TenantCatalog};
+use crate::catalog::Device;
 use crate::fanout::backlog::{Backlog, FrameKind};
 use crate::fanout::hello::{self, ByeReason, HelloFacts, RefusedReason};
 use crate::fanout::keys::{ClientKey, WatchKey};
@@ -30,30 +30,6 @@ pub(in crate::fanout) struct NewClient {
     pub(in crate::fanout) backlog: Arc<Backlog>,
     pub(in crate::fanout) request: SubscribeRequest,
     pub(in crate::fanout) since: Instant,
-}
-
-/// Returns the devices of the catalog that a client may read and asks for, by code.
-pub(in crate::fanout) fn matched(
-    request: &SubscribeRequest,
-    catalog: Option<&Arc<TenantCatalog>>,
-) -> BTreeMap<DeviceCode, Arc<Device>> {
-    let Some(catalog) = catalog else { return BTreeMap::new() };
-    let mut matched = BTreeMap::new();
-    let wanted = &request.wanted;
-    let mut add = |device: &Arc<Device>| {
-        if request.scope.allows(&device.code) {
-            matched.insert(device.code.clone(), Arc::clone(device));
-        }
-    };
-    if wanted.all {
-        catalog.by_code.values().for_each(&mut add);
-        return matched;
-    }
-    wanted.codes.iter().filter_map(|code| catalog.by_code.get(code)).for_each(&mut add);
-    if let Some(selector) = &wanted.selector {
-        catalog.by_code.values().filter(|device| selector.matches(&device.labels)).for_each(&mut add);
-    }
-    matched
 }
 
 impl HubState {
@@ -89,7 +65,7 @@ impl HubState {
         if backlog.is_closed() {
             return;
         }
-        let matched = matched(&request, self.catalog.as_ref());
+        let matched = self.matching(&request);
         let resumed = request.resume.filter(|resume| Some(resume.epoch) == self.progress.epoch());
         let devices: Vec<Arc<Device>> = matched.values().cloned().collect();
         let facts = HelloFacts {
@@ -122,6 +98,12 @@ impl HubState {
             self.view(key, device, now);
         }
         self.pay(key, now);
+    }
+
+    /// Returns the devices that a client may read and asks for, by code.
+    pub(super) fn matching(&self, request: &SubscribeRequest) -> BTreeMap<DeviceCode, Arc<Device>> {
+        let Some(catalog) = &self.catalog else { return BTreeMap::new() };
+        request.wanted.matching(&request.scope, catalog)
     }
 
     /// Sends a control frame to one client.

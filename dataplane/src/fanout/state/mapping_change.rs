@@ -8,7 +8,6 @@ use flutecast_contract::document::DeliveryPolicy;
 use flutecast_contract::name::DeviceCode;
 
 use super::HubState;
-use super::attach::matched;
 use crate::catalog::{Device, TenantCatalog};
 use crate::fanout::hello::{self, ByeReason};
 use crate::fanout::keys::ClientKey;
@@ -97,8 +96,9 @@ impl HubState {
     /// Matches the devices of a client again, and tells the client what changed. A device whose channels,
     /// labels or fields changed is told as added, with its new description.
     fn match_again(&mut self, key: ClientKey, now: ClockReading) {
+        let Some(client) = self.clients.items.get(key) else { return };
+        let new = self.matching(&client.request);
         let Some(client) = self.clients.items.get_mut(key) else { return };
-        let new = matched(&client.request, self.catalog.as_ref());
         let old = std::mem::replace(&mut client.matched, new);
         let (mut added, mut removed) = (Vec::new(), Vec::new());
         for (code, device) in &client.matched {

@@ -7,7 +7,7 @@
 //! | `accept` | whether a live message is the next one of its channel, waits for a read, or comes too late |
 //! | `format` | whether the message becomes a frame, and whether it keeps its channel fresh |
 //! | `throttle` | whether the frame goes out now or when the format's `minInterval` is over |
-//! | `fan_out` | for each viewer whether it has the event already, gets older ones first, or has an `interval` |
+//! | `fan_out` | for each viewer: whether it has the event, needs older ones first, or has an `interval` |
 //! | `enqueue` | whether the frame carries its id, and what it replaces in the backlog |
 
 use std::time::Duration;
@@ -100,7 +100,9 @@ impl HubState {
             true => watch.every_kind(key),
         };
         let message = ChannelPipeline::read_back(payload, (*stored_at).into());
-        let Some(frame) = self.format(key, sequence, message, now.since((*stored_at).into()), now) else { return };
+        let Some(frame) = self.format(key, sequence, message, now.since((*stored_at).into()), now) else {
+            return;
+        };
         if newer {
             self.throttle(key, kind, frame, now);
         } else if let Some(watch) = self.watches.items.get_mut(key) {

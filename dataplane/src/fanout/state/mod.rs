@@ -8,7 +8,7 @@
 //!
 //! | component | decides |
 //! | --- | --- |
-//! | [`progress`] | how far the stream and each channel are known, whether a message is missing, whether an id is covered |
+//! | [`progress`] | how far the stream and each channel are known: is a message missing, is an id covered |
 //! | [`phase`] | whether a channel's live messages are passed on or wait for a read |
 //! | [`delivery`] | what a client is owed, and whether a frame carries its id |
 //! | [`freshness`] | when a channel becomes stale and fresh |
@@ -79,7 +79,7 @@ use super::{ChannelValues, HubSettings};
 use crate::catalog::TenantCatalog;
 use crate::sources::ordered::SlotKey;
 
-pub(super) use attach::{NewClient, matched};
+pub(super) use attach::NewClient;
 pub(super) use read::{ChannelRead, ChannelReadResult, ReadRequest, ReadResult};
 pub(super) use resume::{ReplayOutcome, ReplayRequest};
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use flutecast_nats::LiveMessage;
 use tokio::time::Instant;
 
-
 /// How long the live messages of an `Every` channel wait for a read that doesn't succeed.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many live messages of an `Every` channel wait while the channel is read. If there are more they are
@@ -173,7 +172,12 @@ mod tests {
     use super::*;
 
     fn message(sequence: u64, bytes: usize) -> LiveMessage {
-        LiveMessage { sequence, previous: 0, stored_at: jiff::Timestamp::UNIX_EPOCH, payload: vec![b'x'; bytes].into() }
+        LiveMessage {
+            sequence,
+            previous: 0,
+            stored_at: jiff::Timestamp::UNIX_EPOCH,
+            payload: vec![b'x'; bytes].into(),
+        }
     }
 
     fn keep(phase: &mut Phase, message: LiveMessage) {
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_messages_follow_a_read_that_nothing_put_in_doubt() {
+    fn waiting_messages_follow_a_read_unless_another_one_is_needed() {
         let now = Instant::now();
         let mut phase = Phase::reading(now);
         assert!(phase.start_read() && !phase.start_read());
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_read_keeps_what_waits() {
+    fn a_failed_read_keeps_waiting_messages() {
         let mut phase = Phase::reading(Instant::now());
         phase.start_read();
         keep(&mut phase, message(1, 1));

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_covered_up_to_what_messages_or_reads_have_told() {
+    fn ids_are_covered_up_to_the_newest_known_place() {
         let mut progress = StreamProgress::default();
         progress.check(progress.snapshot(), &info(7, 5));
         assert!(progress.covers(id(7, 0)) && !progress.covers(id(7, 1)));

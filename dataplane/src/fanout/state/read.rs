@@ -28,6 +28,12 @@ pub(in crate::fanout) struct ReadRequest {
     pub(in crate::fanout) requested: ProgressSnapshot,
 }
 
+impl ReadRequest {
+    pub(in crate::fanout) fn watches(&self) -> Vec<WatchKey> {
+        self.channels.iter().map(|channel| channel.watch).collect()
+    }
+}
+
 /// One channel to be read.
 #[derive(Debug, Clone)]
 pub(in crate::fanout) struct ChannelRead {

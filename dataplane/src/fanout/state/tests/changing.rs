@@ -1,5 +1,4 @@
-//! What changes under clients that are here or come back: the stream, the mapping, the pod; and what is
-//! stale.
+//! Clients stay or come back while the stream, the mapping or the pod changes; and staleness.
 
 use super::*;
 use crate::fanout::state::phase::Phase;
@@ -13,7 +12,7 @@ fn is_gap(got: &[Got], reason: &str) -> bool {
 }
 
 #[test]
-fn an_old_value_is_told_to_be_stale_with_the_snapshot() {
+fn the_snapshot_marks_an_old_value_as_stale() {
     let mut harness = Harness::new(&["A"]);
     harness.publish("A", "latest", 1);
     harness.pass(Duration::from_secs(3_600));
@@ -25,7 +24,7 @@ fn an_old_value_is_told_to_be_stale_with_the_snapshot() {
 }
 
 #[test]
-fn who_resumes_a_stale_channel_is_told_so_behind_what_was_missed() {
+fn a_resumed_client_learns_of_staleness_behind_the_missed_events() {
     let mut harness = Harness::new(&["A"]);
     for n in 1..=3 {
         harness.publish("A", "every", n);
@@ -43,7 +42,7 @@ fn who_resumes_a_stale_channel_is_told_so_behind_what_was_missed() {
 }
 
 #[test]
-fn an_empty_subject_whose_past_is_gone_is_a_gap() {
+fn an_empty_subject_whose_messages_were_removed_is_a_gap() {
     let mut harness = Harness::new(&["A", "B"]);
     for n in 1..=5 {
         harness.publish("A", "every", n);
@@ -63,7 +62,7 @@ fn an_empty_subject_whose_past_is_gone_is_a_gap() {
 }
 
 #[test]
-fn who_resumes_just_before_a_new_stream_is_noticed_is_told() {
+fn a_client_that_resumes_just_before_a_new_stream_is_noticed_gets_a_gap() {
     let mut harness = Harness::new(&["A", "B"]);
     let (_, _other) = harness.attach(&["B"], None);
     harness.read_all();
@@ -84,7 +83,7 @@ fn who_resumes_just_before_a_new_stream_is_noticed_is_told() {
 }
 
 #[test]
-fn who_comes_later_is_told_of_staleness_behind_the_value() {
+fn a_later_client_learns_of_staleness_behind_the_value() {
     let mut harness = Harness::new(&["A"]);
     harness.publish("A", "latest", 1);
     let (_, first) = harness.attach(&["A"], None);
@@ -97,7 +96,7 @@ fn who_comes_later_is_told_of_staleness_behind_the_value() {
         let stale = got.iter().position(|got| is_stale(got, "latest")).unwrap();
         assert!(value < stale, "{got:?}");
     }
-    // A deadline that has moved to and fro is told once.
+    // A deadline that has moved to and fro leads to one `stale`.
     harness.publish("A", "latest", 2);
     harness.pass(Duration::from_secs(9));
     let (_, third) = harness.attach(&["A"], None);
@@ -130,7 +129,7 @@ fn a_new_format_loses_no_event() {
 }
 
 #[test]
-fn a_new_format_shows_the_current_value_again_and_what_was_owed_stays_owed() {
+fn a_new_format_sends_the_current_value_again_and_keeps_owed_events() {
     let mut harness = Harness::new(&["A"]);
     let (_, backlog) = harness.attach(&["A"], None);
     harness.read_all();
@@ -142,20 +141,19 @@ fn a_new_format_shows_the_current_value_again_and_what_was_owed_stays_owed() {
     assert!(named("devices")(&got[0]), "{got:?}");
     assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![10], vec![]));
 
-    // While it is suspected that something was missed the format changes back.
+    // The format changes back while messages may be missing.
     harness.state.read_all_again(harness.now);
     harness.store("A", "every", 2);
     harness.publish("A", "every", 3);
     let request = harness.start_read().unwrap();
     harness.state.change_catalog(Some(catalog(&["A"])), harness.now);
     assert!(ids(&take(&backlog)).is_empty(), "something is owed");
-    let result = harness.answer(&request);
-    harness.state.apply_read(result, harness.now);
+    harness.finish_read(&request);
     harness.read_all();
     let got = take(&backlog);
     assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![2, 3], vec![3]));
 
-    // While a client gets what it missed.
+    // The format changes while a client gets missed events.
     let (_, back) = harness.attach(&["A"], Some(1));
     harness.state.change_catalog(Some(scaled(&["A"])), harness.now);
     assert!(ids(&take(&back)).is_empty(), "something is owed");
@@ -166,7 +164,7 @@ fn a_new_format_shows_the_current_value_again_and_what_was_owed_stays_owed() {
 }
 
 #[test]
-fn values_are_given_of_what_is_asked_for_and_of_nothing_else() {
+fn only_the_values_of_requested_channels_are_returned() {
     let mut harness = Harness::new(&["A", "B"]);
     harness.publish("A", "latest", 1);
     harness.publish("B", "latest", 2);
@@ -182,7 +180,7 @@ fn values_are_given_of_what_is_asked_for_and_of_nothing_else() {
 }
 
 #[test]
-fn what_a_client_got_from_a_quicker_pod_it_does_not_get_again() {
+fn events_that_a_quicker_pod_delivered_are_not_repeated() {
     let mut harness = Harness::new(&["A", "B"]);
     let (_, other) = harness.attach(&["A"], None);
     harness.read_all();
@@ -199,7 +197,7 @@ fn what_a_client_got_from_a_quicker_pod_it_does_not_get_again() {
 }
 
 #[test]
-fn who_comes_from_a_pod_that_has_seen_more_while_a_read_is_under_way_is_told_no_gap() {
+fn a_client_from_a_pod_that_has_seen_more_gets_no_gap_during_a_read() {
     let mut harness = Harness::new(&["A"]);
     let (_, _other) = harness.attach(&["A"], None);
     let request = harness.start_read().unwrap();
@@ -215,7 +213,7 @@ fn who_comes_from_a_pod_that_has_seen_more_while_a_read_is_under_way_is_told_no_
     assert!(!got.iter().any(named("gap")), "{got:?}");
     assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![3], vec![3]));
 
-    // One that was set back is still found out.
+    // A stream that was set back is still noticed.
     harness.state.read_all_again(harness.now);
     let request = harness.start_read().unwrap();
     let early = harness.answer(&request);
@@ -227,7 +225,7 @@ fn who_comes_from_a_pod_that_has_seen_more_while_a_read_is_under_way_is_told_no_
 }
 
 #[test]
-fn a_stream_that_was_set_back_is_found_out_whatever_told_how_far_it_was() {
+fn a_stream_that_was_set_back_is_noticed_after_live_messages_and_after_reads() {
     for live in [true, false] {
         let mut harness = Harness::new(&["A"]);
         let (_, backlog) = harness.attach(&["A"], None);
@@ -251,7 +249,7 @@ fn a_stream_that_was_set_back_is_found_out_whatever_told_how_far_it_was() {
 }
 
 #[test]
-fn what_waits_for_a_read_is_bounded_in_bytes_too() {
+fn messages_waiting_for_a_read_are_bounded_in_bytes() {
     let mut harness = Harness::new(&["A"]);
     let (_, backlog) = harness.attach(&["A"], None);
     harness.read_all();

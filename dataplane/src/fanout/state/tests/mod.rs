@@ -92,7 +92,7 @@ fn catalog_with(devices: &[&str], scale: Option<f64>, every_stale_after_ms: u64)
     Arc::clone(&catalog.tenants[&tenant])
 }
 
-/// What a client got, in short.
+/// One event that a client got, in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Got {
     /// Device, channel, `n`, and whether it carried an id.
@@ -112,7 +112,7 @@ struct Harness {
     state: HubState,
     now: ClockReading,
     epoch: Epoch,
-    /// What is stored: sequence, subject, `n`, when.
+    /// The stored messages: sequence, subject, `n`, time.
     stored: Vec<(u64, String, u64, Timestamp)>,
     last_sequence: u64,
     slots: Ordered<stream::Pending<()>, WatchKey>,
@@ -173,7 +173,7 @@ impl Harness {
         (self.connections, backlog)
     }
 
-    /// Stores a message; gives what is republished, if somebody is subscribed.
+    /// Stores a message. Returns the republished one if there is a subscription.
     fn store(&mut self, device: &str, channel: &str, n: u64) -> Option<(WatchKey, LiveMessage)> {
         let subject = format!("iot.acme.{device}.{channel}");
         self.last_sequence += 1;
@@ -184,7 +184,15 @@ impl Harness {
         let (key, watch) = self.state.watches.items.iter().find(|(_, watch)| watch.stored == subject)?;
         watch.subscription?;
         let payload = format!("{{\"n\":{n}}}").into();
-        Some((key, LiveMessage { sequence: self.last_sequence, previous, stored_at: broker_time(self.now.wall), payload }))
+        Some((
+            key,
+            LiveMessage {
+                sequence: self.last_sequence,
+                previous,
+                stored_at: broker_time(self.now.wall),
+                payload,
+            },
+        ))
     }
 
     fn publish(&mut self, device: &str, channel: &str, n: u64) {
@@ -202,7 +210,7 @@ impl Harness {
         Some(request)
     }
 
-    /// What the stream says to a read now.
+    /// Returns what the stream answers to a read now.
     fn answer(&self, request: &ReadRequest) -> ReadResult {
         let channels = request.channels.iter().map(|item| {
             let on_subject = self.stored.iter().filter(|(_, subject, ..)| *subject == item.stored);
@@ -234,11 +242,24 @@ impl Harness {
         }
     }
 
-    /// Does all reads that are wanted, until there are none.
+    /// Answers a read with what the stream holds now.
+    fn finish_read(&mut self, request: &ReadRequest) {
+        let result = self.answer(request);
+        self.state.apply_read(result, self.now);
+    }
+
+    /// Does all requested reads, until there are none.
     fn read_all(&mut self) {
         while let Some(request) = self.start_read() {
+            self.finish_read(&request);
+        }
+    }
+
+    /// Does an audit, if a channel is watched.
+    fn audit(&mut self) {
+        if let Some(request) = self.state.audit() {
             let result = self.answer(&request);
-            self.state.apply_read(result, self.now);
+            self.state.audited(&result, self.now);
         }
     }
 

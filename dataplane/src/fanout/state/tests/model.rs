@@ -1,5 +1,5 @@
-//! Whatever happens in whatever order: each client gets every event of its `Every` channels once and in
-//! order, and an id only when everything before it was delivered.
+//! In any order of steps, each client gets every event of its `Every` channels once and in order, and an id
+//! only when everything before it was delivered.
 
 use std::collections::VecDeque;
 
@@ -15,9 +15,9 @@ const DEVICES: [&str; 3] = ["A", "B", "C"];
 enum ModelStep {
     /// Stores a message: device, whether on `every`.
     Publish(usize, bool),
-    /// Brings so many of the republished messages to the state.
+    /// Brings this many of the republished messages to the state.
     Deliver(usize),
-    /// The connection to the broker is lost, with what was under way.
+    /// The connection to the broker is lost, with the messages on their way.
     Disconnect,
     /// Starts a read.
     StartRead,
@@ -32,13 +32,14 @@ enum ModelStep {
     Detach(usize, bool),
     Replay,
     Pass(u64),
-    /// The channels work in another way, which here shows only in when they go stale.
+    /// The mapping changes: the channels become stale after another time.
     ChangeFormat,
 }
 
 fn step() -> impl Strategy<Value = ModelStep> {
     prop_oneof![
-        12 => (0..DEVICES.len(), prop::bool::weighted(0.8)).prop_map(|(device, every)| ModelStep::Publish(device, every)),
+        12 => (0..DEVICES.len(), prop::bool::weighted(0.8))
+            .prop_map(|(device, every)| ModelStep::Publish(device, every)),
         8 => (1..6_usize).prop_map(ModelStep::Deliver),
         1 => Just(ModelStep::Disconnect),
         4 => Just(ModelStep::StartRead),
@@ -68,9 +69,9 @@ struct Model {
     wire: VecDeque<(WatchKey, LiveMessage)>,
     reads: VecDeque<ReadRequest>,
     clients: Vec<ModelClient>,
-    /// How long the whole story has taken.
+    /// The time that the steps so far have taken.
     passed: Duration,
-    /// How often the format was changed; then the current value is shown once more.
+    /// How often the format was changed. After each change the current value comes again.
     formats: u64,
 }
 
@@ -94,6 +95,15 @@ impl Model {
         });
     }
 
+    fn detach(&mut self, client: usize, back: bool) {
+        let client = self.clients.swap_remove(client);
+        client.backlog.detach();
+        self.harness.state.detach(client.connection, self.harness.now);
+        if back && client.last_id.is_some() {
+            self.attach_to(client.devices, client.last_id);
+        }
+    }
+
     fn step(&mut self, step: ModelStep) {
         match step {
             ModelStep::Publish(device, every) => {
@@ -112,40 +122,26 @@ impl Model {
             ModelStep::StartRead => self.reads.extend(self.harness.start_read()),
             ModelStep::AnswerRead => {
                 if let Some(request) = self.reads.pop_front() {
-                    let result = self.harness.answer(&request);
-                    self.harness.state.apply_read(result, self.harness.now);
+                    self.harness.finish_read(&request);
                 }
             }
             ModelStep::FailRead => {
                 if let Some(request) = self.reads.pop_front() {
-                    let keys: Vec<WatchKey> = request.channels.iter().map(|item| item.watch).collect();
-                    self.harness.state.read_failed(&keys, Unavailable::BrokerAway, self.harness.now);
+                    let (keys, failure) = (request.watches(), Unavailable::BrokerAway);
+                    self.harness.state.read_failed(&keys, failure, self.harness.now);
                 }
             }
-            ModelStep::Audit => {
-                if let Some(request) = self.harness.state.audit() {
-                    let result = self.harness.answer(&request);
-                    self.harness.state.audited(&result, self.harness.now);
-                }
-            }
+            ModelStep::Audit => self.harness.audit(),
             ModelStep::Attach(bits) => self.attach(bits, None),
             ModelStep::Detach(client, back) => {
                 if client < self.clients.len() {
-                    let client = self.clients.swap_remove(client);
-                    client.backlog.detach();
-                    self.harness.state.detach(client.connection, self.harness.now);
-                    if back && client.last_id.is_some() {
-                        self.attach_to(client.devices, client.last_id);
-                    }
+                    self.detach(client, back);
                 }
             }
-            ModelStep::Replay => {
-                // Work also tells which subscriptions to leave, which here is what the watches' end did.
-                self.harness.replay_all();
-            }
+            ModelStep::Replay => self.harness.replay_all(),
             ModelStep::Pass(millis) => {
-                // Reads that fail for as long as `READ_TIMEOUT` end in a gap, as they should; here nothing is
-                // to be lost.
+                // Reads that fail for as long as `READ_TIMEOUT` rightly end in a gap, which this test must
+                // not bring about.
                 let passed = self.passed + Duration::from_millis(millis);
                 if passed < READ_TIMEOUT {
                     self.passed = passed;
@@ -160,7 +156,7 @@ impl Model {
         }
     }
 
-    /// Takes what the clients have got, and looks at each id.
+    /// Takes what the clients have got, and checks each id.
     fn check(&mut self) {
         for client in &mut self.clients {
             for got in take(&client.backlog) {
@@ -169,7 +165,7 @@ impl Model {
                         let values = client.got.get_mut(device.as_str()).expect("a device that it wants");
                         let had = values.last().copied().or(client.resumed_at).is_some_and(|last| n <= last);
                         if self.formats > 0 && !id && had && values.last().is_none_or(|last| *last == n) {
-                            // The current value, once more.
+                            // The current value comes again.
                             continue;
                         }
                         assert!(values.last().is_none_or(|last| *last < n), "{device}: {n} after {values:?}");
@@ -193,7 +189,7 @@ impl Model {
 }
 
 impl ModelClient {
-    /// Everything of its channels from where it began up to `end` is here, in order, and nothing twice.
+    /// Checks that all events of its channels, from where it began up to `end`, came once and in order.
     fn complete_up_to(&self, end: u64, stored: &[(u64, String, u64, Timestamp)]) {
         for (device, got) in &self.got {
             let subject = format!("iot.acme.{device}.every");
@@ -226,11 +222,10 @@ proptest! {
             model.step(step);
             model.check();
         }
-        // In the end everything calms down, and everybody has everything.
+        // In the end nothing is under way any more, and every client has got everything.
         for _ in 0..20 {
             while let Some(request) = model.reads.pop_front() {
-                let result = model.harness.answer(&request);
-                model.harness.state.apply_read(result, model.harness.now);
+                model.harness.finish_read(&request);
             }
             model.step(ModelStep::Deliver(usize::MAX));
             model.harness.read_all();
@@ -252,7 +247,7 @@ proptest! {
         let last = model.harness.last_sequence;
         for client in &model.clients {
             client.complete_up_to(last, &model.harness.stored);
-            prop_assert_eq!(client.last_id, Some(last), "everybody is settled in the end");
+            prop_assert_eq!(client.last_id, Some(last), "every client is settled in the end");
         }
     }
 }

@@ -16,7 +16,7 @@ fn the_snapshot_has_no_ids_and_the_place_follows_it() {
 }
 
 #[test]
-fn a_gap_is_read_back_and_nobody_gets_an_id_meanwhile() {
+fn a_hole_is_read_back_and_no_viewer_gets_an_id_meanwhile() {
     let mut harness = Harness::new(&["A", "B"]);
     let (_, a) = harness.attach(&["A", "B"], None);
     let (_, b) = harness.attach(&["B"], None);
@@ -50,7 +50,7 @@ fn a_missed_latest_message_is_not_read_back() {
 }
 
 #[test]
-fn latest_values_go_on_while_the_broker_is_suspected_and_every_events_wait() {
+fn after_a_lost_connection_latest_values_pass_and_every_events_wait() {
     let mut harness = Harness::new(&["A"]);
     let (_, backlog) = harness.attach(&["A"], None);
     harness.read_all();
@@ -70,7 +70,7 @@ fn latest_values_go_on_while_the_broker_is_suspected_and_every_events_wait() {
 }
 
 #[test]
-fn a_suspicion_during_a_read_makes_it_be_read_again() {
+fn a_connection_lost_during_a_read_leads_to_another_read() {
     let mut harness = Harness::new(&["A"]);
     let (_, backlog) = harness.attach(&["A"], None);
     let request = harness.start_read().unwrap();
@@ -101,7 +101,7 @@ fn more_than_the_buffer_holds_is_read_from_the_stream() {
 }
 
 #[test]
-fn what_cannot_be_read_for_long_is_passed_on_with_a_gap() {
+fn messages_that_wait_too_long_for_a_read_pass_with_a_gap() {
     let mut harness = Harness::new(&["A"]);
     let (_, backlog) = harness.attach(&["A"], None);
     harness.read_all();
@@ -118,7 +118,7 @@ fn what_cannot_be_read_for_long_is_passed_on_with_a_gap() {
 }
 
 #[test]
-fn a_resuming_client_gets_what_it_missed_before_what_comes() {
+fn a_resuming_client_gets_missed_events_before_live_ones() {
     let mut harness = Harness::new(&["A"]);
     let (_, other) = harness.attach(&["A"], None);
     harness.read_all();
@@ -165,7 +165,7 @@ fn an_id_that_this_hub_has_not_seen_yet_is_looked_up() {
 }
 
 #[test]
-fn a_stream_that_was_made_anew_starts_everything_again() {
+fn a_stream_that_was_created_again_starts_everything_again() {
     let mut harness = Harness::new(&["A"]);
     let (_, backlog) = harness.attach(&["A"], None);
     harness.read_all();
@@ -185,7 +185,7 @@ fn a_stream_that_was_made_anew_starts_everything_again() {
     let got = take(&backlog);
     assert!(matches!(&got[0], Got::Named(name, data) if name == "gap" && data.contains("Epoch")), "{got:?}");
     assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![11], vec![1]));
-    // An answer that was asked for in the old epoch says nothing.
+    // An answer to a request of the old epoch means nothing.
     harness
         .state
         .audited(&ReadResult { info: StreamState { epoch: EPOCH, ..result.info }, ..result }, harness.now);
@@ -193,24 +193,20 @@ fn a_stream_that_was_made_anew_starts_everything_again() {
 }
 
 #[test]
-fn an_audit_finds_what_was_lost_and_moves_the_place_on() {
+fn an_audit_finds_lost_events_and_advances_the_place() {
     let mut harness = Harness::new(&["A", "B"]);
     let (_, backlog) = harness.attach(&["A"], None);
     harness.read_all();
     take(&backlog);
     harness.store("A", "every", 1);
-    let request = harness.state.audit().unwrap();
-    let result = harness.answer(&request);
-    harness.state.audited(&result, harness.now);
+    harness.audit();
     harness.read_all();
     let got = take(&backlog);
     assert_eq!((values(&got, "A", "every"), ids(&got)), (vec![1], vec![1]));
     for n in 2..=9 {
         harness.store("B", "every", n);
     }
-    let request = harness.state.audit().unwrap();
-    let result = harness.answer(&request);
-    harness.state.audited(&result, harness.now);
+    harness.audit();
     harness.pass(Duration::from_secs(16));
     let got = take(&backlog);
     assert!(got.iter().any(named("ping")));
@@ -218,7 +214,7 @@ fn an_audit_finds_what_was_lost_and_moves_the_place_on() {
 }
 
 #[test]
-fn silence_is_told_once_and_messages_that_are_no_news_end_it() {
+fn stale_is_sent_once_and_messages_without_changes_end_it() {
     let mut harness = Harness::new(&["A"]);
     harness.publish("A", "latest", 1);
     let (_, backlog) = harness.attach(&["A"], None);
@@ -256,7 +252,7 @@ fn a_ping_comes_only_when_nothing_else_does() {
 }
 
 #[test]
-fn a_channel_is_left_only_after_a_while_and_then_for_good() {
+fn a_channel_without_viewers_is_closed_after_the_linger_time() {
     let mut harness = Harness::new(&["A"]);
     let (connection, _outbox) = harness.attach(&["A"], None);
     harness.read_all();
@@ -273,7 +269,7 @@ fn a_channel_is_left_only_after_a_while_and_then_for_good() {
 }
 
 #[test]
-fn who_resumes_while_the_epoch_is_unknown_waits_for_it_but_not_for_long() {
+fn a_resuming_client_waits_a_little_for_an_unknown_epoch() {
     let mut harness = Harness::new(&["A"]);
     let (_, backlog) = harness.attach(&["A"], Some(0));
     assert!(take(&backlog).is_empty());
