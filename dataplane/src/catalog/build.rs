@@ -267,7 +267,14 @@ impl TenantBuilder<'_> {
         document: DeviceDocument,
         programs: &HashMap<FormatName, Option<Arc<Program>>>,
     ) -> Arc<Device> {
-        let DeviceDocument { code, name, labels, channels: documents } = document;
+        let DeviceDocument {
+            code,
+            name,
+            labels,
+            #[cfg(feature = "next-version")]
+            location,
+            channels: documents,
+        } = document;
         let mut channels = BTreeMap::new();
         for (channel, document) in &*documents {
             match programs.get(&document.format) {
@@ -286,7 +293,15 @@ impl TenantBuilder<'_> {
                 }),
             }
         }
-        let device = Device { iot_id, code, name, labels, channels };
+        let device = Device {
+            iot_id,
+            code,
+            name,
+            labels,
+            #[cfg(feature = "next-version")]
+            location,
+            channels,
+        };
         match self.before.and_then(|before| before.devices.get(&device.iot_id)) {
             Some(before) if before.same(&device) => Arc::clone(before),
             _ => Arc::new(device),

@@ -58,6 +58,8 @@ pub struct Device {
     pub name: String,
     /// The labels of the Device object.
     pub labels: Arc<BTreeMap<String, String>>,
+    #[cfg(feature = "next-version")]
+    pub location: Option<String>,
     /// The channels whose format compiles.
     pub channels: BTreeMap<ChannelName, Channel>,
 }
@@ -74,7 +76,19 @@ pub struct Channel {
 impl Device {
     /// Returns whether all readers would see the same: names, labels, channels and programs.
     fn same(&self, other: &Self) -> bool {
-        let Self { iot_id, code, name, labels, channels } = self;
+        let Self {
+            iot_id,
+            code,
+            name,
+            labels,
+            #[cfg(feature = "next-version")]
+            location,
+            channels,
+        } = self;
+        #[cfg(feature = "next-version")]
+        if *location != other.location {
+            return false;
+        }
         *iot_id == other.iot_id
             && *code == other.code
             && *name == other.name

@@ -195,6 +195,8 @@ fn device_infos<'a>(
             device: &device.code,
             name: &device.name,
             labels: &device.labels,
+            #[cfg(feature = "next-version")]
+            location: device.location.as_deref(),
             channels: device.channels.values().filter(wanted).map(channel_info).collect(),
         })
         .collect()

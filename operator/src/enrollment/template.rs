@@ -40,6 +40,8 @@ pub(super) fn device(tenant: &TenantName, namespace: &str, code: &DeviceCode, te
             tenant: tenant.to_string(),
             device_code: code.to_string(),
             iot_id: None,
+            #[cfg(feature = "next-version")]
+            location: None,
             channels: template.channels.clone(),
         },
         status: None,
