@@ -1,11 +1,14 @@
-//! Watches: what the API server holds arrives here, and leaves as [`Change`]s to the keeper, in order.
+//! Watches of the API server, whose events go to the control loop in order.
 //!
-//! Promised: a watch never ends by itself; after an error it goes on, later and later up to a cap, and starts
-//! over with a full list, so that what was deleted meanwhile is noticed. When this operator begins to lead,
-//! all of them start over with a full list: a connection may be dead for minutes before anybody notices, and
-//! what was told before may be a world in which another operator has made much since. One object that can't
-//! be read never stops the others. The channel to the keeper is bounded: a keeper that is busy slows the
-//! watches down, it doesn't fill the memory.
+//! # Guarantees
+//! - A watch goes on after each fault: see [`flutecast_kube::watch`].
+//! - When this operator begins to lead, every watch starts again with a full list, which carries the number
+//!   of the turn. A connection may be dead for minutes before that is noticed, and what was reported before
+//!   may be older than what another operator has written since.
+//! - An object that can't be parsed does not stop the others.
+//! - The channel to the control loop is bounded: a busy loop slows the watches down instead of filling the
+//!   memory. For the same reason the objects of a list are handed on one by one, and the receiver holds back
+//!   what a partial list implies.
 
 use std::fmt::Debug;
 
@@ -34,33 +37,28 @@ pub(crate) const RIGHTS: &[Right] = &[Right {
 /// The manifest with the rights of the operator.
 const MANIFEST: &str = "manifests/operator/rbac.yaml";
 
-/// A kind, and the namespace that is watched for it; none: all of them.
+/// The namespace that is watched, or `None` for all namespaces.
 pub(crate) type Place = Option<String>;
 
-/// What happened to the objects of one watch.
+/// An event of the watch of one kind in one place.
 #[derive(Debug)]
 pub(crate) enum Event<K> {
-    /// All objects of this place are going to be told again.
+    /// A list of this place begins.
     Restart(Place),
-    /// It is there, or has changed.
+    /// The object exists or has changed.
     Apply(Box<K>),
-    /// It is there, but isn't what it should be.
-    Broken {
-        /// What could be read of it.
-        meta: Box<ObjectMeta>,
-        /// What is wrong.
-        error: String,
-    },
-    /// It is gone.
+    /// The object exists but can't be parsed.
+    Broken { meta: Box<ObjectMeta>, error: String },
+    /// The object is gone.
     Delete(Box<ObjectMeta>),
-    /// All objects of this place were told since [`Event::Restart`]; what wasn't among them is gone. The list
-    /// was begun in this turn of [`Lead`], 0 before the first.
+    /// The list that began with [`Event::Restart`] is complete: objects that were not in it are gone. The
+    /// number is the turn of [`Lead`] in which it began, or 0 before the first turn.
     Complete(Place, u64),
-    /// The operator has no right to see them.
+    /// The operator has no right to watch these objects.
     Forbidden,
 }
 
-/// The watches of one operator.
+/// Starts watches.
 #[derive(Debug)]
 pub(crate) struct Watches<C> {
     changes: mpsc::Sender<C>,
@@ -70,7 +68,6 @@ pub(crate) struct Watches<C> {
 }
 
 impl<C: Send + 'static> Watches<C> {
-    /// None yet.
     #[must_use]
     pub(crate) fn new(
         changes: mpsc::Sender<C>,
@@ -80,7 +77,7 @@ impl<C: Send + 'static> Watches<C> {
         Self { changes, leading, cancel, tasks: Vec::new() }
     }
 
-    /// Watches a kind of ours.
+    /// Watches all objects of a kind in `place`.
     pub(crate) fn kind<K: Watched>(&mut self, client: &Client, place: &Place, wrap: fn(Event<K>) -> C) {
         let api: Api<DeserializeGuard<K>> = match place {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -102,7 +99,7 @@ impl<C: Send + 'static> Watches<C> {
         self.start(api, config, Some(namespace.to_owned()), K::kind(&()).into_owned(), wrap);
     }
 
-    /// The tasks; whoever gets them watches them.
+    /// Returns the tasks, which end when the token is cancelled.
     #[must_use = "a task that nobody watches fails unseen"]
     pub(crate) fn into_tasks(self) -> Vec<JoinHandle<()>> {
         self.tasks
@@ -118,7 +115,7 @@ impl<C: Send + 'static> Watches<C> {
     ) where
         K: Watched,
     {
-        let to = Listener { changes: self.changes.clone(), leading: self.leading.clone() };
+        let to = EventSink { changes: self.changes.clone(), leading: self.leading.clone() };
         let watch = forward(api, config, place, name, to, wrap);
         let cancel = self.cancel.clone();
         self.tasks.push(tokio::spawn(async move {
@@ -127,7 +124,7 @@ impl<C: Send + 'static> Watches<C> {
     }
 }
 
-/// What can be watched.
+/// A kind that can be watched.
 pub(crate) trait Watched:
     kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + DeserializeOwned
@@ -150,14 +147,14 @@ impl<K> Watched for K where
 {
 }
 
-/// Who hears what a watch tells.
-pub(crate) struct Listener<C> {
+/// Where the events of a watch go, and the turn that its lists carry.
+pub(crate) struct EventSink<C> {
     pub(crate) changes: mpsc::Sender<C>,
     pub(crate) leading: watch::Receiver<Lead>,
 }
 
-impl<C> Listener<C> {
-    /// The turn that it is, or was last.
+impl<C> EventSink<C> {
+    /// Returns the current turn or, while another operator leads, `last`.
     fn turn(&self, last: u64) -> u64 {
         match *self.leading.borrow() {
             Lead::Turn(turn) => turn,
@@ -165,23 +162,23 @@ impl<C> Listener<C> {
         }
     }
 
-    /// Waits until it is another turn than this one.
+    /// Waits for a turn that is not `last`.
     async fn next_turn(&mut self, last: u64) {
         let is_next = |lead: &Lead| matches!(lead, Lead::Turn(turn) if *turn != last);
         if self.leading.wait_for(is_next).await.is_err() {
-            // There will be no other.
+            // The lease task has ended, so there will be no other turn.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Hands on what the API server reports, until nothing receives it.
+/// Hands on the events of a watch until the receiver is closed.
 pub(crate) async fn forward<K: Watched, C>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     place: Place,
     name: String,
-    mut to: Listener<C>,
+    mut to: EventSink<C>,
     wrap: impl Fn(Event<K>) -> C,
 ) {
     let begin = || Watch::new(api.clone(), config.clone(), MANIFEST);
@@ -206,8 +203,8 @@ pub(crate) async fn forward<K: Watched, C>(
             Observed::Change(event) => translated(event, &place, turn),
             Observed::Recovered => continue,
             Observed::Fault(fault) => {
-                // Every list ends some day, for instance because the server restarts; only a failure that
-                // stays is news.
+                // Every watch breaks off some day, for instance because the server restarts. It is logged
+                // once, until the watch works again.
                 if is_well {
                     let error = fault.text;
                     tracing::warn!(kind = name, error, "the watch broke off; it is taken up again");

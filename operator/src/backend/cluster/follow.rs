@@ -1,4 +1,4 @@
-//! Which Devices' presence is followed: those with an iotId, of a tenant whose stream is there and its own.
+//! Decides whose presence is tracked: Devices with an iotId, of a tenant that has a stream of its own.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,15 +14,13 @@ use crate::presence::{PresenceState, PresenceTable, Target, TargetVersion};
 
 /// Whether a Device's messages can be looked up.
 enum Reach<'a> {
-    /// They can.
     Yes(TenantName, &'a IotId, &'a DeviceSpec),
-    /// Not at the moment, or nobody knows yet: what was said holds.
+    /// Not at the moment, or that isn't known yet. The presence stays as it is.
     Later,
-    /// There is nothing to look up.
     No,
 }
 
-/// Tells the table of these Devices.
+/// Enters these Devices into the table, or removes them from it.
 pub(super) fn note(table: &PresenceTable, wanted: &WantedStatuses<'_>, devices: &BTreeSet<Key>) {
     for key in devices {
         let Some(entry) = wanted.index.devices.get(key) else {
@@ -55,7 +53,7 @@ fn reach<'a>(wanted: &WantedStatuses<'a>, key: &Key, entry: &'a Entry<Device>) -
     }
     let Some(report) = wanted.reconciled.report.get(&tenant) else { return Reach::Later };
     if report.foreign {
-        // Messages of somebody else are none of this tenant's business.
+        // The messages of a foreign stream are not this tenant's.
         return Reach::No;
     }
     if report.has_stream {

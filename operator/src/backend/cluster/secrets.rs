@@ -1,4 +1,5 @@
-//! The Secrets that Tenants name, each watched by its name, so that a role that names them is enough.
+//! Watches of the Secrets that Tenants name. Each is watched by its name, so that a role that names them is
+//! enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::change::Change;
 use crate::lease::Lead;
 use crate::object::Key;
-use crate::watch::{Listener, forward};
+use crate::watch::{EventSink, forward};
 
-/// The watches that run.
 pub(crate) struct SecretWatches {
     client: Client,
     changes: mpsc::Sender<Change>,
@@ -24,7 +24,7 @@ pub(crate) struct SecretWatches {
     running: BTreeMap<Key, Running>,
 }
 
-/// A watch that ends with this.
+/// A running watch, which ends when this is dropped.
 #[derive(Debug)]
 struct Running(AbortHandle);
 
@@ -35,7 +35,6 @@ impl Drop for Running {
 }
 
 impl SecretWatches {
-    /// None yet.
     #[must_use]
     pub(crate) fn new(
         client: Client,
@@ -46,7 +45,7 @@ impl SecretWatches {
         Self { client, changes, leading, cancel, running: BTreeMap::new() }
     }
 
-    /// Watches these Secrets and no others. Answers those that are no longer watched.
+    /// Watches these Secrets and no others. Returns those that are no longer watched.
     pub(crate) fn keep(&mut self, wanted: BTreeSet<Key>) -> Vec<Key> {
         let gone: Vec<Key> = self.running.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
         for key in &gone {
@@ -61,7 +60,7 @@ impl SecretWatches {
         gone
     }
 
-    /// The Secrets that are watched.
+    /// Returns the Secrets that are watched.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
         self.running.keys()
     }
@@ -71,16 +70,15 @@ impl SecretWatches {
         let api: Api<DeserializeGuard<Secret>> = Api::namespaced(self.client.clone(), &namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let place = Some(namespace.clone());
-        let told = format!("Secret {namespace}/{name}");
+        let label = format!("Secret {namespace}/{name}");
         let wrap = {
             let key = key.clone();
             move |event| Change::Tokens(key.clone(), event)
         };
-        let to = Listener { changes: self.changes.clone(), leading: self.leading.clone() };
-        let watch = forward(api, config, place, told, to, wrap);
+        let to = EventSink { changes: self.changes.clone(), leading: self.leading.clone() };
+        let watch = forward(api, config, place, label, to, wrap);
         let cancel = self.cancel.clone();
-        // It ends when it is told to, or with the keeper: `forward` has no other end. The keeper holds the
-        // handle that ends it.
+        // It ends with the token, with the control loop, or when its handle is dropped.
         let task = tokio::spawn(async move {
             cancel.run_until_cancelled_owned(watch).await.unwrap_or_default();
         });
