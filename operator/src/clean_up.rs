@@ -123,7 +123,7 @@ async fn remove(
 ) -> Result<(), Vec<String>> {
     let mut left = Vec::new();
     if what.contains(&Remains::Finalizers) {
-        match protection::let_go(client, &site.places).await {
+        match protection::remove_finalizers(client, &site.places).await {
             Ok(count) => tracing::info!(count, "nothing is held by a finalizer any longer"),
             Err(error) => left.push(format!("finalizers: {}", brief(&error))),
         }

@@ -1,4 +1,4 @@
-//! Label values: closed sets, written as the API and the protocol write them (decision 47).
+//! Label values: closed sets, written as the API and the protocol write them (docs/decisions/123-metric-labels.md).
 
 use std::hash::Hash;
 

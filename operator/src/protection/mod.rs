@@ -1,22 +1,19 @@
-//! What is in use can't vanish: a Tenant or a PushFormat that Devices name, or a Tenant's template of
-//! Devices. docs/decisions/0051 says why there are two ways.
+//! Protects objects that are in use from deletion: a Tenant or a PushFormat that Devices, or a Tenant's template of
+//! Devices, refer to. docs/decisions has the reasons why there are two ways.
 //!
-//! With [`Protection::Policy`] the API server refuses the deletion by itself
-//! (manifests/operator/protection.yaml) and the operator has no part in it but to say in conditions what is
-//! being deleted while it is used. With [`Protection::Finalizer`] the operator that works holds what is used
-//! by a finalizer.
+//! With [`Protection::Policy`] the API server refuses the deletion itself (manifests/operator/protection.yaml), and
+//! the operator only reports in conditions what is being deleted while it is in use. With
+//! [`Protection::Finalizer`] the operator that leads adds a finalizer to objects in use.
 //!
-//! Promised with a finalizer: what is used is held from within a second of its first use on, it goes within a
-//! second of its last one, in a namespace that is being deleted within seconds, and the last operator that
-//! ends in order lets go of everything. Not promised: that anybody lets go while no operator runs; the next
-//! start does, or `--let-go`.
+//! Guarantees with a finalizer: it is added within a second of the first use and removed within a second of the end
+//! of the last use, in a namespace that is being deleted within seconds, and the last operator that ends in order
+//! removes all. Not guaranteed: that finalizers are removed while no operator runs; the next start does that, or
+//! `--let-go`.
 
-mod last;
-mod step;
-mod task;
+mod last_operator;
+mod plan;
+mod writer;
 
-pub(crate) use self::last::Last;
-pub(crate) use self::last::let_go;
-pub(crate) use self::step::{Act, FINALIZER, Protection, Step, Steps, holds, steps};
-pub(crate) use self::task::spawn;
-pub(crate) use self::task::{Guard, RIGHTS};
+pub(crate) use self::last_operator::{LastOperator, remove_finalizers};
+pub(crate) use self::plan::{FINALIZER, Protection, holds};
+pub(crate) use self::writer::{FinalizerPublisher, RIGHTS, spawn};

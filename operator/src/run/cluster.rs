@@ -30,7 +30,7 @@ use crate::enrollment::{self, DeviceCreator, ForbiddenNamespaces, PermissionChec
 use crate::index::Index;
 use crate::lease::{self, Candidate, Lead};
 use crate::presence::{PresenceTable, PresenceTask};
-use crate::protection::{self, Guard, Last, Protection};
+use crate::protection::{self, FinalizerPublisher, LastOperator, Protection};
 use crate::rollout::{self, PodStates, Rollout};
 use crate::watch::{Place, Watches};
 
@@ -102,7 +102,7 @@ impl Cluster {
             secrets: SecretWatches::new(client.clone(), sender, leading.clone(), cancel.clone()),
             statuses: StatusSync { queue, presence: table, metrics: metrics.controller.clone() },
             rollout: Rollout::new(options.service.clone()),
-            guard: self.start_protection(&leading, tasks),
+            finalizers: self.start_protection(&leading, tasks),
             metrics: metrics.controller.clone(),
             rollout_metrics: metrics.rollout.clone(),
         };
@@ -223,15 +223,15 @@ impl Cluster {
         table
     }
 
-    fn start_protection(&self, leading: &watch::Receiver<Lead>, tasks: &mut Tasks) -> Guard {
+    fn start_protection(&self, leading: &watch::Receiver<Lead>, tasks: &mut Tasks) -> FinalizerPublisher {
         let Self { client, options, metrics, cancel } = self;
-        let last = Last {
+        let last = LastOperator {
             client: client.clone(),
             places: options.places.clone(),
             lease: (options.own_namespace.clone(), MANAGER.to_owned()),
             identity: options.identity.clone(),
         };
-        let (guard, task) = protection::spawn(
+        let (finalizers, task) = protection::spawn(
             client.clone(),
             options.protection,
             last,
@@ -240,7 +240,7 @@ impl Cluster {
             cancel.clone(),
         );
         tasks.watch("protection", task);
-        guard
+        finalizers
     }
 }
 

@@ -50,7 +50,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let cancel = Shutdown::on_signals()?.asked;
     let mode = config.mode()?;
     if let (true, Mode::Kubernetes { places, .. }) = (config.let_go, &mode) {
-        let count = protection::let_go(&cluster::client().await?, places).await?;
+        let count = protection::remove_finalizers(&cluster::client().await?, places).await?;
         tracing::info!(count, "nothing is held by a finalizer any longer");
         return Ok(());
     }

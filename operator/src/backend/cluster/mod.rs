@@ -38,7 +38,7 @@ use crate::controller::metrics::ControllerMetrics;
 use crate::index::Index;
 use crate::jetstream::leftover::Realm;
 use crate::object::{Key, Kind, Object, ObjectKind, Objects};
-use crate::protection::Guard;
+use crate::protection::FinalizerPublisher;
 use crate::rollout::{Rollout, RolloutChanges, RolloutMetrics};
 use crate::watch::Place;
 
@@ -51,7 +51,7 @@ pub(crate) struct ClusterBackend {
     pub(crate) secrets: SecretWatches,
     pub(crate) statuses: StatusSync,
     pub(crate) rollout: Rollout,
-    pub(crate) guard: Guard,
+    pub(crate) finalizers: FinalizerPublisher,
     pub(crate) metrics: Arc<ControllerMetrics>,
     pub(crate) rollout_metrics: Arc<RolloutMetrics>,
 }
@@ -115,7 +115,7 @@ impl Backend for ClusterBackend {
 
     fn stop(&mut self) {
         self.statuses.stop();
-        self.guard.stop();
+        self.finalizers.stop();
         self.mapping.stop();
         self.rollout.stop();
     }
@@ -166,7 +166,7 @@ impl Backend for ClusterBackend {
             let held = shards.iter().map(|shard| mapping.holds(shard).then_some(shard.revision.as_str()));
             (tenant, held)
         }));
-        self.guard.keep(&self.index);
+        self.finalizers.publish(&self.index);
         applied
     }
 

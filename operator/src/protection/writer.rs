@@ -1,4 +1,4 @@
-//! Brings finalizers to the API server.
+//! Writes finalizers to the API server.
 
 use flutecast_kube::Right;
 use flutecast_kube::fault::brief;
@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::last::Last;
-use super::step::{Act, FINALIZER, Protection, Step, Steps, steps};
+use super::last_operator::LastOperator;
+use super::plan::{Action, FINALIZER, FinalizerChange, FinalizerPlan, Protection, plan};
 use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::index::Index;
 use crate::index::kind::OurKind;
@@ -27,7 +27,7 @@ use crate::object::Key;
 use crate::object::Kind;
 use flutecast_process::backoff::{Backoff, jittered};
 
-/// The rights that holding what is in use by a finalizer needs.
+/// The rights to protect objects by a finalizer.
 pub(crate) const RIGHTS: &[Right] = &[
     Right {
         group: "flutecast.io",
@@ -45,91 +45,88 @@ pub(crate) const RIGHTS: &[Right] = &[
     },
 ];
 
-/// How many objects are changed at once.
-const AT_ONCE: usize = 8;
-/// How long one request may take.
+const MAX_CONCURRENT: usize = 8;
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The first and the longest wait after one failed.
+/// The first and the longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// How often is looked whether the namespace of something that is held goes as a whole.
-const NAMESPACES: Duration = Duration::from_secs(3);
+/// How often to check whether the namespace of a protected object is being deleted.
+const NAMESPACE_CHECK: Duration = Duration::from_secs(3);
 
-/// Where the keeper says what is used.
+/// Publishes the due changes to the task that writes them.
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub(crate) struct FinalizerPublisher {
     protection: Protection,
-    steps: watch::Sender<Option<Arc<Steps>>>,
+    plan: watch::Sender<Option<Arc<FinalizerPlan>>>,
 }
 
-impl Guard {
-    /// Has done what is to be done for what is known.
-    pub(crate) fn keep(&self, index: &Index) {
-        let steps = steps(index, self.protection);
-        self.steps.send_if_modified(|current| {
-            let changed = current.as_deref() != Some(&steps);
+impl FinalizerPublisher {
+    /// Has the changes made that are due.
+    pub(crate) fn publish(&self, index: &Index) {
+        let plan = plan(index, self.protection);
+        self.plan.send_if_modified(|current| {
+            let changed = current.as_deref() != Some(&plan);
             if changed {
-                *current = Some(Arc::new(steps));
+                *current = Some(Arc::new(plan));
             }
             changed
         });
     }
 
-    /// Another operator's turn: nothing is done from here.
+    /// Stops all changes, because another operator leads.
     pub(crate) fn stop(&self) {
-        self.steps.send_replace(None);
+        self.plan.send_replace(None);
     }
 }
 
-/// Starts the task. `works` is held as long as it works: the Lease isn't given back before. After `cancel` is
-/// cancelled it ends when, as the last operator, it has let go of everything; whoever gets the handle watches
-/// it.
+/// Starts the task. It keeps `works` while it writes, so that the Lease isn't given back before. After `cancel` is
+/// cancelled it ends; the last operator removes all finalizers before.
 #[must_use = "a task that nobody watches fails unseen"]
 pub(crate) fn spawn(
     client: Client,
     protection: Protection,
-    last: Last,
+    last: LastOperator,
     writes: ApiWrites,
     works: watch::Receiver<Lead>,
     cancel: CancellationToken,
-) -> (Guard, JoinHandle<()>) {
+) -> (FinalizerPublisher, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(None);
-    let worker = Worker { client, writes };
+    let worker = FinalizerWriter { client, writes };
     let task = tokio::spawn(async move {
         cancel.run_until_cancelled(worker.run(receiver.clone())).await;
-        // Another operator can take over from here on, which is what is looked for below.
+        // From here on another operator can take over, which is checked below.
         drop(works);
         let worked = receiver.borrow().is_some();
         if worked && protection == Protection::Finalizer {
-            last.let_go_unless_taken_over().await;
+            last.remove_finalizers_unless_taken_over().await;
         }
     });
-    (Guard { protection, steps: sender }, task)
+    (FinalizerPublisher { protection, plan: sender }, task)
 }
 
-struct Worker {
+struct FinalizerWriter {
     client: Client,
     writes: ApiWrites,
 }
 
-impl Worker {
-    /// Runs as long as there is a keeper.
-    async fn run(&self, mut steps: watch::Receiver<Option<Arc<Steps>>>) {
+impl FinalizerWriter {
+    /// Runs until the sender of the plan is dropped.
+    async fn run(&self, mut plan: watch::Receiver<Option<Arc<FinalizerPlan>>>) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let todo = steps.borrow_and_update().clone().unwrap_or_default();
-            let is_done = self.take(&todo).await;
-            let asks_again = todo.values().any(|step| step.act == Act::LetGoWithNamespace);
+            let todo = plan.borrow_and_update().clone().unwrap_or_default();
+            let is_done = self.apply(&todo).await;
+            let asks_again = todo.values().any(|change| change.action == Action::RemoveWithNamespace);
             let again = match (is_done, asks_again) {
                 (false, _) => Some(backoff.next_wait()),
-                (true, true) => Some(jittered(NAMESPACES)),
+                (true, true) => Some(jittered(NAMESPACE_CHECK)),
                 (true, false) => None,
             };
             if is_done {
                 backoff.reset();
             }
             let changed = match again {
-                Some(wait) => tokio::time::timeout(wait, steps.changed()).await.unwrap_or(Ok(())),
-                None => steps.changed().await,
+                Some(wait) => tokio::time::timeout(wait, plan.changed()).await.unwrap_or(Ok(())),
+                None => plan.changed().await,
             };
             if changed.is_err() {
                 return;
@@ -137,33 +134,33 @@ impl Worker {
         }
     }
 
-    /// Takes all steps. Answers whether none of them has to be taken again.
-    async fn take(&self, steps: &Steps) -> bool {
-        let going = self.namespaces_that_go(steps).await;
-        let is_due = |key: &Key, step: &Step| {
-            step.act != Act::LetGoWithNamespace || going.get(&key.0).copied().unwrap_or(false)
+    /// Makes all changes. Returns `false` if one has to be repeated.
+    async fn apply(&self, plan: &FinalizerPlan) -> bool {
+        let going = self.deleted_namespaces(plan).await;
+        let is_due = |key: &Key, change: &FinalizerChange| {
+            change.action != Action::RemoveWithNamespace || going.get(&key.0).copied().unwrap_or(false)
         };
-        let due: Vec<_> = steps.iter().filter(|((_, key), step)| is_due(key, step)).collect();
+        let due: Vec<_> = plan.iter().filter(|((_, key), change)| is_due(key, change)).collect();
         let mut all_done = true;
-        for some in due.chunks(AT_ONCE) {
-            let takes = some.iter().map(|((kind, key), step)| self.take_one(*kind, key, step));
-            all_done &= join_all(takes).await.into_iter().all(|done| done);
+        for some in due.chunks(MAX_CONCURRENT) {
+            let applied = some.iter().map(|((kind, key), change)| self.apply_one(*kind, key, change));
+            all_done &= join_all(applied).await.into_iter().all(|done| done);
         }
         all_done
     }
 
-    /// Which of the namespaces that matter are being deleted.
-    async fn namespaces_that_go(&self, steps: &Steps) -> BTreeMap<String, bool> {
+    /// Returns which namespaces of [`Action::RemoveWithNamespace`] are being deleted.
+    async fn deleted_namespaces(&self, plan: &FinalizerPlan) -> BTreeMap<String, bool> {
         let mut going = BTreeMap::new();
-        for ((_, key), _) in steps.iter().filter(|(_, step)| step.act == Act::LetGoWithNamespace) {
+        for ((_, key), _) in plan.iter().filter(|(_, change)| change.action == Action::RemoveWithNamespace) {
             if !going.contains_key(&key.0) {
-                going.insert(key.0.clone(), self.goes(&key.0).await);
+                going.insert(key.0.clone(), self.is_being_deleted(&key.0).await);
             }
         }
         going
     }
 
-    async fn goes(&self, namespace: &str) -> bool {
+    async fn is_being_deleted(&self, namespace: &str) -> bool {
         let api: Api<Namespace> = Api::all(self.client.clone());
         match tokio::time::timeout(DEADLINE, api.get_opt(namespace)).await {
             Ok(Ok(namespace)) => {
@@ -181,7 +178,7 @@ impl Worker {
         }
     }
 
-    async fn take_one(&self, kind: Kind, key: &Key, step: &Step) -> bool {
+    async fn apply_one(&self, kind: Kind, key: &Key, change: &FinalizerChange) -> bool {
         let count = |ending| {
             if let Some(kind) = kind.label() {
                 self.writes.count(ApiWrite::Finalizer(kind), ending);
@@ -190,19 +187,19 @@ impl Worker {
         let (namespace, name) = key;
         let patch = async {
             match kind {
-                Kind::Tenant => patch::<Tenant>(&self.client, key, step).await,
-                Kind::PushFormat => patch::<PushFormat>(&self.client, key, step).await,
+                Kind::Tenant => patch::<Tenant>(&self.client, key, change).await,
+                Kind::PushFormat => patch::<PushFormat>(&self.client, key, change).await,
                 Kind::Device | Kind::Secret | Kind::File => Ok(()),
             }
         };
         let error = match tokio::time::timeout(DEADLINE, patch).await {
             Ok(Ok(())) => {
-                let done = if step.act == Act::Hold { "held" } else { "let go" };
+                let done = if change.action == Action::Add { "held" } else { "let go" };
                 tracing::info!(%kind, namespace, name, "what is in use is protected: {done}");
                 count(CallResult::Done);
                 return true;
             }
-            // It has another version by now, of which the watch tells, or it is gone.
+            // It has another version by now, which the watch reports, or it is gone.
             Ok(Err(kube::Error::Api(answer))) if answer.is_conflict() || answer.is_not_found() => {
                 return true;
             }
@@ -216,14 +213,18 @@ impl Worker {
 }
 
 /// Sets the finalizers of one version of an object.
-pub(super) async fn patch<K: OurKind>(client: &Client, key: &Key, step: &Step) -> Result<(), kube::Error> {
+pub(super) async fn patch<K: OurKind>(
+    client: &Client,
+    key: &Key,
+    change: &FinalizerChange,
+) -> Result<(), kube::Error> {
     let (namespace, name) = key;
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    // Not by server-side apply: what somebody else put on as well, for instance a backup that was played
-    // back, must go, too.
+    // Not by server-side apply: the finalizer must also go if another manager owns it, for instance after a
+    // backup was restored.
     let body = json!({"metadata": {
-        "resourceVersion": step.version.to_string(),
-        "finalizers": step.finalizers,
+        "resourceVersion": change.version.to_string(),
+        "finalizers": change.finalizers,
     }});
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch_metadata(name, &parameters, &Patch::Merge(&body)).await {

@@ -1,5 +1,5 @@
-//! The last operator that ends in order lets go of everything, so that nothing waits for one that never
-//! comes.
+//! The last operator that ends in order removes all finalizers, so that no deletion waits for an operator that
+//! never comes.
 
 use std::time::Duration;
 
@@ -12,44 +12,38 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use super::step::{Act, FINALIZER, Step};
-use super::task::patch;
+use super::plan::{Action, FINALIZER, FinalizerChange};
+use super::writer::patch;
 use crate::index::kind::OurKind;
 use crate::index::version_of;
 use crate::object::Key;
 use crate::watch::Place;
 
-/// For how long is looked whether another operator takes over. Others look at the Lease every two seconds.
-const TAKEN_OVER: Duration = Duration::from_secs(4);
-/// How often.
-const LOOK: Duration = Duration::from_millis(300);
-/// How long all of it may take at the end of a program: Kubernetes gives a pod thirty seconds.
-const END: Duration = Duration::from_secs(10);
-/// How many objects are let go at once.
-const AT_ONCE: usize = 8;
-/// How often one object is tried again when somebody else changes it meanwhile.
+/// How long to wait for another operator to take over. Others check the Lease every two seconds.
+const TAKEOVER: Duration = Duration::from_secs(4);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
+/// How long all removals may take at the end of the program. Kubernetes gives a pod thirty seconds.
+const DEADLINE: Duration = Duration::from_secs(10);
+const MAX_CONCURRENT: usize = 8;
+/// How often an object is tried when it changes meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// What the end of the last operator needs.
-pub(crate) struct Last {
-    /// The API server.
+pub(crate) struct LastOperator {
     pub(crate) client: Client,
-    /// The namespaces that are looked after.
     pub(crate) places: Vec<Place>,
-    /// The namespace and the name of the Lease.
     pub(crate) lease: Key,
-    /// Who we are.
+    /// This operator in the Lease.
     pub(crate) identity: String,
 }
 
-impl Last {
-    /// Lets go of everything, unless another operator works on.
-    pub(super) async fn let_go_unless_taken_over(&self) {
+impl LastOperator {
+    /// Removes all finalizers, unless another operator takes over.
+    pub(super) async fn remove_finalizers_unless_taken_over(&self) {
         if let Some(holder) = self.successor().await {
             tracing::info!(holder, "another operator holds what is in use from here on");
             return;
         }
-        match tokio::time::timeout(END, let_go(&self.client, &self.places)).await {
+        match tokio::time::timeout(DEADLINE, remove_finalizers(&self.client, &self.places)).await {
             Ok(Ok(count)) => {
                 tracing::info!(count, "no other operator runs; what is in use is held no longer")
             }
@@ -63,10 +57,10 @@ impl Last {
         }
     }
 
-    /// Who took the Lease within a moment; none: nobody did.
+    /// Returns the operator that takes the Lease within [`TAKEOVER`]; `None` if there is none.
     async fn successor(&self) -> Option<String> {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.lease.0);
-        let end = Instant::now() + TAKEN_OVER;
+        let end = Instant::now() + TAKEOVER;
         while Instant::now() < end {
             let lease = tokio::time::timeout_at(end, api.get_opt(&self.lease.1)).await;
             let holder = lease.ok().and_then(Result::ok).flatten();
@@ -74,22 +68,24 @@ impl Last {
             if let Some(holder) = holder.filter(|holder| !holder.is_empty() && *holder != self.identity) {
                 return Some(holder);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         None
     }
 }
 
-/// Takes the finalizer off everything. Answers off how many.
+/// Removes the finalizer from all objects. Returns from how many.
 ///
 /// # Errors
-/// The first error; everything was tried.
-pub(crate) async fn let_go(client: &Client, places: &[Place]) -> Result<usize, kube::Error> {
+/// The last error. All objects were tried.
+pub(crate) async fn remove_finalizers(client: &Client, places: &[Place]) -> Result<usize, kube::Error> {
     let mut count = 0;
     let mut failed = None;
     for place in places {
-        for result in [let_go_of::<Tenant>(client, place).await, let_go_of::<PushFormat>(client, place).await]
-        {
+        for result in [
+            remove_finalizers_of::<Tenant>(client, place).await,
+            remove_finalizers_of::<PushFormat>(client, place).await,
+        ] {
             match result {
                 Ok(some) => count += some,
                 Err(error) => failed = Some(error),
@@ -99,7 +95,7 @@ pub(crate) async fn let_go(client: &Client, places: &[Place]) -> Result<usize, k
     failed.map_or(Ok(count), Err)
 }
 
-async fn let_go_of<K: OurKind>(client: &Client, place: &Place) -> Result<usize, kube::Error> {
+async fn remove_finalizers_of<K: OurKind>(client: &Client, place: &Place) -> Result<usize, kube::Error> {
     let api: Api<K> = match place {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
@@ -108,13 +104,13 @@ async fn let_go_of<K: OurKind>(client: &Client, place: &Place) -> Result<usize, 
     let mut failed = None;
     for attempt in 0..ATTEMPTS {
         let held = api.list_metadata(&ListParams::default()).await?;
-        let steps: Vec<(Key, Step)> = held.items.iter().filter_map(release).collect();
-        if steps.is_empty() {
+        let plan: Vec<(Key, FinalizerChange)> = held.items.iter().filter_map(removal).collect();
+        if plan.is_empty() {
             return Ok(count);
         }
         let mut results = Vec::new();
-        for some in steps.chunks(AT_ONCE) {
-            results.extend(join_all(some.iter().map(|(key, step)| patch::<K>(client, key, step))).await);
+        for some in plan.chunks(MAX_CONCURRENT) {
+            results.extend(join_all(some.iter().map(|(key, change)| patch::<K>(client, key, change))).await);
         }
         failed = None;
         for result in results {
@@ -132,8 +128,8 @@ async fn let_go_of<K: OurKind>(client: &Client, place: &Place) -> Result<usize, 
     failed.map_or(Ok(count), Err)
 }
 
-/// How an object is let go; none: it isn't held.
-fn release<K>(object: &PartialObjectMeta<K>) -> Option<(Key, Step)> {
+/// Returns the change that removes the finalizer; `None` if the object doesn't have it.
+fn removal<K>(object: &PartialObjectMeta<K>) -> Option<(Key, FinalizerChange)> {
     let meta = &object.metadata;
     let finalizers = meta.finalizers.clone().unwrap_or_default();
     let others: Vec<String> =
@@ -142,5 +138,5 @@ fn release<K>(object: &PartialObjectMeta<K>) -> Option<(Key, Step)> {
         return None;
     }
     let key = (meta.namespace.clone()?, meta.name.clone()?);
-    Some((key, Step { act: Act::LetGo, version: version_of(meta)?, finalizers: others }))
+    Some((key, FinalizerChange { action: Action::Remove, version: version_of(meta)?, finalizers: others }))
 }
