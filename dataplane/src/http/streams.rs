@@ -63,12 +63,12 @@ pub(crate) struct MinimumStay {
 /// All open event streams of this pod. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamRegistry {
-    open: Arc<Streams>,
+    open: Arc<OpenStreamMap>,
     metrics: HttpMetrics,
 }
 
 #[derive(Debug)]
-struct Streams {
+struct OpenStreamMap {
     next: AtomicU64,
     streams: Mutex<HashMap<u64, Arc<OpenStream>>>,
 }
@@ -97,12 +97,12 @@ pub(crate) struct StreamGuard {
     stream: Arc<OpenStream>,
     /// Wakes the stream.
     waker: Waker,
-    open: Arc<Streams>,
+    open: Arc<OpenStreamMap>,
 }
 
 impl StreamRegistry {
     pub(crate) fn new(metrics: HttpMetrics) -> Self {
-        let open = Streams { next: AtomicU64::new(0), streams: Mutex::default() };
+        let open = OpenStreamMap { next: AtomicU64::new(0), streams: Mutex::default() };
         Self { open: Arc::new(open), metrics }
     }
 
@@ -240,7 +240,7 @@ impl StreamRegistry {
     }
 }
 
-impl Streams {
+impl OpenStreamMap {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<OpenStream>>> {
         // No code that holds the lock can leave the map inconsistent.
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)

@@ -3,7 +3,7 @@
 //! Each pod looks only at its own surplus over the mean. No pod chooses where a client lands: behind
 //! kube-proxy that is random, behind a gateway often the pod with the fewest clients. So a pod begins when
 //! the shares differ by more than chance explains, moves clients at a bounded rate until it is at the mean,
-//! and then rests, longer each time while the pods stay the same (docs/decisions/0067-who-is-sent-away.md).
+//! and then rests, longer each time while the pods stay the same (docs/decisions/105-rebalancing.md).
 
 use std::time::Duration;
 
