@@ -1,10 +1,10 @@
-//! The conditions of all three kinds, as kstatus reads them.
+//! The conditions of all three kinds, as kstatus defines them.
 
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// The object does what its spec says. There from the operator's first visit on.
+/// `True` if the object is in force as its spec says. Present from the first reconciliation on.
 pub const READY: &str = "Ready";
-/// The operator is working on the object; goes away when it is done.
+/// `True` while the operator works on the object; absent otherwise.
 pub const RECONCILING: &str = "Reconciling";
-/// The operator can't go on until somebody changes something; goes away when that happened.
+/// `True` while the operator waits for a change by a user; absent otherwise.
 pub const STALLED: &str = "Stalled";

@@ -1,4 +1,4 @@
-//! The three CustomResourceDefinitions, as they are installed.
+//! The three CustomResourceDefinitions.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,
@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::{Device, PushFormat, Tenant};
 
-/// The formats of numbers and strings that the API server knows; it warns about every other one.
+/// The formats of numbers and strings that the API server knows. It warns about all others.
 const KNOWN_FORMATS: [&str; 7] = ["int32", "int64", "float", "double", "date-time", "date", "byte"];
 
-/// One kind of the API.
+/// A kind of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CrdKind {
     /// [`Tenant`].
@@ -24,10 +24,10 @@ pub enum CrdKind {
 }
 
 impl CrdKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Tenant, Self::Device, Self::PushFormat];
 
-    /// The kind as it stands in a manifest.
+    /// Returns the kind as in manifests.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -37,19 +37,19 @@ impl CrdKind {
         }
     }
 
-    /// The kind of this name.
+    /// Returns the kind with this name; `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Its CustomResourceDefinition. What the derive makes is changed in three things. `nullable` is left
-    /// out: a field that is `null` would be one that `has()` finds, and each rule would have to think of it.
-    /// Number formats that the API server doesn't know are left out: it warns of each. A description is one
-    /// line.
+    /// Returns the CustomResourceDefinition. It differs from the derived one in three ways: it has no
+    /// `nullable`, since `has()` is true for a field that is `null` and each rule would have to handle that;
+    /// it has no formats that the API server doesn't know, since it warns about each; and a description is
+    /// one line.
     ///
     /// # Errors
-    /// None in practice: a CustomResourceDefinition can be written as JSON and read back.
+    /// An error of the JSON serializer, which doesn't occur for a CustomResourceDefinition.
     pub fn definition(self) -> Result<CustomResourceDefinition, serde_json::Error> {
         let mut definition = match self {
             Self::Tenant => Tenant::crd(),
@@ -66,7 +66,7 @@ impl CrdKind {
         Ok(definition)
     }
 
-    /// Its schema, `openAPIV3Schema` of the definition.
+    /// Returns the schema, `openAPIV3Schema` of the definition.
     ///
     /// # Errors
     /// See [`CrdKind::definition`].
@@ -78,7 +78,7 @@ impl CrdKind {
         )
     }
 
-    /// The name of the file that its definition is written to.
+    /// Returns the name of the file that holds the definition.
     #[must_use]
     pub const fn file_name(self) -> &'static str {
         match self {
@@ -88,7 +88,7 @@ impl CrdKind {
         }
     }
 
-    /// Its definition as a YAML document, the same bytes each time.
+    /// Returns the definition as a YAML document; deterministic, byte for byte.
     ///
     /// # Errors
     /// See [`CrdKind::definition`].
@@ -111,7 +111,7 @@ fn simplified(schema: &JSONSchemaProps) -> Result<JSONSchemaProps, serde_json::E
     serde_json::from_value(value)
 }
 
-/// Goes through a schema; property names are no keywords, so the map of properties is stepped over.
+/// Simplifies a schema recursively. The map `properties` itself is not a schema, as its keys are names.
 fn simplify(schema: &mut Value) {
     let Value::Object(keywords) = schema else { return };
     keywords.remove("nullable");

@@ -1,7 +1,7 @@
-//! `Device`: one machine, the name that people use for it, and what it sends.
+//! `Device`: a machine, its code and its channels.
 
-// The derive of KubeSchema makes a private copy of each public struct, which the first lint takes for the
-// struct itself; each printer column has a type of its own, which the second takes for a repetition.
+// KubeSchema derives a private copy of each public struct, which the first lint reports; the second one
+// reports the types of the printer columns as repetitions.
 #![allow(unreachable_pub, clippy::duplicated_attributes)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::duration::Duration;
 use crate::pattern;
 
-/// A device of a tenant: which name people use for it and which channels it sends.
+/// A device of a tenant: the name that people use for it, and the channels that it sends.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
     group = "flutecast.io",
@@ -24,12 +24,12 @@ use crate::pattern;
     namespaced,
     status = "DeviceStatus",
     derive = "PartialEq",
-    doc = "A device of a tenant: which name people use for it and which channels it sends.",
+    doc = "A device of a tenant: the name that people use for it, and the channels that it sends.",
     printcolumn(
         name = "Tenant",
         type_ = "string",
         json_path = ".spec.tenant",
-        description = "Who owns the device"
+        description = "The tenant that owns the device"
     ),
     printcolumn(
         name = "Code",
@@ -41,19 +41,19 @@ use crate::pattern;
         name = "IotId",
         type_ = "string",
         json_path = ".status.iotId",
-        description = "The id on the message side"
+        description = "The id in subjects and topics"
     ),
     printcolumn(
         name = "Presence",
         type_ = "string",
         json_path = ".status.presence",
-        description = "Whether the device was heard of lately"
+        description = "Whether the device sent messages recently"
     ),
     printcolumn(
         name = "For",
         type_ = "date",
         json_path = ".status.lastTransition",
-        description = "For how long it has been online, or silent"
+        description = "The time since the presence last changed"
     ),
     printcolumn(
         name = "Ready",
@@ -69,7 +69,7 @@ use crate::pattern;
         name = "Since",
         type_ = "date",
         json_path = ".status.conditions[?(@.type==\"Ready\")].lastTransitionTime",
-        description = "For how long it has been ready, or has not"
+        description = "The time since Ready last changed"
     ),
     printcolumn(
         name = "Message",
@@ -82,7 +82,8 @@ use crate::pattern;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("(has(self.iotId) ? self.iotId : '') == (has(oldSelf.iotId) ? oldSelf.iotId : '')")
-        .message("iotId can't be set, changed or removed later: it is in the topics that the device publishes to; delete the Device and apply it anew")
+        .message("iotId can't be set, changed or removed later: it is in the topics that the device \
+            publishes to; delete the Device and apply it anew")
         .field_path(".iotId")
         .reason(Reason::FieldValueForbidden)
 )]
@@ -95,16 +96,17 @@ pub struct DeviceSpec {
             .reason(Reason::FieldValueForbidden)
     )]
     pub tenant: String,
-    /// The name by which people in the plant know the device. Unique within the tenant. Can't be changed.
+    /// The name that people in the plant use for the device. Unique within the tenant. Can't be changed.
     #[schemars(length(min = 1, max = 64), regex(pattern = pattern::DEVICE_CODE))]
     #[x_kube(
         validation = Rule::new("self == oldSelf")
-            .message("deviceCode can't be changed, since the iotId comes from it; delete the Device and apply it anew")
+            .message("deviceCode can't be changed, since the iotId comes from it; delete the Device and \
+                apply it anew")
             .reason(Reason::FieldValueForbidden)
     )]
     pub device_code: String,
-    /// The id by which the message side knows the device, for ids that another platform issued. Left out or
-    /// empty: an id is generated from tenant and device code, always the same one. Can't be changed.
+    /// The id of the device in subjects and topics, if another platform has issued one. Left out or empty: an
+    /// id is generated from tenant and device code, always the same one. Can't be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = pattern::IOT_ID))]
     pub iot_id: Option<String>,
@@ -113,7 +115,7 @@ pub struct DeviceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub location: Option<String>,
-    /// What the device sends: one channel for each kind of parameters.
+    /// The channels that the device sends, one for each kind of parameters.
     #[schemars(
         length(min = 1, max = 32),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
@@ -122,24 +124,24 @@ pub struct DeviceSpec {
 }
 
 impl DeviceSpec {
-    /// The pinned iotId; an empty one counts as none.
+    /// Returns the pinned iotId; `None` if it is missing or empty.
     #[must_use]
     pub fn iot_id_pin(&self) -> Option<&str> {
         self.iot_id.as_deref().filter(|id| !id.is_empty())
     }
 }
 
-/// One kind of a device's parameters, with its own topic and its own format.
+/// A channel of a device: one kind of its parameters, with a topic and a format of its own.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceChannel {
-    /// The channel's name; the last token of its topic.
+    /// The name of the channel; the last token of its topic.
     #[schemars(length(min = 1, max = 32), regex(pattern = pattern::CHANNEL))]
     pub name: String,
-    /// The name of the PushFormat, in the same namespace, that its messages are in.
+    /// The name of the PushFormat of its messages, in the same namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = pattern::FORMAT))]
     pub format: String,
-    /// After how much silence the channel's values count as stale. Left out: never.
+    /// The time without a message after which the channel's values are stale. Left out: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
@@ -148,44 +150,46 @@ pub struct DeviceChannel {
     pub stale_after: Option<Duration>,
 }
 
-/// What the operator knows of a device.
+/// The observed state of a device.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceStatus {
-    /// The generation that this status is about.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled.
+    /// The conditions Ready, Reconciling and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The id by which the message side knows the device: pinned or generated.
+    /// The id of the device in subjects and topics, pinned or generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iot_id: Option<String>,
-    /// The NATS subjects to publish to, in the order of `spec.channels`.
+    /// The NATS subjects to which the device publishes, in the order of `spec.channels`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub subjects: Vec<String>,
-    /// The MQTT topics that are the same, in the same order.
+    /// The corresponding MQTT topics, in the same order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub mqtt_topics: Vec<String>,
-    /// Whether the device has been heard of lately. Written when it changes, not when it sends.
+    /// Whether the device sent messages recently. Written when it changes, not for each message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Presence")]
     pub presence: Option<Presence>,
-    /// When `presence` last changed, by the broker's clock. Silent: when the last `staleAfter` ended.
+    /// The time at which `presence` last changed, by the broker's clock. Silent: the end of the last
+    /// `staleAfter`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition: Option<Time>,
 }
 
-/// Whether a device has been heard of lately.
+/// Whether a device sent messages recently.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Presence {
-    /// At least one channel is younger than its `staleAfter`.
+    /// The last message of at least one channel is younger than its `staleAfter`.
     Online,
-    /// No channel is.
+    /// The last message of each channel is older than its `staleAfter`.
     Silent,
-    /// No channel has a `staleAfter`, or nobody could find out yet.
+    /// No channel has a `staleAfter`, or the presence is not determined yet.
     Unknown,
 }

@@ -1,4 +1,4 @@
-//! A length of time as people write it in a manifest: `200ms`, `10s`, `1h30m`.
+//! Durations in manifests: `200ms`, `10s`, `1h30m`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,21 +8,21 @@ use flutecast_contract::duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What the API server takes as a duration. Six digits a unit keep every sum far below the 292 years that CEL
-/// can hold.
+/// The pattern of a duration. Six digits for each unit keep every sum far below the 292 years that CEL can
+/// hold.
 pub const PATTERN: &str = "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?$";
 
-/// The most digits that a number before a unit may have; the same bound as in [`PATTERN`].
+/// The most digits of a number before a unit, as in [`PATTERN`].
 const MAX_DIGITS: usize = 6;
 
-/// A length of time in whole milliseconds, written in the way of Go: hours, minutes, seconds, milliseconds,
-/// in this order and each at most once.
+/// A duration in whole milliseconds, written as in Go: hours, minutes, seconds and milliseconds, in this
+/// order and each at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Duration {
     milliseconds: u64,
 }
 
-/// Why a string is not a duration.
+/// The error for a string that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidDuration {
     value: String,
@@ -32,8 +32,8 @@ impl fmt::Display for InvalidDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is not a duration; write whole hours, minutes, seconds and milliseconds in this order, such as 200ms, 10s or \
-             1h30m",
+            "{:?} is not a duration; write whole hours, minutes, seconds and milliseconds in this order, \
+             such as 200ms, 10s or 1h30m",
             self.value
         )
     }
@@ -42,19 +42,19 @@ impl fmt::Display for InvalidDuration {
 impl std::error::Error for InvalidDuration {}
 
 impl Duration {
-    /// A duration of so many milliseconds.
+    /// Returns the duration of `milliseconds`.
     #[must_use]
     pub const fn from_millis(milliseconds: u64) -> Self {
         Self { milliseconds }
     }
 
-    /// A duration of so many seconds.
+    /// Returns the duration of `seconds`.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
         Self { milliseconds: seconds.saturating_mul(1_000) }
     }
 
-    /// The whole of it in milliseconds.
+    /// Returns the duration in milliseconds.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.milliseconds
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_and_written() {
+    fn durations_are_parsed_and_written_canonically() {
         for (text, milliseconds, canonical) in [
             ("200ms", 200, "200ms"),
             ("10s", 10_000, "10s"),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_told_what_is() {
+    fn errors_show_the_accepted_form() {
         for bad in
             ["", "10", "s", "10 s", "-5s", "1.5s", "1d", "1s1m", "1s1s", "1000000s", "10S", "１s", "5µs"]
         {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn yaml_round_trip() {
+    fn durations_are_strings_in_yaml() {
         assert_eq!(serde_yaml::from_str::<Duration>("1h30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(serde_json::to_value(Duration::from_secs(5400)).unwrap(), "1h30m");
         assert!(serde_yaml::from_str::<Duration>("10").is_err());

@@ -1,7 +1,6 @@
-//! How devices enrol: what a Tenant says about those that ask for their topics.
+//! The enrollment of devices, in the spec of a Tenant.
 
-// The derive of KubeSchema makes a private copy of each public struct, which the lint takes for the struct
-// itself.
+// KubeSchema derives a private copy of each public struct, which the lint reports.
 #![allow(unreachable_pub)]
 
 use std::collections::BTreeMap;
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::DeviceChannel;
 use crate::pattern;
 
-/// Which devices are answered when they ask for their topics.
+/// Which devices get a reply when they ask for their topics.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -26,41 +25,42 @@ use crate::pattern;
         .reason(Reason::FieldValueForbidden)
 )]
 pub struct EnrollmentSpec {
-    /// Declared: only Devices that exist are answered. Automatic: a Device is created for a code that nobody
-    /// has.
+    /// Declared: only devices with a Device object get their topics. Automatic: a Device is created for an
+    /// unknown code.
     #[serde(default)]
     pub policy: EnrollmentPolicy,
-    /// What a Device that is created looks like. Needed with Automatic.
+    /// The template of created Devices. Required with Automatic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<DeviceTemplate>,
-    /// Automatic: a regular expression (RE2) that a whole device code must match for a Device to be created.
-    /// Left out: any code.
+    /// Automatic: a regular expression (RE2) that must match the whole device code for a Device to be
+    /// created. Left out: any code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub code_pattern: Option<String>,
 }
 
-/// What becomes of a device code that no Device has.
+/// How a request with an unknown device code is handled.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum EnrollmentPolicy {
-    /// It is refused.
+    /// The request is refused.
     #[default]
     Declared,
-    /// A Device is created for it.
+    /// A Device is created.
     Automatic,
 }
 
-/// What a Device that is created looks like.
+/// The template of created Devices.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceTemplate {
-    /// Its labels. Clients can subscribe by them.
+    /// The labels of the Device. Clients can select devices by them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(
-        extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63, "pattern": pattern::LABEL_VALUE})
+        extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63,
+            "pattern": pattern::LABEL_VALUE})
     )]
     pub labels: BTreeMap<String, String>,
-    /// What it sends, as in a Device.
+    /// The channels of the Device, as in its spec.
     #[schemars(
         length(min = 1, max = 32),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])

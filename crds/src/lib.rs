@@ -1,9 +1,9 @@
 //! The Kubernetes API of Flutecast: [`Tenant`], [`Device`] and [`PushFormat`] in group `flutecast.io`,
 //! version `v1alpha1`.
 //!
-//! The types here are what users write and what the API server stores. Everything that can be checked on one
-//! object alone is checked by the schema (patterns, bounds, CEL rules). What needs other objects is the
-//! operator's. This crate does no I/O and knows nothing of NATS or of the mapping documents.
+//! The types define what users write and what the API server stores. The schema (patterns, bounds, CEL rules)
+//! validates everything that depends on one object alone; the operator validates the rest. This crate does no
+//! I/O and knows nothing of NATS or of the mapping documents.
 
 pub mod condition;
 pub mod definition;
@@ -33,5 +33,5 @@ pub use tenant::{
 pub const GROUP: &str = "flutecast.io";
 /// The version of all kinds.
 pub const VERSION: &str = "v1alpha1";
-/// `apiVersion` as it stands in a manifest.
+/// The `apiVersion` of manifests.
 pub const API_VERSION: &str = "flutecast.io/v1alpha1";

@@ -1,7 +1,7 @@
-//! `PushFormat`: how a message becomes what clients see.
+//! `PushFormat`: how messages become the values that clients get.
 
-// The derive of KubeSchema makes a private copy of each public struct, which the first lint takes for the
-// struct itself; each printer column has a type of its own, which the second takes for a repetition.
+// KubeSchema derives a private copy of each public struct, which the first lint reports; the second one
+// reports the types of the printer columns as repetitions.
 #![allow(unreachable_pub, clippy::duplicated_attributes)]
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::duration::Duration;
 use crate::pattern;
 
-/// How the messages of a channel become what clients see.
+/// How the messages of a channel become the values that clients get.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
     group = "flutecast.io",
@@ -27,14 +27,14 @@ use crate::pattern;
     namespaced,
     status = "PushFormatStatus",
     derive = "PartialEq",
-    doc = "How the messages of a channel become what clients see.",
+    doc = "How the messages of a channel become the values that clients get.",
     printcolumn(name = "Codec", type_ = "string", json_path = ".spec.codec"),
     printcolumn(name = "Delivery", type_ = "string", json_path = ".spec.delivery.policy"),
     printcolumn(
         name = "Channels",
         type_ = "integer",
         json_path = ".status.channels",
-        description = "How many channels of devices, and of tenants' templates, use the format"
+        description = "The number of channels, of devices and of tenants' templates, that use the format"
     ),
     printcolumn(
         name = "Ready",
@@ -50,7 +50,7 @@ use crate::pattern;
         name = "Since",
         type_ = "date",
         json_path = ".status.conditions[?(@.type==\"Ready\")].lastTransitionTime",
-        description = "For how long it has been ready, or has not"
+        description = "The time since Ready last changed"
     ),
     printcolumn(
         name = "Message",
@@ -62,16 +62,16 @@ use crate::pattern;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PushFormatSpec {
-    /// How a payload is encoded.
+    /// The encoding of payloads.
     #[serde(default)]
     pub codec: Codec,
-    /// Where the message's own time stands. Left out: the time at which the broker stored the message.
+    /// Where a message holds its time. Left out: the time at which the broker stored the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<TimestampSpec>,
-    /// What clients need of the messages.
+    /// Which messages clients get.
     #[serde(default)]
     pub delivery: DeliverySpec,
-    /// A CEL expression over `values`, the formatted fields; a message for which it is false is not pushed.
+    /// A CEL expression over `values`, the formatted fields. A message is pushed only if it is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
@@ -83,7 +83,7 @@ pub struct PushFormatSpec {
     pub fields: Vec<FieldSpec>,
 }
 
-/// How a payload is encoded.
+/// The encoding of payloads.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// JSON in UTF-8.
@@ -92,23 +92,23 @@ pub enum Codec {
     Json,
 }
 
-/// Where the message's own time stands, and which times are believed.
+/// Where a message holds its time, and which times are accepted.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TimestampSpec {
     /// A JSON pointer to the time.
     #[schemars(length(max = 256), regex(pattern = pattern::JSON_POINTER))]
     pub pointer: String,
-    /// What the value there is.
+    /// The unit or the format of the time.
     pub unit: TimestampUnit,
-    /// A message that is older than this when it arrives is dropped. Left out: none is too old.
+    /// A message that is older than this on arrival is dropped. Left out: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')")
             .message("maxAge must be 1s to 8760h")
     )]
     pub max_age: Option<Duration>,
-    /// A message whose time is further ahead of the clock than this is dropped. Left out: none is.
+    /// A message whose time is further ahead of the clock than this is dropped. Left out: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
         validation = Rule::new("duration(self) <= duration('24h')").message("maxAhead must be 0s to 24h")
@@ -119,20 +119,20 @@ pub struct TimestampSpec {
 /// The unit of a timestamp.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimestampUnit {
-    /// Seconds since 1970-01-01T00:00:00Z; may have a fraction.
+    /// Seconds since 1970-01-01T00:00:00Z, possibly with a fraction.
     Seconds,
-    /// Milliseconds since then.
+    /// Milliseconds since 1970-01-01T00:00:00Z.
     Milliseconds,
-    /// Microseconds since then.
+    /// Microseconds since 1970-01-01T00:00:00Z.
     Microseconds,
-    /// Nanoseconds since then.
+    /// Nanoseconds since 1970-01-01T00:00:00Z.
     Nanoseconds,
     /// A string such as `2026-11-22T10:00:00.123Z`, or with an offset.
     #[serde(rename = "RFC3339")]
     Rfc3339,
 }
 
-/// What clients need of the messages.
+/// Which messages clients get.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -142,10 +142,10 @@ pub enum TimestampUnit {
         .reason(Reason::FieldValueForbidden)
 )]
 pub struct DeliverySpec {
-    /// Latest: only the newest message matters. Every: no message is skipped (on/off, alarms, counts).
+    /// Latest: a newer message replaces an older one. Every: no message is skipped (states, alarms, counts).
     #[serde(default)]
     pub policy: DeliveryPolicy,
-    /// With Latest: at most one message of a channel in this time. Left out: as they come.
+    /// With Latest: the least time between two messages of a channel. Left out: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('10ms') && duration(self) <= duration('1h')")
@@ -154,22 +154,23 @@ pub struct DeliverySpec {
     pub min_interval: Option<Duration>,
 }
 
-/// Which messages of a channel matter.
+/// Whether messages of a channel may be skipped.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum DeliveryPolicy {
-    /// Only the newest.
+    /// A newer message replaces an older one.
     #[default]
     Latest,
-    /// Each one: on/off, alarms, counts.
+    /// No message is skipped: for states, alarms and counts.
     Every,
 }
 
-/// One field of what clients get. Exactly one of `pointer` and `expression` is set.
+/// A field of the values that clients get. Exactly one of `pointer` and `expression` is set.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.pointer) != has(self.expression)")
-        .message("exactly one of pointer (a raw value of the payload) and expression (a computed value) must be set")
+        .message("exactly one of pointer (a raw value of the payload) and expression (a computed value) must \
+            be set")
         .field_path(".pointer"),
     validation = Rule::new("!has(self.pointer) || has(self.type)")
         .message("type must be set with pointer: Number, String, Bool or Enum")
@@ -187,15 +188,18 @@ pub enum DeliveryPolicy {
         .message("offset is only for type Number")
         .field_path(".offset")
         .reason(Reason::FieldValueForbidden),
-    validation = Rule::new("!has(self.decimals) || has(self.expression) || (has(self.type) && self.type == 'Number')")
+    validation = Rule::new("!has(self.decimals) || has(self.expression) || (has(self.type) && self.type == \
+        'Number')")
         .message("decimals is only for type Number and for expression")
         .field_path(".decimals")
         .reason(Reason::FieldValueForbidden),
-    validation = Rule::new("!has(self.unit) || has(self.expression) || (has(self.type) && self.type == 'Number')")
+    validation = Rule::new("!has(self.unit) || has(self.expression) || (has(self.type) && self.type == \
+        'Number')")
         .message("unit is only for type Number and for expression")
         .field_path(".unit")
         .reason(Reason::FieldValueForbidden),
-    validation = Rule::new("!has(self.deadband) || has(self.expression) || (has(self.type) && self.type == 'Number')")
+    validation = Rule::new("!has(self.deadband) || has(self.expression) || (has(self.type) && self.type == \
+        'Number')")
         .message("deadband is only for type Number and for expression")
         .field_path(".deadband")
         .reason(Reason::FieldValueForbidden),
@@ -209,14 +213,14 @@ pub enum DeliveryPolicy {
         .reason(Reason::FieldValueRequired)
 )]
 pub struct FieldSpec {
-    /// Its name in `values`.
+    /// The name of the field in `values`.
     #[schemars(length(min = 1, max = 64), regex(pattern = pattern::FIELD))]
     #[x_kube(
         validation = Rule::new("!(self in ['true', 'false', 'null', 'in'])")
             .message("name must not be true, false, null or in: expressions could not use it")
     )]
     pub name: String,
-    /// A JSON pointer (RFC 6901) to the raw value in the payload; the empty one means the whole payload.
+    /// A JSON pointer (RFC 6901) to the raw value in the payload; the empty one refers to the whole payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), regex(pattern = pattern::JSON_POINTER))]
     pub pointer: Option<String>,
@@ -224,40 +228,41 @@ pub struct FieldSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub expression: Option<String>,
-    /// What the raw value becomes. Needed with `pointer`, not allowed with `expression`.
+    /// The type of the formatted value. Required with `pointer`, forbidden with `expression`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "FieldType")]
     pub kind: Option<FieldType>,
-    /// Number: multiply the raw value by this first.
+    /// Number: the factor of the raw value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("double(self) != 0.0").message("scale must not be 0: every value would be the offset"))]
+    #[x_kube(validation = Rule::new("double(self) != 0.0").message("scale must not be 0: every value would \
+        be the offset"))]
     pub scale: Option<f64>,
-    /// Number: then add this.
+    /// Number: what is added after scaling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<f64>,
-    /// Number, or a computed number: round to so many decimals.
+    /// Number, or a computed number: the decimals to round to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9))]
     pub decimals: Option<u8>,
-    /// Number, or a computed number: the unit that people read.
+    /// Number, or a computed number: the unit to display.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub unit: Option<String>,
-    /// Number, or a computed number: a change smaller than this, since the value last pushed, is no reason to
-    /// push.
+    /// Number, or a computed number: the smallest change since the last push that causes another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("double(self) > 0.0").message("deadband must be greater than 0; leave it out to push every change"))]
+    #[x_kube(validation = Rule::new("double(self) > 0.0").message("deadband must be greater than 0; leave it \
+        out to push every change"))]
     pub deadband: Option<f64>,
-    /// Enum: the raw value as text, and the word that clients get for it.
+    /// Enum: the words that clients get, by raw value as text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("minProperties" = 1, "maxProperties" = 256), transform = word_length)]
     pub values: BTreeMap<String, String>,
-    /// An unchanged value is no reason to push.
+    /// Whether only a changed value causes a push.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_change: bool,
 }
 
-/// Bounds the words of an Enum.
+/// Limits the length of the words of an Enum.
 fn word_length(schema: &mut Schema) {
     if let Some(words) = schema.get_mut("additionalProperties").and_then(Value::as_object_mut) {
         words.insert("minLength".to_owned(), 1.into());
@@ -265,31 +270,32 @@ fn word_length(schema: &mut Schema) {
     }
 }
 
-/// What a raw value becomes.
+/// The type of a formatted value.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FieldType {
     /// A finite number.
     Number,
     /// A string.
     String,
-    /// true or false; 0 and 1 are taken too.
+    /// true or false; raw 0 and 1 are accepted too.
     Bool,
     /// One of the words in `values`.
     Enum,
 }
 
-/// What the operator knows of a format.
+/// The observed state of a format.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PushFormatStatus {
-    /// The generation that this status is about.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled.
+    /// The conditions Ready, Reconciling and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// How many channels use the format: those of devices, and those of tenants' templates of devices.
+    /// The number of channels that use the format, of devices and of tenants' templates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<u32>,
 }

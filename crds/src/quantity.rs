@@ -1,4 +1,4 @@
-//! An amount of bytes as people write it in a manifest: `512Mi`.
+//! Quantities of bytes in manifests: `512Mi`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,12 +7,10 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What the API server takes as a quantity: a part of what Kubernetes calls one, without fractions and
-/// exponents.
+/// The pattern of a quantity: the form of Kubernetes without fractions and exponents.
 pub const PATTERN: &str = "^[1-9][0-9]{0,11}(Ki|Mi|Gi|Ti|k|M|G|T)?$";
 
-/// The suffixes, each with its factor; the binary ones largest first, because formatting takes the first that
-/// fits.
+/// The suffixes with their factors, in the order in which they are tried for writing.
 const SUFFIXES: [(&str, u64); 8] = [
     ("Ti", 1 << 40),
     ("Gi", 1 << 30),
@@ -24,16 +22,16 @@ const SUFFIXES: [(&str, u64); 8] = [
     ("k", 1_000),
 ];
 
-/// The most digits before the suffix; the same bound as in [`PATTERN`].
+/// The most digits before the suffix, as in [`PATTERN`].
 const MAX_DIGITS: usize = 12;
 
-/// An amount of bytes, 1 at least.
+/// A number of bytes, at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Quantity {
     bytes: u64,
 }
 
-/// Why a string is not a quantity.
+/// The error for a string that is not a quantity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidQuantity {
     value: String,
@@ -43,7 +41,8 @@ impl fmt::Display for InvalidQuantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is not a quantity; write a whole number of bytes with Ki, Mi, Gi or Ti (or k, M, G, T), such as 512Mi or 2Gi",
+            "{:?} is not a quantity; write a whole number of bytes with Ki, Mi, Gi or Ti (or k, M, G, T), \
+             such as 512Mi or 2Gi",
             self.value
         )
     }
@@ -52,7 +51,7 @@ impl fmt::Display for InvalidQuantity {
 impl std::error::Error for InvalidQuantity {}
 
 impl Quantity {
-    /// The amount in bytes.
+    /// Returns the number of bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.bytes
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_are_read_and_written() {
+    fn quantities_are_parsed_and_written_canonically() {
         for (text, bytes, canonical) in [
             ("512Mi", 512 << 20, "512Mi"),
             ("1024Mi", 1 << 30, "1Gi"),
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_quantity_is_told_what_is() {
+    fn errors_show_the_accepted_form() {
         for bad in [
             "",
             "Mi",

@@ -1,4 +1,4 @@
-//! The reference of the API for people, docs/api.md, made from the schemas.
+//! Generates docs/api.md, the reference of the API, from the schemas.
 
 use std::fmt::Write;
 
@@ -7,44 +7,54 @@ use serde_json::Value;
 use crate::definition::CrdKind;
 
 const INTRODUCTION: &str = "\
-<!-- Written by `cargo run -p flutecast-crds --bin crdgen -- crds/yaml docs/api.md`; change crds/src instead. -->
+<!-- Written by `cargo run -p flutecast-crds --bin crdgen -- crds/yaml docs/api.md`;
+change crds/src instead. -->
 
 # The API: Tenant, Device, PushFormat
 
-Group `flutecast.io`, version `v1alpha1`, all namespaced; `kubectl get flutecast` lists all three. The objects of one namespace belong
-together: a Device names its Tenant and its PushFormats by name. The same YAML works without Kubernetes, from a folder. Examples
-with every field: [manifests/samples](../manifests/samples); a whole line: [manifests/demo](../manifests/demo).
+Group `flutecast.io`, version `v1alpha1`, all namespaced; `kubectl get flutecast` lists all three.
+The objects of one namespace belong together: a Device names its Tenant and its PushFormats by name.
+The same YAML works without Kubernetes, from a folder.
+Examples with every field: [manifests/samples](../manifests/samples); a whole line:
+[manifests/demo](../manifests/demo).
 
-What can be checked on one object is checked before it is stored, by the schema below. What needs other objects (a format that
-isn't there, a device code that is taken) is a condition of the object, and never stops the others.
+The schema below validates each object before it is stored.
+What depends on other objects (a missing format, a device code that is taken) is reported in the conditions of
+the object, and doesn't affect the others.
 
 - A *duration* is whole hours, minutes, seconds and milliseconds, in this order: `200ms`, `10s`, `1h30m`.
-- A *quantity* is a whole number of bytes with `Ki`, `Mi`, `Gi`, `Ti` (powers of 1024) or `k`, `M`, `G`, `T` (powers of 1000): `512Mi`.
-- A *JSON pointer* (RFC 6901) is `/` before each name or index, with `~1` for `/` and `~0` for `~` in a name: `/d/speed`. The empty
-  one, `\"\"`, means the whole document.
-- *CEL* is the expression language of Kubernetes; a part of it suits messages: operators, `? :`, `in` with a list, `has`, `size`, `int`,
-  `double`, `string`, `bool`, `contains`, `startsWith`, `endsWith` and `math.` with `abs`, `ceil`, `floor`, `round`, `sign`, `sqrt`, `trunc`,
-  `greatest`, `least`. Fields are `values.speed`; all numbers are doubles, so `values.total * 2` works.
-- `[]` in a field's path means: of each item of the list. A list with *unique* names is merged by them on server-side apply.
-- A field is left out, not set to `null`. A field that isn't here is refused in a folder and by `kubectl apply`.
+- A *quantity* is a whole number of bytes with `Ki`, `Mi`, `Gi`, `Ti` (powers of 1024) or `k`, `M`, `G`, `T`
+  (powers of 1000): `512Mi`.
+- A *JSON pointer* (RFC 6901) is `/` before each name or index, with `~1` for `/` and `~0` for `~` in a name:
+  `/d/speed`. The empty pointer, `\"\"`, refers to the whole document.
+- *CEL* is the expression language of Kubernetes. Messages have a subset of it: operators, `? :`, `in` with a
+  list, `has`, `size`, `int`, `double`, `string`, `bool`, `contains`, `startsWith`,
+      `endsWith` and `math.` with
+  `abs`, `ceil`, `floor`, `round`, `sign`, `sqrt`, `trunc`, `greatest`,
+      `least`. Fields are `values.speed`; all
+  numbers are doubles, so `values.total * 2` works.
+- `[]` in the path of a field stands for each item of the list. A list with *unique* names is merged by them
+  on server-side apply.
+- A field is left out, not set to `null`. Unknown fields are refused in a folder and by `kubectl apply`.
 ";
 
 const CONDITIONS: &str = "\
 ## Conditions
 
-All three kinds have the conditions that `kubectl wait` and Argo CD understand (kstatus), each with a `reason` (one word, for programs)
-and a `message` (for people, naming the object and field to change).
+All three kinds have the conditions that `kubectl wait` and Argo CD understand (kstatus), each with a `reason`
+(one word, for programs) and a `message` (for people, with the object and field to change).
 
 | condition | meaning |
 | --- | --- |
-| `Ready` | `True`: the object does what its spec says. There from the operator's first visit on |
-| `Reconciling` | `True` while the operator is working on it; absent otherwise |
-| `Stalled` | `True` while somebody has to change something first; absent otherwise |
+| `Ready` | `True`: the object is in force as its spec says; present from the first reconciliation on |
+| `Reconciling` | `True` while the operator works on the object; absent otherwise |
+| `Stalled` | `True` while the operator waits for a change by a user; absent otherwise |
 
-`status.observedGeneration` tells which generation of the spec the status is about. The status holds transitions, never telemetry.
+`status.observedGeneration` is the generation of the spec that the status describes.
+The status holds transitions, never telemetry.
 ";
 
-/// The page as Markdown, the same bytes each time.
+/// Returns the page as Markdown; deterministic, byte for byte.
 ///
 /// # Errors
 /// See [`CrdKind::definition`].
@@ -75,7 +85,7 @@ fn section(page: &mut String, kind: CrdKind) -> Result<(), Box<dyn std::error::E
     Ok(())
 }
 
-/// One table for everything below `spec` or `status`.
+/// Writes the table of the fields below `spec` or `status`.
 fn fields(page: &mut String, schema: &Value, part: &str) -> std::fmt::Result {
     writeln!(
         page,
@@ -102,7 +112,7 @@ fn rows(page: &mut String, object: &Value, prefix: &str) -> std::fmt::Result {
             type_name(field),
             cell(&bounds(field))
         )?;
-        // Conditions are the same everywhere and have a section of their own.
+        // Conditions have a section of their own.
         if name != "conditions" {
             rows(page, field, &format!("{path}."))?;
             rows(page, &field["items"], &format!("{path}[]."))?;
@@ -124,8 +134,8 @@ fn type_name(field: &Value) -> String {
     }
 }
 
-/// What a value has to keep to: everything but the rules, which have sentences of their own, and the patterns
-/// of the types that the introduction explains.
+/// Returns the bounds of a value: all except the rules, which are listed below the table, and the patterns of
+/// the types that the introduction explains.
 fn bounds(field: &Value) -> String {
     let mut all = Vec::new();
     if let Some(words) = field["enum"].as_array() {
@@ -170,7 +180,7 @@ fn between(least: &Value, most: &Value, unit: &str) -> Option<String> {
     }
 }
 
-/// The messages of the rules, each with the place where it stands.
+/// Writes the messages of the rules, each with the path of its field.
 fn rules(page: &mut String, schema: &Value) -> std::fmt::Result {
     writeln!(page, "\nRules:\n")?;
     rules_below(page, schema, "")
@@ -199,7 +209,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A text that a table takes: its dividing lines must be escaped, in code too.
+/// Escapes `|`, which separates the columns of a table even in code.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }

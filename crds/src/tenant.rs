@@ -1,7 +1,7 @@
-//! `Tenant`: a customer who owns devices, where their messages come from, and who may read them.
+//! `Tenant`: a customer who owns devices, the retention and the sources of their messages, and their readers.
 
-// The derive of KubeSchema makes a private copy of each public struct, which the first lint takes for the
-// struct itself; each printer column has a type of its own, which the second takes for a repetition.
+// KubeSchema derives a private copy of each public struct, which the first lint reports; the second one
+// reports the types of the printer columns as repetitions.
 #![allow(unreachable_pub, clippy::duplicated_attributes)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -28,17 +28,21 @@ use crate::quantity::Quantity;
     derive = "PartialEq",
     doc = "A customer who owns devices. The tenant's name is the object's name.",
     validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')")
-        .message("metadata.name is the tenant's name in subjects and addresses: at most 63 lower-case letters, digits and '-', no '.'"),
-    printcolumn(name = "Name", type_ = "string", json_path = ".spec.displayName", description = "The name for people"),
+        .message("metadata.name is the tenant's name in subjects and addresses: at most 63 lower-case \
+            letters, digits and '-', no '.'"),
+    printcolumn(name = "Name", type_ = "string", json_path = ".spec.displayName",
+        description = "The name for people"),
     printcolumn(name = "Stream", type_ = "string", json_path = ".status.stream"),
     printcolumn(name = "Devices", type_ = "integer", json_path = ".status.devices"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Ready", type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(
         name = "Since",
         type_ = "date",
         json_path = ".status.conditions[?(@.type==\"Ready\")].lastTransitionTime",
-        description = "For how long it has been ready, or has not"
+        description = "The time since Ready last changed"
     ),
     printcolumn(
         name = "Message",
@@ -54,58 +58,60 @@ pub struct TenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub display_name: Option<String>,
-    /// How long the tenant's messages are kept, and where.
+    /// How long and where the tenant's messages are stored.
     #[serde(default)]
     pub retention: Retention,
-    /// Topics that exist already: gateways, other systems.
+    /// Existing topics of gateways and other systems.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub sources: Vec<SourceSpec>,
-    /// Who may read. Left out: nobody.
+    /// Who may read the tenant. Left out: no one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<AccessSpec>,
-    /// Which devices are answered when they ask for their topics. Left out: those that exist.
+    /// Which devices get a reply when they ask for their topics. Left out: those with a Device object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrollment: Option<EnrollmentSpec>,
-    /// How much the tenant may use.
+    /// The limits of the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
 }
 
-/// How long a tenant's messages are kept, and where.
+/// How long and where a tenant's messages are stored.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Retention {
-    /// How long a message is kept. It bounds how far back a client that was away can resume.
+    /// How long a message is stored. A client can resume at most this far back.
     #[serde(default = "Retention::default_max_age")]
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')")
             .message("maxAge must be 1s to 8760h")
     )]
     pub max_age: Duration,
-    /// How many messages of one channel of one device are kept.
+    /// How many messages of each channel of a device are stored.
     #[serde(default = "Retention::default_max_messages_per_subject")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_messages_per_subject: u32,
-    /// How many bytes are kept for the whole tenant. Left out: no bound of its own.
+    /// How many bytes are stored for the whole tenant. Left out: no limit for the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
-        validation = Rule::new("quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1024Ti')) <= 0")
+        validation = Rule::new("quantity(self).compareTo(quantity('1Mi')) >= 0 && \
+            quantity(self).compareTo(quantity('1024Ti')) <= 0")
             .message("maxBytes must be 1Mi to 1024Ti")
     )]
     pub max_bytes: Option<Quantity>,
-    /// Where they are kept.
+    /// Where the messages are stored.
     #[serde(default)]
     #[x_kube(
         validation = Rule::new("self == oldSelf")
-            .message("storage can't be changed: NATS can't move a stream between disk and memory; delete the Tenant and apply it anew")
+            .message("storage can't be changed: NATS can't move a stream between disk and memory; delete the \
+                Tenant and apply it anew")
             .reason(Reason::FieldValueForbidden)
     )]
     pub storage: Storage,
-    /// On how many NATS servers.
+    /// The number of NATS servers that store the messages.
     #[serde(default = "Retention::default_replicas")]
     #[schemars(range(min = 1, max = 5))]
     pub replicas: u8,
@@ -141,27 +147,27 @@ impl Default for Retention {
     }
 }
 
-/// Where messages are kept.
+/// Where messages are stored.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Storage {
-    /// On disk: they outlive a restart of the broker.
+    /// On disk; messages survive a restart of the broker.
     #[default]
     File,
-    /// In memory: they don't.
+    /// In memory; messages are lost when the broker restarts.
     Memory,
 }
 
 /// What happens to a tenant's messages when the Tenant is deleted.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum OnDelete {
-    /// The stream goes with the Tenant.
+    /// The stream is deleted with the Tenant.
     Delete,
-    /// The stream stays; a Tenant that comes back under the same name finds it again.
+    /// The stream stays; a later Tenant of the same name uses it again.
     #[default]
     Keep,
 }
 
-/// A topic that exists already and whose messages belong to one channel of the tenant's devices.
+/// An existing topic whose messages belong to one channel of the tenant's devices.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -173,71 +179,78 @@ pub enum OnDelete {
         "!has(self.iotId.subjectToken) || (self.iotId.subjectToken <= size(self.subject.split('.')) && \
          self.subject.split('.')[self.iotId.subjectToken - 1] == '*')"
     )
-    .message("iotId.subjectToken must be the position, counted from 1, of a '*' in subject: 3 for plant.gw1.*.power")
+    .message("iotId.subjectToken must be the position, counted from 1, of a '*' in subject: 3 for \
+        plant.gw1.*.power")
     .field_path(".iotId.subjectToken"),
     validation = Rule::new("!has(self.iotId.subjectToken) || !self.subject.endsWith('>')")
-        .message("subject must not end in '>' with iotId.subjectToken: NATS can't put the rest of the subject anywhere; write one '*' for each token")
+        .message("subject must not end in '>' with iotId.subjectToken: NATS can't put the rest of the \
+            subject anywhere; write one '*' for each token")
         .field_path(".subject")
 )]
 pub struct SourceSpec {
-    /// The source's name within the tenant.
+    /// The name of the source within the tenant.
     #[schemars(length(min = 1, max = 63), regex(pattern = pattern::DNS_LABEL))]
     pub name: String,
     /// The NATS subject, possibly with wildcards.
     #[schemars(length(min = 1, max = 255), regex(pattern = pattern::SUBJECT))]
     #[x_kube(
         validation = Rule::new(
-            "!self.startsWith('iot.') && !self.startsWith('live.') && !self.startsWith('$') && !self.startsWith('_INBOX.') && \
+            "!self.startsWith('iot.') && !self.startsWith('live.') && !self.startsWith('$') && \
+                !self.startsWith('_INBOX.') && \
              !self.startsWith('*')"
         )
-        .message("subject must start with a token of its own: not '*', and not iot, live, _INBOX or '$', which belong to Flutecast and NATS")
+        .message("subject must start with a token of its own: not '*', and not iot, live, _INBOX or '$', \
+            which belong to Flutecast and NATS")
     )]
     pub subject: String,
-    /// The channel that its messages belong to.
+    /// The channel to which the messages belong.
     #[schemars(length(min = 1, max = 32), regex(pattern = pattern::CHANNEL))]
     pub channel: String,
-    /// Where a message names its device.
+    /// Where a message holds the id of its device.
     pub iot_id: SourceId,
-    /// A JSON pointer to an array of items in the message, each of which belongs to a device of its own. Left
-    /// out: the message is one item. Only with `iotId.pointer`, which then points into the item.
+    /// A JSON pointer to an array of items in the message, each with the id of its device. Left out: the
+    /// message is a single item. Only with `iotId.pointer`, which is then relative to the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), regex(pattern = pattern::JSON_POINTER))]
     pub items: Option<String>,
 }
 
-/// Where a message of a source names its device. Exactly one of `subjectToken` and `pointer` is set.
+/// Where a message of a source holds the id of its device. Exactly one of `subjectToken` and `pointer` is
+/// set.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.subjectToken) != has(self.pointer)")
-        .message("exactly one of subjectToken (the id stands in the subject) and pointer (it stands in the payload) must be set"),
+        .message("exactly one of subjectToken (the id stands in the subject) and pointer (it stands in the \
+            payload) must be set"),
     validation = Rule::new("!has(self.kind) || self.kind != 'DeviceCode' || has(self.pointer)")
-        .message("kind DeviceCode is only for pointer: NATS takes a subject token over as it is, so it must be the iotId")
+        .message("kind DeviceCode is only for pointer: NATS takes a subject token over as it is, so it must \
+            be the iotId")
         .field_path(".kind")
         .reason(Reason::FieldValueForbidden)
 )]
 pub struct SourceId {
-    /// The token of the subject that is the id, counted from 1; a `*` must stand there.
+    /// The position of the subject token that is the id, counted from 1; `subject` must have a `*` there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub subject_token: Option<u32>,
-    /// A JSON pointer to the id in the payload (or in the item).
+    /// A JSON pointer to the id in the payload, or in the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), regex(pattern = pattern::JSON_POINTER))]
     pub pointer: Option<String>,
-    /// What the id is. Left out: IotId.
+    /// The kind of the id. Left out: IotId.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "IdKind")]
     pub kind: Option<IdKind>,
 }
 
-/// How a source names a device.
+/// The kind of id by which a source names a device.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum IdKind {
-    /// By its iotId.
+    /// The iotId.
     #[default]
     IotId,
-    /// By its device code. Only with `pointer`.
+    /// The device code. Only with `pointer`.
     DeviceCode,
 }
 
@@ -245,14 +258,14 @@ pub enum IdKind {
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessSpec {
-    /// Everybody may read.
+    /// Whether clients without a token may read.
     #[serde(default)]
     pub anonymous: bool,
-    /// Whoever has one of these tokens may read.
+    /// The tokens with which clients may read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokensSpec>,
-    /// The web origins whose pages may read, or `*` for all. Left out: the pages that the data plane serves
-    /// itself, and programs that are no browsers.
+    /// The web origins whose pages may read, or `*` for all. Left out: only the pages of the data plane
+    /// itself, and programs other than browsers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
@@ -262,15 +275,15 @@ pub struct AccessSpec {
     pub allowed_origins: Vec<String>,
 }
 
-/// Static tokens, kept in a Secret.
+/// Static tokens from a Secret.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TokensSpec {
-    /// The name of the Secret, in the same namespace. Each of its keys is a token's name, the value is the
-    /// token.
+    /// The name of the Secret, in the same namespace. Each key is the name of a token, its value the token.
     #[schemars(length(min = 1, max = 253), regex(pattern = pattern::DNS_SUBDOMAIN))]
     pub secret_name: String,
-    /// The tokens that open only some devices. A token that isn't here opens all of the tenant.
+    /// The tokens that give access to some devices only. All other tokens give access to all devices of the
+    /// tenant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 256),
@@ -279,14 +292,14 @@ pub struct TokensSpec {
     pub restricted: Vec<RestrictedToken>,
 }
 
-/// A token that opens only some devices.
+/// A token that gives access to some devices only.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RestrictedToken {
-    /// The token's name: a key of the Secret.
+    /// The name of the token: a key of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = pattern::SECRET_KEY))]
     pub name: String,
-    /// The codes of the devices that it opens.
+    /// The codes of the devices that may be read with the token.
     #[schemars(
         length(min = 1, max = 512),
         inner(length(min = 1, max = 64), regex(pattern = pattern::DEVICE_CODE)),
@@ -295,35 +308,36 @@ pub struct RestrictedToken {
     pub devices: Vec<String>,
 }
 
-/// How much a tenant may use.
+/// The limits of a tenant.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Quota {
-    /// How many devices. Left out: no bound.
+    /// The most devices. Left out: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_devices: Option<u32>,
-    /// How many clients at once, on each data-plane pod. Left out: no bound of its own.
+    /// The most clients at once on each data-plane pod. Left out: no limit for the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_clients: Option<u32>,
 }
 
-/// What the operator knows of a tenant.
+/// The observed state of a tenant.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantStatus {
-    /// The generation that this status is about.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled.
+    /// The conditions Ready, Reconciling and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The name of the tenant's stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
-    /// How many devices the tenant has.
+    /// The number of devices of the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<u32>,
 }

@@ -1,5 +1,5 @@
-//! Writes what is generated from the API types: `cargo run -p flutecast-crds --bin crdgen -- crds/yaml
-//! docs/api.md`. The second argument, the reference, may be left out.
+//! Writes the definitions, and optionally the reference of the API:
+//! `cargo run -p flutecast-crds --bin crdgen -- crds/yaml docs/api.md`.
 
 use std::error::Error;
 use std::path::PathBuf;

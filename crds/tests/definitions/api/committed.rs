@@ -1,4 +1,4 @@
-//! The generated files in the repository are what the types say.
+//! The generated files in the repository are current.
 
 use std::fs;
 
@@ -41,9 +41,9 @@ fn the_committed_reference_is_current() {
     );
 }
 
-/// Long strings are folded in the YAML; nothing may get lost by that.
+/// The YAML serializer folds long strings.
 #[test]
-fn the_yaml_says_the_same_as_the_definition() {
+fn the_yaml_is_equal_to_the_definition() {
     for kind in CrdKind::ALL {
         let definition = serde_json::to_value(kind.definition().unwrap()).unwrap();
         assert_eq!(yaml(&kind.yaml().unwrap()), definition, "{kind:?}");

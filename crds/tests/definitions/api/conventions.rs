@@ -1,11 +1,11 @@
-//! What holds for every node of the three schemas, so that a new field can't forget it.
+//! Conventions that every node of the three schemas follows.
 
 use flutecast_crds::definition::CrdKind;
 use serde_json::Value;
 
 use super::support::walk;
 
-/// Calls `visit` with kind, path and schema of every node of every kind.
+/// Calls `visit` with the kind, the path and the schema of every node.
 fn every_node(mut visit: impl FnMut(CrdKind, &str, &Value)) {
     for kind in CrdKind::ALL {
         walk(&kind.schema().unwrap(), "", &mut |path, schema| visit(kind, path, schema));
@@ -17,7 +17,7 @@ fn in_spec(path: &str) -> bool {
 }
 
 #[test]
-fn every_node_has_one_type_and_every_field_says_what_it_is() {
+fn every_node_has_one_type_and_every_field_a_description() {
     every_node(|kind, path, schema| {
         assert!(schema["type"].is_string(), "{kind:?} {path}: {}", schema["type"]);
         assert!(schema.get("nullable").is_none(), "{kind:?} {path} is nullable");
@@ -30,9 +30,9 @@ fn every_node_has_one_type_and_every_field_says_what_it_is() {
     });
 }
 
-/// The API server estimates the cost of a rule from the bounds of what it looks at.
+/// The API server estimates the cost of a rule from the bounds of the values that it reads.
 #[test]
-fn everything_in_a_spec_is_bounded() {
+fn every_value_in_a_spec_is_bounded() {
     every_node(|kind, path, schema| {
         if !in_spec(path) {
             return;
@@ -49,7 +49,7 @@ fn everything_in_a_spec_is_bounded() {
 }
 
 #[test]
-fn lists_of_objects_have_keys_and_no_list_holds_defaults() {
+fn lists_of_objects_have_keys_and_no_list_contains_defaults() {
     every_node(|kind, path, schema| {
         if schema["type"] == "array" && schema["items"]["type"] == "object" {
             assert_eq!(schema["x-kubernetes-list-type"], "map", "{kind:?} {path}");
@@ -61,7 +61,7 @@ fn lists_of_objects_have_keys_and_no_list_holds_defaults() {
 }
 
 #[test]
-fn every_rule_names_its_field_and_points_to_one_that_exists() {
+fn every_rule_has_a_message_and_an_existing_field_path() {
     every_node(|kind, path, schema| {
         for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             let message = rule["message"].as_str().unwrap_or_default();
@@ -78,7 +78,7 @@ fn every_rule_names_its_field_and_points_to_one_that_exists() {
 }
 
 #[test]
-fn kubectl_get_answers_the_first_questions() {
+fn kinds_have_short_names_categories_and_columns() {
     for kind in CrdKind::ALL {
         let definition = serde_json::to_value(kind.definition().unwrap()).unwrap();
         assert_eq!(definition["spec"]["names"]["categories"], serde_json::json!(["flutecast"]));

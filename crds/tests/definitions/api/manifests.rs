@@ -1,4 +1,4 @@
-//! Every manifest in the repository is one that an API server would take.
+//! The schemas and rules accept every manifest in the repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::support::{broken_rules, broken_structure, repository, walk};
 
-/// The YAML files below a folder.
+/// Returns the YAML files below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
@@ -28,7 +28,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The objects of our kinds below a folder of `manifests`, each with the file that it stands in.
+/// Returns the objects of our kinds below a folder of `manifests`, with their files.
 fn objects(folder: &str) -> Vec<(PathBuf, CrdKind, Value)> {
     let mut all = Vec::new();
     for path in files(&repository().join("manifests").join(folder)) {
@@ -47,7 +47,7 @@ fn objects(folder: &str) -> Vec<(PathBuf, CrdKind, Value)> {
 }
 
 #[test]
-fn every_manifest_is_taken() {
+fn every_manifest_is_accepted() {
     let all = objects("");
     assert!(all.len() > 15, "only {} objects were found", all.len());
     for (path, kind, object) in all {
@@ -64,7 +64,7 @@ fn every_manifest_is_taken() {
     }
 }
 
-/// The types hold all that the manifest says: nothing is lost by reading and writing it.
+/// Asserts that the types keep everything in the manifest.
 fn round_trip<T: DeserializeOwned + Serialize>(path: &Path, object: &Value) {
     let typed: T =
         serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -99,9 +99,9 @@ fn holds(written: &Value, original: &Value, path: &Path) {
     }
 }
 
-/// kubectl reads YAML 1.1, where a bare `on`, `off`, `yes`, `no`, `y` or `n` is a boolean.
+/// kubectl parses YAML 1.1, where a bare `on`, `off`, `yes`, `no`, `y` or `n` is a boolean.
 #[test]
-fn no_manifest_has_a_word_that_kubectl_takes_for_a_boolean() {
+fn no_manifest_has_a_bare_word_that_is_a_boolean_in_yaml_1_1() {
     let bare = Regex::new(r"(?mi)^([^#\n]*(- +|: +|[\[{,] *)|) *(on|off|yes|no|y|n) *([,:}\]]|$)").unwrap();
     for path in files(&repository().join("manifests")) {
         let text = fs::read_to_string(&path).unwrap();
@@ -117,9 +117,8 @@ fn no_manifest_has_a_word_that_kubectl_takes_for_a_boolean() {
     }
 }
 
-/// The demo is complete in itself: what it refers to is there, and nothing is there twice.
 #[test]
-fn the_demo_fits_together() {
+fn the_references_of_the_demo_resolve_and_its_names_are_unique() {
     let mut named: BTreeMap<CrdKind, BTreeSet<String>> = BTreeMap::new();
     let mut codes = BTreeSet::new();
     let all = objects("demo");
@@ -142,7 +141,6 @@ fn the_demo_fits_together() {
     assert_eq!(used, named[&CrdKind::PushFormat], "every format is there and used");
 }
 
-/// The samples show every field that a user may write.
 #[test]
 fn the_samples_show_every_field() {
     for kind in CrdKind::ALL {

@@ -1,10 +1,10 @@
-//! The patterns of the schema say the same as the validated names of the mapping contract.
+//! The patterns of the schemas accept the same strings as the name types of `flutecast_contract`.
 
 use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, IotId, SourceName, TenantName};
 use flutecast_crds::pattern;
 use regex::Regex;
 
-/// Names that are near a border in one way or another.
+/// Returns names near the limits of the patterns.
 fn candidates() -> Vec<String> {
     let alphabet = ["a", "Z", "0", "-", "_", ".", ":", "/", "*", ">", " ", "ä", "\n", "~"];
     let mut all = vec![String::new()];
@@ -32,12 +32,12 @@ fn agree(what: &str, pattern: &str, longest: usize, shortest: usize, valid: impl
 }
 
 #[test]
-fn the_schema_takes_exactly_the_names_of_the_mapping() {
+fn the_schemas_accept_exactly_the_names_of_the_contract() {
     agree("tenant", pattern::DNS_LABEL, 63, 1, |name| TenantName::new(name).is_ok());
     agree("source", pattern::DNS_LABEL, 63, 1, |name| SourceName::new(name).is_ok());
     agree("device code", pattern::DEVICE_CODE, 64, 1, |name| DeviceCode::new(name).is_ok());
     agree("channel", pattern::CHANNEL, 32, 1, |name| ChannelName::new(name).is_ok());
     agree("format", pattern::FORMAT, 253, 1, |name| FormatName::new(name).is_ok());
-    // In the schema an empty iotId is allowed, and means none.
+    // The schema also accepts an empty iotId, which is the same as none.
     agree("iotId", pattern::IOT_ID, 64, 0, |name| name.is_empty() || IotId::new(name).is_ok());
 }

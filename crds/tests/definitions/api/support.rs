@@ -1,4 +1,4 @@
-//! What an API server does before it stores an object, for tests: defaults, structure, rules.
+//! Validates objects as an API server does: defaults, structure, rules.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,30 +13,30 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// A YAML document as JSON.
+/// Parses a YAML document.
 pub(crate) fn yaml(text: &str) -> Value {
     serde_yaml::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// An object of the kind that is right and small; cases change one thing in it.
+/// Returns a small valid object, which cases change.
 pub(crate) fn good(kind: CrdKind) -> Value {
     yaml(match kind {
         CrdKind::Tenant => {
-            "{apiVersion: flutecast.io/v1alpha1, kind: Tenant, metadata: {name: acme}, spec: {retention: {maxAge: 1h}}}"
+            "{apiVersion: flutecast.io/v1alpha1, kind: Tenant, metadata: {name: acme}, \
+             spec: {retention: {maxAge: 1h}}}"
         }
         CrdKind::Device => {
-            "{apiVersion: flutecast.io/v1alpha1, kind: Device, metadata: {name: corrugator-1}, spec: {tenant: acme, deviceCode: \
-             CORR-01, channels: [{name: telemetry, format: corrugator}]}}"
+            "{apiVersion: flutecast.io/v1alpha1, kind: Device, metadata: {name: corrugator-1}, \
+             spec: {tenant: acme, deviceCode: CORR-01, channels: [{name: telemetry, format: corrugator}]}}"
         }
         CrdKind::PushFormat => {
-            "{apiVersion: flutecast.io/v1alpha1, kind: PushFormat, metadata: {name: corrugator}, spec: {fields: [{name: speed, \
-             pointer: /v, type: Number}]}}"
+            "{apiVersion: flutecast.io/v1alpha1, kind: PushFormat, metadata: {name: corrugator}, \
+             spec: {fields: [{name: speed, pointer: /v, type: Number}]}}"
         }
     })
 }
 
-/// The object with `patch` merged into it as in RFC 7386: maps are merged, null removes, everything else
-/// replaces.
+/// Returns the object with the JSON merge patch (RFC 7386) applied.
 pub(crate) fn patched(mut object: Value, patch: &str) -> Value {
     merge(&mut object, yaml(patch));
     object
@@ -60,7 +60,7 @@ fn merge(target: &mut Value, patch: Value) {
     }
 }
 
-/// What the rules say about the object: nothing, or each rule that it breaks.
+/// Returns the errors of the rules that the object breaks.
 pub(crate) fn broken_rules(kind: CrdKind, object: &Value, old: Option<&Value>) -> Vec<ValidationError> {
     let schema = kind.schema().unwrap();
     let errors = Validator::new()
@@ -68,18 +68,18 @@ pub(crate) fn broken_rules(kind: CrdKind, object: &Value, old: Option<&Value>) -
         .err()
         .map_or_else(Vec::new, |errors| errors.into_vec());
     for error in &errors {
-        // A rule that can't be evaluated is a mistake in the rule, never a verdict about the object.
+        // A rule that can't be evaluated is itself wrong.
         assert_eq!(error.kind, ErrorKind::ValidationFailure, "{error}: {}", error.rule);
     }
     errors
 }
 
-/// What the structure of the schema says about the object, as `path: keyword`.
+/// Returns the errors of the schema as `path: keyword`.
 pub(crate) fn broken_structure(kind: CrdKind, object: &Value) -> Vec<String> {
     let schema = kind.schema().unwrap();
     let object = kube_cel::apply_defaults(&schema, object);
     let mut problems = Vec::new();
-    // The API server itself looks at these three.
+    // The API server validates these three by itself.
     let mut object = object.as_object().unwrap().clone();
     for field in ["apiVersion", "kind", "metadata"] {
         assert!(object.remove(field).is_some(), "{field} is missing");
@@ -88,7 +88,7 @@ pub(crate) fn broken_structure(kind: CrdKind, object: &Value) -> Vec<String> {
     problems
 }
 
-/// One object of the schema; the path has `[]` for any item.
+/// Validates a value; the path has `[]` for any item.
 fn node(schema: &Value, value: &Value, path: &str, problems: &mut Vec<String>) {
     let mut wrong = |keyword: &str| problems.push(format!("{path}: {keyword}"));
     let right_type = match schema["type"].as_str().unwrap() {
@@ -177,7 +177,7 @@ fn list(schema: &Value, items: &[Value], path: &str, problems: &mut Vec<String>)
     }
 }
 
-/// Calls `visit` with the path and the schema of every node below `schema`, and of `schema` itself.
+/// Calls `visit` with the path and the schema of `schema` itself and of every node below it.
 pub(crate) fn walk(schema: &Value, path: &str, visit: &mut dyn FnMut(&str, &Value)) {
     visit(path, schema);
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
@@ -192,7 +192,7 @@ pub(crate) fn walk(schema: &Value, path: &str, visit: &mut dyn FnMut(&str, &Valu
     }
 }
 
-/// A path with `[]` in place of each index.
+/// Returns the path with `[]` in place of each index.
 pub(crate) fn without_indices(path: &str) -> String {
     Regex::new(r"\[\d+\]").unwrap().replace_all(path, "[]").into_owned()
 }

@@ -1,15 +1,16 @@
-//! Each kind of change to a definition, with what the comparison says of it.
+//! Each kind of change to a definition, with the result of the comparison.
 
 use serde_json::{Value, json};
 
 use super::check::breaks;
 
-/// A definition with one of everything.
+/// Returns a definition with each keyword.
 fn definition() -> Value {
     json!({"spec": {
         "group": "flutecast.io",
         "scope": "Namespaced",
-        "names": {"kind": "Thing", "plural": "things", "singular": "thing", "shortNames": ["th"], "categories": ["all"]},
+        "names": {"kind": "Thing", "plural": "things", "singular": "thing", "shortNames": ["th"],
+            "categories": ["all"]},
         "versions": [{
             "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
             "schema": {"openAPIV3Schema": {"type": "object", "required": ["spec"], "properties": {
@@ -20,8 +21,10 @@ fn definition() -> Value {
                     "list": {"type": "array", "minItems": 1, "maxItems": 4, "x-kubernetes-list-type": "map",
                         "x-kubernetes-list-map-keys": ["name"],
                         "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
-                    "words": {"type": "object", "maxProperties": 2, "additionalProperties": {"type": "string", "maxLength": 8}},
-                    "free": {"type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true},
+                    "words": {"type": "object", "maxProperties": 2, "additionalProperties": {"type": "string",
+                        "maxLength": 8}},
+                    "free": {"type": "object", "nullable": true,
+                        "x-kubernetes-preserve-unknown-fields": true},
                 }, "x-kubernetes-validations": [{"rule": "self.name != 'x'", "message": "no x"}]},
                 "status": {"type": "object", "properties": {"seen": {"type": "integer", "format": "int64"}}},
             }}},
@@ -31,7 +34,8 @@ fn definition() -> Value {
 
 const SPEC: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
 
-/// What is said when the value at `pointer` is `value` (null: removed).
+/// Returns the result of the comparison after the value at `pointer` is set to `value`, or removed if it is
+/// null.
 fn changed(pointer: &str, value: Value) -> Vec<String> {
     let mut new = definition();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -63,12 +67,12 @@ fn spec(path: &str) -> String {
 }
 
 #[test]
-fn the_same_breaks_nothing() {
+fn equal_definitions_break_nothing() {
     assert_eq!(breaks(&definition(), &definition()), []);
 }
 
 #[test]
-fn a_field_must_stay() {
+fn removed_fields_are_reported() {
     refused(
         &spec("/properties/mode"),
         Value::Null,
@@ -83,7 +87,7 @@ fn a_field_must_stay() {
 }
 
 #[test]
-fn a_type_may_only_get_wider() {
+fn types_may_only_widen() {
     refused(
         &spec("/properties/name/type"),
         json!("integer"),
@@ -99,7 +103,7 @@ fn a_type_may_only_get_wider() {
 }
 
 #[test]
-fn an_enum_may_only_grow() {
+fn enums_may_only_grow() {
     refused(&spec("/properties/mode/enum"), json!(["A"]), "Thing v1 spec.mode: enum has no \"B\" any more");
     refused(
         &spec("/properties/name/enum"),
@@ -111,7 +115,7 @@ fn an_enum_may_only_grow() {
 }
 
 #[test]
-fn bounds_may_only_get_wider() {
+fn bounds_may_only_widen() {
     for (path, value, said) in [
         ("/properties/name/maxLength", json!(31), "spec.name: maxLength is 31 instead of 32"),
         ("/properties/name/minLength", json!(2), "spec.name: minLength is 2 instead of 1"),
@@ -138,7 +142,7 @@ fn bounds_may_only_get_wider() {
 }
 
 #[test]
-fn a_pattern_may_only_go() {
+fn patterns_may_only_be_removed_and_formats_only_widen() {
     refused(
         &spec("/properties/name/pattern"),
         json!("^b"),
@@ -159,14 +163,14 @@ fn a_pattern_may_only_go() {
 }
 
 #[test]
-fn nothing_may_be_newly_required() {
+fn newly_required_fields_are_reported() {
     refused(&spec("/required"), json!(["name", "mode"]), "Thing v1 spec: mode is newly required");
     taken(&spec("/required"), json!(["name", "count"]));
     taken(&spec("/required"), Value::Null);
 }
 
 #[test]
-fn a_default_stays() {
+fn changed_defaults_are_reported() {
     refused(&spec("/properties/count/default"), json!(4), "Thing v1 spec.count: default is 4 instead of 3");
     refused(
         &spec("/properties/count/default"),
@@ -181,7 +185,7 @@ fn a_default_stays() {
 }
 
 #[test]
-fn a_rule_that_could_refuse_is_told() {
+fn new_and_changed_rules_are_reported() {
     let rules = |rules: &[&str]| Value::from_iter(rules.iter().map(|rule| json!({"rule": rule})));
     let old = "self.name != 'x'";
     let path = spec("/x-kubernetes-validations");
@@ -201,12 +205,12 @@ fn a_rule_that_could_refuse_is_told() {
         "Thing v1 spec: the rule is new or changed: !has(self.mode) || self.count > 1",
     );
     taken(&path, Value::Null);
-    // Another message is not another rule.
+    // The message is not part of the rule.
     taken(&spec("/x-kubernetes-validations/0/message"), json!("never x"));
 }
 
 #[test]
-fn a_rule_about_a_new_field_refuses_nothing_that_is_stored() {
+fn rules_about_new_fields_are_accepted() {
     let with = |field: Value, rule: &str| {
         let mut new = definition();
         let spec = new.pointer_mut(SPEC).unwrap();
@@ -223,7 +227,7 @@ fn a_rule_about_a_new_field_refuses_nothing_that_is_stored() {
 }
 
 #[test]
-fn lists_and_maps_keep_their_nature() {
+fn changed_types_of_lists_and_maps_are_reported() {
     for (path, value, said) in [
         (
             "/properties/list/x-kubernetes-list-type",
@@ -268,7 +272,7 @@ fn lists_and_maps_keep_their_nature() {
 }
 
 #[test]
-fn what_the_comparison_does_not_know_is_told() {
+fn changed_unknown_keywords_are_reported() {
     refused(
         &spec("/properties/mode/x-kubernetes-new"),
         json!(1),
@@ -283,7 +287,7 @@ fn what_the_comparison_does_not_know_is_told() {
 }
 
 #[test]
-fn names_scope_and_versions_stay() {
+fn changed_names_scope_and_versions_are_reported() {
     for (path, value, said) in [
         ("/spec/scope", json!("Cluster"), "Thing: scope is \"Cluster\" instead of \"Namespaced\""),
         ("/spec/group", json!("b.io"), "Thing: group is \"b.io\" instead of \"flutecast.io\""),

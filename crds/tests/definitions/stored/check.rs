@@ -1,20 +1,21 @@
-//! Compares two CustomResourceDefinitions: would an object that was stored under the old one be refused, lose
-//! data, or mean something else under the new one? Pure: two documents in, a list of breaks out.
+//! Compares two CustomResourceDefinitions. Returns the changes by which an object that is stored under the
+//! old one is refused, loses data, or changes its meaning under the new one.
 //!
-//! What can't be proven to be harmless counts as a break, also a keyword that is unknown here. Additions
-//! pass: optional fields, more enum values, wider bounds, and rules about fields that no stored object has.
+//! Changes that can't be proven harmless count as breaking, and so do changes of unknown keywords. Additions
+//! are accepted: optional fields, enum values, wider bounds, and rules about fields that no stored object
+//! has.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
 
-/// One change that breaks stored objects.
+/// A change that breaks stored objects.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Break {
-    /// Where: `Device v1alpha1 spec.channels[].name`.
+    /// The path: `Device v1alpha1 spec.channels[].name`.
     pub(crate) at: String,
-    /// What: `maxLength is 16 instead of 32`.
+    /// The change: `maxLength is 16 instead of 32`.
     pub(crate) what: String,
 }
 
@@ -24,9 +25,9 @@ impl fmt::Display for Break {
     }
 }
 
-/// Keywords that say nothing about what is taken.
+/// Keywords that don't affect what is accepted.
 const WORDS_FOR_PEOPLE: [&str; 5] = ["description", "title", "example", "externalDocs", "$schema"];
-/// Keywords that have to stay as they are, or be the same in both.
+/// Keywords that must not change.
 const FIXED: [&str; 13] = [
     "allOf",
     "anyOf",
@@ -42,14 +43,14 @@ const FIXED: [&str; 13] = [
     "x-kubernetes-map-type",
     "default",
 ];
-/// Keywords that only ever widen when they are added, and narrow when they are taken away.
+/// Keywords that widen the schema when added, and narrow it when removed.
 const FREEDOMS: [&str; 3] =
     ["nullable", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string"];
-/// Upper bounds: a lower one, or a new one, refuses what was taken.
+/// Upper bounds: a lower one, or a new one, refuses what was accepted.
 const UPPER: [&str; 4] = ["maximum", "maxLength", "maxItems", "maxProperties"];
-/// Lower bounds: a higher one, or a new one, refuses what was taken.
+/// Lower bounds: a higher one, or a new one, refuses what was accepted.
 const LOWER: [&str; 4] = ["minimum", "minLength", "minItems", "minProperties"];
-/// Keywords that have a function of their own.
+/// Keywords that are compared in functions of their own.
 const OWN: [&str; 9] = [
     "type",
     "enum",
@@ -62,7 +63,7 @@ const OWN: [&str; 9] = [
     "x-kubernetes-validations",
 ];
 
-/// What of the change from `old` to `new` breaks stored objects, in order.
+/// Returns the changes from `old` to `new` that break stored objects, sorted.
 pub(crate) fn breaks(old: &Value, new: &Value) -> Vec<Break> {
     let kind = old["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
     let mut comparison = Comparison { at: kind, found: Vec::new() };
@@ -135,7 +136,7 @@ impl Comparison {
         self.below(" ", |this| this.node(old.unwrap_or(&Value::Null), new.unwrap_or(&Value::Null)));
     }
 
-    /// Two schemas of the same value.
+    /// Compares two schemas of the same value.
     fn node(&mut self, old: &Value, new: &Value) {
         self.types(old, new);
         self.enums(old, new);
@@ -196,7 +197,7 @@ impl Comparison {
                     Some(before) if is_narrower(before, bound) => {
                         self.say(format!("{keyword} is {bound} instead of {before}"));
                     }
-                    // At least nothing was taken before, too.
+                    // A minimum length or number of 0 is the default.
                     None if !(keyword.starts_with("min") && keyword != "minimum" && bound == 0.0) => {
                         self.say(format!("{keyword} {bound} is new"));
                     }
@@ -206,7 +207,7 @@ impl Comparison {
         }
     }
 
-    /// A default fills in what a stored object leaves out, also when it is read.
+    /// A field with a default may become required: the API server adds it to stored objects on reading.
     fn required(&mut self, old: &Value, new: &Value) {
         for field in words(&new["required"]).difference(&words(&old["required"])) {
             if new["properties"][*field].get("default").is_none() {
@@ -243,7 +244,7 @@ impl Comparison {
         }
     }
 
-    /// A keyword that nobody here knows must not change unseen.
+    /// Reports changes of unknown keywords.
     fn others(&mut self, old: &Value, new: &Value) {
         let keywords = |schema: &Value| -> BTreeSet<String> {
             schema.as_object().into_iter().flatten().map(|(keyword, _)| keyword.clone()).collect()
@@ -258,8 +259,8 @@ impl Comparison {
     }
 }
 
-/// Whether a rule is `!has(self.a.b) || …` with a field that the old schema hasn't got and that is not filled
-/// in: no stored object has it, so the rule says yes to all of them.
+/// Returns whether a rule is `!has(self.a.b) || …` for a field that is new and has no default. No stored
+/// object has the field, so the rule is true for all of them.
 fn is_about_a_new_field(rule: &str, old: &Value, new: &Value) -> bool {
     let path = rule.strip_prefix("!has(self.").and_then(|rest| rest.split_once(") ||"));
     let Some((path, rest)) = path else { return false };

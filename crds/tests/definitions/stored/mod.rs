@@ -1,6 +1,6 @@
-//! A change to the definitions must not break what API servers store. The definitions of the last release are
-//! in `crds/released`; crds/released/README.md says how they are moved on. The same on a real API server:
-//! operator/tests/kube_stored.rs.
+//! A change to the definitions must not break objects that API servers store. The definitions of the last
+//! release are in `crds/released`; crds/released/README.md describes how they are updated.
+//! operator/tests/kube_stored.rs tests the same on an API server.
 
 mod cases;
 mod check;
@@ -11,17 +11,17 @@ use std::path::Path;
 use flutecast_crds::definition::CrdKind;
 use serde_json::Value;
 
-/// Changes that the comparison can't prove to be harmless, though they are: where, what, and why no stored
-/// object is hurt.
+/// Harmless changes that the comparison reports: where, what, and why no stored object is affected.
 const HARMLESS: [(&str, &str, &str); 0] = [];
 
-const WHAT_TO_DO: &str = "An object that was stored by the last release would be refused, lose data or mean something else.\n\
-    Either change it so that whatever was taken is taken still (keep the field, widen instead of narrow, make the new field\n\
-    optional), or add an API version with a conversion. If no stored object can be hurt, say why in HARMLESS\n\
-    (crds/tests/definitions/stored/mod.rs).";
+const WHAT_TO_DO: &str = "An object that was stored by the last release would be refused, lose data or \
+    change its meaning.\n\
+    Either keep accepting what was accepted (keep the field, widen instead of narrowing, make the new field\n\
+    optional), or add an API version with a conversion. If no stored object can be affected, say why in\n\
+    HARMLESS (crds/tests/definitions/stored/mod.rs).";
 
 #[test]
-fn what_the_last_release_stored_stays_valid() {
+fn objects_of_the_last_release_stay_valid() {
     let mut told = Vec::new();
     for kind in CrdKind::ALL {
         let new = serde_json::to_value(kind.definition().unwrap()).unwrap();
@@ -37,9 +37,9 @@ fn what_the_last_release_stored_stays_valid() {
     assert!(told.is_empty(), "\n  {}\n{WHAT_TO_DO}", told.join("\n  "));
 }
 
-/// The definitions are compared with something: a baseline that nothing breaks would be an empty one.
+/// Proves that the released definitions are not empty.
 #[test]
-fn a_change_to_the_real_definitions_is_noticed() {
+fn a_removed_field_of_the_released_definitions_is_reported() {
     for (kind, field) in
         [(CrdKind::Tenant, "displayName"), (CrdKind::Device, "deviceCode"), (CrdKind::PushFormat, "fields")]
     {
