@@ -1,5 +1,5 @@
 /**
- * Drives headless Chromium over its debugging pipe: enough of the protocol to open a page, look into it and take a picture.
+ * Drives headless Chromium over its debugging pipe: opens pages, evaluates expressions and takes screenshots.
  */
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 
-/** The browser's program; the environment can name another. */
+/** The browser; the environment can name another one. */
 const PROGRAM = process.env.CHROMIUM ?? 'chromium';
 
 /** Starts a browser with an empty profile. */

@@ -1,9 +1,9 @@
 /**
- * A clock that only moves when told to, and a server that answers what a test says.
+ * A clock that a test moves, and a server that a test answers for.
  */
 import { connect } from '../flutecast.js';
 
-// Every browser has it; Node 18, which Debian 12 brings, doesn't.
+// Node 18, the one of Debian 12, lacks it; browsers have it.
 globalThis.CustomEvent ??= class CustomEvent extends Event {
   constructor(type, { detail = null, ...init } = {}) {
     super(type, init);
@@ -11,7 +11,7 @@ globalThis.CustomEvent ??= class CustomEvent extends Event {
   }
 };
 
-/** Lets everything run that waits for nothing but its turn. */
+/** Runs all pending microtasks and callbacks. */
 export const settle = () => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
 
 export class FakeTimers {
@@ -48,7 +48,7 @@ export class FakeTimers {
   }
 }
 
-/** Answers requests: each is kept in `requests`, and waits for `answer`, `stream` or `fail`. */
+/** Keeps each request in `requests`, until `answer`, `stream` or `fail` is called. */
 export class FakeServer {
   requests = [];
 
@@ -78,7 +78,7 @@ export class FakeServer {
     await settle();
   }
 
-  /** The last request can't be sent. */
+  /** Fails the last request as unreachable. */
   async fail(message = 'connect refused') {
     this.last.reject(new TypeError(message));
     await settle();
@@ -110,7 +110,7 @@ export const block = (event, body, id) => `${id ? `id: ${id}\n` : ''}${event ? `
 export const hello = (devices = [device()], more = {}) => block('hello', { protocol: 1, tenant: 'demo', server: 'test', resumed: false, pingMs: 15_000, devices, ...more });
 export const data = (values, time, id, { code = 'CORR-01', channel = 'telemetry' } = {}) => block(null, { device: code, channel, time, values }, id);
 
-/** A feed on a fake clock and a fake server, and what it said. */
+/** A feed on a fake clock and a fake server, and its events. */
 export async function start(options = {}) {
   const timers = new FakeTimers();
   const server = new FakeServer(timers);
@@ -119,7 +119,7 @@ export async function start(options = {}) {
   for (const type of ['state', 'hello', 'data', 'stale', 'fresh', 'gap', 'refused', 'devices', 'bye', 'ping', 'change']) {
     feed.addEventListener(type, ({ detail }) => said.push(type === 'state' ? `state ${detail.state}` : [type, detail]));
   }
-  /** The details of the events of one type, so far. */
+  /** Returns the details of the events of one type so far. */
   const of = (type) => said.filter((one) => Array.isArray(one) && one[0] === type).map(([, detail]) => detail);
   const states = () => said.filter((one) => typeof one === 'string').map((one) => one.slice('state '.length));
   await settle();

@@ -31,7 +31,7 @@ test('values are those of one message: what it lacks is not kept from an older o
 
 const ORDER = [
   ['a higher sequence is newer', ['e1-5', 0], ['e1-6', 1], true],
-  ['a higher sequence is newer, whatever its time says', ['e1-5', 2], ['e1-6', 1], true],
+  ['a higher sequence is newer at any time', ['e1-5', 2], ['e1-6', 1], true],
   ['the same sequence is no news', ['e1-5', 0], ['e1-5', 1], false],
   ['a lower sequence is that of a stream that was set back: its time counts', ['e1-5', 0], ['e1-4', 1], true],
   ['a lower sequence with an older time is no news', ['e1-5', 1], ['e1-4', 0], false],
@@ -139,7 +139,7 @@ test('devices come and go', async () => {
   feed.close();
 });
 
-test('hello replaces what is followed, and keeps the values of what stays', async () => {
+test('hello replaces the devices, and keeps the values of those that stay', async () => {
   const { feed, server, timers } = await live(data({ speed: 1 }, T(0)));
   await server.end();
   await timers.advance(2_000);
@@ -152,7 +152,7 @@ test('hello replaces what is followed, and keeps the values of what stays', asyn
   feed.close();
 });
 
-test('a server that turns us away takes no value from the page', async () => {
+test('a server that refuses the client removes no value from the page', async () => {
   const { feed, server, timers } = await live(data({ speed: 1 }, T(0)) + data({ on: true }, T(0), 'e1-5', { channel: 'power' }));
   await server.end();
   for (const text of [hello([]) + block('bye', { reason: 'Full', retryMs: 2_000 }), hello([]) + block('refused', { reason: 'Starting' }) + block('ping', { time: T(1) })]) {
@@ -161,13 +161,13 @@ test('a server that turns us away takes no value from the page', async () => {
     assert.deepEqual(feed.devices.get('CORR-01').channels.get('power').values, { on: true });
     assert.equal(speed(feed), 1);
   }
-  // Who resumes isn't sent again what it had.
+  // A client that resumes doesn't get its values again.
   await server.write(block('devices', { added: [device()], removed: [] }) + 'id: e1-6\n\n');
   assert.deepEqual(feed.devices.get('CORR-01').channels.get('power').values, { on: true });
   feed.close();
 });
 
-test('devices that the server serves no more go, by whatever shows that it serves', async () => {
+test('devices that are no longer served are removed at any sign that the server serves', async () => {
   const shows = ['id: e1-6\n\n', block('ping', { time: T(1) }, 'e1-6'), block('refused', { device: 'CORR-01', reason: 'UnknownDevice' }), block('devices', { added: [device('DIE-01')], removed: [] })];
   for (const text of shows) {
     const { feed, server, timers } = await live(data({ speed: 1 }, T(0)));
@@ -209,14 +209,14 @@ test('a new id ends the waiting, also without any data', async () => {
   feed.close();
 });
 
-test('gaps are told and counted', async () => {
+test('gaps are reported and counted', async () => {
   const { feed, of } = await live(block('gap', { device: 'CORR-01', channel: 'power', reason: 'Retention', lost: null }));
   assert.deepEqual(of('gap'), [{ device: 'CORR-01', channel: 'power', reason: 'Retention', lost: null }]);
   assert.equal(feed.stats.gaps, 1);
   feed.close();
 });
 
-test('what can’t be read is counted and harms nothing', async () => {
+test('malformed events are counted and change nothing', async () => {
   const broken = ['data: {\n\n', 'data: null\n\n', 'data: 7\n\n', block(null, { device: 'CORR-01' }), block(null, { device: 'CORR-01', channel: 'telemetry', time: 'soon', values: {} }),
     block(null, { device: 'CORR-01', channel: 'telemetry', time: T(0), values: null }), block(null, { device: '__proto__', channel: 'telemetry', time: T(0), values: {} })];
   const { feed, of } = await live(broken.join('') + block('news', { of: 'a later version' }) + data({ speed: 3 }, T(0)));
@@ -227,7 +227,7 @@ test('what can’t be read is counted and harms nothing', async () => {
   feed.close();
 });
 
-test('a listener that closes the feed hears nothing more of the same chunk', async () => {
+test('a listener that closes the feed gets no more events of the same chunk', async () => {
   const { feed, server, of } = await start();
   feed.addEventListener('data', () => feed.close());
   await server.stream(hello() + data({ speed: 1 }, T(0)) + data({ speed: 2 }, T(1)));
@@ -235,7 +235,7 @@ test('a listener that closes the feed hears nothing more of the same chunk', asy
   assert.equal(speed(feed), 1);
 });
 
-test('a channel that never was said to be stale has no age before its first value', async () => {
+test('a channel has no age before its first value', async () => {
   const { feed } = await live();
   assert.equal(feed.age(feed.devices.get('CORR-01').channels.get('power')), null);
   assert.equal(power.staleAfterMs, null);

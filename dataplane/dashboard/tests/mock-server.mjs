@@ -1,11 +1,11 @@
 /**
- * A stand-in for the data plane, for looking at the dashboard and for tests: serves the dashboard's folder with the data plane's
- * content security policy, and simulates the demo line as the public protocol shows it.
+ * A stand-in for the data plane, for the dashboard's development and tests: serves the dashboard's folder with the
+ * data plane's content security policy, and simulates the demo line over the public protocol.
  *
  *     node dataplane/dashboard/tests/mock-server.mjs [--port 8090] [--copies 40] [--token secret] [--history 180]
  *
- * `--copies` makes that many lines. `POST /control` with {"stale":"SLIT-01"}, {"gap":{…}}, {"drop":true}, {"bye":{…}},
- * {"silent":true} or {"away":true} makes things happen.
+ * `--copies` is the number of lines. `POST /control` with {"stale":"SLIT-01"}, {"gap":{…}}, {"drop":true},
+ * {"bye":{…}}, {"silent":true} or {"away":true} causes these events.
  */
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
@@ -16,7 +16,7 @@ import process from 'node:process';
 const FOLDER = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml' };
 const EPOCH = '5f3a9c01';
-/** As dataplane/src/http/dashboard.rs sends it. */
+/** The same as in dataplane/src/http/dashboard.rs. */
 const CONTENT_SECURITY_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
   + "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
@@ -33,7 +33,7 @@ const counters = (unit) => ({
   fields: [{ name: 'order', type: 'String' }, number('good', unit, 0), number('total', unit, 0), { name: 'yield', type: 'Computed', unit: '%', decimals: 1 }],
 });
 
-/** The demo line's machines: what `hello` says of them, and how their values move: [middle, swing, noise]. */
+/** The machines of the demo line: their `hello`, and how their values move: [middle, swing, noise]. */
 const MACHINES = [
   {
     code: 'CORR-01', name: 'corrugator-1', type: 'corrugator', hz: 5, extra: [counters('m'), alarms], rate: 3.1,
@@ -120,7 +120,7 @@ class Line {
   }
 }
 
-/** A small deterministic generator (mulberry32), so that pictures can be repeated. */
+/** A small deterministic generator (mulberry32), so that screenshots can be repeated. */
 export function seeded(seed) {
   let a = seed >>> 0;
   return () => {
@@ -138,7 +138,7 @@ const block = ({ id, event, body, retry }) =>
 /**
  * Starts the server.
  * @param {{port?: number, copies?: number, token?: string, history?: number, seed?: number, pingMs?: number}} options
- *   `history`: how many seconds of values a new client gets at once (a real server sends only the newest; this is for pictures)
+ *   `history`: seconds of values that a new client gets at once, for screenshots (a real server sends only the newest)
  */
 export async function startMock({ port = 0, copies = 1, token, history = 0, seed = 7, pingMs = 15_000 } = {}) {
   const line = new Line({ copies, history, random: seeded(seed) });

@@ -1,10 +1,10 @@
-/** The page in headless Chromium, against simulated values. It needs Debian's `chromium`, or what CHROMIUM names. */
+/** The page in headless Chromium with simulated values. Needs Debian's `chromium`, or the one that CHROMIUM names. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { openBrowser } from './chromium.mjs';
 import { startMock } from './mock-server.mjs';
 
-/** A page on a loaded machine may take this long for what usually takes a moment. */
+/** How long a page may take on a busy machine. */
 const PATIENCE_MS = 20_000;
 /** @type {Awaited<ReturnType<typeof openBrowser>>} */
 let browser;
@@ -60,7 +60,7 @@ test('power, stale values, alarms and gaps', async (context) => {
   await page.until('document.getElementById("notice-list").textContent.includes("CORR-01 alarms: 3 events are missing")', PATIENCE_MS);
 });
 
-test('it says so when the server is away, counts down, and recovers by itself with the same cards', async (context) => {
+test('a lost server is shown with a count-down, and the page recovers with the same cards', async (context) => {
   const { mock, page } = await open(context);
   await page.until(live, PATIENCE_MS);
   await page.evaluate(`${card('CORR-01')}.dataset.mark = 'the same node'; document.getElementById('connection-state').getAttribute('aria-live')`);
@@ -84,13 +84,13 @@ test('a token is asked for, used, and kept for the tab only', async (context) =>
   assert.deepEqual(await page.evaluate('[sessionStorage.getItem("flutecast.token.demo"), localStorage.length, document.cookie, document.getElementById("token").value, document.getElementById("refusal").hidden]'), ['s3cret', 0, '', '', true]);
 });
 
-test('a token in the address is used and taken out of it', async (context) => {
+test('a token in the address is used and removed from it', async (context) => {
   const { page } = await open(context, { mock: { token: 's3cret' }, path: '?tenant=demo#token=s3cret' });
   await page.until(live, PATIENCE_MS);
   assert.equal(await page.evaluate('location.hash + location.search'), '?tenant=demo');
 });
 
-test('what a server says is text, never markup', async (context) => {
+test('text of a server never becomes markup', async (context) => {
   const { mock, page } = await open(context);
   await page.until(live, PATIENCE_MS);
   const evil = '<img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script>';
@@ -129,7 +129,7 @@ test('two hundred devices: values are written once per frame, and only where the
   await page.until('document.querySelectorAll("[data-device]").length === 200', PATIENCE_MS);
   const seen = await page.evaluate(`(async () => {
     const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-    // Frames stand still: nothing may be written, and no more than one frame each may be asked for by values and plots.
+    // Frames are frozen: nothing may be written, and values and plots may request at most one frame each.
     const frames = [];
     const real = window.requestAnimationFrame;
     window.requestAnimationFrame = (callback) => frames.push(callback);

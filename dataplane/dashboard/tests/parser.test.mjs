@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { parseId, SseParser } from '../flutecast.js';
 import { seeded } from './mock-server.mjs';
 
-/** What a parser makes of chunks. */
+/** Returns the events that a parser makes of chunks. */
 function parse(...chunks) {
   const events = [];
   const parser = new SseParser((event) => events.push(event));
@@ -46,7 +46,7 @@ for (const [name, text, events, { lastEventId = '', retry = null } = {}] of TABL
   test(`the parser: ${name}`, () => assert.deepEqual(parse(text), { events, lastEventId, retry }));
 }
 
-test('the parser: bytes that are not UTF-8 become U+FFFD and harm nothing else', () => {
+test('the parser: bytes that are not UTF-8 become U+FFFD, and the rest is kept', () => {
   const bytes = new Uint8Array([...new TextEncoder().encode('data: '), 0xff, 0xc3, ...new TextEncoder().encode('\n\ndata: b\n\n')]);
   assert.deepEqual(parse(bytes).events, [message('\ufffd\ufffd'), message('b')]);
 });

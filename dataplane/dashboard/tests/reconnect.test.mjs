@@ -21,7 +21,7 @@ test('backoff: the jitter is full: all of the time between nothing and the bound
   assert.ok(Math.min(...values) < 400 && Math.max(...values) > 7_600, `${Math.min(...values)} to ${Math.max(...values)}`);
 });
 
-test('an unreachable server is asked again and again, with growing waits up to the cap', async () => {
+test('an unreachable server is retried with growing waits up to the cap', async () => {
   const { feed, timers, server, states } = await start();
   timers.randomValue = 1;
   for (let attempt = 1; attempt <= 8; attempt += 1) {
@@ -55,7 +55,7 @@ test('the server’s retry is the least wait', async () => {
   feed.close();
 });
 
-test('a bye says how long to wait, and its time is kept to', async () => {
+test('the wait that a bye asks for is kept', async () => {
   const { feed, timers, server, of } = await start();
   await server.stream(hello() + block('bye', { reason: 'Draining', retryMs: 2_350 }) + data({ speed: 1 }, T(0)));
   assert.deepEqual([feed.state, feed.status.reason], ['reconnecting', 'Draining']);
@@ -77,7 +77,7 @@ test('a bye without a wait, or with none, does not make a storm', async () => {
   feed.close();
 });
 
-test('failures are counted anew only after a connection that lived', async () => {
+test('the count of failures is reset only by a connection that lasted', async () => {
   const { feed, timers, server } = await start();
   timers.randomValue = 1;
   for (let attempt = 1; attempt <= 4; attempt += 1) {
@@ -140,7 +140,7 @@ test('silence: a connection without even a ping is given up after two ping times
 });
 
 for (const [status, reason] of [[400, 'BadRequest'], [401, 'Unauthorized'], [403, 'Forbidden'], [404, 'NotFound'], [405, 'Http'], [413, 'Http']]) {
-  test(`${status} is a refusal: told with its reason, asked again only after a long time`, async () => {
+  test(`${status} is a refusal: reported with its reason, and retried only after a long time`, async () => {
     const { feed, timers, server } = await start();
     const body = reason === 'Http' ? '<h1>no</h1>' : JSON.stringify({ error: { code: reason, message: 'what would be right' } });
     await server.answer(status, body);
@@ -157,7 +157,7 @@ for (const [status, reason] of [[400, 'BadRequest'], [401, 'Unauthorized'], [403
   });
 }
 
-test('a refusal is never asked again when the page wants it so', async () => {
+test('a refusal is never retried if the page says so', async () => {
   const { feed, timers, server } = await start({ refusedRetryMs: 0 });
   await server.answer(401);
   assert.equal(feed.status.retryAt, null);
@@ -217,14 +217,14 @@ test('the token goes in a header, never in the address, and is asked for before 
   feed.close();
 });
 
-test('a token that can’t be had is passing trouble', async () => {
+test('a token function that fails is retried', async () => {
   const { feed, server } = await start({ token: () => Promise.reject(new Error('signed out')) });
   await settle();
   assert.deepEqual([feed.state, feed.status.reason, feed.status.message, server.requests.length], ['reconnecting', 'Token', 'signed out', 0]);
   feed.close();
 });
 
-test('the request says what is followed', async () => {
+test('the request contains the options', async () => {
   const { feed, server } = await start({ devices: ['CORR-01', 'a/b:c'], selector: 'line in (l1,l2)', channels: ['telemetry', 'power'], interval: '500ms', url: 'http://plant.example/flutecast' });
   const { url, init } = server.last;
   assert.equal(url.pathname, '/flutecast/v1/demo/events');
@@ -247,7 +247,7 @@ test('a list too long for an address goes in a body', async () => {
   feed.close();
 });
 
-test('options that can’t be right are refused at once', () => {
+test('missing options are refused at once', () => {
   assert.throws(() => connect({}), TypeError);
   assert.throws(() => connect({ tenant: 'demo' }), TypeError);
   assert.throws(() => connect({ tenant: 'demo', devices: [] }), TypeError);

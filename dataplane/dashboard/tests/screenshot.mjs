@@ -1,10 +1,10 @@
 /**
- * Takes a picture of a page in headless Chromium, driven over its debugging pipe (no npm package is needed).
+ * Takes a screenshot of a page in headless Chromium over its debugging pipe (without npm packages).
  *
  *     node dataplane/dashboard/tests/screenshot.mjs http://127.0.0.1:8080/ out.png [--width 1600] [--height 1000] [--light] [--full]
  *          [--wait 5] [--scale 1] [--eval 'expression']
  *
- * It waits until the page says that it is live (or 15 s at most), then `--wait` seconds more. Console errors are printed and make it fail.
+ * It waits until the page is live (at most 15 s), then `--wait` seconds more. Console errors are printed and fail.
  */
 import { writeFile } from 'node:fs/promises';
 import process from 'node:process';

@@ -1,4 +1,4 @@
-/** The client against a real HTTP server, and its bytes against real sockets. */
+/** The client with a real HTTP server and real sockets. */
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
@@ -8,7 +8,7 @@ import { startMock } from './mock-server.mjs';
 
 const T = (seconds) => new Date(Date.parse('2026-11-22T10:00:00Z') + seconds * 1_000).toISOString();
 
-/** Waits for a condition, and says what was seen when it doesn't come. */
+/** Waits for a condition; on a timeout, fails with the last value. */
 async function until(what, condition, seen = () => '') {
   const end = Date.now() + 10_000;
   while (!condition()) {
@@ -33,7 +33,7 @@ async function serve(context, ...answers) {
 }
 
 const stream = (response) => response.writeHead(200, { 'content-type': 'text/event-stream' });
-/** Reconnects at once: the waits themselves are tested on a fake clock. */
+/** Reconnects at once; the waits are tested with a fake clock. */
 const quick = { setTimeout: (callback, ms) => setTimeout(callback, Math.min(ms, 20)), clearTimeout, now: Date.now, random: Math.random };
 
 test('a connection that breaks within an event is resumed after the last whole one', async (context) => {
@@ -73,7 +73,7 @@ test('values arrive whole over a socket that cuts them anywhere', async (context
   assert.equal(feed.stats.invalid, 0);
 });
 
-test('a refusal with a token that helps', async (context) => {
+test('a refused feed connects with a new token', async (context) => {
   const server = await serve(context, (response, request) => {
     if (request.headers.authorization !== 'Bearer right') {
       response.writeHead(401, { 'content-type': 'application/json' }).end(JSON.stringify({ error: { code: 'Unauthorized', message: 'a token is needed' } }));
@@ -103,7 +103,7 @@ test('a server that is away comes back', async (context) => {
   assert.equal(feed.stats.invalid, 0);
 });
 
-test('closing lets the connection go at the server', async (context) => {
+test('closing ends the connection at the server', async (context) => {
   const mock = await startMock();
   context.after(() => mock.stop());
   const feed = connect({ url: mock.url, tenant: 'demo', devices: ['*'] });
