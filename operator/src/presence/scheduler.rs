@@ -8,6 +8,7 @@ use std::time::Duration;
 use flutecast_contract::name::TenantName;
 use flutecast_contract::subject;
 use flutecast_crds::Presence;
+use flutecast_nats::stream::MAX_SUBJECTS;
 use flutecast_process::backoff::Backoff;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -18,9 +19,6 @@ use super::device::{ClockReading, DevicePresence, LastMessage, LookupScope};
 use super::table::{Key, Target};
 use crate::rate_limit::TokenBucket;
 
-/// The largest number of subjects that the server answers for (`maxAllowedResponses` in nats-server's
-/// stream.go).
-const MAX_SUBJECTS: usize = 1024;
 /// The first and the longest wait after a tenant's stream could not be read.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// How long a reading of the broker's clock is used.
