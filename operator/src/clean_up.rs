@@ -1,6 +1,6 @@
 //! What an installation leaves when it is uninstalled, and who removes it: a program that runs when no
 //! operator works any more, with rights of its own, since those of the operator go with it.
-//! docs/decisions/0073 says why.
+//! docs/decisions/117-a-release.md says why.
 //!
 //! Promised: it takes the operator's turn first, so nothing is made again behind its back; it does all that
 //! it can, and fails when something is left. It never waits for more than [`TURN`] and a few seconds.

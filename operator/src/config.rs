@@ -8,9 +8,9 @@ use flutecast_nats::Login;
 use flutecast_process::VERSION;
 use flutecast_process::log::LogFormat;
 
-use crate::backend::cluster::watch::Place;
 use crate::clean_up::Remains;
 use crate::protection;
+use crate::watch::Place;
 
 /// Turns Tenants, Devices and PushFormats into JetStream streams and mapping documents.
 #[derive(Debug, Parser)]
@@ -164,7 +164,7 @@ fn host_name() -> String {
     if name.is_empty() { "operator".to_owned() } else { name.to_owned() }
 }
 
-/// Who keeps what is used from being deleted; docs/decisions/0051 says what follows from each.
+/// Who keeps what is used from being deleted; docs/decisions/113-in-use.md says what follows from each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Protection {
     /// The API server, by an admission policy: deleting is refused, and nothing ever hangs.

@@ -71,7 +71,7 @@ pub enum Lead {
     No,
     /// It is; which time since its start, counted from 1. What was known before may have been told long ago:
     /// the way to the API server may have been cut while another operator worked, and nothing tells that a
-    /// watch is deaf (docs/decisions/0076).
+    /// watch is deaf (docs/decisions/107-one-control-loop.md).
     Turn(u64),
 }
 

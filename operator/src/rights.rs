@@ -58,7 +58,7 @@ pub fn manifests() -> Vec<(&'static str, String)> {
          writes itself is in its own namespace (here flutecast-system) or in a status, but for Devices that enrol themselves. Written by `make rbac` from the \
          modules that make the calls.";
     let head_of_finalizers = "Only for an operator with --protection finalizer, which holds what is in use by a finalizer: these rights beside those of \
-         rbac.yaml. docs/decisions/0051 says what follows from this way. Written by `make rbac`.";
+         rbac.yaml. docs/decisions/113-in-use.md says what follows from this way. Written by `make rbac`.";
     vec![
         ("manifests/operator/rbac.yaml", manifest(head, Some(account), &[among_tenants, at_home])),
         ("manifests/operator/finalizers.yaml", manifest(head_of_finalizers, None, &[with_finalizers])),

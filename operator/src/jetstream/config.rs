@@ -106,7 +106,7 @@ pub(crate) fn lay_over(current: &Map<String, Value>, wanted: &StreamConfig) -> M
     set("duplicate_window", json!(nanoseconds(*duplicate_window)));
     set("allow_direct", json!(allow_direct));
     // What would lose messages that the Tenant's retention keeps, or let devices lose them
-    // (docs/decisions/0078).
+    // (docs/decisions/111-stream-settings.md).
     set("max_msgs", json!(-1));
     set("discard_new_per_subject", json!(false));
     set("no_ack", json!(false));
