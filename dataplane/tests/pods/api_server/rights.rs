@@ -74,7 +74,7 @@ async fn missing_right_is_reported_and_used_once_granted() {
     for (state, count) in [("Ready", 1), ("Serving", 1), ("Terminating", 0)] {
         pod.wait_for_metric(&format!("flutecast_peers{{state=\"{state}\"}}"), count).await;
     }
-    every_right_is_used(&kube, &account).await;
+    each_right_is_used(&kube, &account).await;
     documented_metrics_are_exactly_those_exported(&pod).await;
     kube.kubectl(&["delete", "endpointslice", "dp-1"], "").await;
     pod.wait_for_metric("flutecast_peers{state=\"Ready\"}", 0).await;
@@ -103,7 +103,7 @@ async fn documented_metrics_are_exactly_those_exported(pod: &Pod) {
 }
 
 /// Checks in the audit log that the pod used each rule of the manifest, by verb and resource.
-async fn every_right_is_used(kube: &KubeFixture, account: &str) {
+async fn each_right_is_used(kube: &KubeFixture, account: &str) {
     let rights = flutecast_dataplane::rights::RIGHTS.iter().copied().flatten();
     let stated = rights.flat_map(|right| {
         let uses = move |verb| {
