@@ -163,7 +163,7 @@ impl fmt::Display for Reason {
 
 /// One thing that is wrong with an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// Why.
     pub(crate) reason: Reason,
     /// Where in the object, as a path such as `spec.channels[1].format`; empty: the object as a whole.

@@ -12,7 +12,7 @@ use super::apply::documents::Documents;
 use super::dereference::DirtySet;
 use super::inbox::Wake;
 use super::status::write_failures::WriteFailure;
-use crate::jetstream::leftover::Realm;
+use crate::jetstream::orphans::Installation;
 use crate::object::{Key, Object, Objects};
 
 /// The result of writing the mapping.
@@ -86,7 +86,7 @@ pub(crate) trait Backend: Send + 'static {
 
     /// Returns what this installation is responsible for; `None` if that is not known, or nothing is left
     /// over here.
-    fn installation(&self) -> Option<Realm> {
+    fn installation(&self) -> Option<Installation> {
         None
     }
 

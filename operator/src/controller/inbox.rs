@@ -7,7 +7,7 @@
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant, sleep_until};
 
-use crate::jetstream::task::Report;
+use crate::jetstream::reconciler::Report;
 use crate::lease::Lead;
 
 /// How many changes are received at once.
@@ -16,7 +16,7 @@ const BATCH: usize = 1024;
 /// The receivers of the control loop. `C` is a change that the backend reports.
 pub(crate) struct Inbox<C> {
     pub(crate) changes: mpsc::Receiver<C>,
-    pub(crate) report: watch::Receiver<Report>,
+    pub(crate) report: watch::Receiver<StreamReports>,
     /// Whether this operator is the one that works; `None` if there can't be another.
     pub(crate) leading: Option<watch::Receiver<Lead>>,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Inbox<C> {
 #[derive(Debug)]
 pub(crate) enum Message<C> {
     Change(C),
-    Report(Report),
+    StreamReports(StreamReports),
 }
 
 /// What has to be done because of a message; the greater includes the less.
@@ -118,14 +118,14 @@ mod tests {
 
     struct Senders {
         changes: mpsc::Sender<Wake>,
-        report: watch::Sender<Report>,
+        report: watch::Sender<StreamReports>,
         leading: watch::Sender<Lead>,
     }
 
     /// The changes of this inbox are what they ask for.
     fn inbox() -> (Senders, Inbox<Wake>) {
         let (changes, receiver) = mpsc::channel(16);
-        let (report, reports) = watch::channel(Report::new());
+        let (report, reports) = watch::channel(StreamReports::new());
         let (leading, lead) = watch::channel(Lead::No);
         (
             Senders { changes, report, leading },
@@ -190,7 +190,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn reports_and_leadership_ask_for_a_reconcile() {
         let (senders, mut inbox) = inbox();
-        senders.report.send_replace(Report::new());
+        senders.report.send_replace(StreamReports::new());
         assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, Some(Wake::Reconcile));
         senders.leading.send_replace(Lead::Turn(3));
         assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, Some(Wake::Reconcile));

@@ -3,7 +3,7 @@
 //! ```text
 //! Backend ──Change──► Inbox ──► dereference → validate → build → apply → update status
 //!                       ▲                                          │           │
-//! jetstream ──Report────┘      jetstream, enrollment, the mapping ◄┘           └──► Backend: where statuses go
+//! jetstream ──StreamReports────┘      jetstream, enrollment, the mapping ◄┘           └──► Backend: where statuses go
 //! ```
 //! One task owns all state, so a reconcile sees one moment of it. It runs on a thread of its own. Validate
 //! and build are pure; only [`Backend::write_mapping`] waits. Streams and statuses are written by other
@@ -40,7 +40,7 @@ use self::dereference::DirtySet;
 use self::inbox::{Inbox, Message, Timers, Wake};
 use self::metrics::ControllerMetrics;
 use self::status::write_failures::WriteFailures;
-use crate::jetstream::task::{Report, Wanted};
+use crate::jetstream::reconciler::{StreamReports, WantedStreams};
 use crate::metrics::CallResult;
 
 /// The first and the longest wait after the mapping could not be written.
@@ -52,13 +52,13 @@ const FIRST_REPORT: Duration = Duration::from_secs(1);
 pub(crate) struct Controller<B> {
     backend: B,
     /// Where JetStream's task gets what it has to apply; `None` while another operator works.
-    streams: watch::Sender<Option<Arc<Wanted>>>,
+    streams: watch::Sender<Option<Arc<WantedStreams>>>,
     directory: DirectoryPublisher,
     metrics: Arc<ControllerMetrics>,
     cache: BuildCache,
     source_grace: SourceGrace,
     /// The last report that was looked at.
-    report: Report,
+    report: StreamReports,
     report_was_awaited: bool,
     /// The tenants that the mapping leaves out, because their stream belongs to somebody else.
     foreign: BTreeSet<TenantName>,
@@ -71,7 +71,7 @@ pub(crate) struct Controller<B> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reconciled<'a> {
     pub(crate) built: &'a Built,
-    pub(crate) report: &'a Report,
+    pub(crate) report: &'a StreamReports,
     /// The tenants that the mapping leaves out, because their stream belongs to somebody else.
     pub(crate) foreign: &'a BTreeSet<TenantName>,
     pub(crate) write_failures: &'a WriteFailures,
@@ -80,7 +80,7 @@ pub(crate) struct Reconciled<'a> {
 impl<B: Backend> Controller<B> {
     pub(crate) fn new(
         backend: B,
-        streams: watch::Sender<Option<Arc<Wanted>>>,
+        streams: watch::Sender<Option<Arc<WantedStreams>>>,
         directory: DirectoryPublisher,
         metrics: Arc<ControllerMetrics>,
     ) -> Self {
@@ -91,7 +91,7 @@ impl<B: Backend> Controller<B> {
             metrics,
             cache: BuildCache::default(),
             source_grace: SourceGrace::default(),
-            report: Report::new(),
+            report: StreamReports::new(),
             report_was_awaited: false,
             foreign: BTreeSet::new(),
             write_failures: WriteFailures::default(),
@@ -163,7 +163,7 @@ impl<B: Backend> Controller<B> {
     }
 
     /// Marks the tenants of which the report says something else than before.
-    fn handle_report(&mut self, report: Report) -> Wake {
+    fn handle_report(&mut self, report: StreamReports) -> Wake {
         let mut dirty = DirtySet::default();
         for tenant in report.keys().chain(self.report.keys()) {
             if report.get(tenant) != self.report.get(tenant) {
@@ -268,7 +268,7 @@ impl<B: Backend> Controller<B> {
         let installation = self.backend.installation();
         self.cache.set_installation(installation.as_ref().map(|installation| installation.id.as_str()));
         let built = self.cache.built();
-        let wanted = Wanted {
+        let wanted = WantedStreams {
             tenants: built.tenants.values().map(|tenant| tenant.streams.clone()).collect(),
             existing: built.existing.clone(),
             realm: installation,

@@ -15,11 +15,11 @@ use super::metrics::OperatorMetrics;
 use super::{Nats, Streams};
 use crate::api_server::MANAGER;
 use crate::backend::cluster::ClusterBackend;
-use crate::backend::cluster::change::Change;
+use crate::backend::cluster::change::ClusterChange;
 use crate::backend::cluster::events;
 use crate::backend::cluster::mapping::{Mapping, SHARD_SELECTOR};
 use crate::backend::cluster::secrets::SecretWatches;
-use crate::backend::cluster::status::queue::Outbox;
+use crate::backend::cluster::status::queue::StatusQueue;
 use crate::backend::cluster::status::sync::StatusSync;
 use crate::backend::cluster::status::writer::Writer;
 use crate::controller::Controller;
@@ -116,7 +116,7 @@ impl Cluster {
     fn start_watches(
         &self,
         nats: &Nats,
-        changes: &mpsc::Sender<Change>,
+        changes: &mpsc::Sender<ClusterChange>,
         leading: &watch::Receiver<Lead>,
         tasks: &mut Tasks,
     ) {
@@ -124,17 +124,17 @@ impl Cluster {
         let own_namespace = &options.own_namespace;
         let mut watches = Watches::new(changes.clone(), leading.clone(), cancel.clone());
         for place in &options.places {
-            watches.kind(client, place, Change::Tenant);
-            watches.kind(client, place, Change::PushFormat);
-            watches.kind(client, place, Change::Device);
+            watches.kind(client, place, ClusterChange::Tenant);
+            watches.kind(client, place, ClusterChange::PushFormat);
+            watches.kind(client, place, ClusterChange::Device);
         }
         let shards = watcher::Config::default().labels(SHARD_SELECTOR);
-        watches.namespaced(client, own_namespace, shards, Change::Shard);
+        watches.namespaced(client, own_namespace, shards, ClusterChange::Shard);
         let access = watcher::Config::default().fields(&format!("metadata.name={ACCESS_SECRET}"));
-        watches.namespaced(client, own_namespace, access, Change::Access);
+        watches.namespaced(client, own_namespace, access, ClusterChange::Access);
         if let Some(service) = &options.service {
             let slices = watcher::Config::default().labels(&format!("{SERVICE_LABEL}={service}"));
-            watches.namespaced(client, own_namespace, slices, Change::Slice);
+            watches.namespaced(client, own_namespace, slices, ClusterChange::Slice);
             let release = options.release.as_deref().unwrap_or(own_namespace);
             let (heard, task) =
                 rollout::spawn(nats.client.clone(), nats.connected.clone(), release, cancel.clone());
@@ -154,7 +154,7 @@ impl Cluster {
     /// Returns the sender of the directory, the result of the check, and what causes it at once.
     fn start_permission_check(
         &self,
-        changes: &mpsc::Sender<Change>,
+        changes: &mpsc::Sender<ClusterChange>,
         tasks: &mut Tasks,
     ) -> (watch::Sender<Option<Arc<Directory>>>, watch::Receiver<ForbiddenNamespaces>, Arc<Notify>) {
         let (directory_sender, directory) = watch::channel(None);
@@ -170,7 +170,7 @@ impl Cluster {
         let notify = move |forbidden| {
             let changes = changes.clone();
             async move {
-                let _ends_with_the_loop = changes.send(Change::CreationForbidden(forbidden)).await;
+                let _ends_with_the_loop = changes.send(ClusterChange::CreationForbidden(forbidden)).await;
             }
         };
         tasks.watch("rights", check.spawn(notify, self.cancel.clone()));
@@ -179,32 +179,37 @@ impl Cluster {
 
     fn start_writer(
         &self,
-        changes: &mpsc::Sender<Change>,
+        changes: &mpsc::Sender<ClusterChange>,
         leading: &watch::Receiver<Lead>,
         tasks: &mut Tasks,
-    ) -> Outbox {
+    ) -> StatusQueue {
         let Self { client, options, metrics, cancel } = self;
         let (announcer, task) =
             events::spawn(client.clone(), &options.identity, metrics.writes.clone(), cancel.clone());
         tasks.watch("events", task);
-        let outbox = Outbox::default();
-        let (waiting, queue) = (outbox.clone(), changes.downgrade());
+        let queue = StatusQueue::default();
+        let (waiting, inbox) = (queue.clone(), changes.downgrade());
         metrics.controller.observe_statuses_waiting(move || waiting.len());
-        let length = |changes: mpsc::Sender<Change>| changes.max_capacity() - changes.capacity();
-        metrics.controller.observe_changes_waiting(move || queue.upgrade().map_or(0, length));
+        let length = |changes: mpsc::Sender<ClusterChange>| changes.max_capacity() - changes.capacity();
+        metrics.controller.observe_changes_waiting(move || inbox.upgrade().map_or(0, length));
         let writer = Writer {
             client: client.clone(),
-            outbox: outbox.clone(),
+            queue: queue.clone(),
             changes: changes.clone(),
             announcer,
             writes: metrics.writes.clone(),
             _works: leading.clone(),
         };
         tasks.watch("status", writer.spawn(cancel.clone()));
-        outbox
+        queue
     }
 
-    fn start_presence(&self, nats: Nats, changes: &mpsc::Sender<Change>, tasks: &mut Tasks) -> PresenceTable {
+    fn start_presence(
+        &self,
+        nats: Nats,
+        changes: &mpsc::Sender<ClusterChange>,
+        tasks: &mut Tasks,
+    ) -> PresenceTable {
         let table = PresenceTable::default();
         let task = PresenceTask {
             client: nats.client,
@@ -216,7 +221,7 @@ impl Cluster {
         let notify = move |key| {
             let changes = changes.clone();
             async move {
-                let _ends_with_the_loop = changes.send(Change::Presence(key)).await;
+                let _ends_with_the_loop = changes.send(ClusterChange::Presence(key)).await;
             }
         };
         tasks.watch("presence", task.spawn(notify, self.cancel.clone()));
@@ -245,10 +250,10 @@ impl Cluster {
 }
 
 /// Forwards what the pods announced. While the control loop is busy, only the latest waits.
-async fn forward_pods(mut states: watch::Receiver<Arc<PodStates>>, changes: mpsc::Sender<Change>) {
+async fn forward_pods(mut states: watch::Receiver<Arc<PodStates>>, changes: mpsc::Sender<ClusterChange>) {
     while states.changed().await.is_ok() {
         let latest = states.borrow_and_update().clone();
-        if changes.send(Change::Pods(latest)).await.is_err() {
+        if changes.send(ClusterChange::Pods(latest)).await.is_err() {
             return;
         }
     }

@@ -11,29 +11,26 @@ use crate::object::{Key, Kind};
 use crate::rollout::PodStates;
 use crate::watch::Event;
 
-/// What a watch tells.
+/// A report to the control loop. Events of watches are in the order in which the API server sent them.
 #[derive(Debug)]
-pub(crate) enum Change {
-    /// About a Tenant.
+pub(crate) enum ClusterChange {
     Tenant(Event<Tenant>),
-    /// About a Device.
     Device(Event<Device>),
-    /// About a PushFormat.
     PushFormat(Event<PushFormat>),
-    /// About a ConfigMap of the mapping.
+    /// Of a ConfigMap of the mapping.
     Shard(Event<ConfigMap>),
-    /// About the Secret that the data plane reads.
+    /// Of the Secret with the access document.
     Access(Event<Secret>),
-    /// What the data plane's pods announced.
-    Pods(Arc<PodStates>),
-    /// About an EndpointSlice of the data plane's Service.
+    /// Of a Secret that a Tenant names, and is watched under this name.
+    Tokens(Key, Event<Secret>),
+    /// Of an EndpointSlice of the data plane's Service.
     Slice(Event<EndpointSlice>),
-    /// The answer to a write of this object's status was told before.
+    /// The data plane's pods announced something.
+    Pods(Arc<PodStates>),
+    /// A status was written; the object was reported before.
     Written(Kind, Key),
-    /// About a Secret that a Tenant names; the namespace and name that are watched.
-    Tokens((String, String), Event<Secret>),
-    /// There is something new to say of the presence of a Device; its namespace and name.
-    Presence((String, String)),
-    /// The namespaces where the operator may not create Devices, of those where it should.
+    /// The presence of a Device changed.
+    Presence(Key),
+    /// The namespaces where the operator should create Devices, and may not.
     CreationForbidden(BTreeSet<String>),
 }

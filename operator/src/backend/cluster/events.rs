@@ -1,8 +1,8 @@
 //! Events (events.k8s.io): what `kubectl describe` shows of an object's past.
 //!
-//! Told is what a person would want to know and the status no longer says: that something was refused, and
-//! that it has healed. The same thing told again within some minutes counts up instead of making a new Event.
-//! An Event that can't be stored is logged and forgotten: the status says what is the case.
+//! There is one for what a person would want to know and the status no longer says: that an object was
+//! refused, and that it is Ready again. The same again within some minutes counts up instead of making a new
+//! Event. An Event that can't be stored is dropped: the status says what is the case now.
 
 use flutecast_kube::Right;
 use std::time::Duration;
@@ -18,7 +18,6 @@ use crate::api_server::MANAGER;
 use crate::api_server::{ApiWrite, ApiWrites};
 use crate::metrics::CallResult;
 
-/// The rights that telling needs.
 pub(crate) const RIGHTS: &[Right] = &[Right {
     group: "events.k8s.io",
     resources: &["events"],
@@ -27,30 +26,27 @@ pub(crate) const RIGHTS: &[Right] = &[Right {
     why: "",
 }];
 
-/// How many may wait. More than that at once says nothing that a person would read.
-const WAITING: usize = 256;
-/// How long one may take.
+/// How many may wait. A person would not read more at once.
+const QUEUE: usize = 256;
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The longest text that an Event takes, in bytes.
-const LONGEST_NOTE: usize = 1000;
+/// The longest note that an Event may have, in bytes.
+const MAX_NOTE: usize = 1000;
 
-/// Something to tell.
+/// The contents of an Event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Notice {
-    /// Whether somebody should look.
+    /// Whether somebody should look at the object.
     pub(crate) is_warning: bool,
-    /// One word.
     pub(crate) reason: String,
-    /// What happened, and what to do.
     pub(crate) message: String,
 }
 
-/// Where notices are handed in.
+/// Queues Events.
 #[derive(Debug, Clone)]
 pub(crate) struct Announcer(mpsc::Sender<(ObjectReference, Notice)>);
 
 impl Announcer {
-    /// Tells of an object. When too many wait, this one is left out.
+    /// Queues an Event about an object. It is dropped when too many wait.
     pub(crate) fn announce(&self, object: ObjectReference, notice: Notice) {
         if self.0.try_send((object, notice)).is_err() {
             tracing::debug!("too many events; one is left out");
@@ -58,7 +54,7 @@ impl Announcer {
     }
 }
 
-/// Starts the task that stores them. It ends when `cancel` is cancelled; whoever gets the handle watches it.
+/// Starts the task that stores Events. It ends when `cancel` is cancelled.
 #[must_use = "a task that nobody watches fails unseen"]
 pub(crate) fn spawn(
     client: Client,
@@ -66,7 +62,7 @@ pub(crate) fn spawn(
     writes: ApiWrites,
     cancel: CancellationToken,
 ) -> (Announcer, JoinHandle<()>) {
-    let (sender, mut notices) = mpsc::channel::<(ObjectReference, Notice)>(WAITING);
+    let (sender, mut notices) = mpsc::channel::<(ObjectReference, Notice)>(QUEUE);
     let reporter =
         Reporter { controller: format!("flutecast.io/{MANAGER}"), instance: Some(instance.to_owned()) };
     let recorder = Recorder::new(client, reporter);
@@ -90,8 +86,8 @@ pub(crate) fn spawn(
 
 fn event(notice: Notice) -> Event {
     let Notice { is_warning, reason, mut message } = notice;
-    if message.len() > LONGEST_NOTE {
-        let end = (0..=LONGEST_NOTE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+    if message.len() > MAX_NOTE {
+        let end = (0..=MAX_NOTE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
         message.truncate(end);
         message.push('…');
     }

@@ -10,9 +10,9 @@
 
 pub(crate) mod change;
 pub(crate) mod events;
-mod follow;
 pub(crate) mod mapping;
 pub(crate) mod pending;
+mod presence;
 pub(crate) mod secrets;
 pub(crate) mod status;
 
@@ -24,7 +24,7 @@ use flutecast_crds::{DeviceSpec, TenantSpec};
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-use self::change::Change;
+use self::change::ClusterChange;
 use self::mapping::Mapping;
 use self::secrets::SecretWatches;
 use self::status::sync::StatusSync;
@@ -36,7 +36,7 @@ use crate::controller::dereference::DirtySet;
 use crate::controller::inbox::Wake;
 use crate::controller::metrics::ControllerMetrics;
 use crate::index::Index;
-use crate::jetstream::leftover::Realm;
+use crate::jetstream::orphans::Installation;
 use crate::object::{Key, Kind, Object, ObjectKind, Objects};
 use crate::protection::FinalizerPublisher;
 use crate::rollout::{Rollout, RolloutChanges, RolloutMetrics};
@@ -57,29 +57,29 @@ pub(crate) struct ClusterBackend {
 }
 
 impl Backend for ClusterBackend {
-    type Change = Change;
+    type Change = ClusterChange;
 
     const RESYNC: Duration = Duration::from_secs(600);
     const COLLECT: Duration = Duration::from_millis(100);
     const CREATES_DEVICES: bool = true;
 
-    fn apply_change(&mut self, change: Change) -> Wake {
+    fn apply_change(&mut self, change: ClusterChange) -> Wake {
         let Self { index, mapping, rollout, statuses, .. } = self;
         let is_news = match change {
-            Change::Tenant(event) => index.tenant(event),
-            Change::Device(event) => index.device(event),
-            Change::PushFormat(event) => index.format(event),
-            Change::Tokens(key, event) => index.tokens(key, event),
-            Change::Shard(event) => mapping.apply_shard(event),
-            Change::Access(event) => mapping.apply_access(event),
-            Change::Presence(device) => index.look_at_device(&device),
-            Change::Slice(event) => rollout.apply_slice(event),
-            Change::CreationForbidden(namespaces) => index.creation_forbidden(namespaces),
-            Change::Written(kind, key) => {
-                statuses.queue.taken_in(kind, &key);
+            ClusterChange::Tenant(event) => index.tenant(event),
+            ClusterChange::Device(event) => index.device(event),
+            ClusterChange::PushFormat(event) => index.format(event),
+            ClusterChange::Tokens(key, event) => index.tokens(key, event),
+            ClusterChange::Shard(event) => mapping.apply_shard(event),
+            ClusterChange::Access(event) => mapping.apply_access(event),
+            ClusterChange::Presence(device) => index.look_at_device(&device),
+            ClusterChange::Slice(event) => rollout.apply_slice(event),
+            ClusterChange::CreationForbidden(namespaces) => index.creation_forbidden(namespaces),
+            ClusterChange::Written(kind, key) => {
+                statuses.queue.done(&(kind, key));
                 false
             }
-            Change::Pods(states) => {
+            ClusterChange::Pods(states) => {
                 rollout.set_pod_states(states);
                 return Wake::Status;
             }
@@ -147,9 +147,9 @@ impl Backend for ClusterBackend {
 
     /// The access Secret, which no other installation has, identifies this one; until it exists, nothing can
     /// be left over either.
-    fn installation(&self) -> Option<Realm> {
+    fn installation(&self) -> Option<Installation> {
         let alive = self.index.tenants.iter().map(|(_, entry)| entry.uid.clone());
-        Some(Realm {
+        Some(Installation {
             id: self.mapping.installation_id()?,
             places: self.places.clone(),
             alive: alive.collect(),

@@ -11,14 +11,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::change::Change;
+use super::change::ClusterChange;
 use crate::lease::Lead;
 use crate::object::Key;
 use crate::watch::{EventSink, forward};
 
 pub(crate) struct SecretWatches {
     client: Client,
-    changes: mpsc::Sender<Change>,
+    changes: mpsc::Sender<ClusterChange>,
     leading: watch::Receiver<Lead>,
     cancel: CancellationToken,
     running: BTreeMap<Key, Running>,
@@ -38,7 +38,7 @@ impl SecretWatches {
     #[must_use]
     pub(crate) fn new(
         client: Client,
-        changes: mpsc::Sender<Change>,
+        changes: mpsc::Sender<ClusterChange>,
         leading: watch::Receiver<Lead>,
         cancel: CancellationToken,
     ) -> Self {
@@ -73,7 +73,7 @@ impl SecretWatches {
         let label = format!("Secret {namespace}/{name}");
         let wrap = {
             let key = key.clone();
-            move |event| Change::Tokens(key.clone(), event)
+            move |event| ClusterChange::Tokens(key.clone(), event)
         };
         let to = EventSink { changes: self.changes.clone(), leading: self.leading.clone() };
         let watch = forward(api, config, place, label, to, wrap);

@@ -1,7 +1,7 @@
 //! The mapping folder: one file for each shard, one for access, each replaced as a whole and only when it
 //! differs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,6 @@ use flutecast_contract::document::{AccessDocument, ShardDocument};
 use flutecast_contract::shard::{ACCESS_FILE, file_name, parse_file_name};
 
 use crate::controller::apply::documents::Documents;
-use crate::controller::build::Built;
 
 /// What our temporary files begin with; readers skip what begins with a dot.
 const TEMPORARY: &str = ".flutecast-tmp-";
@@ -189,8 +188,10 @@ fn failed(path: &Path, error: io::Error) -> MappingError {
 /// # Errors
 /// [`MappingError::Document`]
 #[cfg(test)]
-pub(crate) fn texts(built: &Built) -> Result<BTreeMap<String, String>, MappingError> {
-    let mut texts = BTreeMap::from([(ACCESS_FILE.to_owned(), access_text(&built.access)?)]);
+pub(crate) fn texts(
+    built: &crate::controller::build::Built,
+) -> Result<std::collections::BTreeMap<String, String>, MappingError> {
+    let mut texts = std::collections::BTreeMap::from([(ACCESS_FILE.to_owned(), access_text(&built.access)?)]);
     for shard in built.tenants.values().flat_map(|tenant| &tenant.shards) {
         let name = file_name(&shard.tenant, shard.shard);
         let text = shard_text(&name, shard)?;

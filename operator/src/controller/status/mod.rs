@@ -50,7 +50,7 @@ use self::write_failures::WriteState;
 use crate::controller::build::Built;
 use crate::finding::{Finding, Outcome, Outcomes, Reason};
 use crate::jetstream::streams::TenantStreams;
-use crate::jetstream::task::{Report, TenantReport};
+use crate::jetstream::reconciler::{StreamReports, TenantReport};
 use crate::object::{Kind, ObjectRef};
 use crate::rollout::Confirmation;
 
@@ -150,7 +150,7 @@ pub(crate) fn until_gone(before: Readiness, how: &str, going: &[String]) -> Read
 
 /// Returns the outcomes of objects from a folder; `files` are those of reading it.
 #[must_use]
-pub(crate) fn outcomes(built: &Built, files: &Outcomes, report: &Report) -> Outcomes {
+pub(crate) fn outcomes(built: &Built, files: &Outcomes, report: &StreamReports) -> Outcomes {
     let mut outcomes = built.outcomes.clone();
     for (object, outcome) in files.iter() {
         outcomes.accept(object);

@@ -1,4 +1,4 @@
-//! What is said when something is deleted that Devices use, or a Tenant's template, on both sides. Pure.
+//! Objects that are being deleted while others use them, and the Devices and Tenants that do. Pure.
 
 use flutecast_crds::{Device, DeviceChannel, DeviceSpec, Tenant};
 
@@ -6,14 +6,11 @@ use super::wanted::WantedStatuses;
 use crate::controller::status::{self, conditions::Readiness};
 use crate::index::kind::OurKind;
 use crate::index::{Entry, Life, template_of};
-use crate::object::Key;
-use crate::object::Kind;
-use crate::object::Object;
+use crate::object::{Key, Kind, Object};
 use crate::protection;
 
 impl WantedStatuses<'_> {
-    /// How it stands with a Tenant or a PushFormat, if it is being deleted while somebody uses it; else as
-    /// before.
+    /// Changes the readiness of a Tenant or a PushFormat that is being deleted while it is used.
     pub(super) fn unless_deleted<K: OurKind>(
         &self,
         key: &Key,
@@ -33,7 +30,7 @@ impl WantedStatuses<'_> {
         status::in_use(readiness, format!("{until}: {who}; {what_to_do}. Until then it stays in force"))
     }
 
-    /// Who uses an object, in words; none: nobody.
+    /// Returns the users of an object in words; `None` if there are none.
     fn users(&self, kind: Kind, key: &Key) -> Option<Users> {
         let mut devices = self.index.devices_using(kind, key);
         let devices = devices.next().map(|first| {
@@ -66,8 +63,7 @@ impl WantedStatuses<'_> {
         (!all.is_empty()).then(|| Users { who: format!("{} {verb} it", who.join(" and ")), what_to_do })
     }
 
-    /// How it stands with a Tenant that is ready: until what its template names is gone, if that is being
-    /// deleted.
+    /// Changes the readiness of a Tenant whose template names what is being deleted.
     pub(super) fn until_template_deleted(
         &self,
         (namespace, _): &Key,
@@ -90,13 +86,13 @@ impl WantedStatuses<'_> {
         )
     }
 
-    /// How it stands with a Device that is ready: until what it uses is gone, if that is being deleted.
+    /// Changes the readiness of a Device that uses what is being deleted.
     pub(super) fn until_deleted(&self, key: &Key, entry: &Entry<Device>, readiness: Readiness) -> Readiness {
         let Ok(device) = &entry.object else { return readiness };
         until(entry, readiness, "it is served until what it uses is gone", self.going(key, device))
     }
 
-    /// What a Device uses and is being deleted, with what to do.
+    /// Returns what a Device uses and is being deleted, with what to do.
     fn going(&self, (namespace, _): &Key, device: &Object<DeviceSpec>) -> Vec<String> {
         let mut going = Vec::new();
         let tenant = self.index.tenants.get(&(namespace.clone(), device.spec.tenant.clone()));
@@ -114,7 +110,7 @@ impl WantedStatuses<'_> {
         going
     }
 
-    /// The PushFormat of a channel, if it is being deleted, and when it goes.
+    /// Returns the PushFormat of a channel if it is being deleted, and when it goes.
     fn format_that_goes<'c>(
         &self,
         namespace: &str,
@@ -125,18 +121,15 @@ impl WantedStatuses<'_> {
     }
 }
 
-/// Who uses something, and what is to be done about it.
 struct Users {
     who: String,
     what_to_do: String,
 }
 
-/// How it stands with what is ready, and uses what is `going`.
 fn until<K: OurKind>(entry: &Entry<K>, readiness: Readiness, how: &str, going: Vec<String>) -> Readiness {
     if entry.life.is_deleting { readiness } else { status::until_gone(readiness, how, &going) }
 }
 
-/// When something that is being deleted goes.
 fn when(life: &Life) -> &'static str {
     if protection::holds(life) { "is being deleted, and goes with its last user" } else { "is being deleted" }
 }

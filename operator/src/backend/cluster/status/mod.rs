@@ -1,8 +1,5 @@
-//! The fifth step: what is said in the status of each object, and its writing.
-//!
-//! `wanted` computes statuses from what was built and what JetStream reports; `writer` brings those that
-//! differ from what the API server holds there, in a task of its own, so that ten thousand of them hold up no
-//! change of the mapping.
+//! The statuses of objects: which are wanted, which differ from those that the API server holds, and their
+//! writing by a task of its own, so that ten thousand of them delay no change of the mapping.
 
 mod deletion;
 pub(crate) mod queue;

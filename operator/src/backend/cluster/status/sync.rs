@@ -1,5 +1,4 @@
-//! The fifth step: compares the statuses that are wanted with those that the API server holds, and hands on
-//! those that differ.
+//! Compares the statuses that are wanted with those that the API server holds, and queues those that differ.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,8 +8,8 @@ use flutecast_crds::condition::Condition;
 use tokio::time::Instant;
 
 use crate::backend::cluster::events::Notice;
-use crate::backend::cluster::follow;
-use crate::backend::cluster::status::queue::{Outbox, Status};
+use crate::backend::cluster::presence;
+use crate::backend::cluster::status::queue::{QueuedStatus, StatusQueue};
 use crate::backend::cluster::status::wanted::WantedStatuses;
 use crate::controller::dereference::DirtySet;
 use crate::controller::metrics::ControllerMetrics;
@@ -18,36 +17,31 @@ use crate::controller::status::conditions::{label, ours, ready};
 use crate::finding::Reason;
 use crate::index::kind::{OurKind, OurStatus};
 use crate::index::{Entry, Store};
-use crate::object::Key;
-use crate::object::Kind;
+use crate::object::{Key, Kind};
 use crate::presence::PresenceTable;
 
-/// Where statuses go.
 #[derive(Debug)]
 pub(crate) struct StatusSync {
-    /// What is to be written.
-    pub(crate) queue: Outbox,
-    /// Who is followed, and what is said of their presence.
+    pub(crate) queue: StatusQueue,
     pub(crate) presence: PresenceTable,
-    /// Gets counts.
     pub(crate) metrics: Arc<ControllerMetrics>,
 }
 
 impl StatusSync {
-    /// Has the statuses in `scope` written that differ.
-    pub(crate) fn sync(&self, wanted: &WantedStatuses<'_>, scope: &DirtySet) {
+    /// Queues the statuses of the objects in `dirty` that differ.
+    pub(crate) fn sync(&self, wanted: &WantedStatuses<'_>, dirty: &DirtySet) {
         let index = wanted.index;
-        // A Tenant tells how many devices it has, and there are few.
-        let tenants = in_scope(&index.tenants, scope, scope.needs_building());
+        // The status of a Tenant counts its devices, and there are few Tenants.
+        let tenants = keys_of(&index.tenants, dirty, dirty.needs_building());
         self.each(&index.tenants, &tenants, |key, entry, before| wanted.tenant(key, entry, before));
-        let devices = in_scope(&index.devices, scope, scope.all);
-        follow::note(&self.presence, wanted, &devices);
+        let devices = keys_of(&index.devices, dirty, dirty.all);
+        presence::track(&self.presence, wanted, &devices);
         self.each(&index.devices, &devices, |key, entry, before| wanted.device(key, entry, before));
-        let formats = in_scope(&index.formats, scope, scope.all);
+        let formats = keys_of(&index.formats, dirty, dirty.all);
         self.each(&index.formats, &formats, |key, entry, before| wanted.format(key, entry, before));
     }
 
-    /// Another operator's turn: what waits here is forgotten.
+    /// Drops what waits, because another operator works now.
     pub(crate) fn stop(&self) {
         self.queue.clear();
         self.presence.clear();
@@ -68,14 +62,14 @@ impl StatusSync {
             }
             let Some(wanted) = wanted else { continue };
             if wanted == entry.status.normal() {
-                self.queue.withdraw(K::KIND, key);
+                self.queue.remove(K::KIND, key);
                 continue;
             }
-            let status = Status {
+            let status = QueuedStatus {
                 uid: entry.uid.clone(),
                 notice: notice(K::KIND, entry.status.conditions(), wanted.conditions()).or_else(|| {
-                    let tidings = tidings(entry.status.presence(), wanted.presence())?;
-                    self.presence.may_emit_event(Instant::now()).then_some(tidings)
+                    let notice = presence_notice(entry.status.presence(), wanted.presence())?;
+                    self.presence.may_emit_event(Instant::now()).then_some(notice)
                 }),
                 status: wanted.into(),
             };
@@ -84,13 +78,12 @@ impl StatusSync {
     }
 }
 
-/// The objects whose status is looked at: those that were touched, also because something else was built of
-/// them.
-fn in_scope<K: OurKind>(store: &Store<K>, scope: &DirtySet, all: bool) -> BTreeSet<Key> {
-    let touched = scope.touched.iter().filter(|(kind, _)| *kind == K::KIND).map(|(_, key)| key.clone());
+/// Returns the objects of a kind that are in `dirty`.
+fn keys_of<K: OurKind>(store: &Store<K>, dirty: &DirtySet, all: bool) -> BTreeSet<Key> {
+    let touched = dirty.touched.iter().filter(|(kind, _)| *kind == K::KIND).map(|(_, key)| key.clone());
     let mut keys: BTreeSet<Key> = touched.collect();
     if K::KIND == Kind::PushFormat {
-        keys.extend(scope.formats.iter().cloned());
+        keys.extend(dirty.formats.iter().cloned());
     }
     if all {
         keys.extend(store.iter().map(|(key, _)| key.clone()));
@@ -98,8 +91,8 @@ fn in_scope<K: OurKind>(store: &Store<K>, scope: &DirtySet, all: bool) -> BTreeS
     keys
 }
 
-/// What `kubectl describe` is to tell of a change: that something was refused, and that it has healed. That
-/// an object waits for another one that is about to come is in its conditions, and no news a moment later.
+/// Returns the Event about a change of conditions: that an object was refused, and that it is Ready again. That
+/// it waits for another object is in its conditions, and over a moment later.
 fn notice(kind: Kind, before: &[Condition], after: &[Condition]) -> Option<Notice> {
     let (before, after) = (ready(&ours(before)).cloned(), ready(after)?.clone());
     let is_worth_it = |condition: &Condition| {
@@ -119,9 +112,9 @@ fn notice(kind: Kind, before: &[Condition], after: &[Condition]) -> Option<Notic
     }
 }
 
-/// What `kubectl describe` is to tell of a Device that fell silent, and of one that is heard of again. It is
-/// normal: machines are switched off. The words are always the same, so that the same again counts up.
-fn tidings(before: Option<Presence>, after: Option<Presence>) -> Option<Notice> {
+/// Returns the Event about a Device that fell silent or sends again, which is normal: machines are switched
+/// off. The words are always the same, so that repeated Events count up.
+fn presence_notice(before: Option<Presence>, after: Option<Presence>) -> Option<Notice> {
     let (reason, message) = match (before?, after?) {
         (Presence::Online, Presence::Silent) => ("Silent", "no channel has sent anything for its staleAfter"),
         (Presence::Silent, Presence::Online) => ("Online", "it sends again"),

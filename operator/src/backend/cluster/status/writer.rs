@@ -1,8 +1,11 @@
-//! Brings statuses to the API server, several at once, each only as it is wanted last.
+//! Writes statuses to the API server, several at once.
 //!
-//! Promised: what was put in is written, or the object is gone. What the API server refuses is logged and
-//! tried again, since whoever refuses it, mostly a policy, may change. Not promised: that each of several
-//! statuses of one object is seen; the last one is.
+//! # Guarantees
+//! The last status of each object is written, unless the object is gone. One that the API server refuses is
+//! logged and tried again, since a policy that refuses it may change.
+//!
+//! # Not guaranteed
+//! Of several statuses of one object, only the last one is written for sure.
 
 use flutecast_kube::Right;
 use flutecast_kube::fault::{brief, is_refusal};
@@ -22,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_server::MANAGER;
 use crate::api_server::{ApiWrite, ApiWrites};
-use crate::backend::cluster::change::Change;
+use crate::backend::cluster::change::ClusterChange;
 use crate::backend::cluster::events::Announcer;
-use crate::backend::cluster::status::queue::{Failure, Name, Outbox, Status};
+use crate::backend::cluster::status::queue::{Name, QueuedStatus, StatusQueue, WriteProblem};
 use crate::index::kind::OurKind;
 use crate::lease::Lead;
 use crate::metrics::CallResult;
@@ -32,7 +35,6 @@ use crate::object::Kind;
 use crate::watch::Event;
 use flutecast_process::backoff::Backoff;
 
-/// The rights that writing statuses needs.
 pub(crate) const RIGHTS: &[Right] = &[Right {
     group: "flutecast.io",
     resources: &["tenants/status", "devices/status", "pushformats/status"],
@@ -41,76 +43,69 @@ pub(crate) const RIGHTS: &[Right] = &[Right {
     why: "",
 }];
 
-/// How many are written at once.
-const AT_ONCE: usize = 16;
-/// How long one may take.
+/// How many statuses are written at once.
+const CONCURRENT_WRITES: usize = 16;
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The first and the longest pause of all when so many as are written at once found the API server away, and
-/// none found it well.
+/// The first and the longest pause of all writes when [`CONCURRENT_WRITES`] in a row found the API server
+/// unavailable.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// What writes them.
 pub(crate) struct Writer {
-    /// The API server.
     pub(crate) client: Client,
-    /// The statuses.
-    pub(crate) outbox: Outbox,
-    /// Gets each object as the API server answers it.
-    pub(crate) changes: mpsc::Sender<Change>,
-    /// Tells what `kubectl describe` shows.
+    pub(crate) queue: StatusQueue,
+    /// Where objects go as the API server replies them.
+    pub(crate) changes: mpsc::Sender<ClusterChange>,
     pub(crate) announcer: Announcer,
-    /// Gets counts.
     pub(crate) writes: ApiWrites,
-    /// Held as long as something is written: the Lease isn't given back before.
+    /// Held as long as something is written: the Lease is not released before.
     pub(crate) _works: watch::Receiver<Lead>,
 }
 
-/// How a write ended.
-enum Ended {
-    Well(Box<Change>),
-    /// The object is gone, or has another life now.
+/// The result of a write.
+enum WriteResult {
+    Written(Box<ClusterChange>),
+    /// The object is gone, or was created again.
     Gone,
-    /// It is tried again.
-    Failed(Failure, String),
+    Failed(WriteProblem, String),
 }
 
-/// How it stands with the API server as a whole.
+/// Whether the API server takes statuses at all.
 #[derive(Debug)]
 struct Health {
     backoff: Backoff,
-    /// How many in a row found it away.
-    away: usize,
-    /// Nothing is written before.
+    /// How many writes in a row found it unavailable.
+    failures: usize,
+    /// When the pause of all writes is over.
     paused: Option<Instant>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { backoff: Backoff::new(PAUSE.0, PAUSE.1), away: 0, paused: None }
+        Self { backoff: Backoff::new(PAUSE.0, PAUSE.1), failures: 0, paused: None }
     }
 }
 
 impl Health {
-    /// It answered.
-    fn is_well(&mut self) {
+    /// Records a reply.
+    fn record_reply(&mut self) {
         self.backoff.reset();
-        self.away = 0;
+        self.failures = 0;
         self.paused = None;
     }
 
-    /// It didn't, or was in trouble. That may be so for some objects only; when it is for as many as are
-    /// written at once, all of them wait.
-    fn is_away(&mut self, now: Instant) {
-        self.away += 1;
-        if self.away >= AT_ONCE {
-            self.away = 0;
+    /// Records that the API server was unavailable. That may be so for some objects only; after
+    /// [`CONCURRENT_WRITES`] in a row, all of them wait.
+    fn record_unavailable(&mut self, now: Instant) {
+        self.failures += 1;
+        if self.failures >= CONCURRENT_WRITES {
+            self.failures = 0;
             self.paused = Some(now + self.backoff.next_wait());
         }
     }
 }
 
 impl Writer {
-    /// Starts the task. It ends when `cancel` is cancelled; whoever gets the handle watches it.
+    /// Starts the task. It ends when `cancel` is cancelled.
     #[must_use = "a task that nobody watches fails unseen"]
     pub(crate) fn spawn(self, cancel: CancellationToken) -> JoinHandle<()> {
         tokio::spawn(async move { cancel.run_until_cancelled_owned(self.run()).await.unwrap_or_default() })
@@ -123,16 +118,16 @@ impl Writer {
             let now = Instant::now();
             let paused = health.paused.filter(|until| now < *until);
             while paused.is_none()
-                && writes.len() < AT_ONCE
-                && let Some((name, status)) = self.outbox.take(now)
+                && writes.len() < CONCURRENT_WRITES
+                && let Some((name, status)) = self.queue.take(now)
             {
                 writes.push(async {
-                    let ended = self.write(&name, &status).await;
-                    (name, status, ended)
+                    let result = self.write(&name, &status).await;
+                    (name, status, result)
                 });
             }
-            // What is due while all hands are full is taken when one is free.
-            let due = if writes.len() < AT_ONCE { self.outbox.due() } else { None };
+            // While all writes are in use, those that are due are taken when one ends.
+            let due = if writes.len() < CONCURRENT_WRITES { self.queue.due() } else { None };
             let wake = paused.or(due);
             let rest = async {
                 match wake {
@@ -140,47 +135,47 @@ impl Writer {
                     None => std::future::pending().await,
                 }
             };
-            // Nothing waits here that keeps a write under way from going on: it would seem to get no answer.
+            // No branch may wait long: writes in flight go on only while this select is polled.
             tokio::select! {
-                Some((name, status, ended)) = writes.next() => self.settle(name, status, ended, &mut health).await,
-                () = self.outbox.changed() => {}
+                Some((name, status, result)) = writes.next() => self.settle(name, status, result, &mut health).await,
+                () = self.queue.changed() => {}
                 () = rest => {}
             }
         }
     }
 
-    async fn settle(&self, name: Name, status: Status, ended: Ended, health: &mut Health) {
+    async fn settle(&self, name: Name, status: QueuedStatus, result: WriteResult, health: &mut Health) {
         let (kind, (namespace, object)) = &name;
         let count = |ending| {
             if let Some(kind) = kind.label() {
                 self.writes.count(ApiWrite::Status(kind), ending);
             }
         };
-        match ended {
-            Ended::Well(change) => {
+        match result {
+            WriteResult::Written(change) => {
                 count(CallResult::Done);
-                health.is_well();
-                // The write is under way until the keeper has taken in the answer, or it would want the same
-                // again.
-                let _ends_with_the_keeper = self.changes.send(*change).await;
-                let _ends_with_the_keeper = self.changes.send(Change::Written(name.0, name.1.clone())).await;
+                health.record_reply();
+                // In flight until the control loop has seen the reply; otherwise it would queue the same again.
+                let _ends_with_the_loop = self.changes.send(*change).await;
+                let _ends_with_the_loop =
+                    self.changes.send(ClusterChange::Written(name.0, name.1.clone())).await;
                 if let Some(notice) = &status.notice {
                     self.announcer.announce(reference(&name, &status.uid), notice.clone());
                 }
             }
-            Ended::Gone => {
-                health.is_well();
-                self.outbox.done(&name);
+            WriteResult::Gone => {
+                health.record_reply();
+                self.queue.done(&name);
             }
-            Ended::Failed(failure, error) => {
+            WriteResult::Failed(failure, error) => {
                 count(CallResult::Failed);
                 let now = Instant::now();
                 match failure {
-                    Failure::Away => health.is_away(now),
-                    Failure::Denied => health.is_well(),
+                    WriteProblem::Unavailable => health.record_unavailable(now),
+                    WriteProblem::Refused => health.record_reply(),
                 }
                 let (kind, namespace, object) = (*kind, namespace.clone(), object.clone());
-                let (wait, is_first) = self.outbox.failed(&name, status, failure, now);
+                let (wait, is_first) = self.queue.failed(&name, status, failure, now);
                 if is_first {
                     tracing::warn!(%kind, namespace, name = object, error, ?wait, "a status can't be written; trying again");
                 } else {
@@ -190,21 +185,26 @@ impl Writer {
         }
     }
 
-    async fn write(&self, name: &Name, status: &Status) -> Ended {
+    async fn write(&self, name: &Name, status: &QueuedStatus) -> WriteResult {
         let write = async {
             match name.0 {
-                Kind::Tenant => self.patch::<Tenant>(name, status, Change::Tenant).await,
-                Kind::Device => self.patch::<Device>(name, status, Change::Device).await,
-                Kind::PushFormat => self.patch::<PushFormat>(name, status, Change::PushFormat).await,
-                // They have no status of ours.
-                Kind::Secret | Kind::File => Ended::Gone,
+                Kind::Tenant => self.patch::<Tenant>(name, status, ClusterChange::Tenant).await,
+                Kind::Device => self.patch::<Device>(name, status, ClusterChange::Device).await,
+                Kind::PushFormat => self.patch::<PushFormat>(name, status, ClusterChange::PushFormat).await,
+                Kind::Secret | Kind::File => WriteResult::Gone,
             }
         };
-        let late = || Ended::Failed(Failure::Away, format!("no answer within {DEADLINE:?}"));
+        let late =
+            || WriteResult::Failed(WriteProblem::Unavailable, format!("no answer within {DEADLINE:?}"));
         tokio::time::timeout(DEADLINE, write).await.unwrap_or_else(|_| late())
     }
 
-    async fn patch<K: OurKind>(&self, name: &Name, status: &Status, wrap: fn(Event<K>) -> Change) -> Ended {
+    async fn patch<K: OurKind>(
+        &self,
+        name: &Name,
+        status: &QueuedStatus,
+        wrap: fn(Event<K>) -> ClusterChange,
+    ) -> WriteResult {
         let (kind, (namespace, object)) = name;
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let body = json!({
@@ -215,18 +215,18 @@ impl Writer {
         });
         let parameters = PatchParams::apply(MANAGER).force();
         match api.patch_status(object, &parameters, &Patch::Apply(&body)).await {
-            Ok(object) => Ended::Well(Box::new(wrap(Event::Apply(Box::new(object))))),
-            Err(kube::Error::Api(answer)) if answer.is_not_found() => Ended::Gone,
-            // Another life of the same name; any other conflict passes.
+            Ok(object) => WriteResult::Written(Box::new(wrap(Event::Apply(Box::new(object))))),
+            Err(kube::Error::Api(answer)) if answer.is_not_found() => WriteResult::Gone,
+            // The object was created again; any other conflict passes.
             Err(kube::Error::Api(answer)) if answer.is_conflict() && answer.message.contains("UID") => {
-                Ended::Gone
+                WriteResult::Gone
             }
-            // It is stored, but the object itself can't be read; the watch tells.
-            Err(kube::Error::SerdeError(_)) => Ended::Gone,
+            // The status is stored, but the object can't be read, which the watch reports.
+            Err(kube::Error::SerdeError(_)) => WriteResult::Gone,
             Err(kube::Error::Api(answer)) if is_refusal(&answer) => {
-                Ended::Failed(Failure::Denied, brief(&kube::Error::Api(answer)))
+                WriteResult::Failed(WriteProblem::Refused, brief(&kube::Error::Api(answer)))
             }
-            Err(error) => Ended::Failed(Failure::Away, brief(&error)),
+            Err(error) => WriteResult::Failed(WriteProblem::Unavailable, brief(&error)),
         }
     }
 }

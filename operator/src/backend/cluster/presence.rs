@@ -21,7 +21,7 @@ enum Reach<'a> {
 }
 
 /// Enters these Devices into the table, or removes them from it.
-pub(super) fn note(table: &PresenceTable, wanted: &WantedStatuses<'_>, devices: &BTreeSet<Key>) {
+pub(super) fn track(table: &PresenceTable, wanted: &WantedStatuses<'_>, devices: &BTreeSet<Key>) {
     for key in devices {
         let Some(entry) = wanted.index.devices.get(key) else {
             table.remove(key);
