@@ -53,7 +53,6 @@ impl Connection {
     }
 
     /// Returns the connection's number, which `hello` shows as `c-` and at least eight hexadecimal digits.
-    #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }

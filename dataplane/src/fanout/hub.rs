@@ -27,7 +27,7 @@ use super::replay::replay;
 use super::state::{HubState, NewClient, ReadResult, ReplayOutcome, ReplayRequest};
 use super::{ChannelValues, HubSettings, Unavailable};
 use crate::catalog::{Catalog, TenantCatalog};
-use crate::pipeline::ClockReading;
+use crate::pipeline::Now;
 use crate::sources::ordered::BatchEnd;
 
 /// How many reads of one hub run at once.
@@ -151,7 +151,7 @@ impl Hub {
                 HubEvent::Report(report) => self.report(report),
                 HubEvent::Catalog => {
                     let catalog = tenant_catalog(&self.context.catalog, &self.tenant);
-                    self.state.change_catalog(catalog, ClockReading::now());
+                    self.state.change_catalog(catalog, Now::read());
                 }
                 HubEvent::Broker => self.broker_changed(),
                 HubEvent::Batch(end) => {
@@ -184,7 +184,7 @@ impl Hub {
     }
 
     fn timer(&mut self) {
-        let now = ClockReading::now();
+        let now = Now::read();
         if self.pause.is_some_and(|until| until <= now.instant) {
             self.pause = None;
         }
@@ -197,7 +197,7 @@ impl Hub {
     }
 
     fn command(&mut self, command: Command) {
-        let now = ClockReading::now();
+        let now = Now::read();
         match command {
             Command::Attach(arrival) => self.state.attach(arrival, now),
             Command::Detach(connection) => self.state.detach(connection, now),
@@ -210,7 +210,7 @@ impl Hub {
     }
 
     fn report(&mut self, report: HubReport) {
-        let now = ClockReading::now();
+        let now = Now::read();
         match report {
             HubReport::Opened(key, subscriber) => {
                 let slot = self.live.subscriptions.insert(key, subscriber);
@@ -253,7 +253,7 @@ impl Hub {
         }
     }
 
-    fn read_failed(&mut self, error: &RequestError, keys: &[WatchKey], now: ClockReading) {
+    fn read_failed(&mut self, error: &RequestError, keys: &[WatchKey], now: Now) {
         self.context.metrics.read(error.label());
         if self.state.read_failed(keys, error.into(), now) {
             let tenant = &self.tenant;
@@ -265,7 +265,7 @@ impl Hub {
     fn broker_changed(&mut self) {
         let state = *self.broker.borrow_and_update();
         if state.generation != self.known_broker.generation {
-            self.state.read_all_again(ClockReading::now());
+            self.state.read_all_again(Now::read());
             self.pause = None;
         }
         self.known_broker = state;
@@ -273,7 +273,7 @@ impl Hub {
 
     /// Applies live messages, as far as everything older is here too.
     fn apply_batch(&mut self, end: BatchEnd) {
-        let now = ClockReading::now();
+        let now = Now::read();
         // The count goes up before the first message of a new connection is dispatched. So if it didn't, no
         // message here came after a loss of the connection.
         let connects = self.context.broker.client.statistics().connects.load(Relaxed);
@@ -316,7 +316,7 @@ impl Hub {
     fn start_reads(&mut self) {
         let Some(reader) = self.reader() else { return };
         if !self.context.broker.state().connected {
-            self.state.set_failure(Unavailable::BrokerAway, ClockReading::now());
+            self.state.set_failure(Unavailable::BrokerAway, Now::read());
             return;
         }
         while self.running_reads < CONCURRENT_READS {
@@ -362,10 +362,10 @@ impl Drop for Hub {
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             if let Command::Attach(arrival) = command {
-                self.state.attach(arrival, ClockReading::now());
+                self.state.attach(arrival, Now::read());
             }
         }
-        self.state.end_all(ByeReason::Draining, STOP_SPREAD, ClockReading::now());
+        self.state.end_all(ByeReason::Draining, STOP_SPREAD, Now::read());
         self.state.forget();
         self.context.metrics.hubs.dec();
     }

@@ -28,7 +28,7 @@ use super::{
     SubscribeRequest, Unavailable,
 };
 use crate::catalog::{Catalog, Channel, Device, TenantCatalog};
-use crate::pipeline::{ChannelPipeline, ClockReading};
+use crate::pipeline::{ChannelPipeline, Now};
 
 /// How many pages of history are read for resuming clients at once.
 const CONCURRENT_REPLAYS: usize = 16;
@@ -104,7 +104,6 @@ impl Hubs {
 
     /// Subscribes a client. Returns at once: a tenant that isn't there yet, a broker that is away and a full
     /// pod are reported in the event stream. Dropping the connection ends it.
-    #[must_use]
     pub fn subscribe(&self, request: SubscribeRequest) -> Connection {
         let inner = &self.inner;
         let settings = &inner.context.settings;
@@ -136,7 +135,6 @@ impl Hubs {
 
     /// Returns a connection that is told to come back, as it isn't known yet who may read what. It reveals
     /// nothing about the tenant.
-    #[must_use]
     pub fn not_yet(&self, tenant: &TenantName) -> Connection {
         let inner = &self.inner;
         inner.turn_away(tenant, ByeReason::Starting, inner.context.settings.retry)
@@ -198,7 +196,6 @@ impl Hubs {
     }
 
     /// Returns how many clients are connected.
-    #[must_use]
     pub fn connections(&self) -> usize {
         self.inner.clients.load(Ordering::Relaxed)
     }
@@ -289,7 +286,7 @@ impl HubsInner {
         let lasts = reader.last_of(&subjects).await.map_err(|error| Unavailable::from(&error))?;
         let lasts: HashMap<&str, _> =
             lasts.messages.iter().map(|message| (message.subject.as_str(), message)).collect();
-        let (now, mut scratch) = (ClockReading::now(), Vec::new());
+        let (now, mut scratch) = (Now::read(), Vec::new());
         let mut values: HashMap<(IotId, ChannelName), ChannelValues> = HashMap::with_capacity(wanted.len());
         for ((device, channel), subject) in wanted.iter().zip(&subjects) {
             let message = lasts.get(subject.as_str());

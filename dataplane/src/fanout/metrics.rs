@@ -48,7 +48,6 @@ pub struct FanoutMetrics {
 
 impl FanoutMetrics {
     /// Creates the metrics and adds them to `registry`.
-    #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let m = &metrics;

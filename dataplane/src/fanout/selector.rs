@@ -31,7 +31,6 @@ pub struct InvalidSelector {
 
 impl Selector {
     /// Returns whether these labels meet every term.
-    #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.terms.iter().all(|term| term.matches(labels))
     }

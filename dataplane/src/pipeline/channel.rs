@@ -27,12 +27,10 @@ pub struct Formatted {
 
 impl ChannelPipeline {
     /// Creates the pipeline of a channel of which nothing has been seen.
-    #[must_use]
     pub fn new(device: &DeviceCode, channel: &ChannelName, program: Arc<Program>) -> Self {
         Self { program, state: ChannelState::default(), writer: FrameWriter::new(device, channel) }
     }
 
-    #[must_use]
     pub fn program(&self) -> &Arc<Program> {
         &self.program
     }
@@ -66,7 +64,6 @@ impl ChannelPipeline {
 
     /// Returns a message that is read back from the stream. It is judged by the time at which it was stored,
     /// so that the last value of a device that has long been silent is still shown (and marked as stale).
-    #[must_use]
     pub fn read_back(payload: &[u8], stored_at: Timestamp) -> Message<'_> {
         Message { payload, stored_at, now: stored_at }
     }

@@ -5,25 +5,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flutecast_format::program::Timestamp;
 use tokio::time::Instant;
 
-/// One reading of both clocks: the monotonic one for timers, the wall clock to compare with the times in
+/// The current time by both clocks: the monotonic one for timers, the wall clock to compare with the times in
 /// messages. State gets it as an argument and never reads a clock itself.
 #[derive(Debug, Clone, Copy)]
-pub struct ClockReading {
+pub struct Now {
     /// The time of the monotonic clock.
     pub instant: Instant,
     /// The time of the wall clock.
     pub wall: Timestamp,
 }
 
-impl ClockReading {
+impl Now {
     /// Reads both clocks.
-    #[must_use]
-    pub fn now() -> Self {
+    pub fn read() -> Self {
         Self { instant: Instant::now(), wall: wall_clock() }
     }
 
     /// Returns how long ago `time` was; zero if it is ahead of the wall clock.
-    #[must_use]
     pub fn since(self, time: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(self.wall.0.saturating_sub(time.0)).unwrap_or(0))
     }

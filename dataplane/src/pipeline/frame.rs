@@ -28,20 +28,17 @@ const TAIL: &[u8] = b"}\n\n";
 
 impl Frame {
     /// Returns the whole block.
-    #[must_use]
     pub fn with_id(&self) -> Bytes {
         self.bytes.clone()
     }
 
     /// Returns the same block without its `id:` line, for a client to which something older is still owed.
     /// Shares the bytes.
-    #[must_use]
     pub fn without_id(&self) -> Bytes {
         self.bytes.slice(self.without_id as usize..)
     }
 
     /// Returns the formatted values, a JSON object. Shares the bytes.
-    #[must_use]
     pub fn values(&self) -> Bytes {
         self.bytes.slice(self.values as usize..self.bytes.len() - TAIL.len())
     }
@@ -66,7 +63,6 @@ impl GapReason {
     pub const ALL: [Self; 4] = [Self::Retention, Self::Epoch, Self::SlowClient, Self::BrokerAway];
 
     /// Returns the reason as clients read it.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Retention => "Retention",
@@ -86,13 +82,11 @@ pub struct FrameWriter {
 
 impl FrameWriter {
     /// Creates the writer of this channel of this device.
-    #[must_use]
     pub fn new(device: &DeviceCode, channel: &ChannelName) -> Self {
         Self { names: format!("\"device\":\"{device}\",\"channel\":\"{channel}\"").into() }
     }
 
     /// Writes a data event.
-    #[must_use]
     pub fn data(&self, id: EventId, time: Timestamp, values: &[u8]) -> Frame {
         // An id has 29 bytes at most, a time 24; what stands between has 40.
         let mut out = Vec::with_capacity(self.names.len() + values.len() + 110);
@@ -117,7 +111,6 @@ impl FrameWriter {
     }
 
     /// Writes `stale`: silent since the message of `since`, for longer than `stale_after_ms`.
-    #[must_use]
     pub fn stale(&self, since: Option<Timestamp>, stale_after_ms: u64) -> Bytes {
         let mut out = self.start("stale");
         out.extend_from_slice(b",\"since\":");
@@ -135,7 +128,6 @@ impl FrameWriter {
     }
 
     /// Writes `fresh`: the first message after `stale`.
-    #[must_use]
     pub fn fresh(&self) -> Bytes {
         let mut out = self.start("fresh");
         out.extend_from_slice(TAIL);
@@ -143,7 +135,6 @@ impl FrameWriter {
     }
 
     /// Writes `gap`: events are lost, `lost` of them if that is known.
-    #[must_use]
     pub fn gap(&self, reason: GapReason, lost: Option<u64>) -> Bytes {
         let mut out = self.start("gap");
         out.extend_from_slice(format!(",\"reason\":\"{}\",\"lost\":", reason.as_str()).as_bytes());

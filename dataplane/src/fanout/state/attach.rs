@@ -17,7 +17,7 @@ use crate::fanout::backlog::{Backlog, FrameKind};
 use crate::fanout::hello::{self, ByeReason, HelloFacts, RefusedReason};
 use crate::fanout::keys::{ClientKey, WatchKey};
 use crate::fanout::{SubscribeRequest, Unavailable};
-use crate::pipeline::ClockReading;
+use crate::pipeline::Now;
 
 /// How long a client with an event id waits for `hello` while the stream's epoch isn't known.
 const EPOCH_WAIT: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ pub(in crate::fanout) struct NewClient {
 impl HubState {
     /// Adds a client. One that resumes waits a little for the epoch if it isn't known, as `hello` tells
     /// whether the client's id belongs to it.
-    pub(in crate::fanout) fn attach(&mut self, new: NewClient, now: ClockReading) {
+    pub(in crate::fanout) fn attach(&mut self, new: NewClient, now: Now) {
         let resumes = new.request.resume.is_some();
         if resumes && self.progress.epoch().is_none() && self.reads.failure.is_none() {
             self.reads.ask_epoch = true;
@@ -47,20 +47,20 @@ impl HubState {
     }
 
     /// Admits the clients that wait for the epoch: it is known now, or asking for it failed.
-    pub(super) fn admit_waiting(&mut self, now: ClockReading) {
+    pub(super) fn admit_waiting(&mut self, now: Now) {
         self.reads.ask_epoch = false;
         for new in std::mem::take(&mut self.waiting) {
             self.admit(new, now);
         }
     }
 
-    pub(super) fn epoch_wait_due(&mut self, now: ClockReading) {
+    pub(super) fn epoch_wait_due(&mut self, now: Now) {
         if self.waiting.iter().any(|new| new.since + EPOCH_WAIT <= now.instant) {
             self.admit_waiting(now);
         }
     }
 
-    fn admit(&mut self, new: NewClient, now: ClockReading) {
+    fn admit(&mut self, new: NewClient, now: Now) {
         let NewClient { connection, backlog, request, since: _ } = new;
         if backlog.is_closed() {
             return;
@@ -107,14 +107,14 @@ impl HubState {
     }
 
     /// Sends a control frame to one client.
-    pub(super) fn tell(&mut self, key: ClientKey, frame: bytes::Bytes, now: ClockReading) {
+    pub(super) fn tell(&mut self, key: ClientKey, frame: bytes::Bytes, now: Now) {
         if let Some(client) = self.clients.items.get_mut(key) {
             client.enqueue(FrameKind::Control, frame, now, &self.metrics);
         }
     }
 
     /// Tells a client which of the devices that it asks for it doesn't get now.
-    fn tell_refusals(&mut self, key: ClientKey, now: ClockReading) {
+    fn tell_refusals(&mut self, key: ClientKey, now: Now) {
         let Some(client) = self.clients.items.get(key) else { return };
         let mut refusals = Vec::new();
         if self.catalog.is_none() {
@@ -143,7 +143,7 @@ impl HubState {
     }
 
     /// Gives a client the current values of a device, and from now on its messages.
-    pub(super) fn view(&mut self, client_key: ClientKey, device: &Arc<Device>, now: ClockReading) {
+    pub(super) fn view(&mut self, client_key: ClientKey, device: &Arc<Device>, now: Now) {
         let Some(client) = self.clients.items.get(client_key) else { return };
         let channels: Vec<_> = client.wants(device).cloned().collect();
         for channel in channels {
@@ -152,7 +152,7 @@ impl HubState {
         }
     }
 
-    fn view_channel(&mut self, client_key: ClientKey, key: WatchKey, now: ClockReading) {
+    fn view_channel(&mut self, client_key: ClientKey, key: WatchKey, now: Now) {
         let (Some(watch), Some(client)) =
             (self.watches.items.get_mut(key), self.clients.items.get_mut(client_key))
         else {
@@ -186,7 +186,7 @@ impl HubState {
     }
 
     /// Forgets the client of a connection.
-    pub(in crate::fanout) fn detach(&mut self, connection: u64, now: ClockReading) {
+    pub(in crate::fanout) fn detach(&mut self, connection: u64, now: Now) {
         self.waiting.retain(|new| new.connection != connection);
         if let Some(key) = self.clients.find(connection) {
             self.remove_client(key, now);
@@ -194,7 +194,7 @@ impl HubState {
     }
 
     /// Ends every connection. Each client is told to come back after a time of its own.
-    pub(in crate::fanout) fn end_all(&mut self, reason: ByeReason, spread: Duration, now: ClockReading) {
+    pub(in crate::fanout) fn end_all(&mut self, reason: ByeReason, spread: Duration, now: Now) {
         self.admit_waiting(now);
         let keys = self.clients.keys();
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX).max(1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flutecast_contract::name::DeviceCode;
+use flutecast_contract::name::{ChannelName, DeviceCode, IotId};
 use flutecast_contract::stream_position::{EventId, Sequence};
 use slotmap::SlotMap;
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ use crate::fanout::backlog::{Backlog, FrameKind};
 use crate::fanout::hello::{self, ByeReason};
 use crate::fanout::keys::{ClientKey, WatchKey};
 use crate::fanout::metrics::FanoutMetrics;
-use crate::pipeline::{ClockReading, Frame, id_only};
+use crate::pipeline::{Frame, Now, id_only};
 
 /// A client with more devices than this gets a place that is computed for all clients together, as looking at
 /// each of its channels takes long.
@@ -89,14 +89,15 @@ impl Client {
             .filter(move |channel| wanted.is_none_or(|names| names.contains(&channel.name)))
     }
 
+    /// Returns the channels that the client gets.
+    fn channels(&self) -> impl Iterator<Item = (IotId, ChannelName)> {
+        let devices = self.matched.values();
+        let channels = devices.flat_map(|device| self.wants(device).map(move |channel| (device, channel)));
+        channels.map(|(device, channel)| (device.iot_id.clone(), channel.name.clone()))
+    }
+
     /// Appends a frame to the backlog.
-    pub(super) fn enqueue(
-        &mut self,
-        kind: FrameKind,
-        bytes: Bytes,
-        now: ClockReading,
-        metrics: &FanoutMetrics,
-    ) {
+    pub(super) fn enqueue(&mut self, kind: FrameKind, bytes: Bytes, now: Now, metrics: &FanoutMetrics) {
         self.last_push = now.instant;
         metrics.frames.inc();
         let lost = self.backlog.push(kind, bytes, now.instant);
@@ -106,13 +107,7 @@ impl Client {
     }
 
     /// Appends a data event. Decides whether it carries its id.
-    pub(super) fn enqueue_data(
-        &mut self,
-        kind: FrameKind,
-        frame: &Frame,
-        now: ClockReading,
-        metrics: &FanoutMetrics,
-    ) {
+    pub(super) fn enqueue_data(&mut self, kind: FrameKind, frame: &Frame, now: Now, metrics: &FanoutMetrics) {
         let id = self.delivery.claim(frame.sequence);
         let bytes = if id { frame.with_id() } else { frame.without_id() };
         self.enqueue(kind, bytes, now, metrics);
@@ -134,7 +129,7 @@ impl Client {
 
 impl HubState {
     /// Gives a settled client the place up to which it has everything.
-    pub(super) fn settle(&mut self, key: ClientKey, now: ClockReading) {
+    pub(super) fn settle(&mut self, key: ClientKey, now: Now) {
         let Some(client) = self.clients.items.get(key) else { return };
         if !client.delivery.is_settled() {
             return;
@@ -160,7 +155,7 @@ impl HubState {
     }
 
     /// Records that one of the things that a client is owed is done.
-    pub(super) fn pay(&mut self, key: ClientKey, now: ClockReading) {
+    pub(super) fn pay(&mut self, key: ClientKey, now: Now) {
         if let Some(client) = self.clients.items.get_mut(key) {
             client.delivery.owe_less(1);
             self.settle(key, now);
@@ -168,7 +163,7 @@ impl HubState {
     }
 
     /// Gives settled clients their place, now that the epoch is known.
-    pub(super) fn place_clients(&mut self, now: ClockReading) {
+    pub(super) fn place_clients(&mut self, now: Now) {
         if std::mem::take(&mut self.clients.unplaced) {
             for key in self.clients.keys() {
                 self.settle(key, now);
@@ -178,16 +173,13 @@ impl HubState {
 
     /// Returns the place up to which a settled client has got everything of its `Every` channels.
     fn safe_place(&self, client: &Client) -> Sequence {
-        let channels = client.matched.values().flat_map(|device| {
-            client.wants(device).map(|channel| (device.iot_id.clone(), channel.name.clone()))
-        });
-        let watches = channels.filter_map(|name| self.watches.items.get(self.watches.find(&name)?));
+        let watches = client.channels().filter_map(|name| self.watches.items.get(self.watches.find(&name)?));
         let every = watches.filter(|watch| watch.every);
         self.progress.safe_place(every.map(|watch| watch.progress.covered()))
     }
 
     /// Sends a client a `ping` if nothing else was sent for a while, and closes one that takes nothing.
-    pub(super) fn client_due(&mut self, key: ClientKey, now: ClockReading) {
+    pub(super) fn client_due(&mut self, key: ClientKey, now: Now) {
         let Some(client) = self.clients.items.get_mut(key) else { return };
         let waiting = client.backlog.waiting_since();
         if waiting.is_some_and(|since| since + self.settings.take_timeout <= now.instant) {
@@ -210,7 +202,7 @@ impl HubState {
     }
 
     /// Gives a client the value that its `interval` held back.
-    pub(super) fn interval_due(&mut self, key: ClientKey, watch: WatchKey, now: ClockReading) {
+    pub(super) fn interval_due(&mut self, key: ClientKey, watch: WatchKey, now: Now) {
         let Some(client) = self.clients.items.get_mut(key) else { return };
         let Some(throttle) = client.throttled.get_mut(&watch) else { return };
         if let Some((frame, next)) = throttle.timer_due(now.instant) {
@@ -223,23 +215,13 @@ impl HubState {
     }
 
     /// Forgets a client.
-    pub(super) fn remove_client(&mut self, key: ClientKey, now: ClockReading) {
+    pub(super) fn remove_client(&mut self, key: ClientKey, now: Now) {
         let Some(client) = self.clients.items.get(key) else { return };
-        for watch in self.watches_of(client) {
+        let watches: Vec<_> = client.channels().filter_map(|name| self.watches.find(&name)).collect();
+        for watch in watches {
             self.leave(key, watch, now);
         }
         self.clients.remove(key);
         self.metrics.clients.dec();
-    }
-
-    /// Returns the channels that a client watches.
-    fn watches_of(&self, client: &Client) -> Vec<WatchKey> {
-        let mut watches = Vec::new();
-        for device in client.matched.values() {
-            for channel in client.wants(device) {
-                watches.extend(self.watches.find(&(device.iot_id.clone(), channel.name.clone())));
-            }
-        }
-        watches
     }
 }

@@ -11,7 +11,7 @@ use super::HubState;
 use crate::catalog::{Device, TenantCatalog};
 use crate::fanout::hello::{self, ByeReason};
 use crate::fanout::keys::ClientKey;
-use crate::pipeline::ClockReading;
+use crate::pipeline::Now;
 
 /// The time over which the clients of a tenant that was removed come back.
 const REMOVED_SPREAD: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ impl HubState {
     pub(in crate::fanout) fn change_catalog(
         &mut self,
         catalog: Option<Arc<TenantCatalog>>,
-        now: ClockReading,
+        now: Now,
     ) -> bool {
         let same = match (&self.catalog, &catalog) {
             (None, None) => true,
@@ -60,7 +60,7 @@ impl HubState {
     /// Ends the watches whose channel is gone or has changed. Clients that still ask for such a channel watch
     /// it again, and get the current value in its new form. An `Every` channel goes on in its new form
     /// instead: to watch it again would lose messages that are on their way.
-    fn drop_changed_watches(&mut self, now: ClockReading) {
+    fn drop_changed_watches(&mut self, now: Now) {
         let Some(catalog) = self.catalog.clone() else { return };
         let (mut changed, mut renewed) = (Vec::new(), Vec::new());
         for (key, watch) in &mut self.watches.items {
@@ -95,7 +95,7 @@ impl HubState {
 
     /// Matches the devices of a client again, and tells the client what changed. A device whose channels,
     /// labels or fields changed is told as added, with its new description.
-    fn match_again(&mut self, key: ClientKey, now: ClockReading) {
+    fn match_again(&mut self, key: ClientKey, now: Now) {
         let Some(client) = self.clients.items.get(key) else { return };
         let new = self.matching(&client.request);
         let Some(client) = self.clients.items.get_mut(key) else { return };
@@ -128,7 +128,7 @@ impl HubState {
 
     /// Leaves the channels of devices that a client no longer gets, and the channels that a device no longer
     /// has.
-    fn leave_unwanted(&mut self, key: ClientKey, old: &BTreeMap<DeviceCode, Arc<Device>>, now: ClockReading) {
+    fn leave_unwanted(&mut self, key: ClientKey, old: &BTreeMap<DeviceCode, Arc<Device>>, now: Now) {
         let Some(client) = self.clients.items.get(key) else { return };
         let mut unwanted = Vec::new();
         for (code, before) in old {

@@ -22,7 +22,7 @@ use super::throttle::Throttle;
 use super::timers::Timer;
 use crate::fanout::backlog::{ConflationKey, FrameKind};
 use crate::fanout::keys::{ClientKey, WatchKey};
-use crate::pipeline::{ChannelPipeline, ClockReading, Frame, GapReason};
+use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now};
 
 impl HubState {
     /// Applies live messages, in stream order. Everything older that came live on any watched channel has
@@ -30,7 +30,7 @@ impl HubState {
     pub(in crate::fanout) fn apply_live(
         &mut self,
         messages: impl Iterator<Item = (WatchKey, LiveMessage)>,
-        now: ClockReading,
+        now: Now,
     ) {
         for (key, message) in messages {
             let sequence = Sequence(message.sequence);
@@ -39,7 +39,7 @@ impl HubState {
         }
     }
 
-    fn accept(&mut self, key: WatchKey, message: LiveMessage, now: ClockReading) {
+    fn accept(&mut self, key: WatchKey, message: LiveMessage, now: Now) {
         // Without the epoch, which the first read tells, no frame can be made.
         let too_early = self.progress.epoch().is_none();
         let Some(watch) = self.watches.items.get_mut(key) else { return };
@@ -68,7 +68,7 @@ impl HubState {
     }
 
     /// Passes on a live message before which nothing is missing.
-    pub(super) fn accept_next(&mut self, key: WatchKey, message: &LiveMessage, now: ClockReading) {
+    pub(super) fn accept_next(&mut self, key: WatchKey, message: &LiveMessage, now: Now) {
         let LiveMessage { sequence, stored_at, payload, .. } = message;
         let Some(watch) = self.watches.items.get_mut(key) else { return };
         let sequence = Sequence(*sequence);
@@ -85,7 +85,7 @@ impl HubState {
     }
 
     /// Passes on a message that was read back. Its age is judged by the time at which it was stored.
-    pub(super) fn accept_stored(&mut self, key: WatchKey, message: &StoredMessage, now: ClockReading) {
+    pub(super) fn accept_stored(&mut self, key: WatchKey, message: &StoredMessage, now: Now) {
         let StoredMessage { sequence, stored_at, payload, .. } = message;
         let Some(watch) = self.watches.items.get_mut(key) else { return };
         let sequence = Sequence(*sequence);
@@ -115,7 +115,7 @@ impl HubState {
 
     /// Gives the current value of an `Every` channel, in its new form, to the viewers that had it in the old
     /// one. A viewer that waits for older events gets it with them.
-    fn show_renewed(&mut self, key: WatchKey, frame: &Frame, now: ClockReading) {
+    fn show_renewed(&mut self, key: WatchKey, frame: &Frame, now: Now) {
         let Some(watch) = self.watches.items.get(key) else { return };
         for &viewer in &watch.viewers {
             if let Some(client) =
@@ -134,7 +134,7 @@ impl HubState {
         sequence: Sequence,
         message: Message<'_>,
         age: Duration,
-        now: ClockReading,
+        now: Now,
     ) -> Option<Frame> {
         let epoch = self.progress.epoch()?;
         let watch = self.watches.items.get_mut(key)?;
@@ -163,7 +163,7 @@ impl HubState {
     }
 
     /// Gives a frame to the viewers, now or when the format's `minInterval` is over.
-    fn throttle(&mut self, key: WatchKey, kind: FrameKind, frame: Frame, now: ClockReading) {
+    fn throttle(&mut self, key: WatchKey, kind: FrameKind, frame: Frame, now: Now) {
         let Some(watch) = self.watches.items.get_mut(key) else { return };
         watch.latest = Some(frame.clone());
         if let Some(throttle) = &mut watch.throttle {
@@ -174,7 +174,7 @@ impl HubState {
     }
 
     /// Gives the viewers the value that the format's `minInterval` held back.
-    pub(super) fn min_interval_due(&mut self, key: WatchKey, now: ClockReading) {
+    pub(super) fn min_interval_due(&mut self, key: WatchKey, now: Now) {
         let Some(watch) = self.watches.items.get_mut(key) else { return };
         let due = watch.throttle.as_mut().and_then(|throttle| throttle.timer_due(now.instant));
         if let Some((frame, next)) = due {
@@ -183,7 +183,7 @@ impl HubState {
         }
     }
 
-    fn fan_out(&mut self, key: WatchKey, kind: &FrameKind, frame: &Frame, now: ClockReading) {
+    fn fan_out(&mut self, key: WatchKey, kind: &FrameKind, frame: &Frame, now: Now) {
         let Some(watch) = self.watches.items.get_mut(key) else { return };
         let viewers = std::mem::take(&mut watch.viewers);
         for &viewer in &viewers {
@@ -194,14 +194,7 @@ impl HubState {
         }
     }
 
-    fn fan_out_to(
-        &mut self,
-        viewer: ClientKey,
-        key: WatchKey,
-        kind: &FrameKind,
-        frame: &Frame,
-        now: ClockReading,
-    ) {
+    fn fan_out_to(&mut self, viewer: ClientKey, key: WatchKey, kind: &FrameKind, frame: &Frame, now: Now) {
         let Some(client) = self.clients.items.get_mut(viewer) else { return };
         if let FrameKind::Conflated(ConflationKey::Latest(_)) = kind {
             if let Some(interval) = client.request.interval {
@@ -223,7 +216,7 @@ impl HubState {
     }
 
     /// Tells the viewers of an `Every` channel that events of it are lost.
-    pub(super) fn tell_gap(&mut self, key: WatchKey, reason: GapReason, now: ClockReading) {
+    pub(super) fn tell_gap(&mut self, key: WatchKey, reason: GapReason, now: Now) {
         let Some(watch) = self.watches.items.get(key) else { return };
         let frame = watch.pipeline.writer.gap(reason, None);
         self.metrics.gaps(reason, watch.viewers.len());

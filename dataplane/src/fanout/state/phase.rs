@@ -34,28 +34,6 @@ pub(super) struct PendingRead {
     buffer: Vec<LiveMessage>,
 }
 
-/// What to do when a read has ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum ReadEnd {
-    /// The channel is live: these messages follow.
-    Live(Vec<LiveMessage>),
-    /// The channel waits for another read.
-    Again,
-    /// No read was pending.
-    Ignored,
-}
-
-/// Whether a read takes too long.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Lateness {
-    /// No read is pending.
-    NotReading,
-    /// Live messages have waited for too long.
-    Late,
-    /// To be looked at again then.
-    CheckAt(Instant),
-}
-
 impl Phase {
     pub(super) fn reading(now: Instant) -> Self {
         Self::Reading(PendingRead { since: now, in_flight: false, again: false, buffer: Vec::new() })
@@ -104,20 +82,20 @@ impl Phase {
         }
     }
 
-    /// Ends the read that was under way.
-    pub(super) fn end_read(&mut self) -> ReadEnd {
-        let Self::Reading(read) = self else { return ReadEnd::Ignored };
-        if read.again {
+    /// Ends the read that was under way. Returns the messages that waited for it, as the channel is live now;
+    /// `None` if another read has to follow.
+    pub(super) fn end_read(&mut self) -> Option<Vec<LiveMessage>> {
+        if let Self::Reading(read) = self
+            && read.again
+        {
             read.buffer.clear();
             (read.in_flight, read.again) = (false, false);
-            return ReadEnd::Again;
+            return None;
         }
-        let buffer = std::mem::take(&mut read.buffer);
-        *self = Self::Live;
-        ReadEnd::Live(buffer)
+        Some(self.give_up())
     }
 
-    /// Gives up waiting for a read. Returns the messages that waited for it.
+    /// Makes the channel live although no read has ended. Returns the messages that waited for one.
     pub(super) fn give_up(&mut self) -> Vec<LiveMessage> {
         match std::mem::replace(self, Self::Live) {
             Self::Reading(read) => read.buffer,
@@ -125,16 +103,14 @@ impl Phase {
         }
     }
 
-    /// Returns whether live messages have waited for a read for too long.
-    pub(super) fn lateness(&self, now: Instant) -> Lateness {
-        let Self::Reading(read) = self else { return Lateness::NotReading };
+    /// Returns when to look whether waiting for a read has to be given up, or a time that is not after `now`
+    /// if so; `None` if the channel is live.
+    pub(super) fn read_deadline(&self, now: Instant) -> Option<Instant> {
+        let Self::Reading(read) = self else { return None };
         let end = read.since + READ_TIMEOUT;
-        if end <= now && (read.again || !read.buffer.is_empty()) {
-            Lateness::Late
-        } else {
-            // One for which no message waits is looked at a little later.
-            Lateness::CheckAt(end.max(now + READ_TIMEOUT / 3))
-        }
+        let late = end <= now && (read.again || !read.buffer.is_empty());
+        // Otherwise a little later, so that reads for which no message waits are not looked at too often.
+        Some(if late { end } else { end.max(now + READ_TIMEOUT / 3) })
     }
 
     /// Discards the messages that wait, as the stream starts again.
@@ -193,11 +169,10 @@ mod tests {
         keep(&mut phase, message(1, 1));
         assert!(!phase.request_read(now), "it is being read");
         keep(&mut phase, message(2, 1));
-        assert_eq!(phase.end_read(), ReadEnd::Again);
+        assert_eq!(phase.end_read(), None);
         assert!(phase.start_read());
         keep(&mut phase, message(3, 1));
-        assert_eq!(phase.end_read(), ReadEnd::Live(vec![message(3, 1)]));
-        assert_eq!(phase.end_read(), ReadEnd::Ignored);
+        assert_eq!(phase.end_read(), Some(vec![message(3, 1)]));
         assert!(phase.is_live() && phase.request_read(now) && !phase.is_live());
     }
 
@@ -219,7 +194,7 @@ mod tests {
             for sequence in 1..=count {
                 keep(&mut phase, message(sequence as u64, bytes));
             }
-            assert_eq!(phase.end_read(), ReadEnd::Again);
+            assert_eq!(phase.end_read(), None);
         }
     }
 
@@ -228,10 +203,10 @@ mod tests {
         let now = Instant::now();
         let end = now + READ_TIMEOUT;
         let mut phase = Phase::reading(now);
-        assert_eq!(phase.lateness(now), Lateness::CheckAt(end));
-        assert_eq!(phase.lateness(end), Lateness::CheckAt(end + READ_TIMEOUT / 3));
+        assert_eq!(phase.read_deadline(now), Some(end));
+        assert_eq!(phase.read_deadline(end), Some(end + READ_TIMEOUT / 3));
         keep(&mut phase, message(1, 1));
-        assert_eq!(phase.lateness(end), Lateness::Late);
-        assert_eq!(Phase::Live.lateness(end), Lateness::NotReading);
+        assert_eq!(phase.read_deadline(end), Some(end));
+        assert_eq!(Phase::Live.read_deadline(end), None);
     }
 }

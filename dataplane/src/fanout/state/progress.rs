@@ -36,6 +36,17 @@ pub(super) enum StreamCheck {
     Restarted(GapReason),
 }
 
+/// What a client that resumes needs of one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ResumePlan {
+    /// Nothing newer than the id is stored.
+    Nothing,
+    /// The messages after the id.
+    Replay,
+    /// What was missed can't be read.
+    Gap(GapReason),
+}
+
 impl StreamProgress {
     pub(super) fn epoch(&self) -> Option<Epoch> {
         self.epoch
@@ -153,9 +164,23 @@ impl ChannelProgress {
         self.read.then(|| self.covered())
     }
 
-    /// Returns whether a message after `sequence` may have been stored and removed.
-    pub(super) fn may_have_lost_after(&self, sequence: Sequence) -> bool {
-        self.seen == Sequence::START && sequence < self.removed
+    /// Decides how a client resumes at `id` on this `Every` channel.
+    pub(super) fn plan_resume(&self, stream: &StreamProgress, id: EventId) -> ResumePlan {
+        let EventId { epoch, sequence } = id;
+        if Some(epoch) != stream.epoch {
+            ResumePlan::Gap(GapReason::Epoch)
+        } else if sequence > self.covered().max(stream.reached()) {
+            // The stream has fewer messages than the client has seen: it was set back.
+            ResumePlan::Gap(GapReason::Retention)
+        } else if self.seen == Sequence::START && sequence < self.removed {
+            // A message after the id may have been stored and removed.
+            ResumePlan::Gap(GapReason::Retention)
+        } else if self.seen <= sequence {
+            // The newest message of a subject is removed last.
+            ResumePlan::Nothing
+        } else {
+            ResumePlan::Replay
+        }
     }
 
     pub(super) fn see(&mut self, sequence: Sequence) {
@@ -248,14 +273,38 @@ mod tests {
     }
 
     #[test]
+    fn a_client_resumes_as_far_as_messages_after_its_id_are_stored() {
+        let mut stream = StreamProgress::default();
+        stream.check(stream.snapshot(), &info(7, 9));
+        stream.report(Sequence(9));
+        let mut channel = ChannelProgress::default();
+        channel.see(Sequence(5));
+        channel.mark_read();
+        for (resume, plan) in [
+            (id(7, 4), ResumePlan::Replay),
+            (id(7, 5), ResumePlan::Nothing),
+            (id(7, 9), ResumePlan::Nothing),
+            (id(7, 10), ResumePlan::Gap(GapReason::Retention)),
+            (id(8, 4), ResumePlan::Gap(GapReason::Epoch)),
+        ] {
+            assert_eq!(channel.plan_resume(&stream, resume), plan, "{resume}");
+        }
+    }
+
+    #[test]
     fn an_empty_subject_may_have_lost_what_retention_removed() {
+        let mut stream = StreamProgress::default();
+        stream.check(stream.snapshot(), &info(7, 9));
+        stream.report(Sequence(9));
+        let plan = |channel: &ChannelProgress, sequence| channel.plan_resume(&stream, id(7, sequence));
+        let gap = ResumePlan::Gap(GapReason::Retention);
         let mut channel = ChannelProgress::default();
         channel.found_empty(Sequence(6), true);
-        assert!(channel.may_have_lost_after(Sequence(4)) && !channel.may_have_lost_after(Sequence(5)));
+        assert_eq!((plan(&channel, 4), plan(&channel, 5)), (gap, ResumePlan::Nothing));
         channel.mark_read();
         channel.found_empty(Sequence(9), true);
-        assert!(!channel.may_have_lost_after(Sequence(5)), "the earlier read knew more");
+        assert_eq!(plan(&channel, 5), ResumePlan::Nothing, "the earlier read knew more");
         channel.see(Sequence(7));
-        assert!(!channel.may_have_lost_after(Sequence(4)));
+        assert_eq!(plan(&channel, 4), ResumePlan::Replay);
     }
 }

@@ -12,13 +12,13 @@ use flutecast_nats::{LiveMessage, StoredMessage};
 
 use super::HubState;
 use super::attach::refusal;
-use super::phase::{Lateness, READ_TIMEOUT, ReadEnd};
+use super::phase::READ_TIMEOUT;
 use super::progress::{ProgressSnapshot, StreamCheck};
 use super::resume::Replay;
 use super::timers::Timer;
 use crate::fanout::Unavailable;
 use crate::fanout::keys::{ClientKey, WatchKey};
-use crate::pipeline::{ClockReading, GapReason};
+use crate::pipeline::{GapReason, Now};
 use crate::sources::ordered::SlotKey;
 
 /// Channels to be read together.
@@ -107,7 +107,7 @@ impl HubState {
     }
 
     /// Reads a channel again, as some of its messages may have been missed.
-    pub(in crate::fanout) fn read_again(&mut self, key: WatchKey, now: ClockReading) {
+    pub(in crate::fanout) fn read_again(&mut self, key: WatchKey, now: Now) {
         let Some(watch) = self.watches.items.get_mut(key) else { return };
         if watch.phase.request_read(now.instant) {
             for &viewer in &watch.viewers {
@@ -122,7 +122,7 @@ impl HubState {
 
     /// Reads all channels again: the connection to the broker was lost or dropped messages, so any may have
     /// been missed.
-    pub(in crate::fanout) fn read_all_again(&mut self, now: ClockReading) {
+    pub(in crate::fanout) fn read_all_again(&mut self, now: Now) {
         for key in self.watches.keys() {
             self.read_again(key, now);
         }
@@ -134,7 +134,7 @@ impl HubState {
         &mut self,
         watches: &[WatchKey],
         failure: Unavailable,
-        now: ClockReading,
+        now: Now,
     ) -> bool {
         for &key in watches {
             self.requeue(key);
@@ -143,7 +143,7 @@ impl HubState {
     }
 
     /// Records that the stream can't be read now. Returns whether the reason is a new one.
-    pub(in crate::fanout) fn set_failure(&mut self, failure: Unavailable, now: ClockReading) -> bool {
+    pub(in crate::fanout) fn set_failure(&mut self, failure: Unavailable, now: Now) -> bool {
         let new = self.reads.failure != Some(failure);
         self.reads.failure = Some(failure);
         if new && self.catalog.is_some() {
@@ -167,7 +167,7 @@ impl HubState {
     }
 
     /// Applies the answer to a read.
-    pub(in crate::fanout) fn apply_read(&mut self, result: ReadResult, now: ClockReading) {
+    pub(in crate::fanout) fn apply_read(&mut self, result: ReadResult, now: Now) {
         let ReadResult { requested, info, up_to, channels } = result;
         self.reads.failure = None;
         if !self.is_same_stream(requested, &info, now) {
@@ -198,7 +198,7 @@ impl HubState {
     }
 
     /// Makes channels live that were read: the messages that waited follow.
-    fn go_live(&mut self, keys: &[WatchKey], up_to: Sequence, now: ClockReading) {
+    fn go_live(&mut self, keys: &[WatchKey], up_to: Sequence, now: Now) {
         let mut waiting: Vec<(WatchKey, LiveMessage)> = Vec::new();
         let mut live = Vec::with_capacity(keys.len());
         for &key in keys {
@@ -207,16 +207,14 @@ impl HubState {
             };
             watch.progress.mark_read();
             watch.progress.prove(up_to);
-            match watch.phase.end_read() {
-                ReadEnd::Live(buffer) => {
-                    waiting.extend(buffer.into_iter().map(|message| (key, message)));
-                    watch.renewed = false;
-                    self.judge_freshness(key, now);
-                    live.push(key);
-                }
-                ReadEnd::Again => self.reads.unread.push(key),
-                ReadEnd::Ignored => {}
-            }
+            let Some(buffer) = watch.phase.end_read() else {
+                self.reads.unread.push(key);
+                continue;
+            };
+            waiting.extend(buffer.into_iter().map(|message| (key, message)));
+            watch.renewed = false;
+            self.judge_freshness(key, now);
+            live.push(key);
         }
         waiting.sort_by_key(|(_, message)| message.sequence);
         // The viewers are still owed their channels, so that none of these messages gets an id.
@@ -235,7 +233,7 @@ impl HubState {
 
     /// Records that the viewers of a channel have got it, and starts the replays that waited for the read.
     /// `newcomers` wait for another read.
-    fn settle_viewers(&mut self, key: WatchKey, newcomers: &[ClientKey], now: ClockReading) {
+    fn settle_viewers(&mut self, key: WatchKey, newcomers: &[ClientKey], now: Now) {
         let Some(watch) = self.watches.items.get(key) else { return };
         for viewer in watch.viewers.clone() {
             let waits =
@@ -267,7 +265,7 @@ impl HubState {
 
     /// Returns whether an answer is about the stream that this state knows. If the stream was created again,
     /// or set back, everything starts again.
-    fn is_same_stream(&mut self, requested: ProgressSnapshot, info: &StreamState, now: ClockReading) -> bool {
+    fn is_same_stream(&mut self, requested: ProgressSnapshot, info: &StreamState, now: Now) -> bool {
         match self.progress.check(requested, info) {
             StreamCheck::Same => true,
             StreamCheck::Outdated => false,
@@ -278,7 +276,7 @@ impl HubState {
         }
     }
 
-    fn restart(&mut self, epoch: Epoch, reason: GapReason, now: ClockReading) {
+    fn restart(&mut self, epoch: Epoch, reason: GapReason, now: Now) {
         self.progress.restart(epoch);
         self.clients.unplaced = true;
         self.reads.ask_epoch = true;
@@ -322,7 +320,7 @@ impl HubState {
 
     /// Applies the answer to an audit. A channel of which the stream holds more has missed something; if
     /// there is none, everything up to that place was processed.
-    pub(in crate::fanout) fn audited(&mut self, result: &ReadResult, now: ClockReading) {
+    pub(in crate::fanout) fn audited(&mut self, result: &ReadResult, now: Now) {
         if !self.is_same_stream(result.requested, &result.info, now) {
             return;
         }
@@ -346,14 +344,14 @@ impl HubState {
     }
 
     /// Passes on live messages that have waited for too long for a read that doesn't succeed, behind a gap.
-    pub(super) fn read_timeout_due(&mut self, now: ClockReading) {
+    pub(super) fn read_timeout_due(&mut self, now: Now) {
         self.reads.timeout_armed = false;
         let (mut late, mut next) = (Vec::new(), None);
         for (key, watch) in &self.watches.items {
-            match watch.phase.lateness(now.instant) {
-                Lateness::NotReading => {}
-                Lateness::Late => late.push(key),
-                Lateness::CheckAt(at) => next = Some(next.map_or(at, |next| at.min(next))),
+            match watch.phase.read_deadline(now.instant) {
+                Some(deadline) if deadline <= now.instant => late.push(key),
+                Some(deadline) => next = Some(next.map_or(deadline, |next| deadline.min(next))),
+                None => {}
             }
         }
         for key in late {
@@ -372,7 +370,7 @@ impl HubState {
     }
 
     /// Sets the timer for reads that take too long.
-    pub(super) fn arm_read_timeout(&mut self, now: ClockReading) {
+    pub(super) fn arm_read_timeout(&mut self, now: Now) {
         if !std::mem::replace(&mut self.reads.timeout_armed, true) {
             self.timers.add(now.instant + READ_TIMEOUT, Timer::ReadTimeout);
         }

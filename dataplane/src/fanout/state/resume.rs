@@ -8,15 +8,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
+use flutecast_contract::stream_position::{Epoch, Sequence};
 use tokio_util::sync::CancellationToken;
 
 use super::HubState;
-use super::progress::StreamProgress;
-use super::watch::Watch;
+use super::progress::ResumePlan;
 use crate::fanout::backlog::{Backlog, FrameKind};
 use crate::fanout::keys::{ClientKey, WatchKey};
-use crate::pipeline::{ChannelPipeline, ClockReading, Frame, GapReason};
+use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now};
 
 /// One channel of one client whose live messages wait until older events were replayed.
 #[derive(Debug)]
@@ -56,35 +55,6 @@ pub(in crate::fanout) enum ReplayOutcome {
     Complete,
     /// It can't be proven that it has.
     Gap(GapReason),
-}
-
-/// What a client that resumes needs of one channel.
-#[derive(Debug, PartialEq, Eq)]
-enum ResumePlan {
-    /// Nothing newer than the id is stored.
-    Nothing,
-    /// The messages after the id.
-    Replay,
-    /// What was missed can't be read.
-    Gap(GapReason),
-}
-
-impl ResumePlan {
-    fn new(progress: &StreamProgress, epoch: Epoch, resume: EventId, watch: &Watch) -> Self {
-        if resume.epoch != epoch {
-            Self::Gap(GapReason::Epoch)
-        } else if resume.sequence > watch.progress.covered().max(progress.reached()) {
-            // The stream has fewer messages than the client has seen: it was set back.
-            Self::Gap(GapReason::Retention)
-        } else if watch.progress.may_have_lost_after(resume.sequence) {
-            Self::Gap(GapReason::Retention)
-        } else if watch.progress.seen() <= resume.sequence {
-            // The newest message of a subject is removed last.
-            Self::Nothing
-        } else {
-            Self::Replay
-        }
-    }
 }
 
 impl Drop for Replay {
@@ -134,14 +104,14 @@ impl Replay {
 
 impl HubState {
     /// Starts to resume a client on an `Every` channel that has been read.
-    pub(super) fn begin_resume(&mut self, client_key: ClientKey, key: WatchKey, now: ClockReading) {
+    pub(super) fn begin_resume(&mut self, client_key: ClientKey, key: WatchKey, now: Now) {
         let (Some(epoch), Some(watch), Some(client)) =
             (self.progress.epoch(), self.watches.items.get(key), self.clients.items.get_mut(client_key))
         else {
             return;
         };
         let Some(resume) = client.resume else { return };
-        match ResumePlan::new(&self.progress, epoch, resume, watch) {
+        match watch.progress.plan_resume(&self.progress, resume) {
             ResumePlan::Gap(reason) => self.resume_after_gap(client_key, key, reason, now),
             ResumePlan::Nothing => {
                 client.replaying.remove(&key);
@@ -169,13 +139,7 @@ impl HubState {
     }
 
     /// Tells a client that the events that it missed can't be read, and gives it the current value.
-    fn resume_after_gap(
-        &mut self,
-        client_key: ClientKey,
-        key: WatchKey,
-        reason: GapReason,
-        now: ClockReading,
-    ) {
+    fn resume_after_gap(&mut self, client_key: ClientKey, key: WatchKey, reason: GapReason, now: Now) {
         let (Some(watch), Some(client)) =
             (self.watches.items.get(key), self.clients.items.get_mut(client_key))
         else {
@@ -196,7 +160,7 @@ impl HubState {
 
     /// Tells a client again that a channel is stale, as it may have taken the old events that it has just got
     /// for fresh ones.
-    fn repeat_staleness(&mut self, client_key: ClientKey, key: WatchKey, now: ClockReading) {
+    fn repeat_staleness(&mut self, client_key: ClientKey, key: WatchKey, now: Now) {
         if let (Some(watch), Some(client)) =
             (self.watches.items.get(key), self.clients.items.get_mut(client_key))
             && watch.freshness.is_stale()
@@ -211,7 +175,7 @@ impl HubState {
         client_key: ClientKey,
         key: WatchKey,
         outcome: ReplayOutcome,
-        now: ClockReading,
+        now: Now,
     ) {
         let (Some(watch), Some(client)) =
             (self.watches.items.get(key), self.clients.items.get_mut(client_key))

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::HubState;
 use crate::fanout::keys::{ClientKey, WatchKey};
-use crate::pipeline::ClockReading;
+use crate::pipeline::Now;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
@@ -54,7 +54,7 @@ impl Timers {
 
 impl HubState {
     /// Handles the timers that are due.
-    pub(in crate::fanout) fn tick(&mut self, now: ClockReading) {
+    pub(in crate::fanout) fn tick(&mut self, now: Now) {
         while let Some(timer) = self.timers.pop(now.instant) {
             match timer {
                 Timer::Stale(watch) => self.stale_due(watch, now),

@@ -21,7 +21,7 @@ use crate::fanout::ChannelValues;
 use crate::fanout::backlog::FrameKind;
 use crate::fanout::hello::millis;
 use crate::fanout::keys::{ClientKey, WatchKey};
-use crate::pipeline::{ChannelPipeline, ClockReading, Frame};
+use crate::pipeline::{ChannelPipeline, Frame, Now};
 use crate::sources::ordered::SlotKey;
 
 /// One channel of one device that clients watch.
@@ -84,7 +84,7 @@ impl Watches {
 }
 
 impl Watch {
-    fn new(tenant: &TenantName, device: &Arc<Device>, channel: &Channel, now: ClockReading) -> Self {
+    fn new(tenant: &TenantName, device: &Arc<Device>, channel: &Channel, now: Now) -> Self {
         let Channel { name, program, stale_after } = channel;
         let every = program.policy() == DeliveryPolicy::Every;
         let interval = program.min_interval_ms().filter(|_| !every).map(Duration::from_millis);
@@ -167,7 +167,7 @@ impl Watch {
 
 impl HubState {
     /// Returns the watch of a channel of a device; a new one if no client watches the channel yet.
-    pub(super) fn watch(&mut self, device: &Arc<Device>, channel: &Channel, now: ClockReading) -> WatchKey {
+    pub(super) fn watch(&mut self, device: &Arc<Device>, channel: &Channel, now: Now) -> WatchKey {
         if let Some(key) = self.watches.find(&(device.iot_id.clone(), channel.name.clone())) {
             return key;
         }
@@ -182,7 +182,7 @@ impl HubState {
 
     /// Reads a channel whose format has changed: the current value, and what has come meanwhile, follow in
     /// the new form.
-    pub(super) fn read_renewed(&mut self, key: WatchKey, now: ClockReading) {
+    pub(super) fn read_renewed(&mut self, key: WatchKey, now: Now) {
         if self.watches.items.get(key).is_some_and(|watch| !watch.freshness.is_stale()) {
             self.touch(key, now);
         }
@@ -190,7 +190,7 @@ impl HubState {
     }
 
     /// Ends a watch, with all of its viewers.
-    pub(super) fn unwatch(&mut self, key: WatchKey, now: ClockReading) {
+    pub(super) fn unwatch(&mut self, key: WatchKey, now: Now) {
         let Some(watch) = self.watches.remove(key) else { return };
         self.metrics.channels.dec();
         self.io.close.extend(watch.subscription);
@@ -203,7 +203,7 @@ impl HubState {
     }
 
     /// Starts the time of silence of a channel.
-    fn touch(&mut self, key: WatchKey, now: ClockReading) {
+    fn touch(&mut self, key: WatchKey, now: Now) {
         if let Some(watch) = self.watches.items.get_mut(key) {
             let heard = watch.freshness.touch(Duration::ZERO, now.instant);
             self.apply_heard(key, &heard, now);
@@ -211,7 +211,7 @@ impl HubState {
     }
 
     /// Does what follows from a message: sets a timer, and tells the viewers if the channel was stale.
-    pub(super) fn apply_heard(&mut self, key: WatchKey, heard: &Heard, now: ClockReading) {
+    pub(super) fn apply_heard(&mut self, key: WatchKey, heard: &Heard, now: Now) {
         if let Some(at) = heard.timer {
             self.timers.add(at, Timer::Stale(key));
         }
@@ -223,7 +223,7 @@ impl HubState {
         }
     }
 
-    pub(super) fn stale_due(&mut self, key: WatchKey, now: ClockReading) {
+    pub(super) fn stale_due(&mut self, key: WatchKey, now: Now) {
         let Some(watch) = self.watches.items.get_mut(key) else { return };
         match watch.freshness.timer_due(now.instant) {
             TimerOutcome::Nothing => {}
@@ -236,7 +236,7 @@ impl HubState {
     }
 
     /// Judges the freshness of a channel that was just read.
-    pub(super) fn judge_freshness(&mut self, key: WatchKey, now: ClockReading) {
+    pub(super) fn judge_freshness(&mut self, key: WatchKey, now: Now) {
         let Some(watch) = self.watches.items.get_mut(key) else { return };
         if watch.freshness.judge(now.instant) {
             let frame = watch.stale_frame();
@@ -244,7 +244,7 @@ impl HubState {
         }
     }
 
-    fn tell_freshness(&mut self, key: WatchKey, frame: &bytes::Bytes, now: ClockReading) {
+    fn tell_freshness(&mut self, key: WatchKey, frame: &bytes::Bytes, now: Now) {
         let Some(watch) = self.watches.items.get(key) else { return };
         for &viewer in &watch.viewers {
             if let Some(client) = self.clients.items.get_mut(viewer) {
@@ -254,7 +254,7 @@ impl HubState {
     }
 
     /// Ends a watch that has had no viewer for long enough.
-    pub(super) fn linger_due(&mut self, key: WatchKey, now: ClockReading) {
+    pub(super) fn linger_due(&mut self, key: WatchKey, now: Now) {
         let Some(watch) = self.watches.items.get(key) else { return };
         if let Some(since) = watch.idle_since {
             let end = since + self.settings.linger;
@@ -267,7 +267,7 @@ impl HubState {
     }
 
     /// Removes a client from the viewers of a channel.
-    pub(super) fn leave(&mut self, client: ClientKey, key: WatchKey, now: ClockReading) {
+    pub(super) fn leave(&mut self, client: ClientKey, key: WatchKey, now: Now) {
         let Some(watch) = self.watches.items.get_mut(key) else { return };
         if !watch.remove_viewer(client) {
             return;

@@ -26,7 +26,7 @@ use crate::catalog::Catalog;
 use crate::fanout::backlog::{Backlog, BacklogBounds, FrameKind};
 use crate::fanout::keys::WatchKey;
 use crate::fanout::{DeviceQuery, SubscribeRequest};
-use crate::pipeline::{ChannelPipeline, ClockReading};
+use crate::pipeline::{ChannelPipeline, Now};
 use crate::sources::ordered::Ordered;
 use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 
@@ -110,7 +110,7 @@ fn named(name: &str) -> impl Fn(&Got) -> bool {
 /// A state with a stream in place of NATS.
 struct Harness {
     state: HubState,
-    now: ClockReading,
+    now: Now,
     epoch: Epoch,
     /// The stored messages: sequence, subject, `n`, time.
     stored: Vec<(u64, String, u64, Timestamp)>,
@@ -133,7 +133,7 @@ impl Harness {
             Arc::new(HubSettings::default()),
             FanoutMetrics::default(),
         );
-        let now = ClockReading { instant: Instant::now(), wall: Timestamp(1_795_341_600_000_000) };
+        let now = Now { instant: Instant::now(), wall: Timestamp(1_795_341_600_000_000) };
         Self {
             state,
             now,
