@@ -170,44 +170,45 @@ impl Compiler {
     }
 
     fn field(&mut self, at: usize, field: &FieldDocument, before: &[&str]) {
-        // No `..`: a new option of a field can't be forgotten here.
-        let FieldDocument {
-            name,
-            pointer,
-            expression,
-            kind,
-            scale,
-            offset,
-            decimals,
-            unit,
-            deadband,
-            values,
-            on_change,
-        } = field;
-        let path = |part: &str| format!("fields[{at}].{part}");
         self.options(at, field);
-        let source = match (pointer, expression) {
+        let Some(source) = self.source(at, field, before) else { return };
+        let kind = field.kind.map_or("Computed", |kind| match kind {
+            FieldType::Number => "Number",
+            FieldType::String => "String",
+            FieldType::Bool => "Bool",
+            FieldType::Enum => "Enum",
+        });
+        let trigger = match field.deadband {
+            Some(deadband) => PushTrigger::Deadband(deadband),
+            None if field.on_change => PushTrigger::OnChange,
+            None => PushTrigger::Always,
+        };
+        let FieldDocument { name, unit, decimals, .. } = field;
+        let mut key = Vec::new();
+        escape(name, &mut key);
+        key.push(b':');
+        self.fields.push(Field { key: key.into(), source, trigger });
+        self.infos.push(FieldInfo { name: name.clone(), kind, unit: unit.clone(), decimals: *decimals });
+    }
+
+    fn source(&mut self, at: usize, field: &FieldDocument, before: &[&str]) -> Option<FieldSource> {
+        let path = |part: &str| format!("fields[{at}].{part}");
+        match (&field.pointer, &field.expression) {
             (Some(pointer), None) => {
                 let pointer = self.pointer(path("pointer"), pointer);
-                if kind.is_none() {
+                if field.kind.is_none() {
                     let expected = "a field with a pointer has type Number, String, Bool or Enum";
                     self.wrong(path("type"), "is missing", expected);
                 }
-                let conversion = kind.map(|kind| match kind {
-                    FieldType::Number => Conversion::Number(NumberRule::new(*scale, *offset, *decimals)),
-                    FieldType::String => Conversion::String,
-                    FieldType::Bool => Conversion::Bool,
-                    FieldType::Enum => Conversion::Enum(values.iter().map(enum_value).collect()),
-                });
-                pointer.zip(conversion).map(|(pointer, conversion)| FieldSource::Raw(pointer, conversion))
+                pointer.zip(conversion(field)).map(|(pointer, into)| FieldSource::Raw(pointer, into))
             }
             (None, Some(expression)) => {
-                if let Some(kind) = kind {
+                if let Some(kind) = field.kind {
                     let expected = "leave it out; the type of a computed field is that of its result";
                     self.wrong(path("type"), format!("{kind:?} stands with an expression"), expected);
                 }
                 let expression = self.expression(path("expression"), expression, before);
-                expression.map(|expression| FieldSource::Computed(expression, *decimals))
+                expression.map(|expression| FieldSource::Computed(expression, field.decimals))
             }
             (Some(_), Some(_)) => {
                 let expected =
@@ -220,60 +221,19 @@ impl Compiler {
                 self.wrong(path("pointer"), "is missing, and there is no expression either", expected);
                 None
             }
-        };
-        let Some(source) = source else { return };
-        let kind = kind.map_or("Computed", |kind| match kind {
-            FieldType::Number => "Number",
-            FieldType::String => "String",
-            FieldType::Bool => "Bool",
-            FieldType::Enum => "Enum",
-        });
-        let trigger = match deadband {
-            Some(deadband) => PushTrigger::Deadband(*deadband),
-            None if *on_change => PushTrigger::OnChange,
-            None => PushTrigger::Always,
-        };
-        let mut key = Vec::new();
-        escape(name, &mut key);
-        key.push(b':');
-        self.fields.push(Field { key: key.into(), source, trigger });
-        self.infos.push(FieldInfo { name: name.clone(), kind, unit: unit.clone(), decimals: *decimals });
+        }
     }
 
     /// Checks the values of the options, and that they belong to the field's type.
     fn options(&mut self, at: usize, field: &FieldDocument) {
         let path = |part: &str| format!("fields[{at}].{part}");
-        let number = field.kind == Some(FieldType::Number);
-        let computed = field.expression.is_some();
         let kind = match field.kind {
-            _ if computed => "a computed field".to_owned(),
+            _ if field.expression.is_some() => "a computed field".to_owned(),
             Some(kind) => format!("type {kind:?}"),
             // The missing type is reported already.
             None => return,
         };
-        let misplaced = [
-            ("scale", field.scale.is_some() && !number, "only type Number is scaled"),
-            ("offset", field.offset.is_some() && !number, "only type Number has an offset"),
-            ("decimals", field.decimals.is_some() && !number && !computed, "only numbers are rounded"),
-            ("unit", field.unit.is_some() && !number && !computed, "only numbers have a unit"),
-            (
-                "deadband",
-                field.deadband.is_some() && !number && !computed,
-                "only numbers have one; use onChange: true",
-            ),
-            (
-                "values",
-                !field.values.is_empty() && field.kind != Some(FieldType::Enum),
-                "only type Enum has values",
-            ),
-        ];
-        for (option, _, expected) in misplaced.into_iter().filter(|(_, misplaced, _)| *misplaced) {
-            self.wrong(
-                path(option),
-                format!("does not belong to {kind}"),
-                format!("leave it out; {expected}"),
-            );
-        }
+        self.misplaced_options(at, field, &kind);
         for (option, value) in [("scale", field.scale), ("offset", field.offset)] {
             if let Some(value) = value.filter(|value| !value.is_finite()) {
                 self.wrong(
@@ -302,6 +262,42 @@ impl Compiler {
         }
     }
 
+    /// Reports options that don't belong to the type of the field, which `kind` describes.
+    fn misplaced_options(&mut self, at: usize, field: &FieldDocument, kind: &str) {
+        // No `..`: a new option of a field can't be forgotten here.
+        let FieldDocument {
+            name: _,
+            pointer: _,
+            expression,
+            kind: field_type,
+            scale,
+            offset,
+            decimals,
+            unit,
+            deadband,
+            values,
+            on_change: _,
+        } = field;
+        let number = *field_type == Some(FieldType::Number);
+        let numeric = number || expression.is_some();
+        let is_enum = *field_type == Some(FieldType::Enum);
+        let misplaced = [
+            ("scale", scale.is_some() && !number, "only type Number is scaled"),
+            ("offset", offset.is_some() && !number, "only type Number has an offset"),
+            ("decimals", decimals.is_some() && !numeric, "only numbers are rounded"),
+            ("unit", unit.is_some() && !numeric, "only numbers have a unit"),
+            ("deadband", deadband.is_some() && !numeric, "only numbers have one; use onChange: true"),
+            ("values", !values.is_empty() && !is_enum, "only type Enum has values"),
+        ];
+        for (option, _, expected) in misplaced.into_iter().filter(|(_, misplaced, _)| *misplaced) {
+            self.wrong(
+                format!("fields[{at}].{option}"),
+                format!("does not belong to {kind}"),
+                format!("leave it out; {expected}"),
+            );
+        }
+    }
+
     fn enum_values(&mut self, path: String, field: &FieldDocument) {
         if field.values.is_empty() {
             let expected = "map raw values to words, such as {\"0\": stopped, \"1\": running}";
@@ -318,6 +314,15 @@ impl Compiler {
             self.wrong(path, problem, "write a word that a screen can show");
         }
     }
+}
+
+fn conversion(field: &FieldDocument) -> Option<Conversion> {
+    Some(match field.kind? {
+        FieldType::Number => Conversion::Number(NumberRule::new(field.scale, field.offset, field.decimals)),
+        FieldType::String => Conversion::String,
+        FieldType::Bool => Conversion::Bool,
+        FieldType::Enum => Conversion::Enum(field.values.iter().map(enum_value).collect()),
+    })
 }
 
 /// Returns the raw value, and its word as JSON.

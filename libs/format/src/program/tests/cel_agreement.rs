@@ -11,13 +11,13 @@ use super::super::expression::{Expression, Operand, Values};
 const FIELDS: [&str; 6] = ["a", "b", "s", "t", "p", "missing"];
 
 /// Two numbers, two strings, a boolean, and a field that the message doesn't have.
-struct Message {
+struct FieldValues {
     numbers: [f64; 2],
     texts: [String; 2],
     bool: bool,
 }
 
-impl Values for Message {
+impl Values for FieldValues {
     fn value(&self, field: usize) -> Option<Operand<'_>> {
         Some(match field {
             0 | 1 => Operand::Number(self.numbers[field]),
@@ -63,7 +63,7 @@ fn expression() -> impl Strategy<Value = String> {
     })
 }
 
-fn theirs(source: &str, message: &Message) -> Option<Operand<'static>> {
+fn theirs(source: &str, message: &FieldValues) -> Option<Operand<'static>> {
     let mut context = Context::default();
     let values = HashMap::from([
         ("a", Value::Float(message.numbers[0])),
@@ -95,7 +95,7 @@ proptest! {
         texts in ["[xyé1]{0,2}", "(true|false|1|0|2.5|x)"],
         bool in any::<bool>(),
     ) {
-        let message = Message { numbers, texts, bool };
+        let message = FieldValues { numbers, texts, bool };
         let compiled = Expression::compile(&source, &FIELDS);
         prop_assert!(compiled.is_ok(), "{}: {:?}", source, compiled.err());
         let compiled = compiled.unwrap();
