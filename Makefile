@@ -20,8 +20,8 @@ help: ## lists the commands
 
 # --- for users ---
 
-# Built without optimisation: that is the shortest way to a picture (a release build takes several times as long), it serves
-# `make test` too, and the line's few dozen messages a second need no more.
+# Built without optimisation: that is the shortest way to a picture (a release build takes several times as
+# long), it serves `make test` too, and the line's few dozen messages a second need no more.
 .PHONY: demo
 demo: need-cargo ## starts the demo factory and prints where to look; Ctrl-C ends it
 	@echo "building Flutecast (a few minutes the first time)"
@@ -41,7 +41,8 @@ envelope: need-cargo ## measures the operator with up to 10,000 devices on a rea
 	@cargo xtask test-tools nats-server etcd kube-apiserver kubectl >/dev/null
 	@bench/envelope.sh $(ENVELOPE_ARGS)
 
-# Another version: FLUTECAST_VERSION=0.2.0 make images. The profile of Cargo.toml that they are built with: IMAGE_PROFILE.
+# Another version: FLUTECAST_VERSION=0.2.0 make images. The profile of Cargo.toml that they are built with:
+# IMAGE_PROFILE.
 IMAGE_PROFILE ?= image
 
 .PHONY: images
@@ -69,8 +70,8 @@ cluster: need-cargo system ## a real Kubernetes cluster on this machine, as root
 factory: cluster images ## on that cluster a release of the chart, with a NATS of its own; says how it is reached
 	@env -u KUBECONFIG $(target)/debug/flutecast-cluster factory
 
-# Built before the tests, not by them: no test may take that long. FLUTECAST_IMAGES names a folder that holds them already; a
-# machine that can run no cluster, and is given none, needs none.
+# Built before the tests, not by them: no test may take that long. FLUTECAST_IMAGES names a folder that holds
+# them already; a machine that can run no cluster, and is given none, needs none.
 .PHONY: test-images
 test-images: need-cargo
 	@if [ -z "$${FLUTECAST_IMAGES:-}" ] && { [ -n "$${KUBECONFIG:-}" ] || $(target)/debug/flutecast-cluster check >/dev/null 2>&1; }; then \

@@ -83,7 +83,8 @@ struct DemoPathArgs {
 #[derive(Debug, Args)]
 struct ManifestsArgs {
     /// How many devices.
-    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=i64::from(manifests::MOST_DEVICES)))]
+    #[arg(long, default_value = "100",
+     value_parser = clap::value_parser!(u32).range(1..=i64::from(manifests::MOST_DEVICES)))]
     devices: u32,
     /// The tenant's name.
     #[arg(long, default_value = "bench")]

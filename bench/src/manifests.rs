@@ -88,7 +88,8 @@ spec:
 /// The format: as many fields as a machine's telemetry has. `Every`, so that each message that was sent can
 /// be waited for; without `timestamp`, so that nothing is dropped for its time.
 const FORMAT: &str = "\
-# {\"sent\": <µs since 1970>, \"seq\": 17, \"d\": {\"speed\": 1824, …}}; `sent` comes back to the sender, which knows then how long it took.
+# {\"sent\": <µs since 1970>, \"seq\": 17, \"d\": {\"speed\": 1824, …}}; `sent` comes back to the sender, \
+which knows then how long it took.
 apiVersion: flutecast.io/v1alpha1
 kind: PushFormat
 metadata:

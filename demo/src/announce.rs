@@ -14,6 +14,11 @@ const TENANT: &str = "demo";
 /// The device and channel of the example commands.
 const DEVICE: &str = "FLEX-01";
 const CHANNEL: &str = "alarms";
+/// A message of that channel, as it stands between double quotes in a shell.
+const ALARM: &str = concat!(
+    r#"{\"ts\":\"$(date -u +%FT%T.%3NZ)\",\"code\":42,\"severity\":\"warning\","#,
+    r#"\"text\":\"hello from a second terminal\"}"#
+);
 
 /// Writes a line to standard output. Nobody reading it is no reason to end.
 pub(crate) fn say(text: &str) {
@@ -33,7 +38,7 @@ The demo factory is running.
 
   dashboard   {url}/
   events      curl -N '{url}/v1/{TENANT}/events?device=CORR-01&device={DEVICE}'
-  an alarm    mosquitto_pub -h 127.0.0.1 -p {mqtt} -t {topic} -m "{{\"ts\":\"$(date -u +%FT%T.%3NZ)\",\"code\":42,\"severity\":\"warning\",\"text\":\"hello from a second terminal\"}}"
+  an alarm    mosquitto_pub -h 127.0.0.1 -p {mqtt} -t {topic} -m "{ALARM}"
   NATS        {nats_url}, subject {stored} (stored), {live} (republished)
   manifests   {manifests}: edit a file, and the running demo changes within a second
   metrics     {admin}/metrics

@@ -51,6 +51,7 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Only the line: publish as a corrugator, a slitter-scorer, a flexo printer, a die cutter and a stacker do.
+    /// Only the line: publish as a corrugator, a slitter-scorer, a flexo printer, a die cutter and a stacker
+    /// do.
     Line(LineArgs),
 }

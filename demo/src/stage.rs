@@ -257,7 +257,10 @@ fn ports(options: &Options) -> anyhow::Result<(NatsPorts, u16, u16, u16)> {
         .iter()
         .map(|(port, purpose, variable)| {
             let holder = port_holder(*port).unwrap_or_else(|| "another process".to_owned());
-            format!("port {port} for {purpose} is taken by {holder}; choose another with FLUTECAST_DEMO_{variable}_PORT=…")
+            format!(
+                "port {port} for {purpose} is taken by {holder}; choose another with \
+             FLUTECAST_DEMO_{variable}_PORT=…"
+            )
         })
         .collect();
     ensure!(words.is_empty(), "{}", words.join("\n"));

@@ -17,8 +17,10 @@ const ADMIN_TOKEN: &str = "admin-of-a-test";
 
 /// What service accounts ask for is written down: what, not with which content.
 const AUDIT: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n\
-    - {level: Metadata, userGroups: ['system:serviceaccounts'], verbs: [watch], omitStages: [ResponseComplete]}\n\
-    - {level: Metadata, userGroups: ['system:serviceaccounts'], omitStages: [ResponseStarted]}\n- {level: None}\n";
+    - {level: Metadata, userGroups: ['system:serviceaccounts'], verbs: [watch], omitStages: \
+    [ResponseComplete]}\n\
+    - {level: Metadata, userGroups: ['system:serviceaccounts'], omitStages: [ResponseStarted]}\n- {level: \
+    None}\n";
 
 /// A running control plane on 127.0.0.1. It is killed when this is dropped.
 #[derive(Debug)]
@@ -172,7 +174,8 @@ impl ApiServer {
                 "certificate-authority": certificate,
             }}],
             "users": [{"name": "admin", "user": {"token": ADMIN_TOKEN}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin", "namespace": "default"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin",
+             "namespace": "default"}}],
             "current-context": "test",
         })
         .to_string()

@@ -106,7 +106,8 @@ impl Gateway {
             ("bind :8443", format!("bind 127.0.0.1:{tls}")),
             ("/etc/haproxy/tls.pem", pem.display().to_string()),
             (
-                "server-template pod 10 _http._tcp.flutecast-pods.flutecast.svc.cluster.local resolvers kubernetes init-addr none",
+                "server-template pod 10 _http._tcp.flutecast-pods.flutecast.svc.cluster.local resolvers \
+                 kubernetes init-addr none",
                 servers,
             ),
         ];

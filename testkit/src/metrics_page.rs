@@ -78,8 +78,10 @@ fn labels(cell: &str) -> Labels {
 mod tests {
     use super::differences;
 
-    const TEXT: &str = "# TYPE a_b counter\na_b_total{kind=\"X\",status=\"200\"} 1\na_b_total{kind=\"Y\",status=\"404\"} 0\na_c 7\n# EOF\n";
-    const PAGE: &str = "| metric | labels | meaning |\n| --- | --- | --- |\n| `a_b_total` | `kind`: X, Y; `status` | b |\n| `a_c` | | c |\n| `b_x` | | |\n";
+    const TEXT: &str = "# TYPE a_b counter\na_b_total{kind=\"X\",status=\"200\"} \
+     1\na_b_total{kind=\"Y\",status=\"404\"} 0\na_c 7\n# EOF\n";
+    const PAGE: &str = "| metric | labels | meaning |\n| --- | --- | --- |\n| `a_b_total` | `kind`: X, Y; \
+     `status` | b |\n| `a_c` | | c |\n| `b_x` | | |\n";
 
     fn of_a(text: &str, page: &str) -> Vec<String> {
         differences(text, page, |name| name.starts_with("a_"))

@@ -28,7 +28,8 @@ impl NatsIdentity {
         let none = json!(-1);
         let limits = json!({
             "subs": none, "data": none, "payload": none, "imports": none, "exports": none, "wildcards": true,
-            "conn": none, "leaf": none, "mem_storage": none, "disk_storage": none, "streams": none, "consumer": none,
+            "conn": none, "leaf": none, "mem_storage": none, "disk_storage": none, "streams": none,
+             "consumer": none,
         });
         let operator_jwt = jwt(&operator, &operator, "operator", json!({"type": "operator", "version": 2}))?;
         let claims = json!({"type": "account", "version": 2, "limits": limits});
@@ -83,7 +84,8 @@ impl NatsIdentity {
 fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, claims: Value) -> anyhow::Result<String> {
     let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
     let subject = subject.public_key();
-    let claims = json!({"jti": subject, "iat": 1, "iss": issuer.public_key(), "sub": subject, "name": name, "nats": claims});
+    let claims = json!({"jti": subject, "iat": 1, "iss": issuer.public_key(), "sub": subject, "name": name,
+     "nats": claims});
     let signed = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "ed25519-nkey"})), part(&claims));
     let signature = issuer.sign(signed.as_bytes())?;
     Ok(format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature)))

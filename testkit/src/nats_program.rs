@@ -35,7 +35,8 @@ pub fn nats_server_program() -> anyhow::Result<PathBuf> {
         return Ok(path.to_owned());
     }
     GoTool::NATS_SERVER.path().context(
-        "no nats-server 2.12 or newer is on PATH; install one, or set FLUTECAST_NATS_SERVER to its path, or let Go build one",
+        "no nats-server 2.12 or newer is on PATH; install one, or set FLUTECAST_NATS_SERVER to its path, or \
+         let Go build one",
     )
 }
 

@@ -26,8 +26,10 @@ Numbers of one machine at one time, written by a program: `make bench` measures 
 | build | {profile} |
 | load average before | {load} |
 
-Everything runs on this one machine and talks over loopback: nats-server, operator, data plane, the sender and all clients. So the
-numbers are no promise for a network, and at high rates sender and clients take processor time from what is measured.",
+Everything runs on this one machine and talks over loopback: nats-server, operator, data plane, the sender \
+and all clients. So the
+numbers are no promise for a network, and at high rates sender and clients take processor time from what is \
+measured.",
             date = machine.date,
             command = options.command,
             processor = machine.processor,
@@ -43,8 +45,10 @@ numbers are no promise for a network, and at high rates sender and clients take 
             "
 ## Latency at {USUAL_RATE} messages/s
 
-{devices} devices send {USUAL_RATE} messages/s over NATS; one SSE client watches them all. A message is published, stored by JetStream,
-republished, formatted (seven fields) and pushed. A plain NATS subscriber to the republished subjects sees the same messages: that is
+{devices} devices send {USUAL_RATE} messages/s over NATS; one SSE client watches them all. A message is \
+published, stored by JetStream,
+republished, formatted (seven fields) and pushed. A plain NATS subscriber to the republished subjects sees \
+the same messages: that is
 what the broker alone costs. All numbers are from one process with one clock, publish to receipt.
 ",
             devices = options.devices,
@@ -80,13 +84,15 @@ impl DemoPathReport {
 
 Resident memory ({devices} devices). Each idle client watches one silent device.
 
-| process | at rest | {few_clients} idle clients | {many_clients} idle clients | after {USUAL_RATE} messages/s |
+| process | at rest | {few_clients} idle clients | {many_clients} idle clients | after {USUAL_RATE} \
+messages/s |
 | --- | ---: | ---: | ---: | ---: |
 | nats-server | {nats} | | | {nats_after} |
 | data plane | {dataplane} | {few} | {many} | {dataplane_after} |
 | operator | {operator} | | | {operator_after} |
 
-One idle client costs the data plane {per_client:.1} KiB (the difference between {few_clients} and {many_clients} clients), without the kernel's
+One idle client costs the data plane {per_client:.1} KiB (the difference between {few_clients} and \
+{many_clients} clients), without the kernel's
 socket buffers.",
             devices = self.options.devices,
             few_clients = IDLE_CLIENTS[0],
@@ -109,7 +115,8 @@ socket buffers.",
             "
 ## Higher rates
 
-One client on all {devices} devices gets every message; the rate climbs until messages are missing or the 99th percentile is above 50 ms.
+One client on all {devices} devices gets every message; the rate climbs until messages are missing or the \
+99th percentile is above 50 ms.
 
 | messages/s | median | p99 | broker alone, p99 | data plane, processor time a message | |
 | ---: | ---: | ---: | ---: | ---: | --- |",
@@ -157,7 +164,8 @@ fn fan_out_section(f: &mut fmt::Formatter<'_>, reports: &[LatencyReport]) -> fmt
         "
 ## Many clients
 
-{FAN_OUT_RATE} messages/s; each client watches all devices, so the data plane delivers {FAN_OUT_RATE} events/s to each of them. The kernel counts
+{FAN_OUT_RATE} messages/s; each client watches all devices, so the data plane delivers {FAN_OUT_RATE} \
+events/s to each of them. The kernel counts
 processor time in steps of 10 ms, so the first line is rough.
 
 | clients | events/s | missing | median | p99 | data plane, processor time an event | data plane, memory |

@@ -70,8 +70,10 @@ pub(super) fn tenants_and_formats(size: Size) -> String {
     let telemetry = format(
         "machine-telemetry",
         json!([
-            {"name": "speed", "pointer": "/d/v", "type": "Number", "scale": 0.1, "decimals": 1, "unit": "m/min"},
-            {"name": "pressure", "pointer": "/d/p", "type": "Number", "scale": 0.01, "decimals": 2, "unit": "bar"},
+            {"name": "speed", "pointer": "/d/v", "type": "Number", "scale": 0.1, "decimals": 1,
+             "unit": "m/min"},
+            {"name": "pressure", "pointer": "/d/p", "type": "Number", "scale": 0.01, "decimals": 2,
+             "unit": "bar"},
             {"name": "temperature", "pointer": "/d/t", "type": "Number", "decimals": 1, "unit": "°C"},
             {"name": "state", "pointer": "/d/st", "type": "Enum", "values": {"0": "stopped", "1": "running"}},
         ]),

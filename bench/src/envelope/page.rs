@@ -11,7 +11,8 @@ use super::{Case, EnvelopeReport};
 /// What stands before and after the section in the page.
 const MARKERS: [&str; 2] = ["<!-- envelope: begin -->\n", "<!-- envelope: end -->\n"];
 /// What is promised, in the words of the page.
-const TARGETS: &str = "Promised for 10,000 devices on two processors: mapped within 60 s of the first one's creation, with at most \
+const TARGETS: &str = "Promised for 10,000 devices on two processors: mapped within 60 s of the first one's \
+ creation, with at most \
 2.2 writes for each device, a change served within 1 s (p99), and at most 150 MB of memory.";
 
 /// Replaces the section in a page.
@@ -38,7 +39,8 @@ impl fmt::Display for EnvelopeReport {
         writeln!(
             f,
             "\
-Numbers of one machine at one time, written by a program: `make envelope` measures again and writes this section. {TARGETS}
+Numbers of one machine at one time, written by a program: `make envelope` measures again and writes this \
+section. {TARGETS}
 
 | | |
 | --- | --- |
@@ -49,9 +51,12 @@ Numbers of one machine at one time, written by a program: `make envelope` measur
 | build | {profile} |
 | load average before | {load} |
 
-etcd (without fsync), kube-apiserver, nats-server ({nats}), operator, data plane and the sender share these processors. The sender
-creates the Devices, {at_once} at once, each with two channels. They never send anything, so each status is written twice: that the Device is Ready
-(the data plane confirms it), and after its `staleAfter` that it is Silent. Then the sender changes {changes} of them, one after the other.
+etcd (without fsync), kube-apiserver, nats-server ({nats}), operator, data plane and the sender share these \
+processors. The sender
+creates the Devices, {at_once} at once, each with two channels. They never send anything, so each status is \
+written twice: that the Device is Ready
+(the data plane confirms it), and after its `staleAfter` that it is Silent. Then the sender changes \
+{changes} of them, one after the other.
 ",
             date = machine.date,
             command = options.command,

@@ -22,16 +22,23 @@ fn each_device_has_a_tenant_that_is_there() {
 }
 
 /// Lines as kube-apiserver 1.37 writes them.
-const METRICS: &str = r#"
+const METRICS: &str = "
 # TYPE apiserver_request_total counter
-apiserver_request_total{code="200",component="apiserver",dry_run="",group="flutecast.io",resource="devices",scope="resource",subresource="status",verb="APPLY",version="v1alpha1"} 300
-apiserver_request_total{code="409",component="apiserver",dry_run="",group="flutecast.io",resource="devices",scope="resource",subresource="status",verb="APPLY",version="v1alpha1"} 5
-apiserver_request_total{code="201",component="apiserver",dry_run="",group="flutecast.io",resource="devices",scope="resource",subresource="",verb="POST",version="v1alpha1"} 300
-apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",verb="APPLY",version="v1"} 1.2e+01
-apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="configmaps",scope="namespace",subresource="",verb="WATCH",version="v1"} 9
-apiserver_request_total{code="200",component="apiserver",dry_run="",group="coordination.k8s.io",resource="leases",scope="resource",subresource="",verb="PUT",version="v1"} 70
-apiserver_request_total{code="201",component="apiserver",dry_run="",group="events.k8s.io",resource="events",scope="resource",subresource="",verb="POST",version="v1"} 3
-"#;
+apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"flutecast.io\",\
+    resource=\"devices\",scope=\"resource\",subresource=\"status\",verb=\"APPLY\",version=\"v1alpha1\"} 300
+apiserver_request_total{code=\"409\",component=\"apiserver\",dry_run=\"\",group=\"flutecast.io\",\
+    resource=\"devices\",scope=\"resource\",subresource=\"status\",verb=\"APPLY\",version=\"v1alpha1\"} 5
+apiserver_request_total{code=\"201\",component=\"apiserver\",dry_run=\"\",group=\"flutecast.io\",\
+    resource=\"devices\",scope=\"resource\",subresource=\"\",verb=\"POST\",version=\"v1alpha1\"} 300
+apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"\",\
+    resource=\"configmaps\",scope=\"resource\",subresource=\"\",verb=\"APPLY\",version=\"v1\"} 1.2e+01
+apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"\",\
+    resource=\"configmaps\",scope=\"namespace\",subresource=\"\",verb=\"WATCH\",version=\"v1\"} 9
+apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"coordination.k8s.io\",\
+    resource=\"leases\",scope=\"resource\",subresource=\"\",verb=\"PUT\",version=\"v1\"} 70
+apiserver_request_total{code=\"201\",component=\"apiserver\",dry_run=\"\",group=\"events.k8s.io\",\
+    resource=\"events\",scope=\"resource\",subresource=\"\",verb=\"POST\",version=\"v1\"} 3
+";
 
 #[test]
 fn only_the_operators_writes_are_counted() {

@@ -196,7 +196,8 @@ impl SseWatcher {
                 None => sent.extend(number_after(block.data, SENT)),
                 Some("hello") => served = Some(served_devices(block.data)),
                 Some("gap" | "refused" | "bye") => {
-                    tracing::debug!(client = self.number, event = block.event, data = %String::from_utf8_lossy(block.data), "strange");
+                    tracing::debug!(client = self.number, event = block.event,
+                     data = %String::from_utf8_lossy(block.data), "strange");
                     self.strange.fetch_add(1, Ordering::Relaxed);
                 }
                 Some(_) => {}

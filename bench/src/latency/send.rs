@@ -92,6 +92,7 @@ fn payload(sent_us: u64, serial: u64) -> String {
     let (speed, pressure) = (1500 + serial % 900, 900 + serial % 200);
     let (temperature, tension) = (1700 + serial % 90, 400 + serial % 150);
     format!(
-        "{{\"sent\":{sent_us},\"seq\":{serial},\"d\":{{\"speed\":{speed},\"pressure\":{pressure},\"temperature\":{temperature},\"tension\":{tension},\"st\":1}}}}"
+        "{{\"sent\":{sent_us},\"seq\":{serial},\"d\":{{\"speed\":{speed},\"pressure\":{pressure},\
+         \"temperature\":{temperature},\"tension\":{tension},\"st\":1}}}}"
     )
 }

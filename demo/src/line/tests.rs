@@ -400,7 +400,8 @@ proptest! {
                 if last_order == order {
                     prop_assert!(*last_good <= good && *last_total <= total, "{who} {order} went back");
                 } else {
-                    prop_assert!(orders_done.insert((who.clone(), last_order.clone())), "{who} {last_order} twice");
+                    prop_assert!(orders_done.insert((who.clone(), last_order.clone())), "{who} {last_order} \
+                     twice");
                 }
             }
             last.insert(who, (order.to_owned(), good, total));
@@ -408,7 +409,8 @@ proptest! {
         };
         for message in line(seed, Disturbance::NONE).advance(240_000) {
             match &message.body {
-                Body::Counters { order, good, total, .. } => check("CORR-01".to_owned(), order, *good, *total)?,
+                Body::Counters { order, good, total, .. } => check("CORR-01".to_owned(), order, *good,
+                 *total)?,
                 Body::Mes { readings, .. } => {
                     for reading in readings {
                         if let Reading::Good { iot_id, order, good, total, .. } = reading {

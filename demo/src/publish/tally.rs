@@ -87,7 +87,8 @@ impl fmt::Display for TallySnapshot {
         let Self { nats, mqtt, acknowledged, retries, unsent, lost } = self;
         write!(
             f,
-            "sent {nats} by NATS and {mqtt} by MQTT, {acknowledged} acknowledged, {retries} retries, {unsent} unsent, {lost} lost"
+            "sent {nats} by NATS and {mqtt} by MQTT, {acknowledged} acknowledged, {retries} retries, \
+             {unsent} unsent, {lost} lost"
         )
     }
 }

@@ -29,7 +29,8 @@ pub(crate) fn argo_cd(object: &Value) -> (Health, String) {
     lua(object, &mut literal);
     let program = format!(
         "local write = print\nos, io, string, math, debug, coroutine, require, print = nil\nobj = {literal}\n\
-         local function health()\n{script}\nend\nlocal found = health()\nwrite(found.status)\nwrite(found.message)\n"
+         local function health()\n{script}\nend\nlocal found = \
+         health()\nwrite(found.status)\nwrite(found.message)\n"
     );
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), program).unwrap();
@@ -124,7 +125,8 @@ fn evaluate(expression: &str, object: &Value) -> Option<bool> {
 fn a_status_that_says_nothing_is_waited_for() {
     let object = |status: &str| {
         yaml(&format!(
-            "{{apiVersion: flutecast.io/v1alpha1, kind: Tenant, metadata: {{name: a, generation: 2}}, status: {status}}}"
+            "{{apiVersion: flutecast.io/v1alpha1, kind: Tenant, metadata: {{name: a, generation: 2}}, \
+             status: {status}}}"
         ))
     };
     for status in [

@@ -105,7 +105,8 @@ async fn policies_are_enforced() {
 
     // But who is invited.
     let guests = json!({"matchLabels": {"role": "guest"}});
-    let spec = json!({"podSelector": servers, "ingress": [{"from": [{"podSelector": guests}], "ports": [{"port": 8080}]}]});
+    let spec = json!({"podSelector": servers, "ingress": [{"from": [{"podSelector": guests}],
+     "ports": [{"port": 8080}]}]});
     apply(&cluster, name, &policy("guests", &spec)).await;
     assert!(outcomes(&cluster, name, "client", &[server]).await.values().eq(["silent"]), "not invited yet");
     cluster.kubectl(&["--namespace", name, "label", "pod", "client", "role=guest"]).await.unwrap();
@@ -126,7 +127,8 @@ async fn policies_are_enforced() {
 fn pod(name: &str, labels: &Value, image: &str, command: &[&str]) -> String {
     let never = json!({"exec": {"command": ["/probe", "read", "/nothing"]}, "periodSeconds": 60});
     let container = json!({
-        "name": "probe", "image": image, "imagePullPolicy": "IfNotPresent", "command": command, "readinessProbe": never,
+        "name": "probe", "image": image, "imagePullPolicy": "IfNotPresent", "command": command,
+         "readinessProbe": never,
         "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
     });
     let security =

@@ -136,7 +136,8 @@ async fn nothing_that_was_stored_is_lost_whatever_is_killed() {
     let records = fleet.records();
     let report = fleet.stop().await;
     let mut table = String::from(
-        "| killed | back after | longest time without data, median | … of any screen | reconnects |\n| --- | --- | --- | --- | --- |\n",
+        "| killed | back after | longest time without data, median | … of any screen | reconnects |\n| --- \
+         | --- | --- | --- | --- |\n",
     );
     let mut too_long = Vec::new();
     for (what, longest, window, whole, reconnects) in times {

@@ -55,21 +55,25 @@ async fn start_nats(cluster: &Cluster, namespace: &Namespace) -> String {
     let labels = json!({"app": "nats"});
     let pod = json!({
         "containers": [{
-            "name": "nats", "image": cluster.image("flutecast.io/nats-server:e2e"), "imagePullPolicy": "IfNotPresent",
+            "name": "nats", "image": cluster.image("flutecast.io/nats-server:e2e"),
+             "imagePullPolicy": "IfNotPresent",
             "args": ["--config", "/etc/nats/nats.conf"], "env": env,
             "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8222}, "periodSeconds": 1},
-            "volumeMounts": [{"name": "conf", "mountPath": "/etc/nats"}, {"name": "data", "mountPath": "/data"}],
+            "volumeMounts": [{"name": "conf", "mountPath": "/etc/nats"}, {"name": "data",
+             "mountPath": "/data"}],
         }],
         "volumes": [{"name": "conf", "configMap": {"name": "nats"}}, {"name": "data", "emptyDir": {}}],
         "securityContext": {"runAsUser": 65_532, "runAsGroup": 65_532, "fsGroup": 65_532},
     });
     let (metadata, place) = (json!({"name": "nats"}), ["--namespace", namespace.name()]);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"nats.conf": format!("{own}{accounts}")}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata,
+         "data": {"nats.conf": format!("{own}{accounts}")}},
         {"apiVersion": "v1", "kind": "Service", "metadata": metadata,
          "spec": {"selector": labels, "ports": [{"name": "client", "port": 4222}]}},
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
-         "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}},
+         "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+          "spec": pod}}},
     ]});
     let apply = [&place[..], &["apply", "--filename", "-"]].concat();
     cluster.kubectl_with(&apply, &list.to_string(), SOON).await.unwrap();

@@ -23,7 +23,8 @@ uninstall: {keepMapping: false}
 nats: {bundled: {persistence: {keep: false}}}
 ";
 /// All that a release, its operator and the cluster make in a namespace, but Events.
-const KINDS: &str = "deployments,statefulsets,replicasets,pods,jobs,services,endpointslices,configmaps,secrets,serviceaccounts,roles,rolebindings,leases,\
+const KINDS: &str = "deployments,statefulsets,replicasets,pods,jobs,services,endpointslices,configmaps,\
+     secrets,serviceaccounts,roles,rolebindings,leases,\
      networkpolicies,poddisruptionbudgets,persistentvolumeclaims,tenants,devices,pushformats";
 /// What Kubernetes puts into each namespace.
 const OF_KUBERNETES: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];

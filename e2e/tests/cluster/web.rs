@@ -14,7 +14,10 @@ const ROLLOUT: Duration = Duration::from_secs(90);
 pub(crate) async fn start(cluster: &Cluster, namespace: &Namespace) {
     let image = cluster.probe_image().await.unwrap();
     let labels = json!({"app": "web"});
-    let container = |command: &[&str]| json!({"name": "probe", "image": image, "imagePullPolicy": "IfNotPresent", "command": command});
+    let container = |command: &[&str]| {
+        json!({"name": "probe", "image": image,
+     "imagePullPolicy": "IfNotPresent", "command": command})
+    };
     let mut server = container(&["/probe", "serve", ":8080"]);
     server["readinessProbe"] = json!({"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1});
     let objects = json!({"apiVersion": "v1", "kind": "List", "items": [

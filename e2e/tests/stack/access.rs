@@ -33,7 +33,8 @@ spec:
 
 fn secret() -> String {
     format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: dashboards}}\nstringData: {{wall: {WALL}, cell: {CELL}}}\n"
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: dashboards}}\nstringData: {{wall: {WALL}, cell: \
+         {CELL}}}\n"
     )
 }
 

@@ -70,12 +70,14 @@ async fn the_dashboard_lives_and_survives_a_restart_of_the_data_plane() -> anyho
 
     // The line stops: values are greyed and say how old they are.
     line.kill().await?;
-    let stale = "return document.querySelector('[data-device=\"FLEX-01\"] [data-channel=\"telemetry\"]')?.dataset.stale";
+    let stale = "return document.querySelector('[data-device=\"FLEX-01\"] \
+     [data-channel=\"telemetry\"]')?.dataset.stale";
     wait_for(&browser, "FLEX-01's telemetry to be stale", stale, "true").await?;
     let colours = format!(
         "const at = (s) => getComputedStyle(document.querySelector(s)).color; \
          const stale = document.querySelector({0}), before = at({0}); stale.dataset.stale = 'false'; \
-         const fresh = at({0}); stale.dataset.stale = 'true'; return before === fresh ? 'the same' : 'greyed'",
+         const fresh = at({0}); stale.dataset.stale = 'true'; return before === fresh ? 'the same' : \
+         'greyed'",
         serde_json::json!(value("FLEX-01", "telemetry", "registerError"))
     );
     wait_for(&browser, "the stale value to look different", &colours, "greyed").await?;

@@ -169,14 +169,16 @@ mod tests {
 
     fn welcome() -> Merge {
         let mut merge = Merge::default();
-        let hello = r#"{"protocol":1,"server":"pod-1","pingMs":500,"devices":[{"device":"A-1","channels":[{"channel":"switch","delivery":"Every"},{"channel":"level","delivery":"Latest"}]}]}"#;
+        let hello = r#"{"protocol":1,"server":"pod-1","pingMs":500,"devices":[{"device":"A-1","channels":
+            [{"channel":"switch","delivery":"Every"},{"channel":"level","delivery":"Latest"}]}]}"#;
         assert_eq!(merge.hello(hello), Some(Welcome { server: "pod-1".into(), ping_ms: 500 }));
         merge
     }
 
     fn data(channel: &str, second: u32, n: u64) -> String {
         format!(
-            r#"{{"device":"A-1","channel":"{channel}","time":"2026-11-22T10:00:{second:02}.000Z","values":{{"n":{n}}}}}"#
+            r#"{{"device":"A-1","channel":"{channel}","time":"2026-11-22T10:00:{second:02}.000Z",
+                "values":{{"n":{n}}}}}"#
         )
     }
 

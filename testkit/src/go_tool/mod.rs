@@ -136,7 +136,8 @@ impl GoTool {
                 let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
                 let package = "k8s.io/component-base/version";
                 format!(
-                    "{small} -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
+                    "{small} -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X \
+                     {package}.gitMinor={minor}"
                 )
             }
         }

@@ -52,7 +52,8 @@ fn rules(read: &impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<Strin
         ensure!(!rules.is_empty(), "{path} has no rules");
         let rules = rules.trim_end();
         text.push_str(&format!(
-            "{{{{- define \"flutecast.rules.{name}\" -}}}}\n{head}{{{{- /* {path} */}}}}\n{rules}\n{{{{- end }}}}\n"
+            "{{{{- define \"flutecast.rules.{name}\" -}}}}\n{head}{{{{- /* {path} */}}}}\n{rules}\n{{{{- \
+             end }}}}\n"
         ));
     }
     Ok(text)
@@ -67,9 +68,11 @@ fn rules_of(document: &str) -> Option<String> {
 /// The policies under names of the release's own, bound to its namespace.
 fn protection(manifest: &str) -> anyhow::Result<String> {
     let name = "{{ include \"flutecast.clusterName\" . }}-in-use-";
-    let labels = "  labels: {{- include \"flutecast.labels\" (dict \"root\" . \"component\" \"protection\") | nindent 4 }}\n";
+    let labels = "  labels: {{- include \"flutecast.labels\" (dict \"root\" . \"component\" \"protection\") \
+     | nindent 4 }}\n";
     let mut text = format!(
-        "{{{{- /* {NOTICE} manifests/operator/protection.yaml. */ -}}}}\n{{{{- if eq .Values.protection \"policy\" }}}}\n"
+        "{{{{- /* {NOTICE} manifests/operator/protection.yaml. */ -}}}}\n{{{{- if eq .Values.protection \
+         \"policy\" }}}}\n"
     );
     let (mut named, mut bound) = (0, 0);
     for line in manifest.lines() {
@@ -80,7 +83,10 @@ fn protection(manifest: &str) -> anyhow::Result<String> {
             named += 1;
         }
         if line.trim_start().starts_with("validationActions:") {
-            text.push_str("  matchResources:\n    namespaceSelector:\n      matchLabels: {kubernetes.io/metadata.name: {{ .Release.Namespace }}}\n");
+            text.push_str(
+                "  matchResources:\n    namespaceSelector:\n      matchLabels: \
+             {kubernetes.io/metadata.name: {{ .Release.Namespace }}}\n",
+            );
             bound += 1;
         }
     }
@@ -101,9 +107,11 @@ pub(super) fn kind(file: &str, definition: &str) -> anyhow::Result<String> {
     let (name, rest) = body.split_once('\n').context("a name")?;
     let head = head.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
     Ok(format!(
-        "{{{{- /* {NOTICE} crds/yaml/{file}. */ -}}}}\n{head}\nmetadata:\n  name: {name}\n  labels:\n    app.kubernetes.io/part-of: flutecast\n    \
+        "{{{{- /* {NOTICE} crds/yaml/{file}. */ -}}}}\n{head}\nmetadata:\n  name: {name}\n  labels:\n    \
+         app.kubernetes.io/part-of: flutecast\n    \
          app.kubernetes.io/version: {{{{ .Chart.AppVersion | quote }}}}\n    \
-         app.kubernetes.io/managed-by: {{{{ .Release.Service }}}}\n  {{{{- if .Values.keep }}}}\n  annotations:\n    \
+         app.kubernetes.io/managed-by: {{{{ .Release.Service }}}}\n  {{{{- if .Values.keep }}}}\n  \
+         annotations:\n    \
          helm.sh/resource-policy: keep\n  {{{{- end }}}}\n{rest}"
     ))
 }

@@ -30,7 +30,8 @@ pub struct ImageArgs {
     #[arg(long)]
     twice: bool,
 
-    /// Of the next version that upgrades are tested with (the feature `next-version`), and its definitions of the kinds.
+    /// Of the next version that upgrades are tested with (the feature `next-version`), and its definitions of
+    /// the kinds.
     #[arg(long, conflicts_with = "twice")]
     next: bool,
 

@@ -98,8 +98,8 @@ impl Recipe {
         })
     }
 
-    /// Returns the recipe of the next version: another number, and one more field of a Device. Crates of others
-    /// are built once for both.
+    /// Returns the recipe of the next version: another number, and one more field of a Device. Crates of
+    /// others are built once for both.
     ///
     /// # Errors
     /// If the version isn't three numbers.

@@ -279,33 +279,48 @@ mod tests {
     use super::super::recipe::{NEXT_VERSION, PROGRAMS};
     use super::*;
 
-    const METADATA: &str = r#"{
-        "packages": [
-            {"id": "p", "name": "p", "version": "1.0.0", "license": "MIT/Apache-2.0", "targets": [{"kind": ["bin"]}],
-             "features": {"f": ["used/x", "weak?/x"]}, "dependencies": [
-                {"name": "used", "rename": null, "kind": null, "optional": true},
-                {"name": "weak", "rename": null, "kind": null, "optional": true},
-                {"name": "built", "rename": null, "kind": "build", "optional": false},
-                {"name": "macro", "rename": null, "kind": null, "optional": false}]},
-            {"id": "used", "name": "used", "version": "2.0.0", "license": null, "targets": [], "features": {}, "dependencies": []},
-            {"id": "weak", "name": "weak", "version": "3.0.0", "license": null, "targets": [], "features": {}, "dependencies": []},
-            {"id": "built", "name": "built", "version": "4.0.0", "license": null, "targets": [], "features": {}, "dependencies": []},
-            {"id": "macro", "name": "macro", "version": "5.0.0", "license": null, "targets": [{"kind": ["proc-macro"]}],
-             "features": {}, "dependencies": []}],
-        "resolve": {"nodes": [
-            {"id": "p", "features": ["f"], "deps": [
-                {"pkg": "used", "dep_kinds": [{"kind": null}]}, {"pkg": "weak", "dep_kinds": [{"kind": null}]},
-                {"pkg": "built", "dep_kinds": [{"kind": "build"}]}, {"pkg": "macro", "dep_kinds": [{"kind": null}]}]},
-            {"id": "used", "features": [], "deps": []}, {"id": "weak", "features": [], "deps": []},
-            {"id": "built", "features": [], "deps": []}, {"id": "macro", "features": [], "deps": []}]}
-    }"#;
+    /// As `cargo metadata` describes a package, with `license`, `kind` of its target and `dependencies`.
+    fn package(
+        name: &str,
+        license: Option<&str>,
+        kind: &str,
+        dependencies: &[(&str, Option<&str>, bool)],
+    ) -> Value {
+        let dependencies: Vec<_> = dependencies
+            .iter()
+            .map(|(name, kind, optional)| {
+                json!({"name": name, "rename": null, "kind": kind, "optional": optional})
+            })
+            .collect();
+        json!({
+            "id": name, "name": name, "version": "1.0.0", "license": license, "targets": [{"kind": [kind]}],
+            "features": {"f": ["used/x", "weak?/x"]}, "dependencies": dependencies,
+        })
+    }
+
+    /// A program `p` with dependencies of each kind.
+    fn metadata_of_p() -> Metadata {
+        let dependencies = [
+            ("used", None, true),
+            ("weak", None, true),
+            ("built", Some("build"), false),
+            ("macro", None, false),
+        ];
+        let others = [("used", "lib"), ("weak", "lib"), ("built", "lib"), ("macro", "proc-macro")];
+        let mut packages = vec![package("p", Some("MIT/Apache-2.0"), "bin", &dependencies)];
+        packages.extend(others.map(|(name, kind)| package(name, None, kind, &[])));
+        let edge = |(name, kind, _)| json!({"pkg": name, "dep_kinds": [{"kind": kind}]});
+        let mut nodes = vec![json!({"id": "p", "features": ["f"], "deps": dependencies.map(edge)})];
+        nodes.extend(others.map(|(name, _)| json!({"id": name, "features": [], "deps": []})));
+        serde_json::from_value(json!({"packages": packages, "resolve": {"nodes": nodes}})).unwrap()
+    }
 
     #[test]
     fn crates_have_the_digests_of_the_lock_file() {
         let lock = "[[package]]\nname = \"p\"\nversion = \"1.0.0\"\n\
-            [[package]]\nname = \"used\"\nversion = \"2.0.0\"\nchecksum = \"00ff\"\n";
+            [[package]]\nname = \"used\"\nversion = \"1.0.0\"\nchecksum = \"00ff\"\n";
         let lock: Lock = toml::from_str(lock).unwrap();
-        let metadata: Metadata = serde_json::from_str(METADATA).unwrap();
+        let metadata = metadata_of_p();
         let found: Vec<_> =
             metadata.linked_into("p").unwrap().into_iter().map(|package| component(package, &lock)).collect();
         // Not the macro, not what only builds, not what a weak feature mentions.
@@ -315,7 +330,7 @@ mod tests {
             (None, Some("MIT OR Apache-2.0"))
         );
         assert_eq!(found[1].sha256.as_deref(), Some("00ff"));
-        assert_eq!(found[1].purl, "pkg:cargo/used@2.0.0");
+        assert_eq!(found[1].purl, "pkg:cargo/used@1.0.0");
         assert!(metadata.linked_into("other").is_none());
     }
 

@@ -71,7 +71,8 @@ impl ClusterDir {
         let length = folder.as_os_str().len();
         ensure!(
             length <= LONGEST_FOLDER,
-            "{} is too long for sockets below it ({length} bytes, at most {LONGEST_FOLDER}): set XDG_CACHE_HOME to a shorter one",
+            "{} is too long for sockets below it ({length} bytes, at most {LONGEST_FOLDER}): set \
+             XDG_CACHE_HOME to a shorter one",
             folder.display()
         );
         Ok(Self { slot, folder })

@@ -148,7 +148,8 @@ impl Cluster {
         }
         let Some(load) = std::env::var(LOAD_IMAGE).ok().filter(|text| !text.is_empty()) else {
             bail!(
-                "{LOAD_IMAGE} must say how this cluster gets images: a command to which an archive's path is appended, such as \
+                "{LOAD_IMAGE} must say how this cluster gets images: a command to which an archive's path \
+                 is appended, such as \
                  'kind load image-archive' (see docs/testing.md)"
             );
         };

@@ -38,8 +38,10 @@ pub(super) async fn check() -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "this machine lacks queues of packets, by which NetworkPolicies are enforced (kernel: CONFIG_NETFILTER_NETLINK_QUEUE, \
-         CONFIG_NETFILTER_XT_TARGET_NFQUEUE, CONFIG_NFT_COMPAT; modprobe nfnetlink_queue xt_NFQUEUE nft_compat)\nit said: {}",
+        "this machine lacks queues of packets, by which NetworkPolicies are enforced (kernel: \
+         CONFIG_NETFILTER_NETLINK_QUEUE, \
+         CONFIG_NETFILTER_XT_TARGET_NFQUEUE, CONFIG_NFT_COMPAT; modprobe nfnetlink_queue xt_NFQUEUE \
+         nft_compat)\nit said: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     )
 }

@@ -33,7 +33,8 @@ echo "virtual Ethernet (kernel: CONFIG_VETH)"; ip link add probe0 type veth peer
 echo "bridged packets in netfilter (kernel: br_netfilter; modprobe br_netfilter)"
 test -e /proc/sys/net/bridge/bridge-nf-call-iptables
 echo "nftables with NAT (kernel: CONFIG_NF_TABLES, CONFIG_NFT_NAT, CONFIG_NFT_MASQ)"
-nft 'add table ip probe; add chain ip probe nat { type nat hook postrouting priority 100; }; add rule ip probe nat masquerade'
+nft 'add table ip probe; add chain ip probe nat { type nat hook postrouting priority 100; }'
+nft 'add rule ip probe nat masquerade'
 echo "nftables' numgen, which balances Services (kernel: CONFIG_NFT_NUMGEN)"
 nft 'add rule ip probe nat numgen random mod 2 0 accept'
 echo "forwarding (/proc/sys is writable)"; echo 1 > /proc/sys/net/ipv4/ip_forward
@@ -65,7 +66,8 @@ pub async fn check(dir: &ClusterDir) -> anyhow::Result<()> {
     for hidden in ["/run/", "/var/run/"] {
         if folder.starts_with(hidden) {
             bail!(
-                "{folder} is below {hidden}, which the cluster hides behind one of its own: set XDG_CACHE_HOME"
+                "{folder} is below {hidden}, which the cluster hides behind one of its own: set \
+                 XDG_CACHE_HOME"
             );
         }
     }

@@ -141,7 +141,8 @@ fn prepare(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(&images)?;
     if !takes_overlays(&images) {
         log(
-            "the folder's file system takes no overlays (it is overlayfs or NFS itself): images are kept in memory",
+            "the folder's file system takes no overlays (it is overlayfs or NFS itself): images are kept in \
+             memory",
         );
         let images = images.display().to_string();
         system("mount", &["-n", "-t", "tmpfs", "-o", "mode=700", "flutecast", &images])?;

@@ -61,7 +61,8 @@ impl Images {
         for archive in &archives {
             ensure!(
                 archive.is_file(),
-                "{} is missing; make it with: FLUTECAST_VERSION={version} make images (or say in {IMAGES_VARIABLE} where it lies)",
+                "{} is missing; make it with: FLUTECAST_VERSION={version} make images (or say in \
+                 {IMAGES_VARIABLE} where it lies)",
                 archive.display()
             );
         }

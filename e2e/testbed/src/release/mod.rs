@@ -7,7 +7,8 @@
 //! let cluster = Cluster::shared().await?;
 //! let namespace = cluster.namespace("plant").await?;
 //! let images = Images::of_workspace()?;
-//! let mut factory = Release::install(&cluster, &namespace, "factory", &images, "dataplane: {replicas: 3}").await?;
+//! let values = "dataplane: {replicas: 3}";
+//! let mut factory = Release::install(&cluster, &namespace, "factory", &images, values).await?;
 //! factory.apply_folder("manifests/demo").await?;
 //! factory.wait_ready().await?;
 //! let dataplane = factory.dataplane().await?; // http://<dataplane.address>/
@@ -341,7 +342,8 @@ fn base_values(cluster: &Cluster, images: &Images) -> String {
         "image: {{registry: {registry:?}, tag: {tag:?}}}\n\
          operator: {{resources: {{requests: {{cpu: 20m}}}}}}\n\
          dataplane: {{resources: {{requests: {{cpu: 20m}}}}}}\n\
-         nats:\n  bundled:\n    enabled: true\n    image: {nats:?}\n    sourceSubjects: [\"plant.>\", mes.out]\n    \
+         nats:\n  bundled:\n    enabled: true\n    image: {nats:?}\n    sourceSubjects: [\"plant.>\", \
+         mes.out]\n    \
          jetstream: {{maxMemory: 64Mi, maxFile: 1Gi}}\n    persistence: {{size: 1Gi}}\n    \
          resources: {{requests: {{cpu: 20m}}}}\n"
     )

@@ -100,7 +100,8 @@ mod tests {
             "metadata": {"name": "factory-dataplane-1"},
             "status": {
                 "podIP": "10.1.2.3",
-                "conditions": [{"type": "Ready", "status": "True"}, {"type": "Initialized", "status": "True"}],
+                "conditions": [{"type": "Ready", "status": "True"}, {"type": "Initialized",
+                 "status": "True"}],
                 "containerStatuses": [{"restartCount": 2, "containerID": "containerd://abc"}],
             },
         });
