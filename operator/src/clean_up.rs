@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_server::{ApiWrites, MANAGER};
 use crate::backend::cluster::mapping::SHARD_SELECTOR;
-use crate::jetstream::leftover::{self, Realm};
+use crate::jetstream::orphans::{self, Installation};
 use crate::lease::{self, Candidate, Lead, LeaseMetrics};
 use crate::protection;
-use crate::watch::Place;
+use crate::watch::NamespaceScope;
 
 /// The rights that it needs, in the namespace of the mapping and of the objects.
 pub(crate) const RIGHTS: &[Right] = &[
@@ -67,7 +67,7 @@ pub(crate) enum Remains {
 #[derive(Debug, Clone)]
 pub(crate) struct Site {
     /// The namespaces of the objects.
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Vec<NamespaceScope>,
     /// The namespace of the mapping, the access Secret and the Lease.
     pub(crate) own_namespace: String,
     /// By what this program is told from operators.
@@ -155,8 +155,8 @@ async fn remove_streams(client: &Client, site: &Site, broker: Option<Broker>) ->
     if !within(CONNECT, connected.wait_for(|connected| *connected)).await {
         return Err(format!("NATS is not there after {CONNECT:?}"));
     }
-    let realm = Realm { id, places: site.places.clone(), alive: BTreeSet::new() };
-    let count = leftover::delete_all(&api, &realm).await.map_err(|error| error.to_string())?;
+    let installation = Installation { id, places: site.places.clone(), alive: BTreeSet::new() };
+    let count = orphans::delete_all(&api, &installation).await.map_err(|error| error.to_string())?;
     tracing::info!(count, "the streams are deleted");
     Ok(())
 }

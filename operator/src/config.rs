@@ -10,7 +10,7 @@ use flutecast_process::log::LogFormat;
 
 use crate::clean_up::Remains;
 use crate::protection;
-use crate::watch::Place;
+use crate::watch::NamespaceScope;
 
 /// Turns Tenants, Devices and PushFormats into JetStream streams and mapping documents.
 #[derive(Debug, Parser)]
@@ -110,7 +110,7 @@ pub(crate) enum Mode {
     /// From an API server to the same.
     Kubernetes {
         /// The namespaces that count.
-        places: Vec<Place>,
+        places: Vec<NamespaceScope>,
         /// Where the mapping goes; none: where the operator is.
         mapping_namespace: Option<String>,
         /// By what this operator is told from others.

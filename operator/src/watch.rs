@@ -38,13 +38,13 @@ pub(crate) const RIGHTS: &[Right] = &[Right {
 const MANIFEST: &str = "manifests/operator/rbac.yaml";
 
 /// The namespace that is watched, or `None` for all namespaces.
-pub(crate) type Place = Option<String>;
+pub(crate) type NamespaceScope = Option<String>;
 
 /// An event of the watch of one kind in one place.
 #[derive(Debug)]
 pub(crate) enum Event<K> {
     /// A list of this place begins.
-    Restart(Place),
+    Restart(NamespaceScope),
     /// The object exists or has changed.
     Apply(Box<K>),
     /// The object exists but can't be parsed.
@@ -53,7 +53,7 @@ pub(crate) enum Event<K> {
     Delete(Box<ObjectMeta>),
     /// The list that began with [`Event::Restart`] is complete: objects that were not in it are gone. The
     /// number is the turn of [`Lead`] in which it began, or 0 before the first turn.
-    Complete(Place, u64),
+    Complete(NamespaceScope, u64),
     /// The operator has no right to watch these objects.
     Forbidden,
 }
@@ -78,7 +78,12 @@ impl<C: Send + 'static> Watches<C> {
     }
 
     /// Watches all objects of a kind in `place`.
-    pub(crate) fn kind<K: Watched>(&mut self, client: &Client, place: &Place, wrap: fn(Event<K>) -> C) {
+    pub(crate) fn kind<K: Watched>(
+        &mut self,
+        client: &Client,
+        place: &NamespaceScope,
+        wrap: fn(Event<K>) -> C,
+    ) {
         let api: Api<DeserializeGuard<K>> = match place {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
@@ -109,7 +114,7 @@ impl<C: Send + 'static> Watches<C> {
         &mut self,
         api: Api<DeserializeGuard<K>>,
         config: watcher::Config,
-        place: Place,
+        place: NamespaceScope,
         name: String,
         wrap: impl Fn(Event<K>) -> C + Send + 'static,
     ) where
@@ -176,7 +181,7 @@ impl<C> EventSink<C> {
 pub(crate) async fn forward<K: Watched, C>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
-    place: Place,
+    place: NamespaceScope,
     name: String,
     mut to: EventSink<C>,
     wrap: impl Fn(Event<K>) -> C,
@@ -222,7 +227,11 @@ pub(crate) async fn forward<K: Watched, C>(
     }
 }
 
-fn translated<K: Watched>(event: watcher::Event<DeserializeGuard<K>>, place: &Place, turn: u64) -> Event<K> {
+fn translated<K: Watched>(
+    event: watcher::Event<DeserializeGuard<K>>,
+    place: &NamespaceScope,
+    turn: u64,
+) -> Event<K> {
     match event {
         watcher::Event::Init => Event::Restart(place.clone()),
         watcher::Event::InitDone => Event::Complete(place.clone(), turn),

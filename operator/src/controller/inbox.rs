@@ -7,7 +7,7 @@
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant, sleep_until};
 
-use crate::jetstream::reconciler::Report;
+use crate::jetstream::reconciler::StreamReports;
 use crate::lease::Lead;
 
 /// How many changes are received at once.
@@ -24,7 +24,7 @@ pub(crate) struct Inbox<C> {
 #[derive(Debug)]
 pub(crate) enum Message<C> {
     Change(C),
-    StreamReports(StreamReports),
+    Report(StreamReports),
 }
 
 /// What has to be done because of a message; the greater includes the less.

@@ -271,7 +271,7 @@ impl<B: Backend> Controller<B> {
         let wanted = WantedStreams {
             tenants: built.tenants.values().map(|tenant| tenant.streams.clone()).collect(),
             existing: built.existing.clone(),
-            realm: installation,
+            installation: installation,
         };
         self.streams.send_if_modified(|current| {
             let changed = current.as_deref() != Some(&wanted);

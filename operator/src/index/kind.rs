@@ -1,4 +1,4 @@
-//! The three kinds, as far as the index, the watches and the status write-back treat them alike.
+//! What the three kinds of the API have in common for the index and the statuses.
 
 use std::fmt::Debug;
 
@@ -15,32 +15,28 @@ use crate::object::Kind;
 use crate::watch::Watched;
 
 /// One of the kinds of the API.
-pub(crate) trait OurKind: Watched {
-    /// Which one.
+pub(crate) trait ApiKind: Watched {
     const KIND: Kind;
-    /// What the user wants.
     type Spec: Debug + Clone + PartialEq + Send + Sync;
-    /// What the operator says.
-    type Status: OurStatus;
+    type Status: ApiStatus;
 
-    /// Takes an object apart.
+    /// Splits an object into its parts.
     fn into_parts(self) -> (ObjectMeta, Self::Spec, Option<Self::Status>);
 }
 
 /// The status of one of the kinds.
-pub(crate) trait OurStatus:
+pub(crate) trait ApiStatus:
     Debug + Clone + Default + PartialEq + Serialize + Into<AnyStatus> + Send + Sync + 'static
 {
-    /// Its conditions.
     fn conditions(&self) -> &[Condition];
 
-    /// The part of it that the operator writes: without the conditions of others.
-    fn normal(&self) -> Self;
+    /// Returns the part that the operator writes: without the conditions of others.
+    fn own_part(&self) -> Self;
 
-    /// Whether it says that the object has a place that only one can have.
-    fn holds_its_place(&self) -> bool;
+    /// Returns whether the object has got a name or code that only one can have.
+    fn holds_claim(&self) -> bool;
 
-    /// Whether what it is about is heard of, if that is said of its kind.
+    /// Returns the presence, if the kind has one.
     fn presence(&self) -> Option<Presence>;
 }
 
@@ -48,17 +44,12 @@ pub(crate) trait OurStatus:
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum AnyStatus {
-    /// Of a Tenant.
     Tenant(TenantStatus),
-    /// Of a Device.
     Device(DeviceStatus),
-    /// Of a PushFormat.
     PushFormat(PushFormatStatus),
 }
 
 impl AnyStatus {
-    /// Its conditions.
-    #[must_use]
     pub(crate) fn conditions(&self) -> &[Condition] {
         match self {
             Self::Tenant(status) => &status.conditions,
@@ -68,9 +59,9 @@ impl AnyStatus {
     }
 }
 
-macro_rules! our_kind {
+macro_rules! api_kind {
     ($object:ident, $spec:ident, $status:ident, $holds:expr, $presence:expr) => {
-        impl OurKind for $object {
+        impl ApiKind for $object {
             const KIND: Kind = Kind::$object;
             type Spec = $spec;
             type Status = $status;
@@ -87,16 +78,16 @@ macro_rules! our_kind {
             }
         }
 
-        impl OurStatus for $status {
+        impl ApiStatus for $status {
             fn conditions(&self) -> &[Condition] {
                 &self.conditions
             }
 
-            fn normal(&self) -> Self {
+            fn own_part(&self) -> Self {
                 Self { conditions: ours(&self.conditions), ..self.clone() }
             }
 
-            fn holds_its_place(&self) -> bool {
+            fn holds_claim(&self) -> bool {
                 let holds: fn(&Self) -> bool = $holds;
                 holds(self)
             }
@@ -109,6 +100,6 @@ macro_rules! our_kind {
     };
 }
 
-our_kind!(Tenant, TenantSpec, TenantStatus, |status| status.stream.is_some(), |_| None);
-our_kind!(Device, DeviceSpec, DeviceStatus, |status| status.iot_id.is_some(), |status| status.presence);
-our_kind!(PushFormat, PushFormatSpec, PushFormatStatus, |_| false, |_| None);
+api_kind!(Tenant, TenantSpec, TenantStatus, |status| status.stream.is_some(), |_| None);
+api_kind!(Device, DeviceSpec, DeviceStatus, |status| status.iot_id.is_some(), |status| status.presence);
+api_kind!(PushFormat, PushFormatSpec, PushFormatStatus, |_| false, |_| None);

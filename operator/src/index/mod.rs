@@ -1,12 +1,12 @@
-//! What is known of the API server's objects, and what a change concerns. Synchronous and without I/O:
-//! changes are handed in, and each leaves a mark of what has to be built anew.
+//! The index: the API server's objects as they were last reported, and which of them a change concerns.
+//! Synchronous and without I/O: events are passed in, and each marks what has to be looked at.
 //!
-//! A Device belongs to the tenant that it names, a PushFormat concerns the tenants of the Devices that name
-//! it. A Tenant concerns all of them, since names and subjects are given away across tenants; Tenants are few
-//! and change seldom.
+//! A Device concerns the tenant that it names, a PushFormat the tenants of the Devices that name it. A Tenant
+//! concerns all tenants, since names and subjects are claimed across them; Tenants are few and change seldom.
 
 pub(crate) mod kind;
-mod links;
+
+mod references;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -17,97 +17,89 @@ use std::sync::Arc;
 use flutecast_crds::{Device, DeviceChannel, PushFormat, Tenant};
 use k8s_openapi::api::core::v1::Secret;
 
-use self::links::Links;
-pub(crate) use self::links::template_of;
+use self::references::References;
+pub(crate) use self::references::template_of;
 pub(crate) use self::store::version_of;
-pub(crate) use self::store::{Delta, Entry, Life, Store};
+pub(crate) use self::store::{Deletion, Delta, Entry, Store};
 use crate::controller::dereference::DirtySet;
-use crate::index::kind::OurKind;
+use crate::index::kind::ApiKind;
 use crate::object::{Key, Kind, Meta, Object, Objects, SecretData};
-use crate::watch::{Event, Place};
+use crate::watch::{Event, NamespaceScope};
 
-/// A Secret that a Tenant names.
+/// The Secret of tokens that a Tenant names.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Tokens {
-    /// It was read.
+pub(crate) enum TokenSecret {
     Held(Arc<Object<SecretData>>),
-    /// It doesn't exist.
     Missing,
     /// The operator may not read it.
     Forbidden,
 }
 
-/// Everything that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// The Tenants.
     pub(crate) tenants: Store<Tenant>,
-    /// The Devices.
     pub(crate) devices: Store<Device>,
-    /// The PushFormats.
     pub(crate) formats: Store<PushFormat>,
-    tokens: BTreeMap<Key, Tokens>,
-    /// The Secrets that a list was begun for and that it has not told of.
+    tokens: BTreeMap<Key, TokenSecret>,
+    /// The Secrets whose lists are under way and were empty so far.
     listing: BTreeSet<Key>,
-    /// The Secrets that were not told anew since this turn has begun.
-    doubted: (u64, BTreeSet<Key>),
-    links: Links,
-    /// Where Devices are to be created and may not.
+    /// The turn, and the Secrets that were not read again since it began.
+    distrusted: (u64, BTreeSet<Key>),
+    references: References,
+    /// The namespaces where Devices should be created and may not.
     creation_forbidden: BTreeSet<String>,
     /// The objects that have to be looked at because of the changes so far.
     pub(crate) dirty: DirtySet,
 }
 
 impl Index {
-    /// Whether everything was told in full, since this turn has begun; in turn 0, at least once.
-    #[must_use]
-    pub(crate) fn is_complete(&self, places: &[Place], turn: u64) -> bool {
+    /// Returns whether all objects were listed in this turn or a later one; in turn 0, at least once.
+    pub(crate) fn is_complete(&self, scopes: &[NamespaceScope], turn: u64) -> bool {
         let Self { tenants, devices, formats, .. } = self;
-        tenants.is_complete(places, turn)
-            && devices.is_complete(places, turn)
-            && formats.is_complete(places, turn)
+        tenants.is_complete(scopes, turn)
+            && devices.is_complete(scopes, turn)
+            && formats.is_complete(scopes, turn)
     }
 
-    /// Takes in what happened to Tenants. Answers whether anything changed.
-    pub(crate) fn tenant(&mut self, event: Event<Tenant>) -> bool {
-        let moved = take(&mut self.tenants, event);
-        for moved in &moved {
-            self.dirty.touch(Kind::Tenant, &moved.key);
-            if moved.is_about_deletion() {
-                self.touch_users(Kind::Tenant, &moved.key);
+    /// Applies an event of Tenants. Returns whether anything changed.
+    pub(crate) fn apply_tenant(&mut self, event: Event<Tenant>) -> bool {
+        let deltas = apply(&mut self.tenants, event);
+        for delta in &deltas {
+            self.dirty.touch(Kind::Tenant, &delta.key);
+            if delta.is_about_deletion() {
+                self.touch_users(Kind::Tenant, &delta.key);
             }
-            if moved.is_about_more_than_status() {
+            if delta.needs_building() {
                 // Also those that the template names no longer: everything is looked at.
                 self.dirty.all = true;
-                self.links.tenant_moved(moved);
+                self.references.update_tenant(delta);
             }
         }
-        !moved.is_empty()
+        !deltas.is_empty()
     }
 
-    /// Takes in what happened to Devices. Answers whether anything changed.
-    pub(crate) fn device(&mut self, event: Event<Device>) -> bool {
-        let moved = take(&mut self.devices, event);
-        for moved in &moved {
-            self.dirty.touch(Kind::Device, &moved.key);
-            if !moved.is_about_more_than_status() {
+    /// Applies an event of Devices. Returns whether anything changed.
+    pub(crate) fn apply_device(&mut self, event: Event<Device>) -> bool {
+        let deltas = apply(&mut self.devices, event);
+        for delta in &deltas {
+            self.dirty.touch(Kind::Device, &delta.key);
+            if !delta.needs_building() {
                 continue;
             }
-            for entry in [&moved.before, &moved.after].into_iter().flatten() {
+            for entry in [&delta.before, &delta.after].into_iter().flatten() {
                 let Ok(device) = &entry.object else { continue };
                 self.dirty.tenants.insert(device.spec.tenant.clone());
-                for format in self::links::formats_of(device) {
+                for format in self::references::formats_of(device) {
                     self.dirty.touch(Kind::PushFormat, &format);
                 }
             }
-            self.links.device_moved(moved);
+            self.references.update_device(delta);
         }
-        !moved.is_empty()
+        !deltas.is_empty()
     }
 
-    /// The status of a Device has to be looked at, for a reason that is not in the objects. Answers whether
-    /// it exists.
-    pub(crate) fn look_at_device(&mut self, key: &Key) -> bool {
+    /// Marks a Device because of its presence. Returns whether it exists.
+    pub(crate) fn mark_device(&mut self, key: &Key) -> bool {
         let exists = self.devices.get(key).is_some();
         if exists {
             self.dirty.touch(Kind::Device, key);
@@ -121,56 +113,56 @@ impl Index {
         named.for_each(|(key, _)| dirty.touch(Kind::Tenant, key));
     }
 
-    /// Takes in what happened to PushFormats. Answers whether anything changed.
-    pub(crate) fn format(&mut self, event: Event<PushFormat>) -> bool {
-        let moved = take(&mut self.formats, event);
-        for moved in &moved {
-            self.dirty.touch(Kind::PushFormat, &moved.key);
-            if moved.is_about_deletion() {
-                self.touch_users(Kind::PushFormat, &moved.key);
+    /// Applies an event of PushFormats. Returns whether anything changed.
+    pub(crate) fn apply_format(&mut self, event: Event<PushFormat>) -> bool {
+        let deltas = apply(&mut self.formats, event);
+        for delta in &deltas {
+            self.dirty.touch(Kind::PushFormat, &delta.key);
+            if delta.is_about_deletion() {
+                self.touch_users(Kind::PushFormat, &delta.key);
             }
-            if !moved.is_about_more_than_status() {
+            if !delta.needs_building() {
                 continue;
             }
-            self.dirty.formats.insert(moved.key.clone());
-            for device in self.links.users(&moved.key) {
+            self.dirty.formats.insert(delta.key.clone());
+            for device in self.references.users(&delta.key) {
                 if let Some(Ok(device)) = self.devices.get(device).map(|entry| &entry.object) {
                     self.dirty.tenants.insert(device.spec.tenant.clone());
                 }
             }
         }
-        !moved.is_empty()
+        !deltas.is_empty()
     }
 
-    /// Takes in what happened to a Secret that a Tenant names. Answers whether anything changed.
-    pub(crate) fn tokens(&mut self, key: Key, event: Event<Secret>) -> bool {
-        let is_told_anew = match &event {
-            Event::Complete(_, turn) => *turn >= self.doubted.0,
-            // There will be no other answer.
+    /// Applies an event of a Secret that a Tenant names. Returns whether anything changed.
+    pub(crate) fn apply_tokens(&mut self, key: Key, event: Event<Secret>) -> bool {
+        let is_read_again = match &event {
+            Event::Complete(_, turn) => *turn >= self.distrusted.0,
+            // There will be no other report.
             Event::Forbidden => true,
             Event::Apply(_) | Event::Broken { .. } | Event::Delete(_) | Event::Restart(_) => false,
         };
-        let is_settled = is_told_anew && self.doubted.1.remove(&key);
+        let is_settled = is_read_again && self.distrusted.1.remove(&key);
         self.dirty.access |= is_settled;
-        self.tokens_now(key, event) || is_settled
+        self.update_tokens(key, event) || is_settled
     }
 
-    fn tokens_now(&mut self, key: Key, event: Event<Secret>) -> bool {
+    fn update_tokens(&mut self, key: Key, event: Event<Secret>) -> bool {
         if matches!(event, Event::Apply(_) | Event::Broken { .. }) {
             self.listing.remove(&key);
         }
         let now = match event {
-            Event::Apply(secret) => Tokens::Held(Arc::new(secret_of(&key, *secret))),
-            Event::Delete(_) | Event::Broken { .. } => Tokens::Missing,
-            // What was read stays: an API server that starts forbids much before it knows its roles.
-            Event::Forbidden if matches!(self.tokens.get(&key), Some(Tokens::Held(_))) => return false,
-            Event::Forbidden => Tokens::Forbidden,
-            // The list of one Secret is empty when there is none; what is there is told between the two.
+            Event::Apply(secret) => TokenSecret::Held(Arc::new(secret_of(&key, *secret))),
+            Event::Delete(_) | Event::Broken { .. } => TokenSecret::Missing,
+            // A Secret that was read stays: an API server that starts forbids much before it knows its roles.
+            Event::Forbidden if matches!(self.tokens.get(&key), Some(TokenSecret::Held(_))) => return false,
+            Event::Forbidden => TokenSecret::Forbidden,
+            // The list of one Secret is empty if there is none; one that exists is reported before its end.
             Event::Restart(_) => {
                 self.listing.insert(key);
                 return false;
             }
-            Event::Complete(..) if self.listing.remove(&key) => Tokens::Missing,
+            Event::Complete(..) if self.listing.remove(&key) => TokenSecret::Missing,
             Event::Complete(..) => return false,
         };
         let changed = self.tokens.get(&key) != Some(&now);
@@ -181,30 +173,28 @@ impl Index {
         changed
     }
 
-    /// What is known of the Secrets may be long out of date: until they are told anew, in this turn, it
-    /// counts as unknown. It isn't forgotten: an API server that starts forbids much before it knows its
-    /// roles.
-    pub(crate) fn doubt_tokens(&mut self, turn: u64) {
-        self.doubted = (turn, self.tokens.keys().cloned().collect());
+    /// Hides all Secrets until they are read again in this turn, because they may be long out of date. They are
+    /// not removed: an API server that starts forbids much before it knows its roles.
+    pub(crate) fn distrust_tokens(&mut self, turn: u64) {
+        self.distrusted = (turn, self.tokens.keys().cloned().collect());
     }
 
-    /// A Secret that no Tenant names any longer.
-    pub(crate) fn forget_tokens(&mut self, key: &Key) {
+    /// Removes a Secret that no Tenant names any longer.
+    pub(crate) fn remove_tokens(&mut self, key: &Key) {
         self.listing.remove(key);
-        self.doubted.1.remove(key);
+        self.distrusted.1.remove(key);
         if self.tokens.remove(key).is_some() {
             self.dirty.access = true;
         }
     }
 
-    /// How it stands with a Secret; none: it was not looked for yet, or not since this operator leads.
-    #[must_use]
-    pub(crate) fn tokens_of(&self, key: &Key) -> Option<&Tokens> {
-        self.tokens.get(key).filter(|_| !self.doubted.1.contains(key))
+    /// Returns a Secret; `None` if it was not read in this turn.
+    pub(crate) fn token_secret(&self, key: &Key) -> Option<&TokenSecret> {
+        self.tokens.get(key).filter(|_| !self.distrusted.1.contains(key))
     }
 
-    /// Takes in where Devices are to be created and may not. Answers whether anything changed.
-    pub(crate) fn creation_forbidden(&mut self, namespaces: BTreeSet<String>) -> bool {
+    /// Sets the namespaces where Devices should be created and may not. Returns whether they changed.
+    pub(crate) fn set_creation_forbidden(&mut self, namespaces: BTreeSet<String>) -> bool {
         let changed = self.creation_forbidden != namespaces;
         let is_concerned =
             |namespace| self.creation_forbidden.contains(namespace) || namespaces.contains(namespace);
@@ -218,52 +208,49 @@ impl Index {
         changed
     }
 
-    /// Whether Devices are to be created in a namespace and may not be.
-    #[must_use]
+    /// Returns whether Devices should be created in a namespace and may not.
     pub(crate) fn is_creation_forbidden(&self, namespace: &str) -> bool {
         self.creation_forbidden.contains(namespace)
     }
 
-    /// How many channels use a PushFormat: those of Devices, and those of Tenants' templates of Devices.
-    #[must_use]
+    /// Returns how many channels use a PushFormat, of Devices and of Tenants' templates of Devices.
     pub(crate) fn channels_of(&self, format: &Key) -> u32 {
         let named =
             |channels: &[DeviceChannel]| channels.iter().filter(|channel| channel.format == format.1).count();
-        let devices = self.links.users(format).filter_map(|key| self.devices.get(key)?.object.as_ref().ok());
+        let devices =
+            self.references.users(format).filter_map(|key| self.devices.get(key)?.object.as_ref().ok());
         let tenants =
-            self.links.templates(format).filter_map(|key| self.tenants.get(key)?.object.as_ref().ok());
+            self.references.templates(format).filter_map(|key| self.tenants.get(key)?.object.as_ref().ok());
         let count = devices.map(|device| named(&device.spec.channels)).sum::<usize>()
             + tenants.map(|tenant| named(template_of(&tenant.spec))).sum::<usize>();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    /// Whether anybody uses an object.
-    #[must_use]
     pub(crate) fn is_used(&self, kind: Kind, key: &Key) -> bool {
         self.devices_using(kind, key).next().is_some() || self.tenants_using(kind, key).next().is_some()
     }
 
-    /// The Devices that use an object: those of its namespace that name it.
+    /// Returns the Devices that use an object: those of its namespace that name it.
     pub(crate) fn devices_using<'a>(
         &'a self,
         kind: Kind,
         key: &'a Key,
     ) -> Box<dyn Iterator<Item = &'a Key> + 'a> {
         match kind {
-            Kind::Tenant => Box::new(self.links.devices(&key.1).filter(|device| device.0 == key.0)),
-            Kind::PushFormat => Box::new(self.links.users(key)),
+            Kind::Tenant => Box::new(self.references.devices(&key.1).filter(|device| device.0 == key.0)),
+            Kind::PushFormat => Box::new(self.references.users(key)),
             Kind::Device | Kind::Secret | Kind::File => Box::new(std::iter::empty()),
         }
     }
 
-    /// The Tenants that use an object: those of its namespace whose template of Devices names it.
+    /// Returns the Tenants that use an object: those of its namespace whose template of Devices names it.
     pub(crate) fn tenants_using<'a>(
         &'a self,
         kind: Kind,
         key: &'a Key,
     ) -> Box<dyn Iterator<Item = &'a Key> + 'a> {
         match kind {
-            Kind::PushFormat => Box::new(self.links.templates(key)),
+            Kind::PushFormat => Box::new(self.references.templates(key)),
             Kind::Tenant | Kind::Device | Kind::Secret | Kind::File => Box::new(std::iter::empty()),
         }
     }
@@ -277,18 +264,17 @@ impl Index {
         }
     }
 
-    /// The Devices that name a tenant.
+    /// Returns the Devices that name a tenant.
     pub(crate) fn devices_of(&self, tenant: &str) -> impl Iterator<Item = &Key> {
-        self.links.devices(tenant)
+        self.references.devices(tenant)
     }
 
-    /// The objects that `scope` needs: all Tenants with the PushFormats of their templates, all Secrets, and
-    /// of the tenants in it the Devices and their PushFormats.
-    #[must_use]
+    /// Returns the objects that are needed to build what is `dirty`: all Tenants with the PushFormats of their
+    /// templates, all Secrets, and of the dirty tenants the Devices and their PushFormats.
     pub(crate) fn objects(&self, dirty: &DirtySet) -> Objects {
         let secrets = self.tokens.values().filter_map(|tokens| match tokens {
-            Tokens::Held(secret) => Some(secret.clone()),
-            Tokens::Missing | Tokens::Forbidden => None,
+            TokenSecret::Held(secret) => Some(secret.clone()),
+            TokenSecret::Missing | TokenSecret::Forbidden => None,
         });
         let mut objects = Objects {
             tenants: self.tenants.objects().cloned().collect(),
@@ -300,29 +286,29 @@ impl Index {
             objects.formats = self.formats.objects().cloned().collect();
             return objects;
         }
-        let devices = dirty.tenants.iter().flat_map(|tenant| self.links.devices(tenant));
+        let devices = dirty.tenants.iter().flat_map(|tenant| self.references.devices(tenant));
         objects.devices =
             devices.filter_map(|key| self.devices.get(key)?.object.as_ref().ok().cloned()).collect();
         let mut formats = dirty.formats.clone();
-        formats.extend(objects.devices.iter().flat_map(|device| links::formats_of(device)));
-        formats.extend(objects.tenants.iter().flat_map(|tenant| links::formats_of_template(tenant)));
+        formats.extend(objects.devices.iter().flat_map(|device| references::formats_of(device)));
+        formats.extend(objects.tenants.iter().flat_map(|tenant| references::formats_of_template(tenant)));
         objects.formats =
             formats.iter().filter_map(|key| self.formats.get(key)?.object.as_ref().ok().cloned()).collect();
         objects
     }
 }
 
-/// Takes an event into a store; answers what moved.
-fn take<K: OurKind>(store: &mut Store<K>, event: Event<K>) -> Vec<Delta<K>> {
+/// Applies an event to a store. Returns what changed.
+fn apply<K: ApiKind>(store: &mut Store<K>, event: Event<K>) -> Vec<Delta<K>> {
     match event {
         Event::Apply(object) => store.apply(*object).into_iter().collect(),
         Event::Broken { meta, error } => store.broken(&meta, error).into_iter().collect(),
         Event::Delete(meta) => store.delete(&meta).into_iter().collect(),
-        Event::Restart(place) => {
-            store.restart(place);
+        Event::Restart(scope) => {
+            store.restart(scope);
             Vec::new()
         }
-        Event::Complete(place, turn) => store.complete(place, turn),
+        Event::Complete(scope, turn) => store.complete(scope, turn),
         Event::Forbidden => Vec::new(),
     }
 }

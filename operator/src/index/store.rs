@@ -1,4 +1,4 @@
-//! The objects of one kind, as the API server last told of them.
+//! The objects of one kind, as the API server last reported them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,37 +7,31 @@ use kube::api::ObjectMeta;
 
 use crate::controller::status::conditions::label;
 use crate::finding::ConditionLabel;
-use crate::index::kind::{OurKind, OurStatus};
+use crate::index::kind::{ApiKind, ApiStatus};
 use crate::object::Key;
 use crate::object::{Meta, Object};
-use crate::watch::Place;
+use crate::watch::NamespaceScope;
 
-/// One object.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry<K: OurKind> {
-    /// Which life of the name it is.
+pub(crate) struct Entry<K: ApiKind> {
     pub(crate) uid: String,
-    /// Which version of the spec.
     pub(crate) generation: i64,
-    /// The object, or why it isn't one.
+    /// The object, or why it can't be read.
     pub(crate) object: Result<Arc<Object<K::Spec>>, String>,
-    /// What the operator said about it last.
     pub(crate) status: K::Status,
-    /// Whether it is about to go, and who holds it.
-    pub(crate) life: Life,
+    pub(crate) deletion: Deletion,
     version: Option<u64>,
 }
 
-/// Whether an object is about to go, and who holds it.
+/// Whether an object is being deleted, and what holds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Life {
-    /// Somebody deleted it; it goes when nobody holds it any more.
+pub(crate) struct Deletion {
+    /// It goes when the last finalizer is removed.
     pub(crate) is_deleting: bool,
-    /// Who holds it.
     pub(crate) finalizers: Box<[String]>,
 }
 
-impl Life {
+impl Deletion {
     fn of(meta: &ObjectMeta) -> Self {
         Self {
             is_deleting: meta.deletion_timestamp.is_some(),
@@ -46,37 +40,33 @@ impl Life {
     }
 }
 
-impl<K: OurKind> Entry<K> {
-    /// The version as the API server wrote it; none: it isn't known.
-    #[must_use]
+impl<K: ApiKind> Entry<K> {
+    /// Returns the resource version; `None` if it is not a number.
     pub(crate) fn version(&self) -> Option<u64> {
         self.version
     }
 }
 
-/// What one change did to one object.
+/// A change of one object.
 #[derive(Debug)]
-pub(crate) struct Delta<K: OurKind> {
-    /// Which object.
+pub(crate) struct Delta<K: ApiKind> {
     pub(crate) key: Key,
-    /// What it was; none: it wasn't there.
+    /// `None` if it did not exist.
     pub(crate) before: Option<Entry<K>>,
-    /// What it is; none: it is gone.
+    /// `None` if it is gone.
     pub(crate) after: Option<Entry<K>>,
 }
 
-impl<K: OurKind> Delta<K> {
-    /// Whether it is about to go, which it wasn't before, or the other way round: a new life of the name.
-    #[must_use]
+impl<K: ApiKind> Delta<K> {
+    /// Returns whether its deletion began, or a new object of the name replaced one that was being deleted.
     pub(crate) fn is_about_deletion(&self) -> bool {
         let is_deleting =
-            |entry: &Option<Entry<K>>| entry.as_ref().is_some_and(|entry| entry.life.is_deleting);
+            |entry: &Option<Entry<K>>| entry.as_ref().is_some_and(|entry| entry.deletion.is_deleting);
         is_deleting(&self.before) != is_deleting(&self.after)
     }
 
-    /// Whether anything moved that the build step reads.
-    #[must_use]
-    pub(crate) fn is_about_more_than_status(&self) -> bool {
+    /// Returns whether anything changed that is built from.
+    pub(crate) fn needs_building(&self) -> bool {
         match (&self.before, &self.after) {
             (Some(before), Some(after)) => {
                 before.uid != after.uid
@@ -89,7 +79,7 @@ impl<K: OurKind> Delta<K> {
     }
 }
 
-fn same_object<K: OurKind>(
+fn same_object<K: ApiKind>(
     before: &Result<Arc<Object<K::Spec>>, String>,
     after: &Result<Arc<Object<K::Spec>>, String>,
 ) -> bool {
@@ -102,69 +92,65 @@ fn same_object<K: OurKind>(
 
 /// All objects of one kind.
 #[derive(Debug)]
-pub(crate) struct Store<K: OurKind> {
+pub(crate) struct Store<K: ApiKind> {
     entries: BTreeMap<Key, Entry<K>>,
-    /// The objects that were told since a place was begun anew.
-    told: BTreeMap<Place, BTreeSet<Key>>,
-    /// The places that were told in full at least once, and in which turn the list was begun.
-    complete: BTreeMap<Place, u64>,
+    /// The objects in the lists that are under way.
+    listed: BTreeMap<NamespaceScope, BTreeSet<Key>>,
+    /// The turns in which the last complete lists were begun.
+    complete: BTreeMap<NamespaceScope, u64>,
 }
 
-impl<K: OurKind> Default for Store<K> {
+impl<K: ApiKind> Default for Store<K> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), told: BTreeMap::new(), complete: BTreeMap::new() }
+        Self { entries: BTreeMap::new(), listed: BTreeMap::new(), complete: BTreeMap::new() }
     }
 }
 
-impl<K: OurKind> Store<K> {
-    /// The object of this name.
-    #[must_use]
+impl<K: ApiKind> Store<K> {
     pub(crate) fn get(&self, key: &Key) -> Option<&Entry<K>> {
         self.entries.get(key)
     }
 
-    /// All objects.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Entry<K>)> {
         self.entries.iter()
     }
 
-    /// How it stands with each of them, as the API server holds it.
-    pub(crate) fn standings(&self) -> impl Iterator<Item = ConditionLabel> {
+    /// Returns the label of each object by its conditions.
+    pub(crate) fn condition_labels(&self) -> impl Iterator<Item = ConditionLabel> {
         self.entries.values().map(|entry| label(entry.status.conditions()))
     }
 
-    /// The objects that can be read.
+    /// Returns the objects that can be read.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &Arc<Object<K::Spec>>> {
         self.entries.values().filter_map(|entry| entry.object.as_ref().ok())
     }
 
-    /// Whether all these places were told in full, since this turn has begun.
-    #[must_use]
-    pub(crate) fn is_complete(&self, places: &[Place], turn: u64) -> bool {
-        places.iter().all(|place| self.complete.get(place).is_some_and(|told| *told >= turn))
+    /// Returns whether the objects of all these namespaces were listed in this turn or a later one.
+    pub(crate) fn is_complete(&self, scopes: &[NamespaceScope], turn: u64) -> bool {
+        scopes.iter().all(|scope| self.complete.get(scope).is_some_and(|listed| *listed >= turn))
     }
 
-    /// All objects of a place are going to be told again.
-    pub(crate) fn restart(&mut self, place: Place) {
-        self.told.insert(place, BTreeSet::new());
+    /// Begins a list of the objects of `scope`.
+    pub(crate) fn restart(&mut self, scope: NamespaceScope) {
+        self.listed.insert(scope, BTreeSet::new());
     }
 
-    /// An object is there, or has changed. Answers none if that is no news: a watch may tell of a version
-    /// that is older than the answer to a write of ours.
+    /// Sets an object. Returns `None` if that changes nothing: a watch may report a version that is older than the
+    /// reply to a write of the operator.
     pub(crate) fn apply(&mut self, object: K) -> Option<Delta<K>> {
         let (meta, spec, status) = object.into_parts();
         let status = status.unwrap_or_default();
-        let known = known_of(&meta, status.holds_its_place());
+        let known = meta_of(&meta, status.holds_claim());
         self.put(&meta, Ok(Arc::new(Object { meta: known.into(), spec })), status)
     }
 
-    /// An object is there, but can't be read.
+    /// Sets an object that can't be read.
     pub(crate) fn broken(&mut self, meta: &ObjectMeta, error: String) -> Option<Delta<K>> {
         let status = self.entries.get(&key_of(meta)).map(|entry| entry.status.clone());
         self.put(meta, Err(error), status.unwrap_or_default())
     }
 
-    /// An object is gone.
+    /// Removes an object.
     pub(crate) fn delete(&mut self, meta: &ObjectMeta) -> Option<Delta<K>> {
         let key = key_of(meta);
         let is_this_one = self.entries.get(&key).is_some_and(|entry| Some(&entry.uid) == meta.uid.as_ref());
@@ -172,16 +158,16 @@ impl<K: OurKind> Store<K> {
         before.map(|before| Delta { key, before: Some(before), after: None })
     }
 
-    /// A place was told in full, by a list that was begun in this turn: what wasn't told is gone.
-    pub(crate) fn complete(&mut self, place: Place, turn: u64) -> Vec<Delta<K>> {
-        let told = self.told.remove(&place).unwrap_or_default();
+    /// Ends a list of the objects of `scope`, begun in this turn, and removes those that were not in it.
+    pub(crate) fn complete(&mut self, scope: NamespaceScope, turn: u64) -> Vec<Delta<K>> {
+        let listed = self.listed.remove(&scope).unwrap_or_default();
         let gone: Vec<Key> = self
             .entries
             .keys()
-            .filter(|key| is_within(key, &place) && !told.contains(*key))
+            .filter(|key| is_within(key, &scope) && !listed.contains(*key))
             .cloned()
             .collect();
-        self.complete.insert(place, turn);
+        self.complete.insert(scope, turn);
         gone.into_iter()
             .filter_map(|key| {
                 let before = self.entries.remove(&key);
@@ -197,9 +183,9 @@ impl<K: OurKind> Store<K> {
         status: K::Status,
     ) -> Option<Delta<K>> {
         let key = key_of(meta);
-        for (place, told) in &mut self.told {
-            if is_within(&key, place) {
-                told.insert(key.clone());
+        for (scope, listed) in &mut self.listed {
+            if is_within(&key, scope) {
+                listed.insert(key.clone());
             }
         }
         let entry = Entry {
@@ -207,7 +193,7 @@ impl<K: OurKind> Store<K> {
             generation: meta.generation.unwrap_or_default(),
             object,
             status,
-            life: Life::of(meta),
+            deletion: Deletion::of(meta),
             version: version_of(meta),
         };
         let before = self.entries.get(&key);
@@ -223,28 +209,25 @@ impl<K: OurKind> Store<K> {
     }
 }
 
-fn is_within(key: &Key, place: &Place) -> bool {
-    place.as_ref().is_none_or(|namespace| *namespace == key.0)
+fn is_within(key: &Key, scope: &NamespaceScope) -> bool {
+    scope.as_ref().is_none_or(|namespace| *namespace == key.0)
 }
 
-/// The namespace and name of an object.
 pub(crate) fn key_of(meta: &ObjectMeta) -> Key {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
-/// The version of an object as a number; Kubernetes promises since 1.35 that versions can be compared so.
-/// None: it isn't one, and whatever comes later counts.
+/// Returns the resource version as a number; Kubernetes guarantees since 1.35 that versions can be compared so.
+/// `None` if it is not a number; then what comes later counts.
 pub(crate) fn version_of(meta: &ObjectMeta) -> Option<u64> {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok())
 }
 
-/// What the build step needs to know of an object.
-fn known_of(meta: &ObjectMeta, holds_its_place: bool) -> Meta {
+fn meta_of(meta: &ObjectMeta, holds_claim: bool) -> Meta {
     let (namespace, name) = key_of(meta);
     let seconds = meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
-    // Kubernetes tells ages in seconds. Of two that were made within one, the one that has its place already
-    // keeps it.
-    let created = seconds * 2 + i64::from(!holds_its_place);
+    // Kubernetes has ages in seconds. Of two objects of the same second, the one that has got its claim keeps it.
+    let created = seconds * 2 + i64::from(!holds_claim);
     Meta {
         namespace,
         name,

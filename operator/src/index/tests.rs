@@ -38,9 +38,9 @@ fn key(name: &str) -> Key {
 /// An index with two tenants' devices, of which nothing is left to be done.
 fn settled() -> Index {
     let mut index = Index::default();
-    index.format(apply(format("on-off", 1)));
-    index.device(apply(device("d1", "t1", "on-off", 2)));
-    index.device(apply(device("d2", "t2", "other", 3)));
+    index.apply_format(apply(format("on-off", 1)));
+    index.apply_device(apply(device("d1", "t1", "on-off", 2)));
+    index.apply_device(apply(device("d2", "t2", "other", 3)));
     std::mem::take(&mut index.dirty);
     index
 }
@@ -48,7 +48,7 @@ fn settled() -> Index {
 #[test]
 fn a_device_concerns_its_tenant_and_its_formats() {
     let mut index = settled();
-    assert!(index.device(apply(device("d3", "t1", "on-off", 4))));
+    assert!(index.apply_device(apply(device("d3", "t1", "on-off", 4))));
     let scope = std::mem::take(&mut index.dirty);
     assert!(!scope.all && scope.tenants.iter().eq(["t1"]) && scope.formats.is_empty(), "{scope:?}");
     assert!(scope.touched.contains(&(Kind::PushFormat, key("on-off"))), "{scope:?}");
@@ -62,11 +62,11 @@ fn a_device_concerns_its_tenant_and_its_formats() {
 #[test]
 fn a_format_concerns_the_tenants_whose_devices_name_it() {
     let mut index = settled();
-    assert!(index.format(apply(format("on-off", 5))));
+    assert!(index.apply_format(apply(format("on-off", 5))));
     let scope = std::mem::take(&mut index.dirty);
     assert!(scope.tenants.iter().eq(["t1"]) && scope.formats.iter().eq([&key("on-off")]), "{scope:?}");
     // One that isn't there yet, but is named.
-    assert!(index.format(apply(format("other", 6))));
+    assert!(index.apply_format(apply(format("other", 6))));
     assert!(std::mem::take(&mut index.dirty).tenants.iter().eq(["t2"]));
 }
 
@@ -85,25 +85,25 @@ fn a_format_is_used_as_long_as_a_template_names_it() {
     let is_used = |index: &Index| index.is_used(Kind::PushFormat, &key("new"));
     assert!(!is_used(&index));
     let automatic = tenant(4, json!({"policy": "Automatic", "template": {"channels": channels}}));
-    index.tenant(apply(automatic.clone()));
+    index.apply_tenant(apply(automatic.clone()));
     assert!(is_used(&index) && index.tenants_using(Kind::PushFormat, &key("new")).eq([&key("t3")]));
     assert_eq!(index.channels_of(&key("new")), 2);
     // A format of another namespace is another format.
     assert!(!index.is_used(Kind::PushFormat, &("b".to_owned(), "new".to_owned())));
-    index.format(apply(format("new", 1)));
+    index.apply_format(apply(format("new", 1)));
     std::mem::take(&mut index.dirty);
     // That it is being deleted is told on both sides.
     let mut going = format("new", 5);
     going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-23T00:00:00Z")).unwrap();
-    index.format(apply(going));
+    index.apply_format(apply(going));
     assert!(std::mem::take(&mut index.dirty).touched.contains(&(Kind::Tenant, key("t3"))));
-    index.tenant(apply(tenant(6, json!({"policy": "Declared", "template": {"channels": channels}}))));
+    index.apply_tenant(apply(tenant(6, json!({"policy": "Declared", "template": {"channels": channels}}))));
     assert!(is_used(&index), "who names it counts on it, whatever the policy is at the moment");
-    index.tenant(apply(tenant(7, json!({"policy": "Declared"}))));
+    index.apply_tenant(apply(tenant(7, json!({"policy": "Declared"}))));
     assert!(!is_used(&index) && index.channels_of(&key("new")) == 0);
-    index.tenant(apply(tenant(8, automatic.spec.enrollment.map(|spec| json!(spec)).unwrap())));
+    index.apply_tenant(apply(tenant(8, automatic.spec.enrollment.map(|spec| json!(spec)).unwrap())));
     assert!(is_used(&index));
-    index.tenant(Event::Delete(Box::new(tenant(9, json!({})).metadata)));
+    index.apply_tenant(Event::Delete(Box::new(tenant(9, json!({})).metadata)));
     assert!(!is_used(&index));
 }
 
@@ -112,11 +112,11 @@ fn a_status_concerns_nothing_but_itself() {
     let mut index = settled();
     let mut with_status = device("d1", "t1", "on-off", 4);
     with_status.status = serde_json::from_value(json!({"iotId": "abc"})).unwrap();
-    assert!(index.device(apply(with_status)));
+    assert!(index.apply_device(apply(with_status)));
     let scope = std::mem::take(&mut index.dirty);
     assert!(!scope.needs_building() && scope.touched.len() == 1, "{scope:?}");
     // A version that is older than what we know is no news.
-    assert!(!index.device(apply(device("d1", "t1", "on-off", 3))));
+    assert!(!index.apply_device(apply(device("d1", "t1", "on-off", 3))));
     assert_eq!(index.devices.get(&key("d1")).unwrap().status.iot_id.as_deref(), Some("abc"));
 }
 
@@ -124,10 +124,10 @@ fn a_status_concerns_nothing_but_itself() {
 fn a_device_that_goes_leaves_no_link() {
     let mut index = settled();
     let meta = device("d1", "t1", "on-off", 9).metadata;
-    assert!(index.device(Event::Delete(Box::new(meta.clone()))));
+    assert!(index.apply_device(Event::Delete(Box::new(meta.clone()))));
     assert!(std::mem::take(&mut index.dirty).tenants.iter().eq(["t1"]));
     assert_eq!((index.channels_of(&key("on-off")), index.devices_of("t1").count()), (0, 0));
-    assert!(!index.device(Event::Delete(Box::new(meta))));
+    assert!(!index.apply_device(Event::Delete(Box::new(meta))));
 }
 
 #[test]
@@ -135,21 +135,21 @@ fn what_a_full_list_leaves_out_is_gone() {
     let mut index = settled();
     let places = [None];
     assert!(!index.is_complete(&places, 0));
-    index.device(Event::Restart(None));
-    index.device(apply(device("d2", "t2", "other", 3)));
-    assert!(index.device(Event::Complete(None, 1)));
+    index.apply_device(Event::Restart(None));
+    index.apply_device(apply(device("d2", "t2", "other", 3)));
+    assert!(index.apply_device(Event::Complete(None, 1)));
     assert!(index.devices.get(&key("d1")).is_none() && index.devices.get(&key("d2")).is_some());
-    index.tenant(Event::Complete(None, 1));
-    index.format(Event::Restart(None));
-    index.format(apply(format("on-off", 1)));
-    index.format(Event::Complete(None, 1));
+    index.apply_tenant(Event::Complete(None, 1));
+    index.apply_format(Event::Restart(None));
+    index.apply_format(apply(format("on-off", 1)));
+    index.apply_format(Event::Complete(None, 1));
     assert!(index.is_complete(&places, 0) && index.is_complete(&places, 1));
     // In the next turn it is a world of long ago, until each kind was listed anew.
     assert!(!index.is_complete(&places, 2));
-    index.device(Event::Complete(None, 2));
-    index.tenant(Event::Complete(None, 2));
+    index.apply_device(Event::Complete(None, 2));
+    index.apply_tenant(Event::Complete(None, 2));
     assert!(!index.is_complete(&places, 2));
-    index.format(Event::Complete(None, 2));
+    index.apply_format(Event::Complete(None, 2));
     assert!(index.is_complete(&places, 2));
 }
 
@@ -157,8 +157,8 @@ fn what_a_full_list_leaves_out_is_gone() {
 fn a_list_of_one_namespace_says_nothing_of_another() {
     let mut index = settled();
     let other = Some("b".to_owned());
-    index.device(Event::Restart(other.clone()));
-    assert!(!index.device(Event::Complete(other, 1)));
+    index.apply_device(Event::Restart(other.clone()));
+    assert!(!index.apply_device(Event::Complete(other, 1)));
     assert!(index.devices.get(&key("d1")).is_some());
 }
 
@@ -172,7 +172,7 @@ fn one_broken_object_stops_no_other() {
     .unwrap();
     let broken = broken.0.unwrap_err();
     let event = Event::Broken { meta: Box::new(broken.metadata), error: broken.error };
-    assert!(index.device(event));
+    assert!(index.apply_device(event));
     let scope = std::mem::take(&mut index.dirty);
     assert!(scope.tenants.iter().eq(["t1"]), "{scope:?}");
     assert!(index.devices.get(&key("d1")).unwrap().object.is_err());
@@ -184,8 +184,8 @@ fn who_has_a_place_is_older_than_who_came_in_the_same_second() {
     let mut index = settled();
     let mut holder = device("z-holder", "t1", "on-off", 4);
     holder.status = serde_json::from_value(json!({"iotId": "abc"})).unwrap();
-    index.device(apply(holder));
-    index.device(apply(device("a-newcomer", "t1", "on-off", 5)));
+    index.apply_device(apply(holder));
+    index.apply_device(apply(device("a-newcomer", "t1", "on-off", 5)));
     let created = |name: &str| index.devices.get(&key(name)).unwrap().object.as_ref().unwrap().meta.created;
     assert!(created("z-holder") < created("a-newcomer"));
 }
@@ -199,23 +199,23 @@ fn a_secret_that_was_read_stays_when_it_may_not_be_read_for_a_moment() {
         )
         .unwrap()
     };
-    assert!(index.tokens(key("walls"), Event::Forbidden));
-    assert_eq!(index.tokens_of(&key("walls")), Some(&Tokens::Forbidden));
-    assert!(index.tokens(key("walls"), apply(secret())));
+    assert!(index.apply_tokens(key("walls"), Event::Forbidden));
+    assert_eq!(index.token_secret(&key("walls")), Some(&TokenSecret::Forbidden));
+    assert!(index.apply_tokens(key("walls"), apply(secret())));
     // An API server that starts says so too, before it knows its roles.
-    assert!(!index.tokens(key("walls"), Event::Forbidden));
-    assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))));
+    assert!(!index.apply_tokens(key("walls"), Event::Forbidden));
+    assert!(matches!(index.token_secret(&key("walls")), Some(TokenSecret::Held(_))));
     let place = || Some("a".to_owned());
     // It was there all along, and then it went while the watch was off.
-    assert!(!index.tokens(key("walls"), Event::Restart(place())));
-    assert!(!index.tokens(key("walls"), apply(secret())));
-    assert!(!index.tokens(key("walls"), Event::Complete(place(), 1)));
-    assert!(!index.tokens(key("walls"), Event::Restart(place())));
-    assert!(index.tokens(key("walls"), Event::Complete(place(), 1)));
-    assert_eq!(index.tokens_of(&key("walls")), Some(&Tokens::Missing));
-    assert!(index.tokens(key("walls"), apply(secret())));
-    assert!(index.tokens(key("walls"), Event::Delete(Box::new(secret().metadata))));
-    assert_eq!(index.tokens_of(&key("walls")), Some(&Tokens::Missing));
+    assert!(!index.apply_tokens(key("walls"), Event::Restart(place())));
+    assert!(!index.apply_tokens(key("walls"), apply(secret())));
+    assert!(!index.apply_tokens(key("walls"), Event::Complete(place(), 1)));
+    assert!(!index.apply_tokens(key("walls"), Event::Restart(place())));
+    assert!(index.apply_tokens(key("walls"), Event::Complete(place(), 1)));
+    assert_eq!(index.token_secret(&key("walls")), Some(&TokenSecret::Missing));
+    assert!(index.apply_tokens(key("walls"), apply(secret())));
+    assert!(index.apply_tokens(key("walls"), Event::Delete(Box::new(secret().metadata))));
+    assert_eq!(index.token_secret(&key("walls")), Some(&TokenSecret::Missing));
     assert!(std::mem::take(&mut index.dirty).access);
 }
 
@@ -228,24 +228,24 @@ fn a_secret_that_was_read_before_this_turn_is_unknown_until_it_is_told_anew() {
     .unwrap();
     let place = || Some("a".to_owned());
     let list = |index: &mut Index, turn| {
-        index.tokens(key("walls"), Event::Restart(place()));
-        index.tokens(key("walls"), apply(secret.clone()));
-        index.tokens(key("walls"), Event::Complete(place(), turn))
+        index.apply_tokens(key("walls"), Event::Restart(place()));
+        index.apply_tokens(key("walls"), apply(secret.clone()));
+        index.apply_tokens(key("walls"), Event::Complete(place(), turn))
     };
     list(&mut index, 1);
-    assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))));
-    index.doubt_tokens(2);
+    assert!(matches!(index.token_secret(&key("walls")), Some(TokenSecret::Held(_))));
+    index.distrust_tokens(2);
     std::mem::take(&mut index.dirty);
-    assert_eq!(index.tokens_of(&key("walls")), None);
+    assert_eq!(index.token_secret(&key("walls")), None);
     // The end of a list that was begun before says nothing.
-    assert!(!list(&mut index, 1) && index.tokens_of(&key("walls")).is_none());
+    assert!(!list(&mut index, 1) && index.token_secret(&key("walls")).is_none());
     assert!(list(&mut index, 2), "that it is the same is news");
     assert!(
-        matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_)))
+        matches!(index.token_secret(&key("walls")), Some(TokenSecret::Held(_)))
             && std::mem::take(&mut index.dirty).access
     );
     // What was read stays, also in the next turn, when it may not be read for a moment.
-    index.doubt_tokens(3);
-    assert!(index.tokens(key("walls"), Event::Forbidden));
-    assert!(matches!(index.tokens_of(&key("walls")), Some(Tokens::Held(_))));
+    index.distrust_tokens(3);
+    assert!(index.apply_tokens(key("walls"), Event::Forbidden));
+    assert!(matches!(index.token_secret(&key("walls")), Some(TokenSecret::Held(_))));
 }

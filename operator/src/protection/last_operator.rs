@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use super::plan::{Action, FINALIZER, FinalizerChange};
 use super::writer::patch;
-use crate::index::kind::OurKind;
+use crate::index::kind::ApiKind;
 use crate::index::version_of;
 use crate::object::Key;
-use crate::watch::Place;
+use crate::watch::NamespaceScope;
 
 /// How long to wait for another operator to take over. Others check the Lease every two seconds.
 const TAKEOVER: Duration = Duration::from_secs(4);
@@ -30,7 +30,7 @@ const ATTEMPTS: usize = 5;
 
 pub(crate) struct LastOperator {
     pub(crate) client: Client,
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Vec<NamespaceScope>,
     pub(crate) lease: Key,
     /// This operator in the Lease.
     pub(crate) identity: String,
@@ -78,7 +78,10 @@ impl LastOperator {
 ///
 /// # Errors
 /// The last error. All objects were tried.
-pub(crate) async fn remove_finalizers(client: &Client, places: &[Place]) -> Result<usize, kube::Error> {
+pub(crate) async fn remove_finalizers(
+    client: &Client,
+    places: &[NamespaceScope],
+) -> Result<usize, kube::Error> {
     let mut count = 0;
     let mut failed = None;
     for place in places {
@@ -95,7 +98,10 @@ pub(crate) async fn remove_finalizers(client: &Client, places: &[Place]) -> Resu
     failed.map_or(Ok(count), Err)
 }
 
-async fn remove_finalizers_of<K: OurKind>(client: &Client, place: &Place) -> Result<usize, kube::Error> {
+async fn remove_finalizers_of<K: ApiKind>(
+    client: &Client,
+    place: &NamespaceScope,
+) -> Result<usize, kube::Error> {
     let api: Api<K> = match place {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),

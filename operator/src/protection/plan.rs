@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::index::kind::OurKind;
-use crate::index::{Index, Life, Store};
+use crate::index::kind::ApiKind;
+use crate::index::{Deletion, Index, Store};
 use crate::object::Key;
 use crate::object::Kind;
 
@@ -42,8 +42,8 @@ pub(crate) struct FinalizerChange {
 pub(crate) type FinalizerPlan = BTreeMap<(Kind, Key), FinalizerChange>;
 
 /// Returns whether an object has the finalizer.
-pub(crate) fn holds(life: &Life) -> bool {
-    life.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
+pub(crate) fn holds(deletion: &Deletion) -> bool {
+    deletion.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
 }
 
 /// Returns the changes that are due.
@@ -54,13 +54,13 @@ pub(crate) fn plan(index: &Index, protection: Protection) -> FinalizerPlan {
     plan
 }
 
-fn add<K: OurKind>(store: &Store<K>, index: &Index, protection: Protection, plan: &mut FinalizerPlan) {
+fn add<K: ApiKind>(store: &Store<K>, index: &Index, protection: Protection, plan: &mut FinalizerPlan) {
     for (key, entry) in store.iter() {
         let is_used = || index.is_used(K::KIND, key);
-        if let Some(action) = action(protection, &entry.life, is_used)
+        if let Some(action) = action(protection, &entry.deletion, is_used)
             && let Some(version) = entry.version()
         {
-            let mut finalizers = entry.life.finalizers.to_vec();
+            let mut finalizers = entry.deletion.finalizers.to_vec();
             finalizers.retain(|finalizer| finalizer != FINALIZER);
             if action == Action::Add {
                 finalizers.push(FINALIZER.to_owned());
@@ -70,17 +70,17 @@ fn add<K: OurKind>(store: &Store<K>, index: &Index, protection: Protection, plan
     }
 }
 
-fn action(protection: Protection, life: &Life, is_used: impl FnOnce() -> bool) -> Option<Action> {
-    match (protection, holds(life)) {
+fn action(protection: Protection, deletion: &Deletion, is_used: impl FnOnce() -> bool) -> Option<Action> {
+    match (protection, holds(deletion)) {
         (Protection::Policy, true) => Some(Action::Remove),
         (Protection::Policy, false) => None,
-        (Protection::Finalizer, true) => match (is_used(), life.is_deleting) {
+        (Protection::Finalizer, true) => match (is_used(), deletion.is_deleting) {
             (false, _) => Some(Action::Remove),
             (true, true) => Some(Action::RemoveWithNamespace),
             (true, false) => None,
         },
         // No finalizer can be added to an object that is being deleted.
-        (Protection::Finalizer, false) => (!life.is_deleting && is_used()).then_some(Action::Add),
+        (Protection::Finalizer, false) => (!deletion.is_deleting && is_used()).then_some(Action::Add),
     }
 }
 
@@ -107,9 +107,9 @@ mod tests {
         for (protection, is_held, is_deleting, is_used, expected) in cases {
             let ours = is_held.then(|| FINALIZER.to_owned());
             let finalizers = ["others.io/own".to_owned()].into_iter().chain(ours).collect();
-            let life = Life { is_deleting, finalizers };
+            let deletion = Deletion { is_deleting, finalizers };
             assert_eq!(
-                action(protection, &life, || is_used),
+                action(protection, &deletion, || is_used),
                 expected,
                 "{protection:?} {is_held} {is_deleting} {is_used}"
             );

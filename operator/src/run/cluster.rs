@@ -32,7 +32,7 @@ use crate::lease::{self, Candidate, Lead};
 use crate::presence::{PresenceTable, PresenceTask};
 use crate::protection::{self, FinalizerPublisher, LastOperator, Protection};
 use crate::rollout::{self, PodStates, Rollout};
-use crate::watch::{Place, Watches};
+use crate::watch::{NamespaceScope, Watches};
 
 /// How many changes may wait for the control loop.
 const CHANGES: usize = 1024;
@@ -42,7 +42,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone)]
 pub(super) struct Options {
     /// The namespaces whose objects count.
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<NamespaceScope>,
     /// The namespace of the mapping, the access Secret and the Lease.
     pub(super) own_namespace: String,
     /// Identifies this operator among others.

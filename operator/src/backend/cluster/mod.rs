@@ -40,11 +40,11 @@ use crate::jetstream::orphans::Installation;
 use crate::object::{Key, Kind, Object, ObjectKind, Objects};
 use crate::protection::FinalizerPublisher;
 use crate::rollout::{Rollout, RolloutChanges, RolloutMetrics};
-use crate::watch::Place;
+use crate::watch::NamespaceScope;
 
 pub(crate) struct ClusterBackend {
     /// The namespaces whose objects count.
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Vec<NamespaceScope>,
     pub(crate) index: Index,
     pub(crate) mapping: Mapping,
     /// The watches of the Secrets that Tenants name.
@@ -66,15 +66,15 @@ impl Backend for ClusterBackend {
     fn apply_change(&mut self, change: ClusterChange) -> Wake {
         let Self { index, mapping, rollout, statuses, .. } = self;
         let is_news = match change {
-            ClusterChange::Tenant(event) => index.tenant(event),
-            ClusterChange::Device(event) => index.device(event),
-            ClusterChange::PushFormat(event) => index.format(event),
-            ClusterChange::Tokens(key, event) => index.tokens(key, event),
+            ClusterChange::Tenant(event) => index.apply_tenant(event),
+            ClusterChange::Device(event) => index.apply_device(event),
+            ClusterChange::PushFormat(event) => index.apply_format(event),
+            ClusterChange::Tokens(key, event) => index.apply_tokens(key, event),
             ClusterChange::Shard(event) => mapping.apply_shard(event),
             ClusterChange::Access(event) => mapping.apply_access(event),
-            ClusterChange::Presence(device) => index.look_at_device(&device),
+            ClusterChange::Presence(device) => index.mark_device(&device),
             ClusterChange::Slice(event) => rollout.apply_slice(event),
-            ClusterChange::CreationForbidden(namespaces) => index.creation_forbidden(namespaces),
+            ClusterChange::CreationForbidden(namespaces) => index.set_creation_forbidden(namespaces),
             ClusterChange::Written(kind, key) => {
                 statuses.queue.done(&(kind, key));
                 false
@@ -110,7 +110,7 @@ impl Backend for ClusterBackend {
 
     fn begin(&mut self, turn: u64) {
         // Secrets are listed again, too; until they are, the access document stays as it is.
-        self.index.doubt_tokens(turn);
+        self.index.distrust_tokens(turn);
     }
 
     fn stop(&mut self) {
@@ -127,7 +127,7 @@ impl Backend for ClusterBackend {
                 Some((tenant.meta.namespace.clone(), secret_of(&tenant.spec)?.to_owned()))
             });
         for key in self.secrets.keep(named.collect()) {
-            self.index.forget_tokens(&key);
+            self.index.remove_tokens(&key);
         }
         self.index.objects(dirty)
     }
@@ -142,7 +142,7 @@ impl Backend for ClusterBackend {
     }
 
     fn is_being_deleted(&self, tenant: &Key) -> bool {
-        self.index.tenants.get(tenant).is_some_and(|entry| entry.life.is_deleting)
+        self.index.tenants.get(tenant).is_some_and(|entry| entry.deletion.is_deleting)
     }
 
     /// The access Secret, which no other installation has, identifies this one; until it exists, nothing can
@@ -159,7 +159,7 @@ impl Backend for ClusterBackend {
     async fn write_mapping(&mut self, wanted: &Documents) -> Applied {
         // A Secret that was not read yet must not look like one that is gone: its tokens would be shut out for
         // a moment.
-        let with_access = self.secrets.keys().all(|key| self.index.tokens_of(key).is_some());
+        let with_access = self.secrets.keys().all(|key| self.index.token_secret(key).is_some());
         let applied = self.mapping.write(wanted, with_access).await;
         let mapping = &self.mapping;
         self.rollout.set_stored(wanted.shards.iter().map(|(tenant, shards)| {
@@ -187,9 +187,9 @@ impl Backend for ClusterBackend {
             now: Timestamp::now(),
         };
         statuses.sync(&wanted, dirty);
-        metrics.set_objects(ObjectKind::Tenant, index.tenants.standings());
-        metrics.set_objects(ObjectKind::Device, index.devices.standings());
-        metrics.set_objects(ObjectKind::PushFormat, index.formats.standings());
+        metrics.set_objects(ObjectKind::Tenant, index.tenants.condition_labels());
+        metrics.set_objects(ObjectKind::Device, index.devices.condition_labels());
+        metrics.set_objects(ObjectKind::PushFormat, index.formats.condition_labels());
     }
 }
 

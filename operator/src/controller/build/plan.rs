@@ -40,7 +40,7 @@ pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {
             namespace: meta.namespace.clone(),
             name: meta.name.clone(),
             uid: meta.uid.clone(),
-            realm: None,
+            installation: None,
         },
         on_delete: match retention.on_delete {
             crds::OnDelete::Delete => OnDelete::Delete,

@@ -49,8 +49,8 @@ use self::conditions::Readiness;
 use self::write_failures::WriteState;
 use crate::controller::build::Built;
 use crate::finding::{Finding, Outcome, Outcomes, Reason};
-use crate::jetstream::streams::TenantStreams;
 use crate::jetstream::reconciler::{StreamReports, TenantReport};
+use crate::jetstream::streams::TenantStreams;
 use crate::object::{Kind, ObjectRef};
 use crate::rollout::Confirmation;
 

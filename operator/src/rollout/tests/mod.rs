@@ -64,12 +64,12 @@ impl Plant {
             scope: DirtySet::everything(),
         };
         let meta = plant.meta("t", 1, "t");
-        plant.index.tenant(event::<Tenant>(
+        plant.index.apply_tenant(event::<Tenant>(
             json!({"apiVersion": "flutecast.io/v1alpha1", "kind": "Tenant", "metadata": meta, "spec": {}}),
         ));
         let meta = plant.meta("on-off", 1, "f");
         let spec = json!({"fields": [{"name": "on", "pointer": "/on", "type": "Bool"}]});
-        plant.index.format(event::<PushFormat>(
+        plant.index.apply_format(event::<PushFormat>(
             json!({"apiVersion": "flutecast.io/v1alpha1", "kind": "PushFormat", "metadata": meta, "spec": spec}),
         ));
         plant.ready(&[]);
@@ -92,7 +92,7 @@ impl Plant {
         let conditions = if ready { said } else { json!([]) };
         let spec = json!({"tenant": "t", "deviceCode": name, "channels":
             [{"name": "power", "format": "on-off", "staleAfter": format!("{generation}s")}]});
-        self.index.device(event::<Device>(
+        self.index.apply_device(event::<Device>(
             json!({"apiVersion": "flutecast.io/v1alpha1", "kind": "Device", "metadata": meta,
             "spec": spec, "status": {"conditions": conditions, "observedGeneration": generation}}),
         ));
@@ -100,7 +100,7 @@ impl Plant {
 
     fn delete(&mut self, name: &str) {
         let meta = serde_json::from_value(json!({"name": name, "namespace": "default", "uid": name}));
-        self.index.device(Event::Delete(Box::new(meta.unwrap())));
+        self.index.apply_device(Event::Delete(Box::new(meta.unwrap())));
     }
 
     fn build(&mut self) {
@@ -284,7 +284,7 @@ fn an_operator_that_starts_says_nothing_new() {
     meta["labels"] = json!({"line": "l1"});
     let spec =
         json!({"tenant": "t", "deviceCode": "late", "channels": [{"name": "power", "format": "on-off"}]});
-    plant.index.device(event::<Device>(
+    plant.index.apply_device(event::<Device>(
         json!({"apiVersion": "flutecast.io/v1alpha1", "kind": "Device", "metadata": meta,
         "spec": spec, "status": {"conditions": said, "observedGeneration": 1}}),
     ));

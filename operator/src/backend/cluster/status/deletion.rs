@@ -4,25 +4,25 @@ use flutecast_crds::{Device, DeviceChannel, DeviceSpec, Tenant};
 
 use super::wanted::WantedStatuses;
 use crate::controller::status::{self, conditions::Readiness};
-use crate::index::kind::OurKind;
-use crate::index::{Entry, Life, template_of};
+use crate::index::kind::ApiKind;
+use crate::index::{Deletion, Entry, template_of};
 use crate::object::{Key, Kind, Object};
 use crate::protection;
 
 impl WantedStatuses<'_> {
     /// Changes the readiness of a Tenant or a PushFormat that is being deleted while it is used.
-    pub(super) fn unless_deleted<K: OurKind>(
+    pub(super) fn unless_deleted<K: ApiKind>(
         &self,
         key: &Key,
         entry: &Entry<K>,
         readiness: Readiness,
     ) -> Readiness {
-        if !entry.life.is_deleting {
+        if !entry.deletion.is_deleting {
             return readiness;
         }
         let Some(users) = self.users(K::KIND, key) else { return readiness };
         let Users { who, what_to_do } = users;
-        let until = if protection::holds(&entry.life) {
+        let until = if protection::holds(&entry.deletion) {
             format!("it is being deleted, and held ({}) until nobody uses it any more", protection::FINALIZER)
         } else {
             "it is being deleted while it is used".to_owned()
@@ -96,11 +96,11 @@ impl WantedStatuses<'_> {
     fn going(&self, (namespace, _): &Key, device: &Object<DeviceSpec>) -> Vec<String> {
         let mut going = Vec::new();
         let tenant = self.index.tenants.get(&(namespace.clone(), device.spec.tenant.clone()));
-        if let Some(tenant) = tenant.filter(|tenant| tenant.life.is_deleting) {
+        if let Some(tenant) = tenant.filter(|tenant| tenant.deletion.is_deleting) {
             let name = &device.spec.tenant;
             going.push(format!(
                 "Tenant {name} {}; delete the Device, or apply it anew for another Tenant",
-                when(&tenant.life)
+                when(&tenant.deletion)
             ));
         }
         going.extend(device.spec.channels.iter().filter_map(|channel| {
@@ -117,7 +117,7 @@ impl WantedStatuses<'_> {
         channel: &'c DeviceChannel,
     ) -> Option<(&'c str, &'static str)> {
         let format = self.index.formats.get(&(namespace.to_owned(), channel.format.clone()))?;
-        format.life.is_deleting.then(|| (channel.format.as_str(), when(&format.life)))
+        format.deletion.is_deleting.then(|| (channel.format.as_str(), when(&format.deletion)))
     }
 }
 
@@ -126,10 +126,14 @@ struct Users {
     what_to_do: String,
 }
 
-fn until<K: OurKind>(entry: &Entry<K>, readiness: Readiness, how: &str, going: Vec<String>) -> Readiness {
-    if entry.life.is_deleting { readiness } else { status::until_gone(readiness, how, &going) }
+fn until<K: ApiKind>(entry: &Entry<K>, readiness: Readiness, how: &str, going: Vec<String>) -> Readiness {
+    if entry.deletion.is_deleting { readiness } else { status::until_gone(readiness, how, &going) }
 }
 
-fn when(life: &Life) -> &'static str {
-    if protection::holds(life) { "is being deleted, and goes with its last user" } else { "is being deleted" }
+fn when(deletion: &Deletion) -> &'static str {
+    if protection::holds(deletion) {
+        "is being deleted, and goes with its last user"
+    } else {
+        "is being deleted"
+    }
 }

@@ -15,7 +15,7 @@ use crate::controller::dereference::DirtySet;
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::conditions::{label, ours, ready};
 use crate::finding::Reason;
-use crate::index::kind::{OurKind, OurStatus};
+use crate::index::kind::{ApiKind, ApiStatus};
 use crate::index::{Entry, Store};
 use crate::object::{Key, Kind};
 use crate::presence::PresenceTable;
@@ -47,7 +47,7 @@ impl StatusSync {
         self.presence.clear();
     }
 
-    fn each<K: OurKind>(
+    fn each<K: ApiKind>(
         &self,
         store: &Store<K>,
         keys: &BTreeSet<Key>,
@@ -57,11 +57,11 @@ impl StatusSync {
             let pending = self.queue.pending(K::KIND, key);
             let wanted = wanted(key, entry, pending.as_deref());
             if let Some(kind) = K::KIND.label() {
-                let conditions = wanted.as_ref().map(OurStatus::conditions).unwrap_or_default();
+                let conditions = wanted.as_ref().map(ApiStatus::conditions).unwrap_or_default();
                 self.metrics.count_reconcile(kind, label(conditions));
             }
             let Some(wanted) = wanted else { continue };
-            if wanted == entry.status.normal() {
+            if wanted == entry.status.own_part() {
                 self.queue.remove(K::KIND, key);
                 continue;
             }
@@ -79,7 +79,7 @@ impl StatusSync {
 }
 
 /// Returns the objects of a kind that are in `dirty`.
-fn keys_of<K: OurKind>(store: &Store<K>, dirty: &DirtySet, all: bool) -> BTreeSet<Key> {
+fn keys_of<K: ApiKind>(store: &Store<K>, dirty: &DirtySet, all: bool) -> BTreeSet<Key> {
     let touched = dirty.touched.iter().filter(|(kind, _)| *kind == K::KIND).map(|(_, key)| key.clone());
     let mut keys: BTreeSet<Key> = touched.collect();
     if K::KIND == Kind::PushFormat {

@@ -15,8 +15,8 @@ use crate::controller::status::write_failures::WriteState;
 use crate::controller::status::{self, DeviceFacts, TenantFacts};
 use crate::enrollment::policy::{Enrollment, Newcomers};
 use crate::finding::{Finding, Reason};
-use crate::index::kind::{OurKind, OurStatus};
-use crate::index::{Entry, Index, Tokens};
+use crate::index::kind::{ApiKind, ApiStatus};
+use crate::index::{Entry, Index, TokenSecret};
 use crate::object::{Key, Kind, ObjectRef};
 use crate::presence::{PresenceState, PresenceTable};
 use crate::rollout::{Rollout, message_before};
@@ -99,7 +99,7 @@ impl<'a> WantedStatuses<'a> {
         })
     }
 
-    fn conditions<K: OurKind>(
+    fn conditions<K: ApiKind>(
         &self,
         readiness: &Readiness,
         entry: &Entry<K>,
@@ -116,7 +116,7 @@ impl<'a> WantedStatuses<'a> {
     }
 
     /// Returns the findings of validate and build; `None` if the object was not built yet.
-    fn findings<K: OurKind>(&self, key: &Key, entry: &Entry<K>) -> Option<Vec<Finding>> {
+    fn findings<K: ApiKind>(&self, key: &Key, entry: &Entry<K>) -> Option<Vec<Finding>> {
         if let Err(error) = &entry.object {
             let message = format!(
                 "it can't be read: {error}. It was stored under other rules; bring the \
@@ -163,8 +163,8 @@ impl<'a> WantedStatuses<'a> {
 
     /// Adds what is wrong with the Secret of tokens. Returns `None` if it was not read yet.
     fn add_secret(&self, namespace: &str, secret: &str, findings: &mut Vec<Finding>) -> Option<()> {
-        match self.index.tokens_of(&(namespace.to_owned(), secret.to_owned()))? {
-            Tokens::Held(_) => {
+        match self.index.token_secret(&(namespace.to_owned(), secret.to_owned()))? {
+            TokenSecret::Held(_) => {
                 let object = ObjectRef::new(Kind::Secret, namespace, secret);
                 let outcome = self.reconciled.built.outcomes.get(&object);
                 let told = outcome.map(|outcome| outcome.findings()).unwrap_or_default();
@@ -173,8 +173,8 @@ impl<'a> WantedStatuses<'a> {
                     ..finding.clone()
                 }));
             }
-            Tokens::Missing => {}
-            Tokens::Forbidden => {
+            TokenSecret::Missing => {}
+            TokenSecret::Forbidden => {
                 let message = format!(
                     "the operator may not read Secret {secret:?}; grant it: kubectl -n {namespace} create role \
                      read-{secret} --verb=list,watch --resource=secrets --resource-name={secret}, and bind it to \

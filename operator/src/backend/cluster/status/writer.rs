@@ -28,7 +28,7 @@ use crate::api_server::{ApiWrite, ApiWrites};
 use crate::backend::cluster::change::ClusterChange;
 use crate::backend::cluster::events::Announcer;
 use crate::backend::cluster::status::queue::{Name, QueuedStatus, StatusQueue, WriteProblem};
-use crate::index::kind::OurKind;
+use crate::index::kind::ApiKind;
 use crate::lease::Lead;
 use crate::metrics::CallResult;
 use crate::object::Kind;
@@ -199,7 +199,7 @@ impl Writer {
         tokio::time::timeout(DEADLINE, write).await.unwrap_or_else(|_| late())
     }
 
-    async fn patch<K: OurKind>(
+    async fn patch<K: ApiKind>(
         &self,
         name: &Name,
         status: &QueuedStatus,

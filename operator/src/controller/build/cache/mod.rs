@@ -27,10 +27,10 @@ impl BuildCache {
     }
 
     /// Sets the installation that is responsible for the streams.
-    pub(crate) fn set_installation(&mut self, realm: Option<&str>) {
+    pub(crate) fn set_installation(&mut self, installation: Option<&str>) {
         for tenant in self.0.tenants.values_mut() {
-            if tenant.streams.owner.realm.as_deref() != realm {
-                tenant.streams.owner.realm = realm.map(str::to_owned);
+            if tenant.streams.owner.installation.as_deref() != installation {
+                tenant.streams.owner.installation = installation.map(str::to_owned);
             }
         }
     }

@@ -68,21 +68,21 @@ fn delete<K>(name: &str, namespace: u8) -> Event<K> {
 
 fn take(index: &mut Index, step: &Step, at: usize) {
     match step {
-        Step::Tenant { name, namespace, quota } => index.tenant(apply::<Tenant>(json!({
+        Step::Tenant { name, namespace, quota } => index.apply_tenant(apply::<Tenant>(json!({
             "metadata": meta(&format!("t{name}"), *namespace, at), "spec": {"quota": {"maxDevices": quota}},
         }))),
-        Step::Device { name, tenant, code, format, namespace } => index.device(apply::<Device>(json!({
+        Step::Device { name, tenant, code, format, namespace } => index.apply_device(apply::<Device>(json!({
             "metadata": meta(&format!("d{name}"), *namespace, at),
             "spec": {"tenant": format!("t{tenant}"), "deviceCode": format!("C-{code}"),
                 "channels": [{"name": "power", "format": format!("f{format}")}]},
         }))),
-        Step::Format { name, is_right } => index.format(apply::<PushFormat>(json!({
+        Step::Format { name, is_right } => index.apply_format(apply::<PushFormat>(json!({
             "metadata": meta(&format!("f{name}"), 0, at),
             "spec": {"fields": [{"name": "on", "pointer": if *is_right { "/on" } else { "on" }, "type": "Bool"}]},
         }))),
-        Step::DeleteTenant(name, namespace) => index.tenant(delete(&format!("t{name}"), *namespace)),
-        Step::DeleteDevice(name, namespace) => index.device(delete(&format!("d{name}"), *namespace)),
-        Step::DeleteFormat(name) => index.format(delete(&format!("f{name}"), 0)),
+        Step::DeleteTenant(name, namespace) => index.apply_tenant(delete(&format!("t{name}"), *namespace)),
+        Step::DeleteDevice(name, namespace) => index.apply_device(delete(&format!("d{name}"), *namespace)),
+        Step::DeleteFormat(name) => index.apply_format(delete(&format!("f{name}"), 0)),
         Step::Build => false,
     };
 }
