@@ -33,7 +33,7 @@ impl Capture {
 
 /// Which is to change next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextChange {
     /// This one: nobody is in its way.
     Change(usize),
     /// None, since they are in each other's way in a circle: this one has to stop first.
@@ -42,14 +42,14 @@ pub(super) enum Next {
 
 /// Which of them is to change next; none: there are none. One that doesn't change is in nobody's way here:
 /// NATS refuses whoever wants its subject, and says so.
-pub(super) fn next(captures: &[&Capture]) -> Option<Next> {
+pub(super) fn next(captures: &[&Capture]) -> Option<NextChange> {
     let others = |one: usize| captures.iter().enumerate().filter(move |(other, _)| *other != one);
     let is_free = |one: usize| !others(one).any(|(_, other)| other.is_in_the_way_of(captures[one]));
     let is_in_the_way = |one: usize| others(one).any(|(_, other)| captures[one].is_in_the_way_of(other));
     let mut all = 0..captures.len();
-    let free = all.clone().find(|one| is_free(*one)).map(Next::Change);
+    let free = all.clone().find(|one| is_free(*one)).map(NextChange::Change);
     // If nobody is free somebody is in the way; he isn't any more when he has stopped.
-    free.or_else(|| all.find(|one| is_in_the_way(*one)).map(Next::Stop))
+    free.or_else(|| all.find(|one| is_in_the_way(*one)).map(NextChange::Stop))
 }
 
 #[cfg(test)]
@@ -66,8 +66,8 @@ mod tests {
         while !pending.is_empty() {
             let captures: Vec<&Capture> = pending.iter().map(|(_, capture)| capture).collect();
             match next(&captures).unwrap() {
-                Next::Change(free) => order.push_str(&format!("{} ", pending.remove(free).0)),
-                Next::Stop(first) => {
+                NextChange::Change(free) => order.push_str(&format!("{} ", pending.remove(free).0)),
+                NextChange::Stop(first) => {
                     order.push_str(&format!("-{} ", pending[first].0));
                     pending[first].1.stop();
                 }

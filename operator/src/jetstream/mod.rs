@@ -5,13 +5,13 @@
 //! manifests or of Kubernetes.
 
 mod capture;
-pub(crate) mod config;
 pub(crate) mod connection;
-pub(crate) mod leftover;
 mod metrics;
+pub(crate) mod orphans;
+pub(crate) mod reconciler;
+pub(crate) mod settings;
 pub(crate) mod streams;
 pub(crate) mod subject_pattern;
-pub(crate) mod task;
 pub(crate) mod tenant;
 #[cfg(test)]
 mod tests;

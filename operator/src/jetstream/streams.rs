@@ -19,7 +19,7 @@ pub(crate) struct Owner {
     pub(crate) uid: Option<String>,
     /// Which installation of Flutecast looks after it; none in folder mode. It is known only when streams are
     /// applied, so the build step leaves it out.
-    pub(crate) realm: Option<String>,
+    pub(crate) installation: Option<String>,
 }
 
 /// What happens to a tenant's streams when the Tenant goes.

@@ -22,9 +22,11 @@ use flutecast_nats::{JetStreamApi, RequestError};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::capture::{self, Capture, Next};
-use super::config::{self, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, Upstream, ownership};
-use super::leftover::{LetGo, without_owner};
+use super::capture::{self, Capture, NextChange};
+use super::orphans::{Released, without_owner};
+use super::settings::{
+    self, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, SourceEntry, ownership,
+};
 use crate::finding::{Finding, Reason};
 use crate::jetstream::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
 
@@ -63,7 +65,7 @@ pub(crate) async fn apply(
     streams: &Streams,
     wanted: &TenantStreams,
 ) -> Result<Applied, RequestError> {
-    let mut pass = Pass { api, streams, wanted, applied: Applied::default(), parked: BTreeMap::new() };
+    let mut pass = TenantPass { api, streams, wanted, applied: Applied::default(), parked: BTreeMap::new() };
     // Known from the start: a question that is refused on the way must not make somebody else's stream the
     // tenant's.
     if let Some(stream) = streams.get(&wanted.stream.name) {
@@ -85,8 +87,8 @@ pub(crate) async fn remove(
     api: &JetStreamApi,
     streams: &Streams,
     gone: &TenantStreams,
-) -> Result<LetGo, RequestError> {
-    let mut all = LetGo::default();
+) -> Result<Released, RequestError> {
+    let mut all = Released::default();
     let prefix = source_prefix(gone);
     // The tenant's stream goes first, so that it doesn't complain about sources that are gone.
     let names =
@@ -115,7 +117,7 @@ fn source_prefix(tenant: &TenantStreams) -> String {
 #[derive(Default)]
 struct Sources {
     /// As it is wanted.
-    wanted: Vec<Upstream>,
+    wanted: Vec<SourceEntry>,
     /// As it is now, because the broker refuses the change; by the name of the source's stream.
     kept: Vec<String>,
     /// Whose stream was just made.
@@ -123,11 +125,11 @@ struct Sources {
 }
 
 /// What became of one source's stream.
-enum Put {
+enum SourceState {
     /// It captures what it should, and is to be read from this sequence.
-    From(u64),
+    Reading(u64),
     /// The same, and its stream was just made.
-    Made(u64),
+    Created(u64),
     /// It is there, but not as wanted.
     Refused,
     /// There is none that we may use.
@@ -135,7 +137,7 @@ enum Put {
 }
 
 /// One pass over one tenant.
-struct Pass<'a> {
+struct TenantPass<'a> {
     api: &'a JetStreamApi,
     streams: &'a Streams,
     wanted: &'a TenantStreams,
@@ -144,7 +146,7 @@ struct Pass<'a> {
     parked: BTreeMap<String, Map<String, Value>>,
 }
 
-impl Pass<'_> {
+impl TenantPass<'_> {
     async fn run(&mut self) -> Result<(), RequestError> {
         let leaving = self.park_leaving().await?;
         let sources = self.put_sources().await?;
@@ -184,8 +186,8 @@ impl Pass<'_> {
             let captures: Vec<&Capture> = pending.iter().map(|(_, capture)| capture).collect();
             let free = match capture::next(&captures) {
                 None => break,
-                Some(Next::Change(free)) => free,
-                Some(Next::Stop(first)) => {
+                Some(NextChange::Change(free)) => free,
+                Some(NextChange::Stop(first)) => {
                     let (source, capture) = &mut pending[first];
                     capture.stop();
                     let name = source.stream.name.clone();
@@ -196,17 +198,20 @@ impl Pass<'_> {
             let (source, _) = pending.remove(free);
             let stream = source.stream.name.clone();
             match (self.put_source(source).await?, &source.reading) {
-                (put @ (Put::From(start) | Put::Made(start)), Reading::Transform { from, to }) => {
-                    if matches!(put, Put::Made(_)) {
+                (
+                    put @ (SourceState::Reading(start) | SourceState::Created(start)),
+                    Reading::Transform { from, to },
+                ) => {
+                    if matches!(put, SourceState::Created(_)) {
                         sources.made.push(stream.clone());
                     }
-                    sources.wanted.push(Upstream { stream, from: from.clone(), to: to.clone(), start });
+                    sources.wanted.push(SourceEntry { stream, from: from.clone(), to: to.clone(), start });
                 }
-                (Put::From(_) | Put::Made(_), Reading::Split { consumer }) => {
+                (SourceState::Reading(_) | SourceState::Created(_), Reading::Split { consumer }) => {
                     self.put_consumer(source, consumer).await?
                 }
-                (Put::Refused, _) => sources.kept.push(stream),
-                (Put::Absent, _) => {}
+                (SourceState::Refused, _) => sources.kept.push(stream),
+                (SourceState::Absent, _) => {}
             }
         }
         Ok(sources)
@@ -233,41 +238,49 @@ impl Pass<'_> {
     }
 
     /// Makes or changes one source's stream.
-    async fn put_source(&mut self, source: &SourceStream) -> Result<Put, RequestError> {
+    async fn put_source(&mut self, source: &SourceStream) -> Result<SourceState, RequestError> {
         let name = &source.stream.name;
         let reading = describe(source);
         let Some(stream) = self.streams.get(name) else {
-            let mut config = config::lay_over(&Map::new(), &source.stream);
+            let mut config = settings::lay_over(&Map::new(), &source.stream);
             // Sequences of a source never repeat, also when its stream is made anew: the tenant's stream
             // remembers the last one that it took, and ids made of them would be taken for duplicates. So the
             // first one is the time in µs.
             let first = microseconds_since_1970();
             config.insert("first_seq".to_owned(), first.into());
             self.set_metadata(&mut config, &[(READING, Some(reading)), (READ_FROM, Some(first.to_string()))]);
-            return Ok(if self.create(name, config).await? { Put::Made(first) } else { Put::Absent });
+            return Ok(if self.create(name, config).await? {
+                SourceState::Created(first)
+            } else {
+                SourceState::Absent
+            });
         };
         if !self.is_ours(name, stream) {
-            return Ok(Put::Absent);
+            return Ok(SourceState::Absent);
         }
         let noted =
             stream.metadata(READ_FROM).and_then(|noted| noted.parse().ok()).unwrap_or(stream.first_sequence);
         let start = if stream.metadata(READING) == Some(&reading) { noted } else { stream.last_sequence + 1 };
         let current = self.parked.get(name).unwrap_or(&stream.config).clone();
-        let mut config = config::lay_over(&current, &source.stream);
+        let mut config = settings::lay_over(&current, &source.stream);
         self.set_metadata(&mut config, &[(READING, Some(reading)), (READ_FROM, Some(start.to_string()))]);
-        Ok(if self.update(name, &current, config).await? { Put::From(start) } else { Put::Refused })
+        Ok(if self.update(name, &current, config).await? {
+            SourceState::Reading(start)
+        } else {
+            SourceState::Refused
+        })
     }
 
     async fn put_consumer(&mut self, source: &SourceStream, consumer: &str) -> Result<(), RequestError> {
         let stream = &source.stream.name;
-        let wanted = config::split_consumer(source, consumer);
+        let wanted = settings::split_consumer(source, consumer);
         let current = self.api.consumer(stream, consumer).await?;
         let current = current.as_ref().and_then(|info| info["config"].as_object());
         let config = match current {
-            Some(current) => config::merged(current, &wanted),
+            Some(current) => settings::merged(current, &wanted),
             None => wanted,
         };
-        if current.is_some_and(|current| config::same(current, &config)) {
+        if current.is_some_and(|current| settings::same(current, &config)) {
             return Ok(());
         }
         let put = self.api.put_consumer(stream, consumer, Value::Object(config)).await;
@@ -278,9 +291,9 @@ impl Pass<'_> {
     async fn put_stream(&mut self, sources: &Sources) -> Result<bool, RequestError> {
         let name = &self.wanted.stream.name;
         let Some(stream) = self.streams.get(name) else {
-            let mut config = config::lay_over(&Map::new(), &self.wanted.stream);
+            let mut config = settings::lay_over(&Map::new(), &self.wanted.stream);
             self.set_metadata(&mut config, &[]);
-            config::lay_sources_over(&mut config, &sources.wanted, &sources.kept);
+            settings::lay_sources_over(&mut config, &sources.wanted, &sources.kept);
             self.applied.has_stream = self.create(name, config).await?;
             return Ok(self.applied.has_stream);
         };
@@ -290,14 +303,14 @@ impl Pass<'_> {
         let mut current = stream.config.clone();
         // A stream that reads from one that was deleted and made anew notices it late, after up to twenty
         // seconds. Made to forget that source first, it looks at once.
-        let forgetful = config::without_sources(&current, &sources.made);
+        let forgetful = settings::without_sources(&current, &sources.made);
         if self.update(name, &current, forgetful.clone()).await? {
             current = forgetful;
         }
-        let mut config = config::lay_over(&current, &self.wanted.stream);
+        let mut config = settings::lay_over(&current, &self.wanted.stream);
         self.set_metadata(&mut config, &[]);
-        config::lay_sources_over(&mut config, &sources.wanted, &sources.kept);
-        for (source, subject) in config::ending_sources(&current, &config) {
+        settings::lay_sources_over(&mut config, &sources.wanted, &sources.kept);
+        for (source, subject) in settings::ending_sources(&current, &config) {
             self.catch_up(name, &source, &subject).await?;
         }
         self.update(name, &current, config).await
@@ -366,8 +379,8 @@ impl Pass<'_> {
     }
 
     fn set_metadata(&self, config: &mut Map<String, Value>, more: &[(&'static str, Option<String>)]) {
-        config::set_metadata(config, &config::owner_metadata(self.wanted));
-        config::set_metadata(config, more);
+        settings::set_metadata(config, &settings::owner_metadata(self.wanted));
+        settings::set_metadata(config, more);
     }
 
     fn is_ours(&mut self, name: &str, stream: &StreamInfo) -> bool {
@@ -397,7 +410,7 @@ impl Pass<'_> {
         current: &Map<String, Value>,
         wanted: Map<String, Value>,
     ) -> Result<bool, RequestError> {
-        if config::same(current, &wanted) {
+        if settings::same(current, &wanted) {
             return Ok(true);
         }
         if current.get("sealed") == Some(&Value::Bool(true)) {
@@ -413,7 +426,7 @@ impl Pass<'_> {
             Err(error) => (Err(error), wanted.clone()),
         };
         let is_made = self.note(&format!("a change of stream {name}"), updated)?;
-        let kept = config::not_taken(&wanted, &now);
+        let kept = settings::not_taken(&wanted, &now);
         if !kept.is_empty() {
             let message =
                 format!("NATS takes a change of stream {name}, and leaves as they were: {}", kept.join(", "));

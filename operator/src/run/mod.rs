@@ -21,7 +21,7 @@ use crate::clean_up::{self, Remains, Site};
 use crate::config::{Config, Mode};
 use crate::enrollment::{self, EnrollmentMetrics, RequestResult};
 use crate::jetstream::connection;
-use crate::jetstream::task::{self, Links, Report, Wanted};
+use crate::jetstream::reconciler::{StreamReports, StreamTask, WantedStreams};
 use crate::{admin, protection};
 
 /// How long tasks may take to end. The longest is to remove finalizers; Kubernetes gives a pod thirty seconds.
@@ -38,8 +38,8 @@ struct Nats {
 
 /// The channels of the task that manages the streams.
 struct Streams {
-    wanted: watch::Sender<Option<Arc<Wanted>>>,
-    report: watch::Receiver<Report>,
+    wanted: watch::Sender<Option<Arc<WantedStreams>>>,
+    report: watch::Receiver<StreamReports>,
 }
 
 /// Runs the operator as configured, until the process is told to end.
@@ -71,15 +71,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let nats = connect(&config.nats, &metrics.enrollment).await?;
     let (wanted, wanted_by_task) = watch::channel(None);
-    let (report_of_task, report) = watch::channel(Report::new());
-    let links = Links {
+    let (reports_of_task, report) = watch::channel(StreamReports::new());
+    let task = StreamTask {
+        api: JetStreamApi::new(nats.client.clone()).observed(metrics.streams.clone()),
         connected: nats.connected.clone(),
         wanted: wanted_by_task,
-        report: report_of_task,
+        reports: reports_of_task,
         metrics: metrics.streams.clone(),
     };
-    let api = JetStreamApi::new(nats.client.clone()).observed(metrics.streams.clone());
-    tasks.watch("JetStream", task::spawn(api, links, cancel.clone()));
+    tasks.watch("JetStream", task.spawn(cancel.clone()));
     let streams = Streams { wanted, report };
     match (mode, folder) {
         (Mode::Folder { manifests, .. }, Some(mapping)) => {

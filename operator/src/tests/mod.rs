@@ -16,7 +16,7 @@ use crate::controller::build::{self, Built};
 use crate::controller::status;
 use crate::controller::validate::validate;
 use crate::finding::Outcomes;
-use crate::jetstream::task::Report;
+use crate::jetstream::reconciler::StreamReports;
 use crate::object::Objects;
 
 pub(crate) fn build(objects: &Objects) -> Built {
@@ -57,7 +57,7 @@ impl Folder {
     /// All outcomes as they are printed.
     pub(crate) fn outcomes(&self) -> String {
         let files: Outcomes = self.manifests.objects().1;
-        let outcomes = status::outcomes(&self.built(), &files, &Report::new());
+        let outcomes = status::outcomes(&self.built(), &files, &StreamReports::new());
         let mut out = Vec::new();
         Printer::new(Format::Text).print(outcomes, &mut out).unwrap();
         String::from_utf8(out).unwrap()

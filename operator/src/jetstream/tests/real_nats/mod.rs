@@ -1,4 +1,4 @@
 //! With a real nats-server.
 
-mod task;
+mod reconciler;
 mod tenant;

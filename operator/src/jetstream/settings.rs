@@ -16,7 +16,7 @@ pub(crate) const OWNER_NAME: &str = "flutecast.io/owner-name";
 /// let go of it.
 pub(crate) const OWNER_UID: &str = "flutecast.io/owner-uid";
 /// Metadata: the installation that looks after the stream; left out in folder mode.
-pub(crate) const REALM: &str = "flutecast.io/realm";
+pub(crate) const INSTALLATION: &str = "flutecast.io/realm";
 /// Metadata: what becomes of the stream when its Tenant goes; left out in folder mode.
 pub(crate) const ON_DELETE: &str = "flutecast.io/on-delete";
 /// Metadata of a source's stream: how its messages reach the tenant's stream.
@@ -37,7 +37,7 @@ pub(crate) enum Ownership {
 /// name: a folder's objects have no uid, and a Tenant that was deleted with `Keep` may come back with another
 /// one.
 pub(crate) fn ownership(stream: &StreamInfo, owner: &Owner) -> Ownership {
-    let Owner { namespace, name, uid, realm: _ } = owner;
+    let Owner { namespace, name, uid, installation: _ } = owner;
     let (Some(its_namespace), Some(its_name)) =
         (stream.metadata(OWNER_NAMESPACE), stream.metadata(OWNER_NAME))
     else {
@@ -56,13 +56,13 @@ pub(crate) fn ownership(stream: &StreamInfo, owner: &Owner) -> Ownership {
 
 /// The metadata that says whose a stream is, and what becomes of it.
 pub(crate) fn owner_metadata(wanted: &TenantStreams) -> [(&'static str, Option<String>); 5] {
-    let Owner { namespace, name, uid, realm } = &wanted.owner;
-    let on_delete = realm.as_ref().map(|_| wanted.on_delete.as_str().to_owned());
+    let Owner { namespace, name, uid, installation } = &wanted.owner;
+    let on_delete = installation.as_ref().map(|_| wanted.on_delete.as_str().to_owned());
     [
         (OWNER_NAMESPACE, Some(namespace.clone())),
         (OWNER_NAME, Some(name.clone())),
         (OWNER_UID, uid.clone()),
-        (REALM, realm.clone()),
+        (INSTALLATION, installation.clone()),
         (ON_DELETE, on_delete),
     ]
 }
@@ -136,7 +136,7 @@ pub(crate) fn set_metadata(config: &mut Map<String, Value>, entries: &[(&'static
 
 /// One entry of the tenant stream's `sources`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Upstream {
+pub(crate) struct SourceEntry {
     /// The source's stream.
     pub(crate) stream: String,
     /// The subject as it is published.
@@ -147,7 +147,7 @@ pub(crate) struct Upstream {
     pub(crate) start: u64,
 }
 
-impl Upstream {
+impl SourceEntry {
     fn transforms(&self) -> Value {
         json!([{"src": self.from, "dest": self.to}])
     }
@@ -160,7 +160,7 @@ impl Upstream {
 /// Lays the operator's sources over the stream's. An entry that reads the right subject stays as it is: where
 /// it started to read is history, and the server keeps its place itself. So do the entries of the streams in
 /// `kept`.
-pub(crate) fn lay_sources_over(config: &mut Map<String, Value>, upstreams: &[Upstream], kept: &[String]) {
+pub(crate) fn lay_sources_over(config: &mut Map<String, Value>, upstreams: &[SourceEntry], kept: &[String]) {
     let current = entries(config);
     let is_kept = |entry: &&Value| kept.iter().any(|name| entry["name"] == name.as_str());
     let mut sources: Vec<Value> = current.iter().filter(is_kept).cloned().collect();

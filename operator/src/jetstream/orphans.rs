@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::config::{self, ON_DELETE, OWNER_NAMESPACE, OWNER_UID, REALM};
+use super::settings::{self, INSTALLATION, ON_DELETE, OWNER_NAMESPACE, OWNER_UID};
 use super::tenant::Streams;
 use crate::jetstream::streams::OnDelete;
 use flutecast_nats::api::StreamInfo;
@@ -14,7 +14,7 @@ use flutecast_nats::{JetStreamApi, RequestError};
 
 /// The part of the world that one installation looks after.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Realm {
+pub(crate) struct Installation {
     /// What tells it from all others that share the broker.
     pub(crate) id: String,
     /// The namespaces that it looks after; none in the list: all.
@@ -23,26 +23,29 @@ pub(crate) struct Realm {
     pub(crate) alive: BTreeSet<String>,
 }
 
-impl Realm {
-    /// Whether a stream is of this realm and its Tenant is not.
+impl Installation {
+    /// Whether a stream is of this installation and its Tenant is not.
     fn is_left_over(&self, stream: &StreamInfo) -> bool {
         let (Some(namespace), Some(uid)) = (stream.metadata(OWNER_NAMESPACE), stream.metadata(OWNER_UID))
         else {
             return false;
         };
-        let is_ours = stream.metadata(REALM) == Some(&self.id);
+        let is_ours = stream.metadata(INSTALLATION) == Some(&self.id);
         let is_here = self.places.iter().any(|place| place.as_ref().is_none_or(|place| place == namespace));
         is_ours && is_here && !self.alive.contains(uid)
     }
 }
 
-/// Deletes all streams of a realm, whatever becomes of them when their Tenants go. Answers how many.
+/// Deletes all streams of a installation, whatever becomes of them when their Tenants go. Answers how many.
 ///
 /// # Errors
 /// [`RequestError`]
-pub(crate) async fn delete_all(api: &JetStreamApi, realm: &Realm) -> Result<usize, RequestError> {
+pub(crate) async fn delete_all(
+    api: &JetStreamApi,
+    installation: &Installation,
+) -> Result<usize, RequestError> {
     let streams = api.streams().await?;
-    let ours = streams.iter().filter(|stream| realm.is_left_over(stream));
+    let ours = streams.iter().filter(|stream| installation.is_left_over(stream));
     // A tenant's stream before those of its sources.
     let names: BTreeSet<&str> = ours.filter_map(|stream| stream.config.get("name")?.as_str()).collect();
     for name in &names {
@@ -54,7 +57,7 @@ pub(crate) async fn delete_all(api: &JetStreamApi, realm: &Realm) -> Result<usiz
 
 /// What became of a look at what is left over, or of letting go of a Tenant's streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct LetGo {
+pub(crate) struct Released {
     /// How many calls changed something.
     pub(crate) changes: u32,
     /// The streams that NATS doesn't let go, and its words. They are tried again with the next look, and hold
@@ -62,7 +65,7 @@ pub(crate) struct LetGo {
     pub(crate) refused: Vec<(String, String)>,
 }
 
-impl LetGo {
+impl Released {
     /// Notes what became of one stream. Answers whether it was let go.
     ///
     /// # Errors
@@ -94,13 +97,13 @@ impl LetGo {
 pub(crate) async fn remove(
     api: &JetStreamApi,
     streams: &Streams,
-    realm: Option<&Realm>,
-) -> Result<LetGo, RequestError> {
-    let mut all = LetGo::default();
-    let Some(realm) = realm else { return Ok(all) };
+    installation: Option<&Installation>,
+) -> Result<Released, RequestError> {
+    let mut all = Released::default();
+    let Some(installation) = installation else { return Ok(all) };
     // By name, so that a tenant's stream goes before those of its sources and doesn't complain about them.
-    for (name, stream) in streams.iter().filter(|(_, stream)| realm.is_left_over(stream)) {
-        let tenant = stream.metadata(config::OWNER_NAME).unwrap_or_default();
+    for (name, stream) in streams.iter().filter(|(_, stream)| installation.is_left_over(stream)) {
+        let tenant = stream.metadata(settings::OWNER_NAME).unwrap_or_default();
         if stream.metadata(ON_DELETE) == Some(OnDelete::Delete.as_str()) {
             if all.note(name, api.delete_stream(name).await)? {
                 tracing::info!(stream = name, tenant, "the Tenant is gone, and its stream with it");
@@ -119,6 +122,6 @@ pub(super) async fn without_owner(
     stream: &StreamInfo,
 ) -> Result<(), RequestError> {
     let mut config = stream.config.clone();
-    config::set_metadata(&mut config, &[(OWNER_UID, None)]);
+    settings::set_metadata(&mut config, &[(OWNER_UID, None)]);
     api.update_stream(name, config).await.map(drop)
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::jetstream::StreamMetrics;
-use crate::jetstream::leftover::Realm;
+use crate::jetstream::orphans::Installation;
+use crate::jetstream::reconciler::{StreamReports, StreamTask, TenantReport, WantedStreams};
 use crate::jetstream::streams::TenantStreams;
-use crate::jetstream::task::{self, Links, Report, TenantReport, Wanted};
 use crate::tests::{Folder, manifests};
 use flutecast_contract::name::TenantName;
 use flutecast_nats::JetStreamApi;
@@ -19,13 +18,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const SOON: Duration = Duration::from_secs(20);
-const REALM: &str = "this-installation";
+const INSTALLATION: &str = "this-installation";
 
 /// The task, and what it is told.
 struct Bench {
     api: JetStreamApi,
-    wanted: watch::Sender<Option<Arc<Wanted>>>,
-    report: watch::Receiver<Report>,
+    wanted: watch::Sender<Option<Arc<WantedStreams>>>,
+    report: watch::Receiver<StreamReports>,
     _server: NatsServer,
     _cancel: tokio_util::sync::DropGuard,
 }
@@ -35,29 +34,25 @@ impl Bench {
         let server = NatsServer::start().await.unwrap();
         let api = JetStreamApi::new(server.client().await.unwrap());
         let (wanted, to_keep) = watch::channel(None);
-        let (reports, report) = watch::channel(Report::new());
+        let (reports, report) = watch::channel(StreamReports::new());
         let (_, connected) = watch::channel(true);
         let cancel = CancellationToken::new();
-        let links = Links {
-            connected,
-            wanted: to_keep,
-            report: reports,
-            metrics: Arc::new(StreamMetrics::default()),
-        };
-        drop(task::spawn(api.clone(), links, cancel.clone()));
+        let task =
+            StreamTask { api: api.clone(), connected, wanted: to_keep, reports, metrics: Arc::default() };
+        drop(task.spawn(cancel.clone()));
         Self { api, wanted, report, _server: server, _cancel: cancel.drop_guard() }
     }
 
     /// Has these kept, as the Tenants that there are.
     fn keep(&self, tenants: &[&TenantStreams]) {
         let alive: BTreeSet<String> = tenants.iter().filter_map(|tenant| tenant.owner.uid.clone()).collect();
-        let wanted = Wanted {
+        let wanted = WantedStreams {
             tenants: tenants.iter().map(|tenant| (*tenant).clone()).collect(),
             existing: tenants
                 .iter()
                 .map(|tenant| ("default".to_owned(), tenant.owner.name.clone()))
                 .collect(),
-            realm: Some(Realm { id: REALM.to_owned(), places: vec![None], alive }),
+            installation: Some(Installation { id: INSTALLATION.to_owned(), places: vec![None], alive }),
         };
         self.wanted.send_replace(Some(Arc::new(wanted)));
     }
@@ -90,7 +85,7 @@ fn wanted(name: &str, spec: &str) -> TenantStreams {
     folder.load(&[("a.yaml", &manifests::tenant(name, spec))]);
     let mut streams = folder.built().tenants[&TenantName::new(name).unwrap()].streams.clone();
     streams.owner.uid = Some(format!("uid-of-{name}"));
-    streams.owner.realm = Some(REALM.to_owned());
+    streams.owner.installation = Some(INSTALLATION.to_owned());
     streams
 }
 
