@@ -7,7 +7,7 @@ use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
 use flutecast_contract::{iot_id, subject};
 
 use crate::options::Options;
-use crate::stage::Stage;
+use crate::processes::Processes;
 
 /// The tenant of the demo.
 const TENANT: &str = "demo";
@@ -27,9 +27,9 @@ pub(crate) fn say(text: &str) {
 }
 
 /// Says where to look and what to try.
-pub(crate) fn running(stage: &Stage, options: &Options) -> anyhow::Result<()> {
-    let nats = stage.nats.as_ref().context("nats-server was not started")?;
-    let dataplane = stage.dataplane.as_ref().context("the data plane was not started")?;
+pub(crate) fn running(processes: &Processes, options: &Options) -> anyhow::Result<()> {
+    let nats = processes.nats.as_ref().context("nats-server was not started")?;
+    let dataplane = processes.dataplane.as_ref().context("the data plane was not started")?;
     let (tenant, channel) = (TenantName::new(TENANT)?, ChannelName::new(CHANNEL)?);
     let id = iot_id::generate(&tenant, &DeviceCode::new(DEVICE)?);
     say(&format!(
@@ -54,7 +54,7 @@ Ctrl-C ends everything.
         stored = subject::stored(&tenant, &id, &channel),
         live = subject::live(&tenant, &id, &channel),
         manifests = options.manifests.display(),
-        logs = stage.logs.display(),
+        logs = processes.logs.display(),
     ));
     Ok(())
 }

@@ -5,7 +5,7 @@ mod announce;
 mod line_command;
 mod options;
 mod port_holder;
-mod stage;
+mod processes;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::options::{Command, Options};
-use crate::stage::Stage;
+use crate::processes::Processes;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -34,28 +34,28 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> anyhow::Result<()> {
     // Asked for first, so that a Ctrl-C during the start ends what has been started.
-    let mut ends = Ends::new()?;
-    let mut stage = Stage::default();
+    let mut ends = EndSignals::new()?;
+    let mut processes = Processes::default();
     let result = tokio::select! {
-        result = show(&options, &mut stage) => result,
+        result = show(&options, &mut processes) => result,
         name = ends.next() => {
             announce::say(&format!("\n{name}: ending the demo"));
             Ok(())
         }
     };
-    let ended = stage.end().await;
+    let ended = processes.end().await;
     result.and(ended)
 }
 
 /// Starts everything and watches it. Comes back when something is wrong, or after `--check-seconds`.
-async fn show(options: &Options, stage: &mut Stage) -> anyhow::Result<()> {
-    stage.start(options).await?;
-    let seen = stage.wait_for_live_values().await?;
-    announce::running(stage, options)?;
+async fn show(options: &Options, processes: &mut Processes) -> anyhow::Result<()> {
+    processes.start(options).await?;
+    let seen = processes.wait_for_live_values().await?;
+    announce::running(processes, options)?;
     match options.check_seconds {
-        None => stage.watch().await,
+        None => processes.watch().await,
         Some(seconds) => {
-            let check = stage.check(Duration::from_secs(seconds), seen);
+            let check = processes.check(Duration::from_secs(seconds), seen);
             announce::say(&check.await?);
             Ok(())
         }
@@ -63,13 +63,13 @@ async fn show(options: &Options, stage: &mut Stage) -> anyhow::Result<()> {
 }
 
 /// The signals that end the demo: Ctrl-C, `kill`, and the terminal's window being closed.
-struct Ends {
+struct EndSignals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
 }
 
-impl Ends {
+impl EndSignals {
     fn new() -> anyhow::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,

@@ -186,7 +186,7 @@ async fn start_etcd(program: &Path, folder: &Path, port: u16, peer_port: u16) ->
     let client = format!("http://127.0.0.1:{port}");
     let peer = format!("http://127.0.0.1:{peer_port}");
     let data = folder.join("etcd").display().to_string();
-    let cluster = format!("default={peer}");
+    let members = format!("default={peer}");
     let etcd = Process::spawn(
         program,
         [
@@ -201,7 +201,7 @@ async fn start_etcd(program: &Path, folder: &Path, port: u16, peer_port: u16) ->
             "--initial-advertise-peer-urls",
             &peer,
             "--initial-cluster",
-            &cluster,
+            &members,
             // The store lives as long as the test: it needn't survive a power cut.
             "--unsafe-no-fsync",
         ],
@@ -277,15 +277,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_applied_survives_a_restart_of_the_api_server() {
-        let mut cluster = ApiServer::start().await.unwrap();
+        let mut api = ApiServer::start().await.unwrap();
         let object = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}\ndata: {a: b}\n";
-        cluster.kubectl(&["apply", "-f", "-"], object).await.unwrap();
-        cluster.stop_api().await.unwrap();
-        assert!(cluster.kubectl(&["get", "ns"], "").await.is_err(), "a stopped API server must not answer");
-        cluster.start_api().await.unwrap();
-        let kept = cluster.kubectl(&["get", "cm", "kept", "-o", "jsonpath={.data.a}"], "").await.unwrap();
+        api.kubectl(&["apply", "-f", "-"], object).await.unwrap();
+        api.stop_api().await.unwrap();
+        assert!(api.kubectl(&["get", "ns"], "").await.is_err(), "a stopped API server must not answer");
+        api.start_api().await.unwrap();
+        let kept = api.kubectl(&["get", "cm", "kept", "-o", "jsonpath={.data.a}"], "").await.unwrap();
         assert_eq!(kept, "b");
-        let version = cluster.kubectl(&["version"], "").await.unwrap();
+        let version = api.kubectl(&["version"], "").await.unwrap();
         assert!(version.contains("Server Version: v1.37"), "{version}");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -19,7 +19,7 @@ const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// An answer, read to its end.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct Response {
     /// The status.
     pub status: StatusCode,
     /// The headers.
@@ -28,7 +28,7 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Answer {
+impl Response {
     /// The body as text.
     #[must_use]
     pub fn text(&self) -> String {
@@ -48,7 +48,7 @@ impl Answer {
 ///
 /// # Errors
 /// When there is no answer within 10 s. An answer of any status is none.
-pub async fn get(url: &str) -> anyhow::Result<Answer> {
+pub async fn get(url: &str) -> anyhow::Result<Response> {
     request(Method::GET, url, &[], "").await
 }
 
@@ -81,13 +81,13 @@ pub async fn request(
     url: &str,
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
-) -> anyhow::Result<Answer> {
+) -> anyhow::Result<Response> {
     let body = body.into();
     let whole = async {
         let (head, body) = open(method, url, headers, body).await?.into_parts();
         let body = Limited::new(body, LARGEST_ANSWER).collect().await;
         let body = body.map_err(|error| anyhow::anyhow!("{url}: {error}"))?.to_bytes();
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        Ok(Response { status: head.status, headers: head.headers, body })
     };
     timeout(DEADLINE, whole).await.with_context(|| format!("{url}: no answer within {DEADLINE:?}"))?
 }
@@ -98,7 +98,7 @@ pub(crate) async fn open(
     url: &str,
     headers: &[(&str, &str)],
     body: Bytes,
-) -> anyhow::Result<Response<Incoming>> {
+) -> anyhow::Result<http::Response<Incoming>> {
     let uri: Uri = url.parse().with_context(|| url.to_owned())?;
     let authority = uri.authority().with_context(|| format!("{url} has no host"))?.clone();
     let path = uri.path_and_query().map_or("/", |path| path.as_str());

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, Republish, StorageType};
-use flutecast_testkit::http_client::{Answer, request};
+use flutecast_testkit::http_client::{Response, request};
 use flutecast_testkit::{Dataplane, DataplaneOptions, NatsServer, ProcessOptions, SseClient, SseEvent};
 use http::Method;
 
@@ -132,7 +132,7 @@ impl PodFixture {
         format!("{}{path}", self.dataplane.url)
     }
 
-    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
         request(Method::GET, &self.url(path), headers, "").await.unwrap()
     }
 
@@ -167,7 +167,7 @@ pub(crate) async fn create_stream(client: &async_nats::Client, tenant: &str) {
 }
 
 /// The `code` and the `message` of an error.
-pub(crate) fn error(answer: &Answer) -> (String, String) {
+pub(crate) fn error(answer: &Response) -> (String, String) {
     assert_eq!(answer.headers["content-type"], "application/json");
     let json = answer.json().unwrap();
     let text = |name: &str| json["error"][name].as_str().unwrap().to_owned();

@@ -5,39 +5,39 @@ use flutecast_testkit::in_repository;
 
 /// A control plane that knows the kinds of Flutecast.
 async fn with_kinds() -> ApiServer {
-    let cluster = ApiServer::start().await.unwrap();
-    cluster.apply_kinds().await.unwrap();
-    cluster
+    let api = ApiServer::start().await.unwrap();
+    api.apply_kinds().await.unwrap();
+    api
 }
 
 #[tokio::test]
 async fn the_demo_factory_is_accepted_and_listed() {
-    let cluster = with_kinds().await;
+    let api = with_kinds().await;
     let demo = in_repository("manifests/demo").display().to_string();
-    cluster.kubectl(&["apply", "--server-side", "--recursive", "-f", &demo], "").await.unwrap();
-    let devices = cluster.kubectl(&["get", "fd"], "").await.unwrap();
+    api.kubectl(&["apply", "--server-side", "--recursive", "-f", &demo], "").await.unwrap();
+    let devices = api.kubectl(&["get", "fd"], "").await.unwrap();
     for code in ["CORR-01", "SLIT-01", "FLEX-01", "DIE-01", "STACK-01"] {
         assert!(devices.contains(code), "no {code} in:\n{devices}");
     }
-    let all = cluster.kubectl(&["get", "flutecast", "-o", "name"], "").await.unwrap();
+    let all = api.kubectl(&["get", "flutecast", "-o", "name"], "").await.unwrap();
     for kind in ["tenant.flutecast.io/demo", "device.flutecast.io/", "pushformat.flutecast.io/"] {
         assert!(all.contains(kind), "no {kind} in:\n{all}");
     }
     // Applying again changes nothing: what the server stores is what git holds.
-    let difference = cluster.kubectl(&["diff", "--server-side", "--recursive", "-f", &demo], "").await;
+    let difference = api.kubectl(&["diff", "--server-side", "--recursive", "-f", &demo], "").await;
     assert_eq!(difference.unwrap(), "");
 }
 
 #[tokio::test]
 async fn the_samples_are_accepted() {
-    let cluster = with_kinds().await;
+    let api = with_kinds().await;
     let samples = in_repository("manifests/samples").display().to_string();
-    cluster.kubectl(&["apply", "--server-side", "--recursive", "-f", &samples], "").await.unwrap();
+    api.kubectl(&["apply", "--server-side", "--recursive", "-f", &samples], "").await.unwrap();
 }
 
 #[tokio::test]
 async fn what_is_wrong_is_refused_with_the_field_and_what_would_be_right() {
-    let cluster = with_kinds().await;
+    let api = with_kinds().await;
     let cases = [
         (
             "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: d}\n\
@@ -51,7 +51,7 @@ async fn what_is_wrong_is_refused_with_the_field_and_what_would_be_right() {
         ),
     ];
     for (object, field) in cases {
-        let error = cluster.kubectl(&["apply", "--server-side", "-f", "-"], object).await.unwrap_err();
+        let error = api.kubectl(&["apply", "--server-side", "-f", "-"], object).await.unwrap_err();
         assert!(error.to_string().contains(field), "{field} isn't named in: {error}");
     }
     // The device code is what everything else hangs on: it can't be changed in place.
@@ -61,7 +61,7 @@ async fn what_is_wrong_is_refused_with_the_field_and_what_would_be_right() {
              spec: {{tenant: acme, deviceCode: {code}, channels: [{{name: power, format: on-off}}]}}\n"
         )
     };
-    cluster.kubectl(&["apply", "--server-side", "-f", "-"], &device("A-1")).await.unwrap();
-    let error = cluster.kubectl(&["apply", "--server-side", "-f", "-"], &device("A-2")).await.unwrap_err();
+    api.kubectl(&["apply", "--server-side", "-f", "-"], &device("A-1")).await.unwrap();
+    let error = api.kubectl(&["apply", "--server-side", "-f", "-"], &device("A-2")).await.unwrap_err();
     assert!(error.to_string().contains("deviceCode can't be changed"), "{error}");
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions};
-use flutecast_testbed::cluster::{Cluster, Namespace, Reach};
+use flutecast_testbed::cluster::{Cluster, Namespace, ServiceAddress};
 use flutecast_testbed::release::{Images, Release, install_crds};
 use flutecast_testkit::in_repository;
 use flutecast_testkit::{SseClient, http_client, wait_until};
@@ -91,7 +91,7 @@ struct Factory<'a> {
     /// How it is called in the accounts: `plant-1`.
     plant: &'static str,
     release: Release<'a>,
-    reach: Reach,
+    reach: ServiceAddress,
 }
 
 impl<'a> Factory<'a> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use flutecast_testbed::cluster::{Cluster, Reach};
+use flutecast_testbed::cluster::{Cluster, ServiceAddress};
 use flutecast_testbed::release::{Images, Release};
 use flutecast_testkit::{SseClient, in_repository, wait_until};
 use serde_json::{Value, json};
@@ -73,7 +73,7 @@ async fn publish(factory: &Release<'_>, numbers: &[u64]) {
 }
 
 /// A screen, and the way to it, which has to last as long.
-async fn watch(factory: &Release<'_>, last: &str) -> (SseClient, Reach) {
+async fn watch(factory: &Release<'_>, last: &str) -> (SseClient, ServiceAddress) {
     let reach = factory.dataplane().await.unwrap();
     let url = format!("http://{}/v1/acme/events?device=A-1{last}", reach.address);
     (SseClient::connect(&url, &[]).await.unwrap(), reach)

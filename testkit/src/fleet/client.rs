@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::answer::{Answer, BadAnswer};
+use super::body_decoder::{BadAnswer, BodyDecoder};
 use super::merge::{Merge, Taken};
 use super::record::{self, Records};
 use super::{OnBadAnswer, Target};
@@ -95,7 +95,7 @@ impl Client {
 
     async fn stream(&mut self) -> End {
         let Ok(Ok(mut socket)) = timeout(CONNECT, self.connect()).await else { return End::Unreachable };
-        let (mut answer, mut parser) = (Answer::default(), SseParser::default());
+        let (mut answer, mut parser) = (BodyDecoder::default(), SseParser::default());
         let mut buffer = vec![0; BUFFER];
         let mut silence = FIRST_SILENCE;
         loop {

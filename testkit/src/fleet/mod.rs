@@ -10,7 +10,7 @@ use http::Uri;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-mod answer;
+mod body_decoder;
 mod client;
 mod merge;
 mod record;

@@ -1,6 +1,6 @@
 //! The images of operator and data plane, made without a container engine: `make images`.
 
-mod recipe;
+mod image_build;
 mod sbom;
 
 use std::io::Write;
@@ -13,7 +13,7 @@ use clap::Args;
 use flutecast_testbed::image::Image;
 use flutecast_testkit::in_repository;
 
-use recipe::{Made, Recipe};
+use image_build::{BuiltImage, ImageBuild};
 
 #[derive(Debug, Args)]
 pub struct ImageArgs {
@@ -46,22 +46,22 @@ pub struct ImageArgs {
 /// # Errors
 /// If something can't be built or written, or two builds differ.
 pub fn run(arguments: ImageArgs) -> anyhow::Result<()> {
-    let mut recipe = Recipe::of_workspace(&in_repository(""), &arguments.profile)?;
-    let folder = arguments.out.unwrap_or_else(|| recipe.target.join("images"));
+    let mut build = ImageBuild::of_workspace(&in_repository(""), &arguments.profile)?;
+    let folder = arguments.out.unwrap_or_else(|| build.target.join("images"));
     if !arguments.of.is_empty() {
         return arguments.of.iter().try_for_each(|of| make_of(of, &folder));
     }
     if arguments.twice {
         ensure!(
-            recipe.revision.as_ref().is_some_and(|revision| !revision.ends_with("-changed")),
+            build.revision.as_ref().is_some_and(|revision| !revision.ends_with("-changed")),
             "commit first: what is compared is a commit"
         );
     }
     let begin = Instant::now();
     if arguments.next {
-        recipe = recipe.next()?;
+        build = build.next()?;
     }
-    let made = recipe.make(&folder)?;
+    let made = build.make(&folder)?;
     let mut out = std::io::stdout().lock();
     for image in &made {
         let megabytes = image.written.bytes as f64 / 1e6;
@@ -75,7 +75,7 @@ pub fn run(arguments: ImageArgs) -> anyhow::Result<()> {
     }
     writeln!(out, "made in {:.0} s", begin.elapsed().as_secs_f64())?;
     if arguments.twice {
-        let second = make_elsewhere(&recipe, &arguments.profile)?;
+        let second = make_elsewhere(&build, &arguments.profile)?;
         compare(&made, &second)?;
         writeln!(out, "a second build in another folder gives the same digests")?;
     }
@@ -94,20 +94,20 @@ fn make_of(of: &str, folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes the images of the last commit in a fresh clone with a target folder of its own.
-fn make_elsewhere(recipe: &Recipe, profile: &str) -> anyhow::Result<Vec<Made>> {
+fn make_elsewhere(build: &ImageBuild, profile: &str) -> anyhow::Result<Vec<BuiltImage>> {
     let elsewhere = tempfile::Builder::new().prefix("flutecast-images-").tempdir()?;
     let clone = elsewhere.path().join("another/clone");
     let status = Command::new("git")
         .args(["-c", "safe.directory=*", "clone", "--quiet", "--no-hardlinks"])
-        .args([&recipe.root, &clone])
+        .args([&build.root, &clone])
         .status()?;
     ensure!(status.success(), "git clone: {status}");
-    let mut second = Recipe::of_workspace(&clone, profile)?;
+    let mut second = ImageBuild::of_workspace(&clone, profile)?;
     second.target = elsewhere.path().join("built");
     second.make(&elsewhere.path().join("images"))
 }
 
-fn compare(first: &[Made], second: &[Made]) -> anyhow::Result<()> {
+fn compare(first: &[BuiltImage], second: &[BuiltImage]) -> anyhow::Result<()> {
     for (a, b) in first.iter().zip(second) {
         ensure!(
             a.name == b.name && a.written == b.written,

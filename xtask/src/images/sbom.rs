@@ -276,7 +276,7 @@ fn relation(from: &str, what: &str, to: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recipe::{NEXT_VERSION, PROGRAMS};
+    use super::super::image_build::{NEXT_VERSION, PROGRAMS};
     use super::*;
 
     /// As `cargo metadata` describes a package, with `license`, `kind` of its target and `dependencies`.

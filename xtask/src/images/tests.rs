@@ -1,7 +1,7 @@
 use flutecast_testbed::image::NONROOT;
 use flutecast_testkit::in_repository;
 
-use super::recipe::PROGRAMS;
+use super::image_build::PROGRAMS;
 
 #[test]
 fn the_containerfile_makes_the_same_images() {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flutecast_testkit::http_client::{Answer, get, request};
+use flutecast_testkit::http_client::{Response, get, request};
 use flutecast_testkit::{
     ApiServer, NatsServer, Process, ProcessOptions, SseClient, free_ports, program, wait_until,
 };
@@ -137,7 +137,7 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
-    pub(crate) async fn ready(&self) -> Answer {
+    pub(crate) async fn ready(&self) -> Response {
         get(&format!("{}/readyz", self.admin_url)).await.unwrap()
     }
 

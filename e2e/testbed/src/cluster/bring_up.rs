@@ -68,7 +68,7 @@ pub async fn bring_up(dir: &ClusterDir, out: &mut impl Write) -> anyhow::Result<
 /// Whether its node runs and its API says that it is ready.
 async fn is_up(dir: &ClusterDir) -> bool {
     let Some(node) = Node::running(dir) else { return false };
-    let whole = |standings: Vec<super::Standing>| standings.len() == Component::ALL.len();
+    let whole = |standings: Vec<super::ComponentStatus>| standings.len() == Component::ALL.len();
     node.ask(Request::Status).is_ok_and(whole)
 }
 

@@ -13,7 +13,7 @@ pub struct Fault {
 
 impl Fault {
     pub(super) async fn cause(node: &Node, request: Request, cure: Request) -> anyhow::Result<Self> {
-        // Made before the deed: half a deed is mended too.
+        // BuiltImage before the deed: half a deed is mended too.
         let this = Self { node: node.clone(), cure: Some(cure) };
         node.request(request).await?;
         Ok(this)

@@ -42,7 +42,7 @@ pub struct Cluster {
 
 /// How a Service is reached from here. The way ends with this.
 #[derive(Debug)]
-pub struct Reach {
+pub struct ServiceAddress {
     /// `<host>:<port>`.
     pub address: String,
     _forward: Option<Process>,
@@ -287,7 +287,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is no such Service, or the port-forward doesn't come.
-    pub async fn reach(&self, namespace: &str, service: &str, port: u16) -> anyhow::Result<Reach> {
+    pub async fn reach(&self, namespace: &str, service: &str, port: u16) -> anyhow::Result<ServiceAddress> {
         if self.own.is_some() {
             let jsonpath = "jsonpath={.spec.clusterIP}";
             let ip = self.kubectl(&["-n", namespace, "get", "service", service, "-o", jsonpath]).await?;
@@ -295,7 +295,7 @@ impl Cluster {
                 ip.parse::<std::net::IpAddr>().is_ok(),
                 "Service {namespace}/{service} has no address: {ip:?}"
             );
-            return Ok(Reach { address: format!("{ip}:{port}"), _forward: None });
+            return Ok(ServiceAddress { address: format!("{ip}:{port}"), _forward: None });
         }
         let (local, target) = (free_port()?, format!("service/{service}"));
         let kubeconfig = self.kubeconfig.display().to_string();
@@ -303,7 +303,7 @@ impl Cluster {
         let args = ["--kubeconfig", &kubeconfig, "-n", namespace, "port-forward", &target, &ports];
         let mut forward = Process::spawn(&self.kubectl, args)?;
         forward.wait_for_line("port-forward", WHOLE, |line| line.starts_with("Forwarding from")).await?;
-        Ok(Reach { address: format!("127.0.0.1:{local}"), _forward: Some(forward) })
+        Ok(ServiceAddress { address: format!("127.0.0.1:{local}"), _forward: Some(forward) })
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-use super::supervisor::{Request, Standing};
+use super::supervisor::{ComponentStatus, Request};
 use super::{ClusterDir, command, preflight};
 use flutecast_testkit::wait_until;
 
@@ -121,14 +121,14 @@ impl Node {
     ///
     /// # Errors
     /// What it answers when it can't.
-    pub fn ask(&self, request: Request) -> anyhow::Result<Vec<Standing>> {
+    pub fn ask(&self, request: Request) -> anyhow::Result<Vec<ComponentStatus>> {
         let mut stream =
             UnixStream::connect(self.dir.supervisor_socket()).context("the node's supervisor")?;
         stream.set_read_timeout(Some(ANSWER))?;
         writeln!(stream, "{}", serde_json::to_string(&request)?)?;
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).context("the supervisor's answer")?;
-        let answer: Result<Vec<Standing>, String> =
+        let answer: Result<Vec<ComponentStatus>, String> =
             serde_json::from_str(&line).context("the supervisor's answer")?;
         answer.map_err(|error| anyhow::anyhow!("{request:?}: {error}"))
     }
@@ -137,7 +137,7 @@ impl Node {
     ///
     /// # Errors
     /// As [`Self::ask`].
-    pub async fn request(&self, request: Request) -> anyhow::Result<Vec<Standing>> {
+    pub async fn request(&self, request: Request) -> anyhow::Result<Vec<ComponentStatus>> {
         let this = self.clone();
         tokio::task::spawn_blocking(move || this.ask(request)).await?
     }

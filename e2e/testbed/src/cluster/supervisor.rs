@@ -60,7 +60,7 @@ pub enum Request {
 
 /// How a component is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct ComponentStatus {
     /// Which.
     pub component: Component,
     /// Its process id inside the node; none: it doesn't run.
@@ -267,9 +267,9 @@ impl Supervisor {
         true
     }
 
-    fn standings(&self) -> Vec<Standing> {
+    fn standings(&self) -> Vec<ComponentStatus> {
         let children = self.lock();
-        let standing = |(component, child): (&Component, &Child)| Standing {
+        let standing = |(component, child): (&Component, &Child)| ComponentStatus {
             component: *component,
             pid: child.pid.map(|pid| pid.as_raw_nonzero().get()),
             wanted: child.wanted,

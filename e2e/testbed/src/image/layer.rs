@@ -25,7 +25,7 @@ enum Entry {
 
 /// A layer as it stands in an archive.
 #[derive(Debug, Clone)]
-pub(super) struct Packed {
+pub(super) struct PackedLayer {
     /// The digest of the uncompressed tar.
     pub(super) diff_id: String,
     /// The compressed tar.
@@ -63,7 +63,7 @@ impl Layer {
         }
     }
 
-    pub(super) fn pack(&self) -> anyhow::Result<Packed> {
+    pub(super) fn pack(&self) -> anyhow::Result<PackedLayer> {
         let mut archive = tar::Builder::new(Vec::new());
         for (path, entry) in &self.entries {
             ensure!(path.starts_with('/') && path.len() > 1, "{path:?} is not an absolute path");
@@ -88,7 +88,7 @@ impl Layer {
         // processor can do.
         let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::default());
         gzip.write_all(&plain)?;
-        Ok(Packed { diff_id: digest(&plain), bytes: gzip.finish()? })
+        Ok(PackedLayer { diff_id: digest(&plain), bytes: gzip.finish()? })
     }
 }
 

@@ -47,7 +47,7 @@ pub struct Image {
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenArchive {
     /// The digest of the image's manifest, `sha256:…`: what `@sha256:…` after an image's name means.
     pub manifest: String,
     /// The digest of its configuration, which docker calls the image's id.
@@ -83,7 +83,7 @@ impl Image {
     ///
     /// # Errors
     /// When the name has no tag, or the file can't be written.
-    pub fn write(&self, file: &Path) -> anyhow::Result<Written> {
+    pub fn write(&self, file: &Path) -> anyhow::Result<WrittenArchive> {
         let (_, tag) = self.name.rsplit_once(':').with_context(|| format!("{} has no tag", self.name))?;
         ensure!(!tag.contains('/'), "{} has no tag", self.name);
         let mut blobs = Blobs::default();
@@ -129,7 +129,7 @@ impl Image {
         blobs.files.insert("index.json".to_owned(), serde_json::to_vec(&index)?);
         blobs.files.insert("manifest.json".to_owned(), serde_json::to_vec(&docker)?);
         let bytes = blobs.write(file)?;
-        Ok(Written { manifest, config: text_of(&config, "digest"), bytes })
+        Ok(WrittenArchive { manifest, config: text_of(&config, "digest"), bytes })
     }
 
     fn configuration(&self, diff_ids: &[String]) -> anyhow::Result<Value> {
@@ -169,7 +169,7 @@ impl Blobs {
         descriptor
     }
 
-    /// Written under another name and renamed, so that half an archive never looks like one.
+    /// WrittenArchive under another name and renamed, so that half an archive never looks like one.
     fn write(&self, file: &Path) -> anyhow::Result<u64> {
         let folder = file.parent().context("the archive's folder")?;
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;

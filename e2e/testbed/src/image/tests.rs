@@ -5,7 +5,7 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
-use super::{Image, Layer, NONROOT, Written, digest};
+use super::{Image, Layer, NONROOT, WrittenArchive, digest};
 
 /// The files of a tar, with mode and owner.
 fn entries(bytes: &[u8]) -> BTreeMap<String, (u32, u64, u64, Vec<u8>)> {
@@ -35,7 +35,7 @@ fn image(layer: Layer) -> Image {
     }
 }
 
-fn written(layer: Layer, folder: &Path, name: &str) -> (Written, Vec<u8>) {
+fn written(layer: Layer, folder: &Path, name: &str) -> (WrittenArchive, Vec<u8>) {
     let file = folder.join(name);
     let written = image(layer).write(&file).unwrap();
     (written, std::fs::read(file).unwrap())

@@ -30,10 +30,10 @@ use anyhow::{Context, ensure};
 
 pub use factory::install_factory;
 pub use images::{IMAGES_VARIABLE, Images, PROGRAMS, version_after};
-pub use nats::NatsReach;
+pub use nats::NatsAddress;
 pub use pods::Pod;
 
-use crate::cluster::{Cluster, Namespace, Reach};
+use crate::cluster::{Cluster, Namespace, ServiceAddress};
 use flutecast_testkit::{in_repository, wait_until};
 
 /// How long helm waits for pods on a busy machine with two cores.
@@ -242,7 +242,7 @@ impl<'a> Release<'a> {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn dataplane(&self) -> anyhow::Result<Reach> {
+    pub async fn dataplane(&self) -> anyhow::Result<ServiceAddress> {
         self.cluster.reach(&self.namespace, &self.full_name(""), HTTP).await
     }
 

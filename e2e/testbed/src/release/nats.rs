@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use super::{Release, decoded};
-use crate::cluster::{Cluster, Reach};
+use crate::cluster::{Cluster, ServiceAddress};
 
 const CLIENT: u16 = 4222;
 const MQTT: u16 = 1883;
@@ -13,13 +13,13 @@ const USERS: [&str; 3] = ["operator", "dataplane", "devices"];
 /// Where the bundled NATS is, and the passwords of its users. The way there ends with this, and with it the
 /// connections.
 #[derive(Debug)]
-pub struct NatsReach {
-    client: Reach,
-    mqtt: Reach,
+pub struct NatsAddress {
+    client: ServiceAddress,
+    mqtt: ServiceAddress,
     passwords: [(&'static str, String); 3],
 }
 
-impl NatsReach {
+impl NatsAddress {
     /// The address for NATS clients with the login of a user: `devices`, `operator` or `dataplane`.
     ///
     /// # Panics
@@ -65,13 +65,17 @@ impl Release<'_> {
     ///
     /// # Errors
     /// If there is none.
-    pub async fn nats(&self) -> anyhow::Result<NatsReach> {
+    pub async fn nats(&self) -> anyhow::Result<NatsAddress> {
         reach(self.cluster, &self.namespace, &self.full_name("")).await
     }
 }
 
 /// Returns the way to the bundled NATS of the release whose objects are called `full_name`.
-pub(super) async fn reach(cluster: &Cluster, namespace: &str, full_name: &str) -> anyhow::Result<NatsReach> {
+pub(super) async fn reach(
+    cluster: &Cluster,
+    namespace: &str,
+    full_name: &str,
+) -> anyhow::Result<NatsAddress> {
     let service = format!("{full_name}-nats");
     let client = cluster.reach(namespace, &service, CLIENT).await?;
     let mqtt = cluster.reach(namespace, &service, MQTT).await?;
@@ -82,5 +86,5 @@ pub(super) async fn reach(cluster: &Cluster, namespace: &str, full_name: &str) -
         let get = ["--namespace", namespace, "get", "secret", &secret, "-o", &jsonpath];
         *password = decoded(&cluster.kubectl(&get).await?)?;
     }
-    Ok(NatsReach { client, mqtt, passwords })
+    Ok(NatsAddress { client, mqtt, passwords })
 }

@@ -49,36 +49,36 @@ fn a_second_release_is_refused(helm: &Helm, flutecast: &str) {
     );
 }
 
-async fn uninstall_leaves_kinds_claims_and_passwords(cluster: &ApiServer, helm: &Helm) {
+async fn uninstall_leaves_kinds_claims_and_passwords(api: &ApiServer, helm: &Helm) {
     helm.run(&[&["uninstall", "factory"][..], &IN_PLANT_1].concat()).unwrap();
     let kinds = "all,role,rolebinding,networkpolicy,pdb,secret,priorityclass,validatingadmissionpolicy";
     let get = ["get", kinds, "-l", "app.kubernetes.io/instance=factory", "-n", "plant-1", "-o", "name"];
-    let left = cluster.kubectl(&get, "").await.unwrap();
+    let left = api.kubectl(&get, "").await.unwrap();
     // The claims of the bundled NATS stay, and so do the passwords that devices know.
     assert_eq!(left.trim(), "secret/factory-flutecast-nats-passwords");
     helm.run(&["uninstall", "flutecast-crds", "--namespace", "flutecast-system"]).unwrap();
-    let kinds = cluster.kubectl(&["get", "crd", "-o", "name"], "").await.unwrap();
+    let kinds = api.kubectl(&["get", "crd", "-o", "name"], "").await.unwrap();
     assert_eq!(kinds.lines().count(), 3, "the kinds stay: {kinds}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_charts_install_upgrade_and_go() {
-    let cluster = ApiServer::start().await.unwrap();
-    let kubeconfig = cluster.kubeconfig();
-    cluster.kubectl(&["apply", "-f", "-"], NAMESPACE).await.unwrap();
+    let api = ApiServer::start().await.unwrap();
+    let kubeconfig = api.kubeconfig();
+    api.kubectl(&["apply", "-f", "-"], NAMESPACE).await.unwrap();
     let helm = Helm::new(Some(&kubeconfig)).unwrap();
     let (crds, flutecast) = (chart("flutecast-crds"), chart("flutecast"));
     the_notes_tell_the_order(&helm, &crds, &flutecast);
     install_without_a_warning(&helm, &flutecast);
     let passwords = ["get", "secret", "-n", "plant-1", "factory-flutecast-nats-passwords"];
     let password = [&passwords[..], &["-o", "jsonpath={.data.devices}"]].concat();
-    let before = cluster.kubectl(&password, "").await.unwrap();
+    let before = api.kubectl(&password, "").await.unwrap();
     a_second_release_is_refused(&helm, &flutecast);
 
     let replicas = ["--set", "dataplane.replicas=3"];
     helm.run(&[&["upgrade", "factory", &flutecast][..], &IN_PLANT_1, &BUNDLED, &replicas].concat()).unwrap();
-    assert_eq!(cluster.kubectl(&password, "").await.unwrap(), before, "an upgrade changes no password");
-    uninstall_leaves_kinds_claims_and_passwords(&cluster, &helm).await;
+    assert_eq!(api.kubectl(&password, "").await.unwrap(), before, "an upgrade changes no password");
+    uninstall_leaves_kinds_claims_and_passwords(&api, &helm).await;
 }
 
 /// The `helm install` that notes tell to type, in the repository's folder.
@@ -93,8 +93,8 @@ fn printed<'a>(notes: &'a str, chart: &'a str) -> Vec<&'a str> {
 /// What Kubernetes or Helm would do to a factory that runs, in the middle of an upgrade.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_takes_no_pods_away_and_begins_nothing_that_it_cannot_end() {
-    let cluster = ApiServer::start().await.unwrap();
-    let helm = Helm::new(Some(&cluster.kubeconfig())).unwrap();
+    let api = ApiServer::start().await.unwrap();
+    let helm = Helm::new(Some(&api.kubeconfig())).unwrap();
     let flutecast = chart("flutecast");
     let release = |verb: &'static str, values: &'static str| {
         let place = ["factory", &flutecast, "--namespace", "plant-1", "--create-namespace", "--set"];
@@ -103,7 +103,7 @@ async fn an_upgrade_takes_no_pods_away_and_begins_nothing_that_it_cannot_end() {
     let pods = async || {
         let path = ["-o", "jsonpath={.spec.replicas}"];
         let get = ["get", "deployment", "factory-flutecast-dataplane", "--namespace", "plant-1"];
-        cluster.kubectl(&[&get[..], &path].concat(), "").await.unwrap()
+        api.kubectl(&[&get[..], &path].concat(), "").await.unwrap()
     };
     release("install", "dataplane.replicas=4").unwrap();
 
@@ -117,7 +117,7 @@ async fn an_upgrade_takes_no_pods_away_and_begins_nothing_that_it_cannot_end() {
     // Nobody here would find the pods that are to stay.
     assert!(typed.ends_with(" --cascade=orphan"), "{typed}");
     let typed = typed.replace("=orphan", "=background");
-    cluster.kubectl(&typed.split(' ').collect::<Vec<_>>(), "").await.unwrap();
+    api.kubectl(&typed.split(' ').collect::<Vec<_>>(), "").await.unwrap();
     release("upgrade", larger).unwrap();
     assert_eq!(pods().await, "5");
     release("upgrade", "nats.bundled.persistence.size=20480Mi,dataplane.replicas=5").unwrap();
@@ -130,7 +130,7 @@ async fn an_upgrade_takes_no_pods_away_and_begins_nothing_that_it_cannot_end() {
     }
     // As the autoscaler does it.
     let scale = ["scale", "deployment/factory-flutecast-dataplane", "--namespace", "plant-1", "--replicas=7"];
-    cluster.kubectl(&scale, "").await.unwrap();
+    api.kubectl(&scale, "").await.unwrap();
     for _ in 0..2 {
         release("upgrade", scaled).unwrap();
         assert_eq!(pods().await, "7");

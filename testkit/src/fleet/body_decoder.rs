@@ -14,7 +14,7 @@ pub(super) enum BadAnswer {
 
 /// Reads one answer.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum BodyDecoder {
     /// In the head; what came of it.
     Head(Vec<u8>),
     /// In a body that ends with the connection.
@@ -39,13 +39,13 @@ const LARGEST_HEAD: usize = 64 * 1024;
 /// The line end after a chunk.
 const CHUNK_END: usize = 2;
 
-impl Default for Answer {
+impl Default for BodyDecoder {
     fn default() -> Self {
         Self::Head(Vec::new())
     }
 }
 
-impl Answer {
+impl BodyDecoder {
     /// Takes bytes; `on_body` gets those of the body.
     pub(super) fn push(
         &mut self,
@@ -111,7 +111,7 @@ impl Answer {
     }
 }
 
-fn after_head(head: &[u8]) -> Result<Answer, BadAnswer> {
+fn after_head(head: &[u8]) -> Result<BodyDecoder, BadAnswer> {
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     let has = |name: &str, word: &str| {
@@ -120,7 +120,11 @@ fn after_head(head: &[u8]) -> Result<Answer, BadAnswer> {
     if status != 200 || !has("content-type:", "text/event-stream") {
         return Err(BadAnswer::Status(status));
     }
-    Ok(if has("transfer-encoding:", "chunked") { Answer::Size(0, Digits::Reading) } else { Answer::Plain })
+    Ok(if has("transfer-encoding:", "chunked") {
+        BodyDecoder::Size(0, Digits::Reading)
+    } else {
+        BodyDecoder::Plain
+    })
 }
 
 #[cfg(test)]
@@ -131,7 +135,7 @@ mod tests {
 
     /// The body and whether it has ended, when the answer comes in pieces of this size.
     fn read(answer: &str, piece: usize) -> Result<(String, bool), BadAnswer> {
-        let (mut reader, mut body) = (Answer::default(), Vec::new());
+        let (mut reader, mut body) = (BodyDecoder::default(), Vec::new());
         for bytes in answer.as_bytes().chunks(piece) {
             reader.push(bytes, &mut |bytes| body.extend_from_slice(bytes))?;
         }

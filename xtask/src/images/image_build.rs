@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use flutecast_testbed::image::{Image, Layer, NONROOT, Written, base_layer, libraries_of};
+use flutecast_testbed::image::{Image, Layer, NONROOT, WrittenArchive, base_layer, libraries_of};
 use flutecast_testbed::release::{self, version_after};
 
 use super::sbom;
@@ -37,7 +37,7 @@ pub(super) const PROGRAMS: [Program; 2] = [
 
 /// From what, and as what, images are made.
 #[derive(Debug, Clone)]
-pub(super) struct Recipe {
+pub(super) struct ImageBuild {
     /// The workspace.
     pub root: PathBuf,
     /// Cargo's target folder.
@@ -56,16 +56,16 @@ pub(super) struct Recipe {
 
 /// An image that was made.
 #[derive(Debug, Clone)]
-pub(super) struct Made {
+pub(super) struct BuiltImage {
     /// Its full name.
     pub name: String,
     /// The archive.
     pub file: PathBuf,
     /// Digests and size.
-    pub written: Written,
+    pub written: WrittenArchive,
 }
 
-impl Recipe {
+impl ImageBuild {
     /// For the workspace in `root`, with everything else from there and from the environment
     /// (`CARGO_TARGET_DIR`, `FLUTECAST_VERSION`, `SOURCE_DATE_EPOCH`).
     ///
@@ -98,7 +98,7 @@ impl Recipe {
         })
     }
 
-    /// Returns the recipe of the next version: another number, and one more field of a Device. Crates of
+    /// Returns the build of the next version: another number, and one more field of a Device. Crates of
     /// others are built once for both.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl Recipe {
     ///
     /// # Errors
     /// When something can't be built or written.
-    pub(super) fn make(&self, folder: &Path) -> anyhow::Result<Vec<Made>> {
+    pub(super) fn make(&self, folder: &Path) -> anyhow::Result<Vec<BuiltImage>> {
         self.build()?;
         let paths =
             PROGRAMS.map(|program| self.target.join(profile_folder(&self.profile)).join(program.name));
@@ -140,7 +140,13 @@ impl Recipe {
         Ok(())
     }
 
-    fn image(&self, program: &Program, path: &Path, base: Layer, folder: &Path) -> anyhow::Result<Made> {
+    fn image(
+        &self,
+        program: &Program,
+        path: &Path,
+        base: Layer,
+        folder: &Path,
+    ) -> anyhow::Result<BuiltImage> {
         let created = jiff::Timestamp::from_second(self.created)?.to_string();
         let mut components = sbom::crates_of(&self.root, program.name)?;
         components.extend(sbom::debian_packages_of(&libraries_of(path)?)?);
@@ -165,7 +171,7 @@ impl Recipe {
         let file = folder.join(format!("{}-{}.tar", program.name, self.version));
         let written = image.write(&file)?;
         std::fs::write(file.with_extension("spdx.json"), sbom)?;
-        Ok(Made { name, file, written })
+        Ok(BuiltImage { name, file, written })
     }
 
     fn labels(&self, program: &Program, created: &str) -> BTreeMap<String, String> {

@@ -29,7 +29,7 @@ pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// The processes, each as soon as it is started.
 #[derive(Default)]
-pub(crate) struct Stage {
+pub(crate) struct Processes {
     pub(crate) nats: Option<NatsServer>,
     pub(crate) operator: Option<Operator>,
     pub(crate) dataplane: Option<Dataplane>,
@@ -40,7 +40,7 @@ pub(crate) struct Stage {
     looked_at: BTreeMap<&'static str, usize>,
 }
 
-impl Stage {
+impl Processes {
     /// Starts everything, each when what it needs is ready.
     pub(crate) async fn start(&mut self, options: &Options) -> anyhow::Result<()> {
         let manifests = std::path::absolute(&options.manifests)?;
@@ -141,7 +141,7 @@ impl Stage {
         Ok(format!("check: {total} events in {time:?}: {counts:?}"))
     }
 
-    /// Ends everything in order: what publishes first, what stores last.
+    /// EndSignals everything in order: what publishes first, what stores last.
     pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
         self.events = None;
         let mut problems = Vec::new();
