@@ -1,8 +1,8 @@
-//! In which order the streams of sources change what they capture. Pure.
+//! The order in which the streams of sources change the subjects that they capture. Pure.
 
 use crate::jetstream::subject_pattern::SubjectPattern;
 
-/// What a stream captures, and what it is to capture.
+/// The subjects that a stream captures now and later.
 #[derive(Debug)]
 pub(super) struct Capture {
     current: Vec<SubjectPattern>,
@@ -10,7 +10,7 @@ pub(super) struct Capture {
 }
 
 impl Capture {
-    /// From subjects as NATS writes them. What is none is in nobody's way.
+    /// Subjects that can't be parsed block no other stream.
     pub(super) fn new<'a>(
         current: impl Iterator<Item = &'a str>,
         wanted: impl Iterator<Item = &'a str>,
@@ -19,44 +19,44 @@ impl Capture {
         Self { current: current.filter_map(subject).collect(), wanted: wanted.filter_map(subject).collect() }
     }
 
-    /// It captures nothing from here on.
-    pub(super) fn stop(&mut self) {
+    /// Notes that the stream was parked.
+    pub(super) fn park(&mut self) {
         self.current.clear();
     }
 
-    /// Whether it captures something that another one is to capture, and is about to let go of it.
-    fn is_in_the_way_of(&self, other: &Self) -> bool {
+    /// Returns whether it still captures something that `other` is to capture.
+    fn blocks(&self, other: &Self) -> bool {
         let overlaps = |current: &SubjectPattern| other.wanted.iter().any(|wanted| wanted.overlaps(current));
         self.current != self.wanted && self.current.iter().any(overlaps)
     }
 }
 
-/// Which is to change next.
+/// The next step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextChange {
-    /// This one: nobody is in its way.
+    /// This stream changes; its subjects are free.
     Change(usize),
-    /// None, since they are in each other's way in a circle: this one has to stop first.
-    Stop(usize),
+    /// The streams block each other in a cycle; this one is parked first.
+    Park(usize),
 }
 
-/// Which of them is to change next; none: there are none. One that doesn't change is in nobody's way here:
-/// NATS refuses whoever wants its subject, and says so.
+/// Returns the next step; `None` if there are no streams. A stream that doesn't change blocks no other here:
+/// NATS refuses those that want its subject, with a message.
 pub(super) fn next(captures: &[&Capture]) -> Option<NextChange> {
     let others = |one: usize| captures.iter().enumerate().filter(move |(other, _)| *other != one);
-    let is_free = |one: usize| !others(one).any(|(_, other)| other.is_in_the_way_of(captures[one]));
-    let is_in_the_way = |one: usize| others(one).any(|(_, other)| captures[one].is_in_the_way_of(other));
+    let is_free = |one: usize| !others(one).any(|(_, other)| other.blocks(captures[one]));
+    let is_blocking = |one: usize| others(one).any(|(_, other)| captures[one].blocks(other));
     let mut all = 0..captures.len();
     let free = all.clone().find(|one| is_free(*one)).map(NextChange::Change);
-    // If nobody is free somebody is in the way; he isn't any more when he has stopped.
-    free.or_else(|| all.find(|one| is_in_the_way(*one)).map(NextChange::Stop))
+    // If none is free, one blocks another one, and doesn't after it was parked.
+    free.or_else(|| all.find(|one| is_blocking(*one)).map(NextChange::Park))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The order in which they change; one that has to stop first is told with a minus.
+    /// The order of the changes, with a minus before a stream that is parked.
     fn order(captures: &[(&str, &str)]) -> String {
         let capture = |(current, wanted): &(&str, &str)| {
             Capture::new(current.split_whitespace(), wanted.split_whitespace())
@@ -67,9 +67,9 @@ mod tests {
             let captures: Vec<&Capture> = pending.iter().map(|(_, capture)| capture).collect();
             match next(&captures).unwrap() {
                 NextChange::Change(free) => order.push_str(&format!("{} ", pending.remove(free).0)),
-                NextChange::Stop(first) => {
+                NextChange::Park(first) => {
                     order.push_str(&format!("-{} ", pending[first].0));
-                    pending[first].1.stop();
+                    pending[first].1.park();
                 }
             }
         }
@@ -77,20 +77,20 @@ mod tests {
     }
 
     #[test]
-    fn each_finds_its_subject_free() {
+    fn each_stream_finds_its_subjects_free() {
         for (captures, expected) in [
             (&[][..], ""),
-            // Nothing changes; something comes.
+            // One stays, one is new.
             (&[("a", "a"), ("", "b")], "0 1"),
-            // Handed on from the last to the first.
+            // A chain, which is resolved from its end.
             (&[("a", "b"), ("b", "c"), ("c", "d")], "2 1 0"),
             (&[("a.*", "b.*"), ("b.1", "c")], "1 0"),
-            // Swapped, and in a circle.
+            // Swapped, and in a cycle.
             (&[("a", "b"), ("b", "a")], "-0 1 0"),
             (&[("a", "b"), ("b", "c"), ("c", "a"), ("d", "d")], "3 -0 2 1 0"),
-            // Who waits for a circle is not in it.
+            // A stream that waits for a cycle is not part of it.
             (&[("x", "a.1"), ("a.*", "b"), ("b", "a.2")], "-1 0 2 1"),
-            // What is its own is in nobody's way, and what stays is refused by NATS.
+            // A stream doesn't block itself, and NATS refuses those that want the subject of one that stays.
             (&[("a.*", "a.>")], "0"),
             (&[("a", "b"), ("b", "b")], "0 1"),
         ] {

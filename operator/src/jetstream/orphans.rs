@@ -1,8 +1,8 @@
-//! Streams whose Tenant went while nobody looked.
+//! Streams whose Tenant was deleted while no operator ran.
 //!
-//! On an API server one knows for certain which Tenants exist. A stream says in its metadata which Tenant it
-//! belongs to, which installation looks after it, and what becomes of it when the Tenant goes. So an operator
-//! that was away finds what is left over.
+//! On an API server it is certain which Tenants exist. The metadata of a stream has its Tenant, the
+//! installation that manages it, and what happens when the Tenant goes. So an operator that was away finds
+//! the streams that are left over.
 
 use std::collections::BTreeSet;
 
@@ -12,19 +12,19 @@ use crate::jetstream::streams::OnDelete;
 use flutecast_nats::api::StreamInfo;
 use flutecast_nats::{JetStreamApi, RequestError};
 
-/// The part of the world that one installation looks after.
+/// An installation of Flutecast, and the Tenants that it manages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Installation {
-    /// What tells it from all others that share the broker.
+    /// Identifies it among all that share the broker.
     pub(crate) id: String,
-    /// The namespaces that it looks after; none in the list: all.
+    /// The namespaces that it manages; `None` for all.
     pub(crate) places: Vec<Option<String>>,
-    /// The uids of all Tenants that exist there.
+    /// The uids of all Tenants that exist in these namespaces.
     pub(crate) alive: BTreeSet<String>,
 }
 
 impl Installation {
-    /// Whether a stream is of this installation and its Tenant is not.
+    /// Returns whether a stream is of this installation and its Tenant doesn't exist.
     fn is_left_over(&self, stream: &StreamInfo) -> bool {
         let (Some(namespace), Some(uid)) = (stream.metadata(OWNER_NAMESPACE), stream.metadata(OWNER_UID))
         else {
@@ -36,7 +36,7 @@ impl Installation {
     }
 }
 
-/// Deletes all streams of a installation, whatever becomes of them when their Tenants go. Answers how many.
+/// Deletes all streams of an installation, whatever their Tenants say about the end. Returns how many.
 ///
 /// # Errors
 /// [`RequestError`]
@@ -46,7 +46,7 @@ pub(crate) async fn delete_all(
 ) -> Result<usize, RequestError> {
     let streams = api.streams().await?;
     let ours = streams.iter().filter(|stream| installation.is_left_over(stream));
-    // A tenant's stream before those of its sources.
+    // Sorted: a tenant's stream goes before those of its sources.
     let names: BTreeSet<&str> = ours.filter_map(|stream| stream.config.get("name")?.as_str()).collect();
     for name in &names {
         api.delete_stream(name).await?;
@@ -55,18 +55,17 @@ pub(crate) async fn delete_all(
     Ok(names.len())
 }
 
-/// What became of a look at what is left over, or of letting go of a Tenant's streams.
+/// The result of releasing streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Released {
     /// How many calls changed something.
     pub(crate) changes: u32,
-    /// The streams that NATS doesn't let go, and its words. They are tried again with the next look, and hold
-    /// up nothing else.
+    /// The streams that NATS refuses to release, with its words. They are tried again with the next pass.
     pub(crate) refused: Vec<(String, String)>,
 }
 
 impl Released {
-    /// Notes what became of one stream. Answers whether it was let go.
+    /// Records the result for one stream. Returns whether it was released.
     ///
     /// # Errors
     /// [`RequestError::Unavailable`]
@@ -89,8 +88,8 @@ impl Released {
     }
 }
 
-/// Lets go of what is left over: deletes it, or keeps it for whoever comes next under the same name, as its
-/// Tenant wanted.
+/// Releases the streams that are left over: deletes them, or keeps them for the next Tenant of the name, as
+/// their Tenant wanted.
 ///
 /// # Errors
 /// [`RequestError::Unavailable`]
@@ -101,7 +100,8 @@ pub(crate) async fn remove(
 ) -> Result<Released, RequestError> {
     let mut all = Released::default();
     let Some(installation) = installation else { return Ok(all) };
-    // By name, so that a tenant's stream goes before those of its sources and doesn't complain about them.
+    // Sorted by name: a tenant's stream goes before those of its sources and doesn't report errors about
+    // them.
     for (name, stream) in streams.iter().filter(|(_, stream)| installation.is_left_over(stream)) {
         let tenant = stream.metadata(settings::OWNER_NAME).unwrap_or_default();
         if stream.metadata(ON_DELETE) == Some(OnDelete::Delete.as_str()) {
@@ -115,7 +115,7 @@ pub(crate) async fn remove(
     Ok(all)
 }
 
-/// Takes the uid of its Tenant off a stream.
+/// Removes the uid of its Tenant from a stream.
 pub(super) async fn without_owner(
     api: &JetStreamApi,
     name: &str,

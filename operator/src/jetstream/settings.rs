@@ -1,5 +1,5 @@
-//! What the operator owns of a stream's and a consumer's settings: laid over what the server has, so that
-//! everything else stays.
+//! The settings of streams and consumers that the operator owns. They are merged into the settings on the
+//! server, so that all others stay.
 
 use std::time::Duration;
 
@@ -12,30 +12,30 @@ use crate::jetstream::streams::{Owner, SourceStream, Storage, StreamConfig, Tena
 pub(crate) const OWNER_NAMESPACE: &str = "flutecast.io/owner-namespace";
 /// Metadata: the name of the Tenant that owns the stream.
 pub(crate) const OWNER_NAME: &str = "flutecast.io/owner-name";
-/// Metadata: the uid of the Tenant that owns the stream; left out for a folder's objects, and after a Tenant
-/// let go of it.
+/// Metadata: the uid of the Tenant that owns the stream. Absent for objects of a folder, and after a Tenant
+/// released the stream.
 pub(crate) const OWNER_UID: &str = "flutecast.io/owner-uid";
-/// Metadata: the installation that looks after the stream; left out in folder mode.
+/// Metadata: the installation that manages the stream. Absent in folder mode.
 pub(crate) const INSTALLATION: &str = "flutecast.io/realm";
-/// Metadata: what becomes of the stream when its Tenant goes; left out in folder mode.
+/// Metadata: what happens to the stream when its Tenant goes. Absent in folder mode.
 pub(crate) const ON_DELETE: &str = "flutecast.io/on-delete";
 /// Metadata of a source's stream: how its messages reach the tenant's stream.
 pub(crate) const READING: &str = "flutecast.io/reading";
 /// Metadata of a source's stream: the sequence from which `READING` holds.
 pub(crate) const READ_FROM: &str = "flutecast.io/read-from";
 
-/// Who a stream that exists belongs to.
+/// The owner of an existing stream, relative to a Tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ownership {
-    /// To the one who asks.
+    /// This Tenant.
     Ours,
-    /// To somebody else, described in words.
+    /// Another one, described in words.
     Other(String),
 }
 
-/// Whether the stream belongs to `owner`. A stream without a uid belongs to whoever has the namespace and the
-/// name: a folder's objects have no uid, and a Tenant that was deleted with `Keep` may come back with another
-/// one.
+/// Returns whether the stream belongs to `owner`. A stream without a uid belongs to the Tenant with its
+/// namespace and name: objects of a folder have no uid, and a Tenant that was deleted with `Keep` may come
+/// back with another one.
 pub(crate) fn ownership(stream: &StreamInfo, owner: &Owner) -> Ownership {
     let Owner { namespace, name, uid, installation: _ } = owner;
     let (Some(its_namespace), Some(its_name)) =
@@ -54,7 +54,7 @@ pub(crate) fn ownership(stream: &StreamInfo, owner: &Owner) -> Ownership {
     }
 }
 
-/// The metadata that says whose a stream is, and what becomes of it.
+/// Returns the metadata about a stream's owner, and what happens when it goes.
 pub(crate) fn owner_metadata(wanted: &TenantStreams) -> [(&'static str, Option<String>); 5] {
     let Owner { namespace, name, uid, installation } = &wanted.owner;
     let on_delete = installation.as_ref().map(|_| wanted.on_delete.as_str().to_owned());
@@ -67,9 +67,8 @@ pub(crate) fn owner_metadata(wanted: &TenantStreams) -> [(&'static str, Option<S
     ]
 }
 
-/// Lays the operator's settings over `current`, the settings that the stream has (empty for one that doesn't
-/// exist).
-pub(crate) fn lay_over(current: &Map<String, Value>, wanted: &StreamConfig) -> Map<String, Value> {
+/// Merges the operator's settings into `current`, the settings of the stream; empty if it doesn't exist.
+pub(crate) fn merge_stream(current: &Map<String, Value>, wanted: &StreamConfig) -> Map<String, Value> {
     let StreamConfig {
         name,
         description,
@@ -105,7 +104,7 @@ pub(crate) fn lay_over(current: &Map<String, Value>, wanted: &StreamConfig) -> M
     set("num_replicas", json!(replicas));
     set("duplicate_window", json!(nanoseconds(*duplicate_window)));
     set("allow_direct", json!(allow_direct));
-    // What would lose messages that the Tenant's retention keeps, or let devices lose them
+    // Other values would lose messages within the Tenant's retention, or let devices delete them
     // (docs/decisions/111-stream-settings.md).
     set("max_msgs", json!(-1));
     set("discard_new_per_subject", json!(false));
@@ -121,7 +120,7 @@ pub(crate) fn lay_over(current: &Map<String, Value>, wanted: &StreamConfig) -> M
     config
 }
 
-/// Sets metadata, or takes it away where the value is none; what others wrote there stays.
+/// Sets metadata, or removes it where the value is `None`. Metadata of others stays.
 pub(crate) fn set_metadata(config: &mut Map<String, Value>, entries: &[(&'static str, Option<String>)]) {
     let metadata = config.entry("metadata").or_insert_with(|| json!({}));
     if let Some(metadata) = metadata.as_object_mut() {
@@ -137,13 +136,12 @@ pub(crate) fn set_metadata(config: &mut Map<String, Value>, entries: &[(&'static
 /// One entry of the tenant stream's `sources`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceEntry {
-    /// The source's stream.
     pub(crate) stream: String,
-    /// The subject as it is published.
+    /// The published subject.
     pub(crate) from: String,
     /// The tenant's subject.
     pub(crate) to: String,
-    /// The sequence of the source's stream from which it is read.
+    /// The sequence from which the source's stream is read.
     pub(crate) start: u64,
 }
 
@@ -157,10 +155,10 @@ impl SourceEntry {
     }
 }
 
-/// Lays the operator's sources over the stream's. An entry that reads the right subject stays as it is: where
-/// it started to read is history, and the server keeps its place itself. So do the entries of the streams in
-/// `kept`.
-pub(crate) fn lay_sources_over(config: &mut Map<String, Value>, upstreams: &[SourceEntry], kept: &[String]) {
+/// Merges the operator's sources into the stream's. An entry that reads the right subject stays as it is: its
+/// start only matters at the beginning, and the server tracks its progress itself. The entries of the streams
+/// in `kept` stay too.
+pub(crate) fn merge_sources(config: &mut Map<String, Value>, upstreams: &[SourceEntry], kept: &[String]) {
     let current = entries(config);
     let is_kept = |entry: &&Value| kept.iter().any(|name| entry["name"] == name.as_str());
     let mut sources: Vec<Value> = current.iter().filter(is_kept).cloned().collect();
@@ -173,8 +171,7 @@ pub(crate) fn lay_sources_over(config: &mut Map<String, Value>, upstreams: &[Sou
             })
         })
     }));
-    // The server keeps the order that it is given; ours is by name, so that the same sources make the same
-    // list.
+    // The server keeps the order of the list. Sorted by name, equal sources make an equal list.
     sources.sort_by(|one, other| one["name"].as_str().cmp(&other["name"].as_str()));
     if sources.is_empty() {
         config.remove("sources");
@@ -183,8 +180,8 @@ pub(crate) fn lay_sources_over(config: &mut Map<String, Value>, upstreams: &[Sou
     }
 }
 
-/// The source streams whose entry in `current` is not in `wanted` as it is, each with the subject that it is
-/// read on: those that end or change.
+/// Returns the source streams whose entry in `current` is not in `wanted`, each with the subject that is
+/// read: those that end or change.
 pub(crate) fn ending_sources(
     current: &Map<String, Value>,
     wanted: &Map<String, Value>,
@@ -200,7 +197,7 @@ pub(crate) fn ending_sources(
         .collect()
 }
 
-/// The settings without the entries of the streams in `names`.
+/// Returns the settings without the sources in `names`.
 pub(crate) fn without_sources(config: &Map<String, Value>, names: &[String]) -> Map<String, Value> {
     let mut config = config.clone();
     if let Some(sources) = config.get_mut("sources").and_then(Value::as_array_mut) {
@@ -213,8 +210,8 @@ fn entries(config: &Map<String, Value>) -> Vec<Value> {
     config.get("sources").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
-/// The settings of a payload source's consumer: one pod at a time reads, so that each device's items stay in
-/// order; the next pod takes over when it is gone.
+/// Returns the settings of a payload source's consumer. One pod at a time reads, so that each device's items
+/// stay in order; when it is gone, the next pod takes over.
 pub(crate) fn split_consumer(source: &SourceStream, consumer: &str) -> Map<String, Value> {
     let settings = json!({
         "durable_name": consumer,
@@ -235,12 +232,13 @@ pub(crate) fn split_consumer(source: &SourceStream, consumer: &str) -> Map<Strin
 
 /// How long a pod may work on one message before another pod gets it.
 const ACK_WAIT: Duration = Duration::from_secs(30);
-/// How many messages may be with a pod at once.
+/// How many messages a pod may have at once.
 const MAX_ACK_PENDING: u64 = 1000;
-/// After what silence of the reading pod the next one takes over.
+/// How long the reading pod may be silent before the next one takes over.
 const PINNED_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether two whole configurations mean the same: what is zero, empty or false may be written or left out.
+/// Returns whether two whole configurations are equivalent: values that are zero, empty or false may be
+/// absent.
 pub(crate) fn same(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
     let said = |config: &Map<String, Value>| -> Map<String, Value> {
         config
@@ -252,8 +250,8 @@ pub(crate) fn same(one: &Map<String, Value>, other: &Map<String, Value>) -> bool
     said(one) == said(other)
 }
 
-/// The settings that a stream was to have by the last change of it, and that NATS left as they were. Sources
-/// and metadata are not looked at: NATS adds to them.
+/// Returns the settings of the last update that NATS left as they were. Sources and metadata are not
+/// compared, because NATS adds to them.
 pub(crate) fn not_taken<'a>(wanted: &'a Map<String, Value>, now: &Map<String, Value>) -> Vec<&'a str> {
     let differs = |key: &str, wanted: &Value| {
         let now = now.get(key).unwrap_or(&Value::Null);
@@ -263,14 +261,14 @@ pub(crate) fn not_taken<'a>(wanted: &'a Map<String, Value>, now: &Map<String, Va
     looked_at.filter(|(key, value)| differs(key, value)).map(|(key, _)| key.as_str()).collect()
 }
 
-/// Lays `wanted` over `current`, key by key.
+/// Returns `current` with the keys of `wanted` replaced.
 pub(crate) fn merged(current: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<String, Value> {
     let mut merged = current.clone();
     merged.extend(wanted.iter().map(|(key, value)| (key.clone(), value.clone())));
     merged
 }
 
-/// The server leaves out what is zero, empty or false.
+/// The server omits values that are zero, empty or false.
 fn is_default(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -1,18 +1,18 @@
-//! Subjects with wildcards, as sources name them.
+//! Subjects with wildcards, as in sources.
 
 use std::fmt;
 
-/// A NATS subject, possibly with `*` (one token) and `>` (one token or more, at the end).
+/// A NATS subject, possibly with `*` (one token) and `>` (one or more tokens, at the end).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SubjectPattern {
     tokens: Vec<String>,
 }
 
-/// What NATS takes, and what is sensible: longer subjects than this only waste memory.
+/// In bytes. NATS accepts more, but longer subjects only waste memory.
 const MAX_LENGTH: usize = 255;
 
 impl SubjectPattern {
-    /// Validates `text`.
+    /// Parses a subject.
     ///
     /// # Errors
     /// What is wrong, in words.
@@ -47,14 +47,14 @@ impl SubjectPattern {
         Ok(Self { tokens })
     }
 
-    /// Whether there is a subject that both match.
+    /// Returns whether there is a subject that both match.
     #[must_use]
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let (mut one, mut two) = (self.tokens.iter(), other.tokens.iter());
         loop {
             match (one.next().map(String::as_str), two.next().map(String::as_str)) {
                 (None, None) => return true,
-                // '>' stands for one token at least.
+                // `>` matches at least one token.
                 (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
                 (None, Some(_)) | (Some(_), None) => return false,
                 (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
@@ -63,20 +63,20 @@ impl SubjectPattern {
         }
     }
 
-    /// The token at `position`, counted from 1.
+    /// Returns the token at `position`, counted from 1.
     #[must_use]
     pub(crate) fn token(&self, position: usize) -> Option<&str> {
         self.tokens.get(position.checked_sub(1)?).map(String::as_str)
     }
 
-    /// Whether it ends in `>`.
+    /// Returns whether it ends with `>`.
     #[must_use]
     pub(crate) fn is_open(&self) -> bool {
         self.tokens.last().is_some_and(|token| token == ">")
     }
 
-    /// Which `*` the one at `position` is, counted from 1: what NATS calls `{{wildcard(n)}}`. None if there
-    /// is no `*`.
+    /// Returns the number of the `*` at `position`, counted from 1, for `{{wildcard(n)}}`; `None` if there is
+    /// no `*`.
     #[must_use]
     pub(crate) fn wildcard_at(&self, position: usize) -> Option<usize> {
         (self.token(position)? == "*")

@@ -1,18 +1,20 @@
-//! Brings one tenant's streams, sources and consumers to what is wanted, with as few calls as that takes.
+//! Reconciles one tenant's streams, sources and consumers, with as few calls as possible.
 //!
-//! Promises: a stream that is as wanted is not touched; one of another owner, or of nobody, is never touched;
-//! none is deleted to be made anew. A source is switched in an order that loses nothing that was stored:
+//! Guarantees: a stream that is as wanted is not touched; a stream of another owner, or of none, is never
+//! touched; no stream is deleted to create it again. A source is switched in an order that loses no stored
+//! message:
 //!
-//! 1. A source that goes stops to capture (its stream is *parked* on a subject that nobody uses), which frees
-//!    its subject.
-//! 2. Sources that come or change capture. Their stream notes from which sequence the new reading holds.
-//! 3. The tenant's stream takes in what the old reading still holds, for a few seconds at most, and then gets
-//!    the new list.
-//! 4. Streams of sources that went are deleted, those of payload sources when the data plane has split the
-//!    rest, or after a few seconds.
+//! 1. The stream of a source that goes stops capturing: it is *parked* on a subject that is not used, which
+//!    frees its subject.
+//! 2. Sources that come or change start capturing. Their streams note the sequence from which the new reading
+//!    holds.
+//! 3. The tenant's stream reads the remaining messages of the old reading, for a few seconds at most, and
+//!    then gets the new list.
+//! 4. The streams of sources that went are deleted. For a payload source that is when the data plane has
+//!    split the rest, or after a few seconds.
 //!
-//! Every step can be repeated: when the operator dies in between, the next pass finds the state in the
-//! streams themselves.
+//! Each step can be repeated: if the operator dies in between, the next pass finds the state in the streams
+//! themselves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,33 +32,32 @@ use super::settings::{
 use crate::finding::{Finding, Reason};
 use crate::jetstream::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
 
-/// How long the tenant's stream may take to catch up before a source is switched nevertheless. It is behind
-/// by milliseconds unless the broker has trouble, and then a switch that the user asked for must not wait for
-/// ever.
+/// How long the tenant's stream may take to catch up before a source is switched anyway. Normally it lags by
+/// milliseconds. If the broker has trouble, the switch must not wait for ever.
 const CATCH_UP: Duration = Duration::from_secs(5);
-/// How long to wait at least when the server doesn't tell how far it is.
+/// The shortest wait if the server doesn't report its progress.
 const CATCH_UP_BLINDLY: Duration = Duration::from_secs(1);
-/// How often we look whether it has.
+/// How often the progress is checked.
 const CATCH_UP_LOOK: Duration = Duration::from_millis(50);
 
 /// All streams of the account, by name.
 pub(crate) type Streams = BTreeMap<String, StreamInfo>;
 
-/// What became of one tenant's streams.
+/// The result for one tenant's streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
-    /// How many calls changed something; zero when all was as wanted.
+    /// How many calls changed something.
     pub(crate) changes: u32,
     /// What could not be done.
     pub(crate) findings: Vec<Finding>,
-    /// Whether the stream with the tenant's name belongs to somebody else, so that nothing may be read from
-    /// it in this tenant's name.
+    /// Whether the stream with the tenant's name has another owner, so that it must not be read on behalf of
+    /// this tenant.
     pub(crate) foreign: bool,
-    /// Whether the tenant has its stream, as wanted or as it was before.
+    /// Whether the tenant has its stream, changed or not.
     pub(crate) has_stream: bool,
 }
 
-/// Applies one tenant's streams, given all streams that exist.
+/// Reconciles one tenant's streams, given all streams that exist.
 ///
 /// # Errors
 /// [`RequestError::Unavailable`] when the broker can't be asked; what the broker refuses is a finding instead.
@@ -66,7 +67,7 @@ pub(crate) async fn apply(
     wanted: &TenantStreams,
 ) -> Result<Applied, RequestError> {
     let mut pass = TenantPass { api, streams, wanted, applied: Applied::default(), parked: BTreeMap::new() };
-    // Known from the start: a question that is refused on the way must not make somebody else's stream the
+    // Set from the start: if a request is refused on the way, a stream of another owner must not become the
     // tenant's.
     if let Some(stream) = streams.get(&wanted.stream.name) {
         let is_ours = ownership(stream, &wanted.owner) == Ownership::Ours;
@@ -78,8 +79,7 @@ pub(crate) async fn apply(
     Ok(pass.applied)
 }
 
-/// Lets go of the streams of a tenant that went: deletes them, or keeps them for whoever comes next under the
-/// same name.
+/// Releases the streams of a tenant that went: deletes them, or keeps them for the next Tenant of this name.
 ///
 /// # Errors
 /// [`RequestError::Unavailable`]
@@ -90,7 +90,7 @@ pub(crate) async fn remove(
 ) -> Result<Released, RequestError> {
     let mut all = Released::default();
     let prefix = source_prefix(gone);
-    // The tenant's stream goes first, so that it doesn't complain about sources that are gone.
+    // The tenant's stream goes first, so that it doesn't report errors about missing sources.
     let names =
         std::iter::once(&gone.stream.name).chain(streams.keys().filter(|name| name.starts_with(&prefix)));
     for name in names {
@@ -108,41 +108,39 @@ pub(crate) async fn remove(
     Ok(all)
 }
 
-/// What the names of a tenant's source streams begin with.
+/// Returns the prefix of the names of a tenant's source streams.
 fn source_prefix(tenant: &TenantStreams) -> String {
     format!("SRC_{}_", tenant.tenant)
 }
 
-/// What the tenant's stream is to read.
+/// The sources that the tenant's stream is to read.
 #[derive(Default)]
 struct Sources {
-    /// As it is wanted.
     wanted: Vec<SourceEntry>,
-    /// As it is now, because the broker refuses the change; by the name of the source's stream.
+    /// The streams of sources that stay as they are, because the broker refuses the change.
     kept: Vec<String>,
-    /// Whose stream was just made.
+    /// The streams that were just created.
     made: Vec<String>,
 }
 
-/// What became of one source's stream.
+/// The result for one source's stream.
 enum SourceState {
-    /// It captures what it should, and is to be read from this sequence.
+    /// It is as wanted, and is read from this sequence.
     Reading(u64),
-    /// The same, and its stream was just made.
+    /// The same, and it was just created.
     Created(u64),
-    /// It is there, but not as wanted.
+    /// It exists, but not as wanted.
     Refused,
-    /// There is none that we may use.
+    /// There is none that may be used.
     Absent,
 }
 
-/// One pass over one tenant.
 struct TenantPass<'a> {
     api: &'a JetStreamApi,
     streams: &'a Streams,
     wanted: &'a TenantStreams,
     applied: Applied,
-    /// The settings of the streams that were made to capture nothing, by name.
+    /// The settings of the parked streams, by name.
     parked: BTreeMap<String, Map<String, Value>>,
 }
 
@@ -156,7 +154,7 @@ impl TenantPass<'_> {
         Ok(())
     }
 
-    /// Step 1: the streams of ours whose source is no longer wanted stop to capture. Answers their names.
+    /// Step 1: parks the tenant's streams whose source is no longer wanted. Returns their names.
     async fn park_leaving(&mut self) -> Result<Vec<String>, RequestError> {
         let prefix = source_prefix(self.wanted);
         let mut leaving = Vec::new();
@@ -175,9 +173,9 @@ impl TenantPass<'_> {
         Ok(leaving)
     }
 
-    /// Step 2: each wanted source has its stream, and its consumer if it needs one. NATS lets no two streams
-    /// capture one subject, so they change in an order in which each finds its subject free. Where sources
-    /// take over each other's subjects in a circle, one of them stops to capture for a moment.
+    /// Step 2: creates or changes the stream of each wanted source, and its consumer if it needs one. NATS
+    /// doesn't let two streams capture one subject, so they change in an order in which each finds its
+    /// subject free. If sources exchange subjects in a cycle, one of them stops capturing for a moment.
     async fn put_sources(&mut self) -> Result<Sources, RequestError> {
         let mut sources = Sources::default();
         let mut pending: Vec<(&SourceStream, Capture)> =
@@ -187,9 +185,9 @@ impl TenantPass<'_> {
             let free = match capture::next(&captures) {
                 None => break,
                 Some(NextChange::Change(free)) => free,
-                Some(NextChange::Stop(first)) => {
+                Some(NextChange::Park(first)) => {
                     let (source, capture) = &mut pending[first];
-                    capture.stop();
+                    capture.park();
                     let name = source.stream.name.clone();
                     self.park(&name).await?;
                     continue;
@@ -217,7 +215,7 @@ impl TenantPass<'_> {
         Ok(sources)
     }
 
-    /// What a source's stream captures, and what it is to capture.
+    /// Returns what a source's stream captures now and later.
     fn capture(&self, source: &SourceStream) -> Capture {
         let stream = self.streams.get(&source.stream.name);
         let ours = stream.filter(|stream| ownership(stream, &self.wanted.owner) == Ownership::Ours);
@@ -226,7 +224,7 @@ impl TenantPass<'_> {
         Capture::new(current, source.stream.subjects.iter().map(String::as_str))
     }
 
-    /// Has a source's stream capture nothing.
+    /// Makes a source's stream capture nothing.
     async fn park(&mut self, name: &str) -> Result<(), RequestError> {
         let Some(stream) = self.streams.get(name) else { return Ok(()) };
         let mut parked = stream.config.clone();
@@ -237,15 +235,15 @@ impl TenantPass<'_> {
         Ok(())
     }
 
-    /// Makes or changes one source's stream.
+    /// Creates or changes one source's stream.
     async fn put_source(&mut self, source: &SourceStream) -> Result<SourceState, RequestError> {
         let name = &source.stream.name;
         let reading = describe(source);
         let Some(stream) = self.streams.get(name) else {
-            let mut config = settings::lay_over(&Map::new(), &source.stream);
-            // Sequences of a source never repeat, also when its stream is made anew: the tenant's stream
-            // remembers the last one that it took, and ids made of them would be taken for duplicates. So the
-            // first one is the time in µs.
+            let mut config = settings::merge_stream(&Map::new(), &source.stream);
+            // Sequences of a source must not repeat, also when its stream is created again: the tenant's
+            // stream remembers the last one that it took, and message ids made of them would count as
+            // duplicates. So the first one is the time in µs.
             let first = microseconds_since_1970();
             config.insert("first_seq".to_owned(), first.into());
             self.set_metadata(&mut config, &[(READING, Some(reading)), (READ_FROM, Some(first.to_string()))]);
@@ -262,7 +260,7 @@ impl TenantPass<'_> {
             stream.metadata(READ_FROM).and_then(|noted| noted.parse().ok()).unwrap_or(stream.first_sequence);
         let start = if stream.metadata(READING) == Some(&reading) { noted } else { stream.last_sequence + 1 };
         let current = self.parked.get(name).unwrap_or(&stream.config).clone();
-        let mut config = settings::lay_over(&current, &source.stream);
+        let mut config = settings::merge_stream(&current, &source.stream);
         self.set_metadata(&mut config, &[(READING, Some(reading)), (READ_FROM, Some(start.to_string()))]);
         Ok(if self.update(name, &current, config).await? {
             SourceState::Reading(start)
@@ -287,13 +285,13 @@ impl TenantPass<'_> {
         self.note(&format!("the consumer {consumer} of stream {stream}"), put.map(drop)).map(drop)
     }
 
-    /// Step 3: the tenant's stream. Answers whether it reads what it is to read.
+    /// Step 3: creates or changes the tenant's stream. Returns whether it reads what it should.
     async fn put_stream(&mut self, sources: &Sources) -> Result<bool, RequestError> {
         let name = &self.wanted.stream.name;
         let Some(stream) = self.streams.get(name) else {
-            let mut config = settings::lay_over(&Map::new(), &self.wanted.stream);
+            let mut config = settings::merge_stream(&Map::new(), &self.wanted.stream);
             self.set_metadata(&mut config, &[]);
-            settings::lay_sources_over(&mut config, &sources.wanted, &sources.kept);
+            settings::merge_sources(&mut config, &sources.wanted, &sources.kept);
             self.applied.has_stream = self.create(name, config).await?;
             return Ok(self.applied.has_stream);
         };
@@ -301,22 +299,22 @@ impl TenantPass<'_> {
             return Ok(false);
         }
         let mut current = stream.config.clone();
-        // A stream that reads from one that was deleted and made anew notices it late, after up to twenty
-        // seconds. Made to forget that source first, it looks at once.
+        // A stream notices only after up to twenty seconds that a stream it reads from was deleted and
+        // created again. If that source is removed first, it notices at once.
         let forgetful = settings::without_sources(&current, &sources.made);
         if self.update(name, &current, forgetful.clone()).await? {
             current = forgetful;
         }
-        let mut config = settings::lay_over(&current, &self.wanted.stream);
+        let mut config = settings::merge_stream(&current, &self.wanted.stream);
         self.set_metadata(&mut config, &[]);
-        settings::lay_sources_over(&mut config, &sources.wanted, &sources.kept);
+        settings::merge_sources(&mut config, &sources.wanted, &sources.kept);
         for (source, subject) in settings::ending_sources(&current, &config) {
             self.catch_up(name, &source, &subject).await?;
         }
         self.update(name, &current, config).await
     }
 
-    /// Waits until the stream has taken what `source` holds on `subject` now, but not for ever.
+    /// Waits until the stream has taken what `source` holds on `subject` now, for [`CATCH_UP`] at most.
     async fn catch_up(&self, name: &str, source: &str, subject: &str) -> Result<(), RequestError> {
         let Some(last) = self.api.last_sequence_on(source, subject).await? else { return Ok(()) };
         let started = Instant::now();
@@ -327,7 +325,7 @@ impl TenantPass<'_> {
             };
             let done = match progress.sequence {
                 Some(sequence) => sequence >= last,
-                // An older server: it has only the lag, which is zero at first as well.
+                // An older server reports only the lag, which is zero at first as well.
                 None => progress.heard && progress.lag == 0 && started.elapsed() >= CATCH_UP_BLINDLY,
             };
             if done {
@@ -345,7 +343,7 @@ impl TenantPass<'_> {
         }
     }
 
-    /// Step 4.
+    /// Step 4: deletes the streams of sources that went.
     async fn delete_leaving(&mut self, leaving: &[String]) -> Result<(), RequestError> {
         for name in leaving {
             self.split_rest(name).await?;
@@ -355,8 +353,8 @@ impl TenantPass<'_> {
         Ok(())
     }
 
-    /// Waits until the data plane has split what the stream of a payload source still holds, but not for
-    /// ever. The mapping names the source for a moment longer for this reason.
+    /// Waits until the data plane has split the remaining messages of a payload source, for [`CATCH_UP`] at
+    /// most. For this reason the mapping has the source for a moment longer.
     async fn split_rest(&self, stream: &str) -> Result<(), RequestError> {
         let started = Instant::now();
         while let Some(consumer) = self.api.consumer(stream, SPLIT_CONSUMER).await? {
@@ -403,7 +401,7 @@ impl TenantPass<'_> {
         self.note(&format!("stream {name}"), created.map(drop))
     }
 
-    /// Changes a stream if that changes anything. Answers whether it is as wanted.
+    /// Updates a stream if anything differs. Returns whether it is as wanted.
     async fn update(
         &mut self,
         name: &str,
@@ -414,7 +412,7 @@ impl TenantPass<'_> {
             return Ok(true);
         }
         if current.get("sealed") == Some(&Value::Bool(true)) {
-            // NATS would take the change, and change next to nothing.
+            // NATS would accept the update, and change almost nothing.
             let message = format!(
                 "stream {name} is sealed: it takes no messages, and NATS never opens it again. Delete it (nats stream rm {name}), and it is made anew"
             );
@@ -435,8 +433,8 @@ impl TenantPass<'_> {
         Ok(is_made && kept.is_empty())
     }
 
-    /// Counts a change that was made, or turns a refusal into a finding with the broker's own words. Answers
-    /// whether it was made.
+    /// Counts a change, or turns a refusal into a finding with the broker's own words. Returns whether it was
+    /// made.
     fn note(&mut self, what: &str, result: Result<(), RequestError>) -> Result<bool, RequestError> {
         match result {
             Ok(()) => {
@@ -445,7 +443,7 @@ impl TenantPass<'_> {
                 Ok(true)
             }
             Err(RequestError::Refused { code, description }) => {
-                // 10065 is JetStream's code for subjects that overlap with another stream's.
+                // 10065: subjects overlap with another stream's.
                 let reason = if code == 10065 { Reason::SourceConflict } else { Reason::StreamRefused };
                 let message = format!("NATS refuses {what}: {description} (error {code})");
                 self.applied.findings.push(Finding::new(reason, "", message));
@@ -456,7 +454,7 @@ impl TenantPass<'_> {
     }
 }
 
-/// A source's reading as one line of metadata.
+/// Returns a source's reading as one line of metadata.
 fn describe(source: &SourceStream) -> String {
     match &source.reading {
         Reading::Transform { from, to } => format!("{from} -> {to}"),
