@@ -11,15 +11,15 @@ use percent_encoding::percent_decode_str;
 
 use crate::attempts::Attempts;
 
-/// How long the making of a connection may take.
+/// How long making a connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
-/// How often the server is asked whether it is there. One that went without a word is noticed after two to
-/// three such times.
+/// How often the server is pinged. A server that vanished without closing the connection is noticed after two
+/// to three intervals.
 const PING: Duration = Duration::from_secs(5);
 /// The pauses between attempts to connect, from the second attempt on.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(4));
 
-/// Where NATS is, and how a program shows who it is.
+/// The command-line options that say where NATS is and how a program identifies itself there.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Login {
     /// The address of NATS; several are separated by commas. A name and a password (or a token) may stand
@@ -42,7 +42,7 @@ pub struct Login {
     nats_ca: Option<PathBuf>,
 }
 
-/// A text that may hold a password and is never printed.
+/// A text that may hold a password. `Debug` does not print it.
 #[derive(Clone)]
 struct Secret(String);
 
@@ -58,43 +58,43 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why there is no connection. The address is not shown, as it may hold a password.
+/// Why a login can't be used. The text never holds the address, as that may hold a password.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// It isn't an address.
+    /// `--nats` is no address.
     #[error("--nats can't be used: {0}")]
     Address(std::io::Error),
-    /// What stands before the `@` isn't percent-encoded.
+    /// The part before the `@` is not percent-encoded.
     #[error("--nats can't be used: the name or the password in it is not percent-encoded")]
     Encoding,
     /// A file can't be read.
     #[error("{option} {} can't be read: {error}", path.display())]
     File {
-        /// Which one.
+        /// The option that names the file.
         option: &'static str,
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         error: std::io::Error,
     },
-    /// The client could not be started.
+    /// The client can't be started.
     #[error("the connection to NATS can't be started: {0}")]
     Start(async_nats::ConnectError),
 }
 
 impl Login {
-    /// Only an address, or several, as `--nats` takes them.
+    /// Returns a login of only these addresses, in the form of `--nats`.
     #[must_use]
     pub fn at(nats: &str) -> Self {
         Self { nats: Secret::from(nats), nats_creds: None, nats_ca: None }
     }
 
-    /// Opens a connection that NATS knows as `name`, with what `more` sets. Answers at once, also when no
-    /// server is there: the connection is made in the background, and again whenever it is lost, for ever.
-    /// When that fails for a while the log says why.
+    /// Starts a connection that NATS knows as `name`, with the further options that `more` sets. Returns at
+    /// once, also if no server is there: the connection is made in the background, and again whenever it is
+    /// lost, for ever. While that fails the log says why.
     ///
     /// # Errors
-    /// [`LoginError`], at once: the client would try for ever with a file that isn't there.
+    /// [`LoginError`] if the login can't be used. The client would try for ever with a file that is missing.
     pub async fn connect(
         &self,
         name: &str,
@@ -112,7 +112,7 @@ impl Login {
                 let attempts = Arc::clone(&attempts);
                 async move {
                     attempts.before_round(&servers).await;
-                    // The client chooses.
+                    // The client chooses the server.
                     None
                 }
             })
@@ -124,7 +124,7 @@ impl Login {
         options.connect(addresses).await.map_err(LoginError::Start)
     }
 
-    /// The addresses, and options that hold the login.
+    /// Returns the addresses and options with the login.
     async fn options(&self) -> Result<(Vec<ServerAddr>, ConnectOptions), LoginError> {
         let Self { nats: Secret(nats), nats_creds, nats_ca } = self;
         let parse = |address: &str| address.trim().parse::<ServerAddr>().map_err(LoginError::Address);
@@ -138,7 +138,7 @@ impl Login {
             })?;
         }
         if let Some(path) = nats_ca {
-            // The client reads it with each connection.
+            // The client reads it each time it connects.
             std::fs::metadata(path).map_err(|error| LoginError::File {
                 option: "--nats-ca",
                 path: path.clone(),
@@ -159,7 +159,7 @@ fn wait_before(attempt: usize) -> Duration {
     }
 }
 
-/// The client ignores what stands before the '@' of an address: a name and a password, or only a token.
+/// Adds the name and password, or the token, before the `@` of an address. The client ignores them.
 fn with_login(options: ConnectOptions, addresses: &[ServerAddr]) -> Result<ConnectOptions, LoginError> {
     let Some(address) = addresses.iter().find(|address| address.username().is_some()) else {
         return Ok(options);
@@ -171,11 +171,11 @@ fn with_login(options: ConnectOptions, addresses: &[ServerAddr]) -> Result<Conne
     }
 }
 
-/// Undoes percent-encoding. Who leaves a `%` as it is would come in with another password than the one that
-/// was meant.
+/// Undoes percent-encoding. A `%` that is not encoded is an error: the password would be another one than
+/// meant.
 fn decode(text: &str) -> Result<String, LoginError> {
     let decoded = percent_decode_str(text).decode_utf8().map_err(|_| LoginError::Encoding)?;
-    // Each `%` with its two digits becomes one byte; one without them stays.
+    // Each `%` with two digits becomes one byte; a `%` without them stays.
     let is_encoded = decoded.len() + 2 * text.matches('%').count() == text.len();
     is_encoded.then(|| decoded.into_owned()).ok_or(LoginError::Encoding)
 }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_used_is_said_without_the_password() {
+    async fn an_unusable_address_is_refused_without_quoting_its_password() {
         let good = "nats://me%40plant:s3cr3t%2F%25@a:4222, nats://b:4222";
         let (addresses, _) = Login::at(good).options().await.unwrap();
         assert_eq!(addresses.len(), 2);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_to_the_longest_and_differ() {
+    fn waits_grow_up_to_the_longest_and_differ() {
         assert_eq!((wait_before(0), wait_before(1)), (Duration::ZERO, Duration::ZERO));
         for (attempt, longest) in
             [(2, 50), (3, 100), (8, 3_200), (9, 4_000), (1_000, 4_000), (usize::MAX, 4_000)]
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded() {
+    fn percent_encoding_is_undone() {
         for (encoded, meant) in
             [("", ""), ("me", "me"), ("a+b", "a+b"), ("s3cr3t%2F%25", "s3cr3t/%"), ("%c3%A4", "ä")]
         {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_that_are_not_there_are_said_at_once() {
+    async fn a_missing_file_is_refused_at_once() {
         for option in ["--nats-creds", "--nats-ca"] {
             let login = login(&["--nats", "nats://127.0.0.1:1", option, "missing.file"]);
             let error = login.connect("test", |options| options).await.unwrap_err().to_string();

@@ -3,15 +3,17 @@
 use async_nats::HeaderMap;
 use async_nats::header::{self, IntoHeaderName};
 use bytes::Bytes;
+use flutecast_contract::stream_position::Sequence;
 use jiff::Timestamp;
 
 /// A message as the stream republished it when it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveMessage {
     /// Its sequence in the stream.
-    pub sequence: u64,
-    /// The sequence of the message stored before it on exactly this subject, or 0 if there was none.
-    pub previous: u64,
+    pub sequence: Sequence,
+    /// The sequence of the message stored before it on exactly this subject, or [`Sequence::START`] if there
+    /// was none.
+    pub previous: Sequence,
     /// When the broker stored it.
     pub stored_at: Timestamp,
     /// What the publisher sent.
@@ -24,7 +26,7 @@ pub struct StoredMessage {
     /// The subject on which it is stored.
     pub subject: String,
     /// Its sequence in the stream.
-    pub sequence: u64,
+    pub sequence: Sequence,
     /// When the broker stored it.
     pub stored_at: Timestamp,
     /// What the publisher sent.
@@ -38,8 +40,8 @@ impl LiveMessage {
     pub fn read(message: async_nats::Message) -> Option<Self> {
         let headers = message.headers.as_ref()?;
         Some(Self {
-            sequence: number(headers, header::NATS_SEQUENCE)?,
-            previous: number(headers, header::NATS_LAST_SEQUENCE)?,
+            sequence: Sequence(number(headers, header::NATS_SEQUENCE)?),
+            previous: Sequence(number(headers, header::NATS_LAST_SEQUENCE)?),
             stored_at: text(headers, header::NATS_TIME_STAMP)?.parse().ok()?,
             payload: message.payload,
         })
@@ -53,7 +55,7 @@ impl StoredMessage {
         let headers = message.headers.as_ref()?;
         Some(Self {
             subject: text(headers, header::NATS_SUBJECT)?.to_owned(),
-            sequence: number(headers, header::NATS_SEQUENCE)?,
+            sequence: Sequence(number(headers, header::NATS_SEQUENCE)?),
             stored_at: text(headers, header::NATS_TIME_STAMP)?.parse().ok()?,
             payload: message.payload,
         })
@@ -66,7 +68,7 @@ pub(crate) fn number(headers: &HeaderMap, name: impl IntoHeaderName) -> Option<u
 }
 
 /// Returns the text in a header of the server. The server appends its headers to the publisher's, so the last
-/// one of a name is the server's: a device that sends a `Nats-Sequence` of its own deceives nobody.
+/// one of a name is the server's: a device that sends a `Nats-Sequence` of its own changes nothing.
 fn text(headers: &HeaderMap, name: impl IntoHeaderName) -> Option<&str> {
     headers.get_last(name).map(async_nats::HeaderValue::as_str)
 }
@@ -106,12 +108,17 @@ mod tests {
         let stored_at = TIME.1.parse().unwrap();
         assert_eq!(
             LiveMessage::read(message(&headers)),
-            Some(LiveMessage { sequence: 7, previous: 5, stored_at, payload: "{}".into() })
+            Some(LiveMessage {
+                sequence: Sequence(7),
+                previous: Sequence(5),
+                stored_at,
+                payload: "{}".into()
+            })
         );
         let subject = "iot.acme.a.power".to_owned();
         assert_eq!(
             StoredMessage::read(message(&headers)),
-            Some(StoredMessage { subject, sequence: 7, stored_at, payload: "{}".into() })
+            Some(StoredMessage { subject, sequence: Sequence(7), stored_at, payload: "{}".into() })
         );
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::header::HeaderName;
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use bytes::Bytes;
-use flutecast_contract::stream_position::Epoch;
+use flutecast_contract::stream_position::{Epoch, Sequence};
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -34,9 +34,9 @@ pub struct StreamState {
     /// The incarnation.
     pub epoch: Epoch,
     /// The sequence of the oldest message that is stored; every earlier one is gone.
-    pub first_sequence: u64,
+    pub first_sequence: Sequence,
     /// The sequence of the newest message that was ever stored.
-    pub last_sequence: u64,
+    pub last_sequence: Sequence,
     /// How many messages the stream keeps of each subject, or `None` without such a limit.
     pub max_per_subject: Option<u64>,
 }
@@ -48,7 +48,7 @@ pub struct LastMessages {
     pub messages: Vec<StoredMessage>,
     /// The last sequence of the stream for which the answer holds, or `None` if nothing is stored on any of
     /// the subjects.
-    pub up_to: Option<u64>,
+    pub up_to: Option<Sequence>,
 }
 
 /// A part of what is stored on a subject.
@@ -155,7 +155,7 @@ impl StreamReader {
         subjects: &[S],
         payloads: Payloads,
     ) -> Result<LastMessages, RequestError> {
-        let (mut all, mut up_to) = (Vec::new(), None::<u64>);
+        let (mut all, mut up_to) = (Vec::new(), None::<Sequence>);
         for chunk in subjects.chunks(MAX_SUBJECTS) {
             let mut get = GetRequest { multi_last: Some(chunk), ..GetRequest::new() };
             get.max_bytes = (payloads == Payloads::Drop).then_some(PAGE_BYTES);
@@ -173,11 +173,11 @@ impl StreamReader {
                         if pending == 0 || all.len() == before {
                             break;
                         }
-                        get.seq = all.last().map(|last| last.sequence + 1);
+                        get.seq = all.last().map(|last| last.sequence.next().0);
                     }
                 }
             }
-            if let Some(ceiling) = get.up_to_seq {
+            if let Some(ceiling) = get.up_to_seq.map(Sequence) {
                 up_to = Some(up_to.map_or(ceiling, |before| before.min(ceiling)));
             }
         }
@@ -189,10 +189,10 @@ impl StreamReader {
     ///
     /// # Errors
     /// [`RequestError`], within 5 s.
-    pub async fn page(&self, subject: &str, from: u64) -> Result<Page, RequestError> {
+    pub async fn page(&self, subject: &str, from: Sequence) -> Result<Page, RequestError> {
         let mut messages = Vec::new();
         let get = GetRequest::<&str> {
-            seq: Some(from),
+            seq: Some(from.0),
             next_by_subj: Some(subject),
             batch: Some(PAGE),
             max_bytes: Some(PAGE_BYTES),
@@ -209,7 +209,7 @@ impl StreamReader {
     ///
     /// # Errors
     /// [`RequestError`], within 5 s.
-    pub async fn first_of(&self, subject: &str) -> Result<Option<u64>, RequestError> {
+    pub async fn first_of(&self, subject: &str) -> Result<Option<Sequence>, RequestError> {
         let mut messages = Vec::new();
         let get = GetRequest::<&str> {
             seq: Some(1),
@@ -297,8 +297,8 @@ fn state_in(answer: &Value) -> Result<StreamState, RequestError> {
         let max = config.get("max_msgs_per_subject").and_then(Value::as_u64);
         Some(StreamState {
             epoch: Epoch::of_creation(answer["created"].as_str()?),
-            first_sequence: state["first_seq"].as_u64()?,
-            last_sequence: state["last_seq"].as_u64()?,
+            first_sequence: Sequence(state["first_seq"].as_u64()?),
+            last_sequence: Sequence(state["last_seq"].as_u64()?),
             max_per_subject: max.filter(|&max| max > 0),
         })
     };
@@ -323,7 +323,8 @@ mod tests {
             "state": {"messages": 2, "first_seq": 5, "last_seq": 9},
         });
         let state = state_in(&answer).unwrap();
-        assert_eq!((state.first_sequence, state.last_sequence, state.max_per_subject), (5, 9, Some(256)));
+        assert_eq!((state.first_sequence, state.last_sequence), (Sequence(5), Sequence(9)));
+        assert_eq!(state.max_per_subject, Some(256));
         assert_eq!(state.epoch, Epoch::of_creation("2026-11-22T10:00:00.123456789Z"));
         assert!(matches!(state_in(&json!({})), Err(RequestError::BadAnswer(_))));
         let mut unlimited = answer;

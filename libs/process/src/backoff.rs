@@ -27,7 +27,7 @@ impl Backoff {
         wait
     }
 
-    /// Returns the pause after `failures` earlier ones, for callers that are told their number.
+    /// Returns the pause after `failures` earlier ones, for callers that count themselves.
     #[must_use]
     pub fn wait_after(&self, failures: u32) -> Duration {
         jittered(self.first.saturating_mul(1 << failures.min(16)).min(self.longest))

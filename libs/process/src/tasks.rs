@@ -7,8 +7,7 @@ use anyhow::Context as _;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-/// The tasks of a program, each with a name. Dropping it aborts nothing: tasks end by the token that they
-/// were given.
+/// The tasks of a program, each with a name. Dropping this aborts no task: tasks end by their tokens.
 #[derive(Debug, Default)]
 pub struct Tasks {
     set: JoinSet<(&'static str, anyhow::Result<()>)>,
@@ -20,15 +19,16 @@ impl Tasks {
         self.watch(name, tokio::spawn(task));
     }
 
-    /// Watches a task that runs already.
+    /// Watches a task that is already running.
     pub fn watch(&mut self, name: &'static str, task: JoinHandle<()>) {
         self.set.spawn(async move { (name, task.await.context("it panicked")) });
     }
 
-    /// Waits for the first task that ends, and returns how: without a token that was cancelled, a fault.
+    /// Waits until a task ends, and returns how it ended as an error. While no shutdown is under way, that is
+    /// a fault which ends the program. Never returns without tasks.
     ///
     /// # Cancel safety
-    /// Nothing is lost if this is dropped.
+    /// Nothing is lost if the future is dropped.
     pub async fn ended(&mut self) -> anyhow::Error {
         match self.set.join_next().await {
             Some(Ok((name, Ok(())))) => anyhow::anyhow!("the task {name:?} has ended by itself"),
@@ -41,7 +41,7 @@ impl Tasks {
     /// Waits until all tasks have ended.
     ///
     /// # Errors
-    /// If some have not after `limit`, or one of them panicked.
+    /// If some have not ended after `limit`, or one of them panicked.
     pub async fn join(mut self, limit: Duration) -> anyhow::Result<()> {
         let all = async {
             let mut result = Ok(());
