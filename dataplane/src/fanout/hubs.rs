@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
-use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
+use flutecast_contract::stream_position::{Epoch, EventId};
 use flutecast_contract::subject;
 use flutecast_nats::{NatsConnection, StreamReader};
 use prometheus_client::registry::Registry;
@@ -295,7 +295,7 @@ impl HubsInner {
             let formatted = message.and_then(|message| {
                 let mut pipeline =
                     ChannelPipeline::new(&device.code, &channel.name, Arc::clone(&channel.program));
-                let id = EventId { epoch: Epoch(0), sequence: Sequence(message.sequence) };
+                let id = EventId { epoch: Epoch(0), sequence: message.sequence };
                 let arrived = ChannelPipeline::read_back(&message.payload, message.stored_at.into());
                 pipeline.apply(id, arrived, &mut scratch).ok()
             });

@@ -43,7 +43,7 @@ impl LiveMessages {
             BatchEnd::Complete => usize::MAX,
             BatchEnd::Partial { settled } => settled,
         };
-        let mut proven = self.unproven.iter().map(|(_, message)| message.sequence).max().unwrap_or(0);
+        let mut proven = self.unproven.iter().map(|(_, message)| message.sequence).max().unwrap_or_default();
         for (index, (key, message)) in self.batch.drain(..).enumerate() {
             match LiveMessage::read(message) {
                 Some(message) => {
@@ -85,7 +85,7 @@ mod tests {
 
     fn take(live: &mut LiveMessages, batch: &[u64], end: BatchEnd) -> Vec<u64> {
         live.batch.extend(batch.iter().copied().map(message));
-        live.take_proven(end, || ()).map(|(_, message)| message.sequence).collect()
+        live.take_proven(end, || ()).map(|(_, message)| message.sequence.0).collect()
     }
 
     #[test]

@@ -78,7 +78,7 @@ async fn read_all(reader: &StreamReader, request: &ReadRequest) -> Result<ReadRe
         .buffer_unordered(CONCURRENT)
         .try_collect()
         .await?;
-    Ok(ReadResult { requested: request.requested, info, up_to: Sequence(up_to), channels })
+    Ok(ReadResult { requested: request.requested, info, up_to, channels })
 }
 
 async fn read_watch(
@@ -93,7 +93,7 @@ async fn read_watch(
     };
     match last {
         // A subject's newest message is removed last: if it is an old one, there was no newer one.
-        Some(last) if Sequence(last.sequence) <= after => {
+        Some(last) if last.sequence <= after => {
             Ok(ChannelReadResult { watch, messages: vec![last], complete: true })
         }
         Some(_) => {
@@ -101,7 +101,7 @@ async fn read_watch(
             Ok(ChannelReadResult { watch, messages, complete })
         }
         None => {
-            let complete = Sequence(info.first_sequence) <= after.next();
+            let complete = info.first_sequence <= after.next();
             Ok(ChannelReadResult { watch, messages: Vec::new(), complete })
         }
     }
@@ -112,7 +112,7 @@ async fn read_history(
     stored: &str,
     after: Sequence,
 ) -> Result<(Vec<StoredMessage>, bool), RequestError> {
-    let mut history = HistoryReader::new(reader, stored, after.0);
+    let mut history = HistoryReader::new(reader, stored, after);
     let mut messages = Vec::new();
     while let Some(page) = history.next_page().await? {
         messages.extend(page);

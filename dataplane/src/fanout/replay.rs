@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flutecast_contract::stream_position::{EventId, Sequence};
+use flutecast_contract::stream_position::EventId;
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 use flutecast_process::backoff::Backoff;
 use tokio::sync::Semaphore;
@@ -28,7 +28,7 @@ pub(super) async fn replay(
     permits: &Semaphore,
 ) -> ReplayOutcome {
     let stored = request.stored.clone();
-    let mut history = HistoryReader::new(reader, &stored, request.after.0);
+    let mut history = HistoryReader::new(reader, &stored, request.after);
     let mut retries = Retries::new();
     loop {
         // The semaphore is never closed.
@@ -43,8 +43,8 @@ pub(super) async fn replay(
         let Some(page) = page else { break };
         retries = Retries::new();
         let until = request.until;
-        let beyond = page.last().is_some_and(|last| Sequence(last.sequence) >= until);
-        for message in page.iter().filter(|message| Sequence(message.sequence) <= until) {
+        let beyond = page.last().is_some_and(|last| last.sequence >= until);
+        for message in page.iter().filter(|message| message.sequence <= until) {
             if !push(&mut request, message).await {
                 return ReplayOutcome::Complete;
             }
@@ -68,7 +68,7 @@ pub(super) async fn replay(
 /// The event carries no id, as newer events of other channels may have been delivered before.
 async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
     let mut scratch = Vec::new();
-    let id = EventId { epoch: request.epoch, sequence: Sequence(message.sequence) };
+    let id = EventId { epoch: request.epoch, sequence: message.sequence };
     let arrived = ChannelPipeline::read_back(&message.payload, message.stored_at.into());
     // It was counted when it came: as it reached no client then, it reaches none now.
     let Ok(formatted) = request.pipeline.apply(id, arrived, &mut scratch) else {

@@ -1,6 +1,6 @@
 //! What was missed on a subject, and whether it is complete.
 
-use flutecast_contract::stream_position::Epoch;
+use flutecast_contract::stream_position::{Epoch, Sequence};
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 
 /// Reads everything that is stored on `subject` after a sequence, page by page, and says at the end whether
@@ -23,8 +23,8 @@ use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 pub(crate) struct HistoryReader<'a> {
     reader: &'a StreamReader,
     subject: &'a str,
-    after: u64,
-    next: u64,
+    after: Sequence,
+    next: Sequence,
     found: u64,
     pending: u64,
     done: bool,
@@ -33,8 +33,8 @@ pub(crate) struct HistoryReader<'a> {
 impl<'a> HistoryReader<'a> {
     /// Reads what comes after the sequence `after`.
     #[must_use]
-    pub(crate) fn new(reader: &'a StreamReader, subject: &'a str, after: u64) -> Self {
-        Self { reader, subject, after, next: after.saturating_add(1), found: 0, pending: 0, done: false }
+    pub(crate) fn new(reader: &'a StreamReader, subject: &'a str, after: Sequence) -> Self {
+        Self { reader, subject, after, next: after.next(), found: 0, pending: 0, done: false }
     }
 
     /// Returns the next messages in stream order, or `None` if there are no more.
@@ -48,7 +48,7 @@ impl<'a> HistoryReader<'a> {
         let page = self.reader.page(self.subject, self.next).await?;
         self.found += page.messages.len() as u64;
         match page.messages.last() {
-            Some(last) => self.next = last.sequence.saturating_add(1),
+            Some(last) => self.next = last.sequence.next(),
             None => self.done = true,
         }
         self.pending = page.pending;
@@ -63,7 +63,7 @@ impl<'a> HistoryReader<'a> {
     /// [`RequestError`], within 10 s.
     pub(crate) async fn completeness(&self) -> Result<Completeness, RequestError> {
         let state = self.reader.state().await?;
-        let nothing_taken = state.first_sequence <= self.after.saturating_add(1)
+        let nothing_taken = state.first_sequence <= self.after.next()
             && state.max_per_subject.is_none_or(|max| self.found + self.pending < max);
         let complete = if nothing_taken {
             true

@@ -104,7 +104,7 @@ async fn first_message(channels: Vec<Subscriber>) -> LastMessage {
     let mut messages = select_all(numbered);
     while let Some((channel, message)) = messages.next().await {
         if let Some(message) = LiveMessage::read(message) {
-            return LastMessage { channel, sequence: message.sequence, stored: message.stored_at };
+            return LastMessage { channel, sequence: message.sequence.0, stored: message.stored_at };
         }
     }
     // The connection is closed for good, which ends the program.

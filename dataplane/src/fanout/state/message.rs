@@ -33,7 +33,7 @@ impl HubState {
         now: Now,
     ) {
         for (key, message) in messages {
-            let sequence = Sequence(message.sequence);
+            let sequence = message.sequence;
             self.accept(key, message, now);
             self.progress.advance(sequence);
         }
@@ -49,13 +49,13 @@ impl HubState {
             read.keep(message);
             return;
         }
-        if Sequence(message.sequence) <= watch.progress.seen() {
+        if message.sequence <= watch.progress.seen() {
             // The message was read from the stream before it came live; or the stream was created again,
             // which an audit finds out.
             self.in_doubt = true;
             return;
         }
-        if watch.progress.misses(Sequence(message.previous)) {
+        if watch.progress.misses(message.previous) {
             if watch.every {
                 self.metrics.missed_every.inc();
                 self.read_again(key, now);
@@ -71,7 +71,7 @@ impl HubState {
     pub(super) fn accept_next(&mut self, key: WatchKey, message: &LiveMessage, now: Now) {
         let LiveMessage { sequence, stored_at, payload, .. } = message;
         let Some(watch) = self.watches.items.get_mut(key) else { return };
-        let sequence = Sequence(*sequence);
+        let sequence = *sequence;
         if sequence <= watch.progress.seen() {
             return;
         }
@@ -88,7 +88,7 @@ impl HubState {
     pub(super) fn accept_stored(&mut self, key: WatchKey, message: &StoredMessage, now: Now) {
         let StoredMessage { sequence, stored_at, payload, .. } = message;
         let Some(watch) = self.watches.items.get_mut(key) else { return };
-        let sequence = Sequence(*sequence);
+        let sequence = *sequence;
         let newer = sequence > watch.progress.seen();
         if !newer && (sequence != watch.progress.seen() || watch.latest.is_some()) {
             return;

@@ -146,11 +146,12 @@ impl PendingRead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flutecast_contract::stream_position::Sequence;
 
     fn message(sequence: u64, bytes: usize) -> LiveMessage {
         LiveMessage {
-            sequence,
-            previous: 0,
+            sequence: Sequence(sequence),
+            previous: Sequence::START,
             stored_at: jiff::Timestamp::UNIX_EPOCH,
             payload: vec![b'x'; bytes].into(),
         }

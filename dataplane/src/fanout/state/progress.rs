@@ -91,7 +91,7 @@ impl StreamProgress {
             StreamCheck::Outdated
         } else if info.epoch != epoch {
             StreamCheck::Restarted(GapReason::Epoch)
-        } else if Sequence(info.last_sequence) < requested.reached {
+        } else if info.last_sequence < requested.reached {
             StreamCheck::Restarted(GapReason::Retention)
         } else {
             StreamCheck::Same
@@ -211,7 +211,12 @@ mod tests {
     use super::*;
 
     fn info(epoch: u32, last_sequence: u64) -> StreamState {
-        StreamState { epoch: Epoch(epoch), first_sequence: 1, last_sequence, max_per_subject: None }
+        StreamState {
+            epoch: Epoch(epoch),
+            first_sequence: Sequence(1),
+            last_sequence: Sequence(last_sequence),
+            max_per_subject: None,
+        }
     }
 
     fn id(epoch: u32, sequence: u64) -> EventId {

@@ -181,7 +181,7 @@ impl HubState {
         }
         for read in channels.iter().filter(|read| read.messages.is_empty()) {
             if let Some(watch) = self.watches.items.get_mut(read.watch) {
-                watch.progress.found_empty(Sequence(info.first_sequence), read.complete);
+                watch.progress.found_empty(info.first_sequence, read.complete);
             }
         }
         let keys: Vec<WatchKey> = channels.iter().map(|read| read.watch).collect();
@@ -330,7 +330,7 @@ impl HubState {
             let watch = self.watches.items.get_mut(read.watch);
             let Some(watch) = watch.filter(|watch| watch.phase.is_live()) else { continue };
             match read.messages.last() {
-                Some(last) if Sequence(last.sequence) > watch.progress.seen() => missed.push(read.watch),
+                Some(last) if last.sequence > watch.progress.seen() => missed.push(read.watch),
                 _ => watch.progress.prove(result.up_to),
             }
         }

@@ -187,8 +187,8 @@ impl Harness {
         Some((
             key,
             LiveMessage {
-                sequence: self.last_sequence,
-                previous,
+                sequence: Sequence(self.last_sequence),
+                previous: Sequence(previous),
                 stored_at: broker_time(self.now.wall),
                 payload,
             },
@@ -217,21 +217,20 @@ impl Harness {
             let all: Vec<StoredMessage> = on_subject
                 .map(|(sequence, subject, n, stored_at)| StoredMessage {
                     subject: subject.clone(),
-                    sequence: *sequence,
+                    sequence: Sequence(*sequence),
                     stored_at: broker_time(*stored_at),
                     payload: format!("{{\"n\":{n}}}").into(),
                 })
                 .collect();
             let after = item.after.unwrap_or(Sequence::MAX);
-            let newer: Vec<_> =
-                all.iter().filter(|message| Sequence(message.sequence) > after).cloned().collect();
+            let newer: Vec<_> = all.iter().filter(|message| message.sequence > after).cloned().collect();
             let messages = if newer.is_empty() { all.last().cloned().into_iter().collect() } else { newer };
             ChannelReadResult { watch: item.watch, messages, complete: true }
         });
         let info = StreamState {
             epoch: self.epoch,
-            first_sequence: self.stored.first().map_or(self.last_sequence + 1, |first| first.0),
-            last_sequence: self.last_sequence,
+            first_sequence: Sequence(self.stored.first().map_or(self.last_sequence + 1, |first| first.0)),
+            last_sequence: Sequence(self.last_sequence),
             max_per_subject: None,
         };
         ReadResult {
