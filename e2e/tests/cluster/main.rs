@@ -4,7 +4,7 @@
 //! Those that begin with `cluster_own_` stop components or look at the machine, so they don't run on an
 //! existing cluster.
 
-#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by failing")]
 
 #[path = "../stack/chromium.rs"]
 #[allow(dead_code, reason = "other tests need all of it")]

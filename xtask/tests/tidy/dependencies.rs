@@ -37,7 +37,7 @@ fn contract_and_format_are_data_in_and_data_out() {
             let is_of = |word: &&str| {
                 name.strip_prefix(*word).is_some_and(|rest| matches!(rest.chars().next(), None | Some('-')))
             };
-            assert!(!OUTSIDE.iter().any(|word| is_of(word)), "{package} must not depend on {name}");
+            assert!(!OUTSIDE.iter().any(is_of), "{package} must not depend on {name}");
         }
         for (file, text) in rust_files().filter(|(file, _)| file.starts_with(folder)) {
             for word in CLOCK_AND_FILES {
