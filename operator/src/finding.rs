@@ -1,4 +1,4 @@
-//! What the operator says about each object: in force, in force with something missing, or refused; and why.
+//! Findings: what is wrong with an object, and whether it is in force all the same.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,7 @@ closed_set! {
     }
 }
 
-/// Why an object is refused or not wholly in force. A closed set: it is documented, and tests cover each.
+/// Why an object is refused or degraded. A closed set: docs/verdicts.md lists it, and tests cover each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Reason {
     /// The text is not YAML, or can't be read.
@@ -82,7 +82,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All of them.
     pub const ALL: [Self; 27] = [
         Self::InvalidYaml,
         Self::InvalidObject,
@@ -113,14 +112,12 @@ impl Reason {
         Self::Terminating,
     ];
 
-    /// The reason of this name.
-    #[must_use]
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.to_string() == name)
     }
 
-    /// Whether the object may come to be in force without anybody changing what is there: another object is
-    /// yet to come, or somebody is away. Everything else stays until somebody changes something.
+    /// Returns whether the object may come into force without a change of what exists: it waits for another object,
+    /// or for a part of the system that is away. Everything else stays until somebody changes something.
     #[must_use]
     pub fn waits(self) -> bool {
         match self {
@@ -161,20 +158,17 @@ impl fmt::Display for Reason {
     }
 }
 
-/// One thing that is wrong with an object.
+/// One problem of an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Finding {
-    /// Why.
     pub(crate) reason: Reason,
-    /// Where in the object, as a path such as `spec.channels[1].format`; empty: the object as a whole.
+    /// A path such as `spec.channels[1].format`; empty for the object as a whole.
     pub(crate) field: String,
-    /// What is wrong, with the value, and what would be right. Never a token.
+    /// What is wrong, with the value, and what to do. It never has a token.
     pub(crate) message: String,
 }
 
 impl Finding {
-    /// A finding about one field.
-    #[must_use]
     pub(crate) fn new(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { reason, field: field.into(), message: message.into() }
     }
@@ -190,21 +184,20 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What became of an object.
+/// Whether an object is in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// All of it is in force.
     #[default]
     Accepted,
-    /// Some of it is in force; the findings say what isn't.
+    /// Some of it is in force; the findings are on the rest.
     Degraded(Vec<Finding>),
     /// None of it is in force.
     Refused(Vec<Finding>),
 }
 
 impl Outcome {
-    /// The word for it: `Accepted`, `Degraded` or `Refused`.
-    #[must_use]
+    /// Returns `Accepted`, `Degraded` or `Refused`.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
@@ -213,8 +206,7 @@ impl Outcome {
         }
     }
 
-    /// How it stands with the object, as conditions would say it.
-    #[must_use]
+    /// Returns the label that the object would have by its conditions.
     pub(crate) fn condition_label(&self) -> ConditionLabel {
         match self {
             Self::Accepted => ConditionLabel::Ready,
@@ -225,8 +217,6 @@ impl Outcome {
         }
     }
 
-    /// What is wrong; empty when nothing is.
-    #[must_use]
     pub(crate) fn findings(&self) -> &[Finding] {
         match self {
             Self::Accepted => &[],
@@ -235,18 +225,17 @@ impl Outcome {
     }
 }
 
-/// The outcomes on all objects, by object.
+/// The outcomes of objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outcomes(BTreeMap<ObjectRef, Outcome>);
 
 impl Outcomes {
-    /// Takes note of an object about which there is nothing bad to say yet.
+    /// Adds an object without findings.
     pub(crate) fn accept(&mut self, object: &ObjectRef) {
         self.0.entry(object.clone()).or_default();
     }
 
-    /// Adds a finding; the object stays in force without what the finding is about. An object that is refused
-    /// stays refused.
+    /// Adds a finding on a part of an object. An object that is refused stays refused.
     pub(crate) fn degrade(&mut self, object: &ObjectRef, finding: Finding) {
         let outcome = self.0.entry(object.clone()).or_default();
         match outcome {
@@ -255,7 +244,7 @@ impl Outcomes {
         }
     }
 
-    /// Adds a finding for which the whole object is not in force.
+    /// Adds a finding for which an object is not in force at all.
     pub(crate) fn refuse(&mut self, object: &ObjectRef, finding: Finding) {
         let outcome = self.0.entry(object.clone()).or_default();
         let mut findings = match std::mem::take(outcome) {
@@ -266,28 +255,23 @@ impl Outcomes {
         *outcome = Outcome::Refused(findings);
     }
 
-    /// The outcome of one object; none if it is unknown.
-    #[must_use]
     pub(crate) fn get(&self, object: &ObjectRef) -> Option<&Outcome> {
         self.0.get(object)
     }
 
-    /// Replaces what is said about an object.
     pub(crate) fn set(&mut self, object: ObjectRef, outcome: Outcome) {
         self.0.insert(object, outcome);
     }
 
-    /// Forgets what is said about an object.
     pub(crate) fn remove(&mut self, object: &ObjectRef) {
         self.0.remove(object);
     }
 
-    /// Keeps what is said about those objects for which `keep` answers true.
+    /// Keeps the outcomes of the objects for which `keep` returns `true`.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&ObjectRef) -> bool) {
         self.0.retain(|object, _| keep(object));
     }
 
-    /// All of them, by object.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ObjectRef, &Outcome)> {
         self.0.iter()
     }

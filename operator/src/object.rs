@@ -1,4 +1,4 @@
-//! The objects that the build step reads, as they come from a folder or from an API server.
+//! Objects, as they come from a folder or from an API server.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,16 +9,12 @@ use serde::Serialize;
 
 use crate::metrics::closed_set;
 
-/// The kinds of object that a verdict can be about.
+/// The kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub(crate) enum Kind {
-    /// A Tenant.
     Tenant,
-    /// A PushFormat.
     PushFormat,
-    /// A Device.
     Device,
-    /// A Secret.
     Secret,
     /// A file of the manifests folder.
     File,
@@ -35,7 +31,6 @@ closed_set! {
 
 impl Kind {
     /// Returns the kind as a label; `None` if it is not one of the API.
-    #[must_use]
     pub(crate) fn label(self) -> Option<ObjectKind> {
         match self {
             Self::Tenant => Some(ObjectKind::Tenant),
@@ -61,13 +56,12 @@ impl fmt::Display for Kind {
 /// The namespace and name of an object.
 pub(crate) type Key = (String, String);
 
-/// The namespace of objects that name none, in folder mode as with kubectl.
+/// The namespace of objects from a folder that name none, as with kubectl.
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
-/// Which object a verdict is about.
+/// Identifies an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub(crate) struct ObjectRef {
-    /// Its kind.
     pub(crate) kind: Kind,
     /// Its namespace; empty for a file.
     pub(crate) namespace: String,
@@ -76,21 +70,17 @@ pub(crate) struct ObjectRef {
 }
 
 impl ObjectRef {
-    /// Names an object.
-    #[must_use]
     pub(crate) fn new(kind: Kind, namespace: &str, name: &str) -> Self {
         Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
-    /// Names a file of the manifests folder.
-    #[must_use]
     pub(crate) fn file(path: &str) -> Self {
         Self::new(Kind::File, "", path)
     }
 }
 
 impl fmt::Display for ObjectRef {
-    /// `Device/corrugator-1`, with the namespace in between unless it is the usual one.
+    /// Writes `Device/corrugator-1`, or `Device/plant/corrugator-1` if the namespace is not the default one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() || self.namespace == DEFAULT_NAMESPACE {
             write!(f, "{}/{}", self.kind, self.name)
@@ -100,26 +90,20 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// What is known of an object besides its spec.
+/// An object without its spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Meta {
-    /// Its namespace.
     pub(crate) namespace: String,
-    /// Its name.
     pub(crate) name: String,
-    /// Its uid; a folder's objects have none.
+    /// `None` for an object from a folder.
     pub(crate) uid: Option<String>,
-    /// Its place in the order of age: from an API server the creation time in half seconds, from a folder the
-    /// reading at which it first appeared. The smaller is the older; the older one wins, and among equals the
-    /// first by namespace and name.
+    /// Orders objects by age, the oldest first: from an API server the creation time in half seconds, from a folder
+    /// the number of the reading at which the object first appeared.
     pub(crate) created: i64,
-    /// Its labels.
     pub(crate) labels: Arc<BTreeMap<String, String>>,
 }
 
 impl Meta {
-    /// Names the object in a verdict.
-    #[must_use]
     pub(crate) fn object_ref(&self, kind: Kind) -> ObjectRef {
         ObjectRef::new(kind, &self.namespace, &self.name)
     }
@@ -129,23 +113,19 @@ impl Meta {
         (self.namespace.clone(), self.name.clone())
     }
 
-    /// What sorts the oldest object first, always in the same way.
-    #[must_use]
+    /// Returns a key that sorts the oldest object first; of the same age, the first by namespace and name.
     pub(crate) fn age(&self) -> (i64, &str, &str) {
         (self.created, &self.namespace, &self.name)
     }
 }
 
-/// One object.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Object<S> {
-    /// What is known besides the spec.
     pub(crate) meta: Arc<Meta>,
-    /// What the user wants.
     pub(crate) spec: S,
 }
 
-/// What a Secret holds. It never shows in a log or a message.
+/// The values of a Secret. They never show in a log or a message.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct SecretData(pub BTreeMap<String, Vec<u8>>);
 
@@ -155,16 +135,12 @@ impl fmt::Debug for SecretData {
     }
 }
 
-/// All objects, in any order: the build step's answer doesn't depend on it.
+/// Objects, in any order: the result of the build step doesn't depend on it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Objects {
-    /// The Tenants.
     pub(crate) tenants: Vec<Arc<Object<TenantSpec>>>,
-    /// The Devices.
     pub(crate) devices: Vec<Arc<Object<DeviceSpec>>>,
-    /// The PushFormats.
     pub(crate) formats: Vec<Arc<Object<PushFormatSpec>>>,
-    /// The Secrets that Tenants may name.
     pub(crate) secrets: Vec<Arc<Object<SecretData>>>,
 }
 

@@ -1,50 +1,45 @@
-//! What has to be built anew.
+//! The first step: the objects that have to be looked at because of what changed. The backend resolves them,
+//! with all that they name.
 
 use std::collections::BTreeSet;
 
 use crate::object::{Key, Kind};
 
-/// A part of all objects.
+/// Objects that have to be looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct DirtySet {
-    /// Everything.
+    /// All objects.
     pub(crate) all: bool,
-    /// Who may read.
+    /// The access document has to be built again.
     pub(crate) access: bool,
-    /// The tenants whose devices are mapped anew, by the name that the Devices name.
+    /// The tenants whose devices have to be built again.
     pub(crate) tenants: BTreeSet<String>,
-    /// The PushFormats that are compiled anew.
+    /// The PushFormats that have to be compiled again.
     pub(crate) formats: BTreeSet<Key>,
-    /// The objects whose status is looked at, beside those above.
+    /// Further objects, whose status has to be compared.
     pub(crate) touched: BTreeSet<(Kind, Key)>,
 }
 
 impl DirtySet {
-    /// Everything.
-    #[must_use]
     pub(crate) fn everything() -> Self {
         Self { all: true, access: true, ..Self::default() }
     }
 
-    /// Whether there is nothing to do.
-    #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether something has to be built, and not only a status to be looked at.
-    #[must_use]
+    /// Returns whether there is more to do than to compare statuses.
     pub(crate) fn needs_building(&self) -> bool {
         let Self { all, access, tenants, formats, touched: _ } = self;
         *all || *access || !tenants.is_empty() || !formats.is_empty()
     }
 
-    /// Has the status of an object looked at.
+    /// Marks an object for its status.
     pub(crate) fn touch(&mut self, kind: Kind, key: &Key) {
         self.touched.insert((kind, key.clone()));
     }
 
-    /// Both parts together.
     pub(crate) fn merge(&mut self, other: Self) {
         let Self { all, access, tenants, formats, touched } = other;
         self.all |= all;

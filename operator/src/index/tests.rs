@@ -49,12 +49,12 @@ fn settled() -> Index {
 fn a_device_concerns_its_tenant_and_its_formats() {
     let mut index = settled();
     assert!(index.apply_device(apply(device("d3", "t1", "on-off", 4))));
-    let scope = std::mem::take(&mut index.dirty);
-    assert!(!scope.all && scope.tenants.iter().eq(["t1"]) && scope.formats.is_empty(), "{scope:?}");
-    assert!(scope.touched.contains(&(Kind::PushFormat, key("on-off"))), "{scope:?}");
+    let dirty = std::mem::take(&mut index.dirty);
+    assert!(!dirty.all && dirty.tenants.iter().eq(["t1"]) && dirty.formats.is_empty(), "{dirty:?}");
+    assert!(dirty.touched.contains(&(Kind::PushFormat, key("on-off"))), "{dirty:?}");
     assert_eq!(index.channels_of(&key("on-off")), 2);
     // Only the devices of this tenant are built, and only the formats that they use.
-    let objects = index.objects(&scope);
+    let objects = index.objects(&dirty);
     let names: Vec<&str> = objects.devices.iter().map(|device| device.meta.name.as_str()).collect();
     assert_eq!((names, objects.formats.len()), (vec!["d1", "d3"], 1));
 }
@@ -63,8 +63,8 @@ fn a_device_concerns_its_tenant_and_its_formats() {
 fn a_format_concerns_the_tenants_whose_devices_name_it() {
     let mut index = settled();
     assert!(index.apply_format(apply(format("on-off", 5))));
-    let scope = std::mem::take(&mut index.dirty);
-    assert!(scope.tenants.iter().eq(["t1"]) && scope.formats.iter().eq([&key("on-off")]), "{scope:?}");
+    let dirty = std::mem::take(&mut index.dirty);
+    assert!(dirty.tenants.iter().eq(["t1"]) && dirty.formats.iter().eq([&key("on-off")]), "{dirty:?}");
     // One that isn't there yet, but is named.
     assert!(index.apply_format(apply(format("other", 6))));
     assert!(std::mem::take(&mut index.dirty).tenants.iter().eq(["t2"]));
@@ -113,8 +113,8 @@ fn a_status_concerns_nothing_but_itself() {
     let mut with_status = device("d1", "t1", "on-off", 4);
     with_status.status = serde_json::from_value(json!({"iotId": "abc"})).unwrap();
     assert!(index.apply_device(apply(with_status)));
-    let scope = std::mem::take(&mut index.dirty);
-    assert!(!scope.needs_building() && scope.touched.len() == 1, "{scope:?}");
+    let dirty = std::mem::take(&mut index.dirty);
+    assert!(!dirty.needs_building() && dirty.touched.len() == 1, "{dirty:?}");
     // A version that is older than what we know is no news.
     assert!(!index.apply_device(apply(device("d1", "t1", "on-off", 3))));
     assert_eq!(index.devices.get(&key("d1")).unwrap().status.iot_id.as_deref(), Some("abc"));
@@ -173,8 +173,8 @@ fn one_broken_object_stops_no_other() {
     let broken = broken.0.unwrap_err();
     let event = Event::Broken { meta: Box::new(broken.metadata), error: broken.error };
     assert!(index.apply_device(event));
-    let scope = std::mem::take(&mut index.dirty);
-    assert!(scope.tenants.iter().eq(["t1"]), "{scope:?}");
+    let dirty = std::mem::take(&mut index.dirty);
+    assert!(dirty.tenants.iter().eq(["t1"]), "{dirty:?}");
     assert!(index.devices.get(&key("d1")).unwrap().object.is_err());
     assert_eq!(index.objects(&DirtySet::everything()).devices.len(), 1);
 }

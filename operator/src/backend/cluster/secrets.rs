@@ -35,7 +35,6 @@ impl Drop for Running {
 }
 
 impl SecretWatches {
-    #[must_use]
     pub(crate) fn new(
         client: Client,
         changes: mpsc::Sender<ClusterChange>,

@@ -1,4 +1,4 @@
-//! Cuts a file into its YAML documents, so that a broken one leaves the others alone.
+//! Splits a file into its YAML documents, so that a broken one does not affect the others.
 
 /// One document's text, and the line of the file on which it begins, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,12 +7,11 @@ pub(crate) struct Part<'a> {
     pub(crate) number: usize,
     /// The line of the file that is its first, from 1.
     pub(crate) first_line: u64,
-    /// The text.
     pub(crate) text: &'a str,
 }
 
-/// The documents of a file that hold more than comments. As with kubectl, a line that begins with `---` ends
-/// a document: also within a block of text, where YAML itself would want it to be indented anyway.
+/// Returns the documents of a file that have more than comments. As with kubectl, a line that begins with `---`
+/// ends a document, also within a block of text.
 pub(crate) fn split(text: &str) -> Vec<Part<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parts = Vec::new();

@@ -1,4 +1,4 @@
-//! A YAML document as JSON, together with the line on which each value stands.
+//! A YAML document as JSON, with the line of each value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,10 +8,8 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_yaml::Spanned;
 
-/// A document, and where its values stand.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Located {
-    /// The document.
     pub(crate) value: Value,
     /// The line of each value within the document, from 1, by its path (`spec.channels[1].format`).
     lines: BTreeMap<String, u64>,
@@ -21,7 +19,7 @@ impl Located {
     /// Reads one document.
     ///
     /// # Errors
-    /// The line within the document, from 1, if it is known, and what is wrong.
+    /// The line within the document, from 1, if it is known, and the message.
     pub(crate) fn parse(text: &str) -> Result<Self, (Option<u64>, String)> {
         let node: Spanned<Node> = serde_yaml::from_str(text).map_err(|error| {
             let error = error.without_snippet();
@@ -32,7 +30,7 @@ impl Located {
         Ok(located)
     }
 
-    /// The line on which the value at `path` stands, or the nearest value around it that the document has.
+    /// Returns the line of the value at `path`, or of the nearest value around it that exists.
     pub(crate) fn line(&self, path: &str) -> u64 {
         let mut path = path;
         loop {
@@ -70,7 +68,7 @@ impl Located {
     }
 }
 
-/// The path of a key within the value at `path`.
+/// Returns the path of a key within the value at `path`.
 pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
@@ -158,7 +156,7 @@ mod tests {
 
     #[test]
     fn values_and_their_lines() {
-        // As with kubectl, `off` without quotes is a truth value.
+        // As with kubectl, `off` without quotes is a boolean.
         let located = Located::parse(TEXT).unwrap();
         assert_eq!(
             located.value,
@@ -170,7 +168,7 @@ mod tests {
         {
             assert_eq!(located.line(path), line, "{path}");
         }
-        // What isn't there is said of what is around it.
+        // A value that does not exist has the line of the one around it.
         assert_eq!(located.line("spec.channels[1].format"), 8);
     }
 

@@ -1,4 +1,4 @@
-//! One document of a manifest file: which object it is, and whether it can be one.
+//! One document of a manifest file, as an object of one of the kinds.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -15,16 +15,12 @@ use crate::finding::{Finding, Reason};
 use crate::object::{DEFAULT_NAMESPACE, Kind, ObjectRef};
 use crate::object::{Meta, Object, SecretData};
 
-/// An object of one of the kinds that we read.
+/// An object of one of the kinds that are read.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Manifest {
-    /// A Tenant.
     Tenant(Arc<Object<TenantSpec>>),
-    /// A Device.
     Device(Arc<Object<DeviceSpec>>),
-    /// A PushFormat.
     PushFormat(Arc<Object<PushFormatSpec>>),
-    /// A Secret.
     Secret(Arc<Object<SecretData>>),
 }
 
@@ -38,13 +34,12 @@ impl Manifest {
         }
     }
 
-    /// Which object it is.
     pub(crate) fn object_ref(&self) -> ObjectRef {
         let (kind, meta) = self.meta();
         meta.object_ref(kind)
     }
 
-    /// The same object with another place in the order of age.
+    /// Returns the object with another age.
     pub(crate) fn with_created(&self, created: i64) -> Self {
         fn aged<S: Clone>(object: &Arc<Object<S>>, created: i64) -> Arc<Object<S>> {
             if object.meta.created == created {
@@ -63,31 +58,24 @@ impl Manifest {
     }
 }
 
-/// What one document, or one item of a List, turned out to be.
+/// One document, or one item of a List.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Entry {
-    /// An object that we read.
     Good {
-        /// The object.
         manifest: Manifest,
-        /// Where it stands, in words.
+        /// Its place in the files, in words.
         place: String,
     },
     /// An object of another kind.
-    Ignored {
-        /// Its kind, as written.
-        kind: String,
-    },
-    /// Something that should be an object, and isn't.
+    Ignored { kind: String },
     Broken {
-        /// Which object it should be; none if it doesn't say.
+        /// The object that it should be; `None` if it has no kind and name.
         object: Option<ObjectRef>,
-        /// What is wrong with it, each with its place.
         findings: Vec<Finding>,
     },
 }
 
-/// Reads a file. `path` is what the places in messages begin with.
+/// Reads a file. `path` is for messages.
 pub(crate) fn read(path: &str, text: &str) -> Vec<Entry> {
     documents::split(text).iter().flat_map(|part| read_part(path, part)).collect()
 }
@@ -109,7 +97,7 @@ fn read_part(path: &str, part: &Part<'_>) -> Vec<Entry> {
     }
 }
 
-/// Reads the object that stands at `at` in `document`.
+/// Reads the object at `at` in `document`.
 fn read_object(object: &Value, at: &str, document: &Located, place: &dyn Fn(u64) -> String) -> Entry {
     let in_document = |field: &str| if at.is_empty() { field.to_owned() } else { join(at, field) };
     let broken = |object: Option<ObjectRef>, findings: Vec<Finding>| {
@@ -149,7 +137,7 @@ fn read_object(object: &Value, at: &str, document: &Located, place: &dyn Fn(u64)
     }
 }
 
-/// Which of our kinds the object is; none for those of others.
+/// Returns the kind; `None` if it is another one than those that are read.
 fn kind_of(object: &Value) -> Result<Option<Kind>, Finding> {
     let Some(api_version) = object["apiVersion"].as_str() else {
         return Err(invalid(
@@ -187,7 +175,6 @@ fn invalid(field: &str, message: String) -> Finding {
     Finding::new(Reason::InvalidObject, field, message)
 }
 
-/// The namespace and the name of an object.
 fn read_name(metadata: &Value) -> Result<(&str, &str), Finding> {
     let name = metadata["name"]
         .as_str()
@@ -227,7 +214,7 @@ fn read_labels(labels: &Value) -> Result<BTreeMap<String, String>, Finding> {
     entries.iter().map(label).collect()
 }
 
-/// The schemas of our kinds, made from the API types once.
+/// The schemas of the kinds, from the API types.
 struct Schemas {
     tenant: KindSchema,
     device: KindSchema,
@@ -241,7 +228,7 @@ static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| Schemas {
 });
 
 fn schema_of(kind: definition::CrdKind) -> KindSchema {
-    // A definition can always be written as JSON; a test checks that the schemas are there.
+    // A test checks that all of them can be compiled.
     KindSchema::new(kind.schema().unwrap_or_default())
 }
 
@@ -254,7 +241,7 @@ fn read_kind(kind: Kind, meta: Meta, object: &Value) -> Result<Manifest, Vec<Fin
             Ok(spec) => Ok(Manifest::Secret(Arc::new(Object { meta: meta.into(), spec }))),
             Err(finding) => Err(vec![finding]),
         },
-        // No document is of this kind; it is the kind of the file itself.
+        // No document has this kind.
         Kind::File => Err(vec![Finding::new(Reason::InvalidObject, "kind", "a file is not an object")]),
     }
 }
@@ -275,7 +262,8 @@ fn read_spec<S: DeserializeOwned>(
     }
 }
 
-/// The values of a Secret, from `data` (base64) and `stringData`, which goes first. No message shows a value.
+/// Returns the values of a Secret, from `data` (base64) and `stringData`, which takes precedence. No message shows
+/// a value.
 fn read_secret(object: &Value) -> Result<SecretData, Finding> {
     let invalid = |field: &str, key: &str, message: &str| {
         Finding::new(Reason::InvalidObject, join(field, key), message)

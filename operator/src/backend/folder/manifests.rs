@@ -1,5 +1,5 @@
-//! What the manifests folder holds: the objects that are in force, and the outcomes on files. Synchronous,
-//! without I/O: the files' contents are handed in.
+//! The objects in force of a folder, and the outcomes of its files. Synchronous, without I/O: the contents of the
+//! files are passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,31 +8,31 @@ use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::ObjectRef;
 use crate::object::Objects;
 
-/// The files of a folder, by path within it; an error says why a file can't be read.
+/// The contents of the files of a folder, by path within it, or why a file can't be read.
 pub(crate) type Files = BTreeMap<String, Result<String, String>>;
 
 /// The objects of a folder.
 ///
-/// A file that breaks keeps its last good objects in force: those that a broken document may have been. They
-/// go when the file is whole again without them, or is removed.
+/// While a document is broken, the object that it was, or may have been, stays in force as it last was valid. It
+/// goes when the file is valid without it, or is removed.
 #[derive(Debug, Default)]
 pub(crate) struct Manifests {
     files: BTreeMap<String, File>,
-    /// At which reading each object first appeared.
+    /// The number of the reading at which each object first appeared.
     appeared: BTreeMap<ObjectRef, i64>,
     readings: i64,
-    /// Devices that held their places before this process started, as tenant and name of the Device.
+    /// Devices that held their codes before this process started, as tenant and name of the Device.
     former: BTreeSet<(String, String)>,
 }
 
 #[derive(Debug, Default)]
 struct File {
     content: Option<Result<String, String>>,
-    /// What the file defines, as it reads now or, where it is broken, as it last read well.
+    /// The objects that the file defines, now or, where it is broken, when it was last valid.
     objects: BTreeMap<ObjectRef, Defined>,
-    /// What is wrong with the file as a whole.
+    /// On the file as a whole.
     findings: Vec<Finding>,
-    /// What is wrong with single objects of it.
+    /// On single objects.
     broken: BTreeMap<ObjectRef, Vec<Finding>>,
 }
 
@@ -43,15 +43,13 @@ struct Defined {
 }
 
 impl Manifests {
-    /// Returns an empty one. `former` are the devices that held their codes when the last process wrote the
-    /// mapping, as tenant and name: they count as older than all others, so that a restart takes no code away
-    /// from its holder.
-    #[must_use]
+    /// `former` are the devices that held their codes when the last process wrote the mapping, as tenant and name.
+    /// They count as older than all others, so that a device keeps its code over a restart.
     pub(crate) fn new(former: BTreeSet<(String, String)>) -> Self {
         Self { former, ..Self::default() }
     }
 
-    /// Takes in the folder as it is now. Answers whether anything changed.
+    /// Replaces the contents of all files. Returns whether anything changed.
     pub(crate) fn load(&mut self, files: &Files) -> bool {
         let before = self.files.len();
         self.files.retain(|path, _| files.contains_key(path));
@@ -69,8 +67,7 @@ impl Manifests {
         changed
     }
 
-    /// The objects in force, and what is wrong with files and documents.
-    #[must_use]
+    /// Returns the objects in force, and the outcomes of files and documents.
     pub(crate) fn objects(&self) -> (Objects, Outcomes) {
         let mut objects = Objects::default();
         let mut outcomes = Outcomes::default();
@@ -92,7 +89,7 @@ impl Manifests {
         (objects, outcomes)
     }
 
-    /// Which file each object is taken from: the first by path that defines it.
+    /// Returns the file that each object is taken from: the first by path that defines it.
     fn holders(&self) -> BTreeMap<&ObjectRef, &str> {
         let mut holders = BTreeMap::new();
         for (path, file) in &self.files {
@@ -138,7 +135,7 @@ impl Manifests {
         }
     }
 
-    /// Gives each object that is new its place in the order of age, and forgets those that went.
+    /// Records the reading of new objects as their age, and forgets those that are gone.
     fn note_appearances(&mut self) {
         let objects: BTreeMap<ObjectRef, Option<(String, String)>> = self
             .files
@@ -152,7 +149,7 @@ impl Manifests {
             let reading = if former { -1 } else { self.readings };
             self.appeared.entry(object).or_insert(reading);
         }
-        // Whoever held a place when the process started had the first reading to be there.
+        // Those that held a code when the process started had the first reading to appear.
         self.former.clear();
         self.readings += 1;
     }
@@ -196,7 +193,7 @@ impl File {
             }
         }
         for (object, defined) in last_good {
-            // A broken document without a name may be any of those that the file no longer defines.
+            // A broken document without a name may be any object that the file no longer defines.
             if !self.objects.contains_key(&object) && (nameless || self.broken.contains_key(&object)) {
                 self.objects.insert(object, defined);
             }

@@ -1,4 +1,4 @@
-//! The mapping folder: one file for each shard, one for access, each replaced as a whole and only when it
+//! The mapping as a folder: one file for each shard and one for access, each replaced as a whole, and only if it
 //! differs.
 
 use std::collections::BTreeSet;
@@ -12,15 +12,14 @@ use flutecast_contract::shard::{ACCESS_FILE, file_name, parse_file_name};
 
 use crate::controller::apply::documents::Documents;
 
-/// What our temporary files begin with; readers skip what begins with a dot.
+/// The prefix of temporary files. Readers skip files that begin with a dot.
 const TEMPORARY: &str = ".flutecast-tmp-";
 /// Everybody on the machine may read a shard.
 const SHARD_MODE: u32 = 0o644;
-/// Only the owner may read the access document. It opens nothing by itself, but lets one try tokens against
-/// digests.
+/// Only the owner may read the access document: its digests let one guess tokens.
 const ACCESS_MODE: u32 = 0o600;
 
-/// A folder that only this process writes our files to. Files of others in it are left alone.
+/// A folder whose shards and access document only this process writes. Other files in it are left alone.
 #[derive(Debug)]
 pub(crate) struct MappingFolder {
     path: PathBuf,
@@ -29,27 +28,14 @@ pub(crate) struct MappingFolder {
 /// Why the mapping could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MappingError {
-    /// The file system says no.
     #[error("{path}: {error}")]
-    Io {
-        /// The file or folder.
-        path: String,
-        /// Why.
-        error: io::Error,
-    },
-    /// A document can't be written as YAML.
+    Io { path: String, error: io::Error },
     #[error("{file}: {message}")]
-    Document {
-        /// The file that it was for.
-        file: String,
-        /// Why.
-        message: String,
-    },
+    Document { file: String, message: String },
 }
 
 impl MappingFolder {
-    /// Opens the folder, makes it if need be, and removes what a process that died may have left half
-    /// written.
+    /// Opens the folder, creates it if needed, and removes temporary files of a process that died.
     ///
     /// # Errors
     /// [`MappingError::Io`]
@@ -64,14 +50,14 @@ impl MappingFolder {
         Ok(folder)
     }
 
-    /// Writes what differs, removes shards that are no longer wanted. Answers the names of the files that
-    /// changed.
+    /// Writes the files that differ, and removes shards that are not wanted any more. Returns the names of the
+    /// files that changed.
     ///
     /// # Errors
     /// [`MappingError`]; files that were written before it stay, each is whole.
     pub(crate) fn write(&self, wanted: &Documents) -> Result<Vec<String>, MappingError> {
         let mut changed = Vec::new();
-        // Access goes first, so that a door that was closed is closed before anything new is behind it.
+        // Access that was withdrawn must be withdrawn before there is anything new to read.
         if self.put(ACCESS_FILE, &access_text(&wanted.access)?, ACCESS_MODE)? {
             changed.push(ACCESS_FILE.to_owned());
         }
@@ -90,7 +76,7 @@ impl MappingFolder {
             }
         }
         if !changed.is_empty() {
-            // So that the renames outlive a power failure too.
+            // So that the renames survive a power failure.
             fs::File::open(&self.path)
                 .and_then(|folder| folder.sync_all())
                 .map_err(|error| failed(&self.path, error))?;
@@ -98,9 +84,7 @@ impl MappingFolder {
         Ok(changed)
     }
 
-    /// The Devices that the mapping holds, as tenant and name of the Device: who had which place when the
-    /// last process ended. Files that can't be read hold none.
-    #[must_use]
+    /// Returns the Devices in the mapping, as tenant and name of the Device. Files that can't be read are skipped.
     pub(crate) fn devices(&self) -> BTreeSet<(String, String)> {
         let shards = self.names().unwrap_or_default().into_iter().filter_map(|name| self.read_shard(&name));
         shards
@@ -123,7 +107,7 @@ impl MappingFolder {
         Ok(names)
     }
 
-    /// Replaces a file by a new one under the same name. Answers whether that changed anything.
+    /// Replaces a file if it differs. Returns whether it did.
     fn put(&self, name: &str, text: &str, mode: u32) -> Result<bool, MappingError> {
         let path = self.path.join(name);
         if is_already(&path, text, mode) {
@@ -149,7 +133,7 @@ impl MappingFolder {
         }
     }
 
-    /// A file that has the name of a shard but isn't one was put there by somebody else.
+    /// A file with the name of a shard that is not one belongs to somebody else.
     fn is_our_shard(&self, name: &str) -> bool {
         self.read_shard(name).is_some_and(|shard| file_name(&shard.tenant, shard.shard) == name)
     }
@@ -183,7 +167,7 @@ fn failed(path: &Path, error: io::Error) -> MappingError {
     MappingError::Io { path: path.display().to_string(), error }
 }
 
-/// The texts of all files, by name; what [`MappingFolder::write`] would write.
+/// Returns the texts of all files that [`MappingFolder::write`] would write, by name.
 ///
 /// # Errors
 /// [`MappingError::Document`]
@@ -216,7 +200,7 @@ mod tests {
         assert_eq!(mapping.write(&Documents::default()).unwrap(), [ACCESS_FILE]);
         assert_eq!(mode(&access), ACCESS_MODE);
         assert_eq!(mapping.write(&Documents::default()).unwrap(), [] as [String; 0]);
-        // Somebody opened it to all, or changed it: both are put right.
+        // Its mode and its content are repaired.
         fs::set_permissions(&access, fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(mapping.write(&Documents::default()).unwrap(), [ACCESS_FILE]);
         assert_eq!(mode(&access), ACCESS_MODE);

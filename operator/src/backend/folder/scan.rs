@@ -9,16 +9,15 @@ use super::manifests::Files;
 
 /// The largest manifest file. Ten thousand devices take about 4 MiB.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// The most files, so that a wrong folder (`/`) ends in an error instead of reading for ever.
+/// The most files, so that a wrong folder (`/`) results in an error.
 const MAX_FILES: usize = 20_000;
-/// How deep folders are followed.
 const MAX_DEPTH: usize = 16;
 
-/// Reads every `*.yaml` and `*.yml` below `root`, except in what begins with a dot. Symbolic links are
+/// Reads every `*.yaml` and `*.yml` below `root`, except in files and folders that begin with a dot. Symbolic links are
 /// followed, as Kubernetes mounts ConfigMaps with them.
 ///
 /// # Errors
-/// When the folder itself can't be read. A file that can't be read is an error in its place.
+/// If the folder itself can't be read. A file that can't be read has its error in the result.
 pub(crate) fn scan(root: &Path) -> io::Result<Files> {
     let mut files = Files::new();
     let mut seen = BTreeSet::new();
@@ -33,7 +32,7 @@ fn folder(
     seen: &mut BTreeSet<PathBuf>,
     files: &mut Files,
 ) -> io::Result<()> {
-    // A link back to a folder around it would go round in circles.
+    // A link to a folder around it would have no end.
     if depth == 0 || !seen.insert(fs::canonicalize(path)?) {
         return Ok(());
     }
@@ -56,8 +55,8 @@ fn folder(
                 }
                 files.insert(relative, read(&entry.path()).map_err(|error| error.to_string()));
             }
-            // A file that went between the two calls is gone; a dangling link is an error only if it should
-            // be a manifest.
+            // A file may be removed between the two calls; a dangling link is an error only if it has the name of a
+            // manifest.
             Err(error) if is_manifest && fs::symlink_metadata(entry.path()).is_ok() => {
                 files.insert(relative, Err(error.to_string()));
             }

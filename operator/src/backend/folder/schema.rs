@@ -1,6 +1,5 @@
-//! What an API server would check before it stores an object, for folders, which have none: the schema of the
-//! CRD, with its patterns, bounds and CEL rules. It is taken from the API types themselves, so that it can't
-//! differ from the CRDs.
+//! The checks of an API server before it stores an object, for folders: the schema of the CRD with its patterns,
+//! bounds and CEL rules. It is made from the API types, so that it can't differ from the CRDs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +11,7 @@ use serde_json::Value;
 use super::located::join;
 use crate::finding::{Finding, Reason};
 
-/// The schema of one kind, ready to check objects.
+/// The compiled schema of one kind.
 pub(crate) struct KindSchema {
     schema: Value,
     patterns: BTreeMap<String, Regex>,
@@ -20,7 +19,7 @@ pub(crate) struct KindSchema {
 }
 
 impl KindSchema {
-    /// Takes the `openAPIV3Schema` of a CRD.
+    /// Compiles the `openAPIV3Schema` of a CRD.
     pub(crate) fn new(schema: Value) -> Self {
         let mut patterns = BTreeMap::new();
         collect_patterns(&schema, &mut patterns);
@@ -28,7 +27,7 @@ impl KindSchema {
         Self { schema, patterns, rules }
     }
 
-    /// Everything that is wrong with the object; empty when it is right.
+    /// Returns all findings on an object.
     pub(crate) fn check(&self, object: &Value) -> Vec<Finding> {
         let object = &without_nulls(object);
         let mut check = Check { patterns: &self.patterns, findings: Vec::new() };
@@ -39,7 +38,7 @@ impl KindSchema {
             }
         }
         if !check.findings.is_empty() {
-            // The rules take the shape for granted, and would only say the same again in other words.
+            // The rules assume an object of the right shape.
             return check.findings;
         }
         match Validator::new().validate_compiled(&self.rules, object, None) {
@@ -54,7 +53,7 @@ impl KindSchema {
     }
 }
 
-/// The API server takes a field that is null for one that is left out.
+/// An API server treats a null field as one that is left out.
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(entries) => Value::Object(
@@ -225,7 +224,7 @@ impl Check<'_> {
     }
 }
 
-/// What a pattern of the API asks for, for people.
+/// Returns a pattern of the API in words.
 fn in_words(pattern: &str) -> String {
     let words = match pattern {
         pattern::DNS_LABEL => {
@@ -259,7 +258,7 @@ fn is_whole(value: &Value) -> bool {
     value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0)
 }
 
-/// A value as it is shown in a message: not longer than a line can bear.
+/// Returns a value for a message, shortened to fit in a line.
 fn short(value: &Value) -> String {
     const LONGEST: usize = 80;
     let text = match value {

@@ -1,5 +1,4 @@
-//! The last step of a reconcile: tells what became of each object. In folder mode that is a line on standard
-//! output.
+//! Prints the outcome of each object as a line on standard output.
 
 use std::io::{self, Write};
 
@@ -8,23 +7,22 @@ use serde::Serialize;
 use crate::finding::{Finding, Outcomes};
 use crate::object::{Kind, ObjectRef};
 
-/// How outcomes are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// For people: `Device/corrugator-1 Refused DuplicateDeviceCode: spec.deviceCode: …`.
+    /// `Device/corrugator-1 Refused DuplicateDeviceCode: spec.deviceCode: …`.
     Text,
     /// One JSON object on each line.
     Json,
 }
 
-/// What was said last, so that only changes are said.
+/// Prints the outcomes that changed.
 #[derive(Debug)]
 pub(crate) struct Printer {
     format: Format,
     printed: Outcomes,
 }
 
-/// One verdict as a line of JSON.
+/// One outcome as a line of JSON.
 #[derive(Serialize)]
 struct Line<'a> {
     object: String,
@@ -36,17 +34,15 @@ struct Line<'a> {
 }
 
 impl Printer {
-    /// Nothing was said yet.
-    #[must_use]
     pub(crate) fn new(format: Format) -> Self {
         Self { format, printed: Outcomes::default() }
     }
 
-    /// Writes the outcomes that changed, one to a line. An object that went is `Removed`; a file that has
-    /// healed is `Accepted`.
+    /// Prints the outcomes that changed, one to a line. An object that is gone is `Removed`; a file that is valid
+    /// again is `Accepted`.
     ///
     /// # Errors
-    /// When `out` can't be written to.
+    /// If `out` can't be written to.
     pub(crate) fn print(&mut self, outcomes: Outcomes, out: &mut dyn Write) -> io::Result<()> {
         for (object, _) in self.printed.iter().filter(|(object, _)| outcomes.get(object).is_none()) {
             let word = if object.kind == Kind::File { "Accepted" } else { "Removed" };
@@ -86,8 +82,7 @@ impl Printer {
     }
 }
 
-/// Values in messages come from users; a line break or a control character in one must not make a line of its
-/// own.
+/// Replaces control characters: a line break in a user's value must not begin a line of its own.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

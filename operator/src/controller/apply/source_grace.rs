@@ -24,7 +24,6 @@ pub(crate) struct SourceGrace {
 impl SourceGrace {
     /// Returns the documents to write now: those that are `wanted`, but a tenant that lost a payload source
     /// keeps its former ones until its grace is over.
-    #[must_use]
     pub(crate) fn hold_back(&mut self, mut wanted: Documents, now: Instant) -> Documents {
         self.until.retain(|tenant, _| wanted.shards.contains_key(tenant));
         for (tenant, shards) in &mut wanted.shards {
@@ -44,7 +43,6 @@ impl SourceGrace {
     }
 
     /// Returns when the grace of the next tenant is over.
-    #[must_use]
     pub(crate) fn next(&self) -> Option<Instant> {
         self.until.values().min().copied()
     }

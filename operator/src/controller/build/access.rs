@@ -1,4 +1,4 @@
-//! Who may read what, over all tenants.
+//! The access document: who may read which devices, of all tenants.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,16 @@ use crate::controller::validate::tenant::{ValidAccess, ValidTenant};
 use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::{Kind, ObjectRef};
 
-/// Where a Tenant names its Secret.
 const SECRET_FIELD: &str = "spec.access.tokens.secretName";
 
-/// How many bytes of the document one tenant may take, about: some 2,500 tokens. It keeps one tenant from
-/// shutting out others.
+/// About how many bytes of the document one tenant may take, some 2,500 tokens, so that it leaves room for
+/// others.
 const MOST_OF_TENANT: usize = 256 << 10;
-/// How many bytes the document may have, about; a Secret holds 1 MiB.
+/// About how many bytes the document may have; a Secret holds 1 MiB.
 const MOST: usize = 1_000_000;
 
-/// The document. Whatever is missing or wrong opens nothing. Who takes too much gets nothing of what is too
-/// much, and the oldest Tenants come first, so that what one writes holds up nobody else's doors: neither
-/// those that open nor those that close.
+/// Returns the document. What is missing or wrong gives no access, and neither does what exceeds a tenant's
+/// share. The oldest Tenants come first, so that no Tenant can delay another one's access or its withdrawal.
 pub(super) fn document(
     tenants: &BTreeMap<TenantName, ValidTenant>,
     secrets: &Secrets<'_>,
@@ -61,9 +59,9 @@ pub(super) fn document(
     document
 }
 
-/// How many bytes of the document a tenant takes; rather more than less.
+/// Returns about how many bytes of the document a tenant takes, at most.
 fn size_of(name: &TenantName, access: &TenantAccess) -> usize {
-    // What stands around each text: indents, quotes, a colon or a dash.
+    // Indents, quotes, a colon or a dash around each text.
     const AROUND: usize = 20;
     let TenantAccess { anonymous: _, allowed_origins, tokens } = access;
     let texts =

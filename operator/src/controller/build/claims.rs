@@ -1,5 +1,4 @@
-//! What only one object can have: the name of a tenant, a subject, a device code, an iotId. The oldest has
-//! it.
+//! Claims: the name of a tenant, a subject, a device code or an iotId can belong to one object only, the oldest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +11,7 @@ use crate::finding::{Finding, Outcomes, Reason};
 use crate::jetstream::subject_pattern::SubjectPattern;
 use crate::object::{Kind, ObjectRef};
 
-/// A device that has its code and its iotId.
+/// A device whose claims of its code and its iotId hold.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ClaimedDevice {
     pub(super) device: ValidDevice,
@@ -25,7 +24,7 @@ impl ClaimedDevice {
     }
 }
 
-/// Gives each tenant name to its oldest Tenant: streams and addresses know no namespaces.
+/// Gives each tenant name to its oldest Tenant: streams and addresses have no namespaces.
 pub(super) fn tenant_names(
     tenants: Vec<ValidTenant>,
     outcomes: &mut Outcomes,
@@ -48,7 +47,7 @@ pub(super) fn tenant_names(
     holders
 }
 
-/// Subjects that no source may capture: what we publish ourselves, and what belongs to NATS.
+/// Subjects that no source may capture: those of Flutecast, and those of NATS.
 const RESERVED: [(&str, &str); 5] = [
     ("iot.>", "the messages of devices are stored from there"),
     ("live.>", "stored messages are republished there"),
@@ -57,7 +56,7 @@ const RESERVED: [(&str, &str); 5] = [
     ("_INBOX.>", "answers to requests arrive there"),
 ];
 
-/// Takes away the sources whose subject is claimed already: NATS refuses two streams for one subject.
+/// Removes the sources whose subject is claimed by another one: NATS refuses two streams for one subject.
 pub(super) fn source_subjects(tenants: &mut BTreeMap<TenantName, ValidTenant>, outcomes: &mut Outcomes) {
     let mut oldest_first: Vec<&mut ValidTenant> = tenants.values_mut().collect();
     oldest_first.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
@@ -98,8 +97,8 @@ fn reserved(subject: &SubjectPattern) -> Option<String> {
     })
 }
 
-/// Gives each device its tenant, its code and its iotId. `devices` come from the oldest to the youngest, and
-/// leave so.
+/// Gives each device its tenant, its code and its iotId. `devices` are sorted from the oldest to the youngest,
+/// and so are those that are returned.
 pub(super) fn devices(
     devices: Vec<ValidDevice>,
     tenants: &BTreeMap<TenantName, ValidTenant>,

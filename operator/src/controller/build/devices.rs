@@ -1,4 +1,4 @@
-//! The devices of one tenant, as the mapping has them.
+//! The devices of one tenant, as they are in the mapping.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Mapped {
     pub(super) formats: BTreeMap<FormatName, FormatDocument>,
 }
 
-/// The channels that devices have: many have the same.
+/// Lists of channels, of which many devices have the same.
 #[derive(Debug, Default)]
 struct ChannelLists(HashSet<Arc<BTreeMap<ChannelName, ChannelDocument>>>);
 
@@ -38,17 +38,16 @@ impl ChannelLists {
     }
 }
 
-/// The documents of a tenant as they were before.
+/// The documents of a tenant that were built before.
 #[derive(Debug, Default)]
 pub(super) struct Before<'a>(HashMap<&'a IotId, &'a Arc<DeviceDocument>>);
 
 impl<'a> Before<'a> {
-    /// The documents of these shards.
     pub(super) fn of(shards: &'a [Arc<ShardDocument>]) -> Self {
         Self(shards.iter().flat_map(|shard| &shard.devices).collect())
     }
 
-    /// A document: the one of before if it is the same, so that memory holds each once.
+    /// Returns the document that was built before, if it is equal, so that it is in memory once.
     fn shared(&self, iot_id: &IotId, document: DeviceDocument) -> Arc<DeviceDocument> {
         match self.0.get(iot_id) {
             Some(before) if ***before == document => Arc::clone(before),
@@ -59,9 +58,8 @@ impl<'a> Before<'a> {
 
 /// Maps the devices of a tenant, the oldest first, until its quota is full.
 ///
-/// A channel whose format is missing or broken is left out and the device goes on with its other channels. A
-/// device without any is refused; it keeps its code and its iotId, so that a typing error in a format hands
-/// nobody's code to somebody else.
+/// A channel whose format is missing or broken is left out. A device without any channel is refused, but keeps
+/// its code and its iotId, so that a typing error in a format gives its code to no other device.
 pub(super) fn map(
     tenant: &ValidTenant,
     devices: &[ClaimedDevice],
@@ -141,7 +139,7 @@ fn map_channels(
     channels
 }
 
-/// The format of a channel. What is missing without it is `consequence`.
+/// Returns the format of a channel. `consequence` is what follows if there is none.
 pub(super) fn format_of<'a>(
     namespace: &str,
     channel: &ValidChannel,

@@ -1,4 +1,4 @@
-//! What becomes of a device that asks for its topics, tenant by tenant.
+//! How the devices of each tenant enroll.
 
 use super::devices::format_of;
 use super::{Built, Formats};
@@ -8,8 +8,8 @@ use crate::enrollment::policy::{Enrollment, Newcomers};
 use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::{Kind, ObjectRef};
 
-/// How the devices of a tenant enrol. A Device whose channels nobody can format would be of no use, so none
-/// is created until all formats of the template are there.
+/// Returns how the devices of a tenant enroll. A Device whose channels can't be formatted would be of no use, so
+/// none is created until all formats of the template exist.
 pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, outcomes: &mut Outcomes) -> Enrollment {
     let newcomers = match &tenant.enrollment {
         ValidEnrollment::Declared => Newcomers::Refused,
@@ -31,8 +31,8 @@ pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, outcomes: &mut Outco
     Enrollment { newcomers, max_devices: tenant.max_devices }
 }
 
-/// Where objects come from a folder, nobody can create one: the folder is its author's alone, and may be a
-/// checkout of a repository.
+/// Refuses to create Devices, because objects come from a folder: it belongs to its author, and may be a checkout
+/// of a repository.
 pub(crate) fn refuse_to_create(built: &mut Built) {
     for tenant in built.tenants.values_mut() {
         if tenant.enrollment.newcomers == Newcomers::Refused {

@@ -1,9 +1,9 @@
-//! The third step of a reconcile, and the heart of the operator: all objects together, in; streams, mapping
-//! documents, access document and outcomes, out. A pure function: no I/O, no clock, no order of its own. The
-//! folder mode and a Kubernetes controller call the same one.
+//! The third step, and the heart of the operator: a pure function from all objects to streams, mapping
+//! documents, the access document and outcomes. It does no I/O, reads no clock, and does not depend on the order
+//! of the objects.
 //!
-//! Whoever is older wins: the name of a tenant, a device code, an iotId, a subject. One bad object never
-//! stops another.
+//! The name of a tenant, a device code, an iotId and a subject belong to the oldest object that claims them. One
+//! bad object never stops another.
 
 mod access;
 pub(crate) mod cache;
@@ -27,7 +27,7 @@ use crate::finding::Outcomes;
 use crate::jetstream::streams::TenantStreams;
 use crate::object::{Key, Object, Objects, SecretData};
 
-/// Everything that the objects turn into.
+/// Everything that is built from the objects.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Built {
     /// The tenants in force.
@@ -36,20 +36,14 @@ pub(crate) struct Built {
     pub(crate) existing: BTreeSet<Key>,
     /// The iotId of each Device that has one, by namespace and name; also of those that are not served.
     pub(crate) iot_ids: BTreeMap<Key, IotId>,
-    /// Who may read what.
     pub(crate) access: AccessDocument,
-    /// What is said about each object.
     pub(crate) outcomes: Outcomes,
 }
 
-/// What one tenant turns into.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BuiltTenant {
-    /// Its streams, sources and consumers.
     pub(crate) streams: TenantStreams,
-    /// Its mapping.
     pub(crate) shards: Vec<Arc<ShardDocument>>,
-    /// How its devices enrol.
     pub(crate) enrollment: Enrollment,
 }
 
@@ -59,9 +53,8 @@ pub(crate) fn build(valid: Valid, objects: &Objects) -> Built {
     build_upon(&Built::default(), valid, objects)
 }
 
-/// The same. What comes out as it was `before` is shared with it: that changes nothing but the memory that it
-/// takes.
-#[must_use]
+/// The third step. Documents that are equal to those built `before` are shared with them, which saves memory and
+/// changes nothing else.
 pub(crate) fn build_upon(before: &Built, valid: Valid, objects: &Objects) -> Built {
     let Valid { tenants, devices, formats, existing, mut outcomes } = valid;
     let secrets = objects.secrets.iter().map(|secret| (secret.meta.key(), &**secret)).collect();

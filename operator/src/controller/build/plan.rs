@@ -1,4 +1,4 @@
-//! What a tenant needs in JetStream.
+//! The streams, sources and consumers of a tenant.
 
 use std::time::Duration;
 
@@ -11,12 +11,11 @@ use crate::jetstream::streams::{
     OnDelete, Owner, Reading, SPLIT_CONSUMER, SourceStream, Storage, StreamConfig, TenantStreams,
 };
 
-/// For how long NATS remembers message ids by default; ours is shorter where messages are kept shorter.
+/// How long NATS remembers message ids by default. It is shorter where messages are kept shorter.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// How much a source's stream keeps. It is a passage: what it captures is in the tenant's stream a moment
-/// later, so this only has to last for as long as a reader may be away.
+/// How much a source's stream keeps. Its messages are in the tenant's stream a moment later, so this has to last
+/// only for as long as a reader may be away.
 const SOURCE_MAX_BYTES: u64 = 64 << 20;
-/// The streams, sources and consumers of a tenant.
 pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {
     let ValidTenant {
         meta,
@@ -58,7 +57,7 @@ pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {
     }
 }
 
-/// What the stream of a tenant and those of its sources have in common.
+/// Returns the settings that all streams of a tenant have in common.
 fn base(retention: &Retention) -> StreamConfig {
     let Retention { max_age, max_messages_per_subject, max_bytes, storage, replicas, on_delete: _ } =
         retention;

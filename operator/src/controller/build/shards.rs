@@ -12,7 +12,7 @@ use crate::controller::validate::tenant::{SourceIdPlace, ValidSource, ValidTenan
 use crate::finding::{Finding, Outcomes, Reason};
 use crate::jetstream::streams::SPLIT_CONSUMER;
 
-/// The shards of a tenant. A device that fits into none is refused.
+/// Returns the shards of a tenant. A device that fits into none is refused.
 pub(super) fn documents(
     tenant: &ValidTenant,
     mapped: &Mapped,

@@ -149,7 +149,6 @@ pub(crate) fn until_gone(before: Readiness, how: &str, going: &[String]) -> Read
 }
 
 /// Returns the outcomes of objects from a folder; `files` are those of reading it.
-#[must_use]
 pub(crate) fn outcomes(built: &Built, files: &Outcomes, report: &StreamReports) -> Outcomes {
     let mut outcomes = built.outcomes.clone();
     for (object, outcome) in files.iter() {

@@ -1,4 +1,4 @@
-//! A Device alone.
+//! Validates a Device.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,13 +13,11 @@ use crate::object::{Meta, Object};
 /// A Device that can be used.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidDevice {
-    /// What is known besides the spec.
     pub(crate) meta: Arc<Meta>,
-    /// The name of its Tenant. It isn't a valid name until a Tenant has it.
+    /// The name of its Tenant, which may be invalid as long as there is no such Tenant.
     pub(crate) tenant: String,
-    /// Its code.
     pub(crate) code: DeviceCode,
-    /// The iotId that it asks for; none: a generated one.
+    /// The iotId that it claims; `None` for a generated one.
     pub(crate) pin: Option<IotId>,
     /// Its channels that can be used.
     pub(crate) channels: Vec<ValidChannel>,
@@ -30,9 +28,8 @@ pub(crate) struct ValidDevice {
 /// A channel that can be used.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidChannel {
-    /// Where it stands in the Device.
+    /// Its position in the Device.
     pub(crate) path: ChannelPath,
-    /// Its name.
     pub(crate) name: ChannelName,
     /// The format that it names.
     pub(crate) format: FormatName,
@@ -40,7 +37,7 @@ pub(crate) struct ValidChannel {
     pub(crate) stale_after_ms: Option<u64>,
 }
 
-/// Where a channel stands in its object: `spec.channels[1]`.
+/// The path of a channel in its object: `spec.channels[1]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChannelPath {
     list: &'static str,
@@ -56,7 +53,7 @@ impl fmt::Display for ChannelPath {
 /// Validates a Device. A channel that can't be used is left out.
 ///
 /// # Errors
-/// Why the Device can't be used.
+/// The findings, if the Device can't be used.
 pub(crate) fn validate(device: &Object<DeviceSpec>) -> Validated<ValidDevice> {
     let DeviceSpec {
         tenant,
@@ -85,7 +82,7 @@ pub(crate) fn validate(device: &Object<DeviceSpec>) -> Validated<ValidDevice> {
     Ok(Checked { value, findings })
 }
 
-/// Validates the channels of a Device, or of a template of Devices, that stand in `list`.
+/// Validates the channels of a Device or of a template of Devices; `list` is their path.
 pub(super) fn validate_channels(
     list: &'static str,
     channels: &[DeviceChannel],
@@ -109,7 +106,7 @@ pub(super) fn validate_channels(
 
 fn validate_channel(path: ChannelPath, channel: &DeviceChannel) -> Result<ValidChannel, Finding> {
     let DeviceChannel { name: channel_name, format, stale_after } = channel;
-    // There are many channels and few that are wrong: nothing is written down for those that aren't.
+    // Paths are made only for the few channels that are wrong.
     let wrong = |field: &str, error: InvalidName| {
         Finding::new(Reason::InvalidName, format!("{path}.{field}"), error.to_string())
     };

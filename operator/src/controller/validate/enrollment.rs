@@ -1,4 +1,4 @@
-//! How a Tenant's devices enrol.
+//! Validates how a Tenant's devices enroll.
 
 use flutecast_crds::{DeviceTemplate, EnrollmentPolicy, EnrollmentSpec};
 
@@ -6,24 +6,22 @@ use super::device::{ValidChannel, validate_channels};
 use crate::enrollment::policy::{CodePattern, Template};
 use crate::finding::{Finding, Reason};
 
-/// The longest name of a label, behind its prefix, and the longest prefix, as Kubernetes has them.
+/// The longest name of a label behind its prefix, and the longest prefix, in Kubernetes.
 const LABEL_NAME: usize = 63;
 const LABEL_PREFIX: usize = 253;
 
-/// What becomes of a device code that no Device has.
+/// What happens to a device code that no Device has.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum ValidEnrollment {
-    /// It is refused.
     #[default]
     Declared,
     /// A Device is created for it.
     Automatic(Template, Vec<ValidChannel>),
-    /// A Device should be created for it, but it isn't clear what one.
+    /// A Device should be created for it, but the template can't be used.
     Broken,
 }
 
-/// Validates how a Tenant's devices enrol. Whatever is wrong there, the rest of the Tenant is in force.
-#[must_use]
+/// Validates it. The rest of the Tenant is in force whatever the findings.
 pub(crate) fn validate(enrollment: Option<&EnrollmentSpec>) -> (ValidEnrollment, Vec<Finding>) {
     let Some(EnrollmentSpec { policy: EnrollmentPolicy::Automatic, template, code_pattern }) = enrollment
     else {
@@ -65,7 +63,7 @@ pub(crate) fn validate(enrollment: Option<&EnrollmentSpec>) -> (ValidEnrollment,
     (ValidEnrollment::Automatic(template, valid), findings)
 }
 
-/// Whether Kubernetes takes it as the key of a label.
+/// Returns whether Kubernetes accepts it as the key of a label.
 fn is_label_key(key: &str) -> bool {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),

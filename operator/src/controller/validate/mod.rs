@@ -1,8 +1,6 @@
-//! The second step of a reconcile: each object alone, from what the API holds to types that need no further
-//! checks.
+//! The second step: checks each object alone, and turns it into a type that needs no further checks.
 //!
-//! One file per kind. What is wrong with an object is a list of findings; an object that is usable without
-//! what the findings are about comes with both.
+//! There is one file per kind. An object that is usable in part comes with findings on the rest.
 
 pub(crate) mod device;
 pub(crate) mod enrollment;
@@ -18,7 +16,7 @@ use self::tenant::ValidTenant;
 use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::{Key, Kind, Object, Objects};
 
-/// All objects, each validated alone, by namespace and name.
+/// All objects that are usable, and the outcomes of all.
 #[derive(Debug, Default)]
 pub(crate) struct Valid {
     pub(super) tenants: Vec<ValidTenant>,
@@ -28,8 +26,7 @@ pub(crate) struct Valid {
     pub(super) outcomes: Outcomes,
 }
 
-/// The second step: validates each object alone. Secrets are left to the Tenants that name them.
-#[must_use]
+/// Validates all objects but Secrets, which the build step validates for the Tenants that name them.
 pub(crate) fn validate(objects: &Objects) -> Valid {
     let mut valid = Valid::default();
     for tenant in &objects.tenants {
@@ -45,13 +42,13 @@ pub(crate) fn validate(objects: &Objects) -> Valid {
         let checked = noted(&mut valid.outcomes, Kind::PushFormat, format, push_format::validate(format));
         valid.formats.insert(format.meta.key(), checked);
     }
-    // From here on everything goes from the oldest to the youngest, however the objects came.
+    // From here on the objects are sorted from the oldest to the youngest.
     valid.tenants.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
     valid.devices.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
     valid
 }
 
-/// Notes the verdict on one object and passes on what is usable of it.
+/// Notes the outcome of an object. Returns what is usable of it.
 pub(super) fn noted<S, T>(
     outcomes: &mut Outcomes,
     kind: Kind,
@@ -72,16 +69,14 @@ pub(super) fn noted<S, T>(
     }
 }
 
-/// A usable object, and what had to be left out of it.
+/// A usable object, and the findings on what had to be left out of it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Checked<T> {
-    /// What is usable.
     pub(crate) value: T,
-    /// What is not.
     pub(crate) findings: Vec<Finding>,
 }
 
-/// The validated object, or why none of it can be used.
+/// A validated object, or the findings for which none of it can be used.
 pub(crate) type Validated<T> = Result<Checked<T>, Vec<Finding>>;
 
 /// Turns a name that can't be one into a finding.

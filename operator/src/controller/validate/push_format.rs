@@ -1,4 +1,4 @@
-//! A PushFormat alone: it has to compile.
+//! Validates a PushFormat: it has to compile.
 
 use std::sync::Arc;
 
@@ -18,18 +18,14 @@ use crate::object::{Meta, Object};
 /// A PushFormat that compiles.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidFormat {
-    /// What is known besides the spec.
     pub(crate) meta: Arc<Meta>,
-    /// Its name.
     pub(crate) name: FormatName,
-    /// What the data plane compiles.
+    /// The document that the data plane compiles.
     pub(crate) document: FormatDocument,
 }
 
-/// Validates a PushFormat.
-///
 /// # Errors
-/// Everything that keeps it from compiling.
+/// All findings that keep it from compiling.
 pub(crate) fn validate(format: &Object<PushFormatSpec>) -> Validated<ValidFormat> {
     let name = name("metadata.name", FormatName::new(&format.meta.name)).map_err(|finding| vec![finding])?;
     let document = document(&format.spec);

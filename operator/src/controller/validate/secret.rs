@@ -1,4 +1,4 @@
-//! A Secret with tokens alone.
+//! Validates a Secret with tokens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,23 +11,18 @@ use crate::object::{Meta, Object, SecretData};
 
 /// The shortest token. Sixteen random characters of base64 are 96 bits, which nobody guesses.
 pub(crate) const SHORTEST_TOKEN: usize = 16;
-/// The longest: it has to fit into a header.
+/// The longest token, which has to fit into a header.
 const LONGEST_TOKEN: usize = 4096;
 
-/// The tokens of a Secret, as digests. The tokens themselves go no further than here.
+/// The tokens of a Secret as digests. The tokens themselves are not kept.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidTokens {
-    /// What is known besides the tokens.
     pub(crate) meta: Arc<Meta>,
     /// SHA-256 of each token in lower-case hexadecimal, by the token's name.
     pub(crate) digests: BTreeMap<String, String>,
 }
 
-/// Validates a Secret that a Tenant names. A token that can't be used is left out. No message shows any of
-/// it.
-///
-/// # Errors
-/// Why none of it can be used: never, at the moment.
+/// Leaves out tokens that can't be used. No message shows any part of one.
 pub(crate) fn validate(secret: &Object<SecretData>) -> Validated<ValidTokens> {
     let mut digests = BTreeMap::new();
     let mut findings = Vec::new();
@@ -43,7 +38,7 @@ pub(crate) fn validate(secret: &Object<SecretData>) -> Validated<ValidTokens> {
 }
 
 fn check_token(token: &[u8]) -> Result<&str, (Reason, String)> {
-    // `echo token | base64` leaves a line break at the end, which no client would send.
+    // `echo token | base64` adds a line break, which no client sends.
     let token = token.strip_suffix(b"\n").unwrap_or(token);
     let token = token.strip_suffix(b"\r").unwrap_or(token);
     let length = token.len();

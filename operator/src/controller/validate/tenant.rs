@@ -1,4 +1,4 @@
-//! A Tenant alone.
+//! Validates a Tenant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,63 +14,47 @@ use crate::finding::{Finding, Reason};
 use crate::jetstream::subject_pattern::SubjectPattern;
 use crate::object::{Meta, Object};
 
-/// The shortest time that messages are kept. NATS takes no shorter duplicate window, which may not be longer
-/// than the age.
+/// The shortest retention. NATS accepts no shorter duplicate window, which may not be longer than the retention.
 const SHORTEST_AGE: Duration = Duration::from_secs(1);
 
 /// A Tenant that can be used.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidTenant {
-    /// What is known besides the spec.
     pub(crate) meta: Arc<Meta>,
-    /// The tenant.
     pub(crate) name: TenantName,
-    /// Its name for people.
     pub(crate) display_name: String,
-    /// How its messages are kept.
     pub(crate) retention: Retention,
     /// Its sources that can be used, in the order of the spec.
     pub(crate) sources: Vec<ValidSource>,
-    /// Who may read; none: nobody.
+    /// `None` if nobody may read.
     pub(crate) access: Option<ValidAccess>,
-    /// How its devices enrol.
     pub(crate) enrollment: ValidEnrollment,
-    /// How many devices it may have.
     pub(crate) max_devices: Option<u32>,
-    /// How many clients each pod serves.
+    /// The most clients of each pod.
     pub(crate) max_clients: Option<u32>,
 }
 
 /// A source that can be used.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidSource {
-    /// Where it stands in the Tenant, as a path.
+    /// Its path in the Tenant.
     pub(crate) field: String,
-    /// Its name.
     pub(crate) name: SourceName,
-    /// What it captures.
     pub(crate) subject: SubjectPattern,
-    /// The channel that it feeds.
     pub(crate) channel: ChannelName,
-    /// Where its messages name the device.
     pub(crate) id: SourceIdPlace,
 }
 
 /// Where the messages of a source name their device.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum SourceIdPlace {
-    /// In the subject: this `*` of it, counted from 1.
-    Subject {
-        /// Which one.
-        wildcard: usize,
-    },
-    /// In the payload.
+    /// The `*` of the subject with this number, from 1.
+    Subject { wildcard: usize },
     Payload {
         /// A JSON pointer within the item.
         pointer: String,
-        /// What stands there.
         kind: IdKind,
-        /// A JSON pointer to the items; none: the message is one item.
+        /// A JSON pointer to the items; `None` if the message is one item.
         items: Option<String>,
     },
 }
@@ -78,20 +62,18 @@ pub(crate) enum SourceIdPlace {
 /// Who may read a tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidAccess {
-    /// Everybody.
     pub(crate) anonymous: bool,
-    /// The Secret with the tokens.
     pub(crate) secret: Option<String>,
-    /// The tokens that open only some devices, by name.
+    /// The tokens that give access to some devices only, by name.
     pub(crate) restricted: Vec<(String, Vec<DeviceCode>)>,
     /// The web origins whose pages may read.
     pub(crate) allowed_origins: Vec<String>,
 }
 
-/// Validates a Tenant. A source that can't be used is left out; everything else has to be right.
+/// Validates a Tenant. A source that can't be used is left out; everything else has to be valid.
 ///
 /// # Errors
-/// Why the Tenant can't be used.
+/// The findings, if the Tenant can't be used.
 pub(crate) fn validate(tenant: &Object<TenantSpec>) -> Validated<ValidTenant> {
     let TenantSpec { display_name, retention, sources, access, enrollment, quota } = &tenant.spec;
     let Quota { max_devices, max_clients } = quota.clone().unwrap_or_default();

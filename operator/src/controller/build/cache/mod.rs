@@ -1,5 +1,5 @@
-//! What all objects turn into, put together from parts: a change builds the tenants that it concerns, the
-//! rest stays.
+//! Everything that was built, put together from parts: a change builds the tenants that it concerns, the rest
+//! stays.
 
 #[cfg(test)]
 mod tests;
@@ -15,13 +15,10 @@ use crate::finding::Outcomes;
 use crate::object::Key;
 use crate::object::{Kind, ObjectRef};
 
-/// The whole.
 #[derive(Debug, Default)]
 pub(crate) struct BuildCache(Built);
 
 impl BuildCache {
-    /// The whole as it is now.
-    #[must_use]
     pub(crate) fn built(&self) -> &Built {
         &self.0
     }
@@ -35,12 +32,11 @@ impl BuildCache {
         }
     }
 
-    /// Takes in what was built from [`Index::objects`] with this dirty. The Devices and PushFormats of which
-    /// something else is said than before are touched in `dirty`.
+    /// Merges a part that was built from the `dirty` objects. Devices and PushFormats whose outcome changed are
+    /// marked in `dirty`.
     ///
-    /// All Tenants are in every part, so what is said of them, their streams and who may read is taken from
-    /// it; devices and formats only where the dirty has them. Documents that are the same as before stay, so
-    /// that memory holds each once.
+    /// All Tenants are in every part, so their outcomes, their streams and access are taken from it; devices and
+    /// formats only if they are dirty. Equal documents are kept, so that each is in memory once.
     pub(crate) fn merge(&mut self, part: Built, dirty: &mut DirtySet, has_device: impl Fn(&Key) -> bool) {
         let Built { mut tenants, existing, iot_ids, access, outcomes } = part;
         let mut old = std::mem::take(&mut self.0.tenants);
@@ -80,7 +76,7 @@ impl BuildCache {
         }
     }
 
-    /// Forgets what was said of objects that are gone.
+    /// Removes the outcomes of objects that are gone.
     fn forget(&mut self, dirty: &DirtySet, has_device: impl Fn(&Key) -> bool, part: &Outcomes) {
         let devices = dirty.touched.iter().filter(|(kind, _)| *kind == Kind::Device).map(|(_, key)| key);
         for key in devices.filter(|key| !has_device(key)) {
@@ -99,7 +95,7 @@ impl BuildCache {
         });
     }
 
-    /// Answers whether that is another one than before.
+    /// Returns whether it changed.
     fn set_iot_id(&mut self, device: &Key, iot_id: Option<&IotId>) -> bool {
         if self.0.iot_ids.get(device) == iot_id {
             return false;
@@ -112,7 +108,7 @@ impl BuildCache {
     }
 }
 
-/// Takes the documents of before where they are the same.
+/// Replaces documents by equal ones that were built before.
 fn share(shards: &mut [Arc<ShardDocument>], before: &[Arc<ShardDocument>]) {
     for (shard, before) in shards.iter_mut().zip(before) {
         if shard.revision == before.revision {

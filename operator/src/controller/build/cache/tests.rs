@@ -1,4 +1,4 @@
-//! The whole, put together from parts change by change, is what everything built at once is.
+//! What is built change by change equals what is built at once.
 
 use flutecast_crds::{Device, PushFormat, Tenant};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use crate::controller::build;
 use crate::index::Index;
 use crate::watch::Event;
 
-/// What happens to the objects.
+/// A change of the objects.
 #[derive(Debug, Clone)]
 enum Step {
     Tenant {
@@ -31,7 +31,7 @@ enum Step {
     DeleteTenant(u8, u8),
     DeleteDevice(u8, u8),
     DeleteFormat(u8),
-    /// What happened so far is built.
+    /// A reconcile of the changes so far.
     Build,
 }
 
@@ -87,17 +87,17 @@ fn take(index: &mut Index, step: &Step, at: usize) {
     };
 }
 
-/// One reconcile, as the keeper does it. Answers what was looked at.
-fn reconcile(whole: &mut BuildCache, index: &mut Index) -> DirtySet {
-    let mut scope = std::mem::take(&mut index.dirty);
-    if scope.needs_building() {
-        let objects = index.objects(&scope);
+/// Reconciles as the controller does. Returns what was looked at.
+fn reconcile(cache: &mut BuildCache, index: &mut Index) -> DirtySet {
+    let mut dirty = std::mem::take(&mut index.dirty);
+    if dirty.needs_building() {
+        let objects = index.objects(&dirty);
         let built =
-            build::build_upon(whole.built(), crate::controller::validate::validate(&objects), &objects);
-        whole
-            .merge(built, &mut scope, |key| index.devices.get(key).is_some_and(|entry| entry.object.is_ok()));
+            build::build_upon(cache.built(), crate::controller::validate::validate(&objects), &objects);
+        cache
+            .merge(built, &mut dirty, |key| index.devices.get(key).is_some_and(|entry| entry.object.is_ok()));
     }
-    scope
+    dirty
 }
 
 proptest! {
@@ -105,26 +105,26 @@ proptest! {
 
     #[test]
     fn change_by_change_is_all_at_once(steps in steps()) {
-        let (mut whole, mut index) = (BuildCache::default(), Index::default());
-        // An operator that begins builds everything.
+        let (mut cache, mut index) = (BuildCache::default(), Index::default());
+        // At its start, an operator builds everything.
         index.dirty.merge(DirtySet::everything());
-        reconcile(&mut whole, &mut index);
+        reconcile(&mut cache, &mut index);
         for (at, step) in steps.iter().chain([&Step::Build]).enumerate() {
             take(&mut index, step, at + 1);
             if !matches!(step, Step::Build) {
                 continue;
             }
-            let before = whole.built().clone();
-            let scope = reconcile(&mut whole, &mut index);
+            let before = cache.built().clone();
+            let dirty = reconcile(&mut cache, &mut index);
             let objects = index.objects(&DirtySet::everything());
-            let built = whole.built();
+            let built = cache.built();
             prop_assert_eq!(built, &build::build(crate::controller::validate::validate(&objects), &objects));
-            // Of whom something else is said than before is looked at.
+            // Objects whose outcome changed are looked at.
             for (object, outcome) in built.outcomes.iter() {
                 let key = (object.namespace.clone(), object.name.clone());
                 let is_same = before.outcomes.get(object) == Some(outcome) && before.iot_ids.get(&key) == built.iot_ids.get(&key);
-                let is_looked_at = scope.all || scope.touched.contains(&(object.kind, key));
-                prop_assert!(is_same || is_looked_at || object.kind == Kind::Tenant, "{object:?} {scope:?}");
+                let is_looked_at = dirty.all || dirty.touched.contains(&(object.kind, key));
+                prop_assert!(is_same || is_looked_at || object.kind == Kind::Tenant, "{object:?} {dirty:?}");
             }
         }
     }
