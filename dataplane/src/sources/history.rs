@@ -14,8 +14,8 @@ use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 ///
 /// 1. a message at or before `R` is still stored on the subject, as it would have gone first; or
 /// 2. the stream's first sequence is at most `R + 1`, so that neither age nor size took anything after `R`,
-///   and `n < M`, so that `M` took nothing either (had it taken one, the `M` newer ones would all have been
-///   counted).
+///    and `n < M`, so that `M` took nothing either (had it taken one, the `M` newer ones would all have been
+///    counted).
 ///
 /// Both are looked up after the messages were read: what was not gone then was not gone before. Messages that
 /// are deleted or purged by hand are not covered.
