@@ -1,6 +1,6 @@
 //! A change to the definitions must not break objects that API servers store. The definitions of the last
 //! release are in `crds/released`; crds/released/README.md describes how they are updated.
-//! operator/tests/kube_stored.rs tests the same on an API server.
+//! operator/tests/api_server/stored.rs tests the same on an API server.
 
 mod cases;
 mod check;
