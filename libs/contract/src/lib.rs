@@ -12,7 +12,7 @@
 //! - [`stream_position`]: positions in a tenant's stream, which clients get as event ids.
 //!
 //! This crate does no I/O, reads no clock and knows nothing of Kubernetes or an async runtime;
-//! `e2e/tests/tidy.rs` proves it. Its input is untrusted: no document or request makes it panic or recurse
+//! `xtask/tests/tidy` proves it. Its input is untrusted: no document or request makes it panic or recurse
 //! without a bound, and the work is bounded by the input's length.
 
 pub mod document;

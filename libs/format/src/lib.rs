@@ -4,7 +4,7 @@
 //! - [`program`] compiles a push format once and applies it to each message.
 //!
 //! This crate does no I/O, reads no clock and knows nothing of Kubernetes or an async runtime;
-//! `e2e/tests/tidy.rs` proves it. Its input is untrusted: no payload or format makes it panic or recurse
+//! `xtask/tests/tidy` proves it. Its input is untrusted: no payload or format makes it panic or recurse
 //! without a bound, and the work is bounded by the input's length.
 
 pub mod json;
