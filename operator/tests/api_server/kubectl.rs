@@ -117,77 +117,52 @@ fn table(text: &str) -> Vec<BTreeMap<String, String>> {
     lines.map(|line| (0..starts.len()).map(|at| (cell(head, at), cell(line, at))).collect()).collect()
 }
 
-async fn the_columns_are_filled(cluster: &Cluster) {
+/// Checks cells of a row, and that the columns with times are filled.
+fn check_row(row: &BTreeMap<String, String>, expected: &[(&str, &str)]) {
     let age = Regex::new(r"^\d+[smh](\d+s)?$").unwrap();
-    let row = async |args: &[&str], name: &str| {
-        let rows = table(&cluster.kubectl(args).await);
-        let row = rows.into_iter().find(|row| row["NAME"].ends_with(name));
-        row.unwrap_or_else(|| panic!("{args:?} shows no {name}"))
-    };
-    let check = |row: &BTreeMap<String, String>, expected: &[(&str, &str)]| {
-        for (column, value) in expected {
-            let shown = row.get(*column).unwrap_or_else(|| panic!("no {column} in {row:?}"));
-            assert_eq!(shown, value, "{column} in {row:?}");
-        }
-        for column in ["SINCE", "AGE"] {
-            assert!(age.is_match(&row[column]), "{column} in {row:?}");
-        }
-    };
-    // Two columns are called NAME: the object's, and the one that people use, which is the later one.
+    for (column, value) in expected {
+        let shown = row.get(*column).unwrap_or_else(|| panic!("no {column} in {row:?}"));
+        assert_eq!(shown, value, "{column} in {row:?}");
+    }
+    for column in ["SINCE", "AGE"] {
+        assert!(age.is_match(&row[column]), "{column} in {row:?}");
+    }
+}
+
+/// Returns the row of an object in a table of kubectl.
+async fn row(cluster: &Cluster, args: &[&str], name: &str) -> BTreeMap<String, String> {
+    let rows = table(&cluster.kubectl(args).await);
+    let row = rows.into_iter().find(|row| row["NAME"].ends_with(name));
+    row.unwrap_or_else(|| panic!("{args:?} shows no {name}"))
+}
+
+async fn the_columns_are_filled(cluster: &Cluster) {
+    // Two columns are called NAME: the object's name, and the display name, which is the later one.
     let tenants = cluster.kubectl(&["get", "ft", "demo", "-o", "wide"]).await;
-    let words = [
-        "demo ",
-        "Demo plant, line 1",
-        " IOT_demo ",
-        " 5 ",
-        " True ",
-        " Accepted ",
-        "its streams and its mapping",
-    ];
+    let demo = "Demo plant, line 1";
+    let words = ["demo ", demo, " IOT_demo ", " 5 ", " True ", " Accepted ", "its streams and its mapping"];
     assert!(words.iter().all(|word| tenants.contains(word)), "{tenants}");
     let id = cluster.get("fd", "corrugator-1", "default").await.unwrap()["status"]["iotId"].clone();
-    let devices = row(&["get", "fd"], "corrugator-1").await;
-    check(
-        &devices,
-        &[
-            ("TENANT", "demo"),
-            ("CODE", "CORR-01"),
-            ("IOTID", id.as_str().unwrap()),
-            ("READY", "True"),
-            ("REASON", "Accepted"),
-        ],
-    );
-    assert!(["Silent", "Unknown"].contains(&devices["PRESENCE"].as_str()), "{devices:?}");
-    check(
-        &row(&["get", "fd", "-o", "wide"], "corrugator-2").await,
-        &[
-            ("IOTID", ""),
-            ("READY", "False"),
-            ("REASON", "DuplicateDeviceCode"),
-            (
-                "MESSAGE",
-                "spec.deviceCode: \"CORR-01\" is taken by Device/corrugator-1, which is older; give this device another code",
-            ),
-        ],
-    );
-    check(
-        &row(&["get", "fpf", "-o", "wide"], "on-off").await,
-        &[
-            ("CODEC", "JSON"),
-            ("DELIVERY", "Every"),
-            ("CHANNELS", "6"),
-            ("READY", "True"),
-            ("MESSAGE", "it compiles"),
-        ],
-    );
-    // All three at once, by their category.
+    let id = id.as_str().unwrap();
+    let first = row(cluster, &["get", "fd"], "corrugator-1").await;
+    let accepted = ("REASON", "Accepted");
+    let expected = [("TENANT", "demo"), ("CODE", "CORR-01"), ("IOTID", id), ("READY", "True"), accepted];
+    check_row(&first, &expected);
+    assert!(["Silent", "Unknown"].contains(&first["PRESENCE"].as_str()), "{first:?}");
+    let second = row(cluster, &["get", "fd", "-o", "wide"], "corrugator-2").await;
+    let taken = "spec.deviceCode: \"CORR-01\" is taken by Device/corrugator-1, which is older; give this \
+                 device another code";
+    let reason = ("REASON", "DuplicateDeviceCode");
+    check_row(&second, &[("IOTID", ""), ("READY", "False"), reason, ("MESSAGE", taken)]);
+    let on_off = row(cluster, &["get", "fpf", "-o", "wide"], "on-off").await;
+    let (delivery, compiles) = (("DELIVERY", "Every"), ("MESSAGE", "it compiles"));
+    check_row(&on_off, &[("CODEC", "JSON"), delivery, ("CHANNELS", "6"), ("READY", "True"), compiles]);
+    // All three kinds at once, by their category.
     let all = cluster.kubectl(&["get", "flutecast", "-o", "name"]).await;
     assert_eq!(all.lines().count(), 1 + 6 + 9, "{all}");
-    let failed = cluster
-        .api
-        .kubectl(&["wait", "fd", "corrugator-2", "--for=condition=Ready", "--timeout=1s"], "")
-        .await;
-    assert!(failed.unwrap_err().to_string().contains("timed out"), "kubectl wait tells what isn't ready");
+    let wait = ["wait", "fd", "corrugator-2", "--for=condition=Ready", "--timeout=1s"];
+    let failed = cluster.api.kubectl(&wait, "").await;
+    assert!(failed.unwrap_err().to_string().contains("timed out"), "kubectl wait reports what isn't ready");
     cluster.kubectl(&["wait", "fd", "corrugator-2", "--for=condition=Stalled", "--timeout=5s"]).await;
 }
 

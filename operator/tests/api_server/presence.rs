@@ -70,7 +70,7 @@ async fn until_looked_up(cluster: &Cluster, more: f64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn presence_is_written_when_it_changes_only() {
+async fn presence_is_written_only_when_it_changes() {
     let mut cluster = Cluster::with_operator().await;
     let all = [
         tenant("t", ""),
@@ -85,49 +85,54 @@ async fn presence_is_written_when_it_changes_only() {
     until_presence(&cluster, "busy", "Online").await;
     until_presence(&cluster, "quiet", "Silent").await;
     assert_eq!(presence(&cluster, "plain").await, ("Unknown".to_owned(), None));
+    messages_and_outages_write_nothing(&mut cluster).await;
+    sender.abort();
+    a_device_is_silent_from_its_stale_after_on(&cluster).await;
+    the_first_message_makes_a_device_online(&cluster).await;
+    the_table_shows_presence(&cluster).await;
+}
 
+async fn messages_and_outages_write_nothing(cluster: &mut Cluster) {
     // Ten messages a second, and not one write.
     let before = cluster.versions().await;
-    until_looked_up(&cluster, 4.0).await;
+    until_looked_up(cluster, 4.0).await;
     assert_eq!(cluster.versions().await, before);
-
-    // Another operator takes up what is said, and NATS comes back with devices that have to come back too:
-    // not one write either.
+    // Another operator takes over, and NATS comes back before the devices do: no write either.
     let mut operator = cluster.operator.take().unwrap();
     operator.process.terminate(SOON).await.unwrap();
     cluster.start_operator().await;
-    until_looked_up(&cluster, 4.0).await;
+    until_looked_up(cluster, 4.0).await;
     cluster.nats.stop().await.unwrap();
     cluster.until("tenant", "t", "Ready=False BrokerAway Reconciling=True").await;
-    // Longer than anybody may be silent.
+    // Longer than a device may be silent.
     tokio::time::sleep(STALE_AFTER).await;
     cluster.nats.restart().await.unwrap();
     cluster.until("tenant", "t", "Ready=True Accepted").await;
-    until_looked_up(&cluster, 4.0).await;
+    until_looked_up(cluster, 4.0).await;
     let after = cluster.versions().await;
     assert_eq!(devices(&after), devices(&before));
+}
 
-    // It is silent from its staleAfter after its last message on.
-    sender.abort();
+async fn a_device_is_silent_from_its_stale_after_on(cluster: &Cluster) {
     let last = Timestamp::now();
-    let since = until_presence(&cluster, "busy", "Silent").await.unwrap();
+    let since = until_presence(cluster, "busy", "Silent").await.unwrap();
     let expected = last + STALE_AFTER;
     let off = since.duration_since(expected).as_secs_f64();
     assert!((-2.0..=1.0).contains(&off), "{since} instead of {expected}");
-
     wait_until("the Event", SOON, async || {
         let described = cluster.kubectl(&["describe", "fd", "busy"]).await;
-        let told = described.contains("no channel has sent anything for its staleAfter");
-        if told { Ok(()) } else { Err(described) }
+        let has_event = described.contains("no channel has sent anything for its staleAfter");
+        if has_event { Ok(()) } else { Err(described) }
     })
     .await
     .unwrap();
+}
 
-    // The first message is enough, and the table says so.
+async fn the_first_message_makes_a_device_online(cluster: &Cluster) {
     let client = cluster.nats.client().await.unwrap();
-    client.publish(subject(&cluster, "quiet").await, r#"{"on":true}"#.into()).await.unwrap();
+    client.publish(subject(cluster, "quiet").await, r#"{"on":true}"#.into()).await.unwrap();
     client.flush().await.unwrap();
-    until_presence(&cluster, "quiet", "Online").await;
+    until_presence(cluster, "quiet", "Online").await;
     let operator = cluster.operator.as_ref().unwrap();
     for (presence, count) in [("Online", 1.0), ("Silent", 1.0), ("Unknown", 0.0)] {
         let metric = format!("flutecast_operator_devices{{presence=\"{presence}\"}}");
@@ -138,6 +143,9 @@ async fn presence_is_written_when_it_changes_only() {
         .await
         .unwrap();
     }
+}
+
+async fn the_table_shows_presence(cluster: &Cluster) {
     let table = cluster.kubectl(&["get", "fd"]).await;
     let columns: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(

@@ -92,9 +92,13 @@ fn two_channels(name: &str, code: &str, one: &str, other: &str) -> String {
         .replace("channels:\n", &format!("channels:\n  - {{name: more, format: {other}}}\n"))
 }
 
-/// What the API server lets through. Of two that want the same, the older one has also the first name:
-/// Kubernetes tells ages in seconds, and among equals names decide.
+/// Objects that the API server accepts. Of two with the same claim the older one also has the first name:
+/// Kubernetes has ages in seconds, and among equal ages the names decide.
 fn cases() -> Vec<Case> {
+    [references(), claims(), limits(), streams()].into_iter().flatten().collect()
+}
+
+fn references() -> Vec<Case> {
     let no_expression = "expression: \"values.running >\"";
     let broken = format("bent").replace("pointer: /on, type: Bool", no_expression);
     vec![
@@ -107,6 +111,11 @@ fn cases() -> Vec<Case> {
         Case::new(Reason::FormatInvalid, "pushformat", "bent", broken)
             .tells("spec.fields[0].expression")
             .healed_by(format("bent")),
+    ]
+}
+
+fn claims() -> Vec<Case> {
+    vec![
         Case::new(
             Reason::DuplicateDeviceCode,
             "device",
@@ -127,6 +136,11 @@ fn cases() -> Vec<Case> {
         )
         .tells("\"pin\" is taken by Device/pinned-first")
         .healed_with(&["delete", "device", "pinned-first"]),
+    ]
+}
+
+fn limits() -> Vec<Case> {
+    vec![
         Case::new(
             Reason::QuotaExceeded,
             "device",
@@ -153,6 +167,11 @@ fn cases() -> Vec<Case> {
         )
         .tells("use fewer channels, or smaller formats")
         .healed_by(device("fat", "t", "C-6", "huge-1")),
+    ]
+}
+
+fn streams() -> Vec<Case> {
+    vec![
         Case::new(
             Reason::SourceConflict,
             "tenant",
@@ -168,7 +187,7 @@ fn cases() -> Vec<Case> {
         Case::new(Reason::StreamRefused, "tenant", "wide", tenant("wide", "retention: {replicas: 3}"))
             .tells("NATS refuses stream IOT_wide")
             .healed_by(tenant("wide", "retention: {replicas: 1}")),
-        // A Device whose messages have nowhere to go is not Ready either.
+        // A Device whose messages are not stored is not Ready either.
         Case::new(
             Reason::StreamRefused,
             "device",

@@ -94,6 +94,9 @@ async fn status_writes(operator: &Running) -> f64 {
     operator.api_writes(&["verb=\"ApplyStatus\""]).await
 }
 
+/// A pod that isn't ready, and serves nothing.
+const NOT_READY: (&str, bool) = ("pod-3", false);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_is_ready_when_every_ready_pod_serves_it() {
     let mut cluster = Cluster::start().await;
@@ -101,30 +104,37 @@ async fn a_device_is_ready_when_every_ready_pod_serves_it() {
     cluster.arguments = vec!["--service", SERVICE];
     cluster.start_operator().await;
     cluster.apply(&format!("{}---\n{}", tenant("t", ""), format("on-off"))).await;
+    let early = without_pods_a_device_is_ready(&cluster).await;
 
-    // Nobody is there to serve it, and that is said.
+    let one = start_pod(&cluster, &kubeconfig, "pod-1").await;
+    let two = start_pod(&cluster, &kubeconfig, "pod-2").await;
+    endpoints(&cluster, &[("pod-1", true), ("pod-2", true), NOT_READY]).await;
+    until_pods(cluster.operator.as_ref().unwrap(), "Confirmed", 2.0).await;
+    many_devices_cost_few_writes(&cluster).await;
+    a_frozen_pod_delays_a_device(&mut cluster, &two).await;
+    a_pod_that_goes_delays_nothing(&cluster, &two).await;
+    a_new_generation_waits_again(&mut cluster, &two, &early).await;
+    an_outage_of_nats_changes_nothing(&mut cluster).await;
+    assert_eq!((one.name, two.name), ("pod-1", "pod-2"));
+}
+
+/// Returns the Device, which no pod serves.
+async fn without_pods_a_device_is_ready(cluster: &Cluster) -> Value {
     cluster.apply(&device("early", "t", "C-0", "on-off")).await;
     let message = cluster.until("device", "early", READY).await;
     assert!(message.contains("no data-plane pod was ready to confirm"), "{message}");
-    let early = cluster.get("device", "early", "default").await.unwrap();
+    cluster.get("device", "early", "default").await.unwrap()
+}
 
-    // Two pods, and one that isn't ready and serves nothing.
-    let one = start_pod(&cluster, &kubeconfig, "pod-1").await;
-    let two = start_pod(&cluster, &kubeconfig, "pod-2").await;
-    let three = ("pod-3", false);
-    endpoints(&cluster, &[("pod-1", true), ("pod-2", true), three]).await;
-    until_pods(cluster.operator.as_ref().unwrap(), "Confirmed", 2.0).await;
-    many_devices_cost_few_writes(&cluster).await;
-
-    // A pod that is frozen holds up a new Device, and is named.
+async fn a_frozen_pod_delays_a_device(cluster: &mut Cluster, two: &Pod) {
     two.process.freeze().unwrap();
     cluster.apply(&device("held", "t", "C-1", "on-off")).await;
     let message = cluster.until("device", "held", LATE).await;
     assert!(message.contains("pod-2 serves an older one"), "{message}");
     assert!(!message.contains("pod-1") && !message.contains("pod-3"), "{message}");
     assert!(message.contains("of flutecast-t-0 or a later one"), "{message}");
-    // In time it is told on the Tenant too; those that were ready stay so.
-    let message = until(&cluster, "tenant", "t", LATE).await;
+    // After a while the Tenant says so too; Devices that were Ready stay so.
+    let message = until(cluster, "tenant", "t", LATE).await;
     assert!(message.contains("1 of 2 ready data-plane pods does not serve"), "{message}");
     assert!(message.contains("pod-2"), "{message}");
     until_pods(cluster.operator.as_ref().unwrap(), "Silent", 1.0).await;
@@ -132,45 +142,48 @@ async fn a_device_is_ready_when_every_ready_pod_serves_it() {
         let device = cluster.get("device", name, "default").await.unwrap();
         assert_eq!(said(&device).0, READY, "{device:#}");
     }
-    // Another operator says the same, and so writes nothing.
-    nothing_is_written_by_another_operator(&mut cluster, "held", LATE).await;
+    nothing_is_written_by_another_operator(cluster, "held", LATE).await;
     two.process.thaw().unwrap();
-    let message = until(&cluster, "device", "held", READY).await;
+    let message = until(cluster, "device", "held", READY).await;
     assert!(message.contains("every ready data-plane pod serves it"), "{message}");
-    until(&cluster, "tenant", "t", READY).await;
+    until(cluster, "tenant", "t", READY).await;
+}
 
-    // One that goes is waited for no longer.
+async fn a_pod_that_goes_delays_nothing(cluster: &Cluster, two: &Pod) {
     two.process.freeze().unwrap();
     cluster.apply(&device("left", "t", "C-2", "on-off")).await;
     cluster.until("device", "left", LATE).await;
-    endpoints(&cluster, &[("pod-1", true), three]).await;
+    endpoints(cluster, &[("pod-1", true), NOT_READY]).await;
     cluster.until("device", "left", READY).await;
     two.process.thaw().unwrap();
+}
 
-    // A change of the spec waits again, a label doesn't; and nobody else is touched.
-    endpoints(&cluster, &[("pod-1", true), ("pod-2", true), three]).await;
+/// A change of the spec waits for the pods, and changes no other Device.
+async fn a_new_generation_waits_again(cluster: &mut Cluster, two: &Pod, early: &Value) {
+    endpoints(cluster, &[("pod-1", true), ("pod-2", true), NOT_READY]).await;
     until_pods(cluster.operator.as_ref().unwrap(), "Confirmed", 2.0).await;
     two.process.freeze().unwrap();
     let changed =
         device("held", "t", "C-1", "on-off").replace("format: on-off}", "format: on-off, staleAfter: 10s}");
     cluster.apply(&changed).await;
     cluster.until("device", "held", LATE).await;
-    assert_eq!(cluster.get("device", "early", "default").await.unwrap(), early);
+    assert_eq!(cluster.get("device", "early", "default").await.unwrap(), *early);
     two.process.thaw().unwrap();
     cluster.until("device", "held", READY).await;
-    until(&cluster, "tenant", "t", READY).await;
-    nothing_is_written_by_another_operator(&mut cluster, "held", READY).await;
+    until(cluster, "tenant", "t", READY).await;
+    nothing_is_written_by_another_operator(cluster, "held", READY).await;
+}
 
-    // NATS goes and comes: what is ready stays so, and new Devices become ready.
+/// Ready Devices stay so, and new Devices become Ready.
+async fn an_outage_of_nats_changes_nothing(cluster: &mut Cluster) {
     let before = cluster.list("devices", "default").await;
     cluster.nats.restart().await.unwrap();
     cluster.apply(&device("after", "t", "C-3", "on-off")).await;
-    until(&cluster, "device", "after", READY).await;
+    until(cluster, "device", "after", READY).await;
     let after = cluster.list("devices", "default").await;
     let others: Vec<Value> =
         after.into_iter().filter(|device| device["metadata"]["name"] != "after").collect();
     assert_eq!(others, before);
-    assert_eq!((one.name, two.name), ("pod-1", "pod-2"));
 }
 
 /// 200 Devices with two pods that follow: the first status is that they are Ready.

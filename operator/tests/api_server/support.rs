@@ -126,7 +126,13 @@ impl Cluster {
     }
 
     /// The same with another deadline.
-    pub(crate) async fn until_within(&self, deadline: Duration, kind: &str, name: &str, expected: &str) -> String {
+    pub(crate) async fn until_within(
+        &self,
+        deadline: Duration,
+        kind: &str,
+        name: &str,
+        expected: &str,
+    ) -> String {
         wait_until(&format!("{kind}/{name} to be {expected}"), deadline, async || {
             let object = self.get(kind, name, "default").await.ok_or("it isn't there")?;
             let (said, message) = said(&object);

@@ -245,6 +245,96 @@ fn event(devices: usize) -> impl Strategy<Value = Event> {
     ]
 }
 
+/// A world, and the devices that send.
+struct Story {
+    world: World,
+    stale_after: Vec<Vec<Duration>>,
+    /// The period of each channel that sends.
+    periods: Vec<Vec<Option<Duration>>>,
+    next: Vec<Vec<Duration>>,
+}
+
+impl Story {
+    fn new(devices: &[Vec<u64>]) -> Self {
+        let channels =
+            |channels: &Vec<u64>| channels.iter().map(|stale_after| seconds(*stale_after)).collect();
+        let stale_after: Vec<Vec<Duration>> = devices.iter().map(channels).collect();
+        Self {
+            world: World::new(&stale_after),
+            periods: stale_after.iter().map(|channels| vec![None; channels.len()]).collect(),
+            next: stale_after.iter().map(|channels| vec![Duration::ZERO; channels.len()]).collect(),
+            stale_after,
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.world.now + time;
+        while self.world.now < end {
+            for (device, channels) in self.periods.iter().enumerate() {
+                for (channel, period) in channels.iter().enumerate() {
+                    if let Some(period) = period
+                        && self.world.now >= self.next[device][channel]
+                    {
+                        self.world.send(device, channel);
+                        self.next[device][channel] = self.world.now + *period;
+                    }
+                }
+            }
+            self.world.step();
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let world = &mut self.world;
+        match event {
+            Event::Sends { device, channel, period } => {
+                let channels = self.periods.get_mut(device);
+                if let Some(sender) = channels.and_then(|channels| channels.get_mut(channel)) {
+                    *sender = period;
+                }
+            }
+            Event::Broker { is_up, loses_everything } => {
+                if loses_everything && is_up && !world.is_up {
+                    world.lose_everything();
+                }
+                world.set_up(is_up);
+            }
+            Event::Clock { seconds } => world.clock_is_off = SignedDuration::from_secs(seconds),
+            Event::MaxSubscriptions { max_subscriptions } => world.max_subscriptions = max_subscriptions,
+        }
+    }
+
+    /// Lets these devices send, and no others, for longer than any report is held.
+    fn end(&mut self, sends: &[bool]) {
+        self.world.set_up(true);
+        for ((periods, stale_after), sends) in self.periods.iter_mut().zip(&self.stale_after).zip(sends) {
+            periods.fill(None);
+            if *sends {
+                periods[0] = Some(stale_after[0] / 2);
+            }
+        }
+        self.run(damping::MAX_HOLD + seconds(180));
+    }
+
+    /// Checks the rate of the reports about a device, and that their times rise.
+    fn check_reports(&self, device: usize) -> Result<(), TestCaseError> {
+        let all: Vec<_> = self.world.reports_of(device).collect();
+        let shown = reports(&self.world, device);
+        for pair in all.windows(2) {
+            let ((before, first), (after, second)) = (pair[0], pair[1]);
+            prop_assert!(after - before >= damping::MIN_HOLD, "{:?}", shown);
+            prop_assert_ne!(first.presence, second.presence);
+            prop_assert!(first.since <= second.since, "{:?} after {:?}", second, first);
+        }
+        let in_an_hour =
+            |from: Duration| all.iter().filter(|(at, _)| (from..from + seconds(3600)).contains(at)).count();
+        prop_assert!(all.iter().all(|(at, _)| in_an_hour(*at) <= 18), "{:?}", shown);
+        let whole = |time: Timestamp| time.subsec_nanosecond() == 0;
+        prop_assert!(all.iter().all(|(_, report)| report.since.is_some_and(whole)));
+        Ok(())
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -254,65 +344,17 @@ proptest! {
         story in prop::collection::vec((0_u64..90, event(4)), 0..40),
         sends_in_the_end in prop::collection::vec(any::<bool>(), 4),
     ) {
-        let stale_after: Vec<Vec<_>> =
-            devices.iter().map(|channels| channels.iter().map(|s| seconds(*s)).collect()).collect();
-        let mut world = World::new(&stale_after);
-        let mut senders: Vec<Vec<Option<Duration>>> = stale_after.iter().map(|c| vec![None; c.len()]).collect();
-        let mut next: Vec<Vec<Duration>> = stale_after.iter().map(|c| vec![Duration::ZERO; c.len()]).collect();
-        let mut go_on = |world: &mut World, senders: &Vec<Vec<Option<Duration>>>, time: Duration| {
-            let end = world.now + time;
-            while world.now < end {
-                for (device, channels) in senders.iter().enumerate() {
-                    for (channel, period) in channels.iter().enumerate() {
-                        if let Some(period) = period && world.now >= next[device][channel] {
-                            world.send(device, channel);
-                            next[device][channel] = world.now + *period;
-                        }
-                    }
-                }
-                world.step();
-            }
-        };
+        let mut run = Story::new(&devices);
         for (time, event) in story {
-            go_on(&mut world, &senders, seconds(time));
-            match event {
-                Event::Sends { device, channel, period } => {
-                    if let Some(sender) = senders.get_mut(device).and_then(|channels| channels.get_mut(channel)) {
-                        *sender = period;
-                    }
-                }
-                Event::Broker { is_up, loses_everything } => {
-                    if loses_everything && is_up && !world.is_up {
-                        world.lose_everything();
-                    }
-                    world.set_up(is_up);
-                }
-                Event::Clock { seconds } => world.clock_is_off = SignedDuration::from_secs(seconds),
-                Event::MaxSubscriptions { max_subscriptions } => world.max_subscriptions = max_subscriptions,
-            }
+            run.run(seconds(time));
+            run.apply(event);
         }
-        world.set_up(true);
-        for ((sender, stale_after), sends) in senders.iter_mut().zip(&stale_after).zip(&sends_in_the_end) {
-            sender.fill(None);
-            if *sends {
-                sender[0] = Some(stale_after[0] / 2);
-            }
-        }
-        go_on(&mut world, &senders, damping::MAX_HOLD + seconds(180));
-        for (device, sends) in (0..stale_after.len()).zip(&sends_in_the_end) {
+        run.end(&sends_in_the_end);
+        for (device, sends) in (0..devices.len()).zip(&sends_in_the_end) {
             let expected = if *sends { Presence::Online } else { Presence::Silent };
-            prop_assert_eq!(world.last_report(device).presence, expected, "device {}: {:?}", device, reports(&world, device));
-            let all: Vec<_> = world.reports_of(device).collect();
-            for pair in all.windows(2) {
-                let ((before, first), (after, second)) = (pair[0], pair[1]);
-                prop_assert!(after - before >= damping::MIN_HOLD, "{:?}", reports(&world, device));
-                prop_assert_ne!(first.presence, second.presence);
-                prop_assert!(first.since <= second.since, "{:?} after {:?}", second, first);
-            }
-            let in_an_hour = |from: Duration| all.iter().filter(|(at, _)| (from..from + seconds(3600)).contains(at)).count();
-            prop_assert!(all.iter().all(|(at, _)| in_an_hour(*at) <= 18), "{:?}", reports(&world, device));
-            let whole = |time: Timestamp| time.subsec_nanosecond() == 0;
-            prop_assert!(all.iter().all(|(_, report)| report.since.is_some_and(whole)));
+            let shown = reports(&run.world, device);
+            prop_assert_eq!(run.world.last_report(device).presence, expected, "device {}: {:?}", device, shown);
+            run.check_reports(device)?;
         }
     }
 }

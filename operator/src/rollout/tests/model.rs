@@ -1,4 +1,4 @@
-//! Whatever happens, a Device counts as served only if every ready pod really has it.
+//! Whatever happens, a Device is confirmed only if every ready pod really has it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use proptest::prelude::*;
 
 use super::{Confirmation, Plant, SECOND, key};
 
-/// What can happen.
 #[derive(Debug, Clone)]
 enum Step {
     Create(usize),
@@ -16,11 +15,11 @@ enum Step {
     Label(usize, u8),
     Delete(usize),
     Shards(u32),
-    /// A pod takes up what was stored so many reconciles ago.
+    /// A pod applies and announces the documents of so many reconciles ago.
     Announce(usize, usize),
     Silence(usize),
     Ready(u8),
-    /// The status of a device that is served is written.
+    /// The status of a confirmed device is written.
     Write(usize),
     Time(u32),
 }
@@ -42,110 +41,153 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a device is: its generation, its label, whether its status says Ready.
-type Known = (i64, u8, bool);
+const PODS: [&str; 3] = ["a", "b", "c"];
 
-/// Checks after each step what is said against what the pods really have in their hands.
-fn run(steps: &[Step]) -> Result<(), TestCaseError> {
-    const PODS: [&str; 3] = ["a", "b", "c"];
-    let name = |device: usize| format!("d{device}");
-    let mut plant = Plant::new();
-    let mut devices: BTreeMap<usize, Known> = BTreeMap::new();
-    let mut lives = 0;
-    let mut ready: Vec<&str> = Vec::new();
-    let mut history = vec![plant.store()];
-    let mut has: BTreeMap<&str, Vec<Arc<ShardDocument>>> = BTreeMap::new();
-    let mut was_served: BTreeMap<usize, i64> = BTreeMap::new();
-    for step in steps {
+fn name(device: usize) -> String {
+    format!("d{device}")
+}
+
+struct Device {
+    /// Never used twice here, so that one can tell which object of the name a document holds.
+    generation: i64,
+    label: u8,
+    /// Whether its status says Ready.
+    is_ready: bool,
+}
+
+struct Model {
+    plant: Plant,
+    devices: BTreeMap<usize, Device>,
+    next_generation: i64,
+    ready: Vec<&'static str>,
+    /// The documents of each reconcile.
+    history: Vec<Vec<Arc<ShardDocument>>>,
+    /// The documents that each pod has.
+    pods: BTreeMap<&'static str, Vec<Arc<ShardDocument>>>,
+    /// The generations that were confirmed.
+    confirmed: BTreeMap<usize, i64>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let mut plant = Plant::new();
+        let history = vec![plant.store()];
+        Self {
+            plant,
+            devices: BTreeMap::new(),
+            next_generation: 0,
+            ready: Vec::new(),
+            history,
+            pods: BTreeMap::new(),
+            confirmed: BTreeMap::new(),
+        }
+    }
+
+    fn apply(&mut self, step: &Step) {
         match step {
-            Step::Create(device) if !devices.contains_key(device) => {
-                // Generations are never used twice here, so that one tells which life of the name a document
-                // holds.
-                lives += 100;
-                devices.insert(*device, (lives, 0, false));
-            }
-            Step::Change(device) => {
-                if let Some((generation, _, ready)) = devices.get_mut(device) {
-                    *generation += 1;
-                    *ready = false;
-                    was_served.remove(device);
+            Step::Create(device) => {
+                if !self.devices.contains_key(device) {
+                    self.next_generation += 100;
+                    let new = Device { generation: self.next_generation, label: 0, is_ready: false };
+                    self.devices.insert(*device, new);
                 }
             }
-            Step::Label(device, line) => {
-                if let Some(known) = devices.get_mut(device) {
-                    known.1 = *line;
+            Step::Change(device) => {
+                if let Some(known) = self.devices.get_mut(device) {
+                    known.generation += 1;
+                    known.is_ready = false;
+                    self.confirmed.remove(device);
+                }
+            }
+            Step::Label(device, label) => {
+                if let Some(known) = self.devices.get_mut(device) {
+                    known.label = *label;
                 }
             }
             Step::Delete(device) => {
-                if devices.remove(device).is_some() {
-                    plant.delete(&name(*device));
-                    was_served.remove(device);
+                if self.devices.remove(device).is_some() {
+                    self.plant.delete(&name(*device));
+                    self.confirmed.remove(device);
                 }
             }
-            Step::Shards(shards) => plant.shards = *shards,
+            Step::Shards(shards) => self.plant.shards = *shards,
             Step::Announce(pod, back) => {
-                let documents = &history[history.len().saturating_sub(1 + back)];
-                has.insert(PODS[*pod], documents.clone());
-                plant.says(PODS[*pod], documents);
+                let documents = &self.history[self.history.len().saturating_sub(1 + back)];
+                self.pods.insert(PODS[*pod], documents.clone());
+                self.plant.says(PODS[*pod], documents);
             }
             Step::Silence(pod) => {
-                has.remove(PODS[*pod]);
-                plant.is_silent(PODS[*pod]);
+                self.pods.remove(PODS[*pod]);
+                self.plant.is_silent(PODS[*pod]);
             }
             Step::Ready(bits) => {
-                ready = (0..3).filter(|pod| bits & (1 << pod) != 0).map(|pod| PODS[pod]).collect();
-                plant.ready(&ready);
+                self.ready = (0..3).filter(|pod| bits & (1 << pod) != 0).map(|pod| PODS[pod]).collect();
+                self.plant.ready(&self.ready);
             }
             Step::Write(device) => {
-                if let Some(known) = devices.get_mut(device)
-                    && matches!(plant.rollout.confirmation(&key(&name(*device))), Confirmation::Confirmed(_))
+                if let Some(known) = self.devices.get_mut(device)
+                    && let Confirmation::Confirmed(_) = self.plant.rollout.confirmation(&key(&name(*device)))
                 {
-                    known.2 = true;
+                    known.is_ready = true;
                 }
             }
-            Step::Time(seconds) => plant.now += SECOND * *seconds,
-            Step::Create(_) => {}
+            Step::Time(seconds) => self.plant.now += SECOND * *seconds,
         }
-        for (device, (generation, line, ready)) in &devices {
-            plant.device(&name(*device), *generation, &format!("l{line}"), *ready);
+    }
+
+    fn reconcile(&mut self) {
+        for (device, Device { generation, label, is_ready }) in &self.devices {
+            self.plant.device(&name(*device), *generation, &format!("l{label}"), *is_ready);
         }
-        plant.scope.all = true;
-        history.push(plant.store());
-        let newest = history.last().unwrap();
-        for (device, (generation, _, is_ready)) in &devices {
-            let holds = |documents: &Vec<Arc<ShardDocument>>| {
-                let mut all = documents.iter().flat_map(|document| document.devices.values());
-                let held = all.find(|held| held.name == name(*device));
-                held.is_some_and(|held| {
-                    let stale_after =
-                        held.channels.values().next().and_then(|channel| channel.stale_after_ms);
-                    stale_after == Some(u64::try_from(*generation).unwrap() * 1000)
-                })
-            };
-            let all_hold = ready.iter().all(|pod| has.get(pod).is_some_and(holds));
-            let all_new = ready.iter().all(|pod| has.get(pod).is_some_and(|documents| documents == newest));
-            let answer = plant.is(&name(*device));
-            if *is_ready {
-                continue;
-            }
-            if was_served.get(device) == Some(generation) {
-                prop_assert!(["served", "nobody"].contains(&answer.as_str()), "taken back: {answer}");
-            } else if ["served", "nobody"].contains(&answer.as_str()) {
+        self.plant.scope.all = true;
+        let documents = self.plant.store();
+        self.history.push(documents);
+    }
+
+    /// Compares what is confirmed with the documents that the pods really have.
+    fn check(&mut self) -> Result<(), TestCaseError> {
+        let newest = self.history.last().unwrap();
+        for (device, known) in self.devices.iter().filter(|(_, known)| !known.is_ready) {
+            let holds =
+                |pod: &&str| self.pods.get(pod).is_some_and(|all| holds(all, *device, known.generation));
+            let all_hold = self.ready.iter().all(holds);
+            let all_new = self.ready.iter().all(|pod| self.pods.get(pod).is_some_and(|all| all == newest));
+            let answer = self.plant.is(&name(*device));
+            let is_confirmed = ["served", "nobody"].contains(&answer.as_str());
+            if self.confirmed.get(device) == Some(&known.generation) {
+                prop_assert!(is_confirmed, "taken back: {answer}");
+            } else if is_confirmed {
+                let ready = &self.ready;
                 prop_assert!(all_hold, "{device} is {answer}, but not every pod of {ready:?} holds it");
                 prop_assert_eq!(answer == "nobody", ready.is_empty());
-                was_served.insert(*device, *generation);
+                self.confirmed.insert(*device, known.generation);
             } else {
+                let ready = &self.ready;
                 prop_assert!(!all_new, "{device} is {answer}, but every pod of {ready:?} has the newest");
             }
         }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Returns whether the documents hold this generation of a device.
+fn holds(documents: &[Arc<ShardDocument>], device: usize, generation: i64) -> bool {
+    let mut all = documents.iter().flat_map(|document| document.devices.values());
+    all.find(|held| held.name == name(device)).is_some_and(|held| {
+        let stale_after = held.channels.values().next().and_then(|channel| channel.stale_after_ms);
+        stale_after == Some(u64::try_from(generation).unwrap() * 1000)
+    })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
     #[test]
     fn served_means_that_every_ready_pod_has_it(steps in prop::collection::vec(step(), 1..40)) {
-        run(&steps)?;
+        let mut model = Model::new();
+        for step in &steps {
+            model.apply(step);
+            model.reconcile();
+            model.check()?;
+        }
     }
 }
