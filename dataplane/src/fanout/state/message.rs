@@ -220,10 +220,6 @@ impl HubState {
         let Some(watch) = self.watches.items.get(key) else { return };
         let frame = watch.pipeline.writer.gap(reason, None);
         self.metrics.gaps(reason, watch.viewers.len());
-        for &viewer in &watch.viewers {
-            if let Some(client) = self.clients.items.get_mut(viewer) {
-                client.enqueue(FrameKind::Control, frame.clone(), now, &self.metrics);
-            }
-        }
+        self.tell_viewers(key, &FrameKind::Control, &frame, now);
     }
 }

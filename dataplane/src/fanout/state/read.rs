@@ -9,13 +9,14 @@ use std::collections::HashSet;
 use flutecast_contract::stream_position::{Epoch, Sequence};
 use flutecast_nats::stream::StreamState;
 use flutecast_nats::{LiveMessage, StoredMessage};
+use tokio::time::Instant;
 
 use super::HubState;
 use super::attach::refusal;
 use super::phase::READ_TIMEOUT;
 use super::progress::{ProgressSnapshot, StreamCheck};
 use super::resume::Replay;
-use super::timers::Timer;
+use super::timers::{Timer, Timers};
 use crate::fanout::Unavailable;
 use crate::fanout::keys::{ClientKey, WatchKey};
 use crate::pipeline::{GapReason, Now};
@@ -69,12 +70,22 @@ pub(in crate::fanout) struct ChannelReadResult {
 /// The reads that wait to be started, and whether reading works.
 #[derive(Debug, Default)]
 pub(super) struct ReadQueue {
-    pub(super) unread: Vec<WatchKey>,
+    unread: Vec<WatchKey>,
     /// Whether the stream's epoch has to be asked for although no channel has to be read.
     pub(super) ask_epoch: bool,
     /// Why the last read failed; clients that come meanwhile are told.
     pub(super) failure: Option<Unavailable>,
     timeout_armed: bool,
+}
+
+impl ReadQueue {
+    /// Adds a channel, and sets the timer for reads that take too long.
+    pub(super) fn request(&mut self, key: WatchKey, now: Instant, timers: &mut Timers) {
+        self.unread.push(key);
+        if !std::mem::replace(&mut self.timeout_armed, true) {
+            timers.add(now + READ_TIMEOUT, Timer::ReadTimeout);
+        }
+    }
 }
 
 impl HubState {
@@ -115,8 +126,7 @@ impl HubState {
                     client.delivery.owe();
                 }
             }
-            self.reads.unread.push(key);
-            self.arm_read_timeout(now);
+            self.reads.request(key, now.instant, &mut self.timers);
         }
     }
 
@@ -366,13 +376,6 @@ impl HubState {
         if let Some(next) = next {
             self.reads.timeout_armed = true;
             self.timers.add(next, Timer::ReadTimeout);
-        }
-    }
-
-    /// Sets the timer for reads that take too long.
-    pub(super) fn arm_read_timeout(&mut self, now: Now) {
-        if !std::mem::replace(&mut self.reads.timeout_armed, true) {
-            self.timers.add(now.instant + READ_TIMEOUT, Timer::ReadTimeout);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use flutecast_contract::document::DeliveryPolicy;
 use flutecast_contract::name::{ChannelName, IotId, TenantName};
 use flutecast_contract::subject;
@@ -149,7 +150,7 @@ impl Watch {
     }
 
     /// Writes the `stale` frame of the channel.
-    pub(super) fn stale_frame(&self) -> bytes::Bytes {
+    pub(super) fn stale_frame(&self) -> Bytes {
         let stale_after = self.freshness.stale_after().map_or(0, millis);
         self.pipeline.writer.stale(self.freshness.since(), stale_after)
     }
@@ -174,8 +175,7 @@ impl HubState {
         let key = self.watches.insert(Watch::new(&self.tenant, device, channel, now));
         self.metrics.channels.inc();
         self.progress.forget_floor();
-        self.reads.unread.push(key);
-        self.arm_read_timeout(now);
+        self.reads.request(key, now.instant, &mut self.timers);
         self.touch(key, now);
         key
     }
@@ -219,7 +219,7 @@ impl HubState {
             && let Some(watch) = self.watches.items.get(key)
         {
             let frame = watch.pipeline.writer.fresh();
-            self.tell_freshness(key, &frame, now);
+            self.tell_viewers(key, &FrameKind::freshness(key), &frame, now);
         }
     }
 
@@ -230,7 +230,7 @@ impl HubState {
             TimerOutcome::Wait(deadline) => self.timers.add(deadline, Timer::Stale(key)),
             TimerOutcome::BecameStale => {
                 let frame = watch.stale_frame();
-                self.tell_freshness(key, &frame, now);
+                self.tell_viewers(key, &FrameKind::freshness(key), &frame, now);
             }
         }
     }
@@ -240,15 +240,16 @@ impl HubState {
         let Some(watch) = self.watches.items.get_mut(key) else { return };
         if watch.freshness.judge(now.instant) {
             let frame = watch.stale_frame();
-            self.tell_freshness(key, &frame, now);
+            self.tell_viewers(key, &FrameKind::freshness(key), &frame, now);
         }
     }
 
-    fn tell_freshness(&mut self, key: WatchKey, frame: &bytes::Bytes, now: Now) {
+    /// Sends a frame to the viewers of a channel.
+    pub(super) fn tell_viewers(&mut self, key: WatchKey, kind: &FrameKind, frame: &Bytes, now: Now) {
         let Some(watch) = self.watches.items.get(key) else { return };
         for &viewer in &watch.viewers {
             if let Some(client) = self.clients.items.get_mut(viewer) {
-                client.enqueue(FrameKind::freshness(key), frame.clone(), now, &self.metrics);
+                client.enqueue(kind.clone(), frame.clone(), now, &self.metrics);
             }
         }
     }
