@@ -17,7 +17,7 @@ pub struct FleetArgs {
     /// The event stream that each client opens, `http://host:port/v1/…/events?…`.
     #[arg(long)]
     url: String,
-    /// How many clients.
+    /// Number of clients.
     #[arg(long, default_value_t = 100)]
     clients: usize,
     /// How many of them begin in a second.
@@ -45,7 +45,7 @@ pub struct FleetArgs {
 /// last one is the last.
 ///
 /// # Errors
-/// When the address makes no sense, or nobody reads the reports.
+/// If the address makes no sense, or nobody reads the reports.
 pub async fn run(args: &FleetArgs, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let FleetArgs { url, clients, per_second, number_field, token, come_back, every, duration } = args;
     let authorization = token.iter().map(|token| ("authorization".to_owned(), format!("Bearer {token}")));

@@ -49,7 +49,7 @@ pub fn devices(tenant: &TenantName, count: u32) -> Result<Vec<BenchDevice>, Inva
 /// Writes `tenant.yaml`, `format.yaml` and `devices.yaml` into `folder`, which is made if it isn't there.
 ///
 /// # Errors
-/// When a file can't be written.
+/// If a file can't be written.
 pub fn write(tenant: &TenantName, count: u32, folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let put = |name: &str, text: &str| {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 /// architecture that Rust knows (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// What a process needed until now.
+/// Memory and processor time of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessStats {
     /// Its name.
@@ -25,7 +25,7 @@ impl ProcessStats {
     /// Reads them.
     ///
     /// # Errors
-    /// When there is no such process, or no `/proc`.
+    /// If there is no such process, or no `/proc`.
     pub fn read(pid: u32) -> anyhow::Result<Self> {
         let read = |file: &str| {
             let path = format!("/proc/{pid}/{file}");

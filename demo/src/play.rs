@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::line::{Delivery, Line, LineOptions, Message, WallClock};
 use crate::publish::{Outgoing, PublishOptions, Publisher, TallySnapshot};
 
-/// How often the line is moved on.
+/// Interval at which the line is moved on.
 const TICK: Duration = Duration::from_millis(10);
-/// How often a summary is printed.
+/// Interval at which a summary is printed.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10);
 /// A pause longer than this (a laptop that slept, a process that was stopped) is left out of the line's life,
 /// and a clock that was set by more than this is followed.
@@ -29,7 +29,7 @@ pub struct PlayOptions {
     pub publish: PublishOptions,
     /// How much faster than real time the line lives.
     pub rate_factor: f64,
-    /// For how long; none: until the token is cancelled.
+    /// For how long; `None`: until the token is cancelled.
     pub duration: Option<Duration>,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Played {
 /// Plays until the duration is over or `shutdown` is cancelled, and prints a summary to stderr now and then.
 ///
 /// # Errors
-/// When the addresses can't be understood. A broker that is away is no error: see [`Publisher`].
+/// If the addresses can't be understood. A broker that is away is no error: see [`Publisher`].
 pub async fn play(options: &PlayOptions, shutdown: &CancellationToken) -> anyhow::Result<Played> {
     let PlayOptions { line, publish, rate_factor, duration } = options;
     let mut line = Line::new(line).context("the line's names")?;

@@ -15,11 +15,11 @@ use crate::announce::say;
 use crate::options::Options;
 use crate::port_holder::port_holder;
 
-/// How long it may take until every device of the line has sent something.
+/// Longest time that it may take until every device of the line has sent something.
 const FIRST_VALUES: Duration = Duration::from_secs(30);
-/// How long one process may take to end in order.
+/// Longest time that one process may take to end in order.
 const END: Duration = Duration::from_secs(15);
-/// How often the processes and their output are looked at.
+/// Interval at which the processes and their output are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// The devices of the simulated line.
 const DEVICES: [&str; 5] = ["CORR-01", "SLIT-01", "FLEX-01", "DIE-01", "STACK-01"];
@@ -36,7 +36,7 @@ pub(crate) struct Processes {
     pub(crate) line: Option<Process>,
     pub(crate) logs: PathBuf,
     events: Option<SseClient>,
-    /// How many lines of each process have been looked at.
+    /// Number of lines: of each process have been looked at.
     looked_at: BTreeMap<&'static str, usize>,
 }
 

@@ -8,9 +8,9 @@ use anyhow::{Context, ensure};
 
 use crate::{GoTool, Process, free_ports, http_client, in_repository, wait_until};
 
-/// How long a start may take on a busy machine.
+/// Longest time that a start may take on a busy machine.
 const START: Duration = Duration::from_secs(90);
-/// How long an orderly end may take; kube-apiserver waits for requests that are under way.
+/// Longest time that an orderly end may take; kube-apiserver waits for requests that are under way.
 const STOP: Duration = Duration::from_secs(20);
 /// Any text: the API listens on 127.0.0.1 only and lives as long as a test.
 const ADMIN_TOKEN: &str = "admin-of-a-test";
@@ -38,7 +38,7 @@ impl ApiServer {
     /// Starts one with an empty store. Builds the pinned programs first if this machine hasn't got them yet.
     ///
     /// # Errors
-    /// When a program can't be built, or isn't ready within 90 s.
+    /// If a program can't be built, or isn't ready within 90 s.
     pub async fn start() -> anyhow::Result<Self> {
         let (etcd, kubectl) = tokio::task::spawn_blocking(|| {
             GoTool::KUBE_APISERVER.path()?;
@@ -67,7 +67,7 @@ impl ApiServer {
     /// is in that of the account.
     ///
     /// # Errors
-    /// When there is no such account, or the file can't be written.
+    /// If there is no such account, or the file can't be written.
     pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> anyhow::Result<PathBuf> {
         let token = self.kubectl(&["create", "token", account, "--namespace", namespace], "").await?;
         let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(self.kubeconfig())?)?;
@@ -82,7 +82,7 @@ impl ApiServer {
     /// Runs kubectl with all rights and `stdin`, and gives its output.
     ///
     /// # Errors
-    /// What kubectl says when it fails.
+    /// If kubectl fails.
     pub async fn kubectl(&self, args: &[&str], stdin: &str) -> anyhow::Result<String> {
         let mut command = Command::new(&self.kubectl);
         command.arg("--kubeconfig").arg(self.kubeconfig()).args(["--request-timeout", "30s"]).args(args);
@@ -101,7 +101,7 @@ impl ApiServer {
     /// Brings in the kinds of Flutecast, and waits until they are established.
     ///
     /// # Errors
-    /// When that fails.
+    /// If that fails.
     pub async fn apply_kinds(&self) -> anyhow::Result<()> {
         let kinds = in_repository("crds/yaml").display().to_string();
         self.kubectl(&["apply", "--server-side", "-f", &kinds], "").await?;
@@ -112,7 +112,7 @@ impl ApiServer {
     /// Starts kube-controller-manager with these controllers, for instance `namespace-controller`.
     ///
     /// # Errors
-    /// When it can't be started.
+    /// If it can't be started.
     pub async fn start_controllers(&self, controllers: &[&str]) -> anyhow::Result<Process> {
         let program = tokio::task::spawn_blocking(|| GoTool::KUBE_CONTROLLER_MANAGER.path()).await??;
         let kubeconfig = self.kubeconfig().display().to_string();
@@ -131,7 +131,7 @@ impl ApiServer {
     /// content. A watch is there as soon as it was begun.
     ///
     /// # Errors
-    /// When the file can't be read.
+    /// If the file can't be read.
     pub fn audit(&self) -> anyhow::Result<Vec<serde_json::Value>> {
         let text = std::fs::read_to_string(self.folder.path().join("audit.log"))?;
         // The last line may be under way.
@@ -142,7 +142,7 @@ impl ApiServer {
     /// [`Self::kill_api`] is the way.
     ///
     /// # Errors
-    /// When it doesn't end within 20 s of SIGTERM; then it is killed.
+    /// If it doesn't end within 20 s of SIGTERM; then it is killed.
     pub async fn stop_api(&mut self) -> anyhow::Result<()> {
         self.api.terminate(STOP).await.map(drop)
     }
@@ -150,7 +150,7 @@ impl ApiServer {
     /// Ends the API server with SIGKILL, as a crash would; the store goes on.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// If the operating system refuses.
     pub async fn kill_api(&mut self) -> anyhow::Result<()> {
         self.api.kill().await
     }

@@ -7,7 +7,7 @@ use anyhow::Context;
 /// Copies a folder with all that is in it.
 ///
 /// # Errors
-/// What the system says, with the path.
+/// If the system refuses.
 pub fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(to).with_context(|| to.display().to_string())?;
     for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {

@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{Process, ProcessOptions, free_ports, in_repository, wait_until};
 
-/// How long a start may take on a busy machine.
+/// Longest time that a start may take on a busy machine.
 const START: Duration = Duration::from_secs(20);
 
 /// A running nginx or HAProxy. It is killed when this is dropped.
@@ -43,7 +43,7 @@ impl Gateway {
     /// has to be there, and what it becomes.
     ///
     /// # Errors
-    /// When it isn't installed, doesn't take its configuration, or doesn't listen in time.
+    /// If it isn't installed, doesn't take its configuration, or doesn't listen in time.
     pub async fn nginx(service: SocketAddr, edits: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("flutecast-nginx-").tempdir()?;
         let [port, http2, tls] = free_ports()?;
@@ -195,7 +195,7 @@ impl ServiceProxy {
     /// Listens on 127.0.0.1, without a pod.
     ///
     /// # Errors
-    /// When it can't listen.
+    /// If it can't listen.
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;

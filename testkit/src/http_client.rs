@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long a whole request may take, and connecting and the head of an event stream.
+/// Longest time that a whole request may take, and connecting and the head of an event stream.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The largest answer that is read, in bytes: the subscription list of nats-server with thousands of devices
 /// fits.
@@ -38,7 +38,7 @@ impl Response {
     /// The body as JSON.
     ///
     /// # Errors
-    /// When it isn't JSON; says what it is.
+    /// If it isn't JSON; says what it is.
     pub fn json(&self) -> anyhow::Result<serde_json::Value> {
         serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {}", self.text()))
     }
@@ -47,7 +47,7 @@ impl Response {
 /// GET without headers.
 ///
 /// # Errors
-/// When there is no answer within 10 s. An answer of any status is none.
+/// If there is no answer within 10 s. An answer of any status is none.
 pub async fn get(url: &str) -> anyhow::Result<Response> {
     request(Method::GET, url, &[], "").await
 }
@@ -55,7 +55,7 @@ pub async fn get(url: &str) -> anyhow::Result<Response> {
 /// GET that must be answered with success; the answer is the body.
 ///
 /// # Errors
-/// When it isn't.
+/// If it isn't.
 pub async fn get_text(url: &str) -> anyhow::Result<String> {
     let answer = get(url).await?;
     ensure!(answer.status.is_success(), "{url}: {}: {}", answer.status, answer.text());
@@ -65,7 +65,7 @@ pub async fn get_text(url: &str) -> anyhow::Result<String> {
 /// GET that must be answered with 200 and JSON.
 ///
 /// # Errors
-/// When it isn't.
+/// If it isn't.
 pub async fn get_json(url: &str) -> anyhow::Result<serde_json::Value> {
     let answer = get(url).await?;
     ensure!(answer.status == StatusCode::OK, "{url}: {}: {}", answer.status, answer.text());
@@ -75,7 +75,7 @@ pub async fn get_json(url: &str) -> anyhow::Result<serde_json::Value> {
 /// Any request.
 ///
 /// # Errors
-/// When there is no answer within 10 s.
+/// If there is no answer within 10 s.
 pub async fn request(
     method: Method,
     url: &str,

@@ -29,7 +29,7 @@ impl LocalStack {
     /// A stack on a copy of `manifests/demo`, with MQTT. The tenant is `demo`.
     ///
     /// # Errors
-    /// When something doesn't start.
+    /// If something doesn't start.
     pub async fn demo() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("flutecast-stack-").tempdir()?;
         let source = in_repository("manifests/demo");
@@ -40,7 +40,7 @@ impl LocalStack {
     /// A stack on manifests of the test: file name and text.
     ///
     /// # Errors
-    /// When something doesn't start.
+    /// If something doesn't start.
     pub async fn with(tenant: &str, files: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("flutecast-stack-").tempdir()?;
         std::fs::create_dir(folder.path().join("manifests"))?;
@@ -67,7 +67,7 @@ impl LocalStack {
     /// Starts a data plane of this stack.
     ///
     /// # Errors
-    /// When it isn't ready in time.
+    /// If it isn't ready in time.
     pub async fn dataplane(&self) -> anyhow::Result<Dataplane> {
         self.dataplane_with(&[]).await
     }
@@ -75,7 +75,7 @@ impl LocalStack {
     /// The same with more arguments.
     ///
     /// # Errors
-    /// When it isn't ready in time.
+    /// If it isn't ready in time.
     pub async fn dataplane_with(&self, arguments: &[&str]) -> anyhow::Result<Dataplane> {
         Dataplane::start(DataplaneOptions {
             mapping: self.mapping(),
@@ -102,7 +102,7 @@ impl LocalStack {
     /// Writes a manifest the way editors do: a new file, renamed over the old one.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// If it can't be written.
     pub fn write_manifest(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let partial = self.folder.path().join("manifest.partial");
         std::fs::write(&partial, text)?;
@@ -112,7 +112,7 @@ impl LocalStack {
     /// Changes a manifest: every `from` becomes `to`.
     ///
     /// # Errors
-    /// When the file doesn't hold `from`.
+    /// If the file doesn't hold `from`.
     pub fn edit_manifest(&self, name: &str, from: &str, to: &str) -> anyhow::Result<()> {
         let text = std::fs::read_to_string(self.manifests().join(name)).with_context(|| name.to_owned())?;
         ensure!(text.contains(from), "{name} doesn't hold {from:?}:\n{text}");
@@ -122,7 +122,7 @@ impl LocalStack {
     /// The generated id of a device of this stack's tenant.
     ///
     /// # Errors
-    /// When `device` is no device code.
+    /// If `device` is no device code.
     pub fn iot_id(&self, device: &str) -> anyhow::Result<IotId> {
         Ok(iot_id::generate(&self.tenant, &DeviceCode::new(device)?))
     }
@@ -130,7 +130,7 @@ impl LocalStack {
     /// Where a device publishes.
     ///
     /// # Errors
-    /// When a name is wrong.
+    /// If a name is wrong.
     pub fn subject(&self, device: &str, channel: &str) -> anyhow::Result<String> {
         Ok(subject::stored(&self.tenant, &self.iot_id(device)?, &ChannelName::new(channel)?))
     }
@@ -138,7 +138,7 @@ impl LocalStack {
     /// Where the data plane hears a device.
     ///
     /// # Errors
-    /// When a name is wrong.
+    /// If a name is wrong.
     pub fn live_subject(&self, device: &str, channel: &str) -> anyhow::Result<String> {
         Ok(subject::live(&self.tenant, &self.iot_id(device)?, &ChannelName::new(channel)?))
     }
@@ -146,7 +146,7 @@ impl LocalStack {
     /// A publisher that knows when its messages are stored.
     ///
     /// # Errors
-    /// When nats-server doesn't answer.
+    /// If nats-server doesn't answer.
     pub async fn publisher(&self) -> anyhow::Result<Publisher> {
         let options = async_nats::ConnectOptions::new()
             .reconnect_delay_callback(|_| std::time::Duration::from_millis(50));
@@ -166,7 +166,7 @@ impl Publisher {
     /// it.
     ///
     /// # Errors
-    /// When no stream says that it has stored it.
+    /// If no stream says that it has stored it.
     pub async fn publish(&self, subject: &str, payload: impl Into<String>) -> anyhow::Result<u64> {
         let acknowledgement = self.jetstream.publish(subject.to_owned(), payload.into().into()).await?;
         Ok(acknowledgement.await.with_context(|| subject.to_owned())?.sequence)
@@ -175,7 +175,7 @@ impl Publisher {
     /// The same, with a message id: a second one with the same id is acknowledged, but not stored.
     ///
     /// # Errors
-    /// When no stream says that it has it.
+    /// If no stream says that it has it.
     pub async fn publish_once(
         &self,
         subject: &str,

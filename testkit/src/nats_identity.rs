@@ -21,7 +21,7 @@ impl NatsIdentity {
     /// Makes keys and certificates for a server on 127.0.0.1 in `folder`.
     ///
     /// # Errors
-    /// When a file can't be written.
+    /// If a file can't be written.
     pub fn new(folder: &Path) -> anyhow::Result<Self> {
         let (operator, account, system) =
             (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
@@ -62,7 +62,7 @@ impl NatsIdentity {
     /// A credentials file for a user who may do everything in the account.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// If it can't be written.
     pub fn credentials(&self, name: &str) -> anyhow::Result<PathBuf> {
         let user = KeyPair::new_user();
         let claims = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});

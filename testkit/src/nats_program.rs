@@ -15,7 +15,7 @@ const OLDEST_NATS: (u32, u32) = (2, 12);
 /// folder. Blocks while it builds.
 ///
 /// # Errors
-/// When there is none and it can't be built; says what is missing.
+/// If there is none and it can't be built; says what is missing.
 pub fn nats_server_program() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("FLUTECAST_NATS_SERVER").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);

@@ -9,21 +9,21 @@ use anyhow::Context;
 
 use crate::{Process, ProcessOptions, free_ports, http_client, nats_server_program, wait_until};
 
-/// How long a start may take on a busy machine.
+/// Longest time that a start may take on a busy machine.
 const START: Duration = Duration::from_secs(30);
-/// How long an orderly end may take.
+/// Longest time that an orderly end may take.
 const STOP: Duration = Duration::from_secs(10);
-/// How often other ports are tried when somebody took one between looking and listening.
+/// Number of attempts with other ports when somebody took one between looking and listening.
 const ATTEMPTS: usize = 5;
 
-/// What a nats-server is started with.
+/// Options of a nats-server.
 #[derive(Debug, Clone, Default)]
 pub struct NatsOptions {
     /// Whether it speaks MQTT 3.1.1.
     pub mqtt: bool,
-    /// Its ports; none: free ones.
+    /// Its ports; `None`: free ones.
     pub ports: Option<NatsPorts>,
-    /// The folder for its configuration and streams; none: a temporary one that goes with the server.
+    /// The folder for its configuration and streams; `None`: a temporary one that goes with the server.
     pub folder: Option<PathBuf>,
     /// A file that gets its log.
     pub log: Option<PathBuf>,
@@ -61,7 +61,7 @@ impl NatsServer {
     /// Starts one with JetStream on free ports, without MQTT.
     ///
     /// # Errors
-    /// When nats-server can't be found or built, or isn't ready within 30 s.
+    /// If nats-server can't be found or built, or isn't ready within 30 s.
     pub async fn start() -> anyhow::Result<Self> {
         Self::start_with(NatsOptions::default()).await
     }
@@ -129,7 +129,7 @@ impl NatsServer {
     /// A new client connection.
     ///
     /// # Errors
-    /// When the server doesn't answer.
+    /// If the server doesn't answer.
     pub async fn client(&self) -> anyhow::Result<async_nats::Client> {
         async_nats::connect(self.url()).await.with_context(|| self.url())
     }
@@ -137,7 +137,7 @@ impl NatsServer {
     /// Ends it in order. Ports and store stay its own: [`Self::restart`] brings it back.
     ///
     /// # Errors
-    /// When it doesn't end within 10 s of SIGTERM; then it is killed.
+    /// If it doesn't end within 10 s of SIGTERM; then it is killed.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.process.terminate(STOP).await.map(drop)
     }
@@ -145,7 +145,7 @@ impl NatsServer {
     /// Ends it with SIGKILL, as a crash would.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// If the operating system refuses.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.process.kill().await
     }

@@ -11,7 +11,7 @@ const COUNT: u16 = 20_000;
 /// A port of 127.0.0.1 that nobody listens on now. Another process may take it first: who can, tries again.
 ///
 /// # Errors
-/// When no port is free.
+/// If no port is free.
 pub fn free_port() -> anyhow::Result<u16> {
     Ok(free_ports::<1>()?[0])
 }
@@ -19,7 +19,7 @@ pub fn free_port() -> anyhow::Result<u16> {
 /// `N` different free ports.
 ///
 /// # Errors
-/// When there are fewer.
+/// If there are fewer.
 pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
     // A RandomState has random keys, so the hash of anything is a random number: enough to keep parallel
     // tests apart.
@@ -41,7 +41,7 @@ pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
     Ok(ports)
 }
 
-/// Whether nobody listens on this port of 127.0.0.1.
+/// Returns whether nobody listens on this port of 127.0.0.1.
 #[must_use]
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()

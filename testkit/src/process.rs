@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How many of the latest lines an error message shows.
+/// Number of latest lines that an error message shows.
 const LINES_IN_ERRORS: usize = 40;
 
 /// How a process is started.
@@ -74,7 +74,7 @@ impl Process {
     /// Starts `program` with `args`.
     ///
     /// # Errors
-    /// When it can't be started. Needs a tokio runtime.
+    /// If it can't be started. Needs a tokio runtime.
     pub fn spawn(
         program: impl AsRef<Path>,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -85,7 +85,7 @@ impl Process {
     /// Starts `program` with `args` and options.
     ///
     /// # Errors
-    /// When it can't be started, or its log file can't be written.
+    /// If it can't be started, or its log file can't be written.
     pub fn spawn_with(
         program: impl AsRef<Path>,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -145,7 +145,7 @@ impl Process {
         self.output.lock().iter().map(|line| line.text.clone()).collect()
     }
 
-    /// How many lines it has written so far.
+    /// Number of lines: it has written so far.
     #[must_use]
     pub fn line_count(&self) -> usize {
         self.output.lock().len()
@@ -162,7 +162,7 @@ impl Process {
     /// Waits for a line of output for which `wanted` is true, also among those that are there already.
     ///
     /// # Errors
-    /// When the time is over, or the output ends before. Says what was written last.
+    /// If the time is over, or the output ends before. Says what was written last.
     pub async fn wait_for_line(
         &mut self,
         what: &str,
@@ -206,7 +206,7 @@ impl Process {
     /// Sends SIGTERM and returns at once.
     ///
     /// # Errors
-    /// When the signal can't be sent. A process that has ended already is no error.
+    /// If the signal can't be sent. A process that has ended already is no error.
     pub fn signal_term(&self) -> anyhow::Result<()> {
         self.signal(rustix::process::Signal::TERM)
     }
@@ -214,7 +214,7 @@ impl Process {
     /// Sends SIGSTOP: it hangs, and its connections with it, until [`Self::thaw`].
     ///
     /// # Errors
-    /// When the signal can't be sent.
+    /// If the signal can't be sent.
     pub fn freeze(&self) -> anyhow::Result<()> {
         self.signal(rustix::process::Signal::STOP)
     }
@@ -222,7 +222,7 @@ impl Process {
     /// Sends SIGCONT: one that was frozen goes on.
     ///
     /// # Errors
-    /// When the signal can't be sent.
+    /// If the signal can't be sent.
     pub fn thaw(&self) -> anyhow::Result<()> {
         self.signal(rustix::process::Signal::CONT)
     }
@@ -230,7 +230,7 @@ impl Process {
     /// Sends SIGTERM and waits for the end.
     ///
     /// # Errors
-    /// When it hasn't ended within `deadline`; then it is killed.
+    /// If it hasn't ended within `deadline`; then it is killed.
     pub async fn terminate(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
         self.signal_term()?;
         match timeout(deadline, self.child.wait()).await {
@@ -246,7 +246,7 @@ impl Process {
     /// Sends SIGKILL and waits for the end.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// If the operating system refuses.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill().await.with_context(|| format!("{} can't be killed", self.name))
     }
@@ -254,7 +254,7 @@ impl Process {
     /// Waits until it ends by itself.
     ///
     /// # Errors
-    /// When it hasn't within `deadline`.
+    /// If it hasn't within `deadline`.
     pub async fn wait(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
         match timeout(deadline, self.child.wait()).await {
             Ok(status) => Ok(status?),
@@ -267,7 +267,7 @@ impl Process {
     /// How it ended, if it has.
     ///
     /// # Errors
-    /// When the operating system refuses to say.
+    /// If the operating system refuses to say.
     pub fn exit_status(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
@@ -275,7 +275,7 @@ impl Process {
     /// Its resident memory in KiB (`VmRSS` in `/proc/<pid>/status`).
     ///
     /// # Errors
-    /// When it has ended.
+    /// If it has ended.
     pub fn rss_kib(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -9,18 +9,18 @@ use tokio::time::{Instant, sleep};
 
 use crate::{Process, ProcessOptions, free_port, free_ports, http_client};
 
-/// How long a start may take on a busy machine.
+/// Longest time that a start may take on a busy machine.
 const START: Duration = Duration::from_secs(30);
-/// How often readiness is asked for.
+/// Interval at which readiness is asked for.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often other ports are tried when somebody took one between looking and listening.
+/// Number of attempts with other ports when somebody took one between looking and listening.
 const ATTEMPTS: usize = 3;
 
 /// The path of a program of this workspace (`flutecast-operator`), beside the running test or program in the
 /// target folder.
 ///
 /// # Errors
-/// When it hasn't been built. `make test` and `make demo` build it first; by hand: `cargo build --bins`.
+/// If it hasn't been built. `make test` and `make demo` build it first; by hand: `cargo build --bins`.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("the path of this program")?;
     // A test runs in target/<profile>/deps, a program in target/<profile>.
@@ -35,7 +35,7 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
         })
 }
 
-/// What an operator is started with.
+/// Options of an operator.
 #[derive(Debug, Clone, Default)]
 pub struct OperatorOptions {
     /// The folder with the manifests.
@@ -44,7 +44,7 @@ pub struct OperatorOptions {
     pub mapping: PathBuf,
     /// The address of nats-server.
     pub nats: String,
-    /// The port for health and metrics; none: a free one.
+    /// The port for health and metrics; `None`: a free one.
     pub admin_port: Option<u16>,
     /// More arguments.
     pub args: Vec<OsString>,
@@ -65,7 +65,7 @@ impl Operator {
     /// Starts one and waits until it is ready.
     ///
     /// # Errors
-    /// When it ends, or isn't ready within 30 s; says what it wrote.
+    /// If it ends, or isn't ready within 30 s; says what it wrote.
     pub async fn start(options: OperatorOptions) -> anyhow::Result<Self> {
         let OperatorOptions { manifests, mapping, nats, admin_port, args, process } = options;
         let program = program("flutecast-operator")?;
@@ -99,14 +99,14 @@ impl Operator {
     }
 }
 
-/// What a data plane is started with.
+/// Options of a data plane.
 #[derive(Debug, Clone, Default)]
 pub struct DataplaneOptions {
     /// The folder with the mapping.
     pub mapping: PathBuf,
     /// The address of nats-server.
     pub nats: String,
-    /// The ports for clients and for health and metrics; none: free ones.
+    /// The ports for clients and for health and metrics; `None`: free ones.
     pub ports: Option<(u16, u16)>,
     /// More arguments.
     pub args: Vec<OsString>,
@@ -123,7 +123,7 @@ pub struct Dataplane {
     pub url: String,
     /// The address of the second port, `http://127.0.0.1:<port>`.
     pub admin_url: String,
-    /// What it was started with, its ports included: enough to start it again.
+    /// Its options, with the ports that it uses: enough to start it again.
     pub options: DataplaneOptions,
 }
 
@@ -131,7 +131,7 @@ impl Dataplane {
     /// Starts one and waits until it is ready.
     ///
     /// # Errors
-    /// When it ends, or isn't ready within 30 s; says what it wrote.
+    /// If it ends, or isn't ready within 30 s; says what it wrote.
     pub async fn start(mut options: DataplaneOptions) -> anyhow::Result<Self> {
         let program = program("flutecast-dataplane")?;
         let given = options.ports;
@@ -166,7 +166,7 @@ impl Dataplane {
     /// are summed.
     ///
     /// # Errors
-    /// When `/metrics` can't be read.
+    /// If `/metrics` can't be read.
     pub async fn metric(&self, prefix: &str) -> anyhow::Result<f64> {
         let text = self.metrics().await?;
         let values =
@@ -177,7 +177,7 @@ impl Dataplane {
     /// The text of `/metrics`.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// If it can't be read.
     pub async fn metrics(&self) -> anyhow::Result<String> {
         http_client::get_text(&format!("{}/metrics", self.admin_url)).await
     }

@@ -33,7 +33,7 @@ impl SseEvent {
         self.event.as_deref().unwrap_or("message")
     }
 
-    /// Whether a browser's `onmessage` would get it.
+    /// Returns whether a browser's `onmessage` would get it.
     #[must_use]
     pub fn is_data(&self) -> bool {
         self.event.is_none() && self.data.is_some()
@@ -42,7 +42,7 @@ impl SseEvent {
     /// The data as JSON.
     ///
     /// # Errors
-    /// When there is none or it isn't JSON.
+    /// If there is none or it isn't JSON.
     pub fn json(&self) -> anyhow::Result<serde_json::Value> {
         let data = self.data.as_deref().with_context(|| format!("no data in {self:?}"))?;
         serde_json::from_str(data).with_context(|| format!("not JSON: {data}"))
@@ -119,7 +119,7 @@ impl SseClient {
     /// Opens a stream with GET; `Accept: text/event-stream` is added.
     ///
     /// # Errors
-    /// When there is no answer within 10 s, or one that isn't 200 with `text/event-stream`; says what the
+    /// If there is no answer within 10 s, or one that isn't 200 with `text/event-stream`; says what the
     /// answer was.
     pub async fn connect(url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Self> {
         Self::open(Method::GET, url, headers, Bytes::new()).await
@@ -182,7 +182,7 @@ impl SseClient {
     /// The next block.
     ///
     /// # Errors
-    /// When none comes within `deadline`, or the stream ends or breaks.
+    /// If none comes within `deadline`, or the stream ends or breaks.
     pub async fn next(&mut self, deadline: Duration) -> anyhow::Result<SseEvent> {
         self.next_or_end(deadline).await?.context("the event stream has ended")
     }
@@ -190,7 +190,7 @@ impl SseClient {
     /// The next block, or none at an orderly end of the stream.
     ///
     /// # Errors
-    /// When none comes within `deadline`, or the connection breaks.
+    /// If none comes within `deadline`, or the connection breaks.
     pub async fn next_or_end(&mut self, deadline: Duration) -> anyhow::Result<Option<SseEvent>> {
         let end = Instant::now() + deadline;
         loop {
@@ -217,7 +217,7 @@ impl SseClient {
     /// The next block for which `wanted` is true; the ones before it are dropped.
     ///
     /// # Errors
-    /// When none comes within `deadline`; says what came instead.
+    /// If none comes within `deadline`; says what came instead.
     pub async fn next_where(
         &mut self,
         what: &str,
@@ -253,7 +253,7 @@ impl SseClient {
     /// Reads all blocks that come within `time`.
     ///
     /// # Errors
-    /// When the connection breaks or ends.
+    /// If the connection breaks or ends.
     pub async fn collect_for(&mut self, time: Duration) -> anyhow::Result<Vec<SseEvent>> {
         let end = Instant::now() + time;
         let mut events = Vec::new();

@@ -12,7 +12,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// Asks `check` again and again until it answers `Ok`, at most for `deadline`.
 ///
 /// # Errors
-/// When the time is over: `what` was waited for, how long, and what `check` said last, with its causes. A
+/// If the time is over: `what` was waited for, how long, and what `check` said last, with its causes. A
 /// `check` that doesn't answer is cut off at the deadline too.
 pub async fn wait_until<T, E: Display>(
     what: &str,

@@ -58,7 +58,7 @@ pub struct DemoPathReport {
 /// Runs all measurements, one after the other.
 ///
 /// # Errors
-/// When a program isn't built or doesn't start, or a measurement fails. Whatever was started is ended in any
+/// If a program isn't built or doesn't start, or a measurement fails. Whatever was started is ended in any
 /// case.
 pub async fn run(options: &DemoPathOptions, shutdown: &CancellationToken) -> anyhow::Result<DemoPathReport> {
     tokio::select! {

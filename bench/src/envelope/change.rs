@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::load::{channels, device_name, tenant_of};
 use super::plant::Plant;
 
-/// How long one change may take before the measurement is given up.
+/// Longest time that one change may take before the measurement is given up.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The least and the longest pause between two changes, so that each meets the programs at another moment.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Size;
 use super::plant::{NAMESPACE, Plant};
 
-/// How long one creation may take.
+/// Longest time that one creation may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How the creation went.

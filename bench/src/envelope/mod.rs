@@ -75,7 +75,7 @@ pub struct EnvelopeReport {
     cases: Vec<Case>,
 }
 
-/// What was measured at one size. Times count from the first Device's creation, unless said otherwise.
+/// Measurements of one size. Times count from the first Device's creation, unless said otherwise.
 #[derive(Debug)]
 struct Case {
     size: Size,
@@ -104,7 +104,7 @@ struct Case {
 /// Measures all sizes, one after the other.
 ///
 /// # Errors
-/// When a program isn't built or doesn't start, or something doesn't come about in time. Whatever was started
+/// If a program isn't built or doesn't start, or something doesn't come about in time. Whatever was started
 /// is ended in any case.
 pub async fn run(options: &EnvelopeOptions, shutdown: &CancellationToken) -> anyhow::Result<EnvelopeReport> {
     let machine = Machine::read().await?;

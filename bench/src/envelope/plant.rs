@@ -26,13 +26,13 @@ use crate::process_stats::ProcessStats;
 pub(super) const NAMESPACE: &str = "default";
 /// Where the mapping is, as manifests/operator/rbac.yaml says.
 const OWN: &str = "flutecast-system";
-/// How long small things may take.
+/// Longest time that small things may take.
 const SOON: Duration = Duration::from_secs(60);
-/// How long the operator may take for all devices.
+/// Longest time that the operator may take for all devices.
 const LONG: Duration = Duration::from_secs(300);
-/// How long a program may take to end.
+/// Longest time that a program may take to end.
 const END: Duration = Duration::from_secs(15);
-/// How often the operator is asked whether it has reconciled.
+/// Interval at which the operator is asked whether it has reconciled.
 const LOOK: Duration = Duration::from_millis(5);
 /// How many Devices are listed at once.
 const PAGE: u32 = 500;
@@ -257,7 +257,7 @@ async fn client(api: &ApiServer) -> anyhow::Result<Client> {
 }
 
 /// Starts an operator under the rights of its manifest, and waits until it has reconciled for the first time.
-/// Answers how long that took.
+/// Returns how long that took.
 async fn start_operator(api: &ApiServer, nats: &NatsServer) -> anyhow::Result<(Running, Duration)> {
     let kubeconfig = api.kubeconfig_of(OWN, "flutecast-operator").await?;
     let admin = format!("127.0.0.1:{}", free_port()?);

@@ -16,11 +16,11 @@ use super::send::{Load, Sent};
 use crate::manifests::{self, BenchDevice};
 use crate::process_stats::ProcessStats;
 
-/// How long the last messages may take to arrive.
+/// Longest time that the last messages may take to arrive.
 const LAST_MESSAGES: Duration = Duration::from_secs(5);
-/// How often it is looked whether they have.
+/// Interval between looks whether they have.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long connecting to the broker may take.
+/// Longest time that connecting to the broker may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to measure.
@@ -42,7 +42,7 @@ pub struct LatencyOptions {
     pub duration: Duration,
     /// How many SSE clients.
     pub clients: usize,
-    /// How many devices each of them watches, in turn; none: all.
+    /// How many devices each of them watches, in turn; `None`: all.
     pub per_client: Option<u32>,
     /// Processes to report.
     pub pids: Vec<u32>,
@@ -51,7 +51,7 @@ pub struct LatencyOptions {
 /// Runs one measurement.
 ///
 /// # Errors
-/// When something can't be reached, or a client is closed meanwhile. Messages that don't arrive are no error:
+/// If something can't be reached, or a client is closed meanwhile. Messages that don't arrive are no error:
 /// see the report.
 pub async fn run(options: &LatencyOptions, shutdown: &CancellationToken) -> anyhow::Result<LatencyReport> {
     let LatencyOptions { nats, tenant, rate, warm_up, duration, clients, pids, .. } = options;

@@ -35,7 +35,7 @@ impl LatencyReport {
         self.sse.median_us as f64 / self.broker.median_us.max(1) as f64
     }
 
-    /// Whether every receiver got every message.
+    /// Returns whether every receiver got every message.
     #[must_use]
     pub fn complete(&self) -> bool {
         self.sse.received == self.sse.expected && self.broker.received == self.broker.expected
@@ -77,7 +77,7 @@ impl PathReport {
     }
 }
 
-/// What a process needed.
+/// Memory and processor time of a process.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessReport {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock::Clock;
 use crate::manifests::BenchDevice;
 
-/// How often the sender looks what is due.
+/// Interval at which the sender looks what is due.
 const TICK: Duration = Duration::from_millis(1);
 /// How long one publish may wait for the connection.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);

@@ -95,7 +95,7 @@ impl Recurring {
         Self { range_s, left_s: between(noise, first_s) }
     }
 
-    /// Whether it happens now.
+    /// Returns whether it happens now.
     pub(crate) fn step(&mut self, dt_s: f64, noise: &mut Noise) -> bool {
         self.left_s -= dt_s;
         let due = self.left_s <= 0.0;

@@ -10,12 +10,12 @@ use super::slitter::Slitter;
 pub(crate) const STEP_MS: u64 = 100;
 /// The same in seconds.
 const STEP_S: f64 = 0.1;
-/// How often each device says whether it is on, changed or not, in milliseconds.
+/// Interval at which each device says whether it is on, changed or not, in milliseconds.
 const POWER_REPEAT_MS: u64 = 30_000;
-/// How often orders are counted, in milliseconds.
+/// Interval at which orders are counted, in milliseconds.
 pub(crate) const COUNTERS_PERIOD_MS: u64 = 1000;
 
-/// How often a device sends telemetry, in milliseconds.
+/// Interval at which a device sends telemetry, in milliseconds.
 pub(crate) const fn telemetry_period_ms(device: Device) -> u64 {
     match device {
         Device::Corrugator => 200,

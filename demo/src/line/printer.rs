@@ -160,7 +160,7 @@ impl Ink {
         }
     }
 
-    /// Whether the viscosity is too high; none between the two limits.
+    /// Returns whether the viscosity is too high; none between the two limits.
     fn verdict(&self) -> Option<bool> {
         match self.viscosity {
             high if high > Self::HIGH => Some(true),
@@ -208,7 +208,7 @@ impl Register {
         self.offset + self.wander.value()
     }
 
-    /// Whether the error is too large; none between the two limits.
+    /// Returns whether the error is too large; none between the two limits.
     fn verdict(&self, prints: bool) -> Option<bool> {
         match self.error().abs() {
             bad if bad > Self::BAD && prints => Some(true),

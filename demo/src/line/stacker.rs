@@ -71,7 +71,7 @@ impl Stacker {
         self.height = 0.0;
     }
 
-    /// Whether nothing can be piled now.
+    /// Returns whether nothing can be piled now.
     pub(crate) fn jammed(&self) -> bool {
         self.jam.runs()
     }

@@ -91,7 +91,7 @@ impl Steam {
         self.consumers.each_ref().map(|consumer| consumer.temperature.value())
     }
 
-    /// Whether there is too little steam to bond the board at full speed.
+    /// Returns whether there is too little steam to bond the board at full speed.
     pub(crate) fn low(&self) -> bool {
         self.low
     }

@@ -29,7 +29,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 pub struct PublishOptions {
     /// The address of the NATS port.
     pub nats: String,
-    /// The address of the MQTT port; none: what goes over MQTT goes over NATS, on the subject to which
+    /// The address of the MQTT port; `None`: what goes over MQTT goes over NATS, on the subject to which
     /// nats-server maps the topic.
     pub mqtt: Option<MqttAddress>,
     /// What makes this line's MQTT sessions its own; a client id is `<name>-<device code>`.
@@ -59,7 +59,7 @@ impl Publisher {
     /// Starts the senders. It doesn't wait for the broker: they connect when they can.
     ///
     /// # Errors
-    /// When the NATS address can't be understood.
+    /// If the NATS address can't be understood.
     pub async fn start(options: &PublishOptions) -> anyhow::Result<Self> {
         let tally = Tally::default();
         let PublishOptions { nats, mqtt, name } = options;

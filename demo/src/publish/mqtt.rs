@@ -16,9 +16,9 @@ use super::{EVENTS_WAITING, Tally, backoff, pause};
 use crate::line::Quality;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long a connection may take, in seconds.
+/// Longest time that a connection may take, in seconds.
 const CONNECT_TIMEOUT_S: u64 = 5;
-/// How long the goodbye to the broker may take.
+/// Longest time that the goodbye to the broker may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The address of an MQTT port.

@@ -74,7 +74,7 @@ pub struct TallySnapshot {
     pub mqtt: u64,
     /// Events that the broker has confirmed.
     pub acknowledged: u64,
-    /// How often an event was sent once more.
+    /// Number of times that an event was sent once more.
     pub retries: u64,
     /// Telemetry that was dropped, since the broker was away or slow.
     pub unsent: u64,

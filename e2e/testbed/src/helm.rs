@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::tools;
 
-/// How long one command may take; `--wait` has a limit of its own.
+/// Longest time that one command may take; `--wait` has a limit of its own.
 const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Helm for one cluster, or for none (`lint`, `template`).
@@ -32,7 +32,7 @@ impl Helm {
     /// Builds helm if this machine hasn't got it yet, which can take minutes; blocks meanwhile.
     ///
     /// # Errors
-    /// When it can't be built.
+    /// If it can't be built.
     pub fn new(kubeconfig: Option<&Path>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("flutecast-helm-").tempdir()?;
         Ok(Self { program: tools::HELM.path()?, kubeconfig: kubeconfig.map(Path::to_owned), folder })
@@ -41,7 +41,7 @@ impl Helm {
     /// Runs helm and gives what it wrote; blocks.
     ///
     /// # Errors
-    /// What helm says when it fails, or that it took more than three minutes.
+    /// If helm fails or takes more than three minutes.
     pub fn run(&self, args: &[&str]) -> anyhow::Result<HelmOutput> {
         let mut command = Command::new("timeout");
         command.arg(DEADLINE.as_secs().to_string()).arg(&self.program).args(args);

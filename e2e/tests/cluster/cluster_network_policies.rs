@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::web;
 
 const SOON: Duration = Duration::from_secs(60);
-/// How long a change of policies or labels may take to be heard of; a look at a silent address takes 3 s of
-/// it.
+/// Longest time that a change of policies or labels may take to be heard of; a look at a silent address takes
+/// 3 s of it.
 const HEARD: Duration = Duration::from_secs(20);
 /// What the release removes at its end beside its own objects needs a pod, which runs when the release's
 /// policies are gone.

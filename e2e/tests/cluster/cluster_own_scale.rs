@@ -22,7 +22,7 @@ const PERIOD: Duration = Duration::from_millis(500);
 const LONGEST_WITHOUT_DATA: Duration = Duration::from_secs(5);
 /// How far a pod's clients may be from its share, as a part of it.
 const UNEVEN: f64 = 0.2;
-/// How long the clients may take to come, and to be moved at the slowest rate.
+/// Longest time that the clients may take to come, and to be moved at the slowest rate.
 const SOON: Duration = Duration::from_secs(60);
 const EVEN: Duration = Duration::from_secs(150);
 /// For how long nobody may be moved until it counts as the end of moving.

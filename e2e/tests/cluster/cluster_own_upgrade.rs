@@ -220,7 +220,7 @@ async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
     kinds.restore().await;
 }
 
-/// Whether a text of the page is this number, with whatever stands between its digits.
+/// Returns whether a text of the page is this number, with whatever stands between its digits.
 fn shows(text: &serde_json::Value, number: u64) -> bool {
     let digits: String = text.as_str().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
     digits == number.to_string()

@@ -19,7 +19,7 @@ pub(crate) const DEVICES: [(&str, &str); 2] = [("a", "A-1"), ("b", "B-1")];
 pub(crate) const CHANNEL: &str = "count";
 /// How long a device waits for the broker's answer before it sends the same again.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a message may need, an outage included.
+/// Longest time that a message may need, an outage included.
 const SOON: Duration = Duration::from_secs(90);
 
 /// Objects as one text for kubectl.

@@ -28,9 +28,9 @@ const DEVICES: [(&str, Way); 6] = [
     ("GW-01", Way::Gateway),
     ("MES-01", Way::Mes),
 ];
-/// How often each device sends. Not a multiple of what waiting tests sleep.
+/// Interval at which each device sends. Not a multiple of what waiting tests sleep.
 const PACE: Duration = Duration::from_millis(190);
-/// How long a device may need for a few messages, an outage included.
+/// Longest time that a device may need for a few messages, an outage included.
 const SOON: Duration = Duration::from_secs(90);
 
 /// How a device's messages come in.

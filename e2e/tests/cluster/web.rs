@@ -7,7 +7,7 @@ use flutecast_testbed::cluster::{Cluster, Namespace};
 use flutecast_testkit::{http_client, wait_until};
 use serde_json::json;
 
-/// How long a roll-out may take on a busy machine.
+/// Longest time that a roll-out may take on a busy machine.
 const ROLLOUT: Duration = Duration::from_secs(90);
 
 /// Two servers `web`, and the pod `client`, all ready.

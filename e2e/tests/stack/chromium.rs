@@ -9,7 +9,7 @@ use flutecast_testkit::{Process, ProcessOptions, free_port, http_client, wait_un
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-/// How long a start may take on a busy machine.
+/// Longest time that a start may take on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
 /// No window, no sandbox (tests run as root), and nothing that talks to the world by itself.

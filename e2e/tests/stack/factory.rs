@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flutecast_testkit::{Dataplane, LocalStack, SseClient, SseEvent};
 
-/// How long anything may take on a busy machine. Tests wait for conditions and are done much sooner.
+/// Longest time that anything may take on a busy machine. Tests wait for conditions and are done much sooner.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) const TENANT: &str = "

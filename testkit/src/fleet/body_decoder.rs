@@ -3,7 +3,7 @@
 
 use std::str;
 
-/// What is wrong with an answer.
+/// A fault of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BadAnswer {
     /// Not 200 with an event stream: the status, 0 if there is none that can be read.
@@ -100,12 +100,12 @@ impl BodyDecoder {
         Ok(())
     }
 
-    /// Whether the head has come and is that of an event stream.
+    /// Returns whether the head has come and is that of an event stream.
     pub(super) fn is_open(&self) -> bool {
         !matches!(self, Self::Head(_))
     }
 
-    /// Whether the answer has come to an orderly end.
+    /// Returns whether the answer has come to an orderly end.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self, Self::Ended)
     }

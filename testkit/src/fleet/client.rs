@@ -14,7 +14,7 @@ use super::record::{self, Records};
 use super::{OnBadAnswer, Target};
 use crate::{SseEvent, SseParser};
 
-/// How long connecting and the head of the answer may take.
+/// Longest time that connecting and the head of the answer may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a client waits that has never been told how long.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ const FIRST_SILENCE: Duration = Duration::from_secs(15);
 /// Room for what one read takes.
 const BUFFER: usize = 4 * 1024;
 
-/// What one client has seen.
+/// The record of one client.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// The server of the stream that is open.

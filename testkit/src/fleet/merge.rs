@@ -85,7 +85,7 @@ pub(super) struct Welcome {
 }
 
 impl Merge {
-    /// Takes a `hello`; none: it can't be understood.
+    /// Takes a `hello`; `None`: it can't be understood.
     pub(super) fn hello(&mut self, data: &str) -> Option<Welcome> {
         let Hello { devices, ping_ms, server } = serde_json::from_str(data).ok()?;
         for device in devices {

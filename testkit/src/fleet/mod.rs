@@ -29,7 +29,7 @@ pub struct FleetOptions {
     pub url: String,
     /// More headers, such as `Authorization`.
     pub headers: Vec<(String, String)>,
-    /// How many clients.
+    /// Number of clients.
     pub clients: usize,
     /// How many of them begin in a second.
     pub per_second: u32,
@@ -106,7 +106,7 @@ impl Fleet {
     /// Starts the clients, a few at a time, and returns at once.
     ///
     /// # Errors
-    /// When the address makes no sense.
+    /// If the address makes no sense.
     pub fn start(options: &FleetOptions) -> anyhow::Result<Self> {
         Self::start_with(options, None)
     }
@@ -114,7 +114,7 @@ impl Fleet {
     /// The same, and the clients keep all that they take for new: [`Self::records`].
     ///
     /// # Errors
-    /// When the address makes no sense.
+    /// If the address makes no sense.
     pub fn start_recording(options: &FleetOptions) -> anyhow::Result<Self> {
         Self::start_with(options, Some(&Records::new()))
     }
@@ -145,7 +145,7 @@ impl Fleet {
     /// Waits until what they have seen is as `wanted`.
     ///
     /// # Errors
-    /// When it isn't within `deadline`; with the last report.
+    /// If it isn't within `deadline`; with the last report.
     pub async fn wait_until(
         &self,
         what: &str,

@@ -16,17 +16,17 @@ pub struct FleetReport {
     pub servers: BTreeMap<String, usize>,
     /// How many clients have given up, as an `EventSource` does after an answer that is no event stream.
     pub failed: usize,
-    /// How often a stream began with `hello`, all clients together.
+    /// Number of times that a stream began with `hello`, all clients together.
     pub welcomes: u64,
-    /// How often the server ended a stream, by the reason of its `bye`.
+    /// Number of times that the server ended a stream, by the reason of its `bye`.
     pub byes: BTreeMap<String, u64>,
-    /// How often a stream broke off or ended without `bye`.
+    /// Number of times that a stream broke off or ended without `bye`.
     pub breaks: u64,
-    /// How often no connection could be made, or no answer came.
+    /// Number of times that no connection could be made, or no answer came.
     pub unreachable: u64,
-    /// Answers that were no event stream, by status.
+    /// Returns that were no event stream, by status.
     pub bad_answers: BTreeMap<u16, u64>,
-    /// How often a client gave a silent stream up.
+    /// Number of times that a client gave a silent stream up.
     pub silent: u64,
     /// Data events.
     pub events: u64,
@@ -47,7 +47,7 @@ pub struct FleetReport {
     pub without_data: Spread,
     /// The longest time without a stream of each client, from the end of one to the `hello` of the next.
     pub without_stream: Spread,
-    /// How often one client connected anew, at most.
+    /// Number of times that one client connected anew, at most.
     pub most_reconnects: u64,
     /// The resident memory of this process in KiB.
     pub memory_kib: u64,

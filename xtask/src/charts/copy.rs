@@ -7,11 +7,11 @@ use flutecast_testkit::copy_folder;
 
 use super::generated;
 
-/// Copies a chart into `folder` under another version, which is its `appVersion` too. Answers the copy's
+/// Copies a chart into `folder` under another version, which is its `appVersion` too. Returns the copy's
 /// path.
 ///
 /// # Errors
-/// When the chart isn't as expected, or on a fault of the disk.
+/// If the chart isn't as expected, or on a fault of the disk.
 pub fn chart_as(chart: &Path, version: &str, folder: &Path) -> anyhow::Result<PathBuf> {
     let name = chart.file_name().context("a chart's name")?;
     let copy = folder.join(format!("{}-{version}", name.display()));
@@ -35,7 +35,7 @@ pub fn chart_as(chart: &Path, version: &str, folder: &Path) -> anyhow::Result<Pa
 /// Puts other definitions of the kinds (files as in `crds/yaml`) into a copy of the chart `flutecast-crds`.
 ///
 /// # Errors
-/// When a definition is missing or isn't as expected.
+/// If a definition is missing or isn't as expected.
 pub fn put_definitions(copy: &Path, definitions: &Path) -> anyhow::Result<()> {
     for name in generated::KINDS {
         let path = definitions.join(name);

@@ -17,7 +17,7 @@ pub const KINDS: [&str; 3] = ["tenants.yaml", "devices.yaml", "pushformats.yaml"
 /// All generated files of the charts with what they should hold, by their path in the repository.
 ///
 /// # Errors
-/// When a file that they come from is missing or looks unlike what is expected.
+/// If a file that they come from is missing or looks unlike what is expected.
 pub fn chart_files(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     let read = |path: &str| std::fs::read_to_string(root.join(path)).with_context(|| path.to_owned());
     let mut files = vec![
@@ -98,7 +98,7 @@ fn protection(manifest: &str) -> anyhow::Result<String> {
 /// A kind as a template. Helm never upgrades what lies in a chart's folder `crds`, so it isn't there.
 ///
 /// # Errors
-/// When it looks unlike what is expected.
+/// If it looks unlike what is expected.
 pub(super) fn kind(file: &str, definition: &str) -> anyhow::Result<String> {
     // Descriptions may hold what Helm would take for its own.
     let escaped = definition.replace("{{", "{{ \"{{\" }}");

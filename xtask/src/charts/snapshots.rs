@@ -9,7 +9,7 @@ use flutecast_testbed::Helm;
 /// Each case's name with what the charts make of it.
 ///
 /// # Errors
-/// When helm can't be built or fails.
+/// If helm can't be built or fails.
 pub fn rendered_cases(root: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let helm = Helm::new(None)?;
     let chart = |name: &str| root.join("charts").join(name).display().to_string();

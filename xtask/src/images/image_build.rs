@@ -48,7 +48,7 @@ pub(super) struct ImageBuild {
     pub version: String,
     /// Whether the programs are built as the next version ([`NEXT_VERSION`]).
     is_next: bool,
-    /// The commit, with `-changed` after it when the working tree differs; none: not in git.
+    /// The commit, with `-changed` after it when the working tree differs; `None`: not in git.
     pub revision: Option<String>,
     /// The commit's time in seconds since 1970; zero when not in git. `SOURCE_DATE_EPOCH` says another.
     pub created: i64,
@@ -70,7 +70,7 @@ impl ImageBuild {
     /// (`CARGO_TARGET_DIR`, `FLUTECAST_VERSION`, `SOURCE_DATE_EPOCH`).
     ///
     /// # Errors
-    /// When the workspace's version can't be read, or `SOURCE_DATE_EPOCH` is no number.
+    /// If the workspace's version can't be read, or `SOURCE_DATE_EPOCH` is no number.
     pub(super) fn of_workspace(root: &Path, profile: &str) -> anyhow::Result<Self> {
         let root = root.canonicalize().with_context(|| format!("{}", root.display()))?;
         let set = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
@@ -114,7 +114,7 @@ impl ImageBuild {
     /// in a folder `crds-<version>`.
     ///
     /// # Errors
-    /// When something can't be built or written.
+    /// If something can't be built or written.
     pub(super) fn make(&self, folder: &Path) -> anyhow::Result<Vec<BuiltImage>> {
         self.build()?;
         let paths =

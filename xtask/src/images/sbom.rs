@@ -16,9 +16,9 @@ pub(super) struct Component {
     pub name: String,
     /// Its version there.
     pub version: String,
-    /// Its licence as an SPDX expression; none: not told.
+    /// Its licence as an SPDX expression; `None`: not told.
     pub licence: Option<String>,
-    /// The SHA-256 digest of its source, in hexadecimal; none: it has no source archive of its own.
+    /// The SHA-256 digest of its source, in hexadecimal; `None`: it has no source archive of its own.
     pub sha256: Option<String>,
     /// The package URL, such as `pkg:cargo/tokio@1.54.0`.
     pub purl: String,
@@ -177,7 +177,7 @@ impl Package {
 /// Debian's packages that `files` come from. Where there is no dpkg, nothing is known.
 ///
 /// # Errors
-/// When dpkg-query can't be run although it is there.
+/// If dpkg-query can't be run although it is there.
 pub(super) fn debian_packages_of(files: &[std::path::PathBuf]) -> anyhow::Result<Vec<Component>> {
     let mut found = Vec::new();
     for file in files {

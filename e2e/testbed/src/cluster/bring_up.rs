@@ -17,9 +17,9 @@ use super::{
 use crate::tools;
 use flutecast_testkit::{GoTool, program, wait_until};
 
-/// How long each step may take on a busy machine with two cores.
+/// Longest time that each step may take on a busy machine with two cores.
 const STEP: Duration = Duration::from_secs(120);
-/// How long one look may take.
+/// Longest time that one look may take.
 const LOOK: Duration = Duration::from_secs(10);
 /// What a cluster consists of, beside the components.
 const TOOLS: [GoTool; 9] = [
@@ -65,7 +65,7 @@ pub async fn bring_up(dir: &ClusterDir, out: &mut impl Write) -> anyhow::Result<
     }
 }
 
-/// Whether its node runs and its API says that it is ready.
+/// Returns whether its node runs and its API says that it is ready.
 async fn is_up(dir: &ClusterDir) -> bool {
     let Some(node) = Node::running(dir) else { return false };
     let whole = |standings: Vec<super::ComponentStatus>| standings.len() == Component::ALL.len();

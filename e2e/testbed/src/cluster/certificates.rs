@@ -66,7 +66,7 @@ impl Authority {
 /// Writes all certificates and keys into `pki/`, and a kubeconfig for each client.
 ///
 /// # Errors
-/// When a file can't be written.
+/// If a file can't be written.
 pub(super) fn write_all(dir: &ClusterDir) -> anyhow::Result<()> {
     let folder = dir.path("pki");
     fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;

@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use super::ClusterDir;
 use flutecast_testkit::wait_until;
 
-/// How long the kernel may need to let go of the last process.
+/// Longest time that the kernel may need to let go of the last process.
 const EMPTY: Duration = Duration::from_secs(20);
 /// Without these the kubelet doesn't start.
 const NEEDED: [&str; 5] = ["cpu", "cpuacct", "cpuset", "memory", "pids"];
@@ -44,7 +44,7 @@ fn mounted() -> anyhow::Result<Vec<Hierarchy>> {
     Ok(hierarchies(&fs::read_to_string("/proc/mounts").context("/proc/mounts")?))
 }
 
-/// Whether what the kubelet needs is there.
+/// Returns whether what the kubelet needs is there.
 ///
 /// # Errors
 /// Names the controller that is missing.
@@ -87,7 +87,7 @@ pub(super) fn check() -> anyhow::Result<()> {
 /// Makes the cluster's cgroup in each hierarchy.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub(super) fn make(dir: &ClusterDir) -> anyhow::Result<()> {
     for Hierarchy { folder, controllers } in mounted()? {
         let own = folder.join(dir.cgroup());
@@ -133,7 +133,7 @@ fn offer(root: &Path) -> anyhow::Result<()> {
 /// Removes the cluster's cgroup, in each hierarchy, with all below it. No process may be in it any more.
 ///
 /// # Errors
-/// When one still is, after 20 s.
+/// If one still is, after 20 s.
 pub(super) async fn remove(dir: &ClusterDir) -> anyhow::Result<()> {
     let own: Vec<_> = mounted()?.into_iter().map(|hierarchy| hierarchy.folder.join(dir.cgroup())).collect();
     wait_until("the end of the cluster's cgroups", EMPTY, async || {

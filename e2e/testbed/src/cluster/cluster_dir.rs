@@ -29,7 +29,7 @@ impl Slot {
     /// The slot with this number.
     ///
     /// # Errors
-    /// When it is 16 or more.
+    /// If it is 16 or more.
     pub fn new(number: u8) -> anyhow::Result<Self> {
         ensure!(number < Self::COUNT, "{SLOT_VARIABLE} must be 0 to {}, not {number}", Self::COUNT - 1);
         Ok(Self(number))
@@ -38,7 +38,7 @@ impl Slot {
     /// What `FLUTECAST_CLUSTER_SLOT` says; 0 when it is not set.
     ///
     /// # Errors
-    /// When it isn't a number from 0 to 15.
+    /// If it isn't a number from 0 to 15.
     pub fn from_environment() -> anyhow::Result<Self> {
         match std::env::var(SLOT_VARIABLE).ok().filter(|text| !text.is_empty()) {
             None => Ok(Self(0)),
@@ -64,7 +64,7 @@ impl ClusterDir {
     /// The one of this slot, with its folder beside the built tools.
     ///
     /// # Errors
-    /// When there is no cache folder, or its path is too long for sockets.
+    /// If there is no cache folder, or its path is too long for sockets.
     pub fn of(slot: Slot) -> anyhow::Result<Self> {
         let tools = tools_folder()?;
         let folder = tools.with_file_name("clusters").join(slot.to_string());

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 /// Runs `program` and gives its standard output.
 ///
 /// # Errors
-/// When it can't be started, fails (then with what it wrote to standard error), or takes longer than
+/// If it can't be started, fails (then with what it wrote to standard error), or takes longer than
 /// `deadline`; then it is killed.
 pub(super) async fn run(
     program: impl AsRef<OsStr>,
@@ -45,7 +45,7 @@ pub(super) async fn run_with(
 /// Runs a command with `input` to its end, whatever that is.
 ///
 /// # Errors
-/// When it can't be started, or takes longer than `deadline`; then it is killed.
+/// If it can't be started, or takes longer than `deadline`; then it is killed.
 pub(super) async fn output(mut command: Command, input: &str, deadline: Duration) -> anyhow::Result<Output> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().context("it can't be started")?;

@@ -7,7 +7,7 @@ use super::{Node, Request};
 #[must_use = "dropping it mends the fault at once"]
 pub struct Fault {
     node: Node,
-    /// What ends it; none: it has ended.
+    /// What ends it; `None`: it has ended.
     cure: Option<Request>,
 }
 
@@ -22,7 +22,7 @@ impl Fault {
     /// Ends it. The cluster may need a while until it is whole: [`super::Cluster::wait_until_whole`].
     ///
     /// # Errors
-    /// When the component can't be started.
+    /// If the component can't be started.
     pub async fn mend(mut self) -> anyhow::Result<()> {
         match self.cure.take() {
             Some(cure) => self.node.request(cure).await.map(drop),

@@ -22,11 +22,11 @@ const LOAD_IMAGE: &str = "FLUTECAST_LOAD_IMAGE";
 /// What stands in place of `flutecast.io` in images' names on an existing cluster with a registry.
 const IMAGE_PREFIX: &str = "FLUTECAST_IMAGE_PREFIX";
 
-/// How long kubectl and helm may take unless said otherwise.
+/// Longest time that kubectl and helm may take unless said otherwise.
 const USUAL: Duration = Duration::from_secs(60);
-/// How long an import may take.
+/// Longest time that an import may take.
 const IMPORT: Duration = Duration::from_secs(120);
-/// How long the cluster may need after a fault, and a port-forward until it is there.
+/// Longest time that the cluster may need after a fault, and a port-forward until it is there.
 const WHOLE: Duration = Duration::from_secs(90);
 
 /// A cluster in which a test may do what it likes, in namespaces of its own.
@@ -34,7 +34,7 @@ const WHOLE: Duration = Duration::from_secs(90);
 pub struct Cluster {
     kubeconfig: PathBuf,
     kubectl: PathBuf,
-    /// This machine's own; none: an existing cluster.
+    /// This machine's own; `None`: an existing cluster.
     own: Option<(ClusterDir, Node)>,
     /// What kubectl and helm keep of a server.
     cache: tempfile::TempDir,
@@ -53,7 +53,7 @@ impl Cluster {
     /// brought up if it isn't up yet, mended if a test before left it broken, and stays up.
     ///
     /// # Errors
-    /// What this machine lacks for one, or why the existing one doesn't answer.
+    /// If this machine can't run one, or says why the existing one doesn't answer.
     pub async fn shared() -> anyhow::Result<Self> {
         let dir = ClusterDir::of(Slot::from_environment()?)?;
         let kubectl = tokio::task::spawn_blocking(|| GoTool::KUBECTL.path()).await??;
@@ -93,7 +93,7 @@ impl Cluster {
     /// Runs kubectl for at most a minute and gives its output.
     ///
     /// # Errors
-    /// What kubectl says when it fails.
+    /// If kubectl fails.
     pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
         self.kubectl_with(args, "", USUAL).await
     }
@@ -101,7 +101,7 @@ impl Cluster {
     /// Runs kubectl with `input` on its standard input, for at most `deadline`.
     ///
     /// # Errors
-    /// What kubectl says when it fails.
+    /// If kubectl fails.
     pub async fn kubectl_with(
         &self,
         args: &[&str],
@@ -116,7 +116,7 @@ impl Cluster {
     /// Applies manifests.
     ///
     /// # Errors
-    /// What kubectl says when it fails.
+    /// If kubectl fails.
     pub async fn apply(&self, manifests: &str) -> anyhow::Result<String> {
         self.kubectl_with(&["apply", "--filename", "-"], manifests, USUAL).await
     }
@@ -124,7 +124,7 @@ impl Cluster {
     /// Runs helm for at most `deadline` and gives its output.
     ///
     /// # Errors
-    /// What helm says when it fails.
+    /// If helm fails.
     pub async fn helm(&self, args: &[&str], deadline: Duration) -> anyhow::Result<String> {
         let mut helm = Command::new(tokio::task::spawn_blocking(|| tools::HELM.path()).await??);
         helm.env(KUBECONFIG, &self.kubeconfig).args(args);
@@ -141,7 +141,7 @@ impl Cluster {
     /// it.
     ///
     /// # Errors
-    /// When it can't be imported, or nobody has said how on an existing cluster.
+    /// If it can't be imported, or nobody has said how on an existing cluster.
     pub async fn load_image(&self, archive: &Path) -> anyhow::Result<()> {
         if let Some((dir, _)) = &self.own {
             return bring_up::import_image(dir, archive).await;
@@ -185,7 +185,7 @@ impl Cluster {
     /// A new namespace whose name begins with `prefix`; it is deleted when this is dropped.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// If it can't be made.
     pub async fn namespace(&self, prefix: &str) -> anyhow::Result<Namespace> {
         Namespace::make(self, prefix).await
     }
@@ -238,7 +238,7 @@ impl Cluster {
     /// Starts what is down, thaws what is frozen, and waits until everything works.
     ///
     /// # Errors
-    /// What doesn't work after 90 s.
+    /// If something doesn't work after 90 s.
     pub async fn mend(&self) -> anyhow::Result<()> {
         if let Some((_, node)) = &self.own {
             for component in Component::ALL {
@@ -266,7 +266,7 @@ impl Cluster {
     /// Waits until the API is ready, each node is, names are resolved and NetworkPolicies are enforced.
     ///
     /// # Errors
-    /// What doesn't work after 90 s.
+    /// If something doesn't work after 90 s.
     pub async fn wait_until_whole(&self) -> anyhow::Result<()> {
         const LOOK: Duration = Duration::from_secs(15);
         let ready = ["get", "--raw", "/readyz"];
@@ -286,7 +286,7 @@ impl Cluster {
     /// balances; to an existing one a port-forward, which leads to one of its pods.
     ///
     /// # Errors
-    /// When there is no such Service, or the port-forward doesn't come.
+    /// If there is no such Service, or the port-forward doesn't come.
     pub async fn reach(&self, namespace: &str, service: &str, port: u16) -> anyhow::Result<ServiceAddress> {
         if self.own.is_some() {
             let jsonpath = "jsonpath={.spec.clusterIP}";

@@ -18,7 +18,7 @@ pub(super) const COREDNS_IMAGE: &str = "flutecast.io/coredns:e2e";
 /// The archives of both, packed once for each version of their programs and kept beside them. Blocks.
 ///
 /// # Errors
-/// When one can't be built or packed.
+/// If one can't be built or packed.
 pub(super) fn archives() -> anyhow::Result<[PathBuf; 2]> {
     let pause = archive(tools::PROBE, PROBE_IMAGE, &["pause"])?;
     Ok([pause, archive(tools::COREDNS, COREDNS_IMAGE, &[])?])
@@ -27,7 +27,7 @@ pub(super) fn archives() -> anyhow::Result<[PathBuf; 2]> {
 /// The archive of a tool's image, packed once for each version and kept beside it. Blocks.
 ///
 /// # Errors
-/// When the tool can't be built or packed.
+/// If the tool can't be built or packed.
 pub(crate) fn archive(tool: GoTool, name: &str, args: &[&str]) -> anyhow::Result<PathBuf> {
     let program = tool.path()?;
     let archive = program.with_extension("image.tar");

@@ -9,7 +9,7 @@ use super::Cluster;
 
 /// Set to anything, namespaces stay, to be looked at.
 const KEEP: &str = "FLUTECAST_KEEP_NAMESPACES";
-/// How long everything in it may need to end.
+/// Longest time that everything in it may need to end.
 const END: Duration = Duration::from_secs(120);
 
 /// A namespace with a name that nobody has had. Its deletion begins when this is dropped, unless
@@ -43,7 +43,7 @@ impl Namespace {
     /// A test that doesn't need to know drops it instead.
     ///
     /// # Errors
-    /// When it isn't after two minutes.
+    /// If it isn't after two minutes.
     pub async fn delete(mut self, cluster: &Cluster) -> anyhow::Result<()> {
         self.there = false;
         cluster.kubectl_with(&["delete", "namespace", &self.name, "--timeout=110s"], "", END).await.map(drop)

@@ -50,7 +50,7 @@ pub(super) async fn check() -> anyhow::Result<()> {
 /// in place before, and let nothing new pass meanwhile.
 ///
 /// # Errors
-/// When it hasn't after `deadline`.
+/// If it hasn't after `deadline`.
 pub(super) async fn wait_until_enforced(node: &Node, deadline: Duration) -> anyhow::Result<()> {
     wait_until("the enforcement of NetworkPolicies", deadline, async || {
         match node.exec("cat", &[QUEUES]).await {

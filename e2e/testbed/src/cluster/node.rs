@@ -17,7 +17,7 @@ use flutecast_testkit::wait_until;
 
 /// Stopping a component may take twice the supervisor's patience.
 const ANSWER: Duration = Duration::from_secs(40);
-/// How long a start or an end may take on a busy machine.
+/// Longest time that a start or an end may take on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
 /// A process that can't be mistaken for a later one with the same id.
@@ -120,7 +120,7 @@ impl Node {
     /// Asks the supervisor for something, and waits until it is done.
     ///
     /// # Errors
-    /// What it answers when it can't.
+    /// If the supervisor can't.
     pub fn ask(&self, request: Request) -> anyhow::Result<Vec<ComponentStatus>> {
         let mut stream =
             UnixStream::connect(self.dir.supervisor_socket()).context("the node's supervisor")?;
@@ -145,7 +145,7 @@ impl Node {
     /// Runs a program in the node's namespaces and gives its output.
     ///
     /// # Errors
-    /// When it fails, or takes longer than 30 s.
+    /// If it fails, or takes longer than 30 s.
     pub async fn exec(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
         let nsenter = preflight::find("nsenter").context("nsenter is missing")?;
         let program =

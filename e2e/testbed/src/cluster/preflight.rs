@@ -51,7 +51,7 @@ pub(super) fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path_variable()).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// Why this machine can't run a cluster; leaves nothing behind.
+/// If this machine can't run a cluster. Leaves nothing behind.
 ///
 /// # Errors
 /// The first thing that is missing, and how to get it.

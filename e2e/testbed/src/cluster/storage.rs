@@ -27,7 +27,7 @@ pub(super) fn make_folders(dir: &ClusterDir) -> anyhow::Result<()> {
 /// Empties the volume `name`, whose claim is gone, and gives it free for the next one.
 ///
 /// # Errors
-/// When it can't be emptied.
+/// If it can't be emptied.
 pub(super) fn empty(dir: &ClusterDir, name: &str) -> anyhow::Result<()> {
     let number: u8 = name.trim_start_matches("volume-").parse().with_context(|| format!("volume {name}"))?;
     let folder = dir.path(&folder(number));

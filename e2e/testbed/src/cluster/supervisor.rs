@@ -26,11 +26,11 @@ use super::{Component, preflight};
 pub(super) const COMMANDS: &str = "components.json";
 /// How long a component that ended by itself stays down: the kubelet and others expect to be started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// How long one may take to end in order before it is killed.
+/// Longest time that one may take to end in order before it is killed.
 const STOP: Duration = Duration::from_secs(15);
-/// How long a client may take to say what it wants.
+/// Longest time that a client may take to say what it wants.
 const ASK: Duration = Duration::from_secs(5);
-/// How often it is looked whether there is a child at all; only before the first one is started.
+/// Interval between looks whether there is a child at all; only before the first one is started.
 const NO_CHILD: Duration = Duration::from_millis(20);
 
 /// How a component is started.
@@ -63,11 +63,11 @@ pub enum Request {
 pub struct ComponentStatus {
     /// Which.
     pub component: Component,
-    /// Its process id inside the node; none: it doesn't run.
+    /// Its process id inside the node; `None`: it doesn't run.
     pub pid: Option<i32>,
     /// Whether it is meant to run.
     pub wanted: bool,
-    /// How often it ended by itself and was started again.
+    /// Number of times that it ended by itself and was started again.
     pub restarts: u32,
     /// How it ended last.
     pub last_end: Option<String>,
@@ -91,7 +91,7 @@ struct Supervisor {
 /// Makes the node's own view of the file system and serves requests; returns only with an error.
 ///
 /// # Errors
-/// When a mount fails, or the socket can't be made.
+/// If a mount fails, or the socket can't be made.
 pub fn supervise(folder: &Path) -> anyhow::Result<()> {
     ensure!(std::process::id() == 1, "it must be the first process of a PID namespace");
     prepare(folder)?;
@@ -151,7 +151,7 @@ fn prepare(folder: &Path) -> anyhow::Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("ip_forward")
 }
 
-/// Whether containers' file systems can be layered in this folder. What is tried is removed again.
+/// Returns whether containers' file systems can be layered in this folder. What is tried is removed again.
 fn takes_overlays(folder: &Path) -> bool {
     let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| folder.join(name));
     let made = [&lower, &upper, &work, &merged].into_iter().all(|path| fs::create_dir(path).is_ok());

@@ -34,7 +34,7 @@ fn kept(dir: &ClusterDir) -> PathBuf {
 /// Keeps what is, unless another cluster did, and raises what is too low.
 ///
 /// # Errors
-/// When a value can't be read or set.
+/// If a value can't be read or set.
 pub(super) fn prepare(dir: &ClusterDir) -> anyhow::Result<()> {
     let names = WANTED.iter().map(|(name, _)| *name).chain(TOUCHED);
     let mut before = BTreeMap::new();
@@ -60,7 +60,7 @@ pub(super) fn prepare(dir: &ClusterDir) -> anyhow::Result<()> {
 /// Sets everything back to what [`prepare`] found. No cluster may need it any more.
 ///
 /// # Errors
-/// When a value can't be set.
+/// If a value can't be set.
 pub(super) fn restore(dir: &ClusterDir) -> anyhow::Result<()> {
     let Ok(text) = fs::read_to_string(kept(dir)) else { return Ok(()) };
     let before: BTreeMap<String, String> = serde_json::from_str(&text).context("sysctl-before.json")?;

@@ -15,7 +15,7 @@ const LOCK: Duration = Duration::from_secs(30 * 60);
 /// Ends the cluster and removes everything that belonged to it. Says whether there was anything.
 ///
 /// # Errors
-/// What can't be ended or removed.
+/// If something can't be ended or removed.
 pub async fn take_down(dir: &ClusterDir) -> anyhow::Result<bool> {
     let _held = lock().await?;
     let was_there = dir.folder().exists();
@@ -67,9 +67,9 @@ pub(super) async fn remove_all(dir: &ClusterDir) -> anyhow::Result<()> {
     sysctl::restore(dir)
 }
 
-/// Whether any process has something mounted over one of these folders. Linux lets go of such mounts, without
-/// a word, when the folder is removed in another mount namespace: the kubelet of the other cluster would lose
-/// the volumes of its pods.
+/// Returns whether any process has something mounted over one of these folders. Linux lets go of such mounts,
+/// without a word, when the folder is removed in another mount namespace: the kubelet of the other cluster
+/// would lose the volumes of its pods.
 fn are_mounted_over(folders: &[PathBuf]) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes

@@ -16,7 +16,7 @@ const CERTIFICATES: &str = "/usr/share/ca-certificates/mozilla";
 /// certificates, `/tmp`. There is no shell and nothing else that could be run.
 ///
 /// # Errors
-/// When a library is missing or can't be read.
+/// If a library is missing or can't be read.
 pub fn base_layer(programs: &[&Path]) -> anyhow::Result<Layer> {
     let mut layer = Layer::default();
     let mut libraries = BTreeSet::new();
@@ -42,7 +42,7 @@ pub fn base_layer(programs: &[&Path]) -> anyhow::Result<Layer> {
 /// The shared libraries, the loader among them, that a program needs; none for one that is linked statically.
 ///
 /// # Errors
-/// When `ldd` isn't there, or a library isn't.
+/// If `ldd` isn't there, or a library isn't.
 pub fn libraries_of(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
     ensure!(program.is_file(), "{} is not there", program.display());
     let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output().context("ldd")?;

@@ -43,7 +43,7 @@ impl Layer {
     /// Adds a file that anybody may run, with the content of `source`.
     ///
     /// # Errors
-    /// When `source` can't be read.
+    /// If `source` can't be read.
     pub fn program(&mut self, path: &str, source: &Path) -> anyhow::Result<&mut Self> {
         let content = std::fs::read(source).with_context(|| format!("{}", source.display()))?;
         Ok(self.file(path, 0o755, content))

@@ -61,7 +61,7 @@ impl Image {
     /// [`NONROOT`].
     ///
     /// # Errors
-    /// When the program or one of its libraries can't be read.
+    /// If the program or one of its libraries can't be read.
     pub fn of_program(name: &str, program: &Path) -> anyhow::Result<Self> {
         let file = program.file_name().and_then(|name| name.to_str()).context("the program has no name")?;
         let path = format!("/{file}");
@@ -82,7 +82,7 @@ impl Image {
     /// Writes the archive.
     ///
     /// # Errors
-    /// When the name has no tag, or the file can't be written.
+    /// If the name has no tag, or the file can't be written.
     pub fn write(&self, file: &Path) -> anyhow::Result<WrittenArchive> {
         let (_, tag) = self.name.rsplit_once(':').with_context(|| format!("{} has no tag", self.name))?;
         ensure!(!tag.contains('/'), "{} has no tag", self.name);

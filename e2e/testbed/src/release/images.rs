@@ -45,7 +45,7 @@ impl Images {
     /// Those of a version that `make images` has made before (`FLUTECAST_VERSION=0.2.0 make images`).
     ///
     /// # Errors
-    /// When they aren't there: which command makes them.
+    /// If they aren't there: which command makes them.
     pub fn built(version: &str) -> anyhow::Result<Self> {
         let folder = match std::env::var_os(IMAGES_VARIABLE).filter(|folder| !folder.is_empty()) {
             Some(folder) => PathBuf::from(folder),

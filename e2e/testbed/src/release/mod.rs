@@ -38,7 +38,7 @@ use flutecast_testkit::{in_repository, wait_until};
 
 /// How long helm waits for pods on a busy machine with two cores.
 const ROLLOUT: Duration = Duration::from_secs(180);
-/// How long all else may take.
+/// Longest time that all else may take.
 const SOON: Duration = Duration::from_secs(90);
 /// The port of the Service of the data plane.
 const HTTP: u16 = 80;
@@ -56,7 +56,7 @@ const LOOKS: [&str; 5] = [
 /// Installs or upgrades the CRD chart in `chart`, which all releases of a cluster share.
 ///
 /// # Errors
-/// What helm says.
+/// If helm fails.
 pub async fn install_crds(cluster: &Cluster, chart: &Path) -> anyhow::Result<()> {
     let chart = chart.display().to_string();
     let args = ["upgrade", "--install", "flutecast-crds", &chart, "--namespace", CRDS_NAMESPACE];
@@ -83,7 +83,7 @@ impl<'a> Release<'a> {
     /// `values` (YAML), and waits until all its pods are ready.
     ///
     /// # Errors
-    /// What helm or kubectl says, or what isn't ready in time.
+    /// If helm or kubectl fails, or something isn't ready in time.
     pub async fn install(
         cluster: &'a Cluster,
         namespace: &Namespace,
@@ -101,7 +101,7 @@ impl<'a> Release<'a> {
     /// Only the namespace's pod security; nothing is installed yet.
     ///
     /// # Errors
-    /// What kubectl says.
+    /// If kubectl fails.
     pub async fn absent(cluster: &'a Cluster, namespace: &Namespace, name: &str) -> anyhow::Result<Self> {
         let label = ["label", "--overwrite", "namespace", namespace.name()];
         let restricted =
@@ -115,7 +115,7 @@ impl<'a> Release<'a> {
     /// are ready.
     ///
     /// # Errors
-    /// What helm says.
+    /// If helm fails.
     pub async fn helm(
         &mut self,
         verb: &str,
@@ -142,7 +142,7 @@ impl<'a> Release<'a> {
     /// `helm upgrade` of this repository's chart.
     ///
     /// # Errors
-    /// What helm says.
+    /// If helm fails.
     pub async fn upgrade(&mut self, images: &Images, values: &str) -> anyhow::Result<String> {
         self.helm("upgrade", &in_repository("charts/flutecast"), images, values).await
     }
@@ -150,7 +150,7 @@ impl<'a> Release<'a> {
     /// `helm rollback` to the revision before.
     ///
     /// # Errors
-    /// What helm says.
+    /// If helm fails.
     pub async fn rollback(&self) -> anyhow::Result<String> {
         let timeout = format!("{}s", ROLLOUT.as_secs());
         self.run_helm(&["rollback", &self.name, "--wait", "--timeout", &timeout]).await
@@ -159,7 +159,7 @@ impl<'a> Release<'a> {
     /// `helm uninstall`; waits until its pods are gone.
     ///
     /// # Errors
-    /// What helm says, or what is still there.
+    /// If helm fails, or a pod is still there.
     pub async fn uninstall(&mut self) -> anyhow::Result<()> {
         self.run_helm(&["uninstall", &self.name, "--wait", "--timeout", "120s"]).await?;
         self.installed = false;
@@ -177,7 +177,7 @@ impl<'a> Release<'a> {
     /// Helm with the release's namespace behind the arguments.
     ///
     /// # Errors
-    /// What helm says.
+    /// If helm fails.
     pub async fn run_helm(&self, args: &[&str]) -> anyhow::Result<String> {
         self.cluster.helm(&[args, &["--namespace", &self.namespace]].concat(), ROLLOUT + SOON).await
     }
@@ -185,7 +185,7 @@ impl<'a> Release<'a> {
     /// kubectl in the release's namespace.
     ///
     /// # Errors
-    /// What kubectl says.
+    /// If kubectl fails.
     pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
         self.kubectl_with(args, "").await
     }
@@ -193,7 +193,7 @@ impl<'a> Release<'a> {
     /// The same with standard input, and time to wait for something (`kubectl wait`).
     ///
     /// # Errors
-    /// What kubectl says.
+    /// If kubectl fails.
     pub async fn kubectl_with(&self, args: &[&str], input: &str) -> anyhow::Result<String> {
         self.cluster
             .kubectl_with(&[&["--namespace", self.namespace.as_str()], args].concat(), input, SOON)
@@ -203,7 +203,7 @@ impl<'a> Release<'a> {
     /// Applies manifests as the chart's notes say it.
     ///
     /// # Errors
-    /// What kubectl says.
+    /// If kubectl fails.
     pub async fn apply(&self, manifests: &str) -> anyhow::Result<()> {
         self.kubectl_with(&["apply", "--server-side", "--filename", "-"], manifests).await.map(drop)
     }
@@ -211,7 +211,7 @@ impl<'a> Release<'a> {
     /// The same with a folder of this repository, such as `manifests/demo`.
     ///
     /// # Errors
-    /// What kubectl says.
+    /// If kubectl fails.
     pub async fn apply_folder(&self, folder: &str) -> anyhow::Result<()> {
         let folder = in_repository(folder).display().to_string();
         self.kubectl(&["apply", "--server-side", "--recursive", "--filename", &folder]).await.map(drop)
@@ -220,7 +220,7 @@ impl<'a> Release<'a> {
     /// Waits until each Tenant, Device and PushFormat of the namespace is Ready.
     ///
     /// # Errors
-    /// What isn't Ready.
+    /// If an object isn't Ready in time.
     pub async fn wait_ready(&self) -> anyhow::Result<()> {
         let wait = ["wait", "--for=condition=Ready", "--timeout=80s", "--all", "tenants,devices,pushformats"];
         self.kubectl(&wait).await.map(drop)
@@ -230,7 +230,7 @@ impl<'a> Release<'a> {
     /// no other is.
     ///
     /// # Errors
-    /// What isn't.
+    /// If that takes too long.
     pub async fn scale(&self, component: &str, replicas: u32) -> anyhow::Result<()> {
         let deployment = format!("deployment/{}", self.full_name(&format!("-{component}")));
         self.kubectl(&["scale", &deployment, &format!("--replicas={replicas}")]).await?;
@@ -241,7 +241,7 @@ impl<'a> Release<'a> {
     /// The data plane's Service.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub async fn dataplane(&self) -> anyhow::Result<ServiceAddress> {
         self.cluster.reach(&self.namespace, &self.full_name(""), HTTP).await
     }
@@ -272,7 +272,7 @@ impl<'a> Release<'a> {
     /// The last lines that all pods of a program (`operator`, `dataplane`, `nats`) logged.
     ///
     /// # Errors
-    /// What kubectl says.
+    /// If kubectl fails.
     pub async fn logs(&self, component: &str, lines: u32) -> anyhow::Result<String> {
         let (selector, tail) = (self.selector(component), format!("--tail={lines}"));
         self.kubectl(&["logs", "-l", &selector, "--prefix", "--max-log-requests=20", &tail]).await

@@ -23,7 +23,7 @@ impl NatsAddress {
     /// The address for NATS clients with the login of a user: `devices`, `operator` or `dataplane`.
     ///
     /// # Panics
-    /// When there is no such user.
+    /// If there is no such user.
     #[must_use]
     pub fn url(&self, user: &str) -> String {
         format!("nats://{}@{}", self.login(user), self.client.address)
@@ -32,7 +32,7 @@ impl NatsAddress {
     /// The same for MQTT.
     ///
     /// # Panics
-    /// When there is no such user.
+    /// If there is no such user.
     #[must_use]
     pub fn mqtt_url(&self, user: &str) -> String {
         format!("mqtt://{}@{}", self.login(user), self.mqtt.address)
@@ -50,7 +50,7 @@ impl NatsAddress {
     /// A NATS client that comes back by itself.
     ///
     /// # Errors
-    /// When NATS doesn't answer or refuses the login.
+    /// If NATS doesn't answer or refuses the login.
     pub async fn connect(&self, user: &str) -> anyhow::Result<async_nats::Client> {
         let password = self.password(user).to_owned();
         // The client takes no login from an address.

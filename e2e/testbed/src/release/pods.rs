@@ -15,7 +15,7 @@ pub struct Pod {
     pub ip: String,
     /// Whether it is ready and not on its way out.
     pub ready: bool,
-    /// How often its container was started again.
+    /// Number of times that its container was started again.
     pub restarts: u64,
     /// The container's id, as containerd knows it; empty while there is none.
     pub container: String,
@@ -25,7 +25,7 @@ impl Release<'_> {
     /// The pods of a program (`operator`, `dataplane`, `nats`), by name.
     ///
     /// # Errors
-    /// What kubectl says.
+    /// If kubectl fails.
     pub async fn pods(&self, component: &str) -> anyhow::Result<Vec<Pod>> {
         let list = self.kubectl(&["get", "pods", "-l", &self.selector(component), "-o", "json"]).await?;
         let list: Value = serde_json::from_str(&list)?;
@@ -51,7 +51,7 @@ impl Release<'_> {
     /// What a pod of Flutecast's says of itself at its `/metrics`.
     ///
     /// # Errors
-    /// What kubectl says.
+    /// If kubectl fails.
     pub async fn metrics(&self, pod: &Pod) -> anyhow::Result<String> {
         let path = format!("/api/v1/namespaces/{}/pods/{}:8081/proxy/metrics", self.namespace, pod.name);
         self.kubectl(&["get", "--raw", &path]).await
@@ -61,7 +61,7 @@ impl Release<'_> {
     /// again. On an existing cluster the pod is deleted without grace instead, and another one comes.
     ///
     /// # Errors
-    /// When that can't be done.
+    /// If that can't be done.
     pub async fn kill(&self, pod: &Pod) -> anyhow::Result<()> {
         match self.cluster.node() {
             Ok(_) => self.cluster.kill_container(&pod.container).await,
