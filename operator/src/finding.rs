@@ -116,8 +116,9 @@ impl Reason {
         Self::ALL.into_iter().find(|reason| reason.to_string() == name)
     }
 
-    /// Returns whether the object may come into force without a change of what exists: it waits for another object,
-    /// or for a part of the system that is away. Everything else stays until somebody changes something.
+    /// Returns whether the object may come into force without a change of what exists: it waits for another
+    /// object, or for a part of the system that is away. Everything else stays until somebody changes
+    /// something.
     #[must_use]
     pub fn waits(self) -> bool {
         match self {

@@ -97,8 +97,8 @@ pub(crate) struct Meta {
     pub(crate) name: String,
     /// `None` for an object from a folder.
     pub(crate) uid: Option<String>,
-    /// Orders objects by age, the oldest first: from an API server the creation time in half seconds, from a folder
-    /// the number of the reading at which the object first appeared.
+    /// Orders objects by age, the oldest first: from an API server the creation time in half seconds, from a
+    /// folder the number of the reading at which the object first appeared.
     pub(crate) created: i64,
     pub(crate) labels: Arc<BTreeMap<String, String>>,
 }

@@ -66,9 +66,13 @@ impl<C> Inbox<C> {
                     if count == 0 {
                         return None;
                     }
-                    changes.drain(..).map(|change| handle(Message::Change(change))).fold(Wake::Nothing, Wake::max)
+                    let wakes = changes.drain(..).map(|change| handle(Message::Change(change)));
+                    wakes.fold(Wake::Nothing, Wake::max)
                 }
-                Ok(()) = self.report.changed() => handle(Message::Report(self.report.borrow_and_update().clone())),
+                Ok(()) = self.report.changed() => {
+                    let report = self.report.borrow_and_update().clone();
+                    handle(Message::Report(report))
+                }
                 Ok(()) = changed(self.leading.as_mut()) => Wake::Reconcile,
                 () = sleep_until(until) => {
                     let is_due = Instant::now() >= timers.reconcile;

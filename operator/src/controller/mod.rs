@@ -3,7 +3,7 @@
 //! ```text
 //! Backend ──Change──► Inbox ──► dereference → validate → build → apply → update status
 //!                       ▲                                          │           │
-//! jetstream ──StreamReports────┘      jetstream, enrollment, the mapping ◄┘           └──► Backend: where statuses go
+//! jetstream ──report────┘     jetstream, enrollment, the mapping ◄─┘           └─► statuses, by the Backend
 //! ```
 //! One task owns all state, so a reconcile sees one moment of it. It runs on a thread of its own. Validate
 //! and build are pure; only [`Backend::write_mapping`] waits. Streams and statuses are written by other

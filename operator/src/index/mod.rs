@@ -173,8 +173,8 @@ impl Index {
         changed
     }
 
-    /// Hides all Secrets until they are read again in this turn, because they may be long out of date. They are
-    /// not removed: an API server that starts forbids much before it knows its roles.
+    /// Hides all Secrets until they are read again in this turn, because they may be long out of date. They
+    /// are not removed: an API server that starts forbids much before it knows its roles.
     pub(crate) fn distrust_tokens(&mut self, turn: u64) {
         self.distrusted = (turn, self.tokens.keys().cloned().collect());
     }
@@ -269,8 +269,8 @@ impl Index {
         self.references.devices(tenant)
     }
 
-    /// Returns the objects that are needed to build what is `dirty`: all Tenants with the PushFormats of their
-    /// templates, all Secrets, and of the dirty tenants the Devices and their PushFormats.
+    /// Returns the objects that are needed to build what is `dirty`: all Tenants with the PushFormats of
+    /// their templates, all Secrets, and of the dirty tenants the Devices and their PushFormats.
     pub(crate) fn objects(&self, dirty: &DirtySet) -> Objects {
         let secrets = self.tokens.values().filter_map(|tokens| match tokens {
             TokenSecret::Held(secret) => Some(secret.clone()),

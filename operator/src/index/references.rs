@@ -66,8 +66,8 @@ pub(super) fn formats_of(device: &Object<DeviceSpec>) -> impl Iterator<Item = Ke
     device.spec.channels.iter().map(|channel| (device.meta.namespace.clone(), channel.format.clone()))
 }
 
-/// Returns the PushFormats that a Tenant's template of Devices names, as often as it names them, whether or not
-/// its policy creates Devices at the moment.
+/// Returns the PushFormats that a Tenant's template of Devices names, as often as it names them, whether or
+/// not its policy creates Devices at the moment.
 pub(super) fn formats_of_template(tenant: &Object<TenantSpec>) -> impl Iterator<Item = Key> {
     template_of(&tenant.spec).iter().map(|channel| (tenant.meta.namespace.clone(), channel.format.clone()))
 }

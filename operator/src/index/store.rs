@@ -135,8 +135,8 @@ impl<K: ApiKind> Store<K> {
         self.listed.insert(scope, BTreeSet::new());
     }
 
-    /// Sets an object. Returns `None` if that changes nothing: a watch may report a version that is older than the
-    /// reply to a write of the operator.
+    /// Sets an object. Returns `None` if that changes nothing: a watch may report a version that is older
+    /// than the reply to a write of the operator.
     pub(crate) fn apply(&mut self, object: K) -> Option<Delta<K>> {
         let (meta, spec, status) = object.into_parts();
         let status = status.unwrap_or_default();
@@ -217,8 +217,8 @@ pub(crate) fn key_of(meta: &ObjectMeta) -> Key {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
-/// Returns the resource version as a number; Kubernetes guarantees since 1.35 that versions can be compared so.
-/// `None` if it is not a number; then what comes later counts.
+/// Returns the resource version as a number; Kubernetes guarantees since 1.35 that versions can be compared
+/// so. `None` if it is not a number; then what comes later counts.
 pub(crate) fn version_of(meta: &ObjectMeta) -> Option<u64> {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok())
 }
@@ -226,7 +226,8 @@ pub(crate) fn version_of(meta: &ObjectMeta) -> Option<u64> {
 fn meta_of(meta: &ObjectMeta, holds_claim: bool) -> Meta {
     let (namespace, name) = key_of(meta);
     let seconds = meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
-    // Kubernetes has ages in seconds. Of two objects of the same second, the one that has got its claim keeps it.
+    // Kubernetes has ages in seconds. Of two objects of the same second, the one that has got its claim keeps
+    // it.
     let created = seconds * 2 + i64::from(!holds_claim);
     Meta {
         namespace,

@@ -10,7 +10,8 @@ use crate::watch::Event;
 fn device(name: &str, tenant: &str, format: &str, version: u32) -> Device {
     serde_json::from_value(json!({
         "apiVersion": "flutecast.io/v1alpha1", "kind": "Device",
-        "metadata": {"name": name, "namespace": "a", "uid": format!("uid-{name}"), "resourceVersion": version.to_string(),
+        "metadata": {"name": name, "namespace": "a", "uid": format!("uid-{name}"),
+            "resourceVersion": version.to_string(),
             "generation": 1, "creationTimestamp": "2026-11-23T00:00:00Z"},
         "spec": {"tenant": tenant, "deviceCode": name, "channels": [{"name": "power", "format": format}]},
     }))
@@ -20,7 +21,8 @@ fn device(name: &str, tenant: &str, format: &str, version: u32) -> Device {
 fn format(name: &str, version: u32) -> flutecast_crds::PushFormat {
     serde_json::from_value(json!({
         "apiVersion": "flutecast.io/v1alpha1", "kind": "PushFormat",
-        "metadata": {"name": name, "namespace": "a", "uid": format!("uid-{name}"), "resourceVersion": version.to_string(),
+        "metadata": {"name": name, "namespace": "a", "uid": format!("uid-{name}"),
+            "resourceVersion": version.to_string(),
             "generation": version},
         "spec": {"fields": [{"name": "on", "pointer": "/on", "type": "Bool"}]},
     }))
@@ -75,7 +77,8 @@ fn a_format_is_used_as_long_as_a_template_names_it() {
     let tenant = |version: u32, enrollment: serde_json::Value| -> flutecast_crds::Tenant {
         serde_json::from_value(json!({
             "apiVersion": "flutecast.io/v1alpha1", "kind": "Tenant",
-            "metadata": {"name": "t3", "namespace": "a", "uid": "uid-t3", "resourceVersion": version.to_string(), "generation": version},
+            "metadata": {"name": "t3", "namespace": "a", "uid": "uid-t3",
+            "resourceVersion": version.to_string(), "generation": version},
             "spec": {"enrollment": enrollment},
         }))
         .unwrap()
@@ -167,7 +170,8 @@ fn one_broken_object_stops_no_other() {
     let mut index = settled();
     let broken: DeserializeGuard<Device> = serde_json::from_value(json!({
         "apiVersion": "flutecast.io/v1alpha1", "kind": "Device",
-        "metadata": {"name": "d1", "namespace": "a", "uid": "uid-d1", "resourceVersion": "8"}, "spec": {"channels": 7},
+        "metadata": {"name": "d1", "namespace": "a", "uid": "uid-d1", "resourceVersion": "8"},
+        "spec": {"channels": 7},
     }))
     .unwrap();
     let broken = broken.0.unwrap_err();

@@ -1,9 +1,9 @@
 //! The cluster backend: objects on an API server.
 //!
 //! ```text
-//! watches ──Change──► Inbox ──► Controller ──► ClusterBackend: Index, Mapping (ConfigMaps, Secret), StatusSync
-//!                       ▲                                                                       │
-//!                       └──Written── status::writer ◄── status::queue ◄─────────────────────────┘
+//! watches ──Change──► Inbox ──► Controller ──► ClusterBackend: Index, Mapping, Rollout, StatusSync
+//!                       ▲                                                            │
+//!                       └──Written── status::writer ◄── status::queue ◄──────────────┘
 //! ```
 //! The index is synchronous state. No object of a user ever gets an ownerReference from here, and none gets a
 //! finalizer unless that is configured ([`crate::protection`]), so nothing hangs when the operator is gone.
@@ -157,8 +157,8 @@ impl Backend for ClusterBackend {
     }
 
     async fn write_mapping(&mut self, wanted: &Documents) -> Applied {
-        // A Secret that was not read yet must not look like one that is gone: its tokens would be shut out for
-        // a moment.
+        // A Secret that was not read yet must not look like one that is gone: its tokens would be shut out
+        // for a moment.
         let with_access = self.secrets.keys().all(|key| self.index.token_secret(key).is_some());
         let applied = self.mapping.write(wanted, with_access).await;
         let mapping = &self.mapping;

@@ -1,4 +1,5 @@
-//! Which Devices are pending for the rollout: those that are in the mapping and not Ready for their generation.
+//! Which Devices are pending for the rollout: those that are in the mapping and not Ready for their
+//! generation.
 
 use flutecast_contract::name::TenantName;
 use flutecast_contract::shard::{MAX_SHARDS, shard_of};

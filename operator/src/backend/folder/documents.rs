@@ -10,8 +10,8 @@ pub(crate) struct Part<'a> {
     pub(crate) text: &'a str,
 }
 
-/// Returns the documents of a file that have more than comments. As with kubectl, a line that begins with `---`
-/// ends a document, also within a block of text.
+/// Returns the documents of a file that have more than comments. As with kubectl, a line that begins with
+/// `---` ends a document, also within a block of text.
 pub(crate) fn split(text: &str) -> Vec<Part<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parts = Vec::new();

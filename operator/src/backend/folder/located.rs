@@ -152,7 +152,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "kind: Device # a comment\nspec:\n  on: true\n  values: {\"0\": off, '1': 1.5}\n  channels:\n  - name: a\n    format: b\n  - {name: c}\n";
+    const TEXT: &str = "kind: Device # a comment\nspec:\n  on: true\n  values: {\"0\": off, '1': 1.5}\n  \
+        channels:\n  - name: a\n    format: b\n  - {name: c}\n";
 
     #[test]
     fn values_and_their_lines() {

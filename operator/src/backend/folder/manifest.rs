@@ -262,8 +262,8 @@ fn read_spec<S: DeserializeOwned>(
     }
 }
 
-/// Returns the values of a Secret, from `data` (base64) and `stringData`, which takes precedence. No message shows
-/// a value.
+/// Returns the values of a Secret, from `data` (base64) and `stringData`, which takes precedence. No message
+/// shows a value.
 fn read_secret(object: &Value) -> Result<SecretData, Finding> {
     let invalid = |field: &str, key: &str, message: &str| {
         Finding::new(Reason::InvalidObject, join(field, key), message)

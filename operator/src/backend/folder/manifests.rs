@@ -1,5 +1,5 @@
-//! The objects in force of a folder, and the outcomes of its files. Synchronous, without I/O: the contents of the
-//! files are passed in.
+//! The objects in force of a folder, and the outcomes of its files. Synchronous, without I/O: the contents of
+//! the files are passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +13,8 @@ pub(crate) type Files = BTreeMap<String, Result<String, String>>;
 
 /// The objects of a folder.
 ///
-/// While a document is broken, the object that it was, or may have been, stays in force as it last was valid. It
-/// goes when the file is valid without it, or is removed.
+/// While a document is broken, the object that it was, or may have been, stays in force as it last was valid.
+/// It goes when the file is valid without it, or is removed.
 #[derive(Debug, Default)]
 pub(crate) struct Manifests {
     files: BTreeMap<String, File>,
@@ -43,8 +43,8 @@ struct Defined {
 }
 
 impl Manifests {
-    /// `former` are the devices that held their codes when the last process wrote the mapping, as tenant and name.
-    /// They count as older than all others, so that a device keeps its code over a restart.
+    /// `former` are the devices that held their codes when the last process wrote the mapping, as tenant and
+    /// name. They count as older than all others, so that a device keeps its code over a restart.
     pub(crate) fn new(former: BTreeSet<(String, String)>) -> Self {
         Self { former, ..Self::default() }
     }

@@ -1,5 +1,5 @@
-//! The mapping as a folder: one file for each shard and one for access, each replaced as a whole, and only if it
-//! differs.
+//! The mapping as a folder: one file for each shard and one for access, each replaced as a whole, and only if
+//! it differs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,8 +50,8 @@ impl MappingFolder {
         Ok(folder)
     }
 
-    /// Writes the files that differ, and removes shards that are not wanted any more. Returns the names of the
-    /// files that changed.
+    /// Writes the files that differ, and removes shards that are not wanted any more. Returns the names of
+    /// the files that changed.
     ///
     /// # Errors
     /// [`MappingError`]; files that were written before it stay, each is whole.
@@ -84,7 +84,8 @@ impl MappingFolder {
         Ok(changed)
     }
 
-    /// Returns the Devices in the mapping, as tenant and name of the Device. Files that can't be read are skipped.
+    /// Returns the Devices in the mapping, as tenant and name of the Device. Files that can't be read are
+    /// skipped.
     pub(crate) fn devices(&self) -> BTreeSet<(String, String)> {
         let shards = self.names().unwrap_or_default().into_iter().filter_map(|name| self.read_shard(&name));
         shards

@@ -13,8 +13,8 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 const MAX_FILES: usize = 20_000;
 const MAX_DEPTH: usize = 16;
 
-/// Reads every `*.yaml` and `*.yml` below `root`, except in files and folders that begin with a dot. Symbolic links are
-/// followed, as Kubernetes mounts ConfigMaps with them.
+/// Reads every `*.yaml` and `*.yml` below `root`, except in files and folders that begin with a dot. Symbolic
+/// links are followed, as Kubernetes mounts ConfigMaps with them.
 ///
 /// # Errors
 /// If the folder itself can't be read. A file that can't be read has its error in the result.
@@ -55,8 +55,8 @@ fn folder(
                 }
                 files.insert(relative, read(&entry.path()).map_err(|error| error.to_string()));
             }
-            // A file may be removed between the two calls; a dangling link is an error only if it has the name of a
-            // manifest.
+            // A file may be removed between the two calls; a dangling link is an error only if it has the
+            // name of a manifest.
             Err(error) if is_manifest && fs::symlink_metadata(entry.path()).is_ok() => {
                 files.insert(relative, Err(error.to_string()));
             }

@@ -1,5 +1,5 @@
-//! The checks of an API server before it stores an object, for folders: the schema of the CRD with its patterns,
-//! bounds and CEL rules. It is made from the API types, so that it can't differ from the CRDs.
+//! The checks of an API server before it stores an object, for folders: the schema of the CRD with its
+//! patterns, bounds and CEL rules. It is made from the API types, so that it can't differ from the CRDs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -231,7 +231,8 @@ fn in_words(pattern: &str) -> String {
             "lower-case letters, digits and '-', with a letter or digit at both ends (gw-line1)"
         }
         pattern::DNS_SUBDOMAIN => {
-            "lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part (on-off)"
+            "lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part \
+             (on-off)"
         }
         pattern::DEVICE_CODE => {
             "letters, digits, '.', '_', ':', '/' and '-', with a letter or digit first (CORR-01)"
@@ -242,7 +243,8 @@ fn in_words(pattern: &str) -> String {
         pattern::SECRET_KEY => "letters, digits, '-', '_' and '.' (wall-1)",
         pattern::JSON_POINTER => "a JSON pointer: it begins with '/', as in /d/speed, and '~' is written ~0",
         pattern::SUBJECT => {
-            "a NATS subject: words with single dots in between, '*' for one of them, '>' at the end (plant.*.power)"
+            "a NATS subject: words with single dots in between, '*' for one of them, '>' at the end \
+             (plant.*.power)"
         }
         pattern::ORIGIN => "a web origin without a path (https://screens.acme.example), or *",
         duration::PATTERN => {

@@ -38,8 +38,8 @@ impl Printer {
         Self { format, printed: Outcomes::default() }
     }
 
-    /// Prints the outcomes that changed, one to a line. An object that is gone is `Removed`; a file that is valid
-    /// again is `Accepted`.
+    /// Prints the outcomes that changed, one to a line. An object that is gone is `Removed`; a file that is
+    /// valid again is `Accepted`.
     ///
     /// # Errors
     /// If `out` can't be written to.

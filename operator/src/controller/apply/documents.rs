@@ -17,8 +17,8 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
-    /// Returns the documents that were built, without the tenants whose stream belongs to somebody else: under
-    /// their names, messages of others would be read.
+    /// Returns the documents that were built, without the tenants whose stream belongs to somebody else:
+    /// under their names, messages of others would be read.
     pub(crate) fn of(built: &Built, foreign: &BTreeSet<TenantName>) -> Self {
         let tenants = built.tenants.iter().filter(|(name, _)| !foreign.contains(*name));
         let mut access = built.access.clone();

@@ -41,14 +41,17 @@ pub(super) fn document(
         };
         if own > MOST_OF_TENANT {
             too_much(format!(
-                "its tokens, with what restricts them, take about {own} bytes, and a tenant may take {MOST_OF_TENANT}; until there are fewer, no token opens anything"
+                "its tokens, with what restricts them, take about {own} bytes, and a tenant may take \
+                 {MOST_OF_TENANT}; until there are fewer, no token opens anything"
             ));
             access.tokens.clear();
         }
         let own = size_of(&tenant.name, &access);
         if size + own > MOST {
             too_much(format!(
-                "what opens the doors of all tenants of this installation may take {MOST} bytes, and older Tenants leave {} of them, where this one takes about {own}; until there are fewer tokens and restrictions, nobody can read it",
+                "what opens the doors of all tenants of this installation may take {MOST} bytes, and older \
+                 Tenants leave {} of them, where this one takes about {own}; until there are fewer tokens \
+                 and restrictions, nobody can read it",
                 MOST - size
             ));
             continue;

@@ -1,4 +1,5 @@
-//! Claims: the name of a tenant, a subject, a device code or an iotId can belong to one object only, the oldest.
+//! Claims: the name of a tenant, a subject, a device code or an iotId can belong to one object only, the
+//! oldest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +34,8 @@ pub(super) fn tenant_names(
     for tenant in tenants {
         if let Some(holder) = holders.get(&tenant.name) {
             let message = format!(
-                "{:?} is taken by {} in namespace {}, which is older; tenants need different names also across namespaces",
+                "{:?} is taken by {} in namespace {}, which is older; tenants need different names also \
+                 across namespaces",
                 tenant.name.as_str(),
                 holder.meta.object_ref(Kind::Tenant),
                 holder.meta.namespace
@@ -97,8 +99,8 @@ fn reserved(subject: &SubjectPattern) -> Option<String> {
     })
 }
 
-/// Gives each device its tenant, its code and its iotId. `devices` are sorted from the oldest to the youngest,
-/// and so are those that are returned.
+/// Gives each device its tenant, its code and its iotId. `devices` are sorted from the oldest to the
+/// youngest, and so are those that are returned.
 pub(super) fn devices(
     devices: Vec<ValidDevice>,
     tenants: &BTreeMap<TenantName, ValidTenant>,
@@ -180,7 +182,8 @@ fn tenant_of<'a>(
         _ => Err(finding(
             Reason::TenantMissing,
             format!(
-                "there is no Tenant {:?} in namespace {namespace}; a device belongs to a Tenant of its own namespace",
+                "there is no Tenant {:?} in namespace {namespace}; a device belongs to a Tenant of its own \
+                 namespace",
                 device.tenant
             ),
         )),

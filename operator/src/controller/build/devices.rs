@@ -58,8 +58,8 @@ impl<'a> Before<'a> {
 
 /// Maps the devices of a tenant, the oldest first, until its quota is full.
 ///
-/// A channel whose format is missing or broken is left out. A device without any channel is refused, but keeps
-/// its code and its iotId, so that a typing error in a format gives its code to no other device.
+/// A channel whose format is missing or broken is left out. A device without any channel is refused, but
+/// keeps its code and its iotId, so that a typing error in a format gives its code to no other device.
 pub(super) fn map(
     tenant: &ValidTenant,
     devices: &[ClaimedDevice],
@@ -76,7 +76,8 @@ pub(super) fn map(
         {
             let tenant = tenant.meta.object_ref(Kind::Tenant);
             let message = format!(
-                "{tenant} allows {most} devices and has older ones enough; raise spec.quota.maxDevices, or remove devices"
+                "{tenant} allows {most} devices and has older ones enough; raise spec.quota.maxDevices, or \
+                 remove devices"
             );
             outcomes.refuse(&object, Finding::new(Reason::QuotaExceeded, "", message));
             continue;

@@ -8,8 +8,8 @@ use crate::enrollment::policy::{Enrollment, Newcomers};
 use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::{Kind, ObjectRef};
 
-/// Returns how the devices of a tenant enroll. A Device whose channels can't be formatted would be of no use, so
-/// none is created until all formats of the template exist.
+/// Returns how the devices of a tenant enroll. A Device whose channels can't be formatted would be of no use,
+/// so none is created until all formats of the template exist.
 pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, outcomes: &mut Outcomes) -> Enrollment {
     let newcomers = match &tenant.enrollment {
         ValidEnrollment::Declared => Newcomers::Refused,
@@ -31,8 +31,8 @@ pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, outcomes: &mut Outco
     Enrollment { newcomers, max_devices: tenant.max_devices }
 }
 
-/// Refuses to create Devices, because objects come from a folder: it belongs to its author, and may be a checkout
-/// of a repository.
+/// Refuses to create Devices, because objects come from a folder: it belongs to its author, and may be a
+/// checkout of a repository.
 pub(crate) fn refuse_to_create(built: &mut Built) {
     for tenant in built.tenants.values_mut() {
         if tenant.enrollment.newcomers == Newcomers::Refused {
@@ -40,7 +40,9 @@ pub(crate) fn refuse_to_create(built: &mut Built) {
         }
         tenant.enrollment.newcomers = Newcomers::Blocked;
         let owner = &tenant.streams.owner;
-        let message = "Automatic needs an API server, where Devices can be created; from a folder write policy: Declared, and a Device for each code".to_owned();
+        let message = "Automatic needs an API server, where Devices can be created; from a folder write \
+            policy: Declared, and a Device for each code"
+            .to_owned();
         built.outcomes.degrade(
             &ObjectRef::new(Kind::Tenant, &owner.namespace, &owner.name),
             Finding::new(Reason::EnrollmentUnavailable, "spec.enrollment.policy", message),

@@ -1,9 +1,9 @@
 //! The third step, and the heart of the operator: a pure function from all objects to streams, mapping
-//! documents, the access document and outcomes. It does no I/O, reads no clock, and does not depend on the order
-//! of the objects.
+//! documents, the access document and outcomes. It does no I/O, reads no clock, and does not depend on the
+//! order of the objects.
 //!
-//! The name of a tenant, a device code, an iotId and a subject belong to the oldest object that claims them. One
-//! bad object never stops another.
+//! The name of a tenant, a device code, an iotId and a subject belong to the oldest object that claims them.
+//! One bad object never stops another.
 
 mod access;
 pub(crate) mod cache;
@@ -53,8 +53,8 @@ pub(crate) fn build(valid: Valid, objects: &Objects) -> Built {
     build_upon(&Built::default(), valid, objects)
 }
 
-/// The third step. Documents that are equal to those built `before` are shared with them, which saves memory and
-/// changes nothing else.
+/// The third step. Documents that are equal to those built `before` are shared with them, which saves memory
+/// and changes nothing else.
 pub(crate) fn build_upon(before: &Built, valid: Valid, objects: &Objects) -> Built {
     let Valid { tenants, devices, formats, existing, mut outcomes } = valid;
     let secrets = objects.secrets.iter().map(|secret| (secret.meta.key(), &**secret)).collect();

@@ -13,8 +13,8 @@ use crate::jetstream::streams::{
 
 /// How long NATS remembers message ids by default. It is shorter where messages are kept shorter.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// How much a source's stream keeps. Its messages are in the tenant's stream a moment later, so this has to last
-/// only for as long as a reader may be away.
+/// How much a source's stream keeps. Its messages are in the tenant's stream a moment later, so this has to
+/// last only for as long as a reader may be away.
 const SOURCE_MAX_BYTES: u64 = 64 << 20;
 pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {
     let ValidTenant {

@@ -1,7 +1,8 @@
 //! The fifth step: the one place that decides what is said about an object.
 //!
-//! On an API server each object gets a [`Readiness`], from which [`conditions`] makes conditions. `None` means
-//! that it is not settled: the status stays as it is. Rows are tried from above, the first that applies decides.
+//! On an API server each object gets a [`Readiness`], from which [`conditions`] makes conditions. `None`
+//! means that it is not settled: the status stays as it is. Rows are tried from above, the first that applies
+//! decides.
 //!
 //! | Tenant: findings | report on its streams | mapping | pods | → |
 //! | --- | --- | --- | --- | --- |

@@ -50,7 +50,8 @@ pub(crate) fn validate(enrollment: Option<&EnrollmentSpec>) -> (ValidEnrollment,
     };
     for key in labels.keys().filter(|key| !is_label_key(key)) {
         let message = format!(
-            "{key:?} can't be a label; it needs 1 to 63 letters, digits, '-', '_' and '.', and may have a DNS name and '/' before it; no Device is created until it is right"
+            "{key:?} can't be a label; it needs 1 to 63 letters, digits, '-', '_' and '.', and may have a \
+             DNS name and '/' before it; no Device is created until it is right"
         );
         wrong("template.labels", message);
     }

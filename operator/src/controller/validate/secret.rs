@@ -44,7 +44,8 @@ fn check_token(token: &[u8]) -> Result<&str, (Reason, String)> {
     let length = token.len();
     if length < SHORTEST_TOKEN {
         let message = format!(
-            "the token has {length} characters; it needs {SHORTEST_TOKEN} at least, such as from openssl rand -hex 24"
+            "the token has {length} characters; it needs {SHORTEST_TOKEN} at least, such as from openssl \
+             rand -hex 24"
         );
         return Err((Reason::TokenTooShort, message));
     }
@@ -52,7 +53,8 @@ fn check_token(token: &[u8]) -> Result<&str, (Reason, String)> {
         Ok(text) if length <= LONGEST_TOKEN && token.iter().all(u8::is_ascii_graphic) => Ok(text),
         Ok(_) | Err(_) => {
             let message = format!(
-                "the token needs to be {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII characters without spaces"
+                "the token needs to be {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII characters without \
+                 spaces"
             );
             Err((Reason::SecretInvalid, message))
         }

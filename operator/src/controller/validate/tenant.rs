@@ -14,7 +14,8 @@ use crate::finding::{Finding, Reason};
 use crate::jetstream::subject_pattern::SubjectPattern;
 use crate::object::{Meta, Object};
 
-/// The shortest retention. NATS accepts no shorter duplicate window, which may not be longer than the retention.
+/// The shortest retention. NATS accepts no shorter duplicate window, which may not be longer than the
+/// retention.
 const SHORTEST_AGE: Duration = Duration::from_secs(1);
 
 /// A Tenant that can be used.

@@ -66,7 +66,8 @@ pub(crate) struct Mapping {
     metrics: MappingMetrics,
     shards: ObservedObjects,
     access: ObservedObjects,
-    /// The fingerprints of the documents that were compared last, by name, with the revision that they are of.
+    /// The fingerprints of the documents that were compared last, by name, with the revision that they are
+    /// of.
     fingerprints: BTreeMap<String, (String, Fingerprint)>,
     /// The fingerprints of what was written last, or was there as wanted. If that is still wanted and the API
     /// server holds something else, somebody else changed it.
@@ -278,8 +279,8 @@ impl Mapping {
     }
 }
 
-/// Returns whether a document is written now: it differs from what is held, and if somebody else changed it, it
-/// is time for the repair.
+/// Returns whether a document is written now: it differs from what is held, and if somebody else changed it,
+/// it is time for the repair.
 fn is_due(
     repairs: &mut Repairs,
     written: &mut BTreeMap<String, Fingerprint>,

@@ -79,7 +79,8 @@ impl ObservedObjects {
         self.objects.get(name)?.uid.clone()
     }
 
-    /// Sets an object that exists; without a fingerprint if it can't be read. Returns whether anything changed.
+    /// Sets an object that exists; without a fingerprint if it can't be read. Returns whether anything
+    /// changed.
     pub(super) fn set(&mut self, meta: &ObjectMeta, fingerprint: Option<Fingerprint>) -> bool {
         let name = meta.name.clone().unwrap_or_default();
         if let Some(listed) = &mut self.listed {

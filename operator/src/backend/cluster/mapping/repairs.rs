@@ -1,6 +1,6 @@
 //! When a document that somebody else changed is repaired: at once the first time, then later and later, so
-//! that two writers who want different things don't overwrite each other as fast as they can. Synchronous; the
-//! time is passed in.
+//! that two writers who want different things don't overwrite each other as fast as they can. Synchronous;
+//! the time is passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

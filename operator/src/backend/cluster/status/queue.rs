@@ -163,8 +163,8 @@ impl StatusQueue {
         }
     }
 
-    /// Ends a write that failed. It, or a newer status that waits, is written after a rest. Returns the rest, and
-    /// whether it is the first since a status of this object was written.
+    /// Ends a write that failed. It, or a newer status that waits, is written after a rest. Returns the rest,
+    /// and whether it is the first since a status of this object was written.
     pub(super) fn failed(
         &self,
         name: &Name,

@@ -91,8 +91,8 @@ fn keys_of<K: ApiKind>(store: &Store<K>, dirty: &DirtySet, all: bool) -> BTreeSe
     keys
 }
 
-/// Returns the Event about a change of conditions: that an object was refused, and that it is Ready again. That
-/// it waits for another object is in its conditions, and over a moment later.
+/// Returns the Event about a change of conditions: that an object was refused, and that it is Ready again.
+/// That it waits for another object is in its conditions, and over a moment later.
 fn notice(kind: Kind, before: &[Condition], after: &[Condition]) -> Option<Notice> {
     let (before, after) = (ready(&ours(before)).cloned(), ready(after)?.clone());
     let is_worth_it = |condition: &Condition| {

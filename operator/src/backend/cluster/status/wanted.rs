@@ -176,9 +176,9 @@ impl<'a> WantedStatuses<'a> {
             TokenSecret::Missing => {}
             TokenSecret::Forbidden => {
                 let message = format!(
-                    "the operator may not read Secret {secret:?}; grant it: kubectl -n {namespace} create role \
-                     read-{secret} --verb=list,watch --resource=secrets --resource-name={secret}, and bind it to \
-                     the operator's service account"
+                    "the operator may not read Secret {secret:?}; grant it: kubectl -n {namespace} create \
+                     role read-{secret} --verb=list,watch --resource=secrets --resource-name={secret}, and \
+                     bind it to the operator's service account"
                 );
                 findings.retain(|finding| finding.reason != Reason::SecretMissing);
                 let field = "spec.access.tokens.secretName";

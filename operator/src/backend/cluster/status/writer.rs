@@ -137,7 +137,9 @@ impl Writer {
             };
             // No branch may wait long: writes in flight go on only while this select is polled.
             tokio::select! {
-                Some((name, status, result)) = writes.next() => self.settle(name, status, result, &mut health).await,
+                Some((name, status, result)) = writes.next() => {
+                    self.settle(name, status, result, &mut health).await;
+                }
                 () = self.queue.changed() => {}
                 () = rest => {}
             }
@@ -155,7 +157,8 @@ impl Writer {
             WriteResult::Written(change) => {
                 count(CallResult::Done);
                 health.record_reply();
-                // In flight until the control loop has seen the reply; otherwise it would queue the same again.
+                // In flight until the control loop has seen the reply; otherwise it would queue the same
+                // again.
                 let _ends_with_the_loop = self.changes.send(*change).await;
                 let _ends_with_the_loop =
                     self.changes.send(ClusterChange::Written(name.0, name.1.clone())).await;
@@ -177,9 +180,11 @@ impl Writer {
                 let (kind, namespace, object) = (*kind, namespace.clone(), object.clone());
                 let (wait, is_first) = self.queue.failed(&name, status, failure, now);
                 if is_first {
-                    tracing::warn!(%kind, namespace, name = object, error, ?wait, "a status can't be written; trying again");
+                    let problem = "a status can't be written; trying again";
+                    tracing::warn!(%kind, namespace, name = object, error, ?wait, "{problem}");
                 } else {
-                    tracing::debug!(%kind, namespace, name = object, error, ?wait, "a status still can't be written");
+                    let problem = "a status still can't be written";
+                    tracing::debug!(%kind, namespace, name = object, error, ?wait, "{problem}");
                 }
             }
         }

@@ -32,11 +32,11 @@ impl BuildCache {
         }
     }
 
-    /// Merges a part that was built from the `dirty` objects. Devices and PushFormats whose outcome changed are
-    /// marked in `dirty`.
+    /// Merges a part that was built from the `dirty` objects. Devices and PushFormats whose outcome changed
+    /// are marked in `dirty`.
     ///
-    /// All Tenants are in every part, so their outcomes, their streams and access are taken from it; devices and
-    /// formats only if they are dirty. Equal documents are kept, so that each is in memory once.
+    /// All Tenants are in every part, so their outcomes, their streams and access are taken from it; devices
+    /// and formats only if they are dirty. Equal documents are kept, so that each is in memory once.
     pub(crate) fn merge(&mut self, part: Built, dirty: &mut DirtySet, has_device: impl Fn(&Key) -> bool) {
         let Built { mut tenants, existing, iot_ids, access, outcomes } = part;
         let mut old = std::mem::take(&mut self.0.tenants);

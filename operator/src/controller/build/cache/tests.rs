@@ -37,8 +37,10 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        1 => (0..2_u8, 0..2_u8, 0..4_u8).prop_map(|(name, namespace, quota)| Step::Tenant { name, namespace, quota }),
-        6 => (0..6_u8, 0..2_u8, 0..4_u8, 0..2_u8, 0..2_u8).prop_map(|(name, tenant, code, format, namespace)| {
+        1 => (0..2_u8, 0..2_u8, 0..4_u8)
+            .prop_map(|(name, namespace, quota)| Step::Tenant { name, namespace, quota }),
+        6 => (0..6_u8, 0..2_u8, 0..4_u8, 0..2_u8, 0..2_u8).prop_map(|numbers| {
+            let (name, tenant, code, format, namespace) = numbers;
             Step::Device { name, tenant, code, format, namespace }
         }),
         2 => (0..2_u8, any::<bool>()).prop_map(|(name, is_right)| Step::Format { name, is_right }),
@@ -71,14 +73,18 @@ fn take(index: &mut Index, step: &Step, at: usize) {
         Step::Tenant { name, namespace, quota } => index.apply_tenant(apply::<Tenant>(json!({
             "metadata": meta(&format!("t{name}"), *namespace, at), "spec": {"quota": {"maxDevices": quota}},
         }))),
-        Step::Device { name, tenant, code, format, namespace } => index.apply_device(apply::<Device>(json!({
-            "metadata": meta(&format!("d{name}"), *namespace, at),
-            "spec": {"tenant": format!("t{tenant}"), "deviceCode": format!("C-{code}"),
-                "channels": [{"name": "power", "format": format!("f{format}")}]},
-        }))),
+        Step::Device { name, tenant, code, format, namespace } => {
+            index.apply_device(apply::<Device>(json!({
+                "metadata": meta(&format!("d{name}"), *namespace, at),
+                "spec": {"tenant": format!("t{tenant}"), "deviceCode": format!("C-{code}"),
+                    "channels": [{"name": "power", "format": format!("f{format}")}]},
+            })))
+        }
         Step::Format { name, is_right } => index.apply_format(apply::<PushFormat>(json!({
             "metadata": meta(&format!("f{name}"), 0, at),
-            "spec": {"fields": [{"name": "on", "pointer": if *is_right { "/on" } else { "on" }, "type": "Bool"}]},
+            "spec": {"fields": [
+                {"name": "on", "pointer": if *is_right { "/on" } else { "on" }, "type": "Bool"},
+            ]},
         }))),
         Step::DeleteTenant(name, namespace) => index.apply_tenant(delete(&format!("t{name}"), *namespace)),
         Step::DeleteDevice(name, namespace) => index.apply_device(delete(&format!("d{name}"), *namespace)),
@@ -122,7 +128,8 @@ proptest! {
             // Objects whose outcome changed are looked at.
             for (object, outcome) in built.outcomes.iter() {
                 let key = (object.namespace.clone(), object.name.clone());
-                let is_same = before.outcomes.get(object) == Some(outcome) && before.iot_ids.get(&key) == built.iot_ids.get(&key);
+                let is_same = before.outcomes.get(object) == Some(outcome)
+                    && before.iot_ids.get(&key) == built.iot_ids.get(&key);
                 let is_looked_at = dirty.all || dirty.touched.contains(&(object.kind, key));
                 prop_assert!(is_same || is_looked_at || object.kind == Kind::Tenant, "{object:?} {dirty:?}");
             }
