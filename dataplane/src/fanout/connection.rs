@@ -42,7 +42,8 @@ impl Drop for ConnectionPermit {
 }
 
 impl Connection {
-    /// Creates the connection of a client. `hub` is told when it is dropped; `None` if no hub serves it.
+    /// Creates the connection of a client. `hub` gets a command when it is dropped; `None` if no hub serves
+    /// it.
     pub(super) fn new(
         number: u64,
         backlog: Arc<Backlog>,

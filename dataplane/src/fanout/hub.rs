@@ -38,7 +38,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// The least time between two audits, for one that a message calls for.
 const AUDIT_PAUSE: Duration = Duration::from_secs(1);
-/// The time over which clients are told to come back when the process ends without having drained.
+/// The time over which clients reconnect when the process ends without having drained.
 const STOP_SPREAD: Duration = Duration::from_secs(3);
 
 /// A request to a hub.
@@ -271,7 +271,7 @@ impl Hub {
         self.known_broker = state;
     }
 
-    /// Applies live messages, as far as everything older is here too.
+    /// Applies the live messages that no older message can follow.
     fn apply_batch(&mut self, end: BatchEnd) {
         let now = Now::read();
         // The count goes up before the first message of a new connection is dispatched. So if it didn't, no

@@ -50,7 +50,7 @@ struct HubsInner {
     hubs: Mutex<HashMap<TenantName, HubHandle>>,
     clients: Arc<AtomicUsize>,
     next_number: AtomicU64,
-    /// The time over which clients are told to come back; `None` unless the pod drains.
+    /// The time over which clients reconnect; `None` unless the pod drains.
     draining: Mutex<Option<Duration>>,
     latest: Semaphore,
 }
@@ -133,8 +133,8 @@ impl Hubs {
         Connection::new(number, backlog, Some(commands), vec![permit, tenant_permit])
     }
 
-    /// Returns a connection that is told to come back, as it isn't known yet who may read what. It reveals
-    /// nothing about the tenant.
+    /// Returns a connection that sends the client away for a moment, as it isn't known yet who may read what.
+    /// It reveals nothing about the tenant.
     pub fn not_yet(&self, tenant: &TenantName) -> Connection {
         let inner = &self.inner;
         inner.turn_away(tenant, ByeReason::Starting, inner.context.settings.retry)
@@ -213,7 +213,7 @@ impl HubsInner {
         (self.next_number.fetch_add(1, Ordering::Relaxed), Arc::new(Backlog::new(bounds)))
     }
 
-    /// Returns a connection that is told to come back, and ends.
+    /// Returns a connection that sends the client away, and ends.
     fn turn_away(&self, tenant: &TenantName, reason: ByeReason, retry: Duration) -> Connection {
         let (number, backlog) = self.number_and_backlog();
         let settings = &self.context.settings;

@@ -116,7 +116,7 @@ impl FanoutMetrics {
         self.dropped.get_or_create(&ReasonLabel { reason: NOT_REPUBLISHED }).inc();
     }
 
-    /// Counts a gap that so many clients were told of.
+    /// Counts a gap, once for each of its clients.
     pub(crate) fn gaps(&self, reason: GapReason, clients: usize) {
         self.gaps.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc_by(clients as u64);
     }

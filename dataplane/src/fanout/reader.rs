@@ -52,7 +52,7 @@ async fn read_all(reader: &StreamReader, request: &ReadRequest) -> Result<ReadRe
     let info = reader.state().await?;
     let subjects: Vec<String> = request.channels.iter().map(|item| item.stored.clone()).collect();
     let lasts = reader.last_of(&subjects).await?;
-    // No subject has a message: that holds for the last sequence that the stream told.
+    // No subject has a message: that holds for the last sequence of the stream.
     let up_to = lasts.up_to.unwrap_or(info.last_sequence);
     if up_to < info.last_sequence {
         return Err(RequestError::BadAnswer(

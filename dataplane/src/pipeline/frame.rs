@@ -88,7 +88,7 @@ impl FrameWriter {
 
     /// Writes a data event.
     pub fn data(&self, id: EventId, time: Timestamp, values: &[u8]) -> Frame {
-        // An id has 29 bytes at most, a time 24; what stands between has 40.
+        // An id has at most 29 bytes, a time 24, and the text between the parts 40.
         let mut out = Vec::with_capacity(self.names.len() + values.len() + 110);
         write_id(&mut out, id);
         let without_id = out.len();

@@ -193,7 +193,7 @@ impl HubState {
         }
     }
 
-    /// Ends every connection. Each client is told to come back after a time of its own.
+    /// Ends every connection. Each client gets a reconnect time of its own.
     pub(in crate::fanout) fn end_all(&mut self, reason: ByeReason, spread: Duration, now: Now) {
         self.admit_waiting(now);
         let keys = self.clients.keys();
@@ -209,7 +209,7 @@ impl HubState {
     }
 }
 
-/// Writes what clients are told while the stream can't be read.
+/// Writes the `refused` event for a stream that can't be read.
 pub(super) fn refusal(failure: Unavailable) -> bytes::Bytes {
     match failure {
         Unavailable::Starting => hello::refused(

@@ -52,7 +52,7 @@ pub(super) struct Client {
 pub(super) struct Clients {
     pub(super) items: SlotMap<ClientKey, Client>,
     by_connection: HashMap<u64, ClientKey>,
-    /// Whether settled clients could not be told a place, as the epoch wasn't known.
+    /// Whether settled clients have no place yet, as the epoch wasn't known.
     pub(super) unplaced: bool,
 }
 

@@ -40,7 +40,7 @@ impl Delivery {
         self.owed += 1;
     }
 
-    /// Records that so many of the owed things are done.
+    /// Records that `done` of the owed things are done.
     pub(super) fn owe_less(&mut self, done: usize) {
         debug_assert!(self.owed >= done, "{} owed, {done} done", self.owed);
         self.owed = self.owed.saturating_sub(done);

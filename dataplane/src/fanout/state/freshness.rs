@@ -101,7 +101,7 @@ impl Freshness {
     }
 
     /// Judges a channel that was just read: one without a message, or with only an old one, becomes stale at
-    /// once and not when this pod has heard nothing for long enough. Returns whether it became stale.
+    /// once, although this pod has not waited for a message long enough. Returns whether it became stale.
     pub(super) fn judge(&mut self, now: Instant) -> bool {
         if self.stale_after.is_none() {
             return false;

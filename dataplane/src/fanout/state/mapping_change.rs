@@ -93,8 +93,8 @@ impl HubState {
         }
     }
 
-    /// Matches the devices of a client again, and tells the client what changed. A device whose channels,
-    /// labels or fields changed is told as added, with its new description.
+    /// Matches the devices of a client again, and sends it the changes. A device whose channels, labels or
+    /// fields changed is announced as added, with its new description.
     fn match_again(&mut self, key: ClientKey, now: Now) {
         let Some(client) = self.clients.items.get(key) else { return };
         let new = self.matching(&client.request);

@@ -40,7 +40,7 @@ impl HubState {
     }
 
     fn accept(&mut self, key: WatchKey, message: LiveMessage, now: Now) {
-        // Without the epoch, which the first read tells, no frame can be made.
+        // No frame can be made without the epoch, which the first read brings.
         let too_early = self.progress.epoch().is_none();
         let Some(watch) = self.watches.items.get_mut(key) else { return };
         if let Phase::Reading(read) = &mut watch.phase

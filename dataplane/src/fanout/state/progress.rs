@@ -81,7 +81,7 @@ impl StreamProgress {
         self.reported = self.reported.max(up_to);
     }
 
-    /// Compares an answer with what is known. The first answer tells the epoch.
+    /// Compares an answer with what is known. The first answer sets the epoch.
     pub(super) fn check(&mut self, requested: ProgressSnapshot, info: &StreamState) -> StreamCheck {
         let Some(epoch) = self.epoch else {
             self.epoch = Some(info.epoch);
@@ -128,7 +128,7 @@ pub(super) struct ChannelProgress {
     read: bool,
     /// The newest message that was seen on the channel's subject.
     seen: Sequence,
-    /// The place up to which reads have told what is stored on the subject.
+    /// The place up to which reads have shown what is stored on the subject.
     proven: Sequence,
     /// The place up to which retention had removed everything when a read found the subject empty. Until a
     /// message is seen it is unknown what was stored before this place.
@@ -144,7 +144,7 @@ impl ChannelProgress {
         self.seen
     }
 
-    /// Returns the place up to which reads have told what is stored on the subject.
+    /// Returns the place up to which reads have shown what is stored on the subject.
     pub(super) fn proven(&self) -> Sequence {
         self.proven
     }

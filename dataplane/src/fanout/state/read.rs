@@ -73,7 +73,7 @@ pub(super) struct ReadQueue {
     unread: Vec<WatchKey>,
     /// Whether the stream's epoch has to be asked for although no channel has to be read.
     pub(super) ask_epoch: bool,
-    /// Why the last read failed; clients that come meanwhile are told.
+    /// Why the last read failed. New clients get it as a `refused`.
     pub(super) failure: Option<Unavailable>,
     timeout_armed: bool,
 }
@@ -323,7 +323,7 @@ impl HubState {
                 after: None,
             })
             .collect();
-        // Also without any `Every` channel: the answer tells the epoch.
+        // Also without any `Every` channel: the answer has the epoch.
         let requested = self.progress.snapshot();
         (!self.watches.items.is_empty()).then_some(ReadRequest { channels, requested })
     }

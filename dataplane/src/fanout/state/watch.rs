@@ -210,7 +210,7 @@ impl HubState {
         }
     }
 
-    /// Does what follows from a message: sets a timer, and tells the viewers if the channel was stale.
+    /// Applies what follows from a message: sets a timer, and sends `fresh` if the channel was stale.
     pub(super) fn apply_heard(&mut self, key: WatchKey, heard: &Heard, now: Now) {
         if let Some(at) = heard.timer {
             self.timers.add(at, Timer::Stale(key));
