@@ -1,6 +1,6 @@
-//! One version and the next, both built from this tree (e2e/src/next.rs), with screens connected and devices
-//! sending: the kinds first, then the operator, then the data plane, then all the way back but for the kinds.
-//! Nobody misses a message, and no page is loaded anew.
+//! One version and the next, both built from this tree (the feature `next-version`), with screens connected
+//! and devices sending: the kinds first, then the operator, then the data plane, then all the way back but
+//! for the kinds. Nobody misses a message, and no page is loaded anew.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -211,7 +211,7 @@ impl FakeClock {
             let path = entry.unwrap().path().join("faketime/libfaketimeMT.so.1");
             path.exists().then_some(path)
         });
-        let library = libraries.next().expect("libfaketime is missing: e2e/tools/install system");
+        let library = libraries.next().expect("libfaketime is missing: xtask/install-tools system");
         vec![
             ("LD_PRELOAD".into(), library.into()),
             ("FAKETIME_TIMESTAMP_FILE".into(), self.file().into()),

@@ -170,7 +170,7 @@ impl Cluster {
     }
 
     /// The image of pods of tests: `/probe serve :8080`, `/probe get URL TIMES`, `/probe lookup NAME`
-    /// (e2e/tools/probe).
+    /// (e2e/testbed/tools/probe).
     ///
     /// # Errors
     /// As [`Self::load_image`].

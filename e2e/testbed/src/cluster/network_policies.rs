@@ -1,5 +1,6 @@
 //! What enforces NetworkPolicies: our own small program around kube-network-policies
-//! (e2e/tools/network-policies), to which the kernel hands the first packet of each connection of pods.
+//! (e2e/testbed/tools/network-policies), to which the kernel hands the first packet of each connection of
+//! pods.
 
 use std::time::Duration;
 

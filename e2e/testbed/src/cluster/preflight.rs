@@ -72,7 +72,7 @@ pub async fn check(dir: &ClusterDir) -> anyhow::Result<()> {
         }
     }
     if let Some((program, package)) = PROGRAMS.into_iter().find(|(program, _)| find(program).is_none()) {
-        bail!("{program} is missing: install {package} (e2e/tools/install system does)");
+        bail!("{program} is missing: install {package} (xtask/install-tools system does)");
     }
     cgroup::check()?;
     routes_are_free(dir).await?;
