@@ -92,10 +92,12 @@ cluster-down: need-cargo ## ends it and removes all that belonged to it, a facto
 
 # --- for whoever changes something ---
 
-# Unit tests of testkit and testbed start servers, so they belong to `make test`.
+# Unit tests that start servers belong to `make test`: those of testkit and testbed, and the modules
+# `real_nats`.
 .PHONY: check
 check: need-cargo nextest lint ## the fast inner loop: format, clippy, unit tests without I/O, tidiness
-	@$(nextest) nextest run $(locked) --workspace --exclude flutecast-testkit --exclude flutecast-testbed --lib --bins
+	@$(nextest) nextest run $(locked) --workspace --exclude flutecast-testkit --exclude flutecast-testbed \
+		--lib --bins -E 'not test(/real_nats::/)'
 	@$(nextest) nextest run $(locked) -p flutecast-xtask --test tidy
 
 .PHONY: lint
@@ -129,7 +131,7 @@ rbac: need-cargo ## writes manifests/*/rbac.yaml anew from the rights that the c
 
 .PHONY: transcripts
 transcripts: need-cargo tools ## docs/generated/transcripts.md: what kubectl shows, from a real API server
-	@FLUTECAST_WRITE_TRANSCRIPTS=1 cargo test $(locked) --quiet -p flutecast-operator --test kube_told
+	@FLUTECAST_WRITE_TRANSCRIPTS=1 cargo test $(locked) --quiet -p flutecast-operator --test api_server kubectl::
 
 .PHONY: charts
 charts: need-cargo ## writes anew what is generated in charts/, from manifests/ and crds/yaml

@@ -21,6 +21,7 @@ mod gateway_browser;
 mod gateways;
 mod guarded_broker;
 mod interest;
+mod measurements;
 mod payload_source;
 mod protocol_examples;
 mod resume;
