@@ -40,11 +40,11 @@ const GUARD: [(&str, LevelFilter); 7] = [
     ("kube_runtime", LevelFilter::ERROR),
 ];
 
-/// Starts to log. `filter` is in the syntax of `RUST_LOG`; [`GUARD`] stands behind it, so no filter opens
-/// what it closes.
+/// Starts to write log lines to standard error. `filter` has the syntax of `RUST_LOG`. A guard behind it
+/// drops the lines of libraries that may hold a secret, whatever the filter selects.
 ///
 /// # Errors
-/// If the filter can't be parsed, or a logger is there already.
+/// If the filter can't be parsed, or a logger was started before.
 pub fn start(format: LogFormat, fields: JsonFields, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
