@@ -31,7 +31,7 @@ pub(crate) struct Applied {
 /// All methods but [`Backend::write_mapping`] return at once; they are called by one task only.
 pub(crate) trait Backend: Send + 'static {
     /// A change that it reports to the inbox.
-    type Change: Send;
+    type Input: Send;
 
     /// How often everything is done again without a reason.
     const RESYNC: Duration;
@@ -41,7 +41,7 @@ pub(crate) trait Backend: Send + 'static {
     const CREATES_DEVICES: bool;
 
     /// Applies a change, and marks in [`Backend::dirty`] the objects that it concerns.
-    fn apply_change(&mut self, change: Self::Change) -> Wake;
+    fn apply_change(&mut self, change: Self::Input) -> Wake;
 
     /// Returns the objects that have to be looked at in the next reconcile.
     fn dirty(&mut self) -> &mut DirtySet;

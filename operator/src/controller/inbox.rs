@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::jetstream::reconciler::StreamReports;
-use crate::lease::Lead;
+use crate::lease::Leadership;
 
 /// How many changes are received at once.
 const BATCH: usize = 1024;
@@ -18,7 +18,7 @@ pub(crate) struct Inbox<C> {
     pub(crate) changes: mpsc::Receiver<C>,
     pub(crate) report: watch::Receiver<StreamReports>,
     /// Whether this operator is the one that works; `None` if there can't be another.
-    pub(crate) leading: Option<watch::Receiver<Lead>>,
+    pub(crate) leading: Option<watch::Receiver<Leadership>>,
 }
 
 #[derive(Debug)]
@@ -89,8 +89,8 @@ impl<C> Inbox<C> {
     pub(crate) fn turn(&self) -> Option<u64> {
         match self.leading.as_ref().map(|leading| *leading.borrow()) {
             None => Some(1),
-            Some(Lead::Turn(turn)) => Some(turn),
-            Some(Lead::No) => None,
+            Some(Leadership::Leader(turn)) => Some(turn),
+            Some(Leadership::Standby) => None,
         }
     }
 
@@ -99,14 +99,14 @@ impl<C> Inbox<C> {
         let leading = self.leading.clone();
         async move {
             let Some(mut leading) = leading else { return std::future::pending().await };
-            let is_over = |lead: &Lead| !matches!(lead, Lead::Turn(now) if Some(*now) == turn);
+            let is_over = |lead: &Leadership| !matches!(lead, Leadership::Leader(now) if Some(*now) == turn);
             // An election that has ended is the end of the turn as well.
             let _ = leading.wait_for(is_over).await;
         }
     }
 }
 
-async fn changed(leading: Option<&mut watch::Receiver<Lead>>) -> Result<(), watch::error::RecvError> {
+async fn changed(leading: Option<&mut watch::Receiver<Leadership>>) -> Result<(), watch::error::RecvError> {
     match leading {
         Some(leading) => leading.changed().await,
         None => std::future::pending().await,
@@ -123,14 +123,14 @@ mod tests {
     struct Senders {
         changes: mpsc::Sender<Wake>,
         report: watch::Sender<StreamReports>,
-        leading: watch::Sender<Lead>,
+        leading: watch::Sender<Leadership>,
     }
 
     /// The changes of this inbox are what they ask for.
     fn inbox() -> (Senders, Inbox<Wake>) {
         let (changes, receiver) = mpsc::channel(16);
         let (report, reports) = watch::channel(StreamReports::new());
-        let (leading, lead) = watch::channel(Lead::No);
+        let (leading, lead) = watch::channel(Leadership::Standby);
         (
             Senders { changes, report, leading },
             Inbox { changes: receiver, report: reports, leading: Some(lead) },
@@ -196,13 +196,13 @@ mod tests {
         let (senders, mut inbox) = inbox();
         senders.report.send_replace(StreamReports::new());
         assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, Some(Wake::Reconcile));
-        senders.leading.send_replace(Lead::Turn(3));
+        senders.leading.send_replace(Leadership::Leader(3));
         assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, Some(Wake::Reconcile));
         assert_eq!(inbox.turn(), Some(3));
         let over = inbox.end_of(Some(3));
         tokio::pin!(over);
         assert!(tokio::time::timeout(RESYNC, &mut over).await.is_err());
-        senders.leading.send_replace(Lead::No);
+        senders.leading.send_replace(Leadership::Standby);
         over.await;
         assert_eq!(inbox.turn(), None);
     }

@@ -102,14 +102,14 @@ impl<B: Backend> Controller<B> {
     /// Starts the loop on a thread of its own: building many devices holds up no other task, and the memory
     /// that it needs for a moment is found again by the next build. It ends when `cancel` is cancelled.
     #[must_use = "a task that nobody watches fails unseen"]
-    pub(crate) fn spawn(self, inbox: Inbox<B::Change>, cancel: CancellationToken) -> JoinHandle<()> {
+    pub(crate) fn spawn(self, inbox: Inbox<B::Input>, cancel: CancellationToken) -> JoinHandle<()> {
         let runtime = Handle::current();
         tokio::task::spawn_blocking(move || {
             runtime.block_on(cancel.run_until_cancelled(self.run(inbox))).unwrap_or_default();
         })
     }
 
-    async fn run(mut self, mut inbox: Inbox<B::Change>) {
+    async fn run(mut self, mut inbox: Inbox<B::Input>) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut next = Instant::now();
         while let Some(wake) = self.wait(&mut inbox, next).await {
@@ -144,14 +144,14 @@ impl<B: Backend> Controller<B> {
     }
 
     /// Waits until there is something to do. Returns `None` when the backend is gone.
-    async fn wait(&mut self, inbox: &mut Inbox<B::Change>, next: Instant) -> Option<Wake> {
+    async fn wait(&mut self, inbox: &mut Inbox<B::Input>, next: Instant) -> Option<Wake> {
         let due = [self.source_grace.next(), self.backend.next_reconcile()];
         let reconcile = due.into_iter().flatten().fold(next, Instant::min);
         let timers = Timers { reconcile, status: self.backend.next_status() };
         inbox.wait(timers, B::COLLECT, |message| self.handle(message)).await
     }
 
-    fn handle(&mut self, message: Message<B::Change>) -> Wake {
+    fn handle(&mut self, message: Message<B::Input>) -> Wake {
         match message {
             Message::Change(change) => {
                 let wake = self.backend.apply_change(change);
@@ -182,7 +182,7 @@ impl<B: Backend> Controller<B> {
     /// Objects that were seen before don't count: while another operator worked, Tenants may have come with
     /// streams and mapping of their own, which a watch that was cut off reports late. From such an old view
     /// they would be taken for leftovers, and removed.
-    fn is_working(&mut self, inbox: &Inbox<B::Change>) -> bool {
+    fn is_working(&mut self, inbox: &Inbox<B::Input>) -> bool {
         let turn = inbox.turn();
         if self.turn.is_some() && self.turn != turn {
             self.streams.send_replace(None);
@@ -207,7 +207,7 @@ impl<B: Backend> Controller<B> {
     /// To finish it would keep the other tasks at work meanwhile: an API server that is away answers each of
     /// many requests only after its deadline, which together is longer than another operator waits for the
     /// Lease.
-    async fn reconcile_in_turn(&mut self, inbox: &mut Inbox<B::Change>) -> Option<Result<(), String>> {
+    async fn reconcile_in_turn(&mut self, inbox: &mut Inbox<B::Input>) -> Option<Result<(), String>> {
         let end_of_turn = inbox.end_of(self.turn);
         tokio::select! {
             biased;
@@ -216,7 +216,7 @@ impl<B: Backend> Controller<B> {
         }
     }
 
-    async fn reconcile(&mut self, inbox: &mut Inbox<B::Change>) -> Result<(), String> {
+    async fn reconcile(&mut self, inbox: &mut Inbox<B::Input>) -> Result<(), String> {
         let mut dirty = std::mem::take(self.backend.dirty());
         if dirty.needs_building() {
             let objects = self.backend.dereference(&dirty);
@@ -233,7 +233,7 @@ impl<B: Backend> Controller<B> {
     }
 
     /// The fourth step: streams by their own task, the mapping here, and what enrollment replies.
-    async fn apply(&mut self, inbox: &mut Inbox<B::Change>, dirty: &mut DirtySet) -> Result<(), String> {
+    async fn apply(&mut self, inbox: &mut Inbox<B::Input>, dirty: &mut DirtySet) -> Result<(), String> {
         self.publish_streams();
         if !self.report_was_awaited {
             // Without NATS the mapping doesn't wait any longer.

@@ -57,7 +57,7 @@ pub(crate) struct ClusterBackend {
 }
 
 impl Backend for ClusterBackend {
-    type Change = ClusterChange;
+    type Input = ClusterChange;
 
     const RESYNC: Duration = Duration::from_secs(600);
     const COLLECT: Duration = Duration::from_millis(100);

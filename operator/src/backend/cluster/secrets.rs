@@ -12,14 +12,14 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::change::ClusterChange;
-use crate::lease::Lead;
+use crate::lease::Leadership;
 use crate::object::Key;
 use crate::watch::{EventSink, forward};
 
 pub(crate) struct SecretWatches {
     client: Client,
     changes: mpsc::Sender<ClusterChange>,
-    leading: watch::Receiver<Lead>,
+    leading: watch::Receiver<Leadership>,
     cancel: CancellationToken,
     running: BTreeMap<Key, Running>,
 }
@@ -38,7 +38,7 @@ impl SecretWatches {
     pub(crate) fn new(
         client: Client,
         changes: mpsc::Sender<ClusterChange>,
-        leading: watch::Receiver<Lead>,
+        leading: watch::Receiver<Leadership>,
         cancel: CancellationToken,
     ) -> Self {
         Self { client, changes, leading, cancel, running: BTreeMap::new() }

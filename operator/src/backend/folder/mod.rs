@@ -94,7 +94,7 @@ impl FolderBackend {
 }
 
 impl Backend for FolderBackend {
-    type Change = MayHaveChanged;
+    type Input = MayHaveChanged;
 
     /// Somebody may have changed a document of the mapping.
     const RESYNC: Duration = Duration::from_secs(30);

@@ -143,66 +143,61 @@ fn validate_sources(sources: &[SourceSpec]) -> (Vec<ValidSource>, Vec<Finding>) 
 }
 
 fn validate_source(field: &str, source: &SourceSpec) -> Result<ValidSource, Finding> {
-    let SourceSpec { name: source_name, subject, channel, iot_id, items } = source;
-    let invalid =
-        |part: &str, message: String| Finding::new(Reason::SourceInvalid, format!("{field}.{part}"), message);
-    let source_name = name(&format!("{field}.name"), SourceName::new(source_name))?;
-    let channel = name(&format!("{field}.channel"), ChannelName::new(channel))?;
-    let subject = SubjectPattern::new(subject).map_err(|error| invalid("subject", error))?;
-    let SourceId { subject_token, pointer, kind } = iot_id;
-    let id = match (subject_token, pointer) {
+    let source_name = name(&format!("{field}.name"), SourceName::new(&source.name))?;
+    let channel = name(&format!("{field}.channel"), ChannelName::new(&source.channel))?;
+    let subject =
+        SubjectPattern::new(&source.subject).map_err(|error| invalid_source(field, "subject", error))?;
+    let id = validate_source_id(field, source, &subject)?;
+    Ok(ValidSource { field: field.to_owned(), name: source_name, subject, channel, id })
+}
+
+fn invalid_source(field: &str, part: &str, message: impl Into<String>) -> Finding {
+    Finding::new(Reason::SourceInvalid, format!("{field}.{part}"), message)
+}
+
+fn validate_source_id(
+    field: &str,
+    source: &SourceSpec,
+    subject: &SubjectPattern,
+) -> Result<SourceIdPlace, Finding> {
+    let SourceSpec { items, iot_id: SourceId { subject_token, pointer, kind }, .. } = source;
+    let invalid = |part: &str, message: &str| Err(invalid_source(field, part, message));
+    match (subject_token, pointer) {
+        (Some(_), None) if items.is_some() => {
+            invalid("items", "goes with iotId.pointer only: with subjectToken the payload is not read")
+        }
+        (Some(_), None) if *kind == Some(IdKind::DeviceCode) => invalid(
+            "iotId.kind",
+            "DeviceCode goes with iotId.pointer only: a code in the subject can't be translated",
+        ),
+        (Some(_), None) if subject.is_open() => invalid(
+            "subject",
+            &format!("\"{subject}\" ends in '>'; with subjectToken write one '*' for each token"),
+        ),
         (Some(token), None) => {
-            if items.is_some() {
-                return Err(invalid(
-                    "items",
-                    "goes with iotId.pointer only: with subjectToken the payload is not read".to_owned(),
-                ));
-            }
-            if *kind == Some(IdKind::DeviceCode) {
-                return Err(invalid(
-                    "iotId.kind",
-                    "DeviceCode goes with iotId.pointer only: a code in the subject can't be translated"
-                        .to_owned(),
-                ));
-            }
-            if subject.is_open() {
-                return Err(invalid(
-                    "subject",
-                    format!("\"{subject}\" ends in '>'; with subjectToken write one '*' for each token"),
-                ));
-            }
             let wildcard = subject.wildcard_at(*token as usize).ok_or_else(|| {
                 let found =
                     subject.token(*token as usize).map_or("nothing".to_owned(), |found| format!("{found:?}"));
-                invalid(
-                    "iotId.subjectToken",
-                    format!(
-                        "token {token} of \"{subject}\" is {found}; it needs to be '*', where the id stands"
-                    ),
-                )
+                let message = format!(
+                    "token {token} of \"{subject}\" is {found}; it needs to be '*', where the id stands"
+                );
+                invalid_source(field, "iotId.subjectToken", message)
             })?;
-            SourceIdPlace::Subject { wildcard }
+            Ok(SourceIdPlace::Subject { wildcard })
         }
         (None, Some(pointer)) => {
-            check_pointer(pointer).map_err(|error| invalid("iotId.pointer", error))?;
+            check_pointer(pointer).map_err(|error| invalid_source(field, "iotId.pointer", error))?;
             if let Some(items) = items {
-                check_pointer(items).map_err(|error| invalid("items", error))?;
+                check_pointer(items).map_err(|error| invalid_source(field, "items", error))?;
             }
-            SourceIdPlace::Payload {
-                pointer: pointer.clone(),
-                kind: kind.unwrap_or_default(),
-                items: items.clone(),
-            }
+            let kind = kind.unwrap_or_default();
+            Ok(SourceIdPlace::Payload { pointer: pointer.clone(), kind, items: items.clone() })
         }
-        (Some(_), Some(_)) | (None, None) => {
-            return Err(invalid(
-                "iotId",
-                "needs either subjectToken (the id stands in the subject) or pointer (in the payload)"
-                    .to_owned(),
-            ));
-        }
-    };
-    Ok(ValidSource { field: field.to_owned(), name: source_name, subject, channel, id })
+        (Some(_), Some(_)) | (None, None) => invalid(
+            "iotId",
+            "needs either subjectToken (the id stands in the subject) or pointer (in the payload)",
+        ),
+    }
 }
 
 /// RFC 6901: empty, or parts that each begin with `/`, in which `~` is followed by 0 or 1.

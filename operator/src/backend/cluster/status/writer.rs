@@ -29,7 +29,7 @@ use crate::backend::cluster::change::ClusterChange;
 use crate::backend::cluster::events::Announcer;
 use crate::backend::cluster::status::queue::{Name, QueuedStatus, StatusQueue, WriteProblem};
 use crate::index::kind::ApiKind;
-use crate::lease::Lead;
+use crate::lease::Leadership;
 use crate::metrics::CallResult;
 use crate::object::Kind;
 use crate::watch::Event;
@@ -58,7 +58,7 @@ pub(crate) struct Writer {
     pub(crate) announcer: Announcer,
     pub(crate) writes: ApiWrites,
     /// Held as long as something is written: the Lease is not released before.
-    pub(crate) _works: watch::Receiver<Lead>,
+    pub(crate) _works: watch::Receiver<Leadership>,
 }
 
 /// The result of a write.
