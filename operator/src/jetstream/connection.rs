@@ -16,8 +16,8 @@ pub(crate) async fn open(login: &Login) -> Result<NatsConnection, LoginError> {
     NatsConnection::open(login, "flutecast-operator", |options| options, on_event).await
 }
 
-/// Starts a connection for requests that anyone may send, and returns at once. At most `waiting` messages of one
-/// subscription wait. Further ones are dropped, and `dropped` is called for each.
+/// Starts a connection for requests that anyone may send, and returns at once. At most `waiting` messages of
+/// one subscription wait. Further ones are dropped, and `dropped` is called for each.
 ///
 /// # Errors
 /// As [`open`].
