@@ -1,6 +1,5 @@
-//! The other pods of this service, as the EndpointSlices of its Service show them.
-//!
-//! Who is ready is decided by Kubernetes; this is only what it says.
+//! The other pods of this Service, as its EndpointSlices show them. Kubernetes decides which of them are
+//! ready.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use crate::kubernetes::{Cluster, MANIFEST, watch_config};
 /// The pods of the Service, by name or, if an endpoint names no pod, by address.
 pub type Peers = BTreeMap<String, ServicePod>;
 
-/// The rights that knowing the other pods needs.
+/// The rights to watch the EndpointSlices.
 pub(crate) const RIGHTS: &[Right] = &[Right {
     group: "discovery.k8s.io",
     resources: &["endpointslices"],
@@ -36,14 +35,14 @@ struct StateLabels {
     state: &'static str,
 }
 
-/// What is counted about peers. Cheap to clone; clones count together.
+/// Metrics of the peers. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct PeerMetrics {
     peers: Family<StateLabels, Gauge>,
 }
 
 impl PeerMetrics {
-    /// Makes them known to `registry`.
+    /// Registers the metrics.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
@@ -66,8 +65,8 @@ impl PeerMetrics {
     }
 }
 
-/// Follows the EndpointSlices of `service` until `stop`. While the API server is away, what was known last
-/// holds on. Nothing waits for this: a pod that can't see its peers serves all the same.
+/// Follows the EndpointSlices of `service` until `stop` is cancelled. While the API server is away the peers
+/// stay as they were. Nothing waits for this: a pod that can't see its peers serves all the same.
 #[must_use = "someone has to watch the task"]
 pub fn watch_peers(
     cluster: &Cluster,

@@ -79,7 +79,7 @@ impl Announcer {
     /// Ends only when the catalog's publisher has ended, which ends the process.
     async fn run(mut self) {
         let mut connection = self.broker.watch();
-        let mut questions = self.subscribe().await;
+        let mut queries = self.subscribe().await;
         let mut body = self.body();
         loop {
             self.publish(body.clone()).await;
@@ -97,9 +97,9 @@ impl Announcer {
                         return;
                     }
                 }
-                asked = next_question(&mut questions) => {
+                asked = next_query(&mut queries) => {
                     if !asked {
-                        questions = self.subscribe().await;
+                        queries = self.subscribe().await;
                     }
                 }
                 () = sleep(period) => {}
@@ -153,8 +153,8 @@ impl Announcer {
 }
 
 /// Waits for a query. Returns `false` if the subscription has ended.
-async fn next_question(questions: &mut Option<Subscriber>) -> bool {
-    match questions {
+async fn next_query(queries: &mut Option<Subscriber>) -> bool {
+    match queries {
         Some(subscriber) => subscriber.next().await.is_some(),
         None => std::future::pending().await,
     }

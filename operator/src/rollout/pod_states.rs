@@ -15,8 +15,8 @@ pub(crate) struct PodStates {
     pub(crate) pods: BTreeMap<String, Arc<Announcement>>,
 }
 
-/// Reads the announcement of a pod of `release`. Returns `None` if the message is none, or is on the subject of
-/// another pod: the rights on NATS bind a pod to its subject, so that it can't announce for another.
+/// Reads the announcement of a pod of `release`. Returns `None` if the message is none, or is on the subject
+/// of another pod: the rights on NATS bind a pod to its subject, so that it can't announce for another.
 pub(super) fn read(release: &str, subject: &str, payload: &[u8]) -> Option<Announcement> {
     let is_its_own = |announcement: &Announcement| subject == subject::serving(release, &announcement.server);
     Announcement::parse(payload).filter(is_its_own)
