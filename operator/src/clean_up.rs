@@ -1,13 +1,14 @@
-//! What an installation leaves when it is uninstalled, and who removes it: a program that runs when no
-//! operator works any more, with rights of its own, since those of the operator go with it.
-//! docs/decisions/117-a-release.md says why.
+//! `--clean-up`: removes what an installation leaves when it is uninstalled. It runs when no operator works
+//! any more, with rights of its own, since the operator's rights are removed with it
+//! (docs/decisions/117-a-release.md).
 //!
-//! Promised: it takes the operator's turn first, so nothing is made again behind its back; it does all that
-//! it can, and fails when something is left. It never waits for more than [`TURN`] and a few seconds.
+//! Guarantees: it takes the Lease first, so that no operator creates the objects again; it removes as much as
+//! it can, and fails if something is left. It doesn't wait for longer than [`TAKEOVER`] and a few seconds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use flutecast_contract::object::ACCESS_SECRET;
 use flutecast_kube::Right;
 use flutecast_kube::fault::brief;
@@ -21,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 use crate::api_server::{ApiWrites, MANAGER};
 use crate::backend::cluster::mapping::SHARD_SELECTOR;
 use crate::jetstream::orphans::{self, Installation};
-use crate::lease::{self, Candidate, Lead, LeaseMetrics};
+use crate::lease::{self, Candidate, Leadership, LeaseMetrics};
 use crate::protection;
 use crate::watch::NamespaceScope;
 
-/// The rights that it needs, in the namespace of the mapping and of the objects.
+/// The rights in the namespace of the mapping and of the objects.
 pub(crate) const RIGHTS: &[Right] = &[
     Right { group: "coordination.k8s.io", resources: &["leases"], names: &[], verbs: &["create"], why: "" },
     Right {
@@ -46,116 +47,121 @@ pub(crate) const RIGHTS: &[Right] = &[
     Right { group: "", resources: &["secrets"], names: &[ACCESS_SECRET], verbs: &["get", "delete"], why: "" },
 ];
 
-/// For how long the turn is waited for: until an operator that ended without giving its Lease back has lost
-/// it, and has been looked at twice.
-pub(crate) const TURN: Duration = Duration::from_secs(30);
-/// For how long NATS is waited for.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long to wait for the Lease: an operator that ended without giving it back loses it within this time.
+pub(crate) const TAKEOVER: Duration = Duration::from_secs(30);
+/// How long to wait for NATS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Remains {
-    /// The finalizers of `--protection finalizer`.
+/// What is removed of an installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum CleanUp {
+    /// What `--protection finalizer` holds objects with.
     Finalizers,
-    /// The streams in NATS that this installation looks after, whatever their Tenants say of the end.
+    /// All its streams in NATS, with their messages.
     Streams,
-    /// The ConfigMaps of the mapping, the access Secret, and the Lease.
+    /// What operators wrote: the ConfigMaps of the mapping, the access Secret, the Lease.
     Mapping,
 }
 
-/// Where it is to go from.
+/// The installation that is removed.
 #[derive(Debug, Clone)]
-pub(crate) struct Site {
+pub(crate) struct InstallationScope {
     /// The namespaces of the objects.
     pub(crate) places: Vec<NamespaceScope>,
     /// The namespace of the mapping, the access Secret and the Lease.
     pub(crate) own_namespace: String,
-    /// By what this program is told from operators.
+    /// Identifies this program in the Lease.
     pub(crate) identity: String,
 }
 
-/// The way to JetStream, and whether it holds.
+/// JetStream, and whether NATS is connected.
 pub(crate) type Broker = (flutecast_nats::JetStreamApi, watch::Receiver<bool>);
 
-/// Removes what remains.
+/// Removes `what` of an installation.
 ///
 /// # Errors
 /// What is left, and why.
 pub(crate) async fn clean_up(
     client: &Client,
-    site: &Site,
-    what: &BTreeSet<Remains>,
+    scope: &InstallationScope,
+    what: &BTreeSet<CleanUp>,
     broker: Option<Broker>,
 ) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
-    let namespace = site.own_namespace.clone();
-    let candidate = Candidate { namespace, name: MANAGER.to_owned(), identity: site.identity.clone() };
+    let namespace = scope.own_namespace.clone();
+    let candidate = Candidate { namespace, name: MANAGER.to_owned(), identity: scope.identity.clone() };
     let (mut leading, election) =
         lease::spawn(client.clone(), candidate, LeaseMetrics::new(ApiWrites::default()), cancel.clone());
-    let result = match within(TURN, leading.wait_for(|lead| *lead != Lead::No)).await {
-        true => remove(client, site, what, broker).await,
-        false => Err(vec![format!("an operator still works: it has held the Lease {MANAGER} for {TURN:?}")]),
+    let result = match within(TAKEOVER, leading.wait_for(|lead| *lead != Leadership::Standby)).await {
+        true => remove(client, scope, what, broker).await,
+        false => {
+            Err(vec![format!("an operator still works: it has held the Lease {MANAGER} for {TAKEOVER:?}")])
+        }
     };
     cancel.cancel();
-    // Nobody works any more.
+    // The work has ended.
     drop(leading);
     election.await?;
     let mut left = result.err().unwrap_or_default();
-    if left.is_empty() && what.contains(&Remains::Mapping) {
-        let leases = Api::<Lease>::namespaced(client.clone(), &site.own_namespace);
+    if left.is_empty() && what.contains(&CleanUp::Mapping) {
+        let leases = Api::<Lease>::namespaced(client.clone(), &scope.own_namespace);
         left.extend(gone(leases.delete(MANAGER, &DeleteParams::default()).await).err());
     }
     anyhow::ensure!(left.is_empty(), "not everything is removed: {}", left.join("; "));
     Ok(())
 }
 
-/// Whether something comes true in time. What it hands out locks the channel until it is dropped: a task that
-/// holds it while it goes on stops whoever sends.
+/// Waits for a condition. Returns whether it became true in time. The value of the future, which locks a
+/// watch channel, is dropped here.
 async fn within<T, E>(limit: Duration, comes_true: impl Future<Output = Result<T, E>>) -> bool {
     matches!(tokio::time::timeout(limit, comes_true).await, Ok(Ok(_)))
 }
 
 async fn remove(
     client: &Client,
-    site: &Site,
-    what: &BTreeSet<Remains>,
+    scope: &InstallationScope,
+    what: &BTreeSet<CleanUp>,
     broker: Option<Broker>,
 ) -> Result<(), Vec<String>> {
     let mut left = Vec::new();
-    if what.contains(&Remains::Finalizers) {
-        match protection::remove_finalizers(client, &site.places).await {
+    if what.contains(&CleanUp::Finalizers) {
+        match protection::remove_finalizers(client, &scope.places).await {
             Ok(count) => tracing::info!(count, "nothing is held by a finalizer any longer"),
             Err(error) => left.push(format!("finalizers: {}", brief(&error))),
         }
     }
-    // Before the access Secret, which tells whose they are.
-    if what.contains(&Remains::Streams)
-        && let Err(error) = remove_streams(client, site, broker).await
+    // Before the access Secret, which identifies the installation.
+    if what.contains(&CleanUp::Streams)
+        && let Err(error) = remove_streams(client, scope, broker).await
     {
         left.push(format!("streams: {error}"));
     }
     if left.is_empty()
-        && what.contains(&Remains::Mapping)
-        && let Err(error) = remove_mapping(client, &site.own_namespace).await
+        && what.contains(&CleanUp::Mapping)
+        && let Err(error) = remove_mapping(client, &scope.own_namespace).await
     {
         left.push(format!("the mapping: {}", brief(&error)));
     }
     if left.is_empty() { Ok(()) } else { Err(left) }
 }
 
-async fn remove_streams(client: &Client, site: &Site, broker: Option<Broker>) -> Result<(), String> {
-    let secrets = Api::<Secret>::namespaced(client.clone(), &site.own_namespace);
+async fn remove_streams(
+    client: &Client,
+    scope: &InstallationScope,
+    broker: Option<Broker>,
+) -> Result<(), String> {
+    let secrets = Api::<Secret>::namespaced(client.clone(), &scope.own_namespace);
     let access = secrets.get_metadata_opt(ACCESS_SECRET).await.map_err(|error| brief(&error))?;
-    // Without it nothing was ever made, or it is gone and nobody can tell whose the streams are.
+    // Without it no stream was created, or it is gone and the owner of the streams can't be determined.
     let Some(id) = access.and_then(|access| access.metadata.uid) else {
         tracing::warn!("there is no Secret {ACCESS_SECRET}; streams are left as they are");
         return Ok(());
     };
     let (api, mut connected) = broker.ok_or("no address of NATS was given")?;
-    if !within(CONNECT, connected.wait_for(|connected| *connected)).await {
-        return Err(format!("NATS is not there after {CONNECT:?}"));
+    if !within(CONNECT_TIMEOUT, connected.wait_for(|connected| *connected)).await {
+        return Err(format!("NATS is not there after {CONNECT_TIMEOUT:?}"));
     }
-    let installation = Installation { id, places: site.places.clone(), alive: BTreeSet::new() };
+    let installation = Installation { id, places: scope.places.clone(), alive: BTreeSet::new() };
     let count = orphans::delete_all(&api, &installation).await.map_err(|error| error.to_string())?;
     tracing::info!(count, "the streams are deleted");
     Ok(())

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use flutecast_nats::Login;
 use flutecast_process::VERSION;
 use flutecast_process::log::LogFormat;
 
-use crate::clean_up::Remains;
-use crate::protection;
+use crate::clean_up::CleanUp;
+use crate::protection::Protection;
 use crate::watch::NamespaceScope;
 
 /// Turns Tenants, Devices and PushFormats into JetStream streams and mapping documents.
@@ -50,7 +50,6 @@ pub struct Config {
     #[arg(long, env = "FLUTECAST_MAPPING_NAMESPACE", value_name = "NS")]
     mapping_namespace: Option<String>,
 
-    /// By what this operator is told from others that run; left out: host name and process.
     #[arg(long, env = "FLUTECAST_IDENTITY", value_name = "NAME")]
     identity: Option<String>,
 
@@ -97,36 +96,29 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// Where the objects come from, and where the mapping goes.
+/// The backend and its parameters.
 #[derive(Debug, Clone)]
 pub(crate) enum Mode {
-    /// From a folder to a folder.
     Folder {
-        /// With the manifests.
         manifests: PathBuf,
-        /// For the mapping.
         mapping_out: PathBuf,
     },
-    /// From an API server to the same.
     Kubernetes {
-        /// The namespaces that count.
         places: Vec<NamespaceScope>,
-        /// Where the mapping goes; none: where the operator is.
+        /// `None` for the namespace of the operator.
         mapping_namespace: Option<String>,
-        /// By what this operator is told from others.
         identity: String,
-        /// The data plane's Service.
         service: Option<String>,
-        /// Under which name its pods tell what they serve; none: the mapping's namespace.
+        /// `None` if it is named as the namespace of the mapping.
         release: Option<String>,
     },
 }
 
 impl Config {
-    /// What is asked for.
+    /// Returns the mode.
     ///
     /// # Errors
-    /// When it isn't clear; the parser has seen to that.
+    /// If the arguments are ambiguous, which the parser rules out.
     pub(crate) fn mode(&self) -> anyhow::Result<Mode> {
         if self.kubernetes {
             let all = self.namespace.iter().any(|namespace| namespace == ALL);
@@ -154,51 +146,12 @@ impl Config {
     }
 }
 
-/// All namespaces.
+/// The value for all namespaces.
 const ALL: &str = "all";
 
-/// The name of this machine, or of the pod.
+/// Returns the name of this machine, or of the pod.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "operator".to_owned() } else { name.to_owned() }
-}
-
-/// Who keeps what is used from being deleted; docs/decisions/113-in-use.md says what follows from each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Protection {
-    /// The API server, by an admission policy: deleting is refused, and nothing ever hangs.
-    Policy,
-    /// The operator, by a finalizer: deleting waits for the last user, and for an operator.
-    Finalizer,
-}
-
-impl From<Protection> for protection::Protection {
-    fn from(protection: Protection) -> Self {
-        match protection {
-            Protection::Policy => Self::Policy,
-            Protection::Finalizer => Self::Finalizer,
-        }
-    }
-}
-
-/// What is removed of an installation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum CleanUp {
-    /// What `--protection finalizer` holds objects with.
-    Finalizers,
-    /// All its streams in NATS, with their messages.
-    Streams,
-    /// What operators wrote: the ConfigMaps of the mapping, the access Secret, the Lease.
-    Mapping,
-}
-
-impl From<CleanUp> for Remains {
-    fn from(what: CleanUp) -> Self {
-        match what {
-            CleanUp::Finalizers => Self::Finalizers,
-            CleanUp::Streams => Self::Streams,
-            CleanUp::Mapping => Self::Mapping,
-        }
-    }
 }

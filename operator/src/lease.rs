@@ -1,9 +1,9 @@
-//! Who works, when several operators run: the one that holds the Lease.
+//! Leader election: of several operators the one that holds the Lease works.
 //!
-//! Promised: as long as all operators' clocks run at about the same speed, at most one works at a time; what
-//! their clocks show doesn't matter. An operator that can't renew its Lease stops to work before another may
-//! take it. One that ends in order gives it back as soon as nobody in it works any more: whoever works holds
-//! a receiver of whether this operator leads until he has ended.
+//! Guarantees: while the clocks of all operators run at about the same speed, at most one leads at a time;
+//! the time that the clocks show doesn't matter. An operator that can't renew its Lease stops before another
+//! one may take it. An operator that ends in order gives the Lease back as soon as all its work has ended:
+//! each task that works keeps a receiver of [`Leadership`] until then.
 
 use flutecast_kube::Right;
 use flutecast_kube::fault::brief;
@@ -25,7 +25,7 @@ use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::metrics::CallResult;
 use flutecast_process::backoff::jittered;
 
-/// The rights that taking turns needs, in the operator's own namespace. What isn't there yet can't be granted
+/// The rights that taking terms needs, in the operator's own namespace. What isn't there yet can't be granted
 /// by its name.
 pub(crate) const RIGHTS: &[Right] = &[
     Right { group: "coordination.k8s.io", resources: &["leases"], names: &[], verbs: &["create"], why: "" },
@@ -38,41 +38,38 @@ pub(crate) const RIGHTS: &[Right] = &[
     },
 ];
 
-/// For how long a Lease that isn't renewed is respected. The times are those of the Kubernetes controllers.
-const DURATION: Duration = Duration::from_secs(15);
-/// After how long without a renewal the holder stops to work.
-const GIVE_UP: Duration = Duration::from_secs(10);
-/// How often it is renewed.
-const RENEW: Duration = Duration::from_secs(5);
-/// How often the others look.
-const LOOK: Duration = Duration::from_secs(2);
-/// How long one request may take.
+/// How long a Lease that isn't renewed is respected. These times are those of the Kubernetes controllers.
+const LEASE_DURATION: Duration = Duration::from_secs(15);
+/// How long after the last renewal the leader stops.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+const RENEW_INTERVAL: Duration = Duration::from_secs(5);
+/// How often standbys check the Lease.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(3);
-/// For how long the end of work is waited for before the Lease is given back. The longest is to build the
-/// mapping of many devices, which nothing interrupts.
-const LAST_WORK: Duration = Duration::from_secs(2);
+/// How long to wait for the end of work before the Lease is given back. The longest work is to build the
+/// mapping of many devices, which can't be interrupted.
+const WORK_END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Which Lease, and who asks for it.
+/// A candidate for a Lease.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// The namespace of the Lease.
     pub namespace: String,
-    /// Its name.
+    /// The name of the Lease.
     pub name: String,
-    /// Who asks. Two operators never have the same one.
+    /// The candidate in the Lease. Two operators never have the same one.
     pub identity: String,
 }
 
-/// Whether this operator is the one that works.
+/// Whether this operator leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Lead {
-    /// It isn't.
+pub enum Leadership {
     #[default]
-    No,
-    /// It is; which time since its start, counted from 1. What was known before may have been told long ago:
-    /// the way to the API server may have been cut while another operator worked, and nothing tells that a
-    /// watch is deaf (docs/decisions/107-one-control-loop.md).
-    Turn(u64),
+    Standby,
+    /// The number of the term since the start of the process, from 1. State from before a term may be old:
+    /// the connection to the API server may have been interrupted while another operator led, and nothing
+    /// shows that a watch doesn't receive any more (docs/decisions/107-one-control-loop.md).
+    Leader(u64),
 }
 
 #[derive(Debug, Clone)]
@@ -97,24 +94,23 @@ impl LeaseMetrics {
     }
 }
 
-/// Starts the task that holds the Lease, or waits for it. The value says whether this operator is the one
-/// that works; whoever works keeps a receiver of it as long as he does. After `cancel` is cancelled and all
-/// receivers are dropped the task gives the Lease back, and ends; whoever gets the handle watches it.
+/// Starts the task that takes the Lease, and renews it. Each task that works keeps a receiver while it does.
+/// After `cancel` is cancelled and all receivers are dropped, the task gives the Lease back, and ends.
 #[must_use = "a task that nobody watches fails unseen"]
 pub fn spawn(
     client: Client,
     candidate: Candidate,
     metrics: LeaseMetrics,
     cancel: CancellationToken,
-) -> (watch::Receiver<Lead>, JoinHandle<()>) {
-    let (sender, leading) = watch::channel(Lead::No);
+) -> (watch::Receiver<Leadership>, JoinHandle<()>) {
+    let (sender, leading) = watch::channel(Leadership::Standby);
     let api = Api::namespaced(client, &candidate.namespace);
     let mut election =
-        Election { api, candidate, seen: None, renewed: None, turns: 0, leading: sender, metrics };
+        Election { api, candidate, seen: None, renewed: None, terms: 0, leading: sender, metrics };
     let task = tokio::spawn(async move {
         cancel.run_until_cancelled(election.run()).await.unwrap_or_default();
-        if tokio::time::timeout(LAST_WORK, election.leading.closed()).await.is_err() {
-            tracing::warn!(waited = ?LAST_WORK, "something still works; the Lease is given back all the same");
+        if tokio::time::timeout(WORK_END_TIMEOUT, election.leading.closed()).await.is_err() {
+            tracing::warn!(waited = ?WORK_END_TIMEOUT, "something still works; the Lease is given back all the same");
         }
         election.give_back().await;
     });
@@ -124,13 +120,13 @@ pub fn spawn(
 struct Election {
     api: Api<Lease>,
     candidate: Candidate,
-    /// The version of another's Lease, and since when we have seen it.
+    /// The version of another operator's Lease, and when it was seen first.
     seen: Option<(String, Instant)>,
-    /// When we began to renew ours for the last time.
+    /// When the last successful renewal began.
     renewed: Option<Instant>,
-    /// How often it was our turn.
-    turns: u64,
-    leading: watch::Sender<Lead>,
+    /// The number of terms so far.
+    terms: u64,
+    leading: watch::Sender<Leadership>,
     metrics: LeaseMetrics,
 }
 
@@ -141,36 +137,41 @@ impl Election {
             match tokio::time::timeout(DEADLINE, self.attempt()).await {
                 Ok(Ok(true)) => {
                     self.renewed = Some(began);
-                    self.lead(true);
+                    self.set_leading(true);
                 }
                 Ok(Ok(false)) => {
                     self.renewed = None;
-                    self.lead(false);
+                    self.set_leading(false);
                 }
                 Ok(Err(error)) => self.failed(&brief(&error)),
                 Err(_) => self.failed(&format!("no answer within {DEADLINE:?}")),
             }
-            let is_holder = *self.leading.borrow() != Lead::No;
-            // A holder whose renewal failed tries again soon.
+            let is_holder = *self.leading.borrow() != Leadership::Standby;
+            // After a failed renewal the next attempt is soon.
             let is_fresh = self.renewed == Some(began);
-            tokio::time::sleep(jittered(if is_holder && is_fresh { RENEW } else { LOOK })).await;
+            tokio::time::sleep(jittered(if is_holder && is_fresh { RENEW_INTERVAL } else { POLL_INTERVAL }))
+                .await;
         }
     }
 
     fn failed(&mut self, error: &str) {
         self.metrics.writes.count(ApiWrite::Lease, CallResult::Failed);
         tracing::warn!(lease = self.candidate.name, error, "the Lease can't be asked for");
-        if self.renewed.is_some_and(|renewed| renewed.elapsed() >= GIVE_UP) {
+        if self.renewed.is_some_and(|renewed| renewed.elapsed() >= RENEW_DEADLINE) {
             self.renewed = None;
-            self.lead(false);
+            self.set_leading(false);
         }
     }
 
-    fn lead(&mut self, leads: bool) {
-        let led = *self.leading.borrow() != Lead::No;
+    fn set_leading(&mut self, leads: bool) {
+        let led = *self.leading.borrow() != Leadership::Standby;
         if led != leads {
-            self.turns += u64::from(leads);
-            self.leading.send_replace(if leads { Lead::Turn(self.turns) } else { Lead::No });
+            self.terms += u64::from(leads);
+            self.leading.send_replace(if leads {
+                Leadership::Leader(self.terms)
+            } else {
+                Leadership::Standby
+            });
             self.metrics.leading.set(i64::from(leads));
             let identity = &self.candidate.identity;
             if leads {
@@ -181,20 +182,20 @@ impl Election {
         }
     }
 
-    /// Renews the Lease or takes it. Answers whether we hold it.
+    /// Renews the Lease or takes it. Returns whether this operator holds it.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
         let Some(lease) = self.api.get_opt(&self.candidate.name).await? else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(self.candidate.name.clone()), ..ObjectMeta::default() },
-                spec: Some(self.held(None)),
+                spec: Some(self.spec(None)),
             };
             return self.settled(self.api.create(&PostParams::default(), &lease).await);
         };
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
         let spec = lease.spec.clone().unwrap_or_default();
-        match Turn::of(&spec, &self.candidate.identity) {
-            Turn::Free | Turn::Ours => {}
-            Turn::Others(duration) => {
+        match Holder::of(&spec, &self.candidate.identity) {
+            Holder::None | Holder::Us => {}
+            Holder::Other(duration) => {
                 if self.seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
                     self.seen = Some((version, Instant::now()));
                 }
@@ -203,7 +204,7 @@ impl Election {
                 }
             }
         }
-        let lease = Lease { spec: Some(self.held(Some(spec))), ..lease };
+        let lease = Lease { spec: Some(self.spec(Some(spec))), ..lease };
         self.settled(self.api.replace(&self.candidate.name, &PostParams::default(), &lease).await)
     }
 
@@ -213,20 +214,20 @@ impl Election {
                 self.metrics.writes.count(ApiWrite::Lease, CallResult::Done);
                 Ok(true)
             }
-            // Somebody else was faster.
+            // Another operator was faster.
             Err(kube::Error::Api(answer)) if answer.is_conflict() || answer.is_already_exists() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// The Lease as we hold it.
-    fn held(&self, before: Option<LeaseSpec>) -> LeaseSpec {
+    /// Returns the spec of the Lease with this operator as the holder.
+    fn spec(&self, before: Option<LeaseSpec>) -> LeaseSpec {
         let now = MicroTime(Timestamp::now());
         let before = before.unwrap_or_default();
         let was_ours = before.holder_identity.as_ref() == Some(&self.candidate.identity);
         LeaseSpec {
             holder_identity: Some(self.candidate.identity.clone()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
             acquire_time: if was_ours { before.acquire_time } else { Some(now.clone()) },
             lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!was_ours)),
             renew_time: Some(now),
@@ -234,15 +235,15 @@ impl Election {
         }
     }
 
-    /// Gives the Lease back, if it is ours.
+    /// Gives the Lease back, if this operator holds it.
     async fn give_back(&mut self) {
-        if self.leading.send_replace(Lead::No) == Lead::No {
+        if self.leading.send_replace(Leadership::Standby) == Leadership::Standby {
             return;
         }
         let give_back = async {
             let lease = self.api.get(&self.candidate.name).await?;
             let mut spec = lease.spec.clone().unwrap_or_default();
-            if Turn::of(&spec, &self.candidate.identity) != Turn::Ours {
+            if Holder::of(&spec, &self.candidate.identity) != Holder::Us {
                 return Ok(());
             }
             spec.holder_identity = None;
@@ -262,25 +263,24 @@ impl Election {
     }
 }
 
-/// Whose turn it is by what a Lease says.
+/// The holder of a Lease.
 #[derive(Debug, PartialEq, Eq)]
-enum Turn {
-    /// Nobody's.
-    Free,
-    /// Ours.
-    Ours,
-    /// Another's, for so long after its last renewal.
-    Others(Duration),
+enum Holder {
+    None,
+    /// This operator.
+    Us,
+    /// Another operator, for this long after its last renewal.
+    Other(Duration),
 }
 
-impl Turn {
+impl Holder {
     fn of(spec: &LeaseSpec, identity: &str) -> Self {
         match spec.holder_identity.as_deref() {
-            None | Some("") => Self::Free,
-            Some(holder) if holder == identity => Self::Ours,
+            None | Some("") => Self::None,
+            Some(holder) if holder == identity => Self::Us,
             Some(_) => {
                 let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-                Self::Others(seconds.map_or(DURATION, Duration::from_secs))
+                Self::Other(seconds.map_or(LEASE_DURATION, Duration::from_secs))
             }
         }
     }
@@ -291,21 +291,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whose_turn_it_is() {
+    fn the_holder_of_a_lease() {
         let held = |holder: Option<&str>, seconds| LeaseSpec {
             holder_identity: holder.map(str::to_owned),
             lease_duration_seconds: seconds,
             ..LeaseSpec::default()
         };
-        for (holder, seconds, turn) in [
-            (None, None, Turn::Free),
-            (Some(""), Some(1), Turn::Free),
-            (Some("us"), Some(1), Turn::Ours),
-            (Some("them"), Some(7), Turn::Others(Duration::from_secs(7))),
-            (Some("them"), None, Turn::Others(DURATION)),
-            (Some("them"), Some(-1), Turn::Others(DURATION)),
+        for (holder, seconds, expected) in [
+            (None, None, Holder::None),
+            (Some(""), Some(1), Holder::None),
+            (Some("us"), Some(1), Holder::Us),
+            (Some("them"), Some(7), Holder::Other(Duration::from_secs(7))),
+            (Some("them"), None, Holder::Other(LEASE_DURATION)),
+            (Some("them"), Some(-1), Holder::Other(LEASE_DURATION)),
         ] {
-            assert_eq!(Turn::of(&held(holder, seconds), "us"), turn, "{holder:?} {seconds:?}");
+            assert_eq!(Holder::of(&held(holder, seconds), "us"), expected, "{holder:?} {seconds:?}");
         }
     }
 }

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::Lead;
+use crate::lease::Leadership;
 
 /// The rights that watching the three kinds needs.
 pub(crate) const RIGHTS: &[Right] = &[Right {
@@ -52,7 +52,7 @@ pub(crate) enum Event<K> {
     /// The object is gone.
     Delete(Box<ObjectMeta>),
     /// The list that began with [`Event::Restart`] is complete: objects that were not in it are gone. The
-    /// number is the turn of [`Lead`] in which it began, or 0 before the first turn.
+    /// number is the turn of [`Leadership`] in which it began, or 0 before the first turn.
     Complete(NamespaceScope, u64),
     /// The operator has no right to watch these objects.
     Forbidden,
@@ -62,7 +62,7 @@ pub(crate) enum Event<K> {
 #[derive(Debug)]
 pub(crate) struct Watches<C> {
     changes: mpsc::Sender<C>,
-    leading: watch::Receiver<Lead>,
+    leading: watch::Receiver<Leadership>,
     cancel: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -71,7 +71,7 @@ impl<C: Send + 'static> Watches<C> {
     #[must_use]
     pub(crate) fn new(
         changes: mpsc::Sender<C>,
-        leading: watch::Receiver<Lead>,
+        leading: watch::Receiver<Leadership>,
         cancel: CancellationToken,
     ) -> Self {
         Self { changes, leading, cancel, tasks: Vec::new() }
@@ -155,21 +155,21 @@ impl<K> Watched for K where
 /// Where the events of a watch go, and the turn that its lists carry.
 pub(crate) struct EventSink<C> {
     pub(crate) changes: mpsc::Sender<C>,
-    pub(crate) leading: watch::Receiver<Lead>,
+    pub(crate) leading: watch::Receiver<Leadership>,
 }
 
 impl<C> EventSink<C> {
     /// Returns the current turn or, while another operator leads, `last`.
     fn turn(&self, last: u64) -> u64 {
         match *self.leading.borrow() {
-            Lead::Turn(turn) => turn,
-            Lead::No => last,
+            Leadership::Leader(turn) => turn,
+            Leadership::Standby => last,
         }
     }
 
     /// Waits for a turn that is not `last`.
     async fn next_turn(&mut self, last: u64) {
-        let is_next = |lead: &Lead| matches!(lead, Lead::Turn(turn) if *turn != last);
+        let is_next = |lead: &Leadership| matches!(lead, Leadership::Leader(turn) if *turn != last);
         if self.leading.wait_for(is_next).await.is_err() {
             // The lease task has ended, so there will be no other turn.
             std::future::pending::<()>().await;

@@ -1,58 +1,50 @@
-//! How a tenant's devices enrol, as its Tenant says.
+//! The enrollment settings of a Tenant.
 
 use std::collections::BTreeMap;
 
 use flutecast_crds::DeviceChannel;
 use regex::{Regex, RegexBuilder};
 
-/// The most memory that a pattern may need once it is compiled, in bytes. A pattern for codes needs some
-/// hundreds.
+/// The memory limit of a compiled pattern, in bytes. A pattern for codes needs some hundreds.
 const PATTERN_SIZE: usize = 64 << 10;
 
-/// How a tenant's devices enrol.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Enrollment {
-    /// What becomes of a code that no Device has.
     pub(crate) newcomers: Newcomers,
-    /// How many devices the tenant may have.
+    /// `None` if there is no limit.
     pub(crate) max_devices: Option<u32>,
 }
 
-/// What becomes of a device code that no Device has.
+/// What happens with a device code that no Device has.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum Newcomers {
-    /// It is refused.
     #[default]
     Refused,
-    /// A Device is created for it.
     Created(Template),
-    /// A Device would be created for it, but what the Tenant says can't be used as it is; its verdict says
-    /// why.
+    /// A Device should be created, but the Tenant's settings can't be used; its condition has the reason.
     Blocked,
 }
 
-/// What a Device that is created looks like.
+/// The template of Devices that are created.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Template {
-    /// Its labels.
     pub(crate) labels: BTreeMap<String, String>,
-    /// Its channels, as the Device has them.
     pub(crate) channels: Vec<DeviceChannel>,
-    /// What a code has to match.
+    /// The pattern that a code has to match; `None` if any code.
     pub(crate) code_pattern: Option<CodePattern>,
 }
 
-/// What a device code has to match as a whole.
+/// A pattern for whole device codes.
 #[derive(Debug, Clone)]
 pub(crate) struct CodePattern(Regex);
 
 impl CodePattern {
-    /// Compiles it.
+    /// Compiles a pattern.
     ///
     /// # Errors
-    /// Why it is none.
+    /// What is wrong with it, in words.
     pub(crate) fn new(pattern: &str) -> Result<Self, String> {
-        // Compiled alone first: an open bracket must not close ours.
+        // Compiled alone first: an open group must not close the added one.
         let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build();
         let whole = compile(pattern).and_then(|_| compile(&format!("^(?:{pattern})$")));
         whole.map(Self).map_err(|error| match error {
@@ -61,7 +53,6 @@ impl CodePattern {
         })
     }
 
-    /// Whether a code may be enrolled.
     #[must_use]
     pub(crate) fn matches(&self, code: &str) -> bool {
         self.0.is_match(code)

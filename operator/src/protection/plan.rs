@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
+
 use crate::index::kind::ApiKind;
 use crate::index::{Deletion, Index, Store};
 use crate::object::Key;
@@ -10,13 +12,13 @@ use crate::object::Kind;
 /// The finalizer of objects that are in use.
 pub(crate) const FINALIZER: &str = "flutecast.io/in-use";
 
-/// What keeps objects that are in use from being deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What keeps objects that are in use from being deleted; docs/decisions/113-in-use.md has the consequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Protection {
-    /// An admission policy of the API server.
+    /// The API server, by an admission policy: deleting is refused, and nothing ever hangs.
     #[default]
     Policy,
-    /// A finalizer of the operator.
+    /// The operator, by a finalizer: deleting waits for the last user, and for an operator.
     Finalizer,
 }
 

@@ -20,8 +20,8 @@ use super::last_operator::LastOperator;
 use super::plan::{Action, FINALIZER, FinalizerChange, FinalizerPlan, Protection, plan};
 use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::index::Index;
-use crate::index::kind::OurKind;
-use crate::lease::Lead;
+use crate::index::kind::ApiKind;
+use crate::lease::Leadership;
 use crate::metrics::CallResult;
 use crate::object::Key;
 use crate::object::Kind;
@@ -86,7 +86,7 @@ pub(crate) fn spawn(
     protection: Protection,
     last: LastOperator,
     writes: ApiWrites,
-    works: watch::Receiver<Lead>,
+    works: watch::Receiver<Leadership>,
     cancel: CancellationToken,
 ) -> (FinalizerPublisher, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(None);
@@ -213,7 +213,7 @@ impl FinalizerWriter {
 }
 
 /// Sets the finalizers of one version of an object.
-pub(super) async fn patch<K: OurKind>(
+pub(super) async fn patch<K: ApiKind>(
     client: &Client,
     key: &Key,
     change: &FinalizerChange,

@@ -28,7 +28,7 @@ use crate::controller::inbox::Inbox;
 use crate::enrollment::directory::Directory;
 use crate::enrollment::{self, DeviceCreator, ForbiddenNamespaces, PermissionCheck, ServerContext};
 use crate::index::Index;
-use crate::lease::{self, Candidate, Lead};
+use crate::lease::{self, Candidate, Leadership};
 use crate::presence::{PresenceTable, PresenceTask};
 use crate::protection::{self, FinalizerPublisher, LastOperator, Protection};
 use crate::rollout::{self, PodStates, Rollout};
@@ -117,7 +117,7 @@ impl Cluster {
         &self,
         nats: &Nats,
         changes: &mpsc::Sender<ClusterChange>,
-        leading: &watch::Receiver<Lead>,
+        leading: &watch::Receiver<Leadership>,
         tasks: &mut Tasks,
     ) {
         let Self { client, options, metrics: _, cancel } = self;
@@ -180,7 +180,7 @@ impl Cluster {
     fn start_writer(
         &self,
         changes: &mpsc::Sender<ClusterChange>,
-        leading: &watch::Receiver<Lead>,
+        leading: &watch::Receiver<Leadership>,
         tasks: &mut Tasks,
     ) -> StatusQueue {
         let Self { client, options, metrics, cancel } = self;
@@ -228,7 +228,11 @@ impl Cluster {
         table
     }
 
-    fn start_protection(&self, leading: &watch::Receiver<Lead>, tasks: &mut Tasks) -> FinalizerPublisher {
+    fn start_protection(
+        &self,
+        leading: &watch::Receiver<Leadership>,
+        tasks: &mut Tasks,
+    ) -> FinalizerPublisher {
         let Self { client, options, metrics, cancel } = self;
         let last = LastOperator {
             client: client.clone(),

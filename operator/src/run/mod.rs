@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::metrics::OperatorMetrics;
-use crate::clean_up::{self, Remains, Site};
+use crate::clean_up::{self, CleanUp, InstallationScope};
 use crate::config::{Config, Mode};
 use crate::enrollment::{self, EnrollmentMetrics, RequestResult};
 use crate::jetstream::connection;
@@ -92,7 +92,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             let named: Vec<&str> = places.iter().map(|place| place.as_deref().unwrap_or("all")).collect();
             let namespaces = named.join(",");
             tracing::info!(namespaces, mapping = own_namespace, identity, "on an API server");
-            let protection = config.protection.into();
+            let protection = config.protection;
             let options = cluster::Options { places, own_namespace, identity, protection, service, release };
             cluster::Cluster { client, options, metrics, cancel: cancel.clone() }
                 .start(streams, nats, &mut tasks);
@@ -107,8 +107,8 @@ async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
     let Mode::Kubernetes { places, mapping_namespace, identity, .. } = mode else {
         anyhow::bail!("--clean-up is for --kubernetes");
     };
-    let what: BTreeSet<Remains> = config.clean_up.iter().copied().map(Remains::from).collect();
-    let broker = match what.contains(&Remains::Streams) {
+    let what: BTreeSet<CleanUp> = config.clean_up.iter().copied().collect();
+    let broker = match what.contains(&CleanUp::Streams) {
         true => {
             let nats = connection::open(&config.nats).await?;
             Some((JetStreamApi::new(nats.client.clone()), nats.connected()))
@@ -117,8 +117,8 @@ async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
     };
     let client = cluster::client().await?;
     let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let site = Site { places, own_namespace, identity };
-    clean_up::clean_up(&client, &site, &what, broker).await
+    let scope = InstallationScope { places, own_namespace, identity };
+    clean_up::clean_up(&client, &scope, &what, broker).await
 }
 
 async fn connect(login: &Login, metrics: &Arc<EnrollmentMetrics>) -> Result<Nats, LoginError> {

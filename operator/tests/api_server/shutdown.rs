@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use flutecast_contract::document::{AccessDocument, ShardDocument};
-use flutecast_operator::lease::{self, Candidate, Lead, LeaseMetrics};
+use flutecast_operator::lease::{self, Candidate, Leadership, LeaseMetrics};
 use flutecast_testkit::wait_until;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -152,7 +152,10 @@ async fn the_lease_is_held_as_long_as_somebody_works(cluster: &Cluster) {
         Candidate { namespace: OWN.to_owned(), name: "a-turn".to_owned(), identity: "one".to_owned() };
     let cancel = CancellationToken::new();
     let (mut leading, task) = lease::spawn(client, candidate, LeaseMetrics::default(), cancel.clone());
-    tokio::time::timeout(SOON, leading.wait_for(|lead| *lead == Lead::Turn(1))).await.unwrap().unwrap();
+    tokio::time::timeout(SOON, leading.wait_for(|lead| *lead == Leadership::Leader(1)))
+        .await
+        .unwrap()
+        .unwrap();
     let works = leading.clone();
     drop(leading);
     cancel.cancel();
