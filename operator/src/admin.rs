@@ -26,12 +26,12 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Where the answers come from. Clones share it.
 #[derive(Clone)]
-pub(crate) struct State {
+pub(crate) struct Endpoints {
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
-impl State {
+impl Endpoints {
     /// `metrics` returns the encoded metrics, `ready` what is missing if the operator is not ready.
     pub(crate) fn new(
         metrics: impl Fn() -> String + Send + Sync + 'static,
@@ -43,13 +43,17 @@ impl State {
 
 /// Serves until `cancel` is cancelled.
 #[must_use = "a task that nobody watches fails unseen"]
-pub(crate) fn spawn(listener: TcpListener, state: State, cancel: CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(
-        async move { cancel.run_until_cancelled_owned(serve(listener, state)).await.unwrap_or_default() },
-    )
+pub(crate) fn spawn(
+    listener: TcpListener,
+    endpoints: Endpoints,
+    cancel: CancellationToken,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        cancel.run_until_cancelled_owned(serve(listener, endpoints)).await.unwrap_or_default()
+    })
 }
 
-async fn serve(listener: TcpListener, state: State) {
+async fn serve(listener: TcpListener, endpoints: Endpoints) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // The semaphore is never closed.
@@ -63,10 +67,10 @@ async fn serve(listener: TcpListener, state: State) {
                 continue;
             }
         };
-        let state = state.clone();
+        let endpoints = endpoints.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let answer = answer(&request, &state);
+                let answer = answer(&request, &endpoints);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
@@ -80,14 +84,14 @@ async fn serve(listener: TcpListener, state: State) {
     }
 }
 
-fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, endpoints: &Endpoints) -> Response<Full<Bytes>> {
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, TEXT, "ok\n".to_owned()),
-        "/readyz" => match (state.ready)() {
+        "/readyz" => match (endpoints.ready)() {
             Ok(()) => text(StatusCode::OK, TEXT, "ok\n".to_owned()),
             Err(missing) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{missing}\n")),
         },
-        "/metrics" => text(StatusCode::OK, OPEN_METRICS, (state.metrics)()),
+        "/metrics" => text(StatusCode::OK, OPEN_METRICS, (endpoints.metrics)()),
         _ => text(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz and /metrics\n".to_owned()),
     }
 }

@@ -27,12 +27,14 @@ pub fn manifests() -> Vec<(&'static str, String)> {
         namespace: None,
         account,
         about: "In the namespaces of the tenants: reads the three kinds, writes their status, tells of them.",
-        about_binding: "An operator that looks after some namespaces only (--namespace a,b) has a RoleBinding in each of them instead.",
+        about_binding: "An operator that looks after some namespaces only (--namespace a,b) has a \
+                        RoleBinding in each of them instead.",
         rights: AMONG_TENANTS,
     };
     let at_home = Grant {
         namespace: Some(NAMESPACE),
-        about: "In its own namespace: the mapping, the access document, the Lease; and which data-plane pods are ready.",
+        about: "In its own namespace: the mapping, the access document, the Lease; and which data-plane pods \
+                are ready.",
         about_binding: "",
         rights: AT_HOME,
         ..among_tenants
@@ -52,12 +54,17 @@ pub fn manifests() -> Vec<(&'static str, String)> {
         about_binding: "",
         rights: AT_THE_END,
     };
-    let head_of_the_end = "For `flutecast-operator --kubernetes --clean-up …`, which removes what an installation leaves when it is uninstalled, here of one \
-         whose tenants are in the operator's own namespace. docs/upgrade.md says when. Written by `make rbac`.";
-    let head = "What the operator may do: no more than it does. The tests of the operator run under exactly these rules. Everything that the operator \
-         writes itself is in its own namespace (here flutecast-system) or in a status, but for Devices that enrol themselves. Written by `make rbac` from the \
+    let head_of_the_end = "For `flutecast-operator --kubernetes --clean-up …`, which removes what an \
+                           installation leaves when it is uninstalled, here of one \
+         whose tenants are in the operator's own namespace. docs/upgrade.md says when. Written by `make \
+         rbac`.";
+    let head = "What the operator may do: no more than it does. The tests of the operator run under exactly \
+                these rules. Everything that the operator \
+         writes itself is in its own namespace (here flutecast-system) or in a status, but for Devices that \
+         enrol themselves. Written by `make rbac` from the \
          modules that make the calls.";
-    let head_of_finalizers = "Only for an operator with --protection finalizer, which holds what is in use by a finalizer: these rights beside those of \
+    let head_of_finalizers = "Only for an operator with --protection finalizer, which holds what is in use \
+                              by a finalizer: these rights beside those of \
          rbac.yaml. docs/decisions/113-in-use.md says what follows from this way. Written by `make rbac`.";
     vec![
         ("manifests/operator/rbac.yaml", manifest(head, Some(account), &[among_tenants, at_home])),

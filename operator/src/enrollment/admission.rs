@@ -81,7 +81,8 @@ impl Admission {
                 return Decision::Drop;
             }
             let message = format!(
-                "the devices of tenant {} ask too often: {REQUESTS_PER_SECOND} requests a second are answered",
+                "the devices of tenant {} ask too often: {REQUESTS_PER_SECOND} requests a second are \
+                 answered",
                 self.tenant
             );
             let reply = Err(Refusal::new(Reason::RateLimited, message));
@@ -149,7 +150,8 @@ impl Admission {
             Newcomers::Created(template) => template,
             Newcomers::Refused => {
                 let message = format!(
-                    "tenant {tenant} has no device {:?}; apply a Device with this spec.deviceCode, or correct the code",
+                    "tenant {tenant} has no device {:?}; apply a Device with this spec.deviceCode, or \
+                     correct the code",
                     code.as_str()
                 );
                 return Err(Refusal::new(Reason::UnknownDevice, message));
@@ -158,7 +160,8 @@ impl Admission {
         };
         if !template.code_pattern.as_ref().is_none_or(|pattern| pattern.matches(code.as_str())) {
             let message = format!(
-                "{:?} is not among the codes for which tenant {tenant} creates devices (spec.enrollment.codePattern); correct the code, or apply a Device",
+                "{:?} is not among the codes for which tenant {tenant} creates devices \
+                 (spec.enrollment.codePattern); correct the code, or apply a Device",
                 code.as_str()
             );
             return Err(Refusal::new(Reason::CodeNotAllowed, message));
@@ -171,7 +174,8 @@ impl Admission {
             && directory.devices.len() + new >= most as usize
         {
             let message = format!(
-                "tenant {tenant} may have {most} devices and has {}; raise spec.quota.maxDevices, or remove devices",
+                "tenant {tenant} may have {most} devices and has {}; raise spec.quota.maxDevices, or remove \
+                 devices",
                 directory.devices.len()
             );
             return Err(Refusal::new(Reason::QuotaExceeded, message));

@@ -20,11 +20,12 @@ pub(crate) const RIGHTS: &[Right] = &[Right {
     resources: &["devices"],
     names: &[],
     verbs: &["create"],
-    why: "Only for Tenants with enrollment.policy Automatic: a Device is created for a code that nobody has. Without this rule such Tenants say EnrollmentUnavailable, and all else works. docs/enrollment.md",
+    why: "Only for Tenants with enrollment.policy Automatic: a Device is created for a code that nobody has. \
+          Without this rule such Tenants say EnrollmentUnavailable, and all else works. docs/enrollment.md",
 }];
 
-/// How many Devices are created at once, of all tenants together, in the order of the requests. One tenant has
-/// at most [`super::admission::MAX_CONCURRENT_CREATIONS`].
+/// How many Devices are created at once, of all tenants together, in the order of the requests. One tenant
+/// has at most [`super::admission::MAX_CONCURRENT_CREATIONS`].
 const MAX_CONCURRENT: usize = 16;
 /// How long a creation may take, including the wait for its turn.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -64,7 +65,8 @@ impl Creation {
     }
 }
 
-/// The Device that has the name of one that is to be created. Both fields are empty if its spec can't be read.
+/// The Device that has the name of one that is to be created. Both fields are empty if its spec can't be
+/// read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NameHolder {
     pub(super) tenant: String,

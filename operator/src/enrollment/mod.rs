@@ -1,4 +1,5 @@
-//! Enrollment: a device asks on NATS or MQTT for its iotId and its topics. docs/enrollment.md is the contract.
+//! Enrollment: a device asks on NATS or MQTT for its iotId and its topics. docs/enrollment.md is the
+//! contract.
 //!
 //! ```text
 //! controller ──Directory──► permission (may Devices be created?) ──► condition of the Tenant

@@ -39,7 +39,8 @@ pub(crate) struct PermissionCheck {
 }
 
 impl PermissionCheck {
-    /// Starts the task. It ends when `cancel` is cancelled. `notify` is called with the result when it changed.
+    /// Starts the task. It ends when `cancel` is cancelled. `notify` is called with the result when it
+    /// changed.
     #[must_use = "a task that nobody watches fails unseen"]
     pub(crate) fn spawn<F>(
         self,

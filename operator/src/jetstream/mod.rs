@@ -1,8 +1,8 @@
 //! JetStream: the streams, sources and consumers of the tenants.
 //!
-//! [`streams`] describes them as data, [`reconciler`] keeps them as wanted for as long as the operator runs, `tenant`
-//! makes one pass for one tenant, `settings` knows which settings the operator owns, and [`orphans`] finds streams
-//! whose Tenant is gone. Nothing here knows manifests or Kubernetes.
+//! [`streams`] describes them as data, [`reconciler`] keeps them as wanted for as long as the operator runs,
+//! `tenant` makes one pass for one tenant, `settings` knows which settings the operator owns, and [`orphans`]
+//! finds streams whose Tenant is gone. Nothing here knows manifests or Kubernetes.
 
 mod capture;
 pub(crate) mod connection;

@@ -1,5 +1,5 @@
-//! Keeps JetStream as wanted: applies changes at once, again when the broker comes back, and from time to time to
-//! repair what somebody else changed.
+//! Keeps JetStream as wanted: applies changes at once, again when the broker comes back, and from time to
+//! time to repair what somebody else changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,8 +34,8 @@ const REPEATED_CHANGES: (Duration, Duration) = (RESYNC, Duration::from_secs(60))
 const CONNECT: Duration = Duration::from_millis(500);
 /// The first and the longest wait after the broker could not be asked.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How long a Tenant must be gone before its streams are deleted. An editor, or a `git checkout`, may remove a file
-/// and restore it a moment later, and a deleted stream can't be restored.
+/// How long a Tenant must be gone before its streams are deleted. An editor, or a `git checkout`, may remove
+/// a file and restore it a moment later, and a deleted stream can't be restored.
 const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 /// How many tenants are worked on at once.
 const MAX_CONCURRENT: usize = 8;
@@ -45,8 +45,8 @@ const MAX_CONCURRENT: usize = 8;
 pub(crate) struct WantedStreams {
     /// The streams of the tenants in force.
     pub(crate) tenants: Vec<TenantStreams>,
-    /// The namespace and name of every Tenant that exists, in force or not. The streams of a Tenant that exists are
-    /// never deleted.
+    /// The namespace and name of every Tenant that exists, in force or not. The streams of a Tenant that
+    /// exists are never deleted.
     pub(crate) existing: BTreeSet<OwnerKey>,
     /// The installation whose Tenants these are; `None` in folder mode, where a missing Tenant may come yet.
     pub(crate) installation: Option<Installation>,
@@ -63,8 +63,8 @@ pub(crate) struct TenantReport {
     pub(crate) foreign: bool,
     /// Whether the tenant's stream exists. Kept while the broker is away.
     pub(crate) has_stream: bool,
-    /// What was applied, which tells whether the report is about what is wanted now; `None` while the broker is
-    /// away.
+    /// What was applied, which tells whether the report is about what is wanted now; `None` while the broker
+    /// is away.
     pub(crate) applied: Option<TenantStreams>,
 }
 
@@ -188,8 +188,8 @@ impl StreamReconciler {
         Self { api, seen: BTreeMap::new(), leaving: BTreeMap::new(), warned: BTreeSet::new() }
     }
 
-    /// Compares and applies everything once. A problem with the streams of one tenant, or with orphaned streams,
-    /// delays no other tenant. `before` are the last reports.
+    /// Compares and applies everything once. A problem with the streams of one tenant, or with orphaned
+    /// streams, delays no other tenant. `before` are the last reports.
     async fn pass(&mut self, wanted: &WantedStreams, before: &StreamReports) -> Result<Passed, RequestError> {
         let mut streams = self.streams().await?;
         let orphans = orphans::remove(&self.api, &streams, wanted.installation.as_ref()).await?;
@@ -270,14 +270,15 @@ impl StreamReconciler {
                 tracing::warn!(
                     stream,
                     error,
-                    "the Tenant is gone, and NATS doesn't let go of its stream; tried again until it works. If nobody needs it: nats stream rm {stream}"
+                    "the Tenant is gone, and NATS doesn't let go of its stream; tried again until it works. \
+                     If nobody needs it: nats stream rm {stream}"
                 );
             }
         }
     }
 
-    /// Logs once for each stream that its Tenant is unknown. The Tenant may have gone while the operator was down,
-    /// or this may be the wrong folder, so the streams are kept.
+    /// Logs once for each stream that its Tenant is unknown. The Tenant may have gone while the operator was
+    /// down, or this may be the wrong folder, so the streams are kept.
     fn warn_orphans(&mut self, wanted: &WantedStreams, streams: &Streams) {
         for (name, stream) in streams {
             let (Some(namespace), Some(owner)) =
@@ -290,7 +291,8 @@ impl StreamReconciler {
             if !known && self.warned.insert(name.clone()) {
                 tracing::warn!(
                     stream = %name, tenant = %format!("{namespace}/{owner}"),
-                    "this stream's Tenant does not exist; it is kept. If nobody needs it: nats stream rm {name}"
+                    "this stream's Tenant does not exist; it is kept. If nobody needs it: nats stream rm \
+                     {name}"
                 );
             }
         }
@@ -319,8 +321,8 @@ fn away(error: &RequestError) -> Finding {
     Finding::new(Reason::BrokerAway, "", message)
 }
 
-/// Returns the report about a tenant that can't be asked about. If that was reported before, the report stays the
-/// same: the words of the cause may vary between attempts.
+/// Returns the report about a tenant that can't be asked about. If that was reported before, the report stays
+/// the same: the words of the cause may vary between attempts.
 fn away_report(before: Option<&TenantReport>, finding: &Finding) -> TenantReport {
     let before = before.cloned().unwrap_or_default();
     if before.findings.iter().any(|finding| finding.reason == Reason::BrokerAway) {

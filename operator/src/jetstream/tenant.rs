@@ -60,7 +60,8 @@ pub(crate) struct Applied {
 /// Reconciles one tenant's streams, given all streams that exist.
 ///
 /// # Errors
-/// [`RequestError::Unavailable`] when the broker can't be asked; what the broker refuses is a finding instead.
+/// [`RequestError::Unavailable`] when the broker can't be asked; what the broker refuses is a finding
+/// instead.
 pub(crate) async fn apply(
     api: &JetStreamApi,
     streams: &Streams,
@@ -386,7 +387,8 @@ impl TenantPass<'_> {
             Ownership::Ours => true,
             Ownership::Other(owner) => {
                 let message = format!(
-                    "stream {name} exists and belongs to {owner}; it is left as it is. Delete it, or write {OWNER_NAMESPACE}={} and \
+                    "stream {name} exists and belongs to {owner}; it is left as it is. Delete it, or write \
+                     {OWNER_NAMESPACE}={} and \
                      flutecast.io/owner-name={} into its metadata to hand it over",
                     self.wanted.owner.namespace, self.wanted.owner.name
                 );
@@ -414,7 +416,8 @@ impl TenantPass<'_> {
         if current.get("sealed") == Some(&Value::Bool(true)) {
             // NATS would accept the update, and change almost nothing.
             let message = format!(
-                "stream {name} is sealed: it takes no messages, and NATS never opens it again. Delete it (nats stream rm {name}), and it is made anew"
+                "stream {name} is sealed: it takes no messages, and NATS never opens it again. Delete it \
+                 (nats stream rm {name}), and it is made anew"
             );
             self.applied.findings.push(Finding::new(Reason::StreamRefused, "", message));
             return Ok(false);

@@ -1,4 +1,5 @@
-//! Label values: closed sets, written as the API and the protocol write them (docs/decisions/123-metric-labels.md).
+//! Label values: closed sets, written as the API and the protocol write them
+//! (docs/decisions/123-metric-labels.md).
 
 use std::hash::Hash;
 

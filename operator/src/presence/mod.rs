@@ -3,8 +3,8 @@
 //!
 //! The operator doesn't subscribe to all devices. An Online device is looked up when it could have become
 //! silent, and not before: once in its `staleAfter`, however many messages it sends. A Silent device has a
-//! subscription, which costs nothing while no message comes. Changes are reported at a bounded rate, for
-//! each device and in total.
+//! subscription, which costs nothing while no message comes. Changes are reported at a bounded rate, for each
+//! device and in total.
 //!
 //! ```text
 //! controller ──set, remove──► PresenceTable ──► task: Scheduler (DevicePresence of each device, FlapDamping) ──► lookup: direct gets of last messages

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use super::PresenceState;
 use super::damping::{CHANGES, FlapDamping};
 use super::device::{ClockReading, DevicePresence, LastMessage, LookupScope};
-use super::table::{Key, Target};
+use super::table::Target;
+use crate::object::Key;
 use crate::rate_limit::TokenBucket;
 
 /// The first and the longest wait after a tenant's stream could not be read.
@@ -31,7 +32,7 @@ pub(super) type DeviceId = u64;
 
 #[derive(Debug)]
 pub(super) struct Scheduler {
-    devices: BTreeMap<DeviceId, Device>,
+    devices: BTreeMap<DeviceId, TrackedDevice>,
     ids: BTreeMap<Key, DeviceId>,
     tenants: BTreeMap<TenantName, TenantQueue>,
     /// The devices whose presence differs from what was reported last, by when it may be reported.
@@ -41,7 +42,7 @@ pub(super) struct Scheduler {
 }
 
 #[derive(Debug)]
-struct Device {
+struct TrackedDevice {
     key: Key,
     target: Arc<Target>,
     presence: DevicePresence,
@@ -120,7 +121,7 @@ impl Scheduler {
             target.channels.iter().map(|(_, stale_after)| *stale_after).collect();
         let presence = DevicePresence::new(&stale_after, state, now, rand::random());
         self.tenants.entry(target.tenant.clone()).or_insert_with(TenantQueue::new);
-        let device = Device {
+        let device = TrackedDevice {
             key: key.clone(),
             target,
             presence,
@@ -271,8 +272,8 @@ impl Scheduler {
         }
     }
 
-    /// Applies a message of a device's subscription, which ended with it. Returns `true` if the device needs a
-    /// new one.
+    /// Applies a message of a device's subscription, which ended with it. Returns `true` if the device needs
+    /// a new one.
     pub(super) fn apply_message(&mut self, id: DeviceId, message: &LastMessage, now: Instant) -> bool {
         let Some(device) = self.devices.get_mut(&id) else { return false };
         device.presence.set_subscribed(false, now);
@@ -318,7 +319,7 @@ impl Scheduler {
     /// Returns how many devices are Online, Silent and Unknown.
     pub(super) fn counts(&self) -> [(Presence, usize); 3] {
         let count = |presence| {
-            let is = |device: &&Device| device.presence.state().presence == presence;
+            let is = |device: &&TrackedDevice| device.presence.state().presence == presence;
             (presence, self.devices.values().filter(is).count())
         };
         [count(Presence::Online), count(Presence::Silent), count(Presence::Unknown)]
@@ -385,7 +386,7 @@ impl TenantQueue {
 
 impl Lookup {
     /// Adds a device. Returns `false` if there is no room for it.
-    fn add(&mut self, id: DeviceId, device: &Device) -> bool {
+    fn add(&mut self, id: DeviceId, device: &TrackedDevice) -> bool {
         let (_, scope) = device.presence.next_lookup();
         let channels = match scope {
             LookupScope::Channel(channel) => channel..channel + 1,

@@ -13,10 +13,8 @@ use tokio::time::Instant;
 
 use super::damping::EVENTS;
 use super::{PresenceState, whole_seconds};
+use crate::object::Key;
 use crate::rate_limit::TokenBucket;
-
-/// The namespace and name of a Device.
-pub(super) type Key = (String, String);
 
 /// A device whose presence is tracked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,8 +124,8 @@ impl PresenceTable {
         self.0.lock().devices.get(key).map(|row| row.state)
     }
 
-    /// Returns whether one more Event about presence may be created. Their rate is bounded: when a whole plant
-    /// is switched off, one Event for each device is of no use.
+    /// Returns whether one more Event about presence may be created. Their rate is bounded: when a whole
+    /// plant is switched off, one Event for each device is of no use.
     pub(crate) fn may_emit_event(&self, now: Instant) -> bool {
         self.0.lock().events.get_or_insert_with(|| TokenBucket::new(EVENTS, now)).take(now)
     }

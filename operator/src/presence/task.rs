@@ -17,8 +17,9 @@ use super::lookup::look_up;
 use super::metrics::PresenceMetrics;
 use super::scheduler::{DeviceId, Lookup, LookupReply, Scheduler};
 use super::subscriptions::Subscriptions;
-use super::table::{Key, PresenceTable};
+use super::table::PresenceTable;
 use crate::metrics::CallResult;
+use crate::object::Key;
 
 /// How many tenants are looked up at once.
 const CONCURRENT_LOOKUPS: usize = 8;
@@ -36,8 +37,8 @@ pub(crate) struct PresenceTask {
 }
 
 impl PresenceTask {
-    /// Starts the task. It ends when `cancel` is cancelled. `notify` is called with each Device whose presence
-    /// changed; it waits until the change is queued.
+    /// Starts the task. It ends when `cancel` is cancelled. `notify` is called with each Device whose
+    /// presence changed; it waits until the change is queued.
     #[must_use = "a task that nobody watches fails unseen"]
     pub(crate) fn spawn<F>(
         self,
@@ -53,7 +54,7 @@ impl PresenceTask {
     }
 
     async fn run<F: Future<Output = ()>>(mut self, notify: impl Fn(Key) -> F) {
-        let mut state = State {
+        let mut worker = PresenceWorker {
             scheduler: Scheduler::new(Instant::now()),
             subscriptions: Subscriptions::new(self.client.clone()),
             lookups: FuturesUnordered::new(),
@@ -62,36 +63,36 @@ impl PresenceTask {
         };
         let mut next_metrics = Instant::now();
         loop {
-            state.apply_table_changes(&self.table);
-            state.start_lookups(&self.client);
-            for change in state.scheduler.take_reports(Instant::now()) {
+            worker.apply_table_changes(&self.table);
+            worker.start_lookups(&self.client);
+            for change in worker.scheduler.take_reports(Instant::now()) {
                 if self.table.update(&change.key, &change.target, change.state) {
                     notify(change.key).await;
                 }
             }
             if Instant::now() >= next_metrics {
-                self.metrics.set_devices(&state.scheduler.counts());
-                self.metrics.set_subscriptions(state.subscriptions.count());
+                self.metrics.set_devices(&worker.scheduler.counts());
+                self.metrics.set_subscriptions(worker.subscriptions.count());
                 next_metrics = Instant::now() + METRICS_INTERVAL;
             }
-            let wake = state.next_action().unwrap_or(next_metrics).min(next_metrics);
+            let wake = worker.next_action().unwrap_or(next_metrics).min(next_metrics);
             tokio::select! {
                 () = self.table.changed() => {}
                 changed = self.connected.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    state.is_connected = *self.connected.borrow_and_update();
-                    if state.is_connected {
-                        state.scheduler.restart(Instant::now());
+                    worker.is_connected = *self.connected.borrow_and_update();
+                    if worker.is_connected {
+                        worker.scheduler.restart(Instant::now());
                     }
                 }
-                Some((lookup, reply)) = state.lookups.next() => {
-                    state.apply_reply(&lookup, reply, &self.metrics).await;
+                Some((lookup, reply)) = worker.lookups.next() => {
+                    worker.apply_reply(&lookup, reply, &self.metrics).await;
                 }
-                (id, message) = state.subscriptions.next() => {
-                    if state.scheduler.apply_message(id, &message, Instant::now()) {
-                        state.subscribe(vec![id]).await;
+                (id, message) = worker.subscriptions.next() => {
+                    if worker.scheduler.apply_message(id, &message, Instant::now()) {
+                        worker.subscribe(vec![id]).await;
                     }
                 }
                 () = tokio::time::sleep_until(wake) => {}
@@ -102,7 +103,7 @@ impl PresenceTask {
 
 type PendingLookup = BoxFuture<'static, (Lookup, Result<LookupReply, RequestError>)>;
 
-struct State {
+struct PresenceWorker {
     scheduler: Scheduler,
     subscriptions: Subscriptions,
     lookups: FuturesUnordered<PendingLookup>,
@@ -110,7 +111,7 @@ struct State {
     is_connected: bool,
 }
 
-impl State {
+impl PresenceWorker {
     fn apply_table_changes(&mut self, table: &PresenceTable) {
         let now = Instant::now();
         for (key, target) in table.take_changes() {

@@ -1,5 +1,5 @@
-//! The last operator that ends in order removes all finalizers, so that no deletion waits for an operator that
-//! never comes.
+//! The last operator that ends in order removes all finalizers, so that no deletion waits for an operator
+//! that never comes.
 
 use std::time::Duration;
 

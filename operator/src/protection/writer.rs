@@ -78,8 +78,8 @@ impl FinalizerPublisher {
     }
 }
 
-/// Starts the task. It keeps `works` while it writes, so that the Lease isn't given back before. After `cancel` is
-/// cancelled it ends; the last operator removes all finalizers before.
+/// Starts the task. It keeps `works` while it writes, so that the Lease isn't given back before. After
+/// `cancel` is cancelled it ends; the last operator removes all finalizers before.
 #[must_use = "a task that nobody watches fails unseen"]
 pub(crate) fn spawn(
     client: Client,
@@ -207,7 +207,8 @@ impl FinalizerWriter {
             Err(_) => format!("no answer within {DEADLINE:?}"),
         };
         count(CallResult::Failed);
-        tracing::warn!(%kind, namespace, name, error, "the finalizer {FINALIZER} can't be changed; trying again");
+        tracing::warn!(%kind, namespace, name, error, "the finalizer {FINALIZER} can't be changed; trying \
+                                                       again");
         false
     }
 }

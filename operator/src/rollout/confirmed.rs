@@ -1,5 +1,5 @@
-//! The revisions of one tenant that all ready pods have confirmed, so that a Device is checked without looking
-//! at each pod.
+//! The revisions of one tenant that all ready pods have confirmed, so that a Device is checked without
+//! looking at each pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -31,8 +31,8 @@ impl Laggards {
         self.since.range((tenant.clone(), String::new())..).next().is_some_and(|((of, _), _)| of == tenant)
     }
 
-    /// Compares each ready pod with what is stored. Returns the tenants whose message changed, the number of pods
-    /// by state, and when the result may change without an event.
+    /// Compares each ready pod with what is stored. Returns the tenants whose message changed, the number of
+    /// pods by state, and when the result may change without an event.
     pub(super) fn evaluate(
         &mut self,
         states: &PodStates,
@@ -73,7 +73,8 @@ impl Laggards {
                 let (late, all) = (late_pods.len(), ready.len());
                 let pods = list_pods(late_pods.into_iter());
                 let text = format!(
-                    "{late} of {all} ready data-plane pods {} the mapping as it is: {pods}; their clients may miss devices and changes. Look at these pods' logs",
+                    "{late} of {all} ready data-plane pods {} the mapping as it is: {pods}; their clients \
+                     may miss devices and changes. Look at these pods' logs",
                     if late == 1 { "does not serve" } else { "do not serve" }
                 );
                 self.messages.insert(tenant.clone(), text);

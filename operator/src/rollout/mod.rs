@@ -5,7 +5,8 @@
 //! EndpointSlices ──watch──► Slices ───────────┼─► Rollout (pure): which Devices are confirmed, which pods lag ──► conditions
 //! mapping as stored ──► RevisionLog ──────────┘
 //! ```
-//! Only the listener does I/O. The contract with the pods is docs/protocol-internal.md, "Serving announcements".
+//! Only the listener does I/O. The contract with the pods is docs/protocol-internal.md, "Serving
+//! announcements".
 
 mod confirmed;
 mod laggards;

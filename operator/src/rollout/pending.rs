@@ -1,8 +1,8 @@
-//! The Devices that wait for pods, and what their conditions say when that takes long. Pure: the time is passed
-//! in.
+//! The Devices that wait for pods, and what their conditions say when that takes long. Pure: the time is
+//! passed in.
 //!
-//! Only Devices that are not Ready for their generation are pending. A Device that became Ready stays so: a pod
-//! that lags later is reported on the Tenant, since ten thousand writes would have the same information.
+//! Only Devices that are not Ready for their generation are pending. A Device that became Ready stays so: a
+//! pod that lags later is reported on the Tenant, since ten thousand writes would have the same information.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,11 +29,11 @@ pub(crate) const MAPPED: &str = "it is in the mapping, and its tenant's stream t
 const CONFIRMED: &str =
     "it is in the mapping, its tenant's stream takes its messages, and every ready data-plane pod serves it";
 /// The message if there was no ready pod to confirm it.
-const NO_READY_POD: &str = "it is in the mapping, and its tenant's stream takes its messages; no data-plane pod \
-                            was ready to confirm that it serves it";
+const NO_READY_POD: &str = "it is in the mapping, and its tenant's stream takes its messages; \
+                            no data-plane pod was ready to confirm that it serves it";
 
-/// How long a Device's status waits for the pods before it says so. Pods confirm within some 200 ms, so that the
-/// first status of a Device is normally Ready, and costs one write.
+/// How long a Device's status waits for the pods before it says so. Pods confirm within some 200 ms, so that
+/// the first status of a Device is normally Ready, and costs one write.
 const HOLD: Duration = Duration::from_secs(2);
 /// The shortest time between two messages about other late pods.
 const REPEAT: Duration = Duration::from_secs(30);
@@ -112,7 +112,8 @@ impl Rollout {
         let changed = self.slices.take(event);
         if had_right && self.slices.ready() == Err(PodsUnknown::Forbidden) {
             tracing::warn!(
-                "the operator may not see EndpointSlices in its namespace, so no new Device becomes Ready; see manifests/operator/rbac.yaml"
+                "the operator may not see EndpointSlices in its namespace, so no new Device becomes Ready; \
+                 see manifests/operator/rbac.yaml"
             );
         }
         changed
@@ -139,8 +140,8 @@ impl Rollout {
         self.devices.values().filter(|wait| wait.confirmed.is_none()).count()
     }
 
-    /// Sets what the API server holds of the mapping: the revisions of each tenant by shard; `None` for a shard
-    /// that isn't stored as it should be.
+    /// Sets what the API server holds of the mapping: the revisions of each tenant by shard; `None` for a
+    /// shard that isn't stored as it should be.
     pub(crate) fn set_stored<'a, S>(&mut self, tenants: impl Iterator<Item = (&'a TenantName, S)>)
     where
         S: ExactSizeIterator<Item = Option<&'a str>>,
@@ -329,7 +330,8 @@ impl Evaluation<'_> {
                 let laggards = self.confirmed(tenant, ready).laggards(*slot, needs.number);
                 let revision = &needs.revision;
                 format!(
-                    "not every ready data-plane pod serves revision {revision} of {document} or a later one: {laggards}"
+                    "not every ready data-plane pod serves revision {revision} of {document} or a later one: \
+                     {laggards}"
                 )
                 .into()
             }

@@ -1,9 +1,9 @@
 //! The order in which the operator stored the revisions of the mapping.
 //!
-//! Pods announce revisions as digests, which have no order. Each revision that is stored gets the next number. A
-//! revision that is stored again, because a change was undone, gets a new number, since its content is the
-//! newest. So what came into the mapping with number k, and is still in it, is in each revision with number k
-//! or above.
+//! Pods announce revisions as digests, which have no order. Each revision that is stored gets the next
+//! number. A revision that is stored again, because a change was undone, gets a new number, since its content
+//! is the newest. So what came into the mapping with number k, and is still in it, is in each revision with
+//! number k or above.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

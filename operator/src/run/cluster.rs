@@ -40,7 +40,7 @@ const CHANGES: usize = 1024;
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone)]
-pub(super) struct Options {
+pub(super) struct ClusterOptions {
     /// The namespaces whose objects count.
     pub(super) places: Vec<NamespaceScope>,
     /// The namespace of the mapping, the access Secret and the Lease.
@@ -62,14 +62,14 @@ pub(super) async fn client() -> Result<Client, ConnectError> {
     flutecast_kube::connect(READ_TIMEOUT).await
 }
 
-pub(super) struct Cluster {
+pub(super) struct ClusterOperator {
     pub(super) client: Client,
-    pub(super) options: Options,
+    pub(super) options: ClusterOptions,
     pub(super) metrics: OperatorMetrics,
     pub(super) cancel: CancellationToken,
 }
 
-impl Cluster {
+impl ClusterOperator {
     /// Starts all tasks.
     pub(super) fn start(self, streams: Streams, nats: Nats, tasks: &mut Tasks) {
         let Self { client, options, metrics, cancel } = &self;

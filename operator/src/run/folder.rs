@@ -19,7 +19,7 @@ use crate::controller::apply::directory::DirectoryPublisher;
 use crate::controller::inbox::Inbox;
 use crate::enrollment::{self, ServerContext};
 
-pub(super) struct Folder {
+pub(super) struct FolderOperator {
     pub(super) manifests: PathBuf,
     pub(super) mapping: MappingFolder,
     pub(super) log_format: LogFormat,
@@ -33,7 +33,7 @@ pub(super) fn open(mode: &Mode) -> Result<Option<MappingFolder>, MappingError> {
     }
 }
 
-impl Folder {
+impl FolderOperator {
     pub(super) fn start(
         self,
         streams: Streams,

@@ -78,9 +78,9 @@ impl OperatorMetrics {
         registry
     }
 
-    /// Checks whether the operator has done its work: the mapping is written, and streams were applied at least
-    /// once. An operator that is ready to take over from another one is ready too. When NATS goes away later,
-    /// that is in conditions and metrics, but the operator stays ready.
+    /// Checks whether the operator has done its work: the mapping is written, and streams were applied at
+    /// least once. An operator that is ready to take over from another one is ready too. When NATS goes away
+    /// later, that is in conditions and metrics, but the operator stays ready.
     pub(crate) fn ready(&self) -> Result<(), NotReady> {
         if self.controller.is_standby() {
             return Ok(());

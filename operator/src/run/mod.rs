@@ -24,7 +24,8 @@ use crate::jetstream::connection;
 use crate::jetstream::reconciler::{StreamReports, StreamTask, WantedStreams};
 use crate::{admin, protection};
 
-/// How long tasks may take to end. The longest is to remove finalizers; Kubernetes gives a pod thirty seconds.
+/// How long tasks may take to end. The longest is to remove finalizers; Kubernetes gives a pod thirty
+/// seconds.
 const SHUTDOWN: Duration = Duration::from_secs(20);
 
 /// NATS, as the tasks need it.
@@ -67,7 +68,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let (registry, ready) = (metrics.registry(), metrics.clone());
         let metrics = move || metrics::encode(&registry);
         let ready = move || ready.ready().map_err(|missing| missing.to_string());
-        tasks.watch("admin port", admin::spawn(listener, admin::State::new(metrics, ready), cancel.clone()));
+        tasks.watch(
+            "admin port",
+            admin::spawn(listener, admin::Endpoints::new(metrics, ready), cancel.clone()),
+        );
     }
     let nats = connect(&config.nats, &metrics.enrollment).await?;
     let (wanted, wanted_by_task) = watch::channel(None);
@@ -83,7 +87,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let streams = Streams { wanted, report };
     match (mode, folder) {
         (Mode::Folder { manifests, .. }, Some(mapping)) => {
-            let operator = folder::Folder { manifests, mapping, log_format: config.log_format };
+            let operator = folder::FolderOperator { manifests, mapping, log_format: config.log_format };
             operator.start(streams, nats, &metrics, &mut tasks, &cancel);
         }
         (Mode::Kubernetes { places, mapping_namespace, identity, service, release }, _) => {
@@ -93,8 +97,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             let namespaces = named.join(",");
             tracing::info!(namespaces, mapping = own_namespace, identity, "on an API server");
             let protection = config.protection;
-            let options = cluster::Options { places, own_namespace, identity, protection, service, release };
-            cluster::Cluster { client, options, metrics, cancel: cancel.clone() }
+            let options =
+                cluster::ClusterOptions { places, own_namespace, identity, protection, service, release };
+            cluster::ClusterOperator { client, options, metrics, cancel: cancel.clone() }
                 .start(streams, nats, &mut tasks);
         }
         (Mode::Folder { .. }, None) => {}

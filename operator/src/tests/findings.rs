@@ -65,7 +65,8 @@ fn a_missing_tenant_and_a_refused_one() {
         "Device/d1",
         "Refused TenantMissing: spec.tenant: there is no Tenant \"nobody\"",
     );
-    let bad = "apiVersion: flutecast.io/v1alpha1\nkind: Tenant\nmetadata: {name: bad}\nspec: {retention: {maxAge: 1ms}}\n";
+    let bad = "apiVersion: flutecast.io/v1alpha1\nkind: Tenant\nmetadata: {name: bad}\nspec: {retention: \
+               {maxAge: 1ms}}\n";
     // The object never gets past the schema, so for the device it doesn't exist.
     check(
         &plant(&[bad.to_owned(), device("d1", "bad", "C-1", "on-off")]),
@@ -136,11 +137,13 @@ fn quota() {
     check(&yaml, "Device/d2", "Refused QuotaExceeded: Tenant/demo allows 1 devices");
 }
 
-const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: walls}\nstringData:\n  wall: a-token-of-many-letters\n  short: too-short\n  spaced: 'a token with spaces in it'\n";
+const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: walls}\nstringData:\n  wall: \
+                      a-token-of-many-letters\n  short: too-short\n  spaced: 'a token with spaces in it'\n";
 
 #[test]
 fn secrets_and_tokens() {
-    let access = "access: {tokens: {secretName: walls, restricted: [{name: wall, devices: [C-1]}, {name: gone, devices: [C-1]}]}}";
+    let access = "access: {tokens: {secretName: walls, restricted: [{name: wall, devices: [C-1]}, {name: \
+                  gone, devices: [C-1]}]}}";
     let without = tenant("demo", access);
     check(
         &without,
@@ -236,7 +239,8 @@ fn sources_that_conflict() {
     check(
         &yaml,
         "Tenant/demo",
-        "Degraded SourceConflict: spec.sources[1].subject: \"plant.*.*.power\" overlaps \"plant.gw1.*.power\", which is claimed by source gw1 of Tenant/demo",
+        "Degraded SourceConflict: spec.sources[1].subject: \"plant.*.*.power\" overlaps \
+         \"plant.gw1.*.power\", which is claimed by source gw1 of Tenant/demo",
     );
     check(
         &yaml,

@@ -17,7 +17,8 @@ fn each_check_of_the_schema() {
     check_device(
         "tenant: demo",
         "tenant: 7",
-        "spec.tenant: 7 is not a string; put it in quotes if it is meant as text (at plant/a.yaml:5 (document 1))",
+        "spec.tenant: 7 is not a string; put it in quotes if it is meant as text (at plant/a.yaml:5 \
+         (document 1))",
     );
     check_device(
         "tenant: demo",
@@ -76,7 +77,8 @@ fn what_has_no_name_is_said_of_the_file() {
     file(
         "kind: Device",
         "kind: Devise",
-        "InvalidObject: kind: \"Devise\" is unknown; there are Tenant, Device and PushFormat (at plant/a.yaml:2 (document 1))",
+        "InvalidObject: kind: \"Devise\" is unknown; there are Tenant, Device and PushFormat (at \
+         plant/a.yaml:2 (document 1))",
     );
     file(
         "v1alpha1",

@@ -20,7 +20,8 @@ const DEMO: &str = "<!-- transcript of the demo: written by `make transcripts` -
 const END: &str = "<!-- end of the transcript -->\n";
 /// Where the devices are whose presence is shown.
 const HALL: &str = "hall";
-const TWICE: &str = "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: corrugator-2}\nspec: {tenant: demo, deviceCode: CORR-01, channels: [{name: power, format: on-off}]}\n";
+const TWICE: &str = "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: corrugator-2}\nspec: \
+                     {tenant: demo, deviceCode: CORR-01, channels: [{name: power, format: on-off}]}\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_people_see_of_it() {
@@ -213,7 +214,8 @@ async fn presence_is_what_the_page_shows(cluster: &Cluster) {
 
 /// The transcript as it is now.
 async fn transcript(cluster: &Cluster) -> String {
-    let mut text = "```\n$ kubectl apply --server-side --recursive -f manifests/demo\n$ kubectl wait --for=condition=Ready --timeout=30s --all tenants,devices,pushformats\n"
+    let mut text = "```\n$ kubectl apply --server-side --recursive -f manifests/demo\n$ kubectl wait \
+                    --for=condition=Ready --timeout=30s --all tenants,devices,pushformats\n"
         .to_owned();
     let all = cluster.kubectl(&["get", "ft,fd,fpf"]).await;
     text.push_str(&format!("$ kubectl get ft,fd,fpf\n{all}\n"));

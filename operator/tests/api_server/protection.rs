@@ -317,7 +317,8 @@ async fn a_template_holds_what_it_names(cluster: &Cluster) {
         assert!(said.contains(told), "{said}");
     }
     let said = cluster.until("ft", "maker", "Ready=True Terminating").await;
-    let told = "PushFormat alarm is being deleted, and goes with its last user; have channel alarm of spec.enrollment.template name";
+    let told = "PushFormat alarm is being deleted, and goes with its last user; have channel alarm of \
+                spec.enrollment.template name";
     assert!(said.contains(told), "{said}");
     // A Device uses it, too: the template is not the last one that lets go.
     cluster.apply(&device("f", "maker", "C-9", "alarm")).await;

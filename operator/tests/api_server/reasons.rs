@@ -82,7 +82,8 @@ fn huge(name: &str) -> String {
         .map(|n| format!("  - {{name: f{n}, pointer: /f{n}, type: Enum, values: {{{words}}}}}\n"))
         .collect();
     format!(
-        "apiVersion: flutecast.io/v1alpha1\nkind: PushFormat\nmetadata: {{name: {name}}}\nspec:\n  fields:\n{}",
+        "apiVersion: flutecast.io/v1alpha1\nkind: PushFormat\nmetadata: {{name: {name}}}\nspec:\n  fields:\n\
+         {}",
         fields.concat()
     )
 }
@@ -308,10 +309,14 @@ async fn a_name_across_namespaces(cluster: &Cluster) -> Vec<Reason> {
 }
 
 async fn a_mapping_that_is_refused(cluster: &Cluster) -> Vec<Reason> {
-    let policy = "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {name: no-maps}\nspec:\n  \
-        matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [configmaps]}]}\n  \
-        validations: [{expression: \"!object.metadata.name.startsWith('flutecast-full-')\", message: the store is full}]\n---\n\
-        apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {name: no-maps}\nspec: {policyName: no-maps, validationActions: [Deny]}\n";
+    let policy = "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: \
+                  {name: no-maps}\nspec:\n  \
+        matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], \
+        resources: [configmaps]}]}\n  \
+        validations: [{expression: \"!object.metadata.name.startsWith('flutecast-full-')\", message: the \
+        store is full}]\n---\n\
+        apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: \
+        {name: no-maps}\nspec: {policyName: no-maps, validationActions: [Deny]}\n";
     cluster.apply(policy).await;
     wait_until("the policy to be in force", SOON, async || {
         let probe = ["create", "configmap", "flutecast-full-probe", "--dry-run=server"];
@@ -393,7 +398,8 @@ async fn what_other_rules_let_in(cluster: &Cluster) -> Vec<Reason> {
     for kinds in ["devices.flutecast.io", "tenants.flutecast.io"] {
         cluster.kubectl(&["patch", "crd", kinds, "--type=json", "-p", lax]).await;
     }
-    let shapeless = "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: shapeless}\nspec: {channels: many}\n";
+    let shapeless = "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: shapeless}\nspec: \
+                     {channels: many}\n";
     wait_until("the rules to be gone", SOON, async || {
         cluster
             .api

@@ -309,8 +309,8 @@ pub(crate) async fn mapping_of(manifests: &[String]) -> BTreeMap<String, String>
     documents
 }
 
-/// Returns what the folder mode writes for a folder of manifests. It has no NATS, for which the mapping doesn't
-/// wait.
+/// Returns what the folder mode writes for a folder of manifests. It has no NATS, for which the mapping
+/// doesn't wait.
 pub(crate) async fn folder_mode(manifests: &Path) -> BTreeMap<String, String> {
     let mapping = tempfile::tempdir().unwrap();
     let arguments: [&OsStr; 6] = [

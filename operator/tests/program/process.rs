@@ -317,7 +317,8 @@ async fn tokens_stay_where_they_are() {
     let nats = NatsServer::start().await.unwrap();
     let mut plant = Plant::new(&nats.url());
     let secret = format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: walls}}\nstringData: {{wall: {TOKEN}, short: shorty}}\n"
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: walls}}\nstringData: {{wall: {TOKEN}, short: \
+         shorty}}\n"
     );
     plant.put("base.yaml", &tenant("demo", "access: {tokens: {secretName: walls}}"));
     plant.put("secret.yaml", &secret);

@@ -353,7 +353,8 @@ proptest! {
         for (device, sends) in (0..devices.len()).zip(&sends_in_the_end) {
             let expected = if *sends { Presence::Online } else { Presence::Silent };
             let shown = reports(&run.world, device);
-            prop_assert_eq!(run.world.last_report(device).presence, expected, "device {}: {:?}", device, shown);
+            prop_assert_eq!(run.world.last_report(device).presence, expected, "device {}: \
+                {:?}", device, shown);
             run.check_reports(device)?;
         }
     }

@@ -10,10 +10,11 @@ use flutecast_crds::Presence;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use crate::object::Key;
 use crate::presence::PresenceState;
 use crate::presence::device::LastMessage;
 use crate::presence::scheduler::{DeviceId, LookupReply, Scheduler};
-use crate::presence::table::{Key, Target};
+use crate::presence::table::Target;
 
 /// How far the world goes at once: as long as the task gathers looks.
 pub(super) const STEP: Duration = Duration::from_millis(200);

@@ -255,7 +255,8 @@ fn what_takes_long_is_said_once_and_names_the_pods() {
     assert_eq!(plant.later(SECOND).devices, [key("d")]);
     let revision = &new[0].revision;
     let said = format!(
-        "not every ready data-plane pod serves revision {revision} of flutecast-t-0 or a later one: a serves an older one, c is silent, d does not serve the tenant"
+        "not every ready data-plane pod serves revision {revision} of flutecast-t-0 or a later one: a serves \
+         an older one, c is silent, d does not serve the tenant"
     );
     assert_eq!(plant.is("d"), said);
     // Others being late is not worth another write at once.
