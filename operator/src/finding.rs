@@ -28,7 +28,7 @@ pub enum Reason {
     InvalidYaml,
     /// The object breaks its kind's schema.
     InvalidObject,
-    /// The same kind, namespace and name stands twice in the folder.
+    /// The folder has two objects of the same kind, namespace and name.
     DuplicateObject,
     /// A name can't be used on the message side.
     InvalidName,

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_namespace_is_not_written() {
+    fn the_default_namespace_is_left_out() {
         assert_eq!(ObjectRef::new(Kind::Device, "default", "d1").to_string(), "Device/d1");
         assert_eq!(ObjectRef::new(Kind::Device, "plant", "d1").to_string(), "Device/plant/d1");
         assert_eq!(ObjectRef::file("a/b.yaml").to_string(), "File/a/b.yaml");

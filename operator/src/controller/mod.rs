@@ -45,7 +45,7 @@ use crate::metrics::CallResult;
 
 /// The first and the longest wait after the mapping could not be written.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How long the very first mapping waits for the first report, which tells the owners of the streams.
+/// How long the very first mapping waits for the first report, which has the owners of the streams.
 const FIRST_REPORT: Duration = Duration::from_secs(1);
 
 /// Keeps the mapping, the streams and the statuses as the objects want them.

@@ -95,7 +95,7 @@ fn a_format_is_used_as_long_as_a_template_names_it() {
     assert!(!index.is_used(Kind::PushFormat, &("b".to_owned(), "new".to_owned())));
     index.apply_format(apply(format("new", 1)));
     std::mem::take(&mut index.dirty);
-    // That it is being deleted is told on both sides.
+    // Its deletion concerns both it and its users.
     let mut going = format("new", 5);
     going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-23T00:00:00Z")).unwrap();
     index.apply_format(apply(going));
@@ -124,7 +124,7 @@ fn a_status_concerns_nothing_but_itself() {
 }
 
 #[test]
-fn a_device_that_goes_leaves_no_link() {
+fn a_deleted_device_leaves_no_reference() {
     let mut index = settled();
     let meta = device("d1", "t1", "on-off", 9).metadata;
     assert!(index.apply_device(Event::Delete(Box::new(meta.clone()))));
@@ -134,7 +134,7 @@ fn a_device_that_goes_leaves_no_link() {
 }
 
 #[test]
-fn what_a_full_list_leaves_out_is_gone() {
+fn objects_missing_in_a_complete_list_are_removed() {
     let mut index = settled();
     let places = [None];
     assert!(!index.is_complete(&places, 0));
@@ -147,7 +147,7 @@ fn what_a_full_list_leaves_out_is_gone() {
     index.apply_format(apply(format("on-off", 1)));
     index.apply_format(Event::Complete(None, 1));
     assert!(index.is_complete(&places, 0) && index.is_complete(&places, 1));
-    // In the next turn it is a world of long ago, until each kind was listed anew.
+    // In the next turn it is out of date, until each kind was listed again.
     assert!(!index.is_complete(&places, 2));
     index.apply_device(Event::Complete(None, 2));
     index.apply_tenant(Event::Complete(None, 2));
@@ -157,7 +157,7 @@ fn what_a_full_list_leaves_out_is_gone() {
 }
 
 #[test]
-fn a_list_of_one_namespace_says_nothing_of_another() {
+fn a_list_of_one_namespace_does_not_affect_another() {
     let mut index = settled();
     let other = Some("b".to_owned());
     index.apply_device(Event::Restart(other.clone()));
@@ -184,7 +184,7 @@ fn one_broken_object_stops_no_other() {
 }
 
 #[test]
-fn who_has_a_place_is_older_than_who_came_in_the_same_second() {
+fn an_object_with_a_claim_is_older_than_others_of_the_same_second() {
     let mut index = settled();
     let mut holder = device("z-holder", "t1", "on-off", 4);
     holder.status = serde_json::from_value(json!({"iotId": "abc"})).unwrap();
@@ -195,7 +195,7 @@ fn who_has_a_place_is_older_than_who_came_in_the_same_second() {
 }
 
 #[test]
-fn a_secret_that_was_read_stays_when_it_may_not_be_read_for_a_moment() {
+fn a_secret_that_was_read_stays_while_it_is_forbidden() {
     let mut index = Index::default();
     let secret = || -> Secret {
         serde_json::from_value(
@@ -224,7 +224,7 @@ fn a_secret_that_was_read_stays_when_it_may_not_be_read_for_a_moment() {
 }
 
 #[test]
-fn a_secret_that_was_read_before_this_turn_is_unknown_until_it_is_told_anew() {
+fn a_secret_of_an_earlier_turn_is_unknown_until_it_is_read_again() {
     let mut index = Index::default();
     let secret: Secret = serde_json::from_value(
         json!({"metadata": {"name": "walls", "namespace": "a"}, "data": {"wall": "YQ=="}}),

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_lines_and_a_byte_order_mark() {
+    fn windows_line_ends_and_a_byte_order_mark_are_read() {
         let parts = split("\u{feff}a: 1\r\n---\r\nb: 2\r\n");
         assert_eq!(parts.len(), 2);
         assert_eq!((parts[1].first_line, parts[1].text), (3, "b: 2\r\n"));

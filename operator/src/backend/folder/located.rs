@@ -156,7 +156,7 @@ mod tests {
         channels:\n  - name: a\n    format: b\n  - {name: c}\n";
 
     #[test]
-    fn values_and_their_lines() {
+    fn values_have_their_lines() {
         // As with kubectl, `off` without quotes is a boolean.
         let located = Located::parse(TEXT).unwrap();
         assert_eq!(

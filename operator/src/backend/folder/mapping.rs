@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_replaced_and_not_followed() {
+    fn a_symbolic_link_is_replaced_and_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let mapping = MappingFolder::open(&folder.path().join("mapping")).unwrap();
         let elsewhere = folder.path().join("elsewhere");

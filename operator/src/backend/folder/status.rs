@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn only_changes_are_said() {
+    fn only_changes_are_printed() {
         let mut printer = Printer::new(Format::Text);
         let device = ObjectRef::new(Kind::Device, "default", "d1");
         let mut outcomes = Outcomes::default();

@@ -83,7 +83,12 @@ impl DirectoryPublisher {
         };
         let now: Directory = built.tenants.iter().map(entry).collect();
         self.was_stored = is_stored;
-        if before.as_deref() != Some(&now) {
+        // Entries that did not change are those of before, so there is no need to compare all devices.
+        let is_same = |before: &Directory| {
+            let is_kept = |(name, entry)| before.get(name).is_some_and(|before| Arc::ptr_eq(before, entry));
+            before.len() == now.len() && now.iter().all(is_kept)
+        };
+        if !before.as_deref().is_some_and(is_same) {
             self.directory.send_replace(Some(Arc::new(now)));
         }
     }
@@ -109,7 +114,7 @@ impl Sources<'_> {
     fn directory<'a>(self, devices: impl Iterator<Item = &'a Object<DeviceSpec>>) -> TenantDirectory {
         let namespace = self.tenant.streams.owner.namespace.clone();
         let mut entries = self.mapped();
-        // Of two Devices with one code, the first is told.
+        // Of two Devices with one code, the first is named.
         for device in devices.filter(|device| device.meta.namespace == namespace) {
             let Ok(code) = DeviceCode::new(&device.spec.device_code) else { continue };
             entries.entry(code).or_insert_with(|| self.pending(device));

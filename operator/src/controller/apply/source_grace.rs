@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::documents::Documents;
 
-/// The data plane is behind by milliseconds, unless it is away, and then nobody waits for it.
+/// The data plane is behind by milliseconds, unless it is away, and then it is not waited for.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The documents that were written last, and the tenants whose documents are held back.

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_size_is_not_less_than_it_is() {
+    fn the_estimated_size_is_an_upper_bound() {
         let access = |tokens: usize, devices: Option<usize>| TenantAccess {
             anonymous: true,
             allowed_origins: (0..tokens).map(|n| format!("https://screens-{n}.example")).collect(),

@@ -109,7 +109,7 @@ pub(crate) fn label(conditions: &[Condition]) -> ConditionLabel {
 }
 
 fn shortened(message: &str) -> String {
-    // A message stands on one line in a table.
+    // A message has to fit in one line of a table.
     let mut message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if message.len() > MAX_MESSAGE {
         let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_has_to_change_comes_first() {
+    fn findings_that_need_a_change_come_first() {
         let findings = [
             Finding::new(Reason::FormatMissing, "spec.channels[0].format", "there is none"),
             Finding::new(Reason::FormatInvalid, "", "it\ndoes not compile"),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_a_longest_length() {
+    fn long_messages_are_cut() {
         let long = Finding::new(Reason::FormatInvalid, "", "é".repeat(3000));
         let Some(Readiness::NotReady { message, .. }) = Readiness::not_ready(&[long]) else { panic!() };
         assert_eq!(message.len(), MAX_MESSAGE + '…'.len_utf8());

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants() {
+    fn each_row_of_the_table_for_tenants() {
         let wanted = streams();
         let other = TenantStreams { sources: Vec::new(), ..wanted.clone() };
         let other = TenantStreams {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn devices() {
+    fn each_row_of_the_table_for_devices() {
         let decide = |findings: &[Reason], ready_before, report, mapping, pods| {
             let findings = findings.iter().map(|reason| finding(*reason)).collect();
             reason(device(DeviceFacts { findings, ready_before, report, mapping, pods }))
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn deletions() {
+    fn deletions_change_readiness() {
         let wrong = Readiness::not_ready(&[Finding::new(Reason::FormatInvalid, "", "it is wrong")]).unwrap();
         let Readiness::NotReady { reason, message } = in_use(wrong.clone(), "Device d uses it".to_owned())
         else {

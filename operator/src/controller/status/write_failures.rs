@@ -106,12 +106,12 @@ mod tests {
         TenantName::new("demo").unwrap()
     }
 
-    fn failed(why: WriteFailure) -> BTreeMap<TenantName, WriteFailure> {
-        BTreeMap::from([(tenant(), why)])
+    fn failed(failure: WriteFailure) -> BTreeMap<TenantName, WriteFailure> {
+        BTreeMap::from([(tenant(), failure)])
     }
 
     #[test]
-    fn a_refusal_is_told_at_once_and_trouble_when_it_stays() {
+    fn a_refusal_is_said_at_once_and_trouble_after_its_grace() {
         let (mut failures, now) = (WriteFailures::default(), Instant::now());
         let trouble = |text: &str| failed(WriteFailure::Troubled(text.to_owned()));
         let concerned = BTreeSet::from([tenant()]);
@@ -120,7 +120,7 @@ mod tests {
         assert!(failures.update(trouble("b"), now + GRACE / 2).is_empty());
         assert_eq!(failures.update(trouble("c"), now + GRACE), concerned);
         assert_eq!(failures.state(&tenant()), WriteState::Failed("c"));
-        assert!(failures.update(trouble("d"), now + GRACE * 2).is_empty(), "it was told");
+        assert!(failures.update(trouble("d"), now + GRACE * 2).is_empty(), "it was said");
         assert!(
             failures
                 .update(failed(WriteFailure::Away("no connection".to_owned())), now + GRACE * 2)
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_while_nobody_can_be_told() {
+    fn nothing_is_said_while_the_api_server_is_away() {
         let (mut failures, now) = (WriteFailures::default(), Instant::now());
         failures.update(failed(WriteFailure::Away("no connection".to_owned())), now);
         failures.update(failed(WriteFailure::Away("no connection".to_owned())), now + GRACE * 10);

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn label_keys() {
+    fn label_keys_are_those_of_kubernetes() {
         for good in ["line", "a", "a.b_c-D", "flutecast.io/type", "0"] {
             assert!(is_label_key(good), "{good}");
         }
