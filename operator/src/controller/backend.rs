@@ -1,5 +1,5 @@
-//! What the control loop needs of the place that objects come from and documents go to: a folder, or an API
-//! server.
+//! The interface of the control loop to the place that objects come from and documents go to: a folder, or an
+//! API server.
 
 use std::collections::BTreeMap;
 

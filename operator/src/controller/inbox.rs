@@ -27,7 +27,7 @@ pub(crate) enum Message<C> {
     Report(StreamReports),
 }
 
-/// What has to be done because of a message; the greater includes the less.
+/// The work that a message calls for; the greater includes the less.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wake {
     #[default]

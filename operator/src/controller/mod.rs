@@ -67,7 +67,7 @@ pub(crate) struct Controller<B> {
     turn: Option<u64>,
 }
 
-/// What the first four steps resulted in.
+/// The result of the first four steps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reconciled<'a> {
     pub(crate) built: &'a Built,
@@ -271,7 +271,7 @@ impl<B: Backend> Controller<B> {
         let wanted = WantedStreams {
             tenants: built.tenants.values().map(|tenant| tenant.streams.clone()).collect(),
             existing: built.existing.clone(),
-            installation: installation,
+            installation,
         };
         self.streams.send_if_modified(|current| {
             let changed = current.as_deref() != Some(&wanted);

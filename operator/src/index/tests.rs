@@ -1,4 +1,4 @@
-//! What a change concerns.
+//! Which objects a change concerns.
 
 use flutecast_crds::Device;
 use kube::core::DeserializeGuard;

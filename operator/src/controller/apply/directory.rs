@@ -24,7 +24,7 @@ pub(crate) struct DirectoryPublisher {
     was_stored: bool,
 }
 
-/// What the directory of a tenant is made from, besides its devices.
+/// The inputs of a tenant's directory, besides its devices.
 struct Sources<'a> {
     built: &'a Built,
     tenant: &'a BuiltTenant,

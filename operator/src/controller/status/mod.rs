@@ -55,7 +55,7 @@ use crate::jetstream::streams::TenantStreams;
 use crate::object::{Kind, ObjectRef};
 use crate::rollout::Confirmation;
 
-/// What a Tenant's readiness depends on.
+/// The facts that decide a Tenant's readiness.
 pub(crate) struct TenantFacts<'a> {
     /// Those of validate and build, on the Tenant and its Secret of tokens.
     pub(crate) findings: Vec<Finding>,
@@ -69,7 +69,7 @@ pub(crate) struct TenantFacts<'a> {
     pub(crate) lagging_pods: Option<String>,
 }
 
-/// What a Device's readiness depends on.
+/// The facts that decide a Device's readiness.
 pub(crate) struct DeviceFacts<'a> {
     /// Those of validate and build.
     pub(crate) findings: Vec<Finding>,

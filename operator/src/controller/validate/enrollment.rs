@@ -10,7 +10,7 @@ use crate::finding::{Finding, Reason};
 const LABEL_NAME: usize = 63;
 const LABEL_PREFIX: usize = 253;
 
-/// What happens to a device code that no Device has.
+/// The policy for device codes that no Device has.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum ValidEnrollment {
     #[default]

@@ -60,7 +60,7 @@ pub(crate) enum SourceIdPlace {
     },
 }
 
-/// Who may read a tenant.
+/// The access rules of a tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidAccess {
     pub(crate) anonymous: bool,
