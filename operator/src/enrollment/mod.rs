@@ -4,7 +4,7 @@
 //! ```text
 //! controller ──Directory──► permission (may Devices be created?) ──► condition of the Tenant
 //!                  └──────► service ── a TenantServer for each tenant: request → Admission ──► reply
-//!                                                          └──► DeviceCreator ──► Device ──► (controller, until it is mapped) ──► reply
+//!                                         └──► DeviceCreator ──► Device ──► controller ──► mapped ──► reply
 //! ```
 //! `admission`, `directory`, `policy`, `reply`, `reply_subject` and `template` are pure; `service`, `server`,
 //! `creator` and `permission` do the I/O. Anybody who may publish to the tenant's subject can send requests,

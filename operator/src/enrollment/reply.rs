@@ -156,11 +156,18 @@ mod tests {
         };
         assert_eq!(
             text(&Ok(topics)),
-            r#"{"tenant":"acme","deviceCode":"CORR-01","iotId":"k3v5","subjects":{"power":"iot.acme.k3v5.power","telemetry":"iot.acme.k3v5.telemetry"},"mqttTopics":{"power":"iot/acme/k3v5/power","telemetry":"iot/acme/k3v5/telemetry"}}"#
+            concat!(
+                r#"{"tenant":"acme","deviceCode":"CORR-01","iotId":"k3v5","#,
+                r#""subjects":{"power":"iot.acme.k3v5.power","telemetry":"iot.acme.k3v5.telemetry"},"#,
+                r#""mqttTopics":{"power":"iot/acme/k3v5/power","telemetry":"iot/acme/k3v5/telemetry"}}"#
+            )
         );
         assert_eq!(
             text(&Err(Refusal::new(Reason::Pending, "soon"))),
-            r#"{"tenant":"acme","deviceCode":"CORR-01","error":{"reason":"Pending","message":"soon","retryAfterMs":1000}}"#
+            concat!(
+                r#"{"tenant":"acme","deviceCode":"CORR-01","#,
+                r#""error":{"reason":"Pending","message":"soon","retryAfterMs":1000}}"#
+            )
         );
     }
 

@@ -7,10 +7,13 @@
 //! device and in total.
 //!
 //! ```text
-//! controller ──set, remove──► PresenceTable ──► task: Scheduler (DevicePresence of each device, FlapDamping) ──► lookup: direct gets of last messages
-//!     ▲                          ▲                │  ▲                                                            │
-//!     └──────── changed(key) ────┴──── update ────┘  └── message ── Subscriptions: live subjects of Silent devices ◄──┘
+//! controller ──set, remove──► PresenceTable ──► task: Scheduler ──────► lookup: direct gets of last messages
+//!     ▲                          ▲                │  ▲                      │
+//!     └──────── changed(key) ────┴──── update ────┘  │                      ▼
+//!                                                    └── message ── Subscriptions of Silent devices
 //! ```
+//! The scheduler has a [`device::DevicePresence`] and a [`damping::FlapDamping`] for each device.
+//!
 //! `device`, `damping` and `scheduler` are pure: the time is passed in, and no wall clock of this machine is
 //! read anywhere. Ages are differences of two times of the broker; deadlines are on the monotonic clock.
 

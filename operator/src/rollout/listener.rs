@@ -82,6 +82,12 @@ impl Listener {
         connected.mark_changed();
         loop {
             let silence = self.last_seen.values().min().map(|seen| *seen + ANNOUNCE_SILENCE);
+            let silent = async {
+                match silence {
+                    Some(silence) => sleep_until(silence).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 message = announcements.next() => match message {
                     Some(message) => self.apply(&message),
@@ -94,7 +100,7 @@ impl Listener {
                         self.query().await;
                     }
                 }
-                () = sleep_until(silence.unwrap_or_else(Instant::now)), if silence.is_some() => self.forget_silent(),
+                () = silent => self.forget_silent(),
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! NATS announcements ──listener──► PodStates ─┐
-//! EndpointSlices ──watch──► Slices ───────────┼─► Rollout (pure): which Devices are confirmed, which pods lag ──► conditions
+//! EndpointSlices ──watch──► Slices ───────────┼─► Rollout (pure): confirmed or late ──► conditions
 //! mapping as stored ──► RevisionLog ──────────┘
 //! ```
 //! Only the listener does I/O. The contract with the pods is docs/protocol-internal.md, "Serving

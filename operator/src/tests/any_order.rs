@@ -68,7 +68,9 @@ proptest! {
     fn each_device_is_mapped_or_told_why(sketches in sketches()) {
         let objects = objects(&sketches);
         let built = build(&objects);
-        let mapped: Vec<&str> = built.tenants.values().flat_map(|t| &t.shards).flat_map(|s| s.devices.values()).map(|d| d.name.as_str()).collect();
+        let shards = built.tenants.values().flat_map(|tenant| &tenant.shards);
+        let devices = shards.flat_map(|shard| shard.devices.values());
+        let mapped: Vec<&str> = devices.map(|device| device.name.as_str()).collect();
         for device in &objects.devices {
             let outcome = built.outcomes.get(&device.meta.object_ref(Kind::Device)).unwrap();
             let refused = matches!(outcome, Outcome::Refused(_));
@@ -76,7 +78,8 @@ proptest! {
             prop_assert_eq!(refused, !outcome.findings().is_empty());
         }
         for tenant in built.tenants.values() {
-            let codes: std::collections::BTreeSet<_> = tenant.shards.iter().flat_map(|s| s.devices.values()).map(|d| d.code.clone()).collect();
+            let all = tenant.shards.iter().flat_map(|shard| shard.devices.values());
+            let codes: std::collections::BTreeSet<_> = all.map(|device| device.code.clone()).collect();
             let devices: usize = tenant.shards.iter().map(|s| s.devices.len()).sum();
             prop_assert_eq!(codes.len(), devices);
         }
@@ -100,7 +103,12 @@ proptest! {
     }
 
     #[test]
-    fn a_newcomer_changes_nothing_for_those_before(sketches in sketches(), tenant in 0..4_u8, code in 0..6_u8, pin in proptest::option::of(0..4_u8)) {
+    fn a_newcomer_changes_nothing_for_those_before(
+        sketches in sketches(),
+        tenant in 0..4_u8,
+        code in 0..6_u8,
+        pin in proptest::option::of(0..4_u8),
+    ) {
         let mut objects = objects(&sketches);
         let before = build(&objects);
         let newcomer = Sketch { tenant, code, format: 0, pin };

@@ -125,15 +125,18 @@ fn sources() {
             "\"id\" is not a JSON pointer",
         ),
         (
-            json!({"name": "gw", "subject": "a.b", "channel": "power", "iotId": {"pointer": "/id"}, "items": "/a~2"}),
+            json!({"name": "gw", "subject": "a.b", "channel": "power", "iotId": {"pointer": "/id"},
+                "items": "/a~2"}),
             "is not a JSON pointer",
         ),
         (
-            json!({"name": "gw", "subject": "a.*", "channel": "power", "iotId": {"subjectToken": 2}, "items": "/a"}),
+            json!({"name": "gw", "subject": "a.*", "channel": "power", "iotId": {"subjectToken": 2},
+                "items": "/a"}),
             "goes with iotId.pointer only",
         ),
         (
-            json!({"name": "gw", "subject": "a.*", "channel": "power", "iotId": {"subjectToken": 2, "kind": "DeviceCode"}}),
+            json!({"name": "gw", "subject": "a.*", "channel": "power",
+                "iotId": {"subjectToken": 2, "kind": "DeviceCode"}}),
             "DeviceCode goes with iotId.pointer only",
         ),
     ] {
@@ -154,7 +157,8 @@ fn sources() {
 
 #[test]
 fn each_wildcard_finds_its_place() {
-    let source = json!({"name": "gw", "subject": "plant.*.line.*.power", "channel": "power", "iotId": {"subjectToken": 4}});
+    let subject = "plant.*.line.*.power";
+    let source = json!({"name": "gw", "subject": subject, "channel": "power", "iotId": {"subjectToken": 4}});
     let built = built(&with_source(source));
     let source = &built.tenants.values().next().unwrap().streams.sources[0];
     assert!(

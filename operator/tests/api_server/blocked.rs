@@ -7,7 +7,7 @@ use flutecast_testkit::wait_until;
 use crate::manifests::{device, format, tenant};
 use crate::support::{Cluster, SOON};
 
-/// More than are written at once (`operator/src/kubernetes/status/writer.rs`).
+/// More than are written at once (`operator/src/backend/cluster/status/writer.rs`).
 const MANY: usize = 20;
 
 /// The namespace whose statuses nobody may write. By its name it comes before `default`.
@@ -17,7 +17,9 @@ const POLICY: &str = "apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
 metadata: {name: frozen}
 spec:
-  matchConstraints: {resourceRules: [{apiGroups: [flutecast.io], apiVersions: [v1alpha1], operations: [UPDATE], resources: ['*/status']}]}
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [flutecast.io], apiVersions: [v1alpha1], operations: [UPDATE], resources: ['*/status']}
   validations: [{expression: \"object.metadata.namespace != 'a-frozen'\", message: it is frozen}]
 ---
 apiVersion: admissionregistration.k8s.io/v1

@@ -116,7 +116,8 @@ async fn state(cluster: &Cluster) -> BTreeMap<String, Value> {
     }
     for object in &own {
         let meta = &object["metadata"];
-        let what = serde_json::json!({"data": object["data"], "labels": meta["labels"], "annotations": meta["annotations"]});
+        let (labels, annotations) = (&meta["labels"], &meta["annotations"]);
+        let what = serde_json::json!({"data": object["data"], "labels": labels, "annotations": annotations});
         state.insert(name(object), what);
     }
     let api = JetStreamApi::new(cluster.nats.client().await.unwrap());

@@ -1,5 +1,6 @@
 //! The operator as a process on a real API server, with a real nats-server.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+// Also in helpers, which clippy does not take for tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod blocked;
 mod clean_up;

@@ -394,7 +394,10 @@ async fn what_goes_while_it_is_used(cluster: &Cluster) -> Vec<Reason> {
 
 /// Objects that were stored when other rules held, or by somebody who took the rules away.
 async fn what_other_rules_let_in(cluster: &Cluster) -> Vec<Reason> {
-    let lax = r#"[{"op":"replace","path":"/spec/versions/0/schema/openAPIV3Schema","value":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}]"#;
+    let lax = concat!(
+        r#"[{"op":"replace","path":"/spec/versions/0/schema/openAPIV3Schema","#,
+        r#""value":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}]"#
+    );
     for kinds in ["devices.flutecast.io", "tenants.flutecast.io"] {
         cluster.kubectl(&["patch", "crd", kinds, "--type=json", "-p", lax]).await;
     }

@@ -64,12 +64,14 @@ async fn start_pod(cluster: &Cluster, kubeconfig: &PathBuf, name: &'static str) 
 /// The endpoints as the endpoint controller writes them: the pod, and whether it is ready.
 async fn endpoints(cluster: &Cluster, pods: &[(&str, bool)]) {
     let endpoint = |(pod, ready): &(&str, bool)| {
-        json!({"addresses": ["10.1.0.1"], "conditions": {"ready": ready, "serving": ready, "terminating": false},
+        let conditions = json!({"ready": ready, "serving": ready, "terminating": false});
+        json!({"addresses": ["10.1.0.1"], "conditions": conditions,
             "targetRef": {"kind": "Pod", "name": pod, "namespace": OWN}})
     };
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-        "metadata": {"name": "flutecast-dataplane-x", "namespace": OWN, "labels": {"kubernetes.io/service-name": SERVICE}},
+        "metadata": {"name": "flutecast-dataplane-x", "namespace": OWN,
+            "labels": {"kubernetes.io/service-name": SERVICE}},
         "endpoints": pods.iter().map(endpoint).collect::<Vec<_>>(), "ports": [],
     });
     cluster.apply(&slice.to_string()).await;

@@ -61,7 +61,8 @@ fn with_status(mut object: Value) -> Value {
         "Tenant" => json!({"stream": "IOT_acme", "devices": 10_000}),
         "Device" => json!({
             "iotId": "j5cwu2sqzq75eyms", "subjects": ["iot.acme.j5cwu2sqzq75eyms.power"],
-            "mqttTopics": ["iot/acme/j5cwu2sqzq75eyms/power"], "presence": "Silent", "lastTransition": "2026-11-23T03:18:31Z",
+            "mqttTopics": ["iot/acme/j5cwu2sqzq75eyms/power"], "presence": "Silent",
+            "lastTransition": "2026-11-23T03:18:31Z",
         }),
         _ => json!({"channels": 20_000}),
     };

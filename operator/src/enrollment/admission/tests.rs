@@ -135,7 +135,9 @@ fn requests_beyond_the_rate_are_refused_and_then_dropped() {
 
 proptest! {
     #[test]
-    fn creations_keep_within_their_bounds(requests in prop::collection::vec(("[A-Z][0-9]", any::<bool>(), 0_u64..300), 1..200)) {
+    fn creations_keep_within_their_bounds(
+        requests in prop::collection::vec(("[A-Z][0-9]", any::<bool>(), 0_u64..300), 1..200),
+    ) {
         let start = Instant::now();
         let (mut now, mut admission, directory) = (start, admission(start), directory(created(), Some(20)));
         let mut in_progress = std::collections::BTreeSet::new();

@@ -70,7 +70,8 @@ impl Plant {
         let meta = plant.meta("on-off", 1, "f");
         let spec = json!({"fields": [{"name": "on", "pointer": "/on", "type": "Bool"}]});
         plant.index.apply_format(event::<PushFormat>(
-            json!({"apiVersion": "flutecast.io/v1alpha1", "kind": "PushFormat", "metadata": meta, "spec": spec}),
+            json!({"apiVersion": "flutecast.io/v1alpha1", "kind": "PushFormat", "metadata": meta,
+            "spec": spec}),
         ));
         plant.ready(&[]);
         plant.store();
