@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use flutecast_nats::ConnectionState;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -34,15 +34,11 @@ pub(crate) struct PodMetrics {
 }
 
 impl PodMetrics {
-    #[must_use]
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
         let Self { broker_connected, broker_refusals, ready } = all.clone();
-        registry.register(
-            "build",
-            "What runs here",
-            Info::new(vec![("version", flutecast_process::VERSION)]),
-        );
+        let build = Info::new(vec![("version", flutecast_process::VERSION)]);
+        registry.register("build", "What runs here", build);
         registry.register("broker_connected", "Whether the connection to NATS stands", broker_connected);
         registry.register("broker_refusals", "What NATS refused", broker_refusals);
         registry.register("ready", "Whether this pod takes part in the service", ready);
@@ -100,29 +96,26 @@ impl Admin {
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
             Ok(()) => answer(StatusCode::OK, OPENMETRICS, text),
-            Err(std::fmt::Error) => answer(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "text/plain",
-                "the metrics could not be written".to_owned(),
-            ),
+            Err(std::fmt::Error) => {
+                answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "the metrics could not be written")
+            }
         }
     }
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(body));
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// Returns the service of the admin port.
 pub(crate) fn service(
     admin: Arc<Admin>,
 ) -> impl Service<
     Request<Incoming>,
-    Response = Response<UnsyncBoxBody<Bytes, BoxError>>,
+    Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + use<>>,
     Error = Infallible,
     Future: Send,
 > + Clone
@@ -130,18 +123,11 @@ pub(crate) fn service(
 + Sync
 + use<> {
     let with_admin = warp::any().map(move || Arc::clone(&admin));
-    let live = warp::path("livez").map(|| answer(StatusCode::OK, "text/plain", "ok\n".to_owned()));
+    let live = warp::path("livez").map(|| answer(StatusCode::OK, "text/plain", "ok\n"));
     let ready = warp::path("readyz").and(with_admin.clone()).map(|admin: Arc<Admin>| admin.ready());
     let metrics = warp::path("metrics").and(with_admin).map(|admin: Arc<Admin>| admin.metrics());
-    let nothing = warp::any()
-        .map(|| answer(StatusCode::NOT_FOUND, "text/plain", "livez, readyz or metrics\n".to_owned()));
+    let nothing =
+        warp::any().map(|| answer(StatusCode::NOT_FOUND, "text/plain", "livez, readyz or metrics\n"));
     let routes = live.or(ready).unify().or(metrics).unify().or(nothing).unify();
-    let routes = hyper_util::service::TowerToHyperService::new(warp::service(routes));
-    hyper::service::service_fn(move |request: Request<Incoming>| {
-        let answer = routes.call(request);
-        async move {
-            let response = answer.await?;
-            Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
-        }
-    })
+    TowerToHyperService::new(warp::service(routes))
 }

@@ -86,14 +86,14 @@ impl Api {
 }
 
 impl Caller {
-    /// # Errors
-    /// `Forbidden` if a device is named that the caller may not read, whether it exists or not.
+    /// Refuses a device that the caller may not read, whether it exists or not.
     pub(super) fn check_named(&self, wanted: &DeviceQuery) -> Result<(), RequestError> {
         match wanted.codes.iter().find(|code| !self.grant.scope.allows(code)) {
-            Some(code) => Err(RequestError::Forbidden(format!(
-                "device: this token doesn't open {code:?}; ask for less",
-                code = code.as_str()
-            ))),
+            Some(code) => {
+                let code = code.as_str();
+                let message = format!("device: this token doesn't open {code:?}; ask for less");
+                Err(RequestError::Forbidden(message))
+            }
             None => Ok(()),
         }
     }
@@ -162,10 +162,7 @@ pub(super) fn preflight() -> Response<Bytes> {
     response
 }
 
-/// Reads a body of at most [`MAX_BODY_BYTES`].
-///
-/// # Errors
-/// `PayloadTooLarge`, `RequestTimeout`, or `BadRequest` if the client breaks off.
+/// Reads a body of at most [`MAX_BODY_BYTES`]. It is a `BadRequest` if the client breaks off.
 pub(super) async fn read_body<S, D, E>(headers: &HeaderMap, body: S) -> Result<Bytes, RequestError>
 where
     S: Stream<Item = Result<D, E>>,
@@ -186,9 +183,8 @@ where
                 return Err(too_large);
             }
             while part.has_remaining() {
-                let chunk = part.chunk();
-                bytes.extend_from_slice(chunk);
-                let length = chunk.len();
+                let length = part.chunk().len();
+                bytes.extend_from_slice(part.chunk());
                 part.advance(length);
             }
         }

@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
+use http_body_util::Either;
 
-use super::metrics::HttpMetrics;
+use super::metrics::{Counted, HttpMetrics};
 use super::streams::{CloseReason, StreamGuard};
 use crate::fanout::Connection;
 
@@ -19,39 +20,31 @@ const MAX_FRAMES: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct EventBody {
-    source: BodyState,
+    /// `None` after the end. Without a guard, only what the connection already holds is sent.
+    open: Option<(Connection, Option<StreamGuard>)>,
     metrics: HttpMetrics,
     frames: Vec<Bytes>,
-}
-
-#[derive(Debug)]
-enum BodyState {
-    /// Without a guard, only what the connection already holds is sent.
-    Open {
-        connection: Connection,
-        guard: Option<StreamGuard>,
-    },
-    Ended,
+    _counted: Counted,
 }
 
 impl EventBody {
     /// Returns a body that sends the frames of a connection until the guard ends the stream.
     pub(crate) fn new(connection: Connection, guard: Option<StreamGuard>, metrics: HttpMetrics) -> Self {
-        metrics.streams.inc();
-        Self { source: BodyState::Open { connection, guard }, metrics, frames: Vec::new() }
+        let counted = Counted::new(&metrics.streams);
+        Self { open: Some((connection, guard)), metrics, frames: Vec::new(), _counted: counted }
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let BodyState::Open { connection, guard } = &mut self.source else { return Poll::Ready(None) };
+        let Some((connection, guard)) = &mut self.open else { return Poll::Ready(None) };
         let guard = guard.as_ref();
         if let Some(end) = guard.and_then(|guard| guard.polled(cx.waker())) {
-            self.source = BodyState::Ended;
+            self.open = None;
             return Poll::Ready(Some(farewell(end)));
         }
-        let waker = guard.map_or(cx.waker(), StreamGuard::waker);
+        let waker = guard.map_or(cx.waker(), |guard| &guard.waker);
         let mut cx = Context::from_waker(waker);
         if ready!(connection.poll_frames(&mut cx, MAX_FRAMES, &mut self.frames)).is_none() {
-            self.source = BodyState::Ended;
+            self.open = None;
             return Poll::Ready(None);
         }
         if let Some(guard) = guard {
@@ -80,12 +73,6 @@ fn farewell(end: CloseReason) -> Bytes {
     Bytes::from(format!(
         "retry: {retry}\nevent: bye\ndata: {{\"reason\":\"{reason}\",\"retryMs\":{retry}}}\n\n"
     ))
-}
-
-impl Drop for EventBody {
-    fn drop(&mut self) {
-        self.metrics.streams.dec();
-    }
 }
 
 impl Body for EventBody {
@@ -117,48 +104,9 @@ pub(crate) fn attach<B>(response: &mut Response<B>, body: EventBody) {
     response.extensions_mut().insert(Carried(Arc::new(Mutex::new(Some(body)))));
 }
 
-/// The body that the server writes.
-#[derive(Debug)]
-pub(crate) enum ResponseBody<B> {
-    Plain(B),
-    Events(EventBody),
-}
-
 /// Replaces the body by the attached event stream, if there is one.
-pub(crate) fn detach<B>(mut response: Response<B>) -> Response<ResponseBody<B>> {
+pub(crate) fn detach<B>(mut response: Response<B>) -> Response<Either<B, EventBody>> {
     let carried = response.extensions_mut().remove::<Carried>();
     let events = carried.and_then(|carried| carried.0.lock().unwrap_or_else(PoisonError::into_inner).take());
-    response.map(|plain| match events {
-        Some(events) => ResponseBody::Events(events),
-        None => ResponseBody::Plain(plain),
-    })
-}
-
-impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for ResponseBody<B> {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut() {
-            Self::Plain(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Events(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Plain(body) => body.is_end_stream(),
-            Self::Events(_) => false,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Plain(body) => body.size_hint(),
-            Self::Events(_) => SizeHint::default(),
-        }
-    }
+    response.map(|plain| events.map_or(Either::Left(plain), Either::Right))
 }

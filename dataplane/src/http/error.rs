@@ -26,10 +26,7 @@ pub(crate) enum RequestError {
     #[error("this address doesn't take this method; the header Allow names those that it takes")]
     MethodNotAllowed,
     #[error("the body has more than {limit} bytes")]
-    PayloadTooLarge {
-        /// In bytes.
-        limit: usize,
-    },
+    PayloadTooLarge { limit: usize },
     #[error("the body did not come in time")]
     RequestTimeout,
     /// The request can't be served now.
@@ -43,40 +40,27 @@ pub(crate) enum RequestError {
 const RETRY_AFTER_SECONDS: &str = "2";
 
 impl RequestError {
-    pub(crate) fn status(&self) -> StatusCode {
+    /// Returns the status, and the code for programs, which is from a closed set.
+    fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    /// Returns the code for programs, from a closed set.
-    pub(crate) fn code(&self) -> &'static str {
-        match self {
-            Self::BadRequest(_) => "BadRequest",
-            Self::Unauthorized => "Unauthorized",
-            Self::Forbidden(_) => "Forbidden",
-            Self::NotFound(_) => "NotFound",
-            Self::MethodNotAllowed => "MethodNotAllowed",
-            Self::PayloadTooLarge { .. } => "PayloadTooLarge",
-            Self::RequestTimeout => "RequestTimeout",
-            Self::Unavailable { code, .. } => code,
-            Self::Internal => "Internal",
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "Forbidden"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "NotFound"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+            Self::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge"),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "RequestTimeout"),
+            Self::Unavailable { code, .. } => (StatusCode::SERVICE_UNAVAILABLE, code),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal"),
         }
     }
 
     /// Pages of every origin may read the response: it contains only what the caller sent.
     pub(crate) fn into_response(self) -> Response<Bytes> {
-        let body = serde_json::json!({"error": {"code": self.code(), "message": self.to_string()}});
+        let (status, code) = self.status_and_code();
+        let body = serde_json::json!({"error": {"code": code, "message": self.to_string()}});
         let mut response = Response::new(Bytes::from(body.to_string()));
-        *response.status_mut() = self.status();
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -29,7 +29,7 @@ pub(crate) struct RequestLabels {
     pub(crate) status: u16,
 }
 
-/// Cheap to clone; clones count together.
+/// Clones count together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HttpMetrics {
     pub(crate) requests: Family<RequestLabels, Counter>,
@@ -42,7 +42,6 @@ pub(crate) struct HttpMetrics {
 }
 
 impl HttpMetrics {
-    #[must_use]
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
         let Self { requests, sockets, socket_errors, streams, stream_bytes, revoked, stalled } = all.clone();
@@ -59,5 +58,22 @@ impl HttpMetrics {
         registry.register("http_streams_revoked", "Event streams ended as access has changed", revoked);
         registry.register("http_streams_stalled", "Event streams ended as the client took nothing", stalled);
         all
+    }
+}
+
+/// Counts something as open until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    pub(crate) fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

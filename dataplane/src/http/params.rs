@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flutecast_contract::name::{ChannelName, DeviceCode};
+use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 
 use super::error::RequestError;
 use crate::duration;
 use crate::fanout::{DeviceQuery, Selector};
-use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 
 mod body;
 mod query;
@@ -82,37 +82,27 @@ const DEVICE_QUERY: Names =
     &[("channel", ParameterKind::Channel), ("access_token", ParameterKind::AccessToken)];
 
 impl Subscription {
-    /// Reads the query of `GET /v1/{tenant}/events`.
-    ///
-    /// # Errors
-    /// `BadRequest`, which names the parameter, the value and what would be valid.
+    /// Reads the query of `GET /v1/{tenant}/events`. As with the others, an error is a `BadRequest` that names
+    /// the parameter, the value and what would be valid.
     pub(crate) fn from_events_query(query: &str) -> Result<Self, RequestError> {
-        let subscription = Self::read(query::parameters(query, EVENTS_QUERY)?)?;
-        subscription
+        Self::read(query::parameters(query, EVENTS_QUERY)?)?
             .need_devices("a device or a selector is needed: device=CORR-01, device=* or selector=line%3Dl1")
     }
 
     /// Reads the body of `POST /v1/{tenant}/events`; the query of such a request has to be empty.
-    ///
-    /// # Errors
-    /// As [`Self::from_events_query`].
     pub(crate) fn from_events_body(query: &str, body: &[u8]) -> Result<Self, RequestError> {
         if !query.is_empty() {
             let message = "the query has to be empty with POST: the parameters stand in the body, \
                            the token in the header Authorization";
             return Err(RequestError::BadRequest(message.to_owned()));
         }
-        let subscription = Self::read(body::parameters(body, EVENTS_BODY)?)?;
-        subscription.need_devices(
+        Self::read(body::parameters(body, EVENTS_BODY)?)?.need_devices(
             "devices or a selector are needed: {\"devices\":[\"CORR-01\"]}, {\"devices\":[\"*\"]} \
              or {\"selector\":\"line=l1\"}",
         )
     }
 
     /// Reads the query of `GET /v1/{tenant}/devices`; without a device or a selector, all devices are wanted.
-    ///
-    /// # Errors
-    /// As [`Self::from_events_query`].
     pub(crate) fn from_devices_query(query: &str) -> Result<Self, RequestError> {
         let mut subscription = Self::read(query::parameters(query, DEVICES_QUERY)?)?;
         if subscription.wanted == DeviceQuery::default() {
@@ -122,9 +112,6 @@ impl Subscription {
     }
 
     /// Reads the query of `GET /v1/{tenant}/devices/{code}`.
-    ///
-    /// # Errors
-    /// As [`Self::from_events_query`].
     pub(crate) fn from_device_query(code: DeviceCode, query: &str) -> Result<Self, RequestError> {
         let mut subscription = Self::read(query::parameters(query, DEVICE_QUERY)?)?;
         subscription.wanted.codes.insert(code);

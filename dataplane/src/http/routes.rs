@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -16,7 +17,7 @@ use warp::filters::BoxedFilter;
 use warp::reject::{MethodNotAllowed, Rejection};
 
 use super::api::{AdmitError, Api, RequestHead, TokenIn, preflight, read_body};
-use super::body::{BoxError, ResponseBody, detach};
+use super::body::{BoxError, EventBody, detach};
 use super::dashboard;
 use super::devices::{device, devices};
 use super::error::RequestError;
@@ -35,7 +36,7 @@ pub(crate) fn service(
     with_dashboard: bool,
 ) -> impl Service<
     Request<Incoming>,
-    Response = Response<ResponseBody<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + use<>>>,
+    Response = Response<Either<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + use<>, EventBody>>,
     Error = Infallible,
     Future: Send,
 > + Clone
@@ -60,7 +61,7 @@ pub(crate) fn service(
             answer.map(detach).map(|mut response| {
                 // A connection that carried an event stream must not be used again: on it the client, or a
                 // proxy, would come back to this pod, which may just have sent the client to another one.
-                if version <= Version::HTTP_11 && matches!(response.body(), ResponseBody::Events(_)) {
+                if version <= Version::HTTP_11 && matches!(response.body(), Either::Right(_)) {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 response
@@ -219,15 +220,9 @@ struct RequestLog {
 
 impl RequestLog {
     fn begin<B>(request: &Request<B>, metrics: HttpMetrics) -> Self {
-        let path = request.uri().path();
-        let shown = path.chars().take(256).collect();
-        Self {
-            method: request.method().clone(),
-            route: route(path),
-            path: shown,
-            begin: Instant::now(),
-            metrics,
-        }
+        let (method, path) = (request.method().clone(), request.uri().path());
+        let (route, path) = (route(path), path.chars().take(256).collect());
+        Self { method, path, route, begin: Instant::now(), metrics }
     }
 
     fn end<B>(self, response: &Response<B>) {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::BoxError;
-use super::metrics::HttpMetrics;
+use super::metrics::{Counted, HttpMetrics};
 use super::timeout_io::{IoTimeouts, TimeoutIo};
 
 /// The largest head of a request in bytes, and the most bytes of a response that wait in user space for a
@@ -77,12 +77,7 @@ where
 {
     fn execute(&self, stream: F) {
         let end = CancellationToken::new();
-        tokio::spawn(STREAM_END.scope(end.clone(), async move {
-            tokio::select! {
-                _ = stream => {}
-                () = end.cancelled() => {}
-            }
-        }));
+        tokio::spawn(STREAM_END.scope(end.clone(), end.run_until_cancelled_owned(stream)));
     }
 }
 
@@ -99,7 +94,7 @@ pub(crate) async fn serve<S, B>(
         + Send
         + Sync
         + 'static,
-    B: Body<Data = Bytes, Error = BoxError> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(settings.max_sockets.min(Semaphore::MAX_PERMITS)));
     let tasks = TaskTracker::new();
@@ -169,7 +164,7 @@ impl SocketTask {
             + Send
             + Sync
             + 'static,
-        B: Body<Data = Bytes, Error = BoxError> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let Self { settings, metrics, shutdown } = self;
         if let Err(error) = prepare(&socket, &settings) {
@@ -177,10 +172,10 @@ impl SocketTask {
             tracing::debug!(%error, "a socket could not be prepared");
             return;
         }
-        let _open = SocketCount::count(&metrics);
+        let _counted = Counted::new(&metrics.sockets);
         let timeouts = IoTimeouts { preface: settings.head_timeout, write: settings.take_timeout };
         let io = TokioIo::new(TimeoutIo::new(socket, timeouts));
-        let ends = SocketControl::default();
+        let ends = SocketControl { end: shutdown.abort.child_token(), leave: shutdown.drain.child_token() };
         let service = service_fn({
             let ends = ends.clone();
             move |mut request: Request<Incoming>| {
@@ -206,36 +201,13 @@ impl SocketTask {
                     }
                     return;
                 }
-                () = leave(&shutdown, &ends), if !leaving => {
+                () = ends.leave.cancelled(), if !leaving => {
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = shutdown.abort.cancelled() => return,
                 () = ends.end.cancelled() => return,
             }
         }
-    }
-}
-
-async fn leave(shutdown: &ServerShutdown, socket: &SocketControl) {
-    tokio::select! {
-        () = shutdown.drain.cancelled() => {}
-        () = socket.leave.cancelled() => {}
-    }
-}
-
-struct SocketCount<'a>(&'a HttpMetrics);
-
-impl<'a> SocketCount<'a> {
-    fn count(metrics: &'a HttpMetrics) -> Self {
-        metrics.sockets.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for SocketCount<'_> {
-    fn drop(&mut self) {
-        self.0.sockets.dec();
     }
 }
 

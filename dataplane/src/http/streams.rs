@@ -1,7 +1,7 @@
 //! The open event streams: ends those whose access changed, whose client reads nothing, or that are sent to
 //! another pod.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -70,7 +70,8 @@ pub(crate) struct StreamRegistry {
 #[derive(Debug)]
 struct OpenStreamMap {
     next: AtomicU64,
-    streams: Mutex<HashMap<u64, Arc<OpenStream>>>,
+    /// By age: the oldest stream comes first.
+    streams: Mutex<BTreeMap<u64, Arc<OpenStream>>>,
 }
 
 /// Shared by the body, the watcher, and the fan-out, which only wakes it.
@@ -95,8 +96,8 @@ struct OpenStream {
 pub(crate) struct StreamGuard {
     id: u64,
     stream: Arc<OpenStream>,
-    /// Wakes the stream.
-    waker: Waker,
+    /// To be used when there is data for the writer.
+    pub(super) waker: Waker,
     open: Arc<OpenStreamMap>,
 }
 
@@ -134,10 +135,10 @@ impl StreamRegistry {
     pub(crate) fn recheck(&self, access: &Access, catalog: &Catalog) -> usize {
         let mut ended = 0;
         for stream in self.open.lock().values() {
-            let tenant = &stream.grant.tenant;
-            if access.decide(tenant.as_str(), &stream.credential).as_ref() == Ok(&stream.grant) {
+            if stream.holds(access) {
                 continue;
             }
+            let tenant = &stream.grant.tenant;
             let gone = !access.has_tenant(tenant) && !catalog.tenants.contains_key(tenant);
             let end = if gone { CloseReason::TenantRemoved } else { CloseReason::AccessRevoked };
             if stream.end.set(end).is_ok() {
@@ -182,14 +183,8 @@ impl StreamRegistry {
             });
             stayed && stream.end.get().is_none()
         };
-        let streams = self.open.lock();
-        let mut oldest: Vec<_> = streams.iter().filter(|(_, stream)| may_go(stream)).collect();
-        if count < oldest.len() {
-            oldest.select_nth_unstable_by_key(count, |(id, _)| **id);
-            oldest.truncate(count);
-        }
         let mut ended = 0;
-        for (_, stream) in oldest {
+        for stream in self.open.lock().values().filter(|stream| may_go(stream)).take(count) {
             if stream.end.set(end).is_ok() {
                 // On the same connection the client would come back to this pod.
                 stream.socket.leave.cancel();
@@ -241,13 +236,17 @@ impl StreamRegistry {
 }
 
 impl OpenStreamMap {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<OpenStream>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<OpenStream>>> {
         // No code that holds the lock can leave the map inconsistent.
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl OpenStream {
+    fn holds(&self, access: &Access) -> bool {
+        access.decide(self.grant.tenant.as_str(), &self.credential).as_ref() == Ok(&self.grant)
+    }
+
     fn mark(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
@@ -274,8 +273,7 @@ impl StreamGuard {
     /// Returns whether the caller's grant still holds. To be checked once after opening, as a change of
     /// access between the grant and the opening was applied without this stream.
     pub(crate) fn holds(&self, access: &Access) -> bool {
-        let OpenStream { credential, grant, .. } = &*self.stream;
-        access.decide(grant.tenant.as_str(), credential).as_ref() == Ok(grant)
+        self.stream.holds(access)
     }
 
     /// To be called when the writer polls for more. Returns why the stream has to end, if so. `waker` is the
@@ -284,11 +282,6 @@ impl StreamGuard {
         self.stream.waits_since.store(0, Ordering::Relaxed);
         self.stream.waker.register(waker);
         self.stream.end.get().copied()
-    }
-
-    /// Returns the waker to use when there is data for the writer.
-    pub(crate) fn waker(&self) -> &Waker {
-        &self.waker
     }
 
     /// To be called when the writer was given data.
@@ -399,9 +392,9 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(streams.end_stalled(timeout), 0);
         // There is data for it, and it doesn't poll.
-        idle.waker().wake_by_ref();
+        idle.waker.wake_by_ref();
         tokio::time::advance(Duration::from_secs(29)).await;
-        idle.waker().wake_by_ref();
+        idle.waker.wake_by_ref();
         assert_eq!(streams.end_stalled(timeout), 0);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(streams.end_stalled(timeout), 1);

@@ -7,10 +7,7 @@ use serde_json::Value;
 
 use super::{Names, Parameter, ParameterKind, RequestError, suggest};
 
-/// Reads a body.
-///
-/// # Errors
-/// `BadRequest`, also for an unknown name.
+/// An unknown name is an error.
 pub(super) fn parameters(body: &[u8], names: Names) -> Result<Vec<Parameter>, RequestError> {
     let Entries(entries) = serde_json::from_slice(body)
         .map_err(|error| RequestError::BadRequest(format!("the body is not a JSON object: {error}")))?;

@@ -5,10 +5,7 @@ use std::borrow::Cow;
 use super::{Names, Parameter, ParameterKind, RequestError, suggest};
 use crate::percent;
 
-/// Reads a query.
-///
-/// # Errors
-/// `BadRequest`, also for an unknown name.
+/// An unknown name is an error.
 pub(super) fn parameters(query: &str, names: Names) -> Result<Vec<Parameter>, RequestError> {
     pairs(query)
         .map(|(name, value)| {
@@ -20,10 +17,8 @@ pub(super) fn parameters(query: &str, names: Names) -> Result<Vec<Parameter>, Re
             let value = decode(value).map_err(|problem| {
                 // The message quotes the value, which may be a token with one wrong character.
                 let problem = match key {
-                    ParameterKind::AccessToken => {
-                        "it is not percent-encoded UTF-8; write %25 for a %".to_owned()
-                    }
-                    _ => problem,
+                    ParameterKind::AccessToken => "it is not percent-encoded UTF-8; write %25 for a %",
+                    _ => &problem,
                 };
                 RequestError::BadRequest(format!("{name}: {problem}"))
             })?;
@@ -41,10 +36,7 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// Decodes a part of a query, in which '+' also means a space.
-///
-/// # Errors
-/// A message for the client.
+/// Decodes a part of a query, in which '+' also means a space. An error is a message for the client.
 fn decode(text: &str) -> Result<Cow<'_, str>, String> {
     if text.contains('+') {
         let spaced = text.replace('+', " ");
