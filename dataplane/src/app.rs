@@ -32,7 +32,6 @@ use crate::serving::{ServingMetrics, announce};
 use crate::sources::broker;
 use crate::sources::splitter;
 
-/// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most sockets on the admin port: scrapers and probes are few.
 const ADMIN_SOCKETS: usize = 64;
@@ -52,8 +51,9 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     let drain_times = DrainTimes::new(&config);
     // The ports first, so that one that is taken is reported at once.
     let ports = Ports::bind(&config).await?;
-    let upstream = Upstream::connect(&config).await?;
-    let mut pod = Pod::start(config, upstream, ports);
+    let broker = broker::connect(&config.nats, &config.server_name()).await?;
+    let source = MappingSource::connect(&config).await?;
+    let mut pod = Pod::start(config, broker, &source, ports);
     tokio::select! {
         () = terminate => {}
         error = pod.tasks.ended() => return Err(error),
@@ -87,34 +87,25 @@ async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<(TcpListener,
     bound.await.with_context(|| format!("{option} {address} can't be listened on"))
 }
 
-/// The sources that the pod reads from.
-struct Upstream {
-    broker: NatsConnection,
-    source: MappingSource,
-}
-
 enum MappingSource {
     Folder(PathBuf),
     Cluster(Cluster),
 }
 
-impl Upstream {
+impl MappingSource {
     async fn connect(config: &Config) -> anyhow::Result<Self> {
-        let broker = broker::connect(&config.nats, &config.server_name()).await?;
         if let Some(folder) = &config.mapping {
-            return Ok(Self { broker, source: MappingSource::Folder(folder.clone()) });
+            return Ok(Self::Folder(folder.clone()));
         }
         let cluster = Cluster::from_environment(config.namespace.as_deref()).await.context("--kubernetes")?;
-        tracing::info!(namespace = cluster.namespace(), "the mapping is read from the Kubernetes API");
-        Ok(Self { broker, source: MappingSource::Cluster(cluster) })
+        tracing::info!(namespace = cluster.namespace, "the mapping is read from the Kubernetes API");
+        Ok(Self::Cluster(cluster))
     }
-}
 
-impl MappingSource {
     fn release(&self, config: &Config) -> String {
         match (self, &config.release) {
             (_, Some(release)) => release.clone(),
-            (Self::Cluster(cluster), None) => cluster.namespace().to_owned(),
+            (Self::Cluster(cluster), None) => cluster.namespace.clone(),
             (Self::Folder(_), None) => "local".to_owned(),
         }
     }
@@ -137,8 +128,7 @@ struct Pod {
 }
 
 impl Pod {
-    fn start(config: Config, upstream: Upstream, ports: Ports) -> Self {
-        let Upstream { broker, source } = upstream;
+    fn start(config: Config, broker: NatsConnection, source: &MappingSource, ports: Ports) -> Self {
         let mut starter = Starter {
             server_name: config.server_name(),
             release: source.release(&config),
@@ -151,8 +141,8 @@ impl Pod {
         };
         let metrics = PodMetrics::register(&mut starter.registry);
         let http_metrics = HttpMetrics::register(&mut starter.registry);
-        let mapping = starter.mapping(&source);
-        let peers = starter.peers(&source);
+        let mapping = starter.mapping(source);
+        let peers = starter.peers(source);
         starter.announcements(&mapping);
         let hubs = starter.fan_out(&mapping);
         starter.splitter(&mapping);
@@ -346,8 +336,7 @@ fn max_sockets(max_clients: usize) -> usize {
 
 /// Returns the soft limit of open files; `None` if it is unlimited or unknown.
 fn descriptor_limit() -> Option<usize> {
-    let limits: io::Result<String> = std::fs::read_to_string("/proc/self/limits");
-    let limits = limits.ok()?;
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }

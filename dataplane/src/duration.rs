@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use flutecast_contract::duration::{self, ParseDurationError};
 
-/// The longest duration accepted.
 const MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Parses a whole number and a unit (`ms`, `s`, `m`, `h`), more than zero and at most [`MAX`].
-///
-/// # Errors
-/// A message that follows the parameter's name.
+/// Parses a whole number and a unit (`ms`, `s`, `m`, `h`), more than zero and at most [`MAX`]. The error
+/// message is to follow the parameter's name.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let shown: String = text.chars().take(64).collect();
     let duration = match duration::parse_single(text) {

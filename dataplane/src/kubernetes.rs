@@ -15,34 +15,19 @@ const WATCH_SECONDS: u32 = 60;
 /// connection is dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// A namespace of a cluster.
+/// The namespace of a cluster in which everything of this release is.
 #[derive(Clone)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     pub(crate) client: Client,
     pub(crate) namespace: String,
 }
 
-impl std::fmt::Debug for Cluster {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster").field("namespace", &self.namespace).finish_non_exhaustive()
-    }
-}
-
 impl Cluster {
     /// Creates a client as [`connect`] does. Without `namespace`, the one of the configuration is used.
-    ///
-    /// # Errors
-    /// [`ConnectError`] if there is no usable configuration.
-    pub async fn from_environment(namespace: Option<&str>) -> Result<Self, ConnectError> {
+    pub(crate) async fn from_environment(namespace: Option<&str>) -> Result<Self, ConnectError> {
         let client = connect(READ_TIMEOUT).await?;
         let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
         Ok(Self { client, namespace })
-    }
-
-    /// Returns the namespace in which everything of this release is.
-    #[must_use]
-    pub fn namespace(&self) -> &str {
-        &self.namespace
     }
 }
 

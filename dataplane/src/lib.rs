@@ -1,8 +1,8 @@
 //! The data plane: consumes device messages from NATS and pushes them to the clients that subscribed to them.
 //!
 //! A message passes [`sources`] (subscriptions), [`pipeline`] (filter, format, frame), [`fanout`]
-//! (connections) and [`http`] (sockets). [`catalog`] holds the devices that exist, [`access`] who may read
-//! them. [`serving`] announces to the operator what is served, [`peers`] are the other pods, `rebalance`
+//! (connections) and `http` (sockets). [`catalog`] holds the devices that exist, [`access`] who may read
+//! them. `serving` announces to the operator what is served, `peers` are the other pods, `rebalance`
 //! moves clients to them, and `drain` sends all clients away at shutdown. [`app`] starts and ends these
 //! parts.
 //!
@@ -18,12 +18,12 @@ pub mod config;
 mod drain;
 mod duration;
 pub mod fanout;
-pub mod http;
-pub mod kubernetes;
-pub mod peers;
+mod http;
+mod kubernetes;
+mod peers;
 mod percent;
 pub mod pipeline;
 mod rebalance;
 pub mod rights;
-pub mod serving;
+mod serving;
 pub mod sources;

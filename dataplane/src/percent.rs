@@ -4,10 +4,8 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// Decodes a percent-encoded text.
-///
-/// # Errors
-/// A message if a `%` is not followed by two hexadecimal digits, or the decoded bytes are not UTF-8.
+/// Returns an error message if a `%` is not followed by two hexadecimal digits, or the decoded bytes are not
+/// UTF-8.
 pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, String> {
     let decoded = percent_decode_str(text);
     // Each `%` with its two digits becomes one byte; one without them is kept.

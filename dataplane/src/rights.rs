@@ -12,7 +12,6 @@ const NAME: &str = "flutecast-dataplane";
 pub const RIGHTS: &[&[Right]] = &[catalog::RIGHTS, peers::RIGHTS];
 
 /// Returns the manifest and its path in the repository.
-#[must_use]
 pub fn manifest() -> (&'static str, String) {
     let grant = Grant {
         name: NAME,

@@ -17,6 +17,8 @@ mod origin;
 #[cfg(test)]
 mod tests;
 
+use origin::Origins;
+
 /// The devices that a caller may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
@@ -26,8 +28,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    #[must_use]
-    pub fn allows(&self, code: &DeviceCode) -> bool {
+    pub(crate) fn allows(&self, code: &DeviceCode) -> bool {
         match self {
             Self::All => true,
             Self::Only(codes) => codes.contains(code),
@@ -35,14 +36,12 @@ impl Scope {
     }
 }
 
-pub use origin::Origins;
-
 /// The longest token accepted, in bytes; a JWT of a large organisation has about 4 KiB.
-pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+pub(crate) const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// The credential of a request.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Credential {
+pub(crate) enum Credential {
     /// None, or one that can't be a token.
     None,
     /// The SHA-256 digest of a token.
@@ -50,8 +49,7 @@ pub enum Credential {
 }
 
 impl Credential {
-    #[must_use]
-    pub fn token(token: &[u8]) -> Self {
+    pub(crate) fn token(token: &[u8]) -> Self {
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return Self::None;
         }
@@ -70,19 +68,19 @@ impl fmt::Debug for Credential {
 
 /// A permission to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
-    pub tenant: TenantName,
-    pub scope: Scope,
+pub(crate) struct Grant {
+    pub(crate) tenant: TenantName,
+    pub(crate) scope: Scope,
 }
 
 /// The credential is not known to the tenant, or there is no such tenant; the error does not tell which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no token, or one that is not known here")]
-pub struct Denied;
+pub(crate) struct Denied;
 
 /// The rules of an access document. The default grants nothing.
 #[derive(Debug, Default, PartialEq)]
-pub struct Access {
+pub(crate) struct Access {
     tenants: HashMap<TenantName, TenantRules>,
 }
 
@@ -108,19 +106,17 @@ impl fmt::Debug for TokenRule {
 /// An invalid part of an access document, which grants nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {message}")]
-pub struct BadAccess {
+pub(crate) struct BadAccess {
     /// The tenant and the token, in words.
-    pub place: String,
+    pub(crate) place: String,
     /// What is wrong, and what would be valid; never the digest.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Access {
-    /// Reads a document. A token with an invalid digest grants nothing; the rest holds.
-    ///
-    /// # Errors
-    /// [`BadAccess`] if the version of the document isn't known.
-    pub fn from_document(document: AccessDocument) -> Result<(Self, Vec<BadAccess>), BadAccess> {
+    /// Reads a document. A token with an invalid digest grants nothing; the rest holds. It is an error if the
+    /// version of the document isn't known.
+    pub(crate) fn from_document(document: AccessDocument) -> Result<(Self, Vec<BadAccess>), BadAccess> {
         let AccessDocument { api_version, tenants: documents } = document;
         if api_version != API_VERSION {
             let message = format!("{api_version:?} is not known; this version reads {API_VERSION}");
@@ -135,13 +131,9 @@ impl Access {
         Ok((Self { tenants }, problems))
     }
 
-    /// Returns what the credential grants in the tenant.
-    ///
-    /// A missing tenant and an unknown token take the same work, except for the number of tokens.
-    ///
-    /// # Errors
-    /// [`Denied`].
-    pub fn decide(&self, tenant: &str, credential: &Credential) -> Result<Grant, Denied> {
+    /// Returns what the credential grants in the tenant. A missing tenant and an unknown token take the same
+    /// work, except for the number of tokens.
+    pub(crate) fn decide(&self, tenant: &str, credential: &Credential) -> Result<Grant, Denied> {
         let entry = self.tenants.get_key_value(tenant);
         let tokens = entry.map_or(&[][..], |(_, rules)| &rules.tokens);
         let found = match credential {
@@ -158,19 +150,15 @@ impl Access {
     }
 
     /// Returns whether a page of `origin` may read the tenant, through a server that the page calls `host`.
-    #[must_use]
-    pub fn allows_origin(&self, tenant: &TenantName, origin: &str, host: Option<&str>) -> bool {
+    pub(crate) fn allows_origin(&self, tenant: &TenantName, origin: &str, host: Option<&str>) -> bool {
         self.tenants.get(tenant).is_some_and(|rules| rules.origins.allow(origin, host))
     }
 
-    #[must_use]
-    pub fn has_tenant(&self, tenant: &TenantName) -> bool {
+    pub(crate) fn has_tenant(&self, tenant: &TenantName) -> bool {
         self.tenants.contains_key(tenant)
     }
 
-    /// Returns the number of tenants in the document.
-    #[must_use]
-    pub fn tenants(&self) -> usize {
+    pub(crate) fn tenants(&self) -> usize {
         self.tenants.len()
     }
 }

@@ -2,14 +2,13 @@
 
 /// The origins that a tenant allows besides the data plane's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins {
+pub(crate) struct Origins {
     any: bool,
     listed: Vec<String>,
 }
 
 impl Origins {
-    #[must_use]
-    pub fn new(allowed: &[String]) -> Self {
+    pub(crate) fn new(allowed: &[String]) -> Self {
         let any = allowed.iter().any(|origin| origin.trim() == "*");
         // An origin has no trailing slash, but people write one.
         let listed =
@@ -19,8 +18,7 @@ impl Origins {
 
     /// Returns whether a page of `origin` may read from this server, which it calls `host` (host and port, as
     /// in the header `Host`). The server's own pages may.
-    #[must_use]
-    pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {
+    pub(crate) fn allow(&self, origin: &str, host: Option<&str>) -> bool {
         self.any
             || is_same(origin, host)
             || self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(origin))

@@ -10,16 +10,16 @@ use flutecast_contract::document::{
 };
 use flutecast_contract::name::{DeviceCode, FormatName, IotId, TenantName};
 use flutecast_format::program::Program;
+use prometheus_client::encoding::EncodeLabelValue;
 
 use super::{Catalog, Channel, Device, TenantCatalog};
 
 /// The shard documents of a folder or a cluster.
 #[derive(Debug, Default)]
-pub struct Documents {
-    /// The documents that can be read.
-    pub documents: Vec<ShardDocument>,
+pub(crate) struct Documents {
+    pub(crate) documents: Vec<ShardDocument>,
     /// The tenants with a document that can't be read: they are broken, not removed.
-    pub unreadable: BTreeSet<TenantName>,
+    pub(crate) unreadable: BTreeSet<TenantName>,
 }
 
 /// A part of the mapping that can't be served; all other parts are.
@@ -33,7 +33,7 @@ pub struct Problem {
 }
 
 /// Used as a metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelValue)]
 pub enum ProblemKind {
     /// A document can't be read or parsed.
     Unreadable,
@@ -50,17 +50,6 @@ pub enum ProblemKind {
 impl ProblemKind {
     pub const ALL: [Self; 5] =
         [Self::Unreadable, Self::IncompleteShards, Self::BadFormat, Self::DuplicateDevice, Self::BadAccess];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreadable => "Unreadable",
-            Self::IncompleteShards => "IncompleteShards",
-            Self::BadFormat => "BadFormat",
-            Self::DuplicateDevice => "DuplicateDevice",
-            Self::BadAccess => "BadAccess",
-        }
-    }
 }
 
 impl fmt::Display for Problem {
@@ -78,8 +67,7 @@ pub(super) struct CompiledFormat {
 
 impl Catalog {
     /// Returns whether both share all tenants.
-    #[must_use]
-    pub fn same(&self, other: &Self) -> bool {
+    pub(crate) fn same(&self, other: &Self) -> bool {
         self.tenants.len() == other.tenants.len()
             && self
                 .tenants
@@ -91,14 +79,12 @@ impl Catalog {
     ///
     /// A format that doesn't compile removes its channels only. A tenant without a complete set of shards
     /// stays as in `previous`. A tenant without documents is removed.
-    #[must_use]
     pub fn build(documents: Vec<ShardDocument>, previous: Option<&Self>) -> (Self, Vec<Problem>) {
         Self::build_from(Documents { documents, unreadable: BTreeSet::new() }, previous)
     }
 
     /// As [`Catalog::build`]; a tenant with an unreadable document stays as in `previous`.
-    #[must_use]
-    pub fn build_from(documents: Documents, previous: Option<&Self>) -> (Self, Vec<Problem>) {
+    pub(crate) fn build_from(documents: Documents, previous: Option<&Self>) -> (Self, Vec<Problem>) {
         let Documents { documents, unreadable } = documents;
         let mut problems = Vec::new();
         let mut by_tenant: BTreeMap<TenantName, Vec<ShardDocument>> = BTreeMap::new();
@@ -118,9 +104,7 @@ impl Catalog {
                     before.cloned()
                 }
             };
-            if let Some(tenant) = tenant {
-                tenants.insert(name, tenant);
-            }
+            tenants.extend(tenant.map(|tenant| (name, tenant)));
         }
         problems.sort();
         problems.dedup();
@@ -155,8 +139,7 @@ fn complete_set(
         set.sort_by_key(|shard| shard.shard);
         let complete = set.len() == count as usize && set.iter().zip(0..).all(|(shard, n)| shard.shard == n);
         if let (true, Some(settings)) = (complete, set.first().and_then(|first| first.settings.clone())) {
-            let set = set.into_iter().cloned().collect();
-            return Ok((settings, set));
+            return Ok((settings, set.into_iter().cloned().collect()));
         }
     }
     let mut have: Vec<String> = found.iter().map(|s| format!("{} of {}", s.shard, s.shards)).collect();
@@ -184,12 +167,12 @@ fn build_tenant(
         for (iot_id, document) in shard.devices {
             let device = builder.device(iot_id, Arc::unwrap_or_clone(document), &programs);
             if devices.contains_key(&device.iot_id) || by_code.contains_key(&device.code) {
+                let Device { iot_id, code, .. } = &*device;
                 builder.problems.push(Problem {
                     kind: ProblemKind::DuplicateDevice,
-                    place: format!("tenant {name}, device {}", device.code),
+                    place: format!("tenant {name}, device {code}"),
                     message: format!(
-                        "its code or its iotId {} is there twice; the first one is served",
-                        device.iot_id
+                        "its code or its iotId {iot_id} is there twice; the first one is served"
                     ),
                 });
                 continue;
@@ -223,12 +206,11 @@ impl TenantBuilder<'_> {
         &mut self,
         formats: BTreeMap<FormatName, FormatDocument>,
     ) -> HashMap<FormatName, Option<Arc<Program>>> {
-        let mut programs = HashMap::with_capacity(formats.len());
-        for (name, document) in formats {
+        let compile = |(name, document)| {
             let program = self.compile(&name, document);
-            programs.insert(name, program);
-        }
-        programs
+            (name, program)
+        };
+        formats.into_iter().map(compile).collect()
     }
 
     /// Returns the program of a format, that of another shard or of the previous catalog if the format is
@@ -280,8 +262,7 @@ impl TenantBuilder<'_> {
             match programs.get(&document.format) {
                 Some(Some(program)) => {
                     let stale_after = document.stale_after_ms.map(Duration::from_millis);
-                    let program = Arc::clone(program);
-                    let name = channel.clone();
+                    let (name, program) = (channel.clone(), Arc::clone(program));
                     channels.insert(channel.clone(), Channel { name, program, stale_after });
                 }
                 // It doesn't compile, which was reported for the format.

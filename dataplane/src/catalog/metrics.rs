@@ -15,7 +15,7 @@ use super::{Catalog, Problem, ProblemKind};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ProblemLabels {
-    kind: &'static str,
+    kind: ProblemKind,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,7 +24,7 @@ struct RevisionLabels {
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct CatalogMetrics {
+pub(crate) struct CatalogMetrics {
     /// Always 1, with the revision that is served now as its only label.
     revision: Family<RevisionLabels, Gauge>,
     problems: Family<ProblemLabels, Gauge>,
@@ -34,8 +34,7 @@ pub struct CatalogMetrics {
 }
 
 impl CatalogMetrics {
-    #[must_use]
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
         let Self { revision, problems, tenants, devices, swaps } = all.clone();
         registry.register("catalog_revision", "The revision of the mapping that is served", revision);
@@ -46,17 +45,15 @@ impl CatalogMetrics {
         all
     }
 
-    pub fn set_problems(&self, problems: &[Problem]) {
+    pub(crate) fn set_problems(&self, problems: &[Problem]) {
         for kind in ProblemKind::ALL {
             let count = problems.iter().filter(|problem| problem.kind == kind).count();
-            self.problems
-                .get_or_create(&ProblemLabels { kind: kind.as_str() })
-                .set(count.try_into().unwrap_or(i64::MAX));
+            self.problems.get_or_create(&ProblemLabels { kind }).set(count.try_into().unwrap_or(i64::MAX));
         }
     }
 
     /// To be called after a newer catalog was published.
-    pub fn swapped(&self, catalog: &Catalog) {
+    pub(crate) fn swapped(&self, catalog: &Catalog) {
         let devices: usize = catalog.tenants.values().map(|tenant| tenant.devices.len()).sum();
         self.tenants.set(catalog.tenants.len().try_into().unwrap_or(i64::MAX));
         self.devices.set(devices.try_into().unwrap_or(i64::MAX));

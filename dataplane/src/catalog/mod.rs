@@ -21,12 +21,12 @@ mod folder;
 mod metrics;
 mod publisher;
 
-pub use build::{Documents, Problem, ProblemKind};
-pub(crate) use cluster::RIGHTS;
-pub use cluster::watch_cluster;
-pub use folder::watch_folder;
-pub use metrics::CatalogMetrics;
-pub use publisher::{Mapping, MappingState};
+pub(crate) use build::Documents;
+pub use build::{Problem, ProblemKind};
+pub(crate) use cluster::{RIGHTS, watch_cluster};
+pub(crate) use folder::watch_folder;
+pub(crate) use metrics::CatalogMetrics;
+pub(crate) use publisher::{Mapping, MappingState};
 
 use build::CompiledFormat;
 

@@ -5,21 +5,20 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::CatalogMetrics;
-use super::{Catalog, Documents, Problem, ProblemKind};
+use super::{Catalog, CatalogMetrics, Documents, Problem, ProblemKind};
 use crate::access::Access;
 
 /// The published mapping.
 #[derive(Debug, Clone)]
-pub struct Mapping {
-    pub catalog: watch::Receiver<Arc<Catalog>>,
+pub(crate) struct Mapping {
+    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     /// `None` if there was no access document yet.
-    pub access: watch::Receiver<Option<Arc<Access>>>,
-    pub state: watch::Receiver<MappingState>,
+    pub(crate) access: watch::Receiver<Option<Arc<Access>>>,
+    pub(crate) state: watch::Receiver<MappingState>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MappingState {
+pub(crate) enum MappingState {
     /// Not read yet; the text says what is missing.
     Missing(String),
     /// Both the mapping and the access document were read.
@@ -87,12 +86,10 @@ impl CatalogPublisher {
             *current = access;
             !same
         });
-        let state = if access_is_there {
-            MappingState::Loaded
-        } else {
-            MappingState::Missing(self.no_access.clone())
-        };
-        self.set_state(state);
+        self.set_state(match access_is_there {
+            true => MappingState::Loaded,
+            false => MappingState::Missing(self.no_access.clone()),
+        });
         self
     }
 
@@ -123,16 +120,11 @@ impl CatalogPublisher {
     fn report(&mut self, problems: Vec<Problem>) {
         self.metrics.set_problems(&problems);
         let problems: BTreeSet<Problem> = problems.into_iter().collect();
-        for problem in problems.difference(&self.problems) {
-            let Problem { kind, place, message } = problem;
-            tracing::warn!(kind = kind.as_str(), place, message, "a problem in the mapping");
+        for Problem { kind, place, message } in problems.difference(&self.problems) {
+            tracing::warn!(?kind, place, message, "a problem in the mapping");
         }
-        for problem in self.problems.difference(&problems) {
-            tracing::info!(
-                kind = problem.kind.as_str(),
-                place = problem.place,
-                "a problem in the mapping is gone"
-            );
+        for Problem { kind, place, message: _ } in self.problems.difference(&problems) {
+            tracing::info!(?kind, place, "a problem in the mapping is gone");
         }
         self.problems = problems;
     }

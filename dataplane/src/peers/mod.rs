@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kubernetes::{Cluster, MANIFEST, watch_config};
 
-/// The pods of the Service, by name or, if an endpoint names no pod, by address.
-pub type Peers = BTreeMap<String, ServicePod>;
+/// The pods by name or, if an endpoint names no pod, by address.
+pub(crate) type Peers = BTreeMap<String, ServicePod>;
 
 /// The rights to watch the EndpointSlices.
 pub(crate) const RIGHTS: &[Right] = &[Right {
@@ -37,20 +37,15 @@ struct StateLabels {
 
 /// Metrics of the peers. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct PeerMetrics {
+pub(crate) struct PeerMetrics {
     peers: Family<StateLabels, Gauge>,
 }
 
 impl PeerMetrics {
-    /// Registers the metrics.
-    #[must_use]
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
-        registry.register(
-            "peers",
-            "Pods of the Service by what their endpoint says; one pod can be in several states",
-            all.peers.clone(),
-        );
+        let help = "Pods of the Service by what their endpoint says; one pod can be in several states";
+        registry.register("peers", help, all.peers.clone());
         all
     }
 
@@ -68,7 +63,7 @@ impl PeerMetrics {
 /// Follows the EndpointSlices of `service` until `stop` is cancelled. While the API server is away the peers
 /// stay as they were. Nothing waits for this: a pod that can't see its peers serves all the same.
 #[must_use = "someone has to watch the task"]
-pub fn watch_peers(
+pub(crate) fn watch_peers(
     cluster: &Cluster,
     service: &str,
     metrics: PeerMetrics,
@@ -79,12 +74,9 @@ pub fn watch_peers(
     let slices = Api::<EndpointSlice>::namespaced(client, &namespace);
     let config = watch_config().labels(&format!("{SERVICE_LABEL}={service}"));
     let watch = Watch::new(slices, config, MANIFEST);
-    let handle = tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = follow(watch, sender, metrics) => {}
-        }
-    });
+    let follow = follow(watch, sender, metrics);
+    let handle =
+        tokio::spawn(async move { stop.run_until_cancelled_owned(follow).await.unwrap_or_default() });
     (receiver, handle)
 }
 

@@ -64,7 +64,6 @@ impl Reports {
         Some(View { own, others })
     }
 
-    /// Forgets the pods whose report is older than [`REPORT_EXPIRY`].
     pub(super) fn forget_old(&mut self, now: Instant) {
         self.by_server.retain(|_, (at, _)| now < *at + REPORT_EXPIRY);
     }

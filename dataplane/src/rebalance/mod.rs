@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Subscriber;
+use async_nats::{SubscribeError, Subscriber};
 use flutecast_contract::load::{LoadReport, REPORT_PERIOD};
 use flutecast_nats::NatsConnection;
 use futures_util::StreamExt;
@@ -42,7 +42,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// something.
 const NEW_CLIENT: Duration = Duration::from_secs(10);
 
-/// Cheap to clone; clones count together.
+/// Clones count together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RebalanceMetrics {
     moved: Counter,
@@ -52,7 +52,6 @@ pub(crate) struct RebalanceMetrics {
 }
 
 impl RebalanceMetrics {
-    #[must_use]
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
         let Self { moved, share, pods, moving } = all.clone();
@@ -87,12 +86,7 @@ impl Rebalance {
     /// Reports this pod's load and moves clients until `stop` is cancelled.
     #[must_use = "the task has to be supervised"]
     pub(crate) fn start(self, stop: CancellationToken) -> JoinHandle<()> {
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = self.run() => {}
-            }
-        })
+        tokio::spawn(async move { stop.run_until_cancelled_owned(self.run()).await.unwrap_or_default() })
     }
 
     async fn run(self) {
@@ -132,9 +126,8 @@ impl Rebalance {
     /// Sends away as many clients as the planner says.
     fn step(&self, planner: &mut Planner, reports: &Reports, draining: bool) {
         let now = Instant::now();
-        let peers = Arc::clone(&self.peers.borrow());
         let own = self.hubs.connections();
-        let view = reports.view(&self.server_name, own, &peers, now);
+        let view = reports.view(&self.server_name, own, &self.peers.borrow(), now);
         // While the broker is away no other pod's count is known, so clients stay where they are.
         let view = view.filter(|_| !draining && self.broker.state().connected);
         let Some(view) = view else {
@@ -164,13 +157,10 @@ impl Rebalance {
     }
 
     async fn subscribe(&self) -> Option<Subscriber> {
-        match self.broker.client.subscribe(self.subjects.all.clone()).await {
-            Ok(subscriber) => Some(subscriber),
-            Err(error) => {
-                tracing::warn!(%error, "the load of other pods can't be heard; no client is moved to them");
-                None
-            }
-        }
+        let warn = |error: &SubscribeError| {
+            tracing::warn!(%error, "the load of other pods can't be heard; no client is moved to them");
+        };
+        self.broker.client.subscribe(self.subjects.all.clone()).await.inspect_err(warn).ok()
     }
 
     /// Publishes nothing while the broker is away: a report that the connection kept would be outdated later.

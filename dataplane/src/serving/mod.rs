@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Subscriber;
+use async_nats::{SubscribeError, Subscriber};
 use bytes::Bytes;
 use flutecast_contract::serving::{ANNOUNCE_PERIOD, Announcement};
 use flutecast_contract::subject;
@@ -24,17 +24,15 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long it may take until the client has accepted an announcement.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Metrics of the announcements. Clones share them.
+/// Clones count together.
 #[derive(Debug, Clone, Default)]
-pub struct ServingMetrics {
+pub(crate) struct ServingMetrics {
     announced: Counter,
     failed: Counter,
 }
 
 impl ServingMetrics {
-    /// Registers the metrics.
-    #[must_use]
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
         let Self { announced, failed } = all.clone();
         registry.register("announcements", "Announcements of the served revisions", announced);
@@ -45,8 +43,8 @@ impl ServingMetrics {
 
 /// Announces what `catalog` holds until `stop` is cancelled: at once when it or the connection changes or a
 /// query arrives, and otherwise after each [`ANNOUNCE_PERIOD`].
-#[must_use = "someone has to watch the task"]
-pub fn announce(
+#[must_use = "the task has to be supervised"]
+pub(crate) fn announce(
     broker: NatsConnection,
     catalog: watch::Receiver<Arc<Catalog>>,
     release: &str,
@@ -57,12 +55,7 @@ pub fn announce(
     let subject = subject::serving(release, &server_name);
     let query = subject::serving_query(release);
     let announcer = Announcer { broker, catalog, subject, query, server_name, metrics, failing: false };
-    tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = announcer.run() => {}
-        }
-    })
+    tokio::spawn(async move { stop.run_until_cancelled_owned(announcer.run()).await.unwrap_or_default() })
 }
 
 struct Announcer {
@@ -113,14 +106,11 @@ impl Announcer {
     }
 
     async fn subscribe(&self) -> Option<Subscriber> {
-        match self.broker.client.subscribe(self.query.clone()).await {
-            Ok(subscriber) => Some(subscriber),
-            Err(error) => {
-                let every = ANNOUNCE_PERIOD.end;
-                tracing::warn!(%error, "this pod can't be asked what it serves; it says so every {every:?}");
-                None
-            }
-        }
+        let warn = |error: &SubscribeError| {
+            let every = ANNOUNCE_PERIOD.end;
+            tracing::warn!(%error, "this pod can't be asked what it serves; it says so every {every:?}");
+        };
+        self.broker.client.subscribe(self.query.clone()).await.inspect_err(warn).ok()
     }
 
     /// Publishes `body`, unless the broker is away: the client would keep it, and send it when it is no
@@ -132,23 +122,19 @@ impl Announcer {
         let subject = self.subject.clone();
         let published = timeout(PUBLISH_TIMEOUT, self.broker.client.publish(subject, body)).await;
         let error = match published {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("not taken within {} s", PUBLISH_TIMEOUT.as_secs())),
-        };
-        match error {
-            None => {
+            Ok(Ok(())) => {
                 self.metrics.announced.inc();
                 self.failing = false;
+                return;
             }
-            Some(error) => {
-                self.metrics.failed.inc();
-                if !self.failing {
-                    tracing::warn!(error, "the served revisions could not be announced");
-                }
-                self.failing = true;
-            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not taken within {} s", PUBLISH_TIMEOUT.as_secs()),
+        };
+        self.metrics.failed.inc();
+        if !self.failing {
+            tracing::warn!(error, "the served revisions could not be announced");
         }
+        self.failing = true;
     }
 }
 

@@ -16,9 +16,6 @@ pub const SUBSCRIPTION_CAPACITY: usize = 4_096;
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// Starts to connect as `login` says and returns at once.
-///
-/// # Errors
-/// If the login can't be used.
 pub async fn connect(login: &Login, name: &str) -> Result<NatsConnection, LoginError> {
     let logged = Mutex::new(None);
     let options = |options: async_nats::ConnectOptions| {

@@ -31,16 +31,12 @@ pub(crate) struct HistoryReader<'a> {
 }
 
 impl<'a> HistoryReader<'a> {
-    /// Reads what comes after the sequence `after`.
-    #[must_use]
     pub(crate) fn new(reader: &'a StreamReader, subject: &'a str, after: Sequence) -> Self {
         Self { reader, subject, after, next: after.next(), found: 0, pending: 0, done: false }
     }
 
-    /// Returns the next messages in stream order, or `None` if there are no more.
-    ///
-    /// # Errors
-    /// [`RequestError`], within 5 s. The same page can be requested again.
+    /// Returns the next messages in stream order within 5 s, or `None` if there are no more. After an error the
+    /// same page can be requested again.
     pub(crate) async fn next_page(&mut self) -> Result<Option<Vec<StoredMessage>>, RequestError> {
         if self.done {
             return Ok(None);
@@ -56,26 +52,18 @@ impl<'a> HistoryReader<'a> {
         Ok(if page.messages.is_empty() { None } else { Some(page.messages) })
     }
 
-    /// Returns whether what is stored now is everything that was ever stored since. Call it after the last
-    /// page that is wanted.
-    ///
-    /// # Errors
-    /// [`RequestError`], within 10 s.
+    /// Returns within 10 s whether what is stored now is everything that was ever stored since. Call it after
+    /// the last page that is wanted.
     pub(crate) async fn completeness(&self) -> Result<Completeness, RequestError> {
         let state = self.reader.state().await?;
         let nothing_taken = state.first_sequence <= self.after.next()
             && state.max_per_subject.is_none_or(|max| self.found + self.pending < max);
-        let complete = if nothing_taken {
-            true
-        } else {
-            let first = self.reader.first_of(self.subject).await?;
-            first.is_some_and(|first| first <= self.after)
-        };
+        let complete = nothing_taken
+            || self.reader.first_of(self.subject).await?.is_some_and(|first| first <= self.after);
         Ok(Completeness { complete, epoch: state.epoch })
     }
 }
 
-/// Whether a history is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Completeness {
     /// Whether every message since is stored.

@@ -46,7 +46,7 @@ const PLACE: &str = "Kubernetes API";
 
 /// Watches the mapping until `stop` is cancelled. While the API server is away, the last mapping is kept.
 #[must_use = "the task has to be supervised"]
-pub fn watch_cluster(
+pub(crate) fn watch_cluster(
     cluster: &Cluster,
     metrics: CatalogMetrics,
     stop: CancellationToken,
@@ -65,16 +65,11 @@ pub fn watch_cluster(
             MANIFEST,
         ),
     };
-    let handle = tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = follower.run(MappingObjects::default(), publisher) => {}
-        }
-    });
+    let run = follower.run(MappingObjects::default(), publisher);
+    let handle = tokio::spawn(async move { stop.run_until_cancelled_owned(run).await.unwrap_or_default() });
     (mapping, handle)
 }
 
-/// An observation of one of the two watches.
 #[derive(Debug)]
 enum ObservedObject {
     Map(Observed<Change<ConfigMap>>),

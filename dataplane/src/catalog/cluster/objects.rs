@@ -10,9 +10,9 @@ use flutecast_kube::{Change, Observed};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::super::document::{LastGoodAccess, Parsed, broken, parse_access, parse_shard};
+use super::super::document::{LastGoodAccess, Parsed, broken, parse_access, parse_shard, unreadable};
 use super::super::publisher::MappingSnapshot;
-use super::super::{Documents, Problem, ProblemKind};
+use super::super::{Documents, Problem};
 use super::PLACE;
 use crate::access::Access;
 
@@ -72,10 +72,9 @@ impl MappingObjects {
     fn change_maps(&mut self, change: Change<ConfigMap>) -> bool {
         match change {
             Change::All(maps) => {
-                let first = self.shards.is_none();
+                let mut changed = self.shards.is_none();
                 let mut before = self.shards.take().unwrap_or_default();
                 let mut shards = BTreeMap::new();
-                let mut changed = first;
                 for map in maps {
                     let Some(name) = map.metadata.name.clone() else { continue };
                     // Objects that did not change while the watch was broken are not parsed again.
@@ -135,16 +134,14 @@ impl MappingObjects {
     pub(super) fn state(&self) -> ObservedState {
         let faults = || self.map_fault.iter().chain(&self.secret_fault);
         let (Some(shards), Some(access)) = (&self.shards, &self.access) else {
-            let faults: Vec<&str> = faults().map(String::as_str).collect();
-            let reason = if faults.is_empty() {
-                "the mapping was not read from the Kubernetes API yet".to_owned()
-            } else {
-                faults.join("; ")
-            };
+            let mut reason = faults().map(String::as_str).collect::<Vec<_>>().join("; ");
+            if reason.is_empty() {
+                reason = "the mapping was not read from the Kubernetes API yet".to_owned();
+            }
             return ObservedState::Incomplete(reason);
         };
         let mut documents = Documents::default();
-        let mut problems: Vec<Problem> = faults().map(|fault| away(fault)).collect();
+        let mut problems: Vec<Problem> = faults().map(|fault| unreadable(PLACE, fault)).collect();
         for shard in shards.values() {
             problems.extend(shard.parsed.problems.iter().cloned());
             match &shard.parsed.document {
@@ -155,11 +152,8 @@ impl MappingObjects {
         if let AccessObject::Found(parsed) = access {
             problems.extend(parsed.problems.iter().cloned());
         }
-        ObservedState::Complete(MappingSnapshot {
-            documents,
-            access: self.last_good_access.current(),
-            problems,
-        })
+        let access = self.last_good_access.current();
+        ObservedState::Complete(MappingSnapshot { documents, access, problems })
     }
 }
 
@@ -196,9 +190,4 @@ fn read_access(secret: &Secret) -> Parsed<Arc<Access>> {
         },
         None => broken(&place, &format!("it has no {ACCESS_KEY}")),
     }
-}
-
-fn away(fault: &str) -> Problem {
-    let message = format!("{fault}; the last good state is kept");
-    Problem { kind: ProblemKind::Unreadable, place: PLACE.to_owned(), message }
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -59,7 +60,7 @@ impl FileStamp {
         Self {
             length: metadata.len(),
             modified,
-            file: inode(metadata),
+            file: metadata.ino(),
             settled: age.is_some_and(|age| age >= RACY),
         }
     }
@@ -69,16 +70,6 @@ impl FileStamp {
         before.settled
             && (self.length, self.modified, self.file) == (before.length, before.modified, before.file)
     }
-}
-
-#[cfg(unix)]
-fn inode(metadata: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(metadata)
-}
-
-#[cfg(not(unix))]
-fn inode(_metadata: &fs::Metadata) -> u64 {
-    0
 }
 
 impl FolderReader {

@@ -1,6 +1,7 @@
 //! The mapping from a folder: watches it and publishes its documents.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,19 +31,16 @@ const NO_ACCESS: &str = "there is no flutecast-access.yaml in the mapping folder
 
 /// Watches the folder until `stop` is cancelled. It need not exist yet.
 #[must_use = "the task has to be supervised"]
-pub fn watch_folder(
+pub(crate) fn watch_folder(
     path: &Path,
     metrics: CatalogMetrics,
     stop: CancellationToken,
 ) -> (Mapping, JoinHandle<()>) {
     let (publisher, mapping) = CatalogPublisher::new(NO_ACCESS, metrics);
     let folder = FolderReader::new(path);
-    let handle = tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = follow(folder, publisher) => {}
-        }
-    });
+    let follow = follow(folder, publisher);
+    let handle =
+        tokio::spawn(async move { stop.run_until_cancelled_owned(follow).await.unwrap_or_default() });
     (mapping, handle)
 }
 
@@ -133,14 +131,7 @@ fn changes_something(kind: EventKind) -> bool {
 struct FolderIdentity(u64, u64);
 
 impl FolderIdentity {
-    #[cfg(unix)]
     fn of(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
         fs::metadata(path).ok().map(|metadata| Self(metadata.dev(), metadata.ino()))
-    }
-
-    #[cfg(not(unix))]
-    fn of(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().map(|_| Self(0, 0))
     }
 }

@@ -21,12 +21,10 @@ pub(super) struct Layout {
     channel: ChannelName,
 }
 
-/// An item to be stored.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SourceItem<'a> {
     /// Its index in the message, from 0.
     pub(super) index: usize,
-    /// The device that it belongs to.
     pub(super) iot_id: IotId,
     /// The item as written in the message.
     pub(super) json: &'a str,

@@ -85,13 +85,8 @@ async fn supervise(
                 continue;
             }
             let stop = stop.child_token();
-            let task = SourceTask::new(
-                name.0.clone(),
-                source.clone(),
-                broker.clone(),
-                catalog.clone(),
-                metrics.clone(),
-            );
+            let (tenant, catalog) = (name.0.clone(), catalog.clone());
+            let task = SourceTask::new(tenant, source.clone(), broker.clone(), catalog, metrics.clone());
             let token = stop.clone();
             // A task that ends by itself, as that of a source that can't be split, is not restarted before
             // the mapping changes.

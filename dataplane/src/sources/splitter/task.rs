@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
-use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::RawMessageErrorKind;
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
 use flutecast_contract::document::PayloadSourceDocument;
@@ -47,7 +47,6 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Failures shorter than this are not logged: a broker restarts, and another pod takes over, within it.
 const WARN_AFTER: Duration = Duration::from_secs(10);
 
-/// Splits the messages of one source.
 pub(super) struct SourceTask {
     tenant: TenantName,
     source: PayloadSourceDocument,
@@ -130,17 +129,11 @@ impl SourceTask {
                     tracing::warn!(%tenant, %source, ?at, "the source can't be read; trying again");
                 }
             }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = retry.pause() => {}
-            }
+            stop.run_until_cancelled(retry.pause()).await;
         }
     }
 
-    /// Reads and splits until `stop` is cancelled.
-    ///
-    /// # Errors
-    /// The step that failed.
+    /// Reads and splits until `stop` is cancelled or a step fails.
     async fn read(&self, layout: &Layout, stop: &CancellationToken) -> Result<(), SplitStep> {
         let mut state = self.broker.watch();
         tokio::select! {
@@ -149,7 +142,7 @@ impl SourceTask {
                 connected.map_err(|_| SplitStep::Connect)?;
             }
         }
-        let consumer = timeout(REQUEST, self.consumer()).await.map_err(|_| SplitStep::Bind)??;
+        let consumer = self.consumer().await?;
         let mut messages = self.pull(&consumer).await?.ready_chunks(BATCH);
         let mut next_sequence = None;
         let mut missed_heartbeats = 0;
@@ -172,9 +165,12 @@ impl SourceTask {
     }
 
     async fn consumer(&self) -> Result<PullConsumer, SplitStep> {
-        let stream =
-            self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| SplitStep::Bind)?;
-        stream.get_consumer(&self.source.consumer).await.map_err(|_| SplitStep::Bind)
+        within(SplitStep::Bind, self.stream().await?.get_consumer(&self.source.consumer)).await
+    }
+
+    /// Requests nothing.
+    async fn stream(&self) -> Result<Stream<()>, SplitStep> {
+        within(SplitStep::Bind, self.jetstream.get_stream_no_info(&self.source.stream)).await
     }
 
     async fn pull(&self, consumer: &PullConsumer) -> Result<pull::Stream, SplitStep> {
@@ -183,7 +179,7 @@ impl SourceTask {
         if let Some(group) = config.priority_groups.first() {
             pull = pull.group(group.clone());
         }
-        timeout(REQUEST, pull.messages()).await.map_err(|_| SplitStep::Pull)?.map_err(|_| SplitStep::Pull)
+        within(SplitStep::Pull, pull.messages()).await
     }
 
     /// Returns the messages before `sequence` that were neither split here nor acknowledged by the pod that
@@ -198,15 +194,11 @@ impl SourceTask {
         if next.is_some_and(|next| sequence <= next) {
             return Ok(Vec::new());
         }
-        let info = timeout(REQUEST, consumer.get_info())
-            .await
-            .map_err(|_| SplitStep::Info)?
-            .map_err(|_| SplitStep::Info)?;
+        let info = within(SplitStep::Info, consumer.get_info()).await?;
         let first = (info.ack_floor.stream_sequence + 1)
             .max(next.unwrap_or(0))
             .max(sequence.saturating_sub(MAX_LEFT));
-        let stream =
-            self.jetstream.get_stream_no_info(&self.source.stream).await.map_err(|_| SplitStep::Bind)?;
+        let stream = self.stream().await?;
         let mut left = Vec::new();
         let mut from = first;
         while from < sequence {
@@ -215,11 +207,8 @@ impl SourceTask {
             match timeout(REQUEST, next).await {
                 Ok(Ok(message)) if message.sequence < sequence => {
                     from = message.sequence + 1;
-                    left.push(SourceMessage {
-                        sequence: message.sequence,
-                        payload: message.payload,
-                        delivery: None,
-                    });
+                    let (sequence, payload) = (message.sequence, message.payload);
+                    left.push(SourceMessage { sequence, payload, delivery: None });
                 }
                 Ok(Ok(_)) => break,
                 Ok(Err(error)) if error.kind() == RawMessageErrorKind::NoMessageFound => break,
@@ -247,9 +236,8 @@ impl SourceTask {
             }
         };
         if all_stored {
-            self.metrics
-                .messages
-                .inc_by(messages.iter().filter(|message| message.delivery.is_some()).count() as u64);
+            let delivered = messages.iter().filter(|message| message.delivery.is_some()).count();
+            self.metrics.messages.inc_by(delivered as u64);
             self.acknowledge(&messages, AckKind::Ack).await;
         }
         all_stored
@@ -301,9 +289,8 @@ impl SourceTask {
                         }
                     }
                 }
-                tokio::select! {
-                    () = stop.cancelled() => return false,
-                    () = retry.pause() => {}
+                if stop.run_until_cancelled(retry.pause()).await.is_none() {
+                    return false;
                 }
             }
         }
@@ -318,7 +305,7 @@ impl SourceTask {
             Ok(ack.await?.duplicate)
         };
         // Without a timeout the client waits for as long as the broker is away.
-        let late = |_| PublishError::new(async_nats::jetstream::context::PublishErrorKind::TimedOut);
+        let late = |_| PublishError::new(PublishErrorKind::TimedOut);
         timeout(REQUEST * 2, published).await.map_err(late)?
     }
 
@@ -337,10 +324,15 @@ impl SourceTask {
     }
 }
 
-/// Returns the messages of a batch.
-///
-/// # Errors
-/// The step that failed. A missing heartbeat is one only after [`MISSED_HEARTBEATS`].
+/// Waits for an answer of the broker. `step` is the error if there is no good one in time.
+async fn within<T, E>(
+    step: SplitStep,
+    request: impl IntoFuture<Output = Result<T, E>>,
+) -> Result<T, SplitStep> {
+    timeout(REQUEST, request).await.map_err(|_| step)?.map_err(|_| step)
+}
+
+/// Returns the messages of a batch. A missing heartbeat is an error only after [`MISSED_HEARTBEATS`].
 fn deliveries(
     batch: Vec<Result<jetstream::Message, pull::MessagesError>>,
     missed_heartbeats: &mut u32,
