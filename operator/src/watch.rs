@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - A watch goes on after each fault: see [`flutecast_kube::watch`].
 //! - When this operator begins to lead, every watch starts again with a full list, which carries the number
-//!   of the turn. A connection may be dead for minutes before that is noticed, and what was reported before
+//!   of the term. A connection may be dead for minutes before that is noticed, and what was reported before
 //!   may be older than what another operator has written since.
 //! - An object that can't be parsed does not stop the others.
 //! - The channel to the control loop is bounded: a busy loop slows the watches down instead of filling the
@@ -52,7 +52,7 @@ pub(crate) enum Event<K> {
     /// The object is gone.
     Delete(Box<ObjectMeta>),
     /// The list that began with [`Event::Restart`] is complete: objects that were not in it are gone. The
-    /// number is the turn of [`Leadership`] in which it began, or 0 before the first turn.
+    /// number is the term of [`Leadership`] in which it began, or 0 before the first term.
     Complete(NamespaceScope, u64),
     /// The operator has no right to watch these objects.
     Forbidden,
@@ -152,26 +152,26 @@ impl<K> Watched for K where
 {
 }
 
-/// Where the events of a watch go, and the turn that its lists carry.
+/// Where the events of a watch go, and the term that its lists carry.
 pub(crate) struct EventSink<C> {
     pub(crate) changes: mpsc::Sender<C>,
     pub(crate) leading: watch::Receiver<Leadership>,
 }
 
 impl<C> EventSink<C> {
-    /// Returns the current turn or, while another operator leads, `last`.
-    fn turn(&self, last: u64) -> u64 {
+    /// Returns the current term or, while another operator leads, `last`.
+    fn term(&self, last: u64) -> u64 {
         match *self.leading.borrow() {
-            Leadership::Leader(turn) => turn,
+            Leadership::Leader(term) => term,
             Leadership::Standby => last,
         }
     }
 
-    /// Waits for a turn that is not `last`.
-    async fn next_turn(&mut self, last: u64) {
-        let is_next = |lead: &Leadership| matches!(lead, Leadership::Leader(turn) if *turn != last);
+    /// Waits for a term that is not `last`.
+    async fn next_term(&mut self, last: u64) {
+        let is_next = |lead: &Leadership| matches!(lead, Leadership::Leader(term) if *term != last);
         if self.leading.wait_for(is_next).await.is_err() {
-            // The lease task has ended, so there will be no other turn.
+            // The lease task has ended, so there will be no other term.
             std::future::pending::<()>().await;
         }
     }
@@ -187,14 +187,14 @@ pub(crate) async fn forward<K: Watched, C>(
     wrap: impl Fn(Event<K>) -> C,
 ) {
     let begin = || Watch::new(api.clone(), config.clone(), MANIFEST);
-    let mut turn = to.turn(0);
+    let mut term = to.term(0);
     let mut watch = begin();
     let mut is_well = true;
     loop {
         let observed = tokio::select! {
             observed = watch.next_event() => observed,
-            () = to.next_turn(turn) => {
-                turn = to.turn(turn);
+            () = to.next_term(term) => {
+                term = to.term(term);
                 watch = begin();
                 continue;
             }
@@ -205,7 +205,7 @@ pub(crate) async fn forward<K: Watched, C>(
             is_well = true;
         }
         let event = match observed {
-            Observed::Change(event) => translated(event, &place, turn),
+            Observed::Change(event) => translated(event, &place, term),
             Observed::Recovered => continue,
             Observed::Fault(fault) => {
                 // Every watch breaks off some day, for instance because the server restarts. It is logged
@@ -230,11 +230,11 @@ pub(crate) async fn forward<K: Watched, C>(
 fn translated<K: Watched>(
     event: watcher::Event<DeserializeGuard<K>>,
     place: &NamespaceScope,
-    turn: u64,
+    term: u64,
 ) -> Event<K> {
     match event {
         watcher::Event::Init => Event::Restart(place.clone()),
-        watcher::Event::InitDone => Event::Complete(place.clone(), turn),
+        watcher::Event::InitDone => Event::Complete(place.clone(), term),
         watcher::Event::Apply(object) | watcher::Event::InitApply(object) => match object.0 {
             Ok(object) => Event::Apply(Box::new(object)),
             Err(broken) => Event::Broken { meta: Box::new(broken.metadata), error: broken.error },

@@ -59,15 +59,15 @@ pub(crate) trait Backend: Send + 'static {
         None
     }
 
-    /// Returns whether all objects are known as of this turn or a later one.
-    fn is_complete(&self, _turn: u64) -> bool {
+    /// Returns whether all objects are known as of this term or a later one.
+    fn is_complete(&self, _term: u64) -> bool {
         true
     }
 
-    /// Begins a turn in which this operator works.
-    fn begin(&mut self, turn: u64);
+    /// Begins a term in which this operator works.
+    fn begin(&mut self, term: u64);
 
-    /// Ends the turn: another operator works now, so whatever is under way here is dropped.
+    /// Ends the term: another operator works now, so whatever is under way here is dropped.
     fn stop(&mut self) {}
 
     /// Returns the objects that have to be built again, with all that they name.

@@ -85,22 +85,22 @@ impl<C> Inbox<C> {
         }
     }
 
-    /// Returns the turn of this operator; `None` while it is not the one that works.
-    pub(crate) fn turn(&self) -> Option<u64> {
+    /// Returns the term of this operator; `None` while it is not the one that works.
+    pub(crate) fn term(&self) -> Option<u64> {
         match self.leading.as_ref().map(|leading| *leading.borrow()) {
             None => Some(1),
-            Some(Leadership::Leader(turn)) => Some(turn),
+            Some(Leadership::Leader(term)) => Some(term),
             Some(Leadership::Standby) => None,
         }
     }
 
-    /// Returns a future that ends with `turn`.
-    pub(crate) fn end_of(&self, turn: Option<u64>) -> impl Future<Output = ()> + use<C> {
+    /// Returns a future that ends with `term`.
+    pub(crate) fn end_of(&self, term: Option<u64>) -> impl Future<Output = ()> + use<C> {
         let leading = self.leading.clone();
         async move {
             let Some(mut leading) = leading else { return std::future::pending().await };
-            let is_over = |lead: &Leadership| !matches!(lead, Leadership::Leader(now) if Some(*now) == turn);
-            // An election that has ended is the end of the turn as well.
+            let is_over = |lead: &Leadership| !matches!(lead, Leadership::Leader(now) if Some(*now) == term);
+            // An election that has ended is the end of the term as well.
             let _ = leading.wait_for(is_over).await;
         }
     }
@@ -198,13 +198,13 @@ mod tests {
         assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, Some(Wake::Reconcile));
         senders.leading.send_replace(Leadership::Leader(3));
         assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, Some(Wake::Reconcile));
-        assert_eq!(inbox.turn(), Some(3));
+        assert_eq!(inbox.term(), Some(3));
         let over = inbox.end_of(Some(3));
         tokio::pin!(over);
         assert!(tokio::time::timeout(RESYNC, &mut over).await.is_err());
         senders.leading.send_replace(Leadership::Standby);
         over.await;
-        assert_eq!(inbox.turn(), None);
+        assert_eq!(inbox.term(), None);
     }
 
     #[tokio::test(start_paused = true)]

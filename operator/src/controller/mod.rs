@@ -16,6 +16,8 @@ pub(crate) mod dereference;
 pub(crate) mod inbox;
 pub(crate) mod metrics;
 pub(crate) mod status;
+#[cfg(test)]
+mod tests;
 pub(crate) mod validate;
 
 use std::collections::BTreeSet;
@@ -63,8 +65,8 @@ pub(crate) struct Controller<B> {
     /// The tenants that the mapping leaves out, because their stream belongs to somebody else.
     foreign: BTreeSet<TenantName>,
     write_failures: WriteFailures,
-    /// The turn in which this operator works; `None` while it does not, or does not know all objects yet.
-    turn: Option<u64>,
+    /// The term in which this operator works; `None` while it does not, or does not know all objects yet.
+    term: Option<u64>,
 }
 
 /// The result of the first four steps.
@@ -95,7 +97,7 @@ impl<B: Backend> Controller<B> {
             report_was_awaited: false,
             foreign: BTreeSet::new(),
             write_failures: WriteFailures::default(),
-            turn: None,
+            term: None,
         }
     }
 
@@ -124,7 +126,7 @@ impl<B: Backend> Controller<B> {
                 self.update_status(&mut DirtySet::default());
                 continue;
             }
-            let Some(reconciled) = self.reconcile_in_turn(&mut inbox).await else {
+            let Some(reconciled) = self.reconcile_in_term(&mut inbox).await else {
                 self.is_working(&inbox);
                 continue;
             };
@@ -156,7 +158,7 @@ impl<B: Backend> Controller<B> {
             Message::Change(change) => {
                 let wake = self.backend.apply_change(change);
                 // Each change may be the last one that was missing.
-                if self.turn.is_none() { Wake::Reconcile } else { wake }
+                if self.term.is_none() { Wake::Reconcile } else { wake }
             }
             Message::Report(report) => self.handle_report(report),
         }
@@ -176,42 +178,42 @@ impl<B: Backend> Controller<B> {
         wake
     }
 
-    /// Returns whether this operator is the one that works, and has seen all objects since its turn began.
-    /// When another one's turn has begun, everything that is under way here ends.
+    /// Returns whether this operator is the one that works, and has seen all objects since its term began.
+    /// When another one's term has begun, everything that is under way here ends.
     ///
     /// Objects that were seen before don't count: while another operator worked, Tenants may have come with
     /// streams and mapping of their own, which a watch that was cut off reports late. From such an old view
     /// they would be taken for leftovers, and removed.
     fn is_working(&mut self, inbox: &Inbox<B::Input>) -> bool {
-        let turn = inbox.turn();
-        if self.turn.is_some() && self.turn != turn {
+        let term = inbox.term();
+        if self.term.is_some() && self.term != term {
             self.streams.send_replace(None);
             self.backend.stop();
             self.source_grace = SourceGrace::default();
             self.directory.stop();
-            self.turn = None;
+            self.term = None;
         }
-        let is_complete = self.backend.is_complete(turn.unwrap_or_default());
-        self.metrics.set_standby(is_complete && turn.is_none());
-        if let (Some(begun), true, None) = (turn, is_complete, self.turn) {
-            self.turn = turn;
+        let is_complete = self.backend.is_complete(term.unwrap_or_default());
+        self.metrics.set_standby(is_complete && term.is_none());
+        if let (Some(begun), true, None) = (term, is_complete, self.term) {
+            self.term = term;
             self.backend.begin(begun);
             self.backend.dirty().merge(DirtySet::everything());
         }
-        self.turn.is_some() && is_complete
+        self.term.is_some() && is_complete
     }
 
-    /// Reconciles once. Returns `None` if the turn ended before.
+    /// Reconciles once. Returns `None` if the term ended before.
     ///
     /// The operator that works next begins with a list of everything, so what is under way here is dropped.
     /// To finish it would keep the other tasks at work meanwhile: an API server that is away answers each of
     /// many requests only after its deadline, which together is longer than another operator waits for the
     /// Lease.
-    async fn reconcile_in_turn(&mut self, inbox: &mut Inbox<B::Input>) -> Option<Result<(), String>> {
-        let end_of_turn = inbox.end_of(self.turn);
+    async fn reconcile_in_term(&mut self, inbox: &mut Inbox<B::Input>) -> Option<Result<(), String>> {
+        let end_of_term = inbox.end_of(self.term);
         tokio::select! {
             biased;
-            () = end_of_turn => None,
+            () = end_of_term => None,
             reconciled = self.reconcile(inbox) => Some(reconciled),
         }
     }

@@ -43,7 +43,7 @@ pub(crate) struct Index {
     tokens: BTreeMap<Key, TokenSecret>,
     /// The Secrets whose lists are under way and were empty so far.
     listing: BTreeSet<Key>,
-    /// The turn, and the Secrets that were not read again since it began.
+    /// The term, and the Secrets that were not read again since it began.
     distrusted: (u64, BTreeSet<Key>),
     references: References,
     /// The namespaces where Devices should be created and may not.
@@ -53,12 +53,12 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Returns whether all objects were listed in this turn or a later one; in turn 0, at least once.
-    pub(crate) fn is_complete(&self, scopes: &[NamespaceScope], turn: u64) -> bool {
+    /// Returns whether all objects were listed in this term or a later one; in term 0, at least once.
+    pub(crate) fn is_complete(&self, scopes: &[NamespaceScope], term: u64) -> bool {
         let Self { tenants, devices, formats, .. } = self;
-        tenants.is_complete(scopes, turn)
-            && devices.is_complete(scopes, turn)
-            && formats.is_complete(scopes, turn)
+        tenants.is_complete(scopes, term)
+            && devices.is_complete(scopes, term)
+            && formats.is_complete(scopes, term)
     }
 
     /// Applies an event of Tenants. Returns whether anything changed.
@@ -137,7 +137,7 @@ impl Index {
     /// Applies an event of a Secret that a Tenant names. Returns whether anything changed.
     pub(crate) fn apply_tokens(&mut self, key: Key, event: Event<Secret>) -> bool {
         let is_read_again = match &event {
-            Event::Complete(_, turn) => *turn >= self.distrusted.0,
+            Event::Complete(_, term) => *term >= self.distrusted.0,
             // There will be no other report.
             Event::Forbidden => true,
             Event::Apply(_) | Event::Broken { .. } | Event::Delete(_) | Event::Restart(_) => false,
@@ -173,10 +173,10 @@ impl Index {
         changed
     }
 
-    /// Hides all Secrets until they are read again in this turn, because they may be long out of date. They
+    /// Hides all Secrets until they are read again in this term, because they may be long out of date. They
     /// are not removed: an API server that starts forbids much before it knows its roles.
-    pub(crate) fn distrust_tokens(&mut self, turn: u64) {
-        self.distrusted = (turn, self.tokens.keys().cloned().collect());
+    pub(crate) fn distrust_tokens(&mut self, term: u64) {
+        self.distrusted = (term, self.tokens.keys().cloned().collect());
     }
 
     /// Removes a Secret that no Tenant names any longer.
@@ -188,7 +188,7 @@ impl Index {
         }
     }
 
-    /// Returns a Secret; `None` if it was not read in this turn.
+    /// Returns a Secret; `None` if it was not read in this term.
     pub(crate) fn token_secret(&self, key: &Key) -> Option<&TokenSecret> {
         self.tokens.get(key).filter(|_| !self.distrusted.1.contains(key))
     }
@@ -308,7 +308,7 @@ fn apply<K: ApiKind>(store: &mut Store<K>, event: Event<K>) -> Vec<Delta<K>> {
             store.restart(scope);
             Vec::new()
         }
-        Event::Complete(scope, turn) => store.complete(scope, turn),
+        Event::Complete(scope, term) => store.complete(scope, term),
         Event::Forbidden => Vec::new(),
     }
 }

@@ -96,7 +96,7 @@ pub(crate) struct Store<K: ApiKind> {
     entries: BTreeMap<Key, Entry<K>>,
     /// The objects in the lists that are under way.
     listed: BTreeMap<NamespaceScope, BTreeSet<Key>>,
-    /// The turns in which the last complete lists were begun.
+    /// The terms in which the last complete lists were begun.
     complete: BTreeMap<NamespaceScope, u64>,
 }
 
@@ -125,9 +125,9 @@ impl<K: ApiKind> Store<K> {
         self.entries.values().filter_map(|entry| entry.object.as_ref().ok())
     }
 
-    /// Returns whether the objects of all these namespaces were listed in this turn or a later one.
-    pub(crate) fn is_complete(&self, scopes: &[NamespaceScope], turn: u64) -> bool {
-        scopes.iter().all(|scope| self.complete.get(scope).is_some_and(|listed| *listed >= turn))
+    /// Returns whether the objects of all these namespaces were listed in this term or a later one.
+    pub(crate) fn is_complete(&self, scopes: &[NamespaceScope], term: u64) -> bool {
+        scopes.iter().all(|scope| self.complete.get(scope).is_some_and(|listed| *listed >= term))
     }
 
     /// Begins a list of the objects of `scope`.
@@ -158,8 +158,8 @@ impl<K: ApiKind> Store<K> {
         before.map(|before| Delta { key, before: Some(before), after: None })
     }
 
-    /// Ends a list of the objects of `scope`, begun in this turn, and removes those that were not in it.
-    pub(crate) fn complete(&mut self, scope: NamespaceScope, turn: u64) -> Vec<Delta<K>> {
+    /// Ends a list of the objects of `scope`, begun in this term, and removes those that were not in it.
+    pub(crate) fn complete(&mut self, scope: NamespaceScope, term: u64) -> Vec<Delta<K>> {
         let listed = self.listed.remove(&scope).unwrap_or_default();
         let gone: Vec<Key> = self
             .entries
@@ -167,7 +167,7 @@ impl<K: ApiKind> Store<K> {
             .filter(|key| is_within(key, &scope) && !listed.contains(*key))
             .cloned()
             .collect();
-        self.complete.insert(scope, turn);
+        self.complete.insert(scope, term);
         gone.into_iter()
             .filter_map(|key| {
                 let before = self.entries.remove(&key);

@@ -147,7 +147,7 @@ fn objects_missing_in_a_complete_list_are_removed() {
     index.apply_format(apply(format("on-off", 1)));
     index.apply_format(Event::Complete(None, 1));
     assert!(index.is_complete(&places, 0) && index.is_complete(&places, 1));
-    // In the next turn it is out of date, until each kind was listed again.
+    // In the next term it is out of date, until each kind was listed again.
     assert!(!index.is_complete(&places, 2));
     index.apply_device(Event::Complete(None, 2));
     index.apply_tenant(Event::Complete(None, 2));
@@ -231,10 +231,10 @@ fn a_secret_of_an_earlier_turn_is_unknown_until_it_is_read_again() {
     )
     .unwrap();
     let place = || Some("a".to_owned());
-    let list = |index: &mut Index, turn| {
+    let list = |index: &mut Index, term| {
         index.apply_tokens(key("walls"), Event::Restart(place()));
         index.apply_tokens(key("walls"), apply(secret.clone()));
-        index.apply_tokens(key("walls"), Event::Complete(place(), turn))
+        index.apply_tokens(key("walls"), Event::Complete(place(), term))
     };
     list(&mut index, 1);
     assert!(matches!(index.token_secret(&key("walls")), Some(TokenSecret::Held(_))));
@@ -248,7 +248,7 @@ fn a_secret_of_an_earlier_turn_is_unknown_until_it_is_read_again() {
         matches!(index.token_secret(&key("walls")), Some(TokenSecret::Held(_)))
             && std::mem::take(&mut index.dirty).access
     );
-    // What was read stays, also in the next turn, when it may not be read for a moment.
+    // What was read stays, also in the next term, when it may not be read for a moment.
     index.distrust_tokens(3);
     assert!(index.apply_tokens(key("walls"), Event::Forbidden));
     assert!(matches!(index.token_secret(&key("walls")), Some(TokenSecret::Held(_))));

@@ -104,13 +104,13 @@ impl Backend for ClusterBackend {
         self.rollout.next()
     }
 
-    fn is_complete(&self, turn: u64) -> bool {
-        self.index.is_complete(&self.places, turn) && self.mapping.is_complete(turn)
+    fn is_complete(&self, term: u64) -> bool {
+        self.index.is_complete(&self.places, term) && self.mapping.is_complete(term)
     }
 
-    fn begin(&mut self, turn: u64) {
+    fn begin(&mut self, term: u64) {
         // Secrets are listed again, too; until they are, the access document stays as it is.
-        self.index.distrust_tokens(turn);
+        self.index.distrust_tokens(term);
     }
 
     fn stop(&mut self) {

@@ -121,7 +121,7 @@ impl Backend for FolderBackend {
         }
     }
 
-    fn begin(&mut self, _turn: u64) {
+    fn begin(&mut self, _term: u64) {
         self.read();
     }
 

@@ -101,9 +101,9 @@ impl Mapping {
         }
     }
 
-    /// Returns whether all objects were listed in this turn or a later one; in turn 0, at least once.
-    pub(crate) fn is_complete(&self, turn: u64) -> bool {
-        self.shards.is_complete(turn) && self.access.is_complete(turn)
+    /// Returns whether all objects were listed in this term or a later one; in term 0, at least once.
+    pub(crate) fn is_complete(&self, term: u64) -> bool {
+        self.shards.is_complete(term) && self.access.is_complete(term)
     }
 
     /// Returns what identifies this installation: the uid of its access Secret; `None` until that exists.

@@ -16,7 +16,7 @@ pub(super) struct ObservedObjects {
     objects: BTreeMap<String, ObservedObject>,
     /// The names in the list that is under way.
     listed: Option<BTreeSet<String>>,
-    /// The turn in which the last complete list was begun.
+    /// The term in which the last complete list was begun.
     complete: Option<u64>,
 }
 
@@ -43,11 +43,11 @@ impl ObservedObjects {
                 self.listed = Some(BTreeSet::new());
                 false
             }
-            Event::Complete(_, turn) => {
+            Event::Complete(_, term) => {
                 let listed = self.listed.take().unwrap_or_default();
                 let before = self.objects.len();
                 self.objects.retain(|name, _| listed.contains(name));
-                self.complete.replace(turn).is_none() || before != self.objects.len()
+                self.complete.replace(term).is_none() || before != self.objects.len()
             }
             Event::Forbidden => false,
         }
@@ -57,9 +57,9 @@ impl ObservedObjects {
         self.objects.remove(name);
     }
 
-    /// Returns whether all objects were listed in this turn or a later one.
-    pub(super) fn is_complete(&self, turn: u64) -> bool {
-        self.complete.is_some_and(|listed| listed >= turn)
+    /// Returns whether all objects were listed in this term or a later one.
+    pub(super) fn is_complete(&self, term: u64) -> bool {
+        self.complete.is_some_and(|listed| listed >= term)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
