@@ -58,12 +58,6 @@ impl Connection {
         self.number
     }
 
-    /// Takes the next frame: a whole number of SSE blocks. `None` if the server has ended the connection.
-    pub fn poll_next_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let mut out = Vec::with_capacity(1);
-        self.backlog.poll_take(cx, 1, &mut out).map(|taken| taken.and_then(|_| out.pop()))
-    }
-
     /// Takes up to `max` frames at once and appends them to `out`, for vectored writes. Ready with how many
     /// were taken, at least one; `None` if the server has ended the connection.
     pub fn poll_frames(
@@ -77,10 +71,12 @@ impl Connection {
 }
 
 impl Stream for Connection {
+    /// A whole number of SSE blocks.
     type Item = Bytes;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.get_mut().poll_next_frame(cx)
+        let mut out = Vec::with_capacity(1);
+        self.backlog.poll_take(cx, 1, &mut out).map(|taken| taken.and_then(|_| out.pop()))
     }
 }
 

@@ -7,15 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use flutecast_contract::document::DeliveryPolicy;
 use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
-use flutecast_format::program::Timestamp;
+use flutecast_contract::stream_position::EventId;
+use flutecast_format::program::{FieldInfo, Timestamp};
 use serde::Serialize;
 
 use crate::catalog::{Channel, Device};
 use crate::pipeline::{block, write_rfc3339};
-use flutecast_contract::stream_position::EventId;
 
 /// Why a device, or the whole subscription, isn't served now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum RefusedReason {
     UnknownDevice,
     NoSuchChannel,
@@ -24,7 +24,7 @@ pub(crate) enum RefusedReason {
 }
 
 /// Why the server ends a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum ByeReason {
     Starting,
     Full,
@@ -66,7 +66,7 @@ struct DeviceInfo<'a> {
 #[serde(rename_all = "camelCase")]
 struct ChannelInfo<'a> {
     channel: &'a ChannelName,
-    delivery: &'static str,
+    delivery: DeliveryPolicy,
     stale_after_ms: Option<u64>,
     fields: Vec<FieldJson<'a>>,
 }
@@ -86,31 +86,15 @@ struct FieldJson<'a> {
 struct Refused<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<&'a DeviceCode>,
-    reason: &'static str,
+    reason: RefusedReason,
     message: &'a str,
 }
 
-impl RefusedReason {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownDevice => "UnknownDevice",
-            Self::NoSuchChannel => "NoSuchChannel",
-            Self::Starting => "Starting",
-            Self::BrokerAway => "BrokerAway",
-        }
-    }
-}
-
-impl ByeReason {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "Starting",
-            Self::Full => "Full",
-            Self::Draining => "Draining",
-            Self::SlowClient => "SlowClient",
-            Self::TenantRemoved => "TenantRemoved",
-        }
-    }
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Bye {
+    reason: ByeReason,
+    retry_ms: u64,
 }
 
 /// The content of `hello` besides the devices.
@@ -156,32 +140,22 @@ pub(crate) fn devices(
 
 /// Writes `refused`: this device, or the whole subscription, isn't served now.
 pub(crate) fn refused(device: Option<&DeviceCode>, reason: RefusedReason, message: &str) -> Bytes {
-    block(None, "refused", &json(&Refused { device, reason: reason.as_str(), message }))
+    block(None, "refused", &json(&Refused { device, reason, message }))
 }
 
 /// Writes `bye`: the server ends the connection; the client comes back after `retry`.
 pub(crate) fn bye(reason: ByeReason, retry: Duration) -> Bytes {
-    let retry = millis(retry);
-    let data = format!("{{\"reason\":\"{}\",\"retryMs\":{retry}}}", reason.as_str());
-    let mut out = format!("retry: {retry}\n").into_bytes();
-    out.extend_from_slice(&block(None, "bye", &data));
+    let retry_ms = millis(retry);
+    let mut out = format!("retry: {retry_ms}\n").into_bytes();
+    out.extend_from_slice(&block(None, "bye", &json(&Bye { reason, retry_ms })));
     out.into()
 }
 
-/// Writes `ping`.
 pub(crate) fn ping(id: Option<EventId>, now: Timestamp) -> Bytes {
     let mut data = b"{\"time\":\"".to_vec();
     write_rfc3339(now, &mut data);
     data.extend_from_slice(b"\"}");
     block(id, "ping", &String::from_utf8_lossy(&data))
-}
-
-/// Returns the delivery policy as clients read it.
-fn delivery(policy: DeliveryPolicy) -> &'static str {
-    match policy {
-        DeliveryPolicy::Latest => "Latest",
-        DeliveryPolicy::Every => "Every",
-    }
 }
 
 fn device_infos<'a>(
@@ -206,17 +180,15 @@ fn channel_info(channel: &Channel) -> ChannelInfo<'_> {
     let fields = channel.program.fields().iter();
     ChannelInfo {
         channel: &channel.name,
-        delivery: delivery(channel.program.policy()),
+        delivery: channel.program.policy(),
         stale_after_ms: channel.stale_after.map(millis),
-        fields: fields
-            .map(|field| FieldJson {
-                name: &field.name,
-                kind: field.kind,
-                unit: field.unit.as_deref(),
-                decimals: field.decimals,
-            })
-            .collect(),
+        fields: fields.map(field_json).collect(),
     }
+}
+
+fn field_json(field: &FieldInfo) -> FieldJson<'_> {
+    let FieldInfo { name, kind, unit, decimals } = field;
+    FieldJson { name, kind, unit: unit.as_deref(), decimals: *decimals }
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {

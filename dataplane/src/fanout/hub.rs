@@ -100,16 +100,6 @@ pub(super) struct Hub {
     auditing: bool,
 }
 
-enum HubEvent {
-    Stop,
-    Command(Option<Command>),
-    Report(HubReport),
-    Catalog,
-    Broker,
-    Batch(BatchEnd),
-    Timer,
-}
-
 impl Hub {
     pub(super) fn new(tenant: TenantName, context: HubContext, commands: UnboundedReceiver<Command>) -> Self {
         let (reporter, reports) = unbounded_channel();
@@ -145,36 +135,27 @@ impl Hub {
             if self.state.is_idle() && self.running_reads == 0 && may_end(&self.commands) {
                 break;
             }
-            match self.next_event().await {
-                HubEvent::Stop | HubEvent::Command(None) => break,
-                HubEvent::Command(Some(command)) => self.command(command),
-                HubEvent::Report(report) => self.report(report),
-                HubEvent::Catalog => {
+            let timer = self.next_timer();
+            tokio::select! {
+                () = self.context.stop.cancelled() => break,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => break,
+                },
+                Some(report) = self.reports.recv() => self.report(report),
+                Ok(()) = self.context.catalog.changed() => {
                     let catalog = tenant_catalog(&self.context.catalog, &self.tenant);
                     self.state.change_catalog(catalog, Now::read());
                 }
-                HubEvent::Broker => self.broker_changed(),
-                HubEvent::Batch(end) => {
+                Ok(()) = self.broker.changed() => self.broker_changed(),
+                end = unconstrained(poll_fn(|cx| self.live.poll_batch(cx))) => {
                     self.apply_batch(end);
                     if end != BatchEnd::Complete {
                         tokio::task::yield_now().await;
                     }
                 }
-                HubEvent::Timer => self.timer(),
+                () = sleep_until(timer) => self.timer(),
             }
-        }
-    }
-
-    async fn next_event(&mut self) -> HubEvent {
-        let timer = self.next_timer();
-        tokio::select! {
-            () = self.context.stop.cancelled() => HubEvent::Stop,
-            command = self.commands.recv() => HubEvent::Command(command),
-            Some(report) = self.reports.recv() => HubEvent::Report(report),
-            Ok(()) = self.context.catalog.changed() => HubEvent::Catalog,
-            Ok(()) = self.broker.changed() => HubEvent::Broker,
-            end = unconstrained(poll_fn(|cx| self.live.poll_batch(cx))) => HubEvent::Batch(end),
-            () = sleep_until(timer) => HubEvent::Timer,
         }
     }
 

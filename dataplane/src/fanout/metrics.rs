@@ -51,38 +51,34 @@ impl FanoutMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let m = &metrics;
-        registry.register("messages_formatted", "Messages that became frames", m.formatted.clone());
+        for (name, help, counter) in [
+            ("messages_formatted", "Messages that became frames", &m.formatted),
+            ("fields_skipped", "Fields that were left out of a frame", &m.skipped_fields),
+            ("frames_sent", "Frames that were put into the backlogs of clients", &m.frames),
+            ("frames_overflowed", "Every events that a slow client lost", &m.overflowed),
+            (
+                "messages_missed_latest",
+                "Times that messages of Latest channels did not come live",
+                &m.missed_latest,
+            ),
+            (
+                "messages_missed_every",
+                "Times that messages of Every channels did not come live and were read back",
+                &m.missed_every,
+            ),
+            ("slow_clients_closed", "Clients that took nothing and were closed", &m.slow_clients),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        for (name, help, gauge) in [
+            ("clients", "Clients that are connected", &m.clients),
+            ("channels_watched", "Channels that are subscribed to on the broker", &m.channels),
+            ("hubs", "Tenants that somebody watches", &m.hubs),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
         registry.register("messages_dropped", "Messages that reach no client, by reason", m.dropped.clone());
-        registry.register("fields_skipped", "Fields that were left out of a frame", m.skipped_fields.clone());
-        registry.register(
-            "frames_sent",
-            "Frames that were put into the backlogs of clients",
-            m.frames.clone(),
-        );
-        registry.register("frames_overflowed", "Every events that a slow client lost", m.overflowed.clone());
         registry.register("gaps", "Gaps that were announced to clients, by reason", m.gaps.clone());
-        registry.register(
-            "messages_missed_latest",
-            "Times that messages of Latest channels did not come live",
-            m.missed_latest.clone(),
-        );
-        registry.register(
-            "messages_missed_every",
-            "Times that messages of Every channels did not come live and were read back",
-            m.missed_every.clone(),
-        );
-        registry.register(
-            "slow_clients_closed",
-            "Clients that took nothing and were closed",
-            m.slow_clients.clone(),
-        );
-        registry.register("clients", "Clients that are connected", m.clients.clone());
-        registry.register(
-            "channels_watched",
-            "Channels that are subscribed to on the broker",
-            m.channels.clone(),
-        );
-        registry.register("hubs", "Tenants that somebody watches", m.hubs.clone());
         registry.register("reads", "Reads from streams, by outcome", m.reads.clone());
         registry.register("replays", "Replays for resuming clients, by outcome", m.replays.clone());
         metrics.show_zeros();

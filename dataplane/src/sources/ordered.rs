@@ -14,24 +14,22 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::Stream;
 use futures_util::task::AtomicWaker;
+use slotmap::SlotMap;
+
+slotmap::new_key_type! {
+    /// Identifies a stream of the set.
+    pub(crate) struct SlotKey;
+}
 
 /// A set of streams that are read together.
 #[derive(Debug)]
 pub(crate) struct Ordered<S, K> {
-    slots: Vec<StreamSlot<S, K>>,
-    free: Vec<usize>,
+    slots: SlotMap<SlotKey, StreamSlot<S, K>>,
     ready: Arc<ReadyList>,
     /// The streams of the current pass.
-    round: Vec<usize>,
+    round: Vec<SlotKey>,
     /// Whether the last batch left messages that only another batch can prove complete.
     unproven: bool,
-}
-
-/// Identifies a stream of the set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SlotKey {
-    index: usize,
-    generation: u64,
 }
 
 /// How far a batch is proven complete.
@@ -42,36 +40,33 @@ pub(crate) enum BatchEnd {
     /// Messages come faster than they are taken. The batch is complete only up to the newest of the first
     /// `settled` messages that this call appended. Newer ones have to wait for the next batch, which is ready
     /// even without new messages.
-    Partial {
-        /// The number of messages.
-        settled: usize,
-    },
+    Partial { settled: usize },
 }
 
 #[derive(Debug)]
 struct StreamSlot<S, K> {
-    generation: u64,
     wake: Arc<StreamWake>,
     waker: Waker,
-    stream: Option<(K, S)>,
+    key: K,
+    stream: S,
 }
 
-/// The indexes of streams that may hold messages.
+/// The streams that may hold messages. A stream that was removed may still be among them.
 #[derive(Debug, Default)]
 struct ReadyList {
-    list: Mutex<Vec<usize>>,
+    list: Mutex<Vec<SlotKey>>,
     reader: AtomicWaker,
 }
 
 #[derive(Debug)]
 struct StreamWake {
-    index: usize,
+    slot: SlotKey,
     queued: AtomicBool,
     ready: Arc<ReadyList>,
 }
 
 impl ReadyList {
-    fn list(&self) -> MutexGuard<'_, Vec<usize>> {
+    fn list(&self) -> MutexGuard<'_, Vec<SlotKey>> {
         // No code that holds the lock can leave the list inconsistent.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,7 +79,7 @@ impl Wake for StreamWake {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            self.ready.list().push(self.index);
+            self.ready.list().push(self.slot);
             self.ready.reader.wake();
         }
     }
@@ -92,43 +87,24 @@ impl Wake for StreamWake {
 
 impl<S, K> Default for Ordered<S, K> {
     fn default() -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            ready: Arc::default(),
-            round: Vec::new(),
-            unproven: false,
-        }
+        Self { slots: SlotMap::default(), ready: Arc::default(), round: Vec::new(), unproven: false }
     }
 }
 
 impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
     /// Adds a stream; its items are returned with `key`.
     pub(crate) fn insert(&mut self, key: K, stream: S) -> SlotKey {
-        let index = self.free.pop().unwrap_or_else(|| {
-            let index = self.slots.len();
-            let wake = Arc::new(StreamWake {
-                index,
-                queued: AtomicBool::new(false),
-                ready: Arc::clone(&self.ready),
-            });
-            let waker = Waker::from(Arc::clone(&wake));
-            self.slots.push(StreamSlot { generation: 0, wake, waker, stream: None });
-            index
-        });
-        let slot = &mut self.slots[index];
-        slot.generation += 1;
-        slot.stream = Some((key, stream));
-        slot.wake.wake_by_ref();
-        SlotKey { index, generation: slot.generation }
+        let ready = Arc::clone(&self.ready);
+        self.slots.insert_with_key(|slot| {
+            let wake = Arc::new(StreamWake { slot, queued: AtomicBool::new(false), ready });
+            wake.wake_by_ref();
+            StreamSlot { waker: Waker::from(Arc::clone(&wake)), wake, key, stream }
+        })
     }
 
     /// Removes a stream with its remaining items.
-    pub(crate) fn remove(&mut self, key: SlotKey) -> Option<S> {
-        let slot = self.slots.get_mut(key.index).filter(|slot| slot.generation == key.generation)?;
-        let (_, stream) = slot.stream.take()?;
-        self.free.push(key.index);
-        Some(stream)
+    pub(crate) fn remove(&mut self, slot: SlotKey) -> Option<S> {
+        self.slots.remove(slot).map(|slot| slot.stream)
     }
 
     /// Takes the items of all streams and appends them to `out`.
@@ -163,8 +139,8 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
                 };
             }
             let settled = out.len() - start;
-            while let Some(index) = self.round.pop() {
-                self.take_all(index, capacity, out, overrun);
+            while let Some(slot) = self.round.pop() {
+                self.take_all(slot, capacity, out, overrun);
             }
             if settled > bound {
                 self.unproven = true;
@@ -174,21 +150,24 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
     }
 
     /// Takes from one stream until it is empty, or `capacity` items.
-    fn take_all(&mut self, index: usize, capacity: usize, out: &mut Vec<(K, S::Item)>, overrun: &mut Vec<K>) {
-        let slot = &mut self.slots[index];
-        // From here on a new item puts the index into the ready list again.
-        slot.wake.queued.store(false, Ordering::Release);
-        let Some((key, stream)) = &mut slot.stream else { return };
-        let start = out.len();
+    fn take_all(
+        &mut self,
+        slot: SlotKey,
+        capacity: usize,
+        out: &mut Vec<(K, S::Item)>,
+        overrun: &mut Vec<K>,
+    ) {
+        let Some(StreamSlot { wake, waker, key, stream }) = self.slots.get_mut(slot) else { return };
+        // From here on a new item puts the stream into the ready list again.
+        wake.queued.store(false, Ordering::Release);
+        let (start, mut cx) = (out.len(), Context::from_waker(waker));
         // An ended stream is removed by the caller that added it.
-        while let Poll::Ready(Some(item)) =
-            Pin::new(&mut *stream).poll_next(&mut Context::from_waker(&slot.waker))
-        {
+        while let Poll::Ready(Some(item)) = Pin::new(&mut *stream).poll_next(&mut cx) {
             out.push((*key, item));
             if out.len() - start == capacity {
                 overrun.push(*key);
                 // It may hold more, for the next pass.
-                slot.wake.wake_by_ref();
+                wake.wake_by_ref();
                 break;
             }
         }

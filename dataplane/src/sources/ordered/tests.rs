@@ -171,8 +171,9 @@ async fn removed_stream_yields_nothing_and_its_slot_is_reused() {
     assert!(set.remove(key).is_none());
     assert!(sender.is_closed());
     let (sender, receiver) = mpsc::channel(4);
-    set.insert(2, Queue(receiver));
+    let second = set.insert(2, Queue(receiver));
     assert_eq!(set.slots.len(), 1);
+    assert!(second != key && set.remove(key).is_none());
     sender.try_send(9).unwrap();
     assert_eq!(batch(&mut set, 10).await.1, vec![9]);
 }
