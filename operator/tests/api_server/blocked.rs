@@ -1,4 +1,4 @@
-//! Where the API server takes nothing from the operator: that is told, holds up nothing else, and heals.
+//! The API server refuses writes: the operator reports that, continues with all other objects, and recovers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{Cluster, SOON};
 /// More than are written at once (`operator/src/backend/cluster/status/writer.rs`).
 const MANY: usize = 20;
 
-/// The namespace whose statuses nobody may write. By its name it comes before `default`.
+/// The namespace whose statuses can't be written. By its name it comes before `default`.
 const FROZEN: &str = "a-frozen";
 
 const POLICY: &str = "apiVersion: admissionregistration.k8s.io/v1
@@ -76,11 +76,11 @@ async fn statuses_of_one_namespace_are_refused(cluster: &Cluster) {
     .await
     .unwrap();
 
-    // Everything else goes on as if nothing were.
+    // All other objects are handled as usual.
     cluster.apply(&device("elsewhere", "t", "C-1", "on-off")).await;
     cluster.until_within(Duration::from_secs(5), "device", "elsewhere", "Ready=True Accepted").await;
 
-    // It is tried until it works; each of them is said to be in trouble once.
+    // The write is repeated until it succeeds; the log has one line about each.
     cluster.kubectl(&["delete", "validatingadmissionpolicybinding", "frozen"]).await;
     let all = [
         "wait",
@@ -98,7 +98,7 @@ async fn statuses_of_one_namespace_are_refused(cluster: &Cluster) {
     assert_eq!(told, 1, "{}", cluster.operator_log());
 }
 
-/// A webhook that nobody answers: to the API server that is trouble of its own, and no refusal.
+/// A webhook without a server: for the API server that is a failure, not a refusal.
 const WEBHOOK: &str = "apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingWebhookConfiguration
 metadata: {name: broken}
@@ -123,7 +123,7 @@ async fn the_mapping_can_not_be_stored(cluster: &Cluster) {
     .unwrap();
     let new = [tenant("unstored", ""), device("new", "unstored", "C-1", "on-off")].join("---\n");
     cluster.apply(&new).await;
-    // Nobody is called Ready whose mapping isn't there.
+    // No object is Ready whose mapping isn't stored.
     for (kind, name) in [("tenant", "unstored"), ("device", "new")] {
         let message = cluster.until(kind, name, "Ready=False MappingRefused Reconciling=True").await;
         assert!(
@@ -131,8 +131,8 @@ async fn the_mapping_can_not_be_stored(cluster: &Cluster) {
             "{message}"
         );
     }
-    // What is stored stays in force, and who is served by it stays Ready; the Tenant tells of what can't be
-    // changed.
+    // The stored mapping stays in force, and Devices in it stay Ready; the Tenant has a condition about the
+    // change that can't be stored.
     cluster.apply(&device("late", "t", "C-2", "on-off")).await;
     cluster.until("device", "late", "Ready=False MappingRefused Reconciling=True").await;
     cluster.until("tenant", "t", "Ready=False MappingRefused Reconciling=True").await;

@@ -1,4 +1,4 @@
-//! What an installation leaves is removed by `--clean-up`, under its own rights and in its own turn.
+//! `--clean-up` removes what an installation leaves, with rights of its own and while it holds the Lease.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{Cluster, OWN, SOON, repository};
 
-/// Until a Lease that nobody gives back is over, and NATS has been waited for.
+/// The time until a Lease expires that is not given back, and the wait for NATS.
 const TURN: Duration = Duration::from_secs(60);
 const OBJECTS: &str = "
 apiVersion: flutecast.io/v1alpha1
@@ -79,15 +79,14 @@ async fn what_an_installation_leaves_is_removed_in_its_turn() {
         "--timeout=30s",
     ];
     cluster.kubectl(&held).await;
-    // Somebody else's, on the same NATS.
+    // A stream of another owner on the same NATS.
     let jetstream = async_nats::jetstream::new(async_nats::connect(cluster.nats.url()).await.unwrap());
     let foreign = async_nats::jetstream::stream::Config { name: "IOT_other".into(), ..Default::default() };
     jetstream.create_stream(foreign).await.unwrap();
     assert_eq!(cluster.streams().await, ["IOT_acme", "IOT_other", "SRC_acme_gw"]);
 
-    // It waits for an operator that works, and for one that was killed as long as its Lease holds. NATS is
-    // nowhere: what can be done is done, the rest is named, and what tells whose the streams are stays for
-    // the next attempt.
+    // It waits for an operator that leads, and for the Lease of one that was killed. NATS is not available:
+    // it removes what it can, names the rest, and keeps what identifies the streams for the next attempt.
     let nowhere = format!("nats://127.0.0.1:{}", free_port().unwrap());
     let mut first = clean_up(&cluster, "first", &nowhere).await;
     assert!(first.exit_status().unwrap().is_none(), "{}", first.tail());
@@ -108,9 +107,9 @@ async fn what_an_installation_leaves_is_removed_in_its_turn() {
     assert!(cluster.mapping().await.is_empty());
     assert_eq!(cluster.access().await, None);
     assert_eq!(cluster.list("leases", OWN).await, Vec::<Value>::new());
-    // The objects belong to whoever applied them.
+    // The objects belong to the user who applied them.
     assert_eq!(cluster.list("tenants,devices,pushformats", OWN).await.len(), 3);
-    // Once more there is nothing to do.
+    // A second run has nothing to do.
     let mut third = clean_up(&cluster, "third", &nowhere).await;
     assert!(third.wait(SOON).await.unwrap().success(), "{}", third.tail());
 }

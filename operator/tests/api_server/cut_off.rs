@@ -1,8 +1,8 @@
-//! An operator whose watches went deaf, and which then begins to lead: it looks at everything anew before it
-//! does anything.
+//! An operator whose watches receive nothing any more, and which then becomes the leader: it lists all
+//! objects again before it does anything.
 //!
-//! A connection that nobody closes and nothing comes through (a firewall forgot it, a node slept) looks like
-//! one on which nothing happens, for two minutes. The Lease is asked for over other connections.
+//! A connection that is not closed and on which nothing arrives (a firewall forgot it, a node slept) can't be
+//! distinguished from an idle one for two minutes. The Lease is requested over other connections.
 
 use flutecast_nats::JetStreamApi;
 use flutecast_testkit::wait_until;
@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use crate::manifests::{device, format, tenant};
 use crate::support::{Cluster, OWN, SOON};
 
-/// A way to the API server whose connections can be cut without their ends hearing of it. New ones work.
+/// A proxy to the API server whose connections can be cut without closing them. New connections work.
 struct Way {
     address: String,
-    /// Connections that were made before this count are cut.
+    /// Connections with a lower number are cut.
     cuts: watch::Sender<u32>,
 }
 
@@ -32,7 +32,7 @@ impl Way {
                 let is_closed = *cut.borrow() == CLOSED;
                 tokio::spawn(async move {
                     if is_closed {
-                        // It is accepted, and nothing ever comes back.
+                        // The connection is accepted, and nothing is forwarded.
                         let _near = near;
                         return std::future::pending().await;
                     }
@@ -51,21 +51,21 @@ impl Way {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// The same, and of those that are made from here on.
+    /// Cuts all connections, also new ones.
     fn close(&self) {
         self.cuts.send_replace(CLOSED);
     }
 
-    /// New connections work again.
+    /// Lets new connections work again.
     fn open(&self) {
         self.cuts.send_replace(0);
     }
 }
 
-/// The count of cuts of a way that is closed.
+/// The count of cuts of a closed proxy.
 const CLOSED: u32 = u32::MAX;
 
-/// A kubeconfig of the operator that leads over another way.
+/// Returns a kubeconfig of the operator that uses another address.
 async fn over_a_way(cluster: &Cluster) -> (Way, std::path::PathBuf) {
     let path = cluster.kubeconfig_of_the_operator().await;
     let mut kubeconfig: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
@@ -88,7 +88,7 @@ async fn an_operator_that_was_cut_off_looks_again_before_it_works() {
     stands_by.wait_until_ready().await;
     way.cut();
 
-    // While it is deaf a Tenant comes, whose stream goes with it, and its devices send.
+    // Meanwhile a Tenant comes, whose stream would be deleted with it, and its devices publish.
     let new = tenant("new", "retention: {onDelete: Delete}");
     cluster.apply(&format!("{new}---\n{}", device("d", "new", "C-1", "on-off"))).await;
     cluster.until_all_ready().await;
@@ -104,13 +104,13 @@ async fn an_operator_that_was_cut_off_looks_again_before_it_works() {
     .unwrap();
     let map = cluster.get("configmap", "flutecast-new-0", OWN).await.unwrap();
 
-    // Its turn: it lists everything, finds the Tenant, and goes on with it.
+    // It becomes the leader, lists all objects, finds the Tenant, and continues with it.
     let mut first = cluster.operator.replace(stands_by).unwrap();
     assert!(first.process.terminate(SOON).await.unwrap().success());
     cluster.apply(&device("e", "new", "C-2", "on-off")).await;
     cluster.until("device", "e", "Ready=True Accepted").await;
     assert!(cluster.operator_log().contains("this operator is the one that works"));
-    // Where it takes something for a leftover it does so before that.
+    // If it took the stream for an orphan, it would delete it before that.
     assert_eq!(streams.last_sequence_on("IOT_new", &subject).await.unwrap(), Some(stored));
     let now = cluster.get("configmap", "flutecast-new-0", OWN).await.unwrap();
     assert_eq!(now["metadata"]["uid"], map["metadata"]["uid"], "the mapping was removed for a while");
@@ -133,9 +133,9 @@ async fn an_operator_that_loses_the_lease_in_the_middle_of_its_work_stops_at_onc
     cluster.env.clear();
     cluster.operator = Some(cluster.spawn_operator("takes-over").await);
 
-    // The way to the API server is cut, but not the one to NATS; and what it hears there makes it write:
-    // somebody else has the streams of its Tenants. The requests get no answer, one after the other, for
-    // longer than another operator waits for the Lease.
+    // The connection to the API server is cut, but not the one to NATS. What it learns from NATS makes it
+    // write: the streams of its Tenants have another owner. Its requests get no answer, one after the other,
+    // for longer than another operator waits for the Lease.
     way.close();
     let nats = cluster.nats.client().await.unwrap();
     let streams = JetStreamApi::new(nats.clone());
@@ -148,7 +148,8 @@ async fn an_operator_that_loses_the_lease_in_the_middle_of_its_work_stops_at_onc
     let works = |line: &str| line.contains("this operator is the one that works");
     cluster.operator.as_mut().unwrap().process.wait_for_line("another to lead", SOON, works).await.unwrap();
 
-    // Of what comes now the one that lost knows nothing, and must not take it for a leftover.
+    // The operator that lost the Lease doesn't know the objects that come now, and must not take their
+    // streams for orphans.
     let new = tenant("new", "retention: {onDelete: Delete}");
     cluster.apply(&format!("{new}---\n{}", device("d", "new", "C-1", "on-off"))).await;
     cluster.until("device", "d", "Ready=True Accepted").await;
@@ -160,7 +161,7 @@ async fn an_operator_that_loses_the_lease_in_the_middle_of_its_work_stops_at_onc
     })
     .await
     .unwrap();
-    // It looks at the streams again within 30 s, and soon after any of them was changed.
+    // It compares the streams within 30 s, and soon after one of them changed.
     for number in 0..3 {
         cluster
             .apply(&tenant(

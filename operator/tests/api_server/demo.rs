@@ -1,5 +1,5 @@
-//! The demo factory, applied with kubectl: ready, mapped as in folder mode, kept so, and gone with its
-//! Tenant.
+//! The demo factory, applied with kubectl: Ready, mapped as in folder mode, kept in force, and removed with
+//! its Tenant.
 
 use std::path::Path;
 
@@ -60,7 +60,7 @@ async fn a_restart_writes_nothing(cluster: &mut Cluster) {
     let mut operator = cluster.operator.take().unwrap();
     operator.process.terminate(SOON).await.unwrap();
     cluster.start_operator().await;
-    // A change that comes after everything else was looked at shows that the operator is through with it.
+    // A change that is handled after all others shows that the operator is done with them.
     cluster.kubectl(&["label", "fd", "stacker-1", "shift=night"]).await;
     wait_until("the label in the mapping", SOON, async || {
         let mapping = cluster.mapping().await;
@@ -123,7 +123,7 @@ async fn drift_is_repaired(cluster: &Cluster) {
     })
     .await
     .unwrap();
-    // What others add stays, and what isn't ours isn't touched.
+    // Fields of other managers stay, and objects of others are not touched.
     cluster.kubectl(&["create", "configmap", "flutecast-notes", "-n", OWN, "--from-literal=a=b"]).await;
 }
 

@@ -1,4 +1,4 @@
-//! Somebody who keeps on changing a ConfigMap of the mapping is not written against as fast as one can.
+//! Somebody changes a ConfigMap of the mapping again and again: the operator repairs it at a decreasing rate.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use crate::manifests::{device, format, tenant};
 use crate::support::{Cluster, OWN, SOON};
 
-/// The ConfigMap that is fought over.
+/// The ConfigMap that is changed.
 const MAP: &str = "flutecast-t-0";
-/// How long the war takes. It is put right at 0, about 1, 3 and 6 s after it began.
+/// How long the changes are repeated. The operator repairs at 0, and about 1, 3 and 6 s later.
 const WAR: Duration = Duration::from_secs(8);
-/// What an editor other than kubectl would be called.
+/// The field manager of the changes.
 const EDITOR: &str = "somebody-else";
 
 async fn edit(cluster: &Cluster) {
@@ -45,12 +45,12 @@ async fn who_keeps_on_editing_is_answered_less_and_less_often() {
     let repairs = "flutecast_operator_mapping_repairs_total{kind=\"ConfigMap\"}";
     assert_eq!(operator.metric(repairs).await, 0.0);
 
-    // Once is put right at once.
+    // A single change is repaired at once.
     edit(&cluster).await;
     until_in_mapping(&cluster, MAP, "C-1", Duration::from_secs(5)).await;
     assert_eq!(operator.metric(repairs).await, 1.0);
 
-    // Again and again isn't.
+    // Repeated changes are not.
     let (begun, mut edits, mut waited) = (Instant::now(), 0, false);
     while begun.elapsed() < WAR {
         edit(&cluster).await;
@@ -65,14 +65,14 @@ async fn who_keeps_on_editing_is_answered_less_and_less_often() {
     let log = cluster.operator_log();
     assert!(log.contains("somebody keeps on changing it") && log.contains(EDITOR), "{log}");
 
-    // Others are not held up, and neither is what really changes.
+    // Other documents are not delayed, and neither are real changes.
     edit(&cluster).await;
     cluster.kubectl(&["label", "fd", "d2", "line=l2"]).await;
     until_in_mapping(&cluster, "flutecast-u-0", "line: l2", Duration::from_secs(5)).await;
     cluster.kubectl(&["label", "fd", "d1", "line=l1"]).await;
     until_in_mapping(&cluster, MAP, "line: l1", Duration::from_secs(5)).await;
 
-    // The last word is the operator's.
+    // In the end the mapping is as wanted.
     edit(&cluster).await;
     until_in_mapping(&cluster, MAP, "line: l1", SOON).await;
     assert_eq!(operator.metric("flutecast_operator_mapping_repairs_waiting").await, 0.0);

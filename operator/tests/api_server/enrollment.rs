@@ -1,4 +1,4 @@
-//! Devices that enrol themselves: on a real API server, under the rules of manifests/operator/rbac.yaml.
+//! Devices that enroll: on a real API server, with the rights of manifests/operator/rbac.yaml.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ async fn until(
     .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()))
 }
 
-/// The Devices of a tenant, by code.
+/// Returns the Devices of a tenant, by code.
 async fn codes(cluster: &Cluster, tenant: &str) -> Vec<String> {
     let devices = cluster.list("devices", "default").await;
     let ours = devices.iter().filter(|device| device["spec"]["tenant"] == tenant);
@@ -62,7 +62,7 @@ async fn a_device_that_nobody_declared_enrols() {
     let client = cluster.nats.client().await.unwrap();
     cluster.apply(&automatic("acme", "")).await;
     cluster.apply(&device("known", "acme", "KNOWN-1", "on-off")).await;
-    // Without the format a Device would be of no use.
+    // Without the format a Device can't be Ready.
     cluster.until("tenant", "acme", "Ready=False FormatMissing Reconciling=True").await;
     until(&cluster, &client, ("acme", "CORR-01"), "/error/reason", "Unavailable").await;
     cluster.apply(&format("on-off")).await;
@@ -78,7 +78,7 @@ async fn a_device_that_nobody_declared_enrols() {
     a_tenant_that_goes_gets_no_more(&cluster, &client).await;
 }
 
-/// Several requests for one code make one Device, and all are answered.
+/// Several requests for one code create one Device, and each gets a reply.
 async fn many_ask_at_once(cluster: &Cluster, client: &Client) -> Vec<Value> {
     let began = Instant::now();
     let answers = futures_util::future::join_all((0..4).map(|_| ask(client, "acme", "CORR-01"))).await;
@@ -100,7 +100,7 @@ async fn what_was_created_is_a_device_like_others(cluster: &Cluster, client: &Cl
         serde_json::json!({"line": "l1", "flutecast.io/enrolled": "true"})
     );
     assert!(device["metadata"].get("ownerReferences").is_none());
-    // What the device publishes on the answered subject is stored.
+    // A message on the subject of the reply is stored.
     let subject = answer["subjects"]["power"].as_str().unwrap().to_owned();
     client.publish(subject.clone(), r#"{"on":true}"#.into()).await.unwrap();
     let api = JetStreamApi::new(client.clone());
@@ -116,7 +116,7 @@ async fn what_was_created_is_a_device_like_others(cluster: &Cluster, client: &Cl
     assert_eq!(refused["error"]["reason"], "CodeNotAllowed", "{refused}");
 }
 
-/// An object that has the very name is left alone, whatever it is, and the device hears so at once.
+/// An existing object with the name of the Device is not changed, and the device gets a refusal at once.
 async fn nothing_that_exists_is_changed(cluster: &Cluster, client: &Client) {
     let id = flutecast_contract::iot_id::generate(&"acme".parse().unwrap(), &"FLEX-7".parse().unwrap());
     let name = format!("flex-7-{id}");
@@ -135,7 +135,7 @@ async fn nothing_that_exists_is_changed(cluster: &Cluster, client: &Client) {
     ] {
         assert!(said.contains(&told), "{said}");
     }
-    // As the message says, under another name it works.
+    // As the message says, another name works.
     let other_name = device("flexo-7", "acme", "FLEX-7", "on-off");
     cluster.apply(&other_name).await;
     until(cluster, client, ("acme", "FLEX-7"), "/deviceCode", "FLEX-7").await;
@@ -146,7 +146,7 @@ async fn nothing_that_exists_is_changed(cluster: &Cluster, client: &Client) {
     assert_eq!(device["metadata"]["generation"], 1);
 }
 
-/// A tenant's devices learn nothing of another tenant's, though both are in one namespace.
+/// Replies say nothing about Devices of other tenants, though both are in one namespace.
 async fn another_tenants_device_is_not_told_of(cluster: &Cluster, client: &Client) {
     let id = flutecast_contract::iot_id::generate(&"acme".parse().unwrap(), &"FLEX-8".parse().unwrap());
     let name = format!("flex-8-{id}");
@@ -170,7 +170,7 @@ async fn the_quota_holds(cluster: &Cluster, client: &Client) {
     assert_eq!(codes(cluster, "small").await.len(), 2);
 }
 
-/// While two operators run, one of them answers, once; and the other takes over.
+/// Of two operators one replies, once; and the other one takes over.
 async fn two_operators_give_one_answer(cluster: &mut Cluster, client: &Client) {
     let other = cluster.spawn_operator("the-other-operator").await;
     other.wait_until_ready().await;
@@ -182,7 +182,7 @@ async fn two_operators_give_one_answer(cluster: &mut Cluster, client: &Client) {
         let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
         assert_eq!(answer["deviceCode"], code);
     }
-    // A request that is answered later shows that nobody else answered the first ones.
+    // A later request with a reply shows that no other operator replied to the first ones.
     client.publish_with_reply("flutecast.acme.enroll", inbox.clone(), "CORR-01".into()).await.unwrap();
     let answer = tokio::time::timeout(SOON, answers.next()).await.unwrap().unwrap();
     assert!(answer.payload.windows(7).any(|window| window == b"CORR-01"), "{answer:?}");
@@ -203,7 +203,7 @@ async fn without_the_right_nothing_is_created(cluster: &Cluster, client: &Client
     until(cluster, client, ("acme", "FOUR-1"), "/deviceCode", "FOUR-1").await;
 }
 
-/// Else it would never see its last Device go.
+/// Otherwise the Tenant would never be without Devices.
 async fn a_tenant_that_goes_gets_no_more(cluster: &Cluster, client: &Client) {
     let held =
         automatic("goes", "").replace("{name: goes}", "{name: goes, finalizers: [test.example.com/held]}");
@@ -212,7 +212,7 @@ async fn a_tenant_that_goes_gets_no_more(cluster: &Cluster, client: &Client) {
     until(cluster, client, ("goes", "ONE-1"), "/deviceCode", "ONE-1").await;
     cluster.kubectl(&["delete", "tenant", "goes", "--wait=false"]).await;
     cluster.until("tenant", "goes", "Ready=False InUse Reconciling=True").await;
-    // As the message says; and the device asks again.
+    // As the message says; and the device repeats its request.
     let name = cluster.list("devices", "default").await;
     let name =
         name.iter().find(|device| device["spec"]["tenant"] == "goes").unwrap()["metadata"]["name"].clone();

@@ -1,5 +1,6 @@
-//! A minute without an API server, a minute without NATS, two operators at once, a clock that is set: nothing
-//! is lost, and the log says what happened, in few lines. The minutes pass at the same time, on two clusters.
+//! A minute without an API server, a minute without NATS, two operators at once, and a clock that is set:
+//! nothing is lost, and the log describes it in few lines. The minutes pass at the same time, on two
+//! clusters.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use crate::support::mapping_of;
 use crate::support::{Cluster, OWN, Running, SOON};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// How many lines the log may get in such a minute and the recovery from it: with about one for each attempt
-/// of a few seconds.
+/// The number of log lines that such a minute and the recovery may have: about one for each attempt, which
+/// are some seconds apart.
 const FEW: usize = 120;
 const DELETED: &str = "retention: {onDelete: Delete}";
 
@@ -26,7 +27,7 @@ async fn until_streams(cluster: &Cluster, expected: &[&str]) {
     .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
 }
 
-/// The lines since `from`: these are among them, and there are few.
+/// Checks that the lines since `from` include these, and are few.
 fn says(operator: &Running, from: usize, told: &[&str]) {
     let lines: Vec<String> = operator.process.output().split_off(from);
     for told in told {
@@ -57,7 +58,7 @@ async fn no_api_server_for_a_minute() {
     let from = cluster.operator.as_ref().unwrap().process.line_count();
 
     cluster.api.kill_api().await.unwrap();
-    // Meanwhile somebody changes a stream: what NATS holds is looked after again, too.
+    // Meanwhile a stream is changed; it is repaired too.
     let nats = async_nats::jetstream::new(cluster.nats.client().await.unwrap());
     nats.delete_stream("IOT_t").await.unwrap();
     tokio::time::sleep(MINUTE).await;
@@ -72,7 +73,7 @@ async fn no_api_server_for_a_minute() {
     cluster.until_mapped(&mapping_of(&all).await).await;
     cluster.until_all_ready().await;
     until_streams(&cluster, &["IOT_t"]).await;
-    // What has not changed was not written.
+    // Documents that didn't change were not written.
     let after = cluster.versions().await;
     for name in ["Device/stays", "Secret/flutecast-access"] {
         assert_eq!(after.get(name), before.get(name), "{name}");
@@ -91,7 +92,7 @@ async fn no_broker_for_a_minute() {
     let mut cluster = Cluster::start().await;
     let clock = FakeClock::new();
     cluster.env = clock.env();
-    // Two at once, which start at the same time.
+    // Two operators that start at the same time.
     let (one, two) = tokio::join!(cluster.spawn_operator("one"), cluster.spawn_operator("two"));
     tokio::join!(one.wait_until_ready(), two.wait_until_ready());
     let mut all = vec![
@@ -115,7 +116,7 @@ async fn no_broker_for_a_minute() {
     let from = cluster.operator.as_ref().unwrap().process.line_count();
     cluster.nats.stop().await.unwrap();
     cluster.until("tenant", "t", "Ready=False BrokerAway Reconciling=True").await;
-    // All of Kubernetes goes on.
+    // All processes of Kubernetes continue.
     cluster.kubectl(&["delete", "fd", "d2"]).await;
     cluster.kubectl(&["delete", "ft", "gone"]).await;
     all.retain(|yaml| !yaml.contains("name: d2") && !yaml.contains("name: gone"));
@@ -137,21 +138,21 @@ async fn no_broker_for_a_minute() {
     says(&standby, 0, &["NATS is away; connecting again"]);
 }
 
-/// Of two operators one writes; the other only looks.
+/// Of two operators one writes; the other one only reads.
 async fn wrote_nothing(standby: &Running) {
     assert_eq!(standby.metric("flutecast_operator_leading").await, 0.0);
     assert_eq!(standby.api_writes(&[]).await, 0.0, "{}", standby.process.tail());
     assert_eq!(standby.metric("flutecast_operator_stream_changes_total").await, 0.0);
 }
 
-/// The clock of both operators' machine goes two hours ahead, then two and a half back. Who leads stays so,
-/// and work goes on.
+/// The clock of the machine goes two hours ahead, then two and a half hours back. The leader stays the same,
+/// and continues.
 async fn a_clock_that_is_set(cluster: &Cluster, clock: &FakeClock, all: &mut Vec<String>) {
     let lease = async || cluster.get("lease", "flutecast-operator", OWN).await.unwrap()["spec"].clone();
     let before = lease().await;
     for (seconds, name, code) in [(7200, "ahead", "C-5"), (-1800, "back", "C-6")] {
         clock.set(seconds);
-        // The Lease shows that the operator sees the new time.
+        // The Lease shows that the operator has the new time.
         wait_until("the Lease to be renewed by the new time", SOON, async || {
             let lease = lease().await;
             let renewed: Timestamp = lease["renewTime"].as_str().unwrap().parse().unwrap();
@@ -165,7 +166,7 @@ async fn a_clock_that_is_set(cluster: &Cluster, clock: &FakeClock, all: &mut Vec
         all.push(yaml);
         cluster.until_mapped(&mapping_of(all).await).await;
         cluster.until("device", name, "Ready=True Accepted").await;
-        // Renewed by the new time, by the same one, without a break.
+        // Renewed with the new time by the same operator, without a pause.
         let renewed = lease().await;
         wait_until("the Lease to be renewed", SOON, async || {
             let now = lease().await;
@@ -182,8 +183,8 @@ async fn a_clock_that_is_set(cluster: &Cluster, clock: &FakeClock, all: &mut Vec
     assert!(!lines.iter().any(|line| line.contains("stops to work")), "{}", cluster.operator_log());
 }
 
-/// The clock that a program sees, by libfaketime. The one that only ever runs forward (CLOCK_MONOTONIC) stays
-/// the machine's, as when a real clock is set.
+/// The clock that a program sees, by libfaketime. CLOCK_MONOTONIC stays the machine's, as when a real clock
+/// is set.
 struct FakeClock {
     folder: tempfile::TempDir,
 }
@@ -200,7 +201,7 @@ impl FakeClock {
     }
 
     fn set(&self, seconds: i64) {
-        // In one step: it is read at any time.
+        // In one step, since the file may be read at any time.
         let next = self.folder.path().join("next");
         std::fs::write(&next, format!("{seconds:+}\n")).unwrap();
         std::fs::rename(next, self.file()).unwrap();

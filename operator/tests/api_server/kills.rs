@@ -1,5 +1,5 @@
-//! An operator that is killed at random moments of a run of creates, changes and deletes comes to the same
-//! end as one that lives through the same run: streams, ConfigMaps, the access Secret, statuses.
+//! An operator that is killed at random moments of a sequence of creates, changes and deletes comes to the
+//! same end as one that is not: streams, ConfigMaps, the access Secret, statuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::manifests::{device, format, tenant};
 use crate::support::mapping_of;
 use crate::support::{Cluster, OWN, SOON};
 
-/// The run, unless FLUTECAST_SEED says another one. When the operator dies follows from it, too, as far as a
-/// machine's mood lets it.
+/// The seed of the sequence, unless FLUTECAST_SEED is set. The moments of the kills follow from it too, as
+/// far as the speed of the machine allows.
 const SEED: u64 = 20_261_123;
 const STEPS: usize = 36;
 
-/// One thing that somebody does.
+/// One step of a user.
 #[derive(Debug, Clone)]
 enum Step {
     Apply(String),
@@ -37,7 +37,7 @@ impl Step {
     }
 }
 
-/// A run, and what is there at its end.
+/// A sequence of steps, and the objects at its end.
 fn run_of(seed: u64) -> (Vec<Step>, Vec<String>) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut there: BTreeMap<(&'static str, String), String> = BTreeMap::new();
@@ -62,7 +62,7 @@ fn run_of(seed: u64) -> (Vec<Step>, Vec<String>) {
         let is_there = there.contains_key(&("fd", name.clone()));
         match rng.random_range(0..10) {
             0 => {
-                // Sources come and go, and so do their streams.
+                // Sources and their streams come and go.
                 let subject = format!("plant{at}.*.power");
                 let source = format!(
                     "sources: [{{name: gw, subject: {subject}, channel: power, iotId: {{subjectToken: 2}}}}]"
@@ -86,7 +86,7 @@ fn run_of(seed: u64) -> (Vec<Step>, Vec<String>) {
             }
         }
         if at == STEPS / 2 {
-            // A Tenant goes before its devices, and later comes back to some of them.
+            // A Tenant goes before its devices, and some of them come back with it.
             there.remove(&("ft", "t1".to_owned()));
             steps.push(Step::Delete("ft", "t1".to_owned()));
         }
@@ -94,12 +94,12 @@ fn run_of(seed: u64) -> (Vec<Step>, Vec<String>) {
             apply(&mut there, &mut steps, "ft", "t1".to_owned(), tenant("t1", delete));
         }
     }
-    // The last change is one of the operator's own work, too.
+    // The last change needs the operator's work too.
     apply(&mut there, &mut steps, "fd", "last".to_owned(), device("last", "t1", "C-99", "on-off"));
     (steps, there.into_values().collect())
 }
 
-/// Everything that the operator writes, without times and uids.
+/// Returns all objects that the operator writes, without times and uids.
 async fn state(cluster: &Cluster) -> BTreeMap<String, Value> {
     let mut state = BTreeMap::new();
     let mut uids = BTreeSet::new();
@@ -137,12 +137,12 @@ fn normal(value: &Value, uids: &BTreeSet<String>) -> Value {
     }
     let time = Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z").unwrap();
     let text = time.replace_all(&text, "<time>");
-    // Where a source is read from on: the time at which it began, in microseconds.
+    // The start of the reading of a source: the time when it began, in microseconds.
     let began = Regex::new(r"\b1\d{15}\b").unwrap();
     serde_json::from_str(&began.replace_all(&text, "0")).unwrap()
 }
 
-/// What differs between the two, in words.
+/// Returns the differences in words.
 fn differences(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) -> String {
     let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
     let differ = names.into_iter().filter(|name| one.get(*name) != other.get(*name));
@@ -150,8 +150,8 @@ fn differences(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) -
     told.collect::<Vec<_>>().join("\n")
 }
 
-/// The mapping is that of the folder mode, everything is said of the newest generation, and everything is
-/// well.
+/// Checks that the mapping is that of the folder mode, and that all objects are Ready in their newest
+/// generation.
 async fn until_settled(cluster: &Cluster, manifests: &[String]) {
     let expected = mapping_of(manifests).await;
     wait_until("the run to be done", SOON * 2, async || {
@@ -168,7 +168,7 @@ async fn without_a_death(steps: &[Step], end: &[String]) -> BTreeMap<String, Val
         step.take(&cluster).await;
     }
     until_settled(&cluster, end).await;
-    // Leftovers of streams go in a pass of their own.
+    // Orphaned streams are deleted in a separate pass.
     let mut before = state(&cluster).await;
     wait_until("nothing to change any more", SOON, async || {
         let now = state(&cluster).await;
@@ -183,7 +183,7 @@ async fn without_a_death(steps: &[Step], end: &[String]) -> BTreeMap<String, Val
     before
 }
 
-/// The same with an operator that is killed again and again, and is away for some steps.
+/// Runs the same with an operator that is killed again and again, and is missing during some steps.
 async fn with_deaths(
     steps: &[Step],
     end: &[String],
@@ -197,7 +197,7 @@ async fn with_deaths(
         for step in steps {
             if cluster.operator.is_none() {
                 if away == 0 {
-                    // It need not be ready when the next step comes, nor when it dies again.
+                    // It need not be ready before the next step, nor before it is killed again.
                     cluster.operator = Some(cluster.spawn_operator("operator-of-a-test").await);
                 } else {
                     away -= 1;
@@ -207,7 +207,7 @@ async fn with_deaths(
             if rng.random_bool(0.4)
                 && let Some(mut operator) = cluster.operator.take()
             {
-                // Between at once and after all of it is written.
+                // Between immediately and after everything is written.
                 tokio::time::sleep(Duration::from_millis(rng.random_range(0..400))).await;
                 operator.process.kill().await.unwrap();
                 deaths += 1;

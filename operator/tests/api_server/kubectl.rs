@@ -1,6 +1,6 @@
-//! What people see of it: Events, the columns and pages of kubectl, and the transcripts of these in
-//! docs/generated/transcripts.md, which are written from here. And that the operator uses each right that it
-//! has.
+//! What users see: Events, the columns and descriptions of kubectl, and the transcripts of these in
+//! docs/generated/transcripts.md, which are written from here. Also that the operator uses each of its
+//! rights.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::manifests::{device, format, tenant};
 use crate::support::{Cluster, SOON, repository};
 
 const PAGE: &str = "docs/generated/transcripts.md";
-/// From this on, to the end below, the page is what kubectl shows of presence, and of the demo.
+/// The marks around the transcripts in the page.
 const PRESENCE: &str = "<!-- transcript of presence: written by `make transcripts` -->\n";
 const DEMO: &str = "<!-- transcript of the demo: written by `make transcripts` -->\n";
 const END: &str = "<!-- end of the transcript -->\n";
-/// Where the devices are whose presence is shown.
+/// The namespace of the devices whose presence is shown.
 const HALL: &str = "hall";
 const TWICE: &str = "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: corrugator-2}\nspec: \
                      {tenant: demo, deviceCode: CORR-01, channels: [{name: power, format: on-off}]}\n";
@@ -26,7 +26,7 @@ const TWICE: &str = "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_people_see_of_it() {
     let mut cluster = Cluster::start().await;
-    // It has no pods, and so nothing to wait for.
+    // There are no pods, so it waits for none.
     cluster.arguments = vec!["--service", "flutecast-dataplane"];
     cluster.start_operator().await;
     cluster
@@ -48,7 +48,7 @@ async fn what_people_see_of_it() {
     each_right_is_used(&cluster).await;
 }
 
-/// The Events about an object.
+/// Returns the Events about an object.
 async fn events(cluster: &Cluster, name: &str) -> Vec<Value> {
     let all = cluster.list("events.events.k8s.io", "default").await;
     all.into_iter().filter(|event| event["regarding"]["name"] == name).collect()
@@ -88,11 +88,11 @@ async fn an_event_is_about_its_object(cluster: &Cluster) {
         note.contains("is taken by Device/corrugator-1") && note.contains("give this device another code"),
         "{note}"
     );
-    // What is well from the first is no news.
+    // An object that is Ready from the start has no Event.
     assert!(events(cluster, "corrugator-1").await.iter().all(|event| event["type"] == "Normal"));
 }
 
-/// Healed and broken again within some minutes: one Event for each of the two, which counts.
+/// An object becomes Ready and broken again within some minutes: one Event for each of the two, with a count.
 async fn the_same_again_counts_up(cluster: &Cluster) {
     let well = format("bent");
     let broken = well.replace("pointer: /on, type: Bool", "expression: \"values.running >\"");
@@ -106,7 +106,7 @@ async fn the_same_again_counts_up(cluster: &Cluster) {
     }
 }
 
-/// A table of kubectl: each row by the names of its columns.
+/// Parses a table of kubectl into rows with the names of the columns.
 fn table(text: &str) -> Vec<BTreeMap<String, String>> {
     let mut lines = text.lines();
     let head = lines.next().unwrap();
@@ -167,7 +167,7 @@ async fn the_columns_are_filled(cluster: &Cluster) {
     cluster.kubectl(&["wait", "fd", "corrugator-2", "--for=condition=Stalled", "--timeout=5s"]).await;
 }
 
-/// One device is heard of, one was and fell silent, and of one nobody says how often it sends.
+/// One device is Online, one fell Silent, and one has no staleAfter.
 async fn presence_is_what_the_page_shows(cluster: &Cluster) {
     cluster.kubectl(&["create", "namespace", HALL]).await;
     let watched = |name: &str, code: &str, stale_after: &str| {
@@ -178,14 +178,14 @@ async fn presence_is_what_the_page_shows(cluster: &Cluster) {
     let wait = |kind| ["wait", kind, "--all", "-n", HALL, "--for=condition=Ready", "--timeout=30s"];
     cluster.api.kubectl(&apply, &format!("{}---\n{}", tenant(HALL, ""), format("on-off"))).await.unwrap();
     cluster.kubectl(&wait("ft")).await;
-    // They send before anybody looks: each changes at most once.
+    // They publish before the first lookup, so each changes at most once.
     let client = cluster.nats.client().await.unwrap();
     for code in ["OVEN-01", "PRESS-01"] {
         let id = flutecast_contract::iot_id::generate(&HALL.parse().unwrap(), &code.parse().unwrap());
         client.publish(format!("iot.{HALL}.{id}.power"), r#"{"on":true}"#.into()).await.unwrap();
     }
     client.flush().await.unwrap();
-    // Until the oven's message is older than its staleAfter: who comes and goes is written of later.
+    // Wait until the oven's message is older than its staleAfter: the report of a flapping device is delayed.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let devices = [
         watched("oven", "OVEN-01", "1s"),
@@ -212,7 +212,7 @@ async fn presence_is_what_the_page_shows(cluster: &Cluster) {
     });
 }
 
-/// The transcript as it is now.
+/// Returns the current transcript.
 async fn transcript(cluster: &Cluster) -> String {
     let mut text = "```\n$ kubectl apply --server-side --recursive -f manifests/demo\n$ kubectl wait \
                     --for=condition=Ready --timeout=30s --all tenants,devices,pushformats\n"
@@ -220,27 +220,27 @@ async fn transcript(cluster: &Cluster) -> String {
     let all = cluster.kubectl(&["get", "ft,fd,fpf"]).await;
     text.push_str(&format!("$ kubectl get ft,fd,fpf\n{all}\n"));
     let page = cluster.kubectl(&["describe", "fd", "corrugator-2"]).await;
-    // What stands above is the manifest.
+    // The part above is the manifest.
     let status = page.split_once("\nStatus:\n").unwrap().1;
     text.push_str(&format!("$ kubectl describe fd corrugator-2\n…\nStatus:\n{status}\n"));
     let refused = cluster.api.kubectl(&["delete", "fpf", "on-off"], "").await.unwrap_err().to_string();
-    // The harness puts the command before what kubectl says.
+    // The harness puts the command before the output of kubectl.
     let refused = refused.split_once("on-off: ").unwrap().1;
     text.push_str(&format!("$ kubectl delete fpf on-off\n{refused}\n```\n"));
     text
 }
 
-/// Without ages, times, and the widths of columns that follow from them.
+/// Returns a text without ages, times, and the widths of columns that follow from them.
 fn normal(text: &str) -> String {
     let mut text = text.to_owned();
     for (pattern, with) in [
         (r"\d{4}-\d\d-\d\dT[0-9:]+Z", "<time>"),
         (r"\b\d+[smh](\d+s)?( \(x\d+ over \d+[smh]\))?(\s|$)", "<age> "),
         (r"-{3,}", "---"),
-        // Whether the first look at a device that never sent came already.
+        // Depends on whether a device that never published was looked up already.
         (r"(Silent|Unknown)( +<age>)?", "<presence>"),
         (r"(?m)^  Last Transition: .*\n", ""),
-        // Any of its users.
+        // Any of its users may be named.
         (r"used by Device \S+ \(\S+\), channel \S+;", "used by <user>;"),
         (r" +", " "),
         (r"(?m) +$", ""),
@@ -262,8 +262,8 @@ async fn the_page_is_what_kubectl_shows(cluster: &Cluster) {
     the_page_has(DEMO, &transcript(cluster).await, normal);
 }
 
-/// The page has this text between its marks, but for what `normal` makes the same; or gets it, if that is
-/// asked for.
+/// Checks that the page has this text between its marks, after `normal` of both; or writes it, if
+/// FLUTECAST_WRITE_TRANSCRIPTS is set.
 fn the_page_has(mark: &str, now: &str, normal: impl Fn(&str) -> String) {
     let page = std::fs::read_to_string(repository(PAGE)).unwrap();
     let (head, rest) =
@@ -276,9 +276,9 @@ fn the_page_has(mark: &str, now: &str, normal: impl Fn(&str) -> String) {
     assert_eq!(normal(written), normal(now), "{PAGE} isn't what kubectl shows; run: make transcripts");
 }
 
-/// Each rule of the manifest, by verb and resource, was used by the operator in this test.
+/// Checks that the operator used each rule of the manifest, by verb and resource, in this test.
 async fn each_right_is_used(cluster: &Cluster) {
-    // A device that nobody declared, and a Tenant that goes.
+    // A device that enrolls, and a Tenant that goes.
     let template = "template: {channels: [{name: power, format: on-off}]}";
     cluster.apply(&tenant("auto", &format!("enrollment: {{policy: Automatic, {template}}}"))).await;
     cluster.until("tenant", "auto", "Ready=True Accepted").await;
@@ -297,7 +297,7 @@ async fn each_right_is_used(cluster: &Cluster) {
     })
     .await
     .unwrap();
-    // The Secret that everything else hangs on is put right.
+    // The access Secret is repaired.
     cluster
         .kubectl(&[
             "patch",
@@ -330,7 +330,7 @@ async fn each_right_is_used(cluster: &Cluster) {
     });
 }
 
-/// What the operator asked for and was granted.
+/// Returns the requests of the operator that were granted.
 fn used(cluster: &Cluster) -> BTreeSet<String> {
     let account = format!("system:serviceaccount:{}:flutecast-operator", crate::support::OWN);
     let requests = cluster.api.audit().unwrap();
@@ -344,7 +344,7 @@ fn used(cluster: &Cluster) -> BTreeSet<String> {
             let resource = object["resource"].as_str().unwrap_or_default();
             let below = object["subresource"].as_str().map(|below| format!("/{below}")).unwrap_or_default();
             let verb = request["verb"].as_str().unwrap();
-            // A server-side apply of what isn't there is a patch that needs the right to create.
+            // A server-side apply that creates an object is a patch that needs the right to create.
             let is_made = verb == "patch" && request["responseStatus"]["code"] == 201;
             let verbs = [Some(verb), is_made.then_some("create")];
             verbs

@@ -6,10 +6,10 @@ use crate::manifests::{device, format, tenant};
 use crate::support::{Cluster, Running, SOON};
 
 const DEVICES: usize = 300;
-/// What the issue allows.
+/// The allowed number of writes.
 const WRITES_PER_DEVICE: f64 = 2.2;
 
-/// All writes to the API server but for those of the Lease.
+/// Returns the number of all writes to the API server, except those of the Lease.
 async fn writes(operator: &Running) -> f64 {
     operator.api_writes(&[]).await - operator.api_writes(&["kind=\"Lease\""]).await
 }
@@ -19,7 +19,7 @@ async fn a_device_costs_few_writes() {
     let cluster = Cluster::with_operator().await;
     let devices: Vec<String> =
         (0..DEVICES).map(|n| device(&format!("d{n}"), "t", &format!("C-{n}"), "on-off")).collect();
-    // The devices come before what they name.
+    // The devices come before the objects they refer to.
     cluster.apply(&devices[..DEVICES / 3].join("---\n")).await;
     cluster.apply(&format!("{}---\n{}", tenant("t", ""), format("on-off"))).await;
     cluster.apply(&devices[DEVICES / 3..].join("---\n")).await;
@@ -28,7 +28,7 @@ async fn a_device_costs_few_writes() {
     let count = writes(operator).await;
     assert!(count <= WRITES_PER_DEVICE * DEVICES as f64, "{count} writes for {DEVICES} devices");
 
-    // Something small happens, and nothing else is written for it.
+    // A small change causes no other write.
     let settled = cluster.versions().await;
     cluster.kubectl(&["label", "fd", "d7", "line=l1"]).await;
     wait_until("the label in the mapping", SOON, async || {

@@ -1,5 +1,5 @@
-//! Whatever goes away and comes back, and whoever works: the end is the same. kube_faults.rs takes a minute
-//! of each, kube_kills.rs kills.
+//! An API server goes away and comes back, and operators take over from each other: the end is the same.
+//! `faults` has outages of a minute, `kills` kills operators.
 
 use crate::manifests::{device, format, tenant};
 use crate::support::mapping_of;
@@ -13,7 +13,7 @@ async fn an_api_server_goes_and_another_operator_comes() {
     cluster.until_mapped(&mapping_of(&all).await).await;
 
     cluster.api.kill_api().await.unwrap();
-    // The operator notices: a watch that ended can't be taken up.
+    // The operator notices: a watch that ended can't be started again.
     let operator = cluster.operator.as_mut().unwrap();
     let broke_off = |line: &str| line.contains("the watch broke off");
     operator.process.wait_for_line("broken watch", SOON, broke_off).await.unwrap();
@@ -22,7 +22,7 @@ async fn an_api_server_goes_and_another_operator_comes() {
     cluster.apply(&all[3]).await;
     cluster.until_mapped(&mapping_of(&all).await).await;
 
-    // A second operator waits for its turn, and does nothing meanwhile.
+    // A second operator waits for the Lease, and writes nothing.
     let second = cluster.spawn_operator("another").await;
     second.wait_until_ready().await;
     all.push(device("d3", "t", "C-3", "on-off"));
@@ -31,7 +31,7 @@ async fn an_api_server_goes_and_another_operator_comes() {
     assert_eq!(second.metric("flutecast_operator_leading").await, 0.0);
     assert_eq!(second.metric("flutecast_operator_mapping_writes_total").await, 0.0);
 
-    // One that ends in order gives its place to the other at once; one that dies loses it after fifteen
+    // An operator that ends in order gives the Lease back at once; one that is killed loses it after fifteen
     // seconds.
     let mut first = cluster.operator.take().unwrap();
     first.process.kill().await.unwrap();

@@ -1,5 +1,5 @@
-//! Whether devices are heard of, on a real API server and a real broker: found out, kept through what goes
-//! away, and written when it changes only.
+//! Presence on a real API server and a real broker: it is determined, survives outages, and is written only
+//! when it changes.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::support::{Cluster, SOON};
 
 const STALE_AFTER: Duration = Duration::from_secs(3);
 
-/// A Device whose channel `power` is stale after three seconds.
+/// Returns a Device whose channel `power` is stale after three seconds.
 fn watched(name: &str, code: &str) -> String {
     device(name, "t", code, "on-off").replace("format: on-off}", "format: on-off, staleAfter: 3s}")
 }
 
-/// Presence, and since when.
+/// Returns the presence, and its last transition.
 async fn presence(cluster: &Cluster, name: &str) -> (String, Option<Timestamp>) {
     let device = cluster.get("device", name, "default").await.unwrap();
     let status = &device["status"];
@@ -39,7 +39,7 @@ async fn subject(cluster: &Cluster, name: &str) -> String {
     device["status"]["subjects"][0].as_str().unwrap().to_owned()
 }
 
-/// Sends ten messages a second until it is aborted.
+/// Publishes ten messages a second until it is aborted.
 async fn send(cluster: &Cluster, name: &str) -> JoinHandle<()> {
     let subject = subject(cluster, name).await;
     let client = cluster.nats.client().await.unwrap();
@@ -52,13 +52,13 @@ async fn send(cluster: &Cluster, name: &str) -> JoinHandle<()> {
     })
 }
 
-/// How many lookups have ended well.
+/// Returns how many lookups succeeded.
 async fn lookups(cluster: &Cluster) -> f64 {
     let operator = cluster.operator.as_ref().unwrap();
     operator.metric("flutecast_operator_presence_lookups_total{result=\"Done\"}").await
 }
 
-/// Waits until so many more lookups have ended well.
+/// Waits until this many more lookups succeeded.
 async fn until_looked_up(cluster: &Cluster, more: f64) {
     let before = lookups(cluster).await;
     wait_until("lookups", SOON, async || {
@@ -161,7 +161,7 @@ async fn the_table_shows_presence(cluster: &Cluster) {
     assert!(line("quiet").contains("Online") && line("plain").contains("Unknown"), "{table}");
 }
 
-/// The versions of the Devices.
+/// Returns the resource versions of the Devices.
 fn devices(versions: &std::collections::BTreeMap<String, String>) -> Vec<(&String, &String)> {
     versions.iter().filter(|(name, _)| name.starts_with("Device/")).collect()
 }

@@ -1,5 +1,5 @@
-//! What is in use can't vanish, both ways: refused by the API server, where nothing ever hangs; or held by a
-//! finalizer.
+//! Objects in use can't be deleted, in both ways: the API server refuses it, and nothing ever hangs; or a
+//! finalizer delays it.
 
 use flutecast_testkit::{Process, ProcessOptions, wait_until};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::manifests::{device, format, tenant};
 use crate::support::{Cluster, SOON, repository};
 
 const FINALIZER: &str = "flutecast.io/in-use";
-/// Somebody else's, who keeps something a while longer.
+/// The finalizer of another controller.
 const OTHERS: &str = "others.example/own";
 
 fn plant(name: &str) -> String {
@@ -16,7 +16,7 @@ fn plant(name: &str) -> String {
 }
 
 impl Cluster {
-    /// What kubectl says when it is refused.
+    /// The error of kubectl when it is refused.
     async fn refused(&self, args: &[&str]) -> String {
         match self.api.kubectl(args, "").await {
             Err(error) => error.to_string(),
@@ -24,7 +24,7 @@ impl Cluster {
         }
     }
 
-    /// A namespace with a plant in it, mapped.
+    /// Creates a namespace with a plant in it, which is mapped.
     async fn plant_in(&self, namespace: &str) {
         self.kubectl(&["create", "namespace", namespace]).await;
         let apply = ["apply", "--server-side", "-n", namespace, "-f", "-"];
@@ -57,7 +57,7 @@ impl Cluster {
         .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
     }
 
-    /// Waits until a PushFormat says how many channels use it.
+    /// Waits until a PushFormat's status has this number of channels.
     async fn until_channels(&self, format: &str, expected: u32) {
         wait_until(&format!("{format} to be used by {expected} channels"), SOON, async || {
             let object = self.get("fpf", format, "default").await.ok_or("it isn't there")?;
@@ -108,7 +108,7 @@ async fn what_is_in_use_stays_and_a_namespace_goes() {
         assert_eq!(object["metadata"].get("finalizers"), None, "{object:#}");
         cluster.until(kind, name, "Ready=True Accepted").await;
     }
-    // That they are used can be seen before anybody tries.
+    // Their use is visible before somebody tries to delete them.
     assert_eq!(cluster.get("tenant", "t", "default").await.unwrap()["status"]["devices"], 1);
     assert_eq!(cluster.get("pushformat", "on-off", "default").await.unwrap()["status"]["channels"], 1);
     what_a_template_names_stays(&cluster).await;
@@ -118,7 +118,7 @@ async fn what_is_in_use_stays_and_a_namespace_goes() {
     drop(controllers);
 }
 
-/// The API server compiles a policy in its own time.
+/// Waits until the policy is in force: the API server compiles it asynchronously.
 async fn the_policy_is_in_force(cluster: &Cluster) {
     for (kind, name) in [("tenant", "t"), ("pushformat", "on-off")] {
         wait_until("the policy to be in force", SOON, async || {
@@ -133,13 +133,13 @@ async fn the_policy_is_in_force(cluster: &Cluster) {
     }
 }
 
-/// A Tenant whose template names `alarm`, and no Device does.
+/// Returns a Tenant whose template refers to `alarm`, which no Device does.
 fn with_template(name: &str, format: &str) -> String {
     let template = format!("template: {{channels: [{{name: alarm, format: {format}}}]}}");
     tenant(name, &format!("enrollment: {{policy: Automatic, {template}}}"))
 }
 
-/// What the next Device of a Tenant will need is in use before there is one.
+/// An object that the next Device of a Tenant needs is in use before there is one.
 async fn what_a_template_names_stays(cluster: &Cluster) {
     cluster.apply(&format!("{}---\n{}", format("alarm"), with_template("maker", "alarm"))).await;
     cluster.until("tenant", "maker", "Ready=True Accepted").await;
@@ -155,7 +155,7 @@ async fn what_a_template_names_stays(cluster: &Cluster) {
     .await
     .unwrap();
     cluster.refused(&["delete", "fpf", "alarm"]).await;
-    // The template names another one: this one may go, and that one may not.
+    // The template refers to another format now: the first can be deleted, and the second can't.
     cluster.apply(&with_template("maker", "on-off")).await;
     cluster.until_channels("alarm", 0).await;
     cluster.until_channels("on-off", 2).await;
@@ -172,7 +172,7 @@ async fn what_a_template_names_stays(cluster: &Cluster) {
 async fn what_nobody_uses_goes_at_once(cluster: &Cluster) {
     cluster.apply(&format("spare")).await;
     cluster.kubectl(&["delete", "fpf", "spare", "--timeout=5s"]).await;
-    // As soon as the last user is gone, the operator has no part in it.
+    // Without users, the operator has no part in the deletion.
     cluster.kubectl(&["delete", "fd", "d", "--timeout=5s"]).await;
     wait_until("the format and the Tenant to go", SOON, async || {
         let delete = ["delete", "fpf/on-off", "ft/t", "--ignore-not-found", "--timeout=5s"];
@@ -182,8 +182,8 @@ async fn what_nobody_uses_goes_at_once(cluster: &Cluster) {
     .unwrap();
 }
 
-/// Where there is no policy, and somebody else holds what goes: both sides say so, and it ends as that one
-/// wants.
+/// Without the policy, and with a finalizer of another controller: both objects have conditions about it, and
+/// the deletion ends when that controller wants.
 async fn what_goes_all_the_same_is_explained(cluster: &Cluster) {
     cluster.kubectl(&["delete", "-f", &repository("manifests/operator/protection.yaml")]).await;
     cluster.apply(&plant("t")).await;
@@ -217,7 +217,7 @@ async fn what_goes_all_the_same_is_explained(cluster: &Cluster) {
 
 async fn a_namespace_goes_without_an_operator(cluster: &mut Cluster) {
     cluster.plant_in("plant-2").await;
-    // The operator dies, and nobody starts it again.
+    // The operator is killed, and not started again.
     cluster.operator.take().unwrap().process.kill().await.unwrap();
     wait_until("the policy to be in force again", SOON, async || {
         let probe = ["delete", "ft", "t-plant-2", "-n", "plant-2", "--dry-run=server"];
@@ -259,11 +259,11 @@ async fn both_sides_say_so(cluster: &Cluster) {
     cluster.until("fpf", "spare", "Ready=True Accepted").await;
     assert!(cluster.finalizers("fpf", "spare", "default").await.is_empty(), "nobody uses it");
     cluster.until("fd", "e", "Ready=True Accepted").await;
-    // What git applied doesn't look changed. kubectl diff fails when there is a difference.
+    // The finalizer is no difference to the applied manifests. kubectl diff fails if there is a difference.
     for diff in [&["diff", "--server-side", "-f", "-"][..], &["diff", "-f", "-"]] {
         cluster.api.kubectl(diff, &manifests).await.unwrap();
     }
-    // Nor does applying it again take the finalizer away.
+    // Applying the manifests again doesn't remove the finalizer.
     cluster.apply(&manifests).await;
 
     cluster.kubectl(&["delete", "fpf/on-off", "ft/t", "--wait=false"]).await;
@@ -285,7 +285,7 @@ async fn both_sides_say_so(cluster: &Cluster) {
         }
     }
     assert!(cluster.mapping().await["flutecast-t-0"].contains("C-1"), "what is held is served");
-    // The one that names another format is a user of this one no longer.
+    // A Device that refers to another format is no user of this one.
     cluster.apply(&second.replace("on-off", "spare")).await;
     wait_until("the user to be one less", SOON, async || {
         let said = cluster.until("fpf", "on-off", "Ready=False InUse Reconciling=True").await;
@@ -301,7 +301,7 @@ async fn both_sides_say_so(cluster: &Cluster) {
     cluster.until_held("fpf", "spare", "default", false).await;
 }
 
-/// The Tenant is the user, and says so; with its template, its hold on the format goes.
+/// The Tenant is the user, and has a condition about it; without its template it is none.
 async fn a_template_holds_what_it_names(cluster: &Cluster) {
     cluster.apply(&format("alarm")).await;
     cluster.apply(&with_template("maker", "alarm")).await;
@@ -320,7 +320,7 @@ async fn a_template_holds_what_it_names(cluster: &Cluster) {
     let told = "PushFormat alarm is being deleted, and goes with its last user; have channel alarm of \
                 spec.enrollment.template name";
     assert!(said.contains(told), "{said}");
-    // A Device uses it, too: the template is not the last one that lets go.
+    // A Device uses it too, so it stays without the template.
     cluster.apply(&device("f", "maker", "C-9", "alarm")).await;
     wait_until("both users to be told", SOON, async || {
         let said = cluster.until("fpf", "alarm", "Ready=False InUse Reconciling=True").await;
@@ -334,14 +334,14 @@ async fn a_template_holds_what_it_names(cluster: &Cluster) {
     cluster.until("fpf", "alarm", "Ready=False InUse Reconciling=True").await;
     cluster.kubectl(&["delete", "fd", "f"]).await;
     cluster.until_gone("fpf", "alarm").await;
-    // And with the Tenant.
+    // The same with the Tenant.
     cluster.until_held("fpf", "spare", "default", true).await;
     cluster.kubectl(&["delete", "ft", "maker"]).await;
     cluster.until_held("fpf", "spare", "default", false).await;
     cluster.kubectl(&["delete", "fpf", "spare", "--timeout=10s"]).await;
 }
 
-/// Whoever deletes a namespace means all that is in it, also when somebody else keeps a user a while longer.
+/// The deletion of a namespace deletes all objects in it, also when another controller delays a user.
 async fn a_namespace_is_let_go_at_once(cluster: &Cluster) {
     cluster.plant_in("plant-1").await;
     cluster.until_held("ft", "t-plant-1", "plant-1", true).await;
@@ -359,7 +359,7 @@ async fn a_namespace_is_let_go_at_once(cluster: &Cluster) {
     cluster.until_namespace_gone("plant-1").await;
 }
 
-/// What a killed operator leaves behind holds, as it must, and the next one lets go.
+/// The finalizers of a killed operator stay, and the next one removes them.
 async fn a_killed_operator_is_made_up_for(cluster: &mut Cluster) {
     cluster.plant_in("plant-2").await;
     cluster.plant_in("plant-3").await;
@@ -379,7 +379,7 @@ async fn a_killed_operator_is_made_up_for(cluster: &mut Cluster) {
     })
     .await
     .unwrap();
-    // The one that is gone for good: somebody lets go by hand.
+    // The operator doesn't come back: the finalizers are removed with `--let-go`.
     let kubeconfig = cluster.kubeconfig_of_the_operator().await;
     let options =
         ProcessOptions { env: vec![("KUBECONFIG".into(), kubeconfig.into())], ..ProcessOptions::default() };
@@ -393,7 +393,7 @@ async fn a_killed_operator_is_made_up_for(cluster: &mut Cluster) {
         2,
         "it wasn't asked to let these go"
     );
-    // Or the next start does.
+    // Or the next operator removes them.
     cluster.start_operator().await;
     cluster.until_namespace_gone("plant-3").await;
 }

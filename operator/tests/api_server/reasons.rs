@@ -1,4 +1,5 @@
-//! Each reason of the closed set: the object that causes it, what is said, and the step that heals it.
+//! Each reason of the closed set: the object that causes it, the condition, and the step after which the
+//! object is Ready.
 
 use std::collections::BTreeSet;
 
@@ -8,24 +9,23 @@ use flutecast_testkit::wait_until;
 use crate::manifests::{device, format, tenant};
 use crate::support::{Cluster, OWN, SOON, repository};
 
-/// What is folder mode's alone: an API server knows no files.
+/// Reasons of the folder mode: an API server has no files.
 const OF_FILES: [Reason; 2] = [Reason::InvalidYaml, Reason::DuplicateObject];
 
-/// What data-plane pods have to be there for: operator/tests/kube_served.rs.
+/// Reasons that need data-plane pods: see `served`.
 const OF_PODS: [Reason; 1] = [Reason::NotServed];
 
-/// One reason.
 struct Case {
     reason: Reason,
-    /// What causes it.
+    /// The manifest that causes it.
     cause: String,
     kind: &'static str,
     name: &'static str,
-    /// What the message has to tell.
+    /// A part of the message.
     tells: &'static str,
-    /// The manifest that heals it; empty: it isn't healed by applying one.
+    /// The manifest after which the object is Ready; empty if that takes no manifest.
     heal: String,
-    /// Or the kubectl command that does.
+    /// Or the kubectl command after which it is Ready.
     command: &'static [&'static str],
 }
 
@@ -74,7 +74,7 @@ fn source(name: &str, subject: &str) -> String {
     format!("sources: [{{name: {name}, subject: {subject}, channel: power, iotId: {{subjectToken: 2}}}}]")
 }
 
-/// A format that fills more than half a mapping document.
+/// Returns a format that fills more than half of a mapping document.
 fn huge(name: &str) -> String {
     let words: Vec<String> = (0..256).map(|n| format!("\"{n}\": {n:064}")).collect();
     let words = words.join(", ").replace(": 0", ": w");
@@ -234,8 +234,7 @@ async fn tokens(cluster: &Cluster) -> Vec<Reason> {
     let secret = |data: &str| {
         format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: walls}}\nstringData: {{{data}}}\n")
     };
-    // Whoever made these rules meant another Secret: it is the operator's service account that may not read
-    // this one.
+    // The rules grant another Secret: the operator's service account may not read this one.
     Case::new(Reason::SecretForbidden, "tenant", "guarded", guarded.clone())
         .tells("--resource-name=walls")
         .is_caused(cluster)
@@ -277,11 +276,11 @@ async fn a_name_across_namespaces(cluster: &Cluster) -> Vec<Reason> {
     cluster.kubectl(&["create", "namespace", "plant-2"]).await;
     let elsewhere = |yaml: &str| yaml.replace("metadata: {", "metadata: {namespace: plant-2, ");
     let ours = tenant("t2", "");
-    // Its streams go with it, or they would still be in the way of the other.
+    // Its streams are deleted with it; otherwise they would still conflict.
     cluster.apply(&elsewhere(&tenant("t2", "retention: {onDelete: Delete}"))).await;
     cluster.apply(&elsewhere(&format("on-off"))).await;
     let holder = cluster.get("tenant", "t2", "plant-2").await.unwrap();
-    // Kubernetes tells ages in seconds, and among equals the first by namespace is the older.
+    // Kubernetes has ages in seconds, and among equal ages the first by namespace is older.
     let same_second = async || {
         let newest = cluster.list("tenants", "default").await;
         newest
@@ -359,8 +358,7 @@ async fn the_broker_goes_and_comes(cluster: &mut Cluster) -> Vec<Reason> {
     let steady = cluster.get("device", "steady", "default").await.unwrap();
     cluster.nats.stop().await.unwrap();
     cluster.until("tenant", "t", "Ready=False BrokerAway Reconciling=True").await;
-    // The mapping goes on: a device of a tenant whose stream is there doesn't wait for anything but the
-    // broker.
+    // The mapping is still written: a device of a tenant with a stream waits only for the broker.
     cluster.apply(&device("meanwhile", "t", "C-10", "on-off")).await;
     cluster.until("device", "meanwhile", "Ready=False BrokerAway Reconciling=True").await;
     assert!(cluster.mapping().await["flutecast-t-0"].contains("C-10"));
@@ -368,12 +366,12 @@ async fn the_broker_goes_and_comes(cluster: &mut Cluster) -> Vec<Reason> {
     for (kind, name) in [("tenant", "t"), ("device", "meanwhile")] {
         cluster.until(kind, name, "Ready=True Accepted").await;
     }
-    // What was ready stayed so: nothing was written to it.
+    // Ready objects stay so: nothing was written to them.
     assert_eq!(cluster.get("device", "steady", "default").await.unwrap(), steady);
     vec![Reason::BrokerAway]
 }
 
-/// Somebody else keeps a PushFormat that was deleted; kube_protection.rs has it held by the operator.
+/// Another controller delays the deletion of a PushFormat; in `protection` the operator does.
 async fn what_goes_while_it_is_used(cluster: &Cluster) -> Vec<Reason> {
     cluster.apply(&format!("{}---\n{}", format("going"), device("last", "t", "C-13", "going"))).await;
     cluster.until("device", "last", "Ready=True Accepted").await;
@@ -382,7 +380,7 @@ async fn what_goes_while_it_is_used(cluster: &Cluster) -> Vec<Reason> {
     cluster.kubectl(&["delete", "fpf", "going", "--wait=false"]).await;
     cluster.until("pushformat", "going", "Ready=False InUse Reconciling=True").await;
     cluster.until("device", "last", "Ready=True Terminating").await;
-    // The Device names another one: neither side has anything to tell.
+    // The Device refers to another one: neither object has a condition about it.
     cluster.apply(&device("last", "t", "C-13", "on-off")).await;
     cluster.until("device", "last", "Ready=True Accepted").await;
     cluster.until("pushformat", "going", "Ready=True Accepted").await;
@@ -392,7 +390,7 @@ async fn what_goes_while_it_is_used(cluster: &Cluster) -> Vec<Reason> {
     vec![Reason::InUse, Reason::Terminating]
 }
 
-/// Objects that were stored when other rules held, or by somebody who took the rules away.
+/// Objects that were stored under other rules, or after the rules were removed.
 async fn what_other_rules_let_in(cluster: &Cluster) -> Vec<Reason> {
     let lax = concat!(
         r#"[{"op":"replace","path":"/spec/versions/0/schema/openAPIV3Schema","#,
@@ -436,7 +434,7 @@ async fn what_other_rules_let_in(cluster: &Cluster) -> Vec<Reason> {
 }
 
 impl Case {
-    /// Checks the cause only: another step follows.
+    /// Checks the cause only; another step follows.
     async fn is_caused(&self, cluster: &Cluster) {
         cluster.apply(&self.cause).await;
         self.is_said(cluster).await;

@@ -1,5 +1,5 @@
-//! A Device is Ready when every ready data-plane pod serves it: real pods as processes, their endpoints as
-//! Kubernetes would show them.
+//! A Device is Ready when every ready data-plane pod serves it: real pods as processes, and their endpoints
+//! as Kubernetes would write them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,17 +14,17 @@ use crate::support::{Cluster, OWN, Running, SOON, repository, said};
 const SERVICE: &str = "flutecast-dataplane";
 const READY: &str = "Ready=True Accepted";
 const LATE: &str = "Ready=False NotServed Reconciling=True";
-/// Until a frozen pod counts as silent (15 s), and 10 s more until it is told on the Tenant.
+/// A frozen pod counts as silent after 15 s, and 10 s later the Tenant has a condition about it.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A data plane as a process.
+/// A data-plane pod as a process.
 struct Pod {
     name: &'static str,
     process: Process,
 }
 
-/// A kubeconfig with the rights of the data plane's service account, which manifests/dataplane/rbac.yaml has
-/// in another namespace.
+/// Returns a kubeconfig with the rights of the data plane's service account, which
+/// manifests/dataplane/rbac.yaml has in another namespace.
 async fn kubeconfig_of_pods(cluster: &Cluster) -> PathBuf {
     let rights = std::fs::read_to_string(repository("manifests/dataplane/rbac.yaml")).unwrap();
     cluster.apply(&rights.replace("namespace: flutecast\n", &format!("namespace: {OWN}\n"))).await;
@@ -61,7 +61,7 @@ async fn start_pod(cluster: &Cluster, kubeconfig: &PathBuf, name: &'static str) 
     Pod { name, process }
 }
 
-/// The endpoints as the endpoint controller writes them: the pod, and whether it is ready.
+/// Applies the endpoints as the endpoint controller writes them: the pods, and whether they are ready.
 async fn endpoints(cluster: &Cluster, pods: &[(&str, bool)]) {
     let endpoint = |(pod, ready): &(&str, bool)| {
         let conditions = json!({"ready": ready, "serving": ready, "terminating": false});
@@ -77,7 +77,7 @@ async fn endpoints(cluster: &Cluster, pods: &[(&str, bool)]) {
     cluster.apply(&slice.to_string()).await;
 }
 
-/// As [`Cluster::until`], but it may take as long as a pod's silence.
+/// Like [`Cluster::until`] with a deadline longer than the silence of a pod.
 async fn until(cluster: &Cluster, kind: &str, name: &str, expected: &str) -> String {
     cluster.until_within(LONG, kind, name, expected).await
 }
@@ -188,7 +188,7 @@ async fn an_outage_of_nats_changes_nothing(cluster: &mut Cluster) {
     assert_eq!(others, before);
 }
 
-/// 200 Devices with two pods that follow: the first status is that they are Ready.
+/// With two pods that keep up, the first status of 200 Devices is Ready.
 async fn many_devices_cost_few_writes(cluster: &Cluster) {
     const DEVICES: usize = 200;
     let path = "/apis/flutecast.io/v1alpha1/namespaces/default/devices";
@@ -198,7 +198,7 @@ async fn many_devices_cost_few_writes(cluster: &Cluster) {
         (0..DEVICES).map(|n| device(&format!("d{n}"), "t", &format!("M-{n}"), "on-off")).collect();
     cluster.apply(&devices.join("---\n")).await;
     cluster.until_all_ready().await;
-    // What happened to them since, from the API server's memory.
+    // The events since then, from the API server's cache.
     let path = format!("{path}?watch=true&timeoutSeconds=2&resourceVersion={start}");
     let events = cluster.kubectl(&["get", "--raw", &path]).await;
     let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -208,13 +208,13 @@ async fn many_devices_cost_few_writes(cluster: &Cluster) {
     eprintln!("{created} created, {written} statuses written, of which {late} NotServed");
     assert_eq!(created, DEVICES);
     assert!(written <= 2 * DEVICES, "{written} writes");
-    // On a machine that is busy with other tests a pod may take longer than a status is held back.
+    // On a busy machine a pod may take longer than a status is held back.
     assert!(late <= DEVICES / 4, "{late} of {DEVICES} were written as NotServed first");
     let words = said(&events.last().unwrap()["object"]).1;
     assert!(words.contains("every ready data-plane pod serves it"), "{words}");
 }
 
-/// The operator is replaced, which writes nothing, though it looks at everything.
+/// Another operator evaluates everything, and writes nothing.
 async fn nothing_is_written_by_another_operator(cluster: &mut Cluster, device: &str, expected: &str) {
     let before = cluster.versions().await;
     cluster.operator.as_mut().unwrap().process.kill().await.unwrap();

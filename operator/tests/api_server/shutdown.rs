@@ -1,4 +1,4 @@
-//! An operator that is asked to end does so in order: soon, with nothing half done, and another one works at
+//! An operator that is told to end does so in order: soon, with complete objects, and another one leads at
 //! once.
 
 use std::collections::BTreeMap;
@@ -15,11 +15,11 @@ use crate::manifests::{device, format, tenant};
 use crate::support::{Cluster, OWN, Running, SOON, said};
 
 const DEVICES: usize = 200;
-/// After so many statuses the operator is in the midst of its work.
+/// After this many statuses the operator is in the middle of its work.
 const MIDST: f64 = 25.0;
-/// What an orderly end may take; Kubernetes gives a pod thirty seconds.
+/// How long an orderly end may take. Kubernetes gives a pod thirty seconds.
 const END: Duration = Duration::from_secs(10);
-/// For how long a Lease is respected that nobody gave back.
+/// How long a Lease is respected that was not given back.
 const LEASE: Duration = Duration::from_secs(15);
 
 const STATUSES: [&str; 2] = ["verb=\"ApplyStatus\"", "kind=\"Device\""];
@@ -31,7 +31,7 @@ impl Cluster {
         (!holder.is_empty()).then(|| holder.to_owned())
     }
 
-    /// The versions of the Devices of which something is said already. What is said is whole.
+    /// Returns the versions of the Devices that have conditions. Each status is complete.
     async fn told(&self) -> BTreeMap<String, String> {
         let devices = self.list("devices", "default").await;
         let told = devices.iter().filter(|device| device["status"].is_object()).map(|device| {
@@ -45,7 +45,7 @@ impl Cluster {
     }
 }
 
-/// The lines of an orderly end, in their order, and no complaint among them.
+/// Checks that the log has the lines of an orderly end in their order, and no warning.
 fn assert_orderly(operator: &Running) {
     let output = operator.process.output();
     let end: Vec<&String> = output.iter().skip_while(|line| !line.contains("asked to end")).collect();
@@ -100,7 +100,7 @@ async fn in_the_midst_of_work(cluster: &Cluster, mut first: Running, second: &Ru
     let ((), told) = tokio::join!(cluster.apply(&all), end);
     assert_orderly(&first);
     assert!(told.len() >= MIDST as usize, "{}", told.len());
-    // What was being written when it ended is whole, and the second one does the rest, and the rest only.
+    // The statuses that were being written are complete, and the second operator writes only the others.
     cluster.until_all_ready().await;
     for (name, text) in cluster.mapping().await {
         ShardDocument::from_yaml(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -115,7 +115,7 @@ async fn in_the_midst_of_work(cluster: &Cluster, mut first: Running, second: &Ru
     assert!(rest <= DEVICES as f64 - MIDST, "{rest} of {DEVICES} were said by the second one");
 }
 
-/// One that ends with nothing to do, and one that starts: neither has a reason to write.
+/// An operator that ends without work, and one that starts: neither writes.
 async fn the_next_start_writes_nothing(cluster: &mut Cluster) {
     let before = cluster.versions().await;
     let mut second = cluster.operator.take().unwrap();
@@ -124,7 +124,7 @@ async fn the_next_start_writes_nothing(cluster: &mut Cluster) {
     assert_eq!(cluster.holder("flutecast-operator").await, None);
     let began = Instant::now();
     cluster.start_operator().await;
-    // A change that comes after everything else was looked at shows that the operator is through with it.
+    // A change that is handled after all others shows that the operator is done with them.
     cluster.kubectl(&["label", "fd", "d7", "shift=night"]).await;
     wait_until("the label in the mapping", SOON, async || {
         let mapping = cluster.mapping().await;
@@ -142,8 +142,7 @@ async fn the_next_start_writes_nothing(cluster: &mut Cluster) {
     assert_eq!(cluster.operator.as_ref().unwrap().api_writes(&STATUSES).await, 0.0);
 }
 
-/// At most one operator works at a time: the Lease is nobody else's while something of the one that ends
-/// still writes.
+/// At most one operator leads: no other one gets the Lease while a task of the one that ends still works.
 async fn the_lease_is_held_as_long_as_somebody_works(cluster: &Cluster) {
     let kubeconfig = Kubeconfig::read_from(cluster.api.kubeconfig()).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
@@ -159,7 +158,7 @@ async fn the_lease_is_held_as_long_as_somebody_works(cluster: &Cluster) {
     let works = leading.clone();
     drop(leading);
     cancel.cancel();
-    // Much longer than giving back takes.
+    // Much longer than giving the Lease back takes.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(cluster.holder("a-turn").await.as_deref(), Some("one"));
     assert!(!task.is_finished());

@@ -1,5 +1,4 @@
-//! What the last release stored stays readable and can be changed under today's definitions: on a real API
-//! server.
+//! Objects that the last release stored can be read and changed under the current CRDs, on a real API server.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
 const KINDS: &str = "tenants,devices,pushformats";
-/// Each file has a namespace of its own: they use the same names.
+/// Each file has a namespace of its own, because they use the same names.
 const FILES: [&str; 3] = ["demo", "samples", "edges"];
 
 fn crds(path: &str) -> String {
@@ -31,7 +30,7 @@ async fn install(api: &ApiServer, folder: &str) {
     }
 }
 
-/// All objects, by namespace, kind and name.
+/// Returns all objects, by namespace, kind and name.
 async fn stored(api: &ApiServer) -> BTreeMap<String, Value> {
     let text = api.kubectl(&["get", KINDS, "-A", "-o", "json"], "").await.unwrap();
     let list: Value = serde_json::from_str(&text).unwrap();
@@ -46,7 +45,7 @@ fn list(objects: impl Iterator<Item = Value>) -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": Vec::from_iter(objects)}).to_string()
 }
 
-/// A status with everything that the last release wrote.
+/// Returns a status with all fields that the last release wrote.
 fn with_status(mut object: Value) -> Value {
     let condition = |kind: &str, status: &str| {
         json!({"type": kind, "status": status, "reason": "FormatMissing", "message": "é".repeat(2000),
@@ -71,7 +70,7 @@ fn with_status(mut object: Value) -> Value {
     object
 }
 
-/// What of `before` isn't in `after`, as paths. New fields are no loss: defaults fill them in.
+/// Returns the paths of `before` that are missing in `after`. New fields are defaults.
 fn lost(before: &Value, after: &Value, path: &str, found: &mut Vec<String>) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
@@ -93,7 +92,7 @@ fn lost(before: &Value, after: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// What is wrong with the objects under the definitions that are in force now.
+/// Returns the errors of the objects under the current CRDs.
 async fn wrong(api: &ApiServer, before: &BTreeMap<String, Value>) -> Vec<String> {
     let mut wrong = Vec::new();
     let after = stored(api).await;
@@ -124,7 +123,7 @@ async fn wrong(api: &ApiServer, before: &BTreeMap<String, Value>) -> Vec<String>
         object
     });
     run("status", &["replace", "--subresource=status", "-f", "-"], list(statuses)).await;
-    // An unchanged part of an object may break a newer rule; a new object shows whether there is one.
+    // An unchanged part of an object may violate a newer rule; a new object shows whether there is one.
     let anew = before.values().cloned().map(|mut object| {
         let name = object["metadata"]["name"].clone();
         object["metadata"] = json!({"name": name, "namespace": "anew"});
@@ -149,7 +148,7 @@ async fn what_the_last_release_stored_can_be_read_and_changed() {
     assert!(before.len() > 25, "only {} objects", before.len());
 
     install(&api, "yaml").await;
-    // What a server that runs may still believe of the old definitions, one that starts can't.
+    // A server that starts can't have the old CRDs in its cache.
     api.kill_api().await.unwrap();
     api.start_api().await.unwrap();
     let wrong_now = wrong(&api, &before).await;
@@ -158,7 +157,7 @@ async fn what_the_last_release_stored_can_be_read_and_changed() {
     what_breaks_is_noticed(&api, &stored(&api).await).await;
 }
 
-/// Under definitions that do break what is stored, all that is asked above says so.
+/// Under CRDs that break stored objects, each check above fails.
 async fn what_breaks_is_noticed(api: &ApiServer, before: &BTreeMap<String, Value>) {
     let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
     let patches = [

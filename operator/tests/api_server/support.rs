@@ -1,4 +1,4 @@
-//! A real API server with the kinds of Flutecast, a real nats-server, and the operator as a process.
+//! A real API server with Flutecast's CRDs, a real nats-server, and the operator as a process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -9,33 +9,32 @@ use flutecast_testkit::{ApiServer, NatsServer, Process, ProcessOptions, free_por
 use serde_json::Value;
 
 pub(crate) const SOON: Duration = Duration::from_secs(30);
-/// Where the mapping goes in these tests: not where the objects are.
+/// The namespace of the mapping in these tests, which is not that of the objects.
 pub(crate) const OWN: &str = "flutecast-system";
 
-/// A path in the repository.
+/// Returns a path in the repository.
 pub(crate) fn repository(path: &str) -> String {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path).display().to_string()
 }
 
-/// The cluster, with an operator or without.
+/// An API server and NATS, with or without an operator.
 pub(crate) struct Cluster {
     pub(crate) api: ApiServer,
     pub(crate) nats: NatsServer,
     pub(crate) operator: Option<Running>,
-    /// The environment of each operator that is started, beside what it needs.
+    /// Additional environment of operators that are started.
     pub(crate) env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
-    /// More arguments for each operator that is started.
+    /// Additional arguments of operators that are started.
     pub(crate) arguments: Vec<&'static str>,
 }
 
-/// A running operator.
 pub(crate) struct Running {
     pub(crate) process: Process,
     pub(crate) admin: String,
 }
 
 impl Cluster {
-    /// An API server with the kinds, and NATS. No operator yet.
+    /// Starts an API server with the CRDs, and NATS, without an operator.
     pub(crate) async fn start() -> Self {
         let (api, nats) = tokio::join!(ApiServer::start(), NatsServer::start());
         let (api, nats) = (api.unwrap(), nats.unwrap());
@@ -46,26 +45,26 @@ impl Cluster {
         this
     }
 
-    /// The same with an operator that works.
+    /// Starts the same with an operator that leads.
     pub(crate) async fn with_operator() -> Self {
         let mut this = Self::start().await;
         this.start_operator().await;
         this
     }
 
-    /// Starts the operator, and waits until it works.
+    /// Starts the operator, and waits until it is ready.
     pub(crate) async fn start_operator(&mut self) {
         let running = self.spawn_operator("operator-of-a-test").await;
         running.wait_until_ready().await;
         self.operator = Some(running);
     }
 
-    /// A kubeconfig with the rights of the operator's service account, and no others.
+    /// Returns a kubeconfig with the rights of the operator's service account, and no others.
     pub(crate) async fn kubeconfig_of_the_operator(&self) -> PathBuf {
         self.api.kubeconfig_of(OWN, "flutecast-operator").await.unwrap()
     }
 
-    /// An operator that may or may not work, under the service account of manifests/operator/rbac.yaml.
+    /// Starts an operator under the service account of manifests/operator/rbac.yaml, without waiting for it.
     pub(crate) async fn spawn_operator(&self, identity: &str) -> Running {
         let kubeconfig = self.kubeconfig_of_the_operator().await;
         let admin = format!("127.0.0.1:{}", free_port().unwrap());
@@ -95,37 +94,36 @@ impl Cluster {
         Running { process, admin: format!("http://{admin}") }
     }
 
-    /// Runs kubectl, which has to work.
+    /// Runs kubectl, which must succeed.
     pub(crate) async fn kubectl(&self, args: &[&str]) -> String {
         self.api.kubectl(args, "").await.unwrap()
     }
 
-    /// Applies YAML.
     pub(crate) async fn apply(&self, yaml: &str) {
         self.api.kubectl(&["apply", "--server-side", "-f", "-"], yaml).await.unwrap();
     }
 
-    /// One object as JSON; none if it isn't there.
+    /// Returns an object as JSON; `None` if it doesn't exist.
     pub(crate) async fn get(&self, kind: &str, name: &str, namespace: &str) -> Option<Value> {
         let args = ["get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found"];
         let text = self.kubectl(&args).await;
         (!text.trim().is_empty()).then(|| serde_json::from_str(&text).unwrap())
     }
 
-    /// All objects of some kinds in a namespace.
+    /// Returns all objects of some kinds in a namespace.
     pub(crate) async fn list(&self, kinds: &str, namespace: &str) -> Vec<Value> {
         let text = self.kubectl(&["get", kinds, "-n", namespace, "-o", "json"]).await;
         let list: Value = serde_json::from_str(&text).unwrap();
         list["items"].as_array().unwrap().clone()
     }
 
-    /// Waits until an object's conditions are said to be so: `Ready=True Accepted`, with `Stalled=…` or
-    /// `Reconciling=…` after it. Answers the message of `Ready`.
+    /// Waits until an object has these conditions: `Ready=True Accepted`, followed by `Stalled=…` or
+    /// `Reconciling=…`. Returns the message of `Ready`.
     pub(crate) async fn until(&self, kind: &str, name: &str, expected: &str) -> String {
         self.until_within(SOON, kind, name, expected).await
     }
 
-    /// The same with another deadline.
+    /// Like [`Self::until`] with another deadline.
     pub(crate) async fn until_within(
         &self,
         deadline: Duration,
@@ -149,7 +147,7 @@ impl Cluster {
             .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
     }
 
-    /// Whether all Tenants, PushFormats and Devices are Ready, or what one of them is.
+    /// Checks whether all Tenants, PushFormats and Devices are Ready.
     pub(crate) async fn are_all_ready(&self) -> Result<(), String> {
         for object in self.list("tenants,pushformats,devices", "default").await {
             let (said, message) = said(&object);
@@ -172,12 +170,12 @@ impl Cluster {
         .unwrap();
     }
 
-    /// The last lines of the operator.
+    /// Returns the last lines of the operator's log.
     pub(crate) fn operator_log(&self) -> String {
         self.operator.as_ref().map(|operator| operator.process.tail()).unwrap_or_default()
     }
 
-    /// The documents of the mapping, by the name of the ConfigMap.
+    /// Returns the documents of the mapping, by the name of the ConfigMap.
     pub(crate) async fn mapping(&self) -> BTreeMap<String, String> {
         let maps = self.list("configmaps", OWN).await;
         let ours = maps.iter().filter(|map| map["data"]["mapping.yaml"].is_string());
@@ -188,20 +186,20 @@ impl Cluster {
         .collect()
     }
 
-    /// Whether the mapping is this one, by the name of the ConfigMap, or what it is.
+    /// Checks whether the mapping is `expected`, by the name of the ConfigMap.
     pub(crate) async fn is_mapped(&self, expected: &BTreeMap<String, String>) -> Result<(), String> {
         let mapping = self.mapping().await;
         if mapping == *expected { Ok(()) } else { Err(format!("{mapping:#?}\ninstead of {expected:#?}")) }
     }
 
-    /// Waits until the mapping is this one.
+    /// Waits until the mapping is `expected`.
     pub(crate) async fn until_mapped(&self, expected: &BTreeMap<String, String>) {
         wait_until("the mapping to be as wanted", SOON, async || self.is_mapped(expected).await)
             .await
             .unwrap_or_else(|error| panic!("{error:#}\n{}", self.operator_log()));
     }
 
-    /// The access document.
+    /// Returns the access document.
     pub(crate) async fn access(&self) -> Option<String> {
         let secret = self.get("secret", "flutecast-access", OWN).await?;
         let text = secret["data"]["access.yaml"].as_str()?;
@@ -209,7 +207,7 @@ impl Cluster {
         Some(String::from_utf8(bytes).unwrap())
     }
 
-    /// The names of the streams.
+    /// Returns the names of the streams.
     pub(crate) async fn streams(&self) -> Vec<String> {
         let api = flutecast_nats::JetStreamApi::new(self.nats.client().await.unwrap());
         let streams = api.streams().await.unwrap();
@@ -219,7 +217,7 @@ impl Cluster {
         names
     }
 
-    /// The versions of everything that the operator writes, but for the Lease.
+    /// Returns the resource versions of all objects that the operator writes, except the Lease.
     pub(crate) async fn versions(&self) -> BTreeMap<String, String> {
         let mut versions = BTreeMap::new();
         for (kinds, namespace) in [
@@ -237,7 +235,7 @@ impl Cluster {
     }
 }
 
-/// Gives the operator the right to create Devices, or takes it.
+/// Grants or revokes the operator's right to create Devices.
 pub(crate) async fn may_create_devices(cluster: &Cluster, may: bool) {
     let rules = std::fs::read_to_string(repository("manifests/operator/rbac.yaml")).unwrap();
     let rule = "  - apiGroups: [flutecast.io]\n    resources: [devices]\n    verbs: [create]\n";
@@ -246,7 +244,6 @@ pub(crate) async fn may_create_devices(cluster: &Cluster, may: bool) {
 }
 
 impl Running {
-    /// Waits until it works.
     pub(crate) async fn wait_until_ready(&self) {
         let ready = format!("{}/readyz", self.admin);
         wait_until("the operator to be ready", SOON, async || http_client::get_text(&ready).await)
@@ -254,14 +251,14 @@ impl Running {
             .unwrap_or_else(|error| panic!("{error:#}\n{}", self.process.tail()));
     }
 
-    /// The value of a metric, which has to be there.
+    /// Returns the value of a metric, which must exist.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = self.metrics().await;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("there is no {name} in\n{text}")).parse().unwrap()
     }
 
-    /// How many writes to the API server were successful, of those that have all these labels, such as
+    /// Returns how many writes to the API server succeeded that have all these labels, such as
     /// `verb="ApplyStatus"`.
     pub(crate) async fn api_writes(&self, labels: &[&str]) -> f64 {
         let text = self.metrics().await;
@@ -278,7 +275,7 @@ impl Running {
     }
 }
 
-/// An object's conditions in words, and the message of `Ready`.
+/// Returns an object's conditions in words, and the message of `Ready`.
 pub(crate) fn said(object: &Value) -> (String, String) {
     let none = Vec::new();
     let conditions = object["status"]["conditions"].as_array().unwrap_or(&none);

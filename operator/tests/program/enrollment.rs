@@ -23,7 +23,7 @@ struct Plant {
 }
 
 impl Plant {
-    /// An operator over these manifests.
+    /// Starts an operator over these manifests.
     async fn with(manifests: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
@@ -47,7 +47,7 @@ impl Plant {
             .map_err(|error| error.to_string())
     }
 
-    /// Asks until there is an answer of this kind: a pointer into it that must hold this.
+    /// Repeats a request until the reply has `expected` at `pointer`.
     async fn until(&self, tenant: &str, request: &str, pointer: &str, expected: &str) -> Value {
         wait_until(&format!("{pointer} of {request} to be {expected}"), SOON, async || {
             let answer = self.ask(tenant, request).await?;
@@ -67,7 +67,7 @@ impl Plant {
         text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0.0, |value| value.parse().unwrap())
     }
 
-    /// The last message that the tenant's stream holds on a subject.
+    /// Returns the sequence of the last message that the tenant's stream holds on a subject.
     async fn stored(&self, tenant: &str, subject: &str) -> Option<u64> {
         let api = flutecast_nats::JetStreamApi::new(self.client.clone());
         api.last_sequence_on(&format!("IOT_{tenant}"), subject).await.unwrap()
@@ -96,7 +96,7 @@ async fn declared_devices_are_answered_and_nobody_else() {
     assert_eq!(subject, format!("iot.acme.{}.power", answer["iotId"].as_str().unwrap()));
     assert_eq!(answer["mqttTopics"]["power"], subject.replace('.', "/"));
     assert_eq!(plant.ask("acme", r#"{"deviceCode":"CORR-01"}"#).await, Ok(answer));
-    // What is published on it next is stored.
+    // The next message on it is stored.
     plant.client.publish(subject.clone(), r#"{"on":true}"#.into()).await.unwrap();
     wait_until("the message in the stream", SOON, async || {
         plant.stored("acme", &subject).await.ok_or("not there")
@@ -117,7 +117,7 @@ async fn declared_devices_are_answered_and_nobody_else() {
         assert_eq!(answer["error"]["retryAfterMs"].is_u64(), !reason.starts_with("Invalid"), "{answer}");
     }
     assert!(plant.ask("nobody", "CORR-01").await.unwrap_err().contains("no responders"));
-    // In a folder nobody can create Devices, and those that exist are answered all the same.
+    // In a folder no Devices can be created; the existing ones get replies.
     plant.until("other", "O-1", "/tenant", "other").await;
     let verdict = |line: &str| line.contains("Tenant/other Degraded EnrollmentUnavailable");
     let mut operator = plant.operator;
@@ -153,7 +153,7 @@ async fn a_device_enrols_and_publishes_over_mqtt() {
 
 fn mosquitto(plant: &Plant, program: &str, args: &[&str]) -> Process {
     let port = plant.nats.mqtt_port().to_string();
-    // Line by line, also into a pipe.
+    // Writes line by line, also into a pipe.
     let args = ["-oL", program, "-h", "127.0.0.1", "-p", &port].into_iter().chain(args.iter().copied());
     Process::spawn("stdbuf", args).unwrap()
 }
@@ -172,7 +172,7 @@ async fn over_mqtt(plant: &Plant, request: &str, token: &str) -> Value {
     serde_json::from_str(&line.unwrap_or_else(|error| panic!("{error:#}\n{}", ears.tail()))).unwrap()
 }
 
-/// The operator may publish where a device may not: a question must not make it do so.
+/// The operator may publish where a device may not; a request must not make it do so.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_goes_nowhere_but_to_where_answers_are_heard() {
     let plant = Plant::with(&plant()).await;
@@ -221,6 +221,6 @@ async fn a_flood_of_one_tenant_costs_another_nothing() {
     let limited = plant.metric("RateLimited").await;
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     assert!((1.0..2000.0).contains(&limited), "{limited}");
-    // It is over, and the tenant is answered again.
+    // After the flood the tenant gets replies again.
     plant.until("acme", "CORR-01", "/deviceCode", "CORR-01").await;
 }

@@ -1,5 +1,6 @@
 //! The operator as a process on a folder of manifests, with a real nats-server.
-#![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+// Also in helpers, which clippy does not take for tests.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod enrollment;
 mod manifests;

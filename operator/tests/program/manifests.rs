@@ -1,12 +1,12 @@
 //! Manifests for tests.
 
-/// A Tenant; `spec` is one line of its spec.
+/// Returns a Tenant. `spec` is one line of its spec.
 pub(crate) fn tenant(name: &str, spec: &str) -> String {
     let spec = if spec.is_empty() { "displayName: Test" } else { spec };
     format!("apiVersion: flutecast.io/v1alpha1\nkind: Tenant\nmetadata: {{name: {name}}}\nspec:\n  {spec}\n")
 }
 
-/// A PushFormat with one Bool.
+/// Returns a PushFormat with one Bool.
 pub(crate) fn format(name: &str) -> String {
     format!(
         "apiVersion: flutecast.io/v1alpha1\nkind: PushFormat\nmetadata: {{name: {name}}}\nspec:\n  delivery: \
@@ -14,7 +14,7 @@ pub(crate) fn format(name: &str) -> String {
     )
 }
 
-/// A Device with one channel, `power`.
+/// Returns a Device with one channel, `power`.
 pub(crate) fn device(name: &str, tenant: &str, code: &str, format: &str) -> String {
     format!(
         "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {{name: {name}}}\nspec:\n  tenant: \

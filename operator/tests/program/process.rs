@@ -1,4 +1,4 @@
-//! The program as it runs: a folder, a nats-server, signals.
+//! The program with a folder, a nats-server, and signals.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,10 +15,10 @@ const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 
 const SOON: Duration = Duration::from_secs(15);
 const TOKEN: &str = "a-token-of-many-letters";
-/// Makes the stream SRC_demo_mes.
+/// A source that needs the stream SRC_demo_mes.
 const MES_SOURCE: &str = "sources: [{name: mes, subject: mes.out, channel: counters, iotId: {pointer: /id}}]";
 
-/// A folder of manifests, a folder for the mapping, and the operator between them.
+/// A folder of manifests, a folder for the mapping, and the operator.
 struct Plant {
     folder: tempfile::TempDir,
     nats: String,
@@ -40,7 +40,7 @@ impl Plant {
         self.path("mapping").join(name)
     }
 
-    /// Writes a manifest as editors do: beside, then renamed.
+    /// Writes a manifest as editors do: into another file, which is then renamed.
     fn put(&self, name: &str, text: &str) {
         let path = self.path("manifests").join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -76,7 +76,7 @@ impl Plant {
         assert_eq!(status.code(), Some(0), "{}", self.process().tail());
     }
 
-    /// The devices of the mapping, by code.
+    /// Returns the device codes in the mapping.
     fn codes(&self, tenant: &str) -> Vec<String> {
         let text =
             fs::read_to_string(self.mapping(&format!("flutecast-{tenant}-0.yaml"))).unwrap_or_default();
@@ -148,13 +148,13 @@ async fn an_edit_is_in_force_within_a_second() {
     wait_for_stream(&nats, "SRC_demo_gw", true).await;
     assert!(edited.elapsed() < Duration::from_secs(2), "two edits took {:?}", edited.elapsed());
 
-    // A broken file keeps what was good in it, and says where it is broken.
+    // A broken file keeps its last good objects, and the outcome has the position.
     plant.put("line/d2.yaml", "kind: Device\nspec: [\n");
     let line = plant.line("File/line/d2.yaml Degraded").await;
     assert!(line.contains("InvalidYaml: line/d2.yaml:"), "{line}");
     assert_eq!(plant.codes("demo").len(), 2);
 
-    // A duplicate is told by the holder's name, and heals when the holder goes.
+    // The outcome of a duplicate names the holder; it is accepted when the holder goes.
     plant.put("line/d3.yaml", &device("d3", "demo", "C-1", "on-off"));
     let line = plant.line("Device/d3 Refused").await;
     assert!(line.contains("DuplicateDeviceCode") && line.contains("Device/d1"), "{line}");
@@ -189,7 +189,7 @@ async fn a_broker_that_comes_late_and_one_that_goes() {
     wait_for_stream(&nats, "IOT_demo", true).await;
     assert_eq!(http_client::get(&format!("http://{admin}/readyz")).await.unwrap().status.as_u16(), 200);
 
-    // While it is away, the folder goes on. It is said once.
+    // While it is away, changes of the folder are applied. The outcome is printed once.
     nats.stop().await.unwrap();
     plant.put("d2.yaml", &device("d2", "demo", "C-2", "on-off"));
     plant.wait_for_codes(&["C-1", "C-2"]).await;
@@ -230,7 +230,7 @@ async fn a_tenant_that_goes_takes_its_stream_along_only_if_it_says_so() {
     for stream in ["IOT_demo", "IOT_kept"] {
         wait_for_stream(&nats, stream, true).await;
     }
-    // Away and back within a moment, as an editor or git does it: nothing is lost.
+    // Removed and restored within a moment, as editors and git do: nothing is lost.
     plant.remove("demo.yaml");
     plant.line("Tenant/demo Removed").await;
     plant.put("demo.yaml", &tenant("demo", "retention: {onDelete: Delete}"));
@@ -245,7 +245,7 @@ async fn a_tenant_that_goes_takes_its_stream_along_only_if_it_says_so() {
         .await
         .unwrap();
     wait_for_stream(&nats, "IOT_demo", false).await;
-    // Counted from the second time on.
+    // The time counts from the second removal.
     assert!(removed.elapsed() >= REMOVAL_GRACE);
     wait_for_stream(&nats, "IOT_kept", true).await;
     assert!(
@@ -264,7 +264,7 @@ async fn a_payload_source_that_is_switched_off_stays_in_the_mapping_for_a_moment
     plant.wait_for_mapping("demo").await;
     let edited = Instant::now();
     plant.put("base.yaml", &tenant("demo", "displayName: Without"));
-    // Nothing is left to split, so the stream goes at once; the mapping follows.
+    // No message is left to split, so the stream is deleted at once; the mapping follows.
     wait_for_stream(&nats, "SRC_demo_mes", false).await;
     let mapping = plant.mapping("flutecast-demo-0.yaml");
     let text = async || {
@@ -305,7 +305,7 @@ async fn nothing_is_read_from_a_stream_of_somebody_else() {
     );
     let access = fs::read_to_string(plant.mapping("flutecast-access.yaml")).unwrap();
     assert!(!plant.mapping("flutecast-demo-0.yaml").exists() && !access.contains("demo"), "{access}");
-    // Its owner gives it up.
+    // Its owner releases it.
     context.delete_stream("IOT_demo").await.unwrap();
     plant.line("Tenant/demo Accepted").await;
     plant.wait_for_codes(&["C-1"]).await;
@@ -371,7 +371,7 @@ async fn a_restart_writes_nothing_and_foreign_files_stay() {
     ] {
         fs::write(plant.mapping(name), text).unwrap();
     }
-    // A shard of a tenant that went while the operator was down.
+    // A shard of a tenant that was deleted while no operator ran.
     let stale = fs::read_to_string(plant.mapping("flutecast-demo-0.yaml"))
         .unwrap()
         .replace("tenant: demo", "tenant: gone");
@@ -391,7 +391,7 @@ async fn a_restart_writes_nothing_and_foreign_files_stay() {
 
 #[tokio::test]
 async fn a_mounted_config_map() {
-    // Kubernetes mounts a ConfigMap as links into a folder that a link points to, and swaps that link.
+    // Kubernetes mounts a ConfigMap as links into a folder that a link points to, and replaces that link.
     let nats = NatsServer::start().await.unwrap();
     let mut plant = Plant::new(&nats.url());
     let manifests = plant.path("manifests");
