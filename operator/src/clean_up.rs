@@ -67,7 +67,7 @@ pub(crate) enum CleanUp {
 #[derive(Debug, Clone)]
 pub(crate) struct InstallationScope {
     /// The namespaces of the objects.
-    pub(crate) places: Vec<NamespaceScope>,
+    pub(crate) scopes: Vec<NamespaceScope>,
     /// The namespace of the mapping, the access Secret and the Lease.
     pub(crate) own_namespace: String,
     /// Identifies this program in the Lease.
@@ -125,7 +125,7 @@ async fn remove(
 ) -> Result<(), Vec<String>> {
     let mut left = Vec::new();
     if what.contains(&CleanUp::Finalizers) {
-        match protection::remove_finalizers(client, &scope.places).await {
+        match protection::remove_finalizers(client, &scope.scopes).await {
             Ok(count) => tracing::info!(count, "nothing is held by a finalizer any longer"),
             Err(error) => left.push(format!("finalizers: {}", brief(&error))),
         }
@@ -161,7 +161,7 @@ async fn remove_streams(
     if !within(CONNECT_TIMEOUT, connected.wait_for(|connected| *connected)).await {
         return Err(format!("NATS is not there after {CONNECT_TIMEOUT:?}"));
     }
-    let installation = Installation { id, places: scope.places.clone(), alive: BTreeSet::new() };
+    let installation = Installation { id, scopes: scope.scopes.clone(), alive: BTreeSet::new() };
     let count = orphans::delete_all(&api, &installation).await.map_err(|error| error.to_string())?;
     tracing::info!(count, "the streams are deleted");
     Ok(())

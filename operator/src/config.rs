@@ -104,7 +104,7 @@ pub(crate) enum Mode {
         mapping_out: PathBuf,
     },
     Kubernetes {
-        places: Vec<NamespaceScope>,
+        scopes: Vec<NamespaceScope>,
         /// `None` for the namespace of the operator.
         mapping_namespace: Option<String>,
         identity: String,
@@ -127,10 +127,10 @@ impl Config {
                 Some(identity) => identity.clone(),
                 None => format!("{}-{}", host_name(), std::process::id()),
             };
-            let places = if all { vec![None] } else { named.cloned().map(Some).collect::<Vec<_>>() };
-            anyhow::ensure!(!places.is_empty(), "--namespace names none; leave it out for all");
+            let scopes = if all { vec![None] } else { named.cloned().map(Some).collect::<Vec<_>>() };
+            anyhow::ensure!(!scopes.is_empty(), "--namespace names none; leave it out for all");
             return Ok(Mode::Kubernetes {
-                places,
+                scopes,
                 mapping_namespace: self.mapping_namespace.clone(),
                 identity,
                 service: self.service.clone().filter(|name| !name.is_empty()),

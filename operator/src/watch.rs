@@ -40,7 +40,7 @@ const MANIFEST: &str = "manifests/operator/rbac.yaml";
 /// The namespace that is watched, or `None` for all namespaces.
 pub(crate) type NamespaceScope = Option<String>;
 
-/// An event of the watch of one kind in one place.
+/// An event of the watch of one kind in one namespace, or in all.
 #[derive(Debug)]
 pub(crate) enum Event<K> {
     /// A list of this place begins.

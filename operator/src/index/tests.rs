@@ -136,8 +136,8 @@ fn a_deleted_device_leaves_no_reference() {
 #[test]
 fn objects_missing_in_a_complete_list_are_removed() {
     let mut index = settled();
-    let places = [None];
-    assert!(!index.is_complete(&places, 0));
+    let scopes = [None];
+    assert!(!index.is_complete(&scopes, 0));
     index.apply_device(Event::Restart(None));
     index.apply_device(apply(device("d2", "t2", "other", 3)));
     assert!(index.apply_device(Event::Complete(None, 1)));
@@ -146,14 +146,14 @@ fn objects_missing_in_a_complete_list_are_removed() {
     index.apply_format(Event::Restart(None));
     index.apply_format(apply(format("on-off", 1)));
     index.apply_format(Event::Complete(None, 1));
-    assert!(index.is_complete(&places, 0) && index.is_complete(&places, 1));
+    assert!(index.is_complete(&scopes, 0) && index.is_complete(&scopes, 1));
     // In the next term it is out of date, until each kind was listed again.
-    assert!(!index.is_complete(&places, 2));
+    assert!(!index.is_complete(&scopes, 2));
     index.apply_device(Event::Complete(None, 2));
     index.apply_tenant(Event::Complete(None, 2));
-    assert!(!index.is_complete(&places, 2));
+    assert!(!index.is_complete(&scopes, 2));
     index.apply_format(Event::Complete(None, 2));
-    assert!(index.is_complete(&places, 2));
+    assert!(index.is_complete(&scopes, 2));
 }
 
 #[test]
@@ -209,13 +209,13 @@ fn a_secret_that_was_read_stays_while_it_is_forbidden() {
     // An API server that starts says so too, before it knows its roles.
     assert!(!index.apply_tokens(key("walls"), Event::Forbidden));
     assert!(matches!(index.token_secret(&key("walls")), Some(TokenSecret::Held(_))));
-    let place = || Some("a".to_owned());
+    let scope = || Some("a".to_owned());
     // It was there all along, and then it went while the watch was off.
-    assert!(!index.apply_tokens(key("walls"), Event::Restart(place())));
+    assert!(!index.apply_tokens(key("walls"), Event::Restart(scope())));
     assert!(!index.apply_tokens(key("walls"), apply(secret())));
-    assert!(!index.apply_tokens(key("walls"), Event::Complete(place(), 1)));
-    assert!(!index.apply_tokens(key("walls"), Event::Restart(place())));
-    assert!(index.apply_tokens(key("walls"), Event::Complete(place(), 1)));
+    assert!(!index.apply_tokens(key("walls"), Event::Complete(scope(), 1)));
+    assert!(!index.apply_tokens(key("walls"), Event::Restart(scope())));
+    assert!(index.apply_tokens(key("walls"), Event::Complete(scope(), 1)));
     assert_eq!(index.token_secret(&key("walls")), Some(&TokenSecret::Missing));
     assert!(index.apply_tokens(key("walls"), apply(secret())));
     assert!(index.apply_tokens(key("walls"), Event::Delete(Box::new(secret().metadata))));
@@ -230,11 +230,11 @@ fn a_secret_of_an_earlier_turn_is_unknown_until_it_is_read_again() {
         json!({"metadata": {"name": "walls", "namespace": "a"}, "data": {"wall": "YQ=="}}),
     )
     .unwrap();
-    let place = || Some("a".to_owned());
+    let scope = || Some("a".to_owned());
     let list = |index: &mut Index, term| {
-        index.apply_tokens(key("walls"), Event::Restart(place()));
+        index.apply_tokens(key("walls"), Event::Restart(scope()));
         index.apply_tokens(key("walls"), apply(secret.clone()));
-        index.apply_tokens(key("walls"), Event::Complete(place(), term))
+        index.apply_tokens(key("walls"), Event::Complete(scope(), term))
     };
     list(&mut index, 1);
     assert!(matches!(index.token_secret(&key("walls")), Some(TokenSecret::Held(_))));

@@ -18,7 +18,7 @@ pub(crate) struct Installation {
     /// Identifies it among all that share the broker.
     pub(crate) id: String,
     /// The namespaces that it manages; `None` for all.
-    pub(crate) places: Vec<Option<String>>,
+    pub(crate) scopes: Vec<Option<String>>,
     /// The uids of all Tenants that exist in these namespaces.
     pub(crate) alive: BTreeSet<String>,
 }
@@ -31,7 +31,7 @@ impl Installation {
             return false;
         };
         let is_ours = stream.metadata(INSTALLATION) == Some(&self.id);
-        let is_here = self.places.iter().any(|place| place.as_ref().is_none_or(|place| place == namespace));
+        let is_here = self.scopes.iter().any(|scope| scope.as_ref().is_none_or(|scope| scope == namespace));
         is_ours && is_here && !self.alive.contains(uid)
     }
 }

@@ -30,7 +30,7 @@ const ATTEMPTS: usize = 5;
 
 pub(crate) struct LastOperator {
     pub(crate) client: Client,
-    pub(crate) places: Vec<NamespaceScope>,
+    pub(crate) scopes: Vec<NamespaceScope>,
     pub(crate) lease: Key,
     /// This operator in the Lease.
     pub(crate) identity: String,
@@ -43,7 +43,7 @@ impl LastOperator {
             tracing::info!(holder, "another operator holds what is in use from here on");
             return;
         }
-        match tokio::time::timeout(DEADLINE, remove_finalizers(&self.client, &self.places)).await {
+        match tokio::time::timeout(DEADLINE, remove_finalizers(&self.client, &self.scopes)).await {
             Ok(Ok(count)) => {
                 tracing::info!(count, "no other operator runs; what is in use is held no longer")
             }
@@ -80,14 +80,14 @@ impl LastOperator {
 /// The last error. All objects were tried.
 pub(crate) async fn remove_finalizers(
     client: &Client,
-    places: &[NamespaceScope],
+    scopes: &[NamespaceScope],
 ) -> Result<usize, kube::Error> {
     let mut count = 0;
     let mut failed = None;
-    for place in places {
+    for scope in scopes {
         for result in [
-            remove_finalizers_of::<Tenant>(client, place).await,
-            remove_finalizers_of::<PushFormat>(client, place).await,
+            remove_finalizers_of::<Tenant>(client, scope).await,
+            remove_finalizers_of::<PushFormat>(client, scope).await,
         ] {
             match result {
                 Ok(some) => count += some,
@@ -100,9 +100,9 @@ pub(crate) async fn remove_finalizers(
 
 async fn remove_finalizers_of<K: ApiKind>(
     client: &Client,
-    place: &NamespaceScope,
+    scope: &NamespaceScope,
 ) -> Result<usize, kube::Error> {
-    let api: Api<K> = match place {
+    let api: Api<K> = match scope {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };

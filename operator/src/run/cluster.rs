@@ -42,7 +42,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone)]
 pub(super) struct ClusterOptions {
     /// The namespaces whose objects count.
-    pub(super) places: Vec<NamespaceScope>,
+    pub(super) scopes: Vec<NamespaceScope>,
     /// The namespace of the mapping, the access Secret and the Lease.
     pub(super) own_namespace: String,
     /// Identifies this operator among others.
@@ -96,7 +96,7 @@ impl ClusterOperator {
         let queue = self.start_writer(&sender, &leading, tasks);
         let table = self.start_presence(nats, &sender, tasks);
         let backend = ClusterBackend {
-            places: options.places.clone(),
+            scopes: options.scopes.clone(),
             index: Index::default(),
             mapping: Mapping::new(client.clone(), own_namespace.clone(), metrics.mapping.clone()),
             secrets: SecretWatches::new(client.clone(), sender, leading.clone(), cancel.clone()),
@@ -123,10 +123,10 @@ impl ClusterOperator {
         let Self { client, options, metrics: _, cancel } = self;
         let own_namespace = &options.own_namespace;
         let mut watches = Watches::new(changes.clone(), leading.clone(), cancel.clone());
-        for place in &options.places {
-            watches.kind(client, place, ClusterChange::Tenant);
-            watches.kind(client, place, ClusterChange::PushFormat);
-            watches.kind(client, place, ClusterChange::Device);
+        for scope in &options.scopes {
+            watches.kind(client, scope, ClusterChange::Tenant);
+            watches.kind(client, scope, ClusterChange::PushFormat);
+            watches.kind(client, scope, ClusterChange::Device);
         }
         let shards = watcher::Config::default().labels(SHARD_SELECTOR);
         watches.namespaced(client, own_namespace, shards, ClusterChange::Shard);
@@ -236,7 +236,7 @@ impl ClusterOperator {
         let Self { client, options, metrics, cancel } = self;
         let last = LastOperator {
             client: client.clone(),
-            places: options.places.clone(),
+            scopes: options.scopes.clone(),
             lease: (options.own_namespace.clone(), MANAGER.to_owned()),
             identity: options.identity.clone(),
         };

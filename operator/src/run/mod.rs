@@ -50,8 +50,8 @@ struct Streams {
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let cancel = Shutdown::on_signals()?.asked;
     let mode = config.mode()?;
-    if let (true, Mode::Kubernetes { places, .. }) = (config.let_go, &mode) {
-        let count = protection::remove_finalizers(&cluster::client().await?, places).await?;
+    if let (true, Mode::Kubernetes { scopes, .. }) = (config.let_go, &mode) {
+        let count = protection::remove_finalizers(&cluster::client().await?, scopes).await?;
         tracing::info!(count, "nothing is held by a finalizer any longer");
         return Ok(());
     }
@@ -90,15 +90,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             let operator = folder::FolderOperator { manifests, mapping, log_format: config.log_format };
             operator.start(streams, nats, &metrics, &mut tasks, &cancel);
         }
-        (Mode::Kubernetes { places, mapping_namespace, identity, service, release }, _) => {
+        (Mode::Kubernetes { scopes, mapping_namespace, identity, service, release }, _) => {
             let client = cluster::client().await?;
             let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-            let named: Vec<&str> = places.iter().map(|place| place.as_deref().unwrap_or("all")).collect();
+            let named: Vec<&str> = scopes.iter().map(|scope| scope.as_deref().unwrap_or("all")).collect();
             let namespaces = named.join(",");
             tracing::info!(namespaces, mapping = own_namespace, identity, "on an API server");
             let protection = config.protection;
             let options =
-                cluster::ClusterOptions { places, own_namespace, identity, protection, service, release };
+                cluster::ClusterOptions { scopes, own_namespace, identity, protection, service, release };
             cluster::ClusterOperator { client, options, metrics, cancel: cancel.clone() }
                 .start(streams, nats, &mut tasks);
         }
@@ -109,7 +109,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 /// Removes what an installation leaves.
 async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
-    let Mode::Kubernetes { places, mapping_namespace, identity, .. } = mode else {
+    let Mode::Kubernetes { scopes, mapping_namespace, identity, .. } = mode else {
         anyhow::bail!("--clean-up is for --kubernetes");
     };
     let what: BTreeSet<CleanUp> = config.clean_up.iter().copied().collect();
@@ -122,7 +122,7 @@ async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
     };
     let client = cluster::client().await?;
     let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let scope = InstallationScope { places, own_namespace, identity };
+    let scope = InstallationScope { scopes, own_namespace, identity };
     clean_up::clean_up(&client, &scope, &what, broker).await
 }
 

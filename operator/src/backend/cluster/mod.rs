@@ -44,7 +44,7 @@ use crate::watch::NamespaceScope;
 
 pub(crate) struct ClusterBackend {
     /// The namespaces whose objects count.
-    pub(crate) places: Vec<NamespaceScope>,
+    pub(crate) scopes: Vec<NamespaceScope>,
     pub(crate) index: Index,
     pub(crate) mapping: Mapping,
     /// The watches of the Secrets that Tenants name.
@@ -105,7 +105,7 @@ impl Backend for ClusterBackend {
     }
 
     fn is_complete(&self, term: u64) -> bool {
-        self.index.is_complete(&self.places, term) && self.mapping.is_complete(term)
+        self.index.is_complete(&self.scopes, term) && self.mapping.is_complete(term)
     }
 
     fn begin(&mut self, term: u64) {
@@ -151,7 +151,7 @@ impl Backend for ClusterBackend {
         let alive = self.index.tenants.iter().map(|(_, entry)| entry.uid.clone());
         Some(Installation {
             id: self.mapping.installation_id()?,
-            places: self.places.clone(),
+            scopes: self.scopes.clone(),
             alive: alive.collect(),
         })
     }

@@ -68,14 +68,14 @@ impl SecretWatches {
         let (namespace, name) = key.clone();
         let api: Api<DeserializeGuard<Secret>> = Api::namespaced(self.client.clone(), &namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let place = Some(namespace.clone());
+        let scope = Some(namespace.clone());
         let label = format!("Secret {namespace}/{name}");
         let wrap = {
             let key = key.clone();
             move |event| ClusterChange::Tokens(key.clone(), event)
         };
         let to = EventSink { changes: self.changes.clone(), leading: self.leading.clone() };
-        let watch = forward(api, config, place, label, to, wrap);
+        let watch = forward(api, config, scope, label, to, wrap);
         let cancel = self.cancel.clone();
         // It ends with the token, with the control loop, or when its handle is dropped.
         let task = tokio::spawn(async move {

@@ -52,7 +52,7 @@ impl Bench {
                 .iter()
                 .map(|tenant| ("default".to_owned(), tenant.owner.name.clone()))
                 .collect(),
-            installation: Some(Installation { id: INSTALLATION.to_owned(), places: vec![None], alive }),
+            installation: Some(Installation { id: INSTALLATION.to_owned(), scopes: vec![None], alive }),
         };
         self.wanted.send_replace(Some(Arc::new(wanted)));
     }
