@@ -99,7 +99,7 @@ async fn one_to_three(factory: &Release<'_>, fleet: &Fleet) -> u64 {
         .until("shares that stay", SOON, |report| report.connected == CLIENTS && is_even(report, 3))
         .await;
     let moves = even.byes.get("Rebalancing").copied().unwrap_or_default();
-    // With dice, each client is moved about once (docs/decisions/0067-who-is-sent-away.md).
+    // With dice, each client is moved about once (docs/decisions/105-rebalancing.md).
     assert!(moves <= CLIENTS as u64 * 3 / 2, "{moves} moves of {CLIENTS} clients");
     moves
 }
