@@ -64,11 +64,8 @@ impl ServicePods {
             let conditions = endpoint.conditions.as_ref();
             // A condition that is missing has the value that the API's documentation gives it.
             let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
-            let pod = pods.entry(name).or_insert_with(|| ServicePod {
-                is_named,
-                ready: true,
-                ..ServicePod::default()
-            });
+            let pod = pods.entry(name);
+            let pod = pod.or_insert_with(|| ServicePod { is_named, ready: true, ..ServicePod::default() });
             pod.ready &= ready;
             pod.serving |= conditions.and_then(|conditions| conditions.serving).unwrap_or(ready);
             pod.terminating |= conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);

@@ -116,12 +116,9 @@ fn role(grant: &Grant<'_>) -> String {
 fn binding(grant: &Grant<'_>) -> String {
     let Grant { name, namespace, account, about: _, about_binding, rights: _ } = *grant;
     let kind = role_kind(grant);
+    let metadata = Metadata { name, namespace };
     let binding = Binding {
-        object: Object {
-            api_version: RBAC.1,
-            kind: &format!("{kind}Binding"),
-            metadata: Metadata { name, namespace },
-        },
+        object: Object { api_version: RBAC.1, kind: &format!("{kind}Binding"), metadata },
         role_ref: RoleRef { api_group: RBAC.0, kind, name },
         subjects: [Subject { kind: "ServiceAccount", name: account.0, namespace: account.1 }],
     };

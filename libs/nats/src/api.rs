@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::connection::State;
+use async_nats::{Client, RequestErrorKind};
 use serde_json::{Map, Value, json};
 
 use crate::error::RequestError;
@@ -68,31 +68,21 @@ impl Call {
     /// Returns the call as a metric label.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::StreamList => "StreamList",
-            Self::StreamInfo => "StreamInfo",
-            Self::StreamCreate => "StreamCreate",
-            Self::StreamUpdate => "StreamUpdate",
-            Self::StreamDelete => "StreamDelete",
-            Self::MessageGet => "MessageGet",
-            Self::ConsumerInfo => "ConsumerInfo",
-            Self::ConsumerCreate => "ConsumerCreate",
-            Self::ConsumerDelete => "ConsumerDelete",
-        }
+        self.label_and_subject().0
     }
 
-    /// Returns what the call's subject begins with, after `$JS.API.`.
-    fn subject(self) -> &'static str {
+    /// Returns the call's label, and what its subject begins with after `$JS.API.`.
+    fn label_and_subject(self) -> (&'static str, &'static str) {
         match self {
-            Self::StreamList => "STREAM.LIST",
-            Self::StreamInfo => "STREAM.INFO.",
-            Self::StreamCreate => "STREAM.CREATE.",
-            Self::StreamUpdate => "STREAM.UPDATE.",
-            Self::StreamDelete => "STREAM.DELETE.",
-            Self::MessageGet => "STREAM.MSG.GET.",
-            Self::ConsumerInfo => "CONSUMER.INFO.",
-            Self::ConsumerCreate => "CONSUMER.CREATE.",
-            Self::ConsumerDelete => "CONSUMER.DELETE.",
+            Self::StreamList => ("StreamList", "STREAM.LIST"),
+            Self::StreamInfo => ("StreamInfo", "STREAM.INFO."),
+            Self::StreamCreate => ("StreamCreate", "STREAM.CREATE."),
+            Self::StreamUpdate => ("StreamUpdate", "STREAM.UPDATE."),
+            Self::StreamDelete => ("StreamDelete", "STREAM.DELETE."),
+            Self::MessageGet => ("MessageGet", "STREAM.MSG.GET."),
+            Self::ConsumerInfo => ("ConsumerInfo", "CONSUMER.INFO."),
+            Self::ConsumerCreate => ("ConsumerCreate", "CONSUMER.CREATE."),
+            Self::ConsumerDelete => ("ConsumerDelete", "CONSUMER.DELETE."),
         }
     }
 }
@@ -182,8 +172,11 @@ impl SourceProgress {
     }
 }
 
-/// The JetStream API of an account. Every call fails at once with [`RequestError::Unavailable`] while the
-/// client is not connected, and after 5 s without an answer.
+/// The JetStream API of an account.
+///
+/// # Errors
+/// Every call returns a [`RequestError`] if it has no good answer: [`RequestError::Unavailable`] at once while
+/// the client is not connected, and after 5 s without an answer.
 #[derive(Debug, Clone)]
 pub struct JetStreamApi {
     client: Client,
@@ -213,9 +206,6 @@ impl JetStreamApi {
     }
 
     /// Returns every stream of the account, in the server's order.
-    ///
-    /// # Errors
-    /// [`RequestError`]
     pub async fn streams(&self) -> Result<Vec<StreamInfo>, RequestError> {
         let mut streams = Vec::new();
         loop {
@@ -230,34 +220,19 @@ impl JetStreamApi {
     }
 
     /// Returns a stream, or `None` if it doesn't exist.
-    ///
-    /// # Errors
-    /// [`RequestError`]
     pub async fn stream(&self, name: &str) -> Result<Option<StreamInfo>, RequestError> {
-        match self.request(Call::StreamInfo, name, &json!({})).await {
-            Ok(answer) => stream_of(&answer).map(Some),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let answer = found(self.request(Call::StreamInfo, name, &json!({})).await)?;
+        answer.as_ref().map(stream_of).transpose()
     }
 
     /// Returns the sequence of the stream's last message on a subject, which may have wildcards. `None` if
     /// there is no such message or no such stream.
-    ///
-    /// # Errors
-    /// [`RequestError`]
     pub async fn last_sequence_on(&self, stream: &str, subject: &str) -> Result<Option<u64>, RequestError> {
-        match self.request(Call::MessageGet, stream, &json!({"last_by_subj": subject})).await {
-            Ok(answer) => Ok(answer["message"]["seq"].as_u64()),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let answer = found(self.request(Call::MessageGet, stream, &json!({"last_by_subj": subject})).await)?;
+        Ok(answer.and_then(|answer| answer["message"]["seq"].as_u64()))
     }
 
     /// Creates a stream.
-    ///
-    /// # Errors
-    /// [`RequestError`]
     pub async fn create_stream(
         &self,
         name: &str,
@@ -267,9 +242,6 @@ impl JetStreamApi {
     }
 
     /// Updates a stream in place.
-    ///
-    /// # Errors
-    /// [`RequestError`]
     pub async fn update_stream(
         &self,
         name: &str,
@@ -279,45 +251,30 @@ impl JetStreamApi {
     }
 
     /// Deletes a stream with all its messages. A stream that doesn't exist is no error.
-    ///
-    /// # Errors
-    /// [`RequestError`]
     pub async fn delete_stream(&self, name: &str) -> Result<(), RequestError> {
-        absent_is_fine(self.request(Call::StreamDelete, name, &json!({})).await)
+        found(self.request(Call::StreamDelete, name, &json!({})).await).map(drop)
     }
 
     /// Returns the description of a consumer, or `None` if it doesn't exist.
-    ///
-    /// # Errors
-    /// [`RequestError`]
     pub async fn consumer(&self, stream: &str, name: &str) -> Result<Option<Value>, RequestError> {
-        match self.request(Call::ConsumerInfo, &format!("{stream}.{name}"), &json!({})).await {
-            Ok(answer) => Ok(Some(answer)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        found(self.request(Call::ConsumerInfo, &format!("{stream}.{name}"), &json!({})).await)
     }
 
     /// Creates a durable consumer or updates it in place.
-    ///
-    /// # Errors
-    /// [`RequestError`]
     pub async fn put_consumer(&self, stream: &str, name: &str, config: Value) -> Result<(), RequestError> {
         let request = json!({"stream_name": stream, "config": config});
         self.request(Call::ConsumerCreate, &format!("{stream}.{name}"), &request).await.map(drop)
     }
 
     /// Deletes a consumer. One that doesn't exist is no error.
-    ///
-    /// # Errors
-    /// [`RequestError`]
     pub async fn delete_consumer(&self, stream: &str, name: &str) -> Result<(), RequestError> {
-        absent_is_fine(self.request(Call::ConsumerDelete, &format!("{stream}.{name}"), &json!({})).await)
+        found(self.request(Call::ConsumerDelete, &format!("{stream}.{name}"), &json!({})).await).map(drop)
     }
 
     async fn request(&self, call: Call, name: &str, body: &Value) -> Result<Value, RequestError> {
         let result = if self.client.connection_state() == State::Connected {
-            request(&self.client, &format!("{}{name}", call.subject()), body).await
+            let (_, subject) = call.label_and_subject();
+            request(&self.client, &format!("{subject}{name}"), body).await
         } else {
             Err(RequestError::Unavailable("not connected to NATS".to_owned()))
         };
@@ -332,26 +289,22 @@ impl JetStreamApi {
 pub(crate) async fn request(client: &Client, call: &str, body: &Value) -> Result<Value, RequestError> {
     let request = client.request(format!("$JS.API.{call}"), body.to_string().into());
     let message = match tokio::time::timeout(REQUEST_DEADLINE, request).await {
-        Ok(Ok(message)) => message,
-        Ok(Err(error)) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
-            return Err(RequestError::Unavailable(
-                "JetStream does not answer; is it enabled for this account?".to_owned(),
-            ));
-        }
-        Ok(Err(error)) => return Err(RequestError::Unavailable(format!("{call}: {error}"))),
-        Err(_) => {
-            return Err(RequestError::Unavailable(format!("{call}: no answer within {REQUEST_DEADLINE:?}")));
-        }
+        Ok(answer) => answer.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => {
+                "JetStream does not answer; is it enabled for this account?".to_owned()
+            }
+            _ => format!("{call}: {error}"),
+        }),
+        Err(_) => Err(format!("{call}: no answer within {REQUEST_DEADLINE:?}")),
     };
+    let message = message.map_err(RequestError::Unavailable)?;
     let answer: Value = serde_json::from_slice(&message.payload)
         .map_err(|error| RequestError::BadAnswer(format!("{call}: it is not JSON: {error}")))?;
     answer_or_error(call, answer)
 }
 
 fn answer_or_error(call: &str, answer: Value) -> Result<Value, RequestError> {
-    let Some(error) = answer.get("error") else {
-        return Ok(answer);
-    };
+    let Some(error) = answer.get("error") else { return Ok(answer) };
     let description = error["description"].as_str().unwrap_or("no description").to_owned();
     // 503: JetStream can't work at the moment (no leader, starting); nothing is wrong with the request.
     if error["code"] == 503 {
@@ -361,15 +314,15 @@ fn answer_or_error(call: &str, answer: Value) -> Result<Value, RequestError> {
 }
 
 fn stream_of(answer: &Value) -> Result<StreamInfo, RequestError> {
-    StreamInfo::parse(answer)
-        .ok_or_else(|| RequestError::bad_answer("a stream description without its settings"))
+    let info = StreamInfo::parse(answer);
+    info.ok_or_else(|| RequestError::bad_answer("a stream description without its settings"))
 }
 
-fn absent_is_fine(answer: Result<Value, RequestError>) -> Result<(), RequestError> {
+/// Returns `None` if what the request is about doesn't exist.
+fn found(answer: Result<Value, RequestError>) -> Result<Option<Value>, RequestError> {
     match answer {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(error),
+        Err(error) if error.is_not_found() => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

@@ -120,8 +120,7 @@ impl Login {
                 tries.before_attempt(attempt);
                 wait_before(attempt)
             });
-        let options = more(options);
-        options.connect(addresses).await.map_err(LoginError::Start)
+        more(options).connect(addresses).await.map_err(LoginError::Start)
     }
 
     /// Returns the addresses and options with the login.
@@ -129,21 +128,16 @@ impl Login {
         let Self { nats: Secret(nats), nats_creds, nats_ca } = self;
         let parse = |address: &str| address.trim().parse::<ServerAddr>().map_err(LoginError::Address);
         let addresses = nats.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
+        let unreadable =
+            |option, path: &PathBuf, error| LoginError::File { option, path: path.clone(), error };
         let mut options = with_login(ConnectOptions::new(), &addresses)?;
         if let Some(path) = nats_creds {
-            options = options.credentials_file(path).await.map_err(|error| LoginError::File {
-                option: "--nats-creds",
-                path: path.clone(),
-                error,
-            })?;
+            let loaded = options.credentials_file(path).await;
+            options = loaded.map_err(|error| unreadable("--nats-creds", path, error))?;
         }
         if let Some(path) = nats_ca {
             // The client reads it each time it connects.
-            std::fs::metadata(path).map_err(|error| LoginError::File {
-                option: "--nats-ca",
-                path: path.clone(),
-                error,
-            })?;
+            std::fs::metadata(path).map_err(|error| unreadable("--nats-ca", path, error))?;
             options = options.add_root_certificates(path.clone()).require_tls(true);
         }
         Ok((addresses, options))

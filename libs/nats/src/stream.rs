@@ -3,15 +3,12 @@
 //! The client has neither `multi_last` nor batched direct gets, so the requests are written here: a request
 //! with an inbox of its own, whose answer is read until the status message that ends it.
 
-use std::time::Duration;
-
 use async_nats::header::HeaderName;
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use flutecast_contract::stream_position::{Epoch, Sequence};
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
@@ -19,8 +16,6 @@ use crate::api::{REQUEST_DEADLINE, request};
 use crate::error::RequestError;
 use crate::message::{StoredMessage, number};
 
-/// How long one answer may take as a whole.
-const ANSWER: Duration = REQUEST_DEADLINE;
 /// The server answers for at most this many subjects (`maxAllowedResponses` in nats-server's `stream.go`).
 pub const MAX_SUBJECTS: usize = 1_024;
 /// How many messages of a history are requested at once.
@@ -65,22 +60,6 @@ pub struct Page {
 pub struct StreamReader {
     client: Client,
     stream: String,
-}
-
-#[derive(Serialize)]
-struct GetRequest<'a, S> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    multi_last: Option<&'a [S]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seq: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_by_subj: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    batch: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_bytes: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    up_to_seq: Option<u64>,
 }
 
 /// Whether payloads are kept. The server always sends them: it can leave out headers, but not bodies.
@@ -129,15 +108,14 @@ impl StreamReader {
 
     async fn describe(&self) -> Result<Value, RequestError> {
         let call = format!("STREAM.INFO.{}", self.stream);
-        let answer = request(&self.client, &call, &json!({})).await;
-        answer.map_err(no_stream)
+        request(&self.client, &call, &json!({})).await.map_err(no_stream)
     }
 
     /// Returns the newest message of each of these subjects.
     ///
     /// # Errors
     /// [`RequestError`], within 5 s for each 1,024 subjects and each page of them.
-    pub async fn last_of<S: Serialize>(&self, subjects: &[S]) -> Result<LastMessages, RequestError> {
+    pub async fn last_of<S: AsRef<str>>(&self, subjects: &[S]) -> Result<LastMessages, RequestError> {
         self.lasts(subjects, Payloads::Keep).await
     }
 
@@ -146,19 +124,23 @@ impl StreamReader {
     ///
     /// # Errors
     /// As [`Self::last_of`].
-    pub async fn last_headers_of<S: Serialize>(&self, subjects: &[S]) -> Result<LastMessages, RequestError> {
+    pub async fn last_headers_of<S: AsRef<str>>(&self, subjects: &[S]) -> Result<LastMessages, RequestError> {
         self.lasts(subjects, Payloads::Drop).await
     }
 
-    async fn lasts<S: Serialize>(
+    async fn lasts<S: AsRef<str>>(
         &self,
         subjects: &[S],
         payloads: Payloads,
     ) -> Result<LastMessages, RequestError> {
         let (mut all, mut up_to) = (Vec::new(), None::<Sequence>);
         for chunk in subjects.chunks(MAX_SUBJECTS) {
-            let mut get = GetRequest { multi_last: Some(chunk), ..GetRequest::new() };
-            get.max_bytes = (payloads == Payloads::Drop).then_some(PAGE_BYTES);
+            let chunk: Vec<&str> = chunk.iter().map(AsRef::as_ref).collect();
+            let mut get = json!({"multi_last": chunk});
+            if payloads == Payloads::Drop {
+                get["max_bytes"] = json!(PAGE_BYTES);
+            }
+            let mut shown = None;
             loop {
                 let before = all.len();
                 match self.direct_get(&get, payloads, &mut all).await? {
@@ -167,19 +149,18 @@ impl StreamReader {
                         let at =
                             at.ok_or_else(|| RequestError::bad_answer("EOB without Nats-UpTo-Sequence"))?;
                         // All pages show the stream at the same sequence.
-                        get.up_to_seq = Some(at);
+                        shown = Some(Sequence(at));
+                        get["up_to_seq"] = json!(at);
                         // The server cuts an answer at its limit of bytes. The rest starts after the last
                         // one.
                         if pending == 0 || all.len() == before {
                             break;
                         }
-                        get.seq = all.last().map(|last| last.sequence.next().0);
+                        get["seq"] = json!(all.last().map(|last| last.sequence.next().0));
                     }
                 }
             }
-            if let Some(ceiling) = get.up_to_seq.map(Sequence) {
-                up_to = Some(up_to.map_or(ceiling, |before| before.min(ceiling)));
-            }
+            up_to = up_to.into_iter().chain(shown).min();
         }
         all.sort_by_key(|message| message.sequence);
         Ok(LastMessages { messages: all, up_to })
@@ -191,18 +172,11 @@ impl StreamReader {
     /// [`RequestError`], within 5 s.
     pub async fn page(&self, subject: &str, from: Sequence) -> Result<Page, RequestError> {
         let mut messages = Vec::new();
-        let get = GetRequest::<&str> {
-            seq: Some(from.0),
-            next_by_subj: Some(subject),
-            batch: Some(PAGE),
-            max_bytes: Some(PAGE_BYTES),
-            ..GetRequest::new()
-        };
-        let pending = match self.direct_get(&get, Payloads::Keep, &mut messages).await? {
-            AnswerEnd::Nothing => 0,
-            AnswerEnd::Batch { pending, .. } => pending,
-        };
-        Ok(Page { messages, pending })
+        let get = json!({"seq": from.0, "next_by_subj": subject, "batch": PAGE, "max_bytes": PAGE_BYTES});
+        match self.direct_get(&get, Payloads::Keep, &mut messages).await? {
+            AnswerEnd::Nothing => Ok(Page { messages, pending: 0 }),
+            AnswerEnd::Batch { pending, .. } => Ok(Page { messages, pending }),
+        }
     }
 
     /// Returns the sequence of the oldest message that is stored on `subject`, or `None` if there is none.
@@ -211,26 +185,20 @@ impl StreamReader {
     /// [`RequestError`], within 5 s.
     pub async fn first_of(&self, subject: &str) -> Result<Option<Sequence>, RequestError> {
         let mut messages = Vec::new();
-        let get = GetRequest::<&str> {
-            seq: Some(1),
-            next_by_subj: Some(subject),
-            batch: Some(1),
-            ..GetRequest::new()
-        };
+        let get = json!({"seq": 1, "next_by_subj": subject, "batch": 1});
         self.direct_get(&get, Payloads::Drop, &mut messages).await?;
         Ok(messages.first().map(|message| message.sequence))
     }
 
     /// Sends one request and appends the messages of its answer to `out`.
-    async fn direct_get<S: Serialize>(
+    async fn direct_get(
         &self,
-        get: &GetRequest<'_, S>,
+        get: &Value,
         payloads: Payloads,
         out: &mut Vec<StoredMessage>,
     ) -> Result<AnswerEnd, RequestError> {
-        let deadline = Instant::now() + ANSWER;
+        let deadline = Instant::now() + REQUEST_DEADLINE;
         let late = |_| RequestError::no_answer();
-        let get = serde_json::to_vec(get).map_err(|error| RequestError::BadAnswer(error.to_string()))?;
         let mut answer = timeout_at(deadline, self.send(get)).await.map_err(late)??;
         loop {
             let message = timeout_at(deadline, answer.next()).await.map_err(late)?;
@@ -257,26 +225,13 @@ impl StreamReader {
         }
     }
 
-    async fn send(&self, get: Vec<u8>) -> Result<Subscriber, RequestError> {
+    async fn send(&self, get: &Value) -> Result<Subscriber, RequestError> {
         let inbox = self.client.new_inbox();
         let answer = self.client.subscribe(inbox.clone()).await.map_err(|_| RequestError::no_answer())?;
         let subject = format!("$JS.API.DIRECT.GET.{}", self.stream);
-        let sent = self.client.publish_with_reply(subject, inbox, get.into()).await;
+        let sent = self.client.publish_with_reply(subject, inbox, get.to_string().into()).await;
         sent.map_err(|error| RequestError::BadAnswer(error.to_string()))?;
         Ok(answer)
-    }
-}
-
-impl<S> GetRequest<'_, S> {
-    fn new() -> Self {
-        Self {
-            multi_last: None,
-            seq: None,
-            next_by_subj: None,
-            batch: None,
-            max_bytes: None,
-            up_to_seq: None,
-        }
     }
 }
 
