@@ -43,7 +43,11 @@ fn paths_in_documents_exist() {
     let mut found = Vec::new();
     for (file, text) in documents().into_iter().filter(|(file, _)| file != HISTORY) {
         for path in code_spans(&text).into_iter().filter(|path| is_path(path)) {
-            if expand(&path).iter().any(|path| !root().join(path).exists()) {
+            // Of the repository, or relative to the document.
+            let folder = Path::new(&file).parent().unwrap_or(Path::new(""));
+            let exists =
+                |path: &String| root().join(path).exists() || root().join(folder).join(path).exists();
+            if !expand(&path).iter().all(exists) {
                 found.push(format!("{file}: `{path}`"));
             }
         }
@@ -114,9 +118,9 @@ fn expand(span: &str) -> Vec<String> {
 
 #[test]
 fn documents_are_read_as_they_are_rendered() {
-    let text = "# A b, `c`\nsee [x](a.md#b) and `docs/{a,b}.md`\n```\n# no heading\n[no](link)\n```\n";
+    let text = "# A b, `c`\nsee [x](a.md#b) and `a/{b,c}.md`\n```\n# no heading\n[no](link)\n```\n";
     assert_eq!(links(&without_code(text)), ["a.md#b"]);
     assert_eq!(anchors(text).into_iter().collect::<Vec<_>>(), ["a-b-c"]);
-    assert_eq!(expand("docs/{a,b}.md"), ["docs/a.md", "docs/b.md"]);
-    assert_eq!(code_spans(text), ["c", "docs/{a,b}.md"]);
+    assert_eq!(expand("a/{b,c}.md"), ["a/b.md", "a/c.md"]);
+    assert_eq!(code_spans(text), ["c", "a/{b,c}.md"]);
 }

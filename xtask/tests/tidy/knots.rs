@@ -20,7 +20,8 @@ fn no_crate_has_a_circle_among_its_modules() {
     assert!(knots.is_empty(), "{}", knots.join("\n"));
 }
 
-/// The edges of code among a crate's top-level modules. The root (`lib.rs`, `main.rs`) is none: it puts them together.
+/// The edges of code among a crate's top-level modules. The root (`lib.rs`, `main.rs`) is none: it puts them
+/// together.
 fn edges(folder: &str) -> Edges {
     let files: Vec<_> = product_code()
         .filter_map(|(file, code)| Some((module_path(file.strip_prefix(folder)?)?, code)))
@@ -108,7 +109,8 @@ fn reaches(edges: &Edges, from: &str, to: &str) -> bool {
 #[test]
 fn uses_are_found_in_all_their_forms() {
     let path = ["a".to_owned(), "b".to_owned()];
-    let code = "use crate::{one::{X, Y}, two};\nuse super::super::three::Z;\nuse super::sibling;\nlet x = crate::four::f();";
+    let code = "use crate::{one::{X, Y}, two};\nuse super::super::three::Z;\n\
+                use super::sibling;\nlet x = crate::four::f();";
     let names: Vec<_> = used_modules(&path, code).into_iter().collect();
     assert_eq!(names, ["four", "one", "three", "two"]);
     let circle: Edges = [("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")]
