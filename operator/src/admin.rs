@@ -42,7 +42,7 @@ impl Endpoints {
 }
 
 /// Serves until `cancel` is cancelled.
-#[must_use = "a task that nobody watches fails unseen"]
+#[must_use = "a task whose handle is dropped fails silently"]
 pub(crate) fn spawn(
     listener: TcpListener,
     endpoints: Endpoints,

@@ -96,7 +96,7 @@ impl LeaseMetrics {
 
 /// Starts the task that takes the Lease, and renews it. Each task that works keeps a receiver while it does.
 /// After `cancel` is cancelled and all receivers are dropped, the task gives the Lease back, and ends.
-#[must_use = "a task that nobody watches fails unseen"]
+#[must_use = "a task whose handle is dropped fails silently"]
 pub fn spawn(
     client: Client,
     candidate: Candidate,

@@ -41,7 +41,7 @@ pub(crate) struct PermissionCheck {
 impl PermissionCheck {
     /// Starts the task. It ends when `cancel` is cancelled. `notify` is called with the result when it
     /// changed.
-    #[must_use = "a task that nobody watches fails unseen"]
+    #[must_use = "a task whose handle is dropped fails silently"]
     pub(crate) fn spawn<F>(
         self,
         notify: impl Fn(ForbiddenNamespaces) -> F + Send + Sync + 'static,
@@ -115,7 +115,7 @@ async fn may_create(api: &Api<SelfSubjectAccessReview>, namespace: &str) -> Opti
     match asked {
         Ok(Ok(review)) => Some(review.status?.allowed),
         Ok(Err(error)) => {
-            tracing::debug!(%error, "nobody says whether Devices may be created");
+            tracing::debug!(%error, "whether Devices may be created isn't known");
             None
         }
         Err(_) => None,

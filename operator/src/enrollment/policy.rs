@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_is_about_the_whole_code() {
+    fn a_pattern_matches_whole_codes() {
         let pattern = CodePattern::new("CORR-[0-9]+|FLEX-.*").unwrap();
         for (code, matches) in [("CORR-01", true), ("FLEX-", true), ("XCORR-01", false), ("CORR-01x", false)]
         {

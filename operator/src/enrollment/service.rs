@@ -14,7 +14,7 @@ use super::server::{ServerContext, serve};
 pub(crate) const PENDING_REQUESTS: usize = 256;
 
 /// Starts the task. It ends when `cancel` is cancelled.
-#[must_use = "a task that nobody watches fails unseen"]
+#[must_use = "a task whose handle is dropped fails silently"]
 pub(crate) fn spawn(context: ServerContext, cancel: CancellationToken) -> JoinHandle<()> {
     tokio::spawn(run(context, cancel))
 }

@@ -1,4 +1,4 @@
-//! The Device that is created for a code that nobody has.
+//! The Device that is created for a new code.
 
 use flutecast_contract::iot_id;
 use flutecast_contract::name::{DeviceCode, TenantName};

@@ -88,7 +88,7 @@ fn key(tenant: &TenantStreams) -> OwnerKey {
 
 impl StreamTask {
     /// Starts the task. It ends when `cancel` is cancelled.
-    #[must_use = "a task that nobody watches fails unseen"]
+    #[must_use = "a task whose handle is dropped fails silently"]
     pub(crate) fn spawn(self, cancel: CancellationToken) -> JoinHandle<()> {
         tokio::spawn(async move { cancel.run_until_cancelled_owned(self.run()).await.unwrap_or_default() })
     }

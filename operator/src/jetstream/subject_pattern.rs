@@ -99,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_subject_is_told_why() {
+    fn invalid_subjects_have_an_error() {
         for bad in ["", "a..b", ".a", "a.", "a b", "a.>.b", "a*", "a.b>", "a\tb", &"a".repeat(256)] {
             assert!(SubjectPattern::new(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn overlaps() {
+    fn patterns_overlap_if_a_subject_matches_both() {
         for (one, two, expected) in [
             ("a.b", "a.b", true),
             ("a.b", "a.c", false),

@@ -39,7 +39,7 @@ pub(crate) struct PresenceTask {
 impl PresenceTask {
     /// Starts the task. It ends when `cancel` is cancelled. `notify` is called with each Device whose
     /// presence changed; it waits until the change is queued.
-    #[must_use = "a task that nobody watches fails unseen"]
+    #[must_use = "a task whose handle is dropped fails silently"]
     pub(crate) fn spawn<F>(
         self,
         notify: impl Fn(Key) -> F + Send + Sync + 'static,

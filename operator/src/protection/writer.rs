@@ -80,7 +80,7 @@ impl FinalizerPublisher {
 
 /// Starts the task. It keeps `works` while it writes, so that the Lease isn't given back before. After
 /// `cancel` is cancelled it ends; the last operator removes all finalizers before.
-#[must_use = "a task that nobody watches fails unseen"]
+#[must_use = "a task whose handle is dropped fails silently"]
 pub(crate) fn spawn(
     client: Client,
     protection: Protection,

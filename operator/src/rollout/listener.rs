@@ -28,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Starts the task, which ends when `cancel` is cancelled.
-#[must_use = "a task that nobody watches fails unseen"]
+#[must_use = "a task whose handle is dropped fails silently"]
 pub(crate) fn spawn(
     client: Client,
     connected: watch::Receiver<bool>,

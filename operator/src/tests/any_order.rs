@@ -1,4 +1,4 @@
-//! Properties over generated folders: the order of files is nobody's business, and one object never hurts
+//! Properties over generated folders: the order of files doesn't matter, and one object doesn't affect
 //! another.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::object::Kind;
 use crate::object::Objects;
 use proptest::prelude::*;
 
-/// What a generated device is like. Small ranges, so that codes, tenants and formats clash.
+/// A generated device. The ranges are small, so that codes, tenants and formats clash.
 #[derive(Debug, Clone)]
 struct Sketch {
     tenant: u8,
@@ -65,7 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn each_device_is_mapped_or_told_why(sketches in sketches()) {
+    fn each_device_is_mapped_or_has_a_finding(sketches in sketches()) {
         let objects = objects(&sketches);
         let built = build(&objects);
         let shards = built.tenants.values().flat_map(|tenant| &tenant.shards);
@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_before_changes_nothing_but_what_is_shared(before in sketches(), sketches in sketches()) {
+    fn the_previous_build_changes_only_what_is_shared(before in sketches(), sketches in sketches()) {
         let old = self::objects(&before);
         let old = build(&old);
         let objects = self::objects(&sketches);

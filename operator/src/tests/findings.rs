@@ -1,15 +1,15 @@
-//! What is said about each object: YAML in, verdicts out. No broker, no files.
+//! The outcome of each object: YAML in, printed lines out, without a broker and files.
 
 use super::manifests::{device, format, tenant};
 use super::{Folder, check};
 
-/// One tenant, one format and what is added.
+/// Returns a tenant, a format and more.
 fn plant(more: &[String]) -> String {
     [&[tenant("demo", ""), format("on-off")], more].concat().join("---\n")
 }
 
 #[test]
-fn what_is_right_is_accepted() {
+fn valid_objects_are_accepted() {
     let yaml = plant(&[device("d1", "demo", "CORR-01", "on-off")]);
     for object in ["Tenant/demo", "PushFormat/on-off", "Device/d1"] {
         check(&yaml, object, "Accepted");
@@ -19,7 +19,7 @@ fn what_is_right_is_accepted() {
 #[test]
 fn duplicate_device_code_names_the_holder() {
     let yaml = plant(&[device("d2", "demo", "C-1", "on-off"), device("d1", "demo", "C-1", "on-off")]);
-    // Both are of the same age, so the first by name has it, wherever it stands.
+    // Both have the same age, so the first by name has the code, wherever it is.
     check(&yaml, "Device/d1", "Accepted");
     check(&yaml, "Device/d2", "Refused DuplicateDeviceCode: spec.deviceCode: \"C-1\" is taken by Device/d1");
 }
@@ -36,7 +36,7 @@ fn the_same_code_in_another_tenant_is_no_duplicate() {
 }
 
 #[test]
-fn a_pin_that_is_taken() {
+fn a_taken_pin_is_refused() {
     let pinned = |name: &str, code: &str| {
         device(name, "demo", code, "on-off").replace("spec:\n", "spec:\n  iotId: abc\n")
     };
@@ -46,7 +46,7 @@ fn a_pin_that_is_taken() {
 }
 
 #[test]
-fn a_generated_id_that_an_older_device_pinned() {
+fn a_generated_id_is_refused_if_an_older_device_pinned_it() {
     let tenant = flutecast_contract::name::TenantName::new("demo").unwrap();
     let code = flutecast_contract::name::DeviceCode::new("C-2").unwrap();
     let taken = flutecast_contract::iot_id::generate(&tenant, &code);
@@ -59,7 +59,7 @@ fn a_generated_id_that_an_older_device_pinned() {
 }
 
 #[test]
-fn a_missing_tenant_and_a_refused_one() {
+fn a_device_waits_for_a_missing_or_refused_tenant() {
     check(
         &plant(&[device("d1", "nobody", "C-1", "on-off")]),
         "Device/d1",
@@ -67,7 +67,7 @@ fn a_missing_tenant_and_a_refused_one() {
     );
     let bad = "apiVersion: flutecast.io/v1alpha1\nkind: Tenant\nmetadata: {name: bad}\nspec: {retention: \
                {maxAge: 1ms}}\n";
-    // The object never gets past the schema, so for the device it doesn't exist.
+    // The object doesn't pass the schema, so it doesn't exist for the device.
     check(
         &plant(&[bad.to_owned(), device("d1", "bad", "C-1", "on-off")]),
         "Device/d1",
@@ -92,14 +92,14 @@ fn the_name_of_a_tenant_counts_across_namespaces() {
 }
 
 #[test]
-fn a_device_of_another_namespace_does_not_get_in() {
+fn a_device_in_another_namespace_is_refused() {
     let device = device("d1", "demo", "C-1", "on-off")
         .replace("metadata: {name: d1}", "metadata: {name: d1, namespace: zzz}");
     check(&plant(&[device]), "Device/zzz/d1", "Refused TenantMissing");
 }
 
 #[test]
-fn a_missing_format_takes_out_its_channel_only() {
+fn a_missing_format_removes_only_its_channel() {
     let two = device("d1", "demo", "C-1", "on-off")
         .replace("channels:\n", "channels:\n  - {name: telemetry, format: nope}\n");
     let mut folder = Folder::default();
@@ -125,7 +125,7 @@ fn a_device_without_any_channel_is_refused_but_keeps_its_code() {
 }
 
 #[test]
-fn quota() {
+fn devices_beyond_the_quota_are_refused() {
     let yaml = format!(
         "{}---\n{}---\n{}---\n{}",
         tenant("demo", "quota: {maxDevices: 1}"),
@@ -141,7 +141,7 @@ const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: walls}\nstr
                       a-token-of-many-letters\n  short: too-short\n  spaced: 'a token with spaces in it'\n";
 
 #[test]
-fn secrets_and_tokens() {
+fn invalid_secrets_and_tokens_are_reported() {
     let access = "access: {tokens: {secretName: walls, restricted: [{name: wall, devices: [C-1]}, {name: \
                   gone, devices: [C-1]}]}}";
     let without = tenant("demo", access);
@@ -177,7 +177,7 @@ fn secrets_and_tokens() {
 }
 
 #[test]
-fn what_one_tenant_takes_of_the_access_document_shuts_out_no_other() {
+fn a_large_tenant_shuts_no_other_out_of_the_access_document() {
     let secret = |name: &str, tokens: usize| {
         let tokens: Vec<String> =
             (0..tokens).map(|n| format!("  k{n}: a-token-of-many-letters-{n}\n")).collect();
@@ -200,7 +200,7 @@ fn what_one_tenant_takes_of_the_access_document_shuts_out_no_other() {
     );
     assert!(folder.outcome("Tenant/modest").contains("Accepted"));
 
-    // Together they may be too many as well: then the youngest has to go without.
+    // Together they may be too many as well: then the youngest is left out.
     let names = ["a", "b", "c", "d", "e"];
     let mut files = vec![("0.yaml".to_owned(), modest)];
     for name in names {
@@ -221,7 +221,7 @@ fn what_one_tenant_takes_of_the_access_document_shuts_out_no_other() {
 }
 
 #[test]
-fn sources_that_conflict() {
+fn conflicting_sources_are_refused() {
     let gateway = |name: &str, subject: &str| {
         format!("{{name: {name}, subject: {subject}, channel: power, iotId: {{subjectToken: 3}}}}")
     };
@@ -256,7 +256,7 @@ fn sources_that_conflict() {
 }
 
 #[test]
-fn a_source_whose_token_is_no_wildcard() {
+fn a_source_whose_token_is_no_wildcard_is_refused() {
     let sources =
         "sources: [{name: gw, subject: plant.gw1.x.power, channel: power, iotId: {subjectToken: 3}}]";
     let line = "spec.sources[0]";
@@ -264,7 +264,7 @@ fn a_source_whose_token_is_no_wildcard() {
 }
 
 #[test]
-fn a_format_that_does_not_compile() {
+fn a_format_that_does_not_compile_is_refused() {
     let bad = format("on-off").replace("fields:\n", "when: \"values.running >\"\n  fields:\n");
     let yaml = format!("{}---\n{bad}---\n{}", tenant("demo", ""), device("d1", "demo", "C-1", "on-off"));
     check(&yaml, "PushFormat/on-off", "Refused FormatInvalid: spec.when");

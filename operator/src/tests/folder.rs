@@ -1,4 +1,4 @@
-//! What a folder holds as its files change: last good versions, who is older, what heals.
+//! The objects of a folder while its files change: last good versions, ages, recovery.
 
 use super::Folder;
 use super::manifests::{device, format, tenant};
@@ -15,20 +15,20 @@ fn a_file_that_breaks_keeps_its_last_good_objects() {
     let d2 = device("d2", "demo", "C-2", "on-off");
     let d3 = device("d3", "demo", "C-3", "on-off");
     folder.load(&[("a.yaml", &base()), ("b.yaml", &format!("{d1}---\n{d2}"))]);
-    // d1 breaks, d2 is no longer there, d3 is new.
+    // d1 breaks, d2 is removed, d3 is new.
     folder.load(&[("a.yaml", &base()), ("b.yaml", &format!("apiVersion: [\n---\n{d3}"))]);
     let built = folder.built();
     assert!(folder.device(&built, "C-1").is_some() && folder.device(&built, "C-3").is_some());
-    // It could have been the broken document, so it stays too.
+    // It may be in the broken document, so it stays too.
     assert!(folder.device(&built, "C-2").is_some());
     let verdict = folder.outcome("File/b.yaml");
     assert!(verdict.contains("Degraded InvalidYaml: b.yaml:"), "{verdict}");
-    // BuildCache again: what isn't there is gone.
+    // The file is valid again: missing objects are gone.
     folder.load(&[("a.yaml", &base()), ("b.yaml", &format!("{d1}---\n{d3}"))]);
     let built = folder.built();
     assert!(folder.device(&built, "C-1").is_some() && folder.device(&built, "C-2").is_none());
     assert_eq!(folder.outcome("File/b.yaml"), "");
-    // A broken file that is removed takes its objects with it.
+    // The objects of a removed file are gone, also if it was broken.
     folder.load(&[("a.yaml", &base()), ("b.yaml", "apiVersion: [\n")]);
     folder.load(&[("a.yaml", &base())]);
     assert!(folder.device(&folder.built(), "C-1").is_none());
@@ -62,7 +62,7 @@ fn an_unreadable_file_keeps_its_objects() {
 }
 
 #[test]
-fn the_holder_of_a_code_keeps_it_and_the_newcomer_heals() {
+fn the_holder_of_a_code_keeps_it_until_it_goes() {
     let mut folder = Folder::default();
     let (old, new) = (device("zz-old", "demo", "C-1", "on-off"), device("aa-new", "demo", "C-1", "on-off"));
     folder.load(&[("a.yaml", &base()), ("z.yaml", &old)]);
@@ -76,7 +76,7 @@ fn the_holder_of_a_code_keeps_it_and_the_newcomer_heals() {
     folder.load(&[("a.yaml", &base()), ("b.yaml", &new)]);
     assert_eq!(folder.outcome("Device/aa-new"), "Device/aa-new Accepted");
     assert_eq!(folder.device(&folder.built(), "C-1").unwrap().name, "aa-new");
-    // Back again, it is the younger one.
+    // After it was removed and restored it is the younger one.
     folder.load(&[("a.yaml", &base()), ("b.yaml", &new), ("z.yaml", &old)]);
     assert!(folder.outcome("Device/zz-old").contains("Refused DuplicateDeviceCode"));
 }
@@ -92,7 +92,7 @@ fn after_a_restart_the_former_holder_has_it() {
 }
 
 #[test]
-fn a_missing_format_heals_when_it_appears() {
+fn a_device_recovers_when_its_format_appears() {
     let mut folder = Folder::default();
     let demo = tenant("demo", "");
     let d1 = device("d1", "demo", "C-1", "on-off");
@@ -118,7 +118,7 @@ fn the_same_object_twice_counts_once() {
         "{verdict}"
     );
     assert_eq!(folder.outcome("Device/d1"), "Device/d1 Accepted");
-    // Within one file too.
+    // Also within one file.
     folder.load(&[("a.yaml", &base()), ("b.yaml", &format!("{one}---\n{two}"))]);
     assert!(
         folder.outcome("File/b.yaml").contains("DuplicateObject: Device/d1 at b.yaml:11 (document 2)"),

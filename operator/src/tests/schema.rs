@@ -1,9 +1,10 @@
-//! What an API server would refuse is refused in a folder too, with file, line, document, object and field.
+//! Objects that an API server would refuse are refused in a folder too, with file, line, document, object and
+//! field.
 
 use super::manifests::{device, format, tenant};
 use super::{Folder, check};
 
-/// What replacing `from` by `to` in a good Device says.
+/// Checks the outcome of a valid Device with `from` replaced by `to`.
 #[track_caller]
 fn check_device(from: &str, to: &str, expected: &str) {
     let good = device("d1", "demo", "C-1", "on-off");
@@ -68,7 +69,7 @@ fn each_check_of_the_schema() {
 }
 
 #[test]
-fn what_has_no_name_is_said_of_the_file() {
+fn errors_without_an_object_are_about_the_file() {
     let good = device("d1", "demo", "C-1", "on-off");
     let file =
         |from: &str, to: &str, expected: &str| check(&good.replace(from, to), "File/plant/a.yaml", expected);
@@ -122,7 +123,7 @@ fn numbers_enums_and_rules() {
     );
     let both = format("f").replace("type: Bool", "type: Bool, expression: 'true'");
     check(&both, "PushFormat/f", "Refused InvalidObject: spec.fields[0]");
-    // A field that is null counts as left out, as on an API server.
+    // A field that is null counts as absent, as on an API server.
     check(&tenant("demo", "quota: null"), "Tenant/demo", "Accepted");
 }
 
@@ -151,7 +152,7 @@ fn collect(schema: &serde_json::Value, patterns: &mut Vec<String>) {
 }
 
 #[test]
-fn a_list_is_its_items() {
+fn the_items_of_a_list_are_objects() {
     let items: Vec<String> = [
         tenant("demo", ""),
         format("on-off"),
@@ -172,7 +173,7 @@ fn a_list_is_its_items() {
 }
 
 #[test]
-fn objects_of_others_are_nobodys_business() {
+fn objects_of_other_groups_are_ignored() {
     let mut folder = Folder::default();
     folder.load(&[(
         "a.yaml",
@@ -182,7 +183,7 @@ fn objects_of_others_are_nobodys_business() {
 }
 
 #[test]
-fn a_secret_that_is_not_base64_does_not_show() {
+fn an_invalid_secret_is_not_shown() {
     let yaml = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {wall: 'hunter2 hunter2 hunter2'}\n";
     check(yaml, "Secret/s", "Refused InvalidObject: data.wall: is not base64");
     let mut folder = Folder::default();

@@ -1,4 +1,4 @@
-//! Objects that no schema has seen: the build step relies on nobody having checked them before.
+//! Objects that were not checked by a schema: the build step doesn't rely on earlier checks.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn object<S: DeserializeOwned>(name: &str, spec: Value) -> Arc<Object<S>> {
     Arc::new(Object { meta: meta.into(), spec: serde_json::from_value(spec).unwrap() })
 }
 
-/// A plant with these specs.
+/// Returns objects with these specs.
 fn objects(tenant: Value, device: Value) -> Objects {
     Objects {
         tenants: vec![object("demo", tenant)],
@@ -55,7 +55,7 @@ fn with_source(source: Value) -> Objects {
 }
 
 #[test]
-fn names() {
+fn invalid_names_are_refused() {
     let with = |field: &str, value: Value| {
         let mut device = device();
         device[field] = value;
@@ -98,7 +98,7 @@ fn names() {
 }
 
 #[test]
-fn sources() {
+fn invalid_sources_are_refused() {
     for (source, expected) in [
         (
             json!({"name": "gw", "subject": "a.*.b", "channel": "power", "iotId": {"subjectToken": 3}}),
@@ -169,7 +169,7 @@ fn each_wildcard_finds_its_place() {
 }
 
 #[test]
-fn a_retention_without_an_end() {
+fn a_retention_without_an_end_is_refused() {
     check(
         &objects(json!({"retention": {"maxAge": "0s"}}), device()),
         Kind::Tenant,
@@ -202,8 +202,8 @@ fn a_device_that_is_too_large_leaves_the_others_alone() {
 }
 
 #[test]
-fn access_is_what_the_tenant_says_and_no_more() {
-    // Without an access section nobody is let in; with one, only what it says.
+fn access_is_no_more_than_the_tenant_grants() {
+    // Without an access section there is no access; with one, only what it grants.
     let none = built(&objects(json!({}), device()));
     assert!(none.access.tenants.is_empty());
     let some = built(&objects(json!({"access": {"allowedOrigins": ["https://a.example"]}}), device()));

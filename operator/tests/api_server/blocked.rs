@@ -29,7 +29,7 @@ spec: {policyName: frozen, validationActions: [Deny]}
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_api_server_does_not_take_holds_up_nothing_else() {
+async fn refused_writes_delay_nothing_else() {
     let cluster = Cluster::with_operator().await;
     cluster.apply(&format!("{}---\n{}", tenant("t", ""), format("on-off"))).await;
     cluster.until_all_ready().await;

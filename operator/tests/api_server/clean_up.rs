@@ -58,7 +58,7 @@ async fn finalizers(cluster: &Cluster) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_installation_leaves_is_removed_in_its_turn() {
+async fn clean_up_removes_what_an_installation_leaves() {
     let mut cluster = Cluster::start().await;
     for manifest in ["manifests/operator/finalizers.yaml", "manifests/operator/clean-up.yaml"] {
         cluster.kubectl(&["apply", "--server-side", "-f", &repository(manifest)]).await;

@@ -78,7 +78,7 @@ async fn over_a_way(cluster: &Cluster) -> (Way, std::path::PathBuf) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_was_cut_off_looks_again_before_it_works() {
+async fn an_operator_that_was_cut_off_lists_again_before_it_works() {
     let mut cluster = Cluster::with_operator().await;
     cluster.apply(&format!("{}---\n{}", tenant("old", ""), format("on-off"))).await;
     cluster.until_all_ready().await;

@@ -35,7 +35,7 @@ async fn until_in_mapping(cluster: &Cluster, map: &str, text: &str, deadline: Du
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_keeps_on_editing_is_answered_less_and_less_often() {
+async fn repeated_edits_are_repaired_less_and_less_often() {
     let cluster = Cluster::with_operator().await;
     let devices = [device("d1", "t", "C-1", "on-off"), device("d2", "u", "C-2", "on-off")];
     cluster.apply(&format!("{}---\n{}---\n{}", tenant("t", ""), tenant("u", ""), format("on-off"))).await;

@@ -57,7 +57,7 @@ async fn codes(cluster: &Cluster, tenant: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_nobody_declared_enrols() {
+async fn a_device_without_an_object_enrolls() {
     let mut cluster = Cluster::with_operator().await;
     let client = cluster.nats.client().await.unwrap();
     cluster.apply(&automatic("acme", "")).await;

@@ -37,7 +37,7 @@ fn says(operator: &Running, from: usize, told: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_away_for_a_minute_or_out_of_time_loses_nothing() {
+async fn outages_of_a_minute_and_set_clocks_lose_nothing() {
     tokio::join!(Box::pin(no_api_server_for_a_minute()), Box::pin(no_broker_for_a_minute()));
 }
 

@@ -231,7 +231,7 @@ async fn with_deaths(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_death_comes_to_the_end_of_a_run_without_one() {
+async fn kills_at_any_moment_lead_to_the_same_end() {
     let seed = std::env::var("FLUTECAST_SEED").ok().map_or(SEED, |seed| seed.parse().unwrap());
     eprintln!("FLUTECAST_SEED={seed}");
     let (steps, end) = run_of(seed);

@@ -24,7 +24,7 @@ const TWICE: &str = "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: 
                      {tenant: demo, deviceCode: CORR-01, channels: [{name: power, format: on-off}]}\n";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_people_see_of_it() {
+async fn kubectl_and_events_show_what_is_documented() {
     let mut cluster = Cluster::start().await;
     // There are no pods, so it waits for none.
     cluster.arguments = vec!["--service", "flutecast-dataplane"];

@@ -6,7 +6,7 @@ use crate::support::mapping_of;
 use crate::support::{Cluster, SOON};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_goes_and_another_operator_comes() {
+async fn outages_of_the_api_server_and_takeovers_lose_nothing() {
     let mut cluster = Cluster::with_operator().await;
     let mut all = vec![tenant("t", ""), format("on-off"), device("d1", "t", "C-1", "on-off")];
     cluster.apply(&all.join("---\n")).await;

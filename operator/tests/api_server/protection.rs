@@ -85,7 +85,7 @@ impl Cluster {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_use_stays_and_a_namespace_goes() {
+async fn the_policy_keeps_objects_in_use_and_lets_a_namespace_go() {
     let mut cluster = Cluster::with_operator().await;
     let controllers = cluster.api.start_controllers(&["namespace-controller"]).await.unwrap();
     cluster
@@ -233,7 +233,7 @@ async fn a_namespace_goes_without_an_operator(cluster: &mut Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_use_is_held_until_its_last_user_goes() {
+async fn a_finalizer_holds_objects_until_the_last_user_goes() {
     let mut cluster = Cluster::start().await;
     let controllers = cluster.api.start_controllers(&["namespace-controller"]).await.unwrap();
     cluster

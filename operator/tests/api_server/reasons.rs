@@ -205,7 +205,7 @@ fn streams() -> Vec<Case> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_reason_is_said_and_heals() {
+async fn each_reason_is_reported_and_can_be_resolved() {
     let mut cluster = Cluster::with_operator().await;
     cluster.apply(&format!("{}---\n{}", tenant("t", ""), format("on-off"))).await;
     let mut covered: BTreeSet<Reason> = OF_FILES.into();

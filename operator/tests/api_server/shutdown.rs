@@ -56,7 +56,7 @@ fn assert_orderly(operator: &Running) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_ends_in_order_and_another_one_works_at_once() {
+async fn an_operator_ends_in_order_and_another_one_leads_at_once() {
     let mut cluster = Cluster::with_operator().await;
     let second = cluster.spawn_operator("the-second").await;
     second.wait_until_ready().await;

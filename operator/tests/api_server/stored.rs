@@ -134,7 +134,7 @@ async fn wrong(api: &ApiServer, before: &BTreeMap<String, Value>) -> Vec<String>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_last_release_stored_can_be_read_and_changed() {
+async fn objects_of_the_last_release_can_be_read_and_changed() {
     let mut api = ApiServer::start().await.unwrap();
     install(&api, "released/v1alpha1").await;
     api.kubectl(&["create", "namespace", "anew"], "").await.unwrap();

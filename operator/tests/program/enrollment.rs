@@ -89,7 +89,7 @@ fn plant() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn declared_devices_are_answered_and_nobody_else() {
+async fn only_declared_devices_get_topics() {
     let plant = Plant::with(&plant()).await;
     let answer = plant.until("acme", "CORR-01", "/deviceCode", "CORR-01").await;
     let subject = answer["subjects"]["power"].as_str().unwrap().to_owned();
@@ -125,7 +125,7 @@ async fn declared_devices_are_answered_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_enrols_and_publishes_over_mqtt() {
+async fn a_device_enrolls_and_publishes_over_mqtt() {
     let plant = Plant::with(&plant()).await;
     plant.until("acme", "CORR-01", "/deviceCode", "CORR-01").await;
     for (request, token) in [
@@ -174,7 +174,7 @@ async fn over_mqtt(plant: &Plant, request: &str, token: &str) -> Value {
 
 /// The operator may publish where a device may not; a request must not make it do so.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_goes_nowhere_but_to_where_answers_are_heard() {
+async fn a_reply_goes_only_to_subjects_for_replies() {
     let plant = Plant::with(&plant()).await;
     let answer = plant.until("acme", "CORR-01", "/deviceCode", "CORR-01").await;
     let stolen = answer["subjects"]["power"].as_str().unwrap().to_owned();

@@ -167,7 +167,7 @@ async fn an_edit_is_in_force_within_a_second() {
 }
 
 #[tokio::test]
-async fn a_broker_that_comes_late_and_one_that_goes() {
+async fn works_without_nats_and_recovers() {
     let mut nats = NatsServer::start().await.unwrap();
     nats.stop().await.unwrap();
     let mut plant = Plant::new(&nats.url());
@@ -206,7 +206,7 @@ async fn a_broker_that_comes_late_and_one_that_goes() {
 }
 
 #[tokio::test]
-async fn what_somebody_deletes_comes_back() {
+async fn deleted_streams_and_documents_come_back() {
     let nats = NatsServer::start().await.unwrap();
     let mut plant = Plant::new(&nats.url());
     plant.put("base.yaml", &tenant("demo", MES_SOURCE));
@@ -221,7 +221,7 @@ async fn what_somebody_deletes_comes_back() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_goes_takes_its_stream_along_only_if_it_says_so() {
+async fn a_deleted_tenant_deletes_its_stream_only_if_configured() {
     let nats = NatsServer::start().await.unwrap();
     let mut plant = Plant::new(&nats.url());
     plant.put("demo.yaml", &tenant("demo", "retention: {onDelete: Delete}"));
@@ -255,7 +255,7 @@ async fn a_tenant_that_goes_takes_its_stream_along_only_if_it_says_so() {
 }
 
 #[tokio::test]
-async fn a_payload_source_that_is_switched_off_stays_in_the_mapping_for_a_moment() {
+async fn a_removed_payload_source_stays_in_the_mapping_for_a_moment() {
     let nats = NatsServer::start().await.unwrap();
     let mut plant = Plant::new(&nats.url());
     plant.put("base.yaml", &tenant("demo", MES_SOURCE));
@@ -313,7 +313,7 @@ async fn nothing_is_read_from_a_stream_of_somebody_else() {
 }
 
 #[tokio::test]
-async fn tokens_stay_where_they_are() {
+async fn tokens_appear_only_in_the_access_document() {
     let nats = NatsServer::start().await.unwrap();
     let mut plant = Plant::new(&nats.url());
     let secret = format!(
@@ -390,7 +390,7 @@ async fn a_restart_writes_nothing_and_foreign_files_stay() {
 }
 
 #[tokio::test]
-async fn a_mounted_config_map() {
+async fn a_mounted_config_map_is_followed() {
     // Kubernetes mounts a ConfigMap as links into a folder that a link points to, and replaces that link.
     let nats = NatsServer::start().await.unwrap();
     let mut plant = Plant::new(&nats.url());

@@ -112,7 +112,7 @@ fn a_code_is_created_once_and_counts_in_the_quota_at_once() {
     assert_eq!(decisions, ["Create", "Wait", "Wait", "Wait", "RateLimited", "Create", "QuotaExceeded"]);
     assert_eq!(admission.creation_ended(&code("D")).len(), MAX_WAITERS);
     assert_eq!(admission.creation_ended(&code("D")).len(), 0);
-    // Seen in the directory, it isn't counted twice.
+    // In the directory, it isn't counted twice.
     let mut seen = directory.clone();
     seen.devices.insert(code("E"), waiting(None));
     assert_eq!(word(&decide(&mut admission, &seen, "E", true, now)), "Wait");

@@ -15,7 +15,7 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Lets a device send on one channel, once in `period`, for so long.
+/// Lets a device publish on its first channel, once in `period`, for `time`.
 fn run(world: &mut World, device: usize, period: Option<Duration>, time: Duration) {
     let end = world.now + time;
     let mut next = world.now;
@@ -53,7 +53,7 @@ fn a_device_falls_silent_and_comes_back() {
     let off = silent.since.unwrap().duration_since(last + seconds(10)).as_secs_f64();
     assert!((-2.0..=0.0).contains(&off), "{silent:?}");
     assert!(reports(&world, 0)[1].0 <= 111, "{:?}", reports(&world, 0));
-    // Nobody asks for it while it is silent, but for a look every now and then.
+    // While it is silent it is looked up only now and then.
     let before = world.asked;
     run(&mut world, 0, None, seconds(600));
     assert!(world.asked - before <= 12, "{} lookups", world.asked - before);
@@ -112,11 +112,11 @@ fn an_outage_of_the_broker_makes_no_device_silent() {
             world.lose_everything();
         }
         world.set_up(true);
-        // It takes a device a while to notice and to connect again.
+        // A device needs some time to notice and to reconnect.
         run(&mut world, 0, None, seconds(8));
         run(&mut world, 0, OFTEN, seconds(60));
         assert_eq!(reported(&world, 0), [Presence::Online]);
-        // One that stays away is.
+        // A device that stays away becomes silent.
         world.set_up(false);
         world.set_up(true);
         run(&mut world, 0, None, seconds(12));
@@ -134,7 +134,7 @@ fn setting_the_clock_of_the_broker_changes_no_presence() {
         run(&mut world, 0, OFTEN, seconds(200));
         assert_eq!(reported(&world, 0), [Presence::Online], "{hours} h");
         assert_eq!(reports(&world, 1).len(), 2, "{hours} h: {:?}", reports(&world, 1));
-        // One that fell silent just before is silent, whatever its last message shows.
+        // A device that fell silent just before is silent, whatever its last message shows.
         world.send(1, 0);
         world.clock_is_off = SignedDuration::ZERO;
         run(&mut world, 0, OFTEN, seconds(60));
@@ -161,7 +161,7 @@ fn a_plant_that_is_switched_off_is_reported_at_the_bounded_rate() {
     let last = world.reports.last().unwrap().0;
     let least = damping::CHANGES.interval * (2000 - damping::CHANGES.burst);
     assert!(last - first >= least && last - first <= least + seconds(5), "{:?}", last - first);
-    // All come back: those whom nobody listens to within seconds.
+    // All come back: those without a subscription within seconds.
     for device in 0..plant.len() {
         world.send(device, 0);
     }
@@ -180,7 +180,7 @@ fn ten_thousand_devices_are_looked_up_once_in_their_stale_after() {
         if step == 5 * 20 {
             (asked, requests) = (world.asked, world.requests);
         }
-        // Each sends once a second on each channel; more would make no difference to what is asked.
+        // Each publishes once a second on each channel; more messages would cause no more lookups.
         for device in (0..10_000).filter(|device| device % 5 == step % 5) {
             (0..3).for_each(|channel| world.send(device, channel));
         }
@@ -195,8 +195,8 @@ fn ten_thousand_devices_are_looked_up_once_in_their_stale_after() {
 
 #[test]
 fn a_tenant_that_always_has_a_due_lookup_delays_no_other() {
-    // More tenants than are asked at once, all silent; nobody listens, so that each device is looked up again
-    // and again, in the end at any time.
+    // More tenants than are looked up at once, all silent and without subscriptions, so that devices are due
+    // all the time.
     const TENANTS: usize = 24;
     let mut world = World::with_tenants(TENANTS, &vec![vec![seconds(30)]; TENANTS * 100]);
     (world.max_subscriptions, world.at_once) = (0, 8);
@@ -204,7 +204,7 @@ fn a_tenant_that_always_has_a_due_lookup_delays_no_other() {
         world.step();
     }
     assert_eq!(world.scheduler.counts()[1], (Presence::Silent, TENANTS * 100));
-    // One of each tenant comes back.
+    // One device of each tenant comes back.
     (0..TENANTS).for_each(|device| world.send(device, 0));
     for _ in 0..5 * 12 {
         world.step();
@@ -212,10 +212,10 @@ fn a_tenant_that_always_has_a_due_lookup_delays_no_other() {
     assert_eq!(world.scheduler.counts()[0], (Presence::Online, TENANTS));
 }
 
-/// One thing that happens.
+/// One event of a story.
 #[derive(Debug, Clone)]
 enum Event {
-    /// A device begins to send on one channel, or no longer does.
+    /// A device starts to publish on one channel, or stops.
     Sends {
         device: usize,
         channel: usize,
@@ -245,11 +245,11 @@ fn event(devices: usize) -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A world, and the devices that send.
+/// A world, and the devices that publish.
 struct Story {
     world: World,
     stale_after: Vec<Vec<Duration>>,
-    /// The period of each channel that sends.
+    /// The period of each channel that publishes.
     periods: Vec<Vec<Option<Duration>>>,
     next: Vec<Vec<Duration>>,
 }
@@ -304,7 +304,7 @@ impl Story {
         }
     }
 
-    /// Lets these devices send, and no others, for longer than any report is held.
+    /// Lets these devices publish, and no others, for longer than any report is held.
     fn end(&mut self, sends: &[bool]) {
         self.world.set_up(true);
         for ((periods, stale_after), sends) in self.periods.iter_mut().zip(&self.stale_after).zip(sends) {
@@ -316,7 +316,7 @@ impl Story {
         self.run(damping::MAX_HOLD + seconds(180));
     }
 
-    /// Checks the rate of the reports about a device, and that their times rise.
+    /// Checks the rate of the reports about a device, and that their times increase.
     fn check_reports(&self, device: usize) -> Result<(), TestCaseError> {
         let all: Vec<_> = self.world.reports_of(device).collect();
         let shown = reports(&self.world, device);

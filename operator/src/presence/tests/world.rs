@@ -1,4 +1,4 @@
-//! A broker and devices that exist in numbers only, and a [`Scheduler`] that is driven as the task drives it.
+//! A simulated broker with devices, and a [`Scheduler`] that is driven as the task drives it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,20 +16,19 @@ use crate::presence::device::LastMessage;
 use crate::presence::scheduler::{DeviceId, LookupReply, Scheduler};
 use crate::presence::table::Target;
 
-/// How far the world goes at once: as long as the task gathers looks.
+/// The step of the simulation: as long as the task collects lookups.
 pub(super) const STEP: Duration = Duration::from_millis(200);
 
 pub(super) struct World {
     start: Instant,
-    /// How long it has been going.
+    /// The time since the start.
     pub(super) now: Duration,
-    /// By how much the broker's clock is off.
+    /// The error of the broker's clock.
     pub(super) clock_is_off: SignedDuration,
-    /// Whether the broker can be reached.
     pub(super) is_up: bool,
-    /// How many may be subscribed to.
+    /// The limit of subscriptions.
     pub(super) max_subscriptions: usize,
-    /// How many tenants are asked in a step.
+    /// The limit of lookups in a step.
     pub(super) at_once: usize,
     pub(super) scheduler: Scheduler,
     /// Last messages, by subject.
@@ -37,11 +36,11 @@ pub(super) struct World {
     sequence: u64,
     devices: Vec<Arc<Target>>,
     subscriptions: BTreeMap<DeviceId, Arc<Target>>,
-    /// What was reports: when, of which device, what.
+    /// All reports: when, about which device, and the state.
     pub(super) reports: Vec<(Duration, usize, PresenceState)>,
-    /// How many subjects were asked for.
+    /// The number of subjects that were looked up.
     pub(super) asked: usize,
-    /// The largest and the number of requests.
+    /// The size of the largest lookup, and the number of lookups.
     pub(super) largest: usize,
     pub(super) requests: usize,
 }
@@ -53,12 +52,12 @@ fn key(device: usize) -> Key {
 }
 
 impl World {
-    /// One with these devices, each with the `staleAfter`s of its channels.
+    /// Creates a world with these devices, each with the `staleAfter`s of its channels.
     pub(super) fn new(devices: &[Vec<Duration>]) -> Self {
         Self::with_tenants(1, devices)
     }
 
-    /// The same, the devices being of so many tenants in turn.
+    /// The same with the devices spread over this many tenants.
     pub(super) fn with_tenants(tenants: usize, devices: &[Vec<Duration>]) -> Self {
         let start = Instant::now();
         let target = devices.iter().enumerate().map(|(device, channels)| {
@@ -96,7 +95,7 @@ impl World {
         this
     }
 
-    /// What the broker's clock shows.
+    /// Returns the time of the broker's clock.
     pub(super) fn broker_time(&self) -> Timestamp {
         let epoch: Timestamp = "2026-11-23T00:00:00Z".parse().unwrap();
         epoch + SignedDuration::try_from(self.now).unwrap() + self.clock_is_off
@@ -106,7 +105,7 @@ impl World {
         self.start + self.now
     }
 
-    /// A device sends; nothing comes of it while the broker is down.
+    /// Publishes a message; it gets lost while the broker is down.
     pub(super) fn send(&mut self, device: usize, channel: usize) {
         if !self.is_up {
             return;
@@ -130,7 +129,7 @@ impl World {
         self.take_reports();
     }
 
-    /// The broker goes or comes back, perhaps without what it had stored.
+    /// Stops or starts the broker.
     pub(super) fn set_up(&mut self, is_up: bool) {
         self.is_up = is_up;
         if is_up {
@@ -138,13 +137,13 @@ impl World {
         }
     }
 
-    /// The broker's stream is made anew.
+    /// Creates the stream again: its messages and sequences are lost.
     pub(super) fn lose_everything(&mut self) {
         self.stored.clear();
         self.sequence = 0;
     }
 
-    /// Goes on by one step.
+    /// Advances by one step.
     pub(super) fn step(&mut self) {
         self.now += STEP;
         let mut lookups = 0;
@@ -185,12 +184,12 @@ impl World {
         }
     }
 
-    /// What was reports of a device last.
+    /// All reports: when, about which device, and the state.
     pub(super) fn last_report(&self, device: usize) -> PresenceState {
         self.reports_of(device).last().map_or(UNKNOWN, |(_, reports)| reports)
     }
 
-    /// Everything that was reports of a device.
+    /// Returns all reports about a device.
     pub(super) fn reports_of(&self, device: usize) -> impl Iterator<Item = (Duration, PresenceState)> {
         let of_this = self.reports.iter().filter(move |(_, of, _)| *of == device);
         of_this.map(|(at, _, reports)| (*at, *reports))

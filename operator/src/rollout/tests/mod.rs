@@ -1,4 +1,4 @@
-//! When Devices are rollout: pods, documents and time by hand.
+//! When Devices are confirmed, with simulated pods, documents and time.
 
 mod model;
 
@@ -27,7 +27,7 @@ use crate::object::Key;
 use crate::object::Kind;
 use crate::watch::Event;
 
-/// An operator's knowledge of one tenant `t`, and of its pods.
+/// The state of an operator about one tenant `t`, and its pods.
 struct Plant {
     index: Index,
     rollout: Rollout,
@@ -84,7 +84,7 @@ impl Plant {
             "resourceVersion": self.version.to_string()})
     }
 
-    /// A device; what is in the mapping of it tells its generation.
+    /// Sets a device, whose document shows its generation.
     fn device(&mut self, name: &str, generation: i64, line: &str, ready: bool) {
         let mut meta = self.meta(name, generation, name);
         meta["labels"] = json!({"line": line});
@@ -112,7 +112,7 @@ impl Plant {
         tenant.shards = split(&tenant.shards[0], self.shards);
     }
 
-    /// A reconcile: builds, stores, looks. Answers what is served now.
+    /// Reconciles: builds, stores, evaluates. Returns the stored documents.
     fn store(&mut self) -> Vec<Arc<ShardDocument>> {
         self.build();
         let shards = self.built.tenants[&t()].shards.clone();
@@ -174,7 +174,7 @@ impl Plant {
     }
 }
 
-/// The same devices in so many documents.
+/// Splits the devices into this many documents.
 fn split(all: &ShardDocument, shards: u32) -> Vec<Arc<ShardDocument>> {
     let part = |shard: u32| {
         let mut part = ShardDocument { shard, shards, ..all.clone() };
@@ -200,7 +200,7 @@ fn a_device_is_served_when_every_ready_pod_has_it_or_something_later() {
     plant.says("a", &with);
     plant.look();
     assert_eq!(plant.is("d"), "wait");
-    // Something else changes, so nobody ever says the revision in which the device came.
+    // Another change, so that no pod announces the revision in which the device came.
     plant.device("e", 1, "l1", false);
     let later = plant.store();
     plant.says("b", &later);
@@ -208,12 +208,12 @@ fn a_device_is_served_when_every_ready_pod_has_it_or_something_later() {
     assert_eq!((plant.is("d"), plant.is("e")), ("served".to_owned(), "wait".to_owned()));
     plant.says("a", &later);
     assert_eq!(plant.look().devices, [key("e")]);
-    // While the status is being written, a pod goes back and another comes: it was served.
+    // Once confirmed, it stays so, whatever the pods do while the status is being written.
     plant.ready(&["a", "b", "c"]);
     plant.is_silent("a");
     assert_eq!(plant.later(60 * SECOND).devices, []);
     assert_eq!(plant.is("d"), "served");
-    // Once that is stored, nothing waits any more.
+    // When the statuses are stored, nothing is pending.
     plant.device("d", 1, "l1", true);
     plant.device("e", 1, "l1", true);
     plant.store();
@@ -240,7 +240,7 @@ fn a_new_generation_waits_again_and_a_label_does_not() {
 }
 
 #[test]
-fn what_takes_long_is_said_once_and_names_the_pods() {
+fn late_devices_are_reported_once_with_the_pods() {
     let mut plant = Plant::new();
     plant.ready(&["a", "b", "c", "d"]);
     let old = plant.store();
@@ -260,7 +260,7 @@ fn what_takes_long_is_said_once_and_names_the_pods() {
          an older one, c is silent, d does not serve the tenant"
     );
     assert_eq!(plant.is("d"), said);
-    // Others being late is not worth another write at once.
+    // Other late pods don't cause another write at once.
     plant.says("c", &new);
     plant.says("d", &new);
     assert_eq!(plant.later(SECOND).devices, []);
@@ -273,7 +273,7 @@ fn what_takes_long_is_said_once_and_names_the_pods() {
 }
 
 #[test]
-fn an_operator_that_starts_says_nothing_new() {
+fn a_new_operator_keeps_messages() {
     let mut plant = Plant::new();
     plant.ready(&["a"]);
     plant.device("was-ready", 1, "l1", true);
@@ -298,14 +298,14 @@ fn an_operator_that_starts_says_nothing_new() {
 }
 
 #[test]
-fn what_is_not_stored_is_not_served() {
+fn a_mapping_that_is_not_stored_is_not_confirmed() {
     let mut plant = Plant::new();
     plant.ready(&["a"]);
     let old = plant.store();
     plant.says("a", &old);
     plant.device("d", 1, "l1", false);
     plant.build();
-    // The API server is away: the mapping stays as it was, for longer than anything is held back.
+    // The API server is away: the mapping stays as it was, for longer than a status is held back.
     plant.rollout.set_stored([(&t(), [None].into_iter())].into_iter());
     plant.look();
     assert_eq!(plant.later(10 * SECOND).devices, []);
@@ -323,7 +323,7 @@ fn without_pods_the_mapping_decides() {
     plant.store();
     assert_eq!(plant.is("d"), "nobody");
     assert_eq!(Rollout::default().confirmation(&key("d")), Confirmation::Confirmed(MAPPED));
-    // Pods that can't be seen are not the same as none.
+    // Unknown pods are not the same as no pods.
     let mut plant = Plant::new();
     plant.rollout = Rollout::new(Some("dataplane".to_owned()));
     plant.tell();
@@ -343,7 +343,7 @@ fn without_pods_the_mapping_decides() {
 }
 
 #[test]
-fn without_nats_nobody_is_late() {
+fn without_nats_no_device_is_late() {
     let mut plant = Plant::new();
     plant.ready(&["a"]);
     plant.states.connected = false;
@@ -352,7 +352,7 @@ fn without_nats_nobody_is_late() {
     let documents = plant.store();
     assert_eq!(plant.later(60 * SECOND).devices, []);
     assert_eq!((plant.is("d"), plant.rollout.tenant_message(&t(), None)), ("wait".to_owned(), None));
-    // When it is back, the pods have their time.
+    // When it is back, the pods get their time.
     plant.states.connected = true;
     plant.tell();
     assert_eq!(plant.later(SECOND).devices, []);
@@ -362,7 +362,7 @@ fn without_nats_nobody_is_late() {
 }
 
 #[test]
-fn a_pod_that_makes_no_progress_is_told_on_the_tenant() {
+fn a_pod_without_progress_is_reported_on_the_tenant() {
     let mut plant = Plant::new();
     plant.ready(&["a", "b"]);
     let old = plant.store();
@@ -374,7 +374,7 @@ fn a_pod_that_makes_no_progress_is_told_on_the_tenant() {
     plant.says("a", &second);
     assert_eq!(plant.look().pods, PodCounts { confirmed: 1, lagging: 1, silent: 0 });
     assert_eq!(plant.rollout.next(), Some(plant.now + 10 * SECOND));
-    // It is always a step behind, but it goes on.
+    // It is always a step behind, but makes progress.
     plant.later(9 * SECOND);
     plant.device("e", 1, "l1", true);
     let third = plant.store();
@@ -390,13 +390,13 @@ fn a_pod_that_makes_no_progress_is_told_on_the_tenant() {
         "{message}"
     );
     assert_eq!(plant.look().tenants, BTreeSet::new());
-    // That it falls silent then is said, and is no progress.
+    // That it falls silent changes the message, and is no progress.
     plant.is_silent("b");
     let news = plant.look();
     assert_eq!(news.pods, PodCounts { confirmed: 1, lagging: 0, silent: 1 });
     assert_eq!(news.tenants, BTreeSet::from([t()]));
     assert!(plant.rollout.tenant_message(&t(), None).unwrap().contains("b is silent"));
-    // Another operator doesn't know for how long; what was said stays until it is over.
+    // Another operator doesn't know how long it has lagged; the message stays until it is over.
     let text = plant.rollout.tenant_message(&t(), None).unwrap().to_owned();
     plant.rollout.stop();
     plant.look();
@@ -413,7 +413,7 @@ fn a_pod_that_makes_no_progress_is_told_on_the_tenant() {
 }
 
 #[test]
-fn a_device_that_is_gone_waits_no_longer() {
+fn a_deleted_device_is_not_pending() {
     let mut plant = Plant::new();
     plant.ready(&["a"]);
     plant.device("d", 1, "l1", false);

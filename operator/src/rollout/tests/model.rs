@@ -51,7 +51,7 @@ struct Device {
     /// Never used twice here, so that one can tell which object of the name a document holds.
     generation: i64,
     label: u8,
-    /// Whether its status says Ready.
+    /// Whether its status has Ready=True.
     is_ready: bool,
 }
 
@@ -182,7 +182,7 @@ fn holds(documents: &[Arc<ShardDocument>], device: usize, generation: i64) -> bo
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
     #[test]
-    fn served_means_that_every_ready_pod_has_it(steps in prop::collection::vec(step(), 1..40)) {
+    fn confirmed_means_that_every_ready_pod_has_it(steps in prop::collection::vec(step(), 1..40)) {
         let mut model = Model::new();
         for step in &steps {
             model.apply(step);

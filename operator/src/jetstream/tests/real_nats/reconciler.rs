@@ -1,5 +1,4 @@
-//! The task that keeps JetStream as wanted, on a real nats-server: what is wrong with one stream is about
-//! that one only.
+//! The stream task on a real nats-server: a problem of one stream affects only that one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 const SOON: Duration = Duration::from_secs(20);
 const INSTALLATION: &str = "this-installation";
 
-/// The task, and what it is told.
+/// The task, and its channels.
 struct Bench {
     api: JetStreamApi,
     wanted: watch::Sender<Option<Arc<WantedStreams>>>,
@@ -43,7 +42,7 @@ impl Bench {
         Self { api, wanted, report, _server: server, _cancel: cancel.drop_guard() }
     }
 
-    /// Has these kept, as the Tenants that there are.
+    /// Sets the wanted tenants, which are all that exist.
     fn keep(&self, tenants: &[&TenantStreams]) {
         let alive: BTreeSet<String> = tenants.iter().filter_map(|tenant| tenant.owner.uid.clone()).collect();
         let wanted = WantedStreams {
@@ -57,7 +56,7 @@ impl Bench {
         self.wanted.send_replace(Some(Arc::new(wanted)));
     }
 
-    /// Waits until something is reported of a tenant, and answers it.
+    /// Waits for a report about a tenant. Returns it.
     async fn until(&self, tenant: &TenantStreams, is_so: impl Fn(&TenantReport) -> bool) -> TenantReport {
         wait_until(&format!("the report of {}", tenant.tenant), SOON, async || {
             let told = self.report.borrow().get(&tenant.tenant).cloned().unwrap_or_default();
@@ -71,7 +70,7 @@ impl Bench {
         self.until(tenant, |told| told.findings.is_empty() && told.applied.as_ref() == Some(tenant)).await;
     }
 
-    /// Changes one setting of a stream, as somebody by hand.
+    /// Changes one setting of a stream, as a user would.
     async fn edit(&self, stream: &str, key: &str, value: serde_json::Value) {
         let mut config = self.api.stream(stream).await.unwrap().unwrap().config;
         config.insert(key.to_owned(), value);
@@ -90,15 +89,15 @@ fn wanted(name: &str, spec: &str) -> TenantStreams {
 }
 
 #[tokio::test]
-async fn a_stream_that_nats_does_not_let_go_holds_up_no_tenant() {
+async fn a_stream_that_nats_does_not_delete_delays_no_tenant() {
     let bench = Bench::start().await;
     let source = "{name: gw, subject: plant.*.power, channel: power, iotId: {subjectToken: 2}}";
     let (gone, stays) = (wanted("gone", &format!("sources: [{source}]")), wanted("stays", ""));
     bench.keep(&[&gone, &stays]);
     bench.until_applied(&gone).await;
     bench.until_applied(&stays).await;
-    // From here on NATS refuses every change of the stream, also of its metadata: its source may hold longer
-    // messages than it may.
+    // From here on NATS refuses each update of the stream, also of its metadata, because the mirror may hold
+    // longer messages.
     bench.edit("IOT_gone", "max_msg_size", json!(10)).await;
     bench.edit("SRC_gone_gw", "max_msg_size", json!(100)).await;
 
@@ -115,7 +114,7 @@ async fn a_stream_that_nats_does_not_let_go_holds_up_no_tenant() {
     assert_eq!(owner("IOT_gone").await.as_deref(), Some("uid-of-gone"), "it could be changed after all");
     assert_eq!(owner("SRC_gone_gw").await, None, "what can be let go is");
 
-    // When it can be changed again it is let go.
+    // It is released when it can be updated again.
     bench.edit("SRC_gone_gw", "max_msg_size", json!(-1)).await;
     wait_until("the stream to be let go", SOON, async || match owner("IOT_gone").await {
         None => Ok(()),
@@ -126,12 +125,12 @@ async fn a_stream_that_nats_does_not_let_go_holds_up_no_tenant() {
 }
 
 #[tokio::test]
-async fn what_others_change_is_put_right_and_not_as_fast_as_it_can_be() {
+async fn foreign_changes_are_repaired_at_a_bounded_rate() {
     let bench = Bench::start().await;
     let demo = wanted("demo", "");
     bench.keep(&[&demo]);
     bench.until_applied(&demo).await;
-    // What would lose messages that the retention keeps, or all of them.
+    // Settings that lose messages within the retention.
     let as_wanted = bench.api.stream("IOT_demo").await.unwrap().unwrap().config;
     let mut config = as_wanted.clone();
     for (key, value) in [
@@ -153,7 +152,7 @@ async fn what_others_change_is_put_right_and_not_as_fast_as_it_can_be() {
     .await
     .unwrap();
 
-    // Somebody who changes it again and again is answered less and less often.
+    // A change that is repeated is repaired less and less often.
     let mut answers = 0;
     let end = Instant::now() + Duration::from_secs(6);
     while Instant::now() < end {
@@ -167,7 +166,7 @@ async fn what_others_change_is_put_right_and_not_as_fast_as_it_can_be() {
 }
 
 #[tokio::test]
-async fn a_stream_that_can_not_be_put_right_is_told() {
+async fn a_stream_that_can_not_be_repaired_is_reported() {
     let bench = Bench::start().await;
     let demo = wanted("demo", "");
     bench.keep(&[&demo]);

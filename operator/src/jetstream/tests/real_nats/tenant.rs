@@ -1,4 +1,5 @@
-//! JetStream on a real nats-server: what is made, what is left alone, what is switched without loss.
+//! The streams of a tenant on a real nats-server: what is created, what is not touched, and what is switched
+//! without loss.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,7 +41,7 @@ impl Bench {
         tenant::apply(&self.api, &self.streams().await, wanted).await.unwrap()
     }
 
-    /// Applies what must need no finding.
+    /// Applies streams without findings.
     async fn apply_well(&self, wanted: &TenantStreams) -> u32 {
         let applied = self.apply(wanted).await;
         assert!(applied.findings.is_empty(), "{:?}", applied.findings);
@@ -56,7 +57,7 @@ impl Bench {
         context.publish(subject.to_owned(), payload.to_owned().into()).await.unwrap().await.unwrap();
     }
 
-    /// The payloads that the tenant's stream holds, in order, once there are `count`.
+    /// Returns the messages of the tenant's stream, in order, once there are `count`.
     async fn stored(&self, count: usize) -> Vec<(String, String)> {
         let context = jetstream::new(self.client.clone());
         wait_until(&format!("{count} stored messages"), SOON, async || {
@@ -91,7 +92,7 @@ const MES: &str =
     "{name: mes, subject: mes.out, channel: counters, iotId: {pointer: /deviceId}, items: /readings}";
 
 #[tokio::test]
-async fn streams_are_made_as_wanted_and_then_left_alone() {
+async fn streams_are_created_as_wanted_and_then_not_touched() {
     let bench = Bench::start().await;
     let retention = "retention: {maxAge: 10m, maxMessagesPerSubject: 7, maxBytes: 8Mi}";
     let wanted = wanted(&format!("{retention}\n  sources: [{GATEWAY}, {MES}]"));
@@ -124,8 +125,8 @@ async fn streams_are_made_as_wanted_and_then_left_alone() {
     assert_eq!(consumer["config"]["priority_policy"], "pinned_client");
     assert_eq!(consumer["config"]["priority_groups"], json!(["split"]));
 
-    // JetStream tells of each change, in order: of three streams that were made, and then of nothing but the
-    // last one, which is the sign that all was heard.
+    // JetStream reports each change, in order: three new streams, and then only the last one, which shows
+    // that all reports have arrived.
     assert_eq!(bench.apply_well(&wanted).await, 0);
     assert_eq!(bench.apply_well(&wanted).await, 0);
     let last = jetstream::stream::Config { name: "LAST".into(), ..Default::default() };
@@ -183,7 +184,7 @@ async fn streams_of_others_are_never_touched() {
     assert!(said[0].contains("SRC_demo_gw exists and belongs to Tenant/default/other"), "{said:?}");
     assert!(said[1].contains("IOT_demo exists and belongs to nobody"), "{said:?}");
     assert_eq!(before, (bench.config("IOT_demo").await, bench.config("SRC_demo_gw").await));
-    // Nor are they removed with a Tenant that goes.
+    // They are not removed with the Tenant either.
     let gone = wanted("retention: {onDelete: Delete}");
     assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &gone).await.unwrap().changes, 0);
     assert_eq!(bench.streams().await.len(), 2);
@@ -199,8 +200,8 @@ async fn an_owner_with_another_uid_is_another() {
     };
     bench.apply_well(&with_uid("one")).await;
     assert_eq!(bench.apply(&with_uid("two")).await.findings[0].reason, Reason::StreamOwnedByOther);
-    // A Tenant that was deleted lets go of what it keeps, and the next of its name takes it over with all it
-    // holds.
+    // A deleted Tenant with Keep releases its stream, and the next Tenant of the name takes it over with its
+    // messages.
     bench.publish("iot.demo.abc.power", "1").await;
     assert_eq!(
         tenant::remove(&bench.api, &bench.streams().await, &with_uid("one")).await.unwrap().changes,
@@ -212,7 +213,7 @@ async fn an_owner_with_another_uid_is_another() {
 }
 
 #[tokio::test]
-async fn retention_changes_in_place_and_what_others_set_stays() {
+async fn retention_changes_in_place_and_other_settings_stay() {
     let bench = Bench::start().await;
     bench.apply_well(&wanted("retention: {maxAge: 1h}")).await;
     bench.publish("iot.demo.abc.power", "1").await;
@@ -230,7 +231,7 @@ async fn retention_changes_in_place_and_what_others_set_stays() {
 }
 
 #[tokio::test]
-async fn a_change_that_nats_refuses_is_told_in_its_words() {
+async fn a_refusal_of_nats_is_reported_in_its_words() {
     let bench = Bench::start().await;
     bench.apply_well(&wanted("retention: {storage: File}")).await;
     bench.publish("iot.demo.abc.power", "1").await;
@@ -247,7 +248,7 @@ async fn a_change_that_nats_refuses_is_told_in_its_words() {
 }
 
 #[tokio::test]
-async fn a_subject_that_a_foreign_stream_captures() {
+async fn a_subject_of_a_foreign_stream_is_a_conflict() {
     let bench = Bench::start().await;
     let context = jetstream::new(bench.client.clone());
     let foreign = jetstream::stream::Config {
@@ -263,7 +264,7 @@ async fn a_subject_that_a_foreign_stream_captures() {
             && said[0].starts_with("SourceConflict: NATS refuses stream SRC_demo_gw: subjects overlap"),
         "{said:?}"
     );
-    // The rest is in force.
+    // The others are in force.
     let streams: Vec<String> = bench.streams().await.into_keys().collect();
     assert_eq!(streams, ["FOREIGN", "IOT_demo", "SRC_demo_mes"]);
 }
@@ -277,7 +278,7 @@ async fn a_source_is_switched_off_and_on_without_loss_or_repetition() {
     for n in 0..50 {
         bench.publish("plant.gw1.abc.power", &n.to_string()).await;
     }
-    // Off at once: what was stored must still arrive.
+    // Removed at once: stored messages must still arrive.
     bench.apply_well(&off).await;
     assert_eq!(bench.stored(50).await.len(), 50);
     assert_eq!(bench.streams().await.into_keys().collect::<Vec<_>>(), ["IOT_demo"]);
@@ -321,14 +322,14 @@ async fn one_reader_at_a_time_gets_the_messages_of_a_payload_source() {
 }
 
 #[tokio::test]
-async fn a_payload_source_that_goes_waits_for_the_rest_to_be_split() {
+async fn removing_a_payload_source_waits_until_the_rest_is_split() {
     let bench = Bench::start().await;
     bench.apply_well(&wanted(&format!("sources: [{MES}]"))).await;
     bench.publish("mes.out", "{}").await;
     let off = wanted("sources: []");
     let streams = bench.streams().await;
     let mut switching = std::pin::pin!(tenant::apply(&bench.api, &streams, &off));
-    // It stops to capture, but what it holds is still there.
+    // It stops capturing, but keeps its messages.
     let parked = async {
         wait_until("the source is parked", SOON, async || {
             let subjects = bench.config("SRC_demo_mes").await["subjects"].clone();
@@ -338,7 +339,7 @@ async fn a_payload_source_that_goes_waits_for_the_rest_to_be_split() {
         .unwrap();
         let consumer = bench.api.consumer("SRC_demo_mes", "split").await.unwrap().unwrap();
         assert_eq!(consumer["num_pending"], 1);
-        // A data plane takes it.
+        // A data plane reads it.
         let context = jetstream::new(bench.client.clone());
         context.get_stream("SRC_demo_mes").await.unwrap().purge().await.unwrap();
     };
@@ -352,13 +353,13 @@ async fn a_payload_source_that_goes_waits_for_the_rest_to_be_split() {
 }
 
 #[tokio::test]
-async fn a_source_that_changes_goes_on_where_it_was() {
+async fn a_changed_source_continues_where_it_was() {
     let bench = Bench::start().await;
     bench.apply_well(&wanted(&format!("sources: [{GATEWAY}]"))).await;
     for n in 0..20 {
         bench.publish("plant.gw1.abc.power", &n.to_string()).await;
     }
-    // Another subject, the id in another place, under the same name.
+    // Another subject with the id at another position, under the same name.
     let moved = "sources: [{name: gw, subject: plant.*.gw2.power, channel: power, iotId: {subjectToken: 2}}]";
     bench.apply_well(&wanted(moved)).await;
     for n in 20..40 {
@@ -372,7 +373,7 @@ async fn a_source_that_changes_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn sources_that_take_each_others_subject() {
+async fn sources_can_exchange_subjects() {
     let bench = Bench::start().await;
     let sources = |one: &str, two: &str, three: &str| {
         let source = |name: &str, subject: &str, channel: &str| {
@@ -387,7 +388,7 @@ async fn sources_that_take_each_others_subject() {
     bench.publish("gw1.abc.x", "1").await;
     bench.publish("gw2.abc.x", "2").await;
     bench.stored(2).await;
-    // Two swap; then all of them go on by one, which is a circle of three.
+    // Two sources swap their subjects; then all three shift by one, which is a cycle.
     bench.apply_well(&sources("gw2", "gw1", "gw3")).await;
     bench.publish("gw1.abc.x", "3").await;
     bench.publish("gw2.abc.x", "4").await;
@@ -430,7 +431,7 @@ async fn a_source_that_was_deleted_by_hand_comes_back_and_loses_nothing_new() {
     }
     bench.stored(30).await;
     bench.api.delete_stream("SRC_demo_gw").await.unwrap();
-    // Made anew, forgotten, listed again.
+    // Created again, removed from the list, and listed again.
     assert_eq!(bench.apply_well(&wanted).await, 3);
     for n in 30..40 {
         bench.publish("plant.gw1.abc.power", &n.to_string()).await;
@@ -441,7 +442,7 @@ async fn a_source_that_was_deleted_by_hand_comes_back_and_loses_nothing_new() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_goes() {
+async fn a_tenant_that_goes_releases_its_streams() {
     let bench = Bench::start().await;
     let keep = wanted(&format!("sources: [{GATEWAY}]"));
     bench.apply_well(&keep).await;
@@ -454,7 +455,7 @@ async fn a_tenant_that_goes() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_away_is_no_refusal() {
+async fn an_unavailable_broker_is_no_refusal() {
     let mut bench = Bench::start().await;
     bench.server.stop().await.unwrap();
     let error = wait_until("the broker is away", SOON, async || match bench.api.streams().await {
