@@ -105,7 +105,7 @@ impl<C: Send + 'static> Watches<C> {
     }
 
     /// Returns the tasks, which end when the token is cancelled.
-    #[must_use = "a task that nobody watches fails unseen"]
+    #[must_use = "a task whose handle is dropped fails silently"]
     pub(crate) fn into_tasks(self) -> Vec<JoinHandle<()>> {
         self.tasks
     }

@@ -103,7 +103,7 @@ impl<B: Backend> Controller<B> {
 
     /// Starts the loop on a thread of its own: building many devices holds up no other task, and the memory
     /// that it needs for a moment is found again by the next build. It ends when `cancel` is cancelled.
-    #[must_use = "a task that nobody watches fails unseen"]
+    #[must_use = "a task whose handle is dropped fails silently"]
     pub(crate) fn spawn(self, inbox: Inbox<B::Input>, cancel: CancellationToken) -> JoinHandle<()> {
         let runtime = Handle::current();
         tokio::task::spawn_blocking(move || {

@@ -55,7 +55,7 @@ impl Announcer {
 }
 
 /// Starts the task that stores Events. It ends when `cancel` is cancelled.
-#[must_use = "a task that nobody watches fails unseen"]
+#[must_use = "a task whose handle is dropped fails silently"]
 pub(crate) fn spawn(
     client: Client,
     instance: &str,

@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_secs(2);
 pub(crate) struct MayHaveChanged;
 
 /// Watches `root` until `cancel` is cancelled. Where the system can't, it is polled only.
-#[must_use = "a task that nobody watches fails unseen"]
+#[must_use = "a task whose handle is dropped fails silently"]
 pub(crate) fn spawn(
     root: &Path,
     cancel: CancellationToken,

@@ -106,7 +106,7 @@ impl Health {
 
 impl Writer {
     /// Starts the task. It ends when `cancel` is cancelled.
-    #[must_use = "a task that nobody watches fails unseen"]
+    #[must_use = "a task whose handle is dropped fails silently"]
     pub(crate) fn spawn(self, cancel: CancellationToken) -> JoinHandle<()> {
         tokio::spawn(async move { cancel.run_until_cancelled_owned(self.run()).await.unwrap_or_default() })
     }
