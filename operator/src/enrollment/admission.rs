@@ -7,7 +7,7 @@ use flutecast_contract::name::{DeviceCode, TenantName};
 use tokio::time::Instant;
 
 use super::directory::{DeviceEntry, TenantDirectory};
-use super::policy::{Newcomers, Template};
+use super::policy::{CreationPolicy, Template};
 use super::reply::{Reason, Refusal, Reply, Topics};
 use crate::rate_limit::{Rate, TokenBucket};
 
@@ -146,9 +146,9 @@ impl Admission {
             reply_subjects.push(reply_subject.to_owned());
             return Ok(Decision::Wait);
         }
-        let template = match &directory.enrollment.newcomers {
-            Newcomers::Created(template) => template,
-            Newcomers::Refused => {
+        let template = match &directory.enrollment.creation {
+            CreationPolicy::Create(template) => template,
+            CreationPolicy::Refuse => {
                 let message = format!(
                     "tenant {tenant} has no device {:?}; apply a Device with this spec.deviceCode, or \
                      correct the code",
@@ -156,7 +156,7 @@ impl Admission {
                 );
                 return Err(Refusal::new(Reason::UnknownDevice, message));
             }
-            Newcomers::Blocked => return Err(unavailable(tenant)),
+            CreationPolicy::Blocked => return Err(unavailable(tenant)),
         };
         if !template.code_pattern.as_ref().is_none_or(|pattern| pattern.matches(code.as_str())) {
             let message = format!(

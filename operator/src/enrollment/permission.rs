@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::directory::{Directory, DirectoryReceiver};
-use super::policy::Newcomers;
+use super::policy::CreationPolicy;
 
 /// How often the API server is asked again. A right that is granted has an effect on the Tenant within this
 /// time; one that is revoked is noticed at the next creation too.
@@ -91,7 +91,7 @@ impl PermissionCheck {
 
 fn namespaces_with_creation(directory: Option<&Directory>) -> BTreeSet<String> {
     let tenants = directory.into_iter().flat_map(Directory::values);
-    let creating = tenants.filter(|tenant| tenant.enrollment.newcomers != Newcomers::Refused);
+    let creating = tenants.filter(|tenant| tenant.enrollment.creation != CreationPolicy::Refuse);
     creating.map(|tenant| tenant.namespace.clone()).collect()
 }
 

@@ -10,17 +10,17 @@ const PATTERN_SIZE: usize = 64 << 10;
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Enrollment {
-    pub(crate) newcomers: Newcomers,
+    pub(crate) creation: CreationPolicy,
     /// `None` if there is no limit.
     pub(crate) max_devices: Option<u32>,
 }
 
-/// What happens with a device code that no Device has.
+/// Whether a Device is created for a code that no Device has.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) enum Newcomers {
+pub(crate) enum CreationPolicy {
     #[default]
-    Refused,
-    Created(Template),
+    Refuse,
+    Create(Template),
     /// A Device should be created, but the Tenant's settings can't be used; its condition has the reason.
     Blocked,
 }

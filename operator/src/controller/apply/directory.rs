@@ -12,7 +12,7 @@ use crate::controller::backend::Backend;
 use crate::controller::build::{Built, BuiltTenant};
 use crate::controller::dereference::DirtySet;
 use crate::enrollment::directory::{DeviceEntry, Directory, TenantDirectory};
-use crate::enrollment::policy::{Enrollment, Newcomers};
+use crate::enrollment::policy::{CreationPolicy, Enrollment};
 use crate::finding::Outcome;
 use crate::object::{Kind, Object};
 
@@ -98,8 +98,8 @@ impl DirectoryPublisher {
 /// would never see its last one go.
 fn enrollment_of(tenant: &BuiltTenant, is_being_deleted: bool) -> Enrollment {
     let mut enrollment = tenant.enrollment.clone();
-    if is_being_deleted && matches!(enrollment.newcomers, Newcomers::Created(_)) {
-        enrollment.newcomers = Newcomers::Blocked;
+    if is_being_deleted && matches!(enrollment.creation, CreationPolicy::Create(_)) {
+        enrollment.creation = CreationPolicy::Blocked;
     }
     enrollment
 }

@@ -4,16 +4,16 @@ use super::devices::format_of;
 use super::{Built, Formats};
 use crate::controller::validate::enrollment::ValidEnrollment;
 use crate::controller::validate::tenant::ValidTenant;
-use crate::enrollment::policy::{Enrollment, Newcomers};
+use crate::enrollment::policy::{CreationPolicy, Enrollment};
 use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::{Kind, ObjectRef};
 
 /// Returns how the devices of a tenant enroll. A Device whose channels can't be formatted would be of no use,
 /// so none is created until all formats of the template exist.
 pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, outcomes: &mut Outcomes) -> Enrollment {
-    let newcomers = match &tenant.enrollment {
-        ValidEnrollment::Declared => Newcomers::Refused,
-        ValidEnrollment::Broken => Newcomers::Blocked,
+    let creation = match &tenant.enrollment {
+        ValidEnrollment::Declared => CreationPolicy::Refuse,
+        ValidEnrollment::Broken => CreationPolicy::Blocked,
         ValidEnrollment::Automatic(template, channels) => {
             let object = tenant.meta.object_ref(Kind::Tenant);
             let missing: Vec<Finding> = channels
@@ -25,20 +25,20 @@ pub(super) fn plan(tenant: &ValidTenant, formats: &Formats, outcomes: &mut Outco
                 .collect();
             let is_whole = missing.is_empty();
             missing.into_iter().for_each(|finding| outcomes.degrade(&object, finding));
-            if is_whole { Newcomers::Created(template.clone()) } else { Newcomers::Blocked }
+            if is_whole { CreationPolicy::Create(template.clone()) } else { CreationPolicy::Blocked }
         }
     };
-    Enrollment { newcomers, max_devices: tenant.max_devices }
+    Enrollment { creation, max_devices: tenant.max_devices }
 }
 
 /// Refuses to create Devices, because objects come from a folder: it belongs to its author, and may be a
 /// checkout of a repository.
 pub(crate) fn refuse_to_create(built: &mut Built) {
     for tenant in built.tenants.values_mut() {
-        if tenant.enrollment.newcomers == Newcomers::Refused {
+        if tenant.enrollment.creation == CreationPolicy::Refuse {
             continue;
         }
-        tenant.enrollment.newcomers = Newcomers::Blocked;
+        tenant.enrollment.creation = CreationPolicy::Blocked;
         let owner = &tenant.streams.owner;
         let message = "Automatic needs an API server, where Devices can be created; from a folder write \
             policy: Declared, and a Device for each code"

@@ -20,11 +20,11 @@ fn waiting(why: Option<&str>) -> DeviceEntry {
     DeviceEntry::Pending { object: "Device/d".into(), problem: why.map(str::to_owned) }
 }
 
-fn directory(newcomers: Newcomers, max_devices: Option<u32>) -> TenantDirectory {
+fn directory(creation: CreationPolicy, max_devices: Option<u32>) -> TenantDirectory {
     TenantDirectory {
         namespace: "default".into(),
         has_stream: true,
-        enrollment: Enrollment { newcomers, max_devices },
+        enrollment: Enrollment { creation, max_devices },
         devices: [
             (code("A"), mapped()),
             (code("B"), waiting(Some("QuotaExceeded: full"))),
@@ -34,9 +34,9 @@ fn directory(newcomers: Newcomers, max_devices: Option<u32>) -> TenantDirectory 
     }
 }
 
-fn created() -> Newcomers {
+fn created() -> CreationPolicy {
     let code_pattern = Some(CodePattern::new("[A-Z][0-9]*").unwrap());
-    Newcomers::Created(Template { code_pattern, ..Template::default() })
+    CreationPolicy::Create(Template { code_pattern, ..Template::default() })
 }
 
 fn admission(now: Instant) -> Admission {
@@ -73,15 +73,15 @@ fn word(decision: &Decision) -> String {
 #[test]
 fn each_request_has_its_decision() {
     let now = Instant::now();
-    for (newcomers, most, may_create, request, expected) in [
-        (Newcomers::Refused, None, true, "A", "Topics"),
-        (Newcomers::Refused, None, true, "B", "NotReady"),
-        (Newcomers::Refused, None, true, "C", "Pending"),
-        (Newcomers::Refused, None, true, "D", "UnknownDevice"),
-        (Newcomers::Refused, None, true, "", "InvalidRequest"),
-        (Newcomers::Refused, None, true, "*", "InvalidCode"),
-        (Newcomers::Blocked, None, true, "A", "Topics"),
-        (Newcomers::Blocked, None, true, "D", "Unavailable"),
+    for (creation, most, may_create, request, expected) in [
+        (CreationPolicy::Refuse, None, true, "A", "Topics"),
+        (CreationPolicy::Refuse, None, true, "B", "NotReady"),
+        (CreationPolicy::Refuse, None, true, "C", "Pending"),
+        (CreationPolicy::Refuse, None, true, "D", "UnknownDevice"),
+        (CreationPolicy::Refuse, None, true, "", "InvalidRequest"),
+        (CreationPolicy::Refuse, None, true, "*", "InvalidCode"),
+        (CreationPolicy::Blocked, None, true, "A", "Topics"),
+        (CreationPolicy::Blocked, None, true, "D", "Unavailable"),
         (created(), None, true, "A", "Topics"),
         (created(), None, true, "B", "NotReady"),
         (created(), None, true, "D", "Create"),
@@ -91,10 +91,10 @@ fn each_request_has_its_decision() {
         (created(), Some(3), true, "A", "Topics"),
         (created(), Some(4), true, "D", "Create"),
     ] {
-        let decision = decide(&mut admission(now), &directory(newcomers, most), request, may_create, now);
+        let decision = decide(&mut admission(now), &directory(creation, most), request, may_create, now);
         assert_eq!(word(&decision), expected, "{request}");
     }
-    let without_stream = TenantDirectory { has_stream: false, ..directory(Newcomers::Refused, None) };
+    let without_stream = TenantDirectory { has_stream: false, ..directory(CreationPolicy::Refuse, None) };
     assert_eq!(word(&decide(&mut admission(now), &without_stream, "A", true, now)), "Pending");
     let nowhere =
         admission(now).decide(&directory(created(), None), EnrollmentRequest::parse(b"D"), None, true, now);
@@ -122,7 +122,7 @@ fn a_code_is_created_once_and_counts_in_the_quota_at_once() {
 #[test]
 fn requests_beyond_the_rate_are_refused_and_then_dropped() {
     let now = Instant::now();
-    let (mut admission, directory) = (admission(now), directory(Newcomers::Refused, None));
+    let (mut admission, directory) = (admission(now), directory(CreationPolicy::Refuse, None));
     let words: Vec<String> =
         (0..300).map(|_| word(&decide(&mut admission, &directory, "A", true, now))).collect();
     let count = |what: &str| words.iter().filter(|word| *word == what).count();

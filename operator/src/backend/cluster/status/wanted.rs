@@ -13,7 +13,7 @@ use crate::controller::build::BuiltTenant;
 use crate::controller::status::conditions::{Readiness, conditions, is_ready, ours, ready};
 use crate::controller::status::write_failures::WriteState;
 use crate::controller::status::{self, DeviceFacts, TenantFacts};
-use crate::enrollment::policy::{Enrollment, Newcomers};
+use crate::enrollment::policy::{CreationPolicy, Enrollment};
 use crate::finding::{Finding, Reason};
 use crate::index::kind::{ApiKind, ApiStatus};
 use crate::index::{Entry, Index, TokenSecret};
@@ -189,7 +189,7 @@ impl<'a> WantedStatuses<'a> {
     }
 
     fn creation_forbidden(&self, namespace: &str, enrollment: &Enrollment) -> Option<Finding> {
-        if enrollment.newcomers == Newcomers::Refused || !self.index.is_creation_forbidden(namespace) {
+        if enrollment.creation == CreationPolicy::Refuse || !self.index.is_creation_forbidden(namespace) {
             return None;
         }
         let message = format!(
