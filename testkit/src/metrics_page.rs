@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_differs_is_told() {
+    fn differences_are_reported() {
         assert_eq!(of_a(TEXT, PAGE), [] as [&str; 0]);
         for (text, page, told) in [
             (TEXT.replace("a_c 7", ""), PAGE.to_owned(), "a_c is on the page and isn't shown"),

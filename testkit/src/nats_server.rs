@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_is_told() {
+    async fn a_taken_port_is_reported() {
         let first = NatsServer::start().await.unwrap();
         let options = NatsOptions { ports: Some(first.ports), ..NatsOptions::default() };
         let error = NatsServer::start_with(options).await.unwrap_err().to_string();

@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_early_end_is_told_with_the_output() {
+    async fn an_early_end_is_reported_with_the_output() {
         let mut shell = Process::spawn("/bin/sh", ["-c", "echo broken; exit 3"]).unwrap();
         let error = shell.wait_for_line("readiness", SOON, |line| line == "ready").await.unwrap_err();
         assert!(error.to_string().contains("broken"), "{error}");

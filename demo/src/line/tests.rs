@@ -277,7 +277,7 @@ fn longest_quiet(messages: &[Message]) -> u64 {
 
 /// What a viewer sees in five minutes.
 #[test]
-fn the_line_lives() {
+fn orders_alarms_and_stops_come_within_minutes() {
     for seed in 1..=12 {
         let mut line = line(seed, Disturbance::NONE);
         let messages = line.advance(300_000);

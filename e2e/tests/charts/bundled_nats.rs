@@ -89,7 +89,7 @@ async fn server_with(folder: &Path, values: &[&str]) -> Server {
 }
 
 #[tokio::test]
-async fn how_much_a_cut_of_power_may_take_is_a_value() {
+async fn the_sync_interval_is_a_value() {
     for (values, expected) in [
         (&[][..], "10000000000 null"),
         (&[r#"nats.bundled.jetstream.syncInterval="1m""#], "60000000000 null"),
@@ -157,7 +157,7 @@ async fn refusal(refused: &mut mpsc::UnboundedReceiver<String>, what: &str) -> S
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_comes_through_and_nobody_exceeds_his_rights() {
+async fn values_come_through_and_each_user_has_only_its_rights() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(folder.path()).await;
     let operator = server.operator(folder.path()).await;
@@ -241,7 +241,7 @@ fn metric_sources() -> Vec<String> {
 /// A pod that splits a source and dies leaves messages that the broker gives to nobody for 30 s. The next pod
 /// looks them up.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_may_look_up_what_another_left_of_a_source() {
+async fn a_pod_reads_source_messages_that_a_crashed_pod_left() {
     use futures_util::StreamExt;
 
     let folder = tempfile::tempdir().unwrap();
@@ -282,7 +282,7 @@ async fn a_pod_may_look_up_what_another_left_of_a_source() {
 
 /// What the three users may do stands in three places.
 #[test]
-fn rights_are_the_same_wherever_they_are_told() {
+fn rights_are_the_same_wherever_they_are_written() {
     let objects = rendered(&["nats.bundled.enabled=true", r#"nats.bundled.sourceSubjects=["gw.>"]"#]);
     let bundled =
         object(&objects, "ConfigMap", "factory-flutecast-nats")["data"]["nats.conf"].as_str().unwrap();

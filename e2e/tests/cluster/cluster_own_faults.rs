@@ -46,7 +46,7 @@ async fn pods_outlive_a_killed_kubelet_and_containerd() {
 }
 
 #[tokio::test]
-async fn the_control_plane_comes_back_with_all_that_it_knew() {
+async fn the_control_plane_restarts_with_its_state() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("control").await.unwrap();
     web::start(&cluster, &namespace).await;
@@ -82,7 +82,7 @@ async fn a_frozen_api_server_hangs_and_goes_on() {
 }
 
 #[tokio::test]
-async fn what_falls_over_by_itself_is_started_again() {
+async fn a_component_that_ends_by_itself_is_started_again() {
     let cluster = Cluster::shared().await.unwrap();
     let node = cluster.node().unwrap();
     let proxy = async || {
@@ -111,7 +111,7 @@ async fn ask(connection: &mut TcpStream) -> std::io::Result<String> {
 }
 
 #[tokio::test]
-async fn without_who_judges_what_is_connected_stays_and_nothing_new_passes() {
+async fn without_the_policy_program_connections_stay_and_new_ones_are_dropped() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("judge").await.unwrap();
     web::start(&cluster, &namespace).await;

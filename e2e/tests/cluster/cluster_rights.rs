@@ -10,7 +10,7 @@ use flutecast_testkit::wait_until;
 const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn who_administers_a_namespace_runs_a_factory_there() {
+async fn rights_of_a_namespace_admin_suffice_for_a_factory() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("rights").await.unwrap();
     let name = namespace.name();

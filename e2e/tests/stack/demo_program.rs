@@ -50,7 +50,7 @@ async fn ends_everything_on_sigterm() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_told_with_its_holder_and_the_way_out() -> anyhow::Result<()> {
+async fn a_taken_port_is_reported_with_its_holder_and_the_way_out() -> anyhow::Result<()> {
     let state = tempfile::tempdir()?;
     let manifests = in_repository("manifests/demo").display().to_string();
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;

@@ -10,7 +10,7 @@ use flutecast_testkit::{
 };
 
 #[tokio::test]
-async fn both_programs_come_in_with_credentials_over_tls() -> anyhow::Result<()> {
+async fn both_programs_log_in_with_credentials_over_tls() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let identity = NatsIdentity::new(folder.path())?;
     let options = NatsOptions { extra: identity.configuration().to_owned(), ..NatsOptions::default() };
@@ -46,7 +46,7 @@ async fn both_programs_come_in_with_credentials_over_tls() -> anyhow::Result<()>
 }
 
 #[tokio::test]
-async fn both_programs_say_why_they_do_not_reach_it() -> anyhow::Result<()> {
+async fn both_programs_report_why_they_cannot_log_in() -> anyhow::Result<()> {
     let (folder, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let identity = NatsIdentity::new(folder.path())?;
     let stranger = NatsIdentity::new(other.path())?;

@@ -88,7 +88,7 @@ async fn what_was_skipped_is_counted(one: &Dataplane, two: &Dataplane) -> anyhow
 }
 
 #[tokio::test]
-async fn when_the_pod_that_splits_crashes_another_goes_on() -> anyhow::Result<()> {
+async fn another_pod_goes_on_when_the_one_that_splits_crashes() -> anyhow::Result<()> {
     let a = device("a", "A-1");
     let stack =
         LocalStack::with("acme", &[("tenant.yaml", TENANT), ("formats.yaml", FORMATS), ("a.yaml", &a)])

@@ -341,7 +341,7 @@ async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_one_account_who_comes_second_under_a_name_is_told_and_sees_nothing() -> anyhow::Result<()> {
+async fn in_one_account_the_second_owner_of_a_stream_is_refused_and_sees_nothing() -> anyhow::Result<()> {
     let nats = NatsServer::start().await?;
     let first = Factory::start("plant-1", |_| nats.url(), &["--release", "plant-1"]).await?;
     let client = nats.client().await?;

@@ -41,7 +41,7 @@ async fn wait_for_devices(dataplane: &Dataplane, wanted: &[&str]) -> anyhow::Res
 }
 
 #[tokio::test]
-async fn a_pointer_of_the_wrong_type_is_told_and_healed() -> anyhow::Result<()> {
+async fn a_pointer_of_the_wrong_type_is_reported_and_heals() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
     let format = "
@@ -65,7 +65,7 @@ spec:
 }
 
 #[tokio::test]
-async fn a_bad_field_of_a_format_is_told() -> anyhow::Result<()> {
+async fn a_bad_field_of_a_format_is_reported() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
     // The pointer lacks its slash; the unit of time is none; a field that doesn't exist is a typing error.
@@ -83,7 +83,7 @@ async fn a_bad_field_of_a_format_is_told() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_duplicate_device_code_is_told_by_the_name_of_its_holder() -> anyhow::Result<()> {
+async fn a_duplicate_device_code_names_its_holder() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
     stack.write_manifest("z.yaml", &device("zwilling", "A-1"))?;
@@ -94,7 +94,7 @@ async fn a_duplicate_device_code_is_told_by_the_name_of_its_holder() -> anyhow::
 }
 
 #[tokio::test]
-async fn a_missing_format_is_told_by_name() -> anyhow::Result<()> {
+async fn a_missing_format_is_named() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
     stack.write_manifest("c.yaml", &device("c", "C-1").replace("format: level", "format: nowhere"))?;
@@ -103,7 +103,7 @@ async fn a_missing_format_is_told_by_name() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_broken_yaml_file_is_told_and_the_last_good_one_stays() -> anyhow::Result<()> {
+async fn a_broken_yaml_file_is_reported_and_the_last_good_one_stays() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
     stack.write_manifest("b.yaml", "kind: Device\n  spec: [oh no")?;

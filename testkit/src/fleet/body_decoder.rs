@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_stream_is_said() {
+    fn other_responses_are_refused() {
         for (head, error) in [
             ("HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n", BadAnswer::Status(502)),
             ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", BadAnswer::Status(200)),

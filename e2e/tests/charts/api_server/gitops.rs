@@ -149,7 +149,7 @@ async fn git_is_not_behind(factory: &Factory, demo: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn git_and_the_cluster_agree_and_health_is_told_of_real_objects() {
+async fn git_and_the_cluster_agree_and_health_is_read_from_real_objects() {
     let factory = Factory::install().await;
     let demo = root().join("manifests/demo").display().to_string();
     let apply = ["apply", "--server-side", "--field-manager", "git", "--recursive", "-f", &demo];

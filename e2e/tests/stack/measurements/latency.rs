@@ -121,7 +121,7 @@ async fn a_client_that_is_closed_ends_the_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn devices_that_are_not_served_are_told_before_anything_is_measured() {
+async fn unserved_devices_are_reported_before_anything_is_measured() {
     let error = format!("{:#}", measure(Fault::ServesNone, 200).await.unwrap_err());
     assert!(error.contains("serves 0 of 10 devices"), "{error}");
 }
