@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::keys::WatchKey;
-use crate::pipeline::{FrameWriter, GapReason};
+use crate::pipeline::{GapReason, NamesPlace, gap};
 
 /// How many control frames may wait: a client that leaves more of them isn't reading.
 const MAX_CONTROL: usize = 8_192;
@@ -20,12 +20,12 @@ const MAX_CONTROL: usize = 8_192;
 const KEEP_CAPACITY: usize = 32;
 
 /// The kind of a frame, which decides what happens to it while it waits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum FrameKind {
     /// Only the newest frame with the same key matters.
     Conflated(ConflationKey),
-    /// An event of an `Every` channel. The writer makes the channel's `gap` if the event has to be dropped.
-    Every(WatchKey, FrameWriter),
+    /// An event of an `Every` channel, with the place of the names that its `gap` needs if it is dropped.
+    Every(NamesPlace),
     /// Any other frame; never dropped.
     Control,
 }
@@ -69,8 +69,9 @@ struct Entries {
     every_count: usize,
     every_bytes: usize,
     control_count: usize,
-    /// Dropped events, of which the client learns before it gets anything newer.
-    losses: BTreeMap<WatchKey, Loss>,
+    /// How many events of each channel, by its names, were dropped; the client learns of them before it gets
+    /// anything newer.
+    losses: BTreeMap<Box<[u8]>, u64>,
     waker: Option<Waker>,
     /// The time since which frames wait and none was taken.
     waiting_since: Option<Instant>,
@@ -81,12 +82,6 @@ struct Entries {
 struct WaitingFrame {
     bytes: Bytes,
     kind: FrameKind,
-}
-
-#[derive(Debug)]
-struct Loss {
-    writer: FrameWriter,
-    count: u64,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -131,11 +126,7 @@ impl Backlog {
         }
         let lost = entries.push(kind, bytes, self.bounds);
         entries.waiting_since.get_or_insert(now);
-        let waker = entries.waker.take();
-        drop(entries);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(entries);
         lost
     }
 
@@ -150,11 +141,7 @@ impl Backlog {
             entries.control_count += 1;
         }
         entries.lifecycle = Lifecycle::Finished;
-        let waker = entries.waker.take();
-        drop(entries);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(entries);
     }
 
     /// Ends the connection of a client that takes nothing: waiting frames are discarded, so that `last` comes
@@ -217,6 +204,15 @@ impl Backlog {
     }
 }
 
+/// Wakes the connection, after the lock is released.
+fn wake(mut entries: MutexGuard<'_, Entries>) {
+    let waker = entries.waker.take();
+    drop(entries);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
 impl Entries {
     fn push(&mut self, kind: FrameKind, bytes: Bytes, bounds: BacklogBounds) -> u64 {
         let mut lost = 0;
@@ -276,12 +272,15 @@ impl Entries {
             if self.every_count <= target_count && self.every_bytes <= target_bytes {
                 break;
             }
-            if let Some(WaitingFrame { bytes, kind: FrameKind::Every(key, writer) }) = place {
+            if let Some(WaitingFrame { bytes, kind: FrameKind::Every(names) }) = place {
                 self.every_count -= 1;
                 self.every_bytes -= bytes.len();
                 lost += 1;
-                let new = || Loss { writer: writer.clone(), count: 0 };
-                self.losses.entry(*key).or_insert_with(new).count += 1;
+                let names = names.of(bytes);
+                match self.losses.get_mut(names) {
+                    Some(count) => *count += 1,
+                    None => drop(self.losses.insert(names.into(), 1)),
+                }
                 *place = None;
                 self.vacant += 1;
             }
@@ -297,8 +296,8 @@ impl Entries {
     fn take(&mut self, max: usize, out: &mut Vec<Bytes>) {
         let mut left = max;
         while left > 0 {
-            let Some((_, Loss { writer, count })) = self.losses.pop_first() else { break };
-            out.push(writer.gap(GapReason::SlowClient, Some(count)));
+            let Some((names, count)) = self.losses.pop_first() else { break };
+            out.push(gap(&names, GapReason::SlowClient, Some(count)));
             left -= 1;
         }
         while left > 0 {

@@ -12,7 +12,7 @@ use flutecast_format::program::{FieldInfo, Timestamp};
 use serde::Serialize;
 
 use crate::catalog::{Channel, Device};
-use crate::pipeline::{block, write_rfc3339};
+use crate::pipeline::{block, json_time};
 
 /// Why a device, or the whole subscription, isn't served now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -152,10 +152,7 @@ pub(crate) fn bye(reason: ByeReason, retry: Duration) -> Bytes {
 }
 
 pub(crate) fn ping(id: Option<EventId>, now: Timestamp) -> Bytes {
-    let mut data = b"{\"time\":\"".to_vec();
-    write_rfc3339(now, &mut data);
-    data.extend_from_slice(b"\"}");
-    block(id, "ping", &String::from_utf8_lossy(&data))
+    block(id, "ping", &format!("{{\"time\":{}}}", json_time(Some(now))))
 }
 
 fn device_infos<'a>(

@@ -1,6 +1,5 @@
 //! The task of one tenant: passes events on to the state, and does the I/O that the state requests.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,7 +24,8 @@ use super::metrics::{COMPLETE, DONE, FanoutMetrics};
 use super::reader;
 use super::replay::replay;
 use super::state::{HubState, NewClient, ReadResult, ReplayOutcome, ReplayRequest};
-use super::{ChannelValues, HubSettings, Unavailable};
+use super::values::LiveValues;
+use super::{HubSettings, Unavailable};
 use crate::catalog::{Catalog, TenantCatalog};
 use crate::pipeline::Now;
 use crate::sources::ordered::BatchEnd;
@@ -52,9 +52,6 @@ pub(super) enum Command {
     /// Return the values of those of these channels that are live.
     Values(Vec<(IotId, ChannelName)>, oneshot::Sender<LiveValues>),
 }
-
-/// The values of live channels.
-pub(super) type LiveValues = HashMap<(IotId, ChannelName), ChannelValues>;
 
 /// The result of a task that the hub has started.
 #[derive(Debug)]
@@ -160,7 +157,7 @@ impl Hub {
     }
 
     fn next_timer(&mut self) -> Instant {
-        let due = [self.state.next_timer(), self.pause, Some(self.next_audit)];
+        let due = [self.state.timers.next(), self.pause, Some(self.next_audit)];
         due.into_iter().flatten().min().unwrap_or(self.next_audit)
     }
 
@@ -268,14 +265,14 @@ impl Hub {
         }
         let not_republished = || self.context.metrics.not_republished();
         self.state.apply_live(self.live.take_proven(end, not_republished), now);
-        if self.state.take_doubt() {
-            self.next_audit = self.next_audit.min((self.last_audit + AUDIT_PAUSE).max(now.instant));
-        }
     }
 
     /// Does the I/O that the state requests.
     fn do_io(&mut self) {
         let io = self.state.take_io();
+        if io.audit {
+            self.next_audit = self.next_audit.min((self.last_audit + AUDIT_PAUSE).max(Instant::now()));
+        }
         for slot in io.close {
             // Dropping a subscription closes it.
             drop(self.live.subscriptions.remove(slot));
@@ -297,7 +294,7 @@ impl Hub {
     fn start_reads(&mut self) {
         let Some(reader) = self.reader() else { return };
         if !self.context.broker.state().connected {
-            self.state.set_failure(Unavailable::BrokerAway, Now::read());
+            self.state.read_failed(&[], Unavailable::BrokerAway, Now::read());
             return;
         }
         while self.running_reads < CONCURRENT_READS {

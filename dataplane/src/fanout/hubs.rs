@@ -21,8 +21,9 @@ use tokio_util::task::TaskTracker;
 use super::backlog::{Backlog, BacklogBounds, FrameKind};
 use super::connection::ConnectionPermit;
 use super::hello::{self, ByeReason, HelloFacts};
-use super::hub::{Command, Hub, HubContext, LiveValues};
+use super::hub::{Command, Hub, HubContext};
 use super::state::NewClient;
+use super::values::LiveValues;
 use super::{
     ChannelValues, Connection, DeviceQuery, DeviceValues, FanoutMetrics, HubSettings, Scope,
     SubscribeRequest, Unavailable,

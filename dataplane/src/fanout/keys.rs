@@ -1,10 +1,63 @@
 //! The keys of what a hub holds. A key does not outlive its item, although places are used again.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::ops::{Deref, DerefMut};
+
+use slotmap::{Key, SlotMap};
+
 slotmap::new_key_type! {
     /// Names one connected client of a hub.
     pub(crate) struct ClientKey;
     /// Names one watched channel of a hub.
     pub(crate) struct WatchKey;
+}
+
+/// Items by key, and by a name that no two of them share.
+#[derive(Debug)]
+pub(super) struct Indexed<K: Key, N, T> {
+    items: SlotMap<K, T>,
+    by_name: HashMap<N, K>,
+}
+
+impl<K: Key, N: Eq + Hash, T> Indexed<K, N, T> {
+    pub(super) fn new() -> Self {
+        Self { items: SlotMap::with_key(), by_name: HashMap::new() }
+    }
+
+    pub(super) fn find(&self, name: &N) -> Option<K> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(super) fn add(&mut self, name: N, item: T) -> K {
+        let key = self.items.insert(item);
+        self.by_name.insert(name, key);
+        key
+    }
+
+    pub(super) fn take(&mut self, name: &N) -> Option<T> {
+        let key = self.by_name.remove(name)?;
+        self.items.remove(key)
+    }
+
+    /// Returns the keys of all items, so that the items can be changed meanwhile.
+    pub(super) fn all_keys(&self) -> Vec<K> {
+        self.items.keys().collect()
+    }
+}
+
+impl<K: Key, N, T> Deref for Indexed<K, N, T> {
+    type Target = SlotMap<K, T>;
+
+    fn deref(&self) -> &SlotMap<K, T> {
+        &self.items
+    }
+}
+
+impl<K: Key, N, T> DerefMut for Indexed<K, N, T> {
+    fn deref_mut(&mut self) -> &mut SlotMap<K, T> {
+        &mut self.items
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::pipeline::GapReason;
+use crate::pipeline::{Formatted, GapReason};
 
 /// The drop reason of a message that no stream has republished, or that can't be parsed.
 const NOT_REPUBLISHED: &str = "NotRepublished";
@@ -30,8 +30,8 @@ pub(super) struct OutcomeLabel {
 /// The metrics of all hubs. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct FanoutMetrics {
-    pub(crate) formatted: Counter,
-    pub(crate) skipped_fields: Counter,
+    formatted: Counter,
+    skipped_fields: Counter,
     pub(crate) frames: Counter,
     pub(crate) overflowed: Counter,
     pub(crate) missed_latest: Counter,
@@ -104,8 +104,19 @@ impl FanoutMetrics {
         RequestError::LABELS.iter().for_each(|error| outcome(&self.reads, error));
     }
 
-    pub(crate) fn dropped(&self, reason: DropReason) {
-        self.dropped.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    /// Counts a message that became a frame, or was dropped.
+    pub(crate) fn formatted(&self, result: &Result<Formatted, DropReason>) {
+        match result {
+            Ok(Formatted { skipped_fields, .. }) => {
+                self.formatted.inc();
+                if *skipped_fields > 0 {
+                    self.skipped_fields.inc_by(u64::from(*skipped_fields));
+                }
+            }
+            Err(reason) => {
+                self.dropped.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+            }
+        }
     }
 
     pub(crate) fn not_republished(&self) {

@@ -79,7 +79,7 @@ async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
             return false;
         }
         if request.backlog.room() > 0 {
-            let kind = FrameKind::Every(request.watch, request.pipeline.writer.clone());
+            let kind = FrameKind::Every(formatted.frame.names());
             request.backlog.push(kind, formatted.frame.without_id(), Instant::now());
             return true;
         }

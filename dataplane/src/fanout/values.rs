@@ -1,14 +1,15 @@
 //! The newest values of a device, as JSON.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flutecast_contract::name::ChannelName;
+use flutecast_contract::name::{ChannelName, IotId};
 use flutecast_format::program::Timestamp;
 use serde::Serialize;
 
 use crate::catalog::Device;
-use crate::pipeline::write_rfc3339;
+use crate::pipeline::json_time;
 
 /// A device and its newest values.
 #[derive(Debug, Clone)]
@@ -29,6 +30,9 @@ pub struct ChannelValues {
     /// The formatted values, a JSON object; `None` if no message is stored.
     pub values: Option<Bytes>,
 }
+
+/// The values of live channels.
+pub(super) type LiveValues = HashMap<(IotId, ChannelName), ChannelValues>;
 
 impl DeviceValues {
     /// Appends the JSON object of docs/protocol.md, "Devices as JSON".
@@ -55,17 +59,8 @@ impl ChannelValues {
     fn write_json(&self, out: &mut Vec<u8>) {
         let Self { name, time, stale, values } = self;
         write_value(name, out);
-        out.extend_from_slice(b":{\"time\":");
-        match time {
-            None => out.extend_from_slice(b"null"),
-            Some(time) => {
-                out.push(b'"');
-                write_rfc3339(*time, out);
-                out.push(b'"');
-            }
-        }
-        out.extend_from_slice(if *stale { b",\"stale\":true" } else { b",\"stale\":false" });
-        out.extend_from_slice(b",\"values\":");
+        let start = format!(":{{\"time\":{},\"stale\":{stale},\"values\":", json_time(*time));
+        out.extend_from_slice(start.as_bytes());
         out.extend_from_slice(values.as_deref().unwrap_or(b"null"));
         out.push(b'}');
     }
@@ -80,7 +75,7 @@ fn write_value<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flutecast_contract::name::{DeviceCode, IotId};
+    use flutecast_contract::name::DeviceCode;
 
     #[test]
     fn values_are_written_as_documented() {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use flutecast_contract::name::{ChannelName, DeviceCode};
+use flutecast_contract::stream_position::EventId;
 use flutecast_format::program::{ChannelState, DropReason, Message, Program, Timestamp};
 
 use super::frame::{Frame, FrameWriter};
-use flutecast_contract::stream_position::EventId;
 
 /// Turns the messages of one channel of one device into frames.
 #[derive(Debug, Clone)]

@@ -34,10 +34,19 @@ fn wall_clock() -> Timestamp {
 
 /// Appends `time` as RFC 3339 in UTC with milliseconds, such as `2026-11-22T10:00:00.123Z`. Years outside 0
 /// to 9999, which RFC 3339 can't write, become the nearest time that it can.
-pub fn write_rfc3339(time: Timestamp, out: &mut Vec<u8>) {
+pub(super) fn write_rfc3339(time: Timestamp, out: &mut Vec<u8>) {
     // Without what is finer, three decimals are written.
     let millis = time.clamp(Timestamp::MIN, Timestamp::MAX).as_millis();
     Timestamp(millis * 1_000).to_rfc3339(out);
+}
+
+/// Returns `time` as JSON.
+pub fn json_time(time: Option<Timestamp>) -> String {
+    let Some(time) = time else { return "null".to_owned() };
+    let mut out = vec![b'"'];
+    write_rfc3339(time, &mut out);
+    out.push(b'"');
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

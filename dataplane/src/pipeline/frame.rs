@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flutecast_contract::name::{ChannelName, DeviceCode};
+use flutecast_contract::stream_position::{EventId, Sequence};
 use flutecast_format::program::Timestamp;
 
-use super::clock::write_rfc3339;
-use flutecast_contract::stream_position::{EventId, Sequence};
+use super::clock::{json_time, write_rfc3339};
 
 /// One data event as an SSE block. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Frame {
     bytes: Bytes,
     /// Where the block starts for a client that must not get the id: after the `id:` line.
     without_id: u32,
+    /// Where the names of device and channel end; they start after [`DATA`].
+    names_end: u32,
     /// Where the values start; they end before the closing `}` and the empty line.
     values: u32,
     /// The message's place in the stream.
@@ -23,8 +25,26 @@ pub struct Frame {
     pub time: Timestamp,
 }
 
+/// Where the names of device and channel stand in a data event, counted from its end, so that it holds for
+/// the block with its id and without it.
+#[derive(Debug, Clone, Copy)]
+pub struct NamesPlace {
+    start: u32,
+    end: u32,
+}
+
+/// The start of a data event, before the names.
+const DATA: &[u8] = b"data: {";
 /// What follows the values: `}` closes the object, and an empty line the block.
 const TAIL: &[u8] = b"}\n\n";
+
+impl NamesPlace {
+    /// Returns the names that stand in `event`.
+    pub fn of(self, event: &[u8]) -> &[u8] {
+        let at = |from_end: u32| event.len().saturating_sub(from_end as usize);
+        event.get(at(self.start)..at(self.end)).unwrap_or_default()
+    }
+}
 
 impl Frame {
     /// Returns the whole block.
@@ -36,6 +56,15 @@ impl Frame {
     /// Shares the bytes.
     pub fn without_id(&self) -> Bytes {
         self.bytes.slice(self.without_id as usize..)
+    }
+
+    /// Returns where the names of device and channel stand.
+    pub fn names(&self) -> NamesPlace {
+        let from_end = |at: usize| u32::try_from(self.bytes.len().saturating_sub(at)).unwrap_or(0);
+        NamesPlace {
+            start: from_end(self.without_id as usize + DATA.len()),
+            end: from_end(self.names_end as usize),
+        }
     }
 
     /// Returns the formatted values, a JSON object. Shares the bytes.
@@ -92,8 +121,9 @@ impl FrameWriter {
         let mut out = Vec::with_capacity(self.names.len() + values.len() + 110);
         write_id(&mut out, id);
         let without_id = out.len();
-        out.extend_from_slice(b"data: {");
+        out.extend_from_slice(DATA);
         out.extend_from_slice(self.names.as_bytes());
+        let names_end = out.len();
         out.extend_from_slice(b",\"time\":\"");
         write_rfc3339(time, &mut out);
         out.extend_from_slice(b"\",\"values\":");
@@ -103,6 +133,7 @@ impl FrameWriter {
         let offset = |at: usize| u32::try_from(at).unwrap_or(0);
         Frame {
             without_id: offset(without_id),
+            names_end: offset(names_end),
             values: offset(values_at),
             bytes: out.into(),
             sequence: id.sequence,
@@ -112,46 +143,29 @@ impl FrameWriter {
 
     /// Writes `stale`: silent since the message of `since`, for longer than `stale_after_ms`.
     pub fn stale(&self, since: Option<Timestamp>, stale_after_ms: u64) -> Bytes {
-        let mut out = self.start("stale");
-        out.extend_from_slice(b",\"since\":");
-        match since {
-            None => out.extend_from_slice(b"null"),
-            Some(time) => {
-                out.push(b'"');
-                write_rfc3339(time, &mut out);
-                out.push(b'"');
-            }
-        }
-        out.extend_from_slice(format!(",\"staleAfterMs\":{stale_after_ms}").as_bytes());
-        out.extend_from_slice(TAIL);
-        out.into()
+        let more = format!(",\"since\":{},\"staleAfterMs\":{stale_after_ms}", json_time(since));
+        channel_event("stale", self.names.as_bytes(), &more)
     }
 
     /// Writes `fresh`: the first message after `stale`.
     pub fn fresh(&self) -> Bytes {
-        let mut out = self.start("fresh");
-        out.extend_from_slice(TAIL);
-        out.into()
+        channel_event("fresh", self.names.as_bytes(), "")
     }
 
     /// Writes `gap`: events are lost, `lost` of them if that is known.
     pub fn gap(&self, reason: GapReason, lost: Option<u64>) -> Bytes {
-        let mut out = self.start("gap");
-        out.extend_from_slice(format!(",\"reason\":\"{}\",\"lost\":", reason.as_str()).as_bytes());
-        match lost {
-            None => out.extend_from_slice(b"null"),
-            Some(lost) => out.extend_from_slice(lost.to_string().as_bytes()),
-        }
-        out.extend_from_slice(TAIL);
-        out.into()
+        gap(self.names.as_bytes(), reason, lost)
     }
+}
 
-    fn start(&self, event: &str) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.names.len() + 128);
-        out.extend_from_slice(format!("event: {event}\ndata: {{").as_bytes());
-        out.extend_from_slice(self.names.as_bytes());
-        out
-    }
+/// Writes the `gap` of the channel with these names, as [`FrameWriter::gap`] does.
+pub fn gap(names: &[u8], reason: GapReason, lost: Option<u64>) -> Bytes {
+    let lost = lost.map_or("null".to_owned(), |lost| lost.to_string());
+    channel_event("gap", names, &format!(",\"reason\":\"{}\",\"lost\":{lost}", reason.as_str()))
+}
+
+fn channel_event(event: &str, names: &[u8], more: &str) -> Bytes {
+    [b"event: ", event.as_bytes(), b"\ndata: {", names, more.as_bytes(), TAIL].concat().into()
 }
 
 /// Writes a block that holds nothing but an id: a client takes it as its last event id and dispatches

@@ -5,5 +5,5 @@ mod clock;
 mod frame;
 
 pub use channel::{ChannelPipeline, Formatted};
-pub use clock::{Now, write_rfc3339};
-pub use frame::{Frame, FrameWriter, GapReason, block, id_only};
+pub use clock::{Now, json_time};
+pub use frame::{Frame, FrameWriter, GapReason, NamesPlace, block, gap, id_only};

@@ -2,23 +2,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use flutecast_contract::name::{ChannelName, DeviceCode, IotId};
-use flutecast_contract::stream_position::{EventId, Sequence};
-use slotmap::SlotMap;
+use flutecast_contract::stream_position::EventId;
 use tokio::time::Instant;
 
 use super::HubState;
 use super::delivery::Delivery;
-use super::phase::Phase;
+use super::freshness::FreshnessEvent;
 use super::resume::Replay;
 use super::throttle::Throttle;
 use super::timers::Timer;
+use super::watch::Watch;
 use crate::catalog::{Channel, Device};
 use crate::fanout::SubscribeRequest;
-use crate::fanout::backlog::{Backlog, FrameKind};
+use crate::fanout::backlog::{Backlog, ConflationKey, FrameKind};
 use crate::fanout::hello::{self, ByeReason};
 use crate::fanout::keys::{ClientKey, WatchKey};
 use crate::fanout::metrics::FanoutMetrics;
@@ -45,38 +44,6 @@ pub(super) struct Client {
     /// The channels for which the client's `interval` is running.
     pub(super) throttled: HashMap<WatchKey, Throttle<Frame>>,
     pub(super) last_push: Instant,
-}
-
-/// The connected clients, by key and by connection.
-#[derive(Debug, Default)]
-pub(super) struct Clients {
-    pub(super) items: SlotMap<ClientKey, Client>,
-    by_connection: HashMap<u64, ClientKey>,
-    /// Whether settled clients have no place yet, as the epoch wasn't known.
-    pub(super) unplaced: bool,
-}
-
-impl Clients {
-    pub(super) fn find(&self, connection: u64) -> Option<ClientKey> {
-        self.by_connection.get(&connection).copied()
-    }
-
-    pub(super) fn insert(&mut self, client: Client) -> ClientKey {
-        let connection = client.connection;
-        let key = self.items.insert(client);
-        self.by_connection.insert(connection, key);
-        key
-    }
-
-    fn remove(&mut self, key: ClientKey) {
-        if let Some(client) = self.items.remove(key) {
-            self.by_connection.remove(&client.connection);
-        }
-    }
-
-    pub(super) fn keys(&self) -> Vec<ClientKey> {
-        self.items.keys().collect()
-    }
 }
 
 impl Client {
@@ -113,39 +80,92 @@ impl Client {
         self.enqueue(kind, bytes, now, metrics);
     }
 
-    /// Forgets a channel that the client no longer watches; `phase` is that of the channel.
-    pub(super) fn forget_channel(&mut self, key: WatchKey, phase: &Phase) {
-        self.throttled.remove(&key);
-        let replaying = self.replaying.remove(&key).is_some_and(|replay| replay.started());
-        self.delivery.owe_less(usize::from(replaying) + usize::from(!phase.is_live()));
+    /// Gives the client an event of a channel that it watches, if it needs it now. Returns when a timer for the
+    /// client's `interval` has to be set. At most `bound` events wait for a replay.
+    pub(super) fn receive(
+        &mut self,
+        key: WatchKey,
+        kind: FrameKind,
+        frame: &Frame,
+        bound: usize,
+        now: Now,
+        metrics: &FanoutMetrics,
+    ) -> Option<Instant> {
+        let mut timer = None;
+        if let FrameKind::Conflated(ConflationKey::Latest(_)) = kind {
+            if let Some(interval) = self.request.interval {
+                let throttle = self.throttled.entry(key).or_insert_with(|| Throttle::new(interval));
+                timer = Some(throttle.offer(frame, now.instant)?);
+            }
+        } else if matches!(kind, FrameKind::Every(_)) && self.delivery.has(frame.sequence) {
+            // The client comes from another pod, which was quicker.
+            return None;
+        } else if let Some(replay) = self.replaying.get_mut(&key) {
+            replay.hold(frame.clone(), bound);
+            return None;
+        }
+        self.enqueue_data(kind, frame, now, metrics);
+        timer
     }
 
-    /// Returns how long a client that is sent away waits before it comes back: between one and two times
-    /// `retry`, so that not all come at once.
-    fn spread(retry: Duration) -> Duration {
-        retry.mul_f64(rand::random_range(1.0..2.0))
+    /// Appends the current value of a channel. It carries no id: the frames behind it may be older.
+    pub(super) fn enqueue_current(
+        &mut self,
+        key: WatchKey,
+        watch: &Watch,
+        now: Now,
+        metrics: &FanoutMetrics,
+    ) {
+        if let Some(frame) = &watch.latest {
+            let kind = if watch.every { FrameKind::snapshot(key) } else { FrameKind::latest(key) };
+            self.enqueue(kind, frame.without_id(), now, metrics);
+        }
+        self.enqueue_staleness(key, watch, now, metrics);
+    }
+
+    /// Appends `stale` if the channel is. It stands behind values, as a client may take any value for a fresh
+    /// one.
+    pub(super) fn enqueue_staleness(
+        &mut self,
+        key: WatchKey,
+        watch: &Watch,
+        now: Now,
+        metrics: &FanoutMetrics,
+    ) {
+        if watch.freshness.is_stale() {
+            self.enqueue(FrameKind::freshness(key), watch.event(FreshnessEvent::Stale), now, metrics);
+        }
+    }
+
+    /// Forgets a channel that the client no longer watches.
+    pub(super) fn forget_channel(&mut self, key: WatchKey, watch: &Watch) {
+        self.throttled.remove(&key);
+        let replaying = self.replaying.remove(&key).is_some_and(|replay| replay.started());
+        self.delivery.owe_less(usize::from(replaying) + usize::from(!watch.phase.is_live()));
     }
 }
 
 impl HubState {
     /// Gives a settled client the place up to which it has everything.
     pub(super) fn settle(&mut self, key: ClientKey, now: Now) {
-        let Some(client) = self.clients.items.get(key) else { return };
+        let Some(client) = self.clients.get(key) else { return };
         if !client.delivery.is_settled() {
             return;
         }
-        let Some(epoch) = self.progress.epoch() else {
-            self.clients.unplaced = true;
+        let Some(epoch) = self.progress.epoch else {
+            self.progress.unplaced = true;
             self.reads.ask_epoch = true;
             return;
         };
         let sequence = if client.matched.len() > MANY_DEVICES {
-            let every = self.watches.items.values().filter(|watch| watch.every);
+            let every = self.watches.values().filter(|watch| watch.every);
             self.progress.safe_place_of_all(every.map(|watch| watch.progress.covered()))
         } else {
-            self.safe_place(client)
+            let watches = client.channels().filter_map(|name| self.watches.get(self.watches.find(&name)?));
+            let every = watches.filter(|watch| watch.every);
+            self.progress.safe_place(every.map(|watch| watch.progress.covered()))
         };
-        let Some(client) = self.clients.items.get_mut(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
         // A device that appears from now on has nothing to do with what the client saw before it came.
         client.resume = None;
         if client.delivery.claim(sequence) {
@@ -156,7 +176,7 @@ impl HubState {
 
     /// Records that one of the things that a client is owed is done.
     pub(super) fn pay(&mut self, key: ClientKey, now: Now) {
-        if let Some(client) = self.clients.items.get_mut(key) {
+        if let Some(client) = self.clients.get_mut(key) {
             client.delivery.owe_less(1);
             self.settle(key, now);
         }
@@ -164,33 +184,28 @@ impl HubState {
 
     /// Gives settled clients their place, now that the epoch is known.
     pub(super) fn place_clients(&mut self, now: Now) {
-        if std::mem::take(&mut self.clients.unplaced) {
-            for key in self.clients.keys() {
+        if std::mem::take(&mut self.progress.unplaced) {
+            for key in self.clients.all_keys() {
                 self.settle(key, now);
             }
         }
     }
 
-    /// Returns the place up to which a settled client has got everything of its `Every` channels.
-    fn safe_place(&self, client: &Client) -> Sequence {
-        let watches = client.channels().filter_map(|name| self.watches.items.get(self.watches.find(&name)?));
-        let every = watches.filter(|watch| watch.every);
-        self.progress.safe_place(every.map(|watch| watch.progress.covered()))
-    }
-
     /// Sends a client a `ping` if nothing else was sent for a while, and closes one that takes nothing.
     pub(super) fn client_due(&mut self, key: ClientKey, now: Now) {
-        let Some(client) = self.clients.items.get_mut(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
         let waiting = client.backlog.waiting_since();
         if waiting.is_some_and(|since| since + self.settings.take_timeout <= now.instant) {
             self.metrics.slow_clients.inc();
-            client.backlog.abandon(hello::bye(ByeReason::SlowClient, Client::spread(self.settings.retry)));
+            // Spread, so that not all come back at once.
+            let retry = self.settings.retry.mul_f64(rand::random_range(1.0..2.0));
+            client.backlog.abandon(hello::bye(ByeReason::SlowClient, retry));
             self.remove_client(key, now);
             return;
         }
         if client.last_push + self.settings.ping <= now.instant {
-            let id = self.progress.epoch().and_then(|epoch| {
-                let sequence = client.delivery.ping_id(self.progress.processed())?;
+            let id = self.progress.epoch.and_then(|epoch| {
+                let sequence = client.delivery.ping_id(self.progress.processed)?;
                 Some(EventId { epoch, sequence })
             });
             client.enqueue(FrameKind::Control, hello::ping(id, now.wall), now, &self.metrics);
@@ -203,7 +218,7 @@ impl HubState {
 
     /// Gives a client the value that its `interval` held back.
     pub(super) fn interval_due(&mut self, key: ClientKey, watch: WatchKey, now: Now) {
-        let Some(client) = self.clients.items.get_mut(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
         let Some(throttle) = client.throttled.get_mut(&watch) else { return };
         if let Some((frame, next)) = throttle.timer_due(now.instant) {
             client.enqueue_data(FrameKind::latest(watch), &frame, now, &self.metrics);
@@ -216,12 +231,14 @@ impl HubState {
 
     /// Forgets a client.
     pub(super) fn remove_client(&mut self, key: ClientKey, now: Now) {
-        let Some(client) = self.clients.items.get(key) else { return };
+        let Some(client) = self.clients.get(key) else { return };
         let watches: Vec<_> = client.channels().filter_map(|name| self.watches.find(&name)).collect();
         for watch in watches {
             self.leave(key, watch, now);
         }
-        self.clients.remove(key);
-        self.metrics.clients.dec();
+        if let Some(connection) = self.clients.get(key).map(|client| client.connection) {
+            self.clients.take(&connection);
+            self.metrics.clients.dec();
+        }
     }
 }

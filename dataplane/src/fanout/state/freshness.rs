@@ -12,32 +12,29 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Freshness {
     /// `None` if the channel never becomes stale.
-    stale_after: Option<Duration>,
+    pub(super) stale_after: Option<Duration>,
     stale: bool,
     /// The time of the newest message.
-    since: Option<Timestamp>,
+    pub(super) since: Option<Timestamp>,
     /// When the channel becomes stale.
     deadline: Option<Instant>,
     /// When the timer that counts is due. Timers of earlier deadlines are ignored.
     timer: Option<Instant>,
 }
 
-/// What follows from a message.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Heard {
+/// What follows from a message, a read, or a timer that is due.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct FreshnessChange {
     /// A timer to be set.
     pub(super) timer: Option<Instant>,
-    /// Whether the channel was stale until now.
-    pub(super) became_fresh: bool,
+    pub(super) event: Option<FreshnessEvent>,
 }
 
-/// What follows when a timer is due.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum TimerOutcome {
-    Nothing,
-    /// A timer is to be set.
-    Wait(Instant),
-    BecameStale,
+/// What viewers have to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FreshnessEvent {
+    Stale,
+    Fresh,
 }
 
 impl Freshness {
@@ -49,14 +46,6 @@ impl Freshness {
         self.stale
     }
 
-    pub(super) fn since(&self) -> Option<Timestamp> {
-        self.since
-    }
-
-    pub(super) fn stale_after(&self) -> Option<Duration> {
-        self.stale_after
-    }
-
     /// Changes `staleAfter`. The time of the newest message stays.
     pub(super) fn change(&mut self, stale_after: Option<Duration>) {
         self.stale_after = stale_after;
@@ -66,14 +55,14 @@ impl Freshness {
     }
 
     /// Records a message of the time `since` that came `age` ago.
-    pub(super) fn hear(&mut self, since: Timestamp, age: Duration, now: Instant) -> Heard {
+    pub(super) fn hear(&mut self, since: Timestamp, age: Duration, now: Instant) -> FreshnessChange {
         self.since = Some(since);
         self.touch(age, now)
     }
 
     /// Starts the time of silence `age` ago.
-    pub(super) fn touch(&mut self, age: Duration, now: Instant) -> Heard {
-        let Some(stale_after) = self.stale_after else { return Heard { timer: None, became_fresh: false } };
+    pub(super) fn touch(&mut self, age: Duration, now: Instant) -> FreshnessChange {
+        let Some(stale_after) = self.stale_after else { return FreshnessChange::default() };
         let deadline = now + stale_after.saturating_sub(age);
         self.deadline = Some(deadline);
         // A later deadline is noticed when the timer is due, an earlier one needs a timer of its own.
@@ -81,39 +70,37 @@ impl Freshness {
         self.timer = timer.or(self.timer);
         let became_fresh = self.stale && age < stale_after;
         self.stale &= !became_fresh;
-        Heard { timer, became_fresh }
+        FreshnessChange { timer, event: became_fresh.then_some(FreshnessEvent::Fresh) }
     }
 
     /// Handles a timer that is due.
-    pub(super) fn timer_due(&mut self, now: Instant) -> TimerOutcome {
+    pub(super) fn timer_due(&mut self, now: Instant) -> FreshnessChange {
         if self.timer.is_some_and(|timer| timer > now) {
-            return TimerOutcome::Nothing;
+            return FreshnessChange::default();
         }
-        self.timer = None;
-        match self.deadline {
-            Some(deadline) if deadline > now => {
-                self.timer = Some(deadline);
-                TimerOutcome::Wait(deadline)
-            }
-            Some(_) if !std::mem::replace(&mut self.stale, true) => TimerOutcome::BecameStale,
-            _ => TimerOutcome::Nothing,
+        self.timer = self.deadline.filter(|deadline| *deadline > now);
+        if self.timer.is_none() && self.deadline.is_some() {
+            return self.become_stale();
         }
+        FreshnessChange { timer: self.timer, event: None }
     }
 
     /// Judges a channel that was just read: one without a message, or with only an old one, becomes stale at
-    /// once, although this pod has not waited for a message long enough. Returns whether it became stale.
-    pub(super) fn judge(&mut self, now: Instant) -> bool {
-        if self.stale_after.is_none() {
-            return false;
-        }
-        if self.since.is_none() {
+    /// once, although this pod has not waited for a message long enough.
+    pub(super) fn judge(&mut self, now: Instant) -> FreshnessChange {
+        if self.since.is_none() && self.stale_after.is_some() {
             self.deadline = Some(now);
         }
-        if self.deadline.is_none_or(|deadline| deadline > now) {
-            return false;
+        if self.stale_after.is_none() || self.deadline.is_none_or(|deadline| deadline > now) {
+            return FreshnessChange::default();
         }
+        self.become_stale()
+    }
+
+    fn become_stale(&mut self) -> FreshnessChange {
         self.timer = None;
-        !std::mem::replace(&mut self.stale, true)
+        let became_stale = !std::mem::replace(&mut self.stale, true);
+        FreshnessChange { timer: None, event: became_stale.then_some(FreshnessEvent::Stale) }
     }
 }
 
@@ -127,15 +114,23 @@ mod tests {
         start + Duration::from_secs(seconds)
     }
 
+    fn wait(until: Instant) -> FreshnessChange {
+        FreshnessChange { timer: Some(until), event: None }
+    }
+
+    fn became_stale() -> FreshnessChange {
+        FreshnessChange { timer: None, event: Some(FreshnessEvent::Stale) }
+    }
+
     #[test]
     fn silence_is_noticed_once_and_ends_with_a_message() {
         let (start, mut freshness) = (Instant::now(), Freshness::new(Some(TEN)));
         let heard = freshness.hear(Timestamp(1), Duration::ZERO, start);
-        assert_eq!(heard, Heard { timer: Some(after(start, 10)), became_fresh: false });
-        assert_eq!(freshness.timer_due(after(start, 10)), TimerOutcome::BecameStale);
-        assert_eq!(freshness.timer_due(after(start, 11)), TimerOutcome::Nothing);
+        assert_eq!(heard, wait(after(start, 10)));
+        assert_eq!(freshness.timer_due(after(start, 10)), became_stale());
+        assert_eq!(freshness.timer_due(after(start, 11)), FreshnessChange::default());
         let heard = freshness.hear(Timestamp(2), Duration::ZERO, after(start, 12));
-        assert_eq!(heard, Heard { timer: Some(after(start, 22)), became_fresh: true });
+        assert_eq!(heard, FreshnessChange { event: Some(FreshnessEvent::Fresh), ..wait(after(start, 22)) });
         assert!(!freshness.is_stale());
     }
 
@@ -144,28 +139,28 @@ mod tests {
         let (start, mut freshness) = (Instant::now(), Freshness::new(Some(TEN)));
         freshness.touch(Duration::ZERO, start);
         assert_eq!(freshness.touch(Duration::ZERO, after(start, 4)).timer, None);
-        assert_eq!(freshness.timer_due(after(start, 10)), TimerOutcome::Wait(after(start, 14)));
+        assert_eq!(freshness.timer_due(after(start, 10)), wait(after(start, 14)));
         // An earlier deadline has a timer of its own; the one of the later deadline then says nothing.
         let earlier = freshness.touch(Duration::from_secs(9), after(start, 11));
         assert_eq!(earlier.timer, Some(after(start, 12)));
         freshness.touch(Duration::ZERO, after(start, 11));
-        assert_eq!(freshness.timer_due(after(start, 12)), TimerOutcome::Wait(after(start, 21)));
-        assert_eq!(freshness.timer_due(after(start, 14)), TimerOutcome::Nothing);
+        assert_eq!(freshness.timer_due(after(start, 12)), wait(after(start, 21)));
+        assert_eq!(freshness.timer_due(after(start, 14)), FreshnessChange::default());
     }
 
     #[test]
     fn a_read_shows_at_once_that_a_channel_is_silent() {
         let (start, mut freshness) = (Instant::now(), Freshness::new(Some(TEN)));
         freshness.touch(Duration::ZERO, start);
-        assert!(freshness.judge(start), "there is no message");
-        assert!(!freshness.judge(start));
+        assert_eq!(freshness.judge(start), became_stale(), "there is no message");
+        assert_eq!(freshness.judge(start), FreshnessChange::default());
         let mut freshness = Freshness::new(Some(TEN));
         let heard = freshness.hear(Timestamp(1), Duration::from_secs(60), start);
-        assert!(!heard.became_fresh && freshness.judge(start), "its only message is old");
+        assert_eq!((heard.event, freshness.judge(start)), (None, became_stale()), "its only message is old");
         let mut freshness = Freshness::new(Some(TEN));
         freshness.hear(Timestamp(1), Duration::from_secs(9), start);
-        assert!(!freshness.judge(start));
-        assert!(!Freshness::new(None).judge(start));
+        assert_eq!(freshness.judge(start), FreshnessChange::default());
+        assert_eq!(Freshness::new(None).judge(start), FreshnessChange::default());
     }
 
     #[test]
@@ -177,6 +172,6 @@ mod tests {
         assert!(freshness.is_stale());
         freshness.change(None);
         assert!(!freshness.is_stale());
-        assert_eq!(freshness.touch(Duration::ZERO, start), Heard { timer: None, became_fresh: false });
+        assert_eq!(freshness.touch(Duration::ZERO, start), FreshnessChange::default());
     }
 }

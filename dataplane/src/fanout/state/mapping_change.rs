@@ -29,12 +29,7 @@ impl HubState {
         catalog: Option<Arc<TenantCatalog>>,
         now: Now,
     ) -> bool {
-        let same = match (&self.catalog, &catalog) {
-            (None, None) => true,
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            _ => false,
-        };
-        if same {
+        if self.catalog.as_ref().map(Arc::as_ptr) == catalog.as_ref().map(Arc::as_ptr) {
             return false;
         }
         let old = std::mem::replace(&mut self.catalog, catalog);
@@ -45,13 +40,13 @@ impl HubState {
         }
         if self.catalog.is_none() {
             self.end_all(ByeReason::TenantRemoved, REMOVED_SPREAD, now);
-            for key in self.watches.keys() {
+            for key in self.watches.all_keys() {
                 self.unwatch(key, now);
             }
             return true;
         }
         self.drop_changed_watches(now);
-        for key in self.clients.keys() {
+        for key in self.clients.all_keys() {
             self.match_again(key, now);
         }
         true
@@ -63,7 +58,7 @@ impl HubState {
     fn drop_changed_watches(&mut self, now: Now) {
         let Some(catalog) = self.catalog.clone() else { return };
         let (mut changed, mut renewed) = (Vec::new(), Vec::new());
-        for (key, watch) in &mut self.watches.items {
+        for (key, watch) in self.watches.iter_mut() {
             let device = catalog.devices.get(&watch.device.iot_id);
             if device.is_some_and(|device| Arc::ptr_eq(device, &watch.device)) {
                 continue;
@@ -75,7 +70,7 @@ impl HubState {
                 continue;
             };
             let same = Arc::ptr_eq(&channel.program, watch.pipeline.program())
-                && channel.stale_after == watch.freshness.stale_after();
+                && channel.stale_after == watch.freshness.stale_after;
             if same {
                 watch.device = Arc::clone(device);
             } else if watch.every && channel.program.policy() == DeliveryPolicy::Every {
@@ -96,27 +91,22 @@ impl HubState {
     /// Matches the devices of a client again, and sends it the changes. A device whose channels, labels or
     /// fields changed is announced as added, with its new description.
     fn match_again(&mut self, key: ClientKey, now: Now) {
-        let Some(client) = self.clients.items.get(key) else { return };
+        let Some(client) = self.clients.get(key) else { return };
         let new = self.matching(&client.request);
-        let Some(client) = self.clients.items.get_mut(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
         let old = std::mem::replace(&mut client.matched, new);
-        let (mut added, mut removed) = (Vec::new(), Vec::new());
-        for (code, device) in &client.matched {
-            match old.get(code) {
-                Some(before) if Arc::ptr_eq(before, device) => {}
-                _ => added.push(Arc::clone(device)),
-            }
-        }
-        for code in old.keys().filter(|code| !client.matched.contains_key(*code)) {
-            removed.push(code.clone());
-        }
+        let same =
+            |device: &Arc<Device>| old.get(&device.code).is_some_and(|before| Arc::ptr_eq(before, device));
+        let added: Vec<_> = client.matched.values().filter(|device| !same(device)).cloned().collect();
+        let gone = old.keys().filter(|code| !client.matched.contains_key(*code));
+        let removed: Vec<_> = gone.cloned().collect();
         if added.is_empty() && removed.is_empty() {
             return;
         }
         let frame = hello::devices(&added, removed, client.request.channels.as_ref());
         self.tell(key, frame, now);
         self.leave_unwanted(key, &old, now);
-        if let Some(client) = self.clients.items.get_mut(key) {
+        if let Some(client) = self.clients.get_mut(key) {
             // As for a new client: nothing gets an id before all channels were looked at.
             client.delivery.owe();
         }
@@ -129,7 +119,7 @@ impl HubState {
     /// Leaves the channels of devices that a client no longer gets, and the channels that a device no longer
     /// has.
     fn leave_unwanted(&mut self, key: ClientKey, old: &BTreeMap<DeviceCode, Arc<Device>>, now: Now) {
-        let Some(client) = self.clients.items.get(key) else { return };
+        let Some(client) = self.clients.get(key) else { return };
         let mut unwanted = Vec::new();
         for (code, before) in old {
             let after = client.matched.get(code);

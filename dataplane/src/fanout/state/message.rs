@@ -7,7 +7,7 @@
 //! | `accept` | whether a live message is the next one of its channel, waits for a read, or comes too late |
 //! | `format` | whether the message becomes a frame, and whether it keeps its channel fresh |
 //! | `throttle` | whether the frame goes out now or when the format's `minInterval` is over |
-//! | `fan_out` | for each viewer: whether it has the event, needs older ones first, or has an `interval` |
+//! | `receive` | for each viewer: whether it has the event, needs older ones first, or has an `interval` |
 //! | `enqueue` | whether the frame carries its id, and what it replaces in the backlog |
 
 use std::time::Duration;
@@ -18,10 +18,9 @@ use flutecast_nats::{LiveMessage, StoredMessage};
 
 use super::HubState;
 use super::phase::Phase;
-use super::throttle::Throttle;
 use super::timers::Timer;
-use crate::fanout::backlog::{ConflationKey, FrameKind};
-use crate::fanout::keys::{ClientKey, WatchKey};
+use crate::fanout::backlog::FrameKind;
+use crate::fanout::keys::WatchKey;
 use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now};
 
 impl HubState {
@@ -41,18 +40,18 @@ impl HubState {
 
     fn accept(&mut self, key: WatchKey, message: LiveMessage, now: Now) {
         // No frame can be made without the epoch, which the first read brings.
-        let too_early = self.progress.epoch().is_none();
-        let Some(watch) = self.watches.items.get_mut(key) else { return };
+        let too_early = self.progress.epoch.is_none();
+        let Some(watch) = self.watches.get_mut(key) else { return };
         if let Phase::Reading(read) = &mut watch.phase
             && (watch.every || too_early)
         {
             read.keep(message);
             return;
         }
-        if message.sequence <= watch.progress.seen() {
+        if message.sequence <= watch.progress.seen {
             // The message was read from the stream before it came live; or the stream was created again,
             // which an audit finds out.
-            self.in_doubt = true;
+            self.io.audit = true;
             return;
         }
         if watch.progress.misses(message.previous) {
@@ -69,58 +68,51 @@ impl HubState {
 
     /// Passes on a live message before which nothing is missing.
     pub(super) fn accept_next(&mut self, key: WatchKey, message: &LiveMessage, now: Now) {
-        let LiveMessage { sequence, stored_at, payload, .. } = message;
-        let Some(watch) = self.watches.items.get_mut(key) else { return };
-        let sequence = *sequence;
-        if sequence <= watch.progress.seen() {
+        let &LiveMessage { sequence, stored_at, ref payload, .. } = message;
+        let Some(watch) = self.watches.get_mut(key) else { return };
+        if sequence <= watch.progress.seen {
             return;
         }
-        watch.progress.see(sequence);
-        let message = Message { payload, stored_at: (*stored_at).into(), now: now.wall };
-        let kind = if watch.every { watch.every_kind(key) } else { FrameKind::latest(key) };
+        watch.progress.seen = sequence;
+        let every = watch.every;
+        let message = Message { payload, stored_at: stored_at.into(), now: now.wall };
         // It was republished just now, so it is as old as our clock says: not at all.
         if let Some(frame) = self.format(key, sequence, message, Duration::ZERO, now) {
+            let kind = if every { FrameKind::Every(frame.names()) } else { FrameKind::latest(key) };
             self.throttle(key, kind, frame, now);
         }
     }
 
     /// Passes on a message that was read back. Its age is judged by the time at which it was stored.
     pub(super) fn accept_stored(&mut self, key: WatchKey, message: &StoredMessage, now: Now) {
-        let StoredMessage { sequence, stored_at, payload, .. } = message;
-        let Some(watch) = self.watches.items.get_mut(key) else { return };
-        let sequence = *sequence;
-        let newer = sequence > watch.progress.seen();
-        if !newer && (sequence != watch.progress.seen() || watch.latest.is_some()) {
+        let &StoredMessage { sequence, stored_at, ref payload, .. } = message;
+        let Some(watch) = self.watches.get_mut(key) else { return };
+        let newer = sequence > watch.progress.seen;
+        if !newer && (sequence != watch.progress.seen || watch.latest.is_some()) {
             return;
         }
-        watch.progress.see(sequence);
-        let kind = match watch.every {
-            false => FrameKind::latest(key),
-            true if !watch.progress.is_read() => FrameKind::snapshot(key),
-            true => watch.every_kind(key),
-        };
-        let message = ChannelPipeline::read_back(payload, (*stored_at).into());
-        let Some(frame) = self.format(key, sequence, message, now.since((*stored_at).into()), now) else {
+        watch.progress.seen = sequence;
+        let message = ChannelPipeline::read_back(payload, stored_at.into());
+        let Some(frame) = self.format(key, sequence, message, now.since(stored_at.into()), now) else {
             return;
         };
+        let Some(watch) = self.watches.get_mut(key) else { return };
         if newer {
-            self.throttle(key, kind, frame, now);
-        } else if let Some(watch) = self.watches.items.get_mut(key) {
-            watch.latest = Some(frame.clone());
-            if std::mem::take(&mut watch.renewed) {
-                self.show_renewed(key, &frame, now);
-            }
+            let kind = match watch.every {
+                false => FrameKind::latest(key),
+                true if !watch.progress.read => FrameKind::snapshot(key),
+                true => FrameKind::Every(frame.names()),
+            };
+            return self.throttle(key, kind, frame, now);
         }
-    }
-
-    /// Gives the current value of an `Every` channel, in its new form, to the viewers that had it in the old
-    /// one. A viewer that waits for older events gets it with them.
-    fn show_renewed(&mut self, key: WatchKey, frame: &Frame, now: Now) {
-        let Some(watch) = self.watches.items.get(key) else { return };
+        watch.latest = Some(frame.clone());
+        if !std::mem::take(&mut watch.renewed) {
+            return;
+        }
+        // The viewers had the value in its old form. One that waits for older events gets it with them.
         for &viewer in &watch.viewers {
-            if let Some(client) =
-                self.clients.items.get_mut(viewer).filter(|client| !client.replaying.contains_key(&key))
-            {
+            let client = self.clients.get_mut(viewer).filter(|client| !client.replaying.contains_key(&key));
+            if let Some(client) = client {
                 client.enqueue(FrameKind::snapshot(key), frame.without_id(), now, &self.metrics);
             }
         }
@@ -136,90 +128,56 @@ impl HubState {
         age: Duration,
         now: Now,
     ) -> Option<Frame> {
-        let epoch = self.progress.epoch()?;
-        let watch = self.watches.items.get_mut(key)?;
+        let id = EventId { epoch: self.progress.epoch?, sequence };
         let stored_at = message.stored_at;
-        let (frame, since) =
-            match watch.pipeline.apply(EventId { epoch, sequence }, message, &mut self.scratch) {
-                Ok(formatted) => {
-                    self.metrics.formatted.inc();
-                    if formatted.skipped_fields > 0 {
-                        self.metrics.skipped_fields.inc_by(u64::from(formatted.skipped_fields));
-                    }
-                    let time = formatted.frame.time;
-                    (Some(formatted.frame), Some(time))
-                }
-                Err(dropped) => {
-                    self.metrics.dropped(dropped);
-                    let valid = matches!(dropped, DropReason::Unchanged | DropReason::Filtered);
-                    (None, valid.then_some(stored_at))
-                }
-            };
-        if let Some(since) = since {
-            let heard = watch.freshness.hear(since, age, now.instant);
-            self.apply_heard(key, &heard, now);
-        }
-        frame
+        let formatted = self.watches.get_mut(key)?.pipeline.apply(id, message, &mut self.scratch);
+        self.metrics.formatted(&formatted);
+        let since = match &formatted {
+            Ok(formatted) => formatted.frame.time,
+            Err(DropReason::Unchanged | DropReason::Filtered) => stored_at,
+            Err(_) => return None,
+        };
+        self.change_freshness(key, now, |freshness| freshness.hear(since, age, now.instant));
+        Some(formatted.ok()?.frame)
     }
 
     /// Gives a frame to the viewers, now or when the format's `minInterval` is over.
     fn throttle(&mut self, key: WatchKey, kind: FrameKind, frame: Frame, now: Now) {
-        let Some(watch) = self.watches.items.get_mut(key) else { return };
+        let Some(watch) = self.watches.get_mut(key) else { return };
         watch.latest = Some(frame.clone());
         if let Some(throttle) = &mut watch.throttle {
             let Some(next) = throttle.offer(&frame, now.instant) else { return };
             self.timers.add(next, Timer::MinInterval(key));
         }
-        self.fan_out(key, &kind, &frame, now);
+        self.fan_out(key, kind, &frame, now);
     }
 
     /// Gives the viewers the value that the format's `minInterval` held back.
     pub(super) fn min_interval_due(&mut self, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.items.get_mut(key) else { return };
+        let Some(watch) = self.watches.get_mut(key) else { return };
         let due = watch.throttle.as_mut().and_then(|throttle| throttle.timer_due(now.instant));
         if let Some((frame, next)) = due {
             self.timers.add(next, Timer::MinInterval(key));
-            self.fan_out(key, &FrameKind::latest(key), &frame, now);
+            self.fan_out(key, FrameKind::latest(key), &frame, now);
         }
     }
 
-    fn fan_out(&mut self, key: WatchKey, kind: &FrameKind, frame: &Frame, now: Now) {
-        let Some(watch) = self.watches.items.get_mut(key) else { return };
-        let viewers = std::mem::take(&mut watch.viewers);
-        for &viewer in &viewers {
-            self.fan_out_to(viewer, key, kind, frame, now);
-        }
-        if let Some(watch) = self.watches.items.get_mut(key) {
-            watch.viewers = viewers;
-        }
-    }
-
-    fn fan_out_to(&mut self, viewer: ClientKey, key: WatchKey, kind: &FrameKind, frame: &Frame, now: Now) {
-        let Some(client) = self.clients.items.get_mut(viewer) else { return };
-        if let FrameKind::Conflated(ConflationKey::Latest(_)) = kind {
-            if let Some(interval) = client.request.interval {
-                let throttle = client.throttled.entry(key).or_insert_with(|| Throttle::new(interval));
-                let Some(next) = throttle.offer(frame, now.instant) else { return };
+    fn fan_out(&mut self, key: WatchKey, kind: FrameKind, frame: &Frame, now: Now) {
+        let Some(watch) = self.watches.get(key) else { return };
+        let bound = self.settings.every_max_count;
+        for &viewer in &watch.viewers {
+            let Some(client) = self.clients.get_mut(viewer) else { continue };
+            if let Some(next) = client.receive(key, kind, frame, bound, now, &self.metrics) {
                 self.timers.add(next, Timer::Interval(viewer, key));
             }
-        } else {
-            if matches!(kind, FrameKind::Every(..)) && client.delivery.has(frame.sequence) {
-                // The client comes from another pod, which was quicker.
-                return;
-            }
-            if let Some(replay) = client.replaying.get_mut(&key) {
-                replay.hold(frame.clone(), self.settings.every_max_count);
-                return;
-            }
         }
-        client.enqueue_data(kind.clone(), frame, now, &self.metrics);
     }
 
     /// Tells the viewers of an `Every` channel that events of it are lost.
     pub(super) fn tell_gap(&mut self, key: WatchKey, reason: GapReason, now: Now) {
-        let Some(watch) = self.watches.items.get(key) else { return };
+        let Some(watch) = self.watches.get(key) else { return };
         let frame = watch.pipeline.writer.gap(reason, None);
         self.metrics.gaps(reason, watch.viewers.len());
-        self.tell_viewers(key, &FrameKind::Control, &frame, now);
+        self.tell_viewers(key, FrameKind::Control, &frame, now);
     }
 }

@@ -68,14 +68,14 @@ mod throttle;
 mod timers;
 mod watch;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use flutecast_contract::name::{ChannelName, IotId, TenantName};
-use tokio::time::Instant;
 
+use super::HubSettings;
+use super::keys::{ClientKey, Indexed, WatchKey};
 use super::metrics::FanoutMetrics;
-use super::{ChannelValues, HubSettings};
+use super::values::LiveValues;
 use crate::catalog::TenantCatalog;
 use crate::sources::ordered::SlotKey;
 
@@ -83,11 +83,11 @@ pub(super) use attach::NewClient;
 pub(super) use read::{ChannelRead, ChannelReadResult, ReadRequest, ReadResult};
 pub(super) use resume::{ReplayOutcome, ReplayRequest};
 
-use client::{Client, Clients};
+use client::Client;
 use progress::StreamProgress;
 use read::ReadQueue;
 use timers::Timers;
-use watch::Watches;
+use watch::Watch;
 
 /// The I/O that the hub's task has to do.
 #[derive(Debug, Default)]
@@ -96,6 +96,8 @@ pub(super) struct IoRequests {
     pub(super) close: Vec<SlotKey>,
     /// Replays to start.
     pub(super) replays: Vec<ReplayRequest>,
+    /// Whether to audit soon, as a message may mean that the stream was created again.
+    pub(super) audit: bool,
 }
 
 /// One tenant's fan-out.
@@ -106,14 +108,12 @@ pub(super) struct HubState {
     metrics: FanoutMetrics,
     catalog: Option<Arc<TenantCatalog>>,
     progress: StreamProgress,
-    watches: Watches,
-    clients: Clients,
+    watches: Indexed<WatchKey, (IotId, ChannelName), Watch>,
+    clients: Indexed<ClientKey, u64, Client>,
     /// New clients that wait to learn whether their event id belongs to the current epoch.
     waiting: Vec<NewClient>,
-    timers: Timers,
+    pub(super) timers: Timers,
     reads: ReadQueue,
-    /// Whether a message came that may mean that the stream was created again.
-    in_doubt: bool,
     io: IoRequests,
     scratch: Vec<u8>,
 }
@@ -131,12 +131,11 @@ impl HubState {
             metrics,
             catalog,
             progress: StreamProgress::default(),
-            watches: Watches::default(),
-            clients: Clients::default(),
+            watches: Indexed::new(),
+            clients: Indexed::new(),
             waiting: Vec::new(),
             timers: Timers::default(),
             reads: ReadQueue::default(),
-            in_doubt: false,
             io: IoRequests::default(),
             scratch: Vec::new(),
         }
@@ -144,7 +143,7 @@ impl HubState {
 
     /// Returns whether there is no client, and no channel is watched.
     pub(super) fn is_idle(&self) -> bool {
-        self.clients.items.is_empty() && self.watches.items.is_empty() && self.waiting.is_empty()
+        self.clients.is_empty() && self.watches.is_empty() && self.waiting.is_empty()
     }
 
     /// Takes the I/O requests since the last call.
@@ -152,29 +151,16 @@ impl HubState {
         std::mem::take(&mut self.io)
     }
 
-    /// Returns whether a message since the last call calls for an audit.
-    pub(super) fn take_doubt(&mut self) -> bool {
-        std::mem::take(&mut self.in_doubt)
-    }
-
     /// Returns the stream that holds the tenant's messages; `None` if the tenant isn't there yet.
     pub(super) fn stream(&self) -> Option<&str> {
         self.catalog.as_ref().map(|catalog| catalog.settings.stream.as_str())
     }
 
-    /// Returns when the next timer is due.
-    pub(super) fn next_timer(&self) -> Option<Instant> {
-        self.timers.next()
-    }
-
     /// Returns the values of those of these channels that are live, whether they have values or not. Only the
     /// requested channels are looked at, so that a request for one device costs the other clients nothing.
-    pub(super) fn live_values(
-        &self,
-        channels: Vec<(IotId, ChannelName)>,
-    ) -> HashMap<(IotId, ChannelName), ChannelValues> {
+    pub(super) fn live_values(&self, channels: Vec<(IotId, ChannelName)>) -> LiveValues {
         let values = |name: (IotId, ChannelName)| {
-            let watch = self.watches.items.get(self.watches.find(&name)?)?;
+            let watch = self.watches.get(self.watches.find(&name)?)?;
             watch.phase.is_live().then(|| (name, watch.values()))
         };
         channels.into_iter().filter_map(values).collect()
@@ -182,8 +168,7 @@ impl HubState {
 
     /// Takes the watched channels out of the metrics, as the hub ends.
     pub(super) fn forget(&mut self) {
-        let watches = std::mem::take(&mut self.watches);
-        self.metrics.channels.dec_by(i64::try_from(watches.items.len()).unwrap_or(i64::MAX));
+        self.metrics.channels.dec_by(i64::try_from(self.watches.drain().count()).unwrap_or(i64::MAX));
     }
 }
 

@@ -9,13 +9,15 @@ use crate::pipeline::GapReason;
 #[derive(Debug, Default)]
 pub(super) struct StreamProgress {
     /// The stream's incarnation; `None` before the first read.
-    epoch: Option<Epoch>,
+    pub(super) epoch: Option<Epoch>,
     /// Up to here everything on all live `Every` channels was processed.
-    processed: Sequence,
+    pub(super) processed: Sequence,
     /// The newest place that a read has reported.
     reported: Sequence,
     /// The place up to which reads have proven all `Every` channels, if computed since the last read.
     floor: Option<Sequence>,
+    /// Whether settled clients have no place yet, as the epoch wasn't known.
+    pub(super) unplaced: bool,
 }
 
 /// How far the stream was known when a read was requested.
@@ -48,14 +50,6 @@ pub(super) enum ResumePlan {
 }
 
 impl StreamProgress {
-    pub(super) fn epoch(&self) -> Option<Epoch> {
-        self.epoch
-    }
-
-    pub(super) fn processed(&self) -> Sequence {
-        self.processed
-    }
-
     /// Returns the newest place that is known of, by a live message or by a read.
     pub(super) fn reached(&self) -> Sequence {
         self.processed.max(self.reported)
@@ -100,7 +94,7 @@ impl StreamProgress {
 
     /// Forgets everything but the epoch, as the stream starts again.
     pub(super) fn restart(&mut self, epoch: Epoch) {
-        *self = Self { epoch: Some(epoch), ..Self::default() };
+        *self = Self { epoch: Some(epoch), unplaced: true, ..Self::default() };
     }
 
     /// Returns the place up to which everything of some channels was delivered: up to `processed` by live
@@ -124,31 +118,19 @@ impl StreamProgress {
 /// How far one channel is known.
 #[derive(Debug, Default)]
 pub(super) struct ChannelProgress {
-    /// Whether the channel was read, so that everything up to `covered` is known.
-    read: bool,
+    /// Whether the channel was read, or waiting for a read was given up, so that everything up to `covered` is
+    /// known.
+    pub(super) read: bool,
     /// The newest message that was seen on the channel's subject.
-    seen: Sequence,
+    pub(super) seen: Sequence,
     /// The place up to which reads have shown what is stored on the subject.
-    proven: Sequence,
+    pub(super) proven: Sequence,
     /// The place up to which retention had removed everything when a read found the subject empty. Until a
     /// message is seen it is unknown what was stored before this place.
     removed: Sequence,
 }
 
 impl ChannelProgress {
-    pub(super) fn is_read(&self) -> bool {
-        self.read
-    }
-
-    pub(super) fn seen(&self) -> Sequence {
-        self.seen
-    }
-
-    /// Returns the place up to which reads have shown what is stored on the subject.
-    pub(super) fn proven(&self) -> Sequence {
-        self.proven
-    }
-
     /// Returns the place up to which the messages of the channel are known.
     pub(super) fn covered(&self) -> Sequence {
         self.seen.max(self.proven)
@@ -183,18 +165,9 @@ impl ChannelProgress {
         }
     }
 
-    pub(super) fn see(&mut self, sequence: Sequence) {
-        self.seen = sequence;
-    }
-
     /// Records that a read or an audit found nothing newer than `seen` up to this place.
     pub(super) fn prove(&mut self, up_to: Sequence) {
         self.proven = self.proven.max(up_to);
-    }
-
-    /// Records that the channel was read, or that waiting for a read was given up.
-    pub(super) fn mark_read(&mut self) {
-        self.read = true;
     }
 
     /// Records that a read found the subject empty in a stream that begins with `first`. If nothing was
@@ -270,10 +243,10 @@ mod tests {
         let mut channel = ChannelProgress::default();
         assert!(!channel.misses(Sequence(5)));
         assert_eq!(channel.read_after(), None);
-        channel.mark_read();
+        channel.read = true;
         channel.prove(Sequence(4));
         assert!(channel.misses(Sequence(5)) && !channel.misses(Sequence(4)));
-        channel.see(Sequence(6));
+        channel.seen = Sequence(6);
         assert_eq!((channel.covered(), channel.read_after()), (Sequence(6), Some(Sequence(6))));
     }
 
@@ -283,8 +256,8 @@ mod tests {
         stream.check(stream.snapshot(), &info(7, 9));
         stream.report(Sequence(9));
         let mut channel = ChannelProgress::default();
-        channel.see(Sequence(5));
-        channel.mark_read();
+        channel.seen = Sequence(5);
+        channel.read = true;
         for (resume, plan) in [
             (id(7, 4), ResumePlan::Replay),
             (id(7, 5), ResumePlan::Nothing),
@@ -306,10 +279,10 @@ mod tests {
         let mut channel = ChannelProgress::default();
         channel.found_empty(Sequence(6), true);
         assert_eq!((plan(&channel, 4), plan(&channel, 5)), (gap, ResumePlan::Nothing));
-        channel.mark_read();
+        channel.read = true;
         channel.found_empty(Sequence(9), true);
         assert_eq!(plan(&channel, 5), ResumePlan::Nothing, "the earlier read knew more");
-        channel.see(Sequence(7));
+        channel.seen = Sequence(7);
         assert_eq!(plan(&channel, 4), ResumePlan::Replay);
     }
 }

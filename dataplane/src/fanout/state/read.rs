@@ -17,6 +17,7 @@ use super::phase::READ_TIMEOUT;
 use super::progress::{ProgressSnapshot, StreamCheck};
 use super::resume::Replay;
 use super::timers::{Timer, Timers};
+use super::watch::Watch;
 use crate::fanout::Unavailable;
 use crate::fanout::keys::{ClientKey, WatchKey};
 use crate::pipeline::{GapReason, Now};
@@ -94,7 +95,7 @@ impl HubState {
         let mut channels = Vec::new();
         while channels.len() < max {
             let Some(key) = self.reads.unread.pop() else { break };
-            let Some(watch) = self.watches.items.get_mut(key) else { continue };
+            let Some(watch) = self.watches.get_mut(key) else { continue };
             if watch.phase.start_read() {
                 let open = watch.subscription.is_none().then(|| watch.live.clone());
                 let after = watch.progress.read_after().filter(|_| watch.every);
@@ -108,7 +109,7 @@ impl HubState {
 
     /// Records the subscription of a channel. Returns it if it is no longer wanted.
     pub(in crate::fanout) fn opened(&mut self, key: WatchKey, subscription: SlotKey) -> Option<SlotKey> {
-        match self.watches.items.get_mut(key) {
+        match self.watches.get_mut(key) {
             Some(watch) if watch.subscription.is_none() => {
                 watch.subscription = Some(subscription);
                 None
@@ -119,10 +120,10 @@ impl HubState {
 
     /// Reads a channel again, as some of its messages may have been missed.
     pub(in crate::fanout) fn read_again(&mut self, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.items.get_mut(key) else { return };
+        let Some(watch) = self.watches.get_mut(key) else { return };
         if watch.phase.request_read(now.instant) {
             for &viewer in &watch.viewers {
-                if let Some(client) = self.clients.items.get_mut(viewer) {
+                if let Some(client) = self.clients.get_mut(viewer) {
                     client.delivery.owe();
                 }
             }
@@ -133,7 +134,7 @@ impl HubState {
     /// Reads all channels again: the connection to the broker was lost or dropped messages, so any may have
     /// been missed.
     pub(in crate::fanout) fn read_all_again(&mut self, now: Now) {
-        for key in self.watches.keys() {
+        for key in self.watches.all_keys() {
             self.read_again(key, now);
         }
     }
@@ -146,20 +147,13 @@ impl HubState {
         failure: Unavailable,
         now: Now,
     ) -> bool {
-        for &key in watches {
-            self.requeue(key);
-        }
-        self.set_failure(failure, now)
-    }
-
-    /// Records that the stream can't be read now. Returns whether the reason is a new one.
-    pub(in crate::fanout) fn set_failure(&mut self, failure: Unavailable, now: Now) -> bool {
+        self.requeue(watches);
         let new = self.reads.failure != Some(failure);
         self.reads.failure = Some(failure);
         if new && self.catalog.is_some() {
-            for key in self.clients.keys() {
+            for key in self.clients.all_keys() {
                 // A client that has got the snapshot only sees that nothing comes.
-                if self.clients.items.get(key).is_some_and(|client| client.delivery.is_unplaced()) {
+                if self.clients.get(key).is_some_and(|client| client.delivery.is_unplaced()) {
                     self.tell(key, refusal(failure), now);
                 }
             }
@@ -170,9 +164,11 @@ impl HubState {
         new
     }
 
-    fn requeue(&mut self, key: WatchKey) {
-        if self.watches.items.get_mut(key).is_some_and(|watch| watch.phase.requeue()) {
-            self.reads.unread.push(key);
+    fn requeue(&mut self, keys: &[WatchKey]) {
+        for &key in keys {
+            if self.watches.get_mut(key).is_some_and(|watch| watch.phase.requeue()) {
+                self.reads.unread.push(key);
+            }
         }
     }
 
@@ -180,24 +176,23 @@ impl HubState {
     pub(in crate::fanout) fn apply_read(&mut self, result: ReadResult, now: Now) {
         let ReadResult { requested, info, up_to, channels } = result;
         self.reads.failure = None;
+        let keys: Vec<WatchKey> = channels.iter().map(|read| read.watch).collect();
         if !self.is_same_stream(requested, &info, now) {
-            channels.iter().for_each(|read| self.requeue(read.watch));
-            return;
+            return self.requeue(&keys);
         }
         self.progress.report(up_to);
         self.admit_waiting(now);
-        for read in channels.iter().filter(|read| !read.complete) {
-            self.tell_gap(read.watch, GapReason::Retention, now);
-        }
-        for read in channels.iter().filter(|read| read.messages.is_empty()) {
-            if let Some(watch) = self.watches.items.get_mut(read.watch) {
-                watch.progress.found_empty(info.first_sequence, read.complete);
-            }
-        }
-        let keys: Vec<WatchKey> = channels.iter().map(|read| read.watch).collect();
         let mut messages: Vec<(WatchKey, StoredMessage)> = Vec::new();
-        for read in channels {
-            messages.extend(read.messages.into_iter().map(|message| (read.watch, message)));
+        for ChannelReadResult { watch: key, messages: stored, complete } in channels {
+            if !complete {
+                self.tell_gap(key, GapReason::Retention, now);
+            }
+            if stored.is_empty()
+                && let Some(watch) = self.watches.get_mut(key)
+            {
+                watch.progress.found_empty(info.first_sequence, complete);
+            }
+            messages.extend(stored.into_iter().map(|message| (key, message)));
         }
         messages.sort_by_key(|(_, message)| message.sequence);
         for (key, message) in &messages {
@@ -212,10 +207,10 @@ impl HubState {
         let mut waiting: Vec<(WatchKey, LiveMessage)> = Vec::new();
         let mut live = Vec::with_capacity(keys.len());
         for &key in keys {
-            let Some(watch) = self.watches.items.get_mut(key).filter(|watch| !watch.phase.is_live()) else {
+            let Some(watch) = self.watches.get_mut(key).filter(|watch| !watch.phase.is_live()) else {
                 continue;
             };
-            watch.progress.mark_read();
+            watch.progress.read = true;
             watch.progress.prove(up_to);
             let Some(buffer) = watch.phase.end_read() else {
                 self.reads.unread.push(key);
@@ -223,7 +218,7 @@ impl HubState {
             };
             waiting.extend(buffer.into_iter().map(|message| (key, message)));
             watch.renewed = false;
-            self.judge_freshness(key, now);
+            self.change_freshness(key, now, |freshness| freshness.judge(now.instant));
             live.push(key);
         }
         waiting.sort_by_key(|(_, message)| message.sequence);
@@ -244,11 +239,10 @@ impl HubState {
     /// Records that the viewers of a channel have got it, and starts the replays that waited for the read.
     /// `newcomers` wait for another read.
     fn settle_viewers(&mut self, key: WatchKey, newcomers: &[ClientKey], now: Now) {
-        let Some(watch) = self.watches.items.get(key) else { return };
+        let Some(watch) = self.watches.get(key) else { return };
         for viewer in watch.viewers.clone() {
-            let waits =
-                |client: &super::Client| client.replaying.get(&key).is_some_and(|replay| !replay.started());
-            if !newcomers.contains(&viewer) && self.clients.items.get(viewer).is_some_and(waits) {
+            let replay = self.clients.get(viewer).and_then(|client| client.replaying.get(&key));
+            if replay.is_some_and(|replay| !replay.started()) && !newcomers.contains(&viewer) {
                 self.begin_resume(viewer, key, now);
             }
             self.pay(viewer, now);
@@ -256,20 +250,18 @@ impl HubState {
     }
 
     /// Returns the viewers that resume from a place which the read that has just ended can't cover: they came
-    /// after it had begun, from a pod that has seen more.
+    /// after it had begun, from a pod that has seen more. The next read will do.
     fn newcomers(&mut self, key: WatchKey) -> Vec<ClientKey> {
-        let Some(watch) = self.watches.items.get(key) else { return Vec::new() };
-        let mut newcomers = Vec::new();
-        for &viewer in &watch.viewers {
-            let Some(client) = self.clients.items.get_mut(viewer) else { continue };
+        let Some(watch) = self.watches.get(key) else { return Vec::new() };
+        let mut newcomers = watch.viewers.clone();
+        newcomers.retain(|&viewer| {
+            let Some(client) = self.clients.get_mut(viewer) else { return false };
             if client.resume.is_none_or(|id| self.progress.covers(id)) {
-                continue;
+                return false;
             }
             let replay = client.replaying.get_mut(&key).filter(|replay| !replay.started());
-            if replay.is_some_and(Replay::needs_another_read) {
-                newcomers.push(viewer);
-            }
-        }
+            replay.is_some_and(|replay| !std::mem::replace(&mut replay.awaits_covering_read, true))
+        });
         newcomers
     }
 
@@ -288,12 +280,11 @@ impl HubState {
 
     fn restart(&mut self, epoch: Epoch, reason: GapReason, now: Now) {
         self.progress.restart(epoch);
-        self.clients.unplaced = true;
         self.reads.ask_epoch = true;
         let mut told_of = HashSet::new();
-        for key in self.watches.keys() {
-            let Some(watch) = self.watches.items.get_mut(key) else { continue };
-            let told = watch.progress.is_read() && watch.every;
+        for key in self.watches.all_keys() {
+            let Some(watch) = self.watches.get_mut(key) else { continue };
+            let told = watch.progress.read && watch.every;
             watch.restart();
             self.read_again(key, now);
             if told {
@@ -301,7 +292,7 @@ impl HubState {
                 told_of.insert(key);
             }
         }
-        for client in self.clients.items.values_mut() {
+        for client in self.clients.values_mut() {
             client.delivery.restart();
             // A replay that waits for the first read is kept: it finds the new stream then and tells the
             // client, which nothing else would do.
@@ -314,18 +305,17 @@ impl HubState {
     /// Returns a read that compares the live `Every` channels with what the stream holds; `None` if no
     /// channel is watched.
     pub(in crate::fanout) fn audit(&self) -> Option<ReadRequest> {
-        let live = self.watches.items.iter().filter(|(_, watch)| watch.every && watch.phase.is_live());
-        let channels: Vec<_> = live
-            .map(|(key, watch)| ChannelRead {
-                watch: key,
-                stored: watch.stored.clone(),
-                open: None,
-                after: None,
-            })
-            .collect();
+        let live = self.watches.iter().filter(|(_, watch)| watch.every && watch.phase.is_live());
+        let read = |(key, watch): (WatchKey, &Watch)| ChannelRead {
+            watch: key,
+            stored: watch.stored.clone(),
+            open: None,
+            after: None,
+        };
+        let channels = live.map(read).collect();
         // Also without any `Every` channel: the answer has the epoch.
         let requested = self.progress.snapshot();
-        (!self.watches.items.is_empty()).then_some(ReadRequest { channels, requested })
+        (!self.watches.is_empty()).then_some(ReadRequest { channels, requested })
     }
 
     /// Applies the answer to an audit. A channel of which the stream holds more has missed something; if
@@ -337,10 +327,10 @@ impl HubState {
         self.progress.report(result.up_to);
         let mut missed = Vec::new();
         for read in &result.channels {
-            let watch = self.watches.items.get_mut(read.watch);
+            let watch = self.watches.get_mut(read.watch);
             let Some(watch) = watch.filter(|watch| watch.phase.is_live()) else { continue };
             match read.messages.last() {
-                Some(last) if last.sequence > watch.progress.seen() => missed.push(read.watch),
+                Some(last) if last.sequence > watch.progress.seen => missed.push(read.watch),
                 _ => watch.progress.prove(result.up_to),
             }
         }
@@ -348,8 +338,8 @@ impl HubState {
             self.read_again(key, now);
         }
         self.progress.forget_floor();
-        let live = self.watches.items.values().filter(|watch| watch.every && watch.phase.is_live());
-        let proven = live.map(|watch| watch.progress.proven()).min().unwrap_or(result.up_to);
+        let live = self.watches.values().filter(|watch| watch.every && watch.phase.is_live());
+        let proven = live.map(|watch| watch.progress.proven).min().unwrap_or(result.up_to);
         self.progress.advance(proven.min(result.up_to));
     }
 
@@ -357,7 +347,7 @@ impl HubState {
     pub(super) fn read_timeout_due(&mut self, now: Now) {
         self.reads.timeout_armed = false;
         let (mut late, mut next) = (Vec::new(), None);
-        for (key, watch) in &self.watches.items {
+        for (key, watch) in self.watches.iter() {
             match watch.phase.read_deadline(now.instant) {
                 Some(deadline) if deadline <= now.instant => late.push(key),
                 Some(deadline) => next = Some(next.map_or(deadline, |next| deadline.min(next))),
@@ -366,8 +356,8 @@ impl HubState {
         }
         for key in late {
             self.tell_gap(key, GapReason::BrokerAway, now);
-            let Some(watch) = self.watches.items.get_mut(key) else { continue };
-            watch.progress.mark_read();
+            let Some(watch) = self.watches.get_mut(key) else { continue };
+            watch.progress.read = true;
             for message in watch.phase.give_up() {
                 self.accept_next(key, &message, now);
             }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use flutecast_contract::stream_position::{Epoch, Sequence};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::HubState;
 use super::progress::ResumePlan;
@@ -18,16 +18,16 @@ use crate::fanout::keys::{ClientKey, WatchKey};
 use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now};
 
 /// One channel of one client whose live messages wait until older events were replayed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Replay {
-    started: bool,
+    /// Cancels the task that replays, when the client left the channel or the channel is gone; `None` if the
+    /// replay waits for a read.
+    task: Option<DropGuard>,
     /// Whether the read that it waits for began after the client came, so that the read covers everything
     /// that the client may have seen.
-    awaits_covering_read: bool,
+    pub(super) awaits_covering_read: bool,
     held: VecDeque<Frame>,
     lost: u64,
-    /// Cancelled when the replay is no longer needed: the client left the channel, or the channel is gone.
-    stop: CancellationToken,
 }
 
 /// A replay that is to be started.
@@ -57,39 +57,14 @@ pub(in crate::fanout) enum ReplayOutcome {
     Gap(GapReason),
 }
 
-impl Drop for Replay {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
 impl Replay {
-    /// Creates a replay that waits for a read; `covering` tells whether that read began after the client
-    /// came.
-    pub(super) fn waiting(covering: bool) -> Self {
-        Self {
-            started: false,
-            awaits_covering_read: covering,
-            held: VecDeque::new(),
-            lost: 0,
-            stop: CancellationToken::new(),
-        }
-    }
-
-    fn started_with(stop: CancellationToken) -> Self {
-        let mut replay = Self::waiting(true);
-        (replay.started, replay.stop) = (true, stop);
-        replay
+    pub(super) fn waiting(awaits_covering_read: bool) -> Self {
+        Self { awaits_covering_read, ..Self::default() }
     }
 
     /// Returns whether a task is replaying, so that the client is owed it.
     pub(super) fn started(&self) -> bool {
-        self.started
-    }
-
-    /// Returns whether the read that has ended began too early. The next one will do.
-    pub(super) fn needs_another_read(&mut self) -> bool {
-        !std::mem::replace(&mut self.awaits_covering_read, true)
+        self.task.is_some()
     }
 
     /// Holds a live event back. Beyond `bound` the oldest ones are dropped.
@@ -106,20 +81,31 @@ impl HubState {
     /// Starts to resume a client on an `Every` channel that has been read.
     pub(super) fn begin_resume(&mut self, client_key: ClientKey, key: WatchKey, now: Now) {
         let (Some(epoch), Some(watch), Some(client)) =
-            (self.progress.epoch(), self.watches.items.get(key), self.clients.items.get_mut(client_key))
+            (self.progress.epoch, self.watches.get(key), self.clients.get_mut(client_key))
         else {
             return;
         };
         let Some(resume) = client.resume else { return };
+        // The events held back so far are not newer than the newest one that was seen: the client has them, or
+        // gets them by what follows.
+        client.replaying.remove(&key);
         match watch.progress.plan_resume(&self.progress, resume) {
-            ResumePlan::Gap(reason) => self.resume_after_gap(client_key, key, reason, now),
-            ResumePlan::Nothing => {
-                client.replaying.remove(&key);
+            ResumePlan::Nothing => {}
+            ResumePlan::Gap(reason) => {
+                self.metrics.gaps(reason, 1);
+                if epoch == resume.epoch {
+                    // The stream was set back: it uses the sequences up to the client's id again, for other
+                    // messages.
+                    client.delivery.restart();
+                }
+                let gap = watch.pipeline.writer.gap(reason, None);
+                client.enqueue(FrameKind::Control, gap, now, &self.metrics);
+                client.enqueue_current(key, watch, now, &self.metrics);
             }
             ResumePlan::Replay => {
-                // The events held back so far are not newer than `until`, so they are part of the replay.
                 let stop = CancellationToken::new();
-                client.replaying.insert(key, Replay::started_with(stop.clone()));
+                let task = Some(stop.clone().drop_guard());
+                client.replaying.insert(key, Replay { task, ..Replay::default() });
                 client.delivery.owe();
                 let mut pipeline = watch.pipeline.clone();
                 pipeline.reset();
@@ -128,44 +114,13 @@ impl HubState {
                     watch: key,
                     stored: watch.stored.clone(),
                     after: resume.sequence,
-                    until: watch.progress.seen(),
+                    until: watch.progress.seen,
                     epoch,
                     pipeline,
                     backlog: Arc::clone(&client.backlog),
                     stop,
                 });
             }
-        }
-    }
-
-    /// Tells a client that the events that it missed can't be read, and gives it the current value.
-    fn resume_after_gap(&mut self, client_key: ClientKey, key: WatchKey, reason: GapReason, now: Now) {
-        let (Some(watch), Some(client)) =
-            (self.watches.items.get(key), self.clients.items.get_mut(client_key))
-        else {
-            return;
-        };
-        self.metrics.gaps(reason, 1);
-        client.replaying.remove(&key);
-        if self.progress.epoch() == client.resume.map(|resume| resume.epoch) {
-            // The stream was set back: it uses the sequences up to the client's id again, for other messages.
-            client.delivery.restart();
-        }
-        client.enqueue(FrameKind::Control, watch.pipeline.writer.gap(reason, None), now, &self.metrics);
-        if let Some(frame) = &watch.latest {
-            client.enqueue(FrameKind::snapshot(key), frame.without_id(), now, &self.metrics);
-        }
-        self.repeat_staleness(client_key, key, now);
-    }
-
-    /// Tells a client again that a channel is stale, as it may have taken the old events that it has just got
-    /// for fresh ones.
-    fn repeat_staleness(&mut self, client_key: ClientKey, key: WatchKey, now: Now) {
-        if let (Some(watch), Some(client)) =
-            (self.watches.items.get(key), self.clients.items.get_mut(client_key))
-            && watch.freshness.is_stale()
-        {
-            client.enqueue(FrameKind::freshness(key), watch.stale_frame(), now, &self.metrics);
         }
     }
 
@@ -177,29 +132,26 @@ impl HubState {
         outcome: ReplayOutcome,
         now: Now,
     ) {
-        let (Some(watch), Some(client)) =
-            (self.watches.items.get(key), self.clients.items.get_mut(client_key))
-        else {
+        let (Some(watch), Some(client)) = (self.watches.get(key), self.clients.get_mut(client_key)) else {
             return;
         };
         if !client.replaying.get(&key).is_some_and(Replay::started) {
             return;
         }
-        let Some(mut replay) = client.replaying.remove(&key) else { return };
-        let gap = |client: &mut super::Client, reason, lost| {
+        let Some(Replay { held, lost, .. }) = client.replaying.remove(&key) else { return };
+        let gap = match outcome {
+            ReplayOutcome::Complete => None,
+            ReplayOutcome::Gap(reason) => Some((reason, None)),
+        };
+        let overflow = (lost > 0).then_some((GapReason::SlowClient, Some(lost)));
+        for (reason, lost) in gap.into_iter().chain(overflow) {
             self.metrics.gaps(reason, 1);
             client.enqueue(FrameKind::Control, watch.pipeline.writer.gap(reason, lost), now, &self.metrics);
-        };
-        if let ReplayOutcome::Gap(reason) = outcome {
-            gap(client, reason, None);
         }
-        if replay.lost > 0 {
-            gap(client, GapReason::SlowClient, Some(replay.lost));
+        for frame in held {
+            client.enqueue_data(FrameKind::Every(frame.names()), &frame, now, &self.metrics);
         }
-        for frame in std::mem::take(&mut replay.held) {
-            client.enqueue_data(watch.every_kind(key), &frame, now, &self.metrics);
-        }
-        self.repeat_staleness(client_key, key, now);
+        client.enqueue_staleness(key, watch, now, &self.metrics);
         self.pay(client_key, now);
     }
 }

@@ -28,7 +28,7 @@ pub(super) enum Timer {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Timers {
+pub(in crate::fanout) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Timer)>>,
 }
 
@@ -38,7 +38,7 @@ impl Timers {
     }
 
     /// Returns when the next timer is due.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(in crate::fanout) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
@@ -57,7 +57,9 @@ impl HubState {
     pub(in crate::fanout) fn tick(&mut self, now: Now) {
         while let Some(timer) = self.timers.pop(now.instant) {
             match timer {
-                Timer::Stale(watch) => self.stale_due(watch, now),
+                Timer::Stale(watch) => {
+                    self.change_freshness(watch, now, |watch| watch.timer_due(now.instant))
+                }
                 Timer::MinInterval(watch) => self.min_interval_due(watch, now),
                 Timer::Linger(watch) => self.linger_due(watch, now),
                 Timer::Interval(client, watch) => self.interval_due(client, watch, now),

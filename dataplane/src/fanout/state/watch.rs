@@ -1,18 +1,16 @@
 //! One channel of one device that clients watch.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use flutecast_contract::document::DeliveryPolicy;
-use flutecast_contract::name::{ChannelName, IotId, TenantName};
+use flutecast_contract::name::{ChannelName, TenantName};
 use flutecast_contract::subject;
-use slotmap::SlotMap;
 use tokio::time::Instant;
 
 use super::HubState;
-use super::freshness::{Freshness, Heard, TimerOutcome};
+use super::freshness::{Freshness, FreshnessChange, FreshnessEvent};
 use super::phase::Phase;
 use super::progress::ChannelProgress;
 use super::throttle::Throttle;
@@ -51,37 +49,6 @@ pub(super) struct Watch {
     pub(super) throttle: Option<Throttle<Frame>>,
     /// The time since which no client watches the channel.
     idle_since: Option<Instant>,
-}
-
-/// The watched channels, by key and by name.
-#[derive(Debug, Default)]
-pub(super) struct Watches {
-    pub(super) items: SlotMap<WatchKey, Watch>,
-    by_channel: HashMap<(IotId, ChannelName), WatchKey>,
-}
-
-impl Watches {
-    /// Returns the key of a channel, if it is watched.
-    pub(super) fn find(&self, channel: &(IotId, ChannelName)) -> Option<WatchKey> {
-        self.by_channel.get(channel).copied()
-    }
-
-    fn insert(&mut self, watch: Watch) -> WatchKey {
-        let name = (watch.device.iot_id.clone(), watch.channel.clone());
-        let key = self.items.insert(watch);
-        self.by_channel.insert(name, key);
-        key
-    }
-
-    fn remove(&mut self, key: WatchKey) -> Option<Watch> {
-        let watch = self.items.remove(key)?;
-        self.by_channel.remove(&(watch.device.iot_id.clone(), watch.channel.clone()));
-        Some(watch)
-    }
-
-    pub(super) fn keys(&self) -> Vec<WatchKey> {
-        self.items.keys().collect()
-    }
 }
 
 impl Watch {
@@ -129,11 +96,6 @@ impl Watch {
         self.phase.clear_buffer();
     }
 
-    /// Returns the frame kind of an event of this `Every` channel.
-    pub(super) fn every_kind(&self, key: WatchKey) -> FrameKind {
-        FrameKind::Every(key, self.pipeline.writer.clone())
-    }
-
     /// Adds a viewer. Returns whether it is new.
     pub(super) fn add_viewer(&mut self, client: ClientKey) -> bool {
         let Err(at) = self.viewers.binary_search(&client) else { return false };
@@ -149,10 +111,13 @@ impl Watch {
         true
     }
 
-    /// Writes the `stale` frame of the channel.
-    pub(super) fn stale_frame(&self) -> Bytes {
-        let stale_after = self.freshness.stale_after().map_or(0, millis);
-        self.pipeline.writer.stale(self.freshness.since(), stale_after)
+    /// Writes `stale` or `fresh`.
+    pub(super) fn event(&self, event: FreshnessEvent) -> Bytes {
+        let Freshness { stale_after, since, .. } = &self.freshness;
+        match event {
+            FreshnessEvent::Stale => self.pipeline.writer.stale(*since, stale_after.map_or(0, millis)),
+            FreshnessEvent::Fresh => self.pipeline.writer.fresh(),
+        }
     }
 
     /// Returns the newest values of the channel.
@@ -169,94 +134,74 @@ impl Watch {
 impl HubState {
     /// Returns the watch of a channel of a device; a new one if no client watches the channel yet.
     pub(super) fn watch(&mut self, device: &Arc<Device>, channel: &Channel, now: Now) -> WatchKey {
-        if let Some(key) = self.watches.find(&(device.iot_id.clone(), channel.name.clone())) {
+        let name = (device.iot_id.clone(), channel.name.clone());
+        if let Some(key) = self.watches.find(&name) {
             return key;
         }
-        let key = self.watches.insert(Watch::new(&self.tenant, device, channel, now));
+        let key = self.watches.add(name, Watch::new(&self.tenant, device, channel, now));
         self.metrics.channels.inc();
         self.progress.forget_floor();
         self.reads.request(key, now.instant, &mut self.timers);
-        self.touch(key, now);
+        self.change_freshness(key, now, |freshness| freshness.touch(Duration::ZERO, now.instant));
         key
     }
 
     /// Reads a channel whose format has changed: the current value, and what has come meanwhile, follow in
     /// the new form.
     pub(super) fn read_renewed(&mut self, key: WatchKey, now: Now) {
-        if self.watches.items.get(key).is_some_and(|watch| !watch.freshness.is_stale()) {
-            self.touch(key, now);
+        if self.watches.get(key).is_some_and(|watch| !watch.freshness.is_stale()) {
+            self.change_freshness(key, now, |freshness| freshness.touch(Duration::ZERO, now.instant));
         }
         self.read_again(key, now);
     }
 
     /// Ends a watch, with all of its viewers.
     pub(super) fn unwatch(&mut self, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.remove(key) else { return };
+        let Some(watch) = self.watches.get(key) else { return };
+        let name = (watch.device.iot_id.clone(), watch.channel.clone());
+        let Some(watch) = self.watches.take(&name) else { return };
         self.metrics.channels.dec();
         self.io.close.extend(watch.subscription);
-        for viewer in watch.viewers {
-            if let Some(client) = self.clients.items.get_mut(viewer) {
-                client.forget_channel(key, &watch.phase);
+        for &viewer in &watch.viewers {
+            if let Some(client) = self.clients.get_mut(viewer) {
+                client.forget_channel(key, &watch);
                 self.settle(viewer, now);
             }
         }
     }
 
-    /// Starts the time of silence of a channel.
-    fn touch(&mut self, key: WatchKey, now: Now) {
-        if let Some(watch) = self.watches.items.get_mut(key) {
-            let heard = watch.freshness.touch(Duration::ZERO, now.instant);
-            self.apply_heard(key, &heard, now);
-        }
-    }
-
-    /// Applies what follows from a message: sets a timer, and sends `fresh` if the channel was stale.
-    pub(super) fn apply_heard(&mut self, key: WatchKey, heard: &Heard, now: Now) {
-        if let Some(at) = heard.timer {
+    /// Changes the freshness of a channel. Sets the timer that follows, and tells the viewers if the channel
+    /// has become stale or fresh.
+    pub(super) fn change_freshness(
+        &mut self,
+        key: WatchKey,
+        now: Now,
+        change: impl FnOnce(&mut Freshness) -> FreshnessChange,
+    ) {
+        let Some(watch) = self.watches.get_mut(key) else { return };
+        let FreshnessChange { timer, event } = change(&mut watch.freshness);
+        if let Some(at) = timer {
             self.timers.add(at, Timer::Stale(key));
         }
-        if heard.became_fresh
-            && let Some(watch) = self.watches.items.get(key)
-        {
-            let frame = watch.pipeline.writer.fresh();
-            self.tell_viewers(key, &FrameKind::freshness(key), &frame, now);
-        }
-    }
-
-    pub(super) fn stale_due(&mut self, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.items.get_mut(key) else { return };
-        match watch.freshness.timer_due(now.instant) {
-            TimerOutcome::Nothing => {}
-            TimerOutcome::Wait(deadline) => self.timers.add(deadline, Timer::Stale(key)),
-            TimerOutcome::BecameStale => {
-                let frame = watch.stale_frame();
-                self.tell_viewers(key, &FrameKind::freshness(key), &frame, now);
-            }
-        }
-    }
-
-    /// Judges the freshness of a channel that was just read.
-    pub(super) fn judge_freshness(&mut self, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.items.get_mut(key) else { return };
-        if watch.freshness.judge(now.instant) {
-            let frame = watch.stale_frame();
-            self.tell_viewers(key, &FrameKind::freshness(key), &frame, now);
+        if let Some(event) = event {
+            let frame = watch.event(event);
+            self.tell_viewers(key, FrameKind::freshness(key), &frame, now);
         }
     }
 
     /// Sends a frame to the viewers of a channel.
-    pub(super) fn tell_viewers(&mut self, key: WatchKey, kind: &FrameKind, frame: &Bytes, now: Now) {
-        let Some(watch) = self.watches.items.get(key) else { return };
+    pub(super) fn tell_viewers(&mut self, key: WatchKey, kind: FrameKind, frame: &Bytes, now: Now) {
+        let Some(watch) = self.watches.get(key) else { return };
         for &viewer in &watch.viewers {
-            if let Some(client) = self.clients.items.get_mut(viewer) {
-                client.enqueue(kind.clone(), frame.clone(), now, &self.metrics);
+            if let Some(client) = self.clients.get_mut(viewer) {
+                client.enqueue(kind, frame.clone(), now, &self.metrics);
             }
         }
     }
 
     /// Ends a watch that has had no viewer for long enough.
     pub(super) fn linger_due(&mut self, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.items.get(key) else { return };
+        let Some(watch) = self.watches.get(key) else { return };
         if let Some(since) = watch.idle_since {
             let end = since + self.settings.linger;
             if end <= now.instant {
@@ -269,7 +214,7 @@ impl HubState {
 
     /// Removes a client from the viewers of a channel.
     pub(super) fn leave(&mut self, client: ClientKey, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.items.get_mut(key) else { return };
+        let Some(watch) = self.watches.get_mut(key) else { return };
         if !watch.remove_viewer(client) {
             return;
         }
@@ -277,8 +222,8 @@ impl HubState {
             watch.idle_since = Some(now.instant);
             self.timers.add(now.instant + self.settings.linger, Timer::Linger(key));
         }
-        if let Some(client) = self.clients.items.get_mut(client) {
-            client.forget_channel(key, &watch.phase);
+        if let Some(client) = self.clients.get_mut(client) {
+            client.forget_channel(key, watch);
         }
     }
 }

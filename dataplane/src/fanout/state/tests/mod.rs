@@ -181,7 +181,7 @@ impl Harness {
         let previous =
             self.stored.iter().rev().find(|(_, stored, ..)| *stored == subject).map_or(0, |last| last.0);
         self.stored.push((self.last_sequence, subject.clone(), n, self.now.wall));
-        let (key, watch) = self.state.watches.items.iter().find(|(_, watch)| watch.stored == subject)?;
+        let (key, watch) = self.state.watches.iter().find(|(_, watch)| watch.stored == subject)?;
         watch.subscription?;
         let payload = format!("{{\"n\":{n}}}").into();
         Some((
@@ -273,7 +273,7 @@ impl Harness {
                     let message = ChannelPipeline::read_back(payload.as_bytes(), *stored_at);
                     let id = EventId { epoch: request.epoch, sequence: Sequence(*sequence) };
                     let formatted = request.pipeline.apply(id, message, &mut scratch).unwrap();
-                    let kind = FrameKind::Every(request.watch, request.pipeline.writer.clone());
+                    let kind = FrameKind::Every(formatted.frame.names());
                     request.backlog.push(kind, formatted.frame.without_id(), self.now.instant);
                 }
             }

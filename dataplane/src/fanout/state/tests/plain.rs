@@ -177,7 +177,7 @@ fn a_stream_that_was_created_again_starts_everything_again() {
     harness.stored.clear();
     harness.last_sequence = 0;
     harness.publish("A", "every", 11);
-    assert!(harness.state.take_doubt());
+    assert!(harness.state.take_io().audit);
     let request = harness.state.audit().unwrap();
     let result = harness.answer(&request);
     harness.state.audited(&result, harness.now);
