@@ -57,7 +57,6 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Returns the reasons why this pod is not ready.
     fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if let MappingState::Missing(reason) = &*self.mapping.borrow() {

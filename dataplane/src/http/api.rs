@@ -24,7 +24,6 @@ pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
 /// How long reading a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The state shared by the handlers.
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) hubs: Hubs,
@@ -43,7 +42,6 @@ pub(super) struct RequestHead {
     pub(super) query: String,
 }
 
-/// Where the token may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenIn {
     HeaderOnly,
@@ -57,7 +55,6 @@ pub(super) struct Caller {
     pub(super) grant: Grant,
 }
 
-/// Why a caller isn't admitted.
 #[derive(Debug)]
 pub(super) enum AdmitError {
     /// No access document was read yet.

@@ -99,7 +99,6 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone)]
 struct Carried(Arc<Mutex<Option<EventBody>>>);
 
-/// Attaches an event stream to a response; [`detach`] makes it the body.
 pub(crate) fn attach<B>(response: &mut Response<B>, body: EventBody) {
     response.extensions_mut().insert(Carried(Arc::new(Mutex::new(Some(body)))));
 }

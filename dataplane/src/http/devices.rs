@@ -10,7 +10,6 @@ use super::params::Subscription;
 use crate::fanout::{DeviceValues, Unavailable};
 use crate::percent;
 
-/// Returns the newest values of several devices.
 pub(super) async fn devices(
     api: &Api,
     tenant: &str,
@@ -32,7 +31,7 @@ pub(super) async fn devices(
     Ok(answer(json, head))
 }
 
-/// Returns the newest values of one device. `code` is percent-encoded, as in the address.
+/// `code` is percent-encoded, as in the address.
 pub(super) async fn device(
     api: &Api,
     tenant: &str,

@@ -29,14 +29,12 @@ pub(crate) enum RequestError {
     PayloadTooLarge { limit: usize },
     #[error("the body did not come in time")]
     RequestTimeout,
-    /// The request can't be served now.
     #[error("{message}")]
     Unavailable { code: &'static str, message: String },
     #[error("the server could not make an answer")]
     Internal,
 }
 
-/// The header `Retry-After` of 503.
 const RETRY_AFTER_SECONDS: &str = "2";
 
 impl RequestError {

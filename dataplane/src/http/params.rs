@@ -22,7 +22,6 @@ pub(crate) use query::access_token;
 
 /// The most devices that one request may name. It bounds the work of a request, and exceeds a tenant's quota.
 pub(crate) const MAX_DEVICES: usize = 5_000;
-/// The most channels that one request may name.
 pub(crate) const MAX_CHANNELS: usize = 64;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -30,7 +30,6 @@ use super::server::SocketControl;
 #[derive(Debug, Clone)]
 struct RequestHost(Option<Authority>);
 
-/// Returns the service of the clients' port.
 pub(crate) fn service(
     api: Arc<Api>,
     with_dashboard: bool,
@@ -89,9 +88,12 @@ fn tenant() -> impl Filter<Extract = (String,), Error = Rejection> + Clone {
     warp::path("v1").and(warp::path::param::<String>())
 }
 
-fn with(api: &Arc<Api>) -> impl Filter<Extract = (Arc<Api>,), Error = Infallible> + Clone + use<> {
+/// What every handler needs.
+fn with(
+    api: &Arc<Api>,
+) -> impl Filter<Extract = (Arc<Api>, RequestHead), Error = Infallible> + Clone + use<> {
     let api = Arc::clone(api);
-    warp::any().map(move || Arc::clone(&api))
+    warp::any().map(move || Arc::clone(&api)).and(head())
 }
 
 fn event_routes(api: &Arc<Api>) -> BoxedFilter<(Result<Response<Bytes>, RequestError>,)> {
@@ -100,7 +102,6 @@ fn event_routes(api: &Arc<Api>) -> BoxedFilter<(Result<Response<Bytes>, RequestE
         .and(warp::path::end())
         .and(warp::get())
         .and(with(api))
-        .and(head())
         .and(socket())
         .then(|tenant: String, api: Arc<Api>, head: RequestHead, socket| async move {
             let read = || Subscription::from_events_query(&head.query);
@@ -111,7 +112,6 @@ fn event_routes(api: &Arc<Api>) -> BoxedFilter<(Result<Response<Bytes>, RequestE
         .and(warp::path::end())
         .and(warp::post())
         .and(with(api))
-        .and(head())
         .and(socket())
         .and(warp::body::stream())
         .then(|tenant: String, api: Arc<Api>, head: RequestHead, socket, body| async move {
@@ -132,7 +132,6 @@ fn device_routes(api: &Arc<Api>) -> BoxedFilter<(Result<Response<Bytes>, Request
         .and(warp::path::end())
         .and(warp::get())
         .and(with(api))
-        .and(head())
         .then(|tenant: String, api: Arc<Api>, head: RequestHead| async move {
             devices(&api, &tenant, &head).await
         });
@@ -141,7 +140,6 @@ fn device_routes(api: &Arc<Api>) -> BoxedFilter<(Result<Response<Bytes>, Request
         .and(warp::path::tail())
         .and(warp::get())
         .and(with(api))
-        .and(head())
         // A device code may contain a '/', so the rest of the path is the code.
         .then(|tenant: String, code: warp::path::Tail, api: Arc<Api>, head: RequestHead| async move {
             device(&api, &tenant, code.as_str(), &head).await

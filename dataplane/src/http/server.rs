@@ -101,14 +101,10 @@ pub(crate) async fn serve<S, B>(
     let accept = async {
         loop {
             let (socket, permit) = accept(&listener, &permits, &metrics).await;
-            let connection = SocketTask {
-                settings: settings.clone(),
-                metrics: metrics.clone(),
-                shutdown: shutdown.clone(),
-            };
-            let service = service.clone();
+            let (service, settings) = (service.clone(), settings.clone());
+            let connection = serve_socket(socket, service, settings, metrics.clone(), shutdown.clone());
             tasks.spawn(async move {
-                connection.run(socket, service).await;
+                connection.await;
                 drop(permit);
             });
         }
@@ -150,67 +146,62 @@ async fn accept(
     }
 }
 
-struct SocketTask {
+async fn serve_socket<S, B>(
+    socket: TcpStream,
+    service: S,
     settings: ServerSettings,
     metrics: HttpMetrics,
     shutdown: ServerShutdown,
-}
-
-impl SocketTask {
-    async fn run<S, B>(self, socket: TcpStream, service: S)
-    where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
-        let Self { settings, metrics, shutdown } = self;
-        if let Err(error) = prepare(&socket, &settings) {
-            // The peer is already gone.
-            tracing::debug!(%error, "a socket could not be prepared");
-            return;
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    if let Err(error) = prepare(&socket, &settings) {
+        // The peer is already gone.
+        tracing::debug!(%error, "a socket could not be prepared");
+        return;
+    }
+    let _counted = Counted::new(&metrics.sockets);
+    let timeouts = IoTimeouts { preface: settings.head_timeout, write: settings.take_timeout };
+    let io = TokioIo::new(TimeoutIo::new(socket, timeouts));
+    let ends = SocketControl { end: shutdown.abort.child_token(), leave: shutdown.drain.child_token() };
+    let service = service_fn({
+        let ends = ends.clone();
+        move |mut request: Request<Incoming>| {
+            let (mut ends, service) = (ends.clone(), service.clone());
+            async move {
+                if let Ok(stream) = STREAM_END.try_with(CancellationToken::clone) {
+                    ends.end = stream;
+                }
+                request.extensions_mut().insert(ends);
+                service.call(request).await
+            }
         }
-        let _counted = Counted::new(&metrics.sockets);
-        let timeouts = IoTimeouts { preface: settings.head_timeout, write: settings.take_timeout };
-        let io = TokioIo::new(TimeoutIo::new(socket, timeouts));
-        let ends = SocketControl { end: shutdown.abort.child_token(), leave: shutdown.drain.child_token() };
-        let service = service_fn({
-            let ends = ends.clone();
-            move |mut request: Request<Incoming>| {
-                let (mut ends, service) = (ends.clone(), service.clone());
-                async move {
-                    if let Ok(stream) = STREAM_END.try_with(CancellationToken::clone) {
-                        ends.end = stream;
-                    }
-                    request.extensions_mut().insert(ends);
-                    service.call(request).await
+    });
+    let builder = builder(&settings);
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    metrics.socket_errors.inc();
+                    tracing::debug!(error = &*error, "a connection ended with a fault");
                 }
+                return;
             }
-        });
-        let builder = builder(&settings);
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        let mut leaving = false;
-        loop {
-            tokio::select! {
-                result = connection.as_mut() => {
-                    if let Err(error) = result {
-                        metrics.socket_errors.inc();
-                        tracing::debug!(error = &*error, "a connection ended with a fault");
-                    }
-                    return;
-                }
-                () = ends.leave.cancelled(), if !leaving => {
-                    leaving = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = ends.end.cancelled() => return,
+            () = ends.leave.cancelled(), if !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
             }
+            () = ends.end.cancelled() => return,
         }
     }
 }
-
 fn builder(settings: &ServerSettings) -> auto::Builder<CancellableStreams> {
     let mut builder = auto::Builder::new(CancellableStreams);
     builder

@@ -67,10 +67,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutIo<S> {
                 this.preface = None;
             } else if outcome.is_pending() {
                 ready!(preface.timer.as_mut().poll(cx));
-                return Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the peer asks for nothing",
-                )));
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the peer asks for nothing");
+                return Poll::Ready(Err(error));
             }
         }
         outcome

@@ -30,7 +30,6 @@ pub(super) fn parameters(body: &[u8], names: Names) -> Result<Vec<Parameter>, Re
     Ok(parameters)
 }
 
-/// Returns the items of a list of strings, or a single string.
 fn texts(key: ParameterKind, value: Value) -> Result<Vec<String>, String> {
     match (key, value) {
         // Many programs write `null` for a parameter that is left out.
