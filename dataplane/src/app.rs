@@ -29,8 +29,7 @@ use crate::kubernetes::Cluster;
 use crate::peers::{PeerMetrics, Peers, watch_peers};
 use crate::rebalance::{LoadSubjects, Rebalance, RebalanceLimits, RebalanceMetrics};
 use crate::serving::{ServingMetrics, announce};
-use crate::sources::broker;
-use crate::sources::splitter;
+use crate::sources::{broker, splitter};
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most sockets on the admin port: scrapers and probes are few.
@@ -43,14 +42,11 @@ const SPARE_SOCKETS: usize = 1_000;
 /// How long the parts may take to end once no client is left.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs until `terminate` is ready, then drains and returns.
-///
-/// # Errors
-/// If a part can't be started, or ends by itself.
+/// Runs until `terminate` is ready, then drains. Fails if a part can't be started, or ends by itself.
 pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow::Result<()> {
     let drain_times = DrainTimes::new(&config);
     // The ports first, so that one that is taken is reported at once.
-    let ports = Ports::bind(&config).await?;
+    let ports = (bind(config.listen, "--listen").await?, bind(config.admin, "--admin").await?);
     let broker = broker::connect(&config.nats, &config.server_name()).await?;
     let source = MappingSource::connect(&config).await?;
     let mut pod = Pod::start(config, broker, &source, ports);
@@ -64,21 +60,10 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     Ok(())
 }
 
-/// The listeners, and their addresses, whose ports the system chose where port 0 was asked for.
-struct Ports {
-    clients: (TcpListener, SocketAddr),
-    admin: (TcpListener, SocketAddr),
-}
+/// A listener and its address, whose port the system chose if port 0 was asked for.
+type BoundListener = (TcpListener, SocketAddr);
 
-impl Ports {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let clients = bind(config.listen, "--listen").await?;
-        let admin = bind(config.admin, "--admin").await?;
-        Ok(Self { clients, admin })
-    }
-}
-
-async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<BoundListener> {
     let bound = async {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -111,7 +96,6 @@ impl MappingSource {
     }
 }
 
-/// The running parts.
 struct Pod {
     /// All parts but the clients' server, which ends first.
     tasks: Tasks,
@@ -119,7 +103,6 @@ struct Pod {
     broker: NatsConnection,
     hubs: Hubs,
     streams: StreamRegistry,
-    /// Ends the clients' server.
     server: ServerShutdown,
     /// Cancelled when the drain begins.
     draining: CancellationToken,
@@ -128,7 +111,12 @@ struct Pod {
 }
 
 impl Pod {
-    fn start(config: Config, broker: NatsConnection, source: &MappingSource, ports: Ports) -> Self {
+    fn start(
+        config: Config,
+        broker: NatsConnection,
+        source: &MappingSource,
+        ((clients, listen), (admin, admin_address)): (BoundListener, BoundListener),
+    ) -> Self {
         let mut starter = Starter {
             server_name: config.server_name(),
             release: source.release(&config),
@@ -156,12 +144,10 @@ impl Pod {
             streams: streams.clone(),
             metrics: http_metrics,
         };
-        let (listener, listen) = ports.clients;
-        let clients = starter.serve_clients(listener, api, server.clone());
-        let (listener, admin) = ports.admin;
+        let clients = starter.serve_clients(clients, api, server.clone());
         let server_name = starter.server_name.clone();
-        let Starter { tasks, broker, draining, stop, .. } = starter.serve_admin(listener, metrics, mapping);
-        tracing::info!(%listen, %admin, server_name, "serving");
+        let Starter { tasks, broker, draining, stop, .. } = starter.serve_admin(admin, metrics, mapping);
+        tracing::info!(%listen, admin = %admin_address, server_name, "serving");
         Self { tasks, clients, broker, hubs, streams, server, draining, stop }
     }
 
@@ -193,7 +179,6 @@ impl Pod {
     }
 }
 
-/// Starts the parts one after the other.
 struct Starter {
     config: Config,
     server_name: String,

@@ -167,7 +167,6 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 impl Config {
-    /// Returns the name of this process: the flag, else the host's name.
     pub fn server_name(&self) -> String {
         let host =
             || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());

@@ -22,7 +22,6 @@ use origin::Origins;
 /// The devices that a caller may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// All devices of the tenant.
     All,
     Only(Arc<BTreeSet<DeviceCode>>),
 }
@@ -39,7 +38,6 @@ impl Scope {
 /// The longest token accepted, in bytes; a JWT of a large organisation has about 4 KiB.
 pub(crate) const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// The credential of a request.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Credential {
     /// None, or one that can't be a token.
@@ -66,7 +64,6 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// A permission to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Grant {
     pub(crate) tenant: TenantName,
@@ -79,19 +76,19 @@ pub(crate) struct Grant {
 pub(crate) struct Denied;
 
 /// The rules of an access document. The default grants nothing.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Access {
     tenants: HashMap<TenantName, TenantRules>,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Eq)]
 struct TenantRules {
     anonymous: bool,
     origins: Origins,
     tokens: Vec<TokenRule>,
 }
 
-#[derive(PartialEq)]
+#[derive(PartialEq, Eq)]
 struct TokenRule {
     digest: [u8; 32],
     scope: Scope,

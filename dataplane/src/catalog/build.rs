@@ -14,7 +14,6 @@ use prometheus_client::encoding::EncodeLabelValue;
 
 use super::{Catalog, Channel, Device, TenantCatalog};
 
-/// The shard documents of a folder or a cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Documents {
     pub(crate) documents: Vec<ShardDocument>,
@@ -113,10 +112,8 @@ impl Catalog {
 }
 
 /// Returns the shards 0 to `shards - 1` of a tenant. While the operator changes the number of shards,
-/// documents of both numbers may exist; the complete set is used.
-///
-/// # Errors
-/// The problem if no set is complete; `None` if it was reported when a document was read.
+/// documents of both numbers may exist; the complete set is used. The error is `None` if the problem was
+/// reported when a document was read.
 fn complete_set(
     tenant: &TenantName,
     found: Vec<ShardDocument>,

@@ -19,17 +19,12 @@ pub(super) struct Parsed<T> {
 /// The access rules of the last document that could be read.
 #[derive(Debug, Default)]
 pub(super) struct LastGoodAccess {
-    current: Option<Arc<Access>>,
+    /// `None` if there was no access document yet.
+    pub(super) current: Option<Arc<Access>>,
 }
 
 impl LastGoodAccess {
-    /// `None` if there was no access document yet.
-    pub(super) fn current(&self) -> Option<Arc<Access>> {
-        self.current.clone()
-    }
-
-    /// To be called when there is a document. A broken one changes nothing. Returns whether the rules
-    /// changed.
+    /// To be called when there is a document; a broken one changes nothing. Returns whether the rules changed.
     pub(super) fn found(&mut self, parsed: &Parsed<Arc<Access>>) -> bool {
         // Equal rules keep their `Arc`, so that open streams are not checked again.
         let changed = parsed.document.is_some() && self.current != parsed.document;
@@ -39,8 +34,7 @@ impl LastGoodAccess {
         changed
     }
 
-    /// To be called when there is no document: removing it revokes all access. Returns whether the rules
-    /// changed.
+    /// To be called without a document: removing it revokes all access. Returns whether the rules changed.
     pub(super) fn gone(&mut self) -> bool {
         let changed = self.current.as_ref().is_some_and(|known| known.tenants() > 0);
         if changed {
@@ -63,7 +57,6 @@ pub(super) fn parse_shard(place: &str, expected: (&TenantName, u32), content: &s
     broken(place, &format!("it says that it is shard {shard} of tenant {tenant}, which its name doesn't"))
 }
 
-/// Parses the access document.
 pub(super) fn parse_access(place: &str, content: &str) -> Parsed<Arc<Access>> {
     // The parser's message quotes lines of the document, which contain digests.
     let document: AccessDocument = match serde_yaml::from_str(content) {
@@ -92,12 +85,10 @@ fn without_snippet(error: &serde_yaml::Error) -> String {
     }
 }
 
-/// Returns the result for a document that can't be used at all.
 pub(super) fn broken<T>(place: &str, message: &str) -> Parsed<T> {
     Parsed { document: None, problems: vec![unreadable(place, message)] }
 }
 
-/// Returns the problem of a document that can't be read.
 pub(super) fn unreadable(place: &str, message: &str) -> Problem {
     let message = format!("{message}; the last good state is kept");
     Problem { kind: ProblemKind::Unreadable, place: place.to_owned(), message }

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,21 +12,11 @@ use sha2::{Digest, Sha256};
 
 use super::{Catalog, Problem, ProblemKind};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ProblemLabels {
-    kind: ProblemKind,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RevisionLabels {
-    revision: String,
-}
-
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CatalogMetrics {
     /// Always 1, with the revision that is served now as its only label.
-    revision: Family<RevisionLabels, Gauge>,
-    problems: Family<ProblemLabels, Gauge>,
+    revision: Family<[(&'static str, String); 1], Gauge>,
+    problems: Family<[(&'static str, ProblemKind); 1], Gauge>,
     tenants: Gauge,
     devices: Gauge,
     swaps: Counter,
@@ -48,7 +37,7 @@ impl CatalogMetrics {
     pub(crate) fn set_problems(&self, problems: &[Problem]) {
         for kind in ProblemKind::ALL {
             let count = problems.iter().filter(|problem| problem.kind == kind).count();
-            self.problems.get_or_create(&ProblemLabels { kind }).set(count.try_into().unwrap_or(i64::MAX));
+            self.problems.get_or_create(&[("kind", kind)]).set(count.try_into().unwrap_or(i64::MAX));
         }
     }
 
@@ -59,7 +48,7 @@ impl CatalogMetrics {
         self.devices.set(devices.try_into().unwrap_or(i64::MAX));
         self.swaps.inc();
         self.revision.clear();
-        self.revision.get_or_create(&RevisionLabels { revision: revision(catalog) }).set(1);
+        self.revision.get_or_create(&[("revision", revision(catalog))]).set(1);
     }
 }
 

@@ -41,7 +41,6 @@ pub struct TenantCatalog {
     pub name: TenantName,
     pub settings: TenantSettings,
     pub devices: HashMap<IotId, Arc<Device>>,
-    /// The same devices by code.
     pub by_code: HashMap<DeviceCode, Arc<Device>>,
     /// The revision of each shard, in the order of their numbers.
     pub revisions: Vec<String>,
@@ -54,9 +53,8 @@ pub struct Device {
     pub iot_id: IotId,
     /// The name that people use.
     pub code: DeviceCode,
-    /// The name of the Device object.
+    /// The name and the labels of the Device object.
     pub name: String,
-    /// The labels of the Device object.
     pub labels: Arc<BTreeMap<String, String>>,
     #[cfg(feature = "next-version")]
     pub location: Option<String>,

@@ -8,7 +8,6 @@ use tokio::sync::watch;
 use super::{Catalog, CatalogMetrics, Documents, Problem, ProblemKind};
 use crate::access::Access;
 
-/// The published mapping.
 #[derive(Debug, Clone)]
 pub(crate) struct Mapping {
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
@@ -25,7 +24,6 @@ pub(crate) enum MappingState {
     Loaded,
 }
 
-/// The mapping as read from a folder or a cluster.
 #[derive(Debug)]
 pub(super) struct MappingSnapshot {
     pub(super) documents: Documents,
@@ -35,7 +33,6 @@ pub(super) struct MappingSnapshot {
     pub(super) problems: Vec<Problem>,
 }
 
-/// Builds catalogs from snapshots and publishes them as a [`Mapping`].
 #[derive(Debug)]
 pub(super) struct CatalogPublisher {
     catalog: watch::Sender<Arc<Catalog>>,
@@ -79,12 +76,9 @@ impl CatalogPublisher {
         // After the catalog, so that an admitted client finds its devices.
         let access_is_there = access.is_some();
         self.access.send_if_modified(|current| {
-            let same = match (&*current, &access) {
-                (Some(current), Some(access)) => Arc::ptr_eq(current, access),
-                (current, access) => current.is_none() && access.is_none(),
-            };
+            let changed = *current != access;
             *current = access;
-            !same
+            changed
         });
         self.set_state(match access_is_there {
             true => MappingState::Loaded,

@@ -8,7 +8,6 @@ use flutecast_contract::object::SERVICE_LABEL;
 use flutecast_kube::{Observed, Right, ServicePod, ServicePods, Watch, WatchFault};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -21,7 +20,6 @@ use crate::kubernetes::{Cluster, MANIFEST, watch_config};
 /// The pods by name or, if an endpoint names no pod, by address.
 pub(crate) type Peers = BTreeMap<String, ServicePod>;
 
-/// The rights to watch the EndpointSlices.
 pub(crate) const RIGHTS: &[Right] = &[Right {
     group: "discovery.k8s.io",
     resources: &["endpointslices"],
@@ -30,15 +28,10 @@ pub(crate) const RIGHTS: &[Right] = &[Right {
     why: "The other pods of the Service.",
 }];
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    state: &'static str,
-}
-
 /// Metrics of the peers. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PeerMetrics {
-    peers: Family<StateLabels, Gauge>,
+    peers: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
 impl PeerMetrics {
@@ -52,7 +45,7 @@ impl PeerMetrics {
     fn set(&self, peers: &Peers) {
         let set = |state, is_so: fn(&ServicePod) -> bool| {
             let count = peers.values().filter(|peer| is_so(peer)).count();
-            self.peers.get_or_create(&StateLabels { state }).set(count.try_into().unwrap_or(i64::MAX));
+            self.peers.get_or_create(&[("state", state)]).set(count.try_into().unwrap_or(i64::MAX));
         };
         set("Ready", |peer| peer.ready);
         set("Serving", |peer| peer.serving);

@@ -10,7 +10,6 @@ use std::time::Duration;
 use async_nats::{SubscribeError, Subscriber};
 use flutecast_contract::load::{LoadReport, REPORT_PERIOD};
 use flutecast_nats::NatsConnection;
-use futures_util::StreamExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fanout::Hubs;
 use crate::http::{CloseReason, MinimumStay, StreamRegistry};
 use crate::peers::Peers;
+use crate::sources::broker::next_message;
 
 mod load;
 mod planner;
@@ -109,9 +109,9 @@ impl Rebalance {
             }
             self.step(&mut planner, &reports, draining);
             tokio::select! {
-                message = next_report(&mut subscription) => match message {
-                    Some(payload) => {
-                        if !reports.take(&payload, Instant::now()) {
+                message = next_message(&mut subscription) => match message {
+                    Some(message) => {
+                        if !reports.take(&message.payload, Instant::now()) {
                             tracing::debug!("a report of a pod's load can't be understood");
                         }
                     }
@@ -174,13 +174,5 @@ impl Rebalance {
         if !matches!(timeout(PUBLISH_TIMEOUT, published).await, Ok(Ok(()))) {
             tracing::debug!("this pod's load could not be told");
         }
-    }
-}
-
-/// Returns the next report; `None` if the subscription has ended. Waits forever without a subscription.
-async fn next_report(subscription: &mut Option<Subscriber>) -> Option<bytes::Bytes> {
-    match subscription {
-        Some(subscriber) => Some(subscriber.next().await?.payload),
-        None => std::future::pending().await,
     }
 }

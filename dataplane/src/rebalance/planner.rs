@@ -128,7 +128,10 @@ impl Planner {
         }
         if let PlannerPhase::Watching { not_before } = self.phase {
             if now < not_before || view.has_its_share() || !view.is_uneven() {
-                self.forget_passes(now, not_before);
+                // After a long time without moves, the next pass counts as the first.
+                if now.saturating_duration_since(not_before) > LONGEST_REST {
+                    self.passes = 0;
+                }
                 return 0;
             }
             // Each client at most once: if they keep coming back, sending them away again won't help.
@@ -156,13 +159,6 @@ impl Planner {
         self.allowance = (self.allowance - count as f64).max(0.0);
         if let PlannerPhase::Moving { left } = &mut self.phase {
             *left = left.saturating_sub(count);
-        }
-    }
-
-    /// After a long time without moves, the next pass counts as the first.
-    fn forget_passes(&mut self, now: Instant, not_before: Instant) {
-        if now.saturating_duration_since(not_before) > LONGEST_REST {
-            self.passes = 0;
         }
     }
 }

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use flutecast_contract::serving::{ANNOUNCE_PERIOD, Announcement};
 use flutecast_contract::subject;
 use flutecast_nats::NatsConnection;
-use futures_util::StreamExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -18,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
+use crate::sources::broker::next_message;
 
 /// The shortest time between two announcements; the next one says what changed in between.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -90,8 +90,8 @@ impl Announcer {
                         return;
                     }
                 }
-                asked = next_query(&mut queries) => {
-                    if !asked {
+                query = next_message(&mut queries) => {
+                    if query.is_none() {
                         queries = self.subscribe().await;
                     }
                 }
@@ -138,15 +138,6 @@ impl Announcer {
     }
 }
 
-/// Waits for a query. Returns `false` if the subscription has ended.
-async fn next_query(queries: &mut Option<Subscriber>) -> bool {
-    match queries {
-        Some(subscriber) => subscriber.next().await.is_some(),
-        None => std::future::pending().await,
-    }
-}
-
-/// Returns what a pod announces that serves `catalog`.
 fn announcement(server_name: &str, catalog: &Catalog) -> Announcement {
     let tenants = catalog.tenants.iter();
     let tenants =

@@ -3,8 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Event, ServerError};
+use async_nats::{Event, Message, ServerError, Subscriber};
 use flutecast_nats::{Login, LoginError, NatsConnection};
+use futures_util::StreamExt;
 use tokio::time::Instant;
 
 /// How many messages one subscription holds before the client drops the newest one: a tenth of a second of
@@ -40,5 +41,13 @@ fn warn_of_refusal(error: &ServerError, logged: &Mutex<Option<Instant>>) {
             "the broker refuses something, so that data may be missing; which rights a login needs is in \
              docs/install.md"
         );
+    }
+}
+
+/// Returns the next message; `None` if the subscription has ended. Waits forever without a subscription.
+pub(crate) async fn next_message(subscription: &mut Option<Subscriber>) -> Option<Message> {
+    match subscription {
+        Some(subscriber) => subscriber.next().await,
+        None => std::future::pending().await,
     }
 }

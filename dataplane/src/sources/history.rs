@@ -66,7 +66,6 @@ impl<'a> HistoryReader<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Completeness {
-    /// Whether every message since is stored.
     pub(crate) complete: bool,
     /// The incarnation of the stream for which this holds.
     pub(crate) epoch: Epoch,

@@ -21,7 +21,6 @@ mod objects_tests;
 
 use objects::{MappingObjects, ObservedState};
 
-/// The rights needed for watching the mapping.
 pub(crate) const RIGHTS: &[Right] = &[
     Right {
         group: "",

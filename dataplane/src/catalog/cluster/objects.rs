@@ -152,7 +152,7 @@ impl MappingObjects {
         if let AccessObject::Found(parsed) = access {
             problems.extend(parsed.problems.iter().cloned());
         }
-        let access = self.last_good_access.current();
+        let access = self.last_good_access.current.clone();
         ObservedState::Complete(MappingSnapshot { documents, access, problems })
     }
 }

@@ -28,9 +28,9 @@ const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 const RACY: Duration = Duration::from_secs(2);
 
 /// A folder, and the documents read from it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct FolderReader {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     shards: HashMap<String, Cached<ShardDocument>>,
     access: Option<Cached<Arc<Access>>>,
     last_good_access: LastGoodAccess,
@@ -74,23 +74,11 @@ impl FileStamp {
 
 impl FolderReader {
     pub(super) fn new(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            shards: HashMap::new(),
-            access: None,
-            last_good_access: LastGoodAccess::default(),
-            problems: None,
-        }
+        Self { path: path.to_owned(), ..Self::default() }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Reads what has changed since the last time; `None` if nothing has.
-    ///
-    /// # Errors
-    /// If the folder itself can't be read. The documents are kept, and the next reading returns them all.
+    /// Reads what has changed since the last time; `None` if nothing has. It is an error if the folder itself
+    /// can't be read: the documents are kept, and the next reading returns them all.
     pub(super) fn read(&mut self) -> io::Result<Option<MappingSnapshot>> {
         let reading = self.read_all();
         if reading.is_err() {
@@ -132,7 +120,7 @@ impl FolderReader {
                 None => drop(documents.unreadable.insert(tenant)),
             }
         }
-        Ok(Some(MappingSnapshot { documents, access: self.last_good_access.current(), problems }))
+        Ok(Some(MappingSnapshot { documents, access: self.last_good_access.current.clone(), problems }))
     }
 
     /// Returns whether the file was read again.

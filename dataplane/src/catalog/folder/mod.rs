@@ -50,8 +50,8 @@ async fn follow(mut folder: FolderReader, mut publisher: CatalogPublisher) {
     let mut events = FolderEvents { changed, watched: None };
     loop {
         // Before reading, so that no change is missed in between.
-        events.attach(folder.path());
-        let path = folder.path().to_owned();
+        events.attach(&folder.path);
+        let path = folder.path.clone();
         let result = spawn_blocking(move || {
             let reading = folder.read();
             (folder, reading)

@@ -1,6 +1,6 @@
 //! Metrics of the splitter.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelValue;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -24,23 +24,13 @@ impl SplitStep {
         [Self::Connect, Self::Bind, Self::Info, Self::Pull, Self::LookUp, Self::Store, Self::Acknowledge];
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SkippedLabel {
-    reason: Skipped,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ErrorLabel {
-    at: SplitStep,
-}
-
 #[derive(Debug, Clone, Default)]
 pub(super) struct SplitterMetrics {
     pub(super) messages: Counter,
     pub(super) stored: Counter,
     pub(super) duplicates: Counter,
-    skipped: Family<SkippedLabel, Counter>,
-    errors: Family<ErrorLabel, Counter>,
+    skipped: Family<[(&'static str, Skipped); 1], Counter>,
+    errors: Family<[(&'static str, SplitStep); 1], Counter>,
 }
 
 impl SplitterMetrics {
@@ -54,19 +44,19 @@ impl SplitterMetrics {
         registry.register("split_errors", "Errors of the broker while splitting, by step", errors);
         // Every label value is present from the start, at zero.
         for reason in Skipped::ALL {
-            drop(all.skipped.get_or_create(&SkippedLabel { reason }));
+            drop(all.skipped.get_or_create(&[("reason", reason)]));
         }
         for at in SplitStep::ALL {
-            drop(all.errors.get_or_create(&ErrorLabel { at }));
+            drop(all.errors.get_or_create(&[("at", at)]));
         }
         all
     }
 
     pub(super) fn skipped(&self, reason: Skipped) {
-        self.skipped.get_or_create(&SkippedLabel { reason }).inc();
+        self.skipped.get_or_create(&[("reason", reason)]).inc();
     }
 
     pub(super) fn error(&self, at: SplitStep) {
-        self.errors.get_or_create(&ErrorLabel { at }).inc();
+        self.errors.get_or_create(&[("at", at)]).inc();
     }
 }
