@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,11 +68,7 @@ pub(super) struct CompiledFormat {
 impl Catalog {
     /// Returns whether both share all tenants.
     pub(crate) fn same(&self, other: &Self) -> bool {
-        self.tenants.len() == other.tenants.len()
-            && self
-                .tenants
-                .iter()
-                .all(|(name, tenant)| other.tenants.get(name).is_some_and(|o| Arc::ptr_eq(o, tenant)))
+        is_shared(&self.tenants, &other.tenants)
     }
 
     /// Builds the catalog of these documents. It shares what did not change with `previous`.
@@ -109,6 +106,12 @@ impl Catalog {
         problems.dedup();
         (Self { tenants }, problems)
     }
+}
+
+/// Returns whether two maps hold the same `Arc`s.
+fn is_shared<K: Eq + Hash, V>(a: &HashMap<K, Arc<V>>, b: &HashMap<K, Arc<V>>) -> bool {
+    let is_shared = |(key, value)| b.get(key).is_some_and(|other| Arc::ptr_eq(other, value));
+    a.len() == b.len() && a.iter().all(is_shared)
 }
 
 /// Returns the shards 0 to `shards - 1` of a tenant. While the operator changes the number of shards,
@@ -180,11 +183,8 @@ fn build_tenant(
     }
     let formats = builder.formats;
     if let Some(before) = before {
-        let same_devices = devices.len() == before.devices.len()
-            && devices
-                .iter()
-                .all(|(id, device)| before.devices.get(id).is_some_and(|old| Arc::ptr_eq(old, device)));
-        if same_devices && settings == before.settings && revisions == before.revisions {
+        let is_same = settings == before.settings && revisions == before.revisions;
+        if is_same && is_shared(&devices, &before.devices) {
             return Arc::clone(before);
         }
     }

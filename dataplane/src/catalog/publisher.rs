@@ -46,19 +46,17 @@ pub(super) struct CatalogPublisher {
 impl CatalogPublisher {
     /// `no_access` is the reason for not being ready without an access document.
     pub(super) fn new(no_access: impl Into<String>, metrics: CatalogMetrics) -> (Self, Mapping) {
-        let (catalog_sender, catalog) = watch::channel(Arc::default());
-        let (access_sender, access) = watch::channel(None);
-        let (state_sender, state) =
-            watch::channel(MappingState::Missing("the mapping was not read yet".to_owned()));
         let publisher = Self {
-            catalog: catalog_sender,
-            access: access_sender,
-            state: state_sender,
+            catalog: watch::Sender::default(),
+            access: watch::Sender::default(),
+            state: watch::Sender::new(MappingState::Missing("the mapping was not read yet".to_owned())),
             no_access: no_access.into(),
             metrics,
             problems: BTreeSet::new(),
         };
-        (publisher, Mapping { catalog, access, state })
+        let (catalog, access) = (publisher.catalog.subscribe(), publisher.access.subscribe());
+        let mapping = Mapping { catalog, access, state: publisher.state.subscribe() };
+        (publisher, mapping)
     }
 
     /// Builds a catalog and publishes what has changed. Blocks for long: not for an async worker thread.

@@ -56,13 +56,10 @@ pub(super) fn file(path: &str, request: &HeaderMap) -> Option<Response<Bytes>> {
     };
     let file = TABLE.get(name)?;
     let fresh = request.get_all(header::IF_NONE_MATCH).iter().any(|given| matches(given, &file.etag));
-    let mut response = if fresh {
-        let mut response = Response::new(Bytes::new());
+    let mut response = Response::new(Bytes::from_static(if fresh { b"" } else { file.content }));
+    if fresh {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
-    } else {
-        Response::new(Bytes::from_static(file.content))
-    };
+    }
     let headers = response.headers_mut();
     headers.insert(header::ETAG, file.etag.clone());
     for (name, value) in headers_of_every_file(file.content_type) {

@@ -17,7 +17,6 @@ pub(super) async fn devices(
 ) -> Result<Response<Bytes>, RequestError> {
     let caller = admit(api, tenant, head)?;
     let subscription = Subscription::from_devices_query(&head.query)?;
-    caller.check_named(&subscription.wanted)?;
     let devices = latest(api, &caller, &subscription).await?;
     let mut json = Vec::with_capacity(64 + 512 * devices.len());
     json.extend_from_slice(b"{\"devices\":[");
@@ -42,7 +41,6 @@ pub(super) async fn device(
     let code = percent::decode(code).map_err(RequestError::NotFound)?;
     let code = DeviceCode::new(&code).map_err(|error| RequestError::NotFound(error.to_string()))?;
     let subscription = Subscription::from_device_query(code.clone(), &head.query)?;
-    caller.check_named(&subscription.wanted)?;
     let devices = latest(api, &caller, &subscription).await?;
     let Some(device) = devices.first() else {
         return Err(RequestError::NotFound(format!("there is no device {:?}", code.as_str())));
@@ -65,6 +63,7 @@ async fn latest(
     subscription: &Subscription,
 ) -> Result<Vec<DeviceValues>, RequestError> {
     let Subscription { wanted, channels, interval: _, last_event_id: _ } = subscription;
+    caller.check_named(wanted)?;
     let (tenant, scope) = (&caller.grant.tenant, &caller.grant.scope);
     api.hubs.latest(tenant, scope, wanted, channels.as_ref()).await.map_err(unavailable)
 }

@@ -63,16 +63,12 @@ pub(crate) struct MinimumStay {
 /// All open event streams of this pod. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamRegistry {
-    open: Arc<OpenStreamMap>,
+    open: Arc<Mutex<OpenStreams>>,
     metrics: HttpMetrics,
 }
 
-#[derive(Debug)]
-struct OpenStreamMap {
-    next: AtomicU64,
-    /// By age: the oldest stream comes first.
-    streams: Mutex<BTreeMap<u64, Arc<OpenStream>>>,
-}
+/// By age: the oldest stream comes first.
+type OpenStreams = BTreeMap<u64, Arc<OpenStream>>;
 
 /// Shared by the body, the watcher, and the fan-out, which only wakes it.
 #[derive(Debug)]
@@ -98,13 +94,12 @@ pub(crate) struct StreamGuard {
     stream: Arc<OpenStream>,
     /// To be used when there is data for the writer.
     pub(super) waker: Waker,
-    open: Arc<OpenStreamMap>,
+    open: Arc<Mutex<OpenStreams>>,
 }
 
 impl StreamRegistry {
     pub(crate) fn new(metrics: HttpMetrics) -> Self {
-        let open = OpenStreamMap { next: AtomicU64::new(0), streams: Mutex::default() };
-        Self { open: Arc::new(open), metrics }
+        Self { open: Arc::default(), metrics }
     }
 
     /// Registers a stream of a caller who was granted `grant` for `credential`.
@@ -115,7 +110,6 @@ impl StreamRegistry {
         returned: bool,
         socket: SocketControl,
     ) -> StreamGuard {
-        let id = self.open.next.fetch_add(1, Ordering::Relaxed);
         let stream = Arc::new(OpenStream {
             start: Instant::now(),
             credential,
@@ -126,7 +120,9 @@ impl StreamRegistry {
             end: OnceLock::new(),
             waker: AtomicWaker::new(),
         });
-        self.open.lock().insert(id, Arc::clone(&stream));
+        let mut open = lock(&self.open);
+        let id = open.last_key_value().map_or(0, |(newest, _)| newest + 1);
+        open.insert(id, Arc::clone(&stream));
         StreamGuard { id, waker: Arc::clone(&stream).into(), stream, open: Arc::clone(&self.open) }
     }
 
@@ -134,7 +130,7 @@ impl StreamRegistry {
     /// comes back and gets the new grant. Returns how many were ended.
     pub(crate) fn recheck(&self, access: &Access, catalog: &Catalog) -> usize {
         let mut ended = 0;
-        for stream in self.open.lock().values() {
+        for stream in lock(&self.open).values() {
             if stream.holds(access) {
                 continue;
             }
@@ -158,7 +154,7 @@ impl StreamRegistry {
     pub(crate) fn end_stalled(&self, timeout: Duration) -> usize {
         let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let mut stalled = 0;
-        for stream in self.open.lock().values() {
+        for stream in lock(&self.open).values() {
             let since = stream.waits_since.load(Ordering::Relaxed);
             if since != 0
                 && stream.mark().saturating_sub(since) >= timeout
@@ -184,7 +180,7 @@ impl StreamRegistry {
             stayed && stream.end.get().is_none()
         };
         let mut ended = 0;
-        for stream in self.open.lock().values().filter(|stream| may_go(stream)).take(count) {
+        for stream in lock(&self.open).values().filter(|stream| may_go(stream)).take(count) {
             if stream.end.set(end).is_ok() {
                 // On the same connection the client would come back to this pod.
                 stream.socket.leave.cancel();
@@ -235,11 +231,9 @@ impl StreamRegistry {
     }
 }
 
-impl OpenStreamMap {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<OpenStream>>> {
-        // No code that holds the lock can leave the map inconsistent.
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(open: &Mutex<OpenStreams>) -> MutexGuard<'_, OpenStreams> {
+    // No code that holds the lock can leave the map inconsistent.
+    open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl OpenStream {
@@ -292,7 +286,7 @@ impl StreamGuard {
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.open.lock().remove(&self.id);
+        lock(&self.open).remove(&self.id);
     }
 }
 
@@ -361,7 +355,7 @@ mod tests {
         assert_eq!(guard.polled(&waker), Some(CloseReason::AccessRevoked));
         assert_eq!(streams.recheck(&less, &Catalog::default()), 0, "it is ended once");
         drop(guard);
-        assert_eq!(streams.open.lock().len(), 0);
+        assert_eq!(lock(&streams.open).len(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -43,13 +43,11 @@ impl<'a> HistoryReader<'a> {
         }
         let page = self.reader.page(self.subject, self.next).await?;
         self.found += page.messages.len() as u64;
-        match page.messages.last() {
-            Some(last) => self.next = last.sequence.next(),
-            None => self.done = true,
-        }
         self.pending = page.pending;
-        self.done |= page.pending == 0;
-        Ok(if page.messages.is_empty() { None } else { Some(page.messages) })
+        self.done = page.pending == 0 || page.messages.is_empty();
+        let Some(last) = page.messages.last() else { return Ok(None) };
+        self.next = last.sequence.next();
+        Ok(Some(page.messages))
     }
 
     /// Returns within 10 s whether what is stored now is everything that was ever stored since. Call it after

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flutecast_contract::document::ShardDocument;
 use flutecast_contract::name::TenantName;
 use flutecast_contract::object::{ACCESS_KEY, ACCESS_SECRET, MAPPING_KEY, parse_shard_name};
-use flutecast_kube::{Change, Observed};
+use flutecast_kube::{Change, Observed, WatchFault};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -59,13 +59,9 @@ pub(super) enum ObservedState {
 impl MappingObjects {
     /// Returns whether the state changed.
     pub(super) fn observe_map(&mut self, observed: Observed<Change<ConfigMap>>) -> bool {
-        match observed {
-            Observed::Fault(fault) => set(&mut self.map_fault, fault.text),
-            Observed::Recovered => self.map_fault.take().is_some(),
-            Observed::Change(change) => {
-                let recovered = self.map_fault.take().is_some();
-                self.change_maps(change) || recovered
-            }
+        match change_in(observed, &mut self.map_fault) {
+            (Some(change), fault_changed) => self.change_maps(change) || fault_changed,
+            (None, fault_changed) => fault_changed,
         }
     }
 
@@ -104,31 +100,28 @@ impl MappingObjects {
 
     /// Returns whether the state may have changed.
     pub(super) fn observe_secret(&mut self, observed: Observed<Change<Secret>>) -> bool {
-        match observed {
-            Observed::Fault(fault) => set(&mut self.secret_fault, fault.text),
-            Observed::Recovered => self.secret_fault.take().is_some(),
-            Observed::Change(change) => {
-                self.secret_fault = None;
-                let secret = match change {
-                    Change::All(secrets) => secrets.into_iter().find(is_access),
-                    Change::Applied(secret) if is_access(&secret) => Some(secret),
-                    Change::Deleted(secret) if is_access(&secret) => None,
-                    Change::Applied(_) | Change::Deleted(_) => return true,
-                };
-                self.access = Some(match secret {
-                    Some(secret) => {
-                        let parsed = read_access(&secret);
-                        self.last_good_access.found(&parsed);
-                        AccessObject::Found(parsed)
-                    }
-                    None => {
-                        self.last_good_access.gone();
-                        AccessObject::Missing
-                    }
-                });
-                true
+        let change = match change_in(observed, &mut self.secret_fault) {
+            (Some(change), _) => change,
+            (None, fault_changed) => return fault_changed,
+        };
+        let secret = match change {
+            Change::All(secrets) => secrets.into_iter().find(is_access),
+            Change::Applied(secret) if is_access(&secret) => Some(secret),
+            Change::Deleted(secret) if is_access(&secret) => None,
+            Change::Applied(_) | Change::Deleted(_) => return true,
+        };
+        self.access = Some(match secret {
+            Some(secret) => {
+                let parsed = read_access(&secret);
+                self.last_good_access.found(&parsed);
+                AccessObject::Found(parsed)
             }
-        }
+            None => {
+                self.last_good_access.gone();
+                AccessObject::Missing
+            }
+        });
+        true
     }
 
     pub(super) fn state(&self) -> ObservedState {
@@ -170,11 +163,17 @@ impl Shard {
     }
 }
 
-/// Returns whether the fault is another one than before.
-fn set(current: &mut Option<String>, fault: String) -> bool {
-    let changed = current.as_ref() != Some(&fault);
-    *current = Some(fault);
-    changed
+/// Returns the change, if there is one, and whether the fault of the watch changed.
+fn change_in<C>(observed: Observed<C>, fault: &mut Option<String>) -> (Option<C>, bool) {
+    match observed {
+        Observed::Fault(WatchFault { text, .. }) => {
+            let changed = fault.as_ref() != Some(&text);
+            *fault = Some(text);
+            (None, changed)
+        }
+        Observed::Recovered => (None, fault.take().is_some()),
+        Observed::Change(change) => (Some(change), fault.take().is_some()),
+    }
 }
 
 fn is_access(secret: &Secret) -> bool {
