@@ -1,4 +1,5 @@
-//! The operator: Tenants, Devices and PushFormats in; JetStream streams, mapping documents and conditions out.
+//! The operator: Tenants, Devices and PushFormats in; JetStream streams, mapping documents and conditions
+//! out.
 //!
 //! The five steps of a reconcile are folders of [`controller`]: dereference, validate, build, apply, status.
 //! Validate and build are pure functions; a folder of manifests ([`backend::folder`]) and an API server

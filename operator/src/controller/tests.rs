@@ -136,9 +136,13 @@ fn write(tenants: &[&str]) -> Call {
 
 async fn run(failures: usize, script: impl AsyncFnOnce(&World)) {
     let (world, controller) = World::start(failures);
+    let script = async {
+        assert_eq!(world.calls().await, [], "another operator works");
+        script(&world).await;
+    };
     tokio::select! {
         () = controller => panic!("the loop ended"),
-        () = script(&world) => {}
+        () = script => {}
     }
 }
 
