@@ -21,7 +21,7 @@ closed_set! {
     }
 }
 
-/// Why an object is refused or degraded. A closed set: docs/conditions.md lists it, and tests cover each.
+/// Why an object is refused or degraded. A closed set: docs/verdicts.md lists it, and tests cover each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Reason {
     /// The text is not YAML, or can't be read.
@@ -305,9 +305,9 @@ mod tests {
 
     #[test]
     fn each_reason_is_documented() {
-        let page = include_str!("../../docs/conditions.md");
+        let page = include_str!("../../docs/verdicts.md");
         for reason in Reason::ALL {
-            assert!(page.contains(&format!("\n| `{reason}` |")), "{reason} is not in docs/conditions.md");
+            assert!(page.contains(&format!("\n| `{reason}` |")), "{reason} is not in docs/verdicts.md");
         }
         assert_eq!(page.matches("\n| `").count(), Reason::ALL.len());
     }
