@@ -20,26 +20,18 @@ const MAX_CONTROL: usize = 8_192;
 const KEEP_CAPACITY: usize = 32;
 
 /// The kind of a frame, which decides what happens to it while it waits.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum FrameKind {
-    /// Only the newest frame with the same key matters.
-    Conflated(ConflationKey),
+    /// The value of a `Latest` channel. Of this kind and the next two only the newest frame matters.
+    Latest(WatchKey),
+    /// The value of an `Every` channel with which a client begins. One for each channel, so it needs no bound.
+    Snapshot(WatchKey),
+    /// `stale` or `fresh` of a channel.
+    Freshness(WatchKey),
     /// An event of an `Every` channel, with the place of the names that its `gap` needs if it is dropped.
     Every(NamesPlace),
     /// Any other frame; never dropped.
     Control,
-}
-
-/// Names what a newer frame replaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum ConflationKey {
-    /// The value of a `Latest` channel.
-    Latest(WatchKey),
-    /// The value of an `Every` channel with which a client begins. There is one for each channel, so it needs
-    /// no bound.
-    Snapshot(WatchKey),
-    /// `stale` or `fresh` of a channel.
-    Freshness(WatchKey),
 }
 
 /// How many `Every` events may wait.
@@ -49,7 +41,6 @@ pub(crate) struct BacklogBounds {
     pub(crate) bytes: usize,
 }
 
-/// The backlog of one client.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     entries: Mutex<Entries>,
@@ -64,13 +55,12 @@ struct Entries {
     front: u64,
     /// How many places of the queue hold `None`.
     vacant: usize,
-    /// The number at which the waiting frame of each conflation key stands.
-    conflated: HashMap<ConflationKey, u64>,
+    /// The number at which the waiting frame of each kind stands of which only the newest matters.
+    conflated: HashMap<FrameKind, u64>,
     every_count: usize,
     every_bytes: usize,
     control_count: usize,
-    /// How many events of each channel, by its names, were dropped; the client learns of them before it gets
-    /// anything newer.
+    /// How many events of each channel, by its names, were dropped. The client learns of them first.
     losses: BTreeMap<Box<[u8]>, u64>,
     waker: Option<Waker>,
     /// The time since which frames wait and none was taken.
@@ -92,20 +82,6 @@ enum Lifecycle {
     Finished,
     /// The client is gone: nothing is kept.
     Detached,
-}
-
-impl FrameKind {
-    pub(crate) fn latest(key: WatchKey) -> Self {
-        Self::Conflated(ConflationKey::Latest(key))
-    }
-
-    pub(crate) fn snapshot(key: WatchKey) -> Self {
-        Self::Conflated(ConflationKey::Snapshot(key))
-    }
-
-    pub(crate) fn freshness(key: WatchKey) -> Self {
-        Self::Conflated(ConflationKey::Freshness(key))
-    }
 }
 
 impl Backlog {
@@ -151,7 +127,6 @@ impl Backlog {
         self.finish(Some(last));
     }
 
-    /// Discards everything, as the client is gone.
     pub(crate) fn detach(&self) {
         let mut entries = self.lock();
         entries.clear();
@@ -168,8 +143,7 @@ impl Backlog {
         self.lock().waiting_since
     }
 
-    /// Returns how many more `Every` events fit before half of the bound is used: how many a replay may
-    /// append at once.
+    /// Returns how many `Every` events a replay may append now: as many as fit into half of the bound.
     pub(crate) fn room(&self) -> usize {
         let entries = self.lock();
         if entries.every_bytes > self.bounds.bytes / 2 {
@@ -216,9 +190,9 @@ fn wake(mut entries: MutexGuard<'_, Entries>) {
 impl Entries {
     fn push(&mut self, kind: FrameKind, bytes: Bytes, bounds: BacklogBounds) -> u64 {
         let mut lost = 0;
-        match &kind {
-            FrameKind::Conflated(key) => self.conflate(*key),
-            FrameKind::Every(..) => {
+        match kind {
+            FrameKind::Latest(_) | FrameKind::Snapshot(_) | FrameKind::Freshness(_) => self.conflate(kind),
+            FrameKind::Every(_) => {
                 self.every_count += 1;
                 self.every_bytes += bytes.len();
                 if self.every_count > bounds.count || self.every_bytes > bounds.bytes {
@@ -236,10 +210,10 @@ impl Entries {
         lost
     }
 
-    /// Removes the waiting frame of `key`, as a newer one is about to be appended.
-    fn conflate(&mut self, key: ConflationKey) {
+    /// Removes the waiting frame of this kind, as a newer one is about to be appended.
+    fn conflate(&mut self, kind: FrameKind) {
         let number = self.front + self.queue.len() as u64;
-        if let Some(old) = self.conflated.insert(key, number) {
+        if let Some(old) = self.conflated.insert(kind, number) {
             let index = usize::try_from(old - self.front).unwrap_or(usize::MAX);
             if let Some(place) = self.queue.get_mut(index) {
                 *place = None;
@@ -247,7 +221,7 @@ impl Entries {
             }
             if self.vacant > KEEP_CAPACITY && self.vacant > self.queue.len() / 2 {
                 self.compact();
-                self.conflated.insert(key, self.front + self.queue.len() as u64);
+                self.conflated.insert(kind, self.front + self.queue.len() as u64);
             }
         }
     }
@@ -257,8 +231,9 @@ impl Entries {
         self.queue.retain(Option::is_some);
         self.vacant = 0;
         for (number, frame) in (self.front..).zip(&self.queue) {
-            if let Some(WaitingFrame { kind: FrameKind::Conflated(key), .. }) = frame {
-                self.conflated.insert(*key, number);
+            let Some(WaitingFrame { kind, .. }) = frame else { continue };
+            if !matches!(kind, FrameKind::Every(_) | FrameKind::Control) {
+                self.conflated.insert(*kind, number);
             }
         }
     }
@@ -308,10 +283,10 @@ impl Entries {
                 continue;
             };
             match kind {
-                FrameKind::Conflated(key) => {
-                    self.conflated.remove(&key);
+                FrameKind::Latest(_) | FrameKind::Snapshot(_) | FrameKind::Freshness(_) => {
+                    self.conflated.remove(&kind);
                 }
-                FrameKind::Every(..) => {
+                FrameKind::Every(_) => {
                     self.every_count -= 1;
                     self.every_bytes -= bytes.len();
                 }

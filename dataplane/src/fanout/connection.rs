@@ -27,7 +27,6 @@ pub struct Connection {
 pub(super) struct ConnectionPermit(Arc<AtomicUsize>);
 
 impl ConnectionPermit {
-    /// Returns a permit; `None` if `max` are in use.
     pub(super) fn take(count: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
         let more = |taken| (taken < max).then_some(taken + 1);
         count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
@@ -42,8 +41,7 @@ impl Drop for ConnectionPermit {
 }
 
 impl Connection {
-    /// Creates the connection of a client. `hub` gets a command when it is dropped; `None` if no hub serves
-    /// it.
+    /// Creates a connection. `hub` gets a command when it is dropped.
     pub(super) fn new(
         number: u64,
         backlog: Arc<Backlog>,

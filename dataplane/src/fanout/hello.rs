@@ -23,7 +23,6 @@ pub(crate) enum RefusedReason {
     BrokerAway,
 }
 
-/// Why the server ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum ByeReason {
     Starting,

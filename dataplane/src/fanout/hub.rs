@@ -34,18 +34,15 @@ use crate::sources::ordered::BatchEnd;
 const CONCURRENT_READS: usize = 4;
 /// The first pause after a read that failed.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause after a read that failed.
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// The least time between two audits, for one that a message calls for.
 const AUDIT_PAUSE: Duration = Duration::from_secs(1);
 /// The time over which clients reconnect when the process ends without having drained.
 const STOP_SPREAD: Duration = Duration::from_secs(3);
 
-/// A request to a hub.
 #[derive(Debug)]
 pub(super) enum Command {
     Attach(NewClient),
-    /// The client of this connection is gone.
     Detach(u64),
     /// Send every client away, with reconnect times spread over this time.
     Drain(Duration),
@@ -53,10 +50,8 @@ pub(super) enum Command {
     Values(Vec<(IotId, ChannelName)>, oneshot::Sender<LiveValues>),
 }
 
-/// The result of a task that the hub has started.
 #[derive(Debug)]
 pub(super) enum HubReport {
-    /// A channel is subscribed to.
     Opened(WatchKey, Subscriber),
     Read(Result<ReadResult, RequestError>, Vec<WatchKey>),
     Audited(Result<ReadResult, RequestError>),
@@ -76,7 +71,6 @@ pub(super) struct HubContext {
     pub(super) replays: Arc<Semaphore>,
 }
 
-/// The task of one tenant.
 pub(super) struct Hub {
     tenant: TenantName,
     context: HubContext,
@@ -267,7 +261,6 @@ impl Hub {
         self.state.apply_live(self.live.take_proven(end, not_republished), now);
     }
 
-    /// Does the I/O that the state requests.
     fn do_io(&mut self) {
         let io = self.state.take_io();
         if io.audit {
@@ -290,7 +283,6 @@ impl Hub {
         Some(StreamReader::new(self.context.broker.client.clone(), stream))
     }
 
-    /// Starts the reads that the state requests.
     fn start_reads(&mut self) {
         let Some(reader) = self.reader() else { return };
         if !self.context.broker.state().connected {
@@ -349,7 +341,6 @@ impl Drop for Hub {
     }
 }
 
-/// Returns the current catalog of a tenant.
 fn tenant_catalog(
     catalog: &watch::Receiver<Arc<Catalog>>,
     tenant: &TenantName,

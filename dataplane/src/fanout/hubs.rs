@@ -196,7 +196,6 @@ impl Hubs {
         }
     }
 
-    /// Returns how many clients are connected.
     pub fn connections(&self) -> usize {
         self.inner.clients.load(Ordering::Relaxed)
     }

@@ -7,9 +7,7 @@ use std::ops::{Deref, DerefMut};
 use slotmap::{Key, SlotMap};
 
 slotmap::new_key_type! {
-    /// Names one connected client of a hub.
     pub(crate) struct ClientKey;
-    /// Names one watched channel of a hub.
     pub(crate) struct WatchKey;
 }
 

@@ -13,7 +13,6 @@ use crate::sources::ordered::{BatchEnd, Ordered};
 /// How many messages are taken before a batch is applied.
 const BATCH: usize = 4_096;
 
-/// The live messages of a tenant.
 #[derive(Default)]
 pub(super) struct LiveMessages {
     pub(super) subscriptions: Ordered<Subscriber, WatchKey>,

@@ -33,7 +33,6 @@ pub use selector::{InvalidSelector, Selector};
 pub use settings::HubSettings;
 pub use values::{ChannelValues, DeviceValues};
 
-/// A client's subscription.
 #[derive(Debug, Clone)]
 pub struct SubscribeRequest {
     pub tenant: TenantName,

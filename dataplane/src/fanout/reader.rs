@@ -87,24 +87,14 @@ async fn read_watch(
     last: Option<StoredMessage>,
     info: StreamState,
 ) -> Result<ChannelReadResult, RequestError> {
-    let watch = item.watch;
-    let Some(after) = item.after else {
-        return Ok(ChannelReadResult { watch, messages: last.into_iter().collect(), complete: true });
-    };
-    match last {
+    let (messages, complete) = match (item.after, last) {
+        (None, last) => (Vec::from_iter(last), true),
         // A subject's newest message is removed last: if it is an old one, there was no newer one.
-        Some(last) if last.sequence <= after => {
-            Ok(ChannelReadResult { watch, messages: vec![last], complete: true })
-        }
-        Some(_) => {
-            let (messages, complete) = read_history(reader, &item.stored, after).await?;
-            Ok(ChannelReadResult { watch, messages, complete })
-        }
-        None => {
-            let complete = info.first_sequence <= after.next();
-            Ok(ChannelReadResult { watch, messages: Vec::new(), complete })
-        }
-    }
+        (Some(after), Some(last)) if last.sequence <= after => (vec![last], true),
+        (Some(after), Some(_)) => read_history(reader, &item.stored, after).await?,
+        (Some(after), None) => (Vec::new(), info.first_sequence <= after.next()),
+    };
+    Ok(ChannelReadResult { watch: item.watch, messages, complete })
 }
 
 async fn read_history(

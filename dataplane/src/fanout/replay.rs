@@ -17,7 +17,6 @@ use crate::sources::history::HistoryReader;
 const RETRY_TIME: Duration = Duration::from_secs(15);
 /// The first pause after an error, and the pause before the client's backlog is looked at again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause after an error.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads the messages that were stored since the client's id and appends them to its backlog, as fast as the

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The limits and times of the fan-out.
 #[derive(Debug, Clone)]
 pub struct HubSettings {
     /// The pod's name, as `hello` shows it.

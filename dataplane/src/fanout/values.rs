@@ -11,7 +11,6 @@ use serde::Serialize;
 use crate::catalog::Device;
 use crate::pipeline::json_time;
 
-/// A device and its newest values.
 #[derive(Debug, Clone)]
 pub struct DeviceValues {
     pub device: Arc<Device>,
@@ -19,7 +18,6 @@ pub struct DeviceValues {
     pub channels: Vec<ChannelValues>,
 }
 
-/// The newest values of one channel.
 #[derive(Debug, Clone)]
 pub struct ChannelValues {
     pub name: ChannelName,
@@ -31,7 +29,6 @@ pub struct ChannelValues {
     pub values: Option<Bytes>,
 }
 
-/// The values of live channels.
 pub(super) type LiveValues = HashMap<(IotId, ChannelName), ChannelValues>;
 
 impl DeviceValues {

@@ -8,16 +8,13 @@ use flutecast_format::program::{ChannelState, DropReason, Message, Program, Time
 
 use super::frame::{Frame, FrameWriter};
 
-/// Turns the messages of one channel of one device into frames.
 #[derive(Debug, Clone)]
 pub struct ChannelPipeline {
     program: Arc<Program>,
     state: ChannelState,
-    /// Writes the channel's frames.
     pub writer: FrameWriter,
 }
 
-/// A message that clients get.
 #[derive(Debug, Clone)]
 pub struct Formatted {
     pub frame: Frame,
@@ -35,8 +32,7 @@ impl ChannelPipeline {
         &self.program
     }
 
-    /// Filters, formats and encodes one message. `scratch` is a buffer to work in; its content doesn't
-    /// matter.
+    /// Filters, formats and encodes one message. `scratch` is a buffer to work in.
     ///
     /// # Errors
     /// Returns why the message reaches no client.
@@ -57,7 +53,6 @@ impl ChannelPipeline {
         Ok(Formatted { frame, skipped_fields: applied.skipped_fields })
     }
 
-    /// Forgets all messages that were seen.
     pub fn reset(&mut self) {
         self.state = ChannelState::default();
     }

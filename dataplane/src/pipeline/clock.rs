@@ -9,14 +9,11 @@ use tokio::time::Instant;
 /// messages. State gets it as an argument and never reads a clock itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// The time of the monotonic clock.
     pub instant: Instant,
-    /// The time of the wall clock.
     pub wall: Timestamp,
 }
 
 impl Now {
-    /// Reads both clocks.
     pub fn read() -> Self {
         Self { instant: Instant::now(), wall: wall_clock() }
     }

@@ -19,15 +19,13 @@ pub struct Frame {
     names_end: u32,
     /// Where the values start; they end before the closing `}` and the empty line.
     values: u32,
-    /// The message's place in the stream.
     pub sequence: Sequence,
-    /// When the values happened.
     pub time: Timestamp,
 }
 
 /// Where the names of device and channel stand in a data event, counted from its end, so that it holds for
 /// the block with its id and without it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NamesPlace {
     start: u32,
     end: u32,
@@ -39,7 +37,6 @@ const DATA: &[u8] = b"data: {";
 const TAIL: &[u8] = b"}\n\n";
 
 impl NamesPlace {
-    /// Returns the names that stand in `event`.
     pub fn of(self, event: &[u8]) -> &[u8] {
         let at = |from_end: u32| event.len().saturating_sub(from_end as usize);
         event.get(at(self.start)..at(self.end)).unwrap_or_default()
@@ -47,13 +44,11 @@ impl NamesPlace {
 }
 
 impl Frame {
-    /// Returns the whole block.
     pub fn with_id(&self) -> Bytes {
         self.bytes.clone()
     }
 
-    /// Returns the same block without its `id:` line, for a client to which something older is still owed.
-    /// Shares the bytes.
+    /// Returns the block without its `id:` line, for a client to which something older is still owed.
     pub fn without_id(&self) -> Bytes {
         self.bytes.slice(self.without_id as usize..)
     }
@@ -73,8 +68,7 @@ impl Frame {
     }
 }
 
-/// Why events of an `Every` channel are lost, or can't be proven complete. A closed set, used as a metric
-/// label.
+/// Why events of an `Every` channel are lost, or can't be proven complete. Used as a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum GapReason {
     /// The stream no longer holds what was missed.
@@ -88,10 +82,8 @@ pub enum GapReason {
 }
 
 impl GapReason {
-    /// All reasons.
     pub const ALL: [Self; 4] = [Self::Retention, Self::Epoch, Self::SlowClient, Self::BrokerAway];
 
-    /// Returns the reason as clients read it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Retention => "Retention",
@@ -110,12 +102,10 @@ pub struct FrameWriter {
 }
 
 impl FrameWriter {
-    /// Creates the writer of this channel of this device.
     pub fn new(device: &DeviceCode, channel: &ChannelName) -> Self {
         Self { names: format!("\"device\":\"{device}\",\"channel\":\"{channel}\"").into() }
     }
 
-    /// Writes a data event.
     pub fn data(&self, id: EventId, time: Timestamp, values: &[u8]) -> Frame {
         // An id has at most 29 bytes, a time 24, and the text between the parts 40.
         let mut out = Vec::with_capacity(self.names.len() + values.len() + 110);
@@ -147,7 +137,6 @@ impl FrameWriter {
         channel_event("stale", self.names.as_bytes(), &more)
     }
 
-    /// Writes `fresh`: the first message after `stale`.
     pub fn fresh(&self) -> Bytes {
         channel_event("fresh", self.names.as_bytes(), "")
     }
@@ -168,8 +157,7 @@ fn channel_event(event: &str, names: &[u8], more: &str) -> Bytes {
     [b"event: ", event.as_bytes(), b"\ndata: {", names, more.as_bytes(), TAIL].concat().into()
 }
 
-/// Writes a block that holds nothing but an id: a client takes it as its last event id and dispatches
-/// nothing.
+/// Writes a block with nothing but an id: a client remembers it and dispatches nothing.
 #[must_use]
 pub fn id_only(id: EventId) -> Bytes {
     let mut out = Vec::with_capacity(32);

@@ -17,7 +17,6 @@ use futures_util::task::AtomicWaker;
 use slotmap::SlotMap;
 
 slotmap::new_key_type! {
-    /// Identifies a stream of the set.
     pub(crate) struct SlotKey;
 }
 
@@ -26,7 +25,6 @@ slotmap::new_key_type! {
 pub(crate) struct Ordered<S, K> {
     slots: SlotMap<SlotKey, StreamSlot<S, K>>,
     ready: Arc<ReadyList>,
-    /// The streams of the current pass.
     round: Vec<SlotKey>,
     /// Whether the last batch left messages that only another batch can prove complete.
     unproven: bool,

@@ -63,12 +63,12 @@ fn texts(backlog: &Backlog) -> Vec<String> {
 fn a_newer_latest_value_replaces_the_older_one_and_goes_to_the_back() {
     let backlog = Backlog::new(bounds());
     let [a, b] = keys();
-    push(&backlog, FrameKind::latest(a), "a1");
+    push(&backlog, FrameKind::Latest(a), "a1");
     push_every(&backlog, "c", 1);
-    push(&backlog, FrameKind::latest(b), "b1");
-    push(&backlog, FrameKind::latest(a), "a2");
+    push(&backlog, FrameKind::Latest(b), "b1");
+    push(&backlog, FrameKind::Latest(a), "a2");
     assert_eq!(texts(&backlog), ["c 1", "b1", "a2"]);
-    push(&backlog, FrameKind::latest(a), "a3");
+    push(&backlog, FrameKind::Latest(a), "a3");
     assert_eq!(texts(&backlog), ["a3"]);
     assert!(take(&backlog, 1).is_pending());
 }
@@ -79,9 +79,9 @@ fn memory_of_a_client_that_takes_nothing_does_not_grow() {
     let [a, b] = keys();
     push_every(&backlog, "c", 1);
     for round in 0..10_000 {
-        push(&backlog, FrameKind::latest(a), &format!("a{round}"));
-        push(&backlog, FrameKind::latest(b), &format!("b{round}"));
-        push(&backlog, FrameKind::freshness(a), &format!("fresh{round}"));
+        push(&backlog, FrameKind::Latest(a), &format!("a{round}"));
+        push(&backlog, FrameKind::Latest(b), &format!("b{round}"));
+        push(&backlog, FrameKind::Freshness(a), &format!("fresh{round}"));
     }
     assert!(backlog.lock().queue.len() < 100, "{}", backlog.lock().queue.len());
     assert_eq!(texts(&backlog), ["c 1", "a9999", "b9999", "fresh9999"]);
@@ -91,7 +91,7 @@ fn memory_of_a_client_that_takes_nothing_does_not_grow() {
 fn dropped_every_events_are_counted_and_announced_first() {
     let backlog = Backlog::new(bounds());
     let [b] = keys();
-    push(&backlog, FrameKind::latest(b), "b1");
+    push(&backlog, FrameKind::Latest(b), "b1");
     let mut lost = 0;
     for event in 1..=20 {
         lost += push_every(&backlog, "a", event);
@@ -225,7 +225,7 @@ proptest::proptest! {
             if channel < 2 {
                 push_every(&backlog, name, number);
             } else {
-                push(&backlog, FrameKind::latest(key), &format!("{name} {number}"));
+                push(&backlog, FrameKind::Latest(key), &format!("{name} {number}"));
             }
         }
         tally.take(&backlog, usize::MAX);

@@ -24,17 +24,17 @@ use crate::pipeline::Now;
 const EPOCH_WAIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
-pub(in crate::fanout) struct NewClient {
-    pub(in crate::fanout) connection: u64,
-    pub(in crate::fanout) backlog: Arc<Backlog>,
-    pub(in crate::fanout) request: SubscribeRequest,
-    pub(in crate::fanout) since: Instant,
+pub(crate) struct NewClient {
+    pub(crate) connection: u64,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) request: SubscribeRequest,
+    pub(crate) since: Instant,
 }
 
 impl HubState {
     /// Adds a client. One that resumes waits a little for the epoch if it isn't known, as `hello` tells
     /// whether the client's id belongs to it.
-    pub(in crate::fanout) fn attach(&mut self, new: NewClient, now: Now) {
+    pub(crate) fn attach(&mut self, new: NewClient, now: Now) {
         let resumes = new.request.resume.is_some();
         if resumes && self.progress.epoch.is_none() && self.reads.failure.is_none() {
             self.reads.ask_epoch = true;
@@ -107,7 +107,6 @@ impl HubState {
         request.wanted.matching(&request.scope, catalog)
     }
 
-    /// Sends a control frame to one client.
     pub(super) fn tell(&mut self, key: ClientKey, frame: Bytes, now: Now) {
         if let Some(client) = self.clients.get_mut(key) {
             client.enqueue(FrameKind::Control, frame, now, &self.metrics);
@@ -176,8 +175,7 @@ impl HubState {
         }
     }
 
-    /// Forgets the client of a connection.
-    pub(in crate::fanout) fn detach(&mut self, connection: u64, now: Now) {
+    pub(crate) fn detach(&mut self, connection: u64, now: Now) {
         self.waiting.retain(|new| new.connection != connection);
         if let Some(key) = self.clients.find(&connection) {
             self.remove_client(key, now);
@@ -185,7 +183,7 @@ impl HubState {
     }
 
     /// Ends every connection. Each client gets a reconnect time of its own.
-    pub(in crate::fanout) fn end_all(&mut self, reason: ByeReason, spread: Duration, now: Now) {
+    pub(crate) fn end_all(&mut self, reason: ByeReason, spread: Duration, now: Now) {
         self.admit_waiting(now);
         let keys = self.clients.all_keys();
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX).max(1);
@@ -200,7 +198,6 @@ impl HubState {
     }
 }
 
-/// Writes the `refused` event for a stream that can't be read.
 pub(super) fn refusal(failure: Unavailable) -> Bytes {
     let (reason, message) = match failure {
         Unavailable::Starting => {

@@ -17,7 +17,7 @@ use super::timers::Timer;
 use super::watch::Watch;
 use crate::catalog::{Channel, Device};
 use crate::fanout::SubscribeRequest;
-use crate::fanout::backlog::{Backlog, ConflationKey, FrameKind};
+use crate::fanout::backlog::{Backlog, FrameKind};
 use crate::fanout::hello::{self, ByeReason};
 use crate::fanout::keys::{ClientKey, WatchKey};
 use crate::fanout::metrics::FanoutMetrics;
@@ -27,14 +27,11 @@ use crate::pipeline::{Frame, Now, id_only};
 /// each of its channels takes long.
 const MANY_DEVICES: usize = 64;
 
-/// One connected client.
 #[derive(Debug)]
 pub(super) struct Client {
-    /// The number of the connection.
     pub(super) connection: u64,
     pub(super) backlog: Arc<Backlog>,
     pub(super) request: SubscribeRequest,
-    /// The devices that the client gets, by code.
     pub(super) matched: BTreeMap<DeviceCode, Arc<Device>>,
     pub(super) delivery: Delivery,
     /// The place where the client resumes, until it is settled for the first time.
@@ -47,7 +44,6 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Returns the channels of a device that the client asks for.
     pub(super) fn wants<'a>(&'a self, device: &'a Device) -> impl Iterator<Item = &'a Channel> {
         let wanted = self.request.channels.as_ref();
         device
@@ -56,14 +52,12 @@ impl Client {
             .filter(move |channel| wanted.is_none_or(|names| names.contains(&channel.name)))
     }
 
-    /// Returns the channels that the client gets.
     fn channels(&self) -> impl Iterator<Item = (IotId, ChannelName)> {
         let devices = self.matched.values();
         let channels = devices.flat_map(|device| self.wants(device).map(move |channel| (device, channel)));
         channels.map(|(device, channel)| (device.iot_id.clone(), channel.name.clone()))
     }
 
-    /// Appends a frame to the backlog.
     pub(super) fn enqueue(&mut self, kind: FrameKind, bytes: Bytes, now: Now, metrics: &FanoutMetrics) {
         self.last_push = now.instant;
         metrics.frames.inc();
@@ -92,7 +86,7 @@ impl Client {
         metrics: &FanoutMetrics,
     ) -> Option<Instant> {
         let mut timer = None;
-        if let FrameKind::Conflated(ConflationKey::Latest(_)) = kind {
+        if let FrameKind::Latest(_) = kind {
             if let Some(interval) = self.request.interval {
                 let throttle = self.throttled.entry(key).or_insert_with(|| Throttle::new(interval));
                 timer = Some(throttle.offer(frame, now.instant)?);
@@ -117,14 +111,13 @@ impl Client {
         metrics: &FanoutMetrics,
     ) {
         if let Some(frame) = &watch.latest {
-            let kind = if watch.every { FrameKind::snapshot(key) } else { FrameKind::latest(key) };
+            let kind = if watch.every { FrameKind::Snapshot(key) } else { FrameKind::Latest(key) };
             self.enqueue(kind, frame.without_id(), now, metrics);
         }
         self.enqueue_staleness(key, watch, now, metrics);
     }
 
-    /// Appends `stale` if the channel is. It stands behind values, as a client may take any value for a fresh
-    /// one.
+    /// Appends `stale` if the channel is: behind values, as a client may take any value for a fresh one.
     pub(super) fn enqueue_staleness(
         &mut self,
         key: WatchKey,
@@ -133,11 +126,10 @@ impl Client {
         metrics: &FanoutMetrics,
     ) {
         if watch.freshness.is_stale() {
-            self.enqueue(FrameKind::freshness(key), watch.event(FreshnessEvent::Stale), now, metrics);
+            self.enqueue(FrameKind::Freshness(key), watch.event(FreshnessEvent::Stale), now, metrics);
         }
     }
 
-    /// Forgets a channel that the client no longer watches.
     pub(super) fn forget_channel(&mut self, key: WatchKey, watch: &Watch) {
         self.throttled.remove(&key);
         let replaying = self.replaying.remove(&key).is_some_and(|replay| replay.started());
@@ -182,15 +174,6 @@ impl HubState {
         }
     }
 
-    /// Gives settled clients their place, now that the epoch is known.
-    pub(super) fn place_clients(&mut self, now: Now) {
-        if std::mem::take(&mut self.progress.unplaced) {
-            for key in self.clients.all_keys() {
-                self.settle(key, now);
-            }
-        }
-    }
-
     /// Sends a client a `ping` if nothing else was sent for a while, and closes one that takes nothing.
     pub(super) fn client_due(&mut self, key: ClientKey, now: Now) {
         let Some(client) = self.clients.get_mut(key) else { return };
@@ -216,12 +199,11 @@ impl HubState {
         self.timers.add(next, Timer::Client(key));
     }
 
-    /// Gives a client the value that its `interval` held back.
     pub(super) fn interval_due(&mut self, key: ClientKey, watch: WatchKey, now: Now) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let Some(throttle) = client.throttled.get_mut(&watch) else { return };
         if let Some((frame, next)) = throttle.timer_due(now.instant) {
-            client.enqueue_data(FrameKind::latest(watch), &frame, now, &self.metrics);
+            client.enqueue_data(FrameKind::Latest(watch), &frame, now, &self.metrics);
             self.timers.add(next, Timer::Interval(key, watch));
         } else if throttle.is_open() {
             // Nothing came for a whole interval.
@@ -229,7 +211,6 @@ impl HubState {
         }
     }
 
-    /// Forgets a client.
     pub(super) fn remove_client(&mut self, key: ClientKey, now: Now) {
         let Some(client) = self.clients.get(key) else { return };
         let watches: Vec<_> = client.channels().filter_map(|name| self.watches.find(&name)).collect();

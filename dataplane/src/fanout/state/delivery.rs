@@ -26,7 +26,6 @@ impl Delivery {
         self.owed == 0
     }
 
-    /// Returns whether the client has got no id yet.
     pub(super) fn is_unplaced(&self) -> bool {
         self.last_id.is_none()
     }

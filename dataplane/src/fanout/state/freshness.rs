@@ -14,9 +14,7 @@ pub(super) struct Freshness {
     /// `None` if the channel never becomes stale.
     pub(super) stale_after: Option<Duration>,
     stale: bool,
-    /// The time of the newest message.
     pub(super) since: Option<Timestamp>,
-    /// When the channel becomes stale.
     deadline: Option<Instant>,
     /// When the timer that counts is due. Timers of earlier deadlines are ignored.
     timer: Option<Instant>,
@@ -25,12 +23,10 @@ pub(super) struct Freshness {
 /// What follows from a message, a read, or a timer that is due.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct FreshnessChange {
-    /// A timer to be set.
     pub(super) timer: Option<Instant>,
     pub(super) event: Option<FreshnessEvent>,
 }
 
-/// What viewers have to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FreshnessEvent {
     Stale,
@@ -73,7 +69,6 @@ impl Freshness {
         FreshnessChange { timer, event: became_fresh.then_some(FreshnessEvent::Fresh) }
     }
 
-    /// Handles a timer that is due.
     pub(super) fn timer_due(&mut self, now: Instant) -> FreshnessChange {
         if self.timer.is_some_and(|timer| timer > now) {
             return FreshnessChange::default();

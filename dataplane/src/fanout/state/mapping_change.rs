@@ -24,11 +24,7 @@ fn same_devices(old: &TenantCatalog, new: &TenantCatalog) -> bool {
 
 impl HubState {
     /// Applies a new mapping. Returns whether anything changed for this tenant.
-    pub(in crate::fanout) fn change_catalog(
-        &mut self,
-        catalog: Option<Arc<TenantCatalog>>,
-        now: Now,
-    ) -> bool {
+    pub(crate) fn change_catalog(&mut self, catalog: Option<Arc<TenantCatalog>>, now: Now) -> bool {
         if self.catalog.as_ref().map(Arc::as_ptr) == catalog.as_ref().map(Arc::as_ptr) {
             return false;
         }
@@ -81,7 +77,10 @@ impl HubState {
             }
         }
         for key in renewed {
-            self.read_renewed(key, now);
+            if self.watches.get(key).is_some_and(|watch| !watch.freshness.is_stale()) {
+                self.change_freshness(key, now, |freshness| freshness.touch(Duration::ZERO, now.instant));
+            }
+            self.read_again(key, now);
         }
         for key in changed {
             self.unwatch(key, now);
@@ -116,8 +115,7 @@ impl HubState {
         self.pay(key, now);
     }
 
-    /// Leaves the channels of devices that a client no longer gets, and the channels that a device no longer
-    /// has.
+    /// Leaves the channels of `old` that a client no longer gets.
     fn leave_unwanted(&mut self, key: ClientKey, old: &BTreeMap<DeviceCode, Arc<Device>>, now: Now) {
         let Some(client) = self.clients.get(key) else { return };
         let mut unwanted = Vec::new();

@@ -26,11 +26,7 @@ use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now};
 impl HubState {
     /// Applies live messages, in stream order. Everything older that came live on any watched channel has
     /// been applied before.
-    pub(in crate::fanout) fn apply_live(
-        &mut self,
-        messages: impl Iterator<Item = (WatchKey, LiveMessage)>,
-        now: Now,
-    ) {
+    pub(crate) fn apply_live(&mut self, messages: impl Iterator<Item = (WatchKey, LiveMessage)>, now: Now) {
         for (key, message) in messages {
             let sequence = message.sequence;
             self.accept(key, message, now);
@@ -78,7 +74,7 @@ impl HubState {
         let message = Message { payload, stored_at: stored_at.into(), now: now.wall };
         // It was republished just now, so it is as old as our clock says: not at all.
         if let Some(frame) = self.format(key, sequence, message, Duration::ZERO, now) {
-            let kind = if every { FrameKind::Every(frame.names()) } else { FrameKind::latest(key) };
+            let kind = if every { FrameKind::Every(frame.names()) } else { FrameKind::Latest(key) };
             self.throttle(key, kind, frame, now);
         }
     }
@@ -99,8 +95,8 @@ impl HubState {
         let Some(watch) = self.watches.get_mut(key) else { return };
         if newer {
             let kind = match watch.every {
-                false => FrameKind::latest(key),
-                true if !watch.progress.read => FrameKind::snapshot(key),
+                false => FrameKind::Latest(key),
+                true if !watch.progress.read => FrameKind::Snapshot(key),
                 true => FrameKind::Every(frame.names()),
             };
             return self.throttle(key, kind, frame, now);
@@ -113,7 +109,7 @@ impl HubState {
         for &viewer in &watch.viewers {
             let client = self.clients.get_mut(viewer).filter(|client| !client.replaying.contains_key(&key));
             if let Some(client) = client {
-                client.enqueue(FrameKind::snapshot(key), frame.without_id(), now, &self.metrics);
+                client.enqueue(FrameKind::Snapshot(key), frame.without_id(), now, &self.metrics);
             }
         }
     }
@@ -152,13 +148,12 @@ impl HubState {
         self.fan_out(key, kind, &frame, now);
     }
 
-    /// Gives the viewers the value that the format's `minInterval` held back.
     pub(super) fn min_interval_due(&mut self, key: WatchKey, now: Now) {
         let Some(watch) = self.watches.get_mut(key) else { return };
         let due = watch.throttle.as_mut().and_then(|throttle| throttle.timer_due(now.instant));
         if let Some((frame, next)) = due {
             self.timers.add(next, Timer::MinInterval(key));
-            self.fan_out(key, FrameKind::latest(key), &frame, now);
+            self.fan_out(key, FrameKind::Latest(key), &frame, now);
         }
     }
 

@@ -92,15 +92,12 @@ use watch::Watch;
 /// The I/O that the hub's task has to do.
 #[derive(Debug, Default)]
 pub(super) struct IoRequests {
-    /// Subscriptions to close.
     pub(super) close: Vec<SlotKey>,
-    /// Replays to start.
     pub(super) replays: Vec<ReplayRequest>,
     /// Whether to audit soon, as a message may mean that the stream was created again.
     pub(super) audit: bool,
 }
 
-/// One tenant's fan-out.
 #[derive(Debug)]
 pub(super) struct HubState {
     tenant: TenantName,
@@ -141,12 +138,10 @@ impl HubState {
         }
     }
 
-    /// Returns whether there is no client, and no channel is watched.
     pub(super) fn is_idle(&self) -> bool {
         self.clients.is_empty() && self.watches.is_empty() && self.waiting.is_empty()
     }
 
-    /// Takes the I/O requests since the last call.
     pub(super) fn take_io(&mut self) -> IoRequests {
         std::mem::take(&mut self.io)
     }

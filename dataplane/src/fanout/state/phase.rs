@@ -22,11 +22,9 @@ pub(super) enum Phase {
     Live,
 }
 
-/// A read that is requested or under way.
 #[derive(Debug)]
 pub(super) struct PendingRead {
     since: Instant,
-    /// Whether a task reads the channel now.
     in_flight: bool,
     /// Whether another read has to follow.
     again: bool,
@@ -43,7 +41,6 @@ impl Phase {
         matches!(self, Self::Live)
     }
 
-    /// Returns whether a task reads the channel now.
     pub(super) fn is_in_flight(&self) -> bool {
         matches!(self, Self::Reading(read) if read.in_flight)
     }

@@ -5,7 +5,6 @@ use flutecast_nats::stream::StreamState;
 
 use crate::pipeline::GapReason;
 
-/// How far the stream of a tenant is known.
 #[derive(Debug, Default)]
 pub(super) struct StreamProgress {
     /// The stream's incarnation; `None` before the first read.
@@ -22,7 +21,7 @@ pub(super) struct StreamProgress {
 
 /// How far the stream was known when a read was requested.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::fanout) struct ProgressSnapshot {
+pub(crate) struct ProgressSnapshot {
     epoch: Option<Epoch>,
     reached: Sequence,
 }
@@ -65,12 +64,10 @@ impl StreamProgress {
         id.sequence <= self.reached() || Some(id.epoch) != self.epoch
     }
 
-    /// Records that everything up to `sequence` was processed.
     pub(super) fn advance(&mut self, sequence: Sequence) {
         self.processed = self.processed.max(sequence);
     }
 
-    /// Records that a read was answered for the place `up_to`.
     pub(super) fn report(&mut self, up_to: Sequence) {
         self.reported = self.reported.max(up_to);
     }
@@ -115,7 +112,6 @@ impl StreamProgress {
     }
 }
 
-/// How far one channel is known.
 #[derive(Debug, Default)]
 pub(super) struct ChannelProgress {
     /// Whether the channel was read, or waiting for a read was given up, so that everything up to `covered` is
@@ -131,7 +127,6 @@ pub(super) struct ChannelProgress {
 }
 
 impl ChannelProgress {
-    /// Returns the place up to which the messages of the channel are known.
     pub(super) fn covered(&self) -> Sequence {
         self.seen.max(self.proven)
     }

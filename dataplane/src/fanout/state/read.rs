@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use flutecast_contract::stream_position::{Epoch, Sequence};
+use flutecast_contract::stream_position::Sequence;
 use flutecast_nats::stream::StreamState;
 use flutecast_nats::{LiveMessage, StoredMessage};
 use tokio::time::Instant;
@@ -23,49 +23,44 @@ use crate::fanout::keys::{ClientKey, WatchKey};
 use crate::pipeline::{GapReason, Now};
 use crate::sources::ordered::SlotKey;
 
-/// Channels to be read together.
 #[derive(Debug, Default)]
-pub(in crate::fanout) struct ReadRequest {
-    pub(in crate::fanout) channels: Vec<ChannelRead>,
-    pub(in crate::fanout) requested: ProgressSnapshot,
+pub(crate) struct ReadRequest {
+    pub(crate) channels: Vec<ChannelRead>,
+    pub(crate) requested: ProgressSnapshot,
 }
 
 impl ReadRequest {
-    pub(in crate::fanout) fn watches(&self) -> Vec<WatchKey> {
+    pub(crate) fn watches(&self) -> Vec<WatchKey> {
         self.channels.iter().map(|channel| channel.watch).collect()
     }
 }
 
-/// One channel to be read.
 #[derive(Debug, Clone)]
-pub(in crate::fanout) struct ChannelRead {
-    pub(in crate::fanout) watch: WatchKey,
-    /// The subject under which the channel's messages are stored.
-    pub(in crate::fanout) stored: String,
+pub(crate) struct ChannelRead {
+    pub(crate) watch: WatchKey,
+    pub(crate) stored: String,
     /// The subject to subscribe to before the channel is read; `None` if there is a subscription.
-    pub(in crate::fanout) open: Option<String>,
+    pub(crate) open: Option<String>,
     /// The place after which every message is needed; `None` if only the newest message is.
-    pub(in crate::fanout) after: Option<Sequence>,
+    pub(crate) after: Option<Sequence>,
 }
 
 /// The answer to a [`ReadRequest`].
 #[derive(Debug)]
-pub(in crate::fanout) struct ReadResult {
-    pub(in crate::fanout) requested: ProgressSnapshot,
-    pub(in crate::fanout) info: StreamState,
-    /// The place in the stream for which the answer holds.
-    pub(in crate::fanout) up_to: Sequence,
-    pub(in crate::fanout) channels: Vec<ChannelReadResult>,
+pub(crate) struct ReadResult {
+    pub(crate) requested: ProgressSnapshot,
+    pub(crate) info: StreamState,
+    pub(crate) up_to: Sequence,
+    pub(crate) channels: Vec<ChannelReadResult>,
 }
 
-/// The messages of one channel.
 #[derive(Debug)]
-pub(in crate::fanout) struct ChannelReadResult {
-    pub(in crate::fanout) watch: WatchKey,
+pub(crate) struct ChannelReadResult {
+    pub(crate) watch: WatchKey,
     /// The messages that were asked for, and in any case the newest one, in stream order.
-    pub(in crate::fanout) messages: Vec<StoredMessage>,
+    pub(crate) messages: Vec<StoredMessage>,
     /// Whether these are all that were stored.
-    pub(in crate::fanout) complete: bool,
+    pub(crate) complete: bool,
 }
 
 /// The reads that wait to be started, and whether reading works.
@@ -91,7 +86,7 @@ impl ReadQueue {
 
 impl HubState {
     /// Returns the next read, of at most `max` channels; `None` if there is nothing to read.
-    pub(in crate::fanout) fn next_read(&mut self, max: usize) -> Option<ReadRequest> {
+    pub(crate) fn next_read(&mut self, max: usize) -> Option<ReadRequest> {
         let mut channels = Vec::new();
         while channels.len() < max {
             let Some(key) = self.reads.unread.pop() else { break };
@@ -108,7 +103,7 @@ impl HubState {
     }
 
     /// Records the subscription of a channel. Returns it if it is no longer wanted.
-    pub(in crate::fanout) fn opened(&mut self, key: WatchKey, subscription: SlotKey) -> Option<SlotKey> {
+    pub(crate) fn opened(&mut self, key: WatchKey, subscription: SlotKey) -> Option<SlotKey> {
         match self.watches.get_mut(key) {
             Some(watch) if watch.subscription.is_none() => {
                 watch.subscription = Some(subscription);
@@ -119,7 +114,7 @@ impl HubState {
     }
 
     /// Reads a channel again, as some of its messages may have been missed.
-    pub(in crate::fanout) fn read_again(&mut self, key: WatchKey, now: Now) {
+    pub(crate) fn read_again(&mut self, key: WatchKey, now: Now) {
         let Some(watch) = self.watches.get_mut(key) else { return };
         if watch.phase.request_read(now.instant) {
             for &viewer in &watch.viewers {
@@ -131,22 +126,15 @@ impl HubState {
         }
     }
 
-    /// Reads all channels again: the connection to the broker was lost or dropped messages, so any may have
-    /// been missed.
-    pub(in crate::fanout) fn read_all_again(&mut self, now: Now) {
+    /// Reads all channels again, as messages of any of them may have been missed.
+    pub(crate) fn read_all_again(&mut self, now: Now) {
         for key in self.watches.all_keys() {
             self.read_again(key, now);
         }
     }
 
-    /// Records that a read of these channels failed, so that it is tried again. Returns whether the reason is
-    /// a new one.
-    pub(in crate::fanout) fn read_failed(
-        &mut self,
-        watches: &[WatchKey],
-        failure: Unavailable,
-        now: Now,
-    ) -> bool {
+    /// Records that these channels can't be read now. Returns whether the reason is a new one.
+    pub(crate) fn read_failed(&mut self, watches: &[WatchKey], failure: Unavailable, now: Now) -> bool {
         self.requeue(watches);
         let new = self.reads.failure != Some(failure);
         self.reads.failure = Some(failure);
@@ -172,8 +160,7 @@ impl HubState {
         }
     }
 
-    /// Applies the answer to a read.
-    pub(in crate::fanout) fn apply_read(&mut self, result: ReadResult, now: Now) {
+    pub(crate) fn apply_read(&mut self, result: ReadResult, now: Now) {
         let ReadResult { requested, info, up_to, channels } = result;
         self.reads.failure = None;
         let keys: Vec<WatchKey> = channels.iter().map(|read| read.watch).collect();
@@ -199,7 +186,11 @@ impl HubState {
             self.accept_stored(*key, message, now);
         }
         self.go_live(&keys, up_to, now);
-        self.place_clients(now);
+        if std::mem::take(&mut self.progress.unplaced) {
+            for key in self.clients.all_keys() {
+                self.settle(key, now);
+            }
+        }
     }
 
     /// Makes channels live that were read: the messages that waited follow.
@@ -268,18 +259,12 @@ impl HubState {
     /// Returns whether an answer is about the stream that this state knows. If the stream was created again,
     /// or set back, everything starts again.
     fn is_same_stream(&mut self, requested: ProgressSnapshot, info: &StreamState, now: Now) -> bool {
-        match self.progress.check(requested, info) {
-            StreamCheck::Same => true,
-            StreamCheck::Outdated => false,
-            StreamCheck::Restarted(reason) => {
-                self.restart(info.epoch, reason, now);
-                false
-            }
-        }
-    }
-
-    fn restart(&mut self, epoch: Epoch, reason: GapReason, now: Now) {
-        self.progress.restart(epoch);
+        let reason = match self.progress.check(requested, info) {
+            StreamCheck::Same => return true,
+            StreamCheck::Outdated => return false,
+            StreamCheck::Restarted(reason) => reason,
+        };
+        self.progress.restart(info.epoch);
         self.reads.ask_epoch = true;
         let mut told_of = HashSet::new();
         for key in self.watches.all_keys() {
@@ -300,11 +285,11 @@ impl HubState {
             let replays = ended.filter(|(_, replay)| Replay::started(replay)).count();
             client.delivery.owe_less(replays);
         }
+        false
     }
 
-    /// Returns a read that compares the live `Every` channels with what the stream holds; `None` if no
-    /// channel is watched.
-    pub(in crate::fanout) fn audit(&self) -> Option<ReadRequest> {
+    /// Returns a read that compares the live `Every` channels with the stream; `None` if none is watched.
+    pub(crate) fn audit(&self) -> Option<ReadRequest> {
         let live = self.watches.iter().filter(|(_, watch)| watch.every && watch.phase.is_live());
         let read = |(key, watch): (WatchKey, &Watch)| ChannelRead {
             watch: key,
@@ -320,22 +305,18 @@ impl HubState {
 
     /// Applies the answer to an audit. A channel of which the stream holds more has missed something; if
     /// there is none, everything up to that place was processed.
-    pub(in crate::fanout) fn audited(&mut self, result: &ReadResult, now: Now) {
+    pub(crate) fn audited(&mut self, result: &ReadResult, now: Now) {
         if !self.is_same_stream(result.requested, &result.info, now) {
             return;
         }
         self.progress.report(result.up_to);
-        let mut missed = Vec::new();
         for read in &result.channels {
             let watch = self.watches.get_mut(read.watch);
             let Some(watch) = watch.filter(|watch| watch.phase.is_live()) else { continue };
             match read.messages.last() {
-                Some(last) if last.sequence > watch.progress.seen => missed.push(read.watch),
+                Some(last) if last.sequence > watch.progress.seen => self.read_again(read.watch, now),
                 _ => watch.progress.prove(result.up_to),
             }
-        }
-        for &key in &missed {
-            self.read_again(key, now);
         }
         self.progress.forget_floor();
         let live = self.watches.values().filter(|watch| watch.every && watch.phase.is_live());

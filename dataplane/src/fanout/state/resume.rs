@@ -20,8 +20,7 @@ use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now};
 /// One channel of one client whose live messages wait until older events were replayed.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
-    /// Cancels the task that replays, when the client left the channel or the channel is gone; `None` if the
-    /// replay waits for a read.
+    /// Cancels the task that replays when the client leaves the channel; `None` while it waits for a read.
     task: Option<DropGuard>,
     /// Whether the read that it waits for began after the client came, so that the read covers everything
     /// that the client may have seen.
@@ -30,27 +29,23 @@ pub(super) struct Replay {
     lost: u64,
 }
 
-/// A replay that is to be started.
 #[derive(Debug)]
-pub(in crate::fanout) struct ReplayRequest {
-    pub(in crate::fanout) client: ClientKey,
-    pub(in crate::fanout) watch: WatchKey,
-    /// The subject under which the channel's messages are stored.
-    pub(in crate::fanout) stored: String,
-    pub(in crate::fanout) after: Sequence,
+pub(crate) struct ReplayRequest {
+    pub(crate) client: ClientKey,
+    pub(crate) watch: WatchKey,
+    pub(crate) stored: String,
+    pub(crate) after: Sequence,
     /// The last message to replay; the client gets newer ones from the hub.
-    pub(in crate::fanout) until: Sequence,
-    pub(in crate::fanout) epoch: Epoch,
+    pub(crate) until: Sequence,
+    pub(crate) epoch: Epoch,
     /// Formats as the channel does, but has seen nothing.
-    pub(in crate::fanout) pipeline: ChannelPipeline,
-    pub(in crate::fanout) backlog: Arc<Backlog>,
-    /// Cancelled when the client no longer needs the replay.
-    pub(in crate::fanout) stop: CancellationToken,
+    pub(crate) pipeline: ChannelPipeline,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) stop: CancellationToken,
 }
 
-/// How a replay ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::fanout) enum ReplayOutcome {
+pub(crate) enum ReplayOutcome {
     /// The client has got everything since its id.
     Complete,
     /// It can't be proven that it has.
@@ -125,7 +120,7 @@ impl HubState {
     }
 
     /// Ends a replay: the events that were held back follow.
-    pub(in crate::fanout) fn replayed(
+    pub(crate) fn replayed(
         &mut self,
         client_key: ClientKey,
         key: WatchKey,

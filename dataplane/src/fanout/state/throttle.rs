@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Lets one value pass in each interval. Used for the `minInterval` of a format, and for the `interval` of a
-/// client.
+/// Serves the `minInterval` of a format and the `interval` of a client.
 #[derive(Debug)]
 pub(super) struct Throttle<T> {
     interval: Duration,
@@ -40,12 +39,10 @@ impl<T: Clone> Throttle<T> {
         Some((value, self.close(now)))
     }
 
-    /// Returns whether the next value passes at once.
     pub(super) fn is_open(&self) -> bool {
         self.closed_until.is_none()
     }
 
-    /// Forgets the value that is held back.
     pub(super) fn clear(&mut self) {
         self.held = None;
     }

@@ -13,11 +13,9 @@ use crate::pipeline::Now;
 pub(super) enum Timer {
     /// A channel may have been silent for too long.
     Stale(WatchKey),
-    /// The `minInterval` of a channel's format is over.
     MinInterval(WatchKey),
     /// A channel may have been without viewers for long enough.
     Linger(WatchKey),
-    /// The `interval` of a client is over for a channel.
     Interval(ClientKey, WatchKey),
     /// A client may need a `ping`, or takes nothing.
     Client(ClientKey),
@@ -28,7 +26,7 @@ pub(super) enum Timer {
 }
 
 #[derive(Debug, Default)]
-pub(in crate::fanout) struct Timers {
+pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Timer)>>,
 }
 
@@ -37,8 +35,7 @@ impl Timers {
         self.heap.push(Reverse((at, timer)));
     }
 
-    /// Returns when the next timer is due.
-    pub(in crate::fanout) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
@@ -53,8 +50,7 @@ impl Timers {
 }
 
 impl HubState {
-    /// Handles the timers that are due.
-    pub(in crate::fanout) fn tick(&mut self, now: Now) {
+    pub(crate) fn tick(&mut self, now: Now) {
         while let Some(timer) = self.timers.pop(now.instant) {
             match timer {
                 Timer::Stale(watch) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flutecast_contract::document::DeliveryPolicy;
-use flutecast_contract::name::{ChannelName, TenantName};
+use flutecast_contract::name::{ChannelName, IotId, TenantName};
 use flutecast_contract::subject;
 use tokio::time::Instant;
 
@@ -23,18 +23,14 @@ use crate::fanout::keys::{ClientKey, WatchKey};
 use crate::pipeline::{ChannelPipeline, Frame, Now};
 use crate::sources::ordered::SlotKey;
 
-/// One channel of one device that clients watch.
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) device: Arc<Device>,
     pub(super) channel: ChannelName,
-    /// The subject under which the channel's messages are stored.
     pub(super) stored: String,
-    /// The subject under which they are republished.
     pub(super) live: String,
     pub(super) pipeline: ChannelPipeline,
     pub(super) every: bool,
-    /// The subscription to `live`.
     pub(super) subscription: Option<SlotKey>,
     pub(super) phase: Phase,
     pub(super) progress: ChannelProgress,
@@ -47,7 +43,6 @@ pub(super) struct Watch {
     pub(super) freshness: Freshness,
     /// The format's `minInterval`, if the channel is a `Latest` one.
     pub(super) throttle: Option<Throttle<Frame>>,
-    /// The time since which no client watches the channel.
     idle_since: Option<Instant>,
 }
 
@@ -104,14 +99,10 @@ impl Watch {
         true
     }
 
-    /// Removes a viewer. Returns whether it was one.
-    fn remove_viewer(&mut self, client: ClientKey) -> bool {
-        let Ok(at) = self.viewers.binary_search(&client) else { return false };
-        self.viewers.remove(at);
-        true
+    fn name(&self) -> (IotId, ChannelName) {
+        (self.device.iot_id.clone(), self.channel.clone())
     }
 
-    /// Writes `stale` or `fresh`.
     pub(super) fn event(&self, event: FreshnessEvent) -> Bytes {
         let Freshness { stale_after, since, .. } = &self.freshness;
         match event {
@@ -120,7 +111,6 @@ impl Watch {
         }
     }
 
-    /// Returns the newest values of the channel.
     pub(super) fn values(&self) -> ChannelValues {
         ChannelValues {
             name: self.channel.clone(),
@@ -146,19 +136,9 @@ impl HubState {
         key
     }
 
-    /// Reads a channel whose format has changed: the current value, and what has come meanwhile, follow in
-    /// the new form.
-    pub(super) fn read_renewed(&mut self, key: WatchKey, now: Now) {
-        if self.watches.get(key).is_some_and(|watch| !watch.freshness.is_stale()) {
-            self.change_freshness(key, now, |freshness| freshness.touch(Duration::ZERO, now.instant));
-        }
-        self.read_again(key, now);
-    }
-
     /// Ends a watch, with all of its viewers.
     pub(super) fn unwatch(&mut self, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.get(key) else { return };
-        let name = (watch.device.iot_id.clone(), watch.channel.clone());
+        let Some(name) = self.watches.get(key).map(Watch::name) else { return };
         let Some(watch) = self.watches.take(&name) else { return };
         self.metrics.channels.dec();
         self.io.close.extend(watch.subscription);
@@ -185,11 +165,10 @@ impl HubState {
         }
         if let Some(event) = event {
             let frame = watch.event(event);
-            self.tell_viewers(key, FrameKind::freshness(key), &frame, now);
+            self.tell_viewers(key, FrameKind::Freshness(key), &frame, now);
         }
     }
 
-    /// Sends a frame to the viewers of a channel.
     pub(super) fn tell_viewers(&mut self, key: WatchKey, kind: FrameKind, frame: &Bytes, now: Now) {
         let Some(watch) = self.watches.get(key) else { return };
         for &viewer in &watch.viewers {
@@ -201,23 +180,19 @@ impl HubState {
 
     /// Ends a watch that has had no viewer for long enough.
     pub(super) fn linger_due(&mut self, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.get(key) else { return };
-        if let Some(since) = watch.idle_since {
-            let end = since + self.settings.linger;
-            if end <= now.instant {
-                self.unwatch(key, now);
-            } else {
-                self.timers.add(end, Timer::Linger(key));
-            }
+        let Some(since) = self.watches.get(key).and_then(|watch| watch.idle_since) else { return };
+        let end = since + self.settings.linger;
+        if end <= now.instant {
+            self.unwatch(key, now);
+        } else {
+            self.timers.add(end, Timer::Linger(key));
         }
     }
 
-    /// Removes a client from the viewers of a channel.
     pub(super) fn leave(&mut self, client: ClientKey, key: WatchKey, now: Now) {
         let Some(watch) = self.watches.get_mut(key) else { return };
-        if !watch.remove_viewer(client) {
-            return;
-        }
+        let Ok(at) = watch.viewers.binary_search(&client) else { return };
+        watch.viewers.remove(at);
         if watch.viewers.is_empty() {
             watch.idle_since = Some(now.instant);
             self.timers.add(now.instant + self.settings.linger, Timer::Linger(key));
