@@ -1,9 +1,9 @@
 //! The operator: Tenants, Devices and PushFormats in; JetStream streams, mapping documents and conditions
 //! out.
 //!
-//! The five steps of a reconcile are folders of [`controller`]: dereference, validate, build, apply, status.
-//! Validate and build are pure functions; a folder of manifests ([`backend::folder`]) and an API server
-//! ([`backend::cluster`]) feed the same ones. Nothing here reads a device's message.
+//! The five steps of a reconcile are folders of `controller`: dereference, validate, build, apply, status.
+//! Validate and build are pure functions; a folder of manifests (`backend::folder`) and an API server
+//! (`backend::cluster`) feed the same ones. Nothing here reads a device's message.
 
 #![allow(missing_docs)]
 
