@@ -1,5 +1,5 @@
 //! Building blocks of the metrics. Each module that counts something has a struct of metrics of its own, with
-//! a method `register`; [`crate::run`] collects them.
+//! a method `register`; [`mod@crate::run`] collects them.
 
 mod label;
 mod queue;
