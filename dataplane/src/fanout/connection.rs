@@ -15,11 +15,11 @@ use super::hub::Command;
 /// The frames of one client, ready to be written. Dropping it detaches the client.
 #[derive(Debug)]
 pub struct Connection {
-    number: u64,
-    backlog: Arc<Backlog>,
-    hub: Option<UnboundedSender<Command>>,
-    /// Count this connection until it is dropped.
-    _permits: Vec<ConnectionPermit>,
+    pub(super) number: u64,
+    pub(super) backlog: Arc<Backlog>,
+    /// The hub that learns when the connection is dropped.
+    pub(super) hub: Option<UnboundedSender<Command>>,
+    pub(super) _permits: Vec<ConnectionPermit>,
 }
 
 /// Counts one client, among all or among those of a tenant, until it is dropped.
@@ -41,16 +41,6 @@ impl Drop for ConnectionPermit {
 }
 
 impl Connection {
-    /// Creates a connection. `hub` gets a command when it is dropped.
-    pub(super) fn new(
-        number: u64,
-        backlog: Arc<Backlog>,
-        hub: Option<UnboundedSender<Command>>,
-        permits: Vec<ConnectionPermit>,
-    ) -> Self {
-        Self { number, backlog, hub, _permits: permits }
-    }
-
     /// Returns the connection's number, which `hello` shows as `c-` and at least eight hexadecimal digits.
     pub fn number(&self) -> u64 {
         self.number

@@ -11,6 +11,7 @@ use flutecast_contract::stream_position::EventId;
 use flutecast_format::program::{FieldInfo, Timestamp};
 use serde::Serialize;
 
+use super::HubSettings;
 use crate::catalog::{Channel, Device};
 use crate::pipeline::{block, json_time};
 
@@ -101,9 +102,8 @@ struct Bye {
 pub(crate) struct HelloFacts<'a> {
     pub(crate) tenant: &'a TenantName,
     pub(crate) connection: u64,
-    pub(crate) server: &'a str,
+    pub(crate) settings: &'a HubSettings,
     pub(crate) resumed: bool,
-    pub(crate) ping: Duration,
     pub(crate) retry: Duration,
 }
 
@@ -113,14 +113,14 @@ pub(crate) fn hello(
     devices: &[Arc<Device>],
     channels: Option<&BTreeSet<ChannelName>>,
 ) -> Bytes {
-    let HelloFacts { tenant, connection, server, resumed, ping, retry } = facts;
+    let HelloFacts { tenant, connection, settings, resumed, retry } = facts;
     let hello = Hello {
         protocol: 1,
         tenant,
         connection: format!("c-{connection:08x}"),
-        server,
+        server: &settings.server_name,
         resumed,
-        ping_ms: millis(ping),
+        ping_ms: millis(settings.ping),
         devices: device_infos(devices, channels),
     };
     let mut out = format!("retry: {}\n\n", millis(retry)).into_bytes();

@@ -71,6 +71,12 @@ pub(super) struct HubContext {
     pub(super) replays: Arc<Semaphore>,
 }
 
+impl HubContext {
+    pub(super) fn tenant(&self, tenant: &TenantName) -> Option<Arc<TenantCatalog>> {
+        self.catalog.borrow().tenants.get(tenant).cloned()
+    }
+}
+
 pub(super) struct Hub {
     tenant: TenantName,
     context: HubContext,
@@ -94,7 +100,7 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn new(tenant: TenantName, context: HubContext, commands: UnboundedReceiver<Command>) -> Self {
         let (reporter, reports) = unbounded_channel();
-        let catalog = tenant_catalog(&context.catalog, &tenant);
+        let catalog = context.tenant(&tenant);
         let state =
             HubState::new(tenant.clone(), catalog, Arc::clone(&context.settings), context.metrics.clone());
         let broker = context.broker.watch();
@@ -135,8 +141,7 @@ impl Hub {
                 },
                 Some(report) = self.reports.recv() => self.report(report),
                 Ok(()) = self.context.catalog.changed() => {
-                    let catalog = tenant_catalog(&self.context.catalog, &self.tenant);
-                    self.state.change_catalog(catalog, Now::read());
+                    self.state.change_catalog(self.context.tenant(&self.tenant), Now::read());
                 }
                 Ok(()) = self.broker.changed() => self.broker_changed(),
                 end = unconstrained(poll_fn(|cx| self.live.poll_batch(cx))) => {
@@ -339,11 +344,4 @@ impl Drop for Hub {
         self.state.forget();
         self.context.metrics.hubs.dec();
     }
-}
-
-fn tenant_catalog(
-    catalog: &watch::Receiver<Arc<Catalog>>,
-    tenant: &TenantName,
-) -> Option<Arc<TenantCatalog>> {
-    catalog.borrow().tenants.get(tenant).cloned()
 }

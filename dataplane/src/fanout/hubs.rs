@@ -1,7 +1,6 @@
 //! All hubs of this pod: one task for each tenant that has clients.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,11 +40,12 @@ const LATEST: Duration = Duration::from_secs(5);
 const FULL_RETRY: Duration = Duration::from_secs(5);
 
 /// All hubs of this pod. Cheap to clone.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Hubs {
     inner: Arc<HubsInner>,
 }
 
+#[derive(Debug)]
 struct HubsInner {
     context: HubContext,
     hubs: Mutex<HashMap<TenantName, HubHandle>>,
@@ -56,15 +56,10 @@ struct HubsInner {
     latest: Semaphore,
 }
 
+#[derive(Debug)]
 struct HubHandle {
     commands: UnboundedSender<Command>,
     clients: Arc<AtomicUsize>,
-}
-
-impl fmt::Debug for Hubs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hubs").field("clients", &self.connections()).finish_non_exhaustive()
-    }
 }
 
 impl Hubs {
@@ -114,7 +109,7 @@ impl Hubs {
         let Some(permit) = ConnectionPermit::take(&inner.clients, settings.max_clients) else {
             return inner.turn_away(&request.tenant, ByeReason::Full, FULL_RETRY);
         };
-        let limit = inner.tenant(&request.tenant).and_then(|tenant| tenant.settings.max_clients);
+        let limit = inner.context.tenant(&request.tenant).and_then(|tenant| tenant.settings.max_clients);
         let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let mut hubs = locked(&inner.hubs);
         let hub = self.hub(&mut hubs, &request.tenant);
@@ -131,7 +126,7 @@ impl Hubs {
             backlog.finish(Some(hello::bye(ByeReason::Draining, settings.retry)));
         }
         drop(hubs);
-        Connection::new(number, backlog, Some(commands), vec![permit, tenant_permit])
+        Connection { number, backlog, hub: Some(commands), _permits: vec![permit, tenant_permit] }
     }
 
     /// Returns a connection that sends the client away for a moment, as it isn't known yet who may read what.
@@ -142,11 +137,7 @@ impl Hubs {
     }
 
     /// Returns the hub of a tenant; a new one if there is none, or if its task has ended.
-    fn hub<'a>(
-        &self,
-        hubs: &'a mut MutexGuard<'_, HashMap<TenantName, HubHandle>>,
-        tenant: &TenantName,
-    ) -> &'a HubHandle {
+    fn hub<'a>(&self, hubs: &'a mut HashMap<TenantName, HubHandle>, tenant: &TenantName) -> &'a HubHandle {
         if hubs.get(tenant).is_some_and(|hub| hub.commands.is_closed()) {
             hubs.remove(tenant);
         }
@@ -180,7 +171,7 @@ impl Hubs {
         wanted: &DeviceQuery,
         channels: Option<&BTreeSet<ChannelName>>,
     ) -> Result<Vec<DeviceValues>, Unavailable> {
-        let catalog = self.inner.tenant(tenant).ok_or(Unavailable::Starting)?;
+        let catalog = self.inner.context.tenant(tenant).ok_or(Unavailable::Starting)?;
         let devices = wanted.matching(scope, &catalog);
         let values = timeout(LATEST, self.inner.values_of(&catalog, &devices, channels));
         values.await.unwrap_or(Err(Unavailable::BrokerAway))
@@ -202,10 +193,6 @@ impl Hubs {
 }
 
 impl HubsInner {
-    fn tenant(&self, tenant: &TenantName) -> Option<Arc<TenantCatalog>> {
-        self.context.catalog.borrow().tenants.get(tenant).cloned()
-    }
-
     /// Returns the number of a new connection, and its backlog.
     fn number_and_backlog(&self) -> (u64, Arc<Backlog>) {
         let settings = &self.context.settings;
@@ -218,44 +205,33 @@ impl HubsInner {
         let (number, backlog) = self.number_and_backlog();
         let settings = &self.context.settings;
         let retry = retry.max(settings.retry).mul_f64(rand::random_range(1.0..2.0));
-        let (server, ping) = (&*settings.server_name, settings.ping);
-        let facts = HelloFacts { tenant, connection: number, server, resumed: false, ping, retry };
+        let facts = HelloFacts { tenant, connection: number, settings, resumed: false, retry };
         backlog.push(FrameKind::Control, hello::hello(facts, &[], None), Instant::now());
         backlog.finish(Some(hello::bye(reason, retry)));
-        Connection::new(number, backlog, None, Vec::new())
+        Connection { number, backlog, hub: None, _permits: Vec::new() }
     }
 
-    async fn values_of(
+    async fn values_of<'a>(
         &self,
         catalog: &TenantCatalog,
-        devices: &BTreeMap<DeviceCode, Arc<Device>>,
+        devices: &'a BTreeMap<DeviceCode, Arc<Device>>,
         channels: Option<&BTreeSet<ChannelName>>,
     ) -> Result<Vec<DeviceValues>, Unavailable> {
         let wanted = |channel: &&Channel| channels.is_none_or(|names| names.contains(&channel.name));
-        let asked: Vec<(&Arc<Device>, &Channel)> = devices
-            .values()
-            .flat_map(|device| device.channels.values().filter(wanted).map(move |channel| (device, channel)))
-            .collect();
-        let names =
-            asked.iter().map(|(device, channel)| (device.iot_id.clone(), channel.name.clone())).collect();
+        let of = |device: &'a Arc<Device>| device.channels.values().filter(wanted);
+        let all = || devices.values().flat_map(|device| of(device).map(move |channel| (device, channel)));
+        let names = all().map(|(device, channel)| channel_name(device, channel)).collect();
         let mut known = self.live_values(&catalog.name, names).await;
-        let missing: Vec<(&Arc<Device>, &Channel)> = asked
-            .into_iter()
-            .filter(|(device, channel)| !known.contains_key(&(device.iot_id.clone(), channel.name.clone())))
-            .collect();
+        let missing: Vec<_> =
+            all().filter(|(device, channel)| !known.contains_key(&channel_name(device, channel))).collect();
         if !missing.is_empty() {
             known.extend(self.read_values(catalog, &missing).await?);
         }
-        let values_of = |device: &Arc<Device>| DeviceValues {
+        let mut values_of = |device: &'a Arc<Device>| DeviceValues {
             device: Arc::clone(device),
-            channels: device
-                .channels
-                .values()
-                .filter(wanted)
-                .filter_map(|channel| known.get(&(device.iot_id.clone(), channel.name.clone())).cloned())
-                .collect(),
+            channels: of(device).filter_map(|channel| known.remove(&channel_name(device, channel))).collect(),
         };
-        Ok(devices.values().map(values_of).collect())
+        Ok(devices.values().map(&mut values_of).collect())
     }
 
     /// Returns the values of those of these channels that the tenant's hub has live.
@@ -287,7 +263,7 @@ impl HubsInner {
         let lasts: HashMap<&str, _> =
             lasts.messages.iter().map(|message| (message.subject.as_str(), message)).collect();
         let (now, mut scratch) = (Now::read(), Vec::new());
-        let mut values: HashMap<(IotId, ChannelName), ChannelValues> = HashMap::with_capacity(wanted.len());
+        let mut values = LiveValues::with_capacity(wanted.len());
         for ((device, channel), subject) in wanted.iter().zip(&subjects) {
             let message = lasts.get(subject.as_str());
             let silent = message.map(|message| now.since(message.stored_at.into()));
@@ -302,10 +278,14 @@ impl HubsInner {
             let frame = formatted.map(|formatted| formatted.frame);
             let (time, json) = (frame.as_ref().map(|frame| frame.time), frame.map(|frame| frame.values()));
             let known = ChannelValues { name: channel.name.clone(), time, stale, values: json };
-            values.insert((device.iot_id.clone(), channel.name.clone()), known);
+            values.insert(channel_name(device, channel), known);
         }
         Ok(values)
     }
+}
+
+fn channel_name(device: &Device, channel: &Channel) -> (IotId, ChannelName) {
+    (device.iot_id.clone(), channel.name.clone())
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

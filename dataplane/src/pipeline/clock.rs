@@ -15,18 +15,15 @@ pub struct Now {
 
 impl Now {
     pub fn read() -> Self {
-        Self { instant: Instant::now(), wall: wall_clock() }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+        Self { instant: Instant::now(), wall }
     }
 
     /// Returns how long ago `time` was; zero if it is ahead of the wall clock.
     pub fn since(self, time: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(self.wall.0.saturating_sub(time.0)).unwrap_or(0))
     }
-}
-
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Appends `time` as RFC 3339 in UTC with milliseconds, such as `2026-11-22T10:00:00.123Z`. Years outside 0

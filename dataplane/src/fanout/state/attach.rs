@@ -70,9 +70,8 @@ impl HubState {
         let facts = HelloFacts {
             tenant: &self.tenant,
             connection,
-            server: &self.settings.server_name,
+            settings: &self.settings,
             resumed: resumed.is_some(),
-            ping: self.settings.ping,
             retry: self.settings.retry,
         };
         let hello = hello::hello(facts, &devices, request.channels.as_ref());
@@ -139,21 +138,20 @@ impl HubState {
     }
 
     /// Gives a client the current values of a device, and from now on its messages.
-    pub(super) fn view(&mut self, client_key: ClientKey, device: &Arc<Device>, now: Now) {
-        let Some(client) = self.clients.get(client_key) else { return };
+    pub(super) fn view(&mut self, viewer: ClientKey, device: &Arc<Device>, now: Now) {
+        let Some(client) = self.clients.get(viewer) else { return };
         let channels: Vec<_> = client.wants(device).cloned().collect();
         for channel in channels {
             let key = self.watch(device, &channel, now);
-            self.view_channel(client_key, key, now);
+            self.view_channel(viewer, key, now);
         }
     }
 
-    fn view_channel(&mut self, client_key: ClientKey, key: WatchKey, now: Now) {
-        let (Some(watch), Some(client)) = (self.watches.get_mut(key), self.clients.get_mut(client_key))
-        else {
+    fn view_channel(&mut self, viewer: ClientKey, key: WatchKey, now: Now) {
+        let (Some(watch), Some(client)) = (self.watches.get_mut(key), self.clients.get_mut(viewer)) else {
             return;
         };
-        if !watch.add_viewer(client_key) {
+        if !watch.add_viewer(viewer) {
             return;
         }
         let live = watch.phase.is_live();
@@ -161,17 +159,17 @@ impl HubState {
             client.delivery.owe();
         }
         let Some(resume) = client.resume.filter(|_| watch.every) else {
-            return client.enqueue_current(key, watch, now, &self.metrics);
+            return client.show_value(key, watch, now, &self.metrics);
         };
         // No event may come before those that the client missed.
         client.replaying.insert(key, Replay::waiting(!watch.phase.is_in_flight()));
         if live && self.progress.covers(resume) {
-            self.begin_resume(client_key, key, now);
+            self.begin_resume(viewer, key, now);
         } else if live {
             self.read_again(key, now);
         }
-        if let (Some(watch), Some(client)) = (self.watches.get(key), self.clients.get_mut(client_key)) {
-            client.enqueue_staleness(key, watch, now, &self.metrics);
+        if let (Some(watch), Some(client)) = (self.watches.get(key), self.clients.get_mut(viewer)) {
+            client.show_staleness(key, watch, now, &self.metrics);
         }
     }
 

@@ -103,28 +103,16 @@ impl Client {
     }
 
     /// Appends the current value of a channel. It carries no id: the frames behind it may be older.
-    pub(super) fn enqueue_current(
-        &mut self,
-        key: WatchKey,
-        watch: &Watch,
-        now: Now,
-        metrics: &FanoutMetrics,
-    ) {
+    pub(super) fn show_value(&mut self, key: WatchKey, watch: &Watch, now: Now, metrics: &FanoutMetrics) {
         if let Some(frame) = &watch.latest {
             let kind = if watch.every { FrameKind::Snapshot(key) } else { FrameKind::Latest(key) };
             self.enqueue(kind, frame.without_id(), now, metrics);
         }
-        self.enqueue_staleness(key, watch, now, metrics);
+        self.show_staleness(key, watch, now, metrics);
     }
 
     /// Appends `stale` if the channel is: behind values, as a client may take any value for a fresh one.
-    pub(super) fn enqueue_staleness(
-        &mut self,
-        key: WatchKey,
-        watch: &Watch,
-        now: Now,
-        metrics: &FanoutMetrics,
-    ) {
+    pub(super) fn show_staleness(&mut self, key: WatchKey, watch: &Watch, now: Now, metrics: &FanoutMetrics) {
         if watch.freshness.is_stale() {
             self.enqueue(FrameKind::Freshness(key), watch.event(FreshnessEvent::Stale), now, metrics);
         }
@@ -140,7 +128,7 @@ impl Client {
 impl HubState {
     /// Gives a settled client the place up to which it has everything.
     pub(super) fn settle(&mut self, key: ClientKey, now: Now) {
-        let Some(client) = self.clients.get(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
         if !client.delivery.is_settled() {
             return;
         }
@@ -157,7 +145,6 @@ impl HubState {
             let every = watches.filter(|watch| watch.every);
             self.progress.safe_place(every.map(|watch| watch.progress.covered()))
         };
-        let Some(client) = self.clients.get_mut(key) else { return };
         // A device that appears from now on has nothing to do with what the client saw before it came.
         client.resume = None;
         if client.delivery.claim(sequence) {

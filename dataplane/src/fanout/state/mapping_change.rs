@@ -120,14 +120,10 @@ impl HubState {
         let Some(client) = self.clients.get(key) else { return };
         let mut unwanted = Vec::new();
         for (code, before) in old {
-            let after = client.matched.get(code);
+            let after = client.matched.get(code).filter(|after| after.iot_id == before.iot_id);
             for channel in client.wants(before) {
-                let kept = after.is_some_and(|after| {
-                    after.iot_id == before.iot_id && after.channels.contains_key(&channel.name)
-                });
-                if !kept {
-                    let name = (before.iot_id.clone(), channel.name.clone());
-                    unwanted.extend(self.watches.find(&name));
+                if after.is_none_or(|after| !after.channels.contains_key(&channel.name)) {
+                    unwanted.extend(self.watches.find(&(before.iot_id.clone(), channel.name.clone())));
                 }
             }
         }

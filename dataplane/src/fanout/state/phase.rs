@@ -29,7 +29,7 @@ pub(super) struct PendingRead {
     /// Whether another read has to follow.
     again: bool,
     /// Live messages of an `Every` channel that came meanwhile.
-    buffer: Vec<LiveMessage>,
+    pub(super) buffer: Vec<LiveMessage>,
 }
 
 impl Phase {
@@ -48,35 +48,25 @@ impl Phase {
     /// Requests a read, as messages may have been missed: another one if a task reads the channel now.
     /// Returns whether the channel was live until now.
     pub(super) fn request_read(&mut self, now: Instant) -> bool {
-        match self {
-            Self::Reading(read) => {
-                read.again = read.in_flight;
-                false
-            }
-            Self::Live => {
-                *self = Self::reading(now);
-                true
-            }
+        if let Self::Reading(read) = self {
+            read.again = read.in_flight;
+            return false;
         }
+        *self = Self::reading(now);
+        true
     }
 
     /// Marks the read as under way. Returns whether it was waiting to be started.
     pub(super) fn start_read(&mut self) -> bool {
-        match self {
-            Self::Reading(read) => !std::mem::replace(&mut read.in_flight, true),
-            Self::Live => false,
-        }
+        let Self::Reading(read) = self else { return false };
+        !std::mem::replace(&mut read.in_flight, true)
     }
 
     /// Puts a read that failed back. Returns whether it has to be started again.
     pub(super) fn requeue(&mut self) -> bool {
-        match self {
-            Self::Reading(read) => {
-                (read.in_flight, read.again) = (false, false);
-                true
-            }
-            Self::Live => false,
-        }
+        let Self::Reading(read) = self else { return false };
+        (read.in_flight, read.again) = (false, false);
+        true
     }
 
     /// Ends the read that was under way. Returns the messages that waited for it, as the channel is live now;
@@ -132,11 +122,6 @@ impl PendingRead {
         if !self.again {
             self.buffer.push(message);
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
-        self.buffer.len()
     }
 }
 

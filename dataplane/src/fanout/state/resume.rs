@@ -74,9 +74,9 @@ impl Replay {
 
 impl HubState {
     /// Starts to resume a client on an `Every` channel that has been read.
-    pub(super) fn begin_resume(&mut self, client_key: ClientKey, key: WatchKey, now: Now) {
+    pub(super) fn begin_resume(&mut self, viewer: ClientKey, key: WatchKey, now: Now) {
         let (Some(epoch), Some(watch), Some(client)) =
-            (self.progress.epoch, self.watches.get(key), self.clients.get_mut(client_key))
+            (self.progress.epoch, self.watches.get(key), self.clients.get_mut(viewer))
         else {
             return;
         };
@@ -95,7 +95,7 @@ impl HubState {
                 }
                 let gap = watch.pipeline.writer.gap(reason, None);
                 client.enqueue(FrameKind::Control, gap, now, &self.metrics);
-                client.enqueue_current(key, watch, now, &self.metrics);
+                client.show_value(key, watch, now, &self.metrics);
             }
             ResumePlan::Replay => {
                 let stop = CancellationToken::new();
@@ -105,7 +105,7 @@ impl HubState {
                 let mut pipeline = watch.pipeline.clone();
                 pipeline.reset();
                 self.io.replays.push(ReplayRequest {
-                    client: client_key,
+                    client: viewer,
                     watch: key,
                     stored: watch.stored.clone(),
                     after: resume.sequence,
@@ -120,14 +120,8 @@ impl HubState {
     }
 
     /// Ends a replay: the events that were held back follow.
-    pub(crate) fn replayed(
-        &mut self,
-        client_key: ClientKey,
-        key: WatchKey,
-        outcome: ReplayOutcome,
-        now: Now,
-    ) {
-        let (Some(watch), Some(client)) = (self.watches.get(key), self.clients.get_mut(client_key)) else {
+    pub(crate) fn replayed(&mut self, viewer: ClientKey, key: WatchKey, outcome: ReplayOutcome, now: Now) {
+        let (Some(watch), Some(client)) = (self.watches.get(key), self.clients.get_mut(viewer)) else {
             return;
         };
         if !client.replaying.get(&key).is_some_and(Replay::started) {
@@ -146,7 +140,7 @@ impl HubState {
         for frame in held {
             client.enqueue_data(FrameKind::Every(frame.names()), &frame, now, &self.metrics);
         }
-        client.enqueue_staleness(key, watch, now, &self.metrics);
-        self.pay(client_key, now);
+        client.show_staleness(key, watch, now, &self.metrics);
+        self.pay(viewer, now);
     }
 }

@@ -40,12 +40,8 @@ impl Timers {
     }
 
     fn pop(&mut self, now: Instant) -> Option<Timer> {
-        let Reverse((at, timer)) = *self.heap.peek()?;
-        if at > now {
-            return None;
-        }
-        self.heap.pop();
-        Some(timer)
+        self.next().filter(|at| *at <= now)?;
+        self.heap.pop().map(|Reverse((_, timer))| timer)
     }
 }
 

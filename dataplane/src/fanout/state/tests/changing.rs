@@ -263,7 +263,7 @@ fn messages_waiting_for_a_read_are_bounded_in_bytes() {
         let Phase::Reading(reading) = &harness.state.watches.get(key).unwrap().phase else {
             panic!("it is read")
         };
-        assert!(reading.waiting() <= 8, "{}", reading.waiting());
+        assert!(reading.buffer.len() <= 8, "{}", reading.buffer.len());
     }
     harness.state.apply_read(result, harness.now);
     harness.read_all();
