@@ -28,23 +28,12 @@ use crate::watch::NamespaceScope;
 
 /// The rights in the namespace of the mapping and of the objects.
 pub(crate) const RIGHTS: &[Right] = &[
-    Right { group: "coordination.k8s.io", resources: &["leases"], names: &[], verbs: &["create"], why: "" },
-    Right {
-        group: "coordination.k8s.io",
-        resources: &["leases"],
-        names: &[MANAGER],
-        verbs: &["get", "update", "delete"],
-        why: "",
-    },
-    Right {
-        group: "flutecast.io",
-        resources: &["tenants", "pushformats"],
-        names: &[],
-        verbs: &["list", "patch"],
-        why: "Finalizers can't be granted apart from the rest of an object.",
-    },
-    Right { group: "", resources: &["configmaps"], names: &[], verbs: &["list", "delete"], why: "" },
-    Right { group: "", resources: &["secrets"], names: &[ACCESS_SECRET], verbs: &["get", "delete"], why: "" },
+    Right::new("coordination.k8s.io", &["leases"], &["create"]),
+    Right::new("coordination.k8s.io", &["leases"], &["get", "update", "delete"]).named(&[MANAGER]),
+    Right::new("flutecast.io", &["tenants", "pushformats"], &["list", "patch"])
+        .because("Finalizers can't be granted apart from the rest of an object."),
+    Right::new("", &["configmaps"], &["list", "delete"]),
+    Right::new("", &["secrets"], &["get", "delete"]).named(&[ACCESS_SECRET]),
 ];
 
 /// How long to wait for the Lease: an operator that ended without giving it back loses it within this time.

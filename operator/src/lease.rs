@@ -28,14 +28,8 @@ use flutecast_process::backoff::jittered;
 /// The rights that taking terms needs, in the operator's own namespace. What isn't there yet can't be granted
 /// by its name.
 pub(crate) const RIGHTS: &[Right] = &[
-    Right { group: "coordination.k8s.io", resources: &["leases"], names: &[], verbs: &["create"], why: "" },
-    Right {
-        group: "coordination.k8s.io",
-        resources: &["leases"],
-        names: &[MANAGER],
-        verbs: &["get", "update"],
-        why: "",
-    },
+    Right::new("coordination.k8s.io", &["leases"], &["create"]),
+    Right::new("coordination.k8s.io", &["leases"], &["get", "update"]).named(&[MANAGER]),
 ];
 
 /// How long a Lease that isn't renewed is respected. These times are those of the Kubernetes controllers.

@@ -26,13 +26,8 @@ use tokio_util::sync::CancellationToken;
 use crate::lease::Leadership;
 
 /// The rights that watching the three kinds needs.
-pub(crate) const RIGHTS: &[Right] = &[Right {
-    group: "flutecast.io",
-    resources: &["tenants", "devices", "pushformats"],
-    names: &[],
-    verbs: &["list", "watch"],
-    why: "",
-}];
+pub(crate) const RIGHTS: &[Right] =
+    &[Right::new("flutecast.io", &["tenants", "devices", "pushformats"], &["list", "watch"])];
 
 /// The manifest with the rights of the operator.
 const MANIFEST: &str = "manifests/operator/rbac.yaml";

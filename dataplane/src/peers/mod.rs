@@ -20,13 +20,9 @@ use crate::kubernetes::{Cluster, MANIFEST, watch_config};
 /// The pods by name or, if an endpoint names no pod, by address.
 pub(crate) type Peers = BTreeMap<String, ServicePod>;
 
-pub(crate) const RIGHTS: &[Right] = &[Right {
-    group: "discovery.k8s.io",
-    resources: &["endpointslices"],
-    names: &[],
-    verbs: &["list", "watch"],
-    why: "The other pods of the Service.",
-}];
+pub(crate) const RIGHTS: &[Right] =
+    &[Right::new("discovery.k8s.io", &["endpointslices"], &["list", "watch"])
+        .because("The other pods of the Service.")];
 
 /// Metrics of the peers. Clones share them.
 #[derive(Debug, Clone, Default)]

@@ -21,6 +21,30 @@ pub struct Right {
     pub why: &'static str,
 }
 
+impl Right {
+    /// Returns the right to use `verbs` on all objects of `resources`.
+    #[must_use]
+    pub const fn new(
+        group: &'static str,
+        resources: &'static [&'static str],
+        verbs: &'static [&'static str],
+    ) -> Self {
+        Self { group, resources, names: &[], verbs, why: "" }
+    }
+
+    /// Limits the right to the objects of these names.
+    #[must_use]
+    pub const fn named(self, names: &'static [&'static str]) -> Self {
+        Self { names, ..self }
+    }
+
+    /// Sets the comment.
+    #[must_use]
+    pub const fn because(self, why: &'static str) -> Self {
+        Self { why, ..self }
+    }
+}
+
 /// A role or a cluster role, bound to a service account.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant<'a> {

@@ -15,14 +15,10 @@ use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::metrics::CallResult;
 
 /// The right to create Devices.
-pub(crate) const RIGHTS: &[Right] = &[Right {
-    group: "flutecast.io",
-    resources: &["devices"],
-    names: &[],
-    verbs: &["create"],
-    why: "Only for Tenants with enrollment.policy Automatic: a Device is created for a code that nobody has. \
+pub(crate) const RIGHTS: &[Right] = &[Right::new("flutecast.io", &["devices"], &["create"]).because(
+    "Only for Tenants with enrollment.policy Automatic: a Device is created for a code that nobody has. \
           Without this rule such Tenants say EnrollmentUnavailable, and all else works. docs/enrollment.md",
-}];
+)];
 
 /// How many Devices are created at once, of all tenants together, in the order of the requests. One tenant
 /// has at most [`super::admission::MAX_CONCURRENT_CREATIONS`].

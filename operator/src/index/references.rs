@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flutecast_crds::{Device, DeviceChannel, DeviceSpec, Tenant, TenantSpec};
 
 use super::Delta;
-use crate::object::Key;
-use crate::object::Object;
+use crate::object::{Key, Object};
 
 /// Which Devices name a tenant, which a PushFormat, and which Tenants have a template that does.
 #[derive(Debug, Default)]

@@ -8,8 +8,7 @@ use kube::api::ObjectMeta;
 use crate::controller::status::conditions::label;
 use crate::finding::ConditionLabel;
 use crate::index::kind::{ApiKind, ApiStatus};
-use crate::object::Key;
-use crate::object::{Meta, Object};
+use crate::object::{Key, Meta, Object};
 use crate::watch::NamespaceScope;
 
 #[derive(Debug, Clone)]

@@ -6,8 +6,7 @@ use clap::ValueEnum;
 
 use crate::index::kind::ApiKind;
 use crate::index::{Deletion, Index, Store};
-use crate::object::Key;
-use crate::object::Kind;
+use crate::object::{Key, Kind};
 
 /// The finalizer of objects that are in use.
 pub(crate) const FINALIZER: &str = "flutecast.io/in-use";

@@ -23,26 +23,15 @@ use crate::index::Index;
 use crate::index::kind::ApiKind;
 use crate::lease::Leadership;
 use crate::metrics::CallResult;
-use crate::object::Key;
-use crate::object::Kind;
+use crate::object::{Key, Kind};
 use flutecast_process::backoff::{Backoff, jittered};
 
 /// The rights to protect objects by a finalizer.
 pub(crate) const RIGHTS: &[Right] = &[
-    Right {
-        group: "flutecast.io",
-        resources: &["tenants", "pushformats"],
-        names: &[],
-        verbs: &["patch"],
-        why: "Finalizers can't be granted apart from the rest of an object.",
-    },
-    Right {
-        group: "",
-        resources: &["namespaces"],
-        names: &[],
-        verbs: &["get"],
-        why: "What is in a namespace that goes as a whole is let go.",
-    },
+    Right::new("flutecast.io", &["tenants", "pushformats"], &["patch"])
+        .because("Finalizers can't be granted apart from the rest of an object."),
+    Right::new("", &["namespaces"], &["get"])
+        .because("What is in a namespace that goes as a whole is let go."),
 ];
 
 const MAX_CONCURRENT: usize = 8;

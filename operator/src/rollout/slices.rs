@@ -9,13 +9,8 @@ use kube::api::ObjectMeta;
 use crate::watch::Event;
 
 /// The rights that knowing the ready pods needs, in the operator's own namespace.
-pub(crate) const RIGHTS: &[Right] = &[Right {
-    group: "discovery.k8s.io",
-    resources: &["endpointslices"],
-    names: &[],
-    verbs: &["list", "watch"],
-    why: "",
-}];
+pub(crate) const RIGHTS: &[Right] =
+    &[Right::new("discovery.k8s.io", &["endpointslices"], &["list", "watch"])];
 
 /// Why the ready pods are not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,17 +14,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_server::MANAGER;
-use crate::api_server::{ApiWrite, ApiWrites};
+use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::metrics::CallResult;
 
-pub(crate) const RIGHTS: &[Right] = &[Right {
-    group: "events.k8s.io",
-    resources: &["events"],
-    names: &[],
-    verbs: &["create", "patch"],
-    why: "",
-}];
+pub(crate) const RIGHTS: &[Right] = &[Right::new("events.k8s.io", &["events"], &["create", "patch"])];
 
 /// How many may wait. A person would not read more at once.
 const QUEUE: usize = 256;

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use flutecast_crds::definition;
-use flutecast_crds::{DeviceSpec, PushFormatSpec, TenantSpec};
+use flutecast_crds::{DeviceSpec, PushFormatSpec, TenantSpec, definition};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -12,8 +11,7 @@ use super::documents::{self, Part};
 use super::located::{Located, join};
 use super::schema::KindSchema;
 use crate::finding::{Finding, Reason};
-use crate::object::{DEFAULT_NAMESPACE, Kind, ObjectRef};
-use crate::object::{Meta, Object, SecretData};
+use crate::object::{DEFAULT_NAMESPACE, Kind, Meta, Object, ObjectRef, SecretData};
 
 /// An object of one of the kinds that are read.
 #[derive(Debug, Clone, PartialEq)]

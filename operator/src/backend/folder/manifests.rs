@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::manifest::{self, Entry, Manifest};
 use crate::finding::{Finding, Outcomes, Reason};
-use crate::object::ObjectRef;
-use crate::object::Objects;
+use crate::object::{ObjectRef, Objects};
 
 /// The contents of the files of a folder, by path within it, or why a file can't be read.
 pub(crate) type Files = BTreeMap<String, Result<String, String>>;

@@ -6,9 +6,8 @@ use flutecast_contract::document::{API_VERSION, AccessDocument, TenantAccess, To
 use flutecast_contract::name::TenantName;
 
 use super::Secrets;
-use crate::controller::validate::noted;
-use crate::controller::validate::secret;
 use crate::controller::validate::tenant::{ValidAccess, ValidTenant};
+use crate::controller::validate::{noted, secret};
 use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::{Kind, ObjectRef};
 

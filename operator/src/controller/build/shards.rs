@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use flutecast_contract::document::{IdKind, PayloadSourceDocument, ShardDocument, TenantSettings};
-use flutecast_contract::shard;
-use flutecast_contract::subject;
+use flutecast_contract::{shard, subject};
 
 use super::claims::ClaimedDevice;
 use super::devices::Mapped;

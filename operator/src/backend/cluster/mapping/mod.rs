@@ -39,20 +39,8 @@ use crate::watch::Event;
 
 /// In the operator's own namespace.
 pub(crate) const RIGHTS: &[Right] = &[
-    Right {
-        group: "",
-        resources: &["configmaps"],
-        names: &[],
-        verbs: &["list", "watch", "create", "patch", "delete"],
-        why: "",
-    },
-    Right {
-        group: "",
-        resources: &["secrets"],
-        names: &[ACCESS_SECRET],
-        verbs: &["list", "watch", "create", "patch"],
-        why: "",
-    },
+    Right::new("", &["configmaps"], &["list", "watch", "create", "patch", "delete"]),
+    Right::new("", &["secrets"], &["list", "watch", "create", "patch"]).named(&[ACCESS_SECRET]),
 ];
 
 /// How many documents are written at once.

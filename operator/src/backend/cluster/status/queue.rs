@@ -13,8 +13,7 @@ use tokio::time::Instant;
 
 use crate::backend::cluster::events::Notice;
 use crate::index::kind::AnyStatus;
-use crate::object::Key;
-use crate::object::Kind;
+use crate::object::{Key, Kind};
 use flutecast_process::backoff::Backoff;
 
 /// The first and the longest rest of a status while the API server is unavailable. Once it is back, all are

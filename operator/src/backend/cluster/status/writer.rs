@@ -23,8 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_server::MANAGER;
-use crate::api_server::{ApiWrite, ApiWrites};
+use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::backend::cluster::change::ClusterChange;
 use crate::backend::cluster::events::Announcer;
 use crate::backend::cluster::status::queue::{Name, QueuedStatus, StatusQueue, WriteProblem};
@@ -35,13 +34,8 @@ use crate::object::Kind;
 use crate::watch::Event;
 use flutecast_process::backoff::Backoff;
 
-pub(crate) const RIGHTS: &[Right] = &[Right {
-    group: "flutecast.io",
-    resources: &["tenants/status", "devices/status", "pushformats/status"],
-    names: &[],
-    verbs: &["patch"],
-    why: "",
-}];
+pub(crate) const RIGHTS: &[Right] =
+    &[Right::new("flutecast.io", &["tenants/status", "devices/status", "pushformats/status"], &["patch"])];
 
 /// How many statuses are written at once.
 const CONCURRENT_WRITES: usize = 16;

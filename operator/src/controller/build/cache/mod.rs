@@ -12,8 +12,7 @@ use flutecast_contract::name::IotId;
 use crate::controller::build::Built;
 use crate::controller::dereference::DirtySet;
 use crate::finding::Outcomes;
-use crate::object::Key;
-use crate::object::{Kind, ObjectRef};
+use crate::object::{Key, Kind, ObjectRef};
 
 #[derive(Debug, Default)]
 pub(crate) struct BuildCache(Built);
