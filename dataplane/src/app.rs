@@ -27,7 +27,7 @@ use crate::http::{
 };
 use crate::kubernetes::Cluster;
 use crate::peers::{PeerMetrics, Peers, watch_peers};
-use crate::rebalance::{LoadSubjects, Rebalance, RebalanceLimits, RebalanceMetrics};
+use crate::rebalance::{Rebalance, RebalanceLimits, RebalanceMetrics};
 use crate::serving::{ServingMetrics, announce};
 use crate::sources::{broker, splitter};
 
@@ -261,7 +261,7 @@ impl Starter {
         let Some(peers) = peers.filter(|_| self.config.rebalance == OnOff::On) else { return };
         let rebalance = Rebalance {
             broker: self.broker.clone(),
-            subjects: LoadSubjects::new(&self.release, &self.server_name),
+            release: self.release.clone(),
             server_name: self.server_name.clone(),
             peers,
             hubs: hubs.clone(),

@@ -60,7 +60,7 @@ impl CatalogPublisher {
     }
 
     /// Builds a catalog and publishes what has changed. Blocks for long: not for an async worker thread.
-    pub(super) fn publish(mut self, snapshot: MappingSnapshot) -> Self {
+    pub(super) fn publish(&mut self, snapshot: MappingSnapshot) {
         let MappingSnapshot { documents, access, mut problems } = snapshot;
         let before = self.catalog.borrow().clone();
         let (catalog, more) = Catalog::build_from(documents, Some(&before));
@@ -71,18 +71,17 @@ impl CatalogPublisher {
             tracing::info!(tenants = catalog.tenants.len(), "a newer mapping is served");
             self.catalog.send_replace(Arc::new(catalog));
         }
+        let state = match &access {
+            Some(_) => MappingState::Loaded,
+            None => MappingState::Missing(self.no_access.clone()),
+        };
         // After the catalog, so that an admitted client finds its devices.
-        let access_is_there = access.is_some();
         self.access.send_if_modified(|current| {
             let changed = *current != access;
             *current = access;
             changed
         });
-        self.set_state(match access_is_there {
-            true => MappingState::Loaded,
-            false => MappingState::Missing(self.no_access.clone()),
-        });
-        self
+        self.set_state(state);
     }
 
     /// To be called when the source can't be read. What was published before stays.

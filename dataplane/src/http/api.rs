@@ -15,7 +15,7 @@ use super::error::RequestError;
 use super::metrics::HttpMetrics;
 use super::params;
 use super::streams::StreamRegistry;
-use crate::access::{Access, Credential, Grant};
+use crate::access::{Access, Credential, Denied, Grant};
 use crate::fanout::{DeviceQuery, Hubs};
 use crate::percent;
 
@@ -55,30 +55,21 @@ pub(super) struct Caller {
     pub(super) grant: Grant,
 }
 
-#[derive(Debug)]
-pub(super) enum AdmitError {
-    /// No access document was read yet.
-    Starting,
-    Error(RequestError),
-}
-
 impl Api {
     /// Admits a caller to a tenant. An unknown tenant, a wrong token and a name that can't be a tenant's give
-    /// the same error.
+    /// the same error. `None` if no access document was read yet.
     pub(super) fn admit(
         &self,
         tenant: &str,
         head: &RequestHead,
         token_in: TokenIn,
-    ) -> Result<Caller, AdmitError> {
-        let access = self.access.borrow().clone().ok_or(AdmitError::Starting)?;
+    ) -> Result<Option<Caller>, RequestError> {
+        let Some(access) = self.access.borrow().clone() else { return Ok(None) };
         let credential = credential(head, token_in);
         let tenant = percent::decode(tenant).unwrap_or_default();
-        let grant = access
-            .decide(&tenant, &credential)
-            .map_err(|crate::access::Denied| AdmitError::Error(RequestError::Unauthorized))?;
-        check_origin(&access, &grant.tenant, head).map_err(AdmitError::Error)?;
-        Ok(Caller { credential, grant })
+        let grant = access.decide(&tenant, &credential).map_err(|Denied| RequestError::Unauthorized)?;
+        check_origin(&access, &grant.tenant, head)?;
+        Ok(Some(Caller { credential, grant }))
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use flutecast_contract::name::DeviceCode;
 use http::Response;
 
-use super::api::{AdmitError, Api, Caller, RequestHead, TokenIn, set_data_headers};
+use super::api::{Api, Caller, RequestHead, TokenIn, set_data_headers};
 use super::error::RequestError;
 use super::params::Subscription;
 use crate::fanout::{DeviceValues, Unavailable};
@@ -51,10 +51,8 @@ pub(super) async fn device(
 }
 
 fn admit(api: &Api, tenant: &str, head: &RequestHead) -> Result<Caller, RequestError> {
-    api.admit(tenant, head, TokenIn::HeaderOrQuery).map_err(|refusal| match refusal {
-        AdmitError::Starting => unavailable(Unavailable::Starting),
-        AdmitError::Error(error) => error,
-    })
+    let caller = api.admit(tenant, head, TokenIn::HeaderOrQuery)?;
+    caller.ok_or_else(|| unavailable(Unavailable::Starting))
 }
 
 async fn latest(

@@ -5,7 +5,7 @@ use flutecast_contract::name::TenantName;
 use http::header::HeaderName;
 use http::{HeaderValue, Response};
 
-use super::api::{AdmitError, Api, Caller, RequestHead, TokenIn, set_data_headers};
+use super::api::{Api, Caller, RequestHead, TokenIn, set_data_headers};
 use super::body::{self, EventBody};
 use super::error::RequestError;
 use super::params::{Subscription, resume};
@@ -27,15 +27,14 @@ pub(super) fn events(
     socket: SocketControl,
     read: impl FnOnce() -> Result<Subscription, RequestError>,
 ) -> Result<Response<Bytes>, RequestError> {
-    let body = match api.admit(tenant, head, token_in) {
-        Ok(caller) => subscribe(api, caller, head, socket, read()?)?,
-        Err(AdmitError::Starting) => {
+    let body = match api.admit(tenant, head, token_in)? {
+        Some(caller) => subscribe(api, caller, head, socket, read()?)?,
+        None => {
             // A text that is no valid name will never be a tenant.
             let tenant = percent::decode(tenant).ok().and_then(|tenant| TenantName::new(&tenant).ok());
             let tenant = tenant.ok_or(RequestError::Unauthorized)?;
             EventBody::new(api.hubs.not_yet(&tenant), None, api.metrics.clone())
         }
-        Err(AdmitError::Error(error)) => return Err(error),
     };
     let mut response = Response::new(Bytes::new());
     set_data_headers(&mut response, head, "text/event-stream");

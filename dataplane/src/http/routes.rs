@@ -16,7 +16,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reject::{MethodNotAllowed, Rejection};
 
-use super::api::{AdmitError, Api, RequestHead, TokenIn, preflight, read_body};
+use super::api::{Api, RequestHead, TokenIn, preflight, read_body};
 use super::body::{BoxError, EventBody, detach};
 use super::dashboard;
 use super::devices::{device, devices};
@@ -116,9 +116,7 @@ fn event_routes(api: &Arc<Api>) -> BoxedFilter<(Result<Response<Bytes>, RequestE
         .and(warp::body::stream())
         .then(|tenant: String, api: Arc<Api>, head: RequestHead, socket, body| async move {
             // A caller without access is refused before the body is read.
-            if let Err(AdmitError::Error(error)) = api.admit(&tenant, &head, TokenIn::HeaderOnly) {
-                return Err(error);
-            }
+            api.admit(&tenant, &head, TokenIn::HeaderOnly)?;
             let body = read_body(&head.headers, body).await?;
             let read = || Subscription::from_events_body(&head.query, &body);
             events(&api, &tenant, &head, TokenIn::HeaderOnly, socket, read)

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use flutecast_contract::load::{LoadReport, REPORT_EXPIRY};
-use flutecast_contract::subject;
 use tokio::time::Instant;
 
 use super::planner::View;
@@ -12,21 +11,6 @@ use crate::peers::Peers;
 /// The largest number of pods whose reports are kept, which is more than any Service has. It bounds the
 /// memory that foreign messages can take.
 const MOST_PODS: usize = 1_000;
-
-/// The subjects of the load reports of a release.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LoadSubjects {
-    /// The one that this pod reports on.
-    pub(super) own: String,
-    /// Those of all pods, as a wildcard.
-    pub(super) all: String,
-}
-
-impl LoadSubjects {
-    pub(crate) fn new(release: &str, server_name: &str) -> Self {
-        Self { own: subject::load(release, server_name), all: subject::load_all(release) }
-    }
-}
 
 /// The newest report of each pod.
 #[derive(Debug, Default)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_nats::{SubscribeError, Subscriber};
 use flutecast_contract::load::{LoadReport, REPORT_PERIOD};
+use flutecast_contract::subject;
 use flutecast_nats::NatsConnection;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -28,7 +29,6 @@ mod planner;
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use load::LoadSubjects;
 pub(crate) use planner::RebalanceLimits;
 
 use load::Reports;
@@ -70,7 +70,7 @@ impl RebalanceMetrics {
 #[derive(Debug)]
 pub(crate) struct Rebalance {
     pub(crate) broker: NatsConnection,
-    pub(crate) subjects: LoadSubjects,
+    pub(crate) release: String,
     /// The name of this pod, as in its endpoint.
     pub(crate) server_name: String,
     pub(crate) peers: watch::Receiver<Arc<Peers>>,
@@ -160,7 +160,7 @@ impl Rebalance {
         let warn = |error: &SubscribeError| {
             tracing::warn!(%error, "the load of other pods can't be heard; no client is moved to them");
         };
-        self.broker.client.subscribe(self.subjects.all.clone()).await.inspect_err(warn).ok()
+        self.broker.client.subscribe(subject::load_all(&self.release)).await.inspect_err(warn).ok()
     }
 
     /// Publishes nothing while the broker is away: a report that the connection kept would be outdated later.
@@ -170,7 +170,8 @@ impl Rebalance {
         }
         let server = self.server_name.clone();
         let report = LoadReport { server, connections: self.hubs.connections(), draining };
-        let published = self.broker.client.publish(self.subjects.own.clone(), report.to_json().into());
+        let subject = subject::load(&self.release, &self.server_name);
+        let published = self.broker.client.publish(subject, report.to_json().into());
         if !matches!(timeout(PUBLISH_TIMEOUT, published).await, Ok(Ok(()))) {
             tracing::debug!("this pod's load could not be told");
         }

@@ -19,23 +19,14 @@ mod objects;
 #[cfg(test)]
 mod objects_tests;
 
-use objects::{MappingObjects, ObservedState};
+use objects::MappingObjects;
 
 pub(crate) const RIGHTS: &[Right] = &[
-    Right {
-        group: "",
-        resources: &["configmaps"],
-        names: &[],
-        verbs: &["list", "watch"],
-        why: "The mapping. Rights can't be limited by label; ConfigMaps of others are not asked for.",
-    },
-    Right {
-        group: "",
-        resources: &["secrets"],
-        names: &[ACCESS_SECRET],
-        verbs: &["list", "watch"],
-        why: "Who may read: token digests, never tokens. No other Secret can be seen.",
-    },
+    Right::new("", &["configmaps"], &["list", "watch"])
+        .because("The mapping. Rights can't be limited by label; ConfigMaps of others are not asked for."),
+    Right::new("", &["secrets"], &["list", "watch"])
+        .named(&[ACCESS_SECRET])
+        .because("Who may read: token digests, never tokens. No other Secret can be seen."),
 ];
 
 /// How long further changes are collected after the first: the operator writes several ConfigMaps in a row.
@@ -94,16 +85,12 @@ impl ClusterFollower {
                     };
                 }
                 // A repeated fault is no reason to build the catalog again.
-                if !changed {
-                    return (objects, publisher);
-                }
-                let publisher = match objects.state() {
-                    ObservedState::Incomplete(reason) => {
-                        publisher.unreachable(PLACE, reason);
-                        publisher
+                if changed {
+                    match objects.state() {
+                        Ok(snapshot) => publisher.publish(snapshot),
+                        Err(reason) => publisher.unreachable(PLACE, reason),
                     }
-                    ObservedState::Complete(reading) => publisher.publish(reading),
-                };
+                }
                 (objects, publisher)
             });
             let Ok(back) = work.await else { return };

@@ -49,13 +49,6 @@ impl ObjectVersion {
     }
 }
 
-#[derive(Debug)]
-pub(super) enum ObservedState {
-    /// Not everything was listed yet; the text says why.
-    Incomplete(String),
-    Complete(MappingSnapshot),
-}
-
 impl MappingObjects {
     /// Returns whether the state changed.
     pub(super) fn observe_map(&mut self, observed: Observed<Change<ConfigMap>>) -> bool {
@@ -124,14 +117,15 @@ impl MappingObjects {
         true
     }
 
-    pub(super) fn state(&self) -> ObservedState {
+    /// Returns what was observed; the error says why not everything was listed yet.
+    pub(super) fn state(&self) -> Result<MappingSnapshot, String> {
         let faults = || self.map_fault.iter().chain(&self.secret_fault);
         let (Some(shards), Some(access)) = (&self.shards, &self.access) else {
             let mut reason = faults().map(String::as_str).collect::<Vec<_>>().join("; ");
             if reason.is_empty() {
                 reason = "the mapping was not read from the Kubernetes API yet".to_owned();
             }
-            return ObservedState::Incomplete(reason);
+            return Err(reason);
         };
         let mut documents = Documents::default();
         let mut problems: Vec<Problem> = faults().map(|fault| unreadable(PLACE, fault)).collect();
@@ -146,7 +140,7 @@ impl MappingObjects {
             problems.extend(parsed.problems.iter().cloned());
         }
         let access = self.last_good_access.current.clone();
-        ObservedState::Complete(MappingSnapshot { documents, access, problems })
+        Ok(MappingSnapshot { documents, access, problems })
     }
 }
 

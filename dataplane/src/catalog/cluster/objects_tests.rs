@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use flutecast_kube::WatchFault;
 use k8s_openapi::ByteString;
 
-use super::objects::{MappingObjects, ObservedState};
+use super::objects::MappingObjects;
 use super::*;
 use crate::access::Credential;
 use crate::catalog::ProblemKind;
@@ -46,8 +46,8 @@ const OPEN: &str = "{apiVersion: mapping.flutecast.io/v1, tenants: {acme: {anony
 
 fn complete(objects: &MappingObjects) -> MappingSnapshot {
     match objects.state() {
-        ObservedState::Complete(reading) => reading,
-        ObservedState::Incomplete(reason) => panic!("incomplete: {reason}"),
+        Ok(reading) => reading,
+        Err(reason) => panic!("incomplete: {reason}"),
     }
 }
 
@@ -67,12 +67,12 @@ fn loaded(maps: Vec<ConfigMap>, secrets: Vec<Secret>) -> MappingObjects {
 #[test]
 fn state_is_incomplete_before_both_lists_are_complete() {
     let mut objects = MappingObjects::default();
-    assert!(matches!(objects.state(), ObservedState::Incomplete(reason) if reason.contains("not read")));
+    assert!(matches!(objects.state(), Err(reason) if reason.contains("not read")));
     objects.observe_map(fault("no maps"));
     objects.observe_secret(fault("no secret"));
-    assert!(matches!(objects.state(), ObservedState::Incomplete(reason) if reason == "no maps; no secret"));
+    assert!(matches!(objects.state(), Err(reason) if reason == "no maps; no secret"));
     objects.observe_map(Observed::Change(Change::All(vec![shard("acme", 0, 1)])));
-    assert!(matches!(objects.state(), ObservedState::Incomplete(reason) if reason == "no secret"));
+    assert!(matches!(objects.state(), Err(reason) if reason == "no secret"));
     objects.observe_secret(Observed::Change(Change::All(vec![])));
     let reading = complete(&objects);
     assert_eq!((reading.documents.documents.len(), opens(&reading)), (1, None));

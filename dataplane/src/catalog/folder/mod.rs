@@ -51,27 +51,24 @@ async fn follow(mut folder: FolderReader, mut publisher: CatalogPublisher) {
     loop {
         // Before reading, so that no change is missed in between.
         events.attach(&folder.path);
-        let path = folder.path.clone();
-        let result = spawn_blocking(move || {
-            let reading = folder.read();
-            (folder, reading)
-        });
-        let Ok((back, reading)) = result.await else { return };
-        folder = back;
-        let pause = match reading {
-            Ok(reading) => {
-                if let Some(reading) = reading {
-                    let Ok(back) = spawn_blocking(move || publisher.publish(reading)).await else { return };
-                    publisher = back;
+        let work = spawn_blocking(move || {
+            let pause = match folder.read() {
+                Ok(reading) => {
+                    reading.into_iter().for_each(|reading| publisher.publish(reading));
+                    RESCAN
                 }
-                RESCAN
-            }
-            Err(error) => {
-                let message = format!("the mapping folder {} can't be read: {error}", path.display());
-                publisher.unreachable("mapping folder", message);
-                RETRY
-            }
-        };
+                Err(error) => {
+                    let path = folder.path.display();
+                    let message = format!("the mapping folder {path} can't be read: {error}");
+                    publisher.unreachable("mapping folder", message);
+                    RETRY
+                }
+            };
+            (folder, publisher, pause)
+        });
+        let Ok(back) = work.await else { return };
+        let pause;
+        (folder, publisher, pause) = back;
         tokio::select! {
             _ = changes.recv() => sleep(DEBOUNCE).await,
             () = sleep(pause) => {}
