@@ -125,25 +125,17 @@ impl FolderReader {
 
     /// Returns whether the file was read again.
     fn read_shard(&mut self, name: &str, expected: (&TenantName, u32), problems: &mut Vec<Problem>) -> bool {
-        let before = self.shards.get(name).map(|cached| &cached.stamp);
-        match read_if_changed(&self.path.join(name), before) {
-            Ok(None) => false,
-            Ok(Some((stamp, content))) => {
-                let parsed = match content {
-                    Ok(content) => parse_shard(name, expected, &content),
-                    Err(problem) => broken(name, &problem),
-                };
-                self.shards.insert(name.to_owned(), Cached { stamp, parsed });
-                true
+        let mut cached = self.shards.remove(name);
+        let parse = |content: &str| parse_shard(name, expected, content);
+        let changed = refresh(&self.path, name, &mut cached, parse).unwrap_or_else(|error| {
+            // If it was removed after the folder was listed, that causes an event and another reading.
+            if error.kind() != io::ErrorKind::NotFound {
+                problems.push(unreadable(name, &error.to_string()));
             }
-            Err(error) => {
-                // If it was removed after the folder was listed, that causes an event and another reading.
-                if error.kind() != io::ErrorKind::NotFound {
-                    problems.push(unreadable(name, &error.to_string()));
-                }
-                self.shards.remove(name).is_some()
-            }
-        }
+            cached.take().is_some()
+        });
+        self.shards.extend(cached.map(|cached| (name.to_owned(), cached)));
+        changed
     }
 
     /// Returns whether the access rules changed.
@@ -152,46 +144,42 @@ impl FolderReader {
             self.access = None;
             return self.last_good_access.gone();
         }
-        let mut changed = false;
-        let before = self.access.as_ref().map(|cached| &cached.stamp);
-        match read_if_changed(&self.path.join(ACCESS_FILE), before) {
-            Ok(None) => {}
-            Ok(Some((stamp, content))) => {
-                let parsed = match content {
-                    Ok(content) => parse_access(ACCESS_FILE, &content),
-                    Err(problem) => broken(ACCESS_FILE, &problem),
-                };
-                changed = self.last_good_access.found(&parsed);
-                self.access = Some(Cached { stamp, parsed });
-            }
-            Err(error) => problems.push(unreadable(ACCESS_FILE, &error.to_string())),
-        }
-        if let Some(cached) = &self.access {
-            problems.extend(cached.parsed.problems.iter().cloned());
-        }
-        changed
+        let parse = |content: &str| parse_access(ACCESS_FILE, content);
+        let read_again = refresh(&self.path, ACCESS_FILE, &mut self.access, parse).unwrap_or_else(|error| {
+            problems.push(unreadable(ACCESS_FILE, &error.to_string()));
+            false
+        });
+        let Some(Cached { parsed, .. }) = &self.access else { return false };
+        problems.extend(parsed.problems.iter().cloned());
+        read_again && self.last_good_access.found(parsed)
     }
 }
 
-type Content = Result<String, String>;
-
-/// Returns the content of a file, or its problem; `None` if it has not changed since the stamp `before`.
-fn read_if_changed(path: &Path, before: Option<&FileStamp>) -> io::Result<Option<(FileStamp, Content)>> {
-    let file = File::open(path)?;
+/// Reads a file again if it has changed. Returns whether it was read.
+fn refresh<T>(
+    folder: &Path,
+    name: &str,
+    cached: &mut Option<Cached<T>>,
+    parse: impl FnOnce(&str) -> Parsed<T>,
+) -> io::Result<bool> {
+    let file = File::open(folder.join(name))?;
     let metadata = file.metadata()?;
     let stamp = FileStamp::of(&metadata);
-    if before.is_some_and(|before| stamp.is_still(before)) {
-        return Ok(None);
-    }
-    if !metadata.is_file() {
-        return Ok(Some((stamp, Err("it is not a file".to_owned()))));
+    if cached.as_ref().is_some_and(|cached| stamp.is_still(&cached.stamp)) {
+        return Ok(false);
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    let content = if bytes.len() as u64 > MAX_FILE_BYTES {
-        Err(format!("it has more than {MAX_FILE_BYTES} bytes"))
-    } else {
-        String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
+    if metadata.is_file() {
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    }
+    let parsed = match str::from_utf8(&bytes) {
+        _ if !metadata.is_file() => broken(name, "it is not a file"),
+        _ if bytes.len() as u64 > MAX_FILE_BYTES => {
+            broken(name, &format!("it has more than {MAX_FILE_BYTES} bytes"))
+        }
+        Ok(content) => parse(content),
+        Err(_) => broken(name, "it is not UTF-8"),
     };
-    Ok(Some((stamp, content)))
+    *cached = Some(Cached { stamp, parsed });
+    Ok(true)
 }
