@@ -50,6 +50,7 @@ pub struct Config {
     #[arg(long, env = "FLUTECAST_MAPPING_NAMESPACE", value_name = "NS")]
     mapping_namespace: Option<String>,
 
+    /// By what this operator is told from others that run; left out: host name and process.
     #[arg(long, env = "FLUTECAST_IDENTITY", value_name = "NAME")]
     identity: Option<String>,
 
