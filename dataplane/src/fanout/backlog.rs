@@ -24,7 +24,7 @@ const KEEP_CAPACITY: usize = 32;
 pub(crate) enum FrameKind {
     /// The value of a `Latest` channel. Of this kind and the next two only the newest frame matters.
     Latest(WatchKey),
-    /// The value of an `Every` channel with which a client begins. One for each channel, so it needs no bound.
+    /// The value of an `Every` channel with which a client begins. One for each channel: it needs no bound.
     Snapshot(WatchKey),
     /// `stale` or `fresh` of a channel.
     Freshness(WatchKey),

@@ -74,8 +74,8 @@ impl Client {
         self.enqueue(kind, bytes, now, metrics);
     }
 
-    /// Gives the client an event of a channel that it watches, if it needs it now. Returns when a timer for the
-    /// client's `interval` has to be set. At most `bound` events wait for a replay.
+    /// Gives the client an event of a channel that it watches, if it needs it now. Returns when a timer for
+    /// its `interval` has to be set. At most `bound` events wait for a replay.
     pub(super) fn receive(
         &mut self,
         key: WatchKey,

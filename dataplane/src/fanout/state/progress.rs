@@ -114,8 +114,7 @@ impl StreamProgress {
 
 #[derive(Debug, Default)]
 pub(super) struct ChannelProgress {
-    /// Whether the channel was read, or waiting for a read was given up, so that everything up to `covered` is
-    /// known.
+    /// Whether everything up to `covered` is known: the channel was read, or waiting for it was given up.
     pub(super) read: bool,
     /// The newest message that was seen on the channel's subject.
     pub(super) seen: Sequence,
@@ -250,9 +249,7 @@ mod tests {
         let mut stream = StreamProgress::default();
         stream.check(stream.snapshot(), &info(7, 9));
         stream.report(Sequence(9));
-        let mut channel = ChannelProgress::default();
-        channel.seen = Sequence(5);
-        channel.read = true;
+        let channel = ChannelProgress { seen: Sequence(5), read: true, ..ChannelProgress::default() };
         for (resume, plan) in [
             (id(7, 4), ResumePlan::Replay),
             (id(7, 5), ResumePlan::Nothing),

@@ -81,8 +81,8 @@ impl HubState {
             return;
         };
         let Some(resume) = client.resume else { return };
-        // The events held back so far are not newer than the newest one that was seen: the client has them, or
-        // gets them by what follows.
+        // The events held back so far are not newer than the newest one that was seen: the client has them,
+        // or gets them by what follows.
         client.replaying.remove(&key);
         match watch.progress.plan_resume(&self.progress, resume) {
             ResumePlan::Nothing => {}
