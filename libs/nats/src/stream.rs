@@ -56,6 +56,9 @@ pub struct Page {
 }
 
 /// Reads one stream.
+///
+/// # Errors
+/// Every request without a good answer returns a [`RequestError`], within 5 s unless it says otherwise.
 #[derive(Debug, Clone)]
 pub struct StreamReader {
     client: Client,
@@ -91,17 +94,11 @@ impl StreamReader {
     }
 
     /// Returns the state of the stream, as its leader knows it.
-    ///
-    /// # Errors
-    /// [`RequestError`], within 5 s.
     pub async fn state(&self) -> Result<StreamState, RequestError> {
         state_in(&self.describe().await?)
     }
 
     /// Returns the time on the clock of the stream's leader, which gives messages their times.
-    ///
-    /// # Errors
-    /// [`RequestError`], within 5 s.
     pub async fn broker_time(&self) -> Result<Timestamp, RequestError> {
         time_in(&self.describe().await?)
     }
@@ -167,9 +164,6 @@ impl StreamReader {
     }
 
     /// Returns what is stored on `subject` from the sequence `from` on, up to 256 messages or 4 MiB.
-    ///
-    /// # Errors
-    /// [`RequestError`], within 5 s.
     pub async fn page(&self, subject: &str, from: Sequence) -> Result<Page, RequestError> {
         let mut messages = Vec::new();
         let get = json!({"seq": from.0, "next_by_subj": subject, "batch": PAGE, "max_bytes": PAGE_BYTES});
@@ -180,9 +174,6 @@ impl StreamReader {
     }
 
     /// Returns the sequence of the oldest message that is stored on `subject`, or `None` if there is none.
-    ///
-    /// # Errors
-    /// [`RequestError`], within 5 s.
     pub async fn first_of(&self, subject: &str) -> Result<Option<Sequence>, RequestError> {
         let mut messages = Vec::new();
         let get = json!({"seq": 1, "next_by_subj": subject, "batch": 1});
