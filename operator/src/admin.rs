@@ -13,8 +13,6 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,19 +39,7 @@ impl Endpoints {
     }
 }
 
-/// Serves until `cancel` is cancelled.
-#[must_use = "a task whose handle is dropped fails silently"]
-pub(crate) fn spawn(
-    listener: TcpListener,
-    endpoints: Endpoints,
-    cancel: CancellationToken,
-) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        cancel.run_until_cancelled_owned(serve(listener, endpoints)).await.unwrap_or_default()
-    })
-}
-
-async fn serve(listener: TcpListener, endpoints: Endpoints) {
+pub(crate) async fn serve(listener: TcpListener, endpoints: Endpoints) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // The semaphore is never closed.

@@ -13,6 +13,7 @@
 use std::fmt::Debug;
 
 use flutecast_kube::{Observed, Right, Watch};
+use flutecast_process::tasks::Tasks;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::ObjectMeta;
 use kube::core::DeserializeGuard;
@@ -20,7 +21,6 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::Leadership;
@@ -53,25 +53,14 @@ pub(crate) enum Event<K> {
     Forbidden,
 }
 
-/// Starts watches.
-#[derive(Debug)]
-pub(crate) struct Watches<C> {
-    changes: mpsc::Sender<C>,
-    leading: watch::Receiver<Leadership>,
-    cancel: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
+/// Starts watches, which end when the token is cancelled.
+pub(crate) struct Watches<'a, C> {
+    pub(crate) to: EventSink<C>,
+    pub(crate) cancel: &'a CancellationToken,
+    pub(crate) tasks: &'a mut Tasks,
 }
 
-impl<C: Send + 'static> Watches<C> {
-    #[must_use]
-    pub(crate) fn new(
-        changes: mpsc::Sender<C>,
-        leading: watch::Receiver<Leadership>,
-        cancel: CancellationToken,
-    ) -> Self {
-        Self { changes, leading, cancel, tasks: Vec::new() }
-    }
-
+impl<C: Send + 'static> Watches<'_, C> {
     /// Watches all objects of a kind in `place`.
     pub(crate) fn kind<K: Watched>(
         &mut self,
@@ -99,12 +88,6 @@ impl<C: Send + 'static> Watches<C> {
         self.start(api, config, Some(namespace.to_owned()), K::kind(&()).into_owned(), wrap);
     }
 
-    /// Returns the tasks, which end when the token is cancelled.
-    #[must_use = "a task whose handle is dropped fails silently"]
-    pub(crate) fn into_tasks(self) -> Vec<JoinHandle<()>> {
-        self.tasks
-    }
-
     fn start<K>(
         &mut self,
         api: Api<DeserializeGuard<K>>,
@@ -115,12 +98,8 @@ impl<C: Send + 'static> Watches<C> {
     ) where
         K: Watched,
     {
-        let to = EventSink { changes: self.changes.clone(), leading: self.leading.clone() };
-        let watch = forward(api, config, place, name, to, wrap);
-        let cancel = self.cancel.clone();
-        self.tasks.push(tokio::spawn(async move {
-            cancel.run_until_cancelled_owned(watch).await.unwrap_or_default();
-        }));
+        let watch = forward(api, config, place, name, self.to.clone(), wrap);
+        self.tasks.spawn_until("watch", self.cancel, watch);
     }
 }
 
@@ -151,6 +130,12 @@ impl<K> Watched for K where
 pub(crate) struct EventSink<C> {
     pub(crate) changes: mpsc::Sender<C>,
     pub(crate) leading: watch::Receiver<Leadership>,
+}
+
+impl<C> Clone for EventSink<C> {
+    fn clone(&self) -> Self {
+        Self { changes: self.changes.clone(), leading: self.leading.clone() }
+    }
 }
 
 impl<C> EventSink<C> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// The tasks of a program, each with a name. Dropping this aborts no task: tasks end by their tokens.
 #[derive(Debug, Default)]
@@ -17,6 +18,17 @@ impl Tasks {
     /// Starts a task and watches it.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.watch(name, tokio::spawn(task));
+    }
+
+    /// Starts a task that ends when `cancel` is cancelled, and watches it.
+    pub fn spawn_until(
+        &mut self,
+        name: &'static str,
+        cancel: &CancellationToken,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let cancel = cancel.clone();
+        self.spawn(name, async move { cancel.run_until_cancelled_owned(task).await.unwrap_or_default() });
     }
 
     /// Watches a task that is already running.

@@ -13,8 +13,6 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::directory::{Directory, DirectoryReceiver};
 use super::policy::CreationPolicy;
@@ -39,23 +37,8 @@ pub(crate) struct PermissionCheck {
 }
 
 impl PermissionCheck {
-    /// Starts the task. It ends when `cancel` is cancelled. `notify` is called with the result when it
-    /// changed.
-    #[must_use = "a task whose handle is dropped fails silently"]
-    pub(crate) fn spawn<F>(
-        self,
-        notify: impl Fn(ForbiddenNamespaces) -> F + Send + Sync + 'static,
-        cancel: CancellationToken,
-    ) -> JoinHandle<()>
-    where
-        F: Future<Output = ()> + Send,
-    {
-        tokio::spawn(
-            async move { cancel.run_until_cancelled_owned(self.run(notify)).await.unwrap_or_default() },
-        )
-    }
-
-    async fn run<F: Future<Output = ()>>(mut self, notify: impl Fn(ForbiddenNamespaces) -> F) {
+    /// Calls `notify` with the result when it changed.
+    pub(crate) async fn run<F: Future<Output = ()>>(mut self, notify: impl Fn(ForbiddenNamespaces) -> F) {
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client);
         let directory = &mut self.directory;
         loop {

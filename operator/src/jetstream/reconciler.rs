@@ -11,9 +11,7 @@ use flutecast_nats::{JetStreamApi, RequestError};
 use flutecast_process::backoff::{Backoff, RepairBackoff, jittered};
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::metrics::StreamMetrics;
 use super::orphans::{self, Installation, Released};
@@ -87,13 +85,7 @@ fn key(tenant: &TenantStreams) -> OwnerKey {
 }
 
 impl StreamTask {
-    /// Starts the task. It ends when `cancel` is cancelled.
-    #[must_use = "a task whose handle is dropped fails silently"]
-    pub(crate) fn spawn(self, cancel: CancellationToken) -> JoinHandle<()> {
-        tokio::spawn(async move { cancel.run_until_cancelled_owned(self.run()).await.unwrap_or_default() })
-    }
-
-    async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut reconciler = StreamReconciler::new(self.api.clone());
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         // The connection is made in the background; without it for this long, the broker counts as away.

@@ -9,9 +9,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::lookup::look_up;
 use super::metrics::PresenceMetrics;
@@ -37,23 +35,8 @@ pub(crate) struct PresenceTask {
 }
 
 impl PresenceTask {
-    /// Starts the task. It ends when `cancel` is cancelled. `notify` is called with each Device whose
-    /// presence changed; it waits until the change is queued.
-    #[must_use = "a task whose handle is dropped fails silently"]
-    pub(crate) fn spawn<F>(
-        self,
-        notify: impl Fn(Key) -> F + Send + Sync + 'static,
-        cancel: CancellationToken,
-    ) -> JoinHandle<()>
-    where
-        F: Future<Output = ()> + Send,
-    {
-        tokio::spawn(
-            async move { cancel.run_until_cancelled_owned(self.run(notify)).await.unwrap_or_default() },
-        )
-    }
-
-    async fn run<F: Future<Output = ()>>(mut self, notify: impl Fn(Key) -> F) {
+    /// Calls `notify` with each Device whose presence changed; it waits until the change is queued.
+    pub(crate) async fn run<F: Future<Output = ()>>(mut self, notify: impl Fn(Key) -> F) {
         let mut worker = PresenceWorker {
             scheduler: Scheduler::new(Instant::now()),
             subscriptions: Subscriptions::new(self.client.clone()),

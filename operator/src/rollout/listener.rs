@@ -13,9 +13,7 @@ use flutecast_contract::serving::ANNOUNCE_SILENCE;
 use flutecast_contract::subject;
 use futures_util::StreamExt;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::pod_states::{self, PodStates};
 use flutecast_process::backoff::Backoff;
@@ -27,14 +25,12 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// The first and the longest wait before a subscription is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// Starts the task, which ends when `cancel` is cancelled.
-#[must_use = "a task whose handle is dropped fails silently"]
-pub(crate) fn spawn(
+/// Returns what the pods announce, and the task that listens.
+pub(crate) fn listener(
     client: Client,
     connected: watch::Receiver<bool>,
     release: &str,
-    cancel: CancellationToken,
-) -> (watch::Receiver<Arc<PodStates>>, JoinHandle<()>) {
+) -> (watch::Receiver<Arc<PodStates>>, impl Future<Output = ()> + use<>) {
     let (sender, states) = watch::channel(Arc::default());
     let listener = Listener {
         client,
@@ -43,10 +39,7 @@ pub(crate) fn spawn(
         last_seen: BTreeMap::new(),
         states: sender,
     };
-    let task = tokio::spawn(async move {
-        cancel.run_until_cancelled_owned(listener.run()).await.unwrap_or_default();
-    });
-    (states, task)
+    (states, listener.run())
 }
 
 struct Listener {

@@ -19,7 +19,7 @@ mod slices;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::listener::spawn;
+pub(crate) use self::listener::listener;
 pub(crate) use self::metrics::RolloutMetrics;
 pub(crate) use self::pending::{Confirmation, PendingDevice, Rollout, RolloutChanges, message_before};
 pub(crate) use self::pod_states::PodStates;

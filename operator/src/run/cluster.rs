@@ -31,7 +31,7 @@ use crate::lease::{self, Candidate, Leadership};
 use crate::presence::{PresenceTable, PresenceTask};
 use crate::protection::{self, FinalizerPublisher, LastOperator, Protection};
 use crate::rollout::{self, PodStates, Rollout};
-use crate::watch::{NamespaceScope, Watches};
+use crate::watch::{EventSink, NamespaceScope, Watches};
 
 /// How many changes may wait for the control loop.
 const CHANGES: usize = 1024;
@@ -82,7 +82,8 @@ impl ClusterOperator {
             lease::spawn(client.clone(), candidate, metrics.lease.clone(), cancel.clone());
         tasks.watch("lease", election);
         let (sender, changes) = mpsc::channel(CHANGES);
-        self.start_watches(&nats, &sender, &leading, tasks);
+        let to = EventSink { changes: sender.clone(), leading: leading.clone() };
+        self.start_watches(&nats, to.clone(), tasks);
         let (directory, forbidden, recheck) = self.start_permission_check(&sender, tasks);
         let context = ServerContext {
             client: nats.enrollment.clone(),
@@ -98,7 +99,7 @@ impl ClusterOperator {
             scopes: options.scopes.clone(),
             index: Index::default(),
             mapping: Mapping::new(client.clone(), own_namespace.clone(), metrics.mapping.clone()),
-            secrets: SecretWatches::new(client.clone(), sender, leading.clone(), cancel.clone()),
+            secrets: SecretWatches::new(client.clone(), to, cancel.clone()),
             statuses: StatusSync { queue, presence: table, metrics: metrics.controller.clone() },
             rollout: Rollout::new(options.service.clone()),
             finalizers: self.start_protection(&leading, tasks),
@@ -112,16 +113,11 @@ impl ClusterOperator {
         tasks.watch("controller", controller.spawn(inbox, cancel.clone()));
     }
 
-    fn start_watches(
-        &self,
-        nats: &Nats,
-        changes: &mpsc::Sender<ClusterChange>,
-        leading: &watch::Receiver<Leadership>,
-        tasks: &mut Tasks,
-    ) {
+    fn start_watches(&self, nats: &Nats, to: EventSink<ClusterChange>, tasks: &mut Tasks) {
         let Self { client, options, metrics: _, cancel } = self;
         let own_namespace = &options.own_namespace;
-        let mut watches = Watches::new(changes.clone(), leading.clone(), cancel.clone());
+        let changes = to.changes.clone();
+        let mut watches = Watches { to, cancel, tasks };
         for scope in &options.scopes {
             watches.kind(client, scope, ClusterChange::Tenant);
             watches.kind(client, scope, ClusterChange::PushFormat);
@@ -135,19 +131,10 @@ impl ClusterOperator {
             let slices = watcher::Config::default().labels(&format!("{SERVICE_LABEL}={service}"));
             watches.namespaced(client, own_namespace, slices, ClusterChange::Slice);
             let release = options.release.as_deref().unwrap_or(own_namespace);
-            let (heard, task) =
-                rollout::spawn(nats.client.clone(), nats.connected.clone(), release, cancel.clone());
-            tasks.watch("serving", task);
-            let forward = forward_pods(heard, changes.clone());
-            let cancel = cancel.clone();
-            tasks.watch(
-                "pods",
-                tokio::spawn(async move {
-                    cancel.run_until_cancelled_owned(forward).await.unwrap_or_default();
-                }),
-            );
+            let (heard, listener) = rollout::listener(nats.client.clone(), nats.connected.clone(), release);
+            tasks.spawn_until("serving", cancel, listener);
+            tasks.spawn_until("pods", cancel, forward_pods(heard, changes));
         }
-        watches.into_tasks().into_iter().for_each(|task| tasks.watch("watch", task));
     }
 
     /// Returns the sender of the directory, the result of the check, and what causes it at once.
@@ -172,7 +159,7 @@ impl ClusterOperator {
                 let _ends_with_the_loop = changes.send(ClusterChange::CreationForbidden(forbidden)).await;
             }
         };
-        tasks.watch("rights", check.spawn(notify, self.cancel.clone()));
+        tasks.spawn_until("rights", &self.cancel, check.run(notify));
         (directory_sender, forbidden, recheck)
     }
 
@@ -183,9 +170,8 @@ impl ClusterOperator {
         tasks: &mut Tasks,
     ) -> StatusQueue {
         let Self { client, options, metrics, cancel } = self;
-        let (announcer, task) =
-            events::spawn(client.clone(), &options.identity, metrics.writes.clone(), cancel.clone());
-        tasks.watch("events", task);
+        let (announcer, store) = events::announcer(client.clone(), &options.identity, metrics.writes.clone());
+        tasks.spawn_until("events", cancel, store);
         let queue = StatusQueue::default();
         let (waiting, inbox) = (queue.clone(), changes.downgrade());
         metrics.controller.observe_statuses_waiting(move || waiting.len());
@@ -199,7 +185,7 @@ impl ClusterOperator {
             writes: metrics.writes.clone(),
             _works: leading.clone(),
         };
-        tasks.watch("status", writer.spawn(cancel.clone()));
+        tasks.spawn_until("status", cancel, writer.run());
         queue
     }
 
@@ -223,7 +209,7 @@ impl ClusterOperator {
                 let _ends_with_the_loop = changes.send(ClusterChange::Presence(key)).await;
             }
         };
-        tasks.watch("presence", task.spawn(notify, self.cancel.clone()));
+        tasks.spawn_until("presence", &self.cancel, task.run(notify));
         table
     }
 

@@ -58,8 +58,8 @@ impl FolderOperator {
         };
         tasks.watch("enrollment", enrollment::spawn(context, cancel.clone()));
         let Streams { wanted, report } = streams;
-        let (changes, watch) = folder::watch::spawn(&self.manifests, cancel.clone());
-        tasks.watch("folder watch", watch);
+        let (changes, watch) = folder::watch::watch(&self.manifests);
+        tasks.spawn_until("folder watch", cancel, watch);
         let backend = FolderBackend::new(self.manifests, self.mapping, printer, metrics.controller.clone());
         let directory = DirectoryPublisher::new(directory_sender);
         let controller = Controller::new(backend, wanted, directory, metrics.controller.clone());

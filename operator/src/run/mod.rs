@@ -68,10 +68,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let (registry, ready) = (metrics.registry(), metrics.clone());
         let metrics = move || metrics::encode(&registry);
         let ready = move || ready.ready().map_err(|missing| missing.to_string());
-        tasks.watch(
-            "admin port",
-            admin::spawn(listener, admin::Endpoints::new(metrics, ready), cancel.clone()),
-        );
+        let endpoints = admin::Endpoints::new(metrics, ready);
+        tasks.spawn_until("admin port", &cancel, admin::serve(listener, endpoints));
     }
     let nats = connect(&config.nats, &metrics.enrollment).await?;
     let (wanted, wanted_by_task) = watch::channel(None);
@@ -83,7 +81,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         reports: reports_of_task,
         metrics: metrics.streams.clone(),
     };
-    tasks.watch("JetStream", task.spawn(cancel.clone()));
+    tasks.spawn_until("JetStream", &cancel, task.run());
     let streams = Streams { wanted, report };
     match (mode, folder) {
         (Mode::Folder { manifests, .. }, Some(mapping)) => {

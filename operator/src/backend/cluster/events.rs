@@ -11,8 +11,6 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::metrics::CallResult;
@@ -47,14 +45,12 @@ impl Announcer {
     }
 }
 
-/// Starts the task that stores Events. It ends when `cancel` is cancelled.
-#[must_use = "a task whose handle is dropped fails silently"]
-pub(crate) fn spawn(
+/// Returns the queue of Events, and the task that stores them.
+pub(crate) fn announcer(
     client: Client,
     instance: &str,
     writes: ApiWrites,
-    cancel: CancellationToken,
-) -> (Announcer, JoinHandle<()>) {
+) -> (Announcer, impl Future<Output = ()> + use<>) {
     let (sender, mut notices) = mpsc::channel::<(ObjectReference, Notice)>(QUEUE);
     let reporter =
         Reporter { controller: format!("flutecast.io/{MANAGER}"), instance: Some(instance.to_owned()) };
@@ -73,8 +69,7 @@ pub(crate) fn spawn(
             writes.count(ApiWrite::Event, ending);
         }
     };
-    let task = tokio::spawn(async move { cancel.run_until_cancelled_owned(store).await.unwrap_or_default() });
-    (Announcer(sender), task)
+    (Announcer(sender), store)
 }
 
 fn event(notice: Notice) -> Event {

@@ -7,19 +7,16 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client};
-use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::change::ClusterChange;
-use crate::lease::Leadership;
 use crate::object::Key;
 use crate::watch::{EventSink, forward};
 
 pub(crate) struct SecretWatches {
     client: Client,
-    changes: mpsc::Sender<ClusterChange>,
-    leading: watch::Receiver<Leadership>,
+    to: EventSink<ClusterChange>,
     cancel: CancellationToken,
     running: BTreeMap<Key, Running>,
 }
@@ -35,13 +32,8 @@ impl Drop for Running {
 }
 
 impl SecretWatches {
-    pub(crate) fn new(
-        client: Client,
-        changes: mpsc::Sender<ClusterChange>,
-        leading: watch::Receiver<Leadership>,
-        cancel: CancellationToken,
-    ) -> Self {
-        Self { client, changes, leading, cancel, running: BTreeMap::new() }
+    pub(crate) fn new(client: Client, to: EventSink<ClusterChange>, cancel: CancellationToken) -> Self {
+        Self { client, to, cancel, running: BTreeMap::new() }
     }
 
     /// Watches these Secrets and no others. Returns those that are no longer watched.
@@ -70,17 +62,10 @@ impl SecretWatches {
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let scope = Some(namespace.clone());
         let label = format!("Secret {namespace}/{name}");
-        let wrap = {
-            let key = key.clone();
-            move |event| ClusterChange::Tokens(key.clone(), event)
-        };
-        let to = EventSink { changes: self.changes.clone(), leading: self.leading.clone() };
-        let watch = forward(api, config, scope, label, to, wrap);
-        let cancel = self.cancel.clone();
+        let key = key.clone();
+        let wrap = move |event| ClusterChange::Tokens(key.clone(), event);
+        let watch = forward(api, config, scope, label, self.to.clone(), wrap);
         // It ends with the token, with the control loop, or when its handle is dropped.
-        let task = tokio::spawn(async move {
-            cancel.run_until_cancelled_owned(watch).await.unwrap_or_default();
-        });
-        Running(task.abort_handle())
+        Running(tokio::spawn(self.cancel.clone().run_until_cancelled_owned(watch)).abort_handle())
     }
 }

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 /// How long to wait for more changes after the first: an editor writes, renames and removes within
 /// milliseconds.
@@ -19,12 +17,9 @@ const POLL: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MayHaveChanged;
 
-/// Watches `root` until `cancel` is cancelled. Where the system can't, it is polled only.
-#[must_use = "a task whose handle is dropped fails silently"]
-pub(crate) fn spawn(
-    root: &Path,
-    cancel: CancellationToken,
-) -> (mpsc::Receiver<MayHaveChanged>, JoinHandle<()>) {
+/// Watches `root`. Where the system can't, it is polled only. Returns the changes, and the task that reports
+/// them.
+pub(crate) fn watch(root: &Path) -> (mpsc::Receiver<MayHaveChanged>, impl Future<Output = ()> + use<>) {
     // One message is enough to say that there is something to see.
     let (event, mut events) = mpsc::channel(1);
     let watcher = notify::recommended_watcher(move |change: notify::Result<notify::Event>| {
@@ -53,7 +48,5 @@ pub(crate) fn spawn(
             }
         }
     };
-    let task =
-        tokio::spawn(async move { cancel.run_until_cancelled_owned(forward).await.unwrap_or_default() });
-    (receiver, task)
+    (receiver, forward)
 }

@@ -19,9 +19,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::backend::cluster::change::ClusterChange;
@@ -99,13 +97,7 @@ impl Health {
 }
 
 impl Writer {
-    /// Starts the task. It ends when `cancel` is cancelled.
-    #[must_use = "a task whose handle is dropped fails silently"]
-    pub(crate) fn spawn(self, cancel: CancellationToken) -> JoinHandle<()> {
-        tokio::spawn(async move { cancel.run_until_cancelled_owned(self.run()).await.unwrap_or_default() })
-    }
-
-    async fn run(self) {
+    pub(crate) async fn run(self) {
         let mut writes = FuturesUnordered::new();
         let mut health = Health::default();
         loop {

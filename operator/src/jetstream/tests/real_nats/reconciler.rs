@@ -38,7 +38,7 @@ impl Bench {
         let cancel = CancellationToken::new();
         let task =
             StreamTask { api: api.clone(), connected, wanted: to_keep, reports, metrics: Arc::default() };
-        drop(task.spawn(cancel.clone()));
+        drop(tokio::spawn(cancel.clone().run_until_cancelled_owned(task.run())));
         Self { api, wanted, report, _server: server, _cancel: cancel.drop_guard() }
     }
 
