@@ -52,7 +52,7 @@ images: need-cargo ## OCI archives of operator and data plane in target/images, 
 
 .PHONY: images-next
 images-next: need-cargo ## the same as the next version, with one more field: what upgrades are tested with
-	@echo "building the next version's images (about three minutes after make images)"
+	@echo "building the next version's images (about two minutes after make images)"
 	@cargo xtask images --profile $(IMAGE_PROFILE) --next
 
 .PHONY: images-twice
@@ -90,7 +90,7 @@ cluster-down: need-cargo ## ends it and removes all that belonged to it, a facto
 	@cargo build $(locked) --quiet -p flutecast-testbed --bin flutecast-cluster
 	@$(target)/debug/flutecast-cluster down
 
-# --- for whoever changes something ---
+# --- for contributors ---
 
 # Unit tests that start servers belong to `make test`: those of testkit and testbed, and the modules
 # `real_nats`.
@@ -117,7 +117,7 @@ fuzz: need-cargo ## hostile payloads, formats and documents; FUZZ_SECONDS=60 for
 	@libs/format/fuzz/run.sh $(FUZZ_SECONDS) 2>&1 | { grep -vE 'NEW_FUNC|__sanitizer_' || true; }
 
 .PHONY: crds
-crds: need-cargo ## writes crds/yaml and docs/api.md anew from the types
+crds: need-cargo ## writes crds/yaml and docs/api.md from the types
 	@cargo run $(locked) --quiet -p flutecast-crds --bin crdgen -- crds/yaml docs/api.md
 
 .PHONY: crds-released
@@ -125,7 +125,7 @@ crds-released: ## at a release: what API servers out there store is from now on 
 	@crds/released/move-on.sh
 
 .PHONY: rbac
-rbac: need-cargo ## writes manifests/*/rbac.yaml anew from the rights that the code states; then make charts
+rbac: need-cargo ## writes manifests/*/rbac.yaml from the rights that the code states; then make charts
 	@cargo run $(locked) --quiet -p flutecast-operator --example rbac
 	@cargo run $(locked) --quiet -p flutecast-dataplane --example rbac
 
@@ -134,7 +134,7 @@ transcripts: need-cargo tools ## docs/generated/transcripts.md: what kubectl sho
 	@FLUTECAST_WRITE_TRANSCRIPTS=1 cargo test $(locked) --quiet -p flutecast-operator --test api_server kubectl::
 
 .PHONY: charts
-charts: need-cargo ## writes anew what is generated in charts/, from manifests/ and crds/yaml
+charts: need-cargo ## writes the generated files in charts/, from manifests/ and crds/yaml
 	@cargo xtask charts
 
 # From Go modules, so that the same versions give the same files.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use flutecast_demo::duration;
 
-/// What `flutecast-bench fleet` is told.
+/// Options of `flutecast-bench fleet`.
 #[derive(Debug, Args)]
 pub struct FleetArgs {
     /// The event stream that each client opens, `http://host:port/v1/…/events?…`.
@@ -45,7 +45,7 @@ pub struct FleetArgs {
 /// last one is the last.
 ///
 /// # Errors
-/// If the address makes no sense, or nobody reads the reports.
+/// If the address makes no sense, or the reports can't be written.
 pub async fn run(args: &FleetArgs, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let FleetArgs { url, clients, per_second, number_field, token, come_back, every, duration } = args;
     let authorization = token.iter().map(|token| ("authorization".to_owned(), format!("Bearer {token}")));

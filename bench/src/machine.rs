@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use flutecast_testkit::nats_server_program;
 use jiff::Timestamp;
 
-/// What a reader has to know to compare numbers.
+/// The machine, for readers who compare numbers.
 #[derive(Debug)]
 pub(crate) struct Machine {
     /// When it was measured.

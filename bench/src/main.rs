@@ -59,7 +59,7 @@ struct EnvelopeArgs {
     /// The command that the page names.
     #[arg(long, default_value = "bench/envelope.sh", hide = true)]
     command: String,
-    /// The page whose section is written anew, between its markers; left out: to standard output.
+    /// The page whose section is replaced, between its markers; default: standard output.
     #[arg(long, value_name = "FILE")]
     into: Option<PathBuf>,
 }

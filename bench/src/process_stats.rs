@@ -1,4 +1,4 @@
-//! What a process needs, from `/proc`.
+//! Memory and processor time of a process, from `/proc`.
 
 use std::time::Duration;
 

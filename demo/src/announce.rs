@@ -1,4 +1,4 @@
-//! What the demo tells whoever started it.
+//! The text that the demo prints.
 
 use std::io::Write;
 
@@ -20,7 +20,7 @@ const ALARM: &str = concat!(
     r#"\"text\":\"hello from a second terminal\"}"#
 );
 
-/// Writes a line to standard output. Nobody reading it is no reason to end.
+/// Writes a line to standard output. A closed pipe is no reason to end.
 pub(crate) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());

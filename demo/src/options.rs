@@ -1,4 +1,4 @@
-//! What the demo can be told.
+//! The command line.
 
 use std::path::PathBuf;
 

@@ -20,7 +20,7 @@ const SUMMARY_EVERY: Duration = Duration::from_secs(10);
 /// and a clock that was set by more than this is followed.
 const LONGEST_LEAP: Duration = Duration::from_secs(2);
 
-/// What to play.
+/// Options of [`play`].
 #[derive(Debug, Clone)]
 pub struct PlayOptions {
     /// The line.
@@ -33,7 +33,7 @@ pub struct PlayOptions {
     pub duration: Option<Duration>,
 }
 
-/// What was played.
+/// The result of [`play`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Played {
     /// For how long, in seconds.
@@ -44,7 +44,6 @@ pub struct Played {
     pub late: u64,
     /// Those of them that were duplicates on purpose.
     pub duplicates: u64,
-    /// What became of them.
     pub tally: TallySnapshot,
 }
 

@@ -1,4 +1,4 @@
-//! What runs in the demo: started in order, watched, ended in reverse order.
+//! The processes of the demo: started in order, watched, ended in reverse order.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -118,7 +118,7 @@ impl Processes {
 
     /// Watches the processes until one ends.
     pub(crate) async fn watch(&mut self) -> anyhow::Result<()> {
-        // Nobody reads it from here on, so it must not stay open.
+        // It isn't read from here on, so it must not stay open.
         self.events = None;
         loop {
             self.look()?;

@@ -23,7 +23,7 @@ pub struct Gateway {
     pub url: String,
     /// Where HTTP/2 is spoken without TLS, `127.0.0.1:<port>`.
     pub http2: SocketAddr,
-    /// The address with TLS, by a certificate that nobody knows, `https://127.0.0.1:<port>`.
+    /// The address with TLS, with a self-signed certificate, `https://127.0.0.1:<port>`.
     pub tls_url: String,
     folder: tempfile::TempDir,
 }
@@ -222,7 +222,7 @@ async fn serve(listener: TcpListener, ready: Arc<Mutex<Vec<SocketAddr>>>) {
     loop {
         let Ok((mut client, _)) = listener.accept().await else { continue };
         let pods = ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Nobody there: the connection is closed at once, as it is refused in a cluster.
+        // No pod: the connection is closed at once, as it is refused in a cluster.
         let Some(&pod) = (!pods.is_empty()).then(|| &pods[rand::random_range(0..pods.len())]) else {
             continue;
         };

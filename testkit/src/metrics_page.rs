@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The labels of a metric, with their values. A label without values is an open one: any value will do.
 type Labels = BTreeMap<String, BTreeSet<String>>;
 
-/// What `page` (Markdown) says otherwise than `text` (the answer of `/metrics`), as sentences; nothing if
-/// they agree.
+/// Returns the differences between `page` (Markdown) and `text` (the answer of `/metrics`), as sentences;
+/// nothing if they agree.
 ///
 /// A metric is a row of a table whose first cell is its name in backticks. The second cell lists its labels,
 /// as `` `kind`: Device, Tenant; `status` ``: each with all values that the program shows, or with none if

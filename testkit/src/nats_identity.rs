@@ -9,7 +9,7 @@ use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
 use serde_json::{Value, json};
 
-/// Who may come, and what the server needs to tell.
+/// An operator, an account and its users, for a server with credentials.
 #[derive(Debug)]
 pub struct NatsIdentity {
     account: KeyPair,

@@ -8,7 +8,8 @@ use std::net::{Ipv4Addr, TcpListener};
 const FIRST: u16 = 12_000;
 const COUNT: u16 = 20_000;
 
-/// A port of 127.0.0.1 that nobody listens on now. Another process may take it first: who can, tries again.
+/// Returns a port of 127.0.0.1 on which no process listens. Another process may take it first, so callers
+/// that can, try again.
 ///
 /// # Errors
 /// If no port is free.
@@ -41,7 +42,7 @@ pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
     Ok(ports)
 }
 
-/// Returns whether nobody listens on this port of 127.0.0.1.
+/// Returns whether no process listens on this port of 127.0.0.1.
 #[must_use]
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()

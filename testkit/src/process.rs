@@ -53,9 +53,7 @@ pub enum Pipe {
 /// One line of output, without its line feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Where it was written.
     pub pipe: Pipe,
-    /// What.
     pub text: String,
 }
 

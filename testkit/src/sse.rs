@@ -27,7 +27,7 @@ pub struct SseEvent {
 }
 
 impl SseEvent {
-    /// What a browser would call it: the name, or `message`.
+    /// Returns the type of a browser's event: the name, or `message`.
     #[must_use]
     pub fn name(&self) -> &str {
         self.event.as_deref().unwrap_or("message")

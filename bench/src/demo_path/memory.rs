@@ -1,4 +1,4 @@
-//! What the programs need at rest, and what an idle client costs.
+//! Memory of the programs at rest and with idle clients.
 
 use std::time::Duration;
 

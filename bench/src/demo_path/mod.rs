@@ -26,14 +26,14 @@ use rates::RateStep;
 
 /// The whole measurement takes no longer than this.
 const LONGEST: Duration = Duration::from_secs(540);
-/// The rate at which the latency is told.
+/// The rate at which latency is measured.
 const USUAL_RATE: u32 = 1000;
-/// The rate at which the cost of many clients is told; each of them gets all of it.
+/// The rate at which the cost of many clients is measured; each of them gets all of it.
 const FAN_OUT_RATE: u32 = 100;
 /// The numbers of clients for that.
 const FAN_OUT_CLIENTS: [usize; 3] = [1, 100, 1000];
 
-/// What to measure, and how thoroughly.
+/// Options of the measurement.
 #[derive(Debug, Clone)]
 pub struct DemoPathOptions {
     /// How many devices send.

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Longest time that connecting to the broker may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What to measure.
+/// Options of a measurement.
 #[derive(Debug, Clone)]
 pub struct LatencyOptions {
     /// The broker.

@@ -207,7 +207,7 @@ impl SseWatcher {
             {
                 let served = served?;
                 ensure!(served == *devices, "the data plane serves {served} of {devices} devices");
-                // Nobody waits any more when another client failed.
+                // The receiver is gone if another client failed.
                 let _ = welcome.send(());
             }
             if let Some(recorder) = &self.recorder

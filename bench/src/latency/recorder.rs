@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
 
-/// The longest time that is told apart, in microseconds: a minute.
+/// The longest time that is recorded as it is, in microseconds: a minute.
 const LONGEST_US: u64 = 60_000_000;
 /// Receivers share so many histograms, so that they seldom wait for each other.
 const SHARDS: usize = 8;
 
-/// What all receivers of one kind saw.
+/// The record of all receivers of one kind.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorder(Arc<Shared>);
 

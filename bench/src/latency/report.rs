@@ -1,4 +1,4 @@
-//! What came out, for people and for programs.
+//! The report, for people and for programs.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ impl LatencyReport {
     }
 }
 
-/// What the receivers of one kind saw.
+/// The result of the receivers of one kind.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PathReport {

@@ -16,7 +16,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// How long one publish may wait for the connection.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is sent.
+/// Options of the sender.
 #[derive(Debug)]
 pub(crate) struct Load<'a> {
     /// By whom, in turn.
@@ -27,7 +27,7 @@ pub(crate) struct Load<'a> {
     pub(crate) window: Range<u64>,
 }
 
-/// What was sent in the window.
+/// The messages that were sent in the window.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Sent {
     /// Messages by device.

@@ -3,7 +3,7 @@
 
 use std::str;
 
-/// What can be wrong with an answer.
+/// A fault of a response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadAnswer {
     /// Not the status that was hoped for.

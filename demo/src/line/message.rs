@@ -1,4 +1,4 @@
-//! What the line sends: bodies with virtual times, and their payloads with real ones.
+//! Messages of the line: bodies with virtual times, and their payloads with real ones.
 
 use flutecast_contract::name::IotId;
 use jiff::Timestamp;
@@ -42,7 +42,6 @@ pub struct Message {
     pub quality: Quality,
     /// Whether it comes as it should.
     pub delivery: Delivery,
-    /// What it says.
     pub body: Body,
 }
 
@@ -56,7 +55,7 @@ impl Message {
     }
 }
 
-/// What a message says, at which virtual time.
+/// The content of a message, with its virtual time.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
     /// Raw numbers of a device.
@@ -84,7 +83,7 @@ pub enum Body {
         /// All linear metres.
         total: i64,
     },
-    /// What the MES sends: the progress of several devices.
+    /// A message of the MES: the progress of several devices.
     Mes {
         /// When it was sent.
         sent_ms: u64,

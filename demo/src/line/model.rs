@@ -19,14 +19,14 @@ const JITTER_MS: u64 = 20;
 /// faster.
 const MIN_GAP_MS: u64 = 20;
 
-/// What a line is made of.
+/// Options of a line.
 #[derive(Debug, Clone)]
 pub struct LineOptions {
     /// The tenant whose devices these are.
     pub tenant: TenantName,
-    /// What decides over everything random.
+    /// The seed of everything random.
     pub seed: u64,
-    /// What goes wrong on the way.
+    /// Faults on the way.
     pub disturbance: Disturbance,
 }
 

@@ -32,7 +32,7 @@ pub struct PublishOptions {
     /// The address of the MQTT port; `None`: what goes over MQTT goes over NATS, on the subject to which
     /// nats-server maps the topic.
     pub mqtt: Option<MqttAddress>,
-    /// What makes this line's MQTT sessions its own; a client id is `<name>-<device code>`.
+    /// Makes this line's MQTT sessions its own; a client id is `<name>-<device code>`.
     pub name: String,
 }
 
@@ -43,7 +43,6 @@ pub struct Outgoing {
     pub route: Route,
     /// How sure it has to arrive.
     pub quality: Quality,
-    /// What it says.
     pub payload: Bytes,
 }
 
@@ -85,7 +84,7 @@ impl Publisher {
         self.nats.offer(&route.subject(), quality, payload);
     }
 
-    /// What was sent so far.
+    /// Returns the counters up to now.
     #[must_use]
     pub fn tally(&self) -> TallySnapshot {
         self.tally.snapshot()

@@ -34,7 +34,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_millis(500);
 pub(super) struct NatsSender {
     client: Client,
     tally: Tally,
-    /// What tells this run's message ids from those of any other.
+    /// Makes this run's message ids differ from those of any other.
     run_id: String,
     /// The number of events so far, for their ids.
     events: u64,
@@ -201,7 +201,7 @@ impl EventLane {
     }
 }
 
-/// What a stream answers, as far as it matters here.
+/// The part of a stream's answer that matters here.
 #[derive(serde::Deserialize)]
 struct Ack {
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! What became of the messages.
+//! Counters of the messages.
 
 use std::fmt;
 use std::sync::Arc;

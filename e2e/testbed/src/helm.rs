@@ -19,7 +19,7 @@ pub struct Helm {
     folder: tempfile::TempDir,
 }
 
-/// What a command of helm wrote.
+/// The output of a command of helm.
 #[derive(Debug, Clone)]
 pub struct HelmOutput {
     /// Standard output.

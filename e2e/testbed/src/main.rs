@@ -37,7 +37,7 @@ enum Command {
     Kill { component: Component },
     /// Runs a program in the node's namespaces
     Exec { program: String, args: Vec<String> },
-    /// What runs as the node's first process; not for people
+    /// Runs as the node's first process; not for people
     #[command(hide = true)]
     Supervise { folder: PathBuf },
 }

@@ -36,15 +36,12 @@ pub const ALL: [GoTool; 22] = [
     GLUA,
 ];
 
-/// What gives pods their node.
 pub const KUBE_SCHEDULER: GoTool =
     GoTool::kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 2);
-/// What runs a node's pods.
 pub const KUBELET: GoTool = GoTool::kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet", 3);
-/// What makes Services' addresses reach pods.
 pub const KUBE_PROXY: GoTool = GoTool::kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 2);
 
-/// What enforces NetworkPolicies: our own, around kube-network-policies' packages.
+/// Enforces NetworkPolicies: a program of ours around kube-network-policies' packages.
 pub const NETWORK_POLICIES: GoTool = GoTool {
     name: "network-policies",
     package: ".",
@@ -57,10 +54,9 @@ pub const NETWORK_POLICIES: GoTool = GoTool {
     stamp: Stamp::Nothing,
 };
 
-/// What runs containers.
 pub const CONTAINERD: GoTool =
     containerd("containerd", "github.com/containerd/containerd/v2/cmd/containerd", 3);
-/// What stays with a pod's containers while containerd restarts.
+/// Stays with a pod's containers while containerd restarts.
 pub const CONTAINERD_SHIM: GoTool = containerd(
     "containerd-shim-runc-v2",
     "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
@@ -93,7 +89,7 @@ pub const COREDNS: GoTool = GoTool {
     stamp: Stamp::Nothing,
 };
 
-/// What pods of tests run, and every pod's sandbox: our own.
+/// Runs in pods of tests, and as every pod's sandbox: a program of ours.
 pub const PROBE: GoTool = GoTool {
     name: "probe",
     package: ".",
@@ -106,7 +102,6 @@ pub const PROBE: GoTool = GoTool {
     stamp: Stamp::Nothing,
 };
 
-/// What installs charts.
 pub const HELM: GoTool = GoTool {
     name: "helm",
     package: "helm.sh/helm/v4/cmd/helm",
@@ -118,7 +113,7 @@ pub const HELM: GoTool = GoTool {
     source: None,
     stamp: Stamp::Version("helm.sh/helm/v4/internal/version.version"),
 };
-/// What holds rendered charts against Kubernetes' schemas.
+/// Checks rendered charts against Kubernetes' schemas.
 pub const KUBECONFORM: GoTool = GoTool {
     name: "kubeconform",
     package: "github.com/yannh/kubeconform/cmd/kubeconform",
@@ -130,7 +125,7 @@ pub const KUBECONFORM: GoTool = GoTool {
     source: None,
     stamp: Stamp::Version("main.version"),
 };
-/// What runs a chart's unit tests; it needs no helm.
+/// Runs a chart's unit tests, without helm.
 pub const HELM_UNITTEST: GoTool = GoTool {
     name: "helm-unittest",
     package: "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
@@ -143,7 +138,7 @@ pub const HELM_UNITTEST: GoTool = GoTool {
     stamp: Stamp::Version("github.com/helm-unittest/helm-unittest/internal/build.version"),
 };
 
-/// What runs Lua as Argo CD does, for its health checks; the version is Argo CD 3.2's.
+/// Runs Lua as Argo CD does, for its health checks; the version is Argo CD 3.2's.
 pub const GLUA: GoTool = GoTool {
     name: "glua",
     package: "github.com/yuin/gopher-lua/cmd/glua",

@@ -95,7 +95,7 @@ async fn policies_are_enforced() {
     let server = server.as_str();
     becomes(&cluster, name, "client", server, "open").await.unwrap();
 
-    // Nobody reaches the servers; whom the client reaches otherwise is its own affair.
+    // No pod reaches the servers; whom the client reaches otherwise is its own affair.
     let servers = json!({"matchLabels": {"app": "web"}});
     apply(&cluster, name, &policy("servers", &json!({"podSelector": servers}))).await;
     if !is_enforced(&cluster, name, "client", server).await {
@@ -284,7 +284,7 @@ async fn the_charts_policies_let_through_what_is_needed_and_nothing_else() {
     }
     start_impostors(&cluster, &namespace, &image).await;
     each_reaches_its_own(&cluster, &addresses, &namespace, &outside).await;
-    // Probes come from the node: nobody was started again.
+    // Probes come from the node: no pod was started again.
     for component in PARTS {
         let pods = factory.pods(component).await.unwrap();
         let alive = |pod: &&flutecast_testbed::release::Pod| pod.name.starts_with("factory-");

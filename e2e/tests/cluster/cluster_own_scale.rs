@@ -1,5 +1,5 @@
 //! One data-plane pod, three, one again, under two thousand clients that come through the Service and
-//! kube-proxy while devices publish: shares are even, nobody is long without data, nothing is lost. With
+//! kube-proxy while devices publish: shares are even, no client is long without data, nothing is lost. With
 //! `--no-capture` it shows how the shares go over time.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ const UNEVEN: f64 = 0.2;
 /// Longest time that the clients may take to come, and to be moved at the slowest rate.
 const SOON: Duration = Duration::from_secs(60);
 const EVEN: Duration = Duration::from_secs(150);
-/// For how long nobody may be moved until it counts as the end of moving.
+/// Moving has ended when no client was moved for this long.
 const REST: Duration = Duration::from_secs(8);
 /// What the chart's `dataplane.rebalance.rate` is set to; the chart's own 2 % takes longer than a test
 /// should. To measure with another one: FLUTECAST_SCALE_RATE=2%.
@@ -68,7 +68,7 @@ impl Watching<'_> {
         report
     }
 
-    /// Looks until nobody was sent away for a while.
+    /// Waits until no client was sent away for a while.
     async fn until_rest(&self) -> FleetReport {
         let (mut byes, mut since) = (BTreeMap::new(), Instant::now());
         self.until("nobody is moved any more", EVEN, |report| {

@@ -1,6 +1,6 @@
 //! One version and the next, both built from this tree (the feature `next-version`), with screens connected
 //! and devices sending: the kinds first, then the operator, then the data plane, then all the way back but
-//! for the kinds. Nobody misses a message, and no page is loaded anew.
+//! for the kinds. No client misses a message, and no page is loaded again.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::counting::{self, DEVICES, TENANT};
 use crate::kinds::Kinds;
 
 const CLIENTS: usize = 200;
-/// How long nobody may be without data.
+/// The longest time that a client may be without data.
 const LONGEST_WITHOUT_DATA: Duration = Duration::from_secs(5);
 /// A message of the one device or the other.
 const PERIOD: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Who may read what: nobody, unless the Tenant says so; a token opens one tenant, and maybe only some of its
+//! Access: no client may read unless the Tenant says so; a token opens one tenant, and maybe only some of its
 //! devices.
 
 use std::os::unix::fs::PermissionsExt;

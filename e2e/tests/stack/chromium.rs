@@ -49,7 +49,7 @@ impl Chromium {
         Self::open_with(url, width, height, &[]).await
     }
 
-    /// The same, for a server whose certificate nobody knows.
+    /// The same, for a server with a self-signed certificate.
     #[allow(dead_code, reason = "not each of those that use this file has such a server")]
     pub(crate) async fn open_anyway(url: &str, width: u32, height: u32) -> anyhow::Result<Self> {
         Self::open_with(url, width, height, &["--ignore-certificate-errors"]).await
@@ -61,7 +61,7 @@ impl Chromium {
         let driver = Process::spawn_with(
             "chromedriver",
             [format!("--port={port}"), "--allowed-ips=127.0.0.1".to_owned()],
-            // A home of its own keeps settings and caches of whoever tests out of it.
+            // A home of its own keeps the user's settings and caches out of it.
             ProcessOptions {
                 own_group: true,
                 env: vec![("HOME".into(), profile.path().into()), ("TMPDIR".into(), profile.path().into())],

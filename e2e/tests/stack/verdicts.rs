@@ -1,4 +1,4 @@
-//! What is wrong in a manifest is told by object and field, and never stops the other objects.
+//! A fault of a manifest is reported by object and field, and never stops the other objects.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ async fn a_goes_on(stack: &LocalStack, dataplane: &Dataplane, n: u64) -> anyhow:
     numbers_until(&mut client, "switch", n).await.map(drop)
 }
 
-/// The device codes that a client of everything is told of.
+/// The device codes in the `hello` of a client of all devices.
 async fn devices(dataplane: &Dataplane) -> anyhow::Result<Vec<String>> {
     let mut client = SseClient::connect(&events(dataplane, "device=*"), &[]).await?;
     let hello = client.next_named("hello", SOON).await?.json()?;
@@ -135,7 +135,7 @@ async fn editing_a_manifest_changes_the_running_system() -> anyhow::Result<()> {
     eprintln!("from the removal to the client: {:?}", start.elapsed());
     assert_eq!(event["removed"], serde_json::json!(["C-1"]), "{event}");
 
-    // A unit is edited: new clients are told of it at once.
+    // A unit is edited: new clients see it at once.
     stack.edit_manifest("formats.yaml", "type: Number}", "type: Number, unit: bar}")?;
     wait_until("the new unit", SOON, async || {
         let hello = async {

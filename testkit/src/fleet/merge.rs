@@ -1,10 +1,10 @@
-//! What a client makes of its events after reconnects: each is taken once, and what is missing shows.
+//! The events of one client, merged after reconnects: each counts once, and missing ones show.
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
 
-/// What has become of one data event.
+/// The fate of one data event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
     /// The first of its channel.
@@ -23,7 +23,7 @@ pub(super) enum Taken {
     Strange,
 }
 
-/// What one client knows of its channels.
+/// The channels of one client.
 #[derive(Debug, Default)]
 pub(super) struct Merge {
     channels: HashMap<Box<str>, Channel>,
@@ -77,7 +77,7 @@ struct Data<'a> {
     values: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What a `hello` says of the connection.
+/// The part of a `hello` about the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Welcome {
     pub(super) server: String,

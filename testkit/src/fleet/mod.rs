@@ -22,7 +22,7 @@ pub use report::{FleetReport, Newest, Spread};
 use crate::wait_until;
 use client::{Client, Seen, locked};
 
-/// What a fleet watches and how.
+/// Options of a fleet.
 #[derive(Debug, Clone)]
 pub struct FleetOptions {
     /// The event stream, `http://host:port/v1/…/events?…`.
@@ -35,11 +35,10 @@ pub struct FleetOptions {
     pub per_second: u32,
     /// The value that counts up by one with each message of an `Every` channel.
     pub number_field: String,
-    /// What a client does when something else than an event stream is answered.
     pub on_bad_answer: OnBadAnswer,
 }
 
-/// What a client does when something else than an event stream is answered.
+/// The reaction of a client to a response that is no event stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnBadAnswer {
     /// As an `EventSource`: never come back.
@@ -136,7 +135,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// What each client has taken for new so far; empty unless they record.
+    /// Returns the events that each client has taken for new; empty unless they record.
     #[must_use]
     pub fn records(&self) -> Vec<Records> {
         self.seen.iter().map(|seen| locked(seen).records.clone().unwrap_or_default()).collect()
@@ -159,7 +158,7 @@ impl Fleet {
         .await
     }
 
-    /// What they have seen so far.
+    /// Returns the report up to now.
     #[must_use]
     pub fn report(&self) -> FleetReport {
         let mut report =

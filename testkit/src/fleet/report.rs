@@ -1,10 +1,10 @@
-//! What a fleet has seen, as JSON.
+//! The report of a fleet, as JSON.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What all clients together have seen so far. Times are in milliseconds.
+/// The sums over all clients. Times are in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FleetReport {
@@ -47,7 +47,7 @@ pub struct FleetReport {
     pub without_data: Spread,
     /// The longest time without a stream of each client, from the end of one to the `hello` of the next.
     pub without_stream: Spread,
-    /// Number of times that one client connected anew, at most.
+    /// Number of reconnects of the client that had most.
     pub most_reconnects: u64,
     /// The resident memory of this process in KiB.
     pub memory_kib: u64,

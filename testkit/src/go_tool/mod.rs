@@ -46,7 +46,7 @@ pub struct GoTool {
 /// How a program learns its version, beside what Go itself records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stamp {
-    /// It knows by itself, or nobody asks it.
+    /// Nothing: it knows its version, or its version doesn't matter.
     Nothing,
     /// This variable of the program is set to the version.
     Version(&'static str),
@@ -165,7 +165,7 @@ fn build(tools: &[GoTool]) -> anyhow::Result<()> {
         _ => partial.path().join(""),
     };
     let output = Command::new("go")
-        // Nobody debugs these programs, and what the linker would drop needn't be compiled.
+        // Debug information would only be compiled for the linker to drop it.
         .args([
             "build",
             "-trimpath",

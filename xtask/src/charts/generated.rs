@@ -1,4 +1,4 @@
-//! What the charts share with the rest of the repository, written from there: rules, protection, the kinds.
+//! Parts of the charts that are written from other files of the repository: rules, protection, the kinds.
 
 use std::path::{Path, PathBuf};
 

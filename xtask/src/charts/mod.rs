@@ -1,4 +1,4 @@
-//! What is generated in `charts/`, and the charts as tests change them.
+//! The generated files in `charts/`, and charts with another version for tests.
 
 mod copy;
 mod generated;

@@ -233,7 +233,7 @@ fn profile_folder(profile: &str) -> &str {
     if profile == "dev" { "debug" } else { profile }
 }
 
-/// What git says, if this is a repository.
+/// Returns the output of git; `None` if this is no repository.
 fn git(root: &Path, args: &[&str]) -> Option<String> {
     // A checkout may belong to another user than the one who builds.
     let output =

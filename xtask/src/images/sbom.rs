@@ -62,7 +62,7 @@ fn component(package: &Package, lock: &Lock) -> Component {
     }
 }
 
-/// What `cargo metadata` prints, as far as it is read.
+/// The output of `cargo metadata`, as far as it is read.
 #[derive(Debug, Deserialize)]
 struct Metadata {
     packages: Vec<Package>,

@@ -21,7 +21,7 @@ use flutecast_testkit::{GoTool, program, wait_until};
 const STEP: Duration = Duration::from_secs(120);
 /// Longest time that one look may take.
 const LOOK: Duration = Duration::from_secs(10);
-/// What a cluster consists of, beside the components.
+/// The tools of a cluster, beside its components.
 const TOOLS: [GoTool; 9] = [
     GoTool::KUBECTL,
     tools::CONTAINERD_SHIM,
@@ -34,7 +34,7 @@ const TOOLS: [GoTool; 9] = [
     tools::PROBE,
 ];
 
-/// Brings the cluster up unless it is up; `out` is told what is going on. Returns when a pod (CoreDNS) is
+/// Brings the cluster up unless it is up, and writes the progress to `out`. Returns when a pod (CoreDNS) is
 /// ready.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Where a cluster is: its folder, its addresses, its names.
+//! The folder, addresses and names of a cluster.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -35,7 +35,7 @@ impl Slot {
         Ok(Self(number))
     }
 
-    /// What `FLUTECAST_CLUSTER_SLOT` says; 0 when it is not set.
+    /// Returns the slot of `FLUTECAST_CLUSTER_SLOT`; 0 if it is not set.
     ///
     /// # Errors
     /// If it isn't a number from 0 to 15.

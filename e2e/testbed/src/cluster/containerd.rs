@@ -5,7 +5,7 @@ use std::path::Path;
 use super::ClusterDir;
 use super::image::PROBE_IMAGE;
 
-/// What its command line says.
+/// The arguments.
 pub(super) fn args(dir: &ClusterDir) -> Vec<String> {
     vec![format!("--config={}", dir.text("containerd.toml")), "--log-level=info".to_owned()]
 }

@@ -25,7 +25,7 @@ cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
 }
 ";
 
-/// What is applied once the API is there (JSON is YAML).
+/// The objects, as JSON, which is YAML.
 pub(super) fn manifest(dir: &ClusterDir) -> String {
     let labels = json!({"k8s-app": "kube-dns"});
     let objects = json!({"apiVersion": "v1", "kind": "List", "items": [

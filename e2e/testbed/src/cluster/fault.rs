@@ -7,7 +7,7 @@ use super::{Node, Request};
 #[must_use = "dropping it mends the fault at once"]
 pub struct Fault {
     node: Node,
-    /// What ends it; `None`: it has ended.
+    /// The request that ends it; `None` if it has ended.
     cure: Option<Request>,
 }
 

@@ -1,4 +1,4 @@
-//! What tests hold: the one cluster that they share, this machine's own or an existing one.
+//! The one cluster that tests share: this machine's own or an existing one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use flutecast_testkit::{GoTool, Process, free_port, wait_until};
 const KUBECONFIG: &str = "KUBECONFIG";
 /// How an existing cluster gets an image: a command to which the archive's path is appended.
 const LOAD_IMAGE: &str = "FLUTECAST_LOAD_IMAGE";
-/// What stands in place of `flutecast.io` in images' names on an existing cluster with a registry.
+/// The text in place of `flutecast.io` in images' names on an existing cluster with a registry.
 const IMAGE_PREFIX: &str = "FLUTECAST_IMAGE_PREFIX";
 
 /// Longest time that kubectl and helm may take unless said otherwise.
@@ -36,11 +36,11 @@ pub struct Cluster {
     kubectl: PathBuf,
     /// This machine's own; `None`: an existing cluster.
     own: Option<(ClusterDir, Node)>,
-    /// What kubectl and helm keep of a server.
+    /// The cache of kubectl and helm.
     cache: tempfile::TempDir,
 }
 
-/// How a Service is reached from here. The way ends with this.
+/// The address of a Service from here. A port-forward ends when this is dropped.
 #[derive(Debug)]
 pub struct ServiceAddress {
     /// `<host>:<port>`.
@@ -141,7 +141,7 @@ impl Cluster {
     /// it.
     ///
     /// # Errors
-    /// If it can't be imported, or nobody has said how on an existing cluster.
+    /// If it can't be imported, or `FLUTECAST_LOAD_IMAGE` is missing on an existing cluster.
     pub async fn load_image(&self, archive: &Path) -> anyhow::Result<()> {
         if let Some((dir, _)) = &self.own {
             return bring_up::import_image(dir, archive).await;
@@ -158,8 +158,8 @@ impl Cluster {
         finish(shell, &load, &[&archive.display().to_string()], "", IMPORT).await.map(drop)
     }
 
-    /// What pods call an image of ours (`flutecast.io/…`): the same, unless `FLUTECAST_IMAGE_PREFIX` names a
-    /// registry of an existing cluster.
+    /// Returns the name of an image of ours (`flutecast.io/…`) for pods: the same, unless
+    /// `FLUTECAST_IMAGE_PREFIX` names a registry of an existing cluster.
     #[must_use]
     pub fn image(&self, name: &str) -> String {
         let prefix = std::env::var(IMAGE_PREFIX).ok().filter(|text| !text.is_empty() && self.own.is_none());

@@ -12,7 +12,7 @@ const KEEP: &str = "FLUTECAST_KEEP_NAMESPACES";
 /// Longest time that everything in it may need to end.
 const END: Duration = Duration::from_secs(120);
 
-/// A namespace with a name that nobody has had. Its deletion begins when this is dropped, unless
+/// A namespace with a new name. Its deletion begins when this is dropped, unless
 /// `FLUTECAST_KEEP_NAMESPACES` is set.
 #[derive(Debug)]
 pub struct Namespace {

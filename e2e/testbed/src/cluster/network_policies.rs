@@ -1,4 +1,4 @@
-//! What enforces NetworkPolicies: our own small program around kube-network-policies
+//! NetworkPolicies are enforced by a small program of ours around kube-network-policies
 //! (e2e/testbed/tools/network-policies), to which the kernel hands the first packet of each connection of
 //! pods.
 

@@ -89,7 +89,8 @@ impl Node {
         .await?;
         let this = Self { dir: dir.clone(), first };
         fs::write(dir.path("node.json"), serde_json::to_string(&first)?)?;
-        // Whoever started it may live on for long, and must not keep a dead child: a thread collects it.
+        // The process that started it may live on for long, and must not keep a dead child: a thread collects
+        // it.
         std::thread::spawn(move || parent.wait());
         wait_until("the node's supervisor", SOON, async || {
             if !first.lives() {

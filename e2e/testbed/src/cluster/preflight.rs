@@ -1,4 +1,4 @@
-//! What a machine must offer, asked before anything is changed, each with the name of what is missing.
+//! Checks of the machine, made before anything is changed. Each names what is missing.
 
 use std::path::PathBuf;
 use std::time::Duration;

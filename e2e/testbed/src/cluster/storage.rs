@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::ClusterDir;
 
-/// How many claims can be bound at a time. Nobody's tests have needed more than two.
+/// Number of claims that can be bound at a time. No test has needed more than two.
 const VOLUMES: u8 = 12;
 /// Nothing holds a claim to it; a claim for more isn't bound.
 const CAPACITY: &str = "10Gi";

@@ -33,14 +33,14 @@ const ASK: Duration = Duration::from_secs(5);
 /// Interval between looks whether there is a child at all; only before the first one is started.
 const NO_CHILD: Duration = Duration::from_millis(20);
 
-/// How a component is started.
+/// The command of a component.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Start {
     pub(super) program: PathBuf,
     pub(super) args: Vec<String>,
 }
 
-/// What a test may ask for.
+/// A request of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", content = "component", rename_all = "kebab-case")]
 pub enum Request {
@@ -54,11 +54,11 @@ pub enum Request {
     Freeze(Component),
     /// SIGCONT.
     Thaw(Component),
-    /// How all are.
+    /// The status of all components.
     Status,
 }
 
-/// How a component is.
+/// The status of a component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentStatus {
     /// Which.
@@ -112,7 +112,7 @@ pub fn supervise(folder: &Path) -> anyhow::Result<()> {
     bail!("the socket is closed");
 }
 
-/// What it writes goes to `logs/supervisor.log`.
+/// Its output goes to `logs/supervisor.log`.
 fn log(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

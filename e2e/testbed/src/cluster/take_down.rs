@@ -113,7 +113,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folders = [folder.path().to_owned()];
         assert!(!are_mounted_over(&folders));
-        // A node's mounts are in a namespace of its own, too. Whoever isn't root gets one in which he is.
+        // A node's mounts are in a namespace of its own, too. A user that isn't root gets one in which it is.
         let mut node = Command::new("unshare")
             .args([
                 "--user",

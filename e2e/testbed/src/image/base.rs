@@ -1,4 +1,4 @@
-//! What every image needs beneath its program: the C library of this machine, who runs it, whom TLS trusts.
+//! The lowest layer of every image: the C library of this machine, users, CA certificates.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use super::{Layer, NONROOT};
 
 /// Where Debian's package ca-certificates has its certificates. Not /etc/ssl/certs: there a machine's
-/// administrator adds others, which are nobody else's business.
+/// administrator adds others, which don't belong in an image.
 const CERTIFICATES: &str = "/usr/share/ca-certificates/mozilla";
 
 /// The layer beneath `programs`: the shared libraries that they need, users, name resolution, CA

@@ -21,10 +21,10 @@ pub use layer::Layer;
 
 use layer::plain_header;
 
-/// The user and group that programs in our images run as: nobody on any usual machine.
+/// The user and group that programs in our images run as: no user of a usual machine.
 pub const NONROOT: u32 = 65_532;
 
-/// What an image consists of.
+/// The parts of an image.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// Its full name with a tag, such as `flutecast.io/flutecast-operator:0.1.0`.
@@ -45,7 +45,7 @@ pub struct Image {
     pub created: i64,
 }
 
-/// What was written.
+/// The digests and size of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenArchive {
     /// The digest of the image's manifest, `sha256:…`: what `@sha256:…` after an image's name means.

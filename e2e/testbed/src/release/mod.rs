@@ -44,7 +44,7 @@ const SOON: Duration = Duration::from_secs(90);
 const HTTP: u16 = 80;
 /// The namespace of the CRD chart's release.
 const CRDS_NAMESPACE: &str = "flutecast-crds";
-/// What of a namespace is worth seeing when a test failed there.
+/// What kubectl shows of a namespace in which a test failed.
 const LOOKS: [&str; 5] = [
     "get all,endpointslices,persistentvolumeclaims -o wide",
     "get tenants,devices,pushformats -o wide",
@@ -246,7 +246,7 @@ impl<'a> Release<'a> {
         self.cluster.reach(&self.namespace, &self.full_name(""), HTTP).await
     }
 
-    /// What the chart calls an object: `full_name("-nats")`.
+    /// Returns the chart's name for an object: `full_name("-nats")`.
     #[must_use]
     pub fn full_name(&self, suffix: &str) -> String {
         let name = &self.name;
@@ -290,7 +290,7 @@ impl<'a> Release<'a> {
         kubectl
     }
 
-    /// What belongs to the whole cluster doesn't go with the namespace.
+    /// Removes the objects of the release that are in no namespace.
     fn remove_from_cluster(&self) {
         let selector = format!("app.kubernetes.io/instance={}", self.name);
         let kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings,priorityclasses";

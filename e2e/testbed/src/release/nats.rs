@@ -10,8 +10,8 @@ const MQTT: u16 = 1883;
 /// The users of the bundled server.
 const USERS: [&str; 3] = ["operator", "dataplane", "devices"];
 
-/// Where the bundled NATS is, and the passwords of its users. The way there ends with this, and with it the
-/// connections.
+/// The address of the bundled NATS and the passwords of its users. The way there ends with this, and with it
+/// the connections.
 #[derive(Debug)]
 pub struct NatsAddress {
     client: ServiceAddress,

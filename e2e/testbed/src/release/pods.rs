@@ -48,7 +48,7 @@ impl Release<'_> {
         .await
     }
 
-    /// What a pod of Flutecast's says of itself at its `/metrics`.
+    /// Returns the text of a pod's `/metrics`.
     ///
     /// # Errors
     /// If kubectl fails.

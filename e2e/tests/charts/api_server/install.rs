@@ -114,7 +114,7 @@ async fn an_upgrade_takes_no_pods_away_and_begins_nothing_that_it_cannot_end() {
     assert_eq!(pods().await, "4");
     let (_, typed) = refusal.split_once("kubectl ").unwrap();
     let (typed, _) = typed.split_once(',').unwrap();
-    // Nobody here would find the pods that are to stay.
+    // Without controllers no pods would be adopted.
     assert!(typed.ends_with(" --cascade=orphan"), "{typed}");
     let typed = typed.replace("=orphan", "=background");
     api.kubectl(&typed.split(' ').collect::<Vec<_>>(), "").await.unwrap();
