@@ -12,6 +12,7 @@ use flutecast_format::program::{FieldInfo, Timestamp};
 use serde::Serialize;
 
 use super::HubSettings;
+use super::query::wanted_channels;
 use crate::catalog::{Channel, Device};
 use crate::pipeline::{block, json_time};
 
@@ -156,9 +157,8 @@ pub(crate) fn ping(id: Option<EventId>, now: Timestamp) -> Bytes {
 
 fn device_infos<'a>(
     devices: &'a [Arc<Device>],
-    channels: Option<&BTreeSet<ChannelName>>,
+    channels: Option<&'a BTreeSet<ChannelName>>,
 ) -> Vec<DeviceInfo<'a>> {
-    let wanted = |channel: &&Channel| channels.is_none_or(|names| names.contains(&channel.name));
     devices
         .iter()
         .map(|device| DeviceInfo {
@@ -167,7 +167,7 @@ fn device_infos<'a>(
             labels: &device.labels,
             #[cfg(feature = "next-version")]
             location: device.location.as_deref(),
-            channels: device.channels.values().filter(wanted).map(channel_info).collect(),
+            channels: wanted_channels(device, channels).map(channel_info).collect(),
         })
         .collect()
 }

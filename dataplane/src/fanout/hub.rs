@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_nats::Subscriber;
-use flutecast_contract::name::{ChannelName, IotId, TenantName};
+use flutecast_contract::name::TenantName;
 use flutecast_nats::stream::MAX_SUBJECTS;
 use flutecast_nats::{ConnectionState, NatsConnection, RequestError, StreamReader};
 use flutecast_process::backoff::Backoff;
@@ -18,16 +18,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::hello::ByeReason;
-use super::keys::{ClientKey, WatchKey};
+use super::keys::{ChannelId, ClientKey, WatchKey};
 use super::live::LiveMessages;
 use super::metrics::{COMPLETE, DONE, FanoutMetrics};
 use super::reader;
 use super::replay::replay;
-use super::state::{HubState, NewClient, ReadResult, ReplayOutcome, ReplayRequest};
+use super::state::{HubState, NewClient, ReadResult, ReplayRequest};
 use super::values::LiveValues;
 use super::{HubSettings, Unavailable};
 use crate::catalog::{Catalog, TenantCatalog};
-use crate::pipeline::Now;
+use crate::pipeline::{GapReason, Now};
 use crate::sources::ordered::BatchEnd;
 
 /// How many reads of one hub run at once.
@@ -47,7 +47,7 @@ pub(super) enum Command {
     /// Send every client away, with reconnect times spread over this time.
     Drain(Duration),
     /// Return the values of those of these channels that are live.
-    Values(Vec<(IotId, ChannelName)>, oneshot::Sender<LiveValues>),
+    Values(Vec<ChannelId>, oneshot::Sender<LiveValues>),
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(super) enum HubReport {
     Opened(WatchKey, Subscriber),
     Read(Result<ReadResult, RequestError>, Vec<WatchKey>),
     Audited(Result<ReadResult, RequestError>),
-    Replayed(ClientKey, WatchKey, ReplayOutcome),
+    Replayed(ClientKey, WatchKey, Result<(), GapReason>),
 }
 
 /// What all hubs have in common.
@@ -207,24 +207,20 @@ impl Hub {
                     Err(error) => self.read_failed(&error, &keys, now),
                 }
             }
-            HubReport::Audited(result) => {
+            HubReport::Audited(Ok(result)) => {
                 self.auditing = false;
-                match result {
-                    Ok(result) => self.state.audited(&result, now),
-                    Err(error) => {
-                        self.context.metrics.read(error.label());
-                        if error == RequestError::NoStream {
-                            // Nothing can be said of what comes until there is a stream again.
-                            self.state.read_all_again(now);
-                        }
-                    }
+                self.state.audited(&result, now);
+            }
+            HubReport::Audited(Err(error)) => {
+                self.auditing = false;
+                self.context.metrics.read(error.label());
+                if error == RequestError::NoStream {
+                    // Nothing can be said of what comes until there is a stream again.
+                    self.state.read_all_again(now);
                 }
             }
             HubReport::Replayed(client, watch, end) => {
-                self.context.metrics.replayed(match end {
-                    ReplayOutcome::Complete => COMPLETE,
-                    ReplayOutcome::Gap(reason) => reason.as_str(),
-                });
+                self.context.metrics.replayed(end.err().map_or(COMPLETE, GapReason::as_str));
                 self.state.replayed(client, watch, end, now);
             }
         }

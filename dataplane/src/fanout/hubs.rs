@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
+use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
 use flutecast_contract::stream_position::{Epoch, EventId};
 use flutecast_contract::subject;
 use flutecast_nats::{NatsConnection, StreamReader};
@@ -21,6 +21,8 @@ use super::backlog::{Backlog, BacklogBounds, FrameKind};
 use super::connection::ConnectionPermit;
 use super::hello::{self, ByeReason, HelloFacts};
 use super::hub::{Command, Hub, HubContext};
+use super::keys::{ChannelId, channel_id};
+use super::query::wanted_channels;
 use super::state::NewClient;
 use super::values::LiveValues;
 use super::{
@@ -211,31 +213,32 @@ impl HubsInner {
         Connection { number, backlog, hub: None, _permits: Vec::new() }
     }
 
-    async fn values_of<'a>(
+    async fn values_of(
         &self,
         catalog: &TenantCatalog,
-        devices: &'a BTreeMap<DeviceCode, Arc<Device>>,
+        devices: &BTreeMap<DeviceCode, Arc<Device>>,
         channels: Option<&BTreeSet<ChannelName>>,
     ) -> Result<Vec<DeviceValues>, Unavailable> {
-        let wanted = |channel: &&Channel| channels.is_none_or(|names| names.contains(&channel.name));
-        let of = |device: &'a Arc<Device>| device.channels.values().filter(wanted);
-        let all = || devices.values().flat_map(|device| of(device).map(move |channel| (device, channel)));
-        let names = all().map(|(device, channel)| channel_name(device, channel)).collect();
+        let of = |device| wanted_channels(device, channels).map(move |channel| (device, channel));
+        let all = || devices.values().flat_map(|device| of(&**device));
+        let names = all().map(|(device, channel)| channel_id(device, channel)).collect();
         let mut known = self.live_values(&catalog.name, names).await;
         let missing: Vec<_> =
-            all().filter(|(device, channel)| !known.contains_key(&channel_name(device, channel))).collect();
+            all().filter(|(device, channel)| !known.contains_key(&channel_id(device, channel))).collect();
         if !missing.is_empty() {
             known.extend(self.read_values(catalog, &missing).await?);
         }
-        let mut values_of = |device: &'a Arc<Device>| DeviceValues {
+        let values_of = |device: &Arc<Device>| DeviceValues {
             device: Arc::clone(device),
-            channels: of(device).filter_map(|channel| known.remove(&channel_name(device, channel))).collect(),
+            channels: wanted_channels(device, channels)
+                .filter_map(|channel| known.remove(&channel_id(device, channel)))
+                .collect(),
         };
-        Ok(devices.values().map(&mut values_of).collect())
+        Ok(devices.values().map(values_of).collect())
     }
 
     /// Returns the values of those of these channels that the tenant's hub has live.
-    async fn live_values(&self, tenant: &TenantName, wanted: Vec<(IotId, ChannelName)>) -> LiveValues {
+    async fn live_values(&self, tenant: &TenantName, wanted: Vec<ChannelId>) -> LiveValues {
         let (reply, answer) = oneshot::channel();
         let asked = locked(&self.hubs)
             .get(tenant)
@@ -247,7 +250,7 @@ impl HubsInner {
     async fn read_values(
         &self,
         catalog: &TenantCatalog,
-        wanted: &[(&Arc<Device>, &Channel)],
+        wanted: &[(&Device, &Channel)],
     ) -> Result<LiveValues, Unavailable> {
         // The semaphore is never closed.
         let _permit = self.latest.acquire().await;
@@ -278,14 +281,10 @@ impl HubsInner {
             let frame = formatted.map(|formatted| formatted.frame);
             let (time, json) = (frame.as_ref().map(|frame| frame.time), frame.map(|frame| frame.values()));
             let known = ChannelValues { name: channel.name.clone(), time, stale, values: json };
-            values.insert(channel_name(device, channel), known);
+            values.insert(channel_id(device, channel), known);
         }
         Ok(values)
     }
-}
-
-fn channel_name(device: &Device, channel: &Channel) -> (IotId, ChannelName) {
-    (device.iot_id.clone(), channel.name.clone())
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

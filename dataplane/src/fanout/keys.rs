@@ -4,11 +4,21 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::{Deref, DerefMut};
 
+use flutecast_contract::name::{ChannelName, IotId};
 use slotmap::{Key, SlotMap};
+
+use crate::catalog::{Channel, Device};
 
 slotmap::new_key_type! {
     pub(crate) struct ClientKey;
     pub(crate) struct WatchKey;
+}
+
+/// Names a channel, whether it is watched or not.
+pub(super) type ChannelId = (IotId, ChannelName);
+
+pub(super) fn channel_id(device: &Device, channel: &Channel) -> ChannelId {
+    (device.iot_id.clone(), channel.name.clone())
 }
 
 /// Items by key, and by a name that no two of them share.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flutecast_contract::name::DeviceCode;
+use flutecast_contract::name::{ChannelName, DeviceCode};
 
 use super::Selector;
 use crate::access::Scope;
-use crate::catalog::{Device, TenantCatalog};
+use crate::catalog::{Channel, Device, TenantCatalog};
 
 /// The devices that a client asks for: the union of the three.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +16,15 @@ pub struct DeviceQuery {
     pub all: bool,
     pub codes: BTreeSet<DeviceCode>,
     pub selector: Option<Selector>,
+}
+
+/// Returns the channels of a device that are among `names`; `None` for all.
+pub(super) fn wanted_channels<'a>(
+    device: &'a Device,
+    names: Option<&'a BTreeSet<ChannelName>>,
+) -> impl Iterator<Item = &'a Channel> {
+    let channels = device.channels.values();
+    channels.filter(move |channel| names.is_none_or(|names| names.contains(&channel.name)))
 }
 
 impl DeviceQuery {

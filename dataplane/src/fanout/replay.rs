@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::backlog::FrameKind;
-use super::state::{ReplayOutcome, ReplayRequest};
+use super::state::ReplayRequest;
 use crate::pipeline::{ChannelPipeline, GapReason};
 use crate::sources::history::HistoryReader;
 
@@ -21,11 +21,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads the messages that were stored since the client's id and appends them to its backlog, as fast as the
 /// client takes them. `permits` bounds how many replays read at once; a client that takes slowly holds none.
+///
+/// # Errors
+/// Returns why it can't be proven that the client has got everything.
 pub(super) async fn replay(
     reader: &StreamReader,
     mut request: ReplayRequest,
     permits: &Semaphore,
-) -> ReplayOutcome {
+) -> Result<(), GapReason> {
     let stored = request.stored.clone();
     let mut history = HistoryReader::new(reader, &stored, request.after);
     let mut retries = Retries::new();
@@ -37,7 +40,7 @@ pub(super) async fn replay(
         let page = match page {
             Ok(page) => page,
             Err(error) if retries.wait(&error).await => continue,
-            Err(_) => return ReplayOutcome::Gap(GapReason::BrokerAway),
+            Err(_) => return Err(GapReason::BrokerAway),
         };
         let Some(page) = page else { break };
         retries = Retries::new();
@@ -45,7 +48,7 @@ pub(super) async fn replay(
         let beyond = page.last().is_some_and(|last| last.sequence >= until);
         for message in page.iter().filter(|message| message.sequence <= until) {
             if !push(&mut request, message).await {
-                return ReplayOutcome::Complete;
+                return Ok(());
             }
         }
         if beyond {
@@ -54,11 +57,11 @@ pub(super) async fn replay(
     }
     loop {
         match history.completeness().await {
-            Ok(found) if found.epoch != request.epoch => return ReplayOutcome::Gap(GapReason::Epoch),
-            Ok(found) if found.complete => return ReplayOutcome::Complete,
-            Ok(_) => return ReplayOutcome::Gap(GapReason::Retention),
+            Ok(found) if found.epoch != request.epoch => return Err(GapReason::Epoch),
+            Ok(found) if found.complete => return Ok(()),
+            Ok(_) => return Err(GapReason::Retention),
             Err(error) if retries.wait(&error).await => {}
-            Err(_) => return ReplayOutcome::Gap(GapReason::BrokerAway),
+            Err(_) => return Err(GapReason::BrokerAway),
         }
     }
 }

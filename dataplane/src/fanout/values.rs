@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flutecast_contract::name::{ChannelName, IotId};
+use flutecast_contract::name::ChannelName;
 use flutecast_format::program::Timestamp;
 use serde::Serialize;
 
+use super::keys::ChannelId;
 use crate::catalog::Device;
 use crate::pipeline::json_time;
 
@@ -29,7 +30,7 @@ pub struct ChannelValues {
     pub values: Option<Bytes>,
 }
 
-pub(super) type LiveValues = HashMap<(IotId, ChannelName), ChannelValues>;
+pub(super) type LiveValues = HashMap<ChannelId, ChannelValues>;
 
 impl DeviceValues {
     /// Appends the JSON object of docs/protocol.md, "Devices as JSON".
@@ -72,7 +73,7 @@ fn write_value<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flutecast_contract::name::DeviceCode;
+    use flutecast_contract::name::{DeviceCode, IotId};
 
     #[test]
     fn values_are_written_as_documented() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flutecast_contract::name::{ChannelName, DeviceCode, IotId};
+use flutecast_contract::name::DeviceCode;
 use flutecast_contract::stream_position::EventId;
 use tokio::time::Instant;
 
@@ -19,8 +19,9 @@ use crate::catalog::{Channel, Device};
 use crate::fanout::SubscribeRequest;
 use crate::fanout::backlog::{Backlog, FrameKind};
 use crate::fanout::hello::{self, ByeReason};
-use crate::fanout::keys::{ClientKey, WatchKey};
+use crate::fanout::keys::{ChannelId, ClientKey, WatchKey, channel_id};
 use crate::fanout::metrics::FanoutMetrics;
+use crate::fanout::query::wanted_channels;
 use crate::pipeline::{Frame, Now, id_only};
 
 /// A client with more devices than this gets a place that is computed for all clients together, as looking at
@@ -45,17 +46,12 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn wants<'a>(&'a self, device: &'a Device) -> impl Iterator<Item = &'a Channel> {
-        let wanted = self.request.channels.as_ref();
-        device
-            .channels
-            .values()
-            .filter(move |channel| wanted.is_none_or(|names| names.contains(&channel.name)))
+        wanted_channels(device, self.request.channels.as_ref())
     }
 
-    fn channels(&self) -> impl Iterator<Item = (IotId, ChannelName)> {
+    fn channels(&self) -> impl Iterator<Item = ChannelId> {
         let devices = self.matched.values();
-        let channels = devices.flat_map(|device| self.wants(device).map(move |channel| (device, channel)));
-        channels.map(|(device, channel)| (device.iot_id.clone(), channel.name.clone()))
+        devices.flat_map(|device| self.wants(device).map(move |channel| channel_id(device, channel)))
     }
 
     pub(super) fn enqueue(&mut self, kind: FrameKind, bytes: Bytes, now: Now, metrics: &FanoutMetrics) {

@@ -10,7 +10,7 @@ use flutecast_contract::name::DeviceCode;
 use super::HubState;
 use crate::catalog::{Device, TenantCatalog};
 use crate::fanout::hello::{self, ByeReason};
-use crate::fanout::keys::ClientKey;
+use crate::fanout::keys::{ClientKey, channel_id};
 use crate::pipeline::Now;
 
 /// The time over which the clients of a tenant that was removed come back.
@@ -123,7 +123,7 @@ impl HubState {
             let after = client.matched.get(code).filter(|after| after.iot_id == before.iot_id);
             for channel in client.wants(before) {
                 if after.is_none_or(|after| !after.channels.contains_key(&channel.name)) {
-                    unwanted.extend(self.watches.find(&(before.iot_id.clone(), channel.name.clone())));
+                    unwanted.extend(self.watches.find(&channel_id(before, channel)));
                 }
             }
         }

@@ -41,8 +41,7 @@ impl HubState {
         if let Phase::Reading(read) = &mut watch.phase
             && (watch.every || too_early)
         {
-            read.keep(message);
-            return;
+            return read.keep(message);
         }
         if message.sequence <= watch.progress.seen {
             // The message was read from the stream before it came live; or the stream was created again,
@@ -54,8 +53,7 @@ impl HubState {
             if watch.every {
                 self.metrics.missed_every.inc();
                 self.read_again(key, now);
-                self.accept(key, message, now);
-                return;
+                return self.accept(key, message, now);
             }
             self.metrics.missed_latest.inc();
         }

@@ -70,10 +70,10 @@ mod watch;
 
 use std::sync::Arc;
 
-use flutecast_contract::name::{ChannelName, IotId, TenantName};
+use flutecast_contract::name::TenantName;
 
 use super::HubSettings;
-use super::keys::{ClientKey, Indexed, WatchKey};
+use super::keys::{ChannelId, ClientKey, Indexed, WatchKey};
 use super::metrics::FanoutMetrics;
 use super::values::LiveValues;
 use crate::catalog::TenantCatalog;
@@ -81,7 +81,7 @@ use crate::sources::ordered::SlotKey;
 
 pub(super) use attach::NewClient;
 pub(super) use read::{ChannelRead, ChannelReadResult, ReadRequest, ReadResult};
-pub(super) use resume::{ReplayOutcome, ReplayRequest};
+pub(super) use resume::ReplayRequest;
 
 use client::Client;
 use progress::StreamProgress;
@@ -105,7 +105,7 @@ pub(super) struct HubState {
     metrics: FanoutMetrics,
     catalog: Option<Arc<TenantCatalog>>,
     progress: StreamProgress,
-    watches: Indexed<WatchKey, (IotId, ChannelName), Watch>,
+    watches: Indexed<WatchKey, ChannelId, Watch>,
     clients: Indexed<ClientKey, u64, Client>,
     /// New clients that wait to learn whether their event id belongs to the current epoch.
     waiting: Vec<NewClient>,
@@ -153,8 +153,8 @@ impl HubState {
 
     /// Returns the values of those of these channels that are live, whether they have values or not. Only the
     /// requested channels are looked at, so that a request for one device costs the other clients nothing.
-    pub(super) fn live_values(&self, channels: Vec<(IotId, ChannelName)>) -> LiveValues {
-        let values = |name: (IotId, ChannelName)| {
+    pub(super) fn live_values(&self, channels: Vec<ChannelId>) -> LiveValues {
+        let values = |name: ChannelId| {
             let watch = self.watches.get(self.watches.find(&name)?)?;
             watch.phase.is_live().then(|| (name, watch.values()))
         };

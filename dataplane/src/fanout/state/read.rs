@@ -104,13 +104,10 @@ impl HubState {
 
     /// Records the subscription of a channel. Returns it if it is no longer wanted.
     pub(crate) fn opened(&mut self, key: WatchKey, subscription: SlotKey) -> Option<SlotKey> {
-        match self.watches.get_mut(key) {
-            Some(watch) if watch.subscription.is_none() => {
-                watch.subscription = Some(subscription);
-                None
-            }
-            _ => Some(subscription),
-        }
+        let watch = self.watches.get_mut(key).filter(|watch| watch.subscription.is_none());
+        let Some(watch) = watch else { return Some(subscription) };
+        watch.subscription = Some(subscription);
+        None
     }
 
     /// Reads a channel again, as some of its messages may have been missed.

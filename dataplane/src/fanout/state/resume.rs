@@ -44,14 +44,6 @@ pub(crate) struct ReplayRequest {
     pub(crate) stop: CancellationToken,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReplayOutcome {
-    /// The client has got everything since its id.
-    Complete,
-    /// It can't be proven that it has.
-    Gap(GapReason),
-}
-
 impl Replay {
     pub(super) fn waiting(awaits_covering_read: bool) -> Self {
         Self { awaits_covering_read, ..Self::default() }
@@ -120,7 +112,13 @@ impl HubState {
     }
 
     /// Ends a replay: the events that were held back follow.
-    pub(crate) fn replayed(&mut self, viewer: ClientKey, key: WatchKey, outcome: ReplayOutcome, now: Now) {
+    pub(crate) fn replayed(
+        &mut self,
+        viewer: ClientKey,
+        key: WatchKey,
+        end: Result<(), GapReason>,
+        now: Now,
+    ) {
         let (Some(watch), Some(client)) = (self.watches.get(key), self.clients.get_mut(viewer)) else {
             return;
         };
@@ -128,10 +126,7 @@ impl HubState {
             return;
         }
         let Some(Replay { held, lost, .. }) = client.replaying.remove(&key) else { return };
-        let gap = match outcome {
-            ReplayOutcome::Complete => None,
-            ReplayOutcome::Gap(reason) => Some((reason, None)),
-        };
+        let gap = end.err().map(|reason| (reason, None));
         let overflow = (lost > 0).then_some((GapReason::SlowClient, Some(lost)));
         for (reason, lost) in gap.into_iter().chain(overflow) {
             self.metrics.gaps(reason, 1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flutecast_contract::document::DeliveryPolicy;
-use flutecast_contract::name::{ChannelName, IotId, TenantName};
+use flutecast_contract::name::{ChannelName, TenantName};
 use flutecast_contract::subject;
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::catalog::{Channel, Device};
 use crate::fanout::ChannelValues;
 use crate::fanout::backlog::FrameKind;
 use crate::fanout::hello::millis;
-use crate::fanout::keys::{ClientKey, WatchKey};
+use crate::fanout::keys::{ChannelId, ClientKey, WatchKey, channel_id};
 use crate::pipeline::{ChannelPipeline, Frame, Now};
 use crate::sources::ordered::SlotKey;
 
@@ -99,7 +99,7 @@ impl Watch {
         true
     }
 
-    fn name(&self) -> (IotId, ChannelName) {
+    fn id(&self) -> ChannelId {
         (self.device.iot_id.clone(), self.channel.clone())
     }
 
@@ -124,7 +124,7 @@ impl Watch {
 impl HubState {
     /// Returns the watch of a channel of a device; a new one if no client watches the channel yet.
     pub(super) fn watch(&mut self, device: &Arc<Device>, channel: &Channel, now: Now) -> WatchKey {
-        let name = (device.iot_id.clone(), channel.name.clone());
+        let name = channel_id(device, channel);
         if let Some(key) = self.watches.find(&name) {
             return key;
         }
@@ -138,7 +138,7 @@ impl HubState {
 
     /// Ends a watch, with all of its viewers.
     pub(super) fn unwatch(&mut self, key: WatchKey, now: Now) {
-        let Some(name) = self.watches.get(key).map(Watch::name) else { return };
+        let Some(name) = self.watches.get(key).map(Watch::id) else { return };
         let Some(watch) = self.watches.take(&name) else { return };
         self.metrics.channels.dec();
         self.io.close.extend(watch.subscription);

@@ -277,7 +277,7 @@ impl Harness {
                     request.backlog.push(kind, formatted.frame.without_id(), self.now.instant);
                 }
             }
-            self.state.replayed(request.client, request.watch, ReplayOutcome::Complete, self.now);
+            self.state.replayed(request.client, request.watch, Ok(()), self.now);
         }
     }
 }
