@@ -207,8 +207,8 @@ impl Starter {
             return None;
         };
         let metrics = PeerMetrics::register(&mut self.registry);
-        let (peers, task) = watch_peers(cluster, service, metrics, self.stop.clone());
-        self.tasks.watch("peers", task);
+        let (peers, task) = watch_peers(cluster, service, metrics);
+        self.tasks.spawn_until("peers", &self.stop, task);
         Some(peers)
     }
 
@@ -216,12 +216,11 @@ impl Starter {
         let task = announce(
             self.broker.clone(),
             mapping.catalog.clone(),
-            &self.release,
+            self.release.clone(),
             self.server_name.clone(),
             ServingMetrics::register(&mut self.registry),
-            self.stop.clone(),
         );
-        self.tasks.watch("announcing", task);
+        self.tasks.spawn_until("announcing", &self.stop, task);
     }
 
     fn fan_out(&mut self, mapping: &Mapping) -> Hubs {
@@ -247,8 +246,8 @@ impl Starter {
     fn streams(&mut self, mapping: &Mapping, metrics: HttpMetrics) -> StreamRegistry {
         let streams = StreamRegistry::new(metrics);
         let (access, catalog) = (mapping.access.clone(), mapping.catalog.clone());
-        let watching = streams.clone().watch(access, catalog, self.config.take_timeout, self.stop.clone());
-        self.tasks.spawn("open streams", watching);
+        let watching = streams.clone().watch(access, catalog, self.config.take_timeout);
+        self.tasks.spawn_until("open streams", &self.stop, watching);
         streams
     }
 
@@ -270,7 +269,7 @@ impl Starter {
             metrics: RebalanceMetrics::register(&mut self.registry),
             draining: self.draining.clone(),
         };
-        self.tasks.watch("rebalancing", rebalance.start(self.stop.clone()));
+        self.tasks.spawn_until("rebalancing", &self.stop, rebalance.run());
     }
 
     fn server_settings(&self, max_sockets: usize) -> ServerSettings {

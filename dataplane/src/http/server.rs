@@ -77,7 +77,12 @@ where
 {
     fn execute(&self, stream: F) {
         let end = CancellationToken::new();
-        tokio::spawn(STREAM_END.scope(end.clone(), end.run_until_cancelled_owned(stream)));
+        tokio::spawn(STREAM_END.scope(end.clone(), async move {
+            tokio::select! {
+                _ = stream => {}
+                () = end.cancelled() => {}
+            }
+        }));
     }
 }
 
@@ -102,11 +107,7 @@ pub(crate) async fn serve<S, B>(
         loop {
             let (socket, permit) = accept(&listener, &permits, &metrics).await;
             let (service, settings) = (service.clone(), settings.clone());
-            let connection = serve_socket(socket, service, settings, metrics.clone(), shutdown.clone());
-            tasks.spawn(async move {
-                connection.await;
-                drop(permit);
-            });
+            tasks.spawn(serve_socket(socket, permit, service, settings, metrics.clone(), shutdown.clone()));
         }
     };
     tokio::select! {
@@ -146,8 +147,10 @@ async fn accept(
     }
 }
 
+/// Serves a socket until it ends, and gives the permit back.
 async fn serve_socket<S, B>(
     socket: TcpStream,
+    _permit: OwnedSemaphorePermit,
     service: S,
     settings: ServerSettings,
     metrics: HttpMetrics,

@@ -11,7 +11,6 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 use super::metrics::HttpMetrics;
 use super::server::SocketControl;
@@ -191,13 +190,12 @@ impl StreamRegistry {
         ended
     }
 
-    /// Rechecks all streams at each change of `access`, and ends those that stall, until `stop` is cancelled.
+    /// Rechecks all streams at each change of `access`, and ends those that stall.
     pub(crate) async fn watch(
         self,
         mut access: watch::Receiver<Option<Arc<Access>>>,
         catalog: watch::Receiver<Arc<Catalog>>,
         take_timeout: Duration,
-        stop: CancellationToken,
     ) {
         // A stalled client is noticed at most a sixth of the timeout late.
         let period = (take_timeout / 6).max(Duration::from_millis(10));
@@ -206,7 +204,6 @@ impl StreamRegistry {
         let mut looked = Instant::now();
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
                 changed = access.changed() => {
                     if changed.is_err() {
                         return;

@@ -12,8 +12,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::kubernetes::{Cluster, MANIFEST, watch_config};
 
@@ -49,24 +47,20 @@ impl PeerMetrics {
     }
 }
 
-/// Follows the EndpointSlices of `service` until `stop` is cancelled. While the API server is away the peers
-/// stay as they were. Nothing waits for this: a pod that can't see its peers serves all the same.
-#[must_use = "someone has to watch the task"]
+/// Returns the peers, and the task that follows the EndpointSlices of `service` for ever. While the API server
+/// is away the peers stay as they were. Nothing waits for this: a pod that can't see its peers serves all the
+/// same.
 pub(crate) fn watch_peers(
     cluster: &Cluster,
     service: &str,
     metrics: PeerMetrics,
-    stop: CancellationToken,
-) -> (watch::Receiver<Arc<Peers>>, JoinHandle<()>) {
+) -> (watch::Receiver<Arc<Peers>>, impl Future<Output = ()> + use<>) {
     let (sender, receiver) = watch::channel(Arc::default());
     let Cluster { client, namespace } = cluster.clone();
     let slices = Api::<EndpointSlice>::namespaced(client, &namespace);
     let config = watch_config().labels(&format!("{SERVICE_LABEL}={service}"));
     let watch = Watch::new(slices, config, MANIFEST);
-    let follow = follow(watch, sender, metrics);
-    let handle =
-        tokio::spawn(async move { stop.run_until_cancelled_owned(follow).await.unwrap_or_default() });
-    (receiver, handle)
+    (receiver, follow(watch, sender, metrics))
 }
 
 async fn follow(mut watch: Watch<EndpointSlice>, peers: watch::Sender<Arc<Peers>>, metrics: PeerMetrics) {

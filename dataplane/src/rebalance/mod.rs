@@ -15,7 +15,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -83,13 +82,8 @@ pub(crate) struct Rebalance {
 }
 
 impl Rebalance {
-    /// Reports this pod's load and moves clients until `stop` is cancelled.
-    #[must_use = "the task has to be supervised"]
-    pub(crate) fn start(self, stop: CancellationToken) -> JoinHandle<()> {
-        tokio::spawn(async move { stop.run_until_cancelled_owned(self.run()).await.unwrap_or_default() })
-    }
-
-    async fn run(self) {
+    /// Reports this pod's load and moves clients, for ever.
+    pub(crate) async fn run(self) {
         let mut planner = Planner::new(self.limits, Instant::now());
         let mut reports = Reports::default();
         let mut subscription = None;

@@ -12,9 +12,7 @@ use flutecast_nats::NatsConnection;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
 use crate::sources::broker::next_message;
@@ -41,21 +39,18 @@ impl ServingMetrics {
     }
 }
 
-/// Announces what `catalog` holds until `stop` is cancelled: at once when it or the connection changes or a
-/// query arrives, and otherwise after each [`ANNOUNCE_PERIOD`].
-#[must_use = "the task has to be supervised"]
-pub(crate) fn announce(
+/// Announces what `catalog` holds: at once when it or the connection changes or a query arrives, and otherwise
+/// after each [`ANNOUNCE_PERIOD`]. Ends only when the catalog's publisher has ended, which ends the process.
+pub(crate) async fn announce(
     broker: NatsConnection,
     catalog: watch::Receiver<Arc<Catalog>>,
-    release: &str,
+    release: String,
     server_name: String,
     metrics: ServingMetrics,
-    stop: CancellationToken,
-) -> JoinHandle<()> {
-    let subject = subject::serving(release, &server_name);
-    let query = subject::serving_query(release);
-    let announcer = Announcer { broker, catalog, subject, query, server_name, metrics, failing: false };
-    tokio::spawn(async move { stop.run_until_cancelled_owned(announcer.run()).await.unwrap_or_default() })
+) {
+    let subject = subject::serving(&release, &server_name);
+    let query = subject::serving_query(&release);
+    Announcer { broker, catalog, subject, query, server_name, metrics, failing: false }.run().await;
 }
 
 struct Announcer {
@@ -69,7 +64,6 @@ struct Announcer {
 }
 
 impl Announcer {
-    /// Ends only when the catalog's publisher has ended, which ends the process.
     async fn run(mut self) {
         let mut connection = self.broker.watch();
         let mut queries = self.subscribe().await;
