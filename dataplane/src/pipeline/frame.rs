@@ -203,6 +203,9 @@ mod tests {
         assert_eq!(frame.without_id(), data);
         assert_eq!(frame.with_id(), format!("id: 5f3a9c01-1042\n{data}"));
         assert_eq!(frame.values(), "{\"on\":true}");
+        for event in [frame.with_id(), frame.without_id()] {
+            assert_eq!(frame.names().of(&event), b"\"device\":\"CORR-01\",\"channel\":\"power\"");
+        }
     }
 
     #[test]
