@@ -1,11 +1,8 @@
 //! The three CustomResourceDefinitions.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{Device, PushFormat, Tenant};
 
@@ -60,7 +57,9 @@ impl CrdKind {
             if let Some(validation) = &mut version.schema
                 && let Some(schema) = &mut validation.open_api_v3_schema
             {
-                *schema = simplified(schema)?;
+                let mut value = serde_json::to_value(&*schema)?;
+                simplify(&mut value);
+                *schema = serde_json::from_value(value)?;
             }
         }
         Ok(definition)
@@ -96,19 +95,9 @@ impl CrdKind {
         let document = serde_json::to_value(self.definition()?)?;
         Ok(format!(
             "# Written by `cargo run -p flutecast-crds --bin crdgen`; change crds/src instead.\n{}",
-            to_yaml(&document)?
+            serde_yaml::to_string(&document)?
         ))
     }
-}
-
-fn to_yaml(document: &impl Serialize) -> Result<String, serde_yaml::SerializeError> {
-    serde_yaml::to_string(document)
-}
-
-fn simplified(schema: &JSONSchemaProps) -> Result<JSONSchemaProps, serde_json::Error> {
-    let mut value = serde_json::to_value(schema)?;
-    simplify(&mut value);
-    serde_json::from_value(value)
 }
 
 /// Simplifies a schema recursively. The map `properties` itself is not a schema, as its keys are names.
@@ -127,10 +116,6 @@ fn simplify(schema: &mut Value) {
         }
     }
     if let Some(properties) = keywords.get_mut("properties").and_then(Value::as_object_mut) {
-        each(properties, simplify);
+        properties.values_mut().for_each(simplify);
     }
-}
-
-fn each(properties: &mut Map<String, Value>, change: fn(&mut Value)) {
-    properties.values_mut().for_each(change);
 }

@@ -23,23 +23,14 @@ pub struct Duration {
 }
 
 /// The error for a string that is not a duration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{value:?} is not a duration; write whole hours, minutes, seconds and milliseconds in this order, \
+     such as 200ms, 10s or 1h30m"
+)]
 pub struct InvalidDuration {
     value: String,
 }
-
-impl fmt::Display for InvalidDuration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is not a duration; write whole hours, minutes, seconds and milliseconds in this order, \
-             such as 200ms, 10s or 1h30m",
-            self.value
-        )
-    }
-}
-
-impl std::error::Error for InvalidDuration {}
 
 impl Duration {
     /// Returns the duration of `milliseconds`.

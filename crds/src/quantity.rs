@@ -32,23 +32,14 @@ pub struct Quantity {
 }
 
 /// The error for a string that is not a quantity.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{value:?} is not a quantity; write a whole number of bytes with Ki, Mi, Gi or Ti (or k, M, G, T), \
+     such as 512Mi or 2Gi"
+)]
 pub struct InvalidQuantity {
     value: String,
 }
-
-impl fmt::Display for InvalidQuantity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is not a quantity; write a whole number of bytes with Ki, Mi, Gi or Ti (or k, M, G, T), \
-             such as 512Mi or 2Gi",
-            self.value
-        )
-    }
-}
-
-impl std::error::Error for InvalidQuantity {}
 
 impl Quantity {
     /// Returns the number of bytes.
