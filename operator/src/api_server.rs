@@ -37,7 +37,6 @@ closed_set! {
     }
 }
 
-/// A kind of write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ApiWrite {
     Status(ObjectKind),

@@ -38,7 +38,6 @@ pub(crate) const RIGHTS: &[Right] = &[
 
 /// How long to wait for the Lease: an operator that ended without giving it back loses it within this time.
 pub(crate) const TAKEOVER: Duration = Duration::from_secs(30);
-/// How long to wait for NATS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is removed of an installation.
@@ -52,7 +51,6 @@ pub(crate) enum CleanUp {
     Mapping,
 }
 
-/// The installation that is removed.
 #[derive(Debug, Clone)]
 pub(crate) struct InstallationScope {
     /// The namespaces of the objects.
@@ -66,10 +64,7 @@ pub(crate) struct InstallationScope {
 /// JetStream, and whether NATS is connected.
 pub(crate) type Broker = (flutecast_nats::JetStreamApi, watch::Receiver<bool>);
 
-/// Removes `what` of an installation.
-///
-/// # Errors
-/// What is left, and why.
+/// Removes `what` of an installation. The error says what is left, and why.
 pub(crate) async fn clean_up(
     client: &Client,
     scope: &InstallationScope,

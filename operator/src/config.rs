@@ -116,10 +116,7 @@ pub(crate) enum Mode {
 }
 
 impl Config {
-    /// Returns the mode.
-    ///
-    /// # Errors
-    /// If the arguments are ambiguous, which the parser rules out.
+    /// Returns the mode. The parser rules out arguments that are ambiguous.
     pub(crate) fn mode(&self) -> anyhow::Result<Mode> {
         if self.kubernetes {
             let all = self.namespace.iter().any(|namespace| namespace == ALL);

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::metrics::closed_set;
+use crate::metrics::{ClosedSet, closed_set};
 use crate::object::ObjectRef;
 
 closed_set! {
@@ -21,99 +21,73 @@ closed_set! {
     }
 }
 
-/// Why an object is refused or degraded. A closed set: docs/verdicts.md lists it, and tests cover each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub enum Reason {
-    /// The text is not YAML, or can't be read.
-    InvalidYaml,
-    /// The object breaks its kind's schema.
-    InvalidObject,
-    /// The folder has two objects of the same kind, namespace and name.
-    DuplicateObject,
-    /// A name can't be used on the message side.
-    InvalidName,
-    /// Another Tenant of the same name, in another namespace, is older.
-    TenantNameTaken,
-    /// The tenant that a device names doesn't exist in its namespace.
-    TenantMissing,
-    /// The tenant that a device names is refused itself.
-    TenantRefused,
-    /// A format that a device, or a Tenant's template of devices, names doesn't exist in its namespace.
-    FormatMissing,
-    /// A format doesn't compile.
-    FormatInvalid,
-    /// An older device of the tenant has this code.
-    DuplicateDeviceCode,
-    /// An older device of the tenant has this iotId.
-    IotIdTaken,
-    /// The tenant has no room for more devices.
-    QuotaExceeded,
-    /// One device is too large for a mapping shard.
-    DeviceTooLarge,
-    /// A Secret that a tenant names doesn't exist in its namespace.
-    SecretMissing,
-    /// A Secret that a tenant names may not be read by the operator.
-    SecretForbidden,
-    /// A Secret can't be used as it is.
-    SecretInvalid,
-    /// A token is too short to keep anybody out.
-    TokenTooShort,
-    /// A source can't be captured as it is written.
-    SourceInvalid,
-    /// A source's subject overlaps one that is claimed already.
-    SourceConflict,
-    /// A stream of this name belongs to another owner.
-    StreamOwnedByOther,
-    /// NATS refuses to make or to change a stream.
-    StreamRefused,
-    /// NATS can't be reached.
-    BrokerAway,
-    /// The API server refuses to store the mapping.
-    MappingRefused,
-    /// A ready data-plane pod doesn't serve what the mapping holds.
-    NotServed,
-    /// A Tenant wants Devices to be created, and the operator can't.
-    EnrollmentUnavailable,
-    /// A Tenant or a PushFormat is being deleted while it is used: by Devices, or by a Tenant's template of
-    /// Devices.
-    InUse,
-    /// What a Device uses is being deleted, or what a Tenant's template names.
-    Terminating,
+closed_set! {
+    /// Why an object is refused or degraded. A closed set: docs/verdicts.md lists it, and tests cover each.
+    #[derive(PartialOrd, Ord, Serialize)]
+    pub enum Reason {
+        /// The text is not YAML, or can't be read.
+        InvalidYaml,
+        /// The object breaks its kind's schema.
+        InvalidObject,
+        /// The folder has two objects of the same kind, namespace and name.
+        DuplicateObject,
+        /// A name can't be used on the message side.
+        InvalidName,
+        /// Another Tenant of the same name, in another namespace, is older.
+        TenantNameTaken,
+        /// The tenant that a device names doesn't exist in its namespace.
+        TenantMissing,
+        /// The tenant that a device names is refused itself.
+        TenantRefused,
+        /// A format that a device, or a Tenant's template of devices, names doesn't exist in its namespace.
+        FormatMissing,
+        /// A format doesn't compile.
+        FormatInvalid,
+        /// An older device of the tenant has this code.
+        DuplicateDeviceCode,
+        /// An older device of the tenant has this iotId.
+        IotIdTaken,
+        /// The tenant has no room for more devices.
+        QuotaExceeded,
+        /// One device is too large for a mapping shard.
+        DeviceTooLarge,
+        /// A Secret that a tenant names doesn't exist in its namespace.
+        SecretMissing,
+        /// A Secret that a tenant names may not be read by the operator.
+        SecretForbidden,
+        /// A Secret can't be used as it is.
+        SecretInvalid,
+        /// A token is too short to keep anybody out.
+        TokenTooShort,
+        /// A source can't be captured as it is written.
+        SourceInvalid,
+        /// A source's subject overlaps one that is claimed already.
+        SourceConflict,
+        /// A stream of this name belongs to another owner.
+        StreamOwnedByOther,
+        /// NATS refuses to make or to change a stream.
+        StreamRefused,
+        /// NATS can't be reached.
+        BrokerAway,
+        /// The API server refuses to store the mapping.
+        MappingRefused,
+        /// A ready data-plane pod doesn't serve what the mapping holds.
+        NotServed,
+        /// A Tenant wants Devices to be created, and the operator can't.
+        EnrollmentUnavailable,
+        /// A Tenant or a PushFormat is being deleted while it is used: by Devices, or by a Tenant's template of
+        /// Devices.
+        InUse,
+        /// What a Device uses is being deleted, or what a Tenant's template names.
+        Terminating,
+    }
 }
 
 impl Reason {
-    pub const ALL: [Self; 27] = [
-        Self::InvalidYaml,
-        Self::InvalidObject,
-        Self::DuplicateObject,
-        Self::InvalidName,
-        Self::TenantNameTaken,
-        Self::TenantMissing,
-        Self::TenantRefused,
-        Self::FormatMissing,
-        Self::FormatInvalid,
-        Self::DuplicateDeviceCode,
-        Self::IotIdTaken,
-        Self::QuotaExceeded,
-        Self::DeviceTooLarge,
-        Self::SecretMissing,
-        Self::SecretForbidden,
-        Self::SecretInvalid,
-        Self::TokenTooShort,
-        Self::SourceInvalid,
-        Self::SourceConflict,
-        Self::StreamOwnedByOther,
-        Self::StreamRefused,
-        Self::BrokerAway,
-        Self::MappingRefused,
-        Self::NotServed,
-        Self::EnrollmentUnavailable,
-        Self::InUse,
-        Self::Terminating,
-    ];
+    pub const ALL: &[Self] = <Self as ClosedSet>::ALL;
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.to_string() == name)
+        Self::ALL.iter().copied().find(|reason| reason.to_string() == name)
     }
 
     /// Returns whether the object may come into force without a change of what exists: it waits for another
@@ -198,7 +172,6 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// Returns `Accepted`, `Degraded` or `Refused`.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
@@ -226,7 +199,6 @@ impl Outcome {
     }
 }
 
-/// The outcomes of objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outcomes(BTreeMap<ObjectRef, Outcome>);
 
@@ -268,7 +240,6 @@ impl Outcomes {
         self.0.remove(object);
     }
 
-    /// Keeps the outcomes of the objects for which `keep` returns `true`.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&ObjectRef) -> bool) {
         self.0.retain(|object, _| keep(object));
     }

@@ -44,12 +44,9 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// mapping of many devices, which can't be interrupted.
 const WORK_END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A candidate for a Lease.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// The namespace of the Lease.
     pub namespace: String,
-    /// The name of the Lease.
     pub name: String,
     /// The candidate in the Lease. Two operators never have the same one.
     pub identity: String,
@@ -119,7 +116,6 @@ struct Election {
     seen: Option<(String, Instant)>,
     /// When the last successful renewal began.
     renewed: Option<Instant>,
-    /// The number of terms so far.
     terms: u64,
     leading: watch::Sender<Leadership>,
     metrics: LeaseMetrics,
@@ -258,7 +254,6 @@ impl Election {
     }
 }
 
-/// The holder of a Lease.
 #[derive(Debug, PartialEq, Eq)]
 enum Holder {
     None,

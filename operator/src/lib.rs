@@ -17,6 +17,7 @@ mod enrollment;
 mod finding;
 mod index;
 mod jetstream;
+mod label;
 pub mod lease;
 mod metrics;
 mod object;

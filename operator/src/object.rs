@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::metrics::closed_set;
 
-/// The kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub(crate) enum Kind {
     Tenant,
@@ -43,13 +42,7 @@ impl Kind {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tenant => "Tenant",
-            Self::PushFormat => "PushFormat",
-            Self::Device => "Device",
-            Self::Secret => "Secret",
-            Self::File => "File",
-        })
+        fmt::Debug::fmt(self, f)
     }
 }
 
@@ -59,7 +52,6 @@ pub(crate) type Key = (String, String);
 /// The namespace of objects from a folder that name none, as with kubectl.
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
-/// Identifies an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub(crate) struct ObjectRef {
     pub(crate) kind: Kind,
@@ -108,7 +100,6 @@ impl Meta {
         ObjectRef::new(kind, &self.namespace, &self.name)
     }
 
-    /// Returns the namespace and name.
     pub(crate) fn key(&self) -> Key {
         (self.namespace.clone(), self.name.clone())
     }

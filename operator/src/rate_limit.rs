@@ -29,7 +29,6 @@ pub(crate) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// Creates a full bucket.
     pub(crate) fn new(rate: Rate, now: Instant) -> Self {
         Self { rate, full_at: now }
     }

@@ -25,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lease::Leadership;
 
-/// The rights that watching the three kinds needs.
 pub(crate) const RIGHTS: &[Right] =
     &[Right::new("flutecast.io", &["tenants", "devices", "pushformats"], &["list", "watch"])];
 
@@ -103,7 +102,6 @@ impl<C: Send + 'static> Watches<'_, C> {
     }
 }
 
-/// A kind that can be watched.
 pub(crate) trait Watched:
     kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + DeserializeOwned

@@ -15,7 +15,6 @@ use super::status::write_failures::WriteFailure;
 use crate::jetstream::orphans::Installation;
 use crate::object::{Key, Object, Objects};
 
-/// The result of writing the mapping.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
     /// The names of the documents that were written or deleted.

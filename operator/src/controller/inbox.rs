@@ -10,7 +10,6 @@ use tokio::time::{Duration, Instant, sleep_until};
 use crate::jetstream::reconciler::StreamReports;
 use crate::lease::Leadership;
 
-/// How many changes are received at once.
 const BATCH: usize = 1024;
 
 /// The receivers of the control loop. `C` is a change that the backend reports.

@@ -31,8 +31,8 @@ pub(crate) struct ControllerMetrics {
     passes: Family<ResultLabels, Counter>,
     reconciles: Family<ReconcileLabels, Counter>,
     objects: Family<ObjectLabels, Gauge>,
-    changes_waiting: QueueLength,
-    statuses_waiting: QueueLength,
+    pub(crate) changes_waiting: QueueLength,
+    pub(crate) statuses_waiting: QueueLength,
     mapping_writes: Counter,
     mapping_is_written: AtomicBool,
     is_standby: AtomicBool,
@@ -94,14 +94,6 @@ impl ControllerMetrics {
         }
     }
 
-    pub(crate) fn observe_changes_waiting(&self, length: impl Fn() -> usize + Send + Sync + 'static) {
-        self.changes_waiting.observe(length);
-    }
-
-    pub(crate) fn observe_statuses_waiting(&self, length: impl Fn() -> usize + Send + Sync + 'static) {
-        self.statuses_waiting.observe(length);
-    }
-
     /// Sets whether this operator knows all objects and waits for the Lease.
     pub(crate) fn set_standby(&self, is_standby: bool) {
         self.is_standby.store(is_standby, Ordering::Relaxed);
@@ -136,7 +128,7 @@ mod tests {
         let metrics = ControllerMetrics::default();
         let length = Arc::new(AtomicUsize::new(3));
         let read = length.clone();
-        metrics.observe_changes_waiting(move || read.load(Ordering::Relaxed));
+        metrics.changes_waiting.observe(move || read.load(Ordering::Relaxed));
         assert!(text(&metrics).contains("\nchanges_waiting 3\n"), "{}", text(&metrics));
         length.store(7, Ordering::Relaxed);
         assert!(text(&metrics).contains("\nchanges_waiting 7\n"), "{}", text(&metrics));

@@ -14,7 +14,6 @@ use tokio::sync::{Notify, Semaphore};
 use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
 use crate::metrics::CallResult;
 
-/// The right to create Devices.
 pub(crate) const RIGHTS: &[Right] = &[Right::new("flutecast.io", &["devices"], &["create"]).because(
     "Only for Tenants with enrollment.policy Automatic: a Device is created for a code that nobody has. \
           Without this rule such Tenants say EnrollmentUnavailable, and all else works. docs/enrollment.md",
@@ -34,7 +33,6 @@ pub(crate) struct DeviceCreator {
     writes: ApiWrites,
 }
 
-/// The outcome of a creation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Creation {
     Created,

@@ -9,7 +9,6 @@ use super::reply::{Reason, Reply};
 use crate::metrics::{closed_set, with_all_labels};
 
 closed_set! {
-    /// The result of an enrollment request.
     pub(crate) enum RequestResult {
         /// With the topics of a Device that existed.
         Answered,

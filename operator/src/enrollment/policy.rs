@@ -39,10 +39,6 @@ pub(crate) struct Template {
 pub(crate) struct CodePattern(Regex);
 
 impl CodePattern {
-    /// Compiles a pattern.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
     pub(crate) fn new(pattern: &str) -> Result<Self, String> {
         // Compiled alone first: an open group must not close the added one.
         let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build();

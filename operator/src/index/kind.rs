@@ -14,17 +14,14 @@ use crate::controller::status::conditions::ours;
 use crate::object::Kind;
 use crate::watch::Watched;
 
-/// One of the kinds of the API.
 pub(crate) trait ApiKind: Watched {
     const KIND: Kind;
     type Spec: Debug + Clone + PartialEq + Send + Sync;
     type Status: ApiStatus;
 
-    /// Splits an object into its parts.
     fn into_parts(self) -> (ObjectMeta, Self::Spec, Option<Self::Status>);
 }
 
-/// The status of one of the kinds.
 pub(crate) trait ApiStatus:
     Debug + Clone + Default + PartialEq + Serialize + Into<AnyStatus> + Send + Sync + 'static
 {
@@ -40,7 +37,6 @@ pub(crate) trait ApiStatus:
     fn presence(&self) -> Option<Presence>;
 }
 
-/// A status of any of the kinds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum AnyStatus {

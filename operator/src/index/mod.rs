@@ -107,7 +107,6 @@ impl Index {
         exists
     }
 
-    /// Marks the Tenants of this name in `dirty`.
     pub(crate) fn mark_tenant(&self, tenant: &str, dirty: &mut DirtySet) {
         let named = self.tenants.iter().filter(|((_, name), _)| name == tenant);
         named.for_each(|(key, _)| dirty.touch(Kind::Tenant, key));
@@ -264,7 +263,6 @@ impl Index {
         }
     }
 
-    /// Returns the Devices that name a tenant.
     pub(crate) fn devices_of(&self, tenant: &str) -> impl Iterator<Item = &Key> {
         self.references.devices(tenant)
     }
@@ -298,7 +296,6 @@ impl Index {
     }
 }
 
-/// Applies an event to a store. Returns what changed.
 fn apply<K: ApiKind>(store: &mut Store<K>, event: Event<K>) -> Vec<Delta<K>> {
     match event {
         Event::Apply(object) => store.apply(*object).into_iter().collect(),

@@ -19,7 +19,8 @@ pub(crate) struct Entry<K: ApiKind> {
     pub(crate) object: Result<Arc<Object<K::Spec>>, String>,
     pub(crate) status: K::Status,
     pub(crate) deletion: Deletion,
-    version: Option<u64>,
+    /// The resource version; `None` if it is not a number.
+    pub(crate) version: Option<u64>,
 }
 
 /// Whether an object is being deleted, and what holds it.
@@ -39,14 +40,6 @@ impl Deletion {
     }
 }
 
-impl<K: ApiKind> Entry<K> {
-    /// Returns the resource version; `None` if it is not a number.
-    pub(crate) fn version(&self) -> Option<u64> {
-        self.version
-    }
-}
-
-/// A change of one object.
 #[derive(Debug)]
 pub(crate) struct Delta<K: ApiKind> {
     pub(crate) key: Key,
@@ -89,7 +82,6 @@ fn same_object<K: ApiKind>(
     }
 }
 
-/// All objects of one kind.
 #[derive(Debug)]
 pub(crate) struct Store<K: ApiKind> {
     entries: BTreeMap<Key, Entry<K>>,
@@ -149,7 +141,6 @@ impl<K: ApiKind> Store<K> {
         self.put(meta, Err(error), status.unwrap_or_default())
     }
 
-    /// Removes an object.
     pub(crate) fn delete(&mut self, meta: &ObjectMeta) -> Option<Delta<K>> {
         let key = key_of(meta);
         let is_this_one = self.entries.get(&key).is_some_and(|entry| Some(&entry.uid) == meta.uid.as_ref());

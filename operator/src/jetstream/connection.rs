@@ -4,9 +4,6 @@ use async_nats::{Client, Event};
 use flutecast_nats::{Login, LoginError, NatsConnection};
 
 /// Starts to connect as `login` says and returns at once.
-///
-/// # Errors
-/// If the login can't be used.
 pub(crate) async fn open(login: &Login) -> Result<NatsConnection, LoginError> {
     let on_event = |event: &Event| match event {
         Event::Connected => tracing::info!("connected to NATS"),
@@ -18,9 +15,6 @@ pub(crate) async fn open(login: &Login) -> Result<NatsConnection, LoginError> {
 
 /// Starts a connection for requests that anyone may send, and returns at once. At most `waiting` messages of
 /// one subscription wait. Further ones are dropped, and `dropped` is called for each.
-///
-/// # Errors
-/// As [`open`].
 pub(crate) async fn open_for_requests(
     login: &Login,
     waiting: usize,

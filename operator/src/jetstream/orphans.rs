@@ -37,9 +37,6 @@ impl Installation {
 }
 
 /// Deletes all streams of an installation, whatever their Tenants say about the end. Returns how many.
-///
-/// # Errors
-/// [`RequestError`]
 pub(crate) async fn delete_all(
     api: &JetStreamApi,
     installation: &Installation,
@@ -66,9 +63,6 @@ pub(crate) struct Released {
 
 impl Released {
     /// Records the result for one stream. Returns whether it was released.
-    ///
-    /// # Errors
-    /// [`RequestError::Unavailable`]
     pub(super) fn note(
         &mut self,
         stream: &str,
@@ -90,9 +84,6 @@ impl Released {
 
 /// Releases the streams that are left over: deletes them, or keeps them for the next Tenant of the name, as
 /// their Tenant wanted.
-///
-/// # Errors
-/// [`RequestError::Unavailable`]
 pub(crate) async fn remove(
     api: &JetStreamApi,
     streams: &Streams,

@@ -35,7 +35,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// How long a Tenant must be gone before its streams are deleted. An editor, or a `git checkout`, may remove
 /// a file and restore it a moment later, and a deleted stream can't be restored.
 const REMOVAL_GRACE: Duration = Duration::from_secs(5);
-/// How many tenants are worked on at once.
 const MAX_CONCURRENT: usize = 8;
 
 /// The desired state of JetStream.
@@ -66,10 +65,8 @@ pub(crate) struct TenantReport {
     pub(crate) applied: Option<TenantStreams>,
 }
 
-/// The task that manages the streams.
 pub(crate) struct StreamTask {
     pub(crate) api: JetStreamApi,
-    /// Whether NATS is connected.
     pub(crate) connected: watch::Receiver<bool>,
     /// `None` until the objects were read for the first time.
     pub(crate) wanted: watch::Receiver<Option<Arc<WantedStreams>>>,

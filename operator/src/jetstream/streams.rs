@@ -65,7 +65,6 @@ pub(crate) struct StreamConfig {
     pub(crate) republish: Option<(String, String)>,
 }
 
-/// One source of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceStream {
     pub(crate) source: SourceName,
@@ -91,7 +90,6 @@ pub(crate) enum Reading {
     },
 }
 
-/// All streams of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TenantStreams {
     pub(crate) tenant: TenantName,

@@ -12,10 +12,6 @@ pub(crate) struct SubjectPattern {
 const MAX_LENGTH: usize = 255;
 
 impl SubjectPattern {
-    /// Parses a subject.
-    ///
-    /// # Errors
-    /// What is wrong, in words.
     pub(crate) fn new(text: &str) -> Result<Self, String> {
         if text.len() > MAX_LENGTH {
             return Err(format!("a subject has {MAX_LENGTH} characters at most"));

@@ -81,9 +81,6 @@ pub(crate) async fn apply(
 }
 
 /// Releases the streams of a tenant that went: deletes them, or keeps them for the next Tenant of this name.
-///
-/// # Errors
-/// [`RequestError::Unavailable`]
 pub(crate) async fn remove(
     api: &JetStreamApi,
     streams: &Streams,

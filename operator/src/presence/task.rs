@@ -19,16 +19,13 @@ use super::table::PresenceTable;
 use crate::metrics::CallResult;
 use crate::object::Key;
 
-/// How many tenants are looked up at once.
 const CONCURRENT_LOOKUPS: usize = 8;
 /// How long due lookups are collected, so that many go into one request.
 const BATCH_INTERVAL: Duration = Duration::from_millis(200);
-/// How often the gauges are set.
 const METRICS_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(crate) struct PresenceTask {
     pub(crate) client: Client,
-    /// Whether NATS is connected.
     pub(crate) connected: watch::Receiver<bool>,
     pub(crate) table: PresenceTable,
     pub(crate) metrics: Arc<PresenceMetrics>,

@@ -37,7 +37,6 @@ pub(crate) struct LastOperator {
 }
 
 impl LastOperator {
-    /// Removes all finalizers, unless another operator takes over.
     pub(super) async fn remove_finalizers_unless_taken_over(&self) {
         if let Some(holder) = self.successor().await {
             tracing::info!(holder, "another operator holds what is in use from here on");
@@ -74,10 +73,7 @@ impl LastOperator {
     }
 }
 
-/// Removes the finalizer from all objects. Returns from how many.
-///
-/// # Errors
-/// The last error. All objects were tried.
+/// Removes the finalizer from all objects. Returns from how many, or the last error; all are tried.
 pub(crate) async fn remove_finalizers(
     client: &Client,
     scopes: &[NamespaceScope],

@@ -47,7 +47,6 @@ pub(crate) fn holds(deletion: &Deletion) -> bool {
     deletion.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
 }
 
-/// Returns the changes that are due.
 pub(crate) fn plan(index: &Index, protection: Protection) -> FinalizerPlan {
     let mut plan = FinalizerPlan::new();
     add(&index.tenants, index, protection, &mut plan);
@@ -59,7 +58,7 @@ fn add<K: ApiKind>(store: &Store<K>, index: &Index, protection: Protection, plan
     for (key, entry) in store.iter() {
         let is_used = || index.is_used(K::KIND, key);
         if let Some(action) = action(protection, &entry.deletion, is_used)
-            && let Some(version) = entry.version()
+            && let Some(version) = entry.version
         {
             let mut finalizers = entry.deletion.finalizers.to_vec();
             finalizers.retain(|finalizer| finalizer != FINALIZER);

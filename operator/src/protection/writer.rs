@@ -26,7 +26,6 @@ use crate::metrics::CallResult;
 use crate::object::{Key, Kind};
 use flutecast_process::backoff::{Backoff, jittered};
 
-/// The rights to protect objects by a finalizer.
 pub(crate) const RIGHTS: &[Right] = &[
     Right::new("flutecast.io", &["tenants", "pushformats"], &["patch"])
         .because("Finalizers can't be granted apart from the rest of an object."),
@@ -49,7 +48,6 @@ pub(crate) struct FinalizerPublisher {
 }
 
 impl FinalizerPublisher {
-    /// Has the changes made that are due.
     pub(crate) fn publish(&self, index: &Index) {
         let plan = plan(index, self.protection);
         self.plan.send_if_modified(|current| {

@@ -61,7 +61,6 @@ pub(crate) struct PendingDevice {
     pub(crate) message: Option<Arc<str>>,
 }
 
-/// The state of the rollout.
 #[derive(Debug, Default)]
 pub(crate) struct Rollout {
     /// The data plane's Service; `None` if no pods are asked.

@@ -67,10 +67,7 @@ impl Slices {
         changed || was_forbidden
     }
 
-    /// Returns the names of the ready pods.
-    ///
-    /// # Errors
-    /// [`PodsUnknown`] until the first complete list.
+    /// Returns the names of the ready pods, once a list was complete.
     pub(crate) fn ready(&self) -> Result<&BTreeSet<String>, PodsUnknown> {
         let unknown = if self.forbidden { PodsUnknown::Forbidden } else { PodsUnknown::NotListed };
         self.ready.as_ref().ok_or(unknown)

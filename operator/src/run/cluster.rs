@@ -40,7 +40,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone)]
 pub(super) struct ClusterOptions {
-    /// The namespaces whose objects count.
     pub(super) scopes: Vec<NamespaceScope>,
     /// The namespace of the mapping, the access Secret and the Lease.
     pub(super) own_namespace: String,
@@ -53,10 +52,6 @@ pub(super) struct ClusterOptions {
     pub(super) release: Option<String>,
 }
 
-/// Creates a client of the API server.
-///
-/// # Errors
-/// If there is no usable configuration.
 pub(super) async fn client() -> Result<Client, ConnectError> {
     flutecast_kube::connect(READ_TIMEOUT).await
 }
@@ -69,7 +64,6 @@ pub(super) struct ClusterOperator {
 }
 
 impl ClusterOperator {
-    /// Starts all tasks.
     pub(super) fn start(self, streams: Streams, nats: Nats, tasks: &mut Tasks) {
         let Self { client, options, metrics, cancel } = &self;
         let own_namespace = &options.own_namespace;
@@ -174,9 +168,9 @@ impl ClusterOperator {
         tasks.spawn_until("events", cancel, store);
         let queue = StatusQueue::default();
         let (waiting, inbox) = (queue.clone(), changes.downgrade());
-        metrics.controller.observe_statuses_waiting(move || waiting.len());
+        metrics.controller.statuses_waiting.observe(move || waiting.len());
         let length = |changes: mpsc::Sender<ClusterChange>| changes.max_capacity() - changes.capacity();
-        metrics.controller.observe_changes_waiting(move || inbox.upgrade().map_or(0, length));
+        metrics.controller.changes_waiting.observe(move || inbox.upgrade().map_or(0, length));
         let writer = Writer {
             client: client.clone(),
             queue: queue.clone(),

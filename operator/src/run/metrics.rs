@@ -29,7 +29,6 @@ pub(crate) struct OperatorMetrics {
     pub(crate) enrollment: Arc<EnrollmentMetrics>,
 }
 
-/// Why the operator is not ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotReady {
     MappingNotWritten,

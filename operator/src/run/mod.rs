@@ -28,10 +28,8 @@ use crate::{admin, protection};
 /// seconds.
 const SHUTDOWN: Duration = Duration::from_secs(20);
 
-/// NATS, as the tasks need it.
 struct Nats {
     client: async_nats::Client,
-    /// Whether `client` is connected.
     connected: watch::Receiver<bool>,
     /// Enrollment has a connection of its own, so that a flood of requests delays nothing else.
     enrollment: async_nats::Client,
@@ -105,7 +103,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     end_together(tasks, &cancel).await
 }
 
-/// Removes what an installation leaves.
 async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
     let Mode::Kubernetes { scopes, mapping_namespace, identity, .. } = mode else {
         anyhow::bail!("--clean-up is for --kubernetes");

@@ -222,7 +222,7 @@ async fn each_reason_is_reported_and_can_be_resolved() {
     covered.extend(the_broker_goes_and_comes(&mut cluster).await);
     covered.extend(what_goes_while_it_is_used(&cluster).await);
     covered.extend(what_other_rules_let_in(&cluster).await);
-    assert_eq!(covered, BTreeSet::from(Reason::ALL), "reasons without a case");
+    assert_eq!(covered, Reason::ALL.iter().copied().collect(), "reasons without a case");
 }
 
 async fn tokens(cluster: &Cluster) -> Vec<Reason> {

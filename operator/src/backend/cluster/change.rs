@@ -17,19 +17,15 @@ pub(crate) enum ClusterChange {
     Tenant(Event<Tenant>),
     Device(Event<Device>),
     PushFormat(Event<PushFormat>),
-    /// Of a ConfigMap of the mapping.
     Shard(Event<ConfigMap>),
-    /// Of the Secret with the access document.
     Access(Event<Secret>),
     /// Of a Secret that a Tenant names, and is watched under this name.
     Tokens(Key, Event<Secret>),
-    /// Of an EndpointSlice of the data plane's Service.
     Slice(Event<EndpointSlice>),
     /// The data plane's pods announced something.
     Pods(Arc<PodStates>),
     /// A status was written; the object was reported before.
     Written(Kind, Key),
-    /// The presence of a Device changed.
     Presence(Key),
     /// The namespaces where the operator should create Devices, and may not.
     CreationForbidden(BTreeSet<String>),

@@ -23,7 +23,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// The longest note that an Event may have, in bytes.
 const MAX_NOTE: usize = 1000;
 
-/// The contents of an Event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Notice {
     /// Whether somebody should look at the object.
@@ -32,7 +31,6 @@ pub(crate) struct Notice {
     pub(crate) message: String,
 }
 
-/// Queues Events.
 #[derive(Debug, Clone)]
 pub(crate) struct Announcer(mpsc::Sender<(ObjectReference, Notice)>);
 

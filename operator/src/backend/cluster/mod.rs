@@ -47,7 +47,6 @@ pub(crate) struct ClusterBackend {
     pub(crate) scopes: Vec<NamespaceScope>,
     pub(crate) index: Index,
     pub(crate) mapping: Mapping,
-    /// The watches of the Secrets that Tenants name.
     pub(crate) secrets: SecretWatches,
     pub(crate) statuses: StatusSync,
     pub(crate) rollout: Rollout,

@@ -14,7 +14,6 @@ use crate::index::{Entry, Index};
 use crate::object::{Key, Kind, ObjectRef};
 use crate::rollout::{PendingDevice, Rollout};
 
-/// Updates the pending Devices in `dirty`.
 pub(crate) fn update(rollout: &mut Rollout, index: &Index, built: &Built, dirty: &DirtySet, now: Instant) {
     if !rollout.asks_pods() {
         return;

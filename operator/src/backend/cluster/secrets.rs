@@ -51,7 +51,6 @@ impl SecretWatches {
         gone
     }
 
-    /// Returns the Secrets that are watched.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
         self.running.keys()
     }

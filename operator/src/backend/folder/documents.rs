@@ -1,6 +1,5 @@
 //! Splits a file into its YAML documents, so that a broken one does not affect the others.
 
-/// One document's text, and the line of the file on which it begins, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part<'a> {
     /// Its number in the file, from 1.

@@ -16,10 +16,7 @@ pub(crate) struct Located {
 }
 
 impl Located {
-    /// Reads one document.
-    ///
-    /// # Errors
-    /// The line within the document, from 1, if it is known, and the message.
+    /// Reads one document. An error has the line within the document, from 1, if it is known.
     pub(crate) fn parse(text: &str) -> Result<Self, (Option<u64>, String)> {
         let node: Spanned<Node> = serde_yaml::from_str(text).map_err(|error| {
             let error = error.without_snippet();
@@ -119,15 +116,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Scalar(value.into()))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
-    }
-
     fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Scalar(Value::Null))
-    }
-
-    fn visit_none<E>(self) -> Result<Node, E> {
         Ok(Node::Scalar(Value::Null))
     }
 

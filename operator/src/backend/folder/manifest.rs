@@ -11,9 +11,9 @@ use super::documents::{self, Part};
 use super::located::{Located, join};
 use super::schema::KindSchema;
 use crate::finding::{Finding, Reason};
+use crate::label::{is_dns_subdomain, is_label_key, is_label_value};
 use crate::object::{DEFAULT_NAMESPACE, Kind, Meta, Object, ObjectRef, SecretData};
 
-/// An object of one of the kinds that are read.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Manifest {
     Tenant(Arc<Object<TenantSpec>>),
@@ -37,7 +37,6 @@ impl Manifest {
         meta.object_ref(kind)
     }
 
-    /// Returns the object with another age.
     pub(crate) fn with_created(&self, created: i64) -> Self {
         fn aged<S: Clone>(object: &Arc<Object<S>>, created: i64) -> Arc<Object<S>> {
             if object.meta.created == created {
@@ -300,31 +299,4 @@ fn unknown_fields(object: &Value, known: &[&str]) -> Vec<Finding> {
             )
         })
         .collect()
-}
-
-fn is_dns_subdomain(name: &str) -> bool {
-    let label = |label: &str| {
-        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let bytes = label.as_bytes();
-        bytes.first().copied().is_some_and(inner)
-            && bytes.last().copied().is_some_and(inner)
-            && bytes.iter().all(|&b| inner(b) || b == b'-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
-fn is_label_value(value: &str) -> bool {
-    let bytes = value.as_bytes();
-    let edge = |b: Option<&u8>| b.is_none_or(u8::is_ascii_alphanumeric);
-    bytes.len() <= 63
-        && edge(bytes.first())
-        && edge(bytes.last())
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
-}
-
-fn is_label_key(key: &str) -> bool {
-    match key.split_once('/') {
-        Some((prefix, name)) => is_dns_subdomain(prefix) && !name.is_empty() && is_label_value(name),
-        None => !key.is_empty() && is_label_value(key),
-    }
 }

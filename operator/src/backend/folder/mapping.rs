@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use flutecast_contract::document::{AccessDocument, ShardDocument};
+use flutecast_contract::document::ShardDocument;
 use flutecast_contract::shard::{ACCESS_FILE, file_name, parse_file_name};
 
 use crate::controller::apply::documents::Documents;
@@ -25,7 +25,6 @@ pub(crate) struct MappingFolder {
     path: PathBuf,
 }
 
-/// Why the mapping could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MappingError {
     #[error("{path}: {error}")]
@@ -36,9 +35,6 @@ pub(crate) enum MappingError {
 
 impl MappingFolder {
     /// Opens the folder, creates it if needed, and removes temporary files of a process that died.
-    ///
-    /// # Errors
-    /// [`MappingError::Io`]
     pub(crate) fn open(path: &Path) -> Result<Self, MappingError> {
         fs::create_dir_all(path).map_err(|error| failed(path, error))?;
         let folder = Self { path: path.to_owned() };
@@ -51,20 +47,17 @@ impl MappingFolder {
     }
 
     /// Writes the files that differ, and removes shards that are not wanted any more. Returns the names of
-    /// the files that changed.
-    ///
-    /// # Errors
-    /// [`MappingError`]; files that were written before it stay, each is whole.
+    /// the files that changed. Files that were written before an error stay, each is whole.
     pub(crate) fn write(&self, wanted: &Documents) -> Result<Vec<String>, MappingError> {
         let mut changed = Vec::new();
         // Access that was withdrawn must be withdrawn before there is anything new to read.
-        if self.put(ACCESS_FILE, &access_text(&wanted.access)?, ACCESS_MODE)? {
+        if self.put(ACCESS_FILE, &text_of(ACCESS_FILE, wanted.access.to_yaml())?, ACCESS_MODE)? {
             changed.push(ACCESS_FILE.to_owned());
         }
         let mut names = BTreeSet::new();
         for shard in wanted.all_shards() {
             let name = file_name(&shard.tenant, shard.shard);
-            if self.put(&name, &shard_text(&name, shard)?, SHARD_MODE)? {
+            if self.put(&name, &text_of(&name, shard.to_yaml())?, SHARD_MODE)? {
                 changed.push(name.clone());
             }
             names.insert(name);
@@ -152,16 +145,8 @@ fn is_already(path: &Path, text: &str, mode: u32) -> bool {
         && fs::read(path).is_ok_and(|bytes| bytes == text.as_bytes())
 }
 
-fn shard_text(name: &str, shard: &ShardDocument) -> Result<String, MappingError> {
-    shard
-        .to_yaml()
-        .map_err(|error| MappingError::Document { file: name.to_owned(), message: error.to_string() })
-}
-
-fn access_text(access: &AccessDocument) -> Result<String, MappingError> {
-    access
-        .to_yaml()
-        .map_err(|error| MappingError::Document { file: ACCESS_FILE.to_owned(), message: error.to_string() })
+fn text_of<E: ToString>(name: &str, text: Result<String, E>) -> Result<String, MappingError> {
+    text.map_err(|error| MappingError::Document { file: name.to_owned(), message: error.to_string() })
 }
 
 fn failed(path: &Path, error: io::Error) -> MappingError {
@@ -169,17 +154,17 @@ fn failed(path: &Path, error: io::Error) -> MappingError {
 }
 
 /// Returns the texts of all files that [`MappingFolder::write`] would write, by name.
-///
-/// # Errors
-/// [`MappingError::Document`]
 #[cfg(test)]
 pub(crate) fn texts(
     built: &crate::controller::build::Built,
 ) -> Result<std::collections::BTreeMap<String, String>, MappingError> {
-    let mut texts = std::collections::BTreeMap::from([(ACCESS_FILE.to_owned(), access_text(&built.access)?)]);
+    let mut texts = std::collections::BTreeMap::from([(
+        ACCESS_FILE.to_owned(),
+        text_of(ACCESS_FILE, built.access.to_yaml())?,
+    )]);
     for shard in built.tenants.values().flat_map(|tenant| &tenant.shards) {
         let name = file_name(&shard.tenant, shard.shard);
-        let text = shard_text(&name, shard)?;
+        let text = text_of(&name, shard.to_yaml())?;
         texts.insert(name, text);
     }
     Ok(texts)

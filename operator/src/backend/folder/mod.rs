@@ -49,7 +49,6 @@ pub(crate) struct FolderBackend {
 }
 
 impl FolderBackend {
-    /// Returns a backend over the manifests at `path`.
     pub(crate) fn new(
         path: PathBuf,
         mapping: MappingFolder,

@@ -14,10 +14,8 @@ const MAX_FILES: usize = 20_000;
 const MAX_DEPTH: usize = 16;
 
 /// Reads every `*.yaml` and `*.yml` below `root`, except in files and folders that begin with a dot. Symbolic
-/// links are followed, as Kubernetes mounts ConfigMaps with them.
-///
-/// # Errors
-/// If the folder itself can't be read. A file that can't be read has its error in the result.
+/// links are followed, as Kubernetes mounts ConfigMaps with them. A file that can't be read has its error in
+/// the result.
 pub(crate) fn scan(root: &Path) -> io::Result<Files> {
     let mut files = Files::new();
     let mut seen = BTreeSet::new();

@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::located::join;
 use crate::finding::{Finding, Reason};
 
-/// The compiled schema of one kind.
 pub(crate) struct KindSchema {
     schema: Value,
     patterns: BTreeMap<String, Regex>,
@@ -27,7 +26,6 @@ impl KindSchema {
         Self { schema, patterns, rules }
     }
 
-    /// Returns all findings on an object.
     pub(crate) fn check(&self, object: &Value) -> Vec<Finding> {
         let object = &without_nulls(object);
         let mut check = Check { patterns: &self.patterns, findings: Vec::new() };

@@ -15,14 +15,12 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Prints the outcomes that changed.
 #[derive(Debug)]
 pub(crate) struct Printer {
     format: Format,
     printed: Outcomes,
 }
 
-/// One outcome as a line of JSON.
 #[derive(Serialize)]
 struct Line<'a> {
     object: String,
@@ -40,9 +38,6 @@ impl Printer {
 
     /// Prints the outcomes that changed, one to a line. An object that is gone is `Removed`; a file that is
     /// valid again is `Accepted`.
-    ///
-    /// # Errors
-    /// If `out` can't be written to.
     pub(crate) fn print(&mut self, outcomes: Outcomes, out: &mut dyn Write) -> io::Result<()> {
         for (object, _) in self.printed.iter().filter(|(object, _)| outcomes.get(object).is_none()) {
             let word = if object.kind == Kind::File { "Accepted" } else { "Removed" };

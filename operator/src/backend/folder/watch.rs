@@ -13,7 +13,6 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// and for folders behind symbolic links.
 const POLL: Duration = Duration::from_secs(2);
 
-/// The folder may have changed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MayHaveChanged;
 

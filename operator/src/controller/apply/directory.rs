@@ -16,7 +16,6 @@ use crate::enrollment::policy::{CreationPolicy, Enrollment};
 use crate::finding::Outcome;
 use crate::object::{Kind, Object};
 
-/// Keeps the directory up to date.
 #[derive(Debug)]
 pub(crate) struct DirectoryPublisher {
     directory: watch::Sender<Option<Arc<Directory>>>,

@@ -83,7 +83,6 @@ pub(crate) fn ours(all: &[Condition]) -> Vec<Condition> {
     all.iter().filter(|condition| OURS.contains(&condition.type_.as_str())).cloned().collect()
 }
 
-/// Returns the condition `Ready`.
 pub(crate) fn ready(conditions: &[Condition]) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.type_ == READY)
 }
@@ -94,7 +93,6 @@ pub(crate) fn is_ready(conditions: &[Condition], generation: i64) -> bool {
         .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(generation))
 }
 
-/// Returns the label of an object that has these conditions.
 pub(crate) fn label(conditions: &[Condition]) -> ConditionLabel {
     let is_true = |type_: &str| conditions.iter().any(|one| one.type_ == type_ && one.status == "True");
     if is_true(READY) {

@@ -55,7 +55,6 @@ use crate::jetstream::streams::TenantStreams;
 use crate::object::{Kind, ObjectRef};
 use crate::rollout::Confirmation;
 
-/// The facts that decide a Tenant's readiness.
 pub(crate) struct TenantFacts<'a> {
     /// Those of validate and build, on the Tenant and its Secret of tokens.
     pub(crate) findings: Vec<Finding>,
@@ -69,13 +68,11 @@ pub(crate) struct TenantFacts<'a> {
     pub(crate) lagging_pods: Option<String>,
 }
 
-/// The facts that decide a Device's readiness.
 pub(crate) struct DeviceFacts<'a> {
     /// Those of validate and build.
     pub(crate) findings: Vec<Finding>,
     /// The message with which it is Ready for its generation, if it is.
     pub(crate) ready_before: Option<&'static str>,
-    /// The report on its tenant's streams.
     pub(crate) report: Option<&'a TenantReport>,
     pub(crate) mapping: WriteState<'a>,
     pub(crate) pods: Confirmation,
@@ -128,7 +125,6 @@ pub(crate) fn device(facts: DeviceFacts<'_>) -> Option<Readiness> {
     }
 }
 
-/// Decides about a PushFormat.
 pub(crate) fn format(findings: &[Finding]) -> Readiness {
     Readiness::of(findings, "it compiles")
 }

@@ -13,14 +13,10 @@ use tokio::time::Instant;
 /// How long the API server's own trouble may pass before it is said.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Why a part of the mapping was not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WriteFailure {
-    /// The API server refuses it. With its message.
     Refused(String),
-    /// The API server has trouble of its own. With its message.
     Troubled(String),
-    /// The API server is away. With the error.
     Away(String),
 }
 
@@ -51,7 +47,6 @@ pub(crate) enum WriteState<'a> {
     Failed(&'a str),
 }
 
-/// The tenants whose mapping could not be stored.
 #[derive(Debug, Default)]
 pub(crate) struct WriteFailures(BTreeMap<TenantName, UnstoredTenant>);
 

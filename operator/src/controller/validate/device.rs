@@ -10,7 +10,6 @@ use super::{Checked, Validated, name};
 use crate::finding::{Finding, Reason};
 use crate::object::{Meta, Object};
 
-/// A Device that can be used.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidDevice {
     pub(crate) meta: Arc<Meta>,
@@ -25,13 +24,10 @@ pub(crate) struct ValidDevice {
     pub(crate) location: Option<String>,
 }
 
-/// A channel that can be used.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidChannel {
-    /// Its position in the Device.
     pub(crate) path: ChannelPath,
     pub(crate) name: ChannelName,
-    /// The format that it names.
     pub(crate) format: FormatName,
     /// After how many milliseconds of silence its values are stale.
     pub(crate) stale_after_ms: Option<u64>,
@@ -51,9 +47,6 @@ impl fmt::Display for ChannelPath {
 }
 
 /// Validates a Device. A channel that can't be used is left out.
-///
-/// # Errors
-/// The findings, if the Device can't be used.
 pub(crate) fn validate(device: &Object<DeviceSpec>) -> Validated<ValidDevice> {
     let DeviceSpec {
         tenant,

@@ -5,10 +5,7 @@ use flutecast_crds::{DeviceTemplate, EnrollmentPolicy, EnrollmentSpec};
 use super::device::{ValidChannel, validate_channels};
 use crate::enrollment::policy::{CodePattern, Template};
 use crate::finding::{Finding, Reason};
-
-/// The longest name of a label behind its prefix, and the longest prefix, in Kubernetes.
-const LABEL_NAME: usize = 63;
-const LABEL_PREFIX: usize = 253;
+use crate::label::is_label_key;
 
 /// The policy for device codes that no Device has.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -62,42 +59,4 @@ pub(crate) fn validate(enrollment: Option<&EnrollmentSpec>) -> (ValidEnrollment,
     }
     let template = Template { labels: labels.clone(), channels: channels.clone(), code_pattern };
     (ValidEnrollment::Automatic(template, valid), findings)
-}
-
-/// Returns whether Kubernetes accepts it as the key of a label.
-fn is_label_key(key: &str) -> bool {
-    let (prefix, name) = match key.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, key),
-    };
-    let ends = |text: &str, is_end: fn(u8) -> bool| {
-        text.bytes().next().is_some_and(is_end) && text.bytes().next_back().is_some_and(is_end)
-    };
-    let is_name = (1..=LABEL_NAME).contains(&name.len())
-        && ends(name, |byte| byte.is_ascii_alphanumeric())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    let is_dns = |prefix: &str| {
-        (1..=LABEL_PREFIX).contains(&prefix.len())
-            && prefix.split('.').all(|part| {
-                let is_end = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-                ends(part, is_end) && part.bytes().all(|byte| is_end(byte) || byte == b'-')
-            })
-    };
-    is_name && prefix.is_none_or(is_dns)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn label_keys_are_those_of_kubernetes() {
-        for good in ["line", "a", "a.b_c-D", "flutecast.io/type", "0"] {
-            assert!(is_label_key(good), "{good}");
-        }
-        for bad in ["", "/", "a/", "/a", "-a", "a-", "a b", "a/b/c", "A.b/c", "a..b/c", "ä", &"a".repeat(64)]
-        {
-            assert!(!is_label_key(bad), "{bad}");
-        }
-    }
 }

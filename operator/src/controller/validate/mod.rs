@@ -79,7 +79,6 @@ pub(crate) struct Checked<T> {
 /// A validated object, or the findings for which none of it can be used.
 pub(crate) type Validated<T> = Result<Checked<T>, Vec<Finding>>;
 
-/// Turns a name that can't be one into a finding.
 fn name<T>(field: &str, parsed: Result<T, flutecast_contract::name::InvalidName>) -> Result<T, Finding> {
     parsed.map_err(|error| Finding::new(Reason::InvalidName, field, error.to_string()))
 }

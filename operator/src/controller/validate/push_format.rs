@@ -15,7 +15,6 @@ use super::{Checked, Validated, name};
 use crate::finding::{Finding, Reason};
 use crate::object::{Meta, Object};
 
-/// A PushFormat that compiles.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidFormat {
     pub(crate) meta: Arc<Meta>,
@@ -24,8 +23,6 @@ pub(crate) struct ValidFormat {
     pub(crate) document: FormatDocument,
 }
 
-/// # Errors
-/// All findings that keep it from compiling.
 pub(crate) fn validate(format: &Object<PushFormatSpec>) -> Validated<ValidFormat> {
     let name = name("metadata.name", FormatName::new(&format.meta.name)).map_err(|finding| vec![finding])?;
     let document = document(&format.spec);

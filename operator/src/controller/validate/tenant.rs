@@ -18,7 +18,6 @@ use crate::object::{Meta, Object};
 /// retention.
 const SHORTEST_AGE: Duration = Duration::from_secs(1);
 
-/// A Tenant that can be used.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidTenant {
     pub(crate) meta: Arc<Meta>,
@@ -35,7 +34,6 @@ pub(crate) struct ValidTenant {
     pub(crate) max_clients: Option<u32>,
 }
 
-/// A source that can be used.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidSource {
     /// Its path in the Tenant.
@@ -60,7 +58,6 @@ pub(crate) enum SourceIdPlace {
     },
 }
 
-/// The access rules of a tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidAccess {
     pub(crate) anonymous: bool,
@@ -72,9 +69,6 @@ pub(crate) struct ValidAccess {
 }
 
 /// Validates a Tenant. A source that can't be used is left out; everything else has to be valid.
-///
-/// # Errors
-/// The findings, if the Tenant can't be used.
 pub(crate) fn validate(tenant: &Object<TenantSpec>) -> Validated<ValidTenant> {
     let TenantSpec { display_name, retention, sources, access, enrollment, quota } = &tenant.spec;
     let Quota { max_devices, max_clients } = quota.clone().unwrap_or_default();

@@ -46,7 +46,6 @@ impl MappingMetrics {
         );
     }
 
-    /// Counts the repair of a document that somebody else had changed or deleted.
     pub(super) fn count_repair(&self, kind: RepairedKind) {
         self.repairs.get_or_create(&RepairLabels { kind }).inc();
     }

@@ -43,7 +43,6 @@ pub(crate) const RIGHTS: &[Right] = &[
     Right::new("", &["secrets"], &["list", "watch", "create", "patch"]).named(&[ACCESS_SECRET]),
 ];
 
-/// How many documents are written at once.
 const CONCURRENT_WRITES: usize = 8;
 const DEADLINE: Duration = Duration::from_secs(10);
 

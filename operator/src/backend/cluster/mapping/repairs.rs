@@ -21,7 +21,6 @@ pub(super) struct Repairs {
     waiting: BTreeSet<String>,
 }
 
-/// When a document is repaired.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Repair {
     Now,
@@ -47,7 +46,6 @@ impl Repairs {
         }
     }
 
-    /// Records that a document was repaired.
     pub(super) fn record(&mut self, name: &str, now: Instant) {
         self.waiting.remove(name);
         let pace = || RepairBackoff::new(Backoff::new(WAIT.0, WAIT.1), QUIET);

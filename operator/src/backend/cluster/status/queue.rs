@@ -25,14 +25,12 @@ const REFUSED: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 
 #[derive(Debug, Clone)]
 pub(crate) struct QueuedStatus {
-    /// The uid of the object.
     pub(crate) uid: String,
     pub(crate) status: AnyStatus,
     /// The Event to create once it is written.
     pub(crate) notice: Option<Notice>,
 }
 
-/// Why a status was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriteProblem {
     /// The API server is away, or in trouble of its own.

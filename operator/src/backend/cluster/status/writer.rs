@@ -35,7 +35,6 @@ use flutecast_process::backoff::Backoff;
 pub(crate) const RIGHTS: &[Right] =
     &[Right::new("flutecast.io", &["tenants/status", "devices/status", "pushformats/status"], &["patch"])];
 
-/// How many statuses are written at once.
 const CONCURRENT_WRITES: usize = 16;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The first and the longest pause of all writes when [`CONCURRENT_WRITES`] in a row found the API server
@@ -53,7 +52,6 @@ pub(crate) struct Writer {
     pub(crate) _works: watch::Receiver<Leadership>,
 }
 
-/// The result of a write.
 enum WriteResult {
     Written(Box<ClusterChange>),
     /// The object is gone, or was created again.
@@ -78,7 +76,6 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Records a reply.
     fn record_reply(&mut self) {
         self.backoff.reset();
         self.failures = 0;
