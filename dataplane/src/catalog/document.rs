@@ -24,7 +24,7 @@ pub(super) struct LastGoodAccess {
 }
 
 impl LastGoodAccess {
-    /// To be called when there is a document; a broken one changes nothing. Returns whether the rules changed.
+    /// To be called with a document; a broken one changes nothing. Returns whether the rules changed.
     pub(super) fn found(&mut self, parsed: &Parsed<Arc<Access>>) -> bool {
         // Equal rules keep their `Arc`, so that open streams are not checked again.
         let changed = parsed.document.is_some() && self.current != parsed.document;

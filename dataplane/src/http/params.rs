@@ -81,8 +81,8 @@ const DEVICE_QUERY: Names =
     &[("channel", ParameterKind::Channel), ("access_token", ParameterKind::AccessToken)];
 
 impl Subscription {
-    /// Reads the query of `GET /v1/{tenant}/events`. As with the others, an error is a `BadRequest` that names
-    /// the parameter, the value and what would be valid.
+    /// Reads the query of `GET /v1/{tenant}/events`. As with the others, an error is a `BadRequest` that
+    /// names the parameter, the value and what would be valid.
     pub(crate) fn from_events_query(query: &str) -> Result<Self, RequestError> {
         Self::read(query::parameters(query, EVENTS_QUERY)?)?
             .need_devices("a device or a selector is needed: device=CORR-01, device=* or selector=line%3Dl1")

@@ -47,9 +47,8 @@ impl PeerMetrics {
     }
 }
 
-/// Returns the peers, and the task that follows the EndpointSlices of `service` for ever. While the API server
-/// is away the peers stay as they were. Nothing waits for this: a pod that can't see its peers serves all the
-/// same.
+/// Returns the peers, and the task that follows the EndpointSlices of `service`. While the API server is away
+/// the peers stay as they were. Nothing waits for them: a pod that can't see its peers serves all the same.
 pub(crate) fn watch_peers(
     cluster: &Cluster,
     service: &str,

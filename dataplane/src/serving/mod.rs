@@ -39,7 +39,7 @@ impl ServingMetrics {
     }
 }
 
-/// Announces what `catalog` holds: at once when it or the connection changes or a query arrives, and otherwise
+/// Announces what `catalog` holds: at once when it or the connection changes or a query arrives, otherwise
 /// after each [`ANNOUNCE_PERIOD`]. Ends only when the catalog's publisher has ended, which ends the process.
 pub(crate) async fn announce(
     broker: NatsConnection,

@@ -35,8 +35,8 @@ impl<'a> HistoryReader<'a> {
         Self { reader, subject, after, next: after.next(), found: 0, pending: 0, done: false }
     }
 
-    /// Returns the next messages in stream order within 5 s, or `None` if there are no more. After an error the
-    /// same page can be requested again.
+    /// Returns the next messages in stream order within 5 s, or `None` if there are no more. After an error
+    /// the same page can be requested again.
     pub(crate) async fn next_page(&mut self) -> Result<Option<Vec<StoredMessage>>, RequestError> {
         if self.done {
             return Ok(None);

@@ -175,7 +175,7 @@ impl SourceProgress {
 /// The JetStream API of an account.
 ///
 /// # Errors
-/// Every call returns a [`RequestError`] if it has no good answer: [`RequestError::Unavailable`] at once while
+/// Every call without a good answer returns a [`RequestError`]: [`RequestError::Unavailable`] at once while
 /// the client is not connected, and after 5 s without an answer.
 #[derive(Debug, Clone)]
 pub struct JetStreamApi {
