@@ -19,7 +19,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_server::{ApiWrites, MANAGER};
+use crate::api_server::MANAGER;
 use crate::backend::cluster::mapping::SHARD_SELECTOR;
 use crate::jetstream::orphans::{self, Installation};
 use crate::lease::{self, Candidate, Leadership, LeaseMetrics};
@@ -75,7 +75,7 @@ pub(crate) async fn clean_up(
     let namespace = scope.own_namespace.clone();
     let candidate = Candidate { namespace, name: MANAGER.to_owned(), identity: scope.identity.clone() };
     let (mut leading, election) =
-        lease::spawn(client.clone(), candidate, LeaseMetrics::new(ApiWrites::default()), cancel.clone());
+        lease::spawn(client.clone(), candidate, LeaseMetrics::default(), cancel.clone());
     let result = match within(TAKEOVER, leading.wait_for(|lead| *lead != Leadership::Standby)).await {
         true => remove(client, scope, what, broker).await,
         false => {

@@ -75,8 +75,8 @@ closed_set! {
         NotServed,
         /// A Tenant wants Devices to be created, and the operator can't.
         EnrollmentUnavailable,
-        /// A Tenant or a PushFormat is being deleted while it is used: by Devices, or by a Tenant's template of
-        /// Devices.
+        /// A Tenant or a PushFormat is being deleted while it is used: by Devices, or by a Tenant's template
+        /// of Devices.
         InUse,
         /// What a Device uses is being deleted, or what a Tenant's template names.
         Terminating,

@@ -63,16 +63,10 @@ pub enum Leadership {
     Leader(u64),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LeaseMetrics {
     writes: ApiWrites,
     leading: Gauge,
-}
-
-impl Default for LeaseMetrics {
-    fn default() -> Self {
-        Self::new(ApiWrites::default())
-    }
 }
 
 impl LeaseMetrics {

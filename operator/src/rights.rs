@@ -54,18 +54,19 @@ pub fn manifests() -> Vec<(&'static str, String)> {
         about_binding: "",
         rights: AT_THE_END,
     };
-    let head_of_the_end = "For `flutecast-operator --kubernetes --clean-up …`, which removes what an \
-                           installation leaves when it is uninstalled, here of one \
-         whose tenants are in the operator's own namespace. docs/upgrade.md says when. Written by `make \
-         rbac`.";
-    let head = "What the operator may do: no more than it does. The tests of the operator run under exactly \
-                these rules. Everything that the operator \
-         writes itself is in its own namespace (here flutecast-system) or in a status, but for Devices that \
-         enrol themselves. Written by `make rbac` from the \
-         modules that make the calls.";
-    let head_of_finalizers = "Only for an operator with --protection finalizer, which holds what is in use \
-                              by a finalizer: these rights beside those of \
-         rbac.yaml. docs/decisions/113-in-use.md says what follows from this way. Written by `make rbac`.";
+    let head_of_the_end = "\
+        For `flutecast-operator --kubernetes --clean-up …`, which removes what an installation leaves when \
+        it is uninstalled, here of one whose tenants are in the operator's own namespace. docs/upgrade.md \
+        says when. Written by `make rbac`.";
+    let head = "\
+        What the operator may do: no more than it does. The tests of the operator run under exactly these \
+        rules. Everything that the operator writes itself is in its own namespace (here flutecast-system) or \
+        in a status, but for Devices that enrol themselves. Written by `make rbac` from the modules that \
+        make the calls.";
+    let head_of_finalizers = "\
+        Only for an operator with --protection finalizer, which holds what is in use by a finalizer: these \
+        rights beside those of rbac.yaml. docs/decisions/113-in-use.md says what follows from this way. \
+        Written by `make rbac`.";
     vec![
         ("manifests/operator/rbac.yaml", manifest(head, Some(account), &[among_tenants, at_home])),
         ("manifests/operator/finalizers.yaml", manifest(head_of_finalizers, None, &[with_finalizers])),

@@ -5,45 +5,34 @@ use std::time::Duration;
 
 use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
 use flutecast_contract::subject;
-use prometheus_client::encoding::EncodeLabelValue;
 use serde::Serialize;
 
-/// Why a device doesn't get its topics. A closed set: it is documented, and devices branch on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, EncodeLabelValue)]
-pub(super) enum Reason {
-    InvalidRequest,
-    InvalidCode,
-    /// No Device has the code, and none is created for it.
-    UnknownDevice,
-    /// No Device has the code, and the code is not among those for which a Device is created.
-    CodeNotAllowed,
-    /// The name of the Device to be created is taken.
-    NameTaken,
-    /// The Device is refused, or waits for another object.
-    NotReady,
-    /// The Device exists, and is about to be in the mapping.
-    Pending,
-    QuotaExceeded,
-    RateLimited,
-    /// A Device can't be created at the moment.
-    Unavailable,
+use crate::metrics::closed_set;
+
+closed_set! {
+    /// Why a device doesn't get its topics. A closed set: it is documented, and devices branch on it.
+    #[derive(PartialOrd, Ord, Serialize)]
+    pub(super) enum Reason {
+        InvalidRequest,
+        InvalidCode,
+        /// No Device has the code, and none is created for it.
+        UnknownDevice,
+        /// No Device has the code, and the code is not among those for which a Device is created.
+        CodeNotAllowed,
+        /// The name of the Device to be created is taken.
+        NameTaken,
+        /// The Device is refused, or waits for another object.
+        NotReady,
+        /// The Device exists, and is about to be in the mapping.
+        Pending,
+        QuotaExceeded,
+        RateLimited,
+        /// A Device can't be created at the moment.
+        Unavailable,
+    }
 }
 
 impl Reason {
-    #[cfg(test)]
-    const ALL: [Self; 10] = [
-        Self::InvalidRequest,
-        Self::InvalidCode,
-        Self::UnknownDevice,
-        Self::CodeNotAllowed,
-        Self::NameTaken,
-        Self::NotReady,
-        Self::Pending,
-        Self::QuotaExceeded,
-        Self::RateLimited,
-        Self::Unavailable,
-    ];
-
     /// Returns after how long the same request may have another reply; `None` if it never has.
     pub(super) fn retry_after(self) -> Option<Duration> {
         match self {
@@ -144,6 +133,7 @@ pub(super) fn encode(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::ClosedSet;
 
     #[test]
     fn replies_are_as_documented() {
@@ -174,7 +164,7 @@ mod tests {
     #[test]
     fn each_reason_is_documented() {
         let page = include_str!("../../../docs/enrollment.md");
-        for reason in Reason::ALL {
+        for &reason in Reason::ALL {
             assert!(page.contains(&format!("\n| `{reason:?}` |")), "{reason:?} is not in docs/enrollment.md");
         }
     }

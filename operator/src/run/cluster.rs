@@ -38,8 +38,12 @@ const CHANGES: usize = 1024;
 /// How long a connection may be silent before it counts as dead. An idle watch gets a bookmark every minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-#[derive(Debug, Clone)]
-pub(super) struct ClusterOptions {
+pub(super) async fn client() -> Result<Client, ConnectError> {
+    flutecast_kube::connect(READ_TIMEOUT).await
+}
+
+pub(super) struct ClusterOperator {
+    pub(super) client: Client,
     pub(super) scopes: Vec<NamespaceScope>,
     /// The namespace of the mapping, the access Secret and the Lease.
     pub(super) own_namespace: String,
@@ -50,27 +54,17 @@ pub(super) struct ClusterOptions {
     pub(super) service: Option<String>,
     /// The release in the pods' announcements; `None` if it is named as the own namespace.
     pub(super) release: Option<String>,
-}
-
-pub(super) async fn client() -> Result<Client, ConnectError> {
-    flutecast_kube::connect(READ_TIMEOUT).await
-}
-
-pub(super) struct ClusterOperator {
-    pub(super) client: Client,
-    pub(super) options: ClusterOptions,
     pub(super) metrics: OperatorMetrics,
     pub(super) cancel: CancellationToken,
 }
 
 impl ClusterOperator {
     pub(super) fn start(self, streams: Streams, nats: Nats, tasks: &mut Tasks) {
-        let Self { client, options, metrics, cancel } = &self;
-        let own_namespace = &options.own_namespace;
+        let Self { client, own_namespace, metrics, cancel, .. } = &self;
         let candidate = Candidate {
             namespace: own_namespace.clone(),
             name: MANAGER.to_owned(),
-            identity: options.identity.clone(),
+            identity: self.identity.clone(),
         };
         let (leading, election) =
             lease::spawn(client.clone(), candidate, metrics.lease.clone(), cancel.clone());
@@ -90,14 +84,13 @@ impl ClusterOperator {
         let queue = self.start_writer(&sender, &leading, tasks);
         let table = self.start_presence(nats, &sender, tasks);
         let backend = ClusterBackend {
-            scopes: options.scopes.clone(),
+            scopes: self.scopes.clone(),
             index: Index::default(),
             mapping: Mapping::new(client.clone(), own_namespace.clone(), metrics.mapping.clone()),
             secrets: SecretWatches::new(client.clone(), to, cancel.clone()),
             statuses: StatusSync { queue, presence: table, metrics: metrics.controller.clone() },
-            rollout: Rollout::new(options.service.clone()),
+            rollout: Rollout::new(self.service.clone()),
             finalizers: self.start_protection(&leading, tasks),
-            metrics: metrics.controller.clone(),
             rollout_metrics: metrics.rollout.clone(),
         };
         let Streams { wanted, report } = streams;
@@ -108,11 +101,10 @@ impl ClusterOperator {
     }
 
     fn start_watches(&self, nats: &Nats, to: EventSink<ClusterChange>, tasks: &mut Tasks) {
-        let Self { client, options, metrics: _, cancel } = self;
-        let own_namespace = &options.own_namespace;
+        let Self { client, own_namespace, cancel, .. } = self;
         let changes = to.changes.clone();
         let mut watches = Watches { to, cancel, tasks };
-        for scope in &options.scopes {
+        for scope in &self.scopes {
             watches.kind(client, scope, ClusterChange::Tenant);
             watches.kind(client, scope, ClusterChange::PushFormat);
             watches.kind(client, scope, ClusterChange::Device);
@@ -121,10 +113,10 @@ impl ClusterOperator {
         watches.namespaced(client, own_namespace, shards, ClusterChange::Shard);
         let access = watcher::Config::default().fields(&format!("metadata.name={ACCESS_SECRET}"));
         watches.namespaced(client, own_namespace, access, ClusterChange::Access);
-        if let Some(service) = &options.service {
+        if let Some(service) = &self.service {
             let slices = watcher::Config::default().labels(&format!("{SERVICE_LABEL}={service}"));
             watches.namespaced(client, own_namespace, slices, ClusterChange::Slice);
-            let release = options.release.as_deref().unwrap_or(own_namespace);
+            let release = self.release.as_deref().unwrap_or(own_namespace);
             let (heard, listener) = rollout::listener(nats.client.clone(), nats.connected.clone(), release);
             tasks.spawn_until("serving", cancel, listener);
             tasks.spawn_until("pods", cancel, forward_pods(heard, changes));
@@ -163,8 +155,8 @@ impl ClusterOperator {
         leading: &watch::Receiver<Leadership>,
         tasks: &mut Tasks,
     ) -> StatusQueue {
-        let Self { client, options, metrics, cancel } = self;
-        let (announcer, store) = events::announcer(client.clone(), &options.identity, metrics.writes.clone());
+        let Self { client, metrics, cancel, .. } = self;
+        let (announcer, store) = events::announcer(client.clone(), &self.identity, metrics.writes.clone());
         tasks.spawn_until("events", cancel, store);
         let queue = StatusQueue::default();
         let (waiting, inbox) = (queue.clone(), changes.downgrade());
@@ -212,16 +204,16 @@ impl ClusterOperator {
         leading: &watch::Receiver<Leadership>,
         tasks: &mut Tasks,
     ) -> FinalizerPublisher {
-        let Self { client, options, metrics, cancel } = self;
+        let Self { client, metrics, cancel, .. } = self;
         let last = LastOperator {
             client: client.clone(),
-            scopes: options.scopes.clone(),
-            lease: (options.own_namespace.clone(), MANAGER.to_owned()),
-            identity: options.identity.clone(),
+            scopes: self.scopes.clone(),
+            lease: (self.own_namespace.clone(), MANAGER.to_owned()),
+            identity: self.identity.clone(),
         };
         let (finalizers, task) = protection::spawn(
             client.clone(),
-            options.protection,
+            self.protection,
             last,
             metrics.writes.clone(),
             leading.clone(),

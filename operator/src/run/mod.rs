@@ -63,11 +63,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(address) = config.admin {
         let listener = TcpListener::bind(address).await.with_context(|| format!("--admin {address}"))?;
         tracing::info!(address = %listener.local_addr()?, "admin port");
-        let (registry, ready) = (metrics.registry(), metrics.clone());
-        let metrics = move || metrics::encode(&registry);
-        let ready = move || ready.ready().map_err(|missing| missing.to_string());
-        let endpoints = admin::Endpoints::new(metrics, ready);
-        tasks.spawn_until("admin port", &cancel, admin::serve(listener, endpoints));
+        tasks.spawn_until("admin port", &cancel, admin::serve(listener, endpoints(&metrics)));
     }
     let nats = connect(&config.nats, &metrics.enrollment).await?;
     let (wanted, wanted_by_task) = watch::channel(None);
@@ -92,11 +88,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             let named: Vec<&str> = scopes.iter().map(|scope| scope.as_deref().unwrap_or("all")).collect();
             let namespaces = named.join(",");
             tracing::info!(namespaces, mapping = own_namespace, identity, "on an API server");
-            let protection = config.protection;
-            let options =
-                cluster::ClusterOptions { scopes, own_namespace, identity, protection, service, release };
-            cluster::ClusterOperator { client, options, metrics, cancel: cancel.clone() }
-                .start(streams, nats, &mut tasks);
+            let operator = cluster::ClusterOperator {
+                client,
+                scopes,
+                own_namespace,
+                identity,
+                protection: config.protection,
+                service,
+                release,
+                metrics,
+                cancel: cancel.clone(),
+            };
+            operator.start(streams, nats, &mut tasks);
         }
         (Mode::Folder { .. }, None) => {}
     }
@@ -127,6 +130,12 @@ async fn connect(login: &Login, metrics: &Arc<EnrollmentMetrics>) -> Result<Nats
     let dropped = move || metrics.count_request(RequestResult::Dropped);
     let enrollment = connection::open_for_requests(login, enrollment::PENDING_REQUESTS, dropped).await?;
     Ok(Nats { connected: nats.connected(), client: nats.client, enrollment })
+}
+
+fn endpoints(metrics: &OperatorMetrics) -> admin::Endpoints {
+    let (registry, ready) = (metrics.registry(), metrics.clone());
+    let metrics = move || metrics::encode(&registry);
+    admin::Endpoints::new(metrics, move || ready.ready().map_err(|missing| missing.to_string()))
 }
 
 /// Waits until the process is told to end or a task ends by itself; then ends all tasks.

@@ -13,6 +13,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 
 use crate::api_server::{ApiWrite, ApiWrites, MANAGER};
+use crate::controller::status::conditions::truncate;
 use crate::metrics::CallResult;
 
 pub(crate) const RIGHTS: &[Right] = &[Right::new("events.k8s.io", &["events"], &["create", "patch"])];
@@ -72,11 +73,7 @@ pub(crate) fn announcer(
 
 fn event(notice: Notice) -> Event {
     let Notice { is_warning, reason, mut message } = notice;
-    if message.len() > MAX_NOTE {
-        let end = (0..=MAX_NOTE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
-        message.truncate(end);
-        message.push('…');
-    }
+    truncate(&mut message, MAX_NOTE);
     Event {
         type_: if is_warning { EventType::Warning } else { EventType::Normal },
         reason,

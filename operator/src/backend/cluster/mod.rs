@@ -34,7 +34,6 @@ use crate::controller::apply::documents::Documents;
 use crate::controller::backend::{Applied, Backend};
 use crate::controller::dereference::DirtySet;
 use crate::controller::inbox::Wake;
-use crate::controller::metrics::ControllerMetrics;
 use crate::index::Index;
 use crate::jetstream::orphans::Installation;
 use crate::object::{Key, Kind, Object, ObjectKind, Objects};
@@ -51,7 +50,6 @@ pub(crate) struct ClusterBackend {
     pub(crate) statuses: StatusSync,
     pub(crate) rollout: Rollout,
     pub(crate) finalizers: FinalizerPublisher,
-    pub(crate) metrics: Arc<ControllerMetrics>,
     pub(crate) rollout_metrics: Arc<RolloutMetrics>,
 }
 
@@ -170,7 +168,7 @@ impl Backend for ClusterBackend {
     }
 
     fn update_status(&mut self, reconciled: &Reconciled<'_>, dirty: &mut DirtySet) {
-        let Self { index, rollout, statuses, metrics, .. } = self;
+        let Self { index, rollout, statuses, .. } = self;
         let now = Instant::now();
         pending::update(rollout, index, reconciled.built, dirty, now);
         let shards = |tenant: &TenantName| Some(reconciled.built.tenants.get(tenant)?.shards.as_slice());
@@ -186,6 +184,7 @@ impl Backend for ClusterBackend {
             now: Timestamp::now(),
         };
         statuses.sync(&wanted, dirty);
+        let metrics = &statuses.metrics;
         metrics.set_objects(ObjectKind::Tenant, index.tenants.condition_labels());
         metrics.set_objects(ObjectKind::Device, index.devices.condition_labels());
         metrics.set_objects(ObjectKind::PushFormat, index.formats.condition_labels());

@@ -153,23 +153,6 @@ fn failed(path: &Path, error: io::Error) -> MappingError {
     MappingError::Io { path: path.display().to_string(), error }
 }
 
-/// Returns the texts of all files that [`MappingFolder::write`] would write, by name.
-#[cfg(test)]
-pub(crate) fn texts(
-    built: &crate::controller::build::Built,
-) -> Result<std::collections::BTreeMap<String, String>, MappingError> {
-    let mut texts = std::collections::BTreeMap::from([(
-        ACCESS_FILE.to_owned(),
-        text_of(ACCESS_FILE, built.access.to_yaml())?,
-    )]);
-    for shard in built.tenants.values().flat_map(|tenant| &tenant.shards) {
-        let name = file_name(&shard.tenant, shard.shard);
-        let text = text_of(&name, shard.to_yaml())?;
-        texts.insert(name, text);
-    }
-    Ok(texts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

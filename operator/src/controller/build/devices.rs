@@ -20,22 +20,16 @@ pub(super) struct Mapped {
     pub(super) formats: BTreeMap<FormatName, FormatDocument>,
 }
 
-/// Lists of channels, of which many devices have the same.
-#[derive(Debug, Default)]
-struct ChannelLists(HashSet<Arc<BTreeMap<ChannelName, ChannelDocument>>>);
+type Channels = BTreeMap<ChannelName, ChannelDocument>;
 
-impl ChannelLists {
-    fn shared(
-        &mut self,
-        channels: BTreeMap<ChannelName, ChannelDocument>,
-    ) -> Arc<BTreeMap<ChannelName, ChannelDocument>> {
-        if let Some(known) = self.0.get(&channels) {
-            return Arc::clone(known);
-        }
-        let channels = Arc::new(channels);
-        self.0.insert(Arc::clone(&channels));
-        channels
+/// Returns the channels that are equal among those that are known: many devices have the same.
+fn shared(known: &mut HashSet<Arc<Channels>>, channels: Channels) -> Arc<Channels> {
+    if let Some(known) = known.get(&channels) {
+        return Arc::clone(known);
     }
+    let channels = Arc::new(channels);
+    known.insert(Arc::clone(&channels));
+    channels
 }
 
 /// The documents of a tenant that were built before.
@@ -68,7 +62,7 @@ pub(super) fn map(
     outcomes: &mut Outcomes,
 ) -> Mapped {
     let mut mapped = Mapped::default();
-    let mut lists = ChannelLists::default();
+    let mut known = HashSet::new();
     for claimed in devices {
         let object = claimed.object_ref();
         if let Some(most) = tenant.max_devices
@@ -99,7 +93,7 @@ pub(super) fn map(
             labels: claimed.device.meta.labels.clone(),
             #[cfg(feature = "next-version")]
             location: claimed.device.location.clone(),
-            channels: lists.shared(channels),
+            channels: shared(&mut known, channels),
         };
         mapped.devices.insert(claimed.iot_id.clone(), before.shared(&claimed.iot_id, device));
     }
@@ -120,9 +114,9 @@ fn map_channels(
     formats: &Formats,
     used: &mut BTreeMap<FormatName, FormatDocument>,
     outcomes: &mut Outcomes,
-) -> BTreeMap<ChannelName, ChannelDocument> {
+) -> Channels {
     let object = claimed.object_ref();
-    let mut channels = BTreeMap::new();
+    let mut channels = Channels::new();
     for channel in &claimed.device.channels {
         let left_out = format!("channel {:?} is left out until then", channel.name.as_str());
         match format_of(&object.namespace, channel, formats, &left_out) {

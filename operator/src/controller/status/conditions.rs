@@ -106,14 +106,18 @@ pub(crate) fn label(conditions: &[Condition]) -> ConditionLabel {
     }
 }
 
+/// Shortens a message that is longer than `limit` bytes.
+pub(crate) fn truncate(message: &mut String, limit: usize) {
+    if message.len() > limit {
+        message.truncate(message.floor_char_boundary(limit));
+        message.push('…');
+    }
+}
+
 fn shortened(message: &str) -> String {
     // A message has to fit in one line of a table.
     let mut message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if message.len() > MAX_MESSAGE {
-        let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
-        message.truncate(end);
-        message.push('…');
-    }
+    truncate(&mut message, MAX_MESSAGE);
     message
 }
 
