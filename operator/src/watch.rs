@@ -60,11 +60,12 @@ pub(crate) struct Watches<'a, C> {
 }
 
 impl<C: Send + 'static> Watches<'_, C> {
-    /// Watches all objects of a kind in `place`.
-    pub(crate) fn kind<K: Watched>(
+    /// Watches the objects of a kind in `place` that `config` selects.
+    pub(crate) fn start<K: Watched>(
         &mut self,
         client: &Client,
         place: &NamespaceScope,
+        config: watcher::Config,
         wrap: fn(Event<K>) -> C,
     ) {
         let api: Api<DeserializeGuard<K>> = match place {
@@ -72,32 +73,7 @@ impl<C: Send + 'static> Watches<'_, C> {
             None => Api::all(client.clone()),
         };
         let name = K::kind(&()).into_owned();
-        self.start(api, watcher::Config::default(), place.clone(), name, wrap);
-    }
-
-    /// Watches the objects of one namespace that `config` selects.
-    pub(crate) fn namespaced<K: Watched>(
-        &mut self,
-        client: &Client,
-        namespace: &str,
-        config: watcher::Config,
-        wrap: fn(Event<K>) -> C,
-    ) {
-        let api: Api<DeserializeGuard<K>> = Api::namespaced(client.clone(), namespace);
-        self.start(api, config, Some(namespace.to_owned()), K::kind(&()).into_owned(), wrap);
-    }
-
-    fn start<K>(
-        &mut self,
-        api: Api<DeserializeGuard<K>>,
-        config: watcher::Config,
-        place: NamespaceScope,
-        name: String,
-        wrap: impl Fn(Event<K>) -> C + Send + 'static,
-    ) where
-        K: Watched,
-    {
-        let watch = forward(api, config, place, name, self.to.clone(), wrap);
+        let watch = forward(api, config, place.clone(), name, self.to.clone(), wrap);
         self.tasks.spawn_until("watch", self.cancel, watch);
     }
 }

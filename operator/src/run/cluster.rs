@@ -105,17 +105,18 @@ impl ClusterOperator {
         let changes = to.changes.clone();
         let mut watches = Watches { to, cancel, tasks };
         for scope in &self.scopes {
-            watches.kind(client, scope, ClusterChange::Tenant);
-            watches.kind(client, scope, ClusterChange::PushFormat);
-            watches.kind(client, scope, ClusterChange::Device);
+            watches.start(client, scope, watcher::Config::default(), ClusterChange::Tenant);
+            watches.start(client, scope, watcher::Config::default(), ClusterChange::PushFormat);
+            watches.start(client, scope, watcher::Config::default(), ClusterChange::Device);
         }
+        let own_scope = Some(own_namespace.clone());
         let shards = watcher::Config::default().labels(SHARD_SELECTOR);
-        watches.namespaced(client, own_namespace, shards, ClusterChange::Shard);
+        watches.start(client, &own_scope, shards, ClusterChange::Shard);
         let access = watcher::Config::default().fields(&format!("metadata.name={ACCESS_SECRET}"));
-        watches.namespaced(client, own_namespace, access, ClusterChange::Access);
+        watches.start(client, &own_scope, access, ClusterChange::Access);
         if let Some(service) = &self.service {
             let slices = watcher::Config::default().labels(&format!("{SERVICE_LABEL}={service}"));
-            watches.namespaced(client, own_namespace, slices, ClusterChange::Slice);
+            watches.start(client, &own_scope, slices, ClusterChange::Slice);
             let release = self.release.as_deref().unwrap_or(own_namespace);
             let (heard, listener) = rollout::listener(nats.client.clone(), nats.connected.clone(), release);
             tasks.spawn_until("serving", cancel, listener);
