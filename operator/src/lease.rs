@@ -95,8 +95,10 @@ pub fn spawn(
     let task = tokio::spawn(async move {
         cancel.run_until_cancelled(election.run()).await.unwrap_or_default();
         if tokio::time::timeout(WORK_END_TIMEOUT, election.leading.closed()).await.is_err() {
-            tracing::warn!(waited = ?WORK_END_TIMEOUT, "something still works; the Lease is given back all \
-                                                        the same");
+            tracing::warn!(
+                waited = ?WORK_END_TIMEOUT,
+                "something still works; the Lease is given back all the same"
+            );
         }
         election.give_back().await;
     });

@@ -169,7 +169,7 @@ fn rule(right: &Right) -> String {
 fn yaml(value: &impl Serialize) -> String {
     let mut options = SerializerOptions::default();
     options.compact_list_indent = false;
-    // Structs of texts always can be written.
+    // Structs of strings can always be serialized.
     serde_yaml::to_string_with_options(value, options).unwrap_or_default()
 }
 

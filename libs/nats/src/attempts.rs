@@ -1,4 +1,4 @@
-//! Logs why NATS can't be reached. The client keeps most of it to itself.
+//! Logs why NATS can't be reached. The NATS client does not report most errors.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,7 +57,7 @@ impl Attempts {
         Arc::new(Self { name: name.to_owned(), failures: Mutex::default() })
     }
 
-    /// Records what the client knows of its servers. It calls this before each round of attempts.
+    /// Records what the NATS client knows of its servers. It calls this before each round of attempts.
     pub(crate) async fn before_round(&self, servers: &[Server]) {
         // In the first round after a connection that held, this is what was wrong before it. `next` drops
         // that.
@@ -68,7 +68,7 @@ impl Attempts {
         }
     }
 
-    /// Logs what was wrong so far if that is due. The client calls this before attempt number `attempt`.
+    /// Logs what was wrong so far if that is due. The NATS client calls this before attempt number `attempt`.
     pub(crate) fn before_attempt(&self, attempt: usize) {
         if let Some((lasts, why)) = self.failures().next(attempt, Instant::now()) {
             let (connection, seconds) = (&*self.name, lasts.as_secs());
@@ -88,7 +88,7 @@ async fn reasons(servers: &[Server]) -> String {
         let (host, port) = (server.addr.host(), server.addr.port());
         let reason = match &server.last_error {
             Some(error) => error.clone(),
-            // The client does not keep that a name was not found.
+            // The NATS client does not record that a name was not found.
             None => match timeout(LOOK_UP, tokio::net::lookup_host((host, port))).await {
                 Ok(Ok(_)) => "no answer yet".to_owned(),
                 Ok(Err(error)) => format!("this name isn't found: {error}"),

@@ -1,4 +1,4 @@
-//! A connection to NATS that is made again for ever, and what is known of it.
+//! A connection to NATS that reconnects forever, and its state.
 
 use async_nats::{Client, ConnectOptions, Event};
 use tokio::sync::watch;

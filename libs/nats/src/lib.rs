@@ -1,7 +1,8 @@
 //! NATS as Flutecast's programs use it.
 //!
 //! - [`login`]: where NATS is, name and password, certificates.
-//! - [`connection`]: a connection that is made again for ever, and its state.
+//! - [`connection`]: a connection that reconnects forever, and its state. While it can't be established, the
+//!   private module `attempts` logs why, with each server's address: after 4 s, then once a minute.
 //! - [`api`]: the JetStream API in JSON, for a program that manages streams.
 //! - [`stream`]: reads back what a stream has stored; [`message`]: its messages.
 //! - [`error`]: the one set of errors of all requests.

@@ -91,10 +91,10 @@ impl Login {
 
     /// Starts a connection that NATS knows as `name`, with the further options that `more` sets. Returns at
     /// once, also if no server is there: the connection is made in the background, and again whenever it is
-    /// lost, for ever. While that fails the log says why.
+    /// lost, forever. While that fails the log says why.
     ///
     /// # Errors
-    /// [`LoginError`] if the login can't be used. The client would try for ever with a file that is missing.
+    /// [`LoginError`] if the login can't be used. The client would try forever with a file that is missing.
     pub async fn connect(
         &self,
         name: &str,

@@ -26,7 +26,7 @@ pub(crate) enum Message<C> {
     Report(StreamReports),
 }
 
-/// The work that a message calls for; the greater includes the less.
+/// The work that a message calls for; each variant includes the previous ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wake {
     #[default]

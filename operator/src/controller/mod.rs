@@ -5,8 +5,8 @@
 //!                       ▲                                          │           │
 //! jetstream ──report────┘     jetstream, enrollment, the mapping ◄─┘           └─► statuses, by the Backend
 //! ```
-//! One task owns all state, so a reconcile sees one moment of it. It runs on a thread of its own. Validate
-//! and build are pure; only [`Backend::write_mapping`] waits. Streams and statuses are written by other
+//! One task owns all state, so a reconcile sees a consistent state. It runs on a thread of its own.
+//! Validate and build are pure; only [`Backend::write_mapping`] waits. Streams and statuses are written by other
 //! tasks: neither a broker nor a slow API server holds up the mapping.
 
 pub(crate) mod apply;
@@ -102,7 +102,7 @@ impl<B: Backend> Controller<B> {
     }
 
     /// Starts the loop on a thread of its own: building many devices holds up no other task, and the memory
-    /// that it needs for a moment is found again by the next build. It ends when `cancel` is cancelled.
+    /// that a build frees is reused by the next one. It ends when `cancel` is cancelled.
     #[must_use = "a task whose handle is dropped fails silently"]
     pub(crate) fn spawn(self, inbox: Inbox<B::Input>, cancel: CancellationToken) -> JoinHandle<()> {
         let runtime = Handle::current();

@@ -141,9 +141,9 @@ impl Index {
             Event::Forbidden => true,
             Event::Apply(_) | Event::Broken { .. } | Event::Delete(_) | Event::Restart(_) => false,
         };
-        let is_settled = is_read_again && self.distrusted.1.remove(&key);
-        self.dirty.access |= is_settled;
-        self.update_tokens(key, event) || is_settled
+        let is_trusted_again = is_read_again && self.distrusted.1.remove(&key);
+        self.dirty.access |= is_trusted_again;
+        self.update_tokens(key, event) || is_trusted_again
     }
 
     fn update_tokens(&mut self, key: Key, event: Event<Secret>) -> bool {
@@ -153,7 +153,8 @@ impl Index {
         let now = match event {
             Event::Apply(secret) => TokenSecret::Held(Arc::new(secret_of(&key, *secret))),
             Event::Delete(_) | Event::Broken { .. } => TokenSecret::Missing,
-            // A Secret that was read stays: an API server that starts forbids much before it knows its roles.
+            // A Secret that was read stays: while starting, before it has loaded its roles, an API server
+            // answers 403.
             Event::Forbidden if matches!(self.tokens.get(&key), Some(TokenSecret::Held(_))) => return false,
             Event::Forbidden => TokenSecret::Forbidden,
             // The list of one Secret is empty if there is none; one that exists is reported before its end.
@@ -173,7 +174,7 @@ impl Index {
     }
 
     /// Hides all Secrets until they are read again in this term, because they may be long out of date. They
-    /// are not removed: an API server that starts forbids much before it knows its roles.
+    /// are not removed: while starting, before it has loaded its roles, an API server answers 403.
     pub(crate) fn distrust_tokens(&mut self, term: u64) {
         self.distrusted = (term, self.tokens.keys().cloned().collect());
     }

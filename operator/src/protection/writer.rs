@@ -194,8 +194,13 @@ impl FinalizerWriter {
             Err(_) => format!("no answer within {DEADLINE:?}"),
         };
         count(CallResult::Failed);
-        tracing::warn!(%kind, namespace, name, error, "the finalizer {FINALIZER} can't be changed; trying \
-                                                       again");
+        tracing::warn!(
+            %kind,
+            namespace,
+            name,
+            error,
+            "the finalizer {FINALIZER} can't be changed; trying again"
+        );
         false
     }
 }

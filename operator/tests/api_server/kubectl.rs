@@ -283,7 +283,7 @@ async fn each_right_is_used(cluster: &Cluster) {
     cluster.apply(&tenant("auto", &format!("enrollment: {{policy: Automatic, {template}}}"))).await;
     cluster.until("tenant", "auto", "Ready=True Accepted").await;
     let client = cluster.nats.client().await.unwrap();
-    wait_until("a device to enrol", SOON, async || {
+    wait_until("a device to enroll", SOON, async || {
         let asked = client.request("flutecast.auto.enroll", "NEW-1".into()).await;
         let answer = asked.map_err(|error| error.to_string())?;
         let answer = String::from_utf8_lossy(&answer.payload).into_owned();

@@ -142,8 +142,8 @@ impl Backend for ClusterBackend {
         self.index.tenants.get(tenant).is_some_and(|entry| entry.deletion.is_deleting)
     }
 
-    /// The access Secret, which no other installation has, identifies this one; until it exists, nothing can
-    /// be left over either.
+    /// The access Secret, which no other installation has, identifies this one; until it exists, no orphaned
+    /// streams can exist yet.
     fn installation(&self) -> Option<Installation> {
         let alive = self.index.tenants.iter().map(|(_, entry)| entry.uid.clone());
         Some(Installation {

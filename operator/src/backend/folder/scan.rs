@@ -30,7 +30,7 @@ fn folder(
     seen: &mut BTreeSet<PathBuf>,
     files: &mut Files,
 ) -> io::Result<()> {
-    // A link to a folder around it would have no end.
+    // A link to one of its own parent folders would be followed forever.
     if depth == 0 || !seen.insert(fs::canonicalize(path)?) {
         return Ok(());
     }

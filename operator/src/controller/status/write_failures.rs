@@ -1,8 +1,8 @@
 //! The tenants whose mapping could not be stored. Synchronous; the time is passed in.
 //!
-//! A refusal of the API server is said at once. Trouble of its own (a webhook that fails, a store that is
-//! full) may pass in a moment, and is said when it has not; until then nothing is said of its tenants, least
-//! of all that they are Ready. While the API server is away, nothing can be said.
+//! A refusal of the API server is reported at once. An internal failure (a webhook that fails, a store that
+//! is full) is often brief, so it is reported only if it persists; until then its tenants' status stays as it
+//! is. While the API server can't be reached, no status can be written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use flutecast_contract::name::TenantName;
 use tokio::time::Instant;
 
-/// How long the API server's own trouble may pass before it is said.
+/// How long an internal failure of the API server lasts before it is reported.
 const GRACE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, PartialEq, Eq)]

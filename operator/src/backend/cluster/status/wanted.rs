@@ -194,7 +194,7 @@ impl<'a> WantedStatuses<'a> {
         }
         let message = format!(
             "the operator may not create Devices in namespace {namespace}; grant it: kubectl -n {namespace} \
-             create role enrol-devices --verb=create --resource=devices.flutecast.io, and bind it to the \
+             create role enroll-devices --verb=create --resource=devices.flutecast.io, and bind it to the \
              operator's service account; or write policy: Declared"
         );
         Some(Finding::new(Reason::EnrollmentUnavailable, "spec.enrollment.policy", message))
