@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 /// The first line of each file, after the comment's opening.
-const NOTICE: &str = "WrittenArchive by `make charts` from";
+const NOTICE: &str = "Written by `make charts` from";
 
 /// The page with the table of the values.
 const VALUES_PAGE: &str = "docs/generated/chart-values.md";
