@@ -25,11 +25,11 @@ use crate::http::{
     Admin, Api, HttpMetrics, PodMetrics, ServerSettings, ServerShutdown, StreamRegistry, admin_service,
     serve, service,
 };
+use crate::ingest::{broker, splitter};
 use crate::kubernetes::Cluster;
 use crate::peers::{PeerMetrics, Peers, watch_peers};
 use crate::rebalance::{Rebalance, RebalanceLimits, RebalanceMetrics};
 use crate::serving::{ServingMetrics, announce};
-use crate::sources::{broker, splitter};
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most sockets on the admin port: scrapers and probes are few.

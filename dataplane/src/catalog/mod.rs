@@ -13,13 +13,13 @@ use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, IotId, Tenan
 use flutecast_format::program::Program;
 
 mod build;
-#[cfg(test)]
-mod build_tests;
 mod cluster;
 mod document;
 mod folder;
 mod metrics;
 mod publisher;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use build::Documents;
 pub use build::{Problem, ProblemKind};

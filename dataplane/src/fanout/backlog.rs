@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::keys::WatchKey;
+use super::keys::ChannelKey;
 use crate::pipeline::{GapReason, NamesPlace, gap};
 
 /// How many control frames may wait: a client that leaves more of them isn't reading.
@@ -23,11 +23,11 @@ const KEEP_CAPACITY: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum FrameKind {
     /// The value of a `Latest` channel. Of this kind and the next two only the newest frame matters.
-    Latest(WatchKey),
+    Latest(ChannelKey),
     /// The value of an `Every` channel with which a client begins. One for each channel: it needs no bound.
-    Snapshot(WatchKey),
+    Snapshot(ChannelKey),
     /// `stale` or `fresh` of a channel.
-    Freshness(WatchKey),
+    Freshness(ChannelKey),
     /// An event of an `Every` channel, with the place of the names that its `gap` needs if it is dropped.
     Every(NamesPlace),
     /// Any other frame; never dropped.

@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::hello::ByeReason;
-use super::keys::{ChannelId, ClientKey, WatchKey};
+use super::control_events::ByeReason;
+use super::keys::{ChannelId, ChannelKey, ClientKey};
 use super::live::LiveMessages;
 use super::metrics::{COMPLETE, DONE, FanoutMetrics};
 use super::reader;
@@ -27,8 +27,8 @@ use super::state::{HubState, NewClient, ReadResult, ReplayRequest};
 use super::values::LiveValues;
 use super::{HubSettings, Unavailable};
 use crate::catalog::{Catalog, TenantCatalog};
+use crate::ingest::ordered_merge::BatchEnd;
 use crate::pipeline::{GapReason, Now};
-use crate::sources::ordered::BatchEnd;
 
 /// How many reads of one hub run at once.
 const CONCURRENT_READS: usize = 4;
@@ -52,10 +52,10 @@ pub(super) enum Command {
 
 #[derive(Debug)]
 pub(super) enum HubReport {
-    Opened(WatchKey, Subscriber),
-    Read(Result<ReadResult, RequestError>, Vec<WatchKey>),
+    Opened(ChannelKey, Subscriber),
+    Read(Result<ReadResult, RequestError>, Vec<ChannelKey>),
     Audited(Result<ReadResult, RequestError>),
-    Replayed(ClientKey, WatchKey, Result<(), GapReason>),
+    Replayed(ClientKey, ChannelKey, Result<(), GapReason>),
 }
 
 /// What all hubs have in common.
@@ -219,14 +219,14 @@ impl Hub {
                     self.state.read_all_again(now);
                 }
             }
-            HubReport::Replayed(client, watch, end) => {
+            HubReport::Replayed(client, channel, end) => {
                 self.context.metrics.replayed(end.err().map_or(COMPLETE, GapReason::as_str));
-                self.state.replayed(client, watch, end, now);
+                self.state.replayed(client, channel, end, now);
             }
         }
     }
 
-    fn read_failed(&mut self, error: &RequestError, keys: &[WatchKey], now: Now) {
+    fn read_failed(&mut self, error: &RequestError, keys: &[ChannelKey], now: Now) {
         self.context.metrics.read(error.label());
         if self.state.read_failed(keys, error.into(), now) {
             let tenant = &self.tenant;
@@ -297,7 +297,7 @@ impl Hub {
             self.context.tasks.spawn(async move {
                 let result = reader::read(&reader, &request, &reporter).await;
                 // Nothing receives this if the hub is gone.
-                let _ = reporter.send(HubReport::Read(result, request.watches()));
+                let _ = reporter.send(HubReport::Read(result, request.channel_keys()));
             });
         }
     }
@@ -320,9 +320,9 @@ impl Hub {
         let Some(reader) = self.reader() else { return };
         let (reporter, permits) = (self.reporter.clone(), Arc::clone(&self.context.replays));
         self.context.tasks.spawn(async move {
-            let (client, watch) = (request.client, request.watch);
+            let (client, channel) = (request.client, request.channel);
             let end = replay(&reader, request, &permits).await;
-            let _ = reporter.send(HubReport::Replayed(client, watch, end));
+            let _ = reporter.send(HubReport::Replayed(client, channel, end));
         });
     }
 }

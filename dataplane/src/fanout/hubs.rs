@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::backlog::{Backlog, BacklogBounds, FrameKind};
 use super::connection::ConnectionPermit;
-use super::hello::{self, ByeReason, HelloFacts};
+use super::control_events::{self, ByeReason, HelloFacts};
 use super::hub::{Command, Hub, HubContext};
 use super::keys::{ChannelId, channel_id};
 use super::query::wanted_channels;
@@ -125,7 +125,7 @@ impl Hubs {
         let arrival =
             NewClient { connection: number, backlog: Arc::clone(&backlog), request, since: Instant::now() };
         if commands.send(Command::Attach(arrival)).is_err() {
-            backlog.finish(Some(hello::bye(ByeReason::Draining, settings.retry)));
+            backlog.finish(Some(control_events::bye(ByeReason::Draining, settings.retry)));
         }
         drop(hubs);
         Connection { number, backlog, hub: Some(commands), _permits: vec![permit, tenant_permit] }
@@ -208,8 +208,8 @@ impl HubsInner {
         let settings = &self.context.settings;
         let retry = retry.max(settings.retry).mul_f64(rand::random_range(1.0..2.0));
         let facts = HelloFacts { tenant, connection: number, settings, resumed: false, retry };
-        backlog.push(FrameKind::Control, hello::hello(facts, &[], None), Instant::now());
-        backlog.finish(Some(hello::bye(reason, retry)));
+        backlog.push(FrameKind::Control, control_events::hello(facts, &[], None), Instant::now());
+        backlog.finish(Some(control_events::bye(reason, retry)));
         Connection { number, backlog, hub: None, _permits: Vec::new() }
     }
 

@@ -11,7 +11,7 @@ use crate::catalog::{Channel, Device};
 
 slotmap::new_key_type! {
     pub(crate) struct ClientKey;
-    pub(crate) struct WatchKey;
+    pub(crate) struct ChannelKey;
 }
 
 /// Names a channel, whether it is watched or not.
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_key_does_not_outlive_its_item() {
-        let mut items = slotmap::SlotMap::<WatchKey, &str>::default();
+        let mut items = slotmap::SlotMap::<ChannelKey, &str>::default();
         let first = items.insert("a");
         assert_eq!(items.remove(first), Some("a"));
         assert_eq!(items.remove(first), None);

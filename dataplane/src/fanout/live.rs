@@ -6,21 +6,21 @@ use std::vec::Drain;
 use async_nats::{Message, Subscriber};
 use flutecast_nats::LiveMessage;
 
-use super::keys::WatchKey;
-use crate::sources::broker::SUBSCRIPTION_CAPACITY;
-use crate::sources::ordered::{BatchEnd, Ordered};
+use super::keys::ChannelKey;
+use crate::ingest::broker::SUBSCRIPTION_CAPACITY;
+use crate::ingest::ordered_merge::{BatchEnd, OrderedMerge};
 
 /// How many messages are taken before a batch is applied.
 const BATCH: usize = 4_096;
 
 #[derive(Default)]
 pub(super) struct LiveMessages {
-    pub(super) subscriptions: Ordered<Subscriber, WatchKey>,
-    batch: Vec<(WatchKey, Message)>,
+    pub(super) subscriptions: OrderedMerge<Subscriber, ChannelKey>,
+    batch: Vec<(ChannelKey, Message)>,
     /// The channels whose queue may have been full, so that messages were dropped.
-    pub(super) overrun: Vec<WatchKey>,
+    pub(super) overrun: Vec<ChannelKey>,
     /// Messages of which it isn't proven yet that everything older is here.
-    unproven: Vec<(WatchKey, LiveMessage)>,
+    unproven: Vec<(ChannelKey, LiveMessage)>,
 }
 
 impl LiveMessages {
@@ -37,7 +37,7 @@ impl LiveMessages {
         &mut self,
         end: BatchEnd,
         not_republished: impl Fn(),
-    ) -> Drain<'_, (WatchKey, LiveMessage)> {
+    ) -> Drain<'_, (ChannelKey, LiveMessage)> {
         let settled = match end {
             BatchEnd::Complete => usize::MAX,
             BatchEnd::Partial { settled } => settled,
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use async_nats::HeaderMap;
 
-    fn message(sequence: u64) -> (WatchKey, Message) {
+    fn message(sequence: u64) -> (ChannelKey, Message) {
         let mut headers = HeaderMap::new();
         headers.append("Nats-Sequence", sequence.to_string());
         headers.append("Nats-Last-Sequence", "0");
@@ -79,7 +79,7 @@ mod tests {
             description: None,
             length: 0,
         };
-        (WatchKey::default(), message)
+        (ChannelKey::default(), message)
     }
 
     fn take(live: &mut LiveMessages, batch: &[u64], end: BatchEnd) -> Vec<u64> {

@@ -2,7 +2,7 @@
 
 mod backlog;
 mod connection;
-mod hello;
+mod control_events;
 mod hub;
 mod hubs;
 mod keys;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::hub::HubReport;
 use super::state::{ChannelRead, ChannelReadResult, ReadRequest, ReadResult};
-use crate::sources::history::HistoryReader;
+use crate::ingest::history::HistoryReader;
 
 /// How long a whole read may take.
 const READ: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ pub(super) async fn read(
         if let Some(subject) = &item.open {
             let subscriber = subscribe(reader, subject).await?;
             // Nothing receives this if the hub is gone; then the rest isn't needed either.
-            let _ = reports.send(HubReport::Opened(item.watch, subscriber));
+            let _ = reports.send(HubReport::Opened(item.channel, subscriber));
         }
     }
     timeout(READ, read_all(reader, request)).await.map_err(|_| RequestError::no_answer())?
@@ -94,7 +94,7 @@ async fn read_watch(
         (Some(after), Some(_)) => read_history(reader, &item.stored, after).await?,
         (Some(after), None) => (Vec::new(), info.first_sequence <= after.next()),
     };
-    Ok(ChannelReadResult { watch: item.watch, messages, complete })
+    Ok(ChannelReadResult { channel: item.channel, messages, complete })
 }
 
 async fn read_history(

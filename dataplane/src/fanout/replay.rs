@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use super::backlog::FrameKind;
 use super::state::ReplayRequest;
+use crate::ingest::history::HistoryReader;
 use crate::pipeline::{ChannelPipeline, GapReason};
-use crate::sources::history::HistoryReader;
 
 /// How long a replay retries a read that fails.
 const RETRY_TIME: Duration = Duration::from_secs(15);

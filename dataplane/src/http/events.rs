@@ -83,7 +83,7 @@ mod tests {
     use crate::access::Access;
     use crate::fanout::{HubSettings, Hubs};
     use crate::http::{HttpMetrics, StreamRegistry};
-    use crate::sources::broker;
+    use crate::ingest::broker;
 
     /// Access with one token of the tenant acme, which has this SHA-256 digest.
     fn access(digest: &str) -> Option<Arc<Access>> {

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fanout::Hubs;
 use crate::http::{CloseReason, MinimumStay, StreamRegistry};
+use crate::ingest::broker::next_message;
 use crate::peers::Peers;
-use crate::sources::broker::next_message;
 
 mod load;
 mod planner;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::catalog::Catalog;
-use crate::sources::broker::next_message;
+use crate::ingest::broker::next_message;
 
 /// The shortest time between two announcements; the next one says what changed in between.
 const PAUSE: Duration = Duration::from_millis(50);

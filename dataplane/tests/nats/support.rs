@@ -14,7 +14,7 @@ use flutecast_contract::stream_position::EventId;
 use flutecast_dataplane::access::Scope;
 use flutecast_dataplane::catalog::Catalog;
 use flutecast_dataplane::fanout::{Connection, DeviceQuery, HubSettings, Hubs, SubscribeRequest};
-use flutecast_dataplane::sources::broker;
+use flutecast_dataplane::ingest::broker;
 use flutecast_nats::Login;
 use flutecast_testkit::{NatsServer, SseEvent, SseParser};
 use futures_util::StreamExt;

@@ -16,8 +16,6 @@ use super::publisher::{CatalogPublisher, Mapping};
 use crate::kubernetes::{Cluster, MANIFEST, watch_config};
 
 mod objects;
-#[cfg(test)]
-mod objects_tests;
 
 use objects::MappingObjects;
 

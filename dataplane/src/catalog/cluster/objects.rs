@@ -184,3 +184,6 @@ fn read_access(secret: &Secret) -> Parsed<Arc<Access>> {
         None => broken(&place, &format!("it has no {ACCESS_KEY}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

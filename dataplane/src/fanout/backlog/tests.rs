@@ -9,7 +9,7 @@ fn bounds() -> BacklogBounds {
     BacklogBounds { count: 8, bytes: 1_500 }
 }
 
-fn keys<const N: usize>() -> [WatchKey; N] {
+fn keys<const N: usize>() -> [ChannelKey; N] {
     let mut items = slotmap::SlotMap::default();
     std::array::from_fn(|_| items.insert(()))
 }
@@ -211,7 +211,7 @@ proptest::proptest! {
         steps in proptest::collection::vec((0_u8..5, 0_u8..4), 1..300)
     ) {
         let backlog = Backlog::new(bounds());
-        let keys: [WatchKey; 4] = keys();
+        let keys: [ChannelKey; 4] = keys();
         let (mut pushed, mut tally) = ([0_u64; 4], Tally::default());
         for (channel, action) in steps {
             if channel == 4 {

@@ -15,8 +15,8 @@ use super::resume::Replay;
 use super::timers::Timer;
 use crate::catalog::Device;
 use crate::fanout::backlog::{Backlog, FrameKind};
-use crate::fanout::hello::{self, ByeReason, HelloFacts, RefusedReason};
-use crate::fanout::keys::{ClientKey, WatchKey};
+use crate::fanout::control_events::{self, ByeReason, HelloFacts, RefusedReason};
+use crate::fanout::keys::{ChannelKey, ClientKey};
 use crate::fanout::{SubscribeRequest, Unavailable};
 use crate::pipeline::Now;
 
@@ -74,7 +74,7 @@ impl HubState {
             resumed: resumed.is_some(),
             retry: self.settings.retry,
         };
-        let hello = hello::hello(facts, &devices, request.channels.as_ref());
+        let hello = control_events::hello(facts, &devices, request.channels.as_ref());
         let client = Client {
             connection,
             backlog,
@@ -117,7 +117,7 @@ impl HubState {
         let Some(client) = self.clients.get(key) else { return Vec::new() };
         if self.catalog.is_none() {
             let message = "the tenant isn't there yet; it is attached by itself when it is";
-            return vec![hello::refused(None, RefusedReason::Starting, message)];
+            return vec![control_events::refused(None, RefusedReason::Starting, message)];
         }
         let mut refusals = Vec::from_iter(self.reads.failure.map(refusal));
         for code in &client.request.wanted.codes {
@@ -132,7 +132,7 @@ impl HubState {
                 ),
                 Some(_) => continue,
             };
-            refusals.push(hello::refused(Some(code), reason, &message));
+            refusals.push(control_events::refused(Some(code), reason, &message));
         }
         refusals
     }
@@ -142,34 +142,34 @@ impl HubState {
         let Some(client) = self.clients.get(viewer) else { return };
         let channels: Vec<_> = client.wants(device).cloned().collect();
         for channel in channels {
-            let key = self.watch(device, &channel, now);
+            let key = self.ensure_watched(device, &channel, now);
             self.view_channel(viewer, key, now);
         }
     }
 
-    fn view_channel(&mut self, viewer: ClientKey, key: WatchKey, now: Now) {
-        let (Some(watch), Some(client)) = (self.watches.get_mut(key), self.clients.get_mut(viewer)) else {
+    fn view_channel(&mut self, viewer: ClientKey, key: ChannelKey, now: Now) {
+        let (Some(watched), Some(client)) = (self.watched.get_mut(key), self.clients.get_mut(viewer)) else {
             return;
         };
-        if !watch.add_viewer(viewer) {
+        if !watched.add_viewer(viewer) {
             return;
         }
-        let live = watch.phase.is_live();
+        let live = watched.phase.is_live();
         if !live {
             client.delivery.owe();
         }
-        let Some(resume) = client.resume.filter(|_| watch.every) else {
-            return client.show_value(key, watch, now, &self.metrics);
+        let Some(resume) = client.resume.filter(|_| watched.every) else {
+            return client.show_value(key, watched, now, &self.metrics);
         };
         // No event may come before those that the client missed.
-        client.replaying.insert(key, Replay::waiting(!watch.phase.is_in_flight()));
+        client.replaying.insert(key, Replay::waiting(!watched.phase.is_in_flight()));
         if live && self.progress.covers(resume) {
             self.begin_resume(viewer, key, now);
         } else if live {
             self.read_again(key, now);
         }
-        if let (Some(watch), Some(client)) = (self.watches.get(key), self.clients.get_mut(viewer)) {
-            client.show_staleness(key, watch, now, &self.metrics);
+        if let (Some(watched), Some(client)) = (self.watched.get(key), self.clients.get_mut(viewer)) {
+            client.show_staleness(key, watched, now, &self.metrics);
         }
     }
 
@@ -190,7 +190,7 @@ impl HubState {
             // Evenly over the time, each at a random moment of its part.
             let part = spread / count;
             let retry = part * index + part.mul_f64(rand::random_range(0.0..1.0));
-            client.backlog.finish(Some(hello::bye(reason, retry.max(Duration::from_millis(100)))));
+            client.backlog.finish(Some(control_events::bye(reason, retry.max(Duration::from_millis(100)))));
             self.remove_client(key, now);
         }
     }
@@ -205,5 +205,5 @@ pub(super) fn refusal(failure: Unavailable) -> Bytes {
             (RefusedReason::BrokerAway, "the broker can't be reached; data comes when it is back")
         }
     };
-    hello::refused(None, reason, message)
+    control_events::refused(None, reason, message)
 }

@@ -14,12 +14,12 @@ use super::freshness::FreshnessEvent;
 use super::resume::Replay;
 use super::throttle::Throttle;
 use super::timers::Timer;
-use super::watch::Watch;
+use super::watched_channel::WatchedChannel;
 use crate::catalog::{Channel, Device};
 use crate::fanout::SubscribeRequest;
 use crate::fanout::backlog::{Backlog, FrameKind};
-use crate::fanout::hello::{self, ByeReason};
-use crate::fanout::keys::{ChannelId, ClientKey, WatchKey, channel_id};
+use crate::fanout::control_events::{self, ByeReason};
+use crate::fanout::keys::{ChannelId, ChannelKey, ClientKey, channel_id};
 use crate::fanout::metrics::FanoutMetrics;
 use crate::fanout::query::wanted_channels;
 use crate::pipeline::{Frame, Now, id_only};
@@ -38,9 +38,9 @@ pub(super) struct Client {
     /// The place where the client resumes, until it is settled for the first time.
     pub(super) resume: Option<EventId>,
     /// The channels of which older events are replayed first.
-    pub(super) replaying: HashMap<WatchKey, Replay>,
+    pub(super) replaying: HashMap<ChannelKey, Replay>,
     /// The channels for which the client's `interval` is running.
-    pub(super) throttled: HashMap<WatchKey, Throttle<Frame>>,
+    pub(super) throttled: HashMap<ChannelKey, Throttle<Frame>>,
     pub(super) last_push: Instant,
 }
 
@@ -74,7 +74,7 @@ impl Client {
     /// its `interval` has to be set. At most `bound` events wait for a replay.
     pub(super) fn receive(
         &mut self,
-        key: WatchKey,
+        key: ChannelKey,
         kind: FrameKind,
         frame: &Frame,
         bound: usize,
@@ -99,25 +99,37 @@ impl Client {
     }
 
     /// Appends the current value of a channel. It carries no id: the frames behind it may be older.
-    pub(super) fn show_value(&mut self, key: WatchKey, watch: &Watch, now: Now, metrics: &FanoutMetrics) {
-        if let Some(frame) = &watch.latest {
-            let kind = if watch.every { FrameKind::Snapshot(key) } else { FrameKind::Latest(key) };
+    pub(super) fn show_value(
+        &mut self,
+        key: ChannelKey,
+        watched: &WatchedChannel,
+        now: Now,
+        metrics: &FanoutMetrics,
+    ) {
+        if let Some(frame) = &watched.latest {
+            let kind = if watched.every { FrameKind::Snapshot(key) } else { FrameKind::Latest(key) };
             self.enqueue(kind, frame.without_id(), now, metrics);
         }
-        self.show_staleness(key, watch, now, metrics);
+        self.show_staleness(key, watched, now, metrics);
     }
 
     /// Appends `stale` if the channel is: behind values, as a client may take any value for a fresh one.
-    pub(super) fn show_staleness(&mut self, key: WatchKey, watch: &Watch, now: Now, metrics: &FanoutMetrics) {
-        if watch.freshness.is_stale() {
-            self.enqueue(FrameKind::Freshness(key), watch.event(FreshnessEvent::Stale), now, metrics);
+    pub(super) fn show_staleness(
+        &mut self,
+        key: ChannelKey,
+        watched: &WatchedChannel,
+        now: Now,
+        metrics: &FanoutMetrics,
+    ) {
+        if watched.freshness.is_stale() {
+            self.enqueue(FrameKind::Freshness(key), watched.event(FreshnessEvent::Stale), now, metrics);
         }
     }
 
-    pub(super) fn forget_channel(&mut self, key: WatchKey, watch: &Watch) {
+    pub(super) fn forget_channel(&mut self, key: ChannelKey, watched: &WatchedChannel) {
         self.throttled.remove(&key);
         let replaying = self.replaying.remove(&key).is_some_and(|replay| replay.started());
-        self.delivery.owe_less(usize::from(replaying) + usize::from(!watch.phase.is_live()));
+        self.delivery.owe_less(usize::from(replaying) + usize::from(!watched.phase.is_live()));
     }
 }
 
@@ -134,12 +146,12 @@ impl HubState {
             return;
         };
         let sequence = if client.matched.len() > MANY_DEVICES {
-            let every = self.watches.values().filter(|watch| watch.every);
-            self.progress.safe_place_of_all(every.map(|watch| watch.progress.covered()))
+            let every = self.watched.values().filter(|watched| watched.every);
+            self.progress.safe_place_of_all(every.map(|watched| watched.progress.covered()))
         } else {
-            let watches = client.channels().filter_map(|name| self.watches.get(self.watches.find(&name)?));
-            let every = watches.filter(|watch| watch.every);
-            self.progress.safe_place(every.map(|watch| watch.progress.covered()))
+            let watched = client.channels().filter_map(|name| self.watched.get(self.watched.find(&name)?));
+            let every = watched.filter(|watched| watched.every);
+            self.progress.safe_place(every.map(|watched| watched.progress.covered()))
         };
         // A device that appears from now on has nothing to do with what the client saw before it came.
         client.resume = None;
@@ -165,7 +177,7 @@ impl HubState {
             self.metrics.slow_clients.inc();
             // Spread, so that not all come back at once.
             let retry = self.settings.retry.mul_f64(rand::random_range(1.0..2.0));
-            client.backlog.abandon(hello::bye(ByeReason::SlowClient, retry));
+            client.backlog.abandon(control_events::bye(ByeReason::SlowClient, retry));
             self.remove_client(key, now);
             return;
         }
@@ -174,7 +186,7 @@ impl HubState {
                 let sequence = client.delivery.ping_id(self.progress.processed)?;
                 Some(EventId { epoch, sequence })
             });
-            client.enqueue(FrameKind::Control, hello::ping(id, now.wall), now, &self.metrics);
+            client.enqueue(FrameKind::Control, control_events::ping(id, now.wall), now, &self.metrics);
         }
         let ping = client.last_push + self.settings.ping;
         let waiting = client.backlog.waiting_since().map(|since| since + self.settings.take_timeout);
@@ -182,23 +194,23 @@ impl HubState {
         self.timers.add(next, Timer::Client(key));
     }
 
-    pub(super) fn interval_due(&mut self, key: ClientKey, watch: WatchKey, now: Now) {
+    pub(super) fn interval_due(&mut self, key: ClientKey, channel: ChannelKey, now: Now) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        let Some(throttle) = client.throttled.get_mut(&watch) else { return };
+        let Some(throttle) = client.throttled.get_mut(&channel) else { return };
         if let Some((frame, next)) = throttle.timer_due(now.instant) {
-            client.enqueue_data(FrameKind::Latest(watch), &frame, now, &self.metrics);
-            self.timers.add(next, Timer::Interval(key, watch));
+            client.enqueue_data(FrameKind::Latest(channel), &frame, now, &self.metrics);
+            self.timers.add(next, Timer::Interval(key, channel));
         } else if throttle.is_open() {
             // Nothing came for a whole interval.
-            client.throttled.remove(&watch);
+            client.throttled.remove(&channel);
         }
     }
 
     pub(super) fn remove_client(&mut self, key: ClientKey, now: Now) {
         let Some(client) = self.clients.get(key) else { return };
-        let watches: Vec<_> = client.channels().filter_map(|name| self.watches.find(&name)).collect();
-        for watch in watches {
-            self.leave(key, watch, now);
+        let channels: Vec<_> = client.channels().filter_map(|name| self.watched.find(&name)).collect();
+        for channel in channels {
+            self.leave(key, channel, now);
         }
         if let Some(connection) = self.clients.get(key).map(|client| client.connection) {
             self.clients.take(&connection);

@@ -9,7 +9,7 @@ use flutecast_contract::name::DeviceCode;
 
 use super::HubState;
 use crate::catalog::{Device, TenantCatalog};
-use crate::fanout::hello::{self, ByeReason};
+use crate::fanout::control_events::{self, ByeReason};
 use crate::fanout::keys::{ClientKey, channel_id};
 use crate::pipeline::Now;
 
@@ -36,7 +36,7 @@ impl HubState {
         }
         if self.catalog.is_none() {
             self.end_all(ByeReason::TenantRemoved, REMOVED_SPREAD, now);
-            for key in self.watches.all_keys() {
+            for key in self.watched.all_keys() {
                 self.unwatch(key, now);
             }
             return true;
@@ -54,30 +54,30 @@ impl HubState {
     fn drop_changed_watches(&mut self, now: Now) {
         let Some(catalog) = self.catalog.clone() else { return };
         let (mut changed, mut renewed) = (Vec::new(), Vec::new());
-        for (key, watch) in self.watches.iter_mut() {
-            let device = catalog.devices.get(&watch.device.iot_id);
-            if device.is_some_and(|device| Arc::ptr_eq(device, &watch.device)) {
+        for (key, watched) in self.watched.iter_mut() {
+            let device = catalog.devices.get(&watched.device.iot_id);
+            if device.is_some_and(|device| Arc::ptr_eq(device, &watched.device)) {
                 continue;
             }
-            let device = device.filter(|device| device.code == watch.device.code);
-            let channel = device.and_then(|device| Some((device, device.channels.get(&watch.channel)?)));
+            let device = device.filter(|device| device.code == watched.device.code);
+            let channel = device.and_then(|device| Some((device, device.channels.get(&watched.channel)?)));
             let Some((device, channel)) = channel else {
                 changed.push(key);
                 continue;
             };
-            let same = Arc::ptr_eq(&channel.program, watch.pipeline.program())
-                && channel.stale_after == watch.freshness.stale_after;
+            let same = Arc::ptr_eq(&channel.program, watched.pipeline.program())
+                && channel.stale_after == watched.freshness.stale_after;
             if same {
-                watch.device = Arc::clone(device);
-            } else if watch.every && channel.program.policy() == DeliveryPolicy::Every {
-                watch.renew(device, channel);
+                watched.device = Arc::clone(device);
+            } else if watched.every && channel.program.policy() == DeliveryPolicy::Every {
+                watched.renew(device, channel);
                 renewed.push(key);
             } else {
                 changed.push(key);
             }
         }
         for key in renewed {
-            if self.watches.get(key).is_some_and(|watch| !watch.freshness.is_stale()) {
+            if self.watched.get(key).is_some_and(|watched| !watched.freshness.is_stale()) {
                 self.change_freshness(key, now, |freshness| freshness.touch(Duration::ZERO, now.instant));
             }
             self.read_again(key, now);
@@ -102,7 +102,7 @@ impl HubState {
         if added.is_empty() && removed.is_empty() {
             return;
         }
-        let frame = hello::devices(&added, removed, client.request.channels.as_ref());
+        let frame = control_events::devices(&added, removed, client.request.channels.as_ref());
         self.tell(key, frame, now);
         self.leave_unwanted(key, &old, now);
         if let Some(client) = self.clients.get_mut(key) {
@@ -123,12 +123,12 @@ impl HubState {
             let after = client.matched.get(code).filter(|after| after.iot_id == before.iot_id);
             for channel in client.wants(before) {
                 if after.is_none_or(|after| !after.channels.contains_key(&channel.name)) {
-                    unwanted.extend(self.watches.find(&channel_id(before, channel)));
+                    unwanted.extend(self.watched.find(&channel_id(before, channel)));
                 }
             }
         }
-        for watch in unwanted {
-            self.leave(key, watch, now);
+        for channel in unwanted {
+            self.leave(key, channel, now);
         }
     }
 }

@@ -20,13 +20,13 @@ use super::HubState;
 use super::phase::Phase;
 use super::timers::Timer;
 use crate::fanout::backlog::FrameKind;
-use crate::fanout::keys::WatchKey;
+use crate::fanout::keys::ChannelKey;
 use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now};
 
 impl HubState {
     /// Applies live messages, in stream order. Everything older that came live on any watched channel has
     /// been applied before.
-    pub(crate) fn apply_live(&mut self, messages: impl Iterator<Item = (WatchKey, LiveMessage)>, now: Now) {
+    pub(crate) fn apply_live(&mut self, messages: impl Iterator<Item = (ChannelKey, LiveMessage)>, now: Now) {
         for (key, message) in messages {
             let sequence = message.sequence;
             self.accept(key, message, now);
@@ -34,23 +34,23 @@ impl HubState {
         }
     }
 
-    fn accept(&mut self, key: WatchKey, message: LiveMessage, now: Now) {
+    fn accept(&mut self, key: ChannelKey, message: LiveMessage, now: Now) {
         // No frame can be made without the epoch, which the first read brings.
         let too_early = self.progress.epoch.is_none();
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        if let Phase::Reading(read) = &mut watch.phase
-            && (watch.every || too_early)
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        if let Phase::Reading(read) = &mut watched.phase
+            && (watched.every || too_early)
         {
             return read.keep(message);
         }
-        if message.sequence <= watch.progress.seen {
+        if message.sequence <= watched.progress.seen {
             // The message was read from the stream before it came live; or the stream was created again,
             // which an audit finds out.
             self.io.audit = true;
             return;
         }
-        if watch.progress.misses(message.previous) {
-            if watch.every {
+        if watched.progress.misses(message.previous) {
+            if watched.every {
                 self.metrics.missed_every.inc();
                 self.read_again(key, now);
                 return self.accept(key, message, now);
@@ -61,14 +61,14 @@ impl HubState {
     }
 
     /// Passes on a live message before which nothing is missing.
-    pub(super) fn accept_next(&mut self, key: WatchKey, message: &LiveMessage, now: Now) {
+    pub(super) fn accept_next(&mut self, key: ChannelKey, message: &LiveMessage, now: Now) {
         let &LiveMessage { sequence, stored_at, ref payload, .. } = message;
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        if sequence <= watch.progress.seen {
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        if sequence <= watched.progress.seen {
             return;
         }
-        watch.progress.seen = sequence;
-        let every = watch.every;
+        watched.progress.seen = sequence;
+        let every = watched.every;
         let message = Message { payload, stored_at: stored_at.into(), now: now.wall };
         // It was republished just now, so it is as old as our clock says: not at all.
         if let Some(frame) = self.format(key, sequence, message, Duration::ZERO, now) {
@@ -78,33 +78,33 @@ impl HubState {
     }
 
     /// Passes on a message that was read back. Its age is judged by the time at which it was stored.
-    pub(super) fn accept_stored(&mut self, key: WatchKey, message: &StoredMessage, now: Now) {
+    pub(super) fn accept_stored(&mut self, key: ChannelKey, message: &StoredMessage, now: Now) {
         let &StoredMessage { sequence, stored_at, ref payload, .. } = message;
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        let newer = sequence > watch.progress.seen;
-        if !newer && (sequence != watch.progress.seen || watch.latest.is_some()) {
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        let newer = sequence > watched.progress.seen;
+        if !newer && (sequence != watched.progress.seen || watched.latest.is_some()) {
             return;
         }
-        watch.progress.seen = sequence;
+        watched.progress.seen = sequence;
         let message = ChannelPipeline::read_back(payload, stored_at.into());
         let Some(frame) = self.format(key, sequence, message, now.since(stored_at.into()), now) else {
             return;
         };
-        let Some(watch) = self.watches.get_mut(key) else { return };
+        let Some(watched) = self.watched.get_mut(key) else { return };
         if newer {
-            let kind = match watch.every {
+            let kind = match watched.every {
                 false => FrameKind::Latest(key),
-                true if !watch.progress.read => FrameKind::Snapshot(key),
+                true if !watched.progress.read => FrameKind::Snapshot(key),
                 true => FrameKind::Every(frame.names()),
             };
             return self.throttle(key, kind, frame, now);
         }
-        watch.latest = Some(frame.clone());
-        if !std::mem::take(&mut watch.renewed) {
+        watched.latest = Some(frame.clone());
+        if !std::mem::take(&mut watched.renewed) {
             return;
         }
         // The viewers had the value in its old form. One that waits for older events gets it with them.
-        for &viewer in &watch.viewers {
+        for &viewer in &watched.viewers {
             let client = self.clients.get_mut(viewer).filter(|client| !client.replaying.contains_key(&key));
             if let Some(client) = client {
                 client.enqueue(FrameKind::Snapshot(key), frame.without_id(), now, &self.metrics);
@@ -116,7 +116,7 @@ impl HubState {
     /// also if it is no reason to send a frame.
     fn format(
         &mut self,
-        key: WatchKey,
+        key: ChannelKey,
         sequence: Sequence,
         message: Message<'_>,
         age: Duration,
@@ -124,7 +124,7 @@ impl HubState {
     ) -> Option<Frame> {
         let id = EventId { epoch: self.progress.epoch?, sequence };
         let stored_at = message.stored_at;
-        let formatted = self.watches.get_mut(key)?.pipeline.apply(id, message, &mut self.scratch);
+        let formatted = self.watched.get_mut(key)?.pipeline.apply(id, message, &mut self.scratch);
         self.metrics.formatted(&formatted);
         let since = match &formatted {
             Ok(formatted) => formatted.frame.time,
@@ -136,29 +136,29 @@ impl HubState {
     }
 
     /// Gives a frame to the viewers, now or when the format's `minInterval` is over.
-    fn throttle(&mut self, key: WatchKey, kind: FrameKind, frame: Frame, now: Now) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        watch.latest = Some(frame.clone());
-        if let Some(throttle) = &mut watch.throttle {
+    fn throttle(&mut self, key: ChannelKey, kind: FrameKind, frame: Frame, now: Now) {
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        watched.latest = Some(frame.clone());
+        if let Some(throttle) = &mut watched.throttle {
             let Some(next) = throttle.offer(&frame, now.instant) else { return };
             self.timers.add(next, Timer::MinInterval(key));
         }
         self.fan_out(key, kind, &frame, now);
     }
 
-    pub(super) fn min_interval_due(&mut self, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        let due = watch.throttle.as_mut().and_then(|throttle| throttle.timer_due(now.instant));
+    pub(super) fn min_interval_due(&mut self, key: ChannelKey, now: Now) {
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        let due = watched.throttle.as_mut().and_then(|throttle| throttle.timer_due(now.instant));
         if let Some((frame, next)) = due {
             self.timers.add(next, Timer::MinInterval(key));
             self.fan_out(key, FrameKind::Latest(key), &frame, now);
         }
     }
 
-    fn fan_out(&mut self, key: WatchKey, kind: FrameKind, frame: &Frame, now: Now) {
-        let Some(watch) = self.watches.get(key) else { return };
+    fn fan_out(&mut self, key: ChannelKey, kind: FrameKind, frame: &Frame, now: Now) {
+        let Some(watched) = self.watched.get(key) else { return };
         let bound = self.settings.every_max_count;
-        for &viewer in &watch.viewers {
+        for &viewer in &watched.viewers {
             let Some(client) = self.clients.get_mut(viewer) else { continue };
             if let Some(next) = client.receive(key, kind, frame, bound, now, &self.metrics) {
                 self.timers.add(next, Timer::Interval(viewer, key));
@@ -167,10 +167,10 @@ impl HubState {
     }
 
     /// Tells the viewers of an `Every` channel that events of it are lost.
-    pub(super) fn tell_gap(&mut self, key: WatchKey, reason: GapReason, now: Now) {
-        let Some(watch) = self.watches.get(key) else { return };
-        let frame = watch.pipeline.writer.gap(reason, None);
-        self.metrics.gaps(reason, watch.viewers.len());
+    pub(super) fn tell_gap(&mut self, key: ChannelKey, reason: GapReason, now: Now) {
+        let Some(watched) = self.watched.get(key) else { return };
+        let frame = watched.pipeline.writer.gap(reason, None);
+        self.metrics.gaps(reason, watched.viewers.len());
         self.tell_viewers(key, FrameKind::Control, &frame, now);
     }
 }

@@ -66,18 +66,18 @@ mod read;
 mod resume;
 mod throttle;
 mod timers;
-mod watch;
+mod watched_channel;
 
 use std::sync::Arc;
 
 use flutecast_contract::name::TenantName;
 
 use super::HubSettings;
-use super::keys::{ChannelId, ClientKey, Indexed, WatchKey};
+use super::keys::{ChannelId, ChannelKey, ClientKey, Indexed};
 use super::metrics::FanoutMetrics;
 use super::values::LiveValues;
 use crate::catalog::TenantCatalog;
-use crate::sources::ordered::SlotKey;
+use crate::ingest::ordered_merge::SlotKey;
 
 pub(super) use attach::NewClient;
 pub(super) use read::{ChannelRead, ChannelReadResult, ReadRequest, ReadResult};
@@ -87,7 +87,7 @@ use client::Client;
 use progress::StreamProgress;
 use read::ReadQueue;
 use timers::Timers;
-use watch::Watch;
+use watched_channel::WatchedChannel;
 
 /// The I/O that the hub's task has to do.
 #[derive(Debug, Default)]
@@ -105,7 +105,7 @@ pub(super) struct HubState {
     metrics: FanoutMetrics,
     catalog: Option<Arc<TenantCatalog>>,
     progress: StreamProgress,
-    watches: Indexed<WatchKey, ChannelId, Watch>,
+    watched: Indexed<ChannelKey, ChannelId, WatchedChannel>,
     clients: Indexed<ClientKey, u64, Client>,
     /// New clients that wait to learn whether their event id belongs to the current epoch.
     waiting: Vec<NewClient>,
@@ -128,7 +128,7 @@ impl HubState {
             metrics,
             catalog,
             progress: StreamProgress::default(),
-            watches: Indexed::new(),
+            watched: Indexed::new(),
             clients: Indexed::new(),
             waiting: Vec::new(),
             timers: Timers::default(),
@@ -139,7 +139,7 @@ impl HubState {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.clients.is_empty() && self.watches.is_empty() && self.waiting.is_empty()
+        self.clients.is_empty() && self.watched.is_empty() && self.waiting.is_empty()
     }
 
     pub(super) fn take_io(&mut self) -> IoRequests {
@@ -155,15 +155,15 @@ impl HubState {
     /// requested channels are looked at, so that a request for one device costs the other clients nothing.
     pub(super) fn live_values(&self, channels: Vec<ChannelId>) -> LiveValues {
         let values = |name: ChannelId| {
-            let watch = self.watches.get(self.watches.find(&name)?)?;
-            watch.phase.is_live().then(|| (name, watch.values()))
+            let watched = self.watched.get(self.watched.find(&name)?)?;
+            watched.phase.is_live().then(|| (name, watched.values()))
         };
         channels.into_iter().filter_map(values).collect()
     }
 
     /// Takes the watched channels out of the metrics, as the hub ends.
     pub(super) fn forget(&mut self) {
-        self.metrics.channels.dec_by(i64::try_from(self.watches.drain().count()).unwrap_or(i64::MAX));
+        self.metrics.channels.dec_by(i64::try_from(self.watched.drain().count()).unwrap_or(i64::MAX));
     }
 }
 

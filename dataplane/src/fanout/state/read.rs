@@ -17,11 +17,11 @@ use super::phase::READ_TIMEOUT;
 use super::progress::{ProgressSnapshot, StreamCheck};
 use super::resume::Replay;
 use super::timers::{Timer, Timers};
-use super::watch::Watch;
+use super::watched_channel::WatchedChannel;
 use crate::fanout::Unavailable;
-use crate::fanout::keys::{ClientKey, WatchKey};
+use crate::fanout::keys::{ChannelKey, ClientKey};
+use crate::ingest::ordered_merge::SlotKey;
 use crate::pipeline::{GapReason, Now};
-use crate::sources::ordered::SlotKey;
 
 #[derive(Debug, Default)]
 pub(crate) struct ReadRequest {
@@ -30,14 +30,14 @@ pub(crate) struct ReadRequest {
 }
 
 impl ReadRequest {
-    pub(crate) fn watches(&self) -> Vec<WatchKey> {
-        self.channels.iter().map(|channel| channel.watch).collect()
+    pub(crate) fn channel_keys(&self) -> Vec<ChannelKey> {
+        self.channels.iter().map(|read| read.channel).collect()
     }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct ChannelRead {
-    pub(crate) watch: WatchKey,
+    pub(crate) channel: ChannelKey,
     pub(crate) stored: String,
     /// The subject to subscribe to before the channel is read; `None` if there is a subscription.
     pub(crate) open: Option<String>,
@@ -56,7 +56,7 @@ pub(crate) struct ReadResult {
 
 #[derive(Debug)]
 pub(crate) struct ChannelReadResult {
-    pub(crate) watch: WatchKey,
+    pub(crate) channel: ChannelKey,
     /// The messages that were asked for, and in any case the newest one, in stream order.
     pub(crate) messages: Vec<StoredMessage>,
     /// Whether these are all that were stored.
@@ -66,7 +66,7 @@ pub(crate) struct ChannelReadResult {
 /// The reads that wait to be started, and whether reading works.
 #[derive(Debug, Default)]
 pub(super) struct ReadQueue {
-    unread: Vec<WatchKey>,
+    unread: Vec<ChannelKey>,
     /// Whether the stream's epoch has to be asked for although no channel has to be read.
     pub(super) ask_epoch: bool,
     /// Why the last read failed. New clients get it as a `refused`.
@@ -76,7 +76,7 @@ pub(super) struct ReadQueue {
 
 impl ReadQueue {
     /// Adds a channel, and sets the timer for reads that take too long.
-    pub(super) fn request(&mut self, key: WatchKey, now: Instant, timers: &mut Timers) {
+    pub(super) fn request(&mut self, key: ChannelKey, now: Instant, timers: &mut Timers) {
         self.unread.push(key);
         if !std::mem::replace(&mut self.timeout_armed, true) {
             timers.add(now + READ_TIMEOUT, Timer::ReadTimeout);
@@ -90,11 +90,11 @@ impl HubState {
         let mut channels = Vec::new();
         while channels.len() < max {
             let Some(key) = self.reads.unread.pop() else { break };
-            let Some(watch) = self.watches.get_mut(key) else { continue };
-            if watch.phase.start_read() {
-                let open = watch.subscription.is_none().then(|| watch.live.clone());
-                let after = watch.progress.read_after().filter(|_| watch.every);
-                channels.push(ChannelRead { watch: key, stored: watch.stored.clone(), open, after });
+            let Some(watched) = self.watched.get_mut(key) else { continue };
+            if watched.phase.start_read() {
+                let open = watched.subscription.is_none().then(|| watched.live.clone());
+                let after = watched.progress.read_after().filter(|_| watched.every);
+                channels.push(ChannelRead { channel: key, stored: watched.stored.clone(), open, after });
             }
         }
         let ask_epoch = std::mem::take(&mut self.reads.ask_epoch);
@@ -103,18 +103,18 @@ impl HubState {
     }
 
     /// Records the subscription of a channel. Returns it if it is no longer wanted.
-    pub(crate) fn opened(&mut self, key: WatchKey, subscription: SlotKey) -> Option<SlotKey> {
-        let watch = self.watches.get_mut(key).filter(|watch| watch.subscription.is_none());
-        let Some(watch) = watch else { return Some(subscription) };
-        watch.subscription = Some(subscription);
+    pub(crate) fn opened(&mut self, key: ChannelKey, subscription: SlotKey) -> Option<SlotKey> {
+        let watched = self.watched.get_mut(key).filter(|watched| watched.subscription.is_none());
+        let Some(watched) = watched else { return Some(subscription) };
+        watched.subscription = Some(subscription);
         None
     }
 
     /// Reads a channel again, as some of its messages may have been missed.
-    pub(crate) fn read_again(&mut self, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        if watch.phase.request_read(now.instant) {
-            for &viewer in &watch.viewers {
+    pub(crate) fn read_again(&mut self, key: ChannelKey, now: Now) {
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        if watched.phase.request_read(now.instant) {
+            for &viewer in &watched.viewers {
                 if let Some(client) = self.clients.get_mut(viewer) {
                     client.delivery.owe();
                 }
@@ -125,14 +125,14 @@ impl HubState {
 
     /// Reads all channels again, as messages of any of them may have been missed.
     pub(crate) fn read_all_again(&mut self, now: Now) {
-        for key in self.watches.all_keys() {
+        for key in self.watched.all_keys() {
             self.read_again(key, now);
         }
     }
 
     /// Records that these channels can't be read now. Returns whether the reason is a new one.
-    pub(crate) fn read_failed(&mut self, watches: &[WatchKey], failure: Unavailable, now: Now) -> bool {
-        self.requeue(watches);
+    pub(crate) fn read_failed(&mut self, watched: &[ChannelKey], failure: Unavailable, now: Now) -> bool {
+        self.requeue(watched);
         let new = self.reads.failure != Some(failure);
         self.reads.failure = Some(failure);
         if new && self.catalog.is_some() {
@@ -149,9 +149,9 @@ impl HubState {
         new
     }
 
-    fn requeue(&mut self, keys: &[WatchKey]) {
+    fn requeue(&mut self, keys: &[ChannelKey]) {
         for &key in keys {
-            if self.watches.get_mut(key).is_some_and(|watch| watch.phase.requeue()) {
+            if self.watched.get_mut(key).is_some_and(|watched| watched.phase.requeue()) {
                 self.reads.unread.push(key);
             }
         }
@@ -160,21 +160,21 @@ impl HubState {
     pub(crate) fn apply_read(&mut self, result: ReadResult, now: Now) {
         let ReadResult { requested, info, up_to, channels } = result;
         self.reads.failure = None;
-        let keys: Vec<WatchKey> = channels.iter().map(|read| read.watch).collect();
+        let keys: Vec<ChannelKey> = channels.iter().map(|read| read.channel).collect();
         if !self.is_same_stream(requested, &info, now) {
             return self.requeue(&keys);
         }
         self.progress.report(up_to);
         self.admit_waiting(now);
-        let mut messages: Vec<(WatchKey, StoredMessage)> = Vec::new();
-        for ChannelReadResult { watch: key, messages: stored, complete } in channels {
+        let mut messages: Vec<(ChannelKey, StoredMessage)> = Vec::new();
+        for ChannelReadResult { channel: key, messages: stored, complete } in channels {
             if !complete {
                 self.tell_gap(key, GapReason::Retention, now);
             }
             if stored.is_empty()
-                && let Some(watch) = self.watches.get_mut(key)
+                && let Some(watched) = self.watched.get_mut(key)
             {
-                watch.progress.found_empty(info.first_sequence, complete);
+                watched.progress.found_empty(info.first_sequence, complete);
             }
             messages.extend(stored.into_iter().map(|message| (key, message)));
         }
@@ -191,21 +191,21 @@ impl HubState {
     }
 
     /// Makes channels live that were read: the messages that waited follow.
-    fn go_live(&mut self, keys: &[WatchKey], up_to: Sequence, now: Now) {
-        let mut waiting: Vec<(WatchKey, LiveMessage)> = Vec::new();
+    fn go_live(&mut self, keys: &[ChannelKey], up_to: Sequence, now: Now) {
+        let mut waiting: Vec<(ChannelKey, LiveMessage)> = Vec::new();
         let mut live = Vec::with_capacity(keys.len());
         for &key in keys {
-            let Some(watch) = self.watches.get_mut(key).filter(|watch| !watch.phase.is_live()) else {
+            let Some(watched) = self.watched.get_mut(key).filter(|watched| !watched.phase.is_live()) else {
                 continue;
             };
-            watch.progress.read = true;
-            watch.progress.prove(up_to);
-            let Some(buffer) = watch.phase.end_read() else {
+            watched.progress.read = true;
+            watched.progress.prove(up_to);
+            let Some(buffer) = watched.phase.end_read() else {
                 self.reads.unread.push(key);
                 continue;
             };
             waiting.extend(buffer.into_iter().map(|message| (key, message)));
-            watch.renewed = false;
+            watched.renewed = false;
             self.change_freshness(key, now, |freshness| freshness.judge(now.instant));
             live.push(key);
         }
@@ -226,9 +226,9 @@ impl HubState {
 
     /// Records that the viewers of a channel have got it, and starts the replays that waited for the read.
     /// `newcomers` wait for another read.
-    fn settle_viewers(&mut self, key: WatchKey, newcomers: &[ClientKey], now: Now) {
-        let Some(watch) = self.watches.get(key) else { return };
-        for viewer in watch.viewers.clone() {
+    fn settle_viewers(&mut self, key: ChannelKey, newcomers: &[ClientKey], now: Now) {
+        let Some(watched) = self.watched.get(key) else { return };
+        for viewer in watched.viewers.clone() {
             let replay = self.clients.get(viewer).and_then(|client| client.replaying.get(&key));
             if replay.is_some_and(|replay| !replay.started()) && !newcomers.contains(&viewer) {
                 self.begin_resume(viewer, key, now);
@@ -239,9 +239,9 @@ impl HubState {
 
     /// Returns the viewers that resume from a place which the read that has just ended can't cover: they came
     /// after it had begun, from a pod that has seen more. The next read will do.
-    fn newcomers(&mut self, key: WatchKey) -> Vec<ClientKey> {
-        let Some(watch) = self.watches.get(key) else { return Vec::new() };
-        let mut newcomers = watch.viewers.clone();
+    fn newcomers(&mut self, key: ChannelKey) -> Vec<ClientKey> {
+        let Some(watched) = self.watched.get(key) else { return Vec::new() };
+        let mut newcomers = watched.viewers.clone();
         newcomers.retain(|&viewer| {
             let Some(client) = self.clients.get_mut(viewer) else { return false };
             if client.resume.is_none_or(|id| self.progress.covers(id)) {
@@ -264,10 +264,10 @@ impl HubState {
         self.progress.restart(info.epoch);
         self.reads.ask_epoch = true;
         let mut told_of = HashSet::new();
-        for key in self.watches.all_keys() {
-            let Some(watch) = self.watches.get_mut(key) else { continue };
-            let told = watch.progress.read && watch.every;
-            watch.restart();
+        for key in self.watched.all_keys() {
+            let Some(watched) = self.watched.get_mut(key) else { continue };
+            let told = watched.progress.read && watched.every;
+            watched.restart();
             self.read_again(key, now);
             if told {
                 self.tell_gap(key, reason, now);
@@ -287,17 +287,17 @@ impl HubState {
 
     /// Returns a read that compares the live `Every` channels with the stream; `None` if none is watched.
     pub(crate) fn audit(&self) -> Option<ReadRequest> {
-        let live = self.watches.iter().filter(|(_, watch)| watch.every && watch.phase.is_live());
-        let read = |(key, watch): (WatchKey, &Watch)| ChannelRead {
-            watch: key,
-            stored: watch.stored.clone(),
+        let live = self.watched.iter().filter(|(_, watched)| watched.every && watched.phase.is_live());
+        let read = |(key, watched): (ChannelKey, &WatchedChannel)| ChannelRead {
+            channel: key,
+            stored: watched.stored.clone(),
             open: None,
             after: None,
         };
         let channels = live.map(read).collect();
         // Also without any `Every` channel: the answer has the epoch.
         let requested = self.progress.snapshot();
-        (!self.watches.is_empty()).then_some(ReadRequest { channels, requested })
+        (!self.watched.is_empty()).then_some(ReadRequest { channels, requested })
     }
 
     /// Applies the answer to an audit. A channel of which the stream holds more has missed something; if
@@ -308,16 +308,16 @@ impl HubState {
         }
         self.progress.report(result.up_to);
         for read in &result.channels {
-            let watch = self.watches.get_mut(read.watch);
-            let Some(watch) = watch.filter(|watch| watch.phase.is_live()) else { continue };
+            let watched = self.watched.get_mut(read.channel);
+            let Some(watched) = watched.filter(|watched| watched.phase.is_live()) else { continue };
             match read.messages.last() {
-                Some(last) if last.sequence > watch.progress.seen => self.read_again(read.watch, now),
-                _ => watch.progress.prove(result.up_to),
+                Some(last) if last.sequence > watched.progress.seen => self.read_again(read.channel, now),
+                _ => watched.progress.prove(result.up_to),
             }
         }
         self.progress.forget_floor();
-        let live = self.watches.values().filter(|watch| watch.every && watch.phase.is_live());
-        let proven = live.map(|watch| watch.progress.proven).min().unwrap_or(result.up_to);
+        let live = self.watched.values().filter(|watched| watched.every && watched.phase.is_live());
+        let proven = live.map(|watched| watched.progress.proven).min().unwrap_or(result.up_to);
         self.progress.advance(proven.min(result.up_to));
     }
 
@@ -325,8 +325,8 @@ impl HubState {
     pub(super) fn read_timeout_due(&mut self, now: Now) {
         self.reads.timeout_armed = false;
         let (mut late, mut next) = (Vec::new(), None);
-        for (key, watch) in self.watches.iter() {
-            match watch.phase.read_deadline(now.instant) {
+        for (key, watched) in self.watched.iter() {
+            match watched.phase.read_deadline(now.instant) {
                 Some(deadline) if deadline <= now.instant => late.push(key),
                 Some(deadline) => next = Some(next.map_or(deadline, |next| deadline.min(next))),
                 None => {}
@@ -334,9 +334,9 @@ impl HubState {
         }
         for key in late {
             self.tell_gap(key, GapReason::BrokerAway, now);
-            let Some(watch) = self.watches.get_mut(key) else { continue };
-            watch.progress.read = true;
-            for message in watch.phase.give_up() {
+            let Some(watched) = self.watched.get_mut(key) else { continue };
+            watched.progress.read = true;
+            for message in watched.phase.give_up() {
                 self.accept_next(key, &message, now);
             }
             self.settle_viewers(key, &[], now);

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::HubState;
 use super::progress::ResumePlan;
 use crate::fanout::backlog::{Backlog, FrameKind};
-use crate::fanout::keys::{ClientKey, WatchKey};
+use crate::fanout::keys::{ChannelKey, ClientKey};
 use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now};
 
 /// One channel of one client whose live messages wait until older events were replayed.
@@ -32,7 +32,7 @@ pub(super) struct Replay {
 #[derive(Debug)]
 pub(crate) struct ReplayRequest {
     pub(crate) client: ClientKey,
-    pub(crate) watch: WatchKey,
+    pub(crate) channel: ChannelKey,
     pub(crate) stored: String,
     pub(crate) after: Sequence,
     /// The last message to replay; the client gets newer ones from the hub.
@@ -66,9 +66,9 @@ impl Replay {
 
 impl HubState {
     /// Starts to resume a client on an `Every` channel that has been read.
-    pub(super) fn begin_resume(&mut self, viewer: ClientKey, key: WatchKey, now: Now) {
-        let (Some(epoch), Some(watch), Some(client)) =
-            (self.progress.epoch, self.watches.get(key), self.clients.get_mut(viewer))
+    pub(super) fn begin_resume(&mut self, viewer: ClientKey, key: ChannelKey, now: Now) {
+        let (Some(epoch), Some(watched), Some(client)) =
+            (self.progress.epoch, self.watched.get(key), self.clients.get_mut(viewer))
         else {
             return;
         };
@@ -76,7 +76,7 @@ impl HubState {
         // The events held back so far are not newer than the newest one that was seen: the client has them,
         // or gets them by what follows.
         client.replaying.remove(&key);
-        match watch.progress.plan_resume(&self.progress, resume) {
+        match watched.progress.plan_resume(&self.progress, resume) {
             ResumePlan::Nothing => {}
             ResumePlan::Gap(reason) => {
                 self.metrics.gaps(reason, 1);
@@ -85,23 +85,23 @@ impl HubState {
                     // messages.
                     client.delivery.restart();
                 }
-                let gap = watch.pipeline.writer.gap(reason, None);
+                let gap = watched.pipeline.writer.gap(reason, None);
                 client.enqueue(FrameKind::Control, gap, now, &self.metrics);
-                client.show_value(key, watch, now, &self.metrics);
+                client.show_value(key, watched, now, &self.metrics);
             }
             ResumePlan::Replay => {
                 let stop = CancellationToken::new();
                 let task = Some(stop.clone().drop_guard());
                 client.replaying.insert(key, Replay { task, ..Replay::default() });
                 client.delivery.owe();
-                let mut pipeline = watch.pipeline.clone();
+                let mut pipeline = watched.pipeline.clone();
                 pipeline.reset();
                 self.io.replays.push(ReplayRequest {
                     client: viewer,
-                    watch: key,
-                    stored: watch.stored.clone(),
+                    channel: key,
+                    stored: watched.stored.clone(),
                     after: resume.sequence,
-                    until: watch.progress.seen,
+                    until: watched.progress.seen,
                     epoch,
                     pipeline,
                     backlog: Arc::clone(&client.backlog),
@@ -115,11 +115,11 @@ impl HubState {
     pub(crate) fn replayed(
         &mut self,
         viewer: ClientKey,
-        key: WatchKey,
+        key: ChannelKey,
         end: Result<(), GapReason>,
         now: Now,
     ) {
-        let (Some(watch), Some(client)) = (self.watches.get(key), self.clients.get_mut(viewer)) else {
+        let (Some(watched), Some(client)) = (self.watched.get(key), self.clients.get_mut(viewer)) else {
             return;
         };
         if !client.replaying.get(&key).is_some_and(Replay::started) {
@@ -130,12 +130,12 @@ impl HubState {
         let overflow = (lost > 0).then_some((GapReason::SlowClient, Some(lost)));
         for (reason, lost) in gap.into_iter().chain(overflow) {
             self.metrics.gaps(reason, 1);
-            client.enqueue(FrameKind::Control, watch.pipeline.writer.gap(reason, lost), now, &self.metrics);
+            client.enqueue(FrameKind::Control, watched.pipeline.writer.gap(reason, lost), now, &self.metrics);
         }
         for frame in held {
             client.enqueue_data(FrameKind::Every(frame.names()), &frame, now, &self.metrics);
         }
-        client.show_staleness(key, watch, now, &self.metrics);
+        client.show_staleness(key, watched, now, &self.metrics);
         self.pay(viewer, now);
     }
 }

@@ -6,17 +6,17 @@ use std::collections::BinaryHeap;
 use tokio::time::Instant;
 
 use super::HubState;
-use crate::fanout::keys::{ClientKey, WatchKey};
+use crate::fanout::keys::{ChannelKey, ClientKey};
 use crate::pipeline::Now;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// A channel may have been silent for too long.
-    Stale(WatchKey),
-    MinInterval(WatchKey),
+    Stale(ChannelKey),
+    MinInterval(ChannelKey),
     /// A channel may have been without viewers for long enough.
-    Linger(WatchKey),
-    Interval(ClientKey, WatchKey),
+    Linger(ChannelKey),
+    Interval(ClientKey, ChannelKey),
     /// A client may need a `ping`, or takes nothing.
     Client(ClientKey),
     /// New clients have waited for the epoch for long enough.
@@ -49,12 +49,12 @@ impl HubState {
     pub(crate) fn tick(&mut self, now: Now) {
         while let Some(timer) = self.timers.pop(now.instant) {
             match timer {
-                Timer::Stale(watch) => {
-                    self.change_freshness(watch, now, |watch| watch.timer_due(now.instant))
+                Timer::Stale(channel) => {
+                    self.change_freshness(channel, now, |watched| watched.timer_due(now.instant))
                 }
-                Timer::MinInterval(watch) => self.min_interval_due(watch, now),
-                Timer::Linger(watch) => self.linger_due(watch, now),
-                Timer::Interval(client, watch) => self.interval_due(client, watch, now),
+                Timer::MinInterval(channel) => self.min_interval_due(channel, now),
+                Timer::Linger(channel) => self.linger_due(channel, now),
+                Timer::Interval(client, channel) => self.interval_due(client, channel, now),
                 Timer::Client(client) => self.client_due(client, now),
                 Timer::EpochWait => self.epoch_wait_due(now),
                 Timer::ReadTimeout => self.read_timeout_due(now),

@@ -260,7 +260,7 @@ fn messages_waiting_for_a_read_are_bounded_in_bytes() {
         let (key, message) = harness.store("A", "every", n).unwrap();
         let payload = format!("{{\"n\":{n},\"x\":\"{}\"}}", "x".repeat(1_024 * 1_024)).into();
         harness.state.apply_live([(key, LiveMessage { payload, ..message })].into_iter(), harness.now);
-        let Phase::Reading(reading) = &harness.state.watches.get(key).unwrap().phase else {
+        let Phase::Reading(reading) = &harness.state.watched.get(key).unwrap().phase else {
             panic!("it is read")
         };
         assert!(reading.buffer.len() <= 8, "{}", reading.buffer.len());

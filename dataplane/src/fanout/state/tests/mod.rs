@@ -24,10 +24,10 @@ use super::*;
 use crate::access::Scope;
 use crate::catalog::Catalog;
 use crate::fanout::backlog::{Backlog, BacklogBounds, FrameKind};
-use crate::fanout::keys::WatchKey;
+use crate::fanout::keys::ChannelKey;
 use crate::fanout::{DeviceQuery, SubscribeRequest};
+use crate::ingest::ordered_merge::OrderedMerge;
 use crate::pipeline::{ChannelPipeline, Now};
-use crate::sources::ordered::Ordered;
 use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 
 const EPOCH: Epoch = Epoch(0x5f3a_9c01);
@@ -115,7 +115,7 @@ struct Harness {
     /// The stored messages: sequence, subject, `n`, time.
     stored: Vec<(u64, String, u64, Timestamp)>,
     last_sequence: u64,
-    slots: Ordered<stream::Pending<()>, WatchKey>,
+    slots: OrderedMerge<stream::Pending<()>, ChannelKey>,
     connections: u64,
 }
 
@@ -140,7 +140,7 @@ impl Harness {
             epoch: EPOCH,
             stored: Vec::new(),
             last_sequence: 0,
-            slots: Ordered::default(),
+            slots: OrderedMerge::default(),
             connections: 0,
         }
     }
@@ -174,15 +174,15 @@ impl Harness {
     }
 
     /// Stores a message. Returns the republished one if there is a subscription.
-    fn store(&mut self, device: &str, channel: &str, n: u64) -> Option<(WatchKey, LiveMessage)> {
+    fn store(&mut self, device: &str, channel: &str, n: u64) -> Option<(ChannelKey, LiveMessage)> {
         let subject = format!("iot.acme.{device}.{channel}");
         self.last_sequence += 1;
         self.now.wall.0 += 1;
         let previous =
             self.stored.iter().rev().find(|(_, stored, ..)| *stored == subject).map_or(0, |last| last.0);
         self.stored.push((self.last_sequence, subject.clone(), n, self.now.wall));
-        let (key, watch) = self.state.watches.iter().find(|(_, watch)| watch.stored == subject)?;
-        watch.subscription?;
+        let (key, watched) = self.state.watched.iter().find(|(_, watched)| watched.stored == subject)?;
+        watched.subscription?;
         let payload = format!("{{\"n\":{n}}}").into();
         Some((
             key,
@@ -204,8 +204,8 @@ impl Harness {
     fn start_read(&mut self) -> Option<ReadRequest> {
         let request = self.state.next_read(usize::MAX)?;
         for item in request.channels.iter().filter(|item| item.open.is_some()) {
-            let slot = self.slots.insert(item.watch, stream::pending());
-            assert!(self.state.opened(item.watch, slot).is_none());
+            let slot = self.slots.insert(item.channel, stream::pending());
+            assert!(self.state.opened(item.channel, slot).is_none());
         }
         Some(request)
     }
@@ -225,7 +225,7 @@ impl Harness {
             let after = item.after.unwrap_or(Sequence::MAX);
             let newer: Vec<_> = all.iter().filter(|message| message.sequence > after).cloned().collect();
             let messages = if newer.is_empty() { all.last().cloned().into_iter().collect() } else { newer };
-            ChannelReadResult { watch: item.watch, messages, complete: true }
+            ChannelReadResult { channel: item.channel, messages, complete: true }
         });
         let info = StreamState {
             epoch: self.epoch,
@@ -277,7 +277,7 @@ impl Harness {
                     request.backlog.push(kind, formatted.frame.without_id(), self.now.instant);
                 }
             }
-            self.state.replayed(request.client, request.watch, Ok(()), self.now);
+            self.state.replayed(request.client, request.channel, Ok(()), self.now);
         }
     }
 }

@@ -66,7 +66,7 @@ struct ModelClient {
 
 struct Model {
     harness: Harness,
-    wire: VecDeque<(WatchKey, LiveMessage)>,
+    wire: VecDeque<(ChannelKey, LiveMessage)>,
     reads: VecDeque<ReadRequest>,
     clients: Vec<ModelClient>,
     /// The time that the steps so far have taken.
@@ -127,7 +127,7 @@ impl Model {
             }
             ModelStep::FailRead => {
                 if let Some(request) = self.reads.pop_front() {
-                    let (keys, failure) = (request.watches(), Unavailable::BrokerAway);
+                    let (keys, failure) = (request.channel_keys(), Unavailable::BrokerAway);
                     self.harness.state.read_failed(&keys, failure, self.harness.now);
                 }
             }

@@ -139,5 +139,4 @@ fn is_array(value: &RawValue<'_>) -> bool {
 }
 
 #[cfg(test)]
-#[path = "items_tests.rs"]
 mod tests;

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use flutecast_kube::WatchFault;
 use k8s_openapi::ByteString;
 
-use super::objects::MappingObjects;
+use super::super::*;
 use super::*;
 use crate::access::Credential;
 use crate::catalog::ProblemKind;

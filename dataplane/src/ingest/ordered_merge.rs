@@ -1,11 +1,11 @@
 //! Merges the messages of many subscriptions in the order in which they were received.
 //!
-//! The client has a queue for each subscription, and one task that fills them all in the order of the wire.
-//! Reading the queues in turn would lose the order between subjects. [`Ordered::poll_batch`] restores it: it
-//! takes messages until *no* queue holds one. Let `m` be the last message taken. Everything dispatched before
-//! `m` is in the batch as well: its queue was filled, and its waker called, before `m` was put into its own
-//! queue, so its subscription was in the ready list when `m` was taken, and a batch ends only with an empty
-//! ready list. Sorted by stream sequence, the batch has the order of the stream.
+//! The NATS client has a queue for each subscription, and one task that fills them all in the order of the
+//! wire. Reading the queues in turn would lose the order between subjects. [`OrderedMerge::poll_batch`]
+//! restores it: it takes messages until *no* queue holds one. Let `m` be the last message taken. Everything
+//! dispatched before `m` is in the batch as well: its queue was filled, and its waker called, before `m` was
+//! put into its own queue, so its subscription was in the ready list when `m` was taken, and a batch ends only
+//! with an empty ready list. Sorted by stream sequence, the batch has the order of the stream.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ slotmap::new_key_type! {
 
 /// A set of streams that are read together.
 #[derive(Debug)]
-pub(crate) struct Ordered<S, K> {
+pub(crate) struct OrderedMerge<S, K> {
     slots: SlotMap<SlotKey, StreamSlot<S, K>>,
     ready: Arc<ReadyList>,
     round: Vec<SlotKey>,
@@ -83,13 +83,13 @@ impl Wake for StreamWake {
     }
 }
 
-impl<S, K> Default for Ordered<S, K> {
+impl<S, K> Default for OrderedMerge<S, K> {
     fn default() -> Self {
         Self { slots: SlotMap::default(), ready: Arc::default(), round: Vec::new(), unproven: false }
     }
 }
 
-impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
+impl<S: Stream + Unpin, K: Copy> OrderedMerge<S, K> {
     /// Adds a stream; its items are returned with `key`.
     pub(crate) fn insert(&mut self, key: K, stream: S) -> SlotKey {
         let ready = Arc::clone(&self.ready);
@@ -115,7 +115,7 @@ impl<S: Stream + Unpin, K: Copy> Ordered<S, K> {
     ///
     /// `capacity` is the size of a queue. At most as many items are taken from one queue in one pass: they
     /// include what the queue held when the pass began; later items wait. A queue that gave as many may have
-    /// been full, so that the client dropped messages; its key is appended to `overrun`.
+    /// been full, so that the NATS client dropped messages; its key is appended to `overrun`.
     pub(crate) fn poll_batch(
         &mut self,
         cx: &mut Context<'_>,

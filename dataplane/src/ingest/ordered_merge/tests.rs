@@ -16,7 +16,7 @@ impl Stream for Queue {
     }
 }
 
-async fn batch(set: &mut Ordered<Queue, u32>, bound: usize) -> (BatchEnd, Vec<u64>) {
+async fn batch(set: &mut OrderedMerge<Queue, u32>, bound: usize) -> (BatchEnd, Vec<u64>) {
     let mut out = Vec::new();
     let end = tokio::task::unconstrained(poll_fn(|cx| {
         set.poll_batch(cx, bound, usize::MAX, &mut out, &mut Vec::new())
@@ -29,7 +29,7 @@ const QUEUES: u64 = 97;
 
 /// Publishes 1, 2, 3… to random queues, as the client's connection task does, with an occasional `pause`.
 fn publisher(
-    set: &mut Ordered<Queue, u32>,
+    set: &mut OrderedMerge<Queue, u32>,
     messages: u64,
     pause: u32,
 ) -> std::thread::JoinHandle<impl Sized + use<>> {
@@ -60,7 +60,7 @@ fn publisher(
 
 /// Checks that every batch, sorted, continues the last one without a gap.
 async fn check_order(messages: u64, pause: u32, bound: usize) -> (u64, u64) {
-    let mut set = Ordered::default();
+    let mut set = OrderedMerge::default();
     let publisher = publisher(&mut set, messages, pause);
     let (mut next, mut complete, mut partial) = (1, 0, 0);
     let mut carried: Vec<u64> = Vec::new();
@@ -121,7 +121,7 @@ impl Stream for Endless {
 
 #[tokio::test]
 async fn batch_ends_even_if_a_queue_never_gets_empty() {
-    let mut set = Ordered::default();
+    let mut set = OrderedMerge::default();
     let key = set.insert(1, Endless(0, false));
     let mut out: Vec<(u32, u64)> = Vec::new();
     let end = poll_fn(|cx| set.poll_batch(cx, 10, usize::MAX, &mut out, &mut Vec::new())).await;
@@ -137,7 +137,7 @@ async fn batch_ends_even_if_a_queue_never_gets_empty() {
 
 #[tokio::test]
 async fn burst_as_long_as_the_queue_is_reported() {
-    let mut set = Ordered::default();
+    let mut set = OrderedMerge::default();
     let (sender, receiver) = mpsc::channel(4);
     let (calm, calm_receiver) = mpsc::channel(4);
     set.insert(1, Queue(receiver));
@@ -153,7 +153,7 @@ async fn burst_as_long_as_the_queue_is_reported() {
 
 #[tokio::test]
 async fn queue_filled_as_fast_as_it_is_emptied_does_not_block() {
-    let mut set = Ordered::default();
+    let mut set = OrderedMerge::default();
     set.insert(1, futures_util::stream::repeat(7));
     let (mut out, mut overrun) = (Vec::new(), Vec::new());
     let end = poll_fn(|cx| set.poll_batch(cx, 10, 4, &mut out, &mut overrun)).await;
@@ -163,7 +163,7 @@ async fn queue_filled_as_fast_as_it_is_emptied_does_not_block() {
 
 #[tokio::test]
 async fn removed_stream_yields_nothing_and_its_slot_is_reused() {
-    let mut set = Ordered::default();
+    let mut set = OrderedMerge::default();
     let (sender, receiver) = mpsc::channel(4);
     let key = set.insert(1, Queue(receiver));
     sender.try_send(1).unwrap();

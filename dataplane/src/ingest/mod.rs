@@ -3,5 +3,5 @@
 
 pub mod broker;
 pub(crate) mod history;
-pub(crate) mod ordered;
+pub(crate) mod ordered_merge;
 pub mod splitter;

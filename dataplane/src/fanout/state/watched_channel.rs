@@ -18,13 +18,13 @@ use super::timers::Timer;
 use crate::catalog::{Channel, Device};
 use crate::fanout::ChannelValues;
 use crate::fanout::backlog::FrameKind;
-use crate::fanout::hello::millis;
-use crate::fanout::keys::{ChannelId, ClientKey, WatchKey, channel_id};
+use crate::fanout::control_events::millis;
+use crate::fanout::keys::{ChannelId, ChannelKey, ClientKey, channel_id};
+use crate::ingest::ordered_merge::SlotKey;
 use crate::pipeline::{ChannelPipeline, Frame, Now};
-use crate::sources::ordered::SlotKey;
 
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct WatchedChannel {
     pub(super) device: Arc<Device>,
     pub(super) channel: ChannelName,
     pub(super) stored: String,
@@ -46,7 +46,7 @@ pub(super) struct Watch {
     idle_since: Option<Instant>,
 }
 
-impl Watch {
+impl WatchedChannel {
     fn new(tenant: &TenantName, device: &Arc<Device>, channel: &Channel, now: Now) -> Self {
         let Channel { name, program, stale_after } = channel;
         let every = program.policy() == DeliveryPolicy::Every;
@@ -123,12 +123,12 @@ impl Watch {
 
 impl HubState {
     /// Returns the watch of a channel of a device; a new one if no client watches the channel yet.
-    pub(super) fn watch(&mut self, device: &Arc<Device>, channel: &Channel, now: Now) -> WatchKey {
+    pub(super) fn ensure_watched(&mut self, device: &Arc<Device>, channel: &Channel, now: Now) -> ChannelKey {
         let name = channel_id(device, channel);
-        if let Some(key) = self.watches.find(&name) {
+        if let Some(key) = self.watched.find(&name) {
             return key;
         }
-        let key = self.watches.add(name, Watch::new(&self.tenant, device, channel, now));
+        let key = self.watched.add(name, WatchedChannel::new(&self.tenant, device, channel, now));
         self.metrics.channels.inc();
         self.progress.forget_floor();
         self.reads.request(key, now.instant, &mut self.timers);
@@ -137,14 +137,14 @@ impl HubState {
     }
 
     /// Ends a watch, with all of its viewers.
-    pub(super) fn unwatch(&mut self, key: WatchKey, now: Now) {
-        let Some(name) = self.watches.get(key).map(Watch::id) else { return };
-        let Some(watch) = self.watches.take(&name) else { return };
+    pub(super) fn unwatch(&mut self, key: ChannelKey, now: Now) {
+        let Some(name) = self.watched.get(key).map(WatchedChannel::id) else { return };
+        let Some(watched) = self.watched.take(&name) else { return };
         self.metrics.channels.dec();
-        self.io.close.extend(watch.subscription);
-        for &viewer in &watch.viewers {
+        self.io.close.extend(watched.subscription);
+        for &viewer in &watched.viewers {
             if let Some(client) = self.clients.get_mut(viewer) {
-                client.forget_channel(key, &watch);
+                client.forget_channel(key, &watched);
                 self.settle(viewer, now);
             }
         }
@@ -154,24 +154,24 @@ impl HubState {
     /// has become stale or fresh.
     pub(super) fn change_freshness(
         &mut self,
-        key: WatchKey,
+        key: ChannelKey,
         now: Now,
         change: impl FnOnce(&mut Freshness) -> FreshnessChange,
     ) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        let FreshnessChange { timer, event } = change(&mut watch.freshness);
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        let FreshnessChange { timer, event } = change(&mut watched.freshness);
         if let Some(at) = timer {
             self.timers.add(at, Timer::Stale(key));
         }
         if let Some(event) = event {
-            let frame = watch.event(event);
+            let frame = watched.event(event);
             self.tell_viewers(key, FrameKind::Freshness(key), &frame, now);
         }
     }
 
-    pub(super) fn tell_viewers(&mut self, key: WatchKey, kind: FrameKind, frame: &Bytes, now: Now) {
-        let Some(watch) = self.watches.get(key) else { return };
-        for &viewer in &watch.viewers {
+    pub(super) fn tell_viewers(&mut self, key: ChannelKey, kind: FrameKind, frame: &Bytes, now: Now) {
+        let Some(watched) = self.watched.get(key) else { return };
+        for &viewer in &watched.viewers {
             if let Some(client) = self.clients.get_mut(viewer) {
                 client.enqueue(kind, frame.clone(), now, &self.metrics);
             }
@@ -179,8 +179,8 @@ impl HubState {
     }
 
     /// Ends a watch that has had no viewer for long enough.
-    pub(super) fn linger_due(&mut self, key: WatchKey, now: Now) {
-        let Some(since) = self.watches.get(key).and_then(|watch| watch.idle_since) else { return };
+    pub(super) fn linger_due(&mut self, key: ChannelKey, now: Now) {
+        let Some(since) = self.watched.get(key).and_then(|watched| watched.idle_since) else { return };
         let end = since + self.settings.linger;
         if end <= now.instant {
             self.unwatch(key, now);
@@ -189,16 +189,16 @@ impl HubState {
         }
     }
 
-    pub(super) fn leave(&mut self, client: ClientKey, key: WatchKey, now: Now) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
-        let Ok(at) = watch.viewers.binary_search(&client) else { return };
-        watch.viewers.remove(at);
-        if watch.viewers.is_empty() {
-            watch.idle_since = Some(now.instant);
+    pub(super) fn leave(&mut self, client: ClientKey, key: ChannelKey, now: Now) {
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        let Ok(at) = watched.viewers.binary_search(&client) else { return };
+        watched.viewers.remove(at);
+        if watched.viewers.is_empty() {
+            watched.idle_since = Some(now.instant);
             self.timers.add(now.instant + self.settings.linger, Timer::Linger(key));
         }
         if let Some(client) = self.clients.get_mut(client) {
-            client.forget_channel(key, watch);
+            client.forget_channel(key, watched);
         }
     }
 }
