@@ -14,7 +14,7 @@ use crate::watch::NamespaceScope;
 
 /// Turns Tenants, Devices and PushFormats into JetStream streams and mapping documents.
 #[derive(Debug, Parser)]
-// What is said twice counts as it is said last: the chart's `extraArgs` stand behind the chart's own.
+// The last of repeated flags counts: the chart's `extraArgs` stand behind the chart's own.
 #[command(version = VERSION, args_override_self = true)]
 pub struct Config {
     /// The folder of manifests (*.yaml, *.yml, also in folders below it); it is watched.
@@ -50,7 +50,7 @@ pub struct Config {
     #[arg(long, env = "FLUTECAST_MAPPING_NAMESPACE", value_name = "NS")]
     mapping_namespace: Option<String>,
 
-    /// By what this operator is told from others that run; left out: host name and process.
+    /// The name of this operator among others (default: host name and process).
     #[arg(long, env = "FLUTECAST_IDENTITY", value_name = "NAME")]
     identity: Option<String>,
 

@@ -71,7 +71,7 @@ pub(super) fn formats_of_template(tenant: &Object<TenantSpec>) -> impl Iterator<
     template_of(&tenant.spec).iter().map(|channel| (tenant.meta.namespace.clone(), channel.format.clone()))
 }
 
-/// Returns the channels of a Tenant's template of Devices; none without a template.
+/// Returns the channels of a Tenant's template of Devices; empty without a template.
 pub(crate) fn template_of(tenant: &TenantSpec) -> &[DeviceChannel] {
     let template = tenant.enrollment.as_ref().and_then(|enrollment| enrollment.template.as_ref());
     template.map(|template| template.channels.as_slice()).unwrap_or_default()

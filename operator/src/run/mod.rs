@@ -20,7 +20,7 @@ use self::metrics::OperatorMetrics;
 use crate::clean_up::{self, CleanUp, InstallationScope};
 use crate::config::{Config, Mode};
 use crate::enrollment::{self, EnrollmentMetrics, RequestResult};
-use crate::jetstream::connection;
+use crate::nats;
 use crate::jetstream::reconciler::{StreamReports, StreamTask, WantedStreams};
 use crate::{admin, protection};
 
@@ -41,7 +41,7 @@ struct Streams {
     report: watch::Receiver<StreamReports>,
 }
 
-/// Runs the operator as configured, until the process is told to end.
+/// Runs the operator as configured, until a signal ends the process.
 ///
 /// # Errors
 /// If something can't be used from the start, or a task ends by itself.
@@ -113,7 +113,7 @@ async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
     let what: BTreeSet<CleanUp> = config.clean_up.iter().copied().collect();
     let broker = match what.contains(&CleanUp::Streams) {
         true => {
-            let nats = connection::open(&config.nats).await?;
+            let nats = nats::open(&config.nats).await?;
             Some((JetStreamApi::new(nats.client.clone()), nats.connected()))
         }
         false => None,
@@ -125,10 +125,10 @@ async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
 }
 
 async fn connect(login: &Login, metrics: &Arc<EnrollmentMetrics>) -> Result<Nats, LoginError> {
-    let nats = connection::open(login).await?;
+    let nats = nats::open(login).await?;
     let metrics = metrics.clone();
     let dropped = move || metrics.count_request(RequestResult::Dropped);
-    let enrollment = connection::open_for_requests(login, enrollment::PENDING_REQUESTS, dropped).await?;
+    let enrollment = nats::open_for_requests(login, enrollment::PENDING_REQUESTS, dropped).await?;
     Ok(Nats { connected: nats.connected(), client: nats.client, enrollment })
 }
 
@@ -138,7 +138,7 @@ fn endpoints(metrics: &OperatorMetrics) -> admin::Endpoints {
     admin::Endpoints::new(metrics, move || ready.ready().map_err(|missing| missing.to_string()))
 }
 
-/// Waits until the process is told to end or a task ends by itself; then ends all tasks.
+/// Waits for a signal or the end of a task; then ends all tasks.
 async fn end_together(mut tasks: Tasks, cancel: &CancellationToken) -> anyhow::Result<()> {
     // The token comes first: once it is cancelled, that a task ends is no fault.
     let fault = tokio::select! {

@@ -1,4 +1,4 @@
-//! The fifth step: the one place that decides what is said about an object.
+//! The fifth step: the one place that decides the status of an object.
 //!
 //! On an API server each object gets a [`Readiness`], from which [`conditions`] makes conditions. `None`
 //! means that it is not settled: the status stays as it is. Rows are tried from above, the first that applies

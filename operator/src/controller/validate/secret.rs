@@ -9,7 +9,7 @@ use super::{Checked, Validated};
 use crate::finding::{Finding, Reason};
 use crate::object::{Meta, Object, SecretData};
 
-/// The shortest token. Sixteen random characters of base64 are 96 bits, which nobody guesses.
+/// The shortest token. Sixteen random characters of base64 are 96 bits, too many to guess.
 pub(crate) const SHORTEST_TOKEN: usize = 16;
 /// The longest token, which has to fit into a header.
 const LONGEST_TOKEN: usize = 4096;

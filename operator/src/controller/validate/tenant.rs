@@ -26,7 +26,7 @@ pub(crate) struct ValidTenant {
     pub(crate) retention: Retention,
     /// Its sources that can be used, in the order of the spec.
     pub(crate) sources: Vec<ValidSource>,
-    /// `None` if nobody may read.
+    /// `None` if no client may read.
     pub(crate) access: Option<ValidAccess>,
     pub(crate) enrollment: ValidEnrollment,
     pub(crate) max_devices: Option<u32>,
