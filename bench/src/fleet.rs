@@ -20,7 +20,7 @@ pub struct FleetArgs {
     /// Number of clients.
     #[arg(long, default_value_t = 100)]
     clients: usize,
-    /// How many of them begin in a second.
+    /// Number of them that start per second.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     per_second: u32,
     /// The value that counts up by one with each message of an `Every` channel.
@@ -33,10 +33,10 @@ pub struct FleetArgs {
     /// over, as an EventSource is.
     #[arg(long)]
     come_back: bool,
-    /// How often a line is printed.
+    /// Interval between printed lines.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     every: Duration,
-    /// For how long (30s, 5m); left out: until SIGTERM or Ctrl-C.
+    /// Duration, such as 30s or 5m (default: until SIGTERM or Ctrl-C).
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     duration: Option<Duration>,
 }

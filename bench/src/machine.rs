@@ -14,7 +14,7 @@ pub(crate) struct Machine {
     pub(crate) date: String,
     /// The processor's name.
     pub(crate) processor: String,
-    /// How many processors this program may use.
+    /// Number of processors that this program may use.
     pub(crate) processors: usize,
     /// Memory in GiB.
     pub(crate) memory_gib: u64,
@@ -22,9 +22,9 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// nats-server's version.
     pub(crate) nats_server: String,
-    /// How the programs were built.
+    /// The cargo profile of the programs.
     pub(crate) profile: &'static str,
-    /// How busy the machine was with other things before: the load average of a minute.
+    /// The load average of the minute before: other programs on the machine.
     pub(crate) load: String,
 }
 

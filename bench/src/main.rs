@@ -42,7 +42,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct EnvelopeArgs {
-    /// How many devices, and in how many tenants (one, if nothing is said); several with commas in between.
+    /// Number of devices, and of tenants (default 1); several sizes are separated by commas.
     #[arg(
         long,
         value_name = "DEVICES[/TENANTS]",
@@ -50,10 +50,10 @@ struct EnvelopeArgs {
         default_value = "1000,5000,10000,10000/20"
     )]
     sizes: Vec<Size>,
-    /// How many changes are timed at each size.
+    /// Number of changes that are timed at each size.
     #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     changes: u32,
-    /// How many Devices are created at once.
+    /// Number of Devices that are created at the same time.
     #[arg(long, default_value_t = 32)]
     at_once: usize,
     /// The command that the page names.
@@ -66,7 +66,7 @@ struct EnvelopeArgs {
 
 #[derive(Debug, Args)]
 struct DemoPathArgs {
-    /// How many devices send.
+    /// Number of devices that send.
     #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1024))]
     devices: u32,
     /// For how long messages count in a measurement.
@@ -75,14 +75,14 @@ struct DemoPathArgs {
     /// The command that the page names.
     #[arg(long, default_value = "bench/run.sh", hide = true)]
     command: String,
-    /// Where the page is written; left out: to standard output.
+    /// File for the page (default: standard output).
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 struct ManifestsArgs {
-    /// How many devices.
+    /// Number of devices.
     #[arg(long, default_value = "100",
      value_parser = clap::value_parser!(u32).range(1..=i64::from(manifests::MOST_DEVICES)))]
     devices: u32,
@@ -105,7 +105,7 @@ struct LatencyArgs {
     /// The tenant's name.
     #[arg(long, default_value = "bench")]
     tenant: TenantName,
-    /// How many devices send.
+    /// Number of devices that send.
     #[arg(long, default_value_t = 100)]
     devices: u32,
     /// Messages a second, all devices together.
@@ -117,10 +117,10 @@ struct LatencyArgs {
     /// For how long messages count.
     #[arg(long, default_value = "10s", value_parser = duration::parse)]
     duration: Duration,
-    /// How many SSE clients.
+    /// Number of SSE clients.
     #[arg(long, default_value_t = 1)]
     clients: usize,
-    /// How many devices each client watches; left out: all.
+    /// Number of devices that each client watches (default: all).
     #[arg(long)]
     per_client: Option<u32>,
     /// A process whose memory and processor time are reported; may be given more than once.

@@ -27,7 +27,6 @@ pub struct BenchDevice {
     pub code: DeviceCode,
     /// Its generated id.
     pub iot_id: IotId,
-    /// Where it publishes.
     pub stored: String,
 }
 

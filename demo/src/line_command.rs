@@ -32,19 +32,19 @@ pub(crate) struct LineArgs {
     /// The tenant whose devices these are.
     #[arg(long, default_value = "demo")]
     tenant: TenantName,
-    /// How much faster than real time the line lives, 0.1 to 20: twice as fast sends twice as many messages.
+    /// Speed of the line as a multiple of real time, 0.1 to 20; at 2 it sends twice as many messages.
     #[arg(long, default_value = "1", value_parser = rate_factor)]
     rate_factor: f64,
-    /// For how long (30s, 5m); left out: until SIGTERM or Ctrl-C.
+    /// Duration, such as 30s or 5m (default: until SIGTERM or Ctrl-C).
     #[arg(long, value_parser = duration::parse)]
     duration: Option<Duration>,
-    /// How many percent of the cyclic messages come after a newer one.
+    /// Share of the cyclic messages that come after a newer one, in percent.
     #[arg(long, default_value = "1", value_parser = percent)]
     late_percent: f64,
-    /// How many percent of all messages come twice.
+    /// Share of all messages that come twice, in percent.
     #[arg(long, default_value = "1", value_parser = percent)]
     duplicate_percent: f64,
-    /// How many percent of the MES messages hold a malformed item.
+    /// Share of the MES messages with a malformed item, in percent.
     #[arg(long, default_value = "4", value_parser = percent)]
     malformed_percent: f64,
 }

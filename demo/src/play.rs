@@ -25,9 +25,8 @@ const LONGEST_LEAP: Duration = Duration::from_secs(2);
 pub struct PlayOptions {
     /// The line.
     pub line: LineOptions,
-    /// Where to publish.
     pub publish: PublishOptions,
-    /// How much faster than real time the line lives.
+    /// Speed of the line as a multiple of real time.
     pub rate_factor: f64,
     /// For how long; `None`: until the token is cancelled.
     pub duration: Option<Duration>,
@@ -120,7 +119,6 @@ async fn end_of(duration: Option<Duration>) {
     }
 }
 
-/// Where the line stands in time.
 struct Pace {
     started: Instant,
     last: Duration,

@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The devices of the simulated line.
 const DEVICES: [&str; 5] = ["CORR-01", "SLIT-01", "FLEX-01", "DIE-01", "STACK-01"];
 
-/// How many data events came from each device.
+/// Number of data events by device.
 pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// The processes, each as soon as it is started.

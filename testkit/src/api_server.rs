@@ -1,4 +1,4 @@
-//! A Kubernetes API of one's own: etcd and kube-apiserver, without nodes.
+//! Runs a Kubernetes API for one test: etcd and kube-apiserver, without nodes.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,21 +8,21 @@ use anyhow::{Context, ensure};
 
 use crate::{GoTool, Process, free_ports, http_client, in_repository, wait_until};
 
-/// Longest time that a start may take on a busy machine.
+/// The time limit of a start, sized for a busy machine.
 const START: Duration = Duration::from_secs(90);
-/// Longest time that an orderly end may take; kube-apiserver waits for requests that are under way.
+/// The time limit of a graceful stop; kube-apiserver waits for requests in flight.
 const STOP: Duration = Duration::from_secs(20);
-/// Any text: the API listens on 127.0.0.1 only and lives as long as a test.
+/// Not a secret: the API listens on 127.0.0.1 only, and only for the duration of a test.
 const ADMIN_TOKEN: &str = "admin-of-a-test";
 
-/// What service accounts ask for is written down: what, not with which content.
+/// Requests of service accounts are recorded without their content.
 const AUDIT: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n\
     - {level: Metadata, userGroups: ['system:serviceaccounts'], verbs: [watch], omitStages: \
     [ResponseComplete]}\n\
     - {level: Metadata, userGroups: ['system:serviceaccounts'], omitStages: [ResponseStarted]}\n- {level: \
     None}\n";
 
-/// A running control plane on 127.0.0.1. It is killed when this is dropped.
+/// A running Kubernetes API on 127.0.0.1. Dropping it kills the processes.
 #[derive(Debug)]
 pub struct ApiServer {
     api: Process,
@@ -30,15 +30,16 @@ pub struct ApiServer {
     kubectl: PathBuf,
     api_port: u16,
     etcd_port: u16,
-    // Removed after the processes were killed: fields are dropped in order.
+    // Fields are dropped in order, so the folder is removed after the processes were killed.
     folder: tempfile::TempDir,
 }
 
 impl ApiServer {
-    /// Starts one with an empty store. Builds the pinned programs first if this machine hasn't got them yet.
+    /// Starts etcd and kube-apiserver with an empty store. Builds the pinned programs first if they are not
+    /// in the cache.
     ///
     /// # Errors
-    /// If a program can't be built, or isn't ready within 90 s.
+    /// Returns an error if a program can't be built or is not ready within 90 s.
     pub async fn start() -> anyhow::Result<Self> {
         let (etcd, kubectl) = tokio::task::spawn_blocking(|| {
             GoTool::KUBE_APISERVER.path()?;
@@ -57,17 +58,17 @@ impl ApiServer {
         Ok(this)
     }
 
-    /// The path of a kubeconfig file with all rights.
+    /// Returns the path of a kubeconfig file for a cluster administrator.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig.yaml")
     }
 
-    /// Writes a kubeconfig file with the rights of a service account and no others; what names no namespace
-    /// is in that of the account.
+    /// Writes a kubeconfig file with a token of a service account, and returns its path. The account's
+    /// namespace is the default namespace of the file.
     ///
     /// # Errors
-    /// If there is no such account, or the file can't be written.
+    /// Returns an error if the account does not exist or the file can't be written.
     pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> anyhow::Result<PathBuf> {
         let token = self.kubectl(&["create", "token", account, "--namespace", namespace], "").await?;
         let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(self.kubeconfig())?)?;
@@ -79,14 +80,14 @@ impl ApiServer {
         Ok(file.into_temp_path().keep()?)
     }
 
-    /// Runs kubectl with all rights and `stdin`, and gives its output.
+    /// Runs kubectl as cluster administrator with `stdin` as its input, and returns its output.
     ///
     /// # Errors
-    /// If kubectl fails.
+    /// Returns an error if kubectl fails.
     pub async fn kubectl(&self, args: &[&str], stdin: &str) -> anyhow::Result<String> {
         let mut command = Command::new(&self.kubectl);
         command.arg("--kubeconfig").arg(self.kubeconfig()).args(["--request-timeout", "30s"]).args(args);
-        // A cache of discovery that outlives the server would mislead the next one on the same port.
+        // A discovery cache that outlives this server would be wrong for the next server on the same port.
         command.arg("--cache-dir").arg(self.folder.path().join("kubectl-cache"));
         let (input, what) = (stdin.to_owned(), args.join(" "));
         let output = tokio::task::spawn_blocking(move || run(command, &input)).await??;
@@ -98,10 +99,10 @@ impl ApiServer {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Brings in the kinds of Flutecast, and waits until they are established.
+    /// Applies Flutecast's CustomResourceDefinitions and waits until they are established.
     ///
     /// # Errors
-    /// If that fails.
+    /// Returns an error if kubectl fails.
     pub async fn apply_kinds(&self) -> anyhow::Result<()> {
         let kinds = in_repository("crds/yaml").display().to_string();
         self.kubectl(&["apply", "--server-side", "-f", &kinds], "").await?;
@@ -109,10 +110,10 @@ impl ApiServer {
         Ok(())
     }
 
-    /// Starts kube-controller-manager with these controllers, for instance `namespace-controller`.
+    /// Starts kube-controller-manager with the given controllers, such as `namespace-controller`.
     ///
     /// # Errors
-    /// If it can't be started.
+    /// Returns an error if it can't be started.
     pub async fn start_controllers(&self, controllers: &[&str]) -> anyhow::Result<Process> {
         let program = tokio::task::spawn_blocking(|| GoTool::KUBE_CONTROLLER_MANAGER.path()).await??;
         let kubeconfig = self.kubeconfig().display().to_string();
@@ -127,30 +128,30 @@ impl ApiServer {
         )
     }
 
-    /// What service accounts asked the API server for so far, each as an Event of `audit.k8s.io/v1` without
+    /// Returns the requests of service accounts so far, each as an Event of `audit.k8s.io/v1` without
     /// content. A watch is there as soon as it was begun.
     ///
     /// # Errors
-    /// If the file can't be read.
+    /// Returns an error if the file can't be read.
     pub fn audit(&self) -> anyhow::Result<Vec<serde_json::Value>> {
         let text = std::fs::read_to_string(self.folder.path().join("audit.log"))?;
-        // The last line may be under way.
+        // The last line may not be complete yet.
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// Ends the API server in order; the store goes on. It waits for watches, so with one that is open
-    /// [`Self::kill_api`] is the way.
+    /// Stops the API server with SIGTERM; etcd keeps running. The server waits for open watches; use
+    /// [`Self::kill_api`] if there are any.
     ///
     /// # Errors
-    /// If it doesn't end within 20 s of SIGTERM; then it is killed.
+    /// Returns an error if the server does not exit within 20 s of SIGTERM; it is then killed.
     pub async fn stop_api(&mut self) -> anyhow::Result<()> {
         self.api.terminate(STOP).await.map(drop)
     }
 
-    /// Ends the API server with SIGKILL, as a crash would; the store goes on.
+    /// Kills the API server with SIGKILL, as a crash would; etcd keeps running.
     ///
     /// # Errors
-    /// If the operating system refuses.
+    /// Returns an error if the operating system refuses.
     pub async fn kill_api(&mut self) -> anyhow::Result<()> {
         self.api.kill().await
     }
@@ -158,7 +159,7 @@ impl ApiServer {
     /// Starts the API server again, on the same port and store.
     ///
     /// # Errors
-    /// As [`Self::start`].
+    /// Returns the same errors as [`Self::start`].
     pub async fn start_api(&mut self) -> anyhow::Result<()> {
         self.api = start_api(self.folder.path(), self.etcd_port, self.api_port).await?;
         Ok(())
@@ -202,7 +203,7 @@ async fn start_etcd(program: &Path, folder: &Path, port: u16, peer_port: u16) ->
             &peer,
             "--initial-cluster",
             &members,
-            // The store lives as long as the test: it needn't survive a power cut.
+            // The store is only used by one test and need not survive a power failure.
             "--unsafe-no-fsync",
         ],
     )?;
@@ -211,7 +212,7 @@ async fn start_etcd(program: &Path, folder: &Path, port: u16, peer_port: u16) ->
     Ok(etcd)
 }
 
-/// Starts kube-apiserver and waits until its own view of itself is that it is ready.
+/// Starts kube-apiserver and waits until its `/readyz` reports success.
 async fn start_api(folder: &Path, etcd_port: u16, port: u16) -> anyhow::Result<Process> {
     let args = [
         format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
@@ -226,8 +227,8 @@ async fn start_api(folder: &Path, etcd_port: u16, port: u16) -> anyhow::Result<P
         format!("--service-account-signing-key-file={}", folder.join("service-accounts.key").display()),
         format!("--audit-policy-file={}", folder.join("audit-policy.yaml").display()),
         format!("--audit-log-path={}", folder.join("audit.log").display()),
-        // There is no controller-manager that would make service accounts, and nobody who would use the
-        // address.
+        // No controller-manager runs to create service accounts, and no pod uses the address of the API
+        // server.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),
     ];
@@ -253,7 +254,7 @@ async fn start_api(folder: &Path, etcd_port: u16, port: u16) -> anyhow::Result<P
     Ok(api)
 }
 
-/// Kubernetes signs the tokens of service accounts with this key.
+/// Writes the key pair with which Kubernetes signs the tokens of service accounts.
 fn write_service_account_key(folder: &Path) -> anyhow::Result<()> {
     let key = rcgen::KeyPair::generate()?;
     std::fs::write(folder.join("service-accounts.key"), key.serialize_pem())?;
@@ -265,7 +266,7 @@ fn run(mut command: Command, stdin: &str) -> anyhow::Result<std::process::Output
     use std::io::Write;
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut input = child.stdin.take().context("kubectl has no stdin")?;
-    // A program that doesn't read its input to the end has closed it: its own message says why.
+    // kubectl closes its input when it fails early; its error message then gives the reason.
     let _ = input.write_all(stdin.as_bytes());
     drop(input);
     Ok(child.wait_with_output()?)

@@ -1,4 +1,4 @@
-//! Real gateways from the shipped examples, and what stands for kube-proxy where there is none.
+//! Runs gateways with the shipped example configurations, and a stand-in for kube-proxy.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,39 +11,39 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{Process, ProcessOptions, free_ports, in_repository, wait_until};
 
-/// Longest time that a start may take on a busy machine.
+/// The time limit of a start, sized for a busy machine.
 const START: Duration = Duration::from_secs(20);
 
-/// A running nginx or HAProxy. It is killed when this is dropped.
+/// A running nginx or HAProxy. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Gateway {
-    /// The process.
     pub process: Process,
-    /// The address for HTTP/1.1, `http://127.0.0.1:<port>`.
+    /// Base URL for HTTP/1.1, `http://127.0.0.1:<port>`.
     pub url: String,
-    /// Where HTTP/2 is spoken without TLS, `127.0.0.1:<port>`.
+    /// The address for HTTP/2 without TLS, `127.0.0.1:<port>`.
     pub http2: SocketAddr,
-    /// The address with TLS, with a self-signed certificate, `https://127.0.0.1:<port>`.
+    /// Base URL for TLS with a self-signed certificate, `https://127.0.0.1:<port>`.
     pub tls_url: String,
     folder: tempfile::TempDir,
 }
 
-/// A data-plane process as a gateway sees it.
+/// A data-plane process as a gateway addresses it.
 #[derive(Debug, Clone, Copy)]
 pub struct GatewayPod {
-    /// Where clients connect.
+    /// The address for clients.
     pub clients: SocketAddr,
-    /// The second port, with `/readyz`.
+    /// Address of the admin port, which serves `/readyz`.
     pub admin: SocketAddr,
 }
 
 impl Gateway {
-    /// Starts nginx with `manifests/gateways/nginx.conf` in front of a Service. Only addresses, the
-    /// certificate's place and that of the log are changed in it, and what `edits` say: each is a text that
-    /// has to be there, and what it becomes.
+    /// Starts nginx with `manifests/gateways/nginx.conf` in front of a Service. Addresses, ports and file
+    /// paths in the configuration are replaced. Each pair in `edits` replaces further text, which the file
+    /// must contain.
     ///
     /// # Errors
-    /// If it isn't installed, doesn't take its configuration, or doesn't listen in time.
+    /// Returns an error if nginx is not installed, rejects its configuration or does not listen in time, or
+    /// if the configuration lacks the text of an edit.
     pub async fn nginx(service: SocketAddr, edits: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("flutecast-nginx-").tempdir()?;
         let [port, http2, tls] = free_ports()?;
@@ -77,12 +77,11 @@ impl Gateway {
         Self::start("nginx", &arguments, [port, http2, tls], folder).await
     }
 
-    /// Starts HAProxy with `manifests/gateways/haproxy.cfg` in front of these pods. Only addresses and the
-    /// certificate's place are changed in it, and what `edits` say. Pods that don't run are left out until
-    /// they do.
+    /// Starts HAProxy with `manifests/gateways/haproxy.cfg` in front of `pods`, and applies `edits` as
+    /// [`Self::nginx`] does. HAProxy's health checks exclude pods that are not running.
     ///
     /// # Errors
-    /// As [`Self::nginx`].
+    /// Returns the same errors as [`Self::nginx`].
     pub async fn haproxy(pods: &[GatewayPod], edits: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("flutecast-haproxy-").tempdir()?;
         let [port, http2, tls] = free_ports()?;
@@ -101,7 +100,7 @@ impl Gateway {
         let mut edits = edits.to_vec();
         let own = [
             ("bind :8080", format!("bind 127.0.0.1:{port}\n    bind 127.0.0.1:{http2} proto h2")),
-            // A machine of tests may allow fewer open files.
+            // A test machine may have a lower limit of open files.
             ("maxconn 40000", "maxconn 4000".to_owned()),
             ("bind :8443", format!("bind 127.0.0.1:{tls}")),
             ("/etc/haproxy/tls.pem", pem.display().to_string()),
@@ -122,10 +121,10 @@ impl Gateway {
         [port, http2, tls]: [u16; 3],
         folder: tempfile::TempDir,
     ) -> anyhow::Result<Self> {
-        // Debian keeps both where only root's path leads.
+        // Debian installs both programs in a folder that is only on root's PATH.
         let path = Path::new("/usr/sbin").join(program);
         let path = if path.is_file() { path } else { PathBuf::from(program) };
-        // With a group of its own, so that its workers are killed with it.
+        // The process gets its own group, so that its workers are killed with it.
         let options = ProcessOptions { own_group: true, ..ProcessOptions::default() };
         let process = Process::spawn_with(path, arguments, options)
             .with_context(|| format!("install {program}, or run make tools"))?;
@@ -150,7 +149,7 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// All that it has logged.
+    /// Returns the process output, the access log and the error log.
     #[must_use]
     pub fn log(&self) -> String {
         let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
@@ -158,7 +157,7 @@ impl Gateway {
     }
 }
 
-/// Writes a shipped example with these changes, and gives its path.
+/// Writes a shipped example with `edits` applied, and returns the path of the file.
 fn write_config(name: &str, folder: &Path, edits: &[(&str, &str)]) -> anyhow::Result<String> {
     let source = in_repository("manifests/gateways").join(name);
     let mut text = std::fs::read_to_string(&source).with_context(|| source.display().to_string())?;
@@ -171,7 +170,7 @@ fn write_config(name: &str, folder: &Path, edits: &[(&str, &str)]) -> anyhow::Re
     Ok(file.display().to_string())
 }
 
-/// Writes a certificate and its key.
+/// Writes a self-signed certificate and its key, and returns their paths.
 fn certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
@@ -181,21 +180,20 @@ fn certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     Ok((certificate, key))
 }
 
-/// What kube-proxy does for a Service: one address, behind which each new connection goes to one of the ready
+/// Stands for kube-proxy: one address of a Service, behind which each new connection goes to one of the ready
 /// pods by chance. Connections that stand stay where they are. It ends when this is dropped.
 #[derive(Debug)]
 pub struct ServiceProxy {
-    /// The Service's address.
     pub address: SocketAddr,
     ready: Arc<Mutex<Vec<SocketAddr>>>,
     task: JoinHandle<()>,
 }
 
 impl ServiceProxy {
-    /// Listens on 127.0.0.1, without a pod.
+    /// Listens on 127.0.0.1, with no ready pods at first.
     ///
     /// # Errors
-    /// If it can't listen.
+    /// Returns an error if no address can be bound.
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -204,7 +202,7 @@ impl ServiceProxy {
         Ok(Self { address, ready, task })
     }
 
-    /// From now on new connections go to these.
+    /// Sets the pods that receive new connections.
     pub fn set_ready(&self, pods: Vec<SocketAddr>) {
         *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = pods;
     }
@@ -217,18 +215,18 @@ impl Drop for ServiceProxy {
 }
 
 async fn serve(listener: TcpListener, ready: Arc<Mutex<Vec<SocketAddr>>>) {
-    // Dropped with this task, and every connection with it.
+    // Dropping the set when this task ends closes every connection.
     let mut connections = JoinSet::new();
     loop {
         let Ok((mut client, _)) = listener.accept().await else { continue };
         let pods = ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // No pod: the connection is closed at once, as it is refused in a cluster.
+        // Without a ready pod the connection is closed at once; a cluster would refuse it.
         let Some(&pod) = (!pods.is_empty()).then(|| &pods[rand::random_range(0..pods.len())]) else {
             continue;
         };
         connections.spawn(async move {
             let Ok(mut pod) = TcpStream::connect(pod).await else { return };
-            // A side that breaks off breaks the other off.
+            // When one side fails, both sockets are dropped and so closed.
             let _ = (client.set_nodelay(true), pod.set_nodelay(true));
             let _ = tokio::io::copy_bidirectional(&mut client, &mut pod).await;
         });

@@ -1,4 +1,4 @@
-//! The whole stack for one test: nats-server, an operator in folder mode, and as many data planes as wanted.
+//! Runs the whole stack for one test: nats-server, an operator in folder mode and any number of data planes.
 
 use std::path::PathBuf;
 
@@ -14,22 +14,21 @@ use crate::{
     in_repository,
 };
 
-/// A nats-server and an operator on a folder of manifests of its own. All of it goes with this value.
+/// A nats-server, and an operator with its own folder of manifests. Dropping it kills the processes and
+/// removes the folder.
 #[derive(Debug)]
 pub struct LocalStack {
-    /// The broker.
     pub nats: NatsServer,
-    /// The operator.
     pub operator: Operator,
     tenant: TenantName,
     folder: tempfile::TempDir,
 }
 
 impl LocalStack {
-    /// A stack on a copy of `manifests/demo`, with MQTT. The tenant is `demo`.
+    /// Starts a stack with a copy of `manifests/demo`, MQTT enabled, and the tenant `demo`.
     ///
     /// # Errors
-    /// If something doesn't start.
+    /// Returns an error if a file can't be written or a process does not start.
     pub async fn demo() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("flutecast-stack-").tempdir()?;
         let source = in_repository("manifests/demo");
@@ -37,10 +36,10 @@ impl LocalStack {
         Self::open(TenantName::new("demo")?, folder).await
     }
 
-    /// A stack on manifests of the test: file name and text.
+    /// Starts a stack with the given manifests, each a file name and its text.
     ///
     /// # Errors
-    /// If something doesn't start.
+    /// Returns an error if a file can't be written or a process does not start.
     pub async fn with(tenant: &str, files: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("flutecast-stack-").tempdir()?;
         std::fs::create_dir(folder.path().join("manifests"))?;
@@ -64,18 +63,18 @@ impl LocalStack {
         Ok(Self { nats, operator, tenant, folder })
     }
 
-    /// Starts a data plane of this stack.
+    /// Starts a data plane on this stack's mapping and broker.
     ///
     /// # Errors
-    /// If it isn't ready in time.
+    /// Returns an error if the data plane is not ready in time.
     pub async fn dataplane(&self) -> anyhow::Result<Dataplane> {
         self.dataplane_with(&[]).await
     }
 
-    /// The same with more arguments.
+    /// Starts a data plane with additional arguments.
     ///
     /// # Errors
-    /// If it isn't ready in time.
+    /// Returns an error if the data plane is not ready in time.
     pub async fn dataplane_with(&self, arguments: &[&str]) -> anyhow::Result<Dataplane> {
         Dataplane::start(DataplaneOptions {
             mapping: self.mapping(),
@@ -87,66 +86,66 @@ impl LocalStack {
         .await
     }
 
-    /// The folder with the manifests.
+    /// Returns the folder with the manifests.
     #[must_use]
     pub fn manifests(&self) -> PathBuf {
         self.folder.path().join("manifests")
     }
 
-    /// The folder with the mapping.
+    /// Returns the folder with the mapping.
     #[must_use]
     pub fn mapping(&self) -> PathBuf {
         self.folder.path().join("mapping")
     }
 
-    /// Writes a manifest the way editors do: a new file, renamed over the old one.
+    /// Writes a manifest as editors do: to a new file that is renamed over the old one.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// Returns an error if the file can't be written.
     pub fn write_manifest(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let partial = self.folder.path().join("manifest.partial");
         std::fs::write(&partial, text)?;
         std::fs::rename(&partial, self.manifests().join(name)).with_context(|| name.to_owned())
     }
 
-    /// Changes a manifest: every `from` becomes `to`.
+    /// Replaces every `from` in a manifest by `to`.
     ///
     /// # Errors
-    /// If the file doesn't hold `from`.
+    /// Returns an error if the manifest does not contain `from` or can't be written.
     pub fn edit_manifest(&self, name: &str, from: &str, to: &str) -> anyhow::Result<()> {
         let text = std::fs::read_to_string(self.manifests().join(name)).with_context(|| name.to_owned())?;
         ensure!(text.contains(from), "{name} doesn't hold {from:?}:\n{text}");
         self.write_manifest(name, &text.replace(from, to))
     }
 
-    /// The generated id of a device of this stack's tenant.
+    /// Returns the generated id of a device of this stack's tenant.
     ///
     /// # Errors
-    /// If `device` is no device code.
+    /// Returns an error if `device` is not a valid device code.
     pub fn iot_id(&self, device: &str) -> anyhow::Result<IotId> {
         Ok(iot_id::generate(&self.tenant, &DeviceCode::new(device)?))
     }
 
-    /// Where a device publishes.
+    /// Returns the subject on which a device publishes.
     ///
     /// # Errors
-    /// If a name is wrong.
+    /// Returns an error if a name is invalid.
     pub fn subject(&self, device: &str, channel: &str) -> anyhow::Result<String> {
         Ok(subject::stored(&self.tenant, &self.iot_id(device)?, &ChannelName::new(channel)?))
     }
 
-    /// Where the data plane hears a device.
+    /// Returns the subject on which the data plane receives a device's messages.
     ///
     /// # Errors
-    /// If a name is wrong.
+    /// Returns an error if a name is invalid.
     pub fn live_subject(&self, device: &str, channel: &str) -> anyhow::Result<String> {
         Ok(subject::live(&self.tenant, &self.iot_id(device)?, &ChannelName::new(channel)?))
     }
 
-    /// A publisher that knows when its messages are stored.
+    /// Connects a publisher that waits until its messages are stored.
     ///
     /// # Errors
-    /// If nats-server doesn't answer.
+    /// Returns an error if the connection fails.
     pub async fn publisher(&self) -> anyhow::Result<Publisher> {
         let options = async_nats::ConnectOptions::new()
             .reconnect_delay_callback(|_| std::time::Duration::from_millis(50));
@@ -155,27 +154,27 @@ impl LocalStack {
     }
 }
 
-/// Publishes as a device does that waits for the broker's acknowledgement.
+/// A publisher that, like a device, waits for the broker's acknowledgement.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     jetstream: jetstream::Context,
 }
 
 impl Publisher {
-    /// Publishes and waits until it is stored; the answer is the message's sequence in the stream that stored
-    /// it.
+    /// Publishes a message, waits until it is stored, and returns its sequence in the stream that stored it.
     ///
     /// # Errors
-    /// If no stream says that it has stored it.
+    /// Returns an error if no stream acknowledges the message.
     pub async fn publish(&self, subject: &str, payload: impl Into<String>) -> anyhow::Result<u64> {
         let acknowledgement = self.jetstream.publish(subject.to_owned(), payload.into().into()).await?;
         Ok(acknowledgement.await.with_context(|| subject.to_owned())?.sequence)
     }
 
-    /// The same, with a message id: a second one with the same id is acknowledged, but not stored.
+    /// Publishes a message with a message id. A second message with the same id is acknowledged but not
+    /// stored.
     ///
     /// # Errors
-    /// If no stream says that it has it.
+    /// Returns an error if no stream acknowledges the message.
     pub async fn publish_once(
         &self,
         subject: &str,
@@ -189,7 +188,7 @@ impl Publisher {
         Ok(acknowledgement.await.with_context(|| subject.to_owned())?.sequence)
     }
 
-    /// The JetStream context, for what else a test wants to know.
+    /// Returns the JetStream context, for requests beyond publishing.
     #[must_use]
     pub fn jetstream(&self) -> &jetstream::Context {
         &self.jetstream

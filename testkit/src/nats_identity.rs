@@ -34,7 +34,7 @@ impl NatsIdentity {
         let operator_jwt = jwt(&operator, &operator, "operator", json!({"type": "operator", "version": 2}))?;
         let claims = json!({"type": "account", "version": 2, "limits": limits});
         let account_jwt = jwt(&operator, &account, "factory", claims)?;
-        // JetStream wants one that is nobody's.
+        // JetStream needs a system account, even an unused one.
         let system_jwt = jwt(&operator, &system, "system", json!({"type": "account", "version": 2}))?;
         let (certificate, key) = certificates(folder)?;
         let configuration = format!(

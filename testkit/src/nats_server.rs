@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 5;
 /// Options of a nats-server.
 #[derive(Debug, Clone, Default)]
 pub struct NatsOptions {
-    /// Whether it speaks MQTT 3.1.1.
+    /// True to serve MQTT 3.1.1 too.
     pub mqtt: bool,
     /// Its ports; `None`: free ones.
     pub ports: Option<NatsPorts>,
@@ -27,7 +27,7 @@ pub struct NatsOptions {
     pub folder: Option<PathBuf>,
     /// A file that gets its log.
     pub log: Option<PathBuf>,
-    /// Whether it is put in a process group of its own (Ctrl-C doesn't reach it).
+    /// True for a process group of its own, which Ctrl-C doesn't reach.
     pub own_group: bool,
     /// More lines for the configuration file.
     pub extra: String,

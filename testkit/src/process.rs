@@ -1,4 +1,4 @@
-//! A child process whose output is kept, and which ends with its handle.
+//! Runs child processes, keeps their output, and kills them when their handle is dropped.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -13,23 +13,21 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Number of latest lines that an error message shows.
+/// Number of latest output lines in an error message.
 const LINES_IN_ERRORS: usize = 40;
 
-/// How a process is started.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessOptions {
-    /// Environment variables on top of the own ones.
+    /// Environment variables in addition to the inherited ones.
     pub env: Vec<(OsString, OsString)>,
-    /// A file that gets every line of output as well.
+    /// A file to which all output is appended.
     pub log: Option<PathBuf>,
-    /// Puts the process in a group of its own: Ctrl-C in the terminal doesn't reach it, and when its handle
-    /// is dropped, its own children are killed with it.
+    /// Starts the process in its own process group: Ctrl-C in the terminal does not reach it, and dropping
+    /// its handle also kills its children.
     pub own_group: bool,
 }
 
-/// A running program. Its stdout and stderr are read line by line and kept. It is killed when this is
-/// dropped.
+/// A running program whose stdout and stderr are kept line by line. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -37,20 +35,18 @@ pub struct Process {
     own_group: bool,
     child: Child,
     output: Arc<Output>,
-    /// Changes with each line.
+    /// The number of lines so far, to wait for new ones.
     lines: watch::Receiver<usize>,
 }
 
-/// Where a line was written.
+/// The stream of an output line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pipe {
-    /// To standard output.
     Stdout,
-    /// To standard error.
     Stderr,
 }
 
-/// One line of output, without its line feed.
+/// A line of output, without its line ending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub pipe: Pipe,
@@ -69,10 +65,10 @@ impl Output {
 }
 
 impl Process {
-    /// Starts `program` with `args`.
+    /// Starts `program` with `args`, in the context of a tokio runtime.
     ///
     /// # Errors
-    /// If it can't be started. Needs a tokio runtime.
+    /// Returns an error if the program can't be started.
     pub fn spawn(
         program: impl AsRef<Path>,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -80,10 +76,10 @@ impl Process {
         Self::spawn_with(program, args, ProcessOptions::default())
     }
 
-    /// Starts `program` with `args` and options.
+    /// Starts `program` with `args` and `options`.
     ///
     /// # Errors
-    /// If it can't be started, or its log file can't be written.
+    /// Returns an error if the program can't be started or its log file can't be opened.
     pub fn spawn_with(
         program: impl AsRef<Path>,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -119,37 +115,37 @@ impl Process {
         Ok(Self { name, pid, own_group, child, output, lines })
     }
 
-    /// The program's file name.
+    /// Returns the program's file name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The process id.
+    /// Returns the process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The lines that it has written so far, stdout and stderr together, without the first `skip`.
+    /// Returns the lines of both streams so far, without the first `skip`.
     #[must_use]
     pub fn lines_from(&self, skip: usize) -> Vec<Line> {
         self.output.lock().iter().skip(skip).cloned().collect()
     }
 
-    /// All lines that it has written so far.
+    /// Returns the text of all lines so far.
     #[must_use]
     pub fn output(&self) -> Vec<String> {
         self.output.lock().iter().map(|line| line.text.clone()).collect()
     }
 
-    /// Number of lines: it has written so far.
+    /// Returns the number of lines so far.
     #[must_use]
     pub fn line_count(&self) -> usize {
         self.output.lock().len()
     }
 
-    /// The latest lines, for error messages.
+    /// Returns the latest lines, for error messages.
     #[must_use]
     pub fn tail(&self) -> String {
         let lines = self.output.lock();
@@ -157,10 +153,10 @@ impl Process {
         last.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
-    /// Waits for a line of output for which `wanted` is true, also among those that are there already.
+    /// Waits for a line of output that satisfies `wanted`; lines that are already there count too.
     ///
     /// # Errors
-    /// If the time is over, or the output ends before. Says what was written last.
+    /// Returns an error with the latest output if the deadline passes or the output ends first.
     pub async fn wait_for_line(
         &mut self,
         what: &str,
@@ -170,10 +166,11 @@ impl Process {
         self.wait_for_line_from(0, what, deadline, wanted).await
     }
 
-    /// The same, for lines from number `from` on ([`Self::line_count`] is the next one).
+    /// Does the same as [`Self::wait_for_line`], but skips the first `from` lines. [`Self::line_count`] gives
+    /// the number that skips all lines so far.
     ///
     /// # Errors
-    /// As [`Self::wait_for_line`].
+    /// Returns the same errors as [`Self::wait_for_line`].
     pub async fn wait_for_line_from(
         &mut self,
         mut from: usize,
@@ -204,31 +201,31 @@ impl Process {
     /// Sends SIGTERM and returns at once.
     ///
     /// # Errors
-    /// If the signal can't be sent. A process that has ended already is no error.
+    /// Returns an error if the signal can't be sent. A process that has already exited is not an error.
     pub fn signal_term(&self) -> anyhow::Result<()> {
         self.signal(rustix::process::Signal::TERM)
     }
 
-    /// Sends SIGSTOP: it hangs, and its connections with it, until [`Self::thaw`].
+    /// Sends SIGSTOP: the process and its connections hang until [`Self::thaw`].
     ///
     /// # Errors
-    /// If the signal can't be sent.
+    /// Returns an error if the signal can't be sent.
     pub fn freeze(&self) -> anyhow::Result<()> {
         self.signal(rustix::process::Signal::STOP)
     }
 
-    /// Sends SIGCONT: one that was frozen goes on.
+    /// Sends SIGCONT, which resumes the process after [`Self::freeze`].
     ///
     /// # Errors
-    /// If the signal can't be sent.
+    /// Returns an error if the signal can't be sent.
     pub fn thaw(&self) -> anyhow::Result<()> {
         self.signal(rustix::process::Signal::CONT)
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Sends SIGTERM and waits for the process to exit.
     ///
     /// # Errors
-    /// If it hasn't ended within `deadline`; then it is killed.
+    /// Returns an error if the process does not exit within `deadline`; it is then killed.
     pub async fn terminate(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
         self.signal_term()?;
         match timeout(deadline, self.child.wait()).await {
@@ -241,18 +238,18 @@ impl Process {
         }
     }
 
-    /// Sends SIGKILL and waits for the end.
+    /// Sends SIGKILL and waits for the process to exit.
     ///
     /// # Errors
-    /// If the operating system refuses.
+    /// Returns an error if the process can't be killed.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill().await.with_context(|| format!("{} can't be killed", self.name))
     }
 
-    /// Waits until it ends by itself.
+    /// Waits for the process to exit on its own.
     ///
     /// # Errors
-    /// If it hasn't within `deadline`.
+    /// Returns an error if the process is still running after `deadline`.
     pub async fn wait(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
         match timeout(deadline, self.child.wait()).await {
             Ok(status) => Ok(status?),
@@ -262,18 +259,18 @@ impl Process {
         }
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, `None` while it runs.
     ///
     /// # Errors
-    /// If the operating system refuses to say.
+    /// Returns an error if the status can't be queried.
     pub fn exit_status(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
-    /// Its resident memory in KiB (`VmRSS` in `/proc/<pid>/status`).
+    /// Returns the resident memory in KiB (`VmRSS` in `/proc/<pid>/status`).
     ///
     /// # Errors
-    /// If it has ended.
+    /// Returns an error if the process has exited.
     pub fn rss_kib(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -282,7 +279,7 @@ impl Process {
     }
 
     fn signal(&self, signal: rustix::process::Signal) -> anyhow::Result<()> {
-        // Once tokio has seen the end, the id may belong to somebody else; `Child::id` is none then.
+        // After tokio has reaped the process, the id may be reused; `Child::id` is `None` then.
         let Some(pid) = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()))
         else {
             return Ok(());
@@ -293,8 +290,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The process itself is killed by tokio. Its id names its group only as long as it hasn't been
-        // collected.
+        // tokio kills the process itself. The process id identifies the group only until the process is
+        // reaped.
         let id = self.child.id().filter(|_| self.own_group);
         if let Some(group) = id.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
@@ -302,7 +299,7 @@ impl Drop for Process {
     }
 }
 
-/// Reads lines until the pipe ends. A line that isn't UTF-8 is kept with replacement characters.
+/// Reads lines until the pipe is closed. Invalid UTF-8 is replaced by replacement characters.
 async fn keep_lines(
     pipe: Pipe,
     reader: impl AsyncRead + Unpin,
@@ -319,7 +316,7 @@ async fn keep_lines(
             Ok(_) => {}
         }
         if let Some(log) = &log {
-            // A full disk must not stop the reading: the child would block on its pipe.
+            // A full disk must not stop the reading: the child would block on its full pipe.
             let _ = log.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes);
         }
         let text = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
@@ -399,7 +396,7 @@ mod tests {
         let status = format!("/proc/{}/status", shell.pid());
         drop(shell);
         crate::wait_until("the end of sleep", SOON, async || match std::fs::read_to_string(&status) {
-            // A zombie waits only for tokio to collect it.
+            // A zombie has exited and only waits for tokio to reap it.
             Ok(text) if !text.contains("State:\tZ") => {
                 Err(text.lines().nth(2).unwrap_or_default().to_owned())
             }

@@ -15,11 +15,11 @@ use crate::http_client;
 /// One block of an event stream: the lines up to an empty line. Comments are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SseEvent {
-    /// The `event:` line; none in data events.
+    /// The `event:` line; `None` in data events.
     pub event: Option<String>,
     /// The `id:` line of this very block.
     pub id: Option<String>,
-    /// The `data:` lines, joined by line feeds; none when the block has no such line (a bare `id:` or
+    /// The `data:` lines, joined by line feeds; `None` if the block has no such line (a bare `id:` or
     /// `retry:`).
     pub data: Option<String>,
     /// The `retry:` line.

@@ -1,19 +1,19 @@
-//! Waiting for a condition, with a deadline.
+//! Waits for a condition, with a deadline.
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How long the first pause between two looks is; it doubles up to [`LONGEST_PAUSE`].
+/// The first pause between two checks; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Asks `check` again and again until it answers `Ok`, at most for `deadline`.
+/// Calls `check` until it returns `Ok`, for at most `deadline`.
 ///
 /// # Errors
-/// If the time is over: `what` was waited for, how long, and what `check` said last, with its causes. A
-/// `check` that doesn't answer is cut off at the deadline too.
+/// Returns an error when the deadline passes, also while a call of `check` is still pending. The error names
+/// `what`, the deadline and the last error of `check` with its causes.
 pub async fn wait_until<T, E: Display>(
     what: &str,
     deadline: Duration,

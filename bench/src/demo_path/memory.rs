@@ -10,7 +10,7 @@ use crate::latency::{SseTarget, Watcher};
 use crate::manifests::device_code;
 use crate::process_stats::ProcessStats;
 
-/// How long memory is given to settle before it is read.
+/// The pause before memory is read, so that it has settled.
 const SETTLE: Duration = Duration::from_secs(2);
 /// The numbers of idle clients.
 pub(super) const IDLE_CLIENTS: [usize; 2] = [100, 1000];
@@ -25,7 +25,7 @@ pub(super) struct MemoryReport {
 }
 
 impl MemoryReport {
-    /// What one client more costs, in KiB, by the difference between the numbers of clients.
+    /// Returns the memory of one more client in KiB, by the difference between the numbers of clients.
     #[allow(clippy::cast_precision_loss, reason = "kibibytes of a process")]
     pub(super) fn per_client_kib(&self) -> f64 {
         let [few, many] = self.with_clients;

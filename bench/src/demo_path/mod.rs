@@ -36,7 +36,7 @@ const FAN_OUT_CLIENTS: [usize; 3] = [1, 100, 1000];
 /// Options of the measurement.
 #[derive(Debug, Clone)]
 pub struct DemoPathOptions {
-    /// How many devices send.
+    /// Number of devices that send.
     pub devices: u32,
     /// For how long messages count in each measurement of latency.
     pub duration: Duration,

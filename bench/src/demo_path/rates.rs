@@ -22,12 +22,12 @@ pub(super) struct RateStep {
     pub(super) verdict: Verdict,
 }
 
-/// Whether a rate goes through.
+/// The outcome of a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Everything arrives, soon.
     Sustained,
-    /// The sender itself could not send so much: nothing is said about the rest.
+    /// The sender itself could not send so much: no statement about the other programs.
     SenderTooSlow,
     /// The broker dropped messages.
     BrokerLoses,

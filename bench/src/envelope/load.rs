@@ -16,12 +16,10 @@ use super::plant::{NAMESPACE, Plant};
 /// Longest time that one creation may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How the creation went.
+/// The result of the creation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Created {
-    /// How many.
     pub(super) devices: u32,
-    /// How long all took.
     pub(super) took: Duration,
 }
 

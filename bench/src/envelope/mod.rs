@@ -28,7 +28,7 @@ use crate::machine::Machine;
 /// One case takes no longer than this.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// How many objects there are.
+/// The number of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
     /// Devices, all tenants together.
@@ -54,14 +54,13 @@ impl std::str::FromStr for Size {
     }
 }
 
-/// What to measure.
 #[derive(Debug, Clone)]
 pub struct EnvelopeOptions {
     /// The sizes, one after the other, each on an API server of its own.
     pub sizes: Vec<Size>,
-    /// How many changes are timed at each size.
+    /// Number of changes that are timed at each size.
     pub changes: u32,
-    /// How many Devices are created at once.
+    /// Number of Devices that are created at the same time.
     pub at_once: usize,
     /// The command as it was given, for the page.
     pub command: String,
@@ -84,7 +83,7 @@ struct Case {
     mapped: Duration,
     /// Until all were Ready.
     ready: Duration,
-    /// What the operator wrote until all were Ready and Silent: the second is written once for each device
+    /// The operator's writes until all were Ready and Silent: the second is written once for each device
     /// too.
     writes: Writes,
     /// The operator's processor time until then.
@@ -95,7 +94,6 @@ struct Case {
     changes: Changes,
     /// From the start of a second operator to its first reconcile.
     restart: Duration,
-    /// What the second operator wrote.
     writes_after_restart: u64,
     /// The data plane's memory at the end, in KiB.
     dataplane_kib: u64,

@@ -8,9 +8,9 @@ use anyhow::Context as _;
 
 use super::{Case, EnvelopeReport};
 
-/// What stands before and after the section in the page.
+/// The lines before and after the section in the page.
 const MARKERS: [&str; 2] = ["<!-- envelope: begin -->\n", "<!-- envelope: end -->\n"];
-/// What is promised, in the words of the page.
+/// The promise, in the words of the page.
 const TARGETS: &str = "Promised for 10,000 devices on two processors: mapped within 60 s of the first one's \
  creation, with at most \
 2.2 writes for each device, a change served within 1 s (p99), and at most 150 MB of memory.";

@@ -22,9 +22,9 @@ use super::load::tenants_and_formats;
 use super::writes::Writes;
 use crate::process_stats::ProcessStats;
 
-/// Where the Devices are.
+/// The namespace of the Devices.
 pub(super) const NAMESPACE: &str = "default";
-/// Where the mapping is, as manifests/operator/rbac.yaml says.
+/// The namespace of the mapping, as in manifests/operator/rbac.yaml.
 const OWN: &str = "flutecast-system";
 /// Longest time that small things may take.
 const SOON: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ const LONG: Duration = Duration::from_secs(300);
 const END: Duration = Duration::from_secs(15);
 /// Interval at which the operator is asked whether it has reconciled.
 const LOOK: Duration = Duration::from_millis(5);
-/// How many Devices are listed at once.
+/// Number of Devices per page of a list.
 const PAGE: u32 = 500;
 
 /// The programs. Dropping it kills them.
@@ -87,7 +87,7 @@ impl Plant {
         Api::namespaced_with(self.client.clone(), NAMESPACE, &kind)
     }
 
-    /// What data planes announce from now on. They are asked once, so that the first announcement comes at
+    /// Subscribes to the announcements of data planes. They are asked once, so that the first one comes at
     /// once.
     pub(super) async fn announcements(&self) -> anyhow::Result<async_nats::Subscriber> {
         let client = self.nats.client().await?;
@@ -97,7 +97,7 @@ impl Plant {
         Ok(subscriber)
     }
 
-    /// What was written to the API server so far.
+    /// Returns the writes to the API server so far.
     pub(super) async fn writes(&self) -> anyhow::Result<Writes> {
         let request = http_request("/metrics")?;
         let text = tokio::time::timeout(SOON, self.client.request_text(request)).await??;
@@ -213,7 +213,7 @@ const SERVER: &str = "bench";
 /// The data plane's Service, as far as there is one: its endpoints.
 const SERVICE: &str = "flutecast-dataplane";
 
-/// What the endpoint controller would write of the data plane.
+/// Returns the slice that the endpoint controller would write for the data plane.
 fn endpoint_slice() -> String {
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
@@ -324,7 +324,7 @@ fn http_request(path: &str) -> anyhow::Result<http::Request<Vec<u8>>> {
     Ok(http::Request::get(path).body(Vec::new())?)
 }
 
-/// How many devices a mapping document holds; none if it can't be read.
+/// Returns the number of devices in a mapping document; 0 if it can't be read.
 fn devices_in(document: &str) -> usize {
     ShardDocument::from_yaml(document).map_or(0, |document| document.devices.len())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 
-/// What the operator writes, as the API server calls it. Leases are left out: they are written every few
+/// The resources that the operator writes. Leases are left out: they are written every few
 /// seconds, whatever the number of devices. So are creations of the three kinds: those are ours.
 const OTHER_STATUSES: [&str; 2] = ["tenants", "pushformats"];
 const MAPPING: [&str; 2] = ["configmaps", "secrets"];
@@ -39,7 +39,7 @@ impl Writes {
         Ok(writes)
     }
 
-    /// What was written since `before`.
+    /// Returns the writes since `before`.
     pub(super) fn since(&self, before: &Self) -> Self {
         let count = |what| before.0.get(what).copied().unwrap_or_default();
         Self(self.0.iter().map(|(what, now)| (*what, now.saturating_sub(count(what)))).collect())
@@ -50,7 +50,7 @@ impl Writes {
         self.0.values().sum()
     }
 
-    /// How many of one sort: `device status`, `other status`, `mapping`, `events`.
+    /// Returns the number of one sort: `device status`, `other status`, `mapping`, `events`.
     pub(super) fn of(&self, what: &str) -> u64 {
         self.0.get(what).copied().unwrap_or_default()
     }

@@ -32,7 +32,7 @@ pub struct LatencyOptions {
     pub http: String,
     /// The tenant; its devices are those of [`manifests`].
     pub tenant: TenantName,
-    /// How many devices send.
+    /// Number of devices that send.
     pub devices: u32,
     /// Messages a second, all devices together.
     pub rate: u32,
@@ -40,9 +40,9 @@ pub struct LatencyOptions {
     pub warm_up: Duration,
     /// For how long messages count.
     pub duration: Duration,
-    /// How many SSE clients.
+    /// Number of SSE clients.
     pub clients: usize,
-    /// How many devices each of them watches, in turn; `None`: all.
+    /// Number of devices that each of them watches, in turn; `None` for all.
     pub per_client: Option<u32>,
     /// Processes to report.
     pub pids: Vec<u32>,
@@ -109,7 +109,7 @@ pub async fn run(options: &LatencyOptions, shutdown: &CancellationToken) -> anyh
     })
 }
 
-/// Which devices each client watches, by index.
+/// Returns the devices that each client watches, by index.
 fn views(options: &LatencyOptions, devices: &[BenchDevice]) -> Vec<Vec<usize>> {
     let count = devices.len();
     let of_client = |client: usize| match options.per_client {
@@ -138,7 +138,7 @@ fn targets(
     views.iter().map(target).collect()
 }
 
-/// How many messages all clients together should get.
+/// Returns the number of messages that all clients together should get.
 fn expected(sent: &Sent, views: &[Vec<usize>]) -> u64 {
     views.iter().flatten().map(|device| sent.by_device[*device]).sum()
 }

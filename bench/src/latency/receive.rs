@@ -19,20 +19,20 @@ use super::sse::{Block, SseReader, number_after};
 
 /// Longest time that a client may take until it has its `hello`.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
-/// How many clients connect at once: no more than a listen queue holds.
+/// Number of clients that connect at the same time: no more than a listen queue holds.
 const CONNECT_AT_ONCE: usize = 64;
 /// Room for what one read takes.
 const READ_BUFFER: usize = 8 * 1024;
 const SENT: &[u8] = b"\"sent\":";
 
-/// Where SSE clients connect to.
+/// The server of the SSE clients.
 #[derive(Debug, Clone)]
 pub struct SseTarget {
     /// Host and port.
     authority: String,
     /// Path and query.
     path: String,
-    /// How many devices the data plane must say that it serves.
+    /// Number of devices that the data plane must serve.
     devices: usize,
 }
 
@@ -150,7 +150,7 @@ impl Watcher {
         Ok(Self { tasks, strange: Arc::default() })
     }
 
-    /// How many events came that mean that not all is well: `gap`, `refused`, `bye`.
+    /// Returns the number of events that mean a fault: `gap`, `refused`, `bye`.
     pub(crate) fn strange_events(&self) -> u64 {
         self.strange.load(Ordering::Relaxed)
     }
@@ -220,7 +220,7 @@ impl SseWatcher {
     }
 }
 
-/// How many devices a `hello` names.
+/// Returns the number of devices that a `hello` names.
 fn served_devices(hello: &[u8]) -> anyhow::Result<usize> {
     #[derive(serde::Deserialize)]
     struct Hello {

@@ -54,7 +54,7 @@ impl Recorder {
         received.fetch_add(counted, Ordering::Relaxed);
     }
 
-    /// How many messages of the window were received.
+    /// Returns the number of messages of the window that were received.
     pub(crate) fn received(&self) -> u64 {
         self.0.received.load(Ordering::Relaxed)
     }

@@ -13,9 +13,8 @@ pub struct LatencyReport {
     pub rate: u32,
     /// Messages a second that were sent.
     pub sent_rate: f64,
-    /// How late the sender itself was at most, in microseconds.
+    /// The longest delay of the sender itself, in microseconds.
     pub sender_behind_us: u64,
-    /// How many devices sent.
     pub devices: usize,
     /// Flutecast's way, from the publish to the SSE client.
     pub sse: PathReport,
@@ -46,11 +45,10 @@ impl LatencyReport {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PathReport {
-    /// How many receivers.
+    /// Number of receivers.
     pub clients: usize,
-    /// How many messages they should have got, all together.
+    /// Number of messages they should have got, all together.
     pub expected: u64,
-    /// How many they got.
     pub received: u64,
     /// The median, in microseconds.
     pub median_us: u64,

@@ -13,7 +13,6 @@ use crate::manifests::BenchDevice;
 
 /// Interval at which the sender looks what is due.
 const TICK: Duration = Duration::from_millis(1);
-/// How long one publish may wait for the connection.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Options of the sender.
@@ -21,7 +20,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Load<'a> {
     /// By whom, in turn.
     pub(crate) devices: &'a [BenchDevice],
-    /// How many messages a second, all devices together.
+    /// Messages per second, all devices together.
     pub(crate) rate: u32,
     /// The time that counts, in microseconds; the sender ends at its end.
     pub(crate) window: Range<u64>,
@@ -32,7 +31,7 @@ pub(crate) struct Load<'a> {
 pub(crate) struct Sent {
     /// Messages by device.
     pub(crate) by_device: Vec<u64>,
-    /// How late the sender itself was at most, in microseconds.
+    /// The longest delay of the sender itself, in microseconds.
     pub(crate) behind_us: u64,
 }
 

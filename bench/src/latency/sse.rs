@@ -17,7 +17,7 @@ pub(crate) enum BadAnswer {
 /// One block of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Block<'a> {
-    /// The `event:` line; none in data events.
+    /// The `event:` line; `None` in data events.
     pub(crate) event: Option<&'a str>,
     /// The `data:` line. Flutecast writes one for each event.
     pub(crate) data: &'a [u8],
@@ -33,7 +33,7 @@ pub(crate) struct SseReader {
     data: Vec<u8>,
 }
 
-/// Where the reader is in the answer.
+/// The reader's position in the response.
 #[derive(Debug)]
 enum Head {
     /// In the headers; what came of them.
@@ -50,7 +50,7 @@ impl Default for Head {
     }
 }
 
-/// Where the reader is in a chunk.
+/// The reader's position in a chunk.
 #[derive(Debug)]
 enum Chunk {
     /// In the line with its size.
@@ -143,7 +143,7 @@ impl SseReader {
     }
 }
 
-/// How the body comes, by the headers.
+/// Returns how the body is framed, by the headers.
 fn body(headers: &[u8]) -> Result<Head, BadAnswer> {
     let headers = String::from_utf8_lossy(headers).to_ascii_lowercase();
     let status = headers.lines().next().unwrap_or_default();
@@ -183,7 +183,7 @@ mod tests {
         format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}")
     }
 
-    /// What comes out when the answer arrives in pieces of this size.
+    /// Returns the events of a response that arrives in pieces of this size.
     fn read(answer: &str, piece: usize) -> Result<Vec<(Option<String>, String)>, BadAnswer> {
         let mut reader = SseReader::default();
         let mut blocks = Vec::new();

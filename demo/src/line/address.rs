@@ -11,7 +11,7 @@ use super::device::{Channel, Device};
 /// The subject of the MES, which counts for the printer, the die cutter and the stacker.
 const MES_SUBJECT: &str = "mes.out";
 
-/// How sure a sender wants to be.
+/// The delivery guarantee that a sender asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quality {
     /// Sent once, never asked about: MQTT's QoS 0, a plain NATS publish.
@@ -84,13 +84,13 @@ impl Addresses {
         &self.iot_ids[&device]
     }
 
-    /// Where the device publishes the channel.
+    /// Returns the route of a device's channel.
     #[must_use]
     pub fn route(&self, device: Device, channel: Channel) -> &Route {
         &self.routes[&(device, channel)]
     }
 
-    /// Where the MES publishes.
+    /// Returns the route of the MES.
     #[must_use]
     pub fn mes(&self) -> &Route {
         &self.mes

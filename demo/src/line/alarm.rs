@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// How bad an alarm is, as sent.
+/// The severity of an alarm, as sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// Production goes on.
@@ -63,7 +63,7 @@ impl Alarm {
         }
     }
 
-    /// What the device sends when the alarm comes or goes.
+    /// Returns the notice for an alarm that begins or ends.
     fn notice(self, active: bool) -> AlarmNotice {
         let severity = if active { self.severity() } else { Severity::Cleared };
         AlarmNotice { code: self.code(), severity, text: self.text() }
@@ -77,12 +77,12 @@ pub struct AlarmNotice {
     pub code: u32,
     /// Raised or cleared.
     pub severity: Severity,
-    /// What people read.
+    /// The text for people.
     pub text: &'static str,
 }
 
 impl AlarmNotice {
-    /// What a device says when it connects and no alarm is active.
+    /// Sent by a device that connects without an active alarm.
     pub(crate) const NONE: Self = Self { code: 0, severity: Severity::Cleared, text: "No alarm" };
 }
 

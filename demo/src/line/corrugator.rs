@@ -18,7 +18,6 @@ const CHANGE_SPEED: f64 = 90.0;
 const LIMITS: DriveLimits =
     DriveLimits { up_per_s: 14.0, down_per_s: 22.0, emergency_per_s: 75.0, off_after_s: 4.0, warm_up_s: 1.2 };
 
-/// What the machine is doing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
     /// It stands; the time until threading, in seconds.
@@ -31,7 +30,7 @@ enum Phase {
     Straining { left_s: f64 },
 }
 
-/// What a step did to the rest of the line.
+/// The effects of a step on the rest of the line.
 #[derive(Debug, Default)]
 pub(crate) struct CorrugatorStep {
     /// An order ended; this is the new one.

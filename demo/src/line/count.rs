@@ -2,7 +2,7 @@
 
 use super::physics::whole;
 
-/// How much of an order a machine has made.
+/// The part of an order that a machine has made.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Count {
     good: f64,

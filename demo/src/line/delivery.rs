@@ -7,7 +7,7 @@ use rand::RngExt;
 use super::message::Message;
 use super::physics::{Noise, between, noise};
 
-/// How a message comes.
+/// The way in which a message is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// As it should.
@@ -18,14 +18,14 @@ pub enum Delivery {
     Duplicate,
 }
 
-/// How much of the traffic is disturbed.
+/// The shares of the traffic that are disturbed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Disturbance {
-    /// How many percent of the cyclic messages come after a newer one.
+    /// Share of the cyclic messages that come after a newer one, in percent.
     pub late_percent: f64,
-    /// How many percent of all messages come twice.
+    /// Share of all messages that come twice, in percent.
     pub duplicate_percent: f64,
-    /// How many percent of the MES messages hold a malformed item.
+    /// Share of the MES messages with a malformed item, in percent.
     pub malformed_percent: f64,
 }
 
@@ -42,7 +42,7 @@ impl Disturbance {
 
 /// One in so many late messages is very late: a gateway lost its uplink and sends its store afterwards.
 const VERY_LATE_ONE_IN: u32 = 12;
-/// How late those are, in milliseconds: more than the 30 s that the demo's formats believe.
+/// Their delay in milliseconds: more than the 30 s that the demo's formats accept.
 const VERY_LATE_MS: (f64, f64) = (33_000.0, 45_000.0);
 /// After how long a duplicate follows, in milliseconds.
 const DUPLICATE_MS: (f64, f64) = (2.0, 1500.0);

@@ -2,7 +2,7 @@
 
 use super::physics::approach;
 
-/// How a drive behaves. Speeds are in the machine's own unit.
+/// The limits of a drive. Speeds are in the machine's own unit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DriveLimits {
     /// Acceleration, a second.
@@ -13,11 +13,10 @@ pub(crate) struct DriveLimits {
     pub(crate) emergency_per_s: f64,
     /// After how long a standstill the drive is switched off, in seconds.
     pub(crate) off_after_s: f64,
-    /// How long the drive is on before it moves, in seconds.
+    /// The time from switching on to the first movement, in seconds.
     pub(crate) warm_up_s: f64,
 }
 
-/// What is asked of a drive.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Demand {
     /// Run at this speed.

@@ -11,9 +11,9 @@ use super::physics::{Countdown, Noise, between, noise};
 use super::printer::{Printer, PrinterTask};
 use super::stacker::Stacker;
 
-/// How many sheets the buffer holds; what is more goes to other machines.
+/// Capacity of the buffer in sheets; more go to other machines.
 const BUFFER_SHEETS: f64 = 450.0;
-/// How many sheets the corrugator makes for this line while the printer could print one; what is more goes to
+/// Sheets that the corrugator makes for this line while the printer could print one; the rest goes to
 /// other machines. Less than one: the printer has to catch up on what set-ups and jams cost it.
 const OWN_SHARE: f64 = 0.82;
 /// The printer waits below this number of sheets…
@@ -28,7 +28,7 @@ struct Lot {
     sheets: f64,
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Debug, Default)]
 pub(crate) struct FinishingStep {
     /// The printer's alarms that came or went.
@@ -85,7 +85,7 @@ impl Finishing {
         self.change_order(dt_s);
         let task = self.task();
         let available = match task {
-            // What runs out of the machine while it is set up is nobody's sheet.
+            // Sheets that leave the machine during set-up are not counted.
             PrinterTask::SetUp => 0.0,
             PrinterTask::Print(_) | PrinterTask::Wait | PrinterTask::Halt => self.stock(),
         };

@@ -8,12 +8,12 @@ use super::address::{Quality, Route};
 use super::alarm::AlarmNotice;
 use super::delivery::Delivery;
 
-/// Where virtual time stands in real time. Virtual time counts milliseconds from the start of the line.
+/// Converts virtual time, in milliseconds from the start of the line, into real time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WallClock {
     /// The real time of virtual time 0, in milliseconds since 1970-01-01T00:00:00Z.
     pub start_unix_ms: i64,
-    /// How much faster than real time the line lives.
+    /// Speed of the line as a multiple of real time.
     pub rate_factor: f64,
 }
 
@@ -36,11 +36,8 @@ impl WallClock {
 pub struct Message {
     /// When it is sent, in virtual time.
     pub due_ms: u64,
-    /// Where it is published.
     pub route: Route,
-    /// How sure the sender wants to be.
     pub quality: Quality,
-    /// Whether it comes as it should.
     pub delivery: Delivery,
     pub body: Body,
 }
@@ -119,7 +116,7 @@ pub enum Reading {
     Malformed(Malformed),
 }
 
-/// How an item is broken.
+/// The fault of a malformed item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
     /// It isn't an object.

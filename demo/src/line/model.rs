@@ -12,7 +12,7 @@ use super::message::{Body, Malformed, Message, Reading};
 use super::physics::{Noise, noise};
 use super::plant::{COUNTERS_PERIOD_MS, Plant, Report, STEP_MS, telemetry_period_ms};
 
-/// How exactly a machine's clock keeps its cycle: a message is up to this much later, in milliseconds. Less
+/// The jitter of a machine's clock: a message is up to this much later, in milliseconds. Less
 /// than half of the shortest period, so that times rise in each channel.
 const JITTER_MS: u64 = 20;
 /// The shortest time between two messages of a channel: a millisecond even on a line that lives twenty times
@@ -63,7 +63,6 @@ impl Line {
         })
     }
 
-    /// Where the line publishes.
     #[must_use]
     pub fn addresses(&self) -> &Addresses {
         &self.addresses

@@ -9,17 +9,17 @@ use super::physics::{Noise, between, noise};
 pub(crate) struct Order {
     /// Its number, without the letter.
     pub(crate) number: u32,
-    /// How much board it needs, in linear metres. Short, so that a viewer sees orders change.
+    /// The board it needs, in linear metres. Short, so that a viewer sees orders change.
     pub(crate) metres: f64,
     /// The speed at which the paper runs well, in m/min.
     pub(crate) speed: f64,
-    /// How many sheets lie side by side on the web.
+    /// Number of sheets side by side on the web.
     pub(crate) outs: u32,
     /// The printer's speed, in sheets/h.
     pub(crate) print_speed: f64,
     /// The thickness of the board, in millimetres.
     pub(crate) thickness: f64,
-    /// What is trimmed off each side of the web, in millimetres.
+    /// The width trimmed off each side of the web, in millimetres.
     pub(crate) trim: f64,
 }
 
@@ -35,7 +35,7 @@ impl Order {
     }
 }
 
-/// Where orders come from.
+/// Makes up orders.
 #[derive(Debug, Clone)]
 pub(crate) struct OrderBook {
     next_number: u32,

@@ -4,7 +4,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Where randomness comes from.
+/// The source of randomness.
 pub(crate) type Noise = ChaCha8Rng;
 
 /// A generator for one part of the plant. Parts have streams of their own, so that one more draw in one part

@@ -35,7 +35,7 @@ const fn phase_ms(device: Device) -> u64 {
     }
 }
 
-/// What a machine, or the MES, has to say after a step.
+/// A message of a machine, or of the MES, after a step.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Report {
     Telemetry(Device, Vec<(&'static str, i64)>),
@@ -51,7 +51,7 @@ pub(crate) struct Plant {
     corrugator: Corrugator,
     slitter: Slitter,
     finishing: Finishing,
-    /// What was last said about each device's power; none before the first time.
+    /// The power that was last reported by each device; `None` before the first report.
     power: [Option<bool>; 5],
 }
 
@@ -149,7 +149,7 @@ impl Plant {
         }
     }
 
-    /// The channel that a report belongs to; none for the MES, which reports for several devices.
+    /// Returns the channel of a report; `None` for the MES, which reports for several devices.
     pub(crate) const fn channel(report: &Report) -> Option<(Device, Channel)> {
         match report {
             Report::Telemetry(device, _) => Some((*device, Channel::Telemetry)),

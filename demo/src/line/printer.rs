@@ -14,7 +14,6 @@ const LIMITS: DriveLimits = DriveLimits {
     warm_up_s: 1.0,
 };
 
-/// What is asked of the printer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum PrinterTask {
     /// Print at this speed, in sheets/h.
@@ -160,7 +159,7 @@ impl Ink {
         }
     }
 
-    /// Returns whether the viscosity is too high; none between the two limits.
+    /// Returns whether the viscosity is too high; `None` between the two limits.
     fn verdict(&self) -> Option<bool> {
         match self.viscosity {
             high if high > Self::HIGH => Some(true),
@@ -170,7 +169,7 @@ impl Ink {
     }
 }
 
-/// How far colours are apart, in µm.
+/// The register error between colours, in µm.
 #[derive(Debug, Clone)]
 struct Register {
     wander: Wander,
@@ -208,7 +207,7 @@ impl Register {
         self.offset + self.wander.value()
     }
 
-    /// Returns whether the error is too large; none between the two limits.
+    /// Returns whether the error is too large; `None` between the two limits.
     fn verdict(&self, prints: bool) -> Option<bool> {
         match self.error().abs() {
             bad if bad > Self::BAD && prints => Some(true),

@@ -12,9 +12,9 @@ const RECOVERED: f64 = 9.2;
 /// One consumer of steam: a heated cylinder or plate.
 #[derive(Debug, Clone)]
 struct Consumer {
-    /// What the pipe from the header costs, in bar.
+    /// The pressure lost in the pipe from the header, in bar.
     loss: f64,
-    /// How far the paper cools it, in °C for each m/min.
+    /// The cooling by the paper, in °C for each m/min.
     cooling: f64,
     pressure_noise: Wander,
     temperature: Lag,

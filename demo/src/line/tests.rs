@@ -15,7 +15,7 @@ fn line(seed: u64, disturbance: Disturbance) -> Line {
     Line::new(&LineOptions { tenant: TenantName::new("demo").unwrap(), seed, disturbance }).unwrap()
 }
 
-/// What a line sends in its first `seconds`: subject and payload.
+/// Returns subject and payload of each message in the line's first `seconds`.
 fn sent(seed: u64, disturbance: Disturbance, seconds: u64) -> Vec<(String, Value)> {
     let messages = line(seed, disturbance).advance(seconds * 1000);
     messages.iter().map(|message| (message.route.subject(), json(message))).collect()
@@ -275,7 +275,6 @@ fn longest_quiet(messages: &[Message]) -> u64 {
     times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(u64::MAX)
 }
 
-/// What a viewer sees in five minutes.
 #[test]
 fn orders_alarms_and_stops_come_within_minutes() {
     for seed in 1..=12 {

@@ -19,12 +19,11 @@ pub use tally::{Tally, TallySnapshot};
 
 use crate::line::{Device, Quality, Route};
 
-/// How many events of one channel wait for the broker.
+/// Number of events of one channel that wait for the broker at most.
 const EVENTS_WAITING: usize = 1024;
-/// How long senders have for what is still on its way when the line ends.
+/// Longest time for senders to deliver the rest when the line ends.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Where to publish.
 #[derive(Debug, Clone)]
 pub struct PublishOptions {
     /// The address of the NATS port.
@@ -41,7 +40,6 @@ pub struct PublishOptions {
 pub struct Outgoing {
     /// By which way.
     pub route: Route,
-    /// How sure it has to arrive.
     pub quality: Quality,
     pub payload: Bytes,
 }

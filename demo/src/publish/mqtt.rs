@@ -179,7 +179,7 @@ async fn run(mut events: EventLoop, shared: Arc<Shared>, cancelled: Cancellation
     }
 }
 
-/// How many messages of QoS 1 the client will send again if the broker still knows the session.
+/// Returns the number of messages of QoS 1 that the client sends again if the broker still has the session.
 fn unacknowledged(events: &EventLoop) -> u64 {
     let of_qos_1 =
         |request: &&Request| matches!(request, Request::Publish(publish) if publish.qos == QoS::AtLeastOnce);

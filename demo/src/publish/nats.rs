@@ -19,14 +19,13 @@ use tokio_util::sync::CancellationToken;
 use super::{EVENTS_WAITING, Tally, backoff, pause};
 use crate::line::Quality;
 
-/// How much telemetry waits for the connection's task; more than a second of the whole line.
+/// Capacity of the queue to the connection's task, in messages; more than a second of the whole line.
 const TELEMETRY_WAITING: usize = 256;
-/// How long the stream has for its acknowledgement.
+/// Longest time until the stream acknowledges.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// After this age an event is given up. JetStream's own default for telling repeats apart is two minutes; a
 /// repeat that comes later could be stored twice.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(110);
-/// How long one publish may wait for the connection's task.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The sender.

@@ -38,7 +38,7 @@ impl Channels {
         Self(channels)
     }
 
-    /// What becomes of a payload: the values as text, and how many fields were left out.
+    /// Returns the values of a payload as text, and the number of fields left out.
     fn apply(
         &mut self,
         key: &(String, String),

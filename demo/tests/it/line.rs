@@ -208,7 +208,7 @@ async fn events_wait_for_a_broker_that_comes_later() {
         async move { play(&options, &shutdown).await }
     });
     let client = nats.client().await.unwrap();
-    // Only the gateway's power message of the start shows that the line runs: nobody stores anything yet.
+    // Only the gateway's power message of the start shows that the line runs: there is no stream yet.
     let mut heard = client.subscribe("plant.gw1.*.power").await.unwrap();
     tokio::time::timeout(PATIENCE, heard.next()).await.expect("the line").unwrap();
     let jetstream = jetstream::new(client);

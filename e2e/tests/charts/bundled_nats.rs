@@ -167,7 +167,7 @@ async fn values_come_through_and_each_user_has_only_its_rights() {
     let (device, mut device_refused) = client(&server, "devices").await;
     values_come_through(&device, &dataplane).await;
 
-    // What came under live.> was stored before; nobody can say otherwise, and devices hear nothing.
+    // Messages on live.> were stored before; no user can forge them, and devices can't subscribe.
     for (who, client, refused) in
         [("devices", &device, &mut device_refused), ("operator", &asks, &mut asks_refused)]
     {
@@ -238,7 +238,7 @@ fn metric_sources() -> Vec<String> {
     found
 }
 
-/// A pod that splits a source and dies leaves messages that the broker gives to nobody for 30 s. The next pod
+/// A pod that splits a source and dies leaves messages that the broker withholds for 30 s. The next pod
 /// looks them up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_reads_source_messages_that_a_crashed_pod_left() {
@@ -280,7 +280,7 @@ async fn a_pod_reads_source_messages_that_a_crashed_pod_left() {
     }
 }
 
-/// What the three users may do stands in three places.
+/// The rights of the three users are written in three places.
 #[test]
 fn rights_are_the_same_wherever_they_are_written() {
     let objects = rendered(&["nats.bundled.enabled=true", r#"nats.bundled.sourceSubjects=["gw.>"]"#]);

@@ -1,4 +1,4 @@
-//! What is generated is current, and the same thing is said in all places.
+//! Generated files are current, and facts that are written in several places agree.
 
 use flutecast_xtask::charts::chart_files;
 use serde_json::Value;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{text, yaml};
 
-/// How an object is.
+/// The health of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Health {
     /// Argo CD: Healthy; Flux: Current.

@@ -1,4 +1,4 @@
-//! What values may be, and what is said of those that may not.
+//! Allowed values, and the errors for others.
 
 use std::process::Command;
 

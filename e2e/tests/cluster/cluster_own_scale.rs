@@ -18,16 +18,16 @@ const CLIENTS: usize = 2_000;
 /// A message every half second, from one device and then the other: that is how fine the time without data is
 /// measured.
 const PERIOD: Duration = Duration::from_millis(500);
-/// How long anybody may be without data at most.
+/// The longest time that a client may be without data.
 const LONGEST_WITHOUT_DATA: Duration = Duration::from_secs(5);
-/// How far a pod's clients may be from its share, as a part of it.
+/// The largest deviation of a pod's number of clients from its share, as a fraction of the share.
 const UNEVEN: f64 = 0.2;
 /// Longest time that the clients may take to come, and to be moved at the slowest rate.
 const SOON: Duration = Duration::from_secs(60);
 const EVEN: Duration = Duration::from_secs(150);
 /// Moving has ended when no client was moved for this long.
 const REST: Duration = Duration::from_secs(8);
-/// What the chart's `dataplane.rebalance.rate` is set to; the chart's own 2 % takes longer than a test
+/// The value for the chart's `dataplane.rebalance.rate`; the chart's own 2 % takes longer than a test
 /// should. To measure with another one: FLUTECAST_SCALE_RATE=2%.
 const RATE: (&str, &str) = ("FLUTECAST_SCALE_RATE", "6%");
 
@@ -41,7 +41,7 @@ fn manifests() -> String {
     counting::manifests(&[counting::tenant(TENANT, &tenant), counting::format(), a, b])
 }
 
-/// What the fleet looks like from second to second.
+/// Records the fleet second by second.
 struct Watching<'a> {
     fleet: &'a Fleet,
     begin: Instant,

@@ -74,7 +74,7 @@ async fn are(factory: &Release<'_>, operator: &str, dataplane: &str) {
     .unwrap();
 }
 
-/// What `hello` tells of where the devices stand.
+/// Returns the location that `hello` gives for the devices.
 async fn told_location(url: &str) -> serde_json::Value {
     let mut client = SseClient::connect(url, &[]).await.unwrap();
     let hello = client.next_named("hello", SOON).await.unwrap();

@@ -27,7 +27,7 @@ nats: {bundled: {enabled: false}, urlSecretName: nats-login}
 tokenSecrets: [walls]
 ";
 
-/// What both factories have, and what only the second one has.
+/// Returns the objects of both factories, and those of the second one alone.
 fn manifests() -> [Vec<Value>; 2] {
     let spec = json!({
         "retention": {"maxAge": "1h", "maxBytes": "64Mi"},
@@ -88,7 +88,7 @@ fn screen_token(plant: &str) -> String {
 
 /// A factory of which one knows everything that it holds.
 struct Factory<'a> {
-    /// How it is called in the accounts: `plant-1`.
+    /// Its name in the accounts: `plant-1`.
     plant: &'static str,
     release: Release<'a>,
     reach: ServiceAddress,
@@ -166,7 +166,7 @@ async fn publish(client: &Client, device: &str, n: u64) {
     client.flush().await.unwrap();
 }
 
-/// What a service account is allowed in a namespace, as the API server says it.
+/// Returns the rights of a service account in a namespace, as the API server lists them.
 async fn rights(cluster: &Cluster, kubeconfig: &str, namespace: &str) -> String {
     let args = ["--kubeconfig", kubeconfig, "auth", "can-i", "--list", "--no-headers", "-n", namespace];
     let list = cluster.kubectl(&args).await.unwrap();

@@ -26,7 +26,7 @@ nats: {bundled: {persistence: {keep: false}}}
 const KINDS: &str = "deployments,statefulsets,replicasets,pods,jobs,services,endpointslices,configmaps,\
      secrets,serviceaccounts,roles,rolebindings,leases,\
      networkpolicies,poddisruptionbudgets,persistentvolumeclaims,tenants,devices,pushformats";
-/// What Kubernetes puts into each namespace.
+/// The objects that Kubernetes creates in each namespace.
 const OF_KUBERNETES: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
 
 /// Waits until this is all that is left in the namespace, and in the cluster of this release.

@@ -15,9 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 pub(crate) const TENANT: &str = "acme";
 /// The devices of most tests: each one's object and its code.
 pub(crate) const DEVICES: [(&str, &str); 2] = [("a", "A-1"), ("b", "B-1")];
-/// What each device has, and the format's name.
+/// The channel of each device, and the format's name.
 pub(crate) const CHANNEL: &str = "count";
-/// How long a device waits for the broker's answer before it sends the same again.
+/// The time that a device waits for the broker's reply before it sends the same message again.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest time that a message may need, an outage included.
 const SOON: Duration = Duration::from_secs(90);
@@ -52,13 +52,12 @@ pub(crate) fn iot_id(tenant: &str, code: &str) -> IotId {
     iot_id::generate(&TenantName::new(tenant).unwrap(), &DeviceCode::new(code).unwrap())
 }
 
-/// Where a device sends, and where the tenant's stream has it.
+/// Returns the subject on which a device sends and under which the tenant's stream stores it.
 pub(crate) fn subject(tenant: &str, code: &str) -> String {
     let (name, channel) = (TenantName::new(tenant).unwrap(), ChannelName::new(CHANNEL).unwrap());
     subject::stored(&name, &iot_id(tenant, code), &channel)
 }
 
-/// What a device sends.
 pub(crate) fn payload(number: u64) -> Value {
     json!({"n": number})
 }
@@ -84,7 +83,7 @@ pub(crate) async fn store(
 }
 
 /// Sends numbers from one device of [`DEVICES`] and then the other, each stored before the next one, until it
-/// is told to stop; the answer is the last number of both.
+/// is stopped; returns the last number of both.
 pub(crate) fn publish(
     client: async_nats::Client,
     period: Duration,

@@ -9,7 +9,7 @@ use flutecast_testkit::in_repository;
 use flutecast_testkit::wait_until;
 
 const SOON: Duration = Duration::from_secs(30);
-/// What keeps the kinds from going back.
+/// Binds the policy that keeps the kinds from going back.
 const BINDING: &str = "validatingadmissionpolicybinding/flutecast-kinds-no-way-back";
 
 /// While this is there the cluster's kinds may be newer ones.

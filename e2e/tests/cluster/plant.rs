@@ -33,7 +33,7 @@ const PACE: Duration = Duration::from_millis(190);
 /// Longest time that a device may need for a few messages, an outage included.
 const SOON: Duration = Duration::from_secs(90);
 
-/// How a device's messages come in.
+/// The way by which a device's messages come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// On its own subject.
@@ -70,7 +70,7 @@ fn key(code: &str) -> String {
     format!("{code}/{CHANNEL}")
 }
 
-/// Where the device sends what.
+/// Returns subject and payload of a message.
 fn message(code: &str, way: Way, number: u64) -> (String, Value) {
     let id = counting::iot_id(TENANT, code);
     match way {
@@ -138,7 +138,7 @@ impl Devices {
     }
 }
 
-/// What the tenant's stream holds.
+/// Returns the content of the tenant's stream.
 pub(crate) async fn content(client: &async_nats::Client) -> anyhow::Result<Content> {
     let stream = jetstream::new(client.clone()).get_stream(format!("IOT_{TENANT}")).await?;
     let state = &stream.cached_info().state;
@@ -154,7 +154,7 @@ pub(crate) async fn content(client: &async_nats::Client) -> anyhow::Result<Conte
     Ok(content)
 }
 
-/// Where messages may stand: each stream with its end and its consumers, as NATS tells it.
+/// Describes each stream with its end and its consumers, as NATS reports them.
 pub(crate) async fn whereabouts(client: &async_nats::Client) -> anyhow::Result<String> {
     let answer = client.request("$JS.API.STREAM.LIST", "".into()).await?;
     let streams: Value = serde_json::from_slice(&answer.payload)?;

@@ -64,7 +64,7 @@ pub(crate) async fn probe(cluster: &Cluster, namespace: &Namespace, args: &[&str
     cluster.kubectl(&all).await
 }
 
-/// How often each server answered `times` requests of the pod `client`, each over a connection of its own.
+/// Counts the responses of each server to `times` requests of the pod `client`, each over its own connection.
 pub(crate) async fn answers(
     cluster: &Cluster,
     namespace: &Namespace,

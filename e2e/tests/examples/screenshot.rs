@@ -11,7 +11,7 @@ use flutecast_testkit::{Process, program};
 
 /// The window, in pixels: as wide as a README shows it well.
 const SIZE: (u32, u32) = (1600, 1000);
-/// How long the line runs before: long enough for the plots to have a shape.
+/// The time that the line runs before: long enough for the plots to have a shape.
 const RUN: Duration = Duration::from_secs(195);
 const START: Duration = Duration::from_secs(120);
 

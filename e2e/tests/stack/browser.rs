@@ -26,8 +26,8 @@ async fn wait_for(browser: &Chromium, what: &str, script: &str, wanted: &str) ->
 
 const CONNECTION: &str = "return document.body.dataset.connection";
 
-/// What the page wrote to its console at level SEVERE; a request that fails while the server is away is none
-/// of it.
+/// Returns the page's console messages at level SEVERE, without requests that failed while the server was
+/// away.
 async fn faults(browser: &Chromium) -> anyhow::Result<Vec<String>> {
     let script = "return window.__faults ?? []";
     let list = browser.script(script).await?;

@@ -103,7 +103,7 @@ impl Chromium {
         Ok(self.page.execute(script, Vec::new()).await?)
     }
 
-    /// The text of the first element that the selector finds; none if there is none.
+    /// Returns the text of the first element that the selector finds.
     pub(crate) async fn text(&self, selector: &str) -> anyhow::Result<Option<String>> {
         let script = format!("return document.querySelector({})?.textContent ?? null", json!(selector));
         Ok(self.script(&script).await?.as_str().map(str::to_owned))

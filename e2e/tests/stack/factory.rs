@@ -104,7 +104,7 @@ pub(crate) fn switch(n: u64) -> String {
     format!(r#"{{"n":{n}}}"#)
 }
 
-/// Device, channel and `n` of a data event; none for other events.
+/// Returns device, channel and `n` of a data event; `None` for other events.
 pub(crate) fn value(event: &SseEvent) -> Option<(String, String, u64)> {
     let json = event.is_data().then(|| event.json().expect("data is JSON"))?;
     let text = |name: &str| json[name].as_str().map(str::to_owned);

@@ -23,7 +23,7 @@ const PING: &str = "1s";
 struct Plant {
     stack: LocalStack,
     pods: Vec<Dataplane>,
-    /// What stands for kube-proxy, where the gateway goes to the Service.
+    /// Stands for kube-proxy if the gateway connects to the Service.
     service: Option<ServiceProxy>,
     gateway: Gateway,
 }
@@ -162,7 +162,7 @@ async fn origins_are_checked(plant: &Plant) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What may be secret isn't logged, and the log says something.
+/// Secrets of the query are not logged, while the request is.
 async fn secrets_are_not_logged(plant: &Plant) -> anyhow::Result<()> {
     let secret = "access_token=s3cr3t-of-a-screen";
     let _ = http_client::get(&format!("{}/v1/acme/devices?{secret}", plant.gateway.url)).await?;

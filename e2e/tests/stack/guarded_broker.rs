@@ -1,5 +1,5 @@
-//! A NATS with TLS and credentials files, as a company runs it: both programs show who they are, and nobody
-//! else comes in. What stands in their way is said in their logs.
+//! A NATS with TLS and credentials files, as a company runs it: both programs log in, others are
+//! refused. Failed logins are reported in the programs' logs.
 
 use std::ffi::OsString;
 use std::time::Duration;

@@ -18,7 +18,7 @@ const OPTIONAL: [&str; 3] = ["unit", "decimals", "device"];
 /// The keys that may be `null`, as the text says.
 const NULLABLE: [&str; 6] = ["since", "lost", "staleAfterMs", "time", "values", "name"];
 
-/// What differs in shape between an example and the real thing.
+/// Collects the differences in shape between an example and the real value.
 fn differences(example: &Value, real: &Value, path: &str, found: &mut Vec<String>) {
     let key = path.rsplit('.').next().unwrap_or(path).trim_end_matches("[]");
     match (example, real) {

@@ -75,11 +75,11 @@ async fn what_retention_has_taken_is_announced() -> anyhow::Result<()> {
     for n in 2..=30 {
         publisher.publish(&subject, switch(n)).await?;
     }
-    // A data plane that has seen all of it, and one that hasn't: neither can prove it, as what is gone is
-    // gone for whoever left.
+    // A data plane that has seen all of it, and one that hasn't: neither can prove it, as removed
+    // messages are missing for every client that was away.
     for dataplane in [dataplane, stack.dataplane().await?] {
         let mut client = resume(&dataplane, "device=A-1&channel=switch", &id).await?;
-        // The first id says that everything before it is told: what is left, and that something is missing.
+        // Before the first id everything is delivered: the messages that are left, and the gap.
         let mut numbers = Vec::new();
         let mut gap = None;
         loop {

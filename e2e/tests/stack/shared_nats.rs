@@ -1,6 +1,6 @@
 //! Two factories on one nats-server: with an account each, as manifests/nats/two-factories.conf gives them,
-//! neither knows of the other; in one account their streams are apart, and who comes second under a tenant's
-//! name is told.
+//! neither knows of the other; in one account their streams are apart, and the second owner of a tenant's
+//! name gets an error.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ spec:
     )
 }
 
-/// What stands in `metadata` gets the namespace as well.
+/// Adds the namespace to each `metadata`.
 fn placed(manifest: &str, namespace: &str) -> String {
     manifest.replace("metadata: {", &format!("metadata: {{namespace: {namespace}, "))
 }
@@ -310,7 +310,7 @@ async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::
     let mut secret = screens_see_their_own_factory(&accounts).await?;
     streams_of_the_other_are_not_there(&accounts).await?;
     let thief = stream_that_reads_from_others(operator).await?;
-    // Messages for the other factory's subjects stay here, and nobody takes them.
+    // Messages for the other factory's subjects stay here without a consumer.
     for user in [devices, dataplane] {
         publish(user, &stored("plant-2")?, 1_666).await?;
     }

@@ -27,7 +27,7 @@ pub(super) enum BodyDecoder {
     Ended,
 }
 
-/// Whether a chunk's size is still being read, or what stands behind it in the line.
+/// The part of a chunk's first line that is being read: its size, or the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Digits {
     Reading,

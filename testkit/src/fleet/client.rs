@@ -16,7 +16,7 @@ use crate::{SseEvent, SseParser};
 
 /// Longest time that connecting and the head of the answer may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a client waits that has never been told how long.
+/// The pause before a client reconnects that has received no `retry` yet.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 /// A stream on which nothing comes for so long is given up until `hello` says how often there is a ping.
 const FIRST_SILENCE: Duration = Duration::from_secs(15);

@@ -31,11 +31,11 @@ pub(super) struct Merge {
 
 #[derive(Debug, Default)]
 struct Channel {
-    /// Whether nothing of it may be missing.
+    /// True for `Every` channels: no event may be missing.
     every: bool,
     /// Epoch and sequence of the newest event with an id.
     id: Option<(u32, u64)>,
-    /// Whether the newest event had an id.
+    /// True if the newest event had an id.
     numbered: bool,
     newest: Option<Newest>,
 }

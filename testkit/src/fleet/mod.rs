@@ -31,7 +31,7 @@ pub struct FleetOptions {
     pub headers: Vec<(String, String)>,
     /// Number of clients.
     pub clients: usize,
-    /// How many of them begin in a second.
+    /// Number of them that start per second.
     pub per_second: u32,
     /// The value that counts up by one with each message of an `Every` channel.
     pub number_field: String,
@@ -63,7 +63,7 @@ impl FleetOptions {
     }
 }
 
-/// Where clients connect, ready to be written.
+/// The server's address, prepared for requests.
 #[derive(Debug)]
 struct Target {
     /// Host and port.

@@ -8,13 +8,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FleetReport {
-    /// How many clients there are.
     pub clients: usize,
-    /// How many of them have a stream with a `hello` now.
+    /// Number of clients that have a stream with a `hello` now.
     pub connected: usize,
-    /// How many of these are on each server, by the name that `hello` told.
+    /// Number of connected clients by server, as named in `hello`.
     pub servers: BTreeMap<String, usize>,
-    /// How many clients have given up, as an `EventSource` does after an answer that is no event stream.
+    /// Number of clients that gave up, as an `EventSource` does after a response that is no event stream.
     pub failed: usize,
     /// Number of times that a stream began with `hello`, all clients together.
     pub welcomes: u64,
@@ -59,11 +58,11 @@ pub struct FleetReport {
 pub struct Newest {
     /// The number.
     pub number: u64,
-    /// How many clients of the channel don't have it yet.
+    /// Number of the channel's clients that don't have it yet.
     pub behind: usize,
 }
 
-/// How a time is spread over the clients, in milliseconds.
+/// The distribution of a time over the clients, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spread {

@@ -43,7 +43,7 @@ pub struct GoTool {
     pub stamp: Stamp,
 }
 
-/// How a program learns its version, beside what Go itself records.
+/// The way in which a program gets its version, beside what Go itself records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stamp {
     /// Nothing: it knows its version, or its version doesn't matter.

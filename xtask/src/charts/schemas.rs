@@ -86,7 +86,7 @@ pub(super) fn of_definitions(files: &[PathBuf]) -> anyhow::Result<Value> {
     Ok(json!({"kinds": kinds, "definitions": found}))
 }
 
-/// Which definitions a schema refers to.
+/// Collects the definitions that a schema refers to.
 fn references(schema: &Value, found: &mut Vec<String>) {
     match schema {
         Value::Object(keywords) => {

@@ -15,7 +15,7 @@ use super::sbom;
 pub(super) struct Program {
     /// Its name, which is also its crate's.
     pub name: &'static str,
-    /// What it is, for the image's labels.
+    /// For the image's labels.
     pub description: &'static str,
     /// The ports it listens on when the chart starts it.
     pub ports: &'static [u16],
@@ -46,7 +46,7 @@ pub(super) struct ImageBuild {
     pub profile: String,
     /// The tag, and what the programs answer to `--version`.
     pub version: String,
-    /// Whether the programs are built as the next version ([`NEXT_VERSION`]).
+    /// True if the programs are built as the next version ([`NEXT_VERSION`]).
     is_next: bool,
     /// The commit, with `-changed` after it when the working tree differs; `None`: not in git.
     pub revision: Option<String>,
@@ -228,7 +228,7 @@ fn next_feature(package: &str) -> String {
     format!("{package}/{NEXT_VERSION}")
 }
 
-/// Where cargo puts what it builds with a profile.
+/// Returns the folder of a profile in cargo's target folder.
 fn profile_folder(profile: &str) -> &str {
     if profile == "dev" { "debug" } else { profile }
 }

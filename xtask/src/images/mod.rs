@@ -17,7 +17,7 @@ use image_build::{BuiltImage, ImageBuild};
 
 #[derive(Debug, Args)]
 pub struct ImageArgs {
-    /// Where the archives go; left out: `images` in cargo's target folder.
+    /// Folder for the archives (default: `images` in cargo's target folder).
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use crate::source::{members, output, rust_files};
 
-/// What needs a runtime, a network or an API server.
+/// Crates that need a runtime, a network or an API server.
 const OUTSIDE: [&str; 5] = ["kube", "tokio", "async-nats", "hyper", "mio"];
-/// What a pure crate must not ask for.
+/// Calls that a pure crate must not make.
 const CLOCK_AND_FILES: [&str; 6] =
     ["SystemTime::now", "Instant::now", "Timestamp::now", "std::fs", "std::net", "std::env"];
 

@@ -84,7 +84,7 @@ fn links(text: &str) -> Vec<String> {
     parts.filter_map(|part| part.split_once(')').map(|(link, _)| link.to_owned())).collect()
 }
 
-/// What stands in single backticks outside of code blocks.
+/// Returns the texts in single backticks outside of code blocks.
 fn code_spans(text: &str) -> Vec<String> {
     let blocks = text.split("```").step_by(2);
     blocks.flat_map(|block| block.split('`').skip(1).step_by(2).map(str::to_owned)).collect()

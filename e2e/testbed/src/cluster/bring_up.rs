@@ -38,8 +38,8 @@ const TOOLS: [GoTool; 9] = [
 /// ready.
 ///
 /// # Errors
-/// What this machine lacks, or which step failed with the end of its component's log. Nothing is left running
-/// then.
+/// If this machine lacks something or a step fails; then with the end of its component's log. Nothing is left
+/// running.
 pub async fn bring_up(dir: &ClusterDir, out: &mut impl Write) -> anyhow::Result<()> {
     let _lock = take_down::lock().await?;
     if is_up(dir).await {

@@ -1,5 +1,4 @@
-//! The cluster's authority, and who may call themselves what. Valid for as long as the cluster: it is made
-//! anew with each.
+//! The cluster's certificate authority and its certificates, made for each cluster and valid as long as it.
 
 use std::fs;
 use std::path::Path;

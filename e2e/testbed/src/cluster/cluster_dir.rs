@@ -23,7 +23,6 @@ const LONGEST_FOLDER: usize = 80;
 pub struct Slot(u8);
 
 impl Slot {
-    /// How many there are.
     pub const COUNT: u8 = 16;
 
     /// The slot with this number.
@@ -115,13 +114,11 @@ impl ClusterDir {
         self.path("kubeconfig.yaml")
     }
 
-    /// Where the supervisor listens.
     #[must_use]
     pub fn supervisor_socket(&self) -> PathBuf {
         self.path("supervisor.sock")
     }
 
-    /// Where containerd listens.
     #[must_use]
     pub fn containerd_socket(&self) -> PathBuf {
         self.path("containerd.sock")
@@ -191,7 +188,6 @@ impl ClusterDir {
         format!("{}/20", self.address(128, 0))
     }
 
-    /// Where the API is.
     #[must_use]
     pub fn api_url(&self) -> String {
         format!("https://{}:6443", self.node_address())

@@ -17,7 +17,7 @@ use flutecast_testkit::{GoTool, Process, free_port, wait_until};
 
 /// The kubeconfig of an existing cluster, as everywhere.
 const KUBECONFIG: &str = "KUBECONFIG";
-/// How an existing cluster gets an image: a command to which the archive's path is appended.
+/// The variable with the command that loads an image into an existing cluster; it gets the archive's path.
 const LOAD_IMAGE: &str = "FLUTECAST_LOAD_IMAGE";
 /// The text in place of `flutecast.io` in images' names on an existing cluster with a registry.
 const IMAGE_PREFIX: &str = "FLUTECAST_IMAGE_PREFIX";
@@ -251,7 +251,7 @@ impl Cluster {
         self.free_volumes().await
     }
 
-    /// Volumes whose claims are gone are kept for a person to look at, as on any cluster; here nobody does.
+    /// Empties volumes whose claims are gone; a cluster for people would keep them.
     async fn free_volumes(&self) -> anyhow::Result<()> {
         let Some((dir, _)) = &self.own else { return Ok(()) };
         let released = "jsonpath={.items[?(@.status.phase==\"Released\")].metadata.name}";

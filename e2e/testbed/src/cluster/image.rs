@@ -9,8 +9,8 @@ use crate::image::Image;
 use crate::tools;
 use flutecast_testkit::GoTool;
 
-/// The image of every pod's sandbox, and of pods of tests: it holds `/probe` (e2e/testbed/tools/probe), and
-/// only waits when nothing is said.
+/// The image of every pod's sandbox, and of pods of tests: it holds `/probe` (e2e/testbed/tools/probe), which
+/// only waits unless it gets arguments.
 pub const PROBE_IMAGE: &str = "flutecast.io/probe:e2e";
 /// The image of the cluster's DNS.
 pub(super) const COREDNS_IMAGE: &str = "flutecast.io/coredns:e2e";

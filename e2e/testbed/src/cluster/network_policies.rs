@@ -27,7 +27,7 @@ pub(super) fn args(dir: &ClusterDir) -> Vec<String> {
 /// program isn't built.
 ///
 /// # Errors
-/// What the kernel lacks.
+/// If the kernel lacks something.
 pub(super) async fn check() -> anyhow::Result<()> {
     if !tools::NETWORK_POLICIES.is_built()? {
         return Ok(());

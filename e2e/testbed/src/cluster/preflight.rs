@@ -9,7 +9,7 @@ use super::{ClusterDir, cgroup, command, network_policies};
 
 /// Long enough for a busy machine; nothing here waits for anything.
 const SOON: Duration = Duration::from_secs(30);
-/// Where Debian keeps programs that only root needs; not on every `PATH`.
+/// Debian's folders for programs that only root needs; not on every `PATH`.
 const ADMIN_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
 /// The programs of the system, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 7] = [
@@ -40,7 +40,7 @@ nft 'add rule ip probe nat numgen random mod 2 0 accept'
 echo "forwarding (/proc/sys is writable)"; echo 1 > /proc/sys/net/ipv4/ip_forward
 "#;
 
-/// Where the system's programs are, with [`ADMIN_FOLDERS`]: the `PATH` of everything in the cluster.
+/// Returns the `PATH` of everything in the cluster: this process's own and [`ADMIN_FOLDERS`].
 pub(super) fn path_variable() -> String {
     let own = std::env::var("PATH").unwrap_or_default();
     ADMIN_FOLDERS.iter().fold(own, |path, folder| format!("{path}:{folder}"))

@@ -24,7 +24,7 @@ use super::{Component, preflight};
 
 /// The file below the cluster's folder that says how each component is started.
 pub(super) const COMMANDS: &str = "components.json";
-/// How long a component that ended by itself stays down: the kubelet and others expect to be started again.
+/// The pause before a component that ended by itself is started again, as the kubelet and others expect.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// Longest time that one may take to end in order before it is killed.
 const STOP: Duration = Duration::from_secs(15);
@@ -65,11 +65,10 @@ pub struct ComponentStatus {
     pub component: Component,
     /// Its process id inside the node; `None`: it doesn't run.
     pub pid: Option<i32>,
-    /// Whether it is meant to run.
+    /// True if it is meant to run.
     pub wanted: bool,
     /// Number of times that it ended by itself and was started again.
     pub restarts: u32,
-    /// How it ended last.
     pub last_end: Option<String>,
 }
 

@@ -26,7 +26,7 @@ fn file(name: &str) -> PathBuf {
     Path::new("/proc/sys").join(name)
 }
 
-/// Where the values from before are kept: once for all clusters of this machine.
+/// Returns the file with the values from before: one for all clusters of this machine.
 fn kept(dir: &ClusterDir) -> PathBuf {
     dir.folder().with_file_name("sysctl-before.json")
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 
 use super::{Layer, NONROOT};
 
-/// Where Debian's package ca-certificates has its certificates. Not /etc/ssl/certs: there a machine's
+/// The certificates of Debian's package ca-certificates. Not /etc/ssl/certs: there a machine's
 /// administrator adds others, which don't belong in an image.
 const CERTIFICATES: &str = "/usr/share/ca-certificates/mozilla";
 
@@ -39,7 +39,7 @@ pub fn base_layer(programs: &[&Path]) -> anyhow::Result<Layer> {
     Ok(layer)
 }
 
-/// The shared libraries, the loader among them, that a program needs; none for one that is linked statically.
+/// Returns the shared libraries of a program, the loader among them; none for one that is linked statically.
 ///
 /// # Errors
 /// If `ldd` isn't there, or a library isn't.
@@ -72,7 +72,7 @@ fn parse_ldd(text: &str) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// All certificates in one file; none where Debian's package isn't installed.
+/// Returns all certificates in one file; `None` if Debian's package isn't installed.
 fn certificates() -> anyhow::Result<Option<Vec<u8>>> {
     let folder = Path::new(CERTIFICATES);
     if !folder.is_dir() {

@@ -108,7 +108,7 @@ fn a_name_without_a_tag_is_refused() {
     }
 }
 
-/// A program, its libraries and nobody's shell: what is packed runs by itself, in a root of its own.
+/// A program and its libraries without a shell: the image runs by itself, in a root of its own.
 #[test]
 fn a_program_brings_its_libraries() {
     let own = std::env::current_exe().unwrap();

@@ -36,7 +36,7 @@ pub async fn install_factory(cluster: &Cluster, out: &mut impl Write) -> anyhow:
     Ok(())
 }
 
-/// How the release is reached from this machine, without a port-forward.
+/// Describes how to reach the release from this machine, without a port-forward.
 async fn reached(cluster: &Cluster) -> anyhow::Result<String> {
     let full_name = format!("{NAME}-flutecast");
     let http = cluster.reach(NAME, &full_name, super::HTTP).await?;

@@ -36,7 +36,7 @@ pub use pods::Pod;
 use crate::cluster::{Cluster, Namespace, ServiceAddress};
 use flutecast_testkit::{in_repository, wait_until};
 
-/// How long helm waits for pods on a busy machine with two cores.
+/// The time that helm waits for pods: enough on a busy machine with two cores.
 const ROLLOUT: Duration = Duration::from_secs(180);
 /// Longest time that all else may take.
 const SOON: Duration = Duration::from_secs(90);
@@ -44,7 +44,7 @@ const SOON: Duration = Duration::from_secs(90);
 const HTTP: u16 = 80;
 /// The namespace of the CRD chart's release.
 const CRDS_NAMESPACE: &str = "flutecast-crds";
-/// What kubectl shows of a namespace in which a test failed.
+/// Arguments of kubectl that show a namespace in which a test failed.
 const LOOKS: [&str; 5] = [
     "get all,endpointslices,persistentvolumeclaims -o wide",
     "get tenants,devices,pushformats -o wide",

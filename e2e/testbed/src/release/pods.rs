@@ -13,7 +13,7 @@ pub struct Pod {
     pub name: String,
     /// Its address; empty while it has none.
     pub ip: String,
-    /// Whether it is ready and not on its way out.
+    /// True if it is ready and not terminating.
     pub ready: bool,
     /// Number of times that its container was started again.
     pub restarts: u64,

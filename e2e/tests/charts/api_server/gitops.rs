@@ -79,7 +79,7 @@ impl Factory {
         yaml(&self.kubectl(&["get", kind, name, "-o", "json", "--show-managed-fields"], "").await)
     }
 
-    /// What a kubelet would do with the operator's Deployment.
+    /// Starts the operator as a kubelet would start its Deployment.
     async fn start_operator(&self) -> Process {
         let deployment = self.get("deployment", "flutecast-operator").await;
         let container = &deployment["spec"]["template"]["spec"]["containers"][0];
@@ -107,7 +107,7 @@ impl Factory {
         process
     }
 
-    /// What both health checks say of an object.
+    /// Returns an object's health, on which both checks have to agree.
     async fn health(&self, kind: &str, name: &str) -> Health {
         let object = self.get(kind, name).await;
         let (argo_cd, flux) = (argo_cd(&object), flux(&object));

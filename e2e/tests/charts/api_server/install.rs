@@ -90,7 +90,7 @@ fn printed<'a>(notes: &'a str, chart: &'a str) -> Vec<&'a str> {
         .collect()
 }
 
-/// What Kubernetes or Helm would do to a factory that runs, in the middle of an upgrade.
+/// Kubernetes or Helm, in the middle of an upgrade of a running factory.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_takes_no_pods_away_and_begins_nothing_that_it_cannot_end() {
     let api = ApiServer::start().await.unwrap();

@@ -23,7 +23,7 @@ metadata: {name: two}
 spec: {tenant: acme, deviceCode: D-2, channels: [{name: power, format: on-off}]}
 "#;
 
-/// What the policy refuses while it is in force.
+/// Changes that the policy refuses while it is in force.
 const BACK: &str = r#"[
     {"op": "replace", "path": "/metadata/labels/app.kubernetes.io~1version", "value": "1.9.0"},
     {"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/location"}

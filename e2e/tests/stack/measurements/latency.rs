@@ -11,7 +11,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// What is wrong with the relay.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Slow(Duration),
