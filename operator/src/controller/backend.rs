@@ -8,7 +8,7 @@ use flutecast_crds::DeviceSpec;
 use tokio::time::{Duration, Instant};
 
 use super::Reconciled;
-use super::apply::documents::Documents;
+use super::apply::documents::MappingDocuments;
 use super::dereference::DirtySet;
 use super::inbox::Wake;
 use super::status::write_failures::WriteFailure;
@@ -16,7 +16,7 @@ use crate::jetstream::orphans::Installation;
 use crate::object::{Key, Object, Objects};
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Applied {
+pub(crate) struct WrittenMapping {
     /// The names of the documents that were written or deleted.
     pub(crate) changed: Vec<String>,
     /// The tenants whose documents were not stored.
@@ -90,7 +90,7 @@ pub(crate) trait Backend: Send + 'static {
     }
 
     /// Writes the documents that differ, and removes those that are not wanted any more.
-    async fn write_mapping(&mut self, wanted: &Documents) -> Applied;
+    async fn write_mapping(&mut self, wanted: &MappingDocuments) -> WrittenMapping;
 
     /// Writes the statuses of the objects in `dirty`.
     fn update_status(&mut self, reconciled: &Reconciled<'_>, dirty: &mut DirtySet);

@@ -21,7 +21,7 @@ pub(crate) struct Inbox<C> {
 }
 
 #[derive(Debug)]
-pub(crate) enum Message<C> {
+pub(crate) enum InboxMessage<C> {
     Change(C),
     Report(StreamReports),
 }
@@ -38,7 +38,7 @@ pub(crate) enum Wake {
 
 /// When there is something to do without a message.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Timers {
+pub(crate) struct WakeTimes {
     pub(crate) reconcile: Instant,
     pub(crate) status: Option<Instant>,
 }
@@ -51,11 +51,11 @@ impl<C> Inbox<C> {
     /// A message is either still in its channel or was handled.
     pub(crate) async fn wait(
         &mut self,
-        timers: Timers,
+        times: WakeTimes,
         window: Duration,
-        mut handle: impl FnMut(Message<C>) -> Wake,
+        mut handle: impl FnMut(InboxMessage<C>) -> Wake,
     ) -> Option<Wake> {
-        let mut until = timers.status.map_or(timers.reconcile, |status| status.min(timers.reconcile));
+        let mut until = times.status.map_or(times.reconcile, |status| status.min(times.reconcile));
         let mut wake = Wake::Nothing;
         let mut changes = Vec::new();
         loop {
@@ -65,16 +65,16 @@ impl<C> Inbox<C> {
                     if count == 0 {
                         return None;
                     }
-                    let wakes = changes.drain(..).map(|change| handle(Message::Change(change)));
+                    let wakes = changes.drain(..).map(|change| handle(InboxMessage::Change(change)));
                     wakes.fold(Wake::Nothing, Wake::max)
                 }
                 Ok(()) = self.report.changed() => {
                     let report = self.report.borrow_and_update().clone();
-                    handle(Message::Report(report))
+                    handle(InboxMessage::Report(report))
                 }
                 Ok(()) = changed(self.leading.as_mut()) => Wake::Reconcile,
                 () = sleep_until(until) => {
-                    let is_due = Instant::now() >= timers.reconcile;
+                    let is_due = Instant::now() >= times.reconcile;
                     return Some(if is_due { Wake::Reconcile } else { wake.max(Wake::Status) });
                 }
             });
@@ -136,15 +136,15 @@ mod tests {
         )
     }
 
-    fn timers(status: Option<Duration>) -> Timers {
+    fn times(status: Option<Duration>) -> WakeTimes {
         let now = Instant::now();
-        Timers { reconcile: now + RESYNC, status: status.map(|status| now + status) }
+        WakeTimes { reconcile: now + RESYNC, status: status.map(|status| now + status) }
     }
 
-    fn wake(message: Message<Wake>) -> Wake {
+    fn wake(message: InboxMessage<Wake>) -> Wake {
         match message {
-            Message::Change(wake) => wake,
-            Message::Report(_) => Wake::Reconcile,
+            InboxMessage::Change(wake) => wake,
+            InboxMessage::Report(_) => Wake::Reconcile,
         }
     }
 
@@ -161,7 +161,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         let woken = tokio::select! {
-            woken = inbox.wait(timers(None), WINDOW, |message| { count += 1; wake(message) }) => woken,
+            woken = inbox.wait(times(None), WINDOW, |message| { count += 1; wake(message) }) => woken,
             () = send => unreachable!(),
         };
         assert_eq!((woken, count), (Some(Wake::Reconcile), 4));
@@ -172,10 +172,10 @@ mod tests {
     async fn timers_wake_without_a_message() {
         let (_senders, mut inbox) = inbox();
         let began = Instant::now();
-        let due = timers(Some(Duration::from_secs(2)));
+        let due = times(Some(Duration::from_secs(2)));
         assert_eq!(inbox.wait(due, WINDOW, wake).await, Some(Wake::Status));
         assert_eq!(began.elapsed(), Duration::from_secs(2));
-        let due = Timers { reconcile: began + RESYNC, status: None };
+        let due = WakeTimes { reconcile: began + RESYNC, status: None };
         assert_eq!(inbox.wait(due, WINDOW, wake).await, Some(Wake::Reconcile));
         assert_eq!(began.elapsed(), RESYNC);
     }
@@ -185,7 +185,7 @@ mod tests {
         let (senders, mut inbox) = inbox();
         let began = Instant::now();
         senders.changes.send(Wake::Status).await.unwrap();
-        let due = timers(Some(WINDOW / 2));
+        let due = times(Some(WINDOW / 2));
         assert_eq!(inbox.wait(due, WINDOW, wake).await, Some(Wake::Status));
         assert_eq!(began.elapsed(), WINDOW / 2);
     }
@@ -194,9 +194,9 @@ mod tests {
     async fn reports_and_leadership_ask_for_a_reconcile() {
         let (senders, mut inbox) = inbox();
         senders.report.send_replace(StreamReports::new());
-        assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, Some(Wake::Reconcile));
+        assert_eq!(inbox.wait(times(None), WINDOW, wake).await, Some(Wake::Reconcile));
         senders.leading.send_replace(Leadership::Leader(3));
-        assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, Some(Wake::Reconcile));
+        assert_eq!(inbox.wait(times(None), WINDOW, wake).await, Some(Wake::Reconcile));
         assert_eq!(inbox.term(), Some(3));
         let over = inbox.end_of(Some(3));
         tokio::pin!(over);
@@ -210,6 +210,6 @@ mod tests {
     async fn it_ends_when_no_change_can_arrive() {
         let (senders, mut inbox) = inbox();
         drop(senders.changes);
-        assert_eq!(inbox.wait(timers(None), WINDOW, wake).await, None);
+        assert_eq!(inbox.wait(times(None), WINDOW, wake).await, None);
     }
 }

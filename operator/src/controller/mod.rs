@@ -33,13 +33,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::apply::directory::DirectoryPublisher;
-use self::apply::documents::Documents;
+use self::apply::documents::MappingDocuments;
 use self::apply::source_grace::SourceGrace;
-use self::backend::{Applied, Backend};
+use self::backend::{Backend, WrittenMapping};
 use self::build::Built;
 use self::build::cache::BuildCache;
 use self::dereference::DirtySet;
-use self::inbox::{Inbox, Message, Timers, Wake};
+use self::inbox::{Inbox, InboxMessage, Wake, WakeTimes};
 use self::metrics::ControllerMetrics;
 use self::status::write_failures::WriteFailures;
 use crate::jetstream::reconciler::{StreamReports, WantedStreams};
@@ -149,18 +149,18 @@ impl<B: Backend> Controller<B> {
     async fn wait(&mut self, inbox: &mut Inbox<B::Input>, next: Instant) -> Option<Wake> {
         let due = [self.source_grace.next(), self.backend.next_reconcile()];
         let reconcile = due.into_iter().flatten().fold(next, Instant::min);
-        let timers = Timers { reconcile, status: self.backend.next_status() };
-        inbox.wait(timers, B::COLLECT, |message| self.handle(message)).await
+        let times = WakeTimes { reconcile, status: self.backend.next_status() };
+        inbox.wait(times, B::COLLECT, |message| self.handle(message)).await
     }
 
-    fn handle(&mut self, message: Message<B::Input>) -> Wake {
+    fn handle(&mut self, message: InboxMessage<B::Input>) -> Wake {
         match message {
-            Message::Change(change) => {
+            InboxMessage::Change(change) => {
                 let wake = self.backend.apply_change(change);
                 // Each change may be the last one that was missing.
                 if self.term.is_none() { Wake::Reconcile } else { wake }
             }
-            Message::Report(report) => self.handle_report(report),
+            InboxMessage::Report(report) => self.handle_report(report),
         }
     }
 
@@ -246,9 +246,9 @@ impl<B: Backend> Controller<B> {
         }
         let foreign = self.report.iter().filter(|(_, tenant)| tenant.foreign);
         self.foreign = foreign.map(|(name, _)| name.clone()).collect();
-        let wanted = Documents::of(self.cache.built(), &self.foreign);
+        let wanted = MappingDocuments::of(self.cache.built(), &self.foreign);
         let wanted = self.source_grace.hold_back(wanted, Instant::now());
-        let Applied { changed, failures, error } = self.backend.write_mapping(&wanted).await;
+        let WrittenMapping { changed, failures, error } = self.backend.write_mapping(&wanted).await;
         // The first write may have made what identifies the installation.
         self.publish_streams();
         for name in &changed {

@@ -82,11 +82,11 @@ impl Backend for Recorder {
         Box::new(std::iter::empty())
     }
 
-    async fn write_mapping(&mut self, wanted: &Documents) -> Applied {
+    async fn write_mapping(&mut self, wanted: &MappingDocuments) -> WrittenMapping {
         self.record(Call::Write(wanted.access.tenants.keys().map(ToString::to_string).collect()));
         let error = (self.failures > 0).then(|| "no".to_owned());
         self.failures = self.failures.saturating_sub(1);
-        Applied { error, ..Applied::default() }
+        WrittenMapping { error, ..WrittenMapping::default() }
     }
 
     fn update_status(&mut self, _: &Reconciled<'_>, _: &mut DirtySet) {

@@ -5,7 +5,6 @@
 //! finds streams whose Tenant is gone. Nothing here knows manifests or Kubernetes.
 
 mod capture;
-pub(crate) mod connection;
 mod metrics;
 pub(crate) mod orphans;
 pub(crate) mod reconciler;

@@ -15,7 +15,7 @@ use super::metrics::OperatorMetrics;
 use super::{Nats, Streams};
 use crate::api_server::MANAGER;
 use crate::backend::cluster::change::ClusterChange;
-use crate::backend::cluster::mapping::{Mapping, SHARD_SELECTOR};
+use crate::backend::cluster::mapping::{MappingWriter, SHARD_SELECTOR};
 use crate::backend::cluster::secrets::SecretWatches;
 use crate::backend::cluster::status::queue::StatusQueue;
 use crate::backend::cluster::status::sync::StatusSync;
@@ -86,7 +86,7 @@ impl ClusterOperator {
         let backend = ClusterBackend {
             scopes: self.scopes.clone(),
             index: Index::default(),
-            mapping: Mapping::new(client.clone(), own_namespace.clone(), metrics.mapping.clone()),
+            mapping: MappingWriter::new(client.clone(), own_namespace.clone(), metrics.mapping.clone()),
             secrets: SecretWatches::new(client.clone(), to, cancel.clone()),
             statuses: StatusSync { queue, presence: table, metrics: metrics.controller.clone() },
             rollout: Rollout::new(self.service.clone()),

@@ -20,8 +20,8 @@ use self::metrics::OperatorMetrics;
 use crate::clean_up::{self, CleanUp, InstallationScope};
 use crate::config::{Config, Mode};
 use crate::enrollment::{self, EnrollmentMetrics, RequestResult};
-use crate::nats;
 use crate::jetstream::reconciler::{StreamReports, StreamTask, WantedStreams};
+use crate::nats;
 use crate::{admin, protection};
 
 /// How long tasks may take to end. The longest is to remove finalizers; Kubernetes gives a pod thirty

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::manifests::{device, format, tenant};
 use super::{Folder, build};
-use crate::controller::apply::documents::Documents;
+use crate::controller::apply::documents::MappingDocuments;
 use crate::controller::build::{Built, build_upon};
 use crate::controller::validate::validate;
 use crate::finding::Outcome;
@@ -51,7 +51,7 @@ fn objects(sketches: &[Sketch]) -> Objects {
 
 /// Returns the texts of all documents of the mapping.
 fn texts(built: &Built) -> Vec<String> {
-    let documents = Documents::of(built, &BTreeSet::new());
+    let documents = MappingDocuments::of(built, &BTreeSet::new());
     let shards = documents.all_shards().map(|shard| shard.to_yaml().unwrap());
     shards.chain([documents.access.to_yaml().unwrap()]).collect()
 }

@@ -1,7 +1,7 @@
 //! The cluster backend: objects on an API server.
 //!
 //! ```text
-//! watches ──Change──► Inbox ──► Controller ──► ClusterBackend: Index, Mapping, Rollout, StatusSync
+//! watches ──Change──► Inbox ──► Controller ──► ClusterBackend: Index, MappingWriter, Rollout, StatusSync
 //!                       ▲                                                            │
 //!                       └──Written── status::writer ◄── status::queue ◄──────────────┘
 //! ```
@@ -11,10 +11,10 @@
 pub(crate) mod change;
 pub(crate) mod events;
 pub(crate) mod mapping;
-pub(crate) mod pending;
-mod presence;
+mod presence_targets;
 pub(crate) mod secrets;
 pub(crate) mod status;
+pub(crate) mod unready_devices;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +25,13 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use self::change::ClusterChange;
-use self::mapping::Mapping;
+use self::mapping::MappingWriter;
 use self::secrets::SecretWatches;
 use self::status::sync::StatusSync;
 use self::status::wanted::WantedStatuses;
 use crate::controller::Reconciled;
-use crate::controller::apply::documents::Documents;
-use crate::controller::backend::{Applied, Backend};
+use crate::controller::apply::documents::MappingDocuments;
+use crate::controller::backend::{Backend, WrittenMapping};
 use crate::controller::dereference::DirtySet;
 use crate::controller::inbox::Wake;
 use crate::index::Index;
@@ -45,7 +45,7 @@ pub(crate) struct ClusterBackend {
     /// The namespaces whose objects count.
     pub(crate) scopes: Vec<NamespaceScope>,
     pub(crate) index: Index,
-    pub(crate) mapping: Mapping,
+    pub(crate) mapping: MappingWriter,
     pub(crate) secrets: SecretWatches,
     pub(crate) statuses: StatusSync,
     pub(crate) rollout: Rollout,
@@ -153,7 +153,7 @@ impl Backend for ClusterBackend {
         })
     }
 
-    async fn write_mapping(&mut self, wanted: &Documents) -> Applied {
+    async fn write_mapping(&mut self, wanted: &MappingDocuments) -> WrittenMapping {
         // A Secret that was not read yet must not look like one that is gone: its tokens would be shut out
         // for a moment.
         let with_access = self.secrets.keys().all(|key| self.index.token_secret(key).is_some());
@@ -170,7 +170,7 @@ impl Backend for ClusterBackend {
     fn update_status(&mut self, reconciled: &Reconciled<'_>, dirty: &mut DirtySet) {
         let Self { index, rollout, statuses, .. } = self;
         let now = Instant::now();
-        pending::update(rollout, index, reconciled.built, dirty, now);
+        unready_devices::update(rollout, index, reconciled.built, dirty, now);
         let shards = |tenant: &TenantName| Some(reconciled.built.tenants.get(tenant)?.shards.as_slice());
         let RolloutChanges { devices, tenants, pods } = rollout.evaluate(shards, now);
         devices.iter().for_each(|device| dirty.touch(Kind::Device, device));

@@ -11,7 +11,7 @@ use super::documents::{self, Part};
 use super::located::{Located, join};
 use super::schema::KindSchema;
 use crate::finding::{Finding, Reason};
-use crate::label::{is_dns_subdomain, is_label_key, is_label_value};
+use crate::kubernetes_names::{is_dns_subdomain, is_label_key, is_label_value};
 use crate::object::{DEFAULT_NAMESPACE, Kind, Meta, Object, ObjectRef, SecretData};
 
 #[derive(Debug, Clone, PartialEq)]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use flutecast_contract::document::ShardDocument;
 use flutecast_contract::shard::{ACCESS_FILE, file_name, parse_file_name};
 
-use crate::controller::apply::documents::Documents;
+use crate::controller::apply::documents::MappingDocuments;
 
 /// The prefix of temporary files. Readers skip files that begin with a dot.
 const TEMPORARY: &str = ".flutecast-tmp-";
@@ -48,7 +48,7 @@ impl MappingFolder {
 
     /// Writes the files that differ, and removes shards that are not wanted any more. Returns the names of
     /// the files that changed. Files that were written before an error stay, each is whole.
-    pub(crate) fn write(&self, wanted: &Documents) -> Result<Vec<String>, MappingError> {
+    pub(crate) fn write(&self, wanted: &MappingDocuments) -> Result<Vec<String>, MappingError> {
         let mut changed = Vec::new();
         // Access that was withdrawn must be withdrawn before there is anything new to read.
         if self.put(ACCESS_FILE, &text_of(ACCESS_FILE, wanted.access.to_yaml())?, ACCESS_MODE)? {
@@ -166,15 +166,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mapping = MappingFolder::open(&folder.path().join("new/mapping")).unwrap();
         let access = folder.path().join("new/mapping").join(ACCESS_FILE);
-        assert_eq!(mapping.write(&Documents::default()).unwrap(), [ACCESS_FILE]);
+        assert_eq!(mapping.write(&MappingDocuments::default()).unwrap(), [ACCESS_FILE]);
         assert_eq!(mode(&access), ACCESS_MODE);
-        assert_eq!(mapping.write(&Documents::default()).unwrap(), [] as [String; 0]);
+        assert_eq!(mapping.write(&MappingDocuments::default()).unwrap(), [] as [String; 0]);
         // Its mode and its content are repaired.
         fs::set_permissions(&access, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(mapping.write(&Documents::default()).unwrap(), [ACCESS_FILE]);
+        assert_eq!(mapping.write(&MappingDocuments::default()).unwrap(), [ACCESS_FILE]);
         assert_eq!(mode(&access), ACCESS_MODE);
         fs::write(&access, "tenants: {demo: {anonymous: true}}").unwrap();
-        assert_eq!(mapping.write(&Documents::default()).unwrap(), [ACCESS_FILE]);
+        assert_eq!(mapping.write(&MappingDocuments::default()).unwrap(), [ACCESS_FILE]);
         assert!(!fs::read_to_string(&access).unwrap().contains("demo"));
     }
 
@@ -185,7 +185,7 @@ mod tests {
         let elsewhere = folder.path().join("elsewhere");
         fs::write(&elsewhere, "untouched").unwrap();
         std::os::unix::fs::symlink(&elsewhere, folder.path().join("mapping").join(ACCESS_FILE)).unwrap();
-        mapping.write(&Documents::default()).unwrap();
+        mapping.write(&MappingDocuments::default()).unwrap();
         assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
     }
 

@@ -27,8 +27,8 @@ use self::mapping::MappingFolder;
 use self::status::Printer;
 use self::watch::MayHaveChanged;
 use crate::controller::Reconciled;
-use crate::controller::apply::documents::Documents;
-use crate::controller::backend::{Applied, Backend};
+use crate::controller::apply::documents::MappingDocuments;
+use crate::controller::backend::{Backend, WrittenMapping};
 use crate::controller::dereference::DirtySet;
 use crate::controller::inbox::Wake;
 use crate::controller::metrics::ControllerMetrics;
@@ -137,10 +137,10 @@ impl Backend for FolderBackend {
         Box::new(self.objects.devices.iter().filter(move |one| one.spec.tenant == tenant).map(|one| &**one))
     }
 
-    async fn write_mapping(&mut self, wanted: &Documents) -> Applied {
+    async fn write_mapping(&mut self, wanted: &MappingDocuments) -> WrittenMapping {
         match self.mapping.write(wanted) {
-            Ok(changed) => Applied { changed, ..Applied::default() },
-            Err(error) => Applied { error: Some(error.to_string()), ..Applied::default() },
+            Ok(changed) => WrittenMapping { changed, ..WrittenMapping::default() },
+            Err(error) => WrittenMapping { error: Some(error.to_string()), ..WrittenMapping::default() },
         }
     }
 

@@ -10,13 +10,13 @@ use crate::controller::build::Built;
 
 /// All documents. They are shared, so a clone costs next to nothing, however many devices there are.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Documents {
+pub(crate) struct MappingDocuments {
     /// The shards of each tenant, by their number.
     pub(crate) shards: BTreeMap<TenantName, Vec<Arc<ShardDocument>>>,
     pub(crate) access: AccessDocument,
 }
 
-impl Documents {
+impl MappingDocuments {
     /// Returns the documents that were built, without the tenants whose stream belongs to somebody else:
     /// under their names, messages of others would be read.
     pub(crate) fn of(built: &Built, foreign: &BTreeSet<TenantName>) -> Self {

@@ -9,7 +9,7 @@ use flutecast_contract::document::ShardDocument;
 use flutecast_contract::name::{SourceName, TenantName};
 use tokio::time::Instant;
 
-use super::documents::Documents;
+use super::documents::MappingDocuments;
 
 /// The data plane is behind by milliseconds, unless it is away, and then it is not waited for.
 const GRACE: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(crate) struct SourceGrace {
 impl SourceGrace {
     /// Returns the documents to write now: those that are `wanted`, but a tenant that lost a payload source
     /// keeps its former ones until its grace is over.
-    pub(crate) fn hold_back(&mut self, mut wanted: Documents, now: Instant) -> Documents {
+    pub(crate) fn hold_back(&mut self, mut wanted: MappingDocuments, now: Instant) -> MappingDocuments {
         self.until.retain(|tenant, _| wanted.shards.contains_key(tenant));
         for (tenant, shards) in &mut wanted.shards {
             let Some(written) = self.written.get(tenant) else { continue };

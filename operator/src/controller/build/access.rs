@@ -7,7 +7,7 @@ use flutecast_contract::name::TenantName;
 
 use super::Secrets;
 use crate::controller::validate::tenant::{ValidAccess, ValidTenant};
-use crate::controller::validate::{noted, secret};
+use crate::controller::validate::{record_outcome, secret};
 use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::{Kind, ObjectRef};
 
@@ -111,7 +111,7 @@ fn tokens(
         return BTreeMap::new();
     };
     let secret_ref = ObjectRef::new(Kind::Secret, namespace, name);
-    let Some(valid) = noted(outcomes, Kind::Secret, secret, secret::validate(secret)) else {
+    let Some(valid) = record_outcome(outcomes, Kind::Secret, secret, secret::validate(secret)) else {
         let message = format!("{secret_ref} can't be used; see its verdict");
         outcomes.degrade(&object, Finding::new(Reason::SecretInvalid, SECRET_FIELD, message));
         return BTreeMap::new();

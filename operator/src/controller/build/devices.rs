@@ -15,7 +15,7 @@ use crate::object::{Kind, ObjectRef};
 
 /// The devices of one tenant, and the formats that they use.
 #[derive(Debug, Default)]
-pub(super) struct Mapped {
+pub(super) struct DeviceDocuments {
     pub(super) devices: BTreeMap<IotId, Arc<DeviceDocument>>,
     pub(super) formats: BTreeMap<FormatName, FormatDocument>,
 }
@@ -50,23 +50,23 @@ impl<'a> Before<'a> {
     }
 }
 
-/// Maps the devices of a tenant, the oldest first, until its quota is full.
+/// Returns the documents of a tenant's devices, the oldest first, until its quota is full.
 ///
 /// A channel whose format is missing or broken is left out. A device without any channel is refused, but
 /// keeps its code and its iotId, so that a typing error in a format gives its code to no other device.
-pub(super) fn map(
+pub(super) fn documents(
     tenant: &ValidTenant,
     devices: &[ClaimedDevice],
     formats: &Formats,
     before: &Before<'_>,
     outcomes: &mut Outcomes,
-) -> Mapped {
-    let mut mapped = Mapped::default();
+) -> DeviceDocuments {
+    let mut documents = DeviceDocuments::default();
     let mut known = HashSet::new();
     for claimed in devices {
         let object = claimed.object_ref();
         if let Some(most) = tenant.max_devices
-            && mapped.devices.len() >= most as usize
+            && documents.devices.len() >= most as usize
         {
             let tenant = tenant.meta.object_ref(Kind::Tenant);
             let message = format!(
@@ -76,7 +76,7 @@ pub(super) fn map(
             outcomes.refuse(&object, Finding::new(Reason::QuotaExceeded, "", message));
             continue;
         }
-        let channels = map_channels(claimed, formats, &mut mapped.formats, outcomes);
+        let channels = channel_documents(claimed, formats, &mut documents.formats, outcomes);
         if channels.is_empty() {
             let message = "no channel of this device can be served".to_owned();
             let reason = if claimed.device.channels.is_empty() {
@@ -95,9 +95,9 @@ pub(super) fn map(
             location: claimed.device.location.clone(),
             channels: shared(&mut known, channels),
         };
-        mapped.devices.insert(claimed.iot_id.clone(), before.shared(&claimed.iot_id, device));
+        documents.devices.insert(claimed.iot_id.clone(), before.shared(&claimed.iot_id, device));
     }
-    mapped
+    documents
 }
 
 /// A device that already has findings for its channels is refused with the first of their reasons.
@@ -109,7 +109,7 @@ fn refuse_without_channels(outcomes: &mut Outcomes, object: &ObjectRef, finding:
     outcomes.refuse(object, Finding { reason, ..finding });
 }
 
-fn map_channels(
+fn channel_documents(
     claimed: &ClaimedDevice,
     formats: &Formats,
     used: &mut BTreeMap<FormatName, FormatDocument>,

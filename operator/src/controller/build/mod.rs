@@ -73,8 +73,8 @@ pub(crate) fn build_upon(before: &Built, valid: Valid, objects: &Objects) -> Bui
             let devices = devices.get(&name).map(Vec::as_slice).unwrap_or_default();
             let before =
                 before.tenants.get(&name).map(|tenant| Before::of(&tenant.shards)).unwrap_or_default();
-            let mapped = devices::map(&tenant, devices, &formats, &before, &mut outcomes);
-            let shards = shards::documents(&tenant, &mapped, devices, &mut outcomes);
+            let documents = devices::documents(&tenant, devices, &formats, &before, &mut outcomes);
+            let shards = shards::documents(&tenant, &documents, devices, &mut outcomes);
             let enrollment = enrollment::plan(&tenant, &formats, &mut outcomes);
             (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards, enrollment })
         })

@@ -6,7 +6,7 @@ use flutecast_contract::document::{IdKind, PayloadSourceDocument, ShardDocument,
 use flutecast_contract::{shard, subject};
 
 use super::claims::ClaimedDevice;
-use super::devices::Mapped;
+use super::devices::DeviceDocuments;
 use crate::controller::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};
 use crate::finding::{Finding, Outcomes, Reason};
 use crate::jetstream::streams::SPLIT_CONSUMER;
@@ -14,11 +14,11 @@ use crate::jetstream::streams::SPLIT_CONSUMER;
 /// Returns the shards of a tenant. A device that fits into none is refused.
 pub(super) fn documents(
     tenant: &ValidTenant,
-    mapped: &Mapped,
+    built: &DeviceDocuments,
     devices: &[ClaimedDevice],
     outcomes: &mut Outcomes,
 ) -> Vec<Arc<ShardDocument>> {
-    let Mapped { devices: documents, formats } = mapped;
+    let DeviceDocuments { devices: documents, formats } = built;
     let split = shard::split(&tenant.name, &settings(tenant), formats, documents);
     for refused in split.oversized {
         let message = format!("{refused}; use fewer channels, or smaller formats");

@@ -5,7 +5,7 @@ use flutecast_crds::{DeviceTemplate, EnrollmentPolicy, EnrollmentSpec};
 use super::device::{ValidChannel, validate_channels};
 use crate::enrollment::policy::{CodePattern, Template};
 use crate::finding::{Finding, Reason};
-use crate::label::is_label_key;
+use crate::kubernetes_names::is_label_key;
 
 /// The policy for device codes that no Device has.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -32,14 +32,15 @@ pub(crate) fn validate(objects: &Objects) -> Valid {
     for tenant in &objects.tenants {
         valid.existing.insert(tenant.meta.key());
         let validated = tenant::validate(tenant);
-        valid.tenants.extend(noted(&mut valid.outcomes, Kind::Tenant, tenant, validated));
+        valid.tenants.extend(record_outcome(&mut valid.outcomes, Kind::Tenant, tenant, validated));
     }
     for device in &objects.devices {
         let validated = device::validate(device);
-        valid.devices.extend(noted(&mut valid.outcomes, Kind::Device, device, validated));
+        valid.devices.extend(record_outcome(&mut valid.outcomes, Kind::Device, device, validated));
     }
     for format in &objects.formats {
-        let checked = noted(&mut valid.outcomes, Kind::PushFormat, format, push_format::validate(format));
+        let checked =
+            record_outcome(&mut valid.outcomes, Kind::PushFormat, format, push_format::validate(format));
         valid.formats.insert(format.meta.key(), checked);
     }
     // From here on the objects are sorted from the oldest to the youngest.
@@ -48,8 +49,8 @@ pub(crate) fn validate(objects: &Objects) -> Valid {
     valid
 }
 
-/// Notes the outcome of an object. Returns what is usable of it.
-pub(super) fn noted<S, T>(
+/// Records the outcome of an object. Returns what is usable of it.
+pub(super) fn record_outcome<S, T>(
     outcomes: &mut Outcomes,
     kind: Kind,
     object: &Object<S>,

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::metrics::PodCounts;
 use super::pending::MAPPED;
 use super::*;
-use crate::backend::cluster::pending;
+use crate::backend::cluster::unready_devices;
 use crate::controller::build::{self, Built};
 use crate::controller::dereference::DirtySet;
 use crate::index::Index;
@@ -124,7 +124,7 @@ impl Plant {
 
     fn look(&mut self) -> RolloutChanges {
         let scope = std::mem::take(&mut self.scope);
-        pending::update(&mut self.rollout, &self.index, &self.built, &scope, self.now);
+        unready_devices::update(&mut self.rollout, &self.index, &self.built, &scope, self.now);
         let tenants = &self.built.tenants;
         self.rollout.evaluate(|tenant| Some(tenants.get(tenant)?.shards.as_slice()), self.now)
     }

@@ -28,11 +28,11 @@ pub(crate) use self::objects::SHARD_SELECTOR;
 use self::objects::{
     Fingerprint, fingerprint_of_map, fingerprint_of_secret, fingerprint_of_shard, fingerprint_of_text,
 };
-use self::observed::ObservedObjects;
+use self::observed::ObservedDocuments;
 use self::repairs::{Repair, Repairs};
 use crate::api_server::{ApiWrite, MANAGER};
-use crate::controller::apply::documents::Documents;
-use crate::controller::backend::Applied;
+use crate::controller::apply::documents::MappingDocuments;
+use crate::controller::backend::WrittenMapping;
 use crate::controller::status::write_failures::WriteFailure;
 use crate::metrics::CallResult;
 use crate::watch::Event;
@@ -47,12 +47,12 @@ const CONCURRENT_WRITES: usize = 8;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The documents that the API server holds, and how they are changed.
-pub(crate) struct Mapping {
+pub(crate) struct MappingWriter {
     client: Client,
     namespace: String,
     metrics: MappingMetrics,
-    shards: ObservedObjects,
-    access: ObservedObjects,
+    shards: ObservedDocuments,
+    access: ObservedDocuments,
     /// The fingerprints of the documents that were compared last, by name, with the revision that they are
     /// of.
     fingerprints: BTreeMap<String, (String, Fingerprint)>,
@@ -74,14 +74,14 @@ enum Written {
     Deleted,
 }
 
-impl Mapping {
+impl MappingWriter {
     pub(crate) fn new(client: Client, namespace: String, metrics: MappingMetrics) -> Self {
         Self {
             client,
             namespace,
             metrics,
-            shards: ObservedObjects::default(),
-            access: ObservedObjects::default(),
+            shards: ObservedDocuments::default(),
+            access: ObservedDocuments::default(),
             fingerprints: BTreeMap::new(),
             written: BTreeMap::new(),
             repairs: Repairs::default(),
@@ -128,34 +128,39 @@ impl Mapping {
     }
 
     /// Writes the documents that differ. Without `with_access` the access document stays as it is.
-    pub(crate) async fn write(&mut self, wanted: &Documents, with_access: bool) -> Applied {
-        let mut applied = Applied::default();
+    pub(crate) async fn write(&mut self, wanted: &MappingDocuments, with_access: bool) -> WrittenMapping {
+        let mut outcome = WrittenMapping::default();
         // Access that was withdrawn must be withdrawn before there is anything new to read.
         if with_access && self.access_differs(&wanted.access) {
             let (write, result) = self.write_one(Write::Access(&wanted.access)).await;
-            self.record(&write, result, wanted, &mut applied);
+            self.record(&write, result, wanted, &mut outcome);
         }
         let differing = wanted.all_shards().filter(|document| self.differs(document));
         let writes: Vec<_> = differing.map(|document| Write::Shard(document)).collect();
-        self.write_all(writes, wanted, &mut applied).await;
+        self.write_all(writes, wanted, &mut outcome).await;
         let names: BTreeSet<String> = wanted.all_shards().map(|shard| objects::name(shard)).collect();
         let unwanted = self.shards.names().filter(|name| !names.contains(*name)).map(str::to_owned);
         let deletes: Vec<_> = unwanted.map(Write::DeleteShard).collect();
-        self.write_all(deletes, wanted, &mut applied).await;
+        self.write_all(deletes, wanted, &mut outcome).await;
         let is_wanted = |name: &str| name == ACCESS_SECRET || names.contains(name);
         self.fingerprints.retain(|name, _| is_wanted(name));
         self.written.retain(|name, _| is_wanted(name));
         self.repairs.retain(is_wanted);
         self.metrics.set_repairs_waiting(self.repairs.len());
-        applied
+        outcome
     }
 
-    async fn write_all(&mut self, writes: Vec<Write<'_>>, wanted: &Documents, applied: &mut Applied) {
+    async fn write_all(
+        &mut self,
+        writes: Vec<Write<'_>>,
+        wanted: &MappingDocuments,
+        outcome: &mut WrittenMapping,
+    ) {
         let this = &*self;
         let requests: Vec<_> = writes.into_iter().map(|write| this.write_one(write)).collect();
         let results: Vec<_> = stream::iter(requests).buffer_unordered(CONCURRENT_WRITES).collect().await;
         for (write, result) in results {
-            self.record(&write, result, wanted, applied);
+            self.record(&write, result, wanted, outcome);
         }
     }
 
@@ -227,8 +232,8 @@ impl Mapping {
         &mut self,
         write: &Write<'_>,
         result: Result<Written, WriteFailure>,
-        wanted: &Documents,
-        applied: &mut Applied,
+        wanted: &MappingDocuments,
+        outcome: &mut WrittenMapping,
     ) {
         let (name, kind) = match write {
             Write::Shard(document) => (objects::name(document), ApiWrite::Shard),
@@ -248,21 +253,21 @@ impl Mapping {
             Ok(Written::Deleted) => self.shards.remove(&name),
             Err(failure) => {
                 let failure = failure.about(&name);
-                applied.error = Some(failure.message().to_owned());
+                outcome.error = Some(failure.message().to_owned());
                 match write {
                     Write::Shard(document) => {
-                        applied.failures.insert(document.tenant.clone(), failure);
+                        outcome.failures.insert(document.tenant.clone(), failure);
                     }
                     Write::Access(_) => {
                         let tenants = wanted.access.tenants.keys();
-                        applied.failures.extend(tenants.map(|tenant| (tenant.clone(), failure.clone())));
+                        outcome.failures.extend(tenants.map(|tenant| (tenant.clone(), failure.clone())));
                     }
                     Write::DeleteShard(_) => {}
                 }
                 return;
             }
         }
-        applied.changed.push(name);
+        outcome.changed.push(name);
     }
 }
 

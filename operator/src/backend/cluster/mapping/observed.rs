@@ -12,8 +12,8 @@ use crate::watch::Event;
 
 /// The objects of one watch, by name.
 #[derive(Debug, Default)]
-pub(super) struct ObservedObjects {
-    objects: BTreeMap<String, ObservedObject>,
+pub(super) struct ObservedDocuments {
+    objects: BTreeMap<String, ObservedDocument>,
     /// The names in the list that is under way.
     listed: Option<BTreeSet<String>>,
     /// The term in which the last complete list was begun.
@@ -21,14 +21,14 @@ pub(super) struct ObservedObjects {
 }
 
 #[derive(Debug)]
-struct ObservedObject {
+struct ObservedDocument {
     uid: Option<String>,
     version: Option<u64>,
     fingerprint: Option<Fingerprint>,
     editor: Option<String>,
 }
 
-impl ObservedObjects {
+impl ObservedDocuments {
     /// Applies an event. Returns whether anything changed.
     pub(super) fn apply<K: Resource>(&mut self, event: Event<K>, fingerprint: fn(&K) -> Fingerprint) -> bool {
         match event {
@@ -86,14 +86,14 @@ impl ObservedObjects {
         if let Some(listed) = &mut self.listed {
             listed.insert(name.clone());
         }
-        let now = ObservedObject {
+        let now = ObservedDocument {
             uid: meta.uid.clone(),
             version: version_of(meta),
             fingerprint,
             editor: last_editor(meta).map(str::to_owned),
         };
         let before = self.objects.get(&name);
-        let is_old = |before: &ObservedObject| {
+        let is_old = |before: &ObservedDocument| {
             before.uid == now.uid
                 && now.version.zip(before.version).is_some_and(|(version, before)| version <= before)
         };

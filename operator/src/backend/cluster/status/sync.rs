@@ -8,7 +8,7 @@ use flutecast_crds::condition::Condition;
 use tokio::time::Instant;
 
 use crate::backend::cluster::events::Notice;
-use crate::backend::cluster::presence;
+use crate::backend::cluster::presence_targets;
 use crate::backend::cluster::status::queue::{QueuedStatus, StatusQueue};
 use crate::backend::cluster::status::wanted::WantedStatuses;
 use crate::controller::dereference::DirtySet;
@@ -35,7 +35,7 @@ impl StatusSync {
         let tenants = keys_of(&index.tenants, dirty, dirty.needs_building());
         self.each(&index.tenants, &tenants, |key, entry, before| wanted.tenant(key, entry, before));
         let devices = keys_of(&index.devices, dirty, dirty.all);
-        presence::track(&self.presence, wanted, &devices);
+        presence_targets::track(&self.presence, wanted, &devices);
         self.each(&index.devices, &devices, |key, entry, before| wanted.device(key, entry, before));
         let formats = keys_of(&index.formats, dirty, dirty.all);
         self.each(&index.formats, &formats, |key, entry, before| wanted.format(key, entry, before));

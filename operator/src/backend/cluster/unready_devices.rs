@@ -21,18 +21,18 @@ pub(crate) fn update(rollout: &mut Rollout, index: &Index, built: &Built, dirty:
     if dirty.all {
         rollout.retain(|key| index.devices.get(key).is_some());
         for (key, entry) in index.devices.iter() {
-            rollout.set_pending(key, pending(key, entry, built), now);
+            rollout.set_pending(key, pending_device(key, entry, built), now);
         }
         return;
     }
     let touched = dirty.touched.iter().filter(|(kind, _)| *kind == Kind::Device);
     for (_, key) in touched {
-        let device = index.devices.get(key).and_then(|entry| pending(key, entry, built));
+        let device = index.devices.get(key).and_then(|entry| pending_device(key, entry, built));
         rollout.set_pending(key, device, now);
     }
 }
 
-fn pending(key: &Key, entry: &Entry<Device>, built: &Built) -> Option<PendingDevice> {
+fn pending_device(key: &Key, entry: &Entry<Device>, built: &Built) -> Option<PendingDevice> {
     if is_ready(&entry.status.conditions, entry.generation) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! The operator's connections to NATS.
+//! The operator's connections to NATS: one for its own work, one for the requests of devices that enroll.
 
 use async_nats::{Client, Event};
 use flutecast_nats::{Login, LoginError, NatsConnection};
