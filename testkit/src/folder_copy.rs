@@ -1,13 +1,13 @@
-//! Folders, copied.
+//! Copies folders.
 
 use std::path::Path;
 
 use anyhow::Context;
 
-/// Copies a folder with all that is in it.
+/// Copies a folder recursively.
 ///
 /// # Errors
-/// If the system refuses.
+/// Returns an error if a file or folder can't be read or written.
 pub fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(to).with_context(|| to.display().to_string())?;
     for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {

@@ -1,4 +1,4 @@
-//! One plain HTTP request on one new connection: monitor ports, metrics, JSON answers.
+//! Sends single HTTP requests, each on a new connection, for monitoring endpoints, metrics and JSON APIs.
 
 use std::time::Duration;
 
@@ -11,71 +11,68 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Longest time that a whole request may take, and connecting and the head of an event stream.
+/// The time limit of a whole request, or of connecting and receiving the headers of an event stream.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The largest answer that is read, in bytes: the subscription list of nats-server with thousands of devices
-/// fits.
+/// The largest response body that is read, in bytes. The subscription list of nats-server with thousands of
+/// devices fits.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
-/// An answer, read to its end.
+/// A response with its complete body.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// The status.
     pub status: StatusCode,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Bytes,
 }
 
 impl Response {
-    /// The body as text.
+    /// Returns the body as text.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Errors
-    /// If it isn't JSON; says what it is.
+    /// Returns an error with the body if it isn't JSON.
     pub fn json(&self) -> anyhow::Result<serde_json::Value> {
         serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {}", self.text()))
     }
 }
 
-/// GET without headers.
+/// Sends a GET request without extra headers. Any status is a success.
 ///
 /// # Errors
-/// If there is no answer within 10 s. An answer of any status is none.
+/// Returns an error if the response is not complete within 10 s.
 pub async fn get(url: &str) -> anyhow::Result<Response> {
     request(Method::GET, url, &[], "").await
 }
 
-/// GET that must be answered with success; the answer is the body.
+/// Sends a GET request and returns the body.
 ///
 /// # Errors
-/// If it isn't.
+/// Returns an error if the response is not complete within 10 s or has another status.
 pub async fn get_text(url: &str) -> anyhow::Result<String> {
     let answer = get(url).await?;
     ensure!(answer.status.is_success(), "{url}: {}: {}", answer.status, answer.text());
     Ok(answer.text())
 }
 
-/// GET that must be answered with 200 and JSON.
+/// Sends a GET request and returns the body of a response with status 200 as JSON.
 ///
 /// # Errors
-/// If it isn't.
+/// Returns an error if the response is not complete within 10 s or has another status.
 pub async fn get_json(url: &str) -> anyhow::Result<serde_json::Value> {
     let answer = get(url).await?;
     ensure!(answer.status == StatusCode::OK, "{url}: {}: {}", answer.status, answer.text());
     answer.json()
 }
 
-/// Any request.
+/// Sends a request with any method, headers and body. Any status is a success.
 ///
 /// # Errors
-/// If there is no answer within 10 s.
+/// Returns an error if the response is not complete within 10 s.
 pub async fn request(
     method: Method,
     url: &str,
@@ -92,7 +89,7 @@ pub async fn request(
     timeout(DEADLINE, whole).await.with_context(|| format!("{url}: no answer within {DEADLINE:?}"))?
 }
 
-/// Sends a request and returns when the head of the answer is there; the body is still to be read.
+/// Sends a request and returns as soon as the response headers have arrived; the body is not read yet.
 pub(crate) async fn open(
     method: Method,
     url: &str,
@@ -112,7 +109,7 @@ pub(crate) async fn open(
         let socket = socket.with_context(|| format!("{authority} can't be reached"))?;
         socket.set_nodelay(true)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
-        // It ends with the answer's body; its errors are seen there.
+        // The task ends with the response body, whose reader sees its errors.
         tokio::spawn(connection);
         anyhow::Ok(sender.send_request(request).await?)
     };

@@ -1,8 +1,8 @@
-//! Real parts for tests, the demo and the benchmarks: processes, nats-server, an API server, the Flutecast
+//! Runs real processes for tests, the demo and the benchmarks: nats-server, an API server, the Flutecast
 //! programs, gateways and SSE clients.
 //!
-//! Depends on none of the programs, which it starts by their path. A value that stands for a process kills it
-//! when it is dropped.
+//! The crate does not depend on the programs; it starts them by path. Dropping a value that represents a
+//! process kills the process.
 
 #![allow(missing_docs, reason = "only programs and tests of this workspace link it")]
 

@@ -1,31 +1,31 @@
-//! Free TCP ports on 127.0.0.1.
+//! Finds free TCP ports on 127.0.0.1.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 
 /// Ports are taken from below Linux's range for outgoing connections (32768 and up), so that no connection of
-/// another test can sit on a port while its server restarts.
+/// another test can occupy a port while its server restarts.
 const FIRST: u16 = 12_000;
 const COUNT: u16 = 20_000;
 
-/// Returns a port of 127.0.0.1 on which no process listens. Another process may take it first, so callers
-/// that can, try again.
+/// Returns a port of 127.0.0.1 on which no process listens. Another process may take the port before the
+/// caller binds it.
 ///
 /// # Errors
-/// If no port is free.
+/// Returns an error if no port is free.
 pub fn free_port() -> anyhow::Result<u16> {
     Ok(free_ports::<1>()?[0])
 }
 
-/// `N` different free ports.
+/// Returns `N` different free ports.
 ///
 /// # Errors
-/// If there are fewer.
+/// Returns an error if there are fewer free ports.
 pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
-    // A RandomState has random keys, so the hash of anything is a random number: enough to keep parallel
-    // tests apart.
+    // `RandomState` has random keys, so any hash is a random number. That is enough to keep parallel tests
+    // apart.
     let start = u16::try_from(RandomState::new().hash_one(std::process::id()) % u64::from(COUNT))?;
-    // The listeners are held until all ports are found, so that they differ.
+    // The listeners stay open until all ports are found, so that the ports differ.
     let mut held = Vec::with_capacity(N);
     let mut ports = [0; N];
     for step in 0..COUNT {
