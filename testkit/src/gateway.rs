@@ -20,7 +20,7 @@ pub struct Gateway {
     pub process: Process,
     /// Base URL for HTTP/1.1, `http://127.0.0.1:<port>`.
     pub url: String,
-    /// The address for HTTP/2 without TLS, `127.0.0.1:<port>`.
+    /// Address for HTTP/2 without TLS.
     pub http2: SocketAddr,
     /// Base URL for TLS with a self-signed certificate, `https://127.0.0.1:<port>`.
     pub tls_url: String,
@@ -30,7 +30,7 @@ pub struct Gateway {
 /// A data-plane process as a gateway addresses it.
 #[derive(Debug, Clone, Copy)]
 pub struct GatewayPod {
-    /// The address for clients.
+    /// Address for client connections.
     pub clients: SocketAddr,
     /// Address of the admin port, which serves `/readyz`.
     pub admin: SocketAddr,
@@ -180,8 +180,8 @@ fn certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     Ok((certificate, key))
 }
 
-/// Stands for kube-proxy: one address of a Service, behind which each new connection goes to one of the ready
-/// pods by chance. Connections that stand stay where they are. It ends when this is dropped.
+/// A TCP proxy in place of kube-proxy: each new connection goes to a random ready pod, and open connections
+/// stay with their pod. Dropping it stops the proxy and closes all connections.
 #[derive(Debug)]
 pub struct ServiceProxy {
     pub address: SocketAddr,

@@ -1,16 +1,16 @@
-//! Holds the tables of metrics in the docs to what the programs show.
+//! Compares the tables of metrics in the docs with the metrics that the programs export.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The labels of a metric, with their values. A label without values is an open one: any value will do.
+/// The labels of a metric, with their values. A label without values is open: its values are not compared.
 type Labels = BTreeMap<String, BTreeSet<String>>;
 
-/// Returns the differences between `page` (Markdown) and `text` (the answer of `/metrics`), as sentences;
-/// nothing if they agree.
+/// Returns the differences between `page` (Markdown) and `text` (the body of `/metrics`), one sentence each.
+/// The list is empty if they agree.
 ///
-/// A metric is a row of a table whose first cell is its name in backticks. The second cell lists its labels,
-/// as `` `kind`: Device, Tenant; `status` ``: each with all values that the program shows, or with none if
-/// there are any. Only metrics for which `counts` answers true are compared.
+/// A metric is a table row whose first cell is its name in backticks. The second cell lists the labels, such
+/// as `` `kind`: Device, Tenant; `status` ``: a closed label with all its values, an open one with none. Only
+/// metrics for which `counts` returns true are compared.
 #[must_use]
 pub fn differences(text: &str, page: &str, counts: impl Fn(&str) -> bool) -> Vec<String> {
     let mut shown = shown(text);
@@ -45,7 +45,7 @@ fn shown(text: &str) -> BTreeMap<String, Labels> {
         let Some((sample, _)) = line.rsplit_once(' ') else { continue };
         let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
         let metric = shown.entry(name.to_owned()).or_default();
-        // No value of ours holds a comma or a quotation mark.
+        // Splitting at commas is enough: no label value of Flutecast contains a comma or a quotation mark.
         for (label, value) in labels.trim_end_matches('}').split(',').filter_map(|one| one.split_once('=')) {
             metric.entry(label.to_owned()).or_default().insert(value.trim_matches('"').to_owned());
         }

@@ -1,5 +1,5 @@
-//! A NATS that wants to know exactly who comes: TLS with a certificate authority of its own, and credentials
-//! files as `nsc` makes them (operator → account → user).
+//! Creates the files for a nats-server with authentication: TLS certificates from a private certificate
+//! authority, and credentials files in the form that `nsc` writes (operator → account → user).
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
 use serde_json::{Value, json};
 
-/// An operator, an account and its users, for a server with credentials.
+/// The keys of an operator and an account, for a server that requires credentials.
 #[derive(Debug)]
 pub struct NatsIdentity {
     account: KeyPair,
@@ -18,10 +18,10 @@ pub struct NatsIdentity {
 }
 
 impl NatsIdentity {
-    /// Makes keys and certificates for a server on 127.0.0.1 in `folder`.
+    /// Creates keys and certificates in `folder`, for a server on 127.0.0.1.
     ///
     /// # Errors
-    /// If a file can't be written.
+    /// Returns an error if a file can't be written.
     pub fn new(folder: &Path) -> anyhow::Result<Self> {
         let (operator, account, system) =
             (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
@@ -47,22 +47,22 @@ impl NatsIdentity {
         Ok(Self { account, folder: folder.to_owned(), configuration })
     }
 
-    /// Lines for the server's configuration.
+    /// Returns the lines for the server's configuration file.
     #[must_use]
     pub fn configuration(&self) -> &str {
         &self.configuration
     }
 
-    /// The file with the certificates that the server's is checked with.
+    /// Returns the path of the CA certificate, with which clients verify the server.
     #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.folder.join("ca.crt")
     }
 
-    /// A credentials file for a user who may do everything in the account.
+    /// Writes a credentials file for a user with all rights in the account, and returns its path.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// Returns an error if the file can't be written.
     pub fn credentials(&self, name: &str) -> anyhow::Result<PathBuf> {
         let user = KeyPair::new_user();
         let claims = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
@@ -80,7 +80,7 @@ impl NatsIdentity {
     }
 }
 
-/// `issuer` says of `subject` what stands in `claims`.
+/// Returns a NATS JWT with `claims` about `subject`, signed by `issuer`.
 fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, claims: Value) -> anyhow::Result<String> {
     let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
     let subject = subject.public_key();
@@ -91,7 +91,7 @@ fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, claims: Value) -> anyhow
     Ok(format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature)))
 }
 
-/// Writes `ca.crt`, and the server's certificate and key, whose paths it gives.
+/// Writes `ca.crt` and the server's certificate and key, and returns the paths of the latter two.
 fn certificates(folder: &Path) -> anyhow::Result<(String, String)> {
     let ca_key = rcgen::KeyPair::generate()?;
     let mut ca = CertificateParams::new(Vec::new())?;

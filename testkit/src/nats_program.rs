@@ -1,4 +1,4 @@
-//! The nats-server that tests run.
+//! Finds the nats-server program that tests run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,12 +10,13 @@ use crate::GoTool;
 /// The oldest nats-server that Flutecast supports.
 const OLDEST_NATS: (u32, u32) = (2, 12);
 
-/// The path of a nats-server that is new enough: the one that `FLUTECAST_NATS_SERVER` names, one on `PATH`,
-/// the one in the cache folder, or else the pinned one, which is then built with `go build` into the cache
-/// folder. Blocks while it builds.
+/// Returns the path of a nats-server that is new enough: the one that `FLUTECAST_NATS_SERVER` names, or the
+/// one on `PATH`, or else the pinned one, which is built with `go build` into the cache folder if it is not
+/// there yet. Blocks while it builds.
 ///
 /// # Errors
-/// If there is none and it can't be built; says what is missing.
+/// Returns an error if `FLUTECAST_NATS_SERVER` names an unsuitable program, or if no program is found and
+/// none can be built.
 pub fn nats_server_program() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("FLUTECAST_NATS_SERVER").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
@@ -40,7 +41,7 @@ pub fn nats_server_program() -> anyhow::Result<PathBuf> {
     )
 }
 
-/// The major and minor version that a nats-server says it has.
+/// Returns the major and minor version of a nats-server program.
 fn version_of(program: &Path) -> anyhow::Result<(u32, u32)> {
     let output = Command::new(program).arg("--version").output().context("it can't be started")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -50,7 +51,7 @@ fn version_of(program: &Path) -> anyhow::Result<(u32, u32)> {
     }
 }
 
-/// Reads `nats-server: v2.15.2`.
+/// Parses a line such as `nats-server: v2.15.2`.
 fn parse_version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.trim().rsplit_once('v')?.1.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

@@ -1,4 +1,4 @@
-//! A nats-server of one's own, with JetStream and, if wanted, MQTT.
+//! Runs a nats-server for one test, with JetStream and optionally MQTT.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -9,67 +9,64 @@ use anyhow::Context;
 
 use crate::{Process, ProcessOptions, free_ports, http_client, nats_server_program, wait_until};
 
-/// Longest time that a start may take on a busy machine.
+/// The time limit of a start, sized for a busy machine.
 const START: Duration = Duration::from_secs(30);
-/// Longest time that an orderly end may take.
+/// The time limit of a graceful stop.
 const STOP: Duration = Duration::from_secs(10);
-/// Number of attempts with other ports when somebody took one between looking and listening.
+/// Number of attempts with other ports, in case another process takes a port before nats-server binds it.
 const ATTEMPTS: usize = 5;
 
-/// Options of a nats-server.
 #[derive(Debug, Clone, Default)]
 pub struct NatsOptions {
     /// True to serve MQTT 3.1.1 too.
     pub mqtt: bool,
-    /// Its ports; `None`: free ones.
+    /// The ports; free ones if `None`.
     pub ports: Option<NatsPorts>,
-    /// The folder for its configuration and streams; `None`: a temporary one that goes with the server.
+    /// The folder for configuration and streams. If `None`, a temporary folder that is removed with the
+    /// server.
     pub folder: Option<PathBuf>,
-    /// A file that gets its log.
+    /// A file to which the log is appended.
     pub log: Option<PathBuf>,
     /// True for a process group of its own, which Ctrl-C doesn't reach.
     pub own_group: bool,
-    /// More lines for the configuration file.
+    /// Additional lines of the configuration file.
     pub extra: String,
-    /// Its environment, which the configuration may name (`$PASSWORD`).
+    /// Environment variables, which the configuration may refer to (`$PASSWORD`).
     pub env: Vec<(OsString, OsString)>,
 }
 
 /// The ports that a nats-server listens on, all on 127.0.0.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NatsPorts {
-    /// For NATS clients.
     pub client: u16,
-    /// For MQTT clients.
     pub mqtt: u16,
-    /// For HTTP monitoring.
     pub monitor: u16,
 }
 
-/// A running nats-server. It is killed when this is dropped.
+/// A running nats-server. Dropping it kills the process.
 #[derive(Debug)]
 pub struct NatsServer {
     process: Process,
     ports: NatsPorts,
     options: NatsOptions,
     folder: PathBuf,
-    // Removed after the process was killed: fields are dropped in order.
+    // Fields are dropped in order, so the folder is removed after the process was killed.
     _temporary: Option<tempfile::TempDir>,
 }
 
 impl NatsServer {
-    /// Starts one with JetStream on free ports, without MQTT.
+    /// Starts a server with JetStream on free ports, without MQTT.
     ///
     /// # Errors
-    /// If nats-server can't be found or built, or isn't ready within 30 s.
+    /// Returns an error if nats-server can't be found or built, or is not ready within 30 s.
     pub async fn start() -> anyhow::Result<Self> {
         Self::start_with(NatsOptions::default()).await
     }
 
-    /// Starts one with options.
+    /// Starts a server with `options`.
     ///
     /// # Errors
-    /// As [`Self::start`]; also when a given port is taken.
+    /// Returns the same errors as [`Self::start`], and an error if a requested port is taken.
     pub async fn start_with(options: NatsOptions) -> anyhow::Result<Self> {
         let program = tokio::task::spawn_blocking(nats_server_program).await??;
         let (folder, temporary) = match &options.folder {
@@ -102,58 +99,57 @@ impl NatsServer {
         }
     }
 
-    /// The address for clients, `nats://127.0.0.1:<port>`.
+    /// Returns the URL for clients, `nats://127.0.0.1:<port>`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.ports.client)
     }
 
-    /// The port for MQTT clients; only with [`NatsOptions::mqtt`].
+    /// Returns the port for MQTT clients, which is open only with [`NatsOptions::mqtt`].
     #[must_use]
     pub fn mqtt_port(&self) -> u16 {
         self.ports.mqtt
     }
 
-    /// The address of the HTTP monitor, `http://127.0.0.1:<port>`.
+    /// Returns the base URL of HTTP monitoring, `http://127.0.0.1:<port>`.
     #[must_use]
     pub fn monitor_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.monitor)
     }
 
-    /// The process.
     #[must_use]
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 
-    /// A new client connection.
+    /// Opens a new client connection.
     ///
     /// # Errors
-    /// If the server doesn't answer.
+    /// Returns an error if the connection fails.
     pub async fn client(&self) -> anyhow::Result<async_nats::Client> {
         async_nats::connect(self.url()).await.with_context(|| self.url())
     }
 
-    /// Ends it in order. Ports and store stay its own: [`Self::restart`] brings it back.
+    /// Stops the server with SIGTERM. It keeps its ports and store for [`Self::restart`].
     ///
     /// # Errors
-    /// If it doesn't end within 10 s of SIGTERM; then it is killed.
+    /// Returns an error if the server does not exit within 10 s of SIGTERM; it is then killed.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.process.terminate(STOP).await.map(drop)
     }
 
-    /// Ends it with SIGKILL, as a crash would.
+    /// Kills the server with SIGKILL, as a crash would.
     ///
     /// # Errors
-    /// If the operating system refuses.
+    /// Returns an error if the process can't be killed.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.process.kill().await
     }
 
-    /// Starts it again on the same ports and store; one that still runs is ended in order first.
+    /// Starts the server again on the same ports and store. A server that still runs is stopped first.
     ///
     /// # Errors
-    /// As [`Self::start`].
+    /// Returns the same errors as [`Self::start`].
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         if self.process.exit_status()?.is_none() {
             self.stop().await?;
@@ -164,7 +160,7 @@ impl NatsServer {
     }
 }
 
-/// Writes the configuration, starts the process and waits until it serves JetStream (and MQTT).
+/// Writes the configuration, starts the process and waits until its health check succeeds.
 async fn launch(
     program: &Path,
     folder: &Path,

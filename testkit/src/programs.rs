@@ -1,4 +1,4 @@
-//! The Flutecast programs: where they are, and how they are started.
+//! Locates and starts the Flutecast programs.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,21 +9,22 @@ use tokio::time::{Instant, sleep};
 
 use crate::{Process, ProcessOptions, free_port, free_ports, http_client};
 
-/// Longest time that a start may take on a busy machine.
+/// The time limit of a start, sized for a busy machine.
 const START: Duration = Duration::from_secs(30);
-/// Interval at which readiness is asked for.
+/// The interval of readiness checks.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Number of attempts with other ports when somebody took one between looking and listening.
+/// Number of attempts with other ports, in case another process takes a port before the program binds it.
 const ATTEMPTS: usize = 3;
 
-/// The path of a program of this workspace (`flutecast-operator`), beside the running test or program in the
-/// target folder.
+/// Returns the path of a program of this workspace, such as `flutecast-operator`, in the target folder of the
+/// running test or program.
 ///
 /// # Errors
-/// If it hasn't been built. `make test` and `make demo` build it first; by hand: `cargo build --bins`.
+/// Returns an error if the program has not been built. `make test` and `make demo` build it first; otherwise
+/// run `cargo build --bins`.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("the path of this program")?;
-    // A test runs in target/<profile>/deps, a program in target/<profile>.
+    // A test runs in `target/<profile>/deps`, a program in `target/<profile>`.
     let mut folders = own.ancestors().skip(1).take(2);
     folders
         .find_map(|folder| {
@@ -35,37 +36,32 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
         })
 }
 
-/// Options of an operator.
 #[derive(Debug, Clone, Default)]
 pub struct OperatorOptions {
-    /// The folder with the manifests.
     pub manifests: PathBuf,
-    /// The folder for the mapping.
     pub mapping: PathBuf,
-    /// The address of nats-server.
+    /// The URL of nats-server.
     pub nats: String,
-    /// The port for health and metrics; `None`: a free one.
+    /// The port for health and metrics; a free one if `None`.
     pub admin_port: Option<u16>,
-    /// More arguments.
+    /// Additional arguments.
     pub args: Vec<OsString>,
-    /// Log file, environment, group.
     pub process: ProcessOptions,
 }
 
-/// A running operator in folder mode. It is killed when this is dropped.
+/// A running operator in folder mode. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Operator {
-    /// The process.
     pub process: Process,
-    /// The address of the admin port, `http://127.0.0.1:<port>`.
+    /// Base URL of the admin port, `http://127.0.0.1:<port>`.
     pub admin_url: String,
 }
 
 impl Operator {
-    /// Starts one and waits until it is ready.
+    /// Starts the program and waits until it is ready.
     ///
     /// # Errors
-    /// If it ends, or isn't ready within 30 s; says what it wrote.
+    /// Returns an error with the latest output if the program exits or is not ready within 30 s.
     pub async fn start(options: OperatorOptions) -> anyhow::Result<Self> {
         let OperatorOptions { manifests, mapping, nats, admin_port, args, process } = options;
         let program = program("flutecast-operator")?;
@@ -91,7 +87,7 @@ impl Operator {
         }
     }
 
-    /// The verdicts so far: what it wrote to standard output.
+    /// Returns the verdicts so far, which the operator writes to stdout.
     #[must_use]
     pub fn verdicts(&self) -> Vec<String> {
         let lines = self.process.lines_from(0).into_iter();
@@ -99,39 +95,35 @@ impl Operator {
     }
 }
 
-/// Options of a data plane.
 #[derive(Debug, Clone, Default)]
 pub struct DataplaneOptions {
-    /// The folder with the mapping.
     pub mapping: PathBuf,
-    /// The address of nats-server.
+    /// The URL of nats-server.
     pub nats: String,
-    /// The ports for clients and for health and metrics; `None`: free ones.
+    /// The ports for clients and for health and metrics; free ones if `None`.
     pub ports: Option<(u16, u16)>,
-    /// More arguments.
+    /// Additional arguments.
     pub args: Vec<OsString>,
-    /// Log file, environment, group.
     pub process: ProcessOptions,
 }
 
-/// A running data plane. It is killed when this is dropped.
+/// A running data plane. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Dataplane {
-    /// The process.
     pub process: Process,
-    /// The address for clients, `http://127.0.0.1:<port>`.
+    /// Base URL for clients, `http://127.0.0.1:<port>`.
     pub url: String,
-    /// The address of the second port, `http://127.0.0.1:<port>`.
+    /// Base URL of the admin port, `http://127.0.0.1:<port>`.
     pub admin_url: String,
-    /// Its options, with the ports that it uses: enough to start it again.
+    /// The options with the ports in use, so that the data plane can be started again with them.
     pub options: DataplaneOptions,
 }
 
 impl Dataplane {
-    /// Starts one and waits until it is ready.
+    /// Starts the program and waits until it is ready.
     ///
     /// # Errors
-    /// If it ends, or isn't ready within 30 s; says what it wrote.
+    /// Returns an error with the latest output if the program exits or is not ready within 30 s.
     pub async fn start(mut options: DataplaneOptions) -> anyhow::Result<Self> {
         let program = program("flutecast-dataplane")?;
         let given = options.ports;
@@ -162,11 +154,10 @@ impl Dataplane {
         }
     }
 
-    /// The value of a metric whose line starts with `prefix` (name and labels), 0 if there is none; several
-    /// are summed.
+    /// Returns the sum of all metrics whose line starts with `prefix` (name and labels), 0 if there are none.
     ///
     /// # Errors
-    /// If `/metrics` can't be read.
+    /// Returns an error if `/metrics` can't be read.
     pub async fn metric(&self, prefix: &str) -> anyhow::Result<f64> {
         let text = self.metrics().await?;
         let values =
@@ -174,10 +165,10 @@ impl Dataplane {
         Ok(values.filter_map(|(_, value)| value.parse::<f64>().ok()).sum())
     }
 
-    /// The text of `/metrics`.
+    /// Returns the body of `/metrics`.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// Returns an error if it can't be read.
     pub async fn metrics(&self) -> anyhow::Result<String> {
         http_client::get_text(&format!("{}/metrics", self.admin_url)).await
     }
@@ -191,7 +182,7 @@ fn port_was_taken(process: &Process) -> bool {
     process.output().iter().any(|line| line.to_ascii_lowercase().contains("address already in use"))
 }
 
-/// Waits until `/readyz` answers 200, or the process ends.
+/// Waits until `/readyz` reports success or the process exits.
 async fn wait_until_ready(process: &mut Process, admin_url: &str) -> anyhow::Result<()> {
     let url = format!("{admin_url}/readyz");
     let end = Instant::now() + START;
@@ -202,7 +193,7 @@ async fn wait_until_ready(process: &mut Process, admin_url: &str) -> anyhow::Res
             Err(error) => format!("{error:#}"),
         };
         if let Some(status) = process.exit_status()? {
-            // The last lines may still be on their way through the pipe.
+            // The last lines of output may not have been read from the pipe yet.
             sleep(PAUSE).await;
             bail!(
                 "{} ended before it was ready, with {status}; it wrote:\n{}",

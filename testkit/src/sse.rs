@@ -1,4 +1,4 @@
-//! A client for Server-Sent Events that shows each block as it came.
+//! A client for Server-Sent Events that returns each block unchanged.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::http_client;
 pub struct SseEvent {
     /// The `event:` line; `None` in data events.
     pub event: Option<String>,
-    /// The `id:` line of this very block.
+    /// The `id:` line of this block.
     pub id: Option<String>,
     /// The `data:` lines, joined by line feeds; `None` if the block has no such line (a bare `id:` or
     /// `retry:`).
@@ -27,29 +27,29 @@ pub struct SseEvent {
 }
 
 impl SseEvent {
-    /// Returns the type of a browser's event: the name, or `message`.
+    /// Returns the event type as a browser sees it: the name, or `message`.
     #[must_use]
     pub fn name(&self) -> &str {
         self.event.as_deref().unwrap_or("message")
     }
 
-    /// Returns whether a browser's `onmessage` would get it.
+    /// Returns whether a browser would pass the event to `onmessage`.
     #[must_use]
     pub fn is_data(&self) -> bool {
         self.event.is_none() && self.data.is_some()
     }
 
-    /// The data as JSON.
+    /// Returns the data as JSON.
     ///
     /// # Errors
-    /// If there is none or it isn't JSON.
+    /// Returns an error if there is no data or it isn't JSON.
     pub fn json(&self) -> anyhow::Result<serde_json::Value> {
         let data = self.data.as_deref().with_context(|| format!("no data in {self:?}"))?;
         serde_json::from_str(data).with_context(|| format!("not JSON: {data}"))
     }
 }
 
-/// Bytes to blocks, by the rules of the HTML standard.
+/// Parses bytes into blocks by the rules of the HTML standard.
 #[derive(Debug, Default)]
 pub struct SseParser {
     line: Vec<u8>,
@@ -59,7 +59,7 @@ pub struct SseParser {
 }
 
 impl SseParser {
-    /// Takes more bytes.
+    /// Parses more bytes of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
@@ -71,7 +71,7 @@ impl SseParser {
         }
     }
 
-    /// The next whole block.
+    /// Removes and returns the next complete block.
     pub fn pop(&mut self) -> Option<SseEvent> {
         self.ready.pop_front()
     }
@@ -104,7 +104,6 @@ impl SseParser {
     }
 }
 
-/// An open event stream.
 #[derive(Debug)]
 pub struct SseClient {
     status: StatusCode,
@@ -116,19 +115,19 @@ pub struct SseClient {
 }
 
 impl SseClient {
-    /// Opens a stream with GET; `Accept: text/event-stream` is added.
+    /// Opens a stream with a GET request and the header `Accept: text/event-stream`.
     ///
     /// # Errors
-    /// If there is no answer within 10 s, or one that isn't 200 with `text/event-stream`; says what the
-    /// answer was.
+    /// Returns an error if no response headers arrive within 10 s, or if the response is not an event stream
+    /// with status 200.
     pub async fn connect(url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Self> {
         Self::open(Method::GET, url, headers, Bytes::new()).await
     }
 
-    /// Opens a stream with POST and a JSON body.
+    /// Opens a stream with a POST request and a JSON body.
     ///
     /// # Errors
-    /// As [`Self::connect`].
+    /// Returns the same errors as [`Self::connect`].
     pub async fn post(url: &str, headers: &[(&str, &str)], body: &serde_json::Value) -> anyhow::Result<Self> {
         let mut headers = headers.to_vec();
         headers.push(("content-type", "application/json"));
@@ -155,42 +154,43 @@ impl SseClient {
         })
     }
 
-    /// The status of the answer.
+    /// Returns the status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The headers of the answer.
+    /// Returns the headers of the response.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The last id that was seen, what a browser would send as `Last-Event-ID`.
+    /// Returns the last event id, which a browser would send as `Last-Event-ID`.
     #[must_use]
     pub fn last_event_id(&self) -> Option<&str> {
         self.last_event_id.as_deref()
     }
 
-    /// The last `retry` that was seen.
+    /// Returns the last `retry` value.
     #[must_use]
     pub fn retry(&self) -> Option<Duration> {
         self.retry
     }
 
-    /// The next block.
+    /// Waits for the next block.
     ///
     /// # Errors
-    /// If none comes within `deadline`, or the stream ends or breaks.
+    /// Returns an error if no block arrives within `deadline`, or if the stream ends or the connection
+    /// breaks.
     pub async fn next(&mut self, deadline: Duration) -> anyhow::Result<SseEvent> {
         self.next_or_end(deadline).await?.context("the event stream has ended")
     }
 
-    /// The next block, or none at an orderly end of the stream.
+    /// Waits for the next block. Returns `None` when the stream ends properly.
     ///
     /// # Errors
-    /// If none comes within `deadline`, or the connection breaks.
+    /// Returns an error if no block arrives within `deadline` or the connection breaks.
     pub async fn next_or_end(&mut self, deadline: Duration) -> anyhow::Result<Option<SseEvent>> {
         let end = Instant::now() + deadline;
         loop {
@@ -214,10 +214,10 @@ impl SseClient {
         }
     }
 
-    /// The next block for which `wanted` is true; the ones before it are dropped.
+    /// Waits for a block that satisfies `wanted` and discards the blocks before it.
     ///
     /// # Errors
-    /// If none comes within `deadline`; says what came instead.
+    /// Returns an error with the latest discarded blocks if none arrives within `deadline`.
     pub async fn next_where(
         &mut self,
         what: &str,
@@ -242,18 +242,18 @@ impl SseClient {
         }
     }
 
-    /// The next event of this name (`message` for data).
+    /// Waits for the next event with this name (`message` for data events).
     ///
     /// # Errors
-    /// As [`Self::next_where`].
+    /// Returns the same errors as [`Self::next_where`].
     pub async fn next_named(&mut self, name: &str, deadline: Duration) -> anyhow::Result<SseEvent> {
         self.next_where(name, deadline, |event| event.name() == name && event.data.is_some()).await
     }
 
-    /// Reads all blocks that come within `time`.
+    /// Returns all blocks that arrive within `time`.
     ///
     /// # Errors
-    /// If the connection breaks or ends.
+    /// Returns an error if the stream ends or the connection breaks.
     pub async fn collect_for(&mut self, time: Duration) -> anyhow::Result<Vec<SseEvent>> {
         let end = Instant::now() + time;
         let mut events = Vec::new();

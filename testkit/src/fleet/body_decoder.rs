@@ -1,29 +1,29 @@
-//! Bytes of an HTTP/1.1 answer to the bytes of its body, with as little work and memory as possible:
-//! thousands of these share a machine with what they watch.
+//! Decodes the body of an HTTP/1.1 response. Uses little CPU and memory, since thousands of clients run on
+//! the same machine as the programs under test.
 
 use std::str;
 
-/// A fault of an answer.
+/// Why a response is not a readable event stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BadAnswer {
-    /// Not 200 with an event stream: the status, 0 if there is none that can be read.
+    /// The response is not an event stream with status 200; holds its status, 0 if it is unreadable.
     Status(u16),
-    /// The encoding is broken.
+    /// The head is too long or the chunked encoding is invalid.
     Encoding,
 }
 
-/// Reads one answer.
+/// A decoder for one response; the variants are its states.
 #[derive(Debug)]
 pub(super) enum BodyDecoder {
-    /// In the head; what came of it.
+    /// In the head, with its bytes so far.
     Head(Vec<u8>),
-    /// In a body that ends with the connection.
+    /// In a body without chunks, which ends with the connection.
     Plain,
-    /// In the line with a chunk's size.
+    /// In the line with the size of a chunk.
     Size(usize, Digits),
-    /// In a chunk: so many bytes are left, and then so many of the line end.
+    /// In a chunk, with the number of bytes left of its data and of its line ending.
     Data(usize, usize),
-    /// The last chunk has come.
+    /// After the last chunk.
     Ended,
 }
 
@@ -34,9 +34,9 @@ pub(super) enum Digits {
     Over,
 }
 
-/// The largest head that is read.
+/// The largest accepted head, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
-/// The line end after a chunk.
+/// The length of the line ending after a chunk, in bytes.
 const CHUNK_END: usize = 2;
 
 impl Default for BodyDecoder {
@@ -46,7 +46,7 @@ impl Default for BodyDecoder {
 }
 
 impl BodyDecoder {
-    /// Takes bytes; `on_body` gets those of the body.
+    /// Decodes more bytes and passes those of the body to `on_body`.
     pub(super) fn push(
         &mut self,
         mut bytes: &[u8],
@@ -93,19 +93,19 @@ impl BodyDecoder {
                     bytes = rest;
                     on_body(data);
                 }
-                // The empty line behind the last chunk.
+                // The empty line after the last chunk.
                 Self::Ended => return Ok(()),
             }
         }
         Ok(())
     }
 
-    /// Returns whether the head has come and is that of an event stream.
+    /// Returns whether the head is complete and describes an event stream.
     pub(super) fn is_open(&self) -> bool {
         !matches!(self, Self::Head(_))
     }
 
-    /// Returns whether the answer has come to an orderly end.
+    /// Returns whether the last chunk has arrived.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self, Self::Ended)
     }
@@ -133,7 +133,7 @@ mod tests {
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n";
 
-    /// The body and whether it has ended, when the answer comes in pieces of this size.
+    /// Returns the body and whether it has ended, with the response cut into pieces of this size.
     fn read(answer: &str, piece: usize) -> Result<(String, bool), BadAnswer> {
         let (mut reader, mut body) = (BodyDecoder::default(), Vec::new());
         for bytes in answer.as_bytes().chunks(piece) {

@@ -1,4 +1,4 @@
-//! One client: connects, reads, and comes back as an `EventSource` does.
+//! One client, which connects, reads and reconnects as an `EventSource` does.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,19 +14,19 @@ use super::record::{self, Records};
 use super::{OnBadAnswer, Target};
 use crate::{SseEvent, SseParser};
 
-/// Longest time that connecting and the head of the answer may take.
+/// The time limit of connecting and receiving the response head.
 const CONNECT: Duration = Duration::from_secs(5);
 /// The pause before a client reconnects that has received no `retry` yet.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
-/// A stream on which nothing comes for so long is given up until `hello` says how often there is a ping.
+/// The longest silence on a stream until `hello` announces the ping interval.
 const FIRST_SILENCE: Duration = Duration::from_secs(15);
-/// Room for what one read takes.
+/// Size of the read buffer, in bytes.
 const BUFFER: usize = 4 * 1024;
 
-/// The record of one client.
+/// The counters of one client.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// The server of the stream that is open.
+    /// The server of the open stream, by the name in `hello`.
     pub(super) server: Option<String>,
     pub(super) failed: bool,
     pub(super) welcomes: u64,
@@ -42,17 +42,16 @@ pub(super) struct Seen {
     pub(super) strange: u64,
     pub(super) gaps: BTreeMap<String, u64>,
     pub(super) merge: Merge,
-    /// None: nothing is recorded.
+    /// `None` if the client does not record.
     pub(super) records: Option<Records>,
-    /// When new data came last.
+    /// When new data last arrived.
     pub(super) data_at: Option<Instant>,
     pub(super) without_data: Duration,
-    /// Since when there is no stream, after there was one.
+    /// When the last stream ended, if none is open.
     pub(super) lost_at: Option<Instant>,
     pub(super) without_stream: Duration,
 }
 
-/// One client.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) target: Arc<Target>,
@@ -61,17 +60,17 @@ pub(super) struct Client {
     pub(super) retry: Duration,
 }
 
-/// Why a stream is over.
+/// Why a stream ended.
 enum End {
-    /// The server said when to come back.
+    /// The server sent `bye`.
     Bye,
-    /// It ended or broke off.
+    /// The stream ended without `bye`, or the connection broke.
     Broken,
-    /// Nothing came for too long.
+    /// The stream was silent for too long.
     Silent,
-    /// There was none.
+    /// No connection could be made, or no response arrived.
     Unreachable,
-    /// Something else was answered.
+    /// The response was not an event stream; holds its status.
     Bad(u16),
 }
 
@@ -80,7 +79,7 @@ impl Client {
         Self { target, seen, last_event_id: None, retry: FIRST_RETRY }
     }
 
-    /// Runs until it is aborted, or gives up.
+    /// Runs until the task is aborted or the client gives up.
     pub(super) async fn run(mut self) {
         loop {
             let end = self.stream().await;
@@ -137,7 +136,7 @@ impl Client {
         Ok(socket)
     }
 
-    /// Takes one block. Whether it was `bye`.
+    /// Handles one block and returns whether it was `bye`.
     fn take(&mut self, event: &SseEvent, silence: &mut Duration) -> bool {
         self.retry = event.retry.unwrap_or(self.retry);
         if let Some(id) = &event.id {
@@ -207,12 +206,12 @@ impl Seen {
         }
     }
 
-    /// The longest time without new data, the time that runs now included.
+    /// Returns the longest time without new data, including the current interval.
     pub(super) fn longest_without_data(&self) -> Duration {
         self.without_data.max(self.data_at.map(|at| at.elapsed()).unwrap_or_default())
     }
 
-    /// The longest time without a stream, the time that runs now included.
+    /// Returns the longest time without a stream, including the current interval.
     pub(super) fn longest_without_stream(&self) -> Duration {
         self.without_stream.max(self.lost_at.map(|at| at.elapsed()).unwrap_or_default())
     }

@@ -1,29 +1,28 @@
-//! The events of one client, merged after reconnects: each counts once, and missing ones show.
+//! Merges the events of one client across reconnects: repeats are recognized, and missing events are counted.
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
 
-/// The fate of one data event.
+/// The relation of a data event to those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// The first of its channel.
+    /// The first event of its channel.
     First,
-    /// The one that had to come.
+    /// The event with the expected number.
     Next,
-    /// Newer, but so many that had to come before it didn't.
+    /// A newer event, with the number of missing events before it.
     After(u64),
-    /// Newer, of a channel that isn't counted.
+    /// A newer event of a channel that isn't counted.
     Newer,
-    /// One that was there before: a page drops it.
+    /// A repeat, which a page would drop.
     Known,
-    /// A page would take it for new, but its number says that it isn't, or comes too late.
+    /// An event that a page would take for new although its number repeats or goes back.
     Wrong,
-    /// Not understood.
+    /// Invalid JSON, or fields are missing.
     Strange,
 }
 
-/// The channels of one client.
 #[derive(Debug, Default)]
 pub(super) struct Merge {
     channels: HashMap<Box<str>, Channel>,
@@ -77,7 +76,7 @@ struct Data<'a> {
     values: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The part of a `hello` about the connection.
+/// The fields of `hello` that concern the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Welcome {
     pub(super) server: String,
@@ -85,7 +84,7 @@ pub(super) struct Welcome {
 }
 
 impl Merge {
-    /// Takes a `hello`; `None`: it can't be understood.
+    /// Reads a `hello`. Returns `None` if it is invalid.
     pub(super) fn hello(&mut self, data: &str) -> Option<Welcome> {
         let Hello { devices, ping_ms, server } = serde_json::from_str(data).ok()?;
         for device in devices {
@@ -96,9 +95,9 @@ impl Merge {
         Some(Welcome { server: server.to_owned(), ping_ms })
     }
 
-    /// Takes a data event, by the rules that docs/client.md gives for pages: within an epoch the sequence
-    /// decides; for events without an id the time does, and at the same time the values. `field` is the value
-    /// that counts up by one with each message of a channel.
+    /// Classifies and keeps a data event by the rules for pages in docs/client.md: within an epoch the
+    /// sequence decides; for events without an id the time decides, and the values if the times are equal.
+    /// `field` names the value that increases by one with each message of a channel.
     pub(super) fn data(&mut self, id: Option<&str>, data: &str, field: &str) -> Taken {
         let Ok(Data { device, channel, time, values }) = serde_json::from_str(data) else {
             return Taken::Strange;
@@ -124,7 +123,7 @@ impl Merge {
         taken
     }
 
-    /// The newest number of each channel of which nothing may be missing.
+    /// Returns the newest number of each `Every` channel.
     pub(super) fn numbers(&self) -> impl Iterator<Item = (&str, u64)> {
         let every = self.channels.iter().filter(|(_, channel)| channel.every);
         every.filter_map(|(name, channel)| Some((&**name, channel.newest.as_ref()?.number?)))
@@ -143,7 +142,7 @@ impl Channel {
                 return true;
             }
         }
-        // Times of the same form, in UTC: they compare as texts.
+        // All times are in UTC and have the same format, so they can be compared as strings.
         if time == &*newest.time { values != &*newest.values } else { time > &*newest.time }
     }
 

@@ -1,5 +1,5 @@
-//! Many SSE clients in one process, as screens of a plant: they come back as an `EventSource` does, merge
-//! what they get by its id, and report what they missed and how long they had nothing.
+//! Runs many SSE clients in one process. They reconnect as an `EventSource` does, drop repeated events by id,
+//! and report missed events and the time without data.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -22,34 +22,33 @@ pub use report::{FleetReport, Newest, Spread};
 use crate::wait_until;
 use client::{Client, Seen, locked};
 
-/// Options of a fleet.
 #[derive(Debug, Clone)]
 pub struct FleetOptions {
-    /// The event stream, `http://host:port/v1/…/events?…`.
+    /// The URL of the event stream, `http://host:port/v1/…/events?…`.
     pub url: String,
-    /// More headers, such as `Authorization`.
+    /// Additional headers, such as `Authorization`.
     pub headers: Vec<(String, String)>,
-    /// Number of clients.
     pub clients: usize,
     /// Number of them that start per second.
     pub per_second: u32,
-    /// The value that counts up by one with each message of an `Every` channel.
+    /// The name of the value that increases by one with each message of an `Every` channel.
     pub number_field: String,
     pub on_bad_answer: OnBadAnswer,
 }
 
-/// The reaction of a client to a response that is no event stream.
+/// The reaction of a client to a response that is not an event stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnBadAnswer {
-    /// As an `EventSource`: never come back.
+    /// Never reconnect, as an `EventSource` does.
     #[default]
     GiveUp,
-    /// As `flutecast.js`: come back later.
+    /// Reconnect later, as `flutecast.js` does.
     ComeBack,
 }
 
 impl FleetOptions {
-    /// So many clients of an event stream; the number is in the value `n`.
+    /// Returns the options for `clients` clients of an event stream whose messages are numbered in the value
+    /// `n`.
     #[must_use]
     pub fn new(url: impl Into<String>, clients: usize) -> Self {
         Self {
@@ -66,11 +65,10 @@ impl FleetOptions {
 /// The server's address, prepared for requests.
 #[derive(Debug)]
 struct Target {
-    /// Host and port.
     address: String,
     authority: String,
     path: String,
-    /// Whole lines.
+    /// Complete header lines.
     headers: String,
     number_field: String,
     on_bad_answer: OnBadAnswer,
@@ -94,7 +92,7 @@ impl Target {
     }
 }
 
-/// Running clients. They end when this is dropped.
+/// Running clients. Dropping the fleet ends them.
 #[derive(Debug)]
 pub struct Fleet {
     seen: Vec<Arc<Mutex<Seen>>>,
@@ -102,18 +100,18 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts the clients, a few at a time, and returns at once.
+    /// Starts the clients at the configured rate and returns at once.
     ///
     /// # Errors
-    /// If the address makes no sense.
+    /// Returns an error if the URL is invalid or not `http`.
     pub fn start(options: &FleetOptions) -> anyhow::Result<Self> {
         Self::start_with(options, None)
     }
 
-    /// The same, and the clients keep all that they take for new: [`Self::records`].
+    /// Starts clients that also record every new event; see [`Self::records`].
     ///
     /// # Errors
-    /// If the address makes no sense.
+    /// Returns an error if the URL is invalid or not `http`.
     pub fn start_recording(options: &FleetOptions) -> anyhow::Result<Self> {
         Self::start_with(options, Some(&Records::new()))
     }
@@ -135,16 +133,16 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Returns the events that each client has taken for new; empty unless they record.
+    /// Returns the new events of each client; empty unless the clients record.
     #[must_use]
     pub fn records(&self) -> Vec<Records> {
         self.seen.iter().map(|seen| locked(seen).records.clone().unwrap_or_default()).collect()
     }
 
-    /// Waits until what they have seen is as `wanted`.
+    /// Waits until the report satisfies `wanted`, and returns it.
     ///
     /// # Errors
-    /// If it isn't within `deadline`; with the last report.
+    /// Returns an error with the last report if `deadline` passes first.
     pub async fn wait_until(
         &self,
         what: &str,
@@ -158,7 +156,6 @@ impl Fleet {
         .await
     }
 
-    /// Returns the report up to now.
     #[must_use]
     pub fn report(&self) -> FleetReport {
         let mut report =
@@ -200,7 +197,7 @@ impl Fleet {
         report
     }
 
-    /// Ends the clients; the answer is what they have seen.
+    /// Ends the clients and returns the last report.
     pub async fn stop(mut self) -> FleetReport {
         let report = self.report();
         self.tasks.shutdown().await;

@@ -1,4 +1,4 @@
-//! All that a client took for new, for tests that compare it with what the broker stored.
+//! Records the new events of a client, for tests that compare them with the messages that the broker stored.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use tokio::time::Instant;
 
 use super::merge::parse_id;
 
-/// One event that a client took for new.
+/// A new event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
-    /// The value that counts.
+    /// The message number.
     pub number: u64,
     /// The message's sequence in the stream, if the event had an id.
     pub sequence: Option<u64>,
-    /// When it came.
+    /// When the event arrived.
     pub at: Instant,
 }
 
-/// The events of one client by `<device>/<channel>`, in the order in which they came.
+/// The events of one client by `<device>/<channel>`, in the order of arrival.
 pub type Records = BTreeMap<String, Vec<Record>>;
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ struct Data<'a> {
     values: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Keeps an event that was taken for new; one without the number is none that counts.
+/// Records a new event. Events without a number are ignored.
 pub(super) fn keep(records: &mut Records, id: Option<&str>, data: &str, field: &str, at: Instant) {
     let Ok(Data { device, channel, values }) = serde_json::from_str(data) else { return };
     let Some(number) = values.get(field).and_then(serde_json::Value::as_f64) else { return };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The sums over all clients. Times are in milliseconds.
+/// Totals over all clients. Times are in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FleetReport {
@@ -15,38 +15,39 @@ pub struct FleetReport {
     pub servers: BTreeMap<String, usize>,
     /// Number of clients that gave up, as an `EventSource` does after a response that is no event stream.
     pub failed: usize,
-    /// Number of times that a stream began with `hello`, all clients together.
+    /// Number of `hello` events.
     pub welcomes: u64,
-    /// Number of times that the server ended a stream, by the reason of its `bye`.
+    /// Number of `bye` events, by reason.
     pub byes: BTreeMap<String, u64>,
-    /// Number of times that a stream broke off or ended without `bye`.
+    /// Number of streams that broke or ended without `bye`.
     pub breaks: u64,
-    /// Number of times that no connection could be made, or no answer came.
+    /// Number of failed connections, and of requests without a response.
     pub unreachable: u64,
-    /// Returns that were no event stream, by status.
+    /// Number of responses that were not an event stream, by status.
     pub bad_answers: BTreeMap<u16, u64>,
-    /// Number of times that a client gave a silent stream up.
+    /// Number of streams that clients closed because they were silent.
     pub silent: u64,
-    /// Data events.
+    /// Number of data events.
     pub events: u64,
-    /// Data events that were there before and were merged away.
+    /// Number of repeated data events, which merging removed.
     pub merged: u64,
-    /// Messages of `Every` channels that are missing between two that came.
+    /// Number of missing messages of `Every` channels, counted between two that arrived.
     pub lost: u64,
-    /// Messages of `Every` channels that came twice or too late, and that merging did not find.
+    /// Number of messages of `Every` channels that arrived twice or too late and that merging did not
+    /// recognize.
     pub wrong: u64,
-    /// Data events that could not be understood.
+    /// Number of invalid data events.
     pub strange: u64,
-    /// `gap` events, by reason.
+    /// Number of `gap` events, by reason.
     pub gaps: BTreeMap<String, u64>,
     /// The newest number of each `Every` channel that any client has, and how many clients of the channel
     /// have an older one.
     pub newest: BTreeMap<String, Newest>,
-    /// The longest time without new data of each client, from its first data on.
+    /// For each client the longest time without new data, from its first data event on.
     pub without_data: Spread,
-    /// The longest time without a stream of each client, from the end of one to the `hello` of the next.
+    /// For each client the longest time from the end of a stream to the `hello` of the next.
     pub without_stream: Spread,
-    /// Number of reconnects of the client that had most.
+    /// The highest number of reconnects of a client.
     pub most_reconnects: u64,
     /// The resident memory of this process in KiB.
     pub memory_kib: u64,
@@ -56,7 +57,6 @@ pub struct FleetReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Newest {
-    /// The number.
     pub number: u64,
     /// Number of the channel's clients that don't have it yet.
     pub behind: usize,
@@ -66,11 +66,10 @@ pub struct Newest {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spread {
-    /// Half of the clients had at most this.
+    /// The median.
     pub p50_ms: u64,
-    /// 99 % of the clients had at most this.
+    /// The 99th percentile.
     pub p99_ms: u64,
-    /// The longest.
     pub max_ms: u64,
 }
 

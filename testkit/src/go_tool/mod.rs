@@ -1,4 +1,4 @@
-//! Programs in Go that are built once per machine, from a pinned module, into the cache folder.
+//! Builds Go programs from pinned modules into the cache folder, once per machine.
 
 use std::fs;
 use std::io::Write;
@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 
 mod pinned;
 
-/// The folder that holds built tools: `$XDG_CACHE_HOME/flutecast/tools`, else `~/.cache/flutecast/tools`.
+/// Returns the folder of built tools: `$XDG_CACHE_HOME/flutecast/tools`, or else `~/.cache/flutecast/tools`.
 ///
 /// # Errors
-/// If neither `XDG_CACHE_HOME` nor `HOME` is set.
+/// Returns an error if neither `XDG_CACHE_HOME` nor `HOME` is set.
 pub fn tools_folder() -> anyhow::Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
@@ -28,7 +28,7 @@ pub struct GoTool {
     pub name: &'static str,
     /// The package to build.
     pub package: &'static str,
-    /// The module whose version is the program's.
+    /// The module whose version is also the program's version.
     pub module: &'static str,
     /// The name of the folder in the cache, without the version. Programs of one module share it.
     pub cache: &'static str,
@@ -36,9 +36,10 @@ pub struct GoTool {
     pub pinned_in: &'static str,
     /// The text of that go.mod.
     pub go_mod: &'static str,
-    /// Minutes that a build takes on two cores, roughly.
+    /// Approximate duration of a build on two cores.
     pub minutes: u32,
-    /// The source of a program of this repository. Its version is a digest of this and the go.mod.
+    /// The source of a program that belongs to this repository. The program's version is a digest of this
+    /// source and the go.mod.
     pub source: Option<&'static str>,
     pub stamp: Stamp,
 }
@@ -46,20 +47,20 @@ pub struct GoTool {
 /// The way in which a program gets its version, beside what Go itself records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stamp {
-    /// Nothing: it knows its version, or its version doesn't matter.
+    /// No variable: the program already has its version or does not need one.
     Nothing,
-    /// This variable of the program is set to the version.
+    /// Sets this variable of the program to the version.
     Version(&'static str),
-    /// Kubernetes' three variables: clients and kubelet compare them with the server's.
+    /// Sets the three version variables of Kubernetes: clients and kubelet compare them with the server's.
     Kubernetes,
 }
 
 impl GoTool {
-    /// Returns the pinned version, such as `v1.37.2`; for a program of this repository the beginning of the
-    /// SHA-256 of its source and go.mod.
+    /// Returns the pinned version, such as `v1.37.2`. For a program of this repository it is the start of the
+    /// SHA-256 digest of its source and go.mod.
     ///
     /// # Errors
-    /// If its go.mod doesn't name the module.
+    /// Returns an error if the go.mod does not require the module.
     pub fn version(&self) -> anyhow::Result<String> {
         if let Some(source) = self.source {
             let digest = Sha256::new_with_prefix(source).chain_update(self.go_mod).finalize();
@@ -71,7 +72,7 @@ impl GoTool {
             .with_context(|| format!("{}/go.mod doesn't name {}", self.pinned_in, self.module))
     }
 
-    /// The folder of this version in the cache.
+    /// Returns the cache folder of this version.
     fn folder(&self) -> anyhow::Result<PathBuf> {
         Ok(tools_folder()?.join(format!("{}-{}", self.cache, self.version()?)))
     }
@@ -79,16 +80,16 @@ impl GoTool {
     /// Returns whether this version is in the cache.
     ///
     /// # Errors
-    /// If there is no cache folder.
+    /// Returns an error if the cache folder can't be determined.
     pub fn is_built(&self) -> anyhow::Result<bool> {
         Ok(self.folder()?.join(self.name).is_file())
     }
 
-    /// Returns the program's path. Builds the program first if this version isn't in the cache, which takes
-    /// minutes and blocks.
+    /// Returns the program's path. Builds the program first if it is not in the cache, which blocks for
+    /// minutes.
     ///
     /// # Errors
-    /// If it can't be built.
+    /// Returns an error if the program can't be built.
     pub fn path(&self) -> anyhow::Result<PathBuf> {
         let program = self.folder()?.join(self.name);
         if !program.is_file() {
@@ -97,11 +98,11 @@ impl GoTool {
         Ok(program)
     }
 
-    /// Builds those of `tools` that aren't in the cache, and writes the progress to `out`. Neighbours of one
-    /// module are built by one `go build`, which links some while it compiles others.
+    /// Builds those of `tools` that are not in the cache, and writes the progress to `out`. Adjacent tools of
+    /// one module share one `go build`, which links one program while it compiles another.
     ///
     /// # Errors
-    /// If one can't be built.
+    /// Returns an error if a program can't be built.
     pub fn build_missing(tools: &[Self], out: &mut impl Write) -> anyhow::Result<()> {
         let mut missing = Vec::new();
         for tool in tools {
@@ -144,7 +145,7 @@ impl GoTool {
     }
 }
 
-/// Builds programs of one module. Waits for another process that builds one of them.
+/// Builds programs of one module. Waits while another process builds one of them.
 fn build(tools: &[GoTool]) -> anyhow::Result<()> {
     let Some(first) = tools.first() else { return Ok(()) };
     let (folder, version) = (first.folder()?, first.version()?);
@@ -156,7 +157,8 @@ fn build(tools: &[GoTool]) -> anyhow::Result<()> {
         locks.push(lock);
     }
     let missing: Vec<_> = tools.iter().filter(|tool| !folder.join(tool.name).is_file()).collect();
-    // Built elsewhere and renamed, so that a broken build never looks like a program.
+    // Programs are built in another folder and renamed, so that a failed build never leaves a partial
+    // program.
     let partial = tempfile::Builder::new().prefix("partial-").tempdir_in(&folder)?;
     let target = match missing.as_slice() {
         [] => return Ok(()),
@@ -165,7 +167,7 @@ fn build(tools: &[GoTool]) -> anyhow::Result<()> {
         _ => partial.path().join(""),
     };
     let output = Command::new("go")
-        // Debug information would only be compiled for the linker to drop it.
+        // The linker would drop debug information anyway, so it is not compiled.
         .args([
             "build",
             "-trimpath",
@@ -200,7 +202,7 @@ fn build(tools: &[GoTool]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The version of `module` in a go.mod, such as `v2.15.2`.
+/// Returns the version of `module` in a go.mod, such as `v2.15.2`.
 fn pinned_version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
     go_mod.lines().find_map(|line| {
         let mut words = line.split_whitespace().skip_while(|word| *word == "require");

@@ -1,8 +1,8 @@
-//! Programs that tests without a cluster need.
+//! The Go programs that tests without a cluster need.
 
 use super::{GoTool, Stamp};
 
-/// The folder with the go.mod files, one folder for each pinned module.
+/// Expands to the path of a folder with a go.mod; each pinned module has its own.
 macro_rules! pinned_in {
     ($folder:literal) => {
         concat!(env!("CARGO_MANIFEST_DIR"), "/tools/", $folder)
@@ -10,7 +10,7 @@ macro_rules! pinned_in {
 }
 
 impl GoTool {
-    /// nats-server and an API server, in the order in which they are built.
+    /// The programs for nats-server and an API server, in build order.
     pub const LOCAL: [Self; 5] =
         [Self::NATS_SERVER, Self::ETCD, Self::KUBE_APISERVER, Self::KUBECTL, Self::KUBE_CONTROLLER_MANAGER];
 
@@ -43,7 +43,7 @@ impl GoTool {
     pub const KUBE_CONTROLLER_MANAGER: Self =
         Self::kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", 3);
 
-    /// A program of Kubernetes; all of them have one version.
+    /// Returns a tool of the Kubernetes module; all of them share its version.
     #[must_use]
     pub const fn kubernetes(name: &'static str, package: &'static str, minutes: u32) -> Self {
         Self {
