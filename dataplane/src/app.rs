@@ -298,7 +298,7 @@ impl Starter {
         let settings = self.server_settings(ADMIN_SOCKETS);
         let serving =
             serve(listener, admin_service(Arc::new(admin)), settings, HttpMetrics::default(), shutdown);
-        self.tasks.spawn("second port", serving);
+        self.tasks.spawn("admin port", serving);
         self
     }
 }

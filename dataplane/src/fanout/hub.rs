@@ -255,11 +255,11 @@ impl Hub {
             self.state.read_all_again(now);
         }
         for key in self.live.overrun.drain(..) {
-            // Its queue may have been full, so that the client threw messages away.
+            // Its queue may have been full, so that the NATS client dropped messages.
             self.state.read_again(key, now);
         }
         let not_republished = || self.context.metrics.not_republished();
-        self.state.apply_live(self.live.take_proven(end, not_republished), now);
+        self.state.apply_live(self.live.take_proven_batch(end, not_republished), now);
     }
 
     fn do_io(&mut self) {

@@ -1,4 +1,4 @@
-//! The keys of what a hub holds. A key does not outlive its item, although places are used again.
+//! The keys of what a hub holds. A key does not outlive its item, although slots are reused.
 
 use std::collections::HashMap;
 use std::hash::Hash;

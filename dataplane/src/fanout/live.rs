@@ -19,7 +19,7 @@ pub(super) struct LiveMessages {
     batch: Vec<(ChannelKey, Message)>,
     /// The channels whose queue may have been full, so that messages were dropped.
     pub(super) overrun: Vec<ChannelKey>,
-    /// Messages of which it isn't proven yet that everything older is here.
+    /// Messages whose predecessors may still be missing.
     unproven: Vec<(ChannelKey, LiveMessage)>,
 }
 
@@ -33,20 +33,20 @@ impl LiveMessages {
     /// Takes the messages of the batch that `end` has ended, and of those before it, as far as everything
     /// older is here too. They come in stream order. `not_republished` is called for each message that no
     /// stream has republished.
-    pub(super) fn take_proven(
+    pub(super) fn take_proven_batch(
         &mut self,
         end: BatchEnd,
         not_republished: impl Fn(),
     ) -> Drain<'_, (ChannelKey, LiveMessage)> {
-        let settled = match end {
+        let proven_count = match end {
             BatchEnd::Complete => usize::MAX,
-            BatchEnd::Partial { settled } => settled,
+            BatchEnd::Partial { proven_count } => proven_count,
         };
         let mut proven = self.unproven.iter().map(|(_, message)| message.sequence).max().unwrap_or_default();
         for (index, (key, message)) in self.batch.drain(..).enumerate() {
             match LiveMessage::read(message) {
                 Some(message) => {
-                    if index < settled {
+                    if index < proven_count {
                         proven = proven.max(message.sequence);
                     }
                     self.unproven.push((key, message));
@@ -84,16 +84,16 @@ mod tests {
 
     fn take(live: &mut LiveMessages, batch: &[u64], end: BatchEnd) -> Vec<u64> {
         live.batch.extend(batch.iter().copied().map(message));
-        live.take_proven(end, || ()).map(|(_, message)| message.sequence.0).collect()
+        live.take_proven_batch(end, || ()).map(|(_, message)| message.sequence.0).collect()
     }
 
     #[test]
     fn messages_come_in_stream_order_as_far_as_a_batch_proves_them() {
         let mut live = LiveMessages::default();
         assert_eq!(take(&mut live, &[3, 1, 2], BatchEnd::Complete), [1, 2, 3]);
-        assert_eq!(take(&mut live, &[5, 4, 7, 6], BatchEnd::Partial { settled: 2 }), [4, 5]);
+        assert_eq!(take(&mut live, &[5, 4, 7, 6], BatchEnd::Partial { proven_count: 2 }), [4, 5]);
         // The next batch proves what was left.
-        assert_eq!(take(&mut live, &[9], BatchEnd::Partial { settled: 0 }), [6, 7]);
+        assert_eq!(take(&mut live, &[9], BatchEnd::Partial { proven_count: 0 }), [6, 7]);
         assert_eq!(take(&mut live, &[], BatchEnd::Complete), [9]);
     }
 
@@ -104,7 +104,7 @@ mod tests {
         bare.headers = None;
         live.batch.extend([(key, bare), message(2)]);
         let count = std::cell::Cell::new(0);
-        let taken = live.take_proven(BatchEnd::Complete, || count.set(count.get() + 1)).count();
+        let taken = live.take_proven_batch(BatchEnd::Complete, || count.set(count.get() + 1)).count();
         assert_eq!((taken, count.get()), (1, 1));
     }
 }

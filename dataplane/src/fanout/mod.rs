@@ -91,6 +91,7 @@ pub struct HubSettings {
     pub audit: Duration,
 }
 
+/// The defaults for tests; `Config` has the program's own for the fields that have a flag.
 impl Default for HubSettings {
     fn default() -> Self {
         Self {

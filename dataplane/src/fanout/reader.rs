@@ -17,7 +17,7 @@ use crate::ingest::history::HistoryReader;
 
 /// How long a whole read may take.
 const READ: Duration = Duration::from_secs(60);
-/// How long subscribing may take: it waits only for room in the client's queue.
+/// How long subscribing may take: it waits only for room in the NATS client's queue.
 const SUBSCRIBE: Duration = Duration::from_secs(5);
 /// How many histories are read at once.
 const CONCURRENT: usize = 8;

@@ -1,5 +1,5 @@
 //! The event stream as an HTTP body: hyper polls it whenever the socket has room, and it takes frames from
-//! the fan-out's [`Connection`]. No other file knows both.
+//! the fan-out's [`Connection`].
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};

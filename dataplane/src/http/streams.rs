@@ -79,8 +79,7 @@ struct OpenStream {
     /// Whether the client resumes, so that it had a stream before.
     returned: bool,
     socket: SocketControl,
-    /// Milliseconds from `start`, plus 1, to the moment since when the writer has data, or was woken for
-    /// some, without polling again. 0 if it has polled and waits for data.
+    /// 1 + the milliseconds from `start` to when data began to wait for the writer; 0 if none waits.
     waits_since: AtomicU64,
     end: OnceLock<CloseReason>,
     waker: AtomicWaker,

@@ -4,8 +4,8 @@
 //! wire. Reading the queues in turn would lose the order between subjects. [`OrderedMerge::poll_batch`]
 //! restores it: it takes messages until *no* queue holds one. Let `m` be the last message taken. Everything
 //! dispatched before `m` is in the batch as well: its queue was filled, and its waker called, before `m` was
-//! put into its own queue, so its subscription was in the ready list when `m` was taken, and a batch ends only
-//! with an empty ready list. Sorted by stream sequence, the batch has the order of the stream.
+//! put into its own queue, so its subscription was in the ready list when `m` was taken, and a batch ends
+//! only with an empty ready list. Sorted by stream sequence, the batch has the order of the stream.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,9 +36,9 @@ pub(crate) enum BatchEnd {
     /// The batch contains everything up to its last message.
     Complete,
     /// Messages come faster than they are taken. The batch is complete only up to the newest of the first
-    /// `settled` messages that this call appended. Newer ones have to wait for the next batch, which is ready
-    /// even without new messages.
-    Partial { settled: usize },
+    /// `proven_count` messages that this call appended. Newer ones have to wait for the next batch, which is
+    /// ready even without new messages.
+    Partial { proven_count: usize },
 }
 
 #[derive(Debug)]
@@ -136,13 +136,13 @@ impl<S: Stream + Unpin, K: Copy> OrderedMerge<S, K> {
                     Poll::Pending
                 };
             }
-            let settled = out.len() - start;
+            let proven_count = out.len() - start;
             while let Some(slot) = self.round.pop() {
                 self.take_all(slot, capacity, out, overrun);
             }
-            if settled > bound {
+            if proven_count > bound {
                 self.unproven = true;
-                return Poll::Ready(BatchEnd::Partial { settled });
+                return Poll::Ready(BatchEnd::Partial { proven_count });
             }
         }
     }

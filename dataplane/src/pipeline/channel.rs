@@ -49,7 +49,7 @@ impl ChannelPipeline {
         if scratch.iter().any(|&byte| byte < 0x20) {
             return Err(DropReason::Malformed);
         }
-        let frame = self.writer.data(id, applied.time, scratch);
+        let frame = self.writer.write_data(id, applied.time, scratch);
         Ok(Formatted { frame, skipped_fields: applied.skipped_fields })
     }
 

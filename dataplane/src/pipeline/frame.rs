@@ -106,7 +106,7 @@ impl FrameWriter {
         Self { names: format!("\"device\":\"{device}\",\"channel\":\"{channel}\"").into() }
     }
 
-    pub fn data(&self, id: EventId, time: Timestamp, values: &[u8]) -> Frame {
+    pub fn write_data(&self, id: EventId, time: Timestamp, values: &[u8]) -> Frame {
         // An id has at most 29 bytes, a time 24, and the text between the parts 40.
         let mut out = Vec::with_capacity(self.names.len() + values.len() + 110);
         write_id(&mut out, id);
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_data_event_is_as_documented_with_and_without_its_id() {
         let id = EventId { epoch: Epoch(0x5f3a_9c01), sequence: Sequence(1042) };
-        let frame = writer().data(id, Timestamp(1_795_341_600_123_000), b"{\"on\":true}");
+        let frame = writer().write_data(id, Timestamp(1_795_341_600_123_000), b"{\"on\":true}");
         let data = "data: {\"device\":\"CORR-01\",\"channel\":\"power\",\
                     \"time\":\"2026-11-22T10:00:00.123Z\",\"values\":{\"on\":true}}\n\n";
         assert_eq!(frame.without_id(), data);

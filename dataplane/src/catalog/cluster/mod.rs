@@ -84,7 +84,7 @@ impl ClusterFollower {
                 }
                 // A repeated fault is no reason to build the catalog again.
                 if changed {
-                    match objects.state() {
+                    match objects.snapshot() {
                         Ok(snapshot) => publisher.publish(snapshot),
                         Err(reason) => publisher.unreachable(PLACE, reason),
                     }

@@ -118,7 +118,7 @@ impl MappingObjects {
     }
 
     /// Returns what was observed; the error says why not everything was listed yet.
-    pub(super) fn state(&self) -> Result<MappingSnapshot, String> {
+    pub(super) fn snapshot(&self) -> Result<MappingSnapshot, String> {
         let faults = || self.map_fault.iter().chain(&self.secret_fault);
         let (Some(shards), Some(access)) = (&self.shards, &self.access) else {
             let mut reason = faults().map(String::as_str).collect::<Vec<_>>().join("; ");

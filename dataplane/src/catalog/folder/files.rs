@@ -50,7 +50,8 @@ struct FileStamp {
     length: u64,
     modified: Option<SystemTime>,
     file: u64,
-    settled: bool,
+    /// Whether the file had last changed long enough ago that another change gives it another stamp.
+    old_enough: bool,
 }
 
 impl FileStamp {
@@ -61,13 +62,13 @@ impl FileStamp {
             length: metadata.len(),
             modified,
             file: metadata.ino(),
-            settled: age.is_some_and(|age| age >= RACY),
+            old_enough: age.is_some_and(|age| age >= RACY),
         }
     }
 
     /// Returns whether a file with this stamp has the content that it had with the stamp `before`.
     fn is_still(&self, before: &Self) -> bool {
-        before.settled
+        before.old_enough
             && (self.length, self.modified, self.file) == (before.length, before.modified, before.file)
     }
 }

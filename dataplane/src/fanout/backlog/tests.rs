@@ -26,7 +26,7 @@ fn push_every(backlog: &Backlog, channel: &str, number: u64) -> u64 {
 fn push_every_with(backlog: &Backlog, channel: &str, number: u64, values: &str) -> u64 {
     let writer = FrameWriter::new(&DeviceCode::new("D").unwrap(), &ChannelName::new(channel).unwrap());
     let id = EventId { epoch: Epoch(1), sequence: Sequence(number) };
-    let frame = writer.data(id, Timestamp(0), values.as_bytes());
+    let frame = writer.write_data(id, Timestamp(0), values.as_bytes());
     backlog.push(FrameKind::Every(frame.names()), frame.with_id(), Instant::now())
 }
 

@@ -97,7 +97,7 @@ impl HubState {
         for device in &devices {
             self.view(key, device, now);
         }
-        self.pay(key, now);
+        self.owe_one_less(key, now);
     }
 
     /// Returns the devices that a client may read and asks for, by code.

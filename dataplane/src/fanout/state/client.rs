@@ -24,8 +24,8 @@ use crate::fanout::metrics::FanoutMetrics;
 use crate::fanout::query::wanted_channels;
 use crate::pipeline::{Frame, Now, id_only};
 
-/// A client with more devices than this gets a place that is computed for all clients together, as looking at
-/// each of its channels takes long.
+/// A client that matches more devices than this. For such a client the safe place is computed once for all
+/// channels, as looking at each of its own takes long.
 const MANY_DEVICES: usize = 64;
 
 #[derive(Debug)]
@@ -70,9 +70,10 @@ impl Client {
         self.enqueue(kind, bytes, now, metrics);
     }
 
-    /// Gives the client an event of a channel that it watches, if it needs it now. Returns when a timer for
-    /// its `interval` has to be set. At most `bound` events wait for a replay.
-    pub(super) fn receive(
+    /// Enqueues an event of a watched channel unless the client already has it, must get older ones first, or
+    /// is rate-limited by its `interval`. Returns when a timer for the `interval` has to be set. At most
+    /// `bound` events wait for a replay.
+    pub(super) fn offer(
         &mut self,
         key: ChannelKey,
         kind: FrameKind,
@@ -88,7 +89,7 @@ impl Client {
                 timer = Some(throttle.offer(frame, now.instant)?);
             }
         } else if matches!(kind, FrameKind::Every(_)) && self.delivery.has(frame.sequence) {
-            // The client comes from another pod, which was quicker.
+            // The client reconnected from a pod that was further ahead.
             return None;
         } else if let Some(replay) = self.replaying.get_mut(&key) {
             replay.hold(frame.clone(), bound);
@@ -134,8 +135,8 @@ impl Client {
 }
 
 impl HubState {
-    /// Gives a settled client the place up to which it has everything.
-    pub(super) fn settle(&mut self, key: ClientKey, now: Now) {
+    /// Sends a client that is settled the place up to which it has everything.
+    pub(super) fn send_place_if_settled(&mut self, key: ClientKey, now: Now) {
         let Some(client) = self.clients.get_mut(key) else { return };
         if !client.delivery.is_settled() {
             return;
@@ -161,11 +162,11 @@ impl HubState {
         }
     }
 
-    /// Records that one of the things that a client is owed is done.
-    pub(super) fn pay(&mut self, key: ClientKey, now: Now) {
+    /// Records that one of the things that a client was owed is done, which may settle it.
+    pub(super) fn owe_one_less(&mut self, key: ClientKey, now: Now) {
         if let Some(client) = self.clients.get_mut(key) {
             client.delivery.owe_less(1);
-            self.settle(key, now);
+            self.send_place_if_settled(key, now);
         }
     }
 

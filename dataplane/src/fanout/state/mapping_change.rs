@@ -41,17 +41,17 @@ impl HubState {
             }
             return true;
         }
-        self.drop_changed_watches(now);
+        self.drop_changed_channels(now);
         for key in self.clients.all_keys() {
             self.match_again(key, now);
         }
         true
     }
 
-    /// Ends the watches whose channel is gone or has changed. Clients that still ask for such a channel watch
-    /// it again, and get the current value in its new form. An `Every` channel goes on in its new form
+    /// Stops watching the channels that are gone or have changed. Clients that still ask for such a channel
+    /// watch it again, and get the current value in its new form. An `Every` channel goes on in its new form
     /// instead: to watch it again would lose messages that are on their way.
-    fn drop_changed_watches(&mut self, now: Now) {
+    fn drop_changed_channels(&mut self, now: Now) {
         let Some(catalog) = self.catalog.clone() else { return };
         let (mut changed, mut renewed) = (Vec::new(), Vec::new());
         for (key, watched) in self.watched.iter_mut() {
@@ -112,7 +112,7 @@ impl HubState {
         for device in &added {
             self.view(key, device, now);
         }
-        self.pay(key, now);
+        self.owe_one_less(key, now);
     }
 
     /// Leaves the channels of `old` that a client no longer gets.

@@ -7,8 +7,9 @@
 //! | `accept` | whether a live message is the next one of its channel, waits for a read, or comes too late |
 //! | `format` | whether the message becomes a frame, and whether it keeps its channel fresh |
 //! | `throttle` | whether the frame goes out now or when the format's `minInterval` is over |
-//! | `receive` | for each viewer: whether it has the event, needs older ones first, or has an `interval` |
-//! | `enqueue` | whether the frame carries its id, and what it replaces in the backlog |
+//! | `offer` | whether a viewer has the event, must get older ones first, or is limited by its `interval` |
+//! | `enqueue_data` | whether the frame carries its id |
+//! | `Backlog::push` | which frame of the backlog it replaces, and what is dropped if there is no room |
 
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ impl HubState {
         watched.progress.seen = sequence;
         let every = watched.every;
         let message = Message { payload, stored_at: stored_at.into(), now: now.wall };
-        // It was republished just now, so it is as old as our clock says: not at all.
+        // It was republished just now. Its age is taken as zero.
         if let Some(frame) = self.format(key, sequence, message, Duration::ZERO, now) {
             let kind = if every { FrameKind::Every(frame.names()) } else { FrameKind::Latest(key) };
             self.throttle(key, kind, frame, now);
@@ -160,7 +161,7 @@ impl HubState {
         let bound = self.settings.every_max_count;
         for &viewer in &watched.viewers {
             let Some(client) = self.clients.get_mut(viewer) else { continue };
-            if let Some(next) = client.receive(key, kind, frame, bound, now, &self.metrics) {
+            if let Some(next) = client.offer(key, kind, frame, bound, now, &self.metrics) {
                 self.timers.add(next, Timer::Interval(viewer, key));
             }
         }

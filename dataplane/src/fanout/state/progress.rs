@@ -95,7 +95,7 @@ impl StreamProgress {
     }
 
     /// Returns the place up to which everything of some channels was delivered: up to `processed` by live
-    /// messages, or up to the least of `covered`, as far as a read has reported it.
+    /// messages, or up to the minimum of `covered`, as far as a read has reported it.
     pub(super) fn safe_place(&self, covered: impl Iterator<Item = Sequence>) -> Sequence {
         self.processed.max(covered.min().unwrap_or(Sequence::MAX).min(self.reported))
     }

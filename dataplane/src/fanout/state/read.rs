@@ -185,7 +185,7 @@ impl HubState {
         self.go_live(&keys, up_to, now);
         if std::mem::take(&mut self.progress.unplaced) {
             for key in self.clients.all_keys() {
-                self.settle(key, now);
+                self.send_place_if_settled(key, now);
             }
         }
     }
@@ -233,7 +233,7 @@ impl HubState {
             if replay.is_some_and(|replay| !replay.started()) && !newcomers.contains(&viewer) {
                 self.begin_resume(viewer, key, now);
             }
-            self.pay(viewer, now);
+            self.owe_one_less(viewer, now);
         }
     }
 

@@ -136,6 +136,6 @@ impl HubState {
             client.enqueue_data(FrameKind::Every(frame.names()), &frame, now, &self.metrics);
         }
         client.show_staleness(key, watched, now, &self.metrics);
-        self.pay(viewer, now);
+        self.owe_one_less(viewer, now);
     }
 }

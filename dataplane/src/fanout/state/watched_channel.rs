@@ -122,7 +122,7 @@ impl WatchedChannel {
 }
 
 impl HubState {
-    /// Returns the watch of a channel of a device; a new one if no client watches the channel yet.
+    /// Returns the key of a channel of a device; watches it if no client does yet.
     pub(super) fn ensure_watched(&mut self, device: &Arc<Device>, channel: &Channel, now: Now) -> ChannelKey {
         let name = channel_id(device, channel);
         if let Some(key) = self.watched.find(&name) {
@@ -136,7 +136,7 @@ impl HubState {
         key
     }
 
-    /// Ends a watch, with all of its viewers.
+    /// Stops watching a channel, and takes it from all of its viewers.
     pub(super) fn unwatch(&mut self, key: ChannelKey, now: Now) {
         let Some(name) = self.watched.get(key).map(WatchedChannel::id) else { return };
         let Some(watched) = self.watched.take(&name) else { return };
@@ -145,7 +145,7 @@ impl HubState {
         for &viewer in &watched.viewers {
             if let Some(client) = self.clients.get_mut(viewer) {
                 client.forget_channel(key, &watched);
-                self.settle(viewer, now);
+                self.send_place_if_settled(viewer, now);
             }
         }
     }
@@ -178,7 +178,7 @@ impl HubState {
         }
     }
 
-    /// Ends a watch that has had no viewer for long enough.
+    /// Stops watching a channel that has had no viewer for long enough.
     pub(super) fn linger_due(&mut self, key: ChannelKey, now: Now) {
         let Some(since) = self.watched.get(key).and_then(|watched| watched.idle_since) else { return };
         let end = since + self.settings.linger;

@@ -72,10 +72,10 @@ async fn check_order(messages: u64, pause: u32, bound: usize) -> (u64, u64) {
                 complete += 1;
                 u64::MAX
             }
-            BatchEnd::Partial { settled } => {
+            BatchEnd::Partial { proven_count } => {
                 partial += 1;
-                assert!(settled > bound);
-                items[..settled].iter().copied().max().unwrap()
+                assert!(proven_count > bound);
+                items[..proven_count].iter().copied().max().unwrap()
             }
         };
         carried.extend(items);
@@ -98,7 +98,7 @@ async fn complete_batches_contain_everything_up_to_their_newest_message() {
 
 /// How many batches are cut depends on scheduling; the next test cuts one for certain.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn partial_batches_contain_everything_up_to_their_newest_settled_message() {
+async fn partial_batches_contain_everything_up_to_their_newest_proven_message() {
     check_order(200_000, 0, 50).await;
 }
 
@@ -125,7 +125,7 @@ async fn batch_ends_even_if_a_queue_never_gets_empty() {
     let key = set.insert(1, Endless(0, false));
     let mut out: Vec<(u32, u64)> = Vec::new();
     let end = poll_fn(|cx| set.poll_batch(cx, 10, usize::MAX, &mut out, &mut Vec::new())).await;
-    assert_eq!((end, out.len()), (BatchEnd::Partial { settled: 11 }, 12));
+    assert_eq!((end, out.len()), (BatchEnd::Partial { proven_count: 11 }, 12));
     set.remove(key);
     let end = poll_fn(|cx| set.poll_batch(cx, 10, usize::MAX, &mut out, &mut Vec::new())).await;
     assert_eq!(
@@ -158,7 +158,7 @@ async fn queue_filled_as_fast_as_it_is_emptied_does_not_block() {
     let (mut out, mut overrun) = (Vec::new(), Vec::new());
     let end = poll_fn(|cx| set.poll_batch(cx, 10, 4, &mut out, &mut overrun)).await;
     // Passes of four until there are more than ten, and one more that proves them.
-    assert_eq!((end, out.len()), (BatchEnd::Partial { settled: 12 }, 16));
+    assert_eq!((end, out.len()), (BatchEnd::Partial { proven_count: 12 }, 16));
 }
 
 #[tokio::test]

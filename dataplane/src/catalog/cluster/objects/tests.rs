@@ -45,7 +45,7 @@ fn access(name: &str, content: &str) -> Secret {
 const OPEN: &str = "{apiVersion: mapping.flutecast.io/v1, tenants: {acme: {anonymous: true}}}";
 
 fn complete(objects: &MappingObjects) -> MappingSnapshot {
-    match objects.state() {
+    match objects.snapshot() {
         Ok(reading) => reading,
         Err(reason) => panic!("incomplete: {reason}"),
     }
@@ -65,14 +65,14 @@ fn loaded(maps: Vec<ConfigMap>, secrets: Vec<Secret>) -> MappingObjects {
 }
 
 #[test]
-fn state_is_incomplete_before_both_lists_are_complete() {
+fn snapshot_is_incomplete_before_both_lists_are_complete() {
     let mut objects = MappingObjects::default();
-    assert!(matches!(objects.state(), Err(reason) if reason.contains("not read")));
+    assert!(matches!(objects.snapshot(), Err(reason) if reason.contains("not read")));
     objects.observe_map(fault("no maps"));
     objects.observe_secret(fault("no secret"));
-    assert!(matches!(objects.state(), Err(reason) if reason == "no maps; no secret"));
+    assert!(matches!(objects.snapshot(), Err(reason) if reason == "no maps; no secret"));
     objects.observe_map(Observed::Change(Change::All(vec![shard("acme", 0, 1)])));
-    assert!(matches!(objects.state(), Err(reason) if reason == "no secret"));
+    assert!(matches!(objects.snapshot(), Err(reason) if reason == "no secret"));
     objects.observe_secret(Observed::Change(Change::All(vec![])));
     let reading = complete(&objects);
     assert_eq!((reading.documents.documents.len(), opens(&reading)), (1, None));
