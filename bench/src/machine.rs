@@ -10,7 +10,7 @@ use jiff::Timestamp;
 /// The machine, for readers who compare numbers.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    /// When it was measured.
+    /// The date of the measurement.
     pub(crate) date: String,
     /// The processor's name.
     pub(crate) processor: String,

@@ -69,7 +69,7 @@ struct DemoPathArgs {
     /// Number of devices that send.
     #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1024))]
     devices: u32,
-    /// For how long messages count in a measurement.
+    /// Duration of a measurement.
     #[arg(long, default_value = "10s", value_parser = duration::parse)]
     duration: Duration,
     /// The command that the page names.
@@ -108,13 +108,13 @@ struct LatencyArgs {
     /// Number of devices that send.
     #[arg(long, default_value_t = 100)]
     devices: u32,
-    /// Messages a second, all devices together.
+    /// Messages per second, all devices together.
     #[arg(long, default_value_t = 1000)]
     rate: u32,
-    /// For how long messages are sent before they count.
+    /// Time in which messages are sent before they count.
     #[arg(long, default_value = "2s", value_parser = duration::parse)]
     warm_up: Duration,
-    /// For how long messages count.
+    /// Time in which messages count.
     #[arg(long, default_value = "10s", value_parser = duration::parse)]
     duration: Duration,
     /// Number of SSE clients.

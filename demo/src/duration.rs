@@ -7,7 +7,7 @@ use flutecast_contract::duration;
 /// Reads `500ms`, `30s`, `5m` or `1h`.
 ///
 /// # Errors
-/// If it isn't one; says what would be right.
+/// If it isn't one; the error names the valid form.
 pub fn parse(text: &str) -> Result<Duration, String> {
     duration::parse_single(text)
         .map_err(|_| format!("{text:?} is not a duration; write 500ms, 30s, 5m or 1h"))

@@ -28,14 +28,13 @@ pub struct PlayOptions {
     pub publish: PublishOptions,
     /// Speed of the line as a multiple of real time.
     pub rate_factor: f64,
-    /// For how long; `None`: until the token is cancelled.
+    /// `None` to run until the token is cancelled.
     pub duration: Option<Duration>,
 }
 
 /// The result of [`play`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Played {
-    /// For how long, in seconds.
     pub seconds: u64,
     /// Messages that the line gave.
     pub messages: u64,
@@ -132,7 +131,7 @@ impl Pace {
         Self { started: Instant::now(), last: Duration::ZERO, left_out: Duration::ZERO, clock }
     }
 
-    /// For how long the line has lived.
+    /// Returns the running time of the line, without pauses.
     fn lived(&self) -> Duration {
         self.started.elapsed().saturating_sub(self.left_out)
     }

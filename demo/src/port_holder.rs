@@ -1,4 +1,4 @@
-//! Which process listens on a port, as far as `/proc` tells.
+//! Finds the process that listens on a port, by `/proc`.
 
 use std::fs;
 use std::path::Path;

@@ -126,7 +126,10 @@ impl Processes {
         }
     }
 
-    /// Watches for `time`, then says what came. An error if a device's values stood still.
+    /// Watches for `time`, then returns the number of events by device.
+    ///
+    /// # Errors
+    /// If a device's values did not change.
     pub(crate) async fn check(&mut self, time: Duration, mut before: Counts) -> anyhow::Result<String> {
         before.clear();
         let mut counts = before;
@@ -141,7 +144,7 @@ impl Processes {
         Ok(format!("check: {total} events in {time:?}: {counts:?}"))
     }
 
-    /// EndSignals everything in order: what publishes first, what stores last.
+    /// Ends everything in order: publishers first, the broker last.
     pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
         self.events = None;
         let mut problems = Vec::new();

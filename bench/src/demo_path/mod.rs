@@ -38,7 +38,7 @@ const FAN_OUT_CLIENTS: [usize; 3] = [1, 100, 1000];
 pub struct DemoPathOptions {
     /// Number of devices that send.
     pub devices: u32,
-    /// For how long messages count in each measurement of latency.
+    /// The duration of each measurement of latency.
     pub duration: Duration,
     /// The command as it was given, for the page.
     pub command: String,

@@ -1,4 +1,4 @@
-//! How many messages a second go through before it takes longer.
+//! The highest rate of messages without a rise in latency.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::latency::LatencyReport;
 const RATES: [u32; 7] = [2000, 5000, 10_000, 20_000, 30_000, 40_000, 60_000];
 /// A 99th percentile above this means that messages queue, in microseconds.
 const TOO_LONG_US: u64 = 50_000;
-/// For how long a rate is tried.
+/// The duration of the trial of a rate.
 const DURATION: Duration = Duration::from_secs(3);
 
 /// One rate that was tried.

@@ -1,4 +1,4 @@
-//! How long one change takes, from the request to the API server until a data plane serves it.
+//! The time of one change, from the request to the API server until a data plane serves it.
 
 use std::collections::BTreeMap;
 use std::fmt;

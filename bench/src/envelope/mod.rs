@@ -1,4 +1,4 @@
-//! How large an installation may be: many Devices on a real API server, with the operator, nats-server and a
+//! The capacity of an installation: many Devices on a real API server, with the operator, nats-server and a
 //! data plane as programs.
 //!
 //! The result is a table in `docs/generated/operator-capacity.md`, with the machine and the date, so that

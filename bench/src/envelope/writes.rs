@@ -1,4 +1,4 @@
-//! What was written to the API server, by its own count.
+//! The writes to the API server, by its own metrics.
 
 use std::collections::BTreeMap;
 

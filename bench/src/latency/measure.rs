@@ -36,9 +36,9 @@ pub struct LatencyOptions {
     pub devices: u32,
     /// Messages a second, all devices together.
     pub rate: u32,
-    /// For how long messages are sent before they count.
+    /// The time in which messages are sent before they count.
     pub warm_up: Duration,
-    /// For how long messages count.
+    /// The time in which messages count.
     pub duration: Duration,
     /// Number of SSE clients.
     pub clients: usize,

@@ -1,4 +1,4 @@
-//! How long a message takes from a device to a screen, and what the broker alone takes.
+//! The latency of a message from a device to a screen, and of the broker alone.
 //!
 //! One process sends and receives, so that one clock measures: each message carries the time at which it was
 //! sent. Two kinds of receivers watch the same messages: SSE clients of the data plane, and plain NATS

@@ -101,7 +101,7 @@ impl Watcher {
                 let welcome = timeout(HELLO_TIMEOUT, welcomed).await;
                 let welcome = welcome.context("a client got no hello in time")?;
                 if welcome.is_err() {
-                    // It has ended; it says why.
+                    // It has ended; its result has the reason.
                     let ended = tasks.join_next().await.context("no client")?;
                     ended.context("a client broke")?.context("a client was turned away")?;
                     anyhow::bail!("a client was turned away");

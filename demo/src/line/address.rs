@@ -1,4 +1,4 @@
-//! Where each device publishes each of its channels.
+//! The route of each device's channels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

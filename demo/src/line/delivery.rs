@@ -1,4 +1,4 @@
-//! How messages come late or twice on their way from a machine to the broker.
+//! Delays and duplicates on the way from a machine to the broker.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ impl Disturbance {
 const VERY_LATE_ONE_IN: u32 = 12;
 /// Their delay in milliseconds: more than the 30 s that the demo's formats accept.
 const VERY_LATE_MS: (f64, f64) = (33_000.0, 45_000.0);
-/// After how long a duplicate follows, in milliseconds.
+/// The delay of a duplicate, in milliseconds.
 const DUPLICATE_MS: (f64, f64) = (2.0, 1500.0);
 
 /// The messages that are on their way, in the order in which they will be sent.

@@ -11,7 +11,7 @@ pub(crate) struct DriveLimits {
     pub(crate) down_per_s: f64,
     /// Deceleration of an emergency stop, a second.
     pub(crate) emergency_per_s: f64,
-    /// After how long a standstill the drive is switched off, in seconds.
+    /// The standstill after which the drive is switched off, in seconds.
     pub(crate) off_after_s: f64,
     /// The time from switching on to the first movement, in seconds.
     pub(crate) warm_up_s: f64,

@@ -1,4 +1,4 @@
-//! What lies behind the corrugator: a buffer of sheets, and printer, die cutter and stacker coupled to one
+//! The finishing line behind the corrugator: a buffer of sheets, then printer, die cutter and stacker in one
 //! line.
 
 use std::collections::VecDeque;

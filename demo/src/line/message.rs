@@ -57,7 +57,7 @@ impl Message {
 pub enum Body {
     /// Raw numbers of a device.
     Telemetry {
-        /// When they were measured.
+        /// The time of the measurement.
         at_ms: u64,
         /// By name, in the order in which they are sent.
         values: Vec<(&'static str, i64)>,
@@ -82,18 +82,12 @@ pub enum Body {
     },
     /// A message of the MES: the progress of several devices.
     Mes {
-        /// When it was sent.
         sent_ms: u64,
         /// One for each device, some of them broken.
         readings: Vec<Reading>,
     },
     /// An alarm that came or went.
-    Alarm {
-        /// When.
-        at_ms: u64,
-        /// Which, and whether it came or went.
-        notice: AlarmNotice,
-    },
+    Alarm { at_ms: u64, notice: AlarmNotice },
 }
 
 /// One item of a message of the MES.

@@ -1,7 +1,7 @@
 //! The simulated corrugated-packaging line: a pure, deterministic model.
 //!
 //! [`Line`] is a step function of a seed and of virtual time; it knows nothing of a network, of a clock or of
-//! threads. It gives [`Message`]s that say what is sent, by which way and when; `publish` sends them.
+//! threads. It returns [`Message`]s with route and time; `publish` sends them.
 //!
 //! The plant: a corrugator makes board, a slitter-scorer cuts it to sheets, the sheets wait in a buffer, a
 //! flexo printer and a die cutter turn them into blanks, and a stacker piles those. The numbers are those of

@@ -10,7 +10,7 @@ use super::slitter::Slitter;
 pub(crate) const STEP_MS: u64 = 100;
 /// The same in seconds.
 const STEP_S: f64 = 0.1;
-/// Interval at which each device says whether it is on, changed or not, in milliseconds.
+/// Interval at which each device reports its power, changed or not, in milliseconds.
 const POWER_REPEAT_MS: u64 = 30_000;
 /// Interval at which orders are counted, in milliseconds.
 pub(crate) const COUNTERS_PERIOD_MS: u64 = 1000;

@@ -6,7 +6,7 @@ use super::physics::{Countdown, Noise, Recurring, between, noise, raw};
 
 /// The height at which a pile is taken away, in millimetres.
 const PILE_HEIGHT: f64 = 480.0;
-/// After how long without blanks the stacker is switched off, in seconds.
+/// The time without blanks after which the stacker is switched off, in seconds.
 const OFF_AFTER_S: f64 = 9.0;
 
 /// The stacker.
@@ -40,7 +40,7 @@ impl Stacker {
         }
     }
 
-    /// Piles blanks of this thickness (in mm); `fed` says whether the cutter runs.
+    /// Piles blanks of this thickness (in mm); `fed` while the cutter runs.
     pub(crate) fn step(&mut self, blanks: f64, thickness: f64, fed: bool, dt_s: f64) {
         self.jam.step(dt_s);
         if fed && self.jams.step(dt_s, &mut self.noise) {

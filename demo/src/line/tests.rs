@@ -1,5 +1,5 @@
-//! What the model promises: the same seed, the same messages; plausible numbers; a line on which something
-//! happens.
+//! Guarantees of the model: the same messages from the same seed, plausible numbers, and a line on which
+//! something happens.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -18,7 +18,7 @@ use crate::line::Quality;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Longest time that a connection may take, in seconds.
 const CONNECT_TIMEOUT_S: u64 = 5;
-/// Longest time that the goodbye to the broker may take.
+/// Longest time for the DISCONNECT to the broker.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The address of an MQTT port.
@@ -124,7 +124,7 @@ impl MqttSender {
         }
     }
 
-    /// Waits for acknowledgements until `deadline`, then says goodbye to the broker.
+    /// Waits for acknowledgements until `deadline`, then disconnects from the broker.
     pub(super) async fn stop(self, deadline: Instant) {
         let Self { client, shared, cancelled, mut task } = self;
         while shared.connected.load(Ordering::Relaxed)

@@ -222,7 +222,7 @@ async fn events_wait_for_a_broker_that_comes_later() {
     .unwrap();
     shutdown.cancel();
     line.await.unwrap().unwrap();
-    // The very first one says that nothing was made yet.
+    // The first one reports a count of zero.
     assert_eq!(first_counters[0]["total"], 0, "{first_counters:?}");
 }
 

@@ -1,5 +1,5 @@
-//! What the charts render is held against the schemas of the oldest Kubernetes that they are for and of the
-//! newest that was tried.
+//! Validates the rendered charts against the schemas of the oldest supported Kubernetes and of the newest one
+//! that was tested.
 
 use std::fs;
 use std::path::Path;

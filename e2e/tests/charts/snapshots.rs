@@ -1,4 +1,4 @@
-//! What the charts render is what was reviewed.
+//! The rendered charts equal their reviewed snapshots.
 
 use std::process::Command;
 

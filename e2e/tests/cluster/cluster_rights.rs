@@ -1,4 +1,4 @@
-//! What people may do who don't administer the cluster.
+//! The rights of users who don't administer the cluster.
 
 use std::time::Duration;
 

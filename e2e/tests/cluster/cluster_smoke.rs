@@ -1,4 +1,4 @@
-//! What everything else on a cluster takes for granted.
+//! The basics that all other tests on a cluster rely on.
 
 use std::time::Duration;
 

@@ -116,7 +116,7 @@ pub(super) fn kind(file: &str, definition: &str) -> anyhow::Result<String> {
     ))
 }
 
-/// One line for each value: its path, its default, and what the schema says of it.
+/// Returns one line for each value: its path, its default, and its description in the schema.
 fn values_table(values: &str, schema: &str) -> anyhow::Result<String> {
     let mut rows = Vec::new();
     let values: Value = serde_yaml::from_str(values)?;

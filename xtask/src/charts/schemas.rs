@@ -131,7 +131,7 @@ fn simplify(schema: &mut Value) {
             simplify(inner);
         }
     }
-    // Their parts say nothing of properties that stand beside them.
+    // Their parts don't know the properties beside them.
     for keyword in ["allOf", "anyOf", "oneOf"] {
         keywords.remove(keyword);
     }

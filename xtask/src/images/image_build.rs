@@ -50,7 +50,7 @@ pub(super) struct ImageBuild {
     is_next: bool,
     /// The commit, with `-changed` after it when the working tree differs; `None`: not in git.
     pub revision: Option<String>,
-    /// The commit's time in seconds since 1970; zero when not in git. `SOURCE_DATE_EPOCH` says another.
+    /// The commit's time in seconds since 1970; zero when not in git. `SOURCE_DATE_EPOCH` overrides it.
     pub created: i64,
 }
 

@@ -1,4 +1,4 @@
-//! Which crate depends on which: what docs/architecture.md says of the rooms.
+//! The dependencies among the crates, as docs/architecture.md describes them.
 
 use std::process::Command;
 

@@ -10,7 +10,7 @@ const LONGEST_RUST_FILE: usize = 500;
 const LONG_RUST_FILES: [(&str, &str); 0] = [];
 /// The longest line of code, comment or string, in characters. rustfmt leaves the latter two alone.
 const LONGEST_LINE: usize = 110;
-/// Names of files that say nothing about what is in them.
+/// Names of files that don't describe their content.
 const EMPTY_NAMES: [&str; 5] = ["util", "utils", "helpers", "common", "misc"];
 
 #[test]

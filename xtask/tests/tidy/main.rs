@@ -1,5 +1,5 @@
-//! What reviewers would otherwise have to look for, and the invariants of docs/architecture.md about what is
-//! absent.
+//! Checks that reviewers would otherwise do by hand, and the invariants of docs/architecture.md about things
+//! that must be absent.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
 

@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use super::ClusterDir;
 use flutecast_testkit::wait_until;
 
-/// Longest time that the kernel may need to let go of the last process.
+/// Longest time that the kernel may need to release the last process.
 const EMPTY: Duration = Duration::from_secs(20);
 /// Without these the kubelet doesn't start.
 const NEEDED: [&str; 5] = ["cpu", "cpuacct", "cpuset", "memory", "pids"];

@@ -22,7 +22,7 @@ const LOAD_IMAGE: &str = "FLUTECAST_LOAD_IMAGE";
 /// The text in place of `flutecast.io` in images' names on an existing cluster with a registry.
 const IMAGE_PREFIX: &str = "FLUTECAST_IMAGE_PREFIX";
 
-/// Longest time that kubectl and helm may take unless said otherwise.
+/// Longest time that kubectl and helm may take by default.
 const USUAL: Duration = Duration::from_secs(60);
 /// Longest time that an import may take.
 const IMPORT: Duration = Duration::from_secs(120);

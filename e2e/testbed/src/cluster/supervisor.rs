@@ -28,7 +28,7 @@ pub(super) const COMMANDS: &str = "components.json";
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// Longest time that one may take to end in order before it is killed.
 const STOP: Duration = Duration::from_secs(15);
-/// Longest time that a client may take to say what it wants.
+/// Longest time that a client may take to send its request.
 const ASK: Duration = Duration::from_secs(5);
 /// Interval between looks whether there is a child at all; only before the first one is started.
 const NO_CHILD: Duration = Duration::from_millis(20);

@@ -41,7 +41,7 @@ pub struct Image {
     pub ports: Vec<u16>,
     /// `org.opencontainers.image.*` and the like.
     pub labels: BTreeMap<String, String>,
-    /// When it was made, in seconds since 1970; the commit's time.
+    /// The time of creation, in seconds since 1970: the commit's time.
     pub created: i64,
 }
 
