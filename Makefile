@@ -92,12 +92,12 @@ cluster-down: need-cargo ## ends it and removes all that belonged to it, a facto
 
 # --- for contributors ---
 
-# Unit tests that start servers belong to `make test`: those of testkit and testbed, and the modules
-# `real_nats`.
+# Unit tests that start servers or take long belong to `make test`: those of testkit and testbed, and the
+# modules `real_nats` and `tests::load`.
 .PHONY: check
 check: need-cargo nextest lint ## the fast inner loop: format, clippy, unit tests without I/O, tidiness
 	@$(nextest) nextest run $(locked) --workspace --exclude flutecast-testkit --exclude flutecast-testbed \
-		--lib --bins -E 'not test(/real_nats::/)'
+		--lib --bins -E 'not test(/real_nats::|tests::load::/)'
 	@$(nextest) nextest run $(locked) -p flutecast-xtask --test tidy
 
 .PHONY: lint
