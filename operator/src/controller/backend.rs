@@ -15,6 +15,7 @@ use super::status::write_failures::WriteFailure;
 use crate::jetstream::orphans::Installation;
 use crate::object::{Key, Object, Objects};
 
+/// The result of writing the mapping.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct WrittenMapping {
     /// The names of the documents that were written or deleted.
@@ -70,7 +71,7 @@ pub(crate) trait Backend: Send + 'static {
     fn stop(&mut self) {}
 
     /// Returns the objects that have to be built again, with all that they name.
-    fn dereference(&mut self, dirty: &DirtySet) -> Objects;
+    fn objects(&mut self, dirty: &DirtySet) -> Objects;
 
     /// Returns whether there is a Device of this name that can be read.
     fn has_device(&self, device: &Key) -> bool;

@@ -1,9 +1,19 @@
-//! The first step: the objects that have to be looked at because of what changed. The backend resolves them,
-//! with all that they name.
+//! The first step: looks up the objects that changed, with all that they name.
+//!
+//! Each change marks in a [`DirtySet`] which objects it concerns. [`dereference`] hands the set to the backend,
+//! which looks the objects up: an API server's in the index ([`crate::index::Index::objects`]), a folder's in
+//! all of its files ([`crate::backend::folder::manifests::Manifests::objects`]). References stay names; the
+//! build step resolves them, and reports those that are missing.
 
 use std::collections::BTreeSet;
 
-use crate::object::{Key, Kind};
+use super::backend::Backend;
+use crate::object::{Key, Kind, Objects};
+
+/// Returns the objects that are needed to build what is `dirty`; `None` if only statuses have to be compared.
+pub(crate) fn dereference(backend: &mut impl Backend, dirty: &DirtySet) -> Option<Objects> {
+    dirty.needs_building().then(|| backend.objects(dirty))
+}
 
 /// Objects that have to be looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

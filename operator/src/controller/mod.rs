@@ -5,8 +5,8 @@
 //!                       ▲                                          │           │
 //! jetstream ──report────┘     jetstream, enrollment, the mapping ◄─┘           └─► statuses, by the Backend
 //! ```
-//! One task owns all state, so a reconcile sees a consistent state. It runs on a thread of its own.
-//! Validate and build are pure; only [`Backend::write_mapping`] waits. Streams and statuses are written by other
+//! One task owns all state, so a reconcile sees a consistent state. It runs on a thread of its own. Validate
+//! and build are pure; only [`Backend::write_mapping`] waits. Streams and statuses are written by other
 //! tasks: neither a broker nor a slow API server holds up the mapping.
 
 pub(crate) mod apply;
@@ -220,8 +220,7 @@ impl<B: Backend> Controller<B> {
 
     async fn reconcile(&mut self, inbox: &mut Inbox<B::Input>) -> Result<(), String> {
         let mut dirty = std::mem::take(self.backend.dirty());
-        if dirty.needs_building() {
-            let objects = self.backend.dereference(&dirty);
+        if let Some(objects) = dereference::dereference(&mut self.backend, &dirty) {
             let valid = validate::validate(&objects);
             let mut built = build::build_upon(self.cache.built(), valid, &objects);
             if !B::CREATES_DEVICES {

@@ -62,7 +62,7 @@ impl Backend for Recorder {
         self.record(Call::Stop);
     }
 
-    fn dereference(&mut self, _: &DirtySet) -> Objects {
+    fn objects(&mut self, _: &DirtySet) -> Objects {
         let meta = Meta {
             namespace: "default".to_owned(),
             name: "t".to_owned(),

@@ -117,7 +117,7 @@ impl Backend for ClusterBackend {
         self.rollout.stop();
     }
 
-    fn dereference(&mut self, dirty: &DirtySet) -> Objects {
+    fn objects(&mut self, dirty: &DirtySet) -> Objects {
         // The Secrets that Tenants name are watched from here on.
         let named =
             self.index.tenants.objects().filter_map(|tenant| {

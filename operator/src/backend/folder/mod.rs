@@ -124,7 +124,7 @@ impl Backend for FolderBackend {
         self.read();
     }
 
-    fn dereference(&mut self, _: &DirtySet) -> Objects {
+    fn objects(&mut self, _: &DirtySet) -> Objects {
         (self.objects, self.file_outcomes) = self.manifests.objects();
         self.objects.clone()
     }
