@@ -1,4 +1,4 @@
-//! The chart's own promises that only real pods can keep.
+//! Promises of the chart that can be tested only with real pods.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::counting;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// What the factory's HTTP API says of a device's power.
+/// Returns a device's `power` channel from the factory's HTTP API.
 async fn power(factory: &Release<'_>) -> Result<Value, String> {
     let dataplane = factory.dataplane().await.map_err(|error| format!("{error:#}"))?;
     let url = format!("http://{}/v1/demo/devices/CORR-01", dataplane.address);
@@ -30,7 +30,7 @@ async fn wait_for_power(factory: &Release<'_>, what: &str) {
 }
 
 #[tokio::test]
-async fn what_the_bundled_nats_stored_outlives_its_pod_and_the_release() {
+async fn bundled_nats_data_survives_pod_deletion_and_uninstall() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("chart").await.unwrap();
     let images = Images::of_workspace().unwrap();
@@ -55,8 +55,8 @@ async fn what_the_bundled_nats_stored_outlives_its_pod_and_the_release() {
     factory.kubectl(&["delete", "pod", &pod]).await.unwrap();
     factory.kubectl(&["rollout", "status", &set, "--timeout=80s"]).await.unwrap();
     assert_ne!(factory.kubectl(&uid).await.unwrap(), before, "another pod");
-    // It is read from the stream: nobody has sent it again.
-    wait_for_power(&factory, "the value after NATS came back").await;
+    // The value is read from the stream: no device has sent it again.
+    wait_for_power(&factory, "the value after the restart of NATS").await;
 
     factory.uninstall().await.unwrap();
     let claims = factory.kubectl(&["get", "persistentvolumeclaims", "-o", "name"]).await.unwrap();
@@ -71,7 +71,7 @@ async fn what_the_bundled_nats_stored_outlives_its_pod_and_the_release() {
         .kubectl(&["get", rest, "-l", "app.kubernetes.io/instance=factory", "-o", "name"])
         .await
         .unwrap();
-    // The data can't be read without them.
+    // The stored data can't be accessed without the passwords.
     assert_eq!(left.trim(), format!("secret/{nats}-passwords"));
     let kinds = factory.kubectl(&["get", "tenants,devices", "-o", "name"]).await.unwrap();
     assert_eq!(kinds.lines().count(), 6, "the factory's objects are the user's: {kinds}");

@@ -1,5 +1,4 @@
-//! A factory as people get one: the charts on a real cluster, the demo's manifests, the simulated line, and a
-//! browser.
+//! A complete factory: the charts on a real cluster, the demo's manifests, the simulated line and a browser.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,10 +11,10 @@ use flutecast_testkit::{Process, program, wait_until};
 use crate::chromium::{Chromium, value};
 
 const SOON: Duration = Duration::from_secs(60);
-/// A picture of the page at the end, if this is set.
+/// If this variable is set, a screenshot of the page is written to the file that it names.
 const SCREENSHOT: &str = "FLUTECAST_SCREENSHOT";
 
-/// The pod that serves the page, as soon as the page is live.
+/// Waits until the page is live. Returns the name of the pod that serves it.
 async fn server(browser: &Chromium) -> anyhow::Result<String> {
     let script = "return [document.body.dataset.connection, document.querySelector('#server')?.textContent]";
     wait_until("the page to be live", SOON, async || match browser.script(script).await {
@@ -31,8 +30,8 @@ async fn server(browser: &Chromium) -> anyhow::Result<String> {
 #[tokio::test]
 async fn a_browser_sees_the_line_through_both_pods() {
     let cluster = Cluster::shared().await.unwrap();
-    // On this machine's own cluster Services are reached through kube-proxy; on an existing one a
-    // port-forward leads to one pod.
+    // On this machine's own cluster Services are reached through kube-proxy. On an existing one a
+    // port-forward always leads to the same pod.
     let own = cluster.node().is_ok();
     let namespace = cluster.namespace("browser").await.unwrap();
     let images = Images::of_workspace().unwrap();
@@ -51,11 +50,11 @@ async fn a_browser_sees_the_line_through_both_pods() {
     let browser = Chromium::open(&url, 1600, 1000).await.unwrap();
     server(&browser).await.unwrap();
     let mut servers = BTreeSet::new();
-    // kube-proxy leads each new connection to a pod by chance: the page is loaded until it has come from
-    // both.
+    // kube-proxy chooses a random pod for each new connection, so the page is loaded until both have served
+    // it.
     for _ in 0..40 {
         if servers.insert(server(&browser).await.unwrap()) {
-            values_change(&browser, &line).await;
+            wait_for_changing_values(&browser, &line).await;
         }
         if servers == names || !own {
             break;
@@ -67,8 +66,8 @@ async fn a_browser_sees_the_line_through_both_pods() {
         "{servers:?} of {names:?} served the page"
     );
     if own {
-        goes_on_without(&factory, &pods, &browser).await;
-        values_change(&browser, &line).await;
+        page_survives_pod_kill(&factory, &pods, &browser).await;
+        wait_for_changing_values(&browser, &line).await;
     }
 
     if let Some(file) = std::env::var_os(SCREENSHOT) {
@@ -80,8 +79,9 @@ async fn a_browser_sees_the_line_through_both_pods() {
     factory.uninstall().await.unwrap();
 }
 
-/// The printer speaks MQTT, its counts come from the MES and are split by a data-plane pod.
-async fn values_change(browser: &Chromium, line: &Process) {
+/// Waits until values change that take different routes: the printer publishes over MQTT, and its counters
+/// come from the MES in a source that a data-plane pod splits.
+async fn wait_for_changing_values(browser: &Chromium, line: &Process) {
     for (device, channel, field) in [
         ("CORR-01", "telemetry", "speed"),
         ("FLEX-01", "telemetry", "registerError"),
@@ -89,7 +89,7 @@ async fn values_change(browser: &Chromium, line: &Process) {
     ] {
         browser.changes(&value(device, channel, field), 2, SOON).await.unwrap();
     }
-    // The die cutter's drive is wired to a gateway with subjects of its own.
+    // The die cutter's power comes from a gateway that publishes on its own subjects.
     let power = "return document.querySelector('[data-device=\"DIE-01\"]')?.dataset.power";
     wait_until("the power of DIE-01", SOON, async || match browser.script(power).await {
         Ok(state) if state == "on" || state == "off" => Ok(()),
@@ -100,13 +100,13 @@ async fn values_change(browser: &Chromium, line: &Process) {
     .unwrap_or_else(|error| panic!("{error:#}; the line wrote:\n{}", line.tail()));
 }
 
-/// The page's pod dies; the page goes on by itself, from the other one until the first is back.
-async fn goes_on_without(factory: &Release<'_>, pods: &[Pod], browser: &Chromium) {
+/// Kills the pod that serves the page and asserts that the page resumes without a reload.
+async fn page_survives_pod_kill(factory: &Release<'_>, pods: &[Pod], browser: &Chromium) {
     let current = server(browser).await.unwrap();
     let victim = pods.iter().find(|pod| pod.name == current).unwrap();
     browser.script("window.__loaded = 'once'").await.unwrap();
     factory.kill(victim).await.unwrap();
-    wait_until("the page to go on", SOON, async || {
+    wait_until("the page to be live again", SOON, async || {
         let script = "return document.querySelector('#notice-list')?.textContent ?? ''";
         match browser.script(script).await {
             Ok(text) if text.as_str().is_some_and(|text| text.contains("Live again")) => Ok(()),
@@ -117,5 +117,5 @@ async fn goes_on_without(factory: &Release<'_>, pods: &[Pod], browser: &Chromium
     .await
     .unwrap();
     server(browser).await.unwrap();
-    assert_eq!(browser.script("return window.__loaded").await.unwrap(), "once", "nobody reloaded the page");
+    assert_eq!(browser.script("return window.__loaded").await.unwrap(), "once", "the page was reloaded");
 }

@@ -1,4 +1,4 @@
-//! NetworkPolicies: that the cluster enforces them at all, and what the chart's let through and what not.
+//! NetworkPolicies: the cluster enforces them, and the chart's policies allow only the required connections.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,11 +12,10 @@ use serde_json::{Value, json};
 use crate::web;
 
 const SOON: Duration = Duration::from_secs(60);
-/// Longest time that a change of policies or labels may take to be heard of; a look at a silent address takes
-/// 3 s of it.
-const HEARD: Duration = Duration::from_secs(20);
-/// What the release removes at its end beside its own objects needs a pod, which runs when the release's
-/// policies are gone.
+/// Time limit for a change of policies or labels to take effect. One probe of an address whose packets are
+/// dropped takes 3 s of it.
+const POLICY_APPLIED: Duration = Duration::from_secs(20);
+/// With these values the uninstall runs a clean-up pod, after the release's policies were deleted.
 const VALUES: &str = "
 dataplane: {replicas: 2, drain: {delay: 0s, window: 1s}}
 protection: finalizer
@@ -24,7 +23,7 @@ uninstall: {keepMapping: false}
 nats: {bundled: {mqtt: {enabled: true}}}
 ";
 
-/// How connections of a pod to these addresses go: `open`, `refused`, `silent`.
+/// Connects from a pod to each address. Returns `open`, `refused` or `silent` (no answer) by address.
 async fn outcomes(
     cluster: &Cluster,
     namespace: &str,
@@ -40,8 +39,8 @@ async fn outcomes(
     lines.lines().map(outcome).collect()
 }
 
-/// Waits until a pod's connections to one address go like this.
-async fn becomes(
+/// Waits until a connection from a pod to an address has the expected outcome.
+async fn wait_for_outcome(
     cluster: &Cluster,
     namespace: &str,
     pod: &str,
@@ -49,17 +48,20 @@ async fn becomes(
     expected: &str,
 ) -> anyhow::Result<()> {
     let what = format!("{expected} for {pod} of {namespace} to {address}");
-    wait_until(&what, HEARD, async || {
+    wait_until(&what, POLICY_APPLIED, async || {
         let seen = outcomes(cluster, namespace, pod, &[address]).await;
         if seen.values().eq([expected]) { Ok(()) } else { Err(format!("{seen:?}")) }
     })
     .await
 }
 
-/// Waits for the first thing that a policy forbids. A cluster of this machine has to forbid it; of an
-/// existing one that doesn't it is said, and that the test ends here (`false`).
+/// Waits until a policy blocks a connection. Returns `false` on an existing cluster that doesn't enforce
+/// policies, so that the test can end early.
+///
+/// # Panics
+/// On this machine's own cluster, if the connection isn't blocked in time.
 async fn is_enforced(cluster: &Cluster, namespace: &str, pod: &str, address: &str) -> bool {
-    let silent = becomes(cluster, namespace, pod, address, "silent").await;
+    let silent = wait_for_outcome(cluster, namespace, pod, address, "silent").await;
     if cluster.node().is_ok() {
         silent.unwrap();
         return true;
@@ -93,9 +95,9 @@ async fn policies_are_enforced() {
         ["--namespace", name, "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].status.podIP}"];
     let server = format!("{}:8080", cluster.kubectl(&list).await.unwrap());
     let server = server.as_str();
-    becomes(&cluster, name, "client", server, "open").await.unwrap();
+    wait_for_outcome(&cluster, name, "client", server, "open").await.unwrap();
 
-    // No pod reaches the servers; whom the client reaches otherwise is its own affair.
+    // Ingress to the servers is denied. The client's egress isn't restricted, so DNS still works.
     let servers = json!({"matchLabels": {"app": "web"}});
     apply(&cluster, name, &policy("servers", &json!({"podSelector": servers}))).await;
     if !is_enforced(&cluster, name, "client", server).await {
@@ -103,27 +105,28 @@ async fn policies_are_enforced() {
     }
     web::probe(&cluster, &namespace, &["lookup", "web"]).await.unwrap();
 
-    // But who is invited.
+    // Pods with the label are allowed. The client doesn't have it yet.
     let guests = json!({"matchLabels": {"role": "guest"}});
     let spec = json!({"podSelector": servers, "ingress": [{"from": [{"podSelector": guests}],
      "ports": [{"port": 8080}]}]});
     apply(&cluster, name, &policy("guests", &spec)).await;
-    assert!(outcomes(&cluster, name, "client", &[server]).await.values().eq(["silent"]), "not invited yet");
+    assert!(outcomes(&cluster, name, "client", &[server]).await.values().eq(["silent"]), "no label yet");
     cluster.kubectl(&["--namespace", name, "label", "pod", "client", "role=guest"]).await.unwrap();
-    becomes(&cluster, name, "client", server, "open").await.unwrap();
-    // The kubelet has asked the servers all the time whether they are ready.
+    wait_for_outcome(&cluster, name, "client", server, "open").await.unwrap();
+    // Readiness probes come from the kubelet, which policies never block.
     web::rolled_out(&cluster, &namespace).await;
 
-    // And the other direction: the guest may call nobody, not even for a name.
+    // A policy without egress rules denies all egress of the client, DNS included.
     let spec = json!({"podSelector": guests, "policyTypes": ["Egress"]});
     apply(&cluster, name, &policy("silence", &spec)).await;
-    becomes(&cluster, name, "client", server, "silent").await.unwrap();
+    wait_for_outcome(&cluster, name, "client", server, "silent").await.unwrap();
     web::probe(&cluster, &namespace, &["lookup", "web"]).await.unwrap_err();
     cluster.kubectl(&["--namespace", name, "delete", "networkpolicy", "silence"]).await.unwrap();
-    becomes(&cluster, name, "client", server, "open").await.unwrap();
+    wait_for_outcome(&cluster, name, "client", server, "open").await.unwrap();
 }
 
-/// A pod that restricted pod security lets run. It is never ready, so that no Service leads to it.
+/// Returns a pod that passes the Pod Security level "restricted". It is never ready, so that no Service
+/// selects it as an endpoint.
 fn pod(name: &str, labels: &Value, image: &str, command: &[&str]) -> String {
     let never = json!({"exec": {"command": ["/probe", "read", "/nothing"]}, "periodSeconds": 60});
     let container = json!({
@@ -139,7 +142,7 @@ fn pod(name: &str, labels: &Value, image: &str, command: &[&str]) -> String {
         .to_string()
 }
 
-/// Starts these pods and waits until they run.
+/// Starts pods and waits until all of them are running.
 async fn start(cluster: &Cluster, namespace: &Namespace, pods: &[String]) {
     let name = namespace.name();
     apply(cluster, name, &pods.join("\n---\n")).await;
@@ -147,7 +150,7 @@ async fn start(cluster: &Cluster, namespace: &Namespace, pods: &[String]) {
     cluster.kubectl_with(&[&["--namespace", name][..], &running].concat(), "", SOON).await.unwrap();
 }
 
-/// The addresses of a factory, by what they are for.
+/// The addresses that pods try to reach, by purpose: those of a factory, of the cluster and of a stranger.
 struct Addresses(BTreeMap<&'static str, String>);
 
 impl Addresses {
@@ -172,7 +175,10 @@ impl Addresses {
         ]))
     }
 
-    /// What of them is open to a pod; all else has to be silent.
+    /// Returns the addresses that are open to a pod.
+    ///
+    /// # Panics
+    /// If any other address refuses the connection: a policy drops packets, it doesn't reject them.
     async fn open_to(&self, cluster: &Cluster, namespace: &str, pod: &str) -> Vec<&'static str> {
         let all: Vec<&str> = self.0.values().map(String::as_str).collect();
         let seen = outcomes(cluster, namespace, pod, &all).await;
@@ -184,19 +190,19 @@ impl Addresses {
     }
 }
 
-/// What is open to everybody with the chart's own values.
-const EVERYBODYS: [&str; 7] =
+/// Open to all pods with the chart's default values.
+const OPEN_BY_DEFAULT: [&str; 7] =
     ["MQTT", "NATS", "NATS' metrics", "a pod's screens", "metrics", "screens", "the operator's metrics"];
-/// What is none of the chart's.
-const CLUSTERS: [&str; 3] = ["DNS", "a stranger", "the API"];
-const PARTS: [&str; 3] = ["operator", "dataplane", "nats"];
+/// Addresses outside the release, which its ingress policies don't cover.
+const OUTSIDE_RELEASE: [&str; 3] = ["DNS", "a stranger", "the API"];
+const COMPONENTS: [&str; 3] = ["operator", "dataplane", "nats"];
 
-/// A pod that waits, with a role by which policies know it.
+/// Returns an idle pod with a role label that policies select.
 fn guest(role: &str, image: &str) -> String {
     pod(role, &json!({"role": role}), image, &["/probe", "pause"])
 }
 
-/// Starts the pods of another namespace, and returns the address of the one that serves something.
+/// Starts the pods of another namespace. Returns the address of `stranger`, the only one that listens.
 async fn start_outside(cluster: &Cluster, outside: &Namespace, image: &str) -> String {
     let stranger = pod("stranger", &json!({}), image, &["/probe", "serve", ":9999"]);
     let guests = ["gateway", "monitor", "device"].map(|role| guest(role, image));
@@ -205,7 +211,7 @@ async fn start_outside(cluster: &Cluster, outside: &Namespace, image: &str) -> S
     format!("{}:9999", cluster.kubectl(&get).await.unwrap())
 }
 
-/// Values that limit each port to the pods that it is for.
+/// Returns values that limit each port to the pods with the matching role.
 fn limited_to_guests(outside: &Namespace) -> String {
     let limits =
         [("clients", "gateway"), ("monitoring", "monitor"), ("devices", "device")].map(|(value, role)| {
@@ -216,9 +222,10 @@ fn limited_to_guests(outside: &Namespace) -> String {
     format!("{VALUES}\nnetworkPolicy:\n  {}\n", limits.join("\n  "))
 }
 
-/// Pods of the namespace with the labels of the programs, and one without.
+/// Starts idle pods with the labels of each component, which the release's policies select, and one pod
+/// without those labels.
 async fn start_impostors(cluster: &Cluster, namespace: &Namespace, image: &str) {
-    let impostors = PARTS.map(|component| {
+    let impostors = COMPONENTS.map(|component| {
         let labels = json!({
             "app.kubernetes.io/name": "flutecast",
             "app.kubernetes.io/instance": "factory",
@@ -229,8 +236,8 @@ async fn start_impostors(cluster: &Cluster, namespace: &Namespace, image: &str) 
     start(cluster, namespace, &[&impostors[..], &[guest("nobody", image)]].concat()).await;
 }
 
-/// Each pod reaches what its role is for, and nothing else.
-async fn each_reaches_its_own(
+/// Asserts that each pod reaches exactly the addresses that its role needs.
+async fn assert_reach_by_role(
     cluster: &Cluster,
     addresses: &Addresses,
     namespace: &Namespace,
@@ -238,7 +245,7 @@ async fn each_reaches_its_own(
 ) {
     let monitors = ["DNS", "NATS' metrics", "a stranger", "metrics", "the API", "the operator's metrics"];
     let expected: [(&Namespace, &str, &[&str]); 8] = [
-        (outside, "stranger", &CLUSTERS),
+        (outside, "stranger", &OUTSIDE_RELEASE),
         (outside, "gateway", &["DNS", "a pod's screens", "a stranger", "screens", "the API"]),
         (outside, "monitor", &monitors),
         (outside, "device", &["DNS", "MQTT", "NATS", "a stranger", "the API"]),
@@ -247,7 +254,7 @@ async fn each_reaches_its_own(
         (namespace, "nats", &[]),
         (namespace, "nobody", &[]),
     ];
-    // All at once: what is silent takes its time.
+    // Concurrently, because each probe of a silent address lasts until its timeout.
     join_all(expected.map(async |(namespace, pod, open)| {
         assert_eq!(addresses.open_to(cluster, namespace.name(), pod).await, open, "{pod}");
     }))
@@ -255,7 +262,7 @@ async fn each_reaches_its_own(
 }
 
 #[tokio::test]
-async fn the_charts_policies_let_through_what_is_needed_and_nothing_else() {
+async fn chart_policies_allow_only_required_connections() {
     let cluster = Cluster::shared().await.unwrap();
     let images = Images::of_workspace().unwrap();
     let [namespace, outside] =
@@ -263,37 +270,36 @@ async fn the_charts_policies_let_through_what_is_needed_and_nothing_else() {
     let image = cluster.probe_image().await.unwrap();
     let stranger = start_outside(&cluster, &outside, &image).await;
 
-    // As some companies have it: what isn't allowed in so many words is forbidden.
+    // Some companies deny all traffic by default; the chart's policies have to work on top of that.
     let none = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
     apply(&cluster, namespace.name(), &policy("default-deny", &none)).await;
     let mut factory = Release::install(&cluster, &namespace, "factory", &images, VALUES).await.unwrap();
     factory.apply_folder("manifests/demo").await.unwrap();
     factory.wait_ready().await.unwrap();
 
-    // With the chart's own values its ports are open to everybody, and its pods still call only whom they
-    // need.
+    // With the chart's default values its ports are open to all pods.
     let addresses = Addresses::of(&cluster, &factory, stranger).await;
-    let mut all: Vec<_> = EVERYBODYS.iter().chain(&CLUSTERS).copied().collect();
+    let mut all: Vec<_> = OPEN_BY_DEFAULT.iter().chain(&OUTSIDE_RELEASE).copied().collect();
     all.sort_unstable();
     assert_eq!(addresses.open_to(&cluster, outside.name(), "stranger").await, all);
 
-    // And limited to whom they are for.
+    // Each port is limited to the pods with the matching role.
     factory.upgrade(&images, &limited_to_guests(&outside)).await.unwrap();
     if !is_enforced(&cluster, outside.name(), "stranger", &addresses.0["MQTT"]).await {
         return;
     }
     start_impostors(&cluster, &namespace, &image).await;
-    each_reaches_its_own(&cluster, &addresses, &namespace, &outside).await;
-    // Probes come from the node: no pod was started again.
-    for component in PARTS {
+    assert_reach_by_role(&cluster, &addresses, &namespace, &outside).await;
+    // Probes come from the node, which policies never block, so no pod was restarted.
+    for component in COMPONENTS {
         let pods = factory.pods(component).await.unwrap();
         let alive = |pod: &&flutecast_testbed::release::Pod| pod.name.starts_with("factory-");
         assert!(pods.iter().filter(alive).all(|pod| pod.ready && pod.restarts == 0), "{pods:#?}");
     }
 
-    // The pod that cleans up comes when all this is gone, but for the company's own policy.
+    // The clean-up pod works under the company's default-deny policy, when the release's policies are gone.
     let delete = ["delete", "pod", "--now", "nobody"];
-    factory.kubectl(&[&delete[..], &PARTS].concat()).await.unwrap();
+    factory.kubectl(&[&delete[..], &COMPONENTS].concat()).await.unwrap();
     factory.uninstall().await.unwrap();
     let left = factory.kubectl(&["get", "configmaps,networkpolicies", "-o", "name"]).await.unwrap();
     let left: Vec<_> = left.lines().filter(|name| *name != "configmap/kube-root-ca.crt").collect();

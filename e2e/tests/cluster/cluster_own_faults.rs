@@ -1,4 +1,4 @@
-//! Components that are killed, one after the other: what goes on without them, and that they come back.
+//! Components of the cluster are killed in turn: what keeps working without them, and that they come back.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::web;
 const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn pods_outlive_a_killed_kubelet_and_containerd() {
+async fn pods_survive_kills_of_kubelet_and_containerd() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("kubelet").await.unwrap();
     web::start(&cluster, &namespace).await;
@@ -30,13 +30,13 @@ async fn pods_outlive_a_killed_kubelet_and_containerd() {
         assert_eq!(
             web::pods(&cluster, &namespace).await,
             before,
-            "{component} came back: the same pods, not restarted"
+            "pods were replaced or restarted when {component} came back"
         );
     }
-    // And it works again: a new pod comes up.
+    // The node still starts new pods.
     let victim = format!("pod/{}", before.keys().next().unwrap());
     cluster.kubectl(&["-n", namespace.name(), "delete", "--wait=false", &victim]).await.unwrap();
-    wait_until("another pod in its place", SOON, async || {
+    wait_until("a replacement pod", SOON, async || {
         let now = web::pods(&cluster, &namespace).await;
         if now.len() == 2 && now != before { Ok(()) } else { Err(format!("{now:?}")) }
     })
@@ -46,7 +46,7 @@ async fn pods_outlive_a_killed_kubelet_and_containerd() {
 }
 
 #[tokio::test]
-async fn the_control_plane_restarts_with_its_state() {
+async fn control_plane_keeps_its_state_across_restarts() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("control").await.unwrap();
     web::start(&cluster, &namespace).await;
@@ -65,14 +65,14 @@ async fn the_control_plane_restarts_with_its_state() {
         fault.mend().await.unwrap();
         cluster.wait_until_whole().await.unwrap();
     }
-    // Both the controller manager and the scheduler are needed for this.
+    // Scaling needs both the controller manager and the scheduler.
     cluster.kubectl(&["-n", namespace.name(), "scale", "deployment/web", "--replicas=3"]).await.unwrap();
     web::rolled_out(&cluster, &namespace).await;
     assert_eq!(web::pods(&cluster, &namespace).await.len(), 3);
 }
 
 #[tokio::test]
-async fn a_frozen_api_server_hangs_and_goes_on() {
+async fn frozen_api_server_hangs_and_recovers() {
     let cluster = Cluster::shared().await.unwrap();
     let fault = cluster.freeze(Component::KubeApiserver).await.unwrap();
     let hung = cluster.kubectl(&["get", "--raw", "/readyz", "--request-timeout=2s"]).await;
@@ -82,7 +82,7 @@ async fn a_frozen_api_server_hangs_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_component_that_ends_by_itself_is_started_again() {
+async fn component_that_exits_is_restarted() {
     let cluster = Cluster::shared().await.unwrap();
     let node = cluster.node().unwrap();
     let proxy = async || {
@@ -91,18 +91,18 @@ async fn a_component_that_ends_by_itself_is_started_again() {
     };
     let before = proxy().await;
     node.exec("kill", &["-9", &before.pid.unwrap().to_string()]).await.unwrap();
-    wait_until("kube-proxy's return", SOON, async || match proxy().await {
+    wait_until("the restart of kube-proxy", SOON, async || match proxy().await {
         now if now.pid.is_some() && now.restarts == before.restarts + 1 => Ok(()),
         now => Err(format!("{now:?}")),
     })
     .await
     .unwrap();
-    // What was dropped mends the fault too.
+    // Dropping a fault also mends it.
     drop(cluster.kill(Component::KubeProxy).await.unwrap());
     assert!(proxy().await.pid.is_some());
 }
 
-/// Asks over a connection that is there already.
+/// Sends a request over an existing connection. Returns the response.
 async fn ask(connection: &mut TcpStream) -> std::io::Result<String> {
     connection.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n").await?;
     let mut answer = vec![0; 1024];
@@ -111,7 +111,7 @@ async fn ask(connection: &mut TcpStream) -> std::io::Result<String> {
 }
 
 #[tokio::test]
-async fn without_the_policy_program_connections_stay_and_new_ones_are_dropped() {
+async fn without_the_policy_program_only_established_connections_work() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("judge").await.unwrap();
     web::start(&cluster, &namespace).await;
@@ -121,10 +121,10 @@ async fn without_the_policy_program_connections_stay_and_new_ones_are_dropped() 
     assert!(ask(&mut before).await.unwrap().starts_with("HTTP/1.1 200"));
 
     let fault = cluster.kill(Component::NetworkPolicies).await.unwrap();
-    assert!(ask(&mut before).await.unwrap().starts_with("HTTP/1.1 200"), "it goes on");
-    connect().await.expect_err("a new connection without anybody who allows it");
+    assert!(ask(&mut before).await.unwrap().starts_with("HTTP/1.1 200"), "the old connection works");
+    connect().await.expect_err("a new connection that no policy program has allowed");
     fault.mend().await.unwrap();
     cluster.wait_until_whole().await.unwrap();
     web::is_served(&reach.address).await;
-    assert!(ask(&mut before).await.unwrap().starts_with("HTTP/1.1 200"), "and on");
+    assert!(ask(&mut before).await.unwrap().starts_with("HTTP/1.1 200"), "the old connection still works");
 }

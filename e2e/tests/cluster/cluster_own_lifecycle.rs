@@ -1,4 +1,4 @@
-//! A second cluster beside the shared one: it comes, and leaves nothing behind.
+//! A second cluster beside the shared one is brought up, and leaves nothing behind when it is taken down.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,12 +7,12 @@ use std::process::Command;
 use flutecast_testbed::cluster::{ClusterDir, Node, Request, SLOT_VARIABLE, Slot, bring_up, take_down};
 use flutecast_testkit::program;
 
-/// Far from those that people choose.
+/// The last slot, which people hardly choose for their own clusters.
 const SLOT: u8 = Slot::COUNT - 1;
 
-/// Settings that the kubelet changes, or that a cluster needs otherwise.
+/// Kernel settings that the kubelet changes or that a cluster needs to be changed.
 const SYSCTLS: [&str; 3] = ["vm.overcommit_memory", "kernel.panic", "fs.inotify.max_user_instances"];
-/// Where Kubernetes' and containerd's programs write unless they are kept from it.
+/// Default folders of Kubernetes and containerd, which the testbed has to redirect.
 const FOLDERS: [&str; 8] = [
     "/var/lib/cni",
     "/var/lib/kubelet",
@@ -24,8 +24,8 @@ const FOLDERS: [&str; 8] = [
     "/run/containerd",
 ];
 
-/// What this machine has of what a cluster makes, as lines. The shared cluster and those of other people come
-/// and go meanwhile: what carries their names is left out.
+/// Returns one line for each resource of this machine that a cluster may create. Those of other clusters are
+/// left out, because they may change while the test runs.
 fn traces() -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     let mut add = |what: &str, text: String| {
@@ -60,7 +60,7 @@ fn other_clusters(line: &str) -> bool {
             format!("clusters/{slot}"),
             format!("10.{}", 180 + slot),
         ];
-        // The 1 of 15 is not the 1 of slot 1.
+        // Slot 1 must not match the 1 of slot 15.
         let ends = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_digit());
         names
             .iter()
@@ -74,10 +74,10 @@ fn output(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Takes it down however the test ends.
-struct Gone;
+/// Takes the cluster down when dropped, so that it also goes when the test panics.
+struct TakeDownOnDrop;
 
-impl Drop for Gone {
+impl Drop for TakeDownOnDrop {
     fn drop(&mut self) {
         let mut down = Command::new(program("flutecast-cluster").unwrap());
         let status = down.arg("down").env(SLOT_VARIABLE, SLOT.to_string()).status();
@@ -86,29 +86,32 @@ impl Drop for Gone {
 }
 
 #[tokio::test]
-async fn a_cluster_leaves_nothing_behind() {
+async fn cluster_leaves_nothing_behind_when_taken_down() {
     let place = ClusterDir::of(Slot::new(SLOT).unwrap()).unwrap();
     take_down(&place).await.unwrap();
     let before = traces();
-    let _gone_at_the_end = Gone;
+    let _take_down = TakeDownOnDrop;
 
     bring_up(&place, &mut std::io::stderr()).await.unwrap();
     let node = Node::running(&place).unwrap();
     let grown = traces();
     for what in ["link: flutecast15", "route: 10.195.0.0/16", "process: ", "cgroup: "] {
         let new = grown.difference(&before).any(|line| line.starts_with(what));
-        assert!(new, "{what} is not among what is new: {:#?}", grown.difference(&before).collect::<Vec<_>>());
+        assert!(
+            new,
+            "{what} is missing in the new lines: {:#?}",
+            grown.difference(&before).collect::<Vec<_>>()
+        );
     }
-    // A second time is none.
+    // Bringing up a running cluster changes nothing.
     let first = node.ask(Request::Status).unwrap();
     bring_up(&place, &mut std::io::stderr()).await.unwrap();
     assert_eq!(Node::running(&place).unwrap().ask(Request::Status).unwrap(), first);
 
-    // Whatever ends the node's first process ends everything; what is left on disk and in cgroups goes with
-    // the rest.
+    // The end of the node's first process ends all its processes; files and cgroups are removed afterwards.
     assert!(take_down(&place).await.unwrap());
     let after = traces();
     assert_eq!(after, before, "left behind: {:#?}", after.difference(&before).collect::<Vec<_>>());
     assert!(!place.folder().exists());
-    assert!(!take_down(&place).await.unwrap(), "a second time there is nothing");
+    assert!(!take_down(&place).await.unwrap(), "there was a cluster to take down the second time");
 }

@@ -1,5 +1,5 @@
-//! What a factory runs on is killed, one after the other, while screens watch and devices publish. Whatever
-//! was stored reaches every screen exactly once and in order; how long they had nothing is measured.
+//! Components that a factory depends on are killed in turn while screens watch and devices publish. Each
+//! stored message reaches every screen exactly once and in order. The time without data is measured.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,24 +13,26 @@ use tokio::time::Instant;
 use crate::plant::{self, Devices};
 
 const SOON: Duration = Duration::from_secs(90);
-/// As many as a plant has screens.
+/// As many screens as a typical plant has.
 const CLIENTS: usize = 60;
-/// How many messages each device sends while something is down that doesn't come back by itself: some 12 s.
+/// Number of messages that each device sends while a component is down that doesn't restart by itself: about
+/// 12 s.
 const MEANWHILE: u64 = 60;
 
-/// What is killed, and how it comes back.
+/// A component to kill.
 #[derive(Debug, Clone, Copy)]
 enum Outage {
-    /// For comparison.
+    /// The baseline for comparison.
     Nothing,
-    /// A pod's container, which the kubelet starts again.
+    /// A pod's container, which the kubelet restarts. `count` is the number of pods of the component.
     Pod { component: &'static str, count: usize },
-    /// A part of the cluster, which is started again after some time.
+    /// A component of the cluster, which the test restarts.
     Part(Component),
 }
 
 impl Outage {
-    /// In this order, each with the longest time that screens may have nothing: devices send every 0.2 s.
+    /// The outages in order, each with its name and the longest time that any screen may be without data.
+    /// Devices send every 0.2 s.
     const ALL: [(&'static str, Self, Duration); 6] = [
         ("nothing", Self::Nothing, Duration::from_secs(2)),
         ("a data-plane pod of two", Self::Pod { component: "dataplane", count: 2 }, Duration::from_secs(10)),
@@ -40,8 +42,8 @@ impl Outage {
         ("the kubelet", Self::Part(Component::Kubelet), Duration::from_secs(5)),
     ];
 
-    /// Kills it, and waits until it is back.
-    async fn happen(self, factory: &Release<'_>, devices: &Devices, fleet: &Fleet) {
+    /// Kills the component and waits until it is back.
+    async fn run(self, factory: &Release<'_>, devices: &Devices, fleet: &Fleet) {
         match self {
             Self::Nothing => devices.send(MEANWHILE).await,
             Self::Pod { component, count } => {
@@ -59,8 +61,8 @@ impl Outage {
             Self::Part(component) => {
                 let fault = factory.cluster().kill(component).await.unwrap();
                 devices.send(MEANWHILE).await;
-                // Nobody needs it to see what comes.
-                caught_up(factory, fleet, devices).await;
+                // Screens receive messages without this component.
+                wait_until_caught_up(factory, fleet, devices).await;
                 fault.mend().await.unwrap();
                 factory.cluster().wait_until_whole().await.unwrap();
             }
@@ -68,10 +70,11 @@ impl Outage {
     }
 }
 
-/// Waits until every client has what is stored now. When they don't get it, it shows where it stands.
-async fn caught_up(factory: &Release<'_>, fleet: &Fleet, devices: &Devices) {
+/// Waits until every client has received what is stored now. On a time-out it prints the state of streams and
+/// sources, to show where messages are stuck.
+async fn wait_until_caught_up(factory: &Release<'_>, fleet: &Fleet, devices: &Devices) {
     let stored = devices.stored();
-    let what = format!("all clients to have what is stored, {stored:?}");
+    let what = format!("all clients to receive {stored:?}");
     let caught_up = fleet.wait_until(&what, SOON, |report| {
         let has = |channel: &str, number: u64| {
             report.newest.get(channel).is_some_and(|newest| newest.number >= number && newest.behind == 0)
@@ -94,15 +97,15 @@ async fn caught_up(factory: &Release<'_>, fleet: &Fleet, devices: &Devices) {
     caught_up.unwrap();
 }
 
-/// The factory's own work goes on too: a Device that is declared now becomes Ready.
-async fn a_device_joins(factory: &Release<'_>, number: usize) {
+/// Declares a Device and waits until it is Ready, which shows that the operator still works.
+async fn add_device(factory: &Release<'_>, number: usize) {
     factory.apply(&plant::device(&format!("LATE-{number}")).to_string()).await.unwrap();
     let name = format!("device/late-{number}");
     factory.kubectl(&["wait", "--for=condition=Ready", "--timeout=80s", &name]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_was_stored_is_lost_whatever_is_killed() {
+async fn stored_messages_survive_every_outage() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("outages").await.unwrap();
     let images = Images::of_workspace().unwrap();
@@ -114,24 +117,24 @@ async fn nothing_that_was_stored_is_lost_whatever_is_killed() {
     let url = format!("http://{}/v1/{}/events?device=*", dataplane.address, plant::TENANT);
     let fleet = Fleet::start_recording(&FleetOptions::new(url, CLIENTS)).unwrap();
     fleet.wait_until("all clients' streams", SOON, |report| report.connected == CLIENTS).await.unwrap();
-    // From here on: what is sent now is the first that each of them gets.
+    // Devices start only now, so that each client receives the first message of each device.
     let devices = Devices::start(nats.connect("devices").await.unwrap());
 
     let mut times = Vec::new();
     for (number, (what, outage, longest)) in Outage::ALL.into_iter().enumerate() {
         devices.send(10).await;
-        caught_up(&factory, &fleet, &devices).await;
+        wait_until_caught_up(&factory, &fleet, &devices).await;
         let (before, begin) = (fleet.report(), Instant::now());
-        outage.happen(&factory, &devices, &fleet).await;
+        outage.run(&factory, &devices, &fleet).await;
         let whole = begin.elapsed();
-        caught_up(&factory, &fleet, &devices).await;
+        wait_until_caught_up(&factory, &fleet, &devices).await;
         let (after, end) = (fleet.report(), Instant::now());
-        a_device_joins(&factory, number).await;
+        add_device(&factory, number).await;
         times.push((what, longest, begin..end, whole, after.welcomes - before.welcomes));
-        eprintln!("{what}: whole again after {:.1} s", whole.as_secs_f32());
+        eprintln!("{what}: recovered after {:.1} s", whole.as_secs_f32());
     }
     let sent = devices.stop().await;
-    caught_up(&factory, &fleet, &sent).await;
+    wait_until_caught_up(&factory, &fleet, &sent).await;
 
     let records = fleet.records();
     let report = fleet.stop().await;
