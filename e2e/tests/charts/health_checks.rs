@@ -1,4 +1,4 @@
-//! The health checks of `manifests/argocd` and `manifests/flux`, evaluated as those programs do it.
+//! The health checks of `manifests/argocd` and `manifests/flux`, evaluated as Argo CD and Flux do it.
 
 use std::fmt::Write;
 use std::process::Command;
@@ -8,18 +8,19 @@ use serde_json::Value;
 
 use crate::support::{text, yaml};
 
-/// The health of an object.
+/// The health of an object, in Argo CD's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// Argo CD: Healthy; Flux: Current.
-    Good,
-    /// Progressing; InProgress.
-    Waits,
-    /// Degraded; Failed.
-    NeedsSomebody,
+    /// Flux: Current.
+    Healthy,
+    /// Flux: InProgress.
+    Progressing,
+    /// Flux: Failed.
+    Degraded,
 }
 
-/// Runs the script of an object's kind with the interpreter that Argo CD uses, without libraries, as it does.
+/// Runs the health script of an object's kind with Argo CD's interpreter, without libraries, as Argo CD does.
+/// Returns the health and the message.
 pub(crate) fn argo_cd(object: &Value) -> (Health, String) {
     let settings = yaml(&text("manifests/argocd/argocd-cm.yaml"));
     let kind = object["kind"].as_str().unwrap();
@@ -40,15 +41,15 @@ pub(crate) fn argo_cd(object: &Value) -> (Health, String) {
     assert!(output.status.success() && complaint.is_empty(), "{said}{complaint}");
     let (status, message) = said.split_once('\n').unwrap_or_else(|| panic!("{said:?}"));
     let health = match status {
-        "Healthy" => Health::Good,
-        "Progressing" => Health::Waits,
-        "Degraded" => Health::NeedsSomebody,
+        "Healthy" => Health::Healthy,
+        "Progressing" => Health::Progressing,
+        "Degraded" => Health::Degraded,
         other => panic!("Argo CD knows no {other}"),
     };
     (health, message.trim_end().to_owned())
 }
 
-/// A value as Lua writes it.
+/// Writes a value as a Lua literal.
 fn lua(value: &Value, out: &mut String) {
     match value {
         Value::Null => out.push_str("nil"),
@@ -84,8 +85,9 @@ fn lua(value: &Value, out: &mut String) {
     }
 }
 
-/// Evaluates the expressions of an object's kind in Flux's order (RFC 9): a status of another generation says
-/// nothing, then `inProgress`, `failed`, `current`; an expression that can't be evaluated makes Flux wait.
+/// Evaluates the CEL expressions of an object's kind in Flux's order (RFC 9): `inProgress`, `failed`,
+/// `current`. A status of another generation, and an expression that can't be evaluated, mean that Flux
+/// waits.
 pub(crate) fn flux(object: &Value) -> Health {
     let text = text("manifests/flux/plant-1.yaml");
     let kustomization = yaml(text.rsplit("\n---\n").next().unwrap());
@@ -94,18 +96,18 @@ pub(crate) fn flux(object: &Value) -> Health {
     assert_eq!(check["apiVersion"], object["apiVersion"]);
     let observed = &object["status"]["observedGeneration"];
     if !observed.is_null() && *observed != object["metadata"]["generation"] {
-        return Health::Waits;
+        return Health::Progressing;
     }
     for (name, health) in
-        [("inProgress", Health::Waits), ("failed", Health::NeedsSomebody), ("current", Health::Good)]
+        [("inProgress", Health::Progressing), ("failed", Health::Degraded), ("current", Health::Healthy)]
     {
         match evaluate(check[name].as_str().unwrap(), object) {
             Some(true) => return health,
             Some(false) => {}
-            None => return Health::Waits,
+            None => return Health::Progressing,
         }
     }
-    Health::Waits
+    Health::Progressing
 }
 
 fn evaluate(expression: &str, object: &Value) -> Option<bool> {
@@ -122,7 +124,7 @@ fn evaluate(expression: &str, object: &Value) -> Option<bool> {
 }
 
 #[test]
-fn a_status_that_says_nothing_is_waited_for() {
+fn object_without_a_current_ready_condition_is_progressing() {
     let object = |status: &str| {
         yaml(&format!(
             "{{apiVersion: flutecast.io/v1alpha1, kind: Tenant, metadata: {{name: a, generation: 2}}, \
@@ -138,6 +140,10 @@ fn a_status_that_says_nothing_is_waited_for() {
         "{observedGeneration: 2, conditions: [{type: Stalled, status: 'False', reason: A, message: b}]}",
     ] {
         let object = object(status);
-        assert_eq!((argo_cd(&object).0, flux(&object)), (Health::Waits, Health::Waits), "{status}");
+        assert_eq!(
+            (argo_cd(&object).0, flux(&object)),
+            (Health::Progressing, Health::Progressing),
+            "{status}"
+        );
     }
 }

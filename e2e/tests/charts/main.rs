@@ -1,10 +1,10 @@
-//! The Helm charts: what they render, what they refuse, and that a real API server takes them.
+//! The Helm charts: rendering, validation of values, and installation on a real API server.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test says what is wrong by failing"
+    reason = "a failing test reports the fault"
 )]
 
 mod api_server;

@@ -85,7 +85,7 @@ async fn wait_until_caught_up(factory: &Release<'_>, fleet: &Fleet, devices: &De
     if caught_up.is_err() {
         let told = async {
             let nats = factory.nats().await?;
-            plant::whereabouts(&nats.connect("operator").await?).await
+            plant::stream_states(&nats.connect("operator").await?).await
         };
         eprintln!("{}", told.await.unwrap_or_else(|error| format!("{error:#}")));
         for pod in factory.pods("dataplane").await.unwrap_or_default() {
@@ -156,8 +156,8 @@ async fn stored_messages_survive_every_outage() {
     eprintln!("{CLIENTS} screens, {} messages\n{table}{report:?}", sent.stored().values().sum::<u64>());
 
     let stream = plant::content(&nats.connect("operator").await.unwrap()).await.unwrap();
-    plant::holds_once(&stream, &sent.stored());
-    plant::everybody_has(&stream, &records);
+    plant::assert_stored_once(&stream, &sent.stored());
+    plant::assert_all_received(&stream, &records);
     assert_eq!((report.lost, report.wrong, report.strange), (0, 0, 0), "{report:#?}");
     assert!(report.gaps.is_empty() && report.bad_answers.is_empty() && report.failed == 0, "{report:#?}");
     assert!(too_long.is_empty(), "{too_long:#?}");

@@ -1,6 +1,6 @@
-//! One data-plane pod, three, one again, under two thousand clients that come through the Service and
-//! kube-proxy while devices publish: shares are even, no client is long without data, nothing is lost. With
-//! `--no-capture` it shows how the shares go over time.
+//! Scales the data plane from one pod to three and back to one, with two thousand clients connected through
+//! the Service and kube-proxy while devices publish. Clients are spread evenly, none is long without data,
+//! and no message is lost. `--no-capture` prints the distribution over time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use tokio::time::Instant;
 
 use crate::counting::{self, DEVICES, TENANT};
 
-/// Each watches both devices.
+/// Number of clients. Each watches both devices.
 const CLIENTS: usize = 2_000;
-/// A message every half second, from one device and then the other: that is how fine the time without data is
-/// measured.
+/// Time between two messages, which alternate between the devices. This is also the resolution at which the
+/// time without data is measured.
 const PERIOD: Duration = Duration::from_millis(500);
-/// The longest time that a client may be without data.
+/// Longest time that any client may be without data.
 const LONGEST_WITHOUT_DATA: Duration = Duration::from_secs(5);
-/// The largest deviation of a pod's number of clients from its share, as a fraction of the share.
+/// Tolerance of a pod's number of clients, as a fraction of its share.
 const UNEVEN: f64 = 0.2;
-/// Longest time that the clients may take to come, and to be moved at the slowest rate.
+/// Time limits for clients to connect, and to be rebalanced at the slowest rate.
 const SOON: Duration = Duration::from_secs(60);
 const EVEN: Duration = Duration::from_secs(150);
-/// Moving has ended when no client was moved for this long.
+/// Rebalancing has ended when no client was moved for this long.
 const REST: Duration = Duration::from_secs(8);
-/// The value for the chart's `dataplane.rebalance.rate`; the chart's own 2 % takes longer than a test
-/// should. To measure with another one: FLUTECAST_SCALE_RATE=2%.
+/// The variable that sets the chart's `dataplane.rebalance.rate`, and its default. The chart's own 2 % takes
+/// too long for a test.
 const RATE: (&str, &str) = ("FLUTECAST_SCALE_RATE", "6%");
 
 fn manifests() -> String {
@@ -41,14 +41,14 @@ fn manifests() -> String {
     counting::manifests(&[counting::tenant(TENANT, &tenant), counting::format(), a, b])
 }
 
-/// Records the fleet second by second.
+/// Waits for states of the fleet and prints its distribution every five seconds.
 struct Watching<'a> {
     fleet: &'a Fleet,
     begin: Instant,
 }
 
 impl Watching<'_> {
-    /// Looks until `wanted`, and prints how it goes.
+    /// Waits until `wanted` returns true for the report, and returns that report.
     async fn until(
         &self,
         what: &str,
@@ -68,10 +68,10 @@ impl Watching<'_> {
         report
     }
 
-    /// Waits until no client was sent away for a while.
+    /// Waits until no client was moved for [`REST`].
     async fn until_rest(&self) -> FleetReport {
         let (mut byes, mut since) = (BTreeMap::new(), Instant::now());
-        self.until("nobody is moved any more", EVEN, |report| {
+        self.until("the end of rebalancing", EVEN, |report| {
             if report.byes != byes {
                 (byes, since) = (report.byes.clone(), Instant::now());
             }
@@ -81,14 +81,15 @@ impl Watching<'_> {
     }
 }
 
-/// Some are on their way from one pod to another at any time while clients are moved.
+/// Returns whether the clients are evenly spread over `pods` pods. The total isn't checked, because some
+/// clients are between two pods while they are moved.
 fn is_even(report: &FleetReport, pods: usize) -> bool {
     let share = CLIENTS as f64 / pods as f64;
     report.servers.len() == pods
         && report.servers.values().all(|count| (*count as f64 - share).abs() <= share * UNEVEN)
 }
 
-/// Two more pods come. Returns how often a client was moved.
+/// Adds two pods and waits until the clients are evenly spread. Returns the number of moves.
 async fn one_to_three(factory: &Release<'_>, fleet: &Fleet) -> u64 {
     let watching = Watching { fleet, begin: Instant::now() };
     factory.scale("dataplane", 3).await.unwrap();
@@ -96,10 +97,12 @@ async fn one_to_three(factory: &Release<'_>, fleet: &Fleet) -> u64 {
     watching.until("shares within 20 %", EVEN, |report| is_even(report, 3)).await;
     watching.until_rest().await;
     let even = watching
-        .until("shares that stay", SOON, |report| report.connected == CLIENTS && is_even(report, 3))
+        .until("even shares after the end of rebalancing", SOON, |report| {
+            report.connected == CLIENTS && is_even(report, 3)
+        })
         .await;
     let moves = even.byes.get("Rebalancing").copied().unwrap_or_default();
-    // With dice, each client is moved about once (docs/decisions/105-rebalancing.md).
+    // Clients to move are drawn at random, so each is moved about once (docs/decisions/105-rebalancing.md).
     assert!(moves <= CLIENTS as u64 * 3 / 2, "{moves} moves of {CLIENTS} clients");
     moves
 }
@@ -117,7 +120,7 @@ async fn three_to_one<'a>(factory: &Release<'_>, fleet: &'a Fleet) -> Watching<'
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_three_one_under_two_thousand_clients() {
+async fn scaling_one_three_one_keeps_two_thousand_clients_supplied() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("scale").await.unwrap();
     let images = Images::of_workspace().unwrap();
@@ -164,6 +167,6 @@ async fn one_three_one_under_two_thousand_clients() {
     assert_eq!((report.lost, report.wrong, report.strange, report.failed), (0, 0, 0, 0), "{report:#?}");
     assert!(report.gaps.is_empty(), "{:?}", report.gaps);
     let longest = Duration::from_millis(report.without_data.max_ms);
-    assert!(longest <= LONGEST_WITHOUT_DATA, "somebody was without data for {longest:?}: {report:#?}");
+    assert!(longest <= LONGEST_WITHOUT_DATA, "a client was without data for {longest:?}: {report:#?}");
     factory.uninstall().await.unwrap();
 }

@@ -1,6 +1,6 @@
-//! One version and the next, both built from this tree (the feature `next-version`), with screens connected
-//! and devices sending: the kinds first, then the operator, then the data plane, then all the way back but
-//! for the kinds. No client misses a message, and no page is loaded again.
+//! Upgrades a release to the next version and back while screens are connected and devices send. Both
+//! versions are built from this tree (the feature `next-version`). The order is CRDs, operator, data plane;
+//! the rollback keeps the CRDs. No client misses a message, and the page is not reloaded.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,12 +19,12 @@ use crate::counting::{self, DEVICES, TENANT};
 use crate::kinds::Kinds;
 
 const CLIENTS: usize = 200;
-/// The longest time that a client may be without data.
+/// Longest time that any client may be without data.
 const LONGEST_WITHOUT_DATA: Duration = Duration::from_secs(5);
-/// A message of the one device or the other.
+/// Time between two messages, which alternate between the devices.
 const PERIOD: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_secs(60);
-/// Less time than a plant would give, as a test waits for it.
+/// Shorter drain times than the chart's defaults, so that the test takes less time.
 const VALUES: &str = "dataplane: {drain: {delay: 3s, window: 4s}}";
 /// The operator in the new version, the data plane still in the old one.
 const OPERATOR_FIRST: &str = "dataplane: {image: {tag: OLD}, drain: {delay: 3s, window: 4s}}";
@@ -42,7 +42,7 @@ fn manifests() -> String {
     counting::manifests(&[counting::tenant(TENANT, &tenant), counting::format(), a, b])
 }
 
-/// The versions that all pods of a program say they are.
+/// Returns the versions that the metrics of a component's pods report.
 async fn versions(factory: &Release<'_>, component: &str) -> Result<BTreeSet<String>, String> {
     let mut versions = BTreeSet::new();
     for pod in factory.pods(component).await.map_err(|error| format!("{error:#}"))? {
@@ -54,8 +54,8 @@ async fn versions(factory: &Release<'_>, component: &str) -> Result<BTreeSet<Str
     Ok(versions)
 }
 
-/// Waits until the pods of both programs are of these versions and no others, and one operator works.
-async fn are(factory: &Release<'_>, operator: &str, dataplane: &str) {
+/// Waits until all pods of both programs report the given versions and the new operator holds the lease.
+async fn wait_for_versions(factory: &Release<'_>, operator: &str, dataplane: &str) {
     wait_until("the versions", SOON, async || {
         let found = (versions(factory, "operator").await?, versions(factory, "dataplane").await?);
         let expected = (BTreeSet::from([operator.to_owned()]), BTreeSet::from([dataplane.to_owned()]));
@@ -66,7 +66,7 @@ async fn are(factory: &Release<'_>, operator: &str, dataplane: &str) {
     let holder =
         || factory.kubectl(&["get", "lease", "flutecast-operator", "-o", "jsonpath={.spec.holderIdentity}"]);
     let operators = factory.wait_for_pods("operator", 1).await.unwrap();
-    wait_until("the new operator's turn", SOON, async || match holder().await {
+    wait_until("the lease of the new operator", SOON, async || match holder().await {
         Ok(name) if operators[0].name == name => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -74,22 +74,22 @@ async fn are(factory: &Release<'_>, operator: &str, dataplane: &str) {
     .unwrap();
 }
 
-/// Returns the location that `hello` gives for the devices.
-async fn told_location(url: &str) -> serde_json::Value {
+/// Returns the first device's `location` in `hello`.
+async fn location_in_hello(url: &str) -> serde_json::Value {
     let mut client = SseClient::connect(url, &[]).await.unwrap();
     let hello = client.next_named("hello", SOON).await.unwrap();
     let hello: serde_json::Value = serde_json::from_str(hello.data.as_deref().unwrap()).unwrap();
     hello["devices"][0]["location"].clone()
 }
 
-/// So far everything has come to everybody.
-fn nothing_is_missing(report: &FleetReport) {
+/// Asserts that every client has received every message so far.
+fn assert_complete(report: &FleetReport) {
     let bad = [report.failed as u64, report.lost, report.wrong, report.strange, report.silent];
     assert_eq!(bad, [0; 5], "{report:#?}");
     assert!(report.gaps.is_empty() && report.bad_answers.is_empty(), "{report:#?}");
 }
 
-/// The charts of the next version, and the field that it adds.
+/// The images and charts of the next version, whose CRDs have one more field.
 struct NextVersion {
     images: Images,
     chart: PathBuf,
@@ -108,13 +108,12 @@ impl NextVersion {
     }
 }
 
-/// The kinds go first; what runs doesn't mind. Then the operator: what it writes for the new field, the old
-/// data plane leaves out.
+/// Upgrades the CRDs first, then the operator. The old data plane ignores the new field in the mapping.
 async fn upgrade_kinds_and_operator(factory: &mut Release<'_>, next: &NextVersion, old: &str, events: &str) {
     install_crds(factory.cluster(), &next.kinds).await.unwrap();
     let operator_first = OPERATOR_FIRST.replace("OLD", old);
     factory.helm("upgrade", &next.chart, &next.images, &operator_first).await.unwrap();
-    are(factory, next.images.version(), old).await;
+    wait_for_versions(factory, next.images.version(), old).await;
     let location = r#"{"spec": {"location": "Hall 3"}}"#;
     factory.kubectl(&["patch", "fd", "a", "--type=merge", "--patch", location]).await.unwrap();
     let generation =
@@ -127,45 +126,46 @@ async fn upgrade_kinds_and_operator(factory: &mut Release<'_>, next: &NextVersio
         .await
         .unwrap();
     assert!(mapping.contains("location: Hall 3"), "{mapping}");
-    assert!(told_location(events).await.is_null(), "an old pod knows nothing of it");
+    assert!(location_in_hello(events).await.is_null(), "an old pod doesn't know the new field");
 }
 
 async fn upgrade_dataplane(factory: &mut Release<'_>, next: &NextVersion, events: &str) {
     factory.helm("upgrade", &next.chart, &next.images, VALUES).await.unwrap();
-    are(factory, next.images.version(), next.images.version()).await;
-    assert_eq!(told_location(events).await, "Hall 3");
+    wait_for_versions(factory, next.images.version(), next.images.version()).await;
+    assert_eq!(location_in_hello(events).await, "Hall 3");
     factory.wait_ready().await.unwrap();
 }
 
-/// Back to the first revision. The kinds stay, and with them what was said in the new field.
+/// Rolls back to the first revision. The CRDs stay, so the value of the new field is kept.
 async fn roll_back(factory: &Release<'_>, old: &str, events: &str) {
     let back = factory.run_helm(&["rollback", "factory", "1", "--wait", "--timeout", "180s"]).await;
     back.unwrap();
-    are(factory, old, old).await;
+    wait_for_versions(factory, old, old).await;
     factory.wait_ready().await.unwrap();
-    assert!(told_location(events).await.is_null());
+    assert!(location_in_hello(events).await.is_null());
     factory.kubectl(&["label", "fd", "a", "line=l1"]).await.unwrap();
     let kept = factory.kubectl(&["get", "fd", "a", "-o", "jsonpath={.spec.location}"]).await.unwrap();
     assert_eq!(kept, "Hall 3");
 }
 
-/// Each client has each message up to `last`, none was cut off, and none waited long.
-async fn everybody_has_everything(fleet: &Fleet, last: u64) {
+/// Asserts that each client has received every message up to `last`, that no stream broke off, and that no
+/// client was without data for too long.
+async fn assert_all_received(fleet: &Fleet, last: u64) {
     let have_it = |report: &FleetReport| {
         report.newest.values().all(|newest| newest.number == last && newest.behind == 0)
     };
-    let report = fleet.wait_until(&format!("message {last} with everybody"), SOON, have_it).await.unwrap();
+    let report = fleet.wait_until(&format!("message {last} on every client"), SOON, have_it).await.unwrap();
     eprintln!(
         "{last} messages of each device; without data {:?}, without a stream {:?}, byes {:?}, breaks {}",
         report.without_data, report.without_stream, report.byes, report.breaks
     );
-    nothing_is_missing(&report);
-    assert_eq!(report.breaks + report.unreachable, 0, "a stream ends with bye: {report:#?}");
+    assert_complete(&report);
+    assert_eq!(report.breaks + report.unreachable, 0, "a stream ended without bye: {report:#?}");
     assert!(Duration::from_millis(report.without_data.max_ms) <= LONGEST_WITHOUT_DATA, "{report:#?}");
 }
 
-/// The page shows the last number and was never loaded again.
-async fn the_page_has_come_along(browser: &Chromium, last: u64) {
+/// Waits until the page shows the last number, and asserts that it was never reloaded.
+async fn page_shows_last_number(browser: &Chromium, last: u64) {
     let state = "const shown = document.querySelector('[data-device=\"B-1\"] [data-field=\"n\"]'); \
                  return [window.__loaded, document.body.dataset.connection, shown?.textContent]";
     wait_until("the page to show the last number", SOON, async || match browser.script(state).await {
@@ -178,7 +178,7 @@ async fn the_page_has_come_along(browser: &Chromium, last: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
+async fn upgrade_and_rollback_lose_no_message_and_reload_no_page() {
     let cluster = Cluster::shared().await.unwrap();
     let (images, next) = (Images::of_workspace().unwrap(), NextVersion::new().unwrap());
     let old = images.version();
@@ -188,7 +188,7 @@ async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
     next.images.load(&cluster).await.unwrap();
     factory.apply(&manifests()).await.unwrap();
     factory.wait_ready().await.unwrap();
-    are(&factory, old, old).await;
+    wait_for_versions(&factory, old, old).await;
     let broker = factory.wait_for_pods("nats", 1).await.unwrap();
 
     let nats = factory.nats().await.unwrap();
@@ -203,24 +203,24 @@ async fn screens_see_nothing_of_an_upgrade_and_of_the_way_back() {
 
     let events = url("device=A-1");
     upgrade_kinds_and_operator(&mut factory, &next, old, &events).await;
-    nothing_is_missing(&fleet.report());
+    assert_complete(&fleet.report());
     upgrade_dataplane(&mut factory, &next, &events).await;
-    nothing_is_missing(&fleet.report());
+    assert_complete(&fleet.report());
     roll_back(&factory, old, &events).await;
 
     stop.send_replace(true);
     let last = publishing.await.unwrap();
-    everybody_has_everything(&fleet, last).await;
+    assert_all_received(&fleet, last).await;
     fleet.stop().await;
-    // NATS was no part of it.
+    // NATS was not upgraded: its pod is the same.
     assert_eq!(factory.wait_for_pods("nats", 1).await.unwrap(), broker);
-    the_page_has_come_along(&browser, last).await;
+    page_shows_last_number(&browser, last).await;
     browser.close().await.unwrap();
     factory.uninstall().await.unwrap();
     kinds.restore().await;
 }
 
-/// Returns whether a text of the page is this number, with whatever stands between its digits.
+/// Returns whether a text of the page is this number, ignoring separators between digits.
 fn shows(text: &serde_json::Value, number: u64) -> bool {
     let digits: String = text.as_str().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
     digits == number.to_string()

@@ -1,4 +1,4 @@
-//! The rights of users who don't administer the cluster.
+//! Rights of users who are not cluster administrators.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use flutecast_testkit::wait_until;
 const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn rights_of_a_namespace_admin_suffice_for_a_factory() {
+async fn namespace_admin_can_install_a_factory() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("rights").await.unwrap();
     let name = namespace.name();
@@ -19,7 +19,7 @@ async fn rights_of_a_namespace_admin_suffice_for_a_factory() {
         let (bound, user) = (format!("--clusterrole={role}"), format!("--user={role}"));
         cluster.kubectl(&["create", "rolebinding", role, "-n", name, &bound, &user]).await.unwrap();
     }
-    // Another controller puts the roles together.
+    // The aggregated roles are filled by a controller, so they are polled.
     for (user, verb, what, expected) in [
         ("view", "watch", "tenants.flutecast.io", "yes"),
         ("view", "create", "devices.flutecast.io", "no"),
@@ -28,8 +28,8 @@ async fn rights_of_a_namespace_admin_suffice_for_a_factory() {
         ("edit", "patch", "tenants.flutecast.io --subresource=status", "no"),
         ("admin", "patch", "tenants.flutecast.io --subresource=status", "yes"),
     ] {
-        wait_until("what a role holds", SOON, async || {
-            // It ends with an error when the answer is no.
+        wait_until("the rights of a role", SOON, async || {
+            // kubectl exits with an error if the result is "no".
             let mut asked = vec!["auth", "can-i", verb];
             asked.extend(what.split(' ').chain(["-n", name, "--as", user]));
             let said = cluster.kubectl(&asked).await.unwrap_or_else(|error| format!("{error:#}"));
@@ -39,7 +39,8 @@ async fn rights_of_a_namespace_admin_suffice_for_a_factory() {
         .await
         .unwrap();
     }
-    // All roles of the release are within the administrator's own rights.
+    // RBAC lets a user create only roles within their own rights, so the install shows that the admin's
+    // suffice.
     let chart = in_repository("charts/flutecast").display().to_string();
     let release = ["--namespace", name, "--kube-as-user", "admin"];
     let values = ["--set", "nats.url=nats://nowhere,protection=finalizer"];

@@ -1,4 +1,4 @@
-//! The basics that all other tests on a cluster rely on.
+//! Features of the cluster that all other tests rely on.
 
 use std::time::Duration;
 
@@ -9,13 +9,14 @@ use serde_json::json;
 use crate::web;
 
 #[tokio::test]
-async fn a_service_balances_its_pods_and_names_are_resolved() {
+async fn service_balances_its_pods_and_dns_resolves_names() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("smoke").await.unwrap();
     let name = namespace.name();
     web::start(&cluster, &namespace).await;
 
-    // Sixty fair coins fall fewer than ten times on one side once in ten million runs.
+    // Each pod gets about half of the requests. Fewer than ten of sixty on one side happens by chance once in
+    // ten million runs.
     let pods = web::pods(&cluster, &namespace).await;
     let answers = web::answers(&cluster, &namespace, "http://web", 60).await;
     assert!(answers.keys().eq(pods.keys()), "{answers:?} by {pods:?}");
@@ -43,7 +44,7 @@ async fn a_service_balances_its_pods_and_names_are_resolved() {
 }
 
 #[tokio::test]
-async fn a_claim_outlives_its_pod_and_is_writable_without_root() {
+async fn claim_survives_its_pod_and_is_writable_without_root() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("claim").await.unwrap();
     let image = cluster.probe_image().await.unwrap();
@@ -93,12 +94,12 @@ async fn a_claim_outlives_its_pod_and_is_writable_without_root() {
 }
 
 #[tokio::test]
-async fn a_namespace_goes_when_its_handle_does() {
+async fn namespace_is_deleted_when_its_handle_is_dropped() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("short").await.unwrap();
     let name = namespace.name().to_owned();
     drop(namespace);
-    wait_until("the namespace's end", Duration::from_secs(60), async || {
+    wait_until("the deletion of the namespace", Duration::from_secs(60), async || {
         match cluster.kubectl(&["get", "namespace", &name, "--ignore-not-found", "-o", "name"]).await {
             Ok(text) if text.is_empty() => Ok(()),
             Ok(text) => Err(text),

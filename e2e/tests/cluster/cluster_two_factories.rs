@@ -1,6 +1,7 @@
-//! Two factories on one cluster and one NATS: two releases in two namespaces, one CRD chart, one nats-server
-//! with an account for each. The same names in both on purpose. Neither sees the other's objects, ConfigMaps,
-//! Secrets, tokens or subjects: with everything that one factory holds it is tried.
+//! Two factories share one cluster and one NATS: two releases in two namespaces, one CRD chart, and one
+//! nats-server with an account for each. Names are the same in both on purpose. The test uses every
+//! credential of one factory to show that it can't reach the other's objects, ConfigMaps, Secrets, tokens or
+//! subjects.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::counting;
 const SOON: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "p1-of_Many-letters";
 const NAME: &str = "factory";
-/// The release's programs, which have a service account each.
+/// The release's programs, each with its own service account.
 const PROGRAMS: [&str; 2] = ["operator", "dataplane"];
 const RELEASE_VALUES: &str = "
 dataplane: {replicas: 1, drain: {delay: 1s, window: 1s}}
@@ -27,7 +28,7 @@ nats: {bundled: {enabled: false}, urlSecretName: nats-login}
 tokenSecrets: [walls]
 ";
 
-/// Returns the objects of both factories, and those of the second one alone.
+/// Returns the objects of both factories, and those that only the second one has.
 fn manifests() -> [Vec<Value>; 2] {
     let spec = json!({
         "retention": {"maxAge": "1h", "maxBytes": "64Mi"},
@@ -38,8 +39,8 @@ fn manifests() -> [Vec<Value>; 2] {
     [both, vec![tenant("secret"), counting::device("acme", "b", "B-1")]]
 }
 
-/// A nats-server with the accounts of manifests/nats/two-factories.conf, as a company runs one beside the
-/// factories.
+/// Starts a nats-server with the accounts of manifests/nats/two-factories.conf outside the factories'
+/// namespaces. Returns its address inside the cluster.
 async fn start_nats(cluster: &Cluster, namespace: &Namespace) -> String {
     let accounts = std::fs::read_to_string(in_repository("manifests/nats/two-factories.conf")).unwrap();
     let own =
@@ -86,7 +87,7 @@ fn screen_token(plant: &str) -> String {
     format!("wall-display-token-of-{plant}-0123456789")
 }
 
-/// A factory of which one knows everything that it holds.
+/// A factory with all its credentials.
 struct Factory<'a> {
     /// Its name in the accounts: `plant-1`.
     plant: &'static str,
@@ -125,7 +126,7 @@ impl<'a> Factory<'a> {
         screen
     }
 
-    /// The status of a request with a token.
+    /// Sends a request with a token. Returns the status.
     async fn status(&self, path: &str, token: &str) -> u16 {
         let bearer = format!("Bearer {token}");
         let url = format!("http://{}/v1/{path}", self.reach.address);
@@ -135,7 +136,7 @@ impl<'a> Factory<'a> {
         answer.status.as_u16()
     }
 
-    /// A kubeconfig with the token of one of its service accounts and nothing else.
+    /// Writes a kubeconfig whose only credential is the token of one of its service accounts.
     async fn kubeconfig(&self, account: &str, folder: &tempfile::TempDir) -> PathBuf {
         let token = self.release.kubectl(&["create", "token", account]).await.unwrap();
         let admin = self.release.kubectl(&["config", "view", "--raw", "-o", "json"]).await.unwrap();
@@ -166,7 +167,7 @@ async fn publish(client: &Client, device: &str, n: u64) {
     client.flush().await.unwrap();
 }
 
-/// Returns the rights of a service account in a namespace, as the API server lists them.
+/// Returns the rights of a service account in a namespace, as reported by the API server.
 async fn rights(cluster: &Cluster, kubeconfig: &str, namespace: &str) -> String {
     let args = ["--kubeconfig", kubeconfig, "auth", "can-i", "--list", "--no-headers", "-n", namespace];
     let list = cluster.kubectl(&args).await.unwrap();
@@ -176,9 +177,9 @@ async fn rights(cluster: &Cluster, kubeconfig: &str, namespace: &str) -> String 
     lines.join("\n")
 }
 
-/// With each service account of `own`: what it is allowed in the namespace of `other` is what an account
-/// without any rights is, and that is nothing of a factory.
-async fn try_the_api(cluster: &Cluster, own: &Factory<'_>, other: &Factory<'_>) {
+/// Asserts that the service accounts of `own` have no more rights in the namespace of `other` than an account
+/// without any roles.
+async fn assert_api_isolation(cluster: &Cluster, own: &Factory<'_>, other: &Factory<'_>) {
     let folder = tempfile::tempdir().unwrap();
     let nobody = own.kubeconfig("default", &folder).await;
     let nothing = rights(cluster, &nobody.display().to_string(), other.release.namespace()).await;
@@ -204,7 +205,7 @@ async fn try_the_api(cluster: &Cluster, own: &Factory<'_>, other: &Factory<'_>) 
             of("api/v1", "secrets/nats-login"),
             of("apis/discovery.k8s.io/v1", "endpointslices"),
             of("apis/coordination.k8s.io/v1", "leases/flutecast-operator"),
-            // All namespaces at once.
+            // Requests for all namespaces.
             format!("/{flutecast}/devices"),
             "/api/v1/configmaps?watch=true&timeoutSeconds=1".to_owned(),
             "/api/v1/namespaces".to_owned(),
@@ -224,7 +225,7 @@ async fn try_the_api(cluster: &Cluster, own: &Factory<'_>, other: &Factory<'_>) 
             refused(cluster, &[&args[..], &patch].concat()).await;
         }
         refused(cluster, &["--kubeconfig", &kubeconfig, "-n", foreign, "delete", "device/b"]).await;
-        // At home the same account may what it needs: it is the namespace that makes the difference.
+        // The same account may read its own namespace, so only the namespace makes the difference.
         let at_home = match program {
             "operator" => format!("/{flutecast}/namespaces/{home}/devices"),
             _ => format!("/api/v1/namespaces/{home}/configmaps"),
@@ -240,8 +241,9 @@ async fn refused(cluster: &Cluster, args: &[&str]) {
     assert!(error.contains("Forbidden") || error.contains("forbidden"), "{error}");
 }
 
-/// With the most powerful login of `own`: neither streams nor pods of `other`.
-async fn try_nats(address: &str, own: &Factory<'_>, other: &Factory<'_>) {
+/// Asserts that the operator's login of `own`, which has the most rights, sees neither streams nor pods of
+/// `other`.
+async fn assert_nats_isolation(address: &str, own: &Factory<'_>, other: &Factory<'_>) {
     let client = login(address, &format!("{}-operator", own.plant)).await;
     let list = client.request("$JS.API.STREAM.LIST", "".into()).await.unwrap();
     let list: Value = serde_json::from_slice(&list.payload).unwrap();
@@ -255,8 +257,8 @@ async fn try_nats(address: &str, own: &Factory<'_>, other: &Factory<'_>) {
         let question = format!("flutecast.serving.{}.query", release.release.namespace());
         client.publish(question, "".into()).await.unwrap();
     }
-    // Both were asked; the own pods have answered when the second announcement of the same pod comes, which
-    // is seconds later.
+    // Both factories were queried. The second announcement comes seconds later, so by then the pods of
+    // `other` would have answered too.
     let mut pods = Vec::new();
     while pods.len() < 2 {
         let message = tokio::time::timeout(SOON, said.next()).await.unwrap().unwrap();
@@ -268,8 +270,8 @@ async fn try_nats(address: &str, own: &Factory<'_>, other: &Factory<'_>) {
     }
 }
 
-/// The same tenant, device and channel in both: each screen sees its own factory. Returns a screen of a
-/// device that only the second has.
+/// Both have the same tenant, device and channel; each screen receives values of its own factory only.
+/// Returns a screen of a device that only the second factory has.
 async fn screens_see_their_own_factory(
     nats: &str,
     second_devices: &async_nats::Client,
@@ -288,8 +290,9 @@ async fn screens_see_their_own_factory(
     secret
 }
 
-/// Tokens of screens, and the mapping behind them.
-async fn tokens_and_mapping_are_a_factorys_own(first: &Factory<'_>, second: &Factory<'_>) {
+/// Asserts that tokens open only their own factory, and that the first factory's mapping holds nothing of the
+/// second.
+async fn assert_token_and_mapping_isolation(first: &Factory<'_>, second: &Factory<'_>) {
     let (token, other) = (screen_token(first.plant), screen_token(second.plant));
     for path in ["acme/devices", "acme/events?device=A-1", "acme/devices/B-1", "secret/devices"] {
         assert_eq!(second.status(path, &token).await, 401, "{path} of the second with a token of the first");
@@ -304,7 +307,7 @@ async fn tokens_and_mapping_are_a_factorys_own(first: &Factory<'_>, second: &Fac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn neither_of_two_factories_sees_anything_of_the_other() {
+async fn factories_on_one_cluster_and_nats_are_isolated() {
     let cluster = Cluster::shared().await.unwrap();
     let (company, first, second) = tokio::try_join!(
         cluster.namespace("company"),
@@ -332,21 +335,27 @@ async fn neither_of_two_factories_sees_anything_of_the_other() {
     let reach = cluster.reach(company.name(), "nats", 4222).await.unwrap();
     let second_devices = login(&reach.address, "plant-2-devices").await;
     let mut secret = screens_see_their_own_factory(&reach.address, &second_devices, &first, &second).await;
-    tokens_and_mapping_are_a_factorys_own(&first, &second).await;
-    tokio::join!(try_the_api(&cluster, &first, &second), try_the_api(&cluster, &second, &first));
-    tokio::join!(try_nats(&reach.address, &first, &second), try_nats(&reach.address, &second, &first));
+    assert_token_and_mapping_isolation(&first, &second).await;
+    tokio::join!(
+        assert_api_isolation(&cluster, &first, &second),
+        assert_api_isolation(&cluster, &second, &first)
+    );
+    tokio::join!(
+        assert_nats_isolation(&reach.address, &first, &second),
+        assert_nats_isolation(&reach.address, &second, &first)
+    );
 
-    // What is in use is protected in each factory by its own Devices: the second still uses its format, the
-    // first doesn't any more.
+    // A format in use is protected by the Devices of its own factory only. The second factory still uses its
+    // format, the first doesn't after this deletion.
     let delete_format = ["delete", "pushformat", "count"];
     first.release.kubectl(&["delete", "device", "a"]).await.unwrap();
-    wait_until("the end of a format that nobody uses", SOON, async || {
+    wait_until("the deletion of an unused format", SOON, async || {
         first.release.kubectl(&delete_format).await
     })
     .await
     .unwrap();
 
-    // One goes: the kinds stay, and the other doesn't notice.
+    // Uninstalling one factory keeps the CRDs and doesn't affect the other.
     first.release.uninstall().await.unwrap();
     publish(&second_devices, "B-1", 2_003).await;
     expect(&mut secret, 2_003).await;

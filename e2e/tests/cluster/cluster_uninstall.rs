@@ -1,5 +1,5 @@
-//! `helm uninstall` leaves what the values say and never waits for anybody; installed again, a release goes
-//! on where it was.
+//! `helm uninstall` keeps what the values say and never hangs. A release that is installed again continues
+//! with the kept data.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,27 +13,27 @@ use serde_json::{Value, json};
 use crate::counting::{self, TENANT};
 
 const SOON: Duration = Duration::from_secs(60);
-/// A pod and a moment's draining are enough here.
+/// One pod and a short drain are enough here.
 const VALUES: &str = "dataplane: {replicas: 1, drain: {delay: 0s, window: 1s}}";
-/// Held by the operator, and nothing of it is to stay.
+/// Objects are protected by the operator's finalizers, and nothing but objects is to be kept.
 const NOTHING_STAYS: &str = "
 dataplane: {replicas: 1, drain: {delay: 0s, window: 1s}}
 protection: finalizer
 uninstall: {keepMapping: false}
 nats: {bundled: {persistence: {keep: false}}}
 ";
-/// All that a release, its operator and the cluster make in a namespace, but Events.
+/// All kinds that a release, its operator and the cluster create in a namespace, except Events.
 const KINDS: &str = "deployments,statefulsets,replicasets,pods,jobs,services,endpointslices,configmaps,\
      secrets,serviceaccounts,roles,rolebindings,leases,\
      networkpolicies,poddisruptionbudgets,persistentvolumeclaims,tenants,devices,pushformats";
-/// The objects that Kubernetes creates in each namespace.
+/// Objects that Kubernetes creates in each namespace.
 const OF_KUBERNETES: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
 
-/// Waits until this is all that is left in the namespace, and in the cluster of this release.
-async fn is_left(factory: &Release<'_>, expected: &[&str]) {
+/// Waits until the namespace holds only these objects, and asserts that the release has no cluster-wide ones.
+async fn wait_until_only_left(factory: &Release<'_>, expected: &[&str]) {
     let expected: BTreeSet<_> =
         expected.iter().chain(&OF_KUBERNETES).map(|name| (*name).to_owned()).collect();
-    wait_until("what is left", SOON, async || {
+    wait_until("the remaining objects", SOON, async || {
         let names =
             factory.kubectl(&["get", KINDS, "-o", "name"]).await.map_err(|error| format!("{error:#}"))?;
         let names: BTreeSet<String> = names.lines().map(str::to_owned).collect();
@@ -41,7 +41,7 @@ async fn is_left(factory: &Release<'_>, expected: &[&str]) {
             return Ok(());
         }
         Err(format!(
-            "too much: {:?}, missing: {:?}",
+            "unexpected: {:?}, missing: {:?}",
             names.difference(&expected),
             expected.difference(&names)
         ))
@@ -72,14 +72,18 @@ async fn publish(factory: &Release<'_>, numbers: &[u64]) {
     }
 }
 
-/// A screen, and the way to it, which has to last as long.
+/// Opens a stream. The returned address must be kept as long as the stream, because it may hold a
+/// port-forward.
 async fn watch(factory: &Release<'_>, last: &str) -> (SseClient, ServiceAddress) {
     let reach = factory.dataplane().await.unwrap();
     let url = format!("http://{}/v1/acme/events?device=A-1{last}", reach.address);
     (SseClient::connect(&url, &[]).await.unwrap(), reach)
 }
 
-/// The next message's number and id; a gap fails.
+/// Returns the number and id of the next message.
+///
+/// # Panics
+/// If a gap comes first.
 async fn next(client: &mut SseClient) -> (Value, Option<String>) {
     let event = client.next_where("data", SOON, |event| {
         assert_ne!(event.event.as_deref(), Some("gap"), "{event:?}");
@@ -97,12 +101,12 @@ async fn passwords(factory: &Release<'_>) -> String {
     factory.kubectl(&["get", "secret", &secret, "-o", "jsonpath={.data}"]).await.unwrap()
 }
 
-/// Publishes four messages. Returns the id of the second, as a parameter of a stream.
+/// Publishes four messages. Returns the id of the second as a query parameter.
 async fn four_messages(factory: &Release<'_>) -> String {
     publish(factory, &[1]).await;
     let (mut client, _reach) = watch(factory, "").await;
     assert_eq!(next(&mut client).await.0, 1);
-    // What comes live has an id.
+    // Only live messages have an id; the first one came from the snapshot.
     publish(factory, &[2]).await;
     let (second, last) = next(&mut client).await;
     assert_eq!(second, 2);
@@ -112,7 +116,7 @@ async fn four_messages(factory: &Release<'_>) -> String {
 
 /// By default: the objects that somebody applied, what the operator made of them, and the data with its
 /// passwords.
-async fn by_default_everything_of_value_is_left(factory: &Release<'_>) {
+async fn by_default_everything_of_value_wait_until_only_left(factory: &Release<'_>) {
     let made = [
         "configmap/flutecast-acme-0",
         "secret/flutecast-access",
@@ -120,12 +124,12 @@ async fn by_default_everything_of_value_is_left(factory: &Release<'_>) {
     ];
     let data =
         ["persistentvolumeclaim/data-factory-flutecast-nats-0", "secret/factory-flutecast-nats-passwords"];
-    is_left(factory, &[&OBJECTS[..], &made, &data].concat()).await;
+    wait_until_only_left(factory, &[&OBJECTS[..], &made, &data].concat()).await;
 }
 
 /// The operator holds what is used, and the values say that nothing is to stay. The operator loses its rights
 /// before it has ended, so it can't let go by itself.
-async fn nothing_but_objects_is_left(factory: &mut Release<'_>) {
+async fn nothing_but_objects_wait_until_only_left(factory: &mut Release<'_>) {
     let held = [
         "wait",
         "ft/acme",
@@ -136,8 +140,8 @@ async fn nothing_but_objects_is_left(factory: &mut Release<'_>) {
     factory.kubectl(&held).await.unwrap();
     let begin = Instant::now();
     factory.uninstall().await.unwrap();
-    eprintln!("uninstalled, with what was to be cleaned up, after {:.1?}", begin.elapsed());
-    is_left(factory, &OBJECTS).await;
+    eprintln!("uninstalled, clean-up included, after {:.1?}", begin.elapsed());
+    wait_until_only_left(factory, &OBJECTS).await;
     for object in ["ft/acme", "fpf/count"] {
         let held = factory.kubectl(&["get", object, "-o", "jsonpath={.metadata.finalizers}"]).await.unwrap();
         assert_eq!(held, "", "{object}");
@@ -145,7 +149,7 @@ async fn nothing_but_objects_is_left(factory: &mut Release<'_>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_left_is_what_the_values_say() {
+async fn uninstall_keeps_what_the_values_say() {
     let cluster = Cluster::shared().await.unwrap();
     let images = Images::of_workspace().unwrap();
     let namespace = cluster.namespace("uninstall").await.unwrap();
@@ -156,18 +160,18 @@ async fn what_is_left_is_what_the_values_say() {
     let last = four_messages(&factory).await;
     let before = passwords(&factory).await;
     factory.uninstall().await.unwrap();
-    by_default_everything_of_value_is_left(&factory).await;
+    by_default_everything_of_value_wait_until_only_left(&factory).await;
 
-    // Installed again, all of it is taken up: nothing that was stored has to be sent again, and no device
-    // needs another id or password.
+    // The new release takes over everything: no message has to be sent again, and ids and passwords are the
+    // same.
     factory.helm("install", &in_repository("charts/flutecast"), &images, NOTHING_STAYS).await.unwrap();
     factory.wait_ready().await.unwrap();
     assert_eq!(iot_id(&factory).await, id);
     assert_eq!(passwords(&factory).await, before);
     let (mut client, reach) = watch(&factory, &last).await;
     assert_eq!([next(&mut client).await.0, next(&mut client).await.0], [3, 4]);
-    nothing_but_objects_is_left(&mut factory).await;
+    nothing_but_objects_wait_until_only_left(&mut factory).await;
     drop(reach);
-    // The namespace goes, though there is no operator.
+    // The namespace can be deleted without an operator, so no finalizer is left.
     namespace.delete(&cluster).await.unwrap();
 }

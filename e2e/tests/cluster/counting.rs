@@ -1,5 +1,5 @@
-//! Tenants, a format and devices that count: each message has the next number, so that what is missing, comes
-//! twice or comes late shows.
+//! Tenants, a format and devices that count: each message carries the next number, so that lost, repeated and
+//! reordered messages are detected.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// The Tenant of most tests.
 pub(crate) const TENANT: &str = "acme";
-/// The devices of most tests: each one's object and its code.
+/// The devices of most tests, as (object name, device code).
 pub(crate) const DEVICES: [(&str, &str); 2] = [("a", "A-1"), ("b", "B-1")];
-/// The channel of each device, and the format's name.
+/// The name of the only channel of each device, and of its format.
 pub(crate) const CHANNEL: &str = "count";
-/// The time that a device waits for the broker's reply before it sends the same message again.
+/// Time to wait for the broker's acknowledgement before a message is sent again.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Longest time that a message may need, an outage included.
+/// Time limit for storing a message, an outage included.
 const SOON: Duration = Duration::from_secs(90);
 
-/// Objects as one text for kubectl.
+/// Joins objects to one manifest for kubectl.
 pub(crate) fn manifests(objects: &[Value]) -> String {
     objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")
 }
@@ -35,34 +35,36 @@ pub(crate) fn tenant(name: &str, spec: &Value) -> Value {
     object("Tenant", name, spec)
 }
 
-/// The format of all channels: every number counts.
+/// Returns the format of all channels. Its delivery policy is `Every`, so no message may be skipped.
 pub(crate) fn format() -> Value {
     let field = json!({"name": "n", "pointer": "/n", "type": "Number"});
     object("PushFormat", CHANNEL, &json!({"delivery": {"policy": "Every"}, "fields": [field]}))
 }
 
-/// A device with the one channel.
+/// Returns a device with the channel [`CHANNEL`].
 pub(crate) fn device(tenant: &str, name: &str, code: &str) -> Value {
     let channel = json!({"name": CHANNEL, "format": CHANNEL});
     object("Device", name, &json!({"tenant": tenant, "deviceCode": code, "channels": [channel]}))
 }
 
-/// The id that a device gets, which is nowhere in its manifest.
+/// Returns the id that the operator assigns to a device.
 pub(crate) fn iot_id(tenant: &str, code: &str) -> IotId {
     iot_id::generate(&TenantName::new(tenant).unwrap(), &DeviceCode::new(code).unwrap())
 }
 
-/// Returns the subject on which a device sends and under which the tenant's stream stores it.
+/// Returns the subject on which a device sends and under which the tenant's stream stores its messages.
 pub(crate) fn subject(tenant: &str, code: &str) -> String {
     let (name, channel) = (TenantName::new(tenant).unwrap(), ChannelName::new(CHANNEL).unwrap());
     subject::stored(&name, &iot_id(tenant, code), &channel)
 }
 
+/// Returns a message's payload.
 pub(crate) fn payload(number: u64) -> Value {
     json!({"n": number})
 }
 
-/// Sends a device's message until the broker answers that it is stored; it tells repeats by their ids.
+/// Sends a message until the broker acknowledges it. Repeats carry the same message id, so the broker stores
+/// it once.
 pub(crate) async fn store(
     jetstream: &jetstream::Context,
     code: &str,
@@ -82,8 +84,9 @@ pub(crate) async fn store(
     }
 }
 
-/// Sends numbers from one device of [`DEVICES`] and then the other, each stored before the next one, until it
-/// is stopped; returns the last number of both.
+/// Sends increasing numbers, alternating between [`DEVICES`], until `true` is sent on the returned channel.
+/// Each message is stored before the next is sent. The task returns the last number, which both devices have
+/// sent.
 pub(crate) fn publish(
     client: async_nats::Client,
     period: Duration,

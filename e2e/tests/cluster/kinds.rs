@@ -1,4 +1,4 @@
-//! The kinds of a cluster that all tests share, for those that bring in newer ones.
+//! Resets the CRDs of the shared cluster after tests that install newer ones.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,30 +9,30 @@ use flutecast_testkit::in_repository;
 use flutecast_testkit::wait_until;
 
 const SOON: Duration = Duration::from_secs(30);
-/// Binds the policy that keeps the kinds from going back.
+/// The policy binding that refuses older CRDs.
 const BINDING: &str = "validatingadmissionpolicybinding/flutecast-kinds-no-way-back";
 
-/// While this is there the cluster's kinds may be newer ones.
+/// Guard of a test that installs newer CRDs.
 pub(crate) struct Kinds<'a> {
     cluster: &'a Cluster,
 }
 
 impl<'a> Kinds<'a> {
-    /// This tree's kinds, also where a test that was killed has left newer ones.
+    /// Installs this tree's CRDs, in case an aborted test has left newer ones.
     pub(crate) async fn reset(cluster: &'a Cluster) -> Self {
         let this = Self { cluster };
         this.go_back().await;
         this
     }
 
-    /// This tree's kinds again.
+    /// Installs this tree's CRDs again.
     pub(crate) async fn restore(self) {
         self.go_back().await;
     }
 
     async fn go_back(&self) {
         let chart = in_repository("charts/flutecast-crds");
-        // The API server notices within a second that the policy isn't bound any more.
+        // The API server needs up to a second to notice the deletion of the binding.
         wait_until("this tree's kinds", SOON, async || {
             let _ = self.cluster.kubectl(&["delete", "--ignore-not-found", BINDING]).await;
             install_crds(self.cluster, &chart).await
@@ -43,7 +43,7 @@ impl<'a> Kinds<'a> {
 }
 
 impl Drop for Kinds<'_> {
-    /// A test that failed leaves the way back open for the next one.
+    /// After a failed test deletes the binding, so that the next test can install older CRDs.
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut kubectl = Command::new(self.cluster.program());

@@ -1,10 +1,10 @@
 //! Tests on a real cluster, which they share: see docs/testing.md.
 //!
-//! Modules with tests begin with `cluster_`: that is how .config/nextest.toml and e2e/tests/run know them.
-//! Those that begin with `cluster_own_` stop components or look at the machine, so they don't run on an
-//! existing cluster.
+//! The names of modules with tests begin with `cluster_`, by which .config/nextest.toml and e2e/tests/run
+//! select them. Modules that begin with `cluster_own_` stop components or inspect the machine, so they don't
+//! run on an existing cluster.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by failing")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failing test reports the fault")]
 
 #[path = "../stack/chromium.rs"]
 #[allow(dead_code, reason = "other tests need all of it")]

@@ -1,5 +1,5 @@
-//! A plant whose devices count: each message has the next number, so that what is missing, comes twice or
-//! comes late shows.
+//! A plant whose devices count: each message carries the next number, so that lost, repeated and reordered
+//! messages are detected.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ use crate::counting::{self, CHANNEL};
 
 pub(crate) const TENANT: &str = "plant";
 const MES: &str = "mes.out";
-/// The devices and how they send.
+/// The devices, each with the route of its messages.
 const DEVICES: [(&str, Way); 6] = [
     ("CNT-01", Way::Own),
     ("CNT-02", Way::Own),
@@ -28,23 +28,23 @@ const DEVICES: [(&str, Way); 6] = [
     ("GW-01", Way::Gateway),
     ("MES-01", Way::Mes),
 ];
-/// Interval at which each device sends. Not a multiple of what waiting tests sleep.
+/// Interval at which each device sends. It is not a multiple of the polling interval of waiting tests.
 const PACE: Duration = Duration::from_millis(190);
-/// Longest time that a device may need for a few messages, an outage included.
+/// Time limit for a device to send a few messages, an outage included.
 const SOON: Duration = Duration::from_secs(90);
 
-/// The way by which a device's messages come in.
+/// The route of a device's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// On its own subject.
+    /// On the device's own subject.
     Own,
-    /// On a gateway's subject, which NATS itself moves.
+    /// On a gateway's subject, which NATS maps to the device's.
     Gateway,
-    /// With its id in the payload, by which data-plane pods sort.
+    /// With the device's id in the payload, by which data-plane pods split the source.
     Mes,
 }
 
-/// The numbers of a channel in the order of the stream, each with its sequence, by `<device>/<channel>`.
+/// The messages of each channel (`<device>/<channel>`) as (number, stream sequence), in stream order.
 pub(crate) type Content = BTreeMap<String, Vec<(u64, u64)>>;
 
 /// The Tenant, its format and its devices.
@@ -61,7 +61,7 @@ pub(crate) fn manifests() -> String {
     counting::manifests(&[&[counting::tenant(TENANT, &tenant), counting::format()][..], &devices].concat())
 }
 
-/// One device that counts.
+/// Returns a device with one channel.
 pub(crate) fn device(code: &str) -> Value {
     counting::device(TENANT, &code.to_lowercase(), code)
 }
@@ -70,7 +70,7 @@ fn key(code: &str) -> String {
     format!("{code}/{CHANNEL}")
 }
 
-/// Returns subject and payload of a message.
+/// Returns the subject and the payload of a device's message.
 fn message(code: &str, way: Way, number: u64) -> (String, Value) {
     let id = counting::iot_id(TENANT, code);
     match way {
@@ -80,7 +80,7 @@ fn message(code: &str, way: Way, number: u64) -> (String, Value) {
     }
 }
 
-/// The devices. Each sends its next number when the broker has said that the one before is stored.
+/// Running devices. Each sends its next number when the broker has acknowledged the one before.
 pub(crate) struct Devices {
     stored: BTreeMap<String, watch::Receiver<u64>>,
     stop: watch::Sender<bool>,
@@ -112,13 +112,13 @@ impl Devices {
         this
     }
 
-    /// The newest number of each that the broker has stored; what comes by sources is stored there, and moved
-    /// on.
+    /// Returns the newest acknowledged number of each channel. Messages of sources are acknowledged by the
+    /// source's stream, before they are moved on.
     pub(crate) fn stored(&self) -> BTreeMap<String, u64> {
         self.stored.iter().map(|(channel, last)| (channel.clone(), *last.borrow())).collect()
     }
 
-    /// Waits until each has sent so many more.
+    /// Waits until each device has sent `more` messages.
     pub(crate) async fn send(&self, more: u64) {
         let goal: BTreeMap<_, _> =
             self.stored().into_iter().map(|(channel, last)| (channel, last + more)).collect();
@@ -130,7 +130,7 @@ impl Devices {
         .unwrap();
     }
 
-    /// Waits until each has stored what it was about to say. They say nothing more.
+    /// Stops the devices and waits until their last messages are acknowledged.
     pub(crate) async fn stop(mut self) -> Self {
         self.stop.send_replace(true);
         timeout(SOON, std::mem::take(&mut self.tasks).join_all()).await.unwrap();
@@ -138,7 +138,7 @@ impl Devices {
     }
 }
 
-/// Returns the content of the tenant's stream.
+/// Reads all messages of the tenant's stream.
 pub(crate) async fn content(client: &async_nats::Client) -> anyhow::Result<Content> {
     let stream = jetstream::new(client.clone()).get_stream(format!("IOT_{TENANT}")).await?;
     let state = &stream.cached_info().state;
@@ -154,8 +154,8 @@ pub(crate) async fn content(client: &async_nats::Client) -> anyhow::Result<Conte
     Ok(content)
 }
 
-/// Describes each stream with its end and its consumers, as NATS reports them.
-pub(crate) async fn whereabouts(client: &async_nats::Client) -> anyhow::Result<String> {
+/// Returns the state of each stream and its consumers, to show where messages are stuck.
+pub(crate) async fn stream_states(client: &async_nats::Client) -> anyhow::Result<String> {
     let answer = client.request("$JS.API.STREAM.LIST", "".into()).await?;
     let streams: Value = serde_json::from_slice(&answer.payload)?;
     let mut text = String::new();
@@ -168,29 +168,27 @@ pub(crate) async fn whereabouts(client: &async_nats::Client) -> anyhow::Result<S
     Ok(text)
 }
 
-/// The stream holds each number that was acknowledged, once, in order, by whichever way it came.
-pub(crate) fn holds_once(stream: &Content, acknowledged: &BTreeMap<String, u64>) {
+/// Asserts that the stream holds each acknowledged number once and in order, for all routes.
+pub(crate) fn assert_stored_once(stream: &Content, acknowledged: &BTreeMap<String, u64>) {
     for (channel, last) in acknowledged {
         let numbers = stream[channel].iter().map(|(number, _)| *number);
         same(numbers, 1..=*last, &format!("{channel} in the stream"));
     }
 }
 
-/// Fails with the place where they begin to differ: whole lists are thousands of numbers long.
+/// Asserts that both sequences are equal. The message names only the first difference, because the sequences
+/// have thousands of numbers.
 fn same(numbers: impl Iterator<Item = u64>, expected: impl Iterator<Item = u64>, what: &str) {
     let (numbers, expected): (Vec<_>, Vec<_>) = (numbers.collect(), expected.collect());
     let place = (0..numbers.len().max(expected.len())).find(|at| numbers.get(*at) != expected.get(*at));
     let at = place.map(|at| (at, numbers.get(at), expected.get(at)));
     let lengths = (numbers.len(), expected.len());
-    assert!(
-        at.is_none(),
-        "{what}: (place, what came, what was stored) is {at:?}; so many of both: {lengths:?}"
-    );
+    assert!(at.is_none(), "{what}: first difference (index, received, stored): {at:?}; lengths: {lengths:?}");
 }
 
-/// Each client has taken exactly what the stream holds, in its order; events with an id name the right
-/// message.
-pub(crate) fn everybody_has(stream: &Content, clients: &[Records]) {
+/// Asserts that each client has received exactly the messages of the stream, in order, and that ids of events
+/// name the right message.
+pub(crate) fn assert_all_received(stream: &Content, clients: &[Records]) {
     for (client, records) in clients.iter().enumerate() {
         for (channel, stored) in stream {
             let taken = &records[channel];
@@ -206,7 +204,7 @@ pub(crate) fn everybody_has(stream: &Content, clients: &[Records]) {
     }
 }
 
-/// The longest time without data of each client within the window, sorted.
+/// Returns the longest time without data of each client within the window, sorted.
 pub(crate) fn longest_gaps(clients: &[Records], window: &Range<Instant>) -> Vec<Duration> {
     let longest = |records: &Records| {
         let mut times: Vec<_> = records.values().flatten().map(|record| record.at).collect();

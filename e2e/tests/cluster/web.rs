@@ -1,4 +1,4 @@
-//! A Deployment of two pods behind a Service, and a pod that asks them.
+//! A Deployment of two pods behind a Service, and a pod that sends requests to them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use flutecast_testbed::cluster::{Cluster, Namespace};
 use flutecast_testkit::{http_client, wait_until};
 use serde_json::json;
 
-/// Longest time that a roll-out may take on a busy machine.
+/// Time limit for a rollout on a busy machine.
 const ROLLOUT: Duration = Duration::from_secs(90);
 
-/// Two servers `web`, and the pod `client`, all ready.
+/// Starts two replicas of `web` and the pod `client`, and waits until all are ready.
 pub(crate) async fn start(cluster: &Cluster, namespace: &Namespace) {
     let image = cluster.probe_image().await.unwrap();
     let labels = json!({"app": "web"});
@@ -51,7 +51,7 @@ pub(crate) async fn start(cluster: &Cluster, namespace: &Namespace) {
     cluster.kubectl_with(&ready, "", ROLLOUT).await.unwrap();
 }
 
-/// Waits until both servers are ready.
+/// Waits until the rollout of `web` is complete.
 pub(crate) async fn rolled_out(cluster: &Cluster, namespace: &Namespace) {
     let rollout = ["-n", namespace.name(), "rollout", "status", "deployment/web", "--timeout=80s"];
     cluster.kubectl_with(&rollout, "", ROLLOUT).await.unwrap();
@@ -64,7 +64,8 @@ pub(crate) async fn probe(cluster: &Cluster, namespace: &Namespace, args: &[&str
     cluster.kubectl(&all).await
 }
 
-/// Counts the responses of each server to `times` requests of the pod `client`, each over its own connection.
+/// Sends `times` requests from the pod `client`, each on a new connection. Returns the number of responses by
+/// server.
 pub(crate) async fn answers(
     cluster: &Cluster,
     namespace: &Namespace,
@@ -79,21 +80,21 @@ pub(crate) async fn answers(
     text.lines().map(answer).collect()
 }
 
-/// The names and restarts of the servers' pods.
+/// Returns the number of restarts by name of the `web` pods.
 pub(crate) async fn pods(cluster: &Cluster, namespace: &Namespace) -> BTreeMap<String, u64> {
     let list = ["-n", namespace.name(), "get", "pods", "-l", "app=web", "-o", "json"];
     let list: serde_json::Value = serde_json::from_str(&cluster.kubectl(&list).await.unwrap()).unwrap();
     let pod = |pod: &serde_json::Value| {
-        // A new one has no status of its container yet.
+        // A new pod has no container status yet.
         let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or(0);
         (pod["metadata"]["name"].as_str().unwrap().to_owned(), restarts)
     };
     list["items"].as_array().unwrap().iter().map(pod).collect()
 }
 
-/// Waits until the Service answers from here.
+/// Waits until the Service responds to requests from this machine.
 pub(crate) async fn is_served(address: &str) {
     let url = format!("http://{address}/");
     let answered = async || http_client::get_text(&url).await;
-    wait_until("an answer of the Service", Duration::from_secs(30), answered).await.unwrap();
+    wait_until("a response from the Service", Duration::from_secs(30), answered).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! `make screenshot`: the dashboard of a running demo, as a PNG.
+//! `make screenshot`: takes a PNG of the dashboard of a running demo.
 
 #[path = "../stack/chromium.rs"]
 #[allow(dead_code, reason = "tests need all of it")]
@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::Context;
 use flutecast_testkit::{Process, program};
 
-/// The window, in pixels: as wide as a README shows it well.
+/// The size of the window in pixels, chosen for a README.
 const SIZE: (u32, u32) = (1600, 1000);
-/// The time that the line runs before: long enough for the plots to have a shape.
+/// Time for the line to run before the screenshot, so that the plots show a shape.
 const RUN: Duration = Duration::from_secs(195);
 const START: Duration = Duration::from_secs(120);
 
@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let file = std::env::args().nth(1).context("the name of the picture, such as docs/dashboard.png")?;
     let state = tempfile::tempdir()?;
     let folder = state.path().to_str().context("a path in UTF-8")?;
-    // An example runs in target/<profile>/examples, so the programs are where a test's are.
+    // An example runs in target/<profile>/examples; `program` finds programs from there as from a test.
     let mut demo = Process::spawn(program("flutecast-demo")?, ["--free-ports", "--state", folder])?;
     let line =
         demo.wait_for_line("the dashboard's address", START, |line| line.contains("dashboard  ")).await?;

@@ -1,11 +1,11 @@
-//! End-to-end tests: each starts its own nats-server, operator and data planes, and looks at them from
-//! outside only.
+//! End-to-end tests. Each starts its own nats-server, operator and data planes, and tests them only from
+//! outside.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test says what is wrong by failing"
+    reason = "a failing test reports the fault"
 )]
 
 mod access;

@@ -1,6 +1,6 @@
-//! A factory in git: the health checks for Argo CD and Flux say of real objects what people would say, and
-//! what the operator writes makes nothing differ from git. The operator runs with the arguments and the
-//! service account of the installed chart.
+//! A factory managed by GitOps: the health checks for Argo CD and Flux judge real objects correctly, and the
+//! operator's writes cause no difference from git. The operator runs with the arguments and the service
+//! account of the installed chart.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::support::{chart, root, text, yaml};
 const SOON: Duration = Duration::from_secs(30);
 const NAMESPACE: &str = "plant-1";
 
-/// Each is wrong in its own way; the demo's objects are right.
+/// Objects that are wrong in different ways; the demo's objects are valid.
 const WRONG: &str = r#"
 apiVersion: flutecast.io/v1alpha1
 kind: Device
@@ -107,7 +107,7 @@ impl Factory {
         process
     }
 
-    /// Returns an object's health, on which both checks have to agree.
+    /// Returns the health of an object, on which both health checks must agree.
     async fn health(&self, kind: &str, name: &str) -> Health {
         let object = self.get(kind, name).await;
         let (argo_cd, flux) = (argo_cd(&object), flux(&object));
@@ -115,7 +115,8 @@ impl Factory {
         argo_cd.0
     }
 
-    async fn until(&self, kind: &str, name: &str, health: Health) {
+    /// Waits until an object has the given health.
+    async fn wait_for_health(&self, kind: &str, name: &str, health: Health) {
         wait_until(&format!("{kind} {name} {health:?}"), SOON, async || {
             match self.health(kind, name).await {
                 seen if seen == health => Ok(()),
@@ -127,8 +128,9 @@ impl Factory {
     }
 }
 
-/// The operator has written all that it writes, and only the status: git is not behind. Returns a Device.
-async fn git_is_not_behind(factory: &Factory, demo: &str) -> Value {
+/// Asserts that the operator has written only statuses, so that the cluster doesn't differ from git. Returns
+/// a Device.
+async fn assert_no_difference_from_git(factory: &Factory, demo: &str) -> Value {
     for way in ["--server-side=true", "--server-side=false"] {
         let args = ["diff", way, "--recursive", "-f", demo];
         let manager = ["--field-manager", "git"];
@@ -149,7 +151,7 @@ async fn git_is_not_behind(factory: &Factory, demo: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn git_and_the_cluster_agree_and_health_is_read_from_real_objects() {
+async fn operator_causes_no_git_difference_and_health_checks_read_real_objects() {
     let factory = Factory::install().await;
     let demo = root().join("manifests/demo").display().to_string();
     let apply = ["apply", "--server-side", "--field-manager", "git", "--recursive", "-f", &demo];
@@ -157,30 +159,34 @@ async fn git_and_the_cluster_agree_and_health_is_read_from_real_objects() {
     factory.kubectl(&["apply", "--server-side", "--field-manager", "git", "-f", "-"], WRONG).await;
     let new = factory.get("device", "corrugator-1").await;
     assert!(new["status"].is_null());
-    assert_eq!((argo_cd(&new).0, flux(&new)), (Health::Waits, Health::Waits), "nobody has looked at it");
+    assert_eq!(
+        (argo_cd(&new).0, flux(&new)),
+        (Health::Progressing, Health::Progressing),
+        "it has no status yet"
+    );
 
     let mut operator = factory.start_operator().await;
     for (kind, name) in [("tenant", "demo"), ("device", "corrugator-1"), ("pushformat", "on-off")] {
-        factory.until(kind, name, Health::Good).await;
+        factory.wait_for_health(kind, name, Health::Healthy).await;
     }
-    factory.until("device", "blind", Health::Waits).await;
+    factory.wait_for_health("device", "blind", Health::Progressing).await;
     for (kind, name) in [("device", "twin"), ("tenant", "closed"), ("pushformat", "broken")] {
-        factory.until(kind, name, Health::NeedsSomebody).await;
+        factory.wait_for_health(kind, name, Health::Degraded).await;
     }
     let (_, message) = argo_cd(&factory.get("device", "twin").await);
     assert!(message.starts_with("DuplicateDeviceCode: spec.deviceCode"), "{message}");
-    factory.until("device", "goes", Health::Good).await;
+    factory.wait_for_health("device", "goes", Health::Healthy).await;
     factory.kubectl(&["delete", "device", "goes", "--wait=false"], "").await;
-    factory.until("device", "goes", Health::Waits).await;
+    factory.wait_for_health("device", "goes", Health::Progressing).await;
 
-    let old = git_is_not_behind(&factory, &demo).await;
+    let old = assert_no_difference_from_git(&factory, &demo).await;
     assert_eq!(
         without_ignored(&new),
         without_ignored(&old),
-        "a status is no reason to compare with git again"
+        "a status must not trigger a comparison with git"
     );
 
-    // An old status says nothing of a new spec.
+    // A status of an older generation doesn't count for a new spec.
     operator.terminate(SOON).await.unwrap();
     factory
         .kubectl(
@@ -195,16 +201,16 @@ async fn git_and_the_cluster_agree_and_health_is_read_from_real_objects() {
             "",
         )
         .await;
-    assert_eq!(factory.health("device", "corrugator-1").await, Health::Waits);
+    assert_eq!(factory.health("device", "corrugator-1").await, Health::Progressing);
     assert_ne!(
         without_ignored(&new),
         without_ignored(&factory.get("device", "corrugator-1").await),
-        "a spec is"
+        "a spec must trigger a comparison with git"
     );
     drop(factory.nats);
 }
 
-/// An object as Argo CD compares it to find out whether an update matters.
+/// Returns an object without the fields that Argo CD ignores when it decides whether an update matters.
 fn without_ignored(object: &Value) -> Value {
     let settings = yaml(&text("manifests/argocd/argocd-cm.yaml"));
     let kind = object["kind"].as_str().unwrap();

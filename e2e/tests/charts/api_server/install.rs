@@ -1,4 +1,4 @@
-//! A real API server takes both charts, with everything switched on.
+//! Installation of both charts, with every option enabled, on a real API server.
 
 use flutecast_testbed::{Helm, HelmOutput};
 use flutecast_testkit::ApiServer;
@@ -19,8 +19,8 @@ const BUNDLED: [&str; 2] =
     ["--set", "nats.bundled.enabled=true,priorityClass.create=true,ingress.enabled=true,operator.replicas=2"];
 const IN_PLANT_1: [&str; 2] = ["--namespace", "plant-1"];
 
-/// A chart that is installed before its kinds are there says so, and what it says can be typed.
-fn the_notes_tell_the_order(helm: &Helm, crds: &str, flutecast: &str) {
+/// Installed before the CRDs, the chart prints notes with the missing command, which can be run as printed.
+fn notes_print_the_missing_install_command(helm: &Helm, crds: &str, flutecast: &str) {
     let early = ["install", "early", flutecast, "--namespace", "plant-0", "--create-namespace"];
     let early = helm.run(&[&early[..], &["--set", "nats.url=nats://n"]].concat()).unwrap().stdout;
     assert!(early.contains("doesn't know the kinds Tenant, Device and PushFormat yet"), "{early}");
@@ -32,13 +32,13 @@ fn install_without_a_warning(helm: &Helm, flutecast: &str) {
     let install = [&["install", "factory", flutecast][..], &IN_PLANT_1, &BUNDLED].concat();
     let HelmOutput { stdout, stderr } = helm.run(&install).unwrap();
     assert!(!stdout.contains("helm install"), "the kinds are there: {stdout}");
-    // The Pod Security level "restricted" would warn of each pod that it refuses, the server of each field
-    // that it doesn't know.
+    // The Pod Security level "restricted" warns of each pod that it would refuse, and the API server of each
+    // unknown field.
     assert!(!stderr.contains("Warning") && !stderr.contains("would violate"), "{stderr}");
     assert!(stdout.contains("kubectl port-forward") || stdout.contains("Screens connect"), "{stdout}");
 }
 
-/// A second release in the namespace would fight with the first one over the mapping.
+/// A second release in the namespace would overwrite the first one's mapping.
 fn a_second_release_is_refused(helm: &Helm, flutecast: &str) {
     let second =
         [&["install", "other", flutecast][..], &IN_PLANT_1, &["--set", "nats.url=nats://n"]].concat();
@@ -54,7 +54,7 @@ async fn uninstall_leaves_kinds_claims_and_passwords(api: &ApiServer, helm: &Hel
     let kinds = "all,role,rolebinding,networkpolicy,pdb,secret,priorityclass,validatingadmissionpolicy";
     let get = ["get", kinds, "-l", "app.kubernetes.io/instance=factory", "-n", "plant-1", "-o", "name"];
     let left = api.kubectl(&get, "").await.unwrap();
-    // The claims of the bundled NATS stay, and so do the passwords that devices know.
+    // The claims of the bundled NATS stay, and so do the passwords that devices use.
     assert_eq!(left.trim(), "secret/factory-flutecast-nats-passwords");
     helm.run(&["uninstall", "flutecast-crds", "--namespace", "flutecast-system"]).unwrap();
     let kinds = api.kubectl(&["get", "crd", "-o", "name"], "").await.unwrap();
@@ -62,13 +62,13 @@ async fn uninstall_leaves_kinds_claims_and_passwords(api: &ApiServer, helm: &Hel
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_charts_install_upgrade_and_go() {
+async fn both_charts_install_upgrade_and_uninstall() {
     let api = ApiServer::start().await.unwrap();
     let kubeconfig = api.kubeconfig();
     api.kubectl(&["apply", "-f", "-"], NAMESPACE).await.unwrap();
     let helm = Helm::new(Some(&kubeconfig)).unwrap();
     let (crds, flutecast) = (chart("flutecast-crds"), chart("flutecast"));
-    the_notes_tell_the_order(&helm, &crds, &flutecast);
+    notes_print_the_missing_install_command(&helm, &crds, &flutecast);
     install_without_a_warning(&helm, &flutecast);
     let passwords = ["get", "secret", "-n", "plant-1", "factory-flutecast-nats-passwords"];
     let password = [&passwords[..], &["-o", "jsonpath={.data.devices}"]].concat();
@@ -81,7 +81,7 @@ async fn both_charts_install_upgrade_and_go() {
     uninstall_leaves_kinds_claims_and_passwords(&api, &helm).await;
 }
 
-/// The `helm install` that notes tell to type, in the repository's folder.
+/// Returns the arguments of the helm command in the notes, with the chart's path made absolute.
 fn printed<'a>(notes: &'a str, chart: &'a str) -> Vec<&'a str> {
     let line = notes.lines().map(str::trim).find_map(|line| line.strip_prefix("helm "));
     let words = line.unwrap_or_else(|| panic!("no command in {notes}")).split(' ');
@@ -90,9 +90,9 @@ fn printed<'a>(notes: &'a str, chart: &'a str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Kubernetes or Helm, in the middle of an upgrade of a running factory.
+/// Upgrades must neither reduce the number of running pods nor stop half-way at an immutable field.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upgrade_takes_no_pods_away_and_begins_nothing_that_it_cannot_end() {
+async fn upgrade_keeps_the_replica_count_and_refuses_volume_changes_up_front() {
     let api = ApiServer::start().await.unwrap();
     let helm = Helm::new(Some(&api.kubeconfig())).unwrap();
     let flutecast = chart("flutecast");
@@ -107,14 +107,14 @@ async fn an_upgrade_takes_no_pods_away_and_begins_nothing_that_it_cannot_end() {
     };
     release("install", "dataplane.replicas=4").unwrap();
 
-    // A volume that is there can't be another one; nothing else of that upgrade is done.
+    // The size of an existing volume can't be changed, so the upgrade is refused before any object changes.
     let larger = "nats.bundled.persistence.size=20Gi,dataplane.replicas=5";
     let refusal = release("upgrade", larger).unwrap_err().to_string();
     assert!(refusal.contains("the volume has 10Gi") && refusal.contains("docs/upgrade.md"), "{refusal}");
     assert_eq!(pods().await, "4");
     let (_, typed) = refusal.split_once("kubectl ").unwrap();
     let (typed, _) = typed.split_once(',').unwrap();
-    // Without controllers no pods would be adopted.
+    // This API server has no controllers that would adopt orphaned pods, so the test deletes them.
     assert!(typed.ends_with(" --cascade=orphan"), "{typed}");
     let typed = typed.replace("=orphan", "=background");
     api.kubectl(&typed.split(' ').collect::<Vec<_>>(), "").await.unwrap();
@@ -122,13 +122,14 @@ async fn an_upgrade_takes_no_pods_away_and_begins_nothing_that_it_cannot_end() {
     assert_eq!(pods().await, "5");
     release("upgrade", "nats.bundled.persistence.size=20480Mi,dataplane.replicas=5").unwrap();
 
-    // An autoscaler takes over what there is: Kubernetes makes 1 of what isn't said any more.
+    // When an autoscaler takes over, the current replica count must be kept: Kubernetes sets it to 1 if the
+    // field is removed.
     let scaled = "dataplane.autoscaling.enabled=true,nats.bundled.persistence.size=20Gi";
     for _ in 0..2 {
         release("upgrade", scaled).unwrap();
         assert_eq!(pods().await, "5");
     }
-    // As the autoscaler does it.
+    // Scales as the autoscaler would.
     let scale = ["scale", "deployment/factory-flutecast-dataplane", "--namespace", "plant-1", "--replicas=7"];
     api.kubectl(&scale, "").await.unwrap();
     for _ in 0..2 {
@@ -138,5 +139,5 @@ async fn an_upgrade_takes_no_pods_away_and_begins_nothing_that_it_cannot_end() {
     let manifest = helm.run(&["get", "manifest", "factory", "--namespace", "plant-1"]).unwrap().stdout;
     let deployments = documents(&manifest);
     let dataplane = object(&deployments, "Deployment", "factory-flutecast-dataplane");
-    assert!(dataplane["spec"]["replicas"].is_null(), "from now on it is the autoscaler's alone");
+    assert!(dataplane["spec"]["replicas"].is_null(), "only the autoscaler sets replicas from now on");
 }

@@ -1,5 +1,5 @@
-//! The kinds under a newer CRD chart and back again, with the real helm on a real API server. What the newer
-//! version has more is put into the definitions here; no program of Flutecast has a part in it.
+//! Upgrades the CRDs to a newer chart version and back, with the real helm on a real API server. The newer
+//! version's extra field is added to the definitions here, so no program of Flutecast is involved.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl Setup {
         let folder = tempfile::tempdir().unwrap();
         let chart = root().join("charts/flutecast-crds");
         let old = chart_as(&chart, "1.9.0", folder.path()).unwrap();
-        // As text, 1.10 would be older than 1.9.
+        // Compared as text, 1.10 would be older than 1.9.
         let new = chart_as(&chart, "1.10.0", folder.path()).unwrap();
         put_definitions(&new, &with_location(folder.path())).unwrap();
         Self { cluster, helm, _folder: folder, old, new }
@@ -62,7 +62,7 @@ impl Setup {
         self.kubectl(&["get", "fd", device, "-o", "jsonpath={.spec.location}"], "").await.unwrap()
     }
 
-    /// Says where a device stands, as soon as the API server serves the newer definition.
+    /// Sets a device's location, once the API server serves the newer definition.
     async fn place(&self, device: &str, location: &str) {
         let patch = format!("{{\"spec\": {{\"location\": {location:?}}}}}");
         wait_until("the newer field", SOON, async || {
@@ -81,7 +81,7 @@ impl Setup {
     }
 }
 
-/// The definitions with one more field of a Device.
+/// Writes definitions with one more field of a Device. Returns their folder.
 fn with_location(folder: &Path) -> PathBuf {
     let definitions = folder.join("definitions");
     std::fs::create_dir(&definitions).unwrap();
@@ -102,8 +102,8 @@ fn with_location(folder: &Path) -> PathBuf {
     definitions
 }
 
-/// Both ways back are refused, say why, and leave everything as it was.
-async fn ways_back_are_refused(setup: &Setup, old: &str) {
+/// Asserts that a rollback and a downgrade are refused with a reason and change nothing.
+async fn downgrades_are_refused(setup: &Setup, old: &str) {
     for back in [&["rollback", "kinds", "1"][..], &["upgrade", "kinds", old]] {
         let refusal = setup.helm(back).unwrap_err().to_string();
         for part in ["1.10.0 are not taken back to 1.9.0", "docs/upgrade.md"] {
@@ -123,14 +123,14 @@ async fn wait_for_location(setup: &Setup, what: &str, expected: &str) {
     .unwrap();
 }
 
-/// Back nevertheless: what isn't written comes back with the newer kinds, what is written meanwhile has
-/// forgotten.
-async fn back_nevertheless(setup: &Setup, new: &str) {
+/// Forces a downgrade by deleting the policy binding. Values of the newer field reappear after the next
+/// upgrade, unless the object was written in the meantime.
+async fn forced_downgrade_loses_only_rewritten_values(setup: &Setup, new: &str) {
     setup
         .kubectl(&["delete", "validatingadmissionpolicybinding", "flutecast-kinds-no-way-back"], "")
         .await
         .unwrap();
-    wait_until("the refusal's end", SOON, async || {
+    wait_until("the end of the policy", SOON, async || {
         let crd = ["patch", "crd", "devices.flutecast.io", "--dry-run=server", "--type=json", "-p", BACK];
         setup.kubectl(&crd, "").await
     })
@@ -145,9 +145,9 @@ async fn back_nevertheless(setup: &Setup, new: &str) {
     assert_eq!(setup.location("two").await, "");
 }
 
-/// Uninstalled, the kinds stay with their objects, and the next install takes them up again, unless the
-/// values say otherwise.
-async fn kinds_stay_unless_the_values_say_otherwise(setup: &Setup, new: &str) {
+/// An uninstall keeps the CRDs and their objects, and the next install adopts them. With `keep=false` they
+/// are deleted.
+async fn uninstall_keeps_crds_unless_keep_is_false(setup: &Setup, new: &str) {
     setup.helm(&["uninstall", "kinds"]).unwrap();
     assert_eq!(setup.location("one").await, "Hall 3");
     let policies = setup.kubectl(&["get", "validatingadmissionpolicy", "-o", "name"], "").await.unwrap();
@@ -156,7 +156,7 @@ async fn kinds_stay_unless_the_values_say_otherwise(setup: &Setup, new: &str) {
     assert_eq!(setup.location("one").await, "Hall 3");
     setup.helm(&["upgrade", "kinds", new, "--set", "keep=false"]).unwrap();
     setup.helm(&["uninstall", "kinds"]).unwrap();
-    wait_until("the kinds' end", SOON, async || {
+    wait_until("the deletion of the CRDs", SOON, async || {
         let kinds =
             setup.kubectl(&["get", "crd", "-o", "name"], "").await.map_err(|error| error.to_string())?;
         if kinds.trim().is_empty() { Ok(()) } else { Err(kinds) }
@@ -166,7 +166,7 @@ async fn kinds_stay_unless_the_values_say_otherwise(setup: &Setup, new: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_kinds_go_forward_and_not_back() {
+async fn crds_can_be_upgraded_but_not_downgraded() {
     let setup = Setup::start().await;
     let (old, new) = (setup.old.display().to_string(), setup.new.display().to_string());
     setup.helm(&["install", "kinds", &old]).unwrap();
@@ -176,9 +176,9 @@ async fn the_kinds_go_forward_and_not_back() {
     setup.helm(&["upgrade", "kinds", &new]).unwrap();
     setup.place("one", "Hall 3").await;
     setup.place("two", "Hall 4").await;
-    ways_back_are_refused(&setup, &old).await;
-    // The way forward is open.
+    downgrades_are_refused(&setup, &old).await;
+    // An upgrade is still possible.
     setup.helm(&["upgrade", "kinds", &new]).unwrap();
-    back_nevertheless(&setup, &new).await;
-    kinds_stay_unless_the_values_say_otherwise(&setup, &new).await;
+    forced_downgrade_loses_only_rewritten_values(&setup, &new).await;
+    uninstall_keeps_crds_unless_keep_is_false(&setup, &new).await;
 }
