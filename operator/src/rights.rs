@@ -61,7 +61,7 @@ pub fn manifests() -> Vec<(&'static str, String)> {
     let head = "\
         What the operator may do: no more than it does. The tests of the operator run under exactly these \
         rules. Everything that the operator writes itself is in its own namespace (here flutecast-system) or \
-        in a status, but for Devices that enrol themselves. Written by `make rbac` from the modules that \
+        in a status, but for Devices that enroll themselves. Written by `make rbac` from the modules that \
         make the calls.";
     let head_of_finalizers = "\
         Only for an operator with --protection finalizer, which holds what is in use by a finalizer: these \

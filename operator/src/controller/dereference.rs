@@ -1,9 +1,9 @@
 //! The first step: looks up the objects that changed, with all that they name.
 //!
-//! Each change marks in a [`DirtySet`] which objects it concerns. [`dereference`] hands the set to the backend,
-//! which looks the objects up: an API server's in the index ([`crate::index::Index::objects`]), a folder's in
-//! all of its files ([`crate::backend::folder::manifests::Manifests::objects`]). References stay names; the
-//! build step resolves them, and reports those that are missing.
+//! Each change marks in a [`DirtySet`] which objects it concerns. [`dereference`] hands the set to the
+//! backend, which looks the objects up: an API server's in the index ([`crate::index::Index::objects`]), a
+//! folder's in all of its files ([`crate::backend::folder::manifests::Manifests::objects`]). References stay
+//! names; the build step resolves them, and reports those that are missing.
 
 use std::collections::BTreeSet;
 

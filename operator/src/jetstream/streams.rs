@@ -50,7 +50,7 @@ pub(crate) struct StreamConfig {
     /// For the output of `nats stream info`.
     pub(crate) description: String,
     pub(crate) subjects: Vec<String>,
-    /// How long it keeps a message. Never zero: a silent device would keep its messages for ever.
+    /// How long it keeps a message. Never zero: a silent device would keep its messages forever.
     pub(crate) max_age: Duration,
     /// How many messages it keeps on one subject; `None` if there is no limit.
     pub(crate) max_messages_per_subject: Option<u64>,

@@ -33,7 +33,7 @@ use crate::finding::{Finding, Reason};
 use crate::jetstream::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
 
 /// How long the tenant's stream may take to catch up before a source is switched anyway. Normally it lags by
-/// milliseconds. If the broker has trouble, the switch must not wait for ever.
+/// milliseconds. If the broker has trouble, the switch must not wait forever.
 const CATCH_UP: Duration = Duration::from_secs(5);
 /// The shortest wait if the server doesn't report its progress.
 const CATCH_UP_BLINDLY: Duration = Duration::from_secs(1);
