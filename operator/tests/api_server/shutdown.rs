@@ -1,4 +1,4 @@
-//! An operator that is told to end does so in order: soon, with complete objects, and another one leads at
+//! An operator that gets SIGTERM ends in order: soon, with complete objects, and another one leads at
 //! once.
 
 use std::collections::BTreeMap;

@@ -39,7 +39,7 @@ pub fn base_layer(programs: &[&Path]) -> anyhow::Result<Layer> {
     Ok(layer)
 }
 
-/// Returns the shared libraries of a program, the loader among them; none for one that is linked statically.
+/// Returns the shared libraries of a program, the loader among them; empty for a static one.
 ///
 /// # Errors
 /// If `ldd` isn't there, or a library isn't.
