@@ -1,4 +1,4 @@
-//! The text that the demo prints.
+//! Prints the messages of the demo.
 
 use std::io::Write;
 
@@ -9,24 +9,23 @@ use flutecast_contract::{iot_id, subject};
 use crate::options::Options;
 use crate::processes::Processes;
 
-/// The tenant of the demo.
 const TENANT: &str = "demo";
 /// The device and channel of the example commands.
 const DEVICE: &str = "FLEX-01";
 const CHANNEL: &str = "alarms";
-/// A message of that channel, as it stands between double quotes in a shell.
+/// A message of that channel, escaped for double quotes in a shell.
 const ALARM: &str = concat!(
     r#"{\"ts\":\"$(date -u +%FT%T.%3NZ)\",\"code\":42,\"severity\":\"warning\","#,
     r#"\"text\":\"hello from a second terminal\"}"#
 );
 
-/// Writes a line to standard output. A closed pipe is no reason to end.
+/// Writes a line to stdout. Errors are ignored: a closed pipe must not end the demo.
 pub(crate) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Says where to look and what to try.
+/// Prints the addresses of the running demo and example commands.
 pub(crate) fn running(processes: &Processes, options: &Options) -> anyhow::Result<()> {
     let nats = processes.nats.as_ref().context("nats-server was not started")?;
     let dataplane = processes.dataplane.as_ref().context("the data plane was not started")?;

@@ -1,13 +1,13 @@
-//! Durations as people write them on a command line.
+//! Parses durations on the command line.
 
 use std::time::Duration;
 
 use flutecast_contract::duration;
 
-/// Reads `500ms`, `30s`, `5m` or `1h`.
+/// Parses a duration such as `500ms`, `30s`, `5m` or `1h`.
 ///
 /// # Errors
-/// If it isn't one; the error names the valid form.
+/// Returns an error with the valid form if the text is not a duration.
 pub fn parse(text: &str) -> Result<Duration, String> {
     duration::parse_single(text)
         .map_err(|_| format!("{text:?} is not a duration; write 500ms, 30s, 5m or 1h"))

@@ -1,4 +1,4 @@
-//! `flutecast-demo line`: the simulated line alone.
+//! `flutecast-demo line`: runs only the simulated line.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(crate) struct LineArgs {
     /// The same seed gives the same messages.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The tenant whose devices these are.
+    /// The tenant of the devices.
     #[arg(long, default_value = "demo")]
     tenant: TenantName,
     /// Speed of the line as a multiple of real time, 0.1 to 20; at 2 it sends twice as many messages.
@@ -49,7 +49,7 @@ pub(crate) struct LineArgs {
     malformed_percent: f64,
 }
 
-/// Plays the line until its duration is over or the process is asked to end.
+/// Plays the line until its duration ends or the process receives a signal to end.
 pub(crate) async fn run(args: LineArgs) -> anyhow::Result<()> {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,flutecast_demo=info"));

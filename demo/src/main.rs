@@ -1,5 +1,5 @@
-//! `make demo`: nats-server, the operator in folder mode, the data plane and the simulated line, started in
-//! order, watched, and ended in order on Ctrl-C.
+//! `make demo`: starts nats-server, the operator in folder mode, the data plane and the simulated line in
+//! order, watches them, and ends them in reverse order on Ctrl-C.
 
 mod announce;
 mod line_command;
@@ -33,7 +33,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
-    // Asked for first, so that a Ctrl-C during the start ends what has been started.
+    // The signal handlers are installed first, so that Ctrl-C during the start ends the started processes.
     let mut ends = EndSignals::new()?;
     let mut processes = Processes::default();
     let result = tokio::select! {
@@ -47,7 +47,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     result.and(ended)
 }
 
-/// Starts everything and watches it. Comes back when something is wrong, or after `--check-seconds`.
+/// Starts the processes and watches them. Returns after `--check-seconds`, or when a process fails.
 async fn show(options: &Options, processes: &mut Processes) -> anyhow::Result<()> {
     processes.start(options).await?;
     let seen = processes.wait_for_live_values().await?;
@@ -62,7 +62,7 @@ async fn show(options: &Options, processes: &mut Processes) -> anyhow::Result<()
     }
 }
 
-/// The signals that end the demo: Ctrl-C, `kill`, and the terminal's window being closed.
+/// The signals that end the demo: SIGINT (Ctrl-C), SIGTERM, and SIGHUP when the terminal is closed.
 struct EndSignals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,

@@ -1,4 +1,4 @@
-//! Plays the line at the pace of the clock.
+//! Plays the line in real time.
 
 use std::fmt;
 use std::io::Write as _;
@@ -12,18 +12,16 @@ use tokio_util::sync::CancellationToken;
 use crate::line::{Delivery, Line, LineOptions, Message, WallClock};
 use crate::publish::{Outgoing, PublishOptions, Publisher, TallySnapshot};
 
-/// Interval at which the line is moved on.
+/// The interval at which the line is advanced.
 const TICK: Duration = Duration::from_millis(10);
-/// Interval at which a summary is printed.
+/// The interval at which a summary is printed.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10);
-/// A pause longer than this (a laptop that slept, a process that was stopped) is left out of the line's life,
-/// and a clock that was set by more than this is followed.
+/// Longer pauses, such as those of a suspended laptop or a stopped process, are not part of the line's
+/// running time. Larger changes of the system clock are followed.
 const LONGEST_LEAP: Duration = Duration::from_secs(2);
 
-/// Options of [`play`].
 #[derive(Debug, Clone)]
 pub struct PlayOptions {
-    /// The line.
     pub line: LineOptions,
     pub publish: PublishOptions,
     /// Speed of the line as a multiple of real time.
@@ -32,15 +30,14 @@ pub struct PlayOptions {
     pub duration: Option<Duration>,
 }
 
-/// The result of [`play`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Played {
     pub seconds: u64,
-    /// Messages that the line gave.
+    /// Number of messages of the line.
     pub messages: u64,
-    /// Those of them that were late on purpose.
+    /// Number of deliberately late messages.
     pub late: u64,
-    /// Those of them that were duplicates on purpose.
+    /// Number of deliberate duplicates.
     pub duplicates: u64,
     pub tally: TallySnapshot,
 }
@@ -52,10 +49,11 @@ impl fmt::Display for Played {
     }
 }
 
-/// Plays until the duration is over or `shutdown` is cancelled, and prints a summary to stderr now and then.
+/// Plays until the duration ends or `shutdown` is cancelled, and prints a summary to stderr at intervals.
 ///
 /// # Errors
-/// If the addresses can't be understood. A broker that is away is no error: see [`Publisher`].
+/// Returns an error if an address or name is invalid. An unavailable broker is not an error; see
+/// [`Publisher`].
 pub async fn play(options: &PlayOptions, shutdown: &CancellationToken) -> anyhow::Result<Played> {
     let PlayOptions { line, publish, rate_factor, duration } = options;
     let mut line = Line::new(line).context("the line's names")?;
@@ -107,7 +105,7 @@ fn outgoing(message: Message, clock: &WallClock) -> serde_json::Result<Outgoing>
 }
 
 fn report(played: &Played) {
-    // Without a place to print to, the line still plays.
+    // A closed stderr must not end the line.
     let _ = writeln!(std::io::stderr(), "{played}");
 }
 
@@ -136,7 +134,7 @@ impl Pace {
         self.started.elapsed().saturating_sub(self.left_out)
     }
 
-    /// The virtual time now.
+    /// Returns the current virtual time.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -153,7 +151,7 @@ impl Pace {
         (lived_ms * self.clock.rate_factor) as u64
     }
 
-    /// Devices send the time of their clock: if that was set, so be it.
+    /// Devices send the time of their clock, so a change of the system clock shifts the times that they send.
     fn follow_clock(&mut self, lived_ms: i64) {
         let drift = Timestamp::now().as_millisecond() - lived_ms - self.clock.start_unix_ms;
         if u128::from(drift.unsigned_abs()) > LONGEST_LEAP.as_millis() {

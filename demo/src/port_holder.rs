@@ -1,10 +1,10 @@
-//! Finds the process that listens on a port, by `/proc`.
+//! Finds the process that listens on a port in `/proc`.
 
 use std::fs;
 use std::path::Path;
 
-/// The name and id of the process that listens on this TCP port (`nginx (process 812)`), if it is ours to
-/// see.
+/// Returns the name and id of the process that listens on this TCP port, such as `nginx (process 812)`.
+/// Returns `None` if its files in `/proc` are not readable for this user.
 pub(crate) fn port_holder(port: u16) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
@@ -12,7 +12,7 @@ pub(crate) fn port_holder(port: u16) -> Option<String> {
         .find_map(|table| listening_inode(&table, port))?;
     let link = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc").ok()?.flatten() {
-        // The others are no processes, but names such as `self`.
+        // Entries such as `self` are not process ids.
         let Some(id) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
@@ -29,7 +29,7 @@ fn has_open(process: &Path, link: &str) -> bool {
     files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == link))
 }
 
-/// The inode of the socket in state LISTEN (0A) on this port, from the text of `/proc/net/tcp`.
+/// Returns the inode of the socket in state LISTEN (0A) on this port, from the text of `/proc/net/tcp`.
 fn listening_inode(table: &str, port: u16) -> Option<u64> {
     let port = format!(":{port:04X}");
     table.lines().skip(1).find_map(|line| {

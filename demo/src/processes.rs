@@ -1,4 +1,4 @@
-//! The processes of the demo: started in order, watched, ended in reverse order.
+//! Starts the processes of the demo in order, watches them, and ends them in reverse order.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,19 +15,18 @@ use crate::announce::say;
 use crate::options::Options;
 use crate::port_holder::port_holder;
 
-/// Longest time that it may take until every device of the line has sent something.
+/// The time limit for the first message of every device.
 const FIRST_VALUES: Duration = Duration::from_secs(30);
-/// Longest time that one process may take to end in order.
+/// The time limit for the graceful exit of a process.
 const END: Duration = Duration::from_secs(15);
-/// Interval at which the processes and their output are looked at.
+/// The interval at which the processes and their output are checked.
 const LOOK: Duration = Duration::from_millis(100);
-/// The devices of the simulated line.
 const DEVICES: [&str; 5] = ["CORR-01", "SLIT-01", "FLEX-01", "DIE-01", "STACK-01"];
 
 /// Number of data events by device.
 pub(crate) type Counts = BTreeMap<String, u64>;
 
-/// The processes, each as soon as it is started.
+/// The processes started so far.
 #[derive(Default)]
 pub(crate) struct Processes {
     pub(crate) nats: Option<NatsServer>,
@@ -36,12 +35,12 @@ pub(crate) struct Processes {
     pub(crate) line: Option<Process>,
     pub(crate) logs: PathBuf,
     events: Option<SseClient>,
-    /// Number of lines: of each process have been looked at.
+    /// Number of lines already checked, by process.
     looked_at: BTreeMap<&'static str, usize>,
 }
 
 impl Processes {
-    /// Starts everything, each when what it needs is ready.
+    /// Starts the processes, each after those that it depends on are ready.
     pub(crate) async fn start(&mut self, options: &Options) -> anyhow::Result<()> {
         let manifests = std::path::absolute(&options.manifests)?;
         ensure!(manifests.is_dir(), "{} is not a folder with manifests", manifests.display());
@@ -51,7 +50,7 @@ impl Processes {
         let process = |name: &str| ProcessOptions {
             log: Some(self.logs.join(format!("{name}.log"))),
             own_group: true,
-            // The output goes to files and to lines with a prefix, where colours are noise.
+            // The output goes to log files and prefixed lines, where colour codes would be in the way.
             env: vec![("NO_COLOR".into(), "1".into())],
         };
         let (line, dataplane_process, operator_process) =
@@ -83,7 +82,7 @@ impl Processes {
                 nats: nats.clone(),
                 ports: Some((http, admin)),
                 process: dataplane_process,
-                // A demo has few screens, and so many fit within any usual limit of open files.
+                // A demo has few clients, and this many fit within any usual limit of open files.
                 args: vec!["--max-clients=500".into()],
             })
             .await?,
@@ -96,7 +95,7 @@ impl Processes {
         Ok(())
     }
 
-    /// Opens an event stream on all devices and waits for the first value of each.
+    /// Opens an event stream for all devices and waits for the first value of each.
     pub(crate) async fn wait_for_live_values(&mut self) -> anyhow::Result<Counts> {
         let dataplane = self.dataplane.as_ref().context("the data plane was not started")?;
         let url = format!("{}/v1/demo/events?device=*", dataplane.url);
@@ -116,9 +115,9 @@ impl Processes {
         Ok(counts)
     }
 
-    /// Watches the processes until one ends.
+    /// Watches the processes, and returns an error when one ends.
     pub(crate) async fn watch(&mut self) -> anyhow::Result<()> {
-        // It isn't read from here on, so it must not stay open.
+        // The stream is not read any more, so it is closed.
         self.events = None;
         loop {
             self.look()?;
@@ -126,10 +125,10 @@ impl Processes {
         }
     }
 
-    /// Watches for `time`, then returns the number of events by device.
+    /// Watches the processes for `time`, then returns the number of events by device as text.
     ///
     /// # Errors
-    /// If a device's values did not change.
+    /// Returns an error if a device sent no values or a process ended.
     pub(crate) async fn check(&mut self, time: Duration, mut before: Counts) -> anyhow::Result<String> {
         before.clear();
         let mut counts = before;
@@ -163,7 +162,7 @@ impl Processes {
             note("the operator", operator.process.terminate(END).await);
         }
         if let Some(nats) = &mut self.nats {
-            // nats-server ends with status 1 after SIGTERM in some versions; that it ends is what counts.
+            // Some versions of nats-server exit with status 1 after SIGTERM, so the status is ignored.
             if let Err(error) = nats.stop().await {
                 problems.push(format!("{error:#}"));
             }
@@ -172,14 +171,14 @@ impl Processes {
         if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("\n")) }
     }
 
-    /// Shows what the processes have to say, and fails if one has ended.
+    /// Prints new output of the processes, and returns an error if one has ended.
     fn look(&mut self) -> anyhow::Result<()> {
         self.show_lines();
         let logs = self.logs.clone();
         for (name, process) in self.processes() {
             if let Some(status) = process.exit_status()? {
                 bail!(
-                    "{name} has ended with {status}; its last words (all of them are in {}):\n{}",
+                    "{name} has ended with {status}; its latest output (all of it is in {}):\n{}",
                     logs.display(),
                     process.tail()
                 );
@@ -188,7 +187,7 @@ impl Processes {
         Ok(())
     }
 
-    /// Prints the operator's verdicts, and the warnings and errors of all.
+    /// Prints the operator's verdicts, and warnings and errors of all processes.
     fn show_lines(&mut self) {
         let mut looked_at = std::mem::take(&mut self.looked_at);
         for (name, process) in self.processes() {
@@ -239,8 +238,8 @@ fn is_worth_showing(name: &str, line: &Line) -> bool {
             .any(|word| text.contains(word))
 }
 
-/// The ports of nats-server, data plane (two) and operator. An error if one is taken, with the name of who
-/// has it.
+/// Returns the ports of nats-server, the data plane (clients and admin) and the operator. A port in use is an
+/// error that names the process holding it.
 fn ports(options: &Options) -> anyhow::Result<(NatsPorts, u16, u16, u16)> {
     if options.free_ports {
         let [client, mqtt, monitor, http, admin, operator] = free_ports()?;
@@ -289,7 +288,7 @@ async fn start_nats(ports: NatsPorts, state: &Path, logs: &Path) -> anyhow::Resu
     .await
 }
 
-/// The state folder with empty subfolders. Only what the demo makes itself is removed.
+/// Returns the state folder with empty subfolders. Other content of the folder is kept.
 fn fresh_state(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     let state = match given {
         Some(folder) => std::path::absolute(folder)?,

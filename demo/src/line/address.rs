@@ -1,4 +1,4 @@
-//! The route of each device's channels.
+//! The route on which each device publishes each of its channels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,29 +8,28 @@ use flutecast_contract::{iot_id, subject};
 
 use super::device::{Channel, Device};
 
-/// The subject of the MES, which counts for the printer, the die cutter and the stacker.
+/// The subject of the MES, which reports the counters of the printer, the die cutter and the stacker.
 const MES_SUBJECT: &str = "mes.out";
 
 /// The delivery guarantee that a sender asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quality {
-    /// Sent once, never asked about: MQTT's QoS 0, a plain NATS publish.
+    /// Sent once without acknowledgement: QoS 0 in MQTT, a plain publish in NATS.
     AtMostOnce,
-    /// Sent until acknowledged: MQTT's QoS 1, a NATS publish that the stream answers.
+    /// Sent until acknowledged: QoS 1 in MQTT, a JetStream publish in NATS.
     AtLeastOnce,
 }
 
-/// One way into the broker.
+/// A route into the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Route {
-    /// A NATS subject.
     Nats(Arc<str>),
-    /// A topic of MQTT 3.1.1, published by the client of this device.
+    /// An MQTT 3.1.1 topic, published by the client of this device.
     Mqtt(Device, Arc<str>),
 }
 
 impl Route {
-    /// The subject at which nats-server sees it.
+    /// Returns the NATS subject of the route; nats-server maps MQTT topics to subjects.
     #[must_use]
     pub fn subject(&self) -> String {
         match self {
@@ -49,10 +48,10 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// The addresses of the line in this tenant.
+    /// Returns the addresses of the line's devices in this tenant.
     ///
     /// # Errors
-    /// None in practice: all names but the tenant's are fixed and valid.
+    /// Never, in practice: all names but the tenant's are fixed and valid.
     pub fn new(tenant: &TenantName) -> Result<Self, InvalidName> {
         let mut iot_ids = BTreeMap::new();
         let mut routes = BTreeMap::new();
@@ -61,11 +60,11 @@ impl Addresses {
             for channel in [Channel::Telemetry, Channel::Power, Channel::Counters, Channel::Alarms] {
                 let name = channel.channel_name()?;
                 let route = match (device, channel) {
-                    // The die cutter's drive is wired to a gateway that has subjects of its own.
+                    // The die cutter's drive is connected through a gateway with its own subjects.
                     (Device::DieCutter, Channel::Power) => {
                         Route::Nats(format!("plant.gw1.{iot_id}.power").into())
                     }
-                    // These two speak MQTT only.
+                    // These two devices support only MQTT.
                     (Device::Flexo | Device::DieCutter, _) => {
                         Route::Mqtt(device, subject::mqtt_topic(tenant, &iot_id, &name).into())
                     }
@@ -78,7 +77,7 @@ impl Addresses {
         Ok(Self { iot_ids, routes, mes: Route::Nats(MES_SUBJECT.into()) })
     }
 
-    /// The device's iotId.
+    /// Returns the device's iotId.
     #[must_use]
     pub fn iot_id(&self, device: Device) -> &IotId {
         &self.iot_ids[&device]

@@ -1,11 +1,11 @@
-//! Alarms: which there are, and which of them are active on a device.
+//! The alarms of the devices, and which of them are active.
 
 use std::collections::BTreeSet;
 
 /// The severity of an alarm, as sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Production goes on.
+    /// Production continues.
     Warning,
     /// Production stops.
     Critical,
@@ -14,7 +14,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The word that devices send.
+    /// Returns the word that devices send.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -25,7 +25,7 @@ impl Severity {
     }
 }
 
-/// One alarm that a device knows.
+/// An alarm of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Alarm {
     LowSteam,
@@ -70,14 +70,13 @@ impl Alarm {
     }
 }
 
-/// One alarm message, without its time.
+/// An alarm message, without its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AlarmNotice {
     /// The number in the machine's manual; 0 is "no alarm".
     pub code: u32,
-    /// Raised or cleared.
     pub severity: Severity,
-    /// The text for people.
+    /// The readable text.
     pub text: &'static str,
 }
 
@@ -86,14 +85,13 @@ impl AlarmNotice {
     pub(crate) const NONE: Self = Self { code: 0, severity: Severity::Cleared, text: "No alarm" };
 }
 
-/// The active alarms of one device.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AlarmPanel {
     active: BTreeSet<u32>,
 }
 
 impl AlarmPanel {
-    /// Notes whether the alarm's cause is there; gives the message if that is news.
+    /// Records whether the alarm's cause is present. Returns the message to send if that changed.
     pub(crate) fn update(&mut self, alarm: Alarm, active: bool) -> Option<AlarmNotice> {
         let changed =
             if active { self.active.insert(alarm.code()) } else { self.active.remove(&alarm.code()) };

@@ -1,4 +1,4 @@
-//! CORR-01: the corrugator, which sets the pace of everything before the sheet buffer.
+//! CORR-01: the corrugator, which determines the speed of all machines before the sheet buffer.
 
 use super::alarm::{Alarm, AlarmNotice, AlarmPanel};
 use super::drive::{Demand, Drive, DriveLimits};
@@ -8,11 +8,10 @@ use super::steam::Steam;
 
 /// The length of an order, in linear metres: one to two minutes at production speed.
 const ORDER_METRES: (f64, f64) = (220.0, 420.0);
-/// The first order is shorter: a viewer who comes with the start sees it change within a minute.
+/// The first order is shorter, so that a viewer sees it change within a minute of the start.
 const FIRST_ORDER_METRES: (f64, f64) = (90.0, 140.0);
-/// The speed of threading, in m/min.
 const THREADING_SPEED: f64 = 28.0;
-/// The speed at which orders are changed, in m/min.
+/// The speed during a change of orders, in m/min.
 const CHANGE_SPEED: f64 = 90.0;
 
 const LIMITS: DriveLimits =
@@ -20,28 +19,27 @@ const LIMITS: DriveLimits =
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
-    /// It stands; the time until threading, in seconds.
+    /// Stopped; holds the time until threading, in seconds.
     Stopped { left_s: f64 },
-    /// Paper is led through at crawl speed.
+    /// Paper is threaded at crawl speed.
     Threading { left_s: f64 },
-    /// It makes board.
+    /// Board is produced.
     Running,
-    /// The tension rises: the web will break.
+    /// The tension rises until the web breaks.
     Straining { left_s: f64 },
 }
 
 /// The effects of a step on the rest of the line.
 #[derive(Debug, Default)]
 pub(crate) struct CorrugatorStep {
-    /// An order ended; this is the new one.
+    /// The new order, if one ended.
     pub(crate) new_order: Option<Order>,
-    /// Good board made, in linear metres.
+    /// Good board, in linear metres.
     pub(crate) good_metres: f64,
-    /// Alarms that came or went.
+    /// Alarms that were raised or cleared.
     pub(crate) alarms: Vec<AlarmNotice>,
 }
 
-/// The corrugator.
 #[derive(Debug, Clone)]
 pub(crate) struct Corrugator {
     noise: Noise,
@@ -95,7 +93,7 @@ impl Corrugator {
         self.drive.on()
     }
 
-    /// The state as sent: 0 stopped, 1 running, 2 threading.
+    /// Returns the state as sent: 0 stopped, 1 running, 2 threading.
     pub(crate) fn state(&self) -> i64 {
         match self.phase {
             Phase::Stopped { .. } => 0,
@@ -104,7 +102,7 @@ impl Corrugator {
         }
     }
 
-    /// The web's speed in m/min, as measured.
+    /// Returns the measured speed of the web, in m/min.
     pub(crate) fn speed(&self) -> f64 {
         if self.drive.stands() { 0.0 } else { (self.drive.speed() + self.speed_noise.value()).max(0.0) }
     }
@@ -156,7 +154,7 @@ impl Corrugator {
         }
     }
 
-    /// Counts what was made, and goes on to the next order when this one is done.
+    /// Counts the board made, and starts the next order when this one is complete.
     fn count(&mut self, dt_s: f64, step: &mut CorrugatorStep) {
         let made = self.speed() / 60.0 * dt_s;
         let waste_share = match self.phase {
@@ -176,7 +174,7 @@ impl Corrugator {
         }
     }
 
-    /// The numbers of a telemetry message.
+    /// Returns the values of a telemetry message.
     pub(crate) fn telemetry(&self) -> Vec<(&'static str, i64)> {
         let speed = self.speed();
         let pull = match self.phase {
@@ -201,7 +199,7 @@ impl Corrugator {
         ]
     }
 
-    /// Good and total linear metres of the order.
+    /// Returns the good and total linear metres of the order.
     pub(crate) fn counts(&self) -> (i64, i64) {
         (whole(self.total - self.waste), whole(self.total))
     }

@@ -1,8 +1,8 @@
-//! The counters of a machine that makes pieces.
+//! Counts the pieces that a machine makes.
 
 use super::physics::whole;
 
-/// The part of an order that a machine has made.
+/// The progress of a machine's order.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Count {
     good: f64,
@@ -10,7 +10,7 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    /// Counts what was made; gives what of it is good.
+    /// Counts pieces and returns the number of good ones.
     pub(crate) fn add(&mut self, made: f64, waste_share: f64) -> f64 {
         let good = made * (1.0 - waste_share);
         self.total += made;
@@ -26,7 +26,7 @@ impl Count {
         self.total
     }
 
-    /// Good and total, as whole numbers.
+    /// Returns the good and total pieces as whole numbers.
     pub(crate) fn pieces(self) -> (i64, i64) {
         (whole(self.good), whole(self.total))
     }

@@ -10,11 +10,11 @@ use super::physics::{Noise, between, noise};
 /// The way in which a message is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// As it should.
+    /// In order.
     OnTime,
-    /// After newer ones of its channel.
+    /// After newer messages of its channel.
     Late,
-    /// It was sent already.
+    /// A repeat of a message already sent.
     Duplicate,
 }
 
@@ -36,18 +36,19 @@ impl Default for Disturbance {
 }
 
 impl Disturbance {
-    /// A line on which nothing goes wrong.
+    /// No disturbances.
     pub const NONE: Self = Self { late_percent: 0.0, duplicate_percent: 0.0, malformed_percent: 0.0 };
 }
 
-/// One in so many late messages is very late: a gateway lost its uplink and sends its store afterwards.
+/// One in this many late messages is very late, as after a gateway lost its uplink and sends its stored
+/// messages.
 const VERY_LATE_ONE_IN: u32 = 12;
-/// Their delay in milliseconds: more than the 30 s that the demo's formats accept.
+/// The delay of very late messages, in milliseconds: more than the 30 s that the demo's formats accept.
 const VERY_LATE_MS: (f64, f64) = (33_000.0, 45_000.0);
 /// The delay of a duplicate, in milliseconds.
 const DUPLICATE_MS: (f64, f64) = (2.0, 1500.0);
 
-/// The messages that are on their way, in the order in which they will be sent.
+/// The messages in transit, in the order in which they will be sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Delays {
     noise: Noise,
@@ -61,10 +62,10 @@ impl Delays {
         Self { noise: noise(seed, 8), disturbance, waiting: BTreeMap::new(), serial: 0 }
     }
 
-    /// Takes a message. `period_ms` is the time until the next one of its channel if it comes in cycles; only
-    /// such messages come late, since a late one needs a newer one before it.
+    /// Accepts a message. `period_ms` is the time until the next one of its channel if the channel is cyclic.
+    /// Only cyclic messages may be late, since a newer one has to overtake them.
     pub(crate) fn send(&mut self, mut message: Message, period_ms: Option<u64>) {
-        // Both are drawn for every message, so that one setting doesn't change what the other one does.
+        // Both random numbers are drawn for every message, so that one setting does not affect the other.
         let late = self.chance(self.disturbance.late_percent);
         let twice = self.chance(self.disturbance.duplicate_percent);
         match period_ms {
@@ -83,7 +84,7 @@ impl Delays {
         self.put(message);
     }
 
-    /// Gives what is due at `until_ms`.
+    /// Removes and returns the messages due by `until_ms`.
     pub(crate) fn due(&mut self, until_ms: u64) -> impl Iterator<Item = Message> + use<> {
         let later = self.waiting.split_off(&(until_ms + 1, 0));
         std::mem::replace(&mut self.waiting, later).into_values()
@@ -102,7 +103,7 @@ impl Delays {
         if self.noise.random_ratio(1, VERY_LATE_ONE_IN) {
             return millis(between(&mut self.noise, VERY_LATE_MS));
         }
-        // More than a period and the jitter of two messages, so that the next one has overtaken it.
+        // This exceeds a period plus the jitter of two messages, so the next message overtakes this one.
         period_ms * self.noise.random_range(2..=4) / 2 + 45
     }
 }

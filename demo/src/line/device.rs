@@ -2,7 +2,7 @@
 
 use flutecast_contract::name::{ChannelName, DeviceCode, InvalidName};
 
-/// One machine of the line.
+/// A machine of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Device {
     /// CORR-01, which glues paper to board.
@@ -18,10 +18,10 @@ pub enum Device {
 }
 
 impl Device {
-    /// All of them, in the direction of the board.
+    /// All devices, in the order in which the board passes them.
     pub const ALL: [Self; 5] = [Self::Corrugator, Self::Slitter, Self::Flexo, Self::DieCutter, Self::Stacker];
 
-    /// The device code, as written.
+    /// Returns the device code.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -33,30 +33,28 @@ impl Device {
         }
     }
 
-    /// The device code as a name.
+    /// Returns the device code as the contract's type.
     ///
     /// # Errors
-    /// None for the codes above; the type of the contract asks for it.
+    /// Never, in practice: all codes are valid. The contract's type requires the result.
     pub fn device_code(self) -> Result<DeviceCode, InvalidName> {
         DeviceCode::new(self.code())
     }
 }
 
-/// One kind of messages of a device.
+/// A kind of messages of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Channel {
-    /// Measured values; only the newest matters.
+    /// Measured values, of which only the newest matters.
     Telemetry,
-    /// Drives energised or not.
+    /// Whether the drive is on.
     Power,
-    /// Progress of the order.
     Counters,
-    /// Alarms raised and cleared.
     Alarms,
 }
 
 impl Channel {
-    /// The channel's name, as written.
+    /// Returns the channel's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -67,10 +65,10 @@ impl Channel {
         }
     }
 
-    /// The channel's name as the contract's type.
+    /// Returns the channel's name as the contract's type.
     ///
     /// # Errors
-    /// None for the names above; the type of the contract asks for it.
+    /// Never, in practice: all names are valid. The contract's type requires the result.
     pub fn channel_name(self) -> Result<ChannelName, InvalidName> {
         ChannelName::new(self.as_str())
     }

@@ -1,4 +1,4 @@
-//! DIE-01: the die cutter, which takes its pace from the printer.
+//! DIE-01: the die cutter, which follows the printer's speed.
 
 use super::count::Count;
 use super::drive::{Demand, Drive, DriveLimits};
@@ -13,7 +13,6 @@ const LIMITS: DriveLimits = DriveLimits {
     warm_up_s: 0.8,
 };
 
-/// The die cutter.
 #[derive(Debug, Clone)]
 pub(crate) struct DieCutter {
     noise: Noise,
@@ -32,7 +31,7 @@ impl DieCutter {
         }
     }
 
-    /// Cuts what is there of `printed` good sheets; gives the good blanks of this step.
+    /// Advances the machine, cuts up to `printed` good sheets and returns the good blanks of this step.
     pub(crate) fn step(&mut self, demand: Demand, printed: f64, dt_s: f64) -> f64 {
         self.pressure.step(dt_s, &mut self.noise);
         self.drive.step(demand, dt_s);
@@ -57,7 +56,7 @@ impl DieCutter {
         self.count
     }
 
-    /// The numbers of a telemetry message.
+    /// Returns the values of a telemetry message.
     pub(crate) fn telemetry(&self) -> Vec<(&'static str, i64)> {
         let stands = self.drive.stands();
         let pressure = if stands { 0.0 } else { 165.0 + 0.12 * self.drive.speed() + self.pressure.value() };

@@ -1,15 +1,15 @@
-//! A machine's main drive: power, speed ramps, standstill.
+//! A machine's main drive, with power, speed ramps and standstill.
 
 use super::physics::approach;
 
 /// The limits of a drive. Speeds are in the machine's own unit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DriveLimits {
-    /// Acceleration, a second.
+    /// Acceleration per second.
     pub(crate) up_per_s: f64,
-    /// Ordinary deceleration, a second.
+    /// Normal deceleration per second.
     pub(crate) down_per_s: f64,
-    /// Deceleration of an emergency stop, a second.
+    /// Deceleration of an emergency stop, per second.
     pub(crate) emergency_per_s: f64,
     /// The standstill after which the drive is switched off, in seconds.
     pub(crate) off_after_s: f64,
@@ -21,13 +21,12 @@ pub(crate) struct DriveLimits {
 pub(crate) enum Demand {
     /// Run at this speed.
     Run(f64),
-    /// Come to a standstill.
+    /// Stop with the normal deceleration.
     Stop,
-    /// Come to a standstill at once.
+    /// Stop with the deceleration of an emergency stop.
     EmergencyStop,
 }
 
-/// A main drive.
 #[derive(Debug, Clone)]
 pub(crate) struct Drive {
     limits: DriveLimits,
@@ -38,7 +37,7 @@ pub(crate) struct Drive {
 }
 
 impl Drive {
-    /// A drive that stands still and is on.
+    /// Returns a drive that is on and stands still.
     pub(crate) fn new(limits: DriveLimits) -> Self {
         Self { limits, on: true, speed: 0.0, standstill_s: 0.0, warm_up_left_s: limits.warm_up_s }
     }

@@ -1,5 +1,4 @@
-//! The finishing line behind the corrugator: a buffer of sheets, then printer, die cutter and stacker in one
-//! line.
+//! The finishing line after the corrugator: a buffer of sheets, then printer, die cutter and stacker.
 
 use std::collections::VecDeque;
 
@@ -11,17 +10,18 @@ use super::physics::{Countdown, Noise, between, noise};
 use super::printer::{Printer, PrinterTask};
 use super::stacker::Stacker;
 
-/// Capacity of the buffer in sheets; more go to other machines.
+/// Capacity of the buffer in sheets; the surplus goes to other machines.
 const BUFFER_SHEETS: f64 = 450.0;
-/// Sheets that the corrugator makes for this line while the printer could print one; the rest goes to
-/// other machines. Less than one: the printer has to catch up on what set-ups and jams cost it.
+/// Number of sheets that the corrugator makes for this line per sheet that the printer could print in the
+/// same time; the rest goes to other machines. Less than one, so that the printer can catch up after set-ups
+/// and jams.
 const OWN_SHARE: f64 = 0.82;
-/// The printer waits below this number of sheets…
+/// The printer stops below this number of sheets.
 const WAIT_BELOW: f64 = 4.0;
-/// …and goes on above this one.
+/// The printer starts again above this number of sheets.
 const GO_ON_ABOVE: f64 = 30.0;
 
-/// Sheets of one order in the buffer.
+/// The sheets of one order in the buffer.
 #[derive(Debug, Clone)]
 struct Lot {
     order: Order,
@@ -31,17 +31,17 @@ struct Lot {
 /// The result of a step.
 #[derive(Debug, Default)]
 pub(crate) struct FinishingStep {
-    /// The printer's alarms that came or went.
+    /// The printer's alarms that were raised or cleared.
     pub(crate) printer_alarms: Vec<AlarmNotice>,
-    /// The stacker's.
+    /// The stacker's alarm that was raised or cleared.
     pub(crate) stacker_alarms: Option<AlarmNotice>,
 }
 
-/// The three machines and the buffer before them.
+/// The three machines and their buffer.
 #[derive(Debug, Clone)]
 pub(crate) struct Finishing {
     noise: Noise,
-    /// The lot in work, then those that wait.
+    /// The lot in production, then the waiting lots.
     lots: VecDeque<Lot>,
     order: Order,
     waiting: bool,
@@ -65,12 +65,12 @@ impl Finishing {
         }
     }
 
-    /// The order that the three machines work on.
+    /// Returns the order in production.
     pub(crate) fn order(&self) -> &Order {
         &self.order
     }
 
-    /// Takes what the corrugator made of `order`.
+    /// Adds board of `order` from the corrugator to the buffer.
     pub(crate) fn deliver(&mut self, order: &Order, good_metres: f64) {
         let sheets = good_metres * order.print_speed / 60.0 / order.speed * OWN_SHARE;
         let stock: f64 = self.lots.iter().map(|lot| lot.sheets).sum();
@@ -85,7 +85,7 @@ impl Finishing {
         self.change_order(dt_s);
         let task = self.task();
         let available = match task {
-            // Sheets that leave the machine during set-up are not counted.
+            // Sheets printed during set-up are not counted.
             PrinterTask::SetUp => 0.0,
             PrinterTask::Print(_) | PrinterTask::Wait | PrinterTask::Halt => self.stock(),
         };
@@ -103,7 +103,7 @@ impl Finishing {
         FinishingStep { printer_alarms: self.printer.alarms(), stacker_alarms: self.stacker.alarms() }
     }
 
-    /// Ends an order whose sheets are used up, once the corrugator has gone on to another.
+    /// Ends an order when its sheets are used up and the corrugator has started another order.
     fn change_order(&mut self, dt_s: f64) {
         let was_set_up = self.set_up.runs();
         self.set_up.step(dt_s);
@@ -135,7 +135,7 @@ impl Finishing {
         }
     }
 
-    /// The sheets of the lot in work.
+    /// Returns the sheets of the lot in production.
     fn stock(&self) -> f64 {
         self.lots.front().map_or(0.0, |lot| lot.sheets)
     }

@@ -1,4 +1,4 @@
-//! Messages of the line: bodies with virtual times, and their payloads with real ones.
+//! Messages of the line: bodies with virtual times, and payloads with real times.
 
 use flutecast_contract::name::IotId;
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// The real time, in milliseconds since 1970-01-01T00:00:00Z, of a virtual time.
+    /// Converts a virtual time to milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "far below 2^52 ms")]
     pub fn unix_ms(&self, virtual_ms: u64) -> i64 {
@@ -31,10 +31,9 @@ impl WallClock {
     }
 }
 
-/// One message of the line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// When it is sent, in virtual time.
+    /// When the message is sent, in virtual time.
     pub due_ms: u64,
     pub route: Route,
     pub quality: Quality,
@@ -43,10 +42,10 @@ pub struct Message {
 }
 
 impl Message {
-    /// The message as bytes.
+    /// Returns the JSON payload.
     ///
     /// # Errors
-    /// None in practice: every body can be written as JSON.
+    /// Never, in practice: every body can be written as JSON.
     pub fn payload(&self, clock: &WallClock) -> Result<Vec<u8>, serde_json::Error> {
         self.body.payload(clock)
     }
@@ -55,76 +54,71 @@ impl Message {
 /// The content of a message, with its virtual time.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
-    /// Raw numbers of a device.
+    /// Raw values of a device.
     Telemetry {
         /// The time of the measurement.
         at_ms: u64,
-        /// By name, in the order in which they are sent.
+        /// Values by name, in the order of the payload.
         values: Vec<(&'static str, i64)>,
     },
-    /// Drives on or off.
+    /// Whether a drive is on.
     Power {
-        /// Since when, or when it was looked at.
+        /// The time of the change, or of a repeated report.
         at_ms: u64,
-        /// On.
         on: bool,
     },
-    /// Progress of the corrugator's order.
+    /// The progress of the corrugator's order.
     Counters {
-        /// When it was counted.
+        /// The time of the count.
         at_ms: u64,
-        /// The order.
         order: String,
-        /// Good linear metres.
+        /// Good board, in linear metres.
         good: i64,
-        /// All linear metres.
+        /// All board, in linear metres.
         total: i64,
     },
-    /// A message of the MES: the progress of several devices.
+    /// A message of the MES with the progress of several devices.
     Mes {
         sent_ms: u64,
-        /// One for each device, some of them broken.
+        /// One item per device; some are malformed.
         readings: Vec<Reading>,
     },
-    /// An alarm that came or went.
+    /// An alarm that was raised or cleared.
     Alarm { at_ms: u64, notice: AlarmNotice },
 }
 
-/// One item of a message of the MES.
+/// An item of an MES message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reading {
-    /// As it should be.
+    /// A valid item.
     Good {
-        /// The device.
         iot_id: IotId,
-        /// When it was counted.
+        /// The time of the count.
         at_ms: u64,
-        /// The order.
         order: String,
         /// Good pieces.
         good: i64,
         /// All pieces.
         total: i64,
     },
-    /// Broken, as other people's systems are now and then.
+    /// A malformed item, as other systems occasionally send them.
     Malformed(Malformed),
 }
 
 /// The fault of a malformed item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
-    /// It isn't an object.
+    /// The item isn't an object.
     Null,
-    /// It names no device.
+    /// The item has no device.
     NoDevice,
-    /// It names a device that the tenant doesn't have.
+    /// The item names a device that the tenant doesn't have.
     UnknownDevice,
-    /// Its device is a number.
+    /// The device is a number.
     DeviceIsNumber,
 }
 
 impl Malformed {
-    /// All kinds.
     pub(crate) const ALL: [Self; 4] = [Self::Null, Self::NoDevice, Self::UnknownDevice, Self::DeviceIsNumber];
 }
 

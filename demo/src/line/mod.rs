@@ -1,12 +1,12 @@
 //! The simulated corrugated-packaging line: a pure, deterministic model.
 //!
-//! [`Line`] is a step function of a seed and of virtual time; it knows nothing of a network, of a clock or of
-//! threads. It returns [`Message`]s with route and time; `publish` sends them.
+//! [`Line`] is a step function of a seed and virtual time. It uses no network, clock or threads. It returns
+//! [`Message`]s with route and time; `publish` sends them.
 //!
-//! The plant: a corrugator makes board, a slitter-scorer cuts it to sheets, the sheets wait in a buffer, a
-//! flexo printer and a die cutter turn them into blanks, and a stacker piles those. The numbers are those of
-//! a mid-size plant, but the orders and the time between disturbances are short, so that a viewer sees
-//! something happen within a minute.
+//! In the plant, a corrugator makes board, a slitter-scorer cuts it into sheets, the sheets wait in a buffer,
+//! a flexo printer and a die cutter turn them into blanks, and a stacker piles the blanks. The values are
+//! those of a mid-size plant, but orders and intervals between faults are short, so that a viewer sees a
+//! change within a minute.
 
 mod address;
 mod alarm;

@@ -1,4 +1,4 @@
-//! The line as a step function: a seed and virtual time in, messages out.
+//! The line as a step function that turns a seed and virtual time into messages.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,20 @@ use super::message::{Body, Malformed, Message, Reading};
 use super::physics::{Noise, noise};
 use super::plant::{COUNTERS_PERIOD_MS, Plant, Report, STEP_MS, telemetry_period_ms};
 
-/// The jitter of a machine's clock: a message is up to this much later, in milliseconds. Less
-/// than half of the shortest period, so that times rise in each channel.
+/// The jitter of a machine's clock: a message is up to this much later, in milliseconds. It is less than half
+/// of the shortest period, so that times increase within each channel.
 const JITTER_MS: u64 = 20;
-/// The shortest time between two messages of a channel: a millisecond even on a line that lives twenty times
-/// faster.
+/// The shortest time between two messages of a channel, in virtual milliseconds: one real millisecond even at
+/// twenty times real time.
 const MIN_GAP_MS: u64 = 20;
 
-/// Options of a line.
 #[derive(Debug, Clone)]
 pub struct LineOptions {
-    /// The tenant whose devices these are.
+    /// The tenant of the devices.
     pub tenant: TenantName,
-    /// The seed of everything random.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// Faults on the way.
+    /// Delivery faults.
     pub disturbance: Disturbance,
 }
 
@@ -40,15 +39,15 @@ pub struct Line {
     malformed: Noise,
     malformed_percent: f64,
     now_ms: u64,
-    /// The newest time of each route: times rise, even when two things happen in one step.
+    /// The latest time of each route: times increase even when two events occur in one step.
     newest_ms: BTreeMap<Route, u64>,
 }
 
 impl Line {
-    /// A line at virtual time 0.
+    /// Returns a line at virtual time 0.
     ///
     /// # Errors
-    /// None in practice; see [`Addresses::new`].
+    /// Never, in practice; see [`Addresses::new`].
     pub fn new(options: &LineOptions) -> Result<Self, InvalidName> {
         let LineOptions { tenant, seed, disturbance } = options;
         Ok(Self {
@@ -68,8 +67,8 @@ impl Line {
         &self.addresses
     }
 
-    /// Lets the line live until this virtual time, and gives what it sends by then, in the order in which it
-    /// is sent. A time that has passed gives nothing.
+    /// Advances the line to this virtual time and returns the messages that it sends by then, in order. A
+    /// time in the past returns none.
     pub fn advance(&mut self, until_ms: u64) -> Vec<Message> {
         while self.now_ms + STEP_MS <= until_ms {
             self.now_ms += STEP_MS;
@@ -99,7 +98,7 @@ impl Line {
         Message { due_ms: at_ms, route, quality, delivery: Delivery::OnTime, body }
     }
 
-    /// The time of the next message on this route.
+    /// Returns the time of the next message on this route.
     fn time(&mut self, route: &Route) -> u64 {
         let measured = self.now_ms + self.jitter.random_range(0..=JITTER_MS);
         let newest = self.newest_ms.entry(route.clone()).or_default();
@@ -127,7 +126,7 @@ impl Line {
     }
 }
 
-/// The time until the next report of the channel, if it reports in cycles.
+/// Returns the time until the next report of the channel, or `None` if it does not report in cycles.
 fn period_ms(report: &Report) -> Option<u64> {
     match report {
         Report::Telemetry(device, _) => Some(telemetry_period_ms(*device)),
@@ -136,8 +135,8 @@ fn period_ms(report: &Report) -> Option<u64> {
     }
 }
 
-/// The printer's telemetry is the fastest and goes out with QoS 0; the die cutter's, over MQTT too, with QoS
-/// 1.
+/// The printer's telemetry is the most frequent and uses QoS 0; the die cutter's telemetry uses QoS 1, also
+/// over MQTT.
 const fn quality(device: Device, channel: Channel) -> Quality {
     match (channel, device) {
         (Channel::Telemetry, Device::DieCutter) => Quality::AtLeastOnce,

@@ -1,17 +1,16 @@
-//! The orders that the line works off.
+//! The production orders of the line.
 
 use rand::RngExt;
 
 use super::physics::{Noise, between, noise};
 
-/// One order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Order {
-    /// Its number, without the letter.
+    /// The order number, without its letter.
     pub(crate) number: u32,
     /// The board it needs, in linear metres. Short, so that a viewer sees orders change.
     pub(crate) metres: f64,
-    /// The speed at which the paper runs well, in m/min.
+    /// The production speed for this paper, in m/min.
     pub(crate) speed: f64,
     /// Number of sheets side by side on the web.
     pub(crate) outs: u32,
@@ -24,18 +23,18 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// The number as people write it.
+    /// Returns the order number with its letter.
     pub(crate) fn name(&self) -> String {
         format!("A-{}", self.number)
     }
 
-    /// The knives of the slitter: one between two neighbours, and one for each trim.
+    /// Returns the number of slitter knives: one between each two adjacent sheets, and one for each trim.
     pub(crate) fn knives(&self) -> u32 {
         self.outs + 1
     }
 }
 
-/// Makes up orders.
+/// Generates orders.
 #[derive(Debug, Clone)]
 pub(crate) struct OrderBook {
     next_number: u32,
@@ -48,7 +47,7 @@ impl OrderBook {
         Self { next_number: 1000 + noise.random_range(0..400), noise }
     }
 
-    /// The next order; `metres` is the range of its length.
+    /// Returns the next order, with a length from the range `metres`.
     pub(crate) fn next(&mut self, metres: (f64, f64)) -> Order {
         let noise = &mut self.noise;
         let order = Order {

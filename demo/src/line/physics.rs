@@ -1,5 +1,5 @@
-//! The few laws that the machines share. Only additions, products and square roots, whose results IEEE 754
-//! fixes: the same seed gives the same messages on every machine.
+//! Physics shared by the machines. Only additions, products and square roots are used: IEEE 754 defines their
+//! results exactly, so the same seed gives the same messages on every computer.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -7,33 +7,34 @@ use rand_chacha::ChaCha8Rng;
 /// The source of randomness.
 pub(crate) type Noise = ChaCha8Rng;
 
-/// A generator for one part of the plant. Parts have streams of their own, so that one more draw in one part
-/// doesn't change what happens in another.
+/// Returns the generator for one part of the plant. Each part has its own stream, so that one more draw in
+/// one part does not change another.
 pub(crate) fn noise(seed: u64, stream: u64) -> Noise {
     let mut noise = ChaCha8Rng::seed_from_u64(seed);
     noise.set_stream(stream);
     noise
 }
 
-/// A random number with mean 0 and variance 1 that never leaves ±3.47: the sum of four uniform numbers,
-/// shifted and scaled.
+/// Returns a random number with mean 0 and variance 1, within ±3.47: the sum of four uniform numbers, shifted
+/// and scaled.
 pub(crate) fn normal(noise: &mut Noise) -> f64 {
     let sum: f64 = (0..4).map(|_| noise.random::<f64>()).sum();
     (sum - 2.0) * 3f64.sqrt()
 }
 
-/// A number drawn evenly from a range.
+/// Returns a uniformly distributed number from a range.
 pub(crate) fn between(noise: &mut Noise, range: (f64, f64)) -> f64 {
     range.0 + (range.1 - range.0) * noise.random::<f64>()
 }
 
-/// `value` on its way to `target`, by at most `up` a second upwards and `down` a second downwards.
+/// Moves `value` towards `target` by at most `up` per second upwards and `down` per second downwards, and
+/// returns the result.
 pub(crate) fn approach(value: f64, target: f64, up: f64, down: f64, dt_s: f64) -> f64 {
     if target > value { (value + up * dt_s).min(target) } else { (value - down * dt_s).max(target) }
 }
 
-/// A value that follows another one with a delay, as the temperature of a steel cylinder follows the steam in
-/// it.
+/// A value that follows another one with a delay (first-order lag), as the temperature of a steel cylinder
+/// follows its steam.
 #[derive(Debug, Clone)]
 pub(crate) struct Lag {
     value: f64,
@@ -55,8 +56,7 @@ impl Lag {
     }
 }
 
-/// Noise with a memory (an Ornstein-Uhlenbeck process): it wanders about zero and is never further than three
-/// times `spread`.
+/// Correlated noise (an Ornstein-Uhlenbeck process) around zero, limited to three times `spread`.
 #[derive(Debug, Clone)]
 pub(crate) struct Wander {
     value: f64,
@@ -82,7 +82,7 @@ impl Wander {
     }
 }
 
-/// Something that happens again and again, after a random time each.
+/// An event that recurs at random intervals.
 #[derive(Debug, Clone)]
 pub(crate) struct Recurring {
     range_s: (f64, f64),
@@ -90,12 +90,12 @@ pub(crate) struct Recurring {
 }
 
 impl Recurring {
-    /// The first time after `first_s` seconds (a range too), later ones after `range_s`.
+    /// The first interval is drawn from `first_s`, later ones from `range_s`, both in seconds.
     pub(crate) fn new(first_s: (f64, f64), range_s: (f64, f64), noise: &mut Noise) -> Self {
         Self { range_s, left_s: between(noise, first_s) }
     }
 
-    /// Returns whether it happens now.
+    /// Advances the time, and returns whether the event occurs now.
     pub(crate) fn step(&mut self, dt_s: f64, noise: &mut Noise) -> bool {
         self.left_s -= dt_s;
         let due = self.left_s <= 0.0;
@@ -106,7 +106,6 @@ impl Recurring {
     }
 }
 
-/// A time that runs down once it is set.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Countdown {
     left_s: f64,
@@ -130,7 +129,7 @@ impl Countdown {
     }
 }
 
-/// The raw number that a device sends for `value`: a count of `unit`s.
+/// Returns the raw number that a device sends for `value`, in multiples of `unit`.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "the model's values are far within i64, and `as` saturates"
@@ -139,7 +138,7 @@ pub(crate) fn raw(value: f64, unit: f64) -> i64 {
     (value / unit).round() as i64
 }
 
-/// A counter as a whole number: what has been completed.
+/// Returns a counter rounded down to completed pieces.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "the model's values are far within i64, and `as` saturates"

@@ -1,4 +1,4 @@
-//! All machines together: one step of the plant, and what each machine reports at it.
+//! The whole plant: advances all machines and collects their reports.
 
 use super::alarm::AlarmNotice;
 use super::corrugator::Corrugator;
@@ -8,11 +8,10 @@ use super::slitter::Slitter;
 
 /// The step of the model, in milliseconds: the period of the fastest device.
 pub(crate) const STEP_MS: u64 = 100;
-/// The same in seconds.
 const STEP_S: f64 = 0.1;
 /// Interval at which each device reports its power, changed or not, in milliseconds.
 const POWER_REPEAT_MS: u64 = 30_000;
-/// Interval at which orders are counted, in milliseconds.
+/// Interval of the counter reports, in milliseconds.
 pub(crate) const COUNTERS_PERIOD_MS: u64 = 1000;
 
 /// Interval at which a device sends telemetry, in milliseconds.
@@ -25,7 +24,7 @@ pub(crate) const fn telemetry_period_ms(device: Device) -> u64 {
     }
 }
 
-/// The step of its period at which a device sends; not all at the same moment.
+/// Returns the offset of a device's telemetry within its period, so that not all devices send at once.
 const fn phase_ms(device: Device) -> u64 {
     match device {
         Device::Corrugator | Device::Flexo => 0,
@@ -45,7 +44,6 @@ pub(crate) enum Report {
     Alarm(Device, AlarmNotice),
 }
 
-/// The plant.
 #[derive(Debug, Clone)]
 pub(crate) struct Plant {
     corrugator: Corrugator,
@@ -66,7 +64,7 @@ impl Plant {
         }
     }
 
-    /// Moves the plant on by [`STEP_MS`]; `now_ms` is the time after it.
+    /// Advances the plant by [`STEP_MS`]; `now_ms` is the time after the step.
     pub(crate) fn step(&mut self, now_ms: u64) -> Vec<Report> {
         let dt_s = STEP_S;
         let mut reports = Vec::new();

@@ -20,13 +20,12 @@ pub(crate) enum PrinterTask {
     Print(f64),
     /// Wait for sheets.
     Wait,
-    /// Be set up for the next order.
+    /// Set up for the next order.
     SetUp,
     /// Stop at once: the stacker is jammed.
     Halt,
 }
 
-/// The printer.
 #[derive(Debug, Clone)]
 pub(crate) struct Printer {
     noise: Noise,
@@ -56,7 +55,7 @@ impl Printer {
         }
     }
 
-    /// Prints at most `available` sheets; gives how many were taken.
+    /// Prints at most `available` sheets and returns the number of sheets taken.
     pub(crate) fn step(&mut self, task: PrinterTask, available: f64, dt_s: f64) -> f64 {
         if self.nudges.step(dt_s, &mut self.noise) {
             self.operator_trim = between(&mut self.noise, (-450.0, 450.0));
@@ -77,7 +76,7 @@ impl Printer {
         taken
     }
 
-    /// The alarms that came or went in this step.
+    /// Returns the alarms raised or cleared in this step.
     pub(crate) fn alarms(&mut self) -> Vec<AlarmNotice> {
         let mut notices = Vec::new();
         if let Some(bad) = self.register.verdict(!self.drive.stands()) {
@@ -97,7 +96,7 @@ impl Printer {
         self.drive.on()
     }
 
-    /// In sheets/h.
+    /// Returns the speed in sheets/h.
     pub(crate) fn speed(&self) -> f64 {
         self.drive.speed()
     }
@@ -106,7 +105,7 @@ impl Printer {
         self.count
     }
 
-    /// The numbers of a telemetry message.
+    /// Returns the values of a telemetry message.
     pub(crate) fn telemetry(&self) -> Vec<(&'static str, i64)> {
         let stands = self.drive.stands();
         let state = match (self.setting_up, stands) {
@@ -124,10 +123,10 @@ impl Printer {
     }
 }
 
-/// The ink: water evaporates from it while the printer runs; somebody thins it when the alarm comes.
+/// The ink. Water evaporates while the printer runs, and an operator thins the ink after the alarm.
 #[derive(Debug, Clone)]
 struct Ink {
-    /// In seconds of the flow cup.
+    /// In seconds, as measured with a flow cup.
     viscosity: f64,
     /// In °C, as a deviation.
     temperature: Wander,
@@ -135,11 +134,12 @@ struct Ink {
 }
 
 impl Ink {
-    /// The viscosity at which the alarm comes.
+    /// The viscosity at which the alarm is raised.
     const HIGH: f64 = 25.0;
-    /// The viscosity at which it goes.
+    /// The viscosity at which the alarm is cleared.
     const GOOD: f64 = 22.5;
-    /// From the alarm until the water is mixed in, in seconds; the first half of it until somebody comes.
+    /// The time from the alarm until the water is mixed in, in seconds. An operator arrives after the first
+    /// half.
     const THINNING_S: f64 = 20.0;
 
     fn new() -> Self {
@@ -179,9 +179,9 @@ struct Register {
 }
 
 impl Register {
-    /// The error at which the alarm comes, in µm.
+    /// The error at which the alarm is raised, in µm.
     const BAD: f64 = 300.0;
-    /// The error at which it goes, in µm.
+    /// The error at which the alarm is cleared, in µm.
     const GOOD: f64 = 180.0;
 
     fn new(noise: &mut Noise) -> Self {

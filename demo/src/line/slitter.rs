@@ -1,11 +1,11 @@
-//! SLIT-01: the slitter-scorer, which runs with the web of the corrugator.
+//! SLIT-01: the slitter-scorer, which runs at the speed of the corrugator's web.
 
 use super::corrugator::Corrugator;
 use super::drive::{Demand, Drive, DriveLimits};
 use super::physics::{Noise, Wander, noise, raw};
 
 const LIMITS: DriveLimits = DriveLimits {
-    // It has to follow the web, whatever the web does.
+    // Faster than any speed change of the web, so that the slitter can follow it.
     up_per_s: 80.0,
     down_per_s: 80.0,
     emergency_per_s: 80.0,
@@ -13,7 +13,6 @@ const LIMITS: DriveLimits = DriveLimits {
     warm_up_s: 0.4,
 };
 
-/// The slitter-scorer.
 #[derive(Debug, Clone)]
 pub(crate) struct Slitter {
     noise: Noise,
@@ -52,7 +51,8 @@ impl Slitter {
         self.state = corrugator.state();
     }
 
-    /// The numbers of a telemetry message. The web wanders sideways: what one trim gains, the other loses.
+    /// Returns the values of a telemetry message. The web drifts sideways: one trim gains as much as the
+    /// other loses.
     pub(crate) fn telemetry(&self) -> Vec<(&'static str, i64)> {
         let stands = self.drive.stands();
         let speed = if stands { 0.0 } else { (self.drive.speed() + self.speed_noise.value()).max(0.0) };

@@ -1,15 +1,14 @@
-//! STACK-01: the stacker, whose pile grows and is taken away.
+//! STACK-01: the stacker, whose pile grows until it is removed.
 
 use super::alarm::{Alarm, AlarmNotice, AlarmPanel};
 use super::count::Count;
 use super::physics::{Countdown, Noise, Recurring, between, noise, raw};
 
-/// The height at which a pile is taken away, in millimetres.
+/// The height at which a pile is removed, in millimetres.
 const PILE_HEIGHT: f64 = 480.0;
 /// The time without blanks after which the stacker is switched off, in seconds.
 const OFF_AFTER_S: f64 = 9.0;
 
-/// The stacker.
 #[derive(Debug, Clone)]
 pub(crate) struct Stacker {
     noise: Noise,
@@ -40,7 +39,7 @@ impl Stacker {
         }
     }
 
-    /// Piles blanks of this thickness (in mm); `fed` while the cutter runs.
+    /// Piles blanks of this thickness (in mm). `fed` is true while the die cutter runs.
     pub(crate) fn step(&mut self, blanks: f64, thickness: f64, fed: bool, dt_s: f64) {
         self.jam.step(dt_s);
         if fed && self.jams.step(dt_s, &mut self.noise) {
@@ -54,7 +53,7 @@ impl Stacker {
         }
     }
 
-    /// The alarms that came or went in this step.
+    /// Returns the alarm raised or cleared in this step.
     pub(crate) fn alarms(&mut self) -> Option<AlarmNotice> {
         self.panel.update(Alarm::PileJam, self.jam.runs())
     }
@@ -71,7 +70,7 @@ impl Stacker {
         self.height = 0.0;
     }
 
-    /// Returns whether nothing can be piled now.
+    /// Returns whether a jam prevents piling.
     pub(crate) fn jammed(&self) -> bool {
         self.jam.runs()
     }
@@ -84,7 +83,7 @@ impl Stacker {
         self.count
     }
 
-    /// The numbers of a telemetry message.
+    /// Returns the values of a telemetry message.
     pub(crate) fn telemetry(&self) -> Vec<(&'static str, i64)> {
         vec![("height", raw(self.height, 1.0)), ("pileCount", self.piles), ("st", i64::from(self.runs))]
     }

@@ -1,12 +1,12 @@
-//! The steam system of the corrugator: a header, three consumers, and their slow steel.
+//! The steam system of the corrugator: a header and three consumers, whose steel heats and cools slowly.
 
 use super::physics::{Countdown, Lag, Noise, Recurring, Wander, approach, between};
 
 /// The header's set point, in bar (gauge).
 const SET_POINT: f64 = 11.0;
-/// Below this pressure at the double backer the board doesn't bond; the alarm comes.
+/// The pressure at the double backer below which the board does not bond and the alarm is raised.
 const LOW: f64 = 8.5;
-/// Above this one the alarm goes.
+/// The pressure above which the alarm is cleared.
 const RECOVERED: f64 = 9.2;
 
 /// One consumer of steam: a heated cylinder or plate.
@@ -80,25 +80,25 @@ impl Steam {
         self.low = if self.low { double_backer < RECOVERED } else { double_backer < LOW };
     }
 
-    /// The pressures at the consumers, in bar.
+    /// Returns the pressures at the consumers, in bar.
     pub(crate) fn pressures(&self) -> [f64; 3] {
         let header = self.header + self.wander.value();
         self.consumers.each_ref().map(|consumer| consumer.pressure(header))
     }
 
-    /// The temperatures of the consumers, in °C.
+    /// Returns the temperatures of the consumers, in °C.
     pub(crate) fn temperatures(&self) -> [f64; 3] {
         self.consumers.each_ref().map(|consumer| consumer.temperature.value())
     }
 
-    /// Returns whether there is too little steam to bond the board at full speed.
+    /// Returns whether the steam is insufficient to bond the board at full speed.
     pub(crate) fn low(&self) -> bool {
         self.low
     }
 }
 
-/// The temperature of saturated steam, in °C, at a gauge pressure in bar: about 100 · p^¼ (p absolute), right
-/// within 2 °C from 1 to 20 bar.
+/// Returns the temperature of saturated steam in °C at a gauge pressure in bar: about 100 · p^¼ (p absolute),
+/// accurate to 2 °C from 1 to 20 bar.
 fn saturation(gauge_bar: f64) -> f64 {
     100.0 * (gauge_bar.max(0.0) + 1.0).sqrt().sqrt()
 }

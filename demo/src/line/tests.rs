@@ -1,5 +1,5 @@
-//! Guarantees of the model: the same messages from the same seed, plausible numbers, and a line on which
-//! something happens.
+//! Tests of the model: the same seed gives the same messages, values are plausible, and alarms and orders
+//! change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ fn json(message: &Message) -> Value {
     serde_json::from_slice(&message.payload(&CLOCK).unwrap()).unwrap()
 }
 
-/// The part of a subject that people can read: device code and channel.
+/// Returns the readable part of a subject: device code and channel.
 fn readable(line: &Line, subject: &str) -> String {
     let tokens: Vec<&str> = subject.split('.').collect();
     for device in Device::ALL {
@@ -67,7 +67,7 @@ fn each_device_keeps_its_rates_and_subjects() {
         *counts.entry(readable(&line, &message.route.subject())).or_default() += 1;
     }
     let count = |name: &str| counts.get(name).copied().unwrap_or_default();
-    // A message in the last jitter of the ten seconds may still be on its way.
+    // A message with the maximum jitter at the end of the ten seconds may not be sent yet.
     let about = |name: &str, expected: usize| {
         assert!((expected - 1..=expected).contains(&count(name)), "{name}: {} of {expected}", count(name));
     };
@@ -197,7 +197,7 @@ fn real_times_follow_the_rate_factor() {
     assert!((payload["ts"].as_i64().unwrap() - expected).abs() <= 1, "{payload}");
 }
 
-/// The time of a body, and whether its payload is one that shall not be read.
+/// Returns the time of a body, and whether its payload is deliberately malformed.
 fn time(body: &Body) -> u64 {
     match body {
         Body::Telemetry { at_ms, .. }
@@ -238,7 +238,7 @@ fn late_messages_come_after_newer_ones_and_duplicates_are_the_same() {
         (0.02..0.04).contains(&share(late)) && (0.02..0.04).contains(&share(duplicates)),
         "{late} {duplicates}"
     );
-    // Its successor may be late too; then nothing overtakes a message.
+    // The next message may be late too, and then no message overtakes this one.
     assert!(overtaken * 10 > late * 9, "{overtaken} of {late}");
     assert!(very_late > 0, "none older than the formats' maxAge");
 }
@@ -267,7 +267,7 @@ fn malformed_items_come_in_every_kind() {
     assert!((40..80).contains(&kinds.len()), "{}", kinds.len());
 }
 
-/// The longest time without an alarm that comes or goes.
+/// Returns the longest time between changes of alarms.
 fn longest_quiet(messages: &[Message]) -> u64 {
     let times =
         messages.iter().filter(|message| matches!(message.body, Body::Alarm { .. })).map(|m| time(&m.body));
@@ -350,7 +350,7 @@ fn values(message: &Message) -> BTreeMap<&'static str, i64> {
     }
 }
 
-/// The range in which a raw value of a sound machine lies.
+/// Returns the range of a raw value on a machine without faults.
 fn plausible(field: &str, code: &str) -> std::ops::RangeInclusive<i64> {
     match (code, field) {
         ("CORR-01" | "SLIT-01", "speed") => 0..=2900,
@@ -433,7 +433,8 @@ proptest! {
             }
             let speed = values(&message)["speed"];
             if let Some(last) = last {
-                // 75 m/min each second in an emergency, in 0.2 s, and the noise of the measurement.
+                // An emergency stop slows down by 75 m/min per second, here for 0.2 s; measurement noise is
+                // added.
                 prop_assert!((speed - last).abs() <= 150 + 25, "from {last} to {speed}");
             }
             last = Some(speed);

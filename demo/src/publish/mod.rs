@@ -1,8 +1,8 @@
-//! Sends the line's messages: over NATS, and over MQTT 3.1.1 for the devices that speak only that.
+//! Publishes the line's messages over NATS, and over MQTT 3.1.1 for the devices that support only that.
 //!
-//! As on a real machine, nothing here ever holds the machine up: [`Publisher::offer`] returns at once. What
-//! can't be sent is counted. Telemetry that can't be sent now is dropped, since a newer value follows; events
-//! wait, in order and within bounds, until the broker is back.
+//! As on a real machine, publishing never blocks the machine: [`Publisher::offer`] returns at once. Telemetry
+//! that can't be sent is dropped and counted, since a newer value follows. Events wait in bounded, ordered
+//! queues until the broker is back.
 
 mod mqtt;
 mod nats;
@@ -19,32 +19,31 @@ pub use tally::{Tally, TallySnapshot};
 
 use crate::line::{Device, Quality, Route};
 
-/// Number of events of one channel that wait for the broker at most.
+/// Capacity of a channel's event queue.
 const EVENTS_WAITING: usize = 1024;
-/// Longest time for senders to deliver the rest when the line ends.
+/// The time limit for sending the remaining messages at the end.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone)]
 pub struct PublishOptions {
-    /// The address of the NATS port.
+    /// The NATS URL.
     pub nats: String,
-    /// The address of the MQTT port; `None`: what goes over MQTT goes over NATS, on the subject to which
-    /// nats-server maps the topic.
+    /// The MQTT address. If `None`, MQTT devices publish over NATS, on the subject to which nats-server maps
+    /// their topic.
     pub mqtt: Option<MqttAddress>,
-    /// Makes this line's MQTT sessions its own; a client id is `<name>-<device code>`.
+    /// Prefix of MQTT client ids, `<name>-<device code>`; it keeps the sessions of several lines apart.
     pub name: String,
 }
 
-/// One message that is ready to go.
+/// A message ready to be published.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// By which way.
     pub route: Route,
     pub quality: Quality,
     pub payload: Bytes,
 }
 
-/// The senders.
+/// The senders for NATS and MQTT.
 #[derive(Debug)]
 pub struct Publisher {
     tally: Tally,
@@ -53,10 +52,10 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the senders. It doesn't wait for the broker: they connect when they can.
+    /// Starts the senders without waiting for the broker; they connect in the background.
     ///
     /// # Errors
-    /// If the NATS address can't be understood.
+    /// Returns an error if the NATS URL is invalid.
     pub async fn start(options: &PublishOptions) -> anyhow::Result<Self> {
         let tally = Tally::default();
         let PublishOptions { nats, mqtt, name } = options;
@@ -70,7 +69,7 @@ impl Publisher {
         Ok(Self { nats, mqtt: mqtt.collect(), tally })
     }
 
-    /// Takes a message for sending; never waits.
+    /// Queues a message without blocking; a message that can't be queued is counted as unsent or lost.
     pub fn offer(&mut self, message: Outgoing) {
         let Outgoing { route, quality, payload } = message;
         if let Route::Mqtt(device, topic) = &route
@@ -82,13 +81,14 @@ impl Publisher {
         self.nats.offer(&route.subject(), quality, payload);
     }
 
-    /// Returns the counters up to now.
+    /// Returns the current counts.
     #[must_use]
     pub fn tally(&self) -> TallySnapshot {
         self.tally.snapshot()
     }
 
-    /// Sends what is still on its way, for a few seconds at most, and ends the connections.
+    /// Sends the remaining messages, within a time limit, closes the connections and returns the final
+    /// counts.
     pub async fn stop(self) -> TallySnapshot {
         let Self { tally, nats, mqtt } = self;
         let deadline = tokio::time::Instant::now() + DRAIN_DEADLINE;
@@ -98,7 +98,7 @@ impl Publisher {
     }
 }
 
-/// Sleeps, unless cancelled meanwhile; gives whether the time has passed.
+/// Sleeps, and returns whether the time passed without a cancellation.
 async fn pause(time: Duration, cancelled: &CancellationToken) -> bool {
     tokio::select! {
         () = tokio::time::sleep(time) => true,
@@ -106,8 +106,8 @@ async fn pause(time: Duration, cancelled: &CancellationToken) -> bool {
     }
 }
 
-/// The time before attempt `attempt` (from 1): doubling from 100 ms to 2 s, less up to a half by chance, so
-/// that many senders don't come back at the same moment.
+/// Returns the delay before attempt `attempt` (from 1). It doubles from 100 ms to 2 s, less a random share of
+/// up to a half, so that senders don't reconnect in step.
 fn backoff(attempt: u32) -> Duration {
     use rand::RngExt;
     let full = Duration::from_millis(100) * 2u32.saturating_pow(attempt.min(6).saturating_sub(1));

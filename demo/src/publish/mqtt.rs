@@ -1,4 +1,4 @@
-//! Over MQTT 3.1.1: one client for each device, as the devices do it themselves.
+//! Publishes over MQTT 3.1.1 with one client per device, as real devices do.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,29 +16,29 @@ use super::{EVENTS_WAITING, Tally, backoff, pause};
 use crate::line::Quality;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Longest time that a connection may take, in seconds.
+/// The time limit for connecting, in seconds.
 const CONNECT_TIMEOUT_S: u64 = 5;
-/// Longest time for the DISCONNECT to the broker.
+/// The time limit for sending DISCONNECT to the broker.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The address of an MQTT port.
+/// The address of an MQTT broker, with an optional login.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MqttAddress {
     host: String,
     port: u16,
-    /// User and password, where the broker wants them.
+    /// User and password, if the broker requires them.
     login: Option<(String, String)>,
 }
 
 impl MqttAddress {
-    /// The port on this host.
+    /// Returns an address without a login.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
         Self { host: host.to_owned(), port, login: None }
     }
 }
 
-/// Without the password.
+/// Omits the password.
 impl fmt::Debug for MqttAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port, login } = self;
@@ -54,7 +54,7 @@ impl FromStr for MqttAddress {
         let address = value.strip_prefix("mqtt://").unwrap_or(value);
         let (login, address) =
             address.rsplit_once('@').map_or((None, address), |(login, rest)| (Some(login), rest));
-        // Without the login: what is wrong may be shown.
+        // The error shows the address without its login.
         let wrong = || {
             format!("{address:?} is not an address; write [USER:PASSWORD@]HOST:PORT, such as 127.0.0.1:1883")
         };
@@ -68,7 +68,7 @@ impl FromStr for MqttAddress {
     }
 }
 
-/// The sender of one device.
+/// The MQTT client of one device.
 #[derive(Debug)]
 pub(super) struct MqttSender {
     client: AsyncClient,
@@ -81,7 +81,7 @@ pub(super) struct MqttSender {
 struct Shared {
     tally: Tally,
     connected: AtomicBool,
-    /// Messages of QoS 1 that were taken and not yet acknowledged.
+    /// Number of messages of QoS 1 that were accepted and not yet acknowledged.
     outstanding: AtomicU64,
 }
 
@@ -92,8 +92,7 @@ impl MqttSender {
         if let Some((user, password)) = &address.login {
             options.set_credentials(user, password.clone());
         }
-        // The session outlives the connection, so that messages of QoS 1 that were on their way are sent
-        // again.
+        // The session outlives the connection, so that unacknowledged messages of QoS 1 are sent again.
         options.set_clean_session(false);
         let (client, mut events) = AsyncClient::new(options, EVENTS_WAITING);
         events.network_options.set_connection_timeout(CONNECT_TIMEOUT_S);
@@ -107,14 +106,14 @@ impl MqttSender {
     pub(super) fn offer(&self, topic: &str, quality: Quality, payload: Bytes) {
         match quality {
             Quality::AtMostOnce => {
-                // The client would keep it for later; by then it is old.
+                // The client would buffer the message, and it would be outdated when sent.
                 let connected = self.shared.connected.load(Ordering::Relaxed);
                 if !connected || self.client.try_publish(topic, QoS::AtMostOnce, false, payload).is_err() {
                     self.shared.tally.unsent();
                 }
             }
             Quality::AtLeastOnce => {
-                // Counted before it is handed over: the acknowledgement may come before this task goes on.
+                // Counted first, since the acknowledgement may arrive before `try_publish` returns.
                 self.shared.outstanding.fetch_add(1, Ordering::Relaxed);
                 if self.client.try_publish(topic, QoS::AtLeastOnce, false, payload).is_err() {
                     self.shared.settle(1);
@@ -133,7 +132,7 @@ impl MqttSender {
         {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        // This goes out after everything that was taken before.
+        // DISCONNECT is queued after all accepted messages.
         let farewell = client.try_disconnect().is_ok();
         if !farewell || tokio::time::timeout(GOODBYE_TIMEOUT, &mut task).await.is_err() {
             cancelled.cancel();
@@ -143,7 +142,7 @@ impl MqttSender {
     }
 }
 
-/// Drives one connection until it is asked to disconnect.
+/// Drives one connection until the client disconnects or is cancelled.
 async fn run(mut events: EventLoop, shared: Arc<Shared>, cancelled: CancellationToken) {
     let mut attempt = 0;
     let mut at_risk = 0;
@@ -152,7 +151,7 @@ async fn run(mut events: EventLoop, shared: Arc<Shared>, cancelled: Cancellation
             Ok(Event::Incoming(Packet::ConnAck(ConnAck { session_present, .. }))) => {
                 attempt = 0;
                 if !session_present {
-                    // The broker knows nothing of what was on its way, and the client drops it.
+                    // Without a session at the broker, the client drops its unacknowledged messages.
                     shared.tally.lost(at_risk);
                     shared.settle(at_risk);
                 }
@@ -187,7 +186,8 @@ fn unacknowledged(events: &EventLoop) -> u64 {
 }
 
 impl Shared {
-    /// So many messages are no longer outstanding. A repeat may be acknowledged twice, so never below zero.
+    /// Subtracts `count` outstanding messages. A repeat may be acknowledged twice, so the number stops at
+    /// zero.
     fn settle(&self, count: u64) {
         let less = |outstanding: u64| Some(outstanding.saturating_sub(count));
         let _ = self.outstanding.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);

@@ -1,8 +1,8 @@
-//! Over NATS: telemetry as plain publishes, events as publishes that the stream acknowledges.
+//! Publishes over NATS: telemetry as plain messages, events with an acknowledgement by the stream.
 //!
-//! Each subject of events has a lane of its own, so that order is kept on it and a subject that no stream
-//! captures holds up no other. An event carries a message id: if only the acknowledgement was lost, the
-//! stream drops the repeat.
+//! Each event subject has its own lane. It keeps the order, and a subject that no stream captures does not
+//! delay others. An event carries a message id, so that the stream drops a repeat when only the
+//! acknowledgement was lost.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,23 +19,22 @@ use tokio_util::sync::CancellationToken;
 use super::{EVENTS_WAITING, Tally, backoff, pause};
 use crate::line::Quality;
 
-/// Capacity of the queue to the connection's task, in messages; more than a second of the whole line.
+/// Capacity of the telemetry queue, in messages: more than the whole line sends in a second.
 const TELEMETRY_WAITING: usize = 256;
-/// Longest time until the stream acknowledges.
+/// The time limit for the stream's acknowledgement.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
-/// After this age an event is given up. JetStream's own default for telling repeats apart is two minutes; a
-/// repeat that comes later could be stored twice.
+/// The age at which an event is discarded. JetStream detects duplicates within two minutes by default; a
+/// later repeat could be stored twice.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(110);
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The sender.
 #[derive(Debug)]
 pub(super) struct NatsSender {
     client: Client,
     tally: Tally,
-    /// Makes this run's message ids differ from those of any other.
+    /// Makes message ids unique across runs.
     run_id: String,
-    /// The number of events so far, for their ids.
+    /// Number of events so far, used in message ids.
     events: u64,
     telemetry: mpsc::Sender<(String, Bytes)>,
     lanes: HashMap<String, mpsc::Sender<Event>>,
@@ -109,11 +108,11 @@ impl NatsSender {
 
     pub(super) async fn stop(self, deadline: Instant) {
         let Self { client, telemetry, lanes, mut tasks, cancelled, .. } = self;
-        // Without senders the tasks end by themselves, once their queues are empty.
+        // Without senders the tasks end on their own once their queues are empty.
         drop((telemetry, lanes));
         let ended = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout_at(deadline, ended).await.is_err() {
-            // Lanes count what they still hold, then end.
+            // The lanes count their remaining events as lost, then end.
             cancelled.cancel();
             let counted = async { while tasks.join_next().await.is_some() {} };
             if tokio::time::timeout(PUBLISH_TIMEOUT, counted).await.is_err() {
@@ -128,7 +127,7 @@ impl NatsSender {
 
 async fn send_telemetry(client: Client, mut queue: mpsc::Receiver<(String, Bytes)>, tally: Tally) {
     while let Some((subject, payload)) = queue.recv().await {
-        // The client would keep it for later; by then it is old.
+        // The client would buffer the message, and it would be outdated when sent.
         let connected = client.connection_state() == State::Connected;
         if connected
             && let Ok(Ok(())) = tokio::time::timeout(PUBLISH_TIMEOUT, client.publish(subject, payload)).await
@@ -140,7 +139,7 @@ async fn send_telemetry(client: Client, mut queue: mpsc::Receiver<(String, Bytes
     }
 }
 
-/// Sends the events of one subject, one after the other.
+/// Sends the events of one subject in order.
 struct EventLane {
     client: Client,
     subject: String,
@@ -160,7 +159,7 @@ impl EventLane {
         }
     }
 
-    /// Sends until acknowledged; gives whether it was.
+    /// Sends an event until it is acknowledged, and returns whether it was.
     async fn deliver(&self, event: Event) -> bool {
         let mut attempt = 0;
         while event.offered.elapsed() < GIVE_UP_AFTER && !self.cancelled.is_cancelled() {
@@ -200,7 +199,7 @@ impl EventLane {
     }
 }
 
-/// The part of a stream's answer that matters here.
+/// The relevant fields of a stream's acknowledgement.
 #[derive(serde::Deserialize)]
 struct Ack {
     #[serde(default)]

@@ -1,10 +1,10 @@
-//! Counters of the messages.
+//! Counts published messages.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters that all senders share.
+/// Counters shared by all senders.
 #[derive(Debug, Clone, Default)]
 pub struct Tally(Arc<Cells>);
 
@@ -19,37 +19,37 @@ struct Cells {
 }
 
 impl Tally {
-    /// A message was handed to the NATS connection.
+    /// Counts a message that was handed to the NATS connection.
     pub(crate) fn sent_by_nats(&self) {
         self.0.nats.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A message was handed to an MQTT connection.
+    /// Counts a message that was handed to an MQTT connection.
     pub(crate) fn sent_by_mqtt(&self) {
         self.0.mqtt.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The broker has confirmed an event.
+    /// Counts an event that the broker acknowledged.
     pub(crate) fn acknowledged(&self) {
         self.0.acknowledged.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An event is sent once more.
+    /// Counts a repeated attempt to send an event.
     pub(crate) fn retried(&self) {
         self.0.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Telemetry was dropped, since the broker is away or slow.
+    /// Counts a telemetry message that was dropped because the broker is unavailable or slow.
     pub(crate) fn unsent(&self) {
         self.0.unsent.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Events were given up.
+    /// Counts events that were discarded.
     pub(crate) fn lost(&self, count: u64) {
         self.0.lost.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The counts now.
+    /// Returns the current counts.
     #[must_use]
     pub fn snapshot(&self) -> TallySnapshot {
         let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
@@ -65,20 +65,20 @@ impl Tally {
     }
 }
 
-/// The counts at one moment.
+/// The counts at one point in time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TallySnapshot {
-    /// Messages sent over NATS, without repeats.
+    /// Number of messages sent over NATS, without repeats.
     pub nats: u64,
-    /// Messages sent over MQTT.
+    /// Number of messages sent over MQTT.
     pub mqtt: u64,
-    /// Events that the broker has confirmed.
+    /// Number of events that the broker acknowledged.
     pub acknowledged: u64,
-    /// Number of times that an event was sent once more.
+    /// Number of repeated attempts to send an event.
     pub retries: u64,
-    /// Telemetry that was dropped, since the broker was away or slow.
+    /// Number of telemetry messages that were dropped because the broker was unavailable or slow.
     pub unsent: u64,
-    /// Events that were given up.
+    /// Number of events that were discarded.
     pub lost: u64,
 }
 
