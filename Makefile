@@ -93,11 +93,11 @@ cluster-down: need-cargo ## ends it and removes all that belonged to it, a facto
 # --- for contributors ---
 
 # Unit tests that start servers or take long belong to `make test`: those of testkit and testbed, and the
-# modules `real_nats` and `tests::load`.
+# modules `real_nats`, `tests::load` and `rebalance::simulation`.
 .PHONY: check
 check: need-cargo nextest lint ## the fast inner loop: format, clippy, unit tests without I/O, tidiness
 	@$(nextest) nextest run $(locked) --workspace --exclude flutecast-testkit --exclude flutecast-testbed \
-		--lib --bins -E 'not test(/real_nats::|tests::load::/)'
+		--lib --bins -E 'not test(/real_nats::|tests::load::|rebalance::simulation::/)'
 	@$(nextest) nextest run $(locked) -p flutecast-xtask --test tidy
 
 .PHONY: lint
