@@ -19,7 +19,7 @@ use crate::ingest::broker::next_message;
 
 /// The shortest time between two announcements; the next one says what changed in between.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long it may take until the client has accepted an announcement.
+/// How long it may take until the NATS client has accepted an announcement.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Clones count together.
@@ -107,8 +107,8 @@ impl Announcer {
         self.broker.client.subscribe(self.query.clone()).await.inspect_err(warn).ok()
     }
 
-    /// Publishes `body`, unless the broker is away: the client would keep it, and send it when it is no
-    /// longer true.
+    /// Publishes `body`, unless the broker is away: the NATS client would keep it, and send it when it
+    /// is no longer true.
     async fn publish(&mut self, body: Bytes) {
         if !self.broker.state().connected {
             return;

@@ -27,7 +27,7 @@ async fn batch(set: &mut OrderedMerge<Queue, u32>, bound: usize) -> (BatchEnd, V
 
 const QUEUES: u64 = 97;
 
-/// Publishes 1, 2, 3… to random queues, as the client's connection task does, with an occasional `pause`.
+/// Publishes 1, 2, 3… to random queues, as the connection task of the NATS client does, with a rare `pause`.
 fn publisher(
     set: &mut OrderedMerge<Queue, u32>,
     messages: u64,

@@ -304,7 +304,7 @@ impl SourceTask {
             let ack = self.jetstream.send_publish(subject.to_owned(), message).await?;
             Ok(ack.await?.duplicate)
         };
-        // Without a timeout the client waits for as long as the broker is away.
+        // Without a timeout the NATS client waits for as long as the broker is away.
         let late = |_| PublishError::new(PublishErrorKind::TimedOut);
         timeout(REQUEST * 2, published).await.map_err(late)?
     }
