@@ -1,5 +1,5 @@
-//! Builds and writes files of this repository: images with their bills of materials, generated charts
-//! and docs. Links neither of the programs.
+//! Builds images with their bills of materials, and generates charts and docs. The crate links neither the
+//! operator nor the data plane.
 
 #![allow(missing_docs, reason = "only programs and tests of this workspace link it")]
 

@@ -17,13 +17,13 @@ struct Arguments {
 enum Command {
     /// Builds the programs and writes OCI archives of them, which containerd, docker, podman and kind load
     Images(ImageArgs),
-    /// Writes what is generated in charts/, and docs/generated/chart-values.md
+    /// Writes the generated files in charts/, and docs/generated/chart-values.md
     Charts,
     /// Writes the schemas that rendered charts are checked against
     ChartSchemas(SchemaArgs),
-    /// Builds programs in Go that tests run, each once per machine
+    /// Builds the Go programs that tests run, once per machine
     TestTools {
-        /// Only these; their paths are printed
+        /// Builds only these programs and prints their paths
         names: Vec<String>,
     },
 }

@@ -1,4 +1,4 @@
-//! The programs in Go that tests run.
+//! Builds the Go programs that tests run.
 
 use std::io::Write;
 

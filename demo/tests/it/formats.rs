@@ -1,5 +1,4 @@
-//! The line speaks what the formats in manifests/demo read: the operator's mapping of them, applied to what
-//! the line sends.
+//! Applies the formats in manifests/demo, as mapped by the operator, to the line's messages.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +8,14 @@ use flutecast_demo::line::{Body, Delivery, Disturbance, Line, LineOptions, Messa
 use flutecast_format::program::{ChannelState, DropReason, Message as Raw, Program, Timestamp};
 use flutecast_testkit::LocalStack;
 
-/// Half past an hour in November 2026; any time will do.
+/// An arbitrary time in November 2026.
 const CLOCK: WallClock = WallClock { start_unix_ms: 1_795_341_000_000, rate_factor: 1.0 };
 
 /// The programs and states of the demo's channels, by iotId and channel.
 struct Channels(BTreeMap<(String, String), (Program, ChannelState)>);
 
 impl Channels {
-    /// From what the operator makes of manifests/demo.
+    /// Reads the mapping that the operator generates from manifests/demo.
     async fn of_the_demo() -> Self {
         let stack = LocalStack::demo().await.unwrap();
         let mut channels = BTreeMap::new();
@@ -54,7 +53,7 @@ impl Channels {
     }
 }
 
-/// The payloads of a message, each with its iotId and channel; several for one of the MES.
+/// Returns the payloads of a message, each with its iotId and channel; an MES message has several.
 fn payloads(message: &Message) -> Vec<((String, String), Vec<u8>)> {
     let whole = message.payload(&CLOCK).unwrap();
     if let Body::Mes { readings, .. } = &message.body {
@@ -90,7 +89,7 @@ async fn the_demo_formats_take_what_the_line_sends() {
                     assert_eq!(skipped, 0, "{key:?}: {text} became {values}");
                     *taken.entry(key).or_default() += 1;
                 }
-                // Nothing moved, or nothing was made yet.
+                // A machine stands still or has not made any pieces yet.
                 (Delivery::OnTime, Err(DropReason::Unchanged | DropReason::Filtered)) => {}
                 (Delivery::OnTime, Err(reason)) => panic!("{key:?}: {text} is dropped: {reason:?}"),
                 (delivery, Err(reason)) => {

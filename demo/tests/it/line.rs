@@ -1,4 +1,4 @@
-//! The line on a real nats-server, over NATS and MQTT.
+//! Tests the line with a real nats-server, over NATS and MQTT.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// The streams that the operator makes for the demo, with their subjects.
+/// The streams that the operator creates for the demo, with their subjects.
 const STREAMS: [(&str, &str); 3] =
     [("IOT_demo", "iot.demo.>"), ("SRC_demo_gw-line1", "plant.gw1.*.power"), ("SRC_demo_mes", "mes.out")];
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ fn options(nats: &NatsServer, disturbance: Disturbance, duration: Option<Duratio
     }
 }
 
-/// Everything that a stream holds: subject and payload, in order.
+/// Returns subject and payload of all messages in a stream, in order.
 async fn stored(stream: &Stream) -> Vec<(String, Value)> {
     let config =
         jetstream::consumer::pull::OrderedConfig { deliver_policy: DeliverPolicy::All, ..Default::default() };
@@ -74,7 +74,7 @@ fn subject(device: Device, channel: Channel) -> String {
     Addresses::new(&tenant()).unwrap().route(device, channel).subject()
 }
 
-/// Messages by subject, in order.
+/// Groups messages by subject, in order.
 fn by_subject(messages: Vec<(String, Value)>) -> BTreeMap<String, Vec<Value>> {
     let mut subjects: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for (subject, payload) in messages {
@@ -93,7 +93,7 @@ async fn every_channel_arrives_some_of_it_late_and_some_twice() {
     let Played { messages, late, duplicates, tally, .. } = played;
     assert!(messages > 200 && late > 0 && duplicates > 0, "{played}");
     assert_eq!(tally.lost, 0, "{played}");
-    // Telemetry of the first moments may come before the connection stands.
+    // The first telemetry may be sent before the connection is established.
     assert!(tally.unsent < messages / 4, "{played}");
     assert_eq!(messages, tally.nats + tally.mqtt + tally.unsent, "{played}");
 
@@ -106,7 +106,8 @@ async fn every_channel_arrives_some_of_it_late_and_some_twice() {
         let count = arrived.get(&subject).map_or(0, Vec::len);
         assert!(count >= least, "{} {channel:?}: {count} on {subject}", device.code());
     };
-    // Fifteen seconds of the line's life; half of what it sends is asked for, as the machine may be busy.
+    // The line runs for fifteen virtual seconds. Half of the messages are required, since the machine may be
+    // busy.
     at_least(Device::Corrugator, Channel::Telemetry, 37);
     at_least(Device::Slitter, Channel::Telemetry, 15);
     at_least(Device::Flexo, Channel::Telemetry, 75);
@@ -164,7 +165,7 @@ async fn the_line_goes_on_after_a_restart_of_the_broker() {
     shutdown.cancel();
     let played = line.await.unwrap().unwrap();
     assert_eq!(played.tally.lost, 0, "{played}");
-    // Counters are events: none is missing, and each is there once and in order.
+    // Counters are events: none may be missing, and each must arrive once and in order.
     let stored = by_subject(stored_in(&jetstream, "IOT_demo").await);
     let times: Vec<i64> = stored[&watched[3]].iter().map(|payload| payload["ts"].as_i64().unwrap()).collect();
     for pair in times.windows(2) {
@@ -199,7 +200,7 @@ async fn wait_for_messages(jetstream: &jetstream::Context, subjects: &[String], 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_wait_for_a_broker_that_comes_later() {
-    // The line is started before the operator has made any stream.
+    // The line starts before any stream exists.
     let nats = NatsServer::start_with(NatsOptions { mqtt: true, ..NatsOptions::default() }).await.unwrap();
     let shutdown = CancellationToken::new();
     let options = options(&nats, Disturbance::NONE, None);
@@ -208,7 +209,7 @@ async fn events_wait_for_a_broker_that_comes_later() {
         async move { play(&options, &shutdown).await }
     });
     let client = nats.client().await.unwrap();
-    // Only the gateway's power message of the start shows that the line runs: there is no stream yet.
+    // Without streams, only the gateway's first power message shows that the line is running.
     let mut heard = client.subscribe("plant.gw1.*.power").await.unwrap();
     tokio::time::timeout(PATIENCE, heard.next()).await.expect("the line").unwrap();
     let jetstream = jetstream::new(client);
@@ -222,7 +223,7 @@ async fn events_wait_for_a_broker_that_comes_later() {
     .unwrap();
     shutdown.cancel();
     line.await.unwrap().unwrap();
-    // The first one reports a count of zero.
+    // The first counters message reports zero.
     assert_eq!(first_counters[0]["total"], 0, "{first_counters:?}");
 }
 

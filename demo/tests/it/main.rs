@@ -1,4 +1,4 @@
-//! The line on a real nats-server, and against the formats of manifests/demo.
+//! Tests the line with a real nats-server and with the formats of manifests/demo.
 
 #![allow(
     clippy::unwrap_used,

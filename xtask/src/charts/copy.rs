@@ -1,4 +1,4 @@
-//! Charts of this repository as another version.
+//! Copies charts of this repository with another version.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,11 @@ use flutecast_testkit::copy_folder;
 
 use super::generated;
 
-/// Copies a chart into `folder` under another version, which is its `appVersion` too. Returns the copy's
-/// path.
+/// Copies a chart into `folder` with `version` as its version and `appVersion`, and returns the path of the
+/// copy.
 ///
 /// # Errors
-/// If the chart isn't as expected, or on a fault of the disk.
+/// Returns an error if the chart has an unexpected form, or a file can't be read or written.
 pub fn chart_as(chart: &Path, version: &str, folder: &Path) -> anyhow::Result<PathBuf> {
     let name = chart.file_name().context("a chart's name")?;
     let copy = folder.join(format!("{}-{version}", name.display()));
@@ -32,10 +32,11 @@ pub fn chart_as(chart: &Path, version: &str, folder: &Path) -> anyhow::Result<Pa
     Ok(copy)
 }
 
-/// Puts other definitions of the kinds (files as in `crds/yaml`) into a copy of the chart `flutecast-crds`.
+/// Replaces the CustomResourceDefinitions in a copy of the chart `flutecast-crds` by those in `definitions`,
+/// a folder like `crds/yaml`.
 ///
 /// # Errors
-/// If a definition is missing or isn't as expected.
+/// Returns an error if a definition is missing or has an unexpected form.
 pub fn put_definitions(copy: &Path, definitions: &Path) -> anyhow::Result<()> {
     for name in generated::KINDS {
         let path = definitions.join(name);

@@ -1,23 +1,24 @@
-//! Parts of the charts that are written from other files of the repository: rules, protection, the kinds.
+//! Generates parts of the charts from other files of the repository: RBAC rules, protection policies and
+//! CustomResourceDefinitions.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-/// The first line of each file, after the comment's opening.
+/// The start of the comment in the first line of each generated file.
 const NOTICE: &str = "Written by `make charts` from";
 
-/// The page with the table of the values.
+/// The page with the table of chart values.
 const VALUES_PAGE: &str = "docs/generated/chart-values.md";
 
-/// The definitions of the kinds, in `crds/yaml` and in the CRD chart's templates.
+/// The files of the CustomResourceDefinitions, in `crds/yaml` and in the templates of the CRD chart.
 pub const KINDS: [&str; 3] = ["tenants.yaml", "devices.yaml", "pushformats.yaml"];
 
-/// All generated files of the charts with what they should hold, by their path in the repository.
+/// Returns the path in the repository and the expected content of each generated file of the charts.
 ///
 /// # Errors
-/// If a file that they come from is missing or looks unlike what is expected.
+/// Returns an error if a source file is missing or has an unexpected form.
 pub fn chart_files(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     let read = |path: &str| std::fs::read_to_string(root.join(path)).with_context(|| path.to_owned());
     let mut files = vec![
@@ -37,8 +38,8 @@ pub fn chart_files(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     Ok(files)
 }
 
-/// The rules as templates. In a cluster the operator has some for the Tenants' namespaces and some for its
-/// own; a release has one namespace, which is both.
+/// Returns the RBAC rules as templates. The manifests have separate rules for the Tenants' namespaces and for
+/// the operator's own namespace; a release has one namespace, which is both.
 fn rules(read: &impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<String> {
     let mut text = format!("{{{{- /* {NOTICE} manifests/. */ -}}}}\n");
     let parts = [
@@ -59,13 +60,13 @@ fn rules(read: &impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<Strin
     Ok(text)
 }
 
-/// The lines below `rules:` of a Role or ClusterRole.
+/// Returns the lines below `rules:` of a Role or ClusterRole.
 fn rules_of(document: &str) -> Option<String> {
     let (_, rules) = document.split_once("\nrules:\n")?;
     Some(rules.lines().take_while(|line| line.starts_with(' ')).map(|line| format!("{line}\n")).collect())
 }
 
-/// The policies under names of the release's own, bound to its namespace.
+/// Returns the admission policies with names of the release, bound to its namespace.
 fn protection(manifest: &str) -> anyhow::Result<String> {
     let name = "{{ include \"flutecast.clusterName\" . }}-in-use-";
     let labels = "  labels: {{- include \"flutecast.labels\" (dict \"root\" . \"component\" \"protection\") \
@@ -95,12 +96,13 @@ fn protection(manifest: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// A kind as a template. Helm never upgrades what lies in a chart's folder `crds`, so it isn't there.
+/// Returns a CustomResourceDefinition as a template. It is not in a chart's folder `crds`, because Helm never
+/// upgrades the content of that folder.
 ///
 /// # Errors
-/// If it looks unlike what is expected.
+/// Returns an error if the definition has an unexpected form.
 pub(super) fn kind(file: &str, definition: &str) -> anyhow::Result<String> {
-    // Descriptions may hold what Helm would take for its own.
+    // Descriptions may contain braces that Helm would interpret.
     let escaped = definition.replace("{{", "{{ \"{{\" }}");
     let (head, body) =
         escaped.split_once("\nmetadata:\n  name: ").with_context(|| format!("{file} has no metadata"))?;
@@ -126,7 +128,7 @@ fn values_table(values: &str, schema: &str) -> anyhow::Result<String> {
 
 fn rows_below(path: &str, value: &Value, schema: &Value, rows: &mut Vec<String>) {
     if let Some(meaning) = schema["description"].as_str() {
-        // A column ends at a bar.
+        // A bar would end the column.
         let choices = schema["enum"].as_array().map(|choices| {
             let words: Vec<_> =
                 choices.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect();
@@ -147,7 +149,7 @@ fn rows_below(path: &str, value: &Value, schema: &Value, rows: &mut Vec<String>)
     }
 }
 
-/// The page with the table in the place that it keeps for it.
+/// Returns the page with the table inserted between its markers.
 fn with_table(page: &str, table: &str) -> anyhow::Result<String> {
     let (begin, end) = ("<!-- values: written by `make charts` -->\n", "<!-- end of values -->");
     let (head, rest) =

@@ -1,4 +1,4 @@
-//! The generated files in `charts/`, and charts with another version for tests.
+//! Writes the generated files in `charts/`, and copies charts with another version for tests.
 
 mod copy;
 mod generated;
@@ -17,11 +17,11 @@ pub use snapshots::rendered_cases;
 
 #[derive(Debug, Args)]
 pub struct SchemaArgs {
-    /// Of Kubernetes' kinds that the charts use, from its `swagger.json`
+    /// The `swagger.json` of Kubernetes, for the kinds that the charts use
     #[arg(long, value_name = "FILE", conflicts_with = "definition", required_unless_present = "definition")]
     swagger: Option<PathBuf>,
 
-    /// Of others' kinds, from their CustomResourceDefinitions
+    /// A CustomResourceDefinition of another project
     #[arg(long, value_name = "FILE")]
     definition: Vec<PathBuf>,
 
@@ -32,7 +32,7 @@ pub struct SchemaArgs {
 /// Writes the generated files and the snapshots.
 ///
 /// # Errors
-/// If a source is missing or helm fails.
+/// Returns an error if a source file is missing or helm fails.
 pub fn write() -> anyhow::Result<()> {
     let root = in_repository("");
     for (path, text) in chart_files(&root)? {
@@ -46,10 +46,10 @@ pub fn write() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the schemas that `args` ask for.
+/// Writes the schemas that `args` select.
 ///
 /// # Errors
-/// If a document looks unlike what is expected.
+/// Returns an error if a document has an unexpected form.
 pub fn write_schemas(args: &SchemaArgs) -> anyhow::Result<()> {
     let schemas = match &args.swagger {
         Some(swagger) => schemas::of_kubernetes(swagger)?,

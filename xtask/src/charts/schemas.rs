@@ -1,5 +1,5 @@
-//! JSON schemas that kubeconform holds rendered charts against: strict, without descriptions, and only of the
-//! kinds that are used.
+//! Generates the JSON schemas with which kubeconform checks rendered charts. They are strict, without
+//! descriptions, and cover only the kinds in use.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use serde_json::{Map, Value, json};
 
-/// The kinds of Kubernetes that the charts have, as they are called in its OpenAPI document.
+/// The Kubernetes kinds in the charts, by their names in the OpenAPI document of Kubernetes.
 const KINDS: [&str; 18] = [
     "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
     "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
@@ -29,8 +29,8 @@ const KINDS: [&str; 18] = [
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
 ];
 
-/// `{"definitions": …, "kinds": {"<kind>-<group's first part>-<version>": <name of its definition>}}`,
-/// kubeconform's names in lower case.
+/// Returns `{"definitions": …, "kinds": {"<kind>-<first part of the group>-<version>": <name of its
+/// definition>}}`, with names in lower case as kubeconform uses them.
 pub(super) fn of_kubernetes(swagger: &Path) -> anyhow::Result<Value> {
     let document: Value = serde_json::from_slice(&std::fs::read(swagger)?)?;
     let version = document["info"]["version"].as_str().context("no version")?.to_owned();
@@ -59,12 +59,12 @@ pub(super) fn of_kubernetes(swagger: &Path) -> anyhow::Result<Value> {
     Ok(json!({"version": version, "kinds": kinds, "definitions": found}))
 }
 
-/// The same for CustomResourceDefinitions; each schema stands alone.
+/// Returns the same structure for CustomResourceDefinitions, whose schemas do not refer to each other.
 pub(super) fn of_definitions(files: &[PathBuf]) -> anyhow::Result<Value> {
     let (mut kinds, mut found) = (BTreeMap::new(), Map::new());
     for file in files {
         let text = std::fs::read_to_string(file)?;
-        // The first lines may be comments.
+        // serde_yaml skips the comments at the start.
         let definition: Value = serde_yaml::from_str(&text).with_context(|| format!("{}", file.display()))?;
         let spec = &definition["spec"];
         let (kind, group) =
@@ -100,7 +100,8 @@ fn references(schema: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Leaves out what isn't checked, and refuses properties that the API server doesn't know.
+/// Removes keywords that are not checked, and rejects unknown properties as the API server does in strict
+/// mode.
 fn simplify(schema: &mut Value) {
     let Value::Object(keywords) = schema else { return };
     let open = keywords.get("x-kubernetes-preserve-unknown-fields").is_some_and(|open| open == true);
@@ -114,7 +115,7 @@ fn simplify(schema: &mut Value) {
     keywords.retain(|keyword, _| {
         keyword != "description" && keyword != "default" && !keyword.starts_with("x-kubernetes")
     });
-    // The API server reads quantities from numbers, too.
+    // The API server also accepts numbers as quantities.
     if let Some(format) = keywords.get("format").and_then(Value::as_str).map(str::to_owned)
         && !["int32", "int64", "double", "date-time"].contains(&format.as_str())
     {
@@ -131,7 +132,7 @@ fn simplify(schema: &mut Value) {
             simplify(inner);
         }
     }
-    // Their parts don't know the properties beside them.
+    // The parts of these keywords would reject the properties that are defined beside them.
     for keyword in ["allOf", "anyOf", "oneOf"] {
         keywords.remove(keyword);
     }

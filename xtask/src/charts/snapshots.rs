@@ -1,15 +1,15 @@
-//! The charts rendered with the values of `charts/flutecast/ci`, committed below `charts/snapshots`, so that
-//! a review shows what a change of a template does.
+//! Renders the charts with the values in `charts/flutecast/ci`. The results are committed below
+//! `charts/snapshots`, so that a review shows the effect of a change to a template.
 
 use std::path::Path;
 
 use anyhow::Context;
 use flutecast_testbed::Helm;
 
-/// Each case's name with what the charts make of it.
+/// Returns the name and the rendered charts of each case.
 ///
 /// # Errors
-/// If helm can't be built or fails.
+/// Returns an error if helm can't be built or fails.
 pub fn rendered_cases(root: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let helm = Helm::new(None)?;
     let chart = |name: &str| root.join("charts").join(name).display().to_string();

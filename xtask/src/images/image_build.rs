@@ -1,4 +1,4 @@
-//! The images of Flutecast's own programs.
+//! Builds the images of the operator and the data plane.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use super::sbom;
 /// A program of this workspace that gets an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Program {
-    /// Its name, which is also its crate's.
+    /// The name of the program and of its crate.
     pub name: &'static str,
-    /// For the image's labels.
+    /// The description in the image's labels.
     pub description: &'static str,
-    /// The ports it listens on when the chart starts it.
+    /// The ports on which the program listens when the chart starts it.
     pub ports: &'static [u16],
 }
 
@@ -35,42 +35,42 @@ pub(super) const PROGRAMS: [Program; 2] = [
     },
 ];
 
-/// From what, and as what, images are made.
+/// The inputs and settings of an image build.
 #[derive(Debug, Clone)]
 pub(super) struct ImageBuild {
-    /// The workspace.
+    /// The root of the workspace.
     pub root: PathBuf,
     /// Cargo's target folder.
     pub target: PathBuf,
-    /// The profile that programs are built with.
+    /// The cargo profile.
     pub profile: String,
-    /// The tag, and what the programs answer to `--version`.
+    /// The image tag and the version that the programs report.
     pub version: String,
     /// True if the programs are built as the next version ([`NEXT_VERSION`]).
     is_next: bool,
-    /// The commit, with `-changed` after it when the working tree differs; `None`: not in git.
+    /// The commit, with the suffix `-changed` if the working tree differs; `None` outside git.
     pub revision: Option<String>,
-    /// The commit's time in seconds since 1970; zero when not in git. `SOURCE_DATE_EPOCH` overrides it.
+    /// The commit time in seconds since 1970, zero outside git. `SOURCE_DATE_EPOCH` overrides it.
     pub created: i64,
 }
 
-/// An image that was made.
+/// An image that was built.
 #[derive(Debug, Clone)]
 pub(super) struct BuiltImage {
-    /// Its full name.
+    /// The full image name.
     pub name: String,
-    /// The archive.
+    /// The path of the archive.
     pub file: PathBuf,
     /// Digests and size.
     pub written: WrittenArchive,
 }
 
 impl ImageBuild {
-    /// For the workspace in `root`, with everything else from there and from the environment
-    /// (`CARGO_TARGET_DIR`, `FLUTECAST_VERSION`, `SOURCE_DATE_EPOCH`).
+    /// Returns the build of the workspace in `root`. The environment variables `CARGO_TARGET_DIR`,
+    /// `FLUTECAST_VERSION` and `SOURCE_DATE_EPOCH` override settings.
     ///
     /// # Errors
-    /// If the workspace's version can't be read, or `SOURCE_DATE_EPOCH` is no number.
+    /// Returns an error if the workspace's version can't be read or `SOURCE_DATE_EPOCH` is not a number.
     pub(super) fn of_workspace(root: &Path, profile: &str) -> anyhow::Result<Self> {
         let root = root.canonicalize().with_context(|| format!("{}", root.display()))?;
         let set = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
@@ -98,11 +98,11 @@ impl ImageBuild {
         })
     }
 
-    /// Returns the build of the next version: another number, and one more field of a Device. Crates of
-    /// others are built once for both.
+    /// Returns the build of the next version, which has another number and one more field of Device. Both
+    /// builds share the compiled external crates.
     ///
     /// # Errors
-    /// If the version isn't three numbers.
+    /// Returns an error if the version does not consist of three numbers.
     pub(super) fn next(mut self) -> anyhow::Result<Self> {
         self.version = version_after(&self.version)?;
         self.is_next = true;
@@ -110,11 +110,11 @@ impl ImageBuild {
     }
 
     /// Builds the programs and writes `<program>-<version>.tar` (the image) and
-    /// `<program>-<version>.spdx.json` into `folder`; of the next version also the definitions of the kinds,
-    /// in a folder `crds-<version>`.
+    /// `<program>-<version>.spdx.json` into `folder`. For the next version it also writes the
+    /// CustomResourceDefinitions, into a folder `crds-<version>`.
     ///
     /// # Errors
-    /// If something can't be built or written.
+    /// Returns an error if a program can't be built or a file can't be written.
     pub(super) fn make(&self, folder: &Path) -> anyhow::Result<Vec<BuiltImage>> {
         self.build()?;
         let paths =
@@ -123,7 +123,7 @@ impl ImageBuild {
         if self.is_next {
             self.write_definitions(&folder.join(format!("crds-{}", self.version)))?;
         }
-        // One layer beneath both: a node keeps it once.
+        // Both images share this layer, so a node stores it once.
         let base = base_layer(&paths)?;
         let mut made = Vec::new();
         for (program, path) in PROGRAMS.iter().zip(&paths) {
@@ -132,7 +132,7 @@ impl ImageBuild {
         Ok(made)
     }
 
-    /// The definitions of the next version's kinds, as they are in `crds/yaml` for this one.
+    /// Writes the CustomResourceDefinitions of the next version, like those of this version in `crds/yaml`.
     fn write_definitions(&self, folder: &Path) -> anyhow::Result<()> {
         let crdgen = self.target.join(profile_folder(&self.profile)).join("crdgen");
         let status = Command::new(&crdgen).arg(folder).status().context("crdgen")?;
@@ -191,8 +191,8 @@ impl ImageBuild {
         labels
     }
 
-    /// Builds the programs so that they are the same bytes wherever the workspace, cargo's home and the
-    /// target folder are.
+    /// Builds the programs reproducibly: the bytes do not depend on the paths of the workspace, cargo's home
+    /// and the target folder.
     fn build(&self) -> anyhow::Result<()> {
         let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
@@ -212,7 +212,7 @@ impl ImageBuild {
         cargo
             .env_remove("RUSTFLAGS")
             .env("CARGO_ENCODED_RUSTFLAGS", flags("--remap-path-prefix").join("\u{1f}"));
-        // Some crates hold C or assembler.
+        // Some crates contain C or assembly code.
         cargo.env("CFLAGS", flags("-ffile-prefix-map").join(" "));
         cargo.env("FLUTECAST_VERSION", &self.version).env("SOURCE_DATE_EPOCH", self.created.to_string());
         let status = cargo.status().context("cargo build")?;
@@ -221,7 +221,7 @@ impl ImageBuild {
     }
 }
 
-/// The feature of both programs with which they become the next version.
+/// The cargo feature of both programs that builds them as the next version.
 pub(super) const NEXT_VERSION: &str = "next-version";
 
 fn next_feature(package: &str) -> String {
@@ -235,7 +235,7 @@ fn profile_folder(profile: &str) -> &str {
 
 /// Returns the output of git; `None` if this is no repository.
 fn git(root: &Path, args: &[&str]) -> Option<String> {
-    // A checkout may belong to another user than the one who builds.
+    // The checkout may belong to another user, which git rejects by default.
     let output =
         Command::new("git").args(["-c", "safe.directory=*"]).args(args).current_dir(root).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -1,4 +1,4 @@
-//! The images of operator and data plane, made without a container engine: `make images`.
+//! Builds the images of operator and data plane without a container engine (`make images`).
 
 mod image_build;
 mod sbom;
@@ -21,30 +21,30 @@ pub struct ImageArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// The profile that the programs are built with.
+    /// The cargo profile of the programs.
     #[arg(long, value_name = "NAME", default_value = "image")]
     profile: String,
 
-    /// Builds the last commit once more from nothing, in another folder, and compares. Takes as long as a
-    /// first build.
+    /// Builds the last commit again from scratch, in another folder, and compares the results. Takes as long
+    /// as a first build.
     #[arg(long)]
     twice: bool,
 
-    /// Of the next version that upgrades are tested with (the feature `next-version`), and its definitions of
-    /// the kinds.
+    /// Builds the next version for tests of upgrades (the feature `next-version`), and writes its
+    /// CustomResourceDefinitions.
     #[arg(long, conflicts_with = "twice")]
     next: bool,
 
-    /// Instead: an image of another program of this machine, for tests
+    /// Builds only an image of another program of this machine, for tests
     /// (`nats-server:test=/usr/bin/nats-server`).
     #[arg(long, value_name = "NAME:TAG=PROGRAM", conflicts_with_all = ["twice", "next"])]
     of: Vec<String>,
 }
 
-/// Makes the images that `arguments` ask for.
+/// Builds the images that `arguments` select.
 ///
 /// # Errors
-/// If something can't be built or written, or two builds differ.
+/// Returns an error if an image can't be built or written, or if two builds differ.
 pub fn run(arguments: ImageArgs) -> anyhow::Result<()> {
     let mut build = ImageBuild::of_workspace(&in_repository(""), &arguments.profile)?;
     let folder = arguments.out.unwrap_or_else(|| build.target.join("images"));
@@ -54,7 +54,7 @@ pub fn run(arguments: ImageArgs) -> anyhow::Result<()> {
     if arguments.twice {
         ensure!(
             build.revision.as_ref().is_some_and(|revision| !revision.ends_with("-changed")),
-            "commit first: what is compared is a commit"
+            "commit first: only a commit can be compared"
         );
     }
     let begin = Instant::now();
@@ -82,7 +82,7 @@ pub fn run(arguments: ImageArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes `<program>-<tag>.tar` of a program that is there.
+/// Writes `<program>-<tag>.tar` with an existing program.
 fn make_of(of: &str, folder: &Path) -> anyhow::Result<()> {
     let (name, program) = of.split_once('=').context("--of wants NAME:TAG=PROGRAM")?;
     let (name_only, tag) = name.rsplit_once(':').context("--of wants NAME:TAG=PROGRAM")?;
@@ -93,7 +93,7 @@ fn make_of(of: &str, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the images of the last commit in a fresh clone with a target folder of its own.
+/// Builds the images of the last commit in a fresh clone with its own target folder.
 fn make_elsewhere(build: &ImageBuild, profile: &str) -> anyhow::Result<Vec<BuiltImage>> {
     let elsewhere = tempfile::Builder::new().prefix("flutecast-images-").tempdir()?;
     let clone = elsewhere.path().join("another/clone");

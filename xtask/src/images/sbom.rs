@@ -1,5 +1,5 @@
-//! The bill of materials of an image, in SPDX 2.3: what is linked into the program and what lies beside it,
-//! no more.
+//! Writes the bill of materials of an image in SPDX 2.3. It lists exactly the crates that are linked into the
+//! program and the packages of the other files in the image.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,26 +9,26 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// One thing that an image is made of.
+/// A component of an image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Component {
-    /// Its name where it comes from.
+    /// The name at the component's origin.
     pub name: String,
-    /// Its version there.
+    /// The version at the component's origin.
     pub version: String,
-    /// Its licence as an SPDX expression; `None`: not told.
+    /// The licence as an SPDX expression; `None` if unknown.
     pub licence: Option<String>,
-    /// The SHA-256 digest of its source, in hexadecimal; `None`: it has no source archive of its own.
+    /// The SHA-256 digest of the source archive in hexadecimal; `None` if there is no such archive.
     pub sha256: Option<String>,
     /// The package URL, such as `pkg:cargo/tokio@1.54.0`.
     pub purl: String,
 }
 
-/// Returns the crates that are linked into `package`, with the digests that `Cargo.lock` pins. Build scripts
-/// and macros run while it is built and are not part of it.
+/// Returns the crates that are linked into `package`, with the digests from `Cargo.lock`. Build scripts and
+/// procedural macros are not included.
 ///
 /// # Errors
-/// If cargo fails, or `Cargo.lock` can't be read.
+/// Returns an error if cargo fails or `Cargo.lock` can't be read.
 pub(super) fn crates_of(root: &Path, package: &str) -> anyhow::Result<Vec<Component>> {
     let metadata = metadata(root)?;
     let lock: Lock = toml::from_str(&std::fs::read_to_string(root.join("Cargo.lock"))?)?;
@@ -55,14 +55,14 @@ fn component(package: &Package, lock: &Lock) -> Component {
     Component {
         purl: format!("pkg:cargo/{name}@{version}"),
         sha256: locked.and_then(|locked| locked.checksum.clone()),
-        // An older way to write a choice.
+        // The slash is the older notation for a choice.
         licence: license.as_ref().map(|license| license.replace('/', " OR ")),
         name: name.clone(),
         version: version.clone(),
     }
 }
 
-/// The output of `cargo metadata`, as far as it is read.
+/// The relevant fields of the output of `cargo metadata`.
 #[derive(Debug, Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -111,13 +111,13 @@ struct Edge {
     dep_kinds: Vec<EdgeKind>,
 }
 
-/// The kind of an edge: `None` for a normal one.
+/// The kind of a dependency; `None` for a normal one.
 #[derive(Debug, Deserialize)]
 struct EdgeKind {
     kind: Option<String>,
 }
 
-/// `Cargo.lock`, as far as it is read.
+/// The relevant fields of `Cargo.lock`.
 #[derive(Debug, Deserialize)]
 struct Lock {
     package: Vec<Locked>,
@@ -131,8 +131,8 @@ struct Locked {
 }
 
 impl Metadata {
-    /// Returns the packages that are linked into the one of this name, itself included; `None` if there is
-    /// none.
+    /// Returns the package with this name and all packages that are linked into it, or `None` if there is no
+    /// such package.
     fn linked_into(&self, name: &str) -> Option<Vec<&Package>> {
         let packages: BTreeMap<_, _> = self.packages.iter().map(|package| (&package.id, package)).collect();
         let nodes: BTreeMap<_, _> = self.resolve.nodes.iter().map(|node| (&node.id, node)).collect();
@@ -159,7 +159,7 @@ impl Package {
         self.targets.iter().any(|target| target.kind.iter().any(|kind| kind == "proc-macro"))
     }
 
-    /// Returns whether a normal dependency is used with these features. Cargo's graph also has edges to
+    /// Returns whether a normal dependency is enabled by these features. Cargo's graph also has edges to
     /// optional dependencies that only a weak feature (`name?/feature`) mentions.
     fn uses(&self, dependency: &str, features: &[String]) -> bool {
         let mut entries =
@@ -174,10 +174,10 @@ impl Package {
     }
 }
 
-/// Debian's packages that `files` come from. Where there is no dpkg, nothing is known.
+/// Returns the Debian packages that `files` belong to. The list is empty if dpkg is not installed.
 ///
 /// # Errors
-/// If dpkg-query can't be run although it is there.
+/// Returns an error if dpkg-query is installed but can't be run.
 pub(super) fn debian_packages_of(files: &[std::path::PathBuf]) -> anyhow::Result<Vec<Component>> {
     let mut found = Vec::new();
     for file in files {
@@ -201,7 +201,7 @@ pub(super) fn debian_packages_of(files: &[std::path::PathBuf]) -> anyhow::Result
     Ok(found)
 }
 
-/// The packages that own a file, under its name or, since /lib is a link to /usr/lib, under the other one.
+/// Returns the packages that own a file. Since /lib links to /usr/lib, both paths are tried.
 fn owners(file: &Path) -> anyhow::Result<Vec<String>> {
     let path = file.display().to_string();
     let real = file.canonicalize().map_or_else(|_| path.clone(), |real| real.display().to_string());
@@ -224,7 +224,7 @@ fn owners(file: &Path) -> anyhow::Result<Vec<String>> {
     Ok(Vec::new())
 }
 
-/// The document for one program.
+/// Returns the SPDX document for one program.
 #[must_use]
 pub(super) fn spdx(name: &str, version: &str, created: &str, components: &[Component]) -> Value {
     let mut packages = vec![json!({
@@ -279,7 +279,7 @@ mod tests {
     use super::super::image_build::{NEXT_VERSION, PROGRAMS};
     use super::*;
 
-    /// As `cargo metadata` describes a package, with `license`, `kind` of its target and `dependencies`.
+    /// Returns a package as in `cargo metadata`, with `license`, `kind` of its target and `dependencies`.
     fn package(
         name: &str,
         license: Option<&str>,
@@ -298,7 +298,7 @@ mod tests {
         })
     }
 
-    /// A program `p` with dependencies of each kind.
+    /// Returns a program `p` with dependencies of each kind.
     fn metadata_of_p() -> Metadata {
         let dependencies = [
             ("used", None, true),
@@ -323,7 +323,7 @@ mod tests {
         let metadata = metadata_of_p();
         let found: Vec<_> =
             metadata.linked_into("p").unwrap().into_iter().map(|package| component(package, &lock)).collect();
-        // Not the macro, not what only builds, not what a weak feature mentions.
+        // Macros, build dependencies and dependencies that only a weak feature mentions are absent.
         assert_eq!(found.iter().map(|component| component.name.as_str()).collect::<Vec<_>>(), ["p", "used"]);
         assert_eq!(
             (found[0].sha256.as_deref(), found[0].licence.as_deref()),
@@ -340,7 +340,7 @@ mod tests {
         let found = crates_of(root, "flutecast-dataplane").unwrap();
         let has = |name: &str| found.iter().any(|component| component.name == name);
         assert!(has("warp") && has("flutecast-contract") && has("async-nats"));
-        // A macro, a compiler of C, a crate of the operator's, a crate of tests.
+        // A macro, a build dependency, a crate of the operator, and a crate for tests.
         for absent in ["serde_derive", "cc", "flutecast-crds", "proptest"] {
             assert!(!has(absent), "{absent} isn't part of the program");
         }

@@ -1,16 +1,16 @@
-//! The dependencies among the crates, as docs/architecture.md describes them.
+//! Checks the dependencies among the crates against docs/architecture.md.
 
 use std::process::Command;
 
 use crate::source::{members, output, rust_files};
 
-/// Crates that need a runtime, a network or an API server.
+/// Crates that use a runtime, a network or an API server.
 const OUTSIDE: [&str; 5] = ["kube", "tokio", "async-nats", "hyper", "mio"];
 /// Calls that a pure crate must not make.
 const CLOCK_AND_FILES: [&str; 6] =
     ["SystemTime::now", "Instant::now", "Timestamp::now", "std::fs", "std::net", "std::env"];
 
-/// The names of all packages that a package needs to be built, itself first.
+/// Returns the names of all packages that a package depends on, starting with itself.
 fn dependencies(package: &str) -> Vec<String> {
     let tree = ["tree", "--locked", "--package", package, "--edges", "normal,build", "--prefix", "none"];
     let tree = output(Command::new(env!("CARGO")).args(tree));
@@ -19,7 +19,7 @@ fn dependencies(package: &str) -> Vec<String> {
     names
 }
 
-/// Those of ours.
+/// Returns the packages of this workspace that a package depends on.
 fn ours(package: &str) -> Vec<String> {
     let mut names = dependencies(package);
     names.retain(|name| name.starts_with("flutecast-") && name != package);
@@ -56,11 +56,11 @@ fn operator_and_dataplane_know_each_other_only_through_the_libraries() {
     let of_dataplane = ours("flutecast-dataplane");
     let libraries =
         ["flutecast-contract", "flutecast-format", "flutecast-kube", "flutecast-nats", "flutecast-process"];
-    // Of our own kinds in the API the data plane knows nothing.
+    // The data plane does not depend on the API types.
     assert_eq!(of_dataplane, libraries);
     let of_operator: Vec<_> = of_operator.iter().filter(|name| *name != "flutecast-crds").collect();
     assert_eq!(of_operator, libraries.iter().collect::<Vec<_>>());
-    // What one of them must know of the other's words stands in the contract; so the libraries name neither.
+    // Names that both programs use are in flutecast-contract, so the libraries mention neither program.
     for (file, text) in rust_files().filter(|(file, _)| file.starts_with("libs/")) {
         for word in ["flutecast_operator", "flutecast_dataplane", "flutecast_crds"] {
             assert!(!text.contains(word), "{file} has {word}");
@@ -96,7 +96,7 @@ fn test_rooms_are_for_tests_and_benchmarks_only() {
             assert!(!rooms.contains(&name.as_str()), "{package} must only dev-depend on {name}");
         }
     }
-    // It builds both programs; linking them would build them twice.
+    // xtask builds both programs with cargo; linking them would build them twice.
     for name in ours("flutecast-xtask") {
         assert!(
             !["flutecast-operator", "flutecast-dataplane"].contains(&name.as_str()),

@@ -1,14 +1,14 @@
-//! Every path and link in the documents leads somewhere.
+//! Checks that every path and link in the documents has a target.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::source::{root, rust_files, text, tracked_files};
 
-/// Speaks of what was, so its paths are gone.
+/// Lists old paths, which no longer exist.
 const HISTORY: &str = "docs/renames.md";
 
-/// All Markdown files with their texts.
+/// Returns all Markdown files with their text.
 fn documents() -> Vec<(String, String)> {
     let files = tracked_files().into_iter().filter(|file| file.ends_with(".md"));
     files.filter_map(|file| text(&file).map(|text| (file, text))).collect()
@@ -43,7 +43,7 @@ fn paths_in_documents_exist() {
     let mut found = Vec::new();
     for (file, text) in documents().into_iter().filter(|(file, _)| file != HISTORY) {
         for path in code_spans(&text).into_iter().filter(|path| is_path(path)) {
-            // Of the repository, or relative to the document.
+            // A path is relative to the repository or to the document.
             let folder = Path::new(&file).parent().unwrap_or(Path::new(""));
             let exists =
                 |path: &String| root().join(path).exists() || root().join(folder).join(path).exists();
@@ -72,13 +72,13 @@ fn documents_that_sources_name_exist() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// A document without its code blocks and code spans.
+/// Returns a document without its code blocks and code spans.
 fn without_code(text: &str) -> String {
     let blocks = text.split("```").step_by(2).collect::<String>();
     blocks.split('`').step_by(2).collect()
 }
 
-/// The targets of a document's links and pictures.
+/// Returns the targets of a document's links and images.
 fn links(text: &str) -> Vec<String> {
     let parts = text.split("](").skip(1);
     parts.filter_map(|part| part.split_once(')').map(|(link, _)| link.to_owned())).collect()
@@ -90,7 +90,7 @@ fn code_spans(text: &str) -> Vec<String> {
     blocks.flat_map(|block| block.split('`').skip(1).step_by(2).map(str::to_owned)).collect()
 }
 
-/// The anchors of a document's headings, made as common renderers make them.
+/// Returns the anchors of a document's headings in the form that common renderers generate.
 fn anchors(text: &str) -> BTreeSet<String> {
     let outside = text.split("```").step_by(2).collect::<String>();
     let headings = outside.lines().filter(|line| line.starts_with('#'));
@@ -102,14 +102,14 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
-/// Returns whether a code span is a path of this repository: it begins with one of its folders.
+/// Returns whether a code span is a path of this repository, which starts with one of its folders.
 fn is_path(span: &str) -> bool {
     let Some((first, rest)) = span.split_once('/') else { return false };
     let is_plain = !span.contains(|c: char| c.is_whitespace() || "<>*…$()\"'=:".contains(c));
     is_plain && !rest.is_empty() && !matches!(first, "" | "target") && root().join(first).is_dir()
 }
 
-/// The paths of a span such as `a/{b,c}.rs`.
+/// Expands a span such as `a/{b,c}.rs` into its paths.
 fn expand(span: &str) -> Vec<String> {
     let Some((before, rest)) = span.split_once('{') else { return vec![span.to_owned()] };
     let Some((names, after)) = rest.split_once('}') else { return vec![span.to_owned()] };

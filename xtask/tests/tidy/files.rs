@@ -1,21 +1,21 @@
-//! Files: their sizes, names and lines, and what none of them may hold.
+//! Checks the size, name and lines of files, and text that no file may contain.
 
 use std::path::Path;
 
 use crate::source::{members, rust_files, text, tracked_files};
 
-/// Rust files may have this many lines; a longer one is hard to read and usually holds two things.
+/// The maximum number of lines of a Rust file; a longer file usually has two responsibilities.
 const LONGEST_RUST_FILE: usize = 500;
-/// Longer files, each with its reason.
+/// Exceptions, each with its reason.
 const LONG_RUST_FILES: [(&str, &str); 0] = [];
-/// The longest line of code, comment or string, in characters. rustfmt leaves the latter two alone.
+/// The maximum length of a line, in characters. rustfmt does not wrap comments and strings.
 const LONGEST_LINE: usize = 110;
 /// Names of files that don't describe their content.
 const EMPTY_NAMES: [&str; 5] = ["util", "utils", "helpers", "common", "misc"];
 
 #[test]
 fn no_file_names_a_registry_host_or_a_place_of_one_machine() {
-    // In pieces, so that this file may be looked at too.
+    // The names are split so that this file passes the check too.
     let hosts = [
         ["crates", ".io"],
         ["npmjs", ".org"],
@@ -27,7 +27,7 @@ fn no_file_names_a_registry_host_or_a_place_of_one_machine() {
     let mut found = Vec::new();
     for file in tracked_files() {
         let Some(text) = text(&file) else { continue };
-        // Cargo writes the name of its default registry into its lock file.
+        // Cargo.lock contains the name of cargo's default registry.
         let hosts = if file.ends_with("Cargo.lock") { &hosts[1..] } else { &hosts[..] };
         for (number, line) in text.lines().enumerate() {
             for word in hosts.iter().chain(&places).map(|pieces| pieces.concat()) {
@@ -93,13 +93,13 @@ fn nextest_groups_tests_by_module_never_by_name() {
     assert!(names.len() > 500, "{} test functions", names.len());
     let filters = config.lines().filter(|line| line.trim_start().starts_with("filter"));
     let words = filters.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
-    // One word may be a module's name as well; a sentence is a test's.
+    // A single word may also be a module's name; several words are a test's name.
     let found: Vec<_> =
         words.filter(|word| word.matches('_').count() > 2 && names.iter().any(|name| name == word)).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// The names of the test functions in a text.
+/// Returns the names of the test functions in a text.
 fn test_functions(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut is_next = false;

@@ -1,10 +1,10 @@
-//! Dependencies among the top-level modules of a crate point one way.
+//! Checks that the top-level modules of a crate have no circular dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::{PRODUCT, product_code};
 
-/// For each top-level module those that it uses.
+/// The modules that each top-level module uses.
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
@@ -20,8 +20,8 @@ fn no_crate_has_a_circle_among_its_modules() {
     assert!(knots.is_empty(), "{}", knots.join("\n"));
 }
 
-/// The edges of code among a crate's top-level modules. The root (`lib.rs`, `main.rs`) is none: it puts them
-/// together.
+/// Returns the dependencies among a crate's top-level modules. The root (`lib.rs`, `main.rs`) is excluded,
+/// since it uses all modules.
 fn edges(folder: &str) -> Edges {
     let files: Vec<_> = product_code()
         .filter_map(|(file, code)| Some((module_path(file.strip_prefix(folder)?)?, code)))
@@ -36,7 +36,7 @@ fn edges(folder: &str) -> Edges {
     edges
 }
 
-/// The path of the module that a file of a crate's source folder holds. `None` for the root.
+/// Returns the path of the module in a source file, or `None` for the root.
 fn module_path(file: &str) -> Option<Vec<String>> {
     let path = file.strip_suffix(".rs")?;
     let path = path.strip_suffix("/mod").unwrap_or(path);
@@ -44,13 +44,13 @@ fn module_path(file: &str) -> Option<Vec<String>> {
     (!is_root).then(|| path.split('/').map(str::to_owned).collect())
 }
 
-/// The names that follow `crate::`, or as many `super::` as lead to the root.
+/// Returns the names that follow `crate::`, or the number of `super::` that leads to the root.
 fn used_modules(path: &[String], code: &str) -> BTreeSet<String> {
     let up = "super::".repeat(path.len());
     let mut names = BTreeSet::new();
     for prefix in ["crate::", &up] {
         for (at, _) in code.match_indices(prefix) {
-            // A longer chain of `super::` is another path.
+            // A longer chain of `super::` is a different path.
             if code[..at].ends_with("super::")
                 || code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
             {
@@ -66,7 +66,7 @@ fn used_modules(path: &[String], code: &str) -> BTreeSet<String> {
     names
 }
 
-/// The first name of each path in a group of imports, which may be nested.
+/// Returns the first name of each path in a group of imports, which may be nested.
 fn first_names(group: &str) -> Vec<String> {
     let (mut depth, mut names, mut is_first) = (0, Vec::new(), true);
     for (at, c) in group.char_indices() {
@@ -90,7 +90,7 @@ fn word(text: &str) -> Option<String> {
     (end > 0).then(|| text[..end].to_owned())
 }
 
-/// Returns whether a way of at least one edge leads from one module to another.
+/// Returns whether a path of at least one edge leads from one module to another.
 fn reaches(edges: &Edges, from: &str, to: &str) -> bool {
     let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
     while let Some(module) = next.pop() {

@@ -1,5 +1,5 @@
-//! Checks that reviewers would otherwise do by hand, and the invariants of docs/architecture.md about things
-//! that must be absent.
+//! Checks that reviewers would otherwise do by hand, and the invariants of docs/architecture.md about absent
+//! dependencies.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
 

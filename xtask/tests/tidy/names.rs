@@ -1,12 +1,12 @@
-//! One name for one thing.
+//! Checks that type names are unambiguous.
 
 use std::collections::BTreeMap;
 
 use crate::source::product_code;
 
-/// A type name stands for at most this many things in the product.
+/// The maximum number of types in the product that share a name.
 const MOST: usize = 2;
-/// Names that mean the same wherever they stand.
+/// Names with the same meaning everywhere.
 const ALLOWED: [&str; 1] = ["Error"];
 
 #[test]
@@ -22,7 +22,8 @@ fn no_type_name_stands_for_three_things() {
     assert!(places.is_empty(), "{places:#?}");
 }
 
-/// The name of the type that a line declares. Associated types are none: their trait names them.
+/// Returns the name of the type that a line declares. Associated types are excluded, since their trait
+/// determines the name.
 fn declared(line: &str) -> Option<&str> {
     let is_indented = line.starts_with(' ');
     let mut words = line.split_whitespace().peekable();
