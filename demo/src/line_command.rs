@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, Args)]
 pub(crate) struct LineArgs {
-    /// The NATS port; a login may stand in the address (nats://user:password@host:4222).
+    /// The NATS URL, which may contain a login (nats://user:password@host:4222).
     #[arg(
         long,
         env = "FLUTECAST_NATS",
@@ -23,7 +23,7 @@ pub(crate) struct LineArgs {
         hide_env_values = true
     )]
     nats: String,
-    /// The MQTT port; without it the two MQTT devices publish over NATS.
+    /// The MQTT address; without it the two MQTT devices publish over NATS.
     #[arg(long, env = "FLUTECAST_MQTT", value_name = "[USER:PASSWORD@]HOST:PORT", hide_env_values = true)]
     mqtt: Option<MqttAddress>,
     /// The same seed gives the same messages.

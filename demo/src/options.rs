@@ -38,20 +38,20 @@ pub(crate) struct Options {
     /// The port of the operator's health and metrics.
     #[arg(long, env = "FLUTECAST_DEMO_OPERATOR_PORT", default_value_t = 9090)]
     pub(crate) operator_port: u16,
-    /// Uses free ports instead.
+    /// Uses free ports instead of the configured ones.
     #[arg(long)]
     pub(crate) free_ports: bool,
-    /// The seed of the simulated line: the same seed, the same day in the plant.
+    /// The seed of the simulated line; the same seed gives the same messages.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Runs for this many seconds, then ends; successful if live values of every device came in them.
+    /// Runs for this many seconds and succeeds if every device sent live values.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) check_seconds: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Only the line: publish as a corrugator, a slitter-scorer, a flexo printer, a die cutter and a stacker
-    /// do.
+    /// Runs only the simulated line: a corrugator, a slitter-scorer, a flexo printer, a die cutter and a
+    /// stacker.
     Line(LineArgs),
 }

@@ -162,7 +162,7 @@ fn write_config(name: &str, folder: &Path, edits: &[(&str, &str)]) -> anyhow::Re
     let source = in_repository("manifests/gateways").join(name);
     let mut text = std::fs::read_to_string(&source).with_context(|| source.display().to_string())?;
     for (from, to) in edits {
-        ensure!(text.contains(from), "{name} doesn't hold {from:?}");
+        ensure!(text.contains(from), "{name} does not contain {from:?}");
         text = text.replace(from, to);
     }
     let file = folder.join(name);

@@ -114,7 +114,7 @@ impl LocalStack {
     /// Returns an error if the manifest does not contain `from` or can't be written.
     pub fn edit_manifest(&self, name: &str, from: &str, to: &str) -> anyhow::Result<()> {
         let text = std::fs::read_to_string(self.manifests().join(name)).with_context(|| name.to_owned())?;
-        ensure!(text.contains(from), "{name} doesn't hold {from:?}:\n{text}");
+        ensure!(text.contains(from), "{name} does not contain {from:?}:\n{text}");
         self.write_manifest(name, &text.replace(from, to))
     }
 

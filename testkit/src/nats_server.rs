@@ -18,7 +18,7 @@ const ATTEMPTS: usize = 5;
 
 #[derive(Debug, Clone, Default)]
 pub struct NatsOptions {
-    /// True to serve MQTT 3.1.1 too.
+    /// Whether the server also serves MQTT 3.1.1.
     pub mqtt: bool,
     /// The ports; free ones if `None`.
     pub ports: Option<NatsPorts>,
@@ -27,7 +27,7 @@ pub struct NatsOptions {
     pub folder: Option<PathBuf>,
     /// A file to which the log is appended.
     pub log: Option<PathBuf>,
-    /// True for a process group of its own, which Ctrl-C doesn't reach.
+    /// Whether the process gets its own group, which Ctrl-C does not reach.
     pub own_group: bool,
     /// Additional lines of the configuration file.
     pub extra: String,
