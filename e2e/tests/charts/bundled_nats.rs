@@ -1,5 +1,5 @@
-//! The configuration of the bundled nats-server, run by a real one: each user may do what its program does,
-//! and no more.
+//! The configuration of the bundled nats-server, run by a real one: each user has the rights that its program
+//! needs, and no others.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -30,7 +30,7 @@ impl Server {
         format!("nats://{user}:{PASSWORD}@127.0.0.1:{}", self.port)
     }
 
-    /// The operator with the demo's manifests, and with the login that the chart gives it.
+    /// Starts the operator with the demo's manifests and the chart's login.
     async fn operator(&self, folder: &Path) -> Operator {
         let options = OperatorOptions {
             manifests: root().join("manifests/demo"),
@@ -41,7 +41,7 @@ impl Server {
         Operator::start(options).await.unwrap()
     }
 
-    /// The data plane with that operator's mapping, and with the login that the chart gives it.
+    /// Starts the data plane with that operator's mapping and the chart's login.
     async fn dataplane(&self, folder: &Path) -> Dataplane {
         let options = DataplaneOptions {
             mapping: folder.join("mapping"),
@@ -53,7 +53,7 @@ impl Server {
     }
 }
 
-/// A nats-server with the chart's configuration; only ports and folder are this machine's.
+/// Starts a nats-server with the chart's configuration. Only ports and folders are replaced.
 async fn server(folder: &Path) -> Server {
     let sources = r#"nats.bundled.sourceSubjects=["plant.>","mes.out"]"#;
     server_with(folder, &["nats.bundled.enabled=true", sources]).await
@@ -89,12 +89,12 @@ async fn server_with(folder: &Path, values: &[&str]) -> Server {
 }
 
 #[tokio::test]
-async fn the_sync_interval_is_a_value() {
+async fn sync_interval_follows_the_value() {
     for (values, expected) in [
         (&[][..], "10000000000 null"),
         (&[r#"nats.bundled.jetstream.syncInterval="1m""#], "60000000000 null"),
         (&[r#"nats.bundled.jetstream.syncInterval="always""#], "120000000000 true"),
-        // What an upgrade with `--reuse-values` from an older chart has.
+        // An upgrade with `--reuse-values` from an older chart has no value.
         (&["nats.bundled.jetstream.syncInterval=null"], "10000000000 null"),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ async fn the_sync_interval_is_a_value() {
     }
 }
 
-/// A client as `user`, and what the server refuses it.
+/// Returns a client that is logged in as `user`, and a channel with the server's permission errors.
 async fn client(server: &Server, user: &str) -> (async_nats::Client, mpsc::UnboundedReceiver<String>) {
     let (refused, refusals) = mpsc::unbounded_channel();
     let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), PASSWORD.to_owned());
@@ -122,8 +122,9 @@ async fn client(server: &Server, user: &str) -> (async_nats::Client, mpsc::Unbou
     (options.connect(url).await.unwrap(), refusals)
 }
 
-/// The operator asks the pods which tenants they serve, and hears it.
-async fn the_operator_hears_the_pods(operator: &async_nats::Client) {
+/// Asserts that the operator may query the pods for the tenants that they serve, and receives their
+/// announcements.
+async fn operator_receives_announcements(operator: &async_nats::Client) {
     use futures_util::StreamExt;
     let heard = operator.subscribe("flutecast.serving.plant-1.*").await.unwrap();
     operator.publish("flutecast.serving.plant-1.query", "".into()).await.unwrap();
@@ -134,8 +135,9 @@ async fn the_operator_hears_the_pods(operator: &async_nats::Client) {
     assert!(!told.subject.ends_with(".query"), "{told:?}");
 }
 
-/// A device's own subject, and a source whose id stands in the subject.
-async fn values_come_through(device: &async_nats::Client, dataplane: &Dataplane) {
+/// Asserts that messages reach a screen from a device's own subject and from a source whose subject holds the
+/// id.
+async fn values_reach_a_screen(device: &async_nats::Client, dataplane: &Dataplane) {
     let id = iot_id::generate(&TenantName::new("demo").unwrap(), &DeviceCode::new("CORR-01").unwrap());
     let mut screen =
         SseClient::connect(&format!("{}/v1/demo/events?device=CORR-01", dataplane.url), &[]).await.unwrap();
@@ -150,24 +152,24 @@ async fn values_come_through(device: &async_nats::Client, dataplane: &Dataplane)
     }
 }
 
-/// Waits for the server to refuse something, and returns what it said.
+/// Waits for the next permission error of the server.
 async fn refusal(refused: &mut mpsc::UnboundedReceiver<String>, what: &str) -> String {
     let told = tokio::time::timeout(SOON, refused.recv()).await;
     told.unwrap_or_else(|_| panic!("{what} is allowed")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_come_through_and_each_user_has_only_its_rights() {
+async fn values_reach_screens_and_each_user_has_only_its_rights() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(folder.path()).await;
     let operator = server.operator(folder.path()).await;
     let dataplane = server.dataplane(folder.path()).await;
     let (asks, mut asks_refused) = client(&server, "operator").await;
-    the_operator_hears_the_pods(&asks).await;
+    operator_receives_announcements(&asks).await;
     let (device, mut device_refused) = client(&server, "devices").await;
-    values_come_through(&device, &dataplane).await;
+    values_reach_a_screen(&device, &dataplane).await;
 
-    // Messages on live.> were stored before; no user can forge them, and devices can't subscribe.
+    // Only the stream republishes under live.>, so no user may publish there, and devices may not subscribe.
     for (who, client, refused) in
         [("devices", &device, &mut device_refused), ("operator", &asks, &mut asks_refused)]
     {
@@ -182,16 +184,16 @@ async fn values_come_through_and_each_user_has_only_its_rights() {
         let told = refusal(&mut device_refused, &format!("reading {subject} as devices")).await;
         assert!(told.contains(subject));
     }
-    // Streams are the operator's: a device or a screen's server can't take them away.
+    // Only the operator may manage streams.
     for user in ["devices", "dataplane"] {
         let (client, mut refused) = client(&server, user).await;
         client.publish("$JS.API.STREAM.DELETE.IOT_demo", "".into()).await.unwrap();
         client.flush().await.unwrap();
         assert!(refusal(&mut refused, "STREAM.DELETE").await.contains("STREAM.DELETE"), "{user}");
     }
-    metrics_that_are_asked_for_are_counted(&operator, &dataplane).await;
-    // Neither program ever wanted what it may not.
-    wait_until("quiet programs", SOON, async || {
+    queried_metrics_exist(&operator, &dataplane).await;
+    // Neither program needs a right that it doesn't have.
+    wait_until("the absence of permission errors in the logs", SOON, async || {
         let said = [operator.process.tail(), dataplane.process.tail()].join("\n").to_lowercase();
         if said.contains("permission") { Err(said) } else { Ok(()) }
     })
@@ -199,8 +201,8 @@ async fn values_come_through_and_each_user_has_only_its_rights() {
     .unwrap();
 }
 
-/// Alerts and the dashboard ask for what the programs really count.
-async fn metrics_that_are_asked_for_are_counted(operator: &Operator, dataplane: &Dataplane) {
+/// Asserts that each metric in the alerts and on the dashboard exists in one of the programs.
+async fn queried_metrics_exist(operator: &Operator, dataplane: &Dataplane) {
     let mut counted = BTreeSet::new();
     for admin in [&operator.admin_url, &dataplane.admin_url] {
         let metrics = http_client::get(&format!("{admin}/metrics")).await.unwrap().text();
@@ -210,17 +212,17 @@ async fn metrics_that_are_asked_for_are_counted(operator: &Operator, dataplane: 
             Some(if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
         }));
     }
-    // A family of which nothing has happened yet isn't shown: of gaps there are none.
+    // A metric family without any value yet isn't exposed, so the sources count too.
     let registered: String = metric_sources().iter().map(|path| text(path)).collect();
-    for asked in metrics_that_are_asked_for() {
+    for asked in queried_metrics() {
         let base =
             asked.trim_start_matches("flutecast_").trim_start_matches("operator_").trim_end_matches("_total");
         let registered = registered.contains(&format!("\"{base}\","));
-        assert!(counted.contains(&asked) || registered, "nobody counts {asked}; there are {counted:?}");
+        assert!(counted.contains(&asked) || registered, "no program has {asked}; they have {counted:?}");
     }
 }
 
-/// The files of both programs that register metrics.
+/// Returns the source files of both programs that register metrics.
 fn metric_sources() -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = ["operator/src", "dataplane/src"].map(str::to_owned).to_vec();
@@ -238,8 +240,8 @@ fn metric_sources() -> Vec<String> {
     found
 }
 
-/// A pod that splits a source and dies leaves messages that the broker withholds for 30 s. The next pod
-/// looks them up.
+/// If a pod that splits a source dies, the broker withholds its unacknowledged messages for 30 s. The next
+/// pod reads them directly.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_reads_source_messages_that_a_crashed_pod_left() {
     use futures_util::StreamExt;
@@ -259,7 +261,7 @@ async fn a_pod_reads_source_messages_that_a_crashed_pod_left() {
         mes.publish("mes.out", payload.into()).await.unwrap().await.unwrap();
     };
     publish(1).await;
-    // The pod that dies: it was given the message, and is gone.
+    // The dead pod: the broker delivered the message to it, and it never acknowledges.
     let (dead, _) = client(&server, "dataplane").await;
     let jetstream = async_nats::jetstream::new(dead);
     let stream = jetstream.get_stream_no_info("SRC_demo_mes").await.unwrap();
@@ -272,7 +274,7 @@ async fn a_pod_reads_source_messages_that_a_crashed_pod_left() {
     let dataplane = server.dataplane(folder.path()).await;
     publish(2).await;
     for n in 1..=2 {
-        // The broker waits 10 s for the one that died, and would wait 30 s for its acknowledgement.
+        // The broker waits 10 s for the dead pod, and would wait 30 s for its acknowledgement.
         let told = tokio::time::timeout(SOON, stored.next()).await;
         let told = told.unwrap_or_else(|_| panic!("{n} doesn't come\n{}", dataplane.process.tail())).unwrap();
         let text = String::from_utf8_lossy(&told.payload).into_owned();
@@ -280,9 +282,9 @@ async fn a_pod_reads_source_messages_that_a_crashed_pod_left() {
     }
 }
 
-/// The rights of the three users are written in three places.
+/// The rights of the three users are documented and configured in three places.
 #[test]
-fn rights_are_the_same_wherever_they_are_written() {
+fn rights_agree_in_chart_example_and_documentation() {
     let objects = rendered(&["nats.bundled.enabled=true", r#"nats.bundled.sourceSubjects=["gw.>"]"#]);
     let bundled =
         object(&objects, "ConfigMap", "factory-flutecast-nats")["data"]["nats.conf"].as_str().unwrap();
@@ -316,8 +318,8 @@ fn rights_are_the_same_wherever_they_are_written() {
     }
 }
 
-/// The metrics in the alerts and on the dashboard.
-fn metrics_that_are_asked_for() -> BTreeSet<String> {
+/// Returns the metrics in the alerts and on the dashboard.
+fn queried_metrics() -> BTreeSet<String> {
     let text = text("charts/flutecast/templates/monitoring.yaml")
         + &text("charts/flutecast/dashboards/flutecast.json");
     let asked: BTreeSet<String> = text

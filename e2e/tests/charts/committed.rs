@@ -1,4 +1,4 @@
-//! Generated files are current, and facts that are written in several places agree.
+//! Generated files are current, and values that appear in several places agree.
 
 use flutecast_xtask::charts::chart_files;
 use serde_json::Value;
@@ -22,7 +22,7 @@ fn charts_have_the_workspaces_version() {
     }
 }
 
-/// The rules of all Roles and ClusterRoles of a manifest.
+/// Returns the rules of all Roles and ClusterRoles of a manifest.
 fn rules(path: &str) -> Vec<Value> {
     let documents = text(path);
     let documents = documents.split("\n---\n").map(yaml);
@@ -30,7 +30,7 @@ fn rules(path: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_release_has_the_rights_that_the_programs_are_tested_with_and_no_others() {
+fn a_release_has_exactly_the_rights_that_the_programs_are_tested_with() {
     let objects = rendered(&["nats.url=\"nats://n\""]);
     for (name, path) in [
         ("flutecast-operator", "manifests/operator/rbac.yaml"),
@@ -43,7 +43,7 @@ fn a_release_has_the_rights_that_the_programs_are_tested_with_and_no_others() {
     assert_eq!(
         kinds.iter().filter(|kind| **kind == "Role").count(),
         2,
-        "no right to any Secret of the Tenants unless it is named"
+        "a Tenant's Secret may be read only if it is named"
     );
     let objects = rendered(&["nats.url=\"nats://n\"", r#"tokenSecrets=["acme-dashboards"]"#]);
     let role = object(&objects, "Role", "flutecast-token-secrets");

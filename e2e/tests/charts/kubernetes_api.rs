@@ -1,9 +1,10 @@
-//! The kinds on a real API server: what `kubectl apply` takes, refuses and shows.
+//! The CRDs on a real API server: which objects `kubectl apply` accepts and refuses, and how `kubectl get`
+//! shows them.
 
 use flutecast_testkit::ApiServer;
 use flutecast_testkit::in_repository;
 
-/// A control plane that knows the kinds of Flutecast.
+/// Starts an API server with Flutecast's CRDs.
 async fn with_kinds() -> ApiServer {
     let api = ApiServer::start().await.unwrap();
     api.apply_kinds().await.unwrap();
@@ -23,7 +24,7 @@ async fn the_demo_factory_is_accepted_and_listed() {
     for kind in ["tenant.flutecast.io/demo", "device.flutecast.io/", "pushformat.flutecast.io/"] {
         assert!(all.contains(kind), "no {kind} in:\n{all}");
     }
-    // Applying again changes nothing: what the server stores is what git holds.
+    // Applying again changes nothing, so the server's defaults don't differ from git.
     let difference = api.kubectl(&["diff", "--server-side", "--recursive", "-f", &demo], "").await;
     assert_eq!(difference.unwrap(), "");
 }
@@ -36,7 +37,7 @@ async fn the_samples_are_accepted() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_refused_with_the_field_and_what_would_be_right() {
+async fn invalid_objects_are_refused_with_the_name_of_the_field() {
     let api = with_kinds().await;
     let cases = [
         (
@@ -54,7 +55,7 @@ async fn what_is_wrong_is_refused_with_the_field_and_what_would_be_right() {
         let error = api.kubectl(&["apply", "--server-side", "-f", "-"], object).await.unwrap_err();
         assert!(error.to_string().contains(field), "{field} isn't named in: {error}");
     }
-    // The device code is what everything else hangs on: it can't be changed in place.
+    // The device code identifies the device everywhere, so it is immutable.
     let device = |code: &str| {
         format!(
             "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {{name: d}}\n\

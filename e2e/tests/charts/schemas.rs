@@ -1,5 +1,5 @@
-//! Validates the rendered charts against the schemas of the oldest supported Kubernetes and of the newest one
-//! that was tested.
+//! The rendered charts are validated against the schemas of the oldest supported Kubernetes and of the newest
+//! one that was tested.
 
 use std::fs;
 use std::path::Path;
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::support::{documents, rendered, root, text, yaml};
 
-/// As `charts/schemas` has them, in a folder as kubeconform reads it.
+/// Writes the schemas of a file in `charts/schemas` to a folder in the layout of kubeconform.
 fn write_schemas(folder: &Path, file: &str) {
     let schemas: Value = serde_json::from_str(&text(&format!("charts/schemas/{file}"))).unwrap();
     fs::create_dir_all(folder).unwrap();
     let definitions = json!({"definitions": schemas["definitions"]}).to_string();
-    // References within the document are references within the file.
+    // All definitions are in one file, so references between them stay valid.
     fs::write(folder.join("definitions.json"), definitions).unwrap();
     for (kind, name) in schemas["kinds"].as_object().unwrap() {
         let reference = format!("definitions.json#/definitions/{}", name.as_str().unwrap());
@@ -41,7 +41,7 @@ fn kubeconform(folder: &Path, rendered: &str) -> (bool, String) {
 }
 
 #[test]
-fn what_is_rendered_fits_the_oldest_and_the_newest_kubernetes() {
+fn rendered_charts_are_valid_for_oldest_and_newest_kubernetes() {
     for version in ["1.33", "1.37"] {
         let folder = tempfile::tempdir().unwrap();
         write_schemas(&folder.path().join("kubernetes"), &format!("kubernetes-{version}.json"));
@@ -52,7 +52,7 @@ fn what_is_rendered_fits_the_oldest_and_the_newest_kubernetes() {
             let summary = yaml(&said);
             assert_eq!(summary["summary"]["skipped"], 0, "{case}: {said}");
             assert!(summary["summary"]["valid"].as_u64().unwrap() >= 3, "{case}: {said}");
-            // The check itself: what the API server would refuse is found.
+            // Shows that the validation itself works: it finds errors that the API server would refuse.
             if case == "everything" {
                 for (right, wrong) in [
                     ("terminationGracePeriodSeconds: 40", "terminationGraceSeconds: 40"),
@@ -69,7 +69,7 @@ fn what_is_rendered_fits_the_oldest_and_the_newest_kubernetes() {
 }
 
 #[test]
-fn the_applications_are_ones_and_come_in_order() {
+fn argo_cd_applications_are_valid_and_ordered() {
     let folder = tempfile::tempdir().unwrap();
     write_schemas(&folder.path().join("kubernetes"), "kubernetes-1.37.json");
     write_schemas(&folder.path().join("others"), "others.json");
@@ -92,14 +92,14 @@ fn the_applications_are_ones_and_come_in_order() {
         waves.extend(wave.as_str().map(|wave| (wave.to_owned(), path.to_owned())));
         let values = &spec["source"]["helm"]["valuesObject"];
         if !values.is_null() {
-            // What belongs to no namespace has to be allowed by name.
+            // The AppProject must allow each cluster-wide kind by name.
             for object in rendered(&[&format!("nats={}", values["nats"])]) {
                 let kind = object["kind"].as_str().unwrap();
                 assert!(
                     !object["metadata"]["namespace"].is_null() || allowed.iter().any(|one| one == kind),
                     "{kind}"
                 );
-                assert_ne!(kind, "Secret", "a made-up password would be another one at each sync");
+                assert_ne!(kind, "Secret", "a generated password would change at each sync");
             }
         }
     }

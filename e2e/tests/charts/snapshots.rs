@@ -1,4 +1,4 @@
-//! The rendered charts equal their reviewed snapshots.
+//! The rendered charts equal the reviewed snapshots.
 
 use std::process::Command;
 
@@ -12,13 +12,13 @@ fn rendered_charts_are_as_committed() {
     let mut names = Vec::new();
     for (case, rendered) in rendered_cases(&root()).unwrap() {
         let path = format!("charts/snapshots/{case}.yaml");
-        // The kinds stand in charts/flutecast-crds/templates already.
+        // The CRDs are committed in charts/flutecast-crds/templates.
         if case == "crds" {
             continue;
         }
         assert!(
             text(&path) == rendered,
-            "{path} is not what is rendered; run: make charts, and look at the difference"
+            "{path} differs from the rendered chart; run: make charts, and review the difference"
         );
         names.push(format!("{case}.yaml"));
     }
@@ -31,7 +31,7 @@ fn rendered_charts_are_as_committed() {
 }
 
 #[test]
-fn helm_finds_nothing_to_complain_of() {
+fn helm_lint_passes() {
     let helm = Helm::new(None).unwrap();
     for (name, values) in [
         ("flutecast-crds", "keep=true"),

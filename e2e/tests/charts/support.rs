@@ -1,16 +1,16 @@
-//! Charts rendered by the real helm.
+//! Charts that are rendered by the real helm.
 
 use std::path::PathBuf;
 
 use flutecast_testbed::Helm;
 use serde_json::Value;
 
-/// The repository.
+/// Returns the repository's root.
 pub(crate) fn root() -> PathBuf {
     flutecast_testkit::in_repository("")
 }
 
-/// The path of a chart.
+/// Returns the path of a chart.
 pub(crate) fn chart(name: &str) -> String {
     root().join("charts").join(name).display().to_string()
 }
@@ -23,7 +23,7 @@ pub(crate) fn yaml(text: &str) -> Value {
     serde_yaml::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// The objects of `charts/flutecast` under the name `factory` in the namespace `plant-1`, with values as for
+/// Renders `charts/flutecast` as release `factory` in the namespace `plant-1`. `values` have the syntax of
 /// `--set-json`.
 pub(crate) fn rendered(values: &[&str]) -> Vec<Value> {
     documents(&template(values).unwrap())
@@ -43,7 +43,7 @@ pub(crate) fn documents(text: &str) -> Vec<Value> {
     text.split("\n---\n").map(yaml).filter(|value| !value.is_null()).collect()
 }
 
-/// The one object of this kind and name.
+/// Returns the only object of this kind and name.
 pub(crate) fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let mut found =
         objects.iter().filter(|object| object["kind"] == kind && object["metadata"]["name"] == name);

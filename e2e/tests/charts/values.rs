@@ -1,4 +1,4 @@
-//! Allowed values, and the errors for others.
+//! Validation of the chart's values, and their effects.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ fn values_and_their_schema_name_the_same() {
     compare("", &yaml(&text("charts/flutecast/values.yaml")), &schema);
 }
 
-/// Goes down both as far as the schema names properties.
+/// Compares values and schema recursively, as far as the schema names properties.
 fn compare(path: &str, values: &Value, schema: &Value) {
     let Some(properties) = schema["properties"].as_object().filter(|_| schema["description"].is_null())
     else {
@@ -35,7 +35,7 @@ fn compare(path: &str, values: &Value, schema: &Value) {
     }
 }
 
-/// Values, and what the refusal has to say.
+/// Invalid values, each with the text that the error must contain.
 const BAD_VALUES: [(&str, &str); 35] = [
     ("natz={}", "additional properties 'natz' not allowed"),
     ("nats.url=\"10.0.0.1:4222\"", "/nats/url"),
@@ -55,8 +55,8 @@ const BAD_VALUES: [(&str, &str); 35] = [
     ("nats.bundled.sourceSubjects=[\"live.demo.>\"]", "/nats/bundled/sourceSubjects/0"),
     ("nats.bundled.sourceSubjects=[\">\"]", "/nats/bundled/sourceSubjects/0"),
     ("nats.bundled.persistence.size=\"much\"", "/nats/bundled/persistence/size"),
-    // nats-server takes no fractions.
     ("nats.bundled.jetstream.syncInterval=\"never\"", "/nats/bundled/jetstream/syncInterval"),
+    // nats-server accepts no fractions.
     ("nats.bundled.jetstream.maxFile=\"1.5Gi\"", "/nats/bundled/jetstream/maxFile"),
     (
         "nats={\"url\":\"\",\"bundled\":{\"enabled\":true,\"persistence\":{\"size\":\"5Gi\"}}}",
@@ -64,14 +64,14 @@ const BAD_VALUES: [(&str, &str); 35] = [
     ),
     ("image.registry=\"https://registry.plant.example\"", "/image/registry"),
     ("image.registry=\"registry.plant.example/\"", "/image/registry"),
-    // The chart's own, by which pods are found.
+    // Labels that select the chart's pods can't be overridden.
     ("commonLabels={\"app.kubernetes.io/name\":\"plant\"}", "/commonLabels"),
     ("dataplane.podLabels={\"app.kubernetes.io/component\":\"plant\"}", "/dataplane/podLabels"),
-    // The name of a Service.
+    // It becomes the name of a Service, which can't contain dots.
     ("fullnameOverride=\"plant.1\"", "/fullnameOverride"),
     ("dataplane.rebalance.rate=\"200%\"", "/dataplane/rebalance/rate"),
     ("networkPolicy.natsPorts=[0]", "/networkPolicy/natsPorts/0"),
-    // A rule without ports is one for all of them.
+    // A rule without ports would allow all ports.
     ("networkPolicy.natsPorts=[]", "/networkPolicy/natsPorts"),
     ("networkPolicy.apiServerPorts=[]", "/networkPolicy/apiServerPorts"),
     ("networkPolicy.dnsPorts=[]", "/networkPolicy/dnsPorts"),
@@ -91,7 +91,7 @@ const BAD_VALUES: [(&str, &str); 35] = [
 ];
 
 #[test]
-fn bad_values_are_refused_with_their_place() {
+fn bad_values_are_refused_with_their_path() {
     for (value, expected) in BAD_VALUES {
         let values: Vec<_> = ["nats.url=\"nats://n\""].into_iter().chain(value.lines()).collect();
         let error = template(&values).expect_err(value).to_string();
@@ -108,7 +108,7 @@ fn bad_values_are_refused_with_their_place() {
 }
 
 #[test]
-fn what_an_uninstall_removes_is_what_the_values_say() {
+fn uninstall_job_follows_the_values() {
     let nats = "nats.url=\"nats://n\"";
     let job = |values: &[&str]| {
         let objects = rendered(&[&[nats], values].concat());
@@ -119,11 +119,11 @@ fn what_an_uninstall_removes_is_what_the_values_say() {
         assert_eq!(
             objects.iter().filter(hook).count(),
             (1 + with_it) * jobs.len(),
-            "rights and, if others do, a policy"
+            "service account, role, binding and, if enabled, a policy"
         );
         jobs.first().map(|job| job["spec"]["template"]["spec"]["containers"][0]["args"][1].clone())
     };
-    assert_eq!(job(&[]), None, "by default nothing runs at the end");
+    assert_eq!(job(&[]), None, "by default there is no clean-up Job");
     for (values, expected) in [
         (&["protection=\"finalizer\""][..], "--clean-up=finalizers"),
         (&["uninstall={\"keepStreams\":false}"], "--clean-up=streams"),
@@ -134,10 +134,10 @@ fn what_an_uninstall_removes_is_what_the_values_say() {
     }
 }
 
-/// `helm upgrade --reuse-values` takes the values of a chart that didn't have them yet; a rule without ports
-/// would let everything out.
+/// `helm upgrade --reuse-values` takes the values of an older chart, which lack these; a rule without ports
+/// would allow all ports.
 #[test]
-fn a_policy_names_its_ports_even_where_no_value_does() {
+fn a_policy_limits_ports_even_without_values() {
     let missing =
         ["dnsPorts", "apiServerPorts", "natsPorts"].map(|name| format!("networkPolicy.{name}=null"));
     let values: Vec<_> =
@@ -168,7 +168,7 @@ fn one_program_may_have_another_version() {
 }
 
 #[test]
-fn ports_that_devices_know_can_be_chosen() {
+fn node_ports_can_be_set() {
     let ports = |kind: &str| {
         let nats = format!(
             "{{\"enabled\":true,\"service\":{{\"type\":{kind:?},\"nodePorts\":{{\"mqtt\":31883}}}}}}"
@@ -186,7 +186,7 @@ fn ports_that_devices_know_can_be_chosen() {
     assert_eq!(ports("ClusterIP"), [vec![None], vec![None, None]], "the API server would refuse them");
 }
 
-/// The arguments of a release's programs, by the program's name.
+/// Returns the names and arguments of a release's programs.
 fn arguments(objects: &[Value]) -> Vec<(String, Vec<String>)> {
     let deployments = objects.iter().filter(|object| object["kind"] == "Deployment");
     let container = |deployment: &Value| {
@@ -198,10 +198,10 @@ fn arguments(objects: &[Value]) -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
-fn the_programs_take_the_arguments_that_values_make() {
+fn programs_accept_the_rendered_arguments() {
     let mut cases: Vec<_> =
         rendered_cases(&root()).unwrap().into_iter().map(|(_, text)| documents(&text)).collect();
-    // What is given besides stands behind the chart's own, and counts.
+    // Extra arguments come after the chart's own, so they win.
     let values = [
         "nats.url=\"nats://n\"",
         "operator.extraArgs=[\"--log-format=text\"]",
@@ -211,7 +211,7 @@ fn the_programs_take_the_arguments_that_values_make() {
     let programs: Vec<_> = cases.iter().flat_map(|objects| arguments(objects)).collect();
     assert!(programs.len() >= 8, "{programs:?}");
     for (name, arguments) in programs {
-        // The version is only said when all that stands before it is understood.
+        // The programs print their version only if all arguments before `--version` are valid.
         let output =
             Command::new(program(&name).unwrap()).args(&arguments).arg("--version").output().unwrap();
         assert!(output.status.success(), "{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

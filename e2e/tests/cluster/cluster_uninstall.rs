@@ -114,9 +114,9 @@ async fn four_messages(factory: &Release<'_>) -> String {
     format!("&lastEventId={}", last.unwrap())
 }
 
-/// By default: the objects that somebody applied, what the operator made of them, and the data with its
-/// passwords.
-async fn by_default_everything_of_value_wait_until_only_left(factory: &Release<'_>) {
+/// By default an uninstall keeps the user's objects, the operator's generated objects, and the stored data
+/// with its passwords.
+async fn default_uninstall_keeps_data(factory: &Release<'_>) {
     let made = [
         "configmap/flutecast-acme-0",
         "secret/flutecast-access",
@@ -127,9 +127,9 @@ async fn by_default_everything_of_value_wait_until_only_left(factory: &Release<'
     wait_until_only_left(factory, &[&OBJECTS[..], &made, &data].concat()).await;
 }
 
-/// The operator holds what is used, and the values say that nothing is to stay. The operator loses its rights
-/// before it has ended, so it can't let go by itself.
-async fn nothing_but_objects_wait_until_only_left(factory: &mut Release<'_>) {
+/// With [`NOTHING_STAYS`] only the user's objects are kept, without finalizers. The operator's rights are
+/// deleted before it ends, so the clean-up Job has to remove the finalizers.
+async fn uninstall_keeps_only_objects(factory: &mut Release<'_>) {
     let held = [
         "wait",
         "ft/acme",
@@ -160,7 +160,7 @@ async fn uninstall_keeps_what_the_values_say() {
     let last = four_messages(&factory).await;
     let before = passwords(&factory).await;
     factory.uninstall().await.unwrap();
-    by_default_everything_of_value_wait_until_only_left(&factory).await;
+    default_uninstall_keeps_data(&factory).await;
 
     // The new release takes over everything: no message has to be sent again, and ids and passwords are the
     // same.
@@ -170,7 +170,7 @@ async fn uninstall_keeps_what_the_values_say() {
     assert_eq!(passwords(&factory).await, before);
     let (mut client, reach) = watch(&factory, &last).await;
     assert_eq!([next(&mut client).await.0, next(&mut client).await.0], [3, 4]);
-    nothing_but_objects_wait_until_only_left(&mut factory).await;
+    uninstall_keeps_only_objects(&mut factory).await;
     drop(reach);
     // The namespace can be deleted without an operator, so no finalizer is left.
     namespace.delete(&cluster).await.unwrap();

@@ -58,7 +58,6 @@ pub(crate) fn subject(tenant: &str, code: &str) -> String {
     subject::stored(&name, &iot_id(tenant, code), &channel)
 }
 
-/// Returns a message's payload.
 pub(crate) fn payload(number: u64) -> Value {
     json!({"n": number})
 }

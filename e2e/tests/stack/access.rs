@@ -1,5 +1,5 @@
-//! Access: no client may read unless the Tenant says so; a token opens one tenant, and maybe only some of its
-//! devices.
+//! Access: clients may read only what the Tenant grants. A token grants one tenant, optionally limited to
+//! some of its devices.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -50,11 +50,11 @@ async fn closed_stack() -> anyhow::Result<LocalStack> {
     LocalStack::with("acme", &files).await
 }
 
-/// The status of a GET with these headers.
+/// Sends a GET with these headers. Returns the status.
 async fn status(url: &str, headers: &[(&str, &str)]) -> anyhow::Result<u16> {
     let answer = http_client::request(Method::GET, url, headers, "").await?;
     let text = answer.text();
-    anyhow::ensure!(!text.contains(WALL) && !text.contains(CELL), "an answer shows a token: {text}");
+    anyhow::ensure!(!text.contains(WALL) && !text.contains(CELL), "a response contains a token: {text}");
     Ok(answer.status.as_u16())
 }
 
@@ -63,7 +63,7 @@ fn bearer(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn nobody_reads_without_a_token_of_this_tenant() -> anyhow::Result<()> {
+async fn reading_requires_a_token_of_the_tenant() -> anyhow::Result<()> {
     let stack = closed_stack().await?;
     let dataplane = stack.dataplane().await?;
     let (wall, wrong, shorter) =
@@ -94,7 +94,7 @@ async fn nobody_reads_without_a_token_of_this_tenant() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_restricted_token_opens_its_devices_only() -> anyhow::Result<()> {
+async fn a_restricted_token_grants_only_its_devices() -> anyhow::Result<()> {
     let stack = closed_stack().await?;
     let dataplane = stack.dataplane().await?;
     let cell = bearer(CELL);
@@ -109,7 +109,7 @@ async fn a_restricted_token_opens_its_devices_only() -> anyhow::Result<()> {
         list["devices"].as_array().into_iter().flatten().map(|one| one["device"].clone()).collect();
     assert_eq!(codes, ["B-1"]);
 
-    // A wildcard and a selector mean what the token may read, and nothing of A-1 comes through them.
+    // Wildcards and selectors cover only the devices that the token grants.
     let publisher = stack.publisher().await?;
     for query in ["device=*", "selector=line%3Dl1"] {
         let mut client = SseClient::connect(&events(&dataplane, query), &cell).await?;
@@ -124,7 +124,7 @@ async fn a_restricted_token_opens_its_devices_only() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn taking_a_token_away_ends_its_streams() -> anyhow::Result<()> {
+async fn revoking_a_token_closes_its_streams() -> anyhow::Result<()> {
     let stack = closed_stack().await?;
     let dataplane = stack.dataplane().await?;
     let wall = bearer(WALL);

@@ -1,4 +1,4 @@
-//! nats-server is killed and comes back: no `Every` message that was stored is lost.
+//! nats-server is killed and restarted: no stored message of an `Every` channel is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,10 +8,9 @@ use flutecast_testkit::{Publisher, SseClient};
 
 use crate::factory::{SOON, numbers_until, resume, stack, switch, watch};
 
-/// Publishes rising numbers one after the other, each until the broker says that it has stored it, until told
-/// to stop. A number whose acknowledgement got lost is sent again with the same message id, so that it is
-/// stored once.
-async fn publish_until_told(
+/// Publishes increasing numbers until `stop` is set, each when the broker has acknowledged the one before. A
+/// number without acknowledgement is sent again with the same message id, so that it is stored once.
+async fn publish_until_stopped(
     publisher: Publisher,
     subject: String,
     stop: Arc<AtomicBool>,
@@ -21,7 +20,7 @@ async fn publish_until_told(
     while !stop.load(Ordering::Acquire) {
         n += 1;
         let id = format!("{subject}-{n}");
-        // The time limit is the client's own, five seconds; a refused connection answers at once.
+        // The client has its own timeout of five seconds; a refused connection fails at once.
         while publisher.publish_once(&subject, &id, switch(n)).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -41,7 +40,7 @@ async fn wait_for_count(stored: &AtomicU64, count: u64) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn every_stored_message_reaches_clients_through_a_crash_of_the_broker() -> anyhow::Result<()> {
+async fn stored_messages_reach_clients_despite_broker_crashes() -> anyhow::Result<()> {
     let mut stack = stack().await?;
     let dataplane = stack.dataplane().await?;
     let subject = stack.subject("A-1", "switch")?;
@@ -50,17 +49,17 @@ async fn every_stored_message_reaches_clients_through_a_crash_of_the_broker() ->
     let stop = Arc::new(AtomicBool::new(false));
     let stored = Arc::new(AtomicU64::new(0));
     let publishing =
-        tokio::spawn(publish_until_told(stack.publisher().await?, subject, stop.clone(), stored.clone()));
+        tokio::spawn(publish_until_stopped(stack.publisher().await?, subject, stop.clone(), stored.clone()));
     wait_for_count(&stored, 100).await?;
 
-    // One client has seen some of it and goes; its last event id is all that it takes along.
+    // This client disconnects and keeps only its last event id.
     let mut before = numbers_until(&mut leaves, "switch", 50).await?;
     let id = next_id(&mut leaves, &mut before).await?;
     drop(leaves);
 
     stack.nats.kill().await?;
-    // The broker stays away until the data plane has seen that it is.
-    flutecast_testkit::wait_until("the data plane without a broker", SOON, async || {
+    // The broker stays down until the data plane has noticed.
+    flutecast_testkit::wait_until("the data plane to notice the broker's absence", SOON, async || {
         match dataplane.metric("flutecast_broker_connected").await {
             Ok(0.0) => Ok(()),
             Ok(connected) => Err(format!("flutecast_broker_connected {connected}")),
@@ -71,7 +70,7 @@ async fn every_stored_message_reaches_clients_through_a_crash_of_the_broker() ->
     stack.nats.restart().await?;
     let restarted_at = stored.load(Ordering::Acquire);
     wait_for_count(&stored, restarted_at + 100).await?;
-    // The broker goes a second time, in order, while the client is still away.
+    // The broker is restarted a second time, gracefully, while the client is still disconnected.
     stack.nats.restart().await?;
     let restarted_at = stored.load(Ordering::Acquire);
     wait_for_count(&stored, restarted_at + 100).await?;
@@ -80,13 +79,13 @@ async fn every_stored_message_reaches_clients_through_a_crash_of_the_broker() ->
     let last = stored.load(Ordering::Acquire);
     let all: Vec<u64> = (1..=last).collect();
 
-    // The client that stayed has everything, in order, once.
+    // The connected client has received everything once and in order.
     assert_eq!(numbers_until(&mut stays, "switch", last).await?, all, "the client that stayed connected");
-    // The client that comes back gets what came after its last id, and nothing twice.
+    // The returning client receives everything after its last id, and nothing twice.
     let mut back = resume(&dataplane, "device=A-1&channel=switch", &id).await?;
     before.extend(numbers_until(&mut back, "switch", last).await?);
     assert_eq!(before, all, "the client that came back with {id}");
-    // A data plane that has never seen any of it serves it just as well.
+    // A new data plane, which has seen none of it, can resume the client too.
     let another = stack.dataplane().await?;
     let mut elsewhere = resume(&another, "device=A-1&channel=switch", &id).await?;
     let first = before.iter().position(|n| *n > before[49]).unwrap_or(50);
@@ -95,7 +94,7 @@ async fn every_stored_message_reaches_clients_through_a_crash_of_the_broker() ->
     Ok(())
 }
 
-/// Reads on until an event carries an id, and keeps the numbers before it.
+/// Reads until an event carries an id, and appends the numbers read to `numbers`. Returns the id.
 async fn next_id(client: &mut SseClient, numbers: &mut Vec<u64>) -> anyhow::Result<String> {
     loop {
         if let Some(id) = client.last_event_id() {

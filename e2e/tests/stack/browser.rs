@@ -14,7 +14,7 @@ fn start_line(stack: &LocalStack) -> anyhow::Result<Process> {
     )
 }
 
-/// Waits until a script's answer is `wanted`.
+/// Waits until a script returns `wanted`.
 async fn wait_for(browser: &Chromium, what: &str, script: &str, wanted: &str) -> anyhow::Result<()> {
     wait_until(what, SOON * 2, async || match browser.script(script).await {
         Ok(value) if value == wanted => Ok(()),
@@ -35,7 +35,7 @@ async fn faults(browser: &Chromium) -> anyhow::Result<Vec<String>> {
 }
 
 #[tokio::test]
-async fn the_dashboard_lives_and_survives_a_restart_of_the_data_plane() -> anyhow::Result<()> {
+async fn dashboard_shows_live_values_and_survives_data_plane_restarts() -> anyhow::Result<()> {
     let stack = LocalStack::demo().await?;
     let mut dataplane = stack.dataplane().await?;
     let mut line = start_line(&stack)?;
@@ -55,20 +55,20 @@ async fn the_dashboard_lives_and_survives_a_restart_of_the_data_plane() -> anyho
         wait_for(&browser, &format!("the power of {device}"), &on_or_off, "known").await?;
     }
 
-    // The page shows that the data plane is gone, and is live again by itself when it is back.
+    // The page shows the lost connection, and reconnects by itself.
     dataplane.process.kill().await?;
     wait_for(&browser, "the lost connection", CONNECTION, "reconnecting").await?;
     dataplane = Dataplane::start(dataplane.options.clone()).await?;
     wait_for(&browser, "the connection after a crash", CONNECTION, "live").await?;
     browser.changes(&value("CORR-01", "telemetry", "speed"), 2, SOON).await?;
-    // The same after an orderly end.
+    // The same after a graceful shutdown.
     assert!(dataplane.process.terminate(SOON).await?.success());
     wait_for(&browser, "the lost connection", CONNECTION, "reconnecting").await?;
     let dataplane = Dataplane::start(dataplane.options.clone()).await?;
     wait_for(&browser, "the connection after a drain", CONNECTION, "live").await?;
     browser.changes(&value("FLEX-01", "telemetry", "registerError"), 2, SOON).await?;
 
-    // The line stops: values are greyed and say how old they are.
+    // Without new messages, values are greyed and show their age.
     line.kill().await?;
     let stale = "return document.querySelector('[data-device=\"FLEX-01\"] \
      [data-channel=\"telemetry\"]')?.dataset.stale";
@@ -94,7 +94,7 @@ async fn the_dashboard_lives_and_survives_a_restart_of_the_data_plane() -> anyho
 }
 
 #[tokio::test]
-async fn a_text_from_a_device_is_shown_as_text() -> anyhow::Result<()> {
+async fn html_from_a_device_is_shown_as_text() -> anyhow::Result<()> {
     let stack = LocalStack::demo().await?;
     let dataplane = stack.dataplane().await?;
     let browser = Chromium::open(&format!("{}/", dataplane.url), 1600, 1000).await?;
@@ -113,7 +113,7 @@ async fn a_text_from_a_device_is_shown_as_text() -> anyhow::Result<()> {
     let foreign = browser
         .script("return document.querySelectorAll('main img, main b, footer img, footer b').length")
         .await?;
-    assert_eq!(foreign, 0, "the text became elements");
+    assert_eq!(foreign, 0, "the text was parsed as HTML");
     assert_ne!(browser.script("return document.title").await?, "broken in");
     browser.close().await
 }
@@ -131,7 +131,7 @@ async fn the_dashboards_own_tests_pass() -> anyhow::Result<()> {
     let failed = |line: &String| line.trim_start().starts_with("not ok") || line.contains("error:");
     let problems: Vec<_> = node.output().into_iter().filter(failed).collect();
     assert!(status.success(), "{status}: {problems:#?}\n{}", node.tail());
-    // An empty folder would succeed too.
+    // An empty folder would also succeed, so the number of tests is checked.
     let passed = node.output().iter().find_map(|line| line.strip_prefix("# pass ")?.parse::<u32>().ok());
     assert!(passed.is_some_and(|passed| passed > 100), "{passed:?} tests passed");
     Ok(())

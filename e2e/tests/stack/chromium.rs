@@ -1,4 +1,4 @@
-//! Debian's Chromium without a screen, driven through chromedriver.
+//! Debian's headless Chromium, driven through chromedriver.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use flutecast_testkit::{Process, ProcessOptions, free_port, http_client, wait_un
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-/// Longest time that a start may take on a busy machine.
+/// Time limit for a start on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
-/// No window, no sandbox (tests run as root), and nothing that talks to the world by itself.
+/// Headless, without a sandbox (tests run as root), and without background network traffic.
 const ARGUMENTS: [&str; 14] = [
     "--headless",
     "--no-sandbox",
@@ -30,28 +30,28 @@ const ARGUMENTS: [&str; 14] = [
     "--metrics-recording-only",
 ];
 
-/// The dashboard's place for one value.
+/// Returns the selector of a value on the dashboard.
 pub(crate) fn value(device: &str, channel: &str, field: &str) -> String {
     format!(r#"[data-device="{device}"] [data-channel="{channel}"] [data-field="{field}"]"#)
 }
 
-/// A browser with one page. When this is dropped, driver and browser are killed.
+/// A browser with one page. Dropping it kills driver and browser.
 pub(crate) struct Chromium {
     pub(crate) page: Client,
-    // Killed before its folder is removed: fields are dropped in order.
+    // Declared before its folder, so that it is killed before the folder is removed.
     _driver: Process,
     _profile: tempfile::TempDir,
 }
 
 impl Chromium {
-    /// Opens `url` in a window of this size, in pixels.
+    /// Opens `url` in a window of this size in pixels.
     pub(crate) async fn open(url: &str, width: u32, height: u32) -> anyhow::Result<Self> {
         Self::open_with(url, width, height, &[]).await
     }
 
-    /// The same, for a server with a self-signed certificate.
-    #[allow(dead_code, reason = "not each of those that use this file has such a server")]
-    pub(crate) async fn open_anyway(url: &str, width: u32, height: u32) -> anyhow::Result<Self> {
+    /// Opens `url` without verifying the server's certificate.
+    #[allow(dead_code, reason = "not every program that includes this file has such a server")]
+    pub(crate) async fn open_unverified(url: &str, width: u32, height: u32) -> anyhow::Result<Self> {
         Self::open_with(url, width, height, &["--ignore-certificate-errors"]).await
     }
 
@@ -61,7 +61,7 @@ impl Chromium {
         let driver = Process::spawn_with(
             "chromedriver",
             [format!("--port={port}"), "--allowed-ips=127.0.0.1".to_owned()],
-            // A home of its own keeps the user's settings and caches out of it.
+            // A separate home folder isolates the browser from the user's settings and caches.
             ProcessOptions {
                 own_group: true,
                 env: vec![("HOME".into(), profile.path().into()), ("TMPDIR".into(), profile.path().into())],
@@ -98,18 +98,19 @@ impl Chromium {
         Ok(Self { page, _driver: driver, _profile: profile })
     }
 
-    /// Runs a script in the page; its `return` is the answer.
+    /// Runs a script in the page. Returns the value of its `return` statement.
     pub(crate) async fn script(&self, script: &str) -> anyhow::Result<Value> {
         Ok(self.page.execute(script, Vec::new()).await?)
     }
 
-    /// Returns the text of the first element that the selector finds.
+    /// Returns the text of the first element that matches the selector; `None` if there is none.
     pub(crate) async fn text(&self, selector: &str) -> anyhow::Result<Option<String>> {
         let script = format!("return document.querySelector({})?.textContent ?? null", json!(selector));
         Ok(self.script(&script).await?.as_str().map(str::to_owned))
     }
 
-    /// Waits until the first element that the selector finds has shown `count` different texts with a digit.
+    /// Waits until the first element that matches the selector has shown `count` different texts with a
+    /// digit.
     pub(crate) async fn changes(
         &self,
         selector: &str,
@@ -125,7 +126,7 @@ impl Chromium {
         .await
     }
 
-    /// Closes the browser in order.
+    /// Closes the browser gracefully.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
         self.page.clone().close().await.context("closing the browser")
     }

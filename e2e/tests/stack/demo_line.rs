@@ -18,21 +18,22 @@ fn start_line(stack: &LocalStack) -> anyhow::Result<Process> {
 }
 
 #[tokio::test]
-async fn a_stream_shows_hello_then_live_values_of_every_device() -> anyhow::Result<()> {
+async fn stream_begins_with_hello_and_carries_values_of_every_device() -> anyhow::Result<()> {
     let stack = LocalStack::demo().await?;
     let dataplane = stack.dataplane().await?;
     let mut line = start_line(&stack)?;
     let mut client = SseClient::connect(&format!("{}/v1/demo/events?device=*", dataplane.url), &[]).await?;
     let first = client.next_where("a block with data", SOON, |event| event.data.is_some()).await?;
-    assert_eq!(first.name(), "hello", "hello is the first event");
+    assert_eq!(first.name(), "hello", "hello must be the first event");
     let hello = first.json()?;
     let devices: BTreeSet<_> =
         hello["devices"].as_array().unwrap().iter().map(|one| one["device"].as_str().unwrap()).collect();
     assert_eq!(devices, BTreeSet::from(DEVICES));
     assert_eq!(hello["tenant"], "demo");
 
-    // Two different values of each device: it lives. The counters go through the payload source, the power of
-    // DIE-01 through the gateway, the telemetry of FLEX-01 and DIE-01 through MQTT: no way may be missing.
+    // Waits for two different values of each device. The listed channels cover every route: counters come
+    // through the payload source, the power of DIE-01 through the gateway, telemetry of FLEX-01 and DIE-01
+    // over MQTT.
     let mut values = BTreeMap::<String, BTreeSet<String>>::new();
     let mut channels = BTreeSet::new();
     let wanted =
@@ -41,7 +42,7 @@ async fn a_stream_shows_hello_then_live_values_of_every_device() -> anyhow::Resu
     while DEVICES.iter().any(|device| values.get(*device).is_none_or(|values| values.len() < 2))
         || wanted.iter().any(|way| !channels.contains(*way))
     {
-        // Messages come all the time, so the deadline is for all of them together.
+        // Messages arrive all the time, so the deadline covers all of them together.
         let left = end.saturating_duration_since(Instant::now());
         let event = client.next_named("message", left).await.map_err(|error| {
             anyhow::anyhow!(
@@ -55,7 +56,7 @@ async fn a_stream_shows_hello_then_live_values_of_every_device() -> anyhow::Resu
         channels.insert(format!("{device} {channel}"));
         values.entry(device.to_owned()).or_default().insert(json["values"].to_string());
     }
-    assert!(line.terminate(SOON).await?.success(), "the line ends in order: {}", line.tail());
+    assert!(line.terminate(SOON).await?.success(), "the line failed: {}", line.tail());
     Ok(())
 }
 

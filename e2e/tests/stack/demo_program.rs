@@ -1,4 +1,4 @@
-//! `make demo` itself, for a bounded time.
+//! `make demo` itself, for a limited time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn arguments<'a>(state: &'a Path, manifests: &'a str, more: &[&'a str]) -> Vec<&
 }
 
 #[tokio::test]
-async fn shows_live_values_and_ends_in_order() -> anyhow::Result<()> {
+async fn demo_serves_the_dashboard_and_exits_cleanly() -> anyhow::Result<()> {
     let state = tempfile::tempdir()?;
     let manifests = in_repository("manifests/demo").display().to_string();
     let arguments = arguments(state.path(), &manifests, &["--check-seconds", "8"]);
@@ -28,7 +28,7 @@ async fn shows_live_values_and_ends_in_order() -> anyhow::Result<()> {
     }
     let status = demo.wait(SOON * 3).await?;
     assert!(status.success(), "{status}: {}", demo.tail());
-    assert!(http_client::get(&dashboard).await.is_err(), "nothing is left running");
+    assert!(http_client::get(&dashboard).await.is_err(), "the dashboard still responds");
     for log in ["nats-server.log", "operator.log", "dataplane.log", "line.log"] {
         assert!(state.path().join("logs").join(log).is_file(), "{log}");
     }
@@ -36,7 +36,7 @@ async fn shows_live_values_and_ends_in_order() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn ends_everything_on_sigterm() -> anyhow::Result<()> {
+async fn sigterm_stops_all_processes() -> anyhow::Result<()> {
     let state = tempfile::tempdir()?;
     let manifests = in_repository("manifests/demo").display().to_string();
     let mut demo = Process::spawn(program("flutecast-demo")?, arguments(state.path(), &manifests, &[]))?;
@@ -45,12 +45,12 @@ async fn ends_everything_on_sigterm() -> anyhow::Result<()> {
     let dashboard = line.split_whitespace().last().expect("an address").to_owned();
     let status = demo.terminate(SOON * 2).await?;
     assert!(status.success(), "{status}: {}", demo.tail());
-    assert!(http_client::get(&dashboard).await.is_err(), "nothing is left running");
+    assert!(http_client::get(&dashboard).await.is_err(), "the dashboard still responds");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_taken_port_is_reported_with_its_holder_and_the_way_out() -> anyhow::Result<()> {
+async fn port_in_use_is_reported_with_its_holder_and_a_remedy() -> anyhow::Result<()> {
     let state = tempfile::tempdir()?;
     let manifests = in_repository("manifests/demo").display().to_string();
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -62,6 +62,6 @@ async fn a_taken_port_is_reported_with_its_holder_and_the_way_out() -> anyhow::R
     let own = format!("(process {})", std::process::id());
     let told =
         |line: &str| line.contains(&port) && line.contains(&own) && line.contains("FLUTECAST_DEMO_HTTP_PORT");
-    demo.wait_for_line("the taken port", Duration::from_secs(5), told).await?;
+    demo.wait_for_line("the message about the port", Duration::from_secs(5), told).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The orderly end of each program on SIGTERM.
+//! Graceful shutdown of each program on SIGTERM.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use flutecast_testkit::{LocalStack, Process, program};
 use crate::factory::{SOON, stack, watch};
 
 #[tokio::test]
-async fn a_draining_data_plane_says_bye_and_when_to_come_back() -> anyhow::Result<()> {
+async fn draining_data_plane_sends_bye_with_spread_retry_delays() -> anyhow::Result<()> {
     let stack = stack().await?;
     let mut dataplane = stack.dataplane().await?;
     let mut clients = Vec::new();
@@ -21,7 +21,7 @@ async fn a_draining_data_plane_says_bye_and_when_to_come_back() -> anyhow::Resul
         let json = bye.json()?;
         assert_eq!(json["reason"], "Draining");
         let retry = json["retryMs"].as_u64().unwrap();
-        assert_eq!(client.retry(), Some(Duration::from_millis(retry)), "the retry line says the same");
+        assert_eq!(client.retry(), Some(Duration::from_millis(retry)), "the retry field has the same delay");
         retries.push(retry);
         assert_eq!(client.next_or_end(SOON).await?, None, "the stream ends after bye");
     }
@@ -34,7 +34,7 @@ async fn a_draining_data_plane_says_bye_and_when_to_come_back() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn the_operator_ends_in_order() -> anyhow::Result<()> {
+async fn operator_exits_cleanly_on_sigterm() -> anyhow::Result<()> {
     let mut stack = stack().await?;
     let status = stack.operator.process.terminate(SOON).await?;
     assert!(status.success(), "{status}: {}", stack.operator.process.tail());
@@ -42,7 +42,7 @@ async fn the_operator_ends_in_order() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_line_ends_in_order() -> anyhow::Result<()> {
+async fn line_exits_cleanly_on_sigterm() -> anyhow::Result<()> {
     let stack = LocalStack::demo().await?;
     let client = stack.nats.client().await?;
     let mut messages = client.subscribe(stack.subject("CORR-01", "telemetry")?).await?;
@@ -51,7 +51,11 @@ async fn the_line_ends_in_order() -> anyhow::Result<()> {
     let arguments = ["line", "--nats", &stack.nats.url(), "--mqtt", &mqtt, "--seed", "7"].map(str::to_owned);
     let mut line = Process::spawn(program("flutecast-demo")?, arguments)?;
     let first = tokio::time::timeout(SOON, futures_util::StreamExt::next(&mut messages)).await;
-    assert!(first.is_ok_and(|message| message.is_some()), "the line publishes; it wrote:\n{}", line.tail());
+    assert!(
+        first.is_ok_and(|message| message.is_some()),
+        "the line published nothing; it wrote:\n{}",
+        line.tail()
+    );
     let status = line.terminate(SOON).await?;
     assert!(status.success(), "{status}: {}", line.tail());
     Ok(())

@@ -1,10 +1,10 @@
-//! A small factory for tests: tenant `acme`, its formats, and what the tests do with it again and again.
+//! A small factory for tests: tenant `acme`, its formats, and functions that many tests need.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flutecast_testkit::{Dataplane, LocalStack, SseClient, SseEvent};
 
-/// Longest time that anything may take on a busy machine. Tests wait for conditions and are done much sooner.
+/// Time limit for any step on a busy machine. Tests wait for conditions, which usually hold much sooner.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) const TENANT: &str = "
@@ -17,7 +17,7 @@ spec:
   access: {anonymous: true}
 ";
 
-/// `level`: numbers of which only the newest matters. `switch`: events that all matter.
+/// `level`: the newest number is enough (`Latest`). `switch`: every event matters (`Every`).
 pub(crate) const FORMATS: &str = "
 apiVersion: flutecast.io/v1alpha1
 kind: PushFormat
@@ -36,7 +36,7 @@ spec:
   - {name: 'n', pointer: /n, type: Number}
 ";
 
-/// A device with a channel `level` and a channel `switch`.
+/// Returns a device with the channels `level` and `switch`.
 pub(crate) fn device(name: &str, code: &str) -> String {
     format!(
         "
@@ -53,7 +53,7 @@ spec:
     )
 }
 
-/// A stack with the devices A-1 and B-1.
+/// Starts a stack with the devices A-1 and B-1.
 pub(crate) async fn stack() -> anyhow::Result<LocalStack> {
     let (a, b) = (device("a", "A-1"), device("b", "B-1"));
     LocalStack::with(
@@ -63,7 +63,7 @@ pub(crate) async fn stack() -> anyhow::Result<LocalStack> {
     .await
 }
 
-/// The address of an event stream of tenant `acme`.
+/// Returns the URL of an event stream of tenant `acme`.
 pub(crate) fn events(dataplane: &Dataplane, query: &str) -> String {
     format!("{}/v1/acme/events?{query}", dataplane.url)
 }
@@ -73,7 +73,7 @@ pub(crate) async fn watch(dataplane: &Dataplane, query: &str) -> anyhow::Result<
     watch_from(dataplane, query, &[]).await
 }
 
-/// Opens an event stream where an earlier one ended.
+/// Opens an event stream after the event with this id.
 pub(crate) async fn resume(dataplane: &Dataplane, query: &str, id: &str) -> anyhow::Result<SseClient> {
     watch_from(dataplane, query, &[("last-event-id", id)]).await
 }
@@ -88,18 +88,18 @@ async fn watch_from(
     Ok(client)
 }
 
-/// Now, as devices write it.
+/// Returns the current time in milliseconds, as devices send it.
 pub(crate) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     u64::try_from(now.as_millis()).expect("before the year 500 million")
 }
 
-/// A message of format `level`.
+/// Returns a payload of format `level`.
 pub(crate) fn level(ts: u64, n: u64) -> String {
     format!(r#"{{"ts":{ts},"n":{n}}}"#)
 }
 
-/// A message of format `switch`.
+/// Returns a payload of format `switch`.
 pub(crate) fn switch(n: u64) -> String {
     format!(r#"{{"n":{n}}}"#)
 }
@@ -112,12 +112,12 @@ pub(crate) fn value(event: &SseEvent) -> Option<(String, String, u64)> {
     Some((text("device")?, text("channel")?, n as u64))
 }
 
-/// Reads data events until `n` comes; the answer is all numbers seen, `n` included.
+/// Reads data events until number `n` arrives. Returns all numbers of the channel, `n` included.
 pub(crate) async fn numbers_until(client: &mut SseClient, channel: &str, n: u64) -> anyhow::Result<Vec<u64>> {
     let end = Instant::now() + SOON;
     let mut numbers = Vec::new();
     while numbers.last() != Some(&n) {
-        // Pings come even when nothing else does, so each event alone having a deadline is not enough.
+        // Pings arrive even without data, so the deadline must cover all events together.
         match client.next(end.saturating_duration_since(Instant::now())).await {
             Ok(event) => numbers.extend(value(&event).filter(|(_, of, _)| of == channel).map(|(.., n)| n)),
             Err(error) => anyhow::bail!("waiting for {n} on {channel}: {error}; so far: {numbers:?}"),

@@ -1,4 +1,4 @@
-//! The stale filter: what is older than what was shown, or older than `maxAge`, reaches no client and is
+//! The stale filter: messages that are older than the newest one or than `maxAge` reach no client and are
 //! counted.
 
 use flutecast_testkit::{Dataplane, wait_until};
@@ -33,13 +33,13 @@ async fn stale_messages_reach_no_client_and_are_counted_by_reason() -> anyhow::R
 
     publisher.publish(&subject, level(now, 1)).await?;
     assert_eq!(numbers_until(&mut client, "level", 1).await?, [1]);
-    // Older than the one before.
+    // Older than the message before.
     publisher.publish(&subject, level(now - 1, 2)).await?;
     wait_for_drops(&dataplane, "OutOfOrder", 1).await?;
-    // The same again.
+    // A repeat of the first message.
     publisher.publish(&subject, level(now, 1)).await?;
     wait_for_drops(&dataplane, "Duplicate", 1).await?;
-    // Further ahead than maxAhead, 5 s.
+    // Further ahead than `maxAhead`, 5 s.
     publisher.publish(&subject, level(now + 3_600_000, 3)).await?;
     wait_for_drops(&dataplane, "TooFarAhead", 1).await?;
     // Not JSON, and without a time.
@@ -47,7 +47,7 @@ async fn stale_messages_reach_no_client_and_are_counted_by_reason() -> anyhow::R
     wait_for_drops(&dataplane, "Malformed", 1).await?;
     publisher.publish(&subject, "{\"n\":4}").await?;
     wait_for_drops(&dataplane, "BadTimestamp", 1).await?;
-    // None of them moved the newest time on, so the next good one is shown, and nothing else was in between.
+    // A dropped message doesn't advance the newest time, so the next valid one passes.
     publisher.publish(&subject, level(now + 10, 5)).await?;
     assert_eq!(numbers_until(&mut client, "level", 5).await?, [5]);
     Ok(())
@@ -69,7 +69,7 @@ async fn a_message_older_than_max_age_is_dropped_even_if_it_is_the_first() -> an
 }
 
 #[tokio::test]
-async fn a_silent_channel_is_called_stale_and_then_fresh() -> anyhow::Result<()> {
+async fn silent_channel_becomes_stale_and_fresh_again() -> anyhow::Result<()> {
     let stack = stack().await?;
     stack.edit_manifest(
         "a.yaml",
@@ -93,13 +93,13 @@ async fn a_silent_channel_is_called_stale_and_then_fresh() -> anyhow::Result<()>
     let subject = stack.subject("A-1", "level")?;
     let mut client = watch(&dataplane, "device=A-1&channel=level").await?;
     let stale = client.next_named("stale", SOON).await?.json()?;
-    assert_eq!(stale["since"], serde_json::Value::Null, "it never sent anything: {stale}");
+    assert_eq!(stale["since"], serde_json::Value::Null, "the channel has no message yet: {stale}");
     let now = now_ms();
     publisher.publish(&subject, level(now, 1)).await?;
     let fresh = client
         .next_where("fresh or data", SOON, |event| event.data.is_some() && event.name() != "ping")
         .await?;
-    assert_eq!(fresh.name(), "fresh", "fresh comes before its data");
+    assert_eq!(fresh.name(), "fresh", "fresh must come before its data");
     assert_eq!(numbers_until(&mut client, "level", 1).await?, [1]);
     let stale = client.next_named("stale", SOON).await?.json()?;
     assert_eq!((&stale["device"], &stale["channel"]), (&"A-1".into(), &"level".into()));

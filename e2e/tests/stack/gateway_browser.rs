@@ -1,4 +1,4 @@
-//! A real browser's `EventSource`s behind a real nginx with TLS and HTTP/2, while a pod dies.
+//! `EventSource`s of a real browser behind a real nginx with TLS and HTTP/2, while a pod dies.
 
 use std::net::SocketAddr;
 
@@ -11,16 +11,16 @@ use crate::factory::{SOON, stack, switch};
 const STREAMS: usize = 10;
 
 #[tokio::test]
-async fn ten_event_sources_in_one_page_survive_the_death_of_a_pod() -> anyhow::Result<()> {
+async fn ten_event_sources_of_a_page_survive_a_pod_crash() -> anyhow::Result<()> {
     let stack = stack().await?;
     let (first, second) = tokio::try_join!(stack.dataplane(), stack.dataplane())?;
     let address = |url: &str| url.trim_start_matches("http://").parse::<SocketAddr>();
     let service = ServiceProxy::start().await?;
     service.set_ready(vec![address(&first.url)?]);
     let gateway = Gateway::nginx(service.address, &[]).await?;
-    // A page of the gateway's own host: the list of devices as JSON is one too.
+    // Any page of the gateway's origin will do, such as the JSON list of devices.
     let page = format!("{}/v1/acme/devices", gateway.tls_url);
-    let browser = Chromium::open_anyway(&page, 400, 300).await?;
+    let browser = Chromium::open_unverified(&page, 400, 300).await?;
     let script = format!(
         "window.seen = Array.from({{length: {STREAMS}}}, () => []);
          window.sources = window.seen.map((seen) => {{
@@ -47,7 +47,7 @@ async fn ten_event_sources_in_one_page_survive_the_death_of_a_pod() -> anyhow::R
     let protocol = "return performance.getEntriesByType('navigation')[0].nextHopProtocol";
     assert_eq!(browser.script(protocol).await?, "h2");
 
-    // The Service learns of the death only after the first of them have come back.
+    // The Service removes the dead pod only after the first clients have reconnected.
     service.set_ready(vec![address(&first.url)?, address(&second.url)?]);
     drop(first);
     for n in 2..=20 {
@@ -57,12 +57,12 @@ async fn ten_event_sources_in_one_page_survive_the_death_of_a_pod() -> anyhow::R
     let seen = all_have(20).await?;
     let expected: Vec<u64> = (1..=20).collect();
     for one in seen.as_array().into_iter().flatten() {
-        // A browser that knows nothing of merging may see an event twice, but none is missing.
+        // `EventSource` doesn't merge, so an event may arrive twice, but none is missing.
         let mut numbers: Vec<u64> = serde_json::from_value(one.clone())?;
         numbers.dedup();
         assert_eq!(numbers, expected);
     }
     let states = browser.script("return window.sources.map((source) => source.readyState)").await?;
-    assert_eq!(states, serde_json::json!(vec![1; STREAMS]), "open, all of them");
+    assert_eq!(states, serde_json::json!(vec![1; STREAMS]), "all are open");
     browser.close().await
 }

@@ -1,4 +1,4 @@
-//! Real nginx and real HAProxy, configured by the shipped examples, in front of two data planes.
+//! Real nginx and HAProxy with the shipped example configurations, in front of two data planes.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use crate::factory::{SOON, stack, switch, value};
 
 const QUERY: &str = "/v1/acme/events?device=A-1&channel=switch";
-/// A fifteenth of the usual one, as the gateways' timeouts are a fifteenth of those that are shipped.
+/// The gateways' timeouts are shortened to a fifteenth of the shipped ones, so the ping interval is too.
 const PING: &str = "1s";
 
-/// A stack, two data planes and what stands before them.
+/// A stack, two data planes and the gateway in front of them.
 struct Plant {
     stack: LocalStack,
     pods: Vec<Dataplane>,
@@ -67,22 +67,22 @@ impl Plant {
             }
         };
         let this = Self { stack, pods, service, gateway };
-        this.in_the_service(&[0, 1]);
+        this.set_ready_pods(&[0, 1]);
         this.wait_until_served().await?;
         Ok(this)
     }
 
-    /// The pods that the Service sends new clients to.
-    fn in_the_service(&self, pods: &[usize]) {
+    /// Sets the pods to which the Service sends new clients.
+    fn set_ready_pods(&self, pods: &[usize]) {
         if let Some(service) = &self.service {
             service.set_ready(pods.iter().map(|pod| address(&self.pods[*pod].url)).collect());
         }
     }
 
-    /// HAProxy asks the pods once a second.
+    /// Waits until a request passes the gateway. HAProxy checks the pods once a second.
     async fn wait_until_served(&self) -> anyhow::Result<()> {
         let url = format!("{}/v1/acme/devices", self.gateway.url);
-        wait_until("an answer through the gateway", SOON, async || match http_client::get(&url).await {
+        wait_until("a response through the gateway", SOON, async || match http_client::get(&url).await {
             Ok(answer) if answer.status == StatusCode::OK => Ok(()),
             Ok(answer) => Err(format!("{}: {}", answer.status, answer.text())),
             Err(error) => Err(format!("{error:#}")),
@@ -99,7 +99,7 @@ impl Plant {
     }
 }
 
-async fn events_flow_as_if_there_were_no_gateway(kind: Kind) -> anyhow::Result<()> {
+async fn gateway_forwards_events_unbuffered(kind: Kind) -> anyhow::Result<()> {
     let plant = Plant::open(kind).await?;
     let subject = plant.stack.subject("A-1", "switch")?;
     let publisher = plant.stack.publisher().await?;
@@ -108,12 +108,12 @@ async fn events_flow_as_if_there_were_no_gateway(kind: Kind) -> anyhow::Result<(
     let headers = [("accept-encoding", "gzip, br")];
     let mut through = SseClient::connect(&plant.events(), &headers).await?;
     let mut direct = SseClient::connect(&format!("{}{QUERY}", plant.pods[0].url), &headers).await?;
-    assert_eq!(through.headers().get("content-encoding"), None, "a compressed stream comes in blocks");
+    assert_eq!(through.headers().get("content-encoding"), None, "compression would buffer the stream");
     for client in [&mut through, &mut direct] {
         client.next_named("hello", SOON).await?;
         client.next_named("message", SOON).await?;
     }
-    // Each event is there before the next one is sent: none waits for others in a buffer.
+    // Each event arrives before the next one is sent, so the gateway doesn't buffer.
     let (mut times, mut behind) = (Vec::new(), Vec::new());
     for n in 1..=50 {
         let begin = Instant::now();
@@ -132,21 +132,21 @@ async fn events_flow_as_if_there_were_no_gateway(kind: Kind) -> anyhow::Result<(
     );
     assert!(behind[25] < Duration::from_millis(100), "{behind:?}");
 
-    silence_keeps_the_stream(&mut through).await?;
+    pings_keep_an_idle_stream_open(&mut through).await?;
     publisher.publish(&subject, switch(51)).await?;
     through.next_named("message", SOON).await?;
     origins_are_checked(&plant).await?;
     secrets_are_not_logged(&plant).await
 }
 
-/// Three of the gateway's timeouts without a message: pings keep the stream.
-async fn silence_keeps_the_stream(through: &mut SseClient) -> anyhow::Result<()> {
+/// Without messages for three of the gateway's timeouts, pings keep the stream open.
+async fn pings_keep_an_idle_stream_open(through: &mut SseClient) -> anyhow::Result<()> {
     let silence = through.collect_for(Duration::from_secs(12)).await?;
     assert!(silence.iter().filter(|event| event.name() == "ping").count() >= 6, "{silence:?}");
     Ok(())
 }
 
-/// A page of the host that the browser sees may read, one of another host may not; a body goes through.
+/// Pages of the gateway's own origin may read, pages of other origins may not. A request body is forwarded.
 async fn origins_are_checked(plant: &Plant) -> anyhow::Result<()> {
     let own = format!("http://{}", plant.gateway.url.trim_start_matches("http://"));
     let mut posted = SseClient::post(
@@ -162,7 +162,7 @@ async fn origins_are_checked(plant: &Plant) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Secrets of the query are not logged, while the request is.
+/// The gateway logs requests without the secrets in their query.
 async fn secrets_are_not_logged(plant: &Plant) -> anyhow::Result<()> {
     let secret = "access_token=s3cr3t-of-a-screen";
     let _ = http_client::get(&format!("{}/v1/acme/devices?{secret}", plant.gateway.url)).await?;
@@ -177,15 +177,15 @@ async fn secrets_are_not_logged(plant: &Plant) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn events_flow_through_nginx() -> anyhow::Result<()> {
-    events_flow_as_if_there_were_no_gateway(Kind::Nginx).await
+    gateway_forwards_events_unbuffered(Kind::Nginx).await
 }
 
 #[tokio::test]
 async fn events_flow_through_haproxy() -> anyhow::Result<()> {
-    events_flow_as_if_there_were_no_gateway(Kind::Haproxy).await
+    gateway_forwards_events_unbuffered(Kind::Haproxy).await
 }
 
-/// Twenty event streams on one HTTP/2 connection.
+/// Opens twenty event streams on one HTTP/2 connection.
 async fn streams_share_a_connection(plant: &Plant) -> anyhow::Result<()> {
     let socket = tokio::net::TcpStream::connect(plant.gateway.http2).await?;
     let (sender, connection) =
@@ -215,7 +215,7 @@ async fn streams_share_a_connection(plant: &Plant) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sixty clients, of which each pod has its share.
+/// Connects sixty clients and asserts that each pod gets a fair share.
 async fn sixty_clients(plant: &Plant, kind: Kind) -> anyhow::Result<Fleet> {
     let fleet = plant.fleet(60)?;
     let report = fleet.wait_until("60 clients", SOON, |report| report.connected == 60).await?;
@@ -229,9 +229,9 @@ async fn sixty_clients(plant: &Plant, kind: Kind) -> anyhow::Result<Fleet> {
     Ok(fleet)
 }
 
-/// The second pod dies, and the Service learns it only a second later: clients that come back meanwhile meet
-/// the dead one as well. Returns what it was started with.
-async fn one_pod_dies(plant: &mut Plant, fleet: &Fleet) -> anyhow::Result<DataplaneOptions> {
+/// Kills the second pod. The Service removes it only a second later, so clients that reconnect in the
+/// meantime may reach the dead pod. Returns the pod's options.
+async fn kill_one_pod(plant: &mut Plant, fleet: &Fleet) -> anyhow::Result<DataplaneOptions> {
     let victim = plant.pods.remove(1);
     let (url, options) = (victim.url.clone(), victim.options.clone());
     let before = fleet.report().welcomes;
@@ -239,25 +239,26 @@ async fn one_pod_dies(plant: &mut Plant, fleet: &Fleet) -> anyhow::Result<Datapl
     if let Some(service) = &plant.service {
         service.set_ready(vec![address(&plant.pods[0].url), address(&url)]);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        plant.in_the_service(&[0]);
+        plant.set_ready_pods(&[0]);
     }
     fleet
-        .wait_until("all on the other pod", SOON, |report| {
+        .wait_until("all clients on the other pod", SOON, |report| {
             report.connected == 60 && report.servers.len() == 1 && report.welcomes > before
         })
         .await?;
     Ok(options)
 }
 
-/// Not one pod is left: no client gets an error, and all come back when there is a pod again.
-async fn all_pods_die(plant: &mut Plant, fleet: &Fleet, other: DataplaneOptions) -> anyhow::Result<()> {
-    plant.in_the_service(&[]);
+/// Kills the last pod. The gateway answers for the missing pods without an error, and all clients reconnect
+/// when pods are back.
+async fn kill_all_pods(plant: &mut Plant, fleet: &Fleet, other: DataplaneOptions) -> anyhow::Result<()> {
+    plant.set_ready_pods(&[]);
     let last = plant.pods.remove(0);
     let (last_url, last_options) = (last.url.clone(), last.options.clone());
     drop(last);
-    fleet.wait_until("that nobody is connected", SOON, |report| report.connected == 0).await?;
+    fleet.wait_until("the end of all connections", SOON, |report| report.connected == 0).await?;
     fleet
-        .wait_until("the gateway's own answer", SOON, |report| {
+        .wait_until("the gateway's own response", SOON, |report| {
             report.byes.get("Starting").is_some_and(|byes| *byes >= 60)
         })
         .await?;
@@ -265,12 +266,12 @@ async fn all_pods_die(plant: &mut Plant, fleet: &Fleet, other: DataplaneOptions)
     plant.pods.push(Dataplane::start(last_options).await?);
     plant.pods.push(Dataplane::start(other).await?);
     assert_eq!((&plant.pods[0].url, plant.pods[1].options.ports), (&last_url, other_ports));
-    plant.in_the_service(&[0, 1]);
-    fleet.wait_until("that all are back", SOON, |report| report.connected == 60).await?;
+    plant.set_ready_pods(&[0, 1]);
+    fleet.wait_until("all clients to reconnect", SOON, |report| report.connected == 60).await?;
     Ok(())
 }
 
-async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
+async fn clients_survive_a_pod_crash(kind: Kind) -> anyhow::Result<()> {
     let mut plant = Plant::open(kind).await?;
     streams_share_a_connection(&plant).await?;
     let subject = plant.stack.subject("A-1", "switch")?;
@@ -287,13 +288,13 @@ async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
         anyhow::Ok(n)
     });
     fleet.wait_until("the first data", SOON, |report| report.events >= 120).await?;
-    let options = one_pod_dies(&mut plant, &fleet).await?;
-    all_pods_die(&mut plant, &fleet, options).await?;
+    let options = kill_one_pod(&mut plant, &fleet).await?;
+    kill_all_pods(&mut plant, &fleet, options).await?;
 
     stop.send_replace(true);
     let newest = publishing.await??;
     let report = fleet
-        .wait_until("the newest message everywhere", SOON, |report| {
+        .wait_until("the newest message on every client", SOON, |report| {
             report.newest.get("A-1/switch").is_some_and(|known| known.number == newest && known.behind == 0)
         })
         .await?;
@@ -305,11 +306,11 @@ async fn clients_survive_the_death_of_a_pod(kind: Kind) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn clients_survive_the_death_of_a_pod_behind_nginx() -> anyhow::Result<()> {
-    clients_survive_the_death_of_a_pod(Kind::Nginx).await
+async fn clients_survive_a_pod_crash_behind_nginx() -> anyhow::Result<()> {
+    clients_survive_a_pod_crash(Kind::Nginx).await
 }
 
 #[tokio::test]
-async fn clients_survive_the_death_of_a_pod_behind_haproxy() -> anyhow::Result<()> {
-    clients_survive_the_death_of_a_pod(Kind::Haproxy).await
+async fn clients_survive_a_pod_crash_behind_haproxy() -> anyhow::Result<()> {
+    clients_survive_a_pod_crash(Kind::Haproxy).await
 }

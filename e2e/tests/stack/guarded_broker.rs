@@ -1,5 +1,5 @@
-//! A NATS with TLS and credentials files, as a company runs it: both programs log in, others are
-//! refused. Failed logins are reported in the programs' logs.
+//! A NATS with TLS and credentials files, as companies run it. Both programs log in, and clients without
+//! credentials are refused. Failed logins appear in the programs' logs.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -16,7 +16,7 @@ async fn both_programs_log_in_with_credentials_over_tls() -> anyhow::Result<()> 
     let options = NatsOptions { extra: identity.configuration().to_owned(), ..NatsOptions::default() };
     let nats = NatsServer::start_with(options).await?;
     let stranger = async_nats::ConnectOptions::new().add_root_certificates(identity.ca()).require_tls(true);
-    assert!(stranger.connect(nats.url()).await.is_err(), "without credentials nobody comes in");
+    assert!(stranger.connect(nats.url()).await.is_err(), "a client without credentials was accepted");
     let way = |creds: std::path::PathBuf| -> Vec<OsString> {
         vec!["--nats-creds".into(), creds.into(), "--nats-ca".into(), identity.ca().into()]
     };
@@ -28,7 +28,7 @@ async fn both_programs_log_in_with_credentials_over_tls() -> anyhow::Result<()> 
         args: way(identity.credentials("operator")?),
         ..OperatorOptions::default()
     };
-    // Ready: it has made the streams.
+    // `start` returns when the operator is ready, so it has created the streams.
     let _operator = Operator::start(operator).await?;
     let dataplane = DataplaneOptions {
         mapping,

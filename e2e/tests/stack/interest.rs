@@ -1,4 +1,4 @@
-//! No client, no traffic: nats-server's own list of subscriptions says which devices a data plane listens to.
+//! Data planes subscribe only to watched devices, according to nats-server's own list of subscriptions.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use flutecast_testkit::{LocalStack, SseEvent, http_client, wait_until};
 
 use crate::factory::{SOON, level, now_ms, stack, switch, value, watch};
 
-/// The subjects under `live.` that anybody is subscribed to.
+/// Returns the subjects under `live.` with at least one subscription.
 async fn live_subscriptions(stack: &LocalStack) -> anyhow::Result<BTreeSet<String>> {
     let answer = http_client::get_json(&format!("{}/connz?subs=1", stack.nats.monitor_url())).await?;
     let connections = answer["connections"].as_array().cloned().unwrap_or_default();
@@ -29,16 +29,16 @@ async fn wait_for_subscriptions(stack: &LocalStack, what: &str, wanted: &[String
 async fn only_watched_devices_are_subscribed() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
-    assert!(live_subscriptions(&stack).await?.is_empty(), "nobody watches, so nobody listens");
+    assert!(live_subscriptions(&stack).await?.is_empty(), "there are subscriptions without clients");
 
     let a = [stack.live_subject("A-1", "level")?, stack.live_subject("A-1", "switch")?];
     let first = watch(&dataplane, "device=A-1").await?;
     wait_for_subscriptions(&stack, "the subscriptions of A-1", &a).await?;
-    // A second client of the same device shares them.
+    // A second client of the same device shares its subscriptions.
     let second = watch(&dataplane, "device=A-1").await?;
     wait_for_subscriptions(&stack, "the same subscriptions", &a).await?;
     drop(first);
-    // Only a message makes the server see that the client has gone; nothing may be needed but that.
+    // The server notices a closed connection only when it writes a message to it.
     let publisher = stack.publisher().await?;
     publisher.publish(&stack.subject("A-1", "level")?, level(now_ms(), 1)).await?;
     wait_for_subscriptions(&stack, "the subscriptions of the client that stays", &a).await?;
@@ -52,7 +52,7 @@ async fn only_watched_devices_are_subscribed() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_device_that_nobody_watches_sends_nothing_to_the_data_plane() -> anyhow::Result<()> {
+async fn messages_of_unwatched_devices_do_not_reach_the_data_plane() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
     let mut client = watch(&dataplane, "device=A-1").await?;

@@ -1,5 +1,5 @@
-//! A source whose id stands in the payload: arrays are split, order is kept per device, malformed items are
-//! counted and skipped.
+//! A source with the device's id in the payload: arrays are split, the order per device is kept, and
+//! malformed items are skipped and counted.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ async fn arrays_are_split_in_order_and_malformed_items_skipped() -> anyhow::Resu
     let (a, b) = (device("a", "A-1"), device("b", "B-1"));
     let files = [("tenant.yaml", TENANT), ("formats.yaml", FORMATS), ("a.yaml", &a), ("b.yaml", &b)];
     let stack = LocalStack::with("acme", &files).await?;
-    // Two pods share the work; the order of a device must not suffer from it.
+    // Two pods share the work, which must not change the order of a device's messages.
     let (one, two) = tokio::try_join!(stack.dataplane(), stack.dataplane())?;
     let mut client = watch(&one, "device=A-1&device=B-1").await?;
     let publisher = stack.publisher().await?;
@@ -35,19 +35,19 @@ async fn arrays_are_split_in_order_and_malformed_items_skipped() -> anyhow::Resu
             n += 1;
             items.push(format!(r#"{{"deviceId":"{id}","n":{n}}}"#));
         }
-        // No device of ours, no id at all, not an object, an id of another type.
+        // An unknown device, no id, not an object, and an id of another type.
         items.insert(1, r#"{"deviceId":"nosuchdevice","n":0}"#.to_owned());
         items.insert(2, r#"{"n":0}"#.to_owned());
         items.insert(3, "17".to_owned());
         items.insert(4, r#"{"deviceId":{"a":1},"n":0}"#.to_owned());
         publisher.publish("mes.out", format!(r#"{{"sentAt":1,"readings":[{}]}}"#, items.join(","))).await?;
     }
-    // A message that is not even JSON, and one whose items aren't where the source says, stop nothing either.
+    // A message that isn't JSON, and one without the items, don't stop the source either.
     publisher.publish("mes.out", "no json").await?;
     publisher.publish("mes.out", r#"{"readings":5}"#).await?;
     publisher.publish("mes.out", format!(r#"{{"readings":[{{"deviceId":"{b}","n":{}}}]}}"#, n + 1)).await?;
 
-    // Devices may overtake each other, so both have to be complete.
+    // The order between devices isn't guaranteed, so each is compared on its own.
     let wanted = |remainders: &[u64]| (1..=n).filter(|n| remainders.contains(&(n % 3))).collect::<Vec<_>>();
     let (of_a, of_b) = (wanted(&[1, 0]), [wanted(&[2]), vec![n + 1]].concat());
     let mut seen = BTreeMap::<String, Vec<u64>>::new();
@@ -61,12 +61,12 @@ async fn arrays_are_split_in_order_and_malformed_items_skipped() -> anyhow::Resu
     assert_eq!(seen["A-1"], of_a, "A-1's items are the first and third of each message");
     assert_eq!(seen["B-1"], of_b, "B-1's items are the second of each message, and one more");
 
-    what_was_skipped_is_counted(&one, &two).await
+    wait_for_skipped_counts(&one, &two).await
 }
 
-/// Either pod may have split the messages; together they have counted what was skipped.
-async fn what_was_skipped_is_counted(one: &Dataplane, two: &Dataplane) -> anyhow::Result<()> {
-    wait_until("what was skipped to be counted", SOON, async || {
+/// Asserts the number of skipped items. Either pod may have split a message, so their counts are added.
+async fn wait_for_skipped_counts(one: &Dataplane, two: &Dataplane) -> anyhow::Result<()> {
+    wait_until("the counts of skipped items", SOON, async || {
         let count = async |reason: &str| {
             let name = format!("flutecast_split_skipped_total{{reason=\"{reason}\"}}");
             anyhow::Ok(one.metric(&name).await? + two.metric(&name).await?)
@@ -78,9 +78,7 @@ async fn what_was_skipped_is_counted(one: &Dataplane, two: &Dataplane) -> anyhow
         };
         match counts.await {
             Ok((50, 152)) => Ok(()),
-            Ok(other) => {
-                Err(format!("{other:?} of unknown devices and otherwise wrong, instead of (50, 152)"))
-            }
+            Ok(other) => Err(format!("(unknown devices, others) is {other:?} instead of (50, 152)")),
             Err(error) => Err(format!("{error:#}")),
         }
     })
@@ -88,7 +86,7 @@ async fn what_was_skipped_is_counted(one: &Dataplane, two: &Dataplane) -> anyhow
 }
 
 #[tokio::test]
-async fn another_pod_goes_on_when_the_one_that_splits_crashes() -> anyhow::Result<()> {
+async fn another_pod_takes_over_when_the_splitting_pod_crashes() -> anyhow::Result<()> {
     let a = device("a", "A-1");
     let stack =
         LocalStack::with("acme", &[("tenant.yaml", TENANT), ("formats.yaml", FORMATS), ("a.yaml", &a)])
@@ -101,15 +99,15 @@ async fn another_pod_goes_on_when_the_one_that_splits_crashes() -> anyhow::Resul
     let last = 300;
     for n in 1..=last {
         publisher.publish("mes.out", format!(r#"{{"readings":[{{"deviceId":"{id}","n":{n}}}]}}"#)).await?;
-        // In the middle of it the two others crash, whichever of the three it is that splits.
+        // Both other pods crash during the run, so one of them may be the pod that splits.
         if n % 100 == 0
             && let Some(mut pod) = pods.pop()
         {
             pod.process.kill().await?;
         }
     }
-    // A message that a crashed pod had taken is given to another when its acknowledgement is overdue, so this
-    // takes a while.
+    // The broker redelivers a crashed pod's messages only after the acknowledgement is overdue, so this takes
+    // a while.
     let mut seen = Vec::new();
     let end = std::time::Instant::now() + SOON * 4;
     while seen.last() != Some(&last) {

@@ -1,5 +1,4 @@
-//! Each JSON example of docs/protocol.md has the shape of what a running system really sends: the same keys,
-//! the same types.
+//! Each JSON example of docs/protocol.md has the same keys and types as what a running system sends.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +9,11 @@ use crate::factory::{SOON, device, events, level, now_ms, resume, switch};
 
 const PROTOCOL: &str = include_str!("../../../docs/protocol.md");
 
-/// The keys whose values are objects with names of the user's own: there, only the types of the values are
-/// compared.
+/// Keys of objects whose own keys are chosen by the user. Only the types of their values are compared.
 const FREE_NAMES: [&str; 3] = ["labels", "values", "channels"];
-/// The keys that are left out when there is nothing to say.
+/// Keys that may be missing.
 const OPTIONAL: [&str; 3] = ["unit", "decimals", "device"];
-/// The keys that may be `null`, as the text says.
+/// Keys whose value may be `null`, as documented.
 const NULLABLE: [&str; 6] = ["since", "lost", "staleAfterMs", "time", "values", "name"];
 
 /// Collects the differences in shape between an example and the real value.
@@ -68,7 +66,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("docs/protocol.md: {error}: {text}"))
 }
 
-/// The examples of the named events, from their table.
+/// Returns the examples in the table of named events, by name.
 fn examples_of_events() -> BTreeMap<String, Value> {
     let rows = PROTOCOL.lines().filter_map(|line| {
         let mut cells = line.strip_prefix("| `")?.split(" | ");
@@ -79,7 +77,7 @@ fn examples_of_events() -> BTreeMap<String, Value> {
     rows.collect()
 }
 
-/// The JSON of the code block that follows `words`.
+/// Returns the JSON of the first code block after `words`.
 fn block_after(words: &str) -> Value {
     let (_, rest) = PROTOCOL.split_once(words).unwrap_or_else(|| panic!("docs/protocol.md lacks {words:?}"));
     let block = rest.split("```").nth(1).expect("a code block");
@@ -90,7 +88,7 @@ fn block_after(words: &str) -> Value {
 const TENANT: &str = crate::factory::TENANT;
 const FORMATS: &str = crate::factory::FORMATS;
 
-/// A stack whose device A-1 has everything that an example shows: a unit, decimals, `staleAfter`.
+/// Starts a stack whose device A-1 has all optional properties: a unit, decimals, `staleAfter`.
 async fn complete_stack() -> anyhow::Result<LocalStack> {
     let formats = FORMATS.replace("type: Number}", "type: Number, unit: bar, decimals: 1}");
     let a = device("a", "A-1").replace("format: level}", "format: level, staleAfter: 1s}");
@@ -110,7 +108,7 @@ fn the_examples_are_found() {
 }
 
 #[test]
-fn differences_are_seen() {
+fn differences_are_found() {
     let mut found = Vec::new();
     let (example, real) =
         (json(r#"{"a":1,"b":[{"c":"x"}],"since":null}"#), json(r#"{"b":[{"c":1}],"since":"x","d":0}"#));
@@ -128,7 +126,7 @@ async fn named_events_look_as_documented() -> anyhow::Result<()> {
 
     let mut client = SseClient::connect(&events(&dataplane, "device=A-1&device=NO-1"), &[]).await?;
     let hello = block_after("`hello`:");
-    // The real fields have unit and decimals, so they are not optional here.
+    // Unit and decimals are optional in general, but this device has them.
     let real = next_json(&mut client, "hello").await?;
     for field in ["unit", "decimals"] {
         assert!(real["devices"][0]["channels"][0]["fields"][0].get(field).is_some(), "{real}");
@@ -175,8 +173,8 @@ async fn answers_look_as_documented() -> anyhow::Result<()> {
     let example = block_after("`GET /v1/demo/devices/CORR-01`:");
     assert_same_shape("device", &example, &one);
     assert_eq!(one["channels"]["level"]["values"]["n"], 1.0);
-    assert_eq!(one["channels"]["switch"]["time"], Value::Null, "nothing was sent on it: {one}");
-    assert_eq!(one["channels"]["switch"]["values"], Value::Null, "nothing was sent on it: {one}");
+    assert_eq!(one["channels"]["switch"]["time"], Value::Null, "the channel has no message yet: {one}");
+    assert_eq!(one["channels"]["switch"]["values"], Value::Null, "the channel has no message yet: {one}");
 
     let all = http_client::get_json(&format!("{}/v1/acme/devices", dataplane.url)).await?;
     assert_eq!(all["devices"].as_array().map(Vec::len), Some(1), "{all}");
@@ -191,11 +189,11 @@ async fn errors_look_as_documented(dataplane: &Dataplane) -> anyhow::Result<()> 
         .expect("an example")
         .0;
     let example = json(text);
-    // The very request of the example.
+    // The same request as in the example.
     let answer = http_client::get(&events(dataplane, "device=A-1&interval=5%20parsecs")).await?;
     assert_eq!(answer.status.as_u16(), 400, "{}", answer.text());
     assert_same_shape("error", &example, &answer.json()?);
-    assert_eq!(answer.json()?, example, "word for word");
+    assert_eq!(answer.json()?, example, "the error must equal the example");
     for (path, status) in [
         ("/v1/acme/events", 400),
         ("/v1/acme/events?device=A-1&divice=B-1", 400),

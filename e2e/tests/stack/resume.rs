@@ -1,5 +1,5 @@
-//! Coming back: what was missed of an `Every` channel is replayed, and what can't be proven complete is
-//! announced.
+//! Resuming a stream: missed messages of an `Every` channel are replayed, and a possible loss is announced by
+//! `gap`.
 
 use flutecast_testkit::{LocalStack, SseClient};
 
@@ -7,7 +7,7 @@ use crate::factory::{
     FORMATS, SOON, TENANT, device, events, level, now_ms, numbers_until, resume, stack, switch, value, watch,
 };
 
-/// Reads until the event that carries the id of the newest message, and gives that id.
+/// Reads until the event whose id has this sequence. Returns the id.
 async fn id_at(client: &mut SseClient, sequence: u64) -> anyhow::Result<String> {
     let suffix = format!("-{sequence}");
     if let Some(id) = client.last_event_id().filter(|id| id.ends_with(&suffix)) {
@@ -19,7 +19,7 @@ async fn id_at(client: &mut SseClient, sequence: u64) -> anyhow::Result<String> 
 }
 
 #[tokio::test]
-async fn what_was_missed_comes_in_order_and_once() -> anyhow::Result<()> {
+async fn missed_messages_are_replayed_once_and_in_order() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
     let publisher = stack.publisher().await?;
@@ -30,7 +30,8 @@ async fn what_was_missed_comes_in_order_and_once() -> anyhow::Result<()> {
     }
     let id = id_at(&mut client, 10).await?;
     drop(client);
-    // While it is away: events of its device, of another, and new values of a Latest channel.
+    // Published while the client is disconnected: messages of its device, of another device, and values of a
+    // `Latest` channel.
     for n in 11..=60 {
         publisher.publish(&a, switch(n)).await?;
         publisher.publish(&b, switch(1_000 + n)).await?;
@@ -42,17 +43,17 @@ async fn what_was_missed_comes_in_order_and_once() -> anyhow::Result<()> {
     let mut levels = Vec::new();
     while switches.last() != Some(&60) || levels.last() != Some(&60) {
         let event = client.next_where("data", SOON, |event| event.is_data() || event.name() == "gap").await?;
-        let (device, channel, n) = value(&event).unwrap_or_else(|| panic!("a gap that is none: {event:?}"));
+        let (device, channel, n) = value(&event).unwrap_or_else(|| panic!("an unexpected gap: {event:?}"));
         assert_eq!(device, "A-1");
         if channel == "switch" { switches.push(n) } else { levels.push(n) }
     }
     assert_eq!(switches, (11..=60).collect::<Vec<_>>());
-    // The newest, and perhaps one or two that were still on their way; the 50 that were missed are not
+    // The newest value comes, and perhaps one or two that were still in flight; the 50 missed values are not
     // replayed.
-    assert!(levels.len() < 10, "of a Latest channel only the newest comes: {levels:?}");
+    assert!(levels.len() < 10, "values of a Latest channel were replayed: {levels:?}");
 
-    // The same id in the query, for clients that can't set headers; and for a device that this client never
-    // watched.
+    // The id also works in the query, for clients that can't set headers, and for a device that this client
+    // never watched.
     let url = events(&dataplane, &format!("device=B-1&channel=switch&lastEventId={id}"));
     let mut other = SseClient::connect(&url, &[]).await?;
     assert_eq!(numbers_until(&mut other, "switch", 1_060).await?, (1_011..=1_060).collect::<Vec<_>>());
@@ -60,7 +61,7 @@ async fn what_was_missed_comes_in_order_and_once() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_retention_has_taken_is_announced() -> anyhow::Result<()> {
+async fn messages_removed_by_retention_are_announced_as_a_gap() -> anyhow::Result<()> {
     let (tenant, a) = (TENANT.replace("100000", "10"), device("a", "A-1"));
     let stack =
         LocalStack::with("acme", &[("tenant.yaml", &tenant), ("formats.yaml", FORMATS), ("a.yaml", &a)])
@@ -75,11 +76,11 @@ async fn what_retention_has_taken_is_announced() -> anyhow::Result<()> {
     for n in 2..=30 {
         publisher.publish(&subject, switch(n)).await?;
     }
-    // A data plane that has seen all of it, and one that hasn't: neither can prove it, as removed
-    // messages are missing for every client that was away.
+    // Neither the data plane that has seen all messages nor a new one can prove completeness, because removed
+    // messages may be missing for any client that was away.
     for dataplane in [dataplane, stack.dataplane().await?] {
         let mut client = resume(&dataplane, "device=A-1&channel=switch", &id).await?;
-        // Before the first id everything is delivered: the messages that are left, and the gap.
+        // The remaining messages and the gap come before the first id.
         let mut numbers = Vec::new();
         let mut gap = None;
         loop {
@@ -101,7 +102,7 @@ async fn what_retention_has_taken_is_announced() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_id_that_was_never_given_out_promises_nothing() -> anyhow::Result<()> {
+async fn an_unknown_event_id_leads_to_a_gap() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
     let publisher = stack.publisher().await?;
@@ -110,7 +111,7 @@ async fn an_id_that_was_never_given_out_promises_nothing() -> anyhow::Result<()>
     let mut client = watch(&dataplane, "device=A-1&channel=switch").await?;
     let id = id_at(&mut client, 1).await?;
     let (epoch, _) = id.split_once('-').expect("epoch and sequence");
-    // Of another stream, and from the future of this one.
+    // An id of another stream, and ids beyond the end of this one.
     for foreign in ["00000000-1", "ffffffff-99999", &format!("{epoch}-4000000000")] {
         let mut client = SseClient::connect(
             &events(&dataplane, "device=A-1&channel=switch"),
@@ -121,7 +122,7 @@ async fn an_id_that_was_never_given_out_promises_nothing() -> anyhow::Result<()>
         let gap = client.next_where("gap", SOON, |event| event.name() == "gap").await?.json()?;
         assert_eq!(gap["device"], "A-1", "{foreign}: {gap}");
     }
-    // Nonsense is refused or ignored, but breaks nothing.
+    // Malformed ids are refused or ignored.
     for nonsense in ["x", "-", "1", "zzzzzzzz-1", &format!("{epoch}-99999999999999999999999999")] {
         let url = events(&dataplane, "device=A-1&channel=switch");
         match SseClient::connect(&url, &[("last-event-id", nonsense)]).await {

@@ -1,6 +1,6 @@
-//! Two factories on one nats-server: with an account each, as manifests/nats/two-factories.conf gives them,
-//! neither knows of the other; in one account their streams are apart, and the second owner of a tenant's
-//! name gets an error.
+//! Two factories on one nats-server. With an account each, as in manifests/nats/two-factories.conf, neither
+//! can reach anything of the other. In one account their streams are separate, and the second owner of a
+//! tenant's name gets an error.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::factory::{FORMATS, SOON, device, switch, value};
 
 const PASSWORD: &str = "p1-of_Many-letters";
 const ACCOUNTS: &str = "manifests/nats/two-factories.conf";
-/// The environment variables of `ACCOUNTS`.
+/// The environment variables that [`ACCOUNTS`] reads.
 const PASSWORDS: [&str; 7] = [
     "PLANT_1_OPERATOR_PASSWORD",
     "PLANT_1_DATAPLANE_PASSWORD",
@@ -33,7 +33,7 @@ const PASSWORDS: [&str; 7] = [
 ];
 const USERS: [&str; 3] = ["operator", "dataplane", "devices"];
 
-/// A factory with the tenants `acme`, which both have, and one of its own name.
+/// A factory with the tenant `acme`, which both have, and a tenant with the factory's own name.
 struct Factory {
     name: &'static str,
     operator: Operator,
@@ -104,7 +104,7 @@ impl Factory {
     }
 }
 
-/// The id of `A-1`: the same in both factories if the tenant is.
+/// Returns the id of `A-1`, which depends only on tenant and device code.
 fn id(tenant: &str) -> anyhow::Result<String> {
     Ok(iot_id::generate(&TenantName::new(tenant)?, &DeviceCode::new("A-1")?).to_string())
 }
@@ -125,7 +125,7 @@ async fn publish(client: &Client, subject: &str, n: u64) -> anyhow::Result<()> {
     Ok(client.flush().await?)
 }
 
-/// The names of all streams that a login can see.
+/// Returns the names of all streams that a login can list.
 async fn streams(client: &Client) -> anyhow::Result<Vec<String>> {
     let answer = client.request("$JS.API.STREAM.LIST", "".into()).await?;
     let answer: Value = serde_json::from_slice(&answer.payload)?;
@@ -136,8 +136,8 @@ async fn streams(client: &Client) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Everything that a factory's logins can hear at all.
-async fn all_that_is_heard(
+/// Subscribes each login of a factory to all subjects that it may read. Returns the messages as text.
+async fn subscribe_to_everything(
     logins: &[(&'static str, Client)],
 ) -> anyhow::Result<impl futures_util::Stream<Item = String>> {
     let mut heard: Vec<BoxStream<'_, String>> = Vec::new();
@@ -170,7 +170,7 @@ struct Accounts {
     nats: NatsServer,
     first: Factory,
     second: Factory,
-    /// All logins of the first factory.
+    /// The clients of all logins of the first factory.
     logins: Vec<(&'static str, Client)>,
     second_devices: Client,
 }
@@ -187,7 +187,7 @@ impl Accounts {
         };
         let nats = NatsServer::start_with(options).await?;
         let at = nats.url().replace("nats://", "");
-        // The same release name on purpose: it is the account that keeps them apart.
+        // The release name is the same on purpose, so that only the account separates them.
         let start = async |name: &'static str| {
             let url = |user: &str| format!("nats://{name}-{user}:{PASSWORD}@{at}");
             Factory::start(name, url, &["--release", "factory"]).await
@@ -212,7 +212,7 @@ async fn connect(nats: &NatsServer, user: &str) -> anyhow::Result<Client> {
     Ok(login.connect(nats.url()).await?)
 }
 
-/// A device that asks the other factory for its topics finds no responder; its own factory answers.
+/// An enrollment request to the other factory has no responder, while the own factory answers.
 async fn enrollment_stays_in_the_account(accounts: &Accounts) -> anyhow::Result<()> {
     let [.., devices] = accounts.clients();
     let own = devices.request("flutecast.plant-1.enroll", "A-1".into()).await?;
@@ -222,8 +222,8 @@ async fn enrollment_stays_in_the_account(accounts: &Accounts) -> anyhow::Result<
     Ok(())
 }
 
-/// Both have a tenant acme with a device A-1, so the same subjects. Each screen sees its own factory. Returns
-/// a screen of the second factory's own tenant.
+/// Both factories have tenant `acme` with device A-1, so they use the same subjects; each screen receives
+/// values of its own factory only. Returns a screen of the second factory's own tenant.
 async fn screens_see_their_own_factory(accounts: &Accounts) -> anyhow::Result<SseClient> {
     let Accounts { nats, first, second, second_devices, .. } = accounts;
     let [.., devices] = accounts.clients();
@@ -235,7 +235,7 @@ async fn screens_see_their_own_factory(accounts: &Accounts) -> anyhow::Result<Ss
     expect(&mut screens.0, 1_001).await?;
     expect(&mut screens.1, 2_001).await?;
     expect(&mut secret, 2_002).await?;
-    // What the MES has for a factory comes there only, under the subject that the Tenant's source names.
+    // The MES has its own account and exports each factory's subjects only to that factory's account.
     let mes = connect(nats, "mes").await?;
     for (plant, n) in [("plant-1", 1_003), ("plant-2", 2_003)] {
         publish(&mes, &format!("mes.{plant}.acme.{}.state", id("acme")?), n).await?;
@@ -245,8 +245,8 @@ async fn screens_see_their_own_factory(accounts: &Accounts) -> anyhow::Result<Ss
     Ok(secret)
 }
 
-/// Streams of the other factory don't exist, even for the login that may do most.
-async fn streams_of_the_other_are_not_there(accounts: &Accounts) -> anyhow::Result<()> {
+/// Asserts that even the login with the most rights can't access the other factory's streams.
+async fn streams_of_the_other_factory_are_unreachable(accounts: &Accounts) -> anyhow::Result<()> {
     let [operator, dataplane, _] = accounts.clients();
     assert_eq!(streams(operator).await?, ["IOT_acme", "IOT_plant-1", "SRC_acme_mes", "SRC_plant-1_mes"]);
     let calls = [
@@ -260,7 +260,7 @@ async fn streams_of_the_other_are_not_there(accounts: &Accounts) -> anyhow::Resu
         let answer: Value = serde_json::from_slice(&answer.payload)?;
         assert_eq!(answer["error"]["code"], 404, "{call}: {answer}");
     }
-    // A direct get of a stream that isn't there has no responder: an answer would be among what is heard.
+    // A direct get of an unknown stream has no responder. Any response would be among the received messages.
     for user in [operator, dataplane] {
         let subject = format!("$JS.API.DIRECT.GET.IOT_plant-2.{}", stored("plant-2")?);
         user.publish_with_reply(subject, user.new_inbox(), "".into()).await?;
@@ -268,8 +268,8 @@ async fn streams_of_the_other_are_not_there(accounts: &Accounts) -> anyhow::Resu
     Ok(())
 }
 
-/// A stream can read from others without any right on them. In an account of its own it finds only that
-/// account's.
+/// Creates a stream with other streams as sources, which needs no rights on them. It finds only streams of
+/// its own account.
 async fn stream_that_reads_from_others(operator: &Client) -> anyhow::Result<stream::Stream> {
     let source = |name: &str| stream::Source { name: name.to_owned(), ..Default::default() };
     let config = stream::Config {
@@ -280,8 +280,8 @@ async fn stream_that_reads_from_others(operator: &Client) -> anyhow::Result<stre
     Ok(jetstream::new(operator.clone()).create_stream(config).await?)
 }
 
-/// Publishes a last message of the first factory and returns everything heard up to it.
-async fn hear_up_to_a_last_message(
+/// Publishes a last message of the first factory and returns all messages received up to it.
+async fn receive_up_to_a_last_message(
     devices: &Client,
     heard: impl futures_util::Stream<Item = String>,
 ) -> anyhow::Result<Vec<String>> {
@@ -297,51 +297,51 @@ async fn hear_up_to_a_last_message(
         }
     };
     let heard_it = tokio::time::timeout(SOON, listening).await;
-    assert!(heard_it.is_ok(), "the own message isn't heard: {all:#?}");
+    assert!(heard_it.is_ok(), "the factory's own last message didn't arrive: {all:#?}");
     Ok(all)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn factories_with_an_account_each_know_nothing_of_each_other() -> anyhow::Result<()> {
+async fn factories_with_an_account_each_are_isolated() -> anyhow::Result<()> {
     let accounts = Accounts::start().await?;
     let [operator, dataplane, devices] = accounts.clients();
     enrollment_stays_in_the_account(&accounts).await?;
-    let heard = all_that_is_heard(&accounts.logins).await?;
+    let heard = subscribe_to_everything(&accounts.logins).await?;
     let mut secret = screens_see_their_own_factory(&accounts).await?;
-    streams_of_the_other_are_not_there(&accounts).await?;
+    streams_of_the_other_factory_are_unreachable(&accounts).await?;
     let thief = stream_that_reads_from_others(operator).await?;
-    // Messages for the other factory's subjects stay here without a consumer.
+    // Messages on the other factory's subjects stay in this account, without a consumer.
     for user in [devices, dataplane] {
         publish(user, &stored("plant-2")?, 1_666).await?;
     }
-    // Nor does any pod of the other factory answer.
+    // No pod of the other factory responds to the query.
     operator.publish("flutecast.serving.factory.query", "".into()).await?;
     operator.flush().await?;
 
     publish(&accounts.second_devices, &stored("plant-2")?, 2_004).await?;
     expect(&mut secret, 2_004).await?;
-    wait_until("the own account's messages in a stream that reads from both", SOON, async || {
+    wait_until("messages of the own account in the stream with both sources", SOON, async || {
         let info = thief.get_info().await.map_err(|error| error.to_string())?;
         if info.state.messages >= 2 { Ok(()) } else { Err(format!("{:?}", info.state)) }
     })
     .await?;
-    // What the second has said until now has been delivered.
-    let all = hear_up_to_a_last_message(devices, heard).await?;
+    // By now all messages that the second factory has sent are delivered.
+    let all = receive_up_to_a_last_message(devices, heard).await?;
     for own in ["live.acme.", "plant-1-pod"] {
-        assert!(all.iter().any(|text| text.contains(own)), "nothing of the own factory, {own}: {all:#?}");
+        assert!(all.iter().any(|text| text.contains(own)), "no message of the own factory ({own}): {all:#?}");
     }
     for text in &all {
         let foreign =
             text.contains("\"n\":2") || text.contains("plant-2-pod") || text.contains("SRC_plant-2");
-        assert!(!foreign, "heard from the other factory: {text}");
+        assert!(!foreign, "a message of the other factory: {text}");
     }
     let stolen = thief.get_info().await?;
-    assert_eq!(stolen.state.messages, 2, "more than the own account's: {:?}", stolen.state);
+    assert_eq!(stolen.state.messages, 2, "messages of another account: {:?}", stolen.state);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_one_account_the_second_owner_of_a_stream_is_refused_and_sees_nothing() -> anyhow::Result<()> {
+async fn in_one_account_the_second_owner_of_a_stream_is_refused() -> anyhow::Result<()> {
     let nats = NatsServer::start().await?;
     let first = Factory::start("plant-1", |_| nats.url(), &["--release", "plant-1"]).await?;
     let client = nats.client().await?;
@@ -350,20 +350,20 @@ async fn in_one_account_the_second_owner_of_a_stream_is_refused_and_sees_nothing
     expect(&mut screen, 1_001).await?;
 
     let second = Factory::start("plant-2", |_| nats.url(), &["--release", "plant-2"]).await?;
-    let told = wait_until("the newcomer's verdict", SOON, async || {
+    let told = wait_until("the second owner's verdict", SOON, async || {
         let said = second.operator.verdicts();
         let told = said.iter().find(|line| line.contains("StreamOwnedByOther")).cloned();
         told.ok_or_else(|| said.join("\n"))
     })
     .await?;
     assert!(told.contains("stream IOT_acme exists and belongs to Tenant/plant-1/acme"), "{told}");
-    // Its screens get nothing of it, not even a hint that there is such a device.
+    // The second factory's clients learn nothing of the stream, not even that the device exists.
     for path in ["acme/events?device=A-1", "acme/devices", "acme/devices/A-1"] {
         let answer = http_client::get(&format!("{}/v1/{path}", second.dataplane.url)).await?;
         assert_eq!(answer.status.as_u16(), 401, "{path}: {}", answer.text());
         assert!(!answer.text().contains("1001"), "{path}: {}", answer.text());
     }
-    // What is its own works, and the elder's stream is as it was.
+    // The second factory's own tenant works, and the first owner's stream is unchanged.
     let mut own = second.screen(second.name).await?;
     publish(&client, &stored("plant-2")?, 2_001).await?;
     expect(&mut own, 2_001).await?;

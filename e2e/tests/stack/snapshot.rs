@@ -1,4 +1,4 @@
-//! Nothing falls between the snapshot and what comes live.
+//! No message is lost between the snapshot and the live messages.
 
 use crate::factory::{level, now_ms, numbers_until, stack, switch, watch};
 
@@ -9,15 +9,15 @@ async fn a_message_at_the_moment_of_subscribing_is_not_lost() -> anyhow::Result<
     let (latest, every) = (stack.subject("A-1", "level")?, stack.subject("A-1", "switch")?);
     let mut n = 0;
     for _ in 0..5 {
-        // The first client of a fresh data plane makes it ask for everything; the later ones find the channel
-        // watched or just left.
+        // The first client of a new data plane makes it read everything. For later clients the channel is
+        // watched already or was watched just before.
         let dataplane = stack.dataplane().await?;
         for _ in 0..10 {
             n += 1;
             let mut client = watch(&dataplane, "device=A-1").await?;
             publisher.publish(&latest, level(now_ms(), n)).await?;
             publisher.publish(&every, switch(n)).await?;
-            // Both channels: the last values of the round before may come first.
+            // Values of the round before may come first on either channel.
             let mut wanted = vec!["level", "switch"];
             while let Some(channel) = wanted.first() {
                 let event = client.next_named("message", crate::factory::SOON).await;
@@ -34,7 +34,7 @@ async fn a_message_at_the_moment_of_subscribing_is_not_lost() -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn a_stream_of_events_has_no_hole_where_clients_join() -> anyhow::Result<()> {
+async fn joining_clients_receive_every_later_event() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
     let publisher = stack.publisher().await?;

@@ -1,4 +1,4 @@
-//! A source whose id stands in the subject: NATS alone brings its messages to the devices.
+//! A source with the id in the subject: NATS itself maps its messages to the devices' subjects.
 
 use flutecast_testkit::LocalStack;
 

@@ -1,4 +1,4 @@
-//! A fault of a manifest is reported by object and field, and never stops the other objects.
+//! Errors in a manifest are reported with object and field, and don't affect other objects.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use flutecast_testkit::{Dataplane, LocalStack, SseClient, wait_until};
 
 use crate::factory::{SOON, device, events, numbers_until, stack, switch, watch};
 
-/// Waits for a verdict that holds all of `words`.
+/// Waits for a verdict that contains all of `words`.
 async fn verdict(stack: &LocalStack, words: &[&str]) -> anyhow::Result<String> {
     wait_until(&format!("a verdict with {words:?}"), SOON, async || {
         let verdicts = stack.operator.verdicts();
@@ -16,14 +16,14 @@ async fn verdict(stack: &LocalStack, words: &[&str]) -> anyhow::Result<String> {
     .await
 }
 
-/// A-1 still lives: a message of it reaches a client.
-async fn a_goes_on(stack: &LocalStack, dataplane: &Dataplane, n: u64) -> anyhow::Result<()> {
+/// Asserts that messages of A-1 still reach clients.
+async fn a_is_still_served(stack: &LocalStack, dataplane: &Dataplane, n: u64) -> anyhow::Result<()> {
     let mut client = watch(dataplane, "device=A-1&channel=switch").await?;
     stack.publisher().await?.publish(&stack.subject("A-1", "switch")?, switch(n)).await?;
     numbers_until(&mut client, "switch", n).await.map(drop)
 }
 
-/// The device codes in the `hello` of a client of all devices.
+/// Returns the device codes in the `hello` of a client of all devices.
 async fn devices(dataplane: &Dataplane) -> anyhow::Result<Vec<String>> {
     let mut client = SseClient::connect(&events(dataplane, "device=*"), &[]).await?;
     let hello = client.next_named("hello", SOON).await?.json()?;
@@ -41,7 +41,7 @@ async fn wait_for_devices(dataplane: &Dataplane, wanted: &[&str]) -> anyhow::Res
 }
 
 #[tokio::test]
-async fn a_pointer_of_the_wrong_type_is_reported_and_heals() -> anyhow::Result<()> {
+async fn a_pointer_of_the_wrong_type_is_reported_until_fixed() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
     let format = "
@@ -56,7 +56,7 @@ spec:
     verdict(&stack, &["broken", "fields[0].pointer"]).await?;
     let c = device("c", "C-1").replace("format: switch", "format: broken");
     stack.write_manifest("c.yaml", &c)?;
-    a_goes_on(&stack, &dataplane, 1).await?;
+    a_is_still_served(&stack, &dataplane, 1).await?;
     stack.write_manifest("broken.yaml", &format.replace("17", "/n"))?;
     wait_for_devices(&dataplane, &["A-1", "B-1", "C-1"]).await?;
     let mut client = watch(&dataplane, "device=C-1&channel=switch").await?;
@@ -68,7 +68,7 @@ spec:
 async fn a_bad_field_of_a_format_is_reported() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;
-    // The pointer lacks its slash; the unit of time is none; a field that doesn't exist is a typing error.
+    // The pointer lacks its leading slash.
     stack.edit_manifest(
         "formats.yaml",
         "{name: 'n', pointer: /n, type: Number}",
@@ -78,8 +78,8 @@ async fn a_bad_field_of_a_format_is_reported() -> anyhow::Result<()> {
     verdict(&stack, &["switch", "fields[0].pointer"]).await?;
     stack.edit_manifest("a.yaml", "deviceCode:", "devicecode:")?;
     verdict(&stack, &["a", "deviceCode"]).await?;
-    // The last good mapping stays.
-    a_goes_on(&stack, &dataplane, 1).await
+    // The last valid mapping stays in use.
+    a_is_still_served(&stack, &dataplane, 1).await
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn a_duplicate_device_code_names_its_holder() -> anyhow::Result<()> {
     let dataplane = stack.dataplane().await?;
     stack.write_manifest("z.yaml", &device("zwilling", "A-1"))?;
     verdict(&stack, &["Device/zwilling", "spec.deviceCode", "A-1", "Device/a"]).await?;
-    a_goes_on(&stack, &dataplane, 1).await?;
+    a_is_still_served(&stack, &dataplane, 1).await?;
     stack.write_manifest("z.yaml", &device("zwilling", "Z-1"))?;
     wait_for_devices(&dataplane, &["A-1", "B-1", "Z-1"]).await
 }
@@ -99,7 +99,7 @@ async fn a_missing_format_is_named() -> anyhow::Result<()> {
     let dataplane = stack.dataplane().await?;
     stack.write_manifest("c.yaml", &device("c", "C-1").replace("format: level", "format: nowhere"))?;
     verdict(&stack, &["c", "nowhere"]).await?;
-    a_goes_on(&stack, &dataplane, 1).await
+    a_is_still_served(&stack, &dataplane, 1).await
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_broken_yaml_file_is_reported_and_the_last_good_one_stays() -> anyhow:
     let dataplane = stack.dataplane().await?;
     stack.write_manifest("b.yaml", "kind: Device\n  spec: [oh no")?;
     verdict(&stack, &["b.yaml"]).await?;
-    a_goes_on(&stack, &dataplane, 1).await?;
+    a_is_still_served(&stack, &dataplane, 1).await?;
     stack.write_manifest("b.yaml", &device("b", "B-2"))?;
     wait_for_devices(&dataplane, &["A-1", "B-2"]).await
 }
@@ -125,8 +125,8 @@ async fn editing_a_manifest_changes_the_running_system() -> anyhow::Result<()> {
     eprintln!("from the file to the client: {elapsed:?}");
     assert_eq!(event["added"][0]["device"], "C-1", "{event}");
     assert_eq!(event["removed"], serde_json::json!([]));
-    // A second is the promise; a busy test machine gets more, but not so much that a poll every few seconds
-    // would pass.
+    // The promise is one second. A busy test machine gets more time, but less than a poll every few seconds
+    // would take.
     assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
 
     let start = Instant::now();
@@ -135,7 +135,7 @@ async fn editing_a_manifest_changes_the_running_system() -> anyhow::Result<()> {
     eprintln!("from the removal to the client: {:?}", start.elapsed());
     assert_eq!(event["removed"], serde_json::json!(["C-1"]), "{event}");
 
-    // A unit is edited: new clients see it at once.
+    // New clients see an edited unit at once.
     stack.edit_manifest("formats.yaml", "type: Number}", "type: Number, unit: bar}")?;
     wait_until("the new unit", SOON, async || {
         let hello = async {

@@ -115,7 +115,6 @@ impl Factory {
         argo_cd.0
     }
 
-    /// Waits until an object has the given health.
     async fn wait_for_health(&self, kind: &str, name: &str, health: Health) {
         wait_until(&format!("{kind} {name} {health:?}"), SOON, async || {
             match self.health(kind, name).await {
@@ -224,7 +223,7 @@ fn without_ignored(object: &Value) -> Value {
             fields.remove(key);
         }
     }
-    // Argo CD itself leaves the generation out when only a status has changed; here it shows that the spec
-    // has.
+    // Argo CD also ignores the generation if only a status has changed. Here it is compared, because it shows
+    // a change of the spec.
     object
 }

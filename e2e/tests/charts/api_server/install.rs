@@ -114,7 +114,7 @@ async fn upgrade_keeps_the_replica_count_and_refuses_volume_changes_up_front() {
     assert_eq!(pods().await, "4");
     let (_, typed) = refusal.split_once("kubectl ").unwrap();
     let (typed, _) = typed.split_once(',').unwrap();
-    // This API server has no controllers that would adopt orphaned pods, so the test deletes them.
+    // Orphaning needs the garbage collector, which this API server runs without, so the test deletes instead.
     assert!(typed.ends_with(" --cascade=orphan"), "{typed}");
     let typed = typed.replace("=orphan", "=background");
     api.kubectl(&typed.split(' ').collect::<Vec<_>>(), "").await.unwrap();

@@ -1,4 +1,4 @@
-//! `flutecast-bench fleet` on a real data plane: what its lines say.
+//! `flutecast-bench fleet` against a real data plane: the reports that it prints.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use flutecast_testkit::{LocalStack, Process, program};
 const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn a_fleet_reports_in_lines_and_ends_in_order() -> anyhow::Result<()> {
+async fn fleet_prints_reports_and_exits_cleanly() -> anyhow::Result<()> {
     let stack = LocalStack::demo().await?;
     let dataplane = stack.dataplane().await?;
     let publisher = stack.publisher().await?;

@@ -1,4 +1,4 @@
-//! The latency measurement, on a real nats-server and a relay whose faults are known.
+//! The latency measurement, with a real nats-server and a relay with known faults.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ enum Fault {
     ServesNone,
 }
 
-/// In the place of a data plane: it hands everything of the tenant to each client, with its fault.
+/// Starts a relay in place of a data plane: it sends all messages of the tenant to each client, with the
+/// given fault. Returns its URL.
 async fn relay(nats: String, fault: Fault) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -89,13 +90,13 @@ async fn measure(fault: Fault, rate: u32) -> anyhow::Result<LatencyReport> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delay_of_the_data_plane_is_seen_and_not_blamed_on_the_broker() {
+async fn data_plane_delay_is_not_attributed_to_the_broker() {
     let report = measure(Fault::Slow(Duration::from_millis(15)), 20).await.unwrap();
     assert!(report.complete(), "{report}");
     assert!(report.sse.median_us >= 15_000, "{report}");
     assert!(report.broker.median_us < 15_000, "{report}");
     assert!(report.median_ratio() > 1.0, "{report}");
-    // A message that falls on the very edge of the second may be in or out.
+    // A message at the edge of the measured second may or may not count.
     assert!((19..=21).contains(&report.broker.expected), "{report}");
     assert_eq!(report.sse.expected, 2 * report.broker.expected, "{report}");
     assert!(report.processes[0].rss_kib > 1000, "{report}");
@@ -114,7 +115,7 @@ async fn messages_that_do_not_arrive_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_is_closed_ends_the_run() {
+async fn a_closed_stream_ends_the_run() {
     let error = measure(Fault::Closes, 200).await.unwrap_err().to_string();
     assert!(error.contains("a receiver ended: the stream ended"), "{error}");
 }

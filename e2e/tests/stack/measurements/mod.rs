@@ -1,4 +1,4 @@
-//! The measurements of `bench/`, on real parts.
+//! The measurements of `bench/` on real components.
 
 mod fleet;
 mod latency;

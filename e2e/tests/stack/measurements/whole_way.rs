@@ -1,4 +1,4 @@
-//! The measurement against the real thing: nats-server, operator and data plane.
+//! The latency measurement with real components: nats-server, operator and data plane.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 const DEVICES: u32 = 6;
 
-/// A stack with the manifests of the benchmarks.
+/// Starts a stack with the manifests of the benchmarks.
 async fn stack() -> LocalStack {
     let folder = tempfile::tempdir().unwrap();
     manifests::write(&TenantName::new("bench").unwrap(), DEVICES, folder.path()).unwrap();
@@ -21,7 +21,7 @@ async fn stack() -> LocalStack {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_operator_takes_the_manifests_of_the_benchmarks() {
+async fn operator_accepts_the_manifests_of_the_benchmarks() {
     let stack = stack().await;
     let objects = 2 + usize::try_from(DEVICES).unwrap();
     let verdicts = wait_until("a verdict on each object", Duration::from_secs(20), async || {
@@ -52,7 +52,7 @@ async fn every_message_reaches_every_client_that_watches_its_device() {
     let all = run(&options(3, None), &CancellationToken::new()).await.unwrap();
     assert!(all.complete() && all.strange_events == 0, "{all}");
     assert_eq!(all.sse.expected, 3 * all.broker.expected, "{all}");
-    // Each of three clients watches two of six devices: together they get each message once.
+    // Each of three clients watches two of six devices, so together they receive each message once.
     let some = run(&options(3, Some(2)), &CancellationToken::new()).await.unwrap();
     assert!(some.complete() && some.strange_events == 0, "{some}");
     assert_eq!(some.sse.expected, some.broker.expected, "{some}");
