@@ -1,4 +1,4 @@
-//! Helm, with nothing of the machine's own settings.
+//! Runs helm, isolated from this machine's settings.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,10 +8,10 @@ use anyhow::{Context, bail, ensure};
 
 use crate::tools;
 
-/// Longest time that one command may take; `--wait` has a limit of its own.
+/// Time limit for one command; `--wait` has its own.
 const DEADLINE: Duration = Duration::from_secs(180);
 
-/// Helm for one cluster, or for none (`lint`, `template`).
+/// Helm for one cluster, or without a cluster (`lint`, `template`).
 #[derive(Debug)]
 pub struct Helm {
     program: PathBuf,
@@ -24,12 +24,12 @@ pub struct Helm {
 pub struct HelmOutput {
     /// Standard output.
     pub stdout: String,
-    /// Standard error; the API server's warnings are here.
+    /// Standard error, which includes the API server's warnings.
     pub stderr: String,
 }
 
 impl Helm {
-    /// Builds helm if this machine hasn't got it yet, which can take minutes; blocks meanwhile.
+    /// Builds helm if this machine doesn't have it yet, which can take minutes. Blocks.
     ///
     /// # Errors
     /// If it can't be built.
@@ -38,7 +38,7 @@ impl Helm {
         Ok(Self { program: tools::HELM.path()?, kubeconfig: kubeconfig.map(Path::to_owned), folder })
     }
 
-    /// Runs helm and gives what it wrote; blocks.
+    /// Runs helm. Returns its output. Blocks.
     ///
     /// # Errors
     /// If helm fails or takes more than three minutes.
@@ -48,7 +48,7 @@ impl Helm {
         for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             command.env(name, self.folder.path().join(name));
         }
-        // Without a cluster helm shall not find one.
+        // Without a kubeconfig helm would use the user's.
         let none = self.folder.path().join("no-kubeconfig");
         command.env("KUBECONFIG", self.kubeconfig.as_deref().unwrap_or(&none));
         let output = command.output().context("helm")?;

@@ -1,4 +1,4 @@
-//! Brings a real Kubernetes cluster up on this machine, and takes it down again without a trace.
+//! Brings up a real Kubernetes cluster on this machine, and takes it down without leaving traces.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use flutecast_testbed::release;
 
 /// A real Kubernetes cluster for tests, on this machine, without containers around it.
 ///
-/// FLUTECAST_CLUSTER_SLOT=1 (to 15) names another one than the usual, so that several can be up.
+/// FLUTECAST_CLUSTER_SLOT=1 (to 15) selects another cluster, so that several can be up.
 #[derive(Debug, Parser)]
 struct Options {
     #[command(subcommand)]
@@ -19,25 +19,25 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Says what this machine lacks for a cluster, if anything
+    /// Checks whether this machine can run a cluster, and names what is missing
     Check,
-    /// Brings it up, building its programs first, and prints KUBECONFIG
+    /// Brings the cluster up, builds its programs first, and prints KUBECONFIG
     Up,
-    /// Installs a release of the chart on it, with the images that `make images` has built
+    /// Installs a release of the chart on the cluster, with the images of `make images`
     Factory,
-    /// Ends it and removes everything that belonged to it
+    /// Ends the cluster and removes everything that belonged to it
     Down,
-    /// Says how its components are
+    /// Shows the cluster's components
     Status,
     /// Starts a component that was stopped or killed
     Start { component: Component },
-    /// Stops a component in order; it stays down
+    /// Stops a component gracefully; it stays down
     Stop { component: Component },
     /// Kills a component; it stays down
     Kill { component: Component },
     /// Runs a program in the node's namespaces
     Exec { program: String, args: Vec<String> },
-    /// Runs as the node's first process; not for people
+    /// Runs as the node's first process; internal
     #[command(hide = true)]
     Supervise { folder: PathBuf },
 }
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     match try_main(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // What is missing is for people to read: without the places in our code that anyhow would add.
+            // The message is for users, so it has no backtrace.
             let _ = writeln!(std::io::stderr(), "flutecast-cluster: {error:#}");
             ExitCode::FAILURE
         }

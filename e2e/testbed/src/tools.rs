@@ -1,16 +1,15 @@
-//! The programs in Go that a cluster and the tests of the charts need, and where each is pinned.
+//! The pinned Go programs that the cluster and the tests of the charts need.
 
 use flutecast_testkit::{GoTool, Stamp};
 
-/// The folder with the go.mod files, one folder for each pinned module.
+/// Returns the folder of a pinned module's go.mod.
 macro_rules! pinned_in {
     ($folder:literal) => {
         concat!(env!("CARGO_MANIFEST_DIR"), "/tools/", $folder)
     };
 }
 
-/// All tools, those of [`GoTool::LOCAL`] included, in the order in which they are built: what more depends on
-/// comes first.
+/// All tools including [`GoTool::LOCAL`], in build order: tools that most tests need come first.
 pub const ALL: [GoTool; 22] = [
     GoTool::NATS_SERVER,
     GoTool::ETCD,
@@ -41,7 +40,7 @@ pub const KUBE_SCHEDULER: GoTool =
 pub const KUBELET: GoTool = GoTool::kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet", 3);
 pub const KUBE_PROXY: GoTool = GoTool::kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 2);
 
-/// Enforces NetworkPolicies: a program of ours around kube-network-policies' packages.
+/// Enforces NetworkPolicies: our own program around the packages of kube-network-policies.
 pub const NETWORK_POLICIES: GoTool = GoTool {
     name: "network-policies",
     package: ".",
@@ -56,24 +55,24 @@ pub const NETWORK_POLICIES: GoTool = GoTool {
 
 pub const CONTAINERD: GoTool =
     containerd("containerd", "github.com/containerd/containerd/v2/cmd/containerd", 3);
-/// Stays with a pod's containers while containerd restarts.
+/// Keeps a pod's containers running while containerd restarts.
 pub const CONTAINERD_SHIM: GoTool = containerd(
     "containerd-shim-runc-v2",
     "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
     1,
 );
-/// containerd's own command line, which imports images.
+/// containerd's command line, which imports images.
 pub const CTR: GoTool = containerd("ctr", "github.com/containerd/containerd/v2/cmd/ctr", 1);
 
-/// The network of pods: a bridge.
+/// The CNI plugin for the pod network's bridge.
 pub const CNI_BRIDGE: GoTool = cni("bridge", "github.com/containernetworking/plugins/plugins/main/bridge");
-/// The addresses of pods.
+/// The CNI plugin that assigns addresses to pods.
 pub const CNI_HOST_LOCAL: GoTool =
     cni("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local");
-/// The loopback link of pods.
+/// The CNI plugin for a pod's loopback device.
 pub const CNI_LOOPBACK: GoTool =
     cni("loopback", "github.com/containernetworking/plugins/plugins/main/loopback");
-/// `hostPort` of pods.
+/// The CNI plugin for `hostPort`.
 pub const CNI_PORTMAP: GoTool = cni("portmap", "github.com/containernetworking/plugins/plugins/meta/portmap");
 
 /// The cluster's DNS.
@@ -89,7 +88,7 @@ pub const COREDNS: GoTool = GoTool {
     stamp: Stamp::Nothing,
 };
 
-/// Runs in pods of tests, and as every pod's sandbox: a program of ours.
+/// Our own program for tests' pods, which also runs as every pod's sandbox.
 pub const PROBE: GoTool = GoTool {
     name: "probe",
     package: ".",
@@ -113,7 +112,7 @@ pub const HELM: GoTool = GoTool {
     source: None,
     stamp: Stamp::Version("helm.sh/helm/v4/internal/version.version"),
 };
-/// Checks rendered charts against Kubernetes' schemas.
+/// Validates rendered charts against Kubernetes' schemas.
 pub const KUBECONFORM: GoTool = GoTool {
     name: "kubeconform",
     package: "github.com/yannh/kubeconform/cmd/kubeconform",
@@ -125,7 +124,7 @@ pub const KUBECONFORM: GoTool = GoTool {
     source: None,
     stamp: Stamp::Version("main.version"),
 };
-/// Runs a chart's unit tests, without helm.
+/// Runs a chart's unit tests without helm.
 pub const HELM_UNITTEST: GoTool = GoTool {
     name: "helm-unittest",
     package: "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
@@ -138,7 +137,7 @@ pub const HELM_UNITTEST: GoTool = GoTool {
     stamp: Stamp::Version("github.com/helm-unittest/helm-unittest/internal/build.version"),
 };
 
-/// Runs Lua as Argo CD does, for its health checks; the version is Argo CD 3.2's.
+/// Runs Lua health checks as Argo CD does; the version is that of Argo CD 3.2.
 pub const GLUA: GoTool = GoTool {
     name: "glua",
     package: "github.com/yuin/gopher-lua/cmd/glua",

@@ -1,4 +1,4 @@
-//! From nothing to a cluster in which pods run.
+//! Brings up a cluster in which pods run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,11 +17,11 @@ use super::{
 use crate::tools;
 use flutecast_testkit::{GoTool, program, wait_until};
 
-/// Longest time that each step may take on a busy machine with two cores.
+/// Time limit for each step on a busy machine with two cores.
 const STEP: Duration = Duration::from_secs(120);
-/// Longest time that one look may take.
+/// Time limit for one attempt of a polled command.
 const LOOK: Duration = Duration::from_secs(10);
-/// The tools of a cluster, beside its components.
+/// The cluster's programs that aren't components.
 const TOOLS: [GoTool; 9] = [
     GoTool::KUBECTL,
     tools::CONTAINERD_SHIM,
@@ -38,7 +38,7 @@ const TOOLS: [GoTool; 9] = [
 /// ready.
 ///
 /// # Errors
-/// If this machine lacks something or a step fails; then with the end of its component's log. Nothing is left
+/// If this machine lacks something or a step fails; the error then holds the end of each log. Nothing is left
 /// running.
 pub async fn bring_up(dir: &ClusterDir, out: &mut impl Write) -> anyhow::Result<()> {
     let _lock = take_down::lock().await?;
@@ -65,7 +65,7 @@ pub async fn bring_up(dir: &ClusterDir, out: &mut impl Write) -> anyhow::Result<
     }
 }
 
-/// Returns whether its node runs and its API says that it is ready.
+/// Returns whether the node runs and knows all components.
 async fn is_up(dir: &ClusterDir) -> bool {
     let Some(node) = Node::running(dir) else { return false };
     let whole = |standings: Vec<super::ComponentStatus>| standings.len() == Component::ALL.len();
@@ -92,7 +92,7 @@ async fn bring_up_from_nothing(dir: &ClusterDir, out: &mut impl Write) -> anyhow
     .await?;
     writeln!(out, "the API is ready")?;
     start(&node, &[Component::KubeControllerManager, Component::KubeScheduler]).await?;
-    // Before there is a pod whose connections it would have to judge.
+    // The policy program must run before the first pod, because it decides about the connections of pods.
     start(&node, &[Component::NetworkPolicies, Component::Kubelet]).await?;
     for manifest in [dns::manifest(dir), storage::manifest(dir)] {
         kubectl(dir, &["apply", "-f", "-"], &manifest).await?;
@@ -108,7 +108,7 @@ async fn bring_up_from_nothing(dir: &ClusterDir, out: &mut impl Write) -> anyhow
     })
     .await?;
     writeln!(out, "the node is ready")?;
-    // Not before: it ends when the node's address appears while it runs.
+    // kube-proxy exits if the node's address appears while it runs, so it starts only now.
     start(&node, &[Component::KubeProxy]).await?;
     let rollout = ["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout", "5s"];
     wait_until("CoreDNS", STEP, async || kubectl(dir, &rollout, "").await).await?;
@@ -123,7 +123,7 @@ async fn start(node: &Node, components: &[Component]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the cluster's kubectl as its administrator, once.
+/// Runs kubectl with the cluster's administrator kubeconfig.
 async fn kubectl(dir: &ClusterDir, args: &[&str], input: &str) -> anyhow::Result<String> {
     let (kubeconfig, cache) = (dir.kubeconfig().display().to_string(), dir.text("kubectl-cache"));
     let mut all = vec!["--kubeconfig", &kubeconfig, "--cache-dir", &cache, "--request-timeout", "8s"];
@@ -131,7 +131,7 @@ async fn kubectl(dir: &ClusterDir, args: &[&str], input: &str) -> anyhow::Result
     command::run_with(GoTool::KUBECTL.path()?, &all, input, LOOK).await
 }
 
-/// Runs containerd's command line on the images of Kubernetes.
+/// Runs containerd's command line in the namespace of Kubernetes.
 pub(super) async fn ctr(dir: &ClusterDir, args: &[&str]) -> anyhow::Result<String> {
     let socket = dir.containerd_socket().display().to_string();
     let mut all = vec!["--address", &socket, "--namespace", "k8s.io"];
@@ -139,13 +139,13 @@ pub(super) async fn ctr(dir: &ClusterDir, args: &[&str]) -> anyhow::Result<Strin
     command::run(tools::CTR.path()?, &all, STEP).await
 }
 
-/// Makes an image archive known to the node.
+/// Imports an image archive into the node's containerd.
 pub(super) async fn import_image(dir: &ClusterDir, archive: &Path) -> anyhow::Result<()> {
     let archive = archive.display().to_string();
     ctr(dir, &["images", "import", "--all-platforms", &archive]).await.map(drop)
 }
 
-/// Folders, certificates, configuration, and how each component is started.
+/// Writes folders, certificates, configuration files, and the command of each component.
 fn write_files(dir: &ClusterDir) -> anyhow::Result<()> {
     for folder in ["logs", "cni", "pods", "opt", "volume-plugins", "tmp"] {
         fs::create_dir_all(dir.path(folder)).with_context(|| dir.text(folder))?;
@@ -163,8 +163,7 @@ fn write_files(dir: &ClusterDir) -> anyhow::Result<()> {
         ("cni/10-flutecast.conflist", cni::config(dir)),
         ("kubelet-config.yaml", kubelet::config(dir)),
         ("kube-proxy-config.yaml", proxy::config(dir)),
-        // For pods that ask for the node's DNS: there is none, and the cluster's own has no way to the
-        // outside.
+        // For pods with the node's DNS. It is empty, because the cluster has no connection to the outside.
         ("resolv.conf", String::new()),
         (COMMANDS, serde_json::to_string_pretty(&commands(dir)?)?),
     ];
@@ -191,7 +190,7 @@ fn commands(dir: &ClusterDir) -> anyhow::Result<BTreeMap<Component, Start>> {
     Component::ALL.into_iter().map(command).collect()
 }
 
-/// The last lines of each log.
+/// Returns the last lines of each log.
 fn log_tails(dir: &ClusterDir) -> String {
     const LINES: usize = 8;
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The cluster's certificate authority and its certificates, made for each cluster and valid as long as it.
+//! The cluster's certificate authorities and certificates. They are generated for each cluster.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use rcgen::{
 
 use super::ClusterDir;
 
-/// An authority that signs; its certificate lies in the folder under its name.
+/// A certificate authority. Its certificate and key are in the folder under its name.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
@@ -32,7 +32,8 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), certificate })
     }
 
-    /// A certificate and its key for `user` of `group`, also for serving under `names`.
+    /// Issues a client certificate for `user` of `group`, which is also a server certificate if there are
+    /// `names`. Returns certificate and key.
     fn issue(&self, user: &str, group: Option<&str>, names: &[String]) -> anyhow::Result<(String, String)> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.to_vec())?;
@@ -95,8 +96,7 @@ pub(super) fn write_all(dir: &ClusterDir) -> anyhow::Result<()> {
         Some("system:nodes"),
         &node_names,
     )?;
-    // What API servers behind the API server (metrics, for instance) recognise it by: an authority of its
-    // own.
+    // Aggregated API servers (metrics, for instance) recognise the API server by a separate authority.
     let front = Authority::new(&folder, "front-proxy-ca")?;
     front.write(&folder, "front-proxy", "front-proxy-client", None, &[])?;
     let service_accounts = KeyPair::generate()?;
@@ -109,7 +109,7 @@ pub(super) fn write_all(dir: &ClusterDir) -> anyhow::Result<()> {
         ("controller-manager.yaml", "system:kube-controller-manager", None),
         ("scheduler.yaml", "system:kube-scheduler", None),
         ("kube-proxy.yaml", "system:kube-proxy", None),
-        // It only reads: pods, namespaces and NetworkPolicies.
+        // The program only reads pods, namespaces and NetworkPolicies.
         ("network-policies.yaml", "flutecast-network-policies", Some("system:masters")),
         ("kubelet.yaml", kubelet.as_str(), Some("system:nodes")),
     ];
@@ -121,7 +121,8 @@ pub(super) fn write_all(dir: &ClusterDir) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A kubeconfig that needs no other file, so that it can be copied. (JSON is YAML.)
+/// Returns a kubeconfig that refers to no other file, so that it can be copied. It is JSON, which is valid
+/// YAML.
 fn kubeconfig(dir: &ClusterDir, authority: &str, user: &str, certificate: &str, key: &str) -> String {
     let name = dir.node_name();
     let base64 = |text: &str| BASE64.encode(text.as_bytes());
@@ -142,7 +143,7 @@ fn kubeconfig(dir: &ClusterDir, authority: &str, user: &str, certificate: &str, 
     format!("{config:#}\n")
 }
 
-/// Only root may read it: some of these are keys.
+/// Writes a file that only root may read, because some of these are keys.
 fn write(folder: &Path, file: &str, text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;

@@ -1,4 +1,5 @@
-//! The cgroup that all pods are in: made before the kubelet starts, removed after the last process has gone.
+//! The cgroup of all pods. It is created before the kubelet starts, and removed after the last process has
+//! ended.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,22 +10,22 @@ use anyhow::{Context, bail, ensure};
 use super::ClusterDir;
 use flutecast_testkit::wait_until;
 
-/// Longest time that the kernel may need to release the last process.
+/// Time limit for the kernel to release the last process.
 const EMPTY: Duration = Duration::from_secs(20);
-/// Without these the kubelet doesn't start.
+/// Controllers of version 1 that the kubelet requires.
 const NEEDED: [&str; 5] = ["cpu", "cpuacct", "cpuset", "memory", "pids"];
-/// In version 2 `cpu` counts as well as limits.
+/// Controllers of version 2 that the kubelet requires. `cpu` includes what `cpuacct` was.
 const NEEDED_V2: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
-/// A mounted hierarchy.
+/// A mounted cgroup hierarchy.
 #[derive(Debug, PartialEq, Eq)]
 struct Hierarchy {
     folder: PathBuf,
-    /// Of version 1: its controllers. Version 2 says them in `cgroup.controllers`.
+    /// Version 1: its controllers. `None` in version 2, which lists them in `cgroup.controllers`.
     controllers: Option<Vec<String>>,
 }
 
-/// Reads /proc/mounts.
+/// Parses /proc/mounts.
 fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
     mounts
         .lines()
@@ -44,10 +45,10 @@ fn mounted() -> anyhow::Result<Vec<Hierarchy>> {
     Ok(hierarchies(&fs::read_to_string("/proc/mounts").context("/proc/mounts")?))
 }
 
-/// Returns whether what the kubelet needs is there.
+/// Checks that the kubelet's controllers are available.
 ///
 /// # Errors
-/// Names the controller that is missing.
+/// If a controller is missing (the error names it), or no cgroup can be created.
 pub(super) fn check() -> anyhow::Result<()> {
     let mounted = mounted()?;
     ensure!(!mounted.is_empty(), "no cgroups are mounted (at /sys/fs/cgroup)");
@@ -84,7 +85,7 @@ pub(super) fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the cluster's cgroup in each hierarchy.
+/// Creates the cluster's cgroup in each hierarchy.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -95,7 +96,7 @@ pub(super) fn make(dir: &ClusterDir) -> anyhow::Result<()> {
             Some(controllers) => {
                 create(&own)?;
                 if controllers.iter().any(|name| name == "cpuset") {
-                    // A new one is empty, and no process may enter it then.
+                    // In a new cgroup these are empty, and no process may enter it until they are set.
                     for file in ["cpuset.cpus", "cpuset.mems"] {
                         let all = fs::read_to_string(folder.join(file))?;
                         fs::write(own.join(file), all)
@@ -116,7 +117,7 @@ fn create(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))
 }
 
-/// Version 2: hands the root's controllers on to its children.
+/// Enables the root's controllers for its children (version 2 only).
 fn offer(root: &Path) -> anyhow::Result<()> {
     let controllers = fs::read_to_string(root.join("cgroup.controllers"))?;
     for name in NEEDED_V2.into_iter().filter(|name| controllers.split_whitespace().any(|it| it == *name)) {
@@ -130,10 +131,10 @@ fn offer(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes the cluster's cgroup, in each hierarchy, with all below it. No process may be in it any more.
+/// Removes the cluster's cgroup and all below it in each hierarchy. No process may be left in it.
 ///
 /// # Errors
-/// If one still is, after 20 s.
+/// If a process is still in it after 20 s.
 pub(super) async fn remove(dir: &ClusterDir) -> anyhow::Result<()> {
     let own: Vec<_> = mounted()?.into_iter().map(|hierarchy| hierarchy.folder.join(dir.cgroup())).collect();
     wait_until("the end of the cluster's cgroups", EMPTY, async || {
@@ -142,7 +143,7 @@ pub(super) async fn remove(dir: &ClusterDir) -> anyhow::Result<()> {
     .await
 }
 
-/// A cgroup's files go with it; only folders are removed, the innermost first.
+/// Removes the folders of a cgroup, innermost first. The kernel removes their files with them.
 fn remove_tree(folder: &Path) -> Result<(), String> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     for entry in entries.flatten() {

@@ -10,22 +10,22 @@ use flutecast_testkit::tools_folder;
 
 /// The environment variable that chooses another [`Slot`] than 0.
 pub const SLOT_VARIABLE: &str = "FLUTECAST_CLUSTER_SLOT";
-/// `10.<FIRST_NETWORK + slot>.0.0/16` is the cluster's: rarely used by others, and none of Kubernetes' usual
-/// ranges.
+/// The cluster's network is `10.<FIRST_NETWORK + slot>.0.0/16`, which others rarely use and which is none of
+/// Kubernetes' usual ranges.
 const FIRST_NETWORK: u8 = 180;
-/// A path of a Unix socket has at most 107 bytes (`sun_path` in unix(7)); the longest below the folder is
-/// containerd's.
+/// Maximum length of the folder's path: a Unix socket's path has at most 107 bytes (`sun_path` in unix(7)),
+/// and the longest below the folder is containerd's.
 const LONGEST_FOLDER: usize = 80;
 
-/// Clusters of one machine differ by this number. One is enough for nearly everybody; several let people work
-/// side by side.
+/// The number of a cluster on this machine. Most people need only one; several slots let people work side by
+/// side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot(u8);
 
 impl Slot {
     pub const COUNT: u8 = 16;
 
-    /// The slot with this number.
+    /// Returns the slot with this number.
     ///
     /// # Errors
     /// If it is 16 or more.
@@ -52,7 +52,7 @@ impl fmt::Display for Slot {
     }
 }
 
-/// The names and addresses of one cluster. Everything about it follows from its slot.
+/// The names and addresses of a cluster, which all follow from its slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterDir {
     slot: Slot,
@@ -60,7 +60,7 @@ pub struct ClusterDir {
 }
 
 impl ClusterDir {
-    /// The one of this slot, with its folder beside the built tools.
+    /// Returns the cluster of a slot, with its folder beside the built tools.
     ///
     /// # Errors
     /// If there is no cache folder, or its path is too long for sockets.
@@ -77,38 +77,37 @@ impl ClusterDir {
         Ok(Self { slot, folder })
     }
 
-    /// Those of the other slots.
+    /// Returns the clusters of all other slots.
     pub(super) fn others(&self) -> impl Iterator<Item = Self> {
         let all = (0..Slot::COUNT).map(Slot).filter(|slot| *slot != self.slot);
         all.map(|slot| Self { slot, folder: self.folder.with_file_name(slot.to_string()) })
     }
 
-    /// The number.
     #[must_use]
     pub fn slot(&self) -> Slot {
         self.slot
     }
 
-    /// Everything on disk is in here.
+    /// Returns the folder with all files of the cluster.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A path below the folder.
+    /// Returns a path below the folder.
     #[must_use]
     pub fn path(&self, below: &str) -> PathBuf {
         self.folder.join(below)
     }
 
-    /// The same as text, for flags and configuration files. Paths that aren't UTF-8 are refused early on
-    /// ([`super::preflight`]).
+    /// Returns a path below the folder as text, for flags and configuration files. [`super::preflight`]
+    /// refuses folders that aren't UTF-8.
     #[must_use]
     pub fn text(&self, below: &str) -> String {
         self.path(below).display().to_string()
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the path of the administrator's kubeconfig.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.path("kubeconfig.yaml")
@@ -124,19 +123,19 @@ impl ClusterDir {
         self.path("containerd.sock")
     }
 
-    /// The node's name in the cluster, and its hostname.
+    /// Returns the node's name in the cluster, which is also its hostname.
     #[must_use]
     pub fn node_name(&self) -> String {
         format!("flutecast-{}", self.slot)
     }
 
-    /// The host's end of the link to the node. At most 15 bytes, as Linux wants it.
+    /// Returns the name of the host's end of the link to the node. Linux limits it to 15 bytes.
     #[must_use]
     pub fn host_link(&self) -> String {
         format!("flutecast{}", self.slot)
     }
 
-    /// The cgroup below which all pods are.
+    /// Returns the name of the cgroup of all pods.
     #[must_use]
     pub fn cgroup(&self) -> String {
         format!("flutecast-cluster-{}", self.slot)
@@ -146,43 +145,42 @@ impl ClusterDir {
         Ipv4Addr::new(10, FIRST_NETWORK + self.slot.0, third, fourth)
     }
 
-    /// All that the cluster uses.
+    /// Returns the network with all addresses of the cluster.
     #[must_use]
     pub fn network(&self) -> String {
         format!("{}/16", self.address(0, 0))
     }
 
-    /// The host, as the node sees it.
+    /// Returns the host's address in the cluster's network.
     #[must_use]
     pub fn host_address(&self) -> Ipv4Addr {
         self.address(0, 1)
     }
 
-    /// The node.
     #[must_use]
     pub fn node_address(&self) -> Ipv4Addr {
         self.address(0, 2)
     }
 
-    /// The addresses of Services.
+    /// Returns the network of Services.
     #[must_use]
     pub fn services(&self) -> String {
         format!("{}/20", self.address(64, 0))
     }
 
-    /// The Service `kubernetes`: the first address of the range.
+    /// Returns the address of the Service `kubernetes`, which is always the first of the range.
     #[must_use]
     pub fn api_service(&self) -> Ipv4Addr {
         self.address(64, 1)
     }
 
-    /// The Service of the cluster's DNS.
+    /// Returns the address of the DNS Service.
     #[must_use]
     pub fn dns_service(&self) -> Ipv4Addr {
         self.address(64, 10)
     }
 
-    /// The addresses of pods.
+    /// Returns the network of pods.
     #[must_use]
     pub fn pods(&self) -> String {
         format!("{}/20", self.address(128, 0))

@@ -1,8 +1,8 @@
-//! The network of pods: a bridge in the node's own network namespace.
+//! The pod network: a bridge in the node's network namespace.
 
 use super::ClusterDir;
 
-/// The CNI configuration list. nftables does the rest, as in kube-proxy.
+/// Returns the CNI configuration list. Plugins use nftables, as kube-proxy does.
 pub(super) fn config(dir: &ClusterDir) -> String {
     let list = serde_json::json!({
         "cniVersion": "1.0.0",
@@ -14,7 +14,7 @@ pub(super) fn config(dir: &ClusterDir) -> String {
                 "isDefaultGateway": true,
                 "ipMasq": true,
                 "ipMasqBackend": "nftables",
-                // A pod may reach itself through its own Service.
+                // Lets a pod reach itself through its own Service.
                 "hairpinMode": true,
                 "ipam": {
                     "type": "host-local",

@@ -1,4 +1,4 @@
-//! Programs of the system that end by themselves, each with a deadline.
+//! Runs system programs with a time limit.
 
 use std::ffi::OsStr;
 use std::process::{Output, Stdio};
@@ -9,11 +9,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// Runs `program` and gives its standard output.
+/// Runs a program. Returns its standard output.
 ///
 /// # Errors
-/// If it can't be started, fails (then with what it wrote to standard error), or takes longer than
-/// `deadline`; then it is killed.
+/// If it can't be started, fails (the error holds its standard error), or takes longer than `deadline`; then
+/// it is killed.
 pub(super) async fn run(
     program: impl AsRef<OsStr>,
     args: &[&str],
@@ -22,7 +22,7 @@ pub(super) async fn run(
     run_with(program, args, "", deadline).await
 }
 
-/// The same, with `input` on standard input.
+/// Runs a program with `input` on standard input. Returns its standard output.
 ///
 /// # Errors
 /// As [`run`].
@@ -42,7 +42,7 @@ pub(super) async fn run_with(
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a command with `input` to its end, whatever that is.
+/// Runs a command with `input` on standard input. Returns its output, also if it fails.
 ///
 /// # Errors
 /// If it can't be started, or takes longer than `deadline`; then it is killed.
@@ -51,7 +51,7 @@ pub(super) async fn output(mut command: Command, input: &str, deadline: Duration
     let mut child = command.spawn().context("it can't be started")?;
     let mut stdin = child.stdin.take().context("it has no standard input")?;
     let write = async {
-        // A program that doesn't read its input to the end has closed it: its own message says why.
+        // A program that fails early closes its input. Its own message says why.
         let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
     };

@@ -1,4 +1,4 @@
-//! The programs that make up the cluster, each of which a test may stop, kill or freeze.
+//! The cluster's programs, each of which a test may stop, kill or freeze.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::tools;
 use flutecast_testkit::GoTool;
 
-/// One program of the cluster.
+/// A program of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Component {
@@ -17,9 +17,9 @@ pub enum Component {
     Etcd,
     /// The API.
     KubeApiserver,
-    /// Deployments, EndpointSlices, namespaces' ends and the rest.
+    /// Runs the controllers of Deployments, EndpointSlices, namespaces and so on.
     KubeControllerManager,
-    /// Gives pods their node.
+    /// Assigns pods to nodes.
     KubeScheduler,
     /// Runs containers.
     Containerd,
@@ -27,12 +27,12 @@ pub enum Component {
     NetworkPolicies,
     /// Runs pods.
     Kubelet,
-    /// Makes Services reach pods.
+    /// Routes Services to pods.
     KubeProxy,
 }
 
 impl Component {
-    /// All, in the order in which they are started.
+    /// All components in the order in which they are started.
     pub const ALL: [Self; 8] = [
         Self::Etcd,
         Self::KubeApiserver,
@@ -44,7 +44,6 @@ impl Component {
         Self::KubeProxy,
     ];
 
-    /// The program.
     #[must_use]
     pub fn tool(self) -> GoTool {
         match self {
@@ -59,7 +58,7 @@ impl Component {
         }
     }
 
-    /// The program's name, which is the component's too.
+    /// Returns the name of the program, by which the component is known everywhere.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.tool().name

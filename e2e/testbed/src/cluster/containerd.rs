@@ -5,12 +5,11 @@ use std::path::Path;
 use super::ClusterDir;
 use super::image::PROBE_IMAGE;
 
-/// The arguments.
 pub(super) fn args(dir: &ClusterDir) -> Vec<String> {
     vec![format!("--config={}", dir.text("containerd.toml")), "--log-level=info".to_owned()]
 }
 
-/// The configuration file. `cni` is the folder with the network's plugins, `runc` the program.
+/// Returns the configuration file. `cni` is the folder with the CNI plugins, `runc` the program.
 pub(super) fn config(dir: &ClusterDir, cni: &Path, runc: &Path) -> String {
     let socket = dir.containerd_socket();
     let (socket, cni, runc) = (socket.display(), cni.display(), runc.display());

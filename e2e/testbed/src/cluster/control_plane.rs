@@ -3,7 +3,7 @@
 use super::ClusterDir;
 
 pub(super) fn etcd(dir: &ClusterDir) -> Vec<String> {
-    // Only programs on the node reach its loopback; pods don't.
+    // Loopback is reachable only from the node, not from pods.
     let (client, peer) = ("http://127.0.0.1:2379", "http://127.0.0.1:2380");
     vec![
         format!("--data-dir={}", dir.text("etcd")),
@@ -12,8 +12,8 @@ pub(super) fn etcd(dir: &ClusterDir) -> Vec<String> {
         format!("--listen-peer-urls={peer}"),
         format!("--initial-advertise-peer-urls={peer}"),
         format!("--initial-cluster=default={peer}"),
-        // The store needn't survive a power cut, and survives a killed etcd all the same: the kernel has its
-        // writes.
+        // The store needn't survive a power failure. It does survive a killed etcd, because the kernel has
+        // its writes.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
     ]
@@ -33,7 +33,8 @@ pub(super) fn kube_apiserver(dir: &ClusterDir) -> Vec<String> {
         format!("--kubelet-client-certificate={}", pki("apiserver-kubelet.crt")),
         format!("--kubelet-client-key={}", pki("apiserver-kubelet.key")),
         format!("--kubelet-certificate-authority={}", pki("ca.crt")),
-        // Else `kubectl logs` and `exec` look up the node's name in a DNS that doesn't know it.
+        // By default `kubectl logs` and `exec` would resolve the node's name, which the cluster's DNS doesn't
+        // know.
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
         format!("--requestheader-client-ca-file={}", pki("front-proxy-ca.crt")),
         "--requestheader-allowed-names=front-proxy-client".to_owned(),
@@ -49,7 +50,7 @@ pub(super) fn kube_apiserver(dir: &ClusterDir) -> Vec<String> {
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
         format!("--service-account-key-file={}", pki("service-accounts.pub")),
         format!("--service-account-signing-key-file={}", pki("service-accounts.key")),
-        // One that is asked to end doesn't linger for clients that have gone.
+        // A shutdown shall not wait for clients.
         "--shutdown-delay-duration=0s".to_owned(),
     ]
 }
@@ -63,8 +64,7 @@ pub(super) fn kube_controller_manager(dir: &ClusterDir) -> Vec<String> {
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--bind-address=127.0.0.1".to_owned(),
         "--leader-elect=false".to_owned(),
-        // Claims are bound when the scheduler has chosen a node, which this looks at from time to time: by
-        // default each 15 s.
+        // A claim is bound at the next sync after the scheduler has chosen a node. The default is 15 s.
         "--pvclaimbinder-sync-period=1s".to_owned(),
         format!("--flex-volume-plugin-dir={}", dir.text("volume-plugins")),
         "--use-service-account-credentials=true".to_owned(),

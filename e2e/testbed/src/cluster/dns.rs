@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::ClusterDir;
 use super::image::COREDNS_IMAGE;
 
-/// Without a way to the outside: every name that isn't the cluster's is unknown, at once.
+/// Names outside the cluster are unknown at once, because there is no connection to the outside.
 const COREFILE: &str = "\
 cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
     errors
@@ -25,7 +25,7 @@ cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
 }
 ";
 
-/// The objects, as JSON, which is YAML.
+/// Returns the objects as JSON, which is valid YAML.
 pub(super) fn manifest(dir: &ClusterDir) -> String {
     let labels = json!({"k8s-app": "kube-dns"});
     let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
@@ -86,7 +86,7 @@ fn pod() -> Value {
     json!({
         "serviceAccountName": "coredns",
         "priorityClassName": "system-cluster-critical",
-        // Its own questions must not come back to itself.
+        // Its own queries must not be sent to itself.
         "dnsPolicy": "Default",
         "containers": [{
             "name": "coredns",

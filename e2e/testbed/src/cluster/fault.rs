@@ -1,25 +1,25 @@
-//! A fault that ends: what a test breaks is whole again when it is done, however it ends.
+//! Faults that a test causes. They are repaired at the end of the test, also if it panics.
 
 use super::{Node, Request};
 
-/// Something is broken until this is mended or dropped.
+/// A fault that lasts until it is mended or dropped.
 #[derive(Debug)]
 #[must_use = "dropping it mends the fault at once"]
 pub struct Fault {
     node: Node,
-    /// The request that ends it; `None` if it has ended.
+    /// The request that ends it; `None` after it was sent.
     cure: Option<Request>,
 }
 
 impl Fault {
     pub(super) async fn cause(node: &Node, request: Request, cure: Request) -> anyhow::Result<Self> {
-        // BuiltImage before the deed: half a deed is mended too.
+        // Created before the request, so that a fault that is caused only halfway is mended too.
         let this = Self { node: node.clone(), cure: Some(cure) };
         node.request(request).await?;
         Ok(this)
     }
 
-    /// Ends it. The cluster may need a while until it is whole: [`super::Cluster::wait_until_whole`].
+    /// Ends the fault. The cluster may need some time to recover: see [`super::Cluster::wait_until_whole`].
     ///
     /// # Errors
     /// If the component can't be started.
@@ -34,8 +34,8 @@ impl Fault {
 impl Drop for Fault {
     fn drop(&mut self) {
         if let Some(cure) = self.cure.take() {
-            // A short question to a socket. When even that fails, the next test that asks for the cluster
-            // mends it.
+            // A short request to a local socket. If it fails, [`super::Cluster::shared`] mends the cluster
+            // for the next test.
             let _ = self.node.ask(cure);
         }
     }

@@ -1,4 +1,4 @@
-//! The one cluster that tests share: this machine's own or an existing one.
+//! The cluster that all tests share: this machine's own or an existing one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,32 +15,34 @@ use super::{
 use crate::tools;
 use flutecast_testkit::{GoTool, Process, free_port, wait_until};
 
-/// The kubeconfig of an existing cluster, as everywhere.
+/// The variable with the kubeconfig of an existing cluster.
 const KUBECONFIG: &str = "KUBECONFIG";
-/// The variable with the command that loads an image into an existing cluster; it gets the archive's path.
+/// The variable with the command that loads an image into an existing cluster. The archive's path is
+/// appended.
 const LOAD_IMAGE: &str = "FLUTECAST_LOAD_IMAGE";
-/// The text in place of `flutecast.io` in images' names on an existing cluster with a registry.
+/// The variable with the text that replaces `flutecast.io` in the names of images, for an existing cluster
+/// with a registry.
 const IMAGE_PREFIX: &str = "FLUTECAST_IMAGE_PREFIX";
 
-/// Longest time that kubectl and helm may take by default.
+/// Default time limit for kubectl.
 const USUAL: Duration = Duration::from_secs(60);
-/// Longest time that an import may take.
+/// Time limit for an import of an image.
 const IMPORT: Duration = Duration::from_secs(120);
-/// Longest time that the cluster may need after a fault, and a port-forward until it is there.
+/// Time limit for the cluster to recover from a fault, and for a port-forward.
 const WHOLE: Duration = Duration::from_secs(90);
 
-/// A cluster in which a test may do what it likes, in namespaces of its own.
+/// A cluster for tests, which create their own namespaces in it.
 #[derive(Debug)]
 pub struct Cluster {
     kubeconfig: PathBuf,
     kubectl: PathBuf,
-    /// This machine's own; `None`: an existing cluster.
+    /// `None` for an existing cluster.
     own: Option<(ClusterDir, Node)>,
     /// The cache of kubectl and helm.
     cache: tempfile::TempDir,
 }
 
-/// The address of a Service from here. A port-forward ends when this is dropped.
+/// The address of a Service for programs on this machine. Dropping it ends the port-forward, if there is one.
 #[derive(Debug)]
 pub struct ServiceAddress {
     /// `<host>:<port>`.
@@ -49,18 +51,18 @@ pub struct ServiceAddress {
 }
 
 impl Cluster {
-    /// The cluster of this run: the one of `KUBECONFIG` if that is set, else this machine's own, which is
-    /// brought up if it isn't up yet, mended if a test before left it broken, and stays up.
+    /// Returns the cluster of this run: that of `KUBECONFIG` if it is set, otherwise this machine's own. The
+    /// own one is brought up if necessary, mended if an earlier test left it broken, and stays up.
     ///
     /// # Errors
-    /// If this machine can't run one, or says why the existing one doesn't answer.
+    /// If this machine can't run a cluster, or the existing one doesn't respond.
     pub async fn shared() -> anyhow::Result<Self> {
         let dir = ClusterDir::of(Slot::from_environment()?)?;
         let kubectl = tokio::task::spawn_blocking(|| GoTool::KUBECTL.path()).await??;
         let cache = tempfile::Builder::new().prefix("flutecast-cluster-").tempdir()?;
         let given = std::env::var_os(KUBECONFIG).filter(|path| !path.is_empty()).map(PathBuf::from);
         if let Some(kubeconfig) = given.filter(|path| *path != dir.kubeconfig()) {
-            // kubectl takes a file that isn't there for an empty one, and then talks of localhost.
+            // kubectl treats a missing file as an empty one, and then tries localhost.
             ensure!(
                 std::env::split_paths(&kubeconfig).any(|path| path.is_file()),
                 "{KUBECONFIG}={} is not there",
@@ -78,19 +80,19 @@ impl Cluster {
         Ok(this)
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the path of the administrator's kubeconfig.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The path of kubectl.
+    /// Returns the path of kubectl.
     #[must_use]
     pub fn program(&self) -> &Path {
         &self.kubectl
     }
 
-    /// Runs kubectl for at most a minute and gives its output.
+    /// Runs kubectl for at most a minute. Returns its output.
     ///
     /// # Errors
     /// If kubectl fails.
@@ -121,14 +123,14 @@ impl Cluster {
         self.kubectl_with(&["apply", "--filename", "-"], manifests, USUAL).await
     }
 
-    /// Runs helm for at most `deadline` and gives its output.
+    /// Runs helm for at most `deadline`. Returns its output.
     ///
     /// # Errors
     /// If helm fails.
     pub async fn helm(&self, args: &[&str], deadline: Duration) -> anyhow::Result<String> {
         let mut helm = Command::new(tokio::task::spawn_blocking(|| tools::HELM.path()).await??);
         helm.env(KUBECONFIG, &self.kubeconfig).args(args);
-        // Neither a user's repositories and plugins nor leftovers of another run.
+        // Isolates helm from the user's repositories and plugins, and from other runs.
         for (variable, folder) in
             [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
         {
@@ -137,8 +139,8 @@ impl Cluster {
         finish(helm, "helm", args, "", deadline).await
     }
 
-    /// Makes the image of an archive known to the nodes. On an existing cluster `FLUTECAST_LOAD_IMAGE` does
-    /// it.
+    /// Loads an image archive into the cluster: into this machine's own directly, into an existing one by
+    /// `FLUTECAST_LOAD_IMAGE`.
     ///
     /// # Errors
     /// If it can't be imported, or `FLUTECAST_LOAD_IMAGE` is missing on an existing cluster.
@@ -169,8 +171,8 @@ impl Cluster {
         }
     }
 
-    /// The image of pods of tests: `/probe serve :8080`, `/probe get URL TIMES`, `/probe lookup NAME`
-    /// (e2e/testbed/tools/probe).
+    /// Returns the name of the image for pods of tests: `/probe serve :8080`, `/probe get URL TIMES`, `/probe
+    /// lookup NAME` (e2e/testbed/tools/probe).
     ///
     /// # Errors
     /// As [`Self::load_image`].
@@ -182,18 +184,18 @@ impl Cluster {
         Ok(self.image(PROBE_IMAGE))
     }
 
-    /// A new namespace whose name begins with `prefix`; it is deleted when this is dropped.
+    /// Creates a namespace whose name begins with `prefix`. It is deleted when the result is dropped.
     ///
     /// # Errors
-    /// If it can't be made.
+    /// If it can't be created.
     pub async fn namespace(&self, prefix: &str) -> anyhow::Result<Namespace> {
         Namespace::make(self, prefix).await
     }
 
-    /// The node of this machine's own cluster, to run programs in and to ask for faults.
+    /// Returns the node of this machine's own cluster.
     ///
     /// # Errors
-    /// On an existing cluster: whose nodes aren't ours to break.
+    /// On an existing cluster, whose nodes must not be broken.
     pub fn node(&self) -> anyhow::Result<&Node> {
         match &self.own {
             Some((_, node)) => Ok(node),
@@ -201,41 +203,41 @@ impl Cluster {
         }
     }
 
-    /// Kills a component with SIGKILL; it stays down until the fault is mended or dropped.
+    /// Kills a component with SIGKILL. It stays down until the fault is mended or dropped.
     ///
     /// # Errors
-    /// On an existing cluster, or when it can't be killed.
+    /// On an existing cluster, or if it can't be killed.
     pub async fn kill(&self, component: Component) -> anyhow::Result<Fault> {
         Fault::cause(self.node()?, Request::Kill(component), Request::Start(component)).await
     }
 
-    /// Stops a component in order; it stays down until the fault is mended or dropped.
+    /// Stops a component gracefully. It stays down until the fault is mended or dropped.
     ///
     /// # Errors
-    /// On an existing cluster, or when it can't be stopped.
+    /// On an existing cluster, or if it can't be stopped.
     pub async fn stop(&self, component: Component) -> anyhow::Result<Fault> {
         Fault::cause(self.node()?, Request::Stop(component), Request::Start(component)).await
     }
 
-    /// Freezes a component: it hangs, and its connections with it, until the fault is mended or dropped.
+    /// Freezes a component: it hangs, with its connections open, until the fault is mended or dropped.
     ///
     /// # Errors
-    /// On an existing cluster, or when it doesn't run.
+    /// On an existing cluster, or if it doesn't run.
     pub async fn freeze(&self, component: Component) -> anyhow::Result<Fault> {
         Fault::cause(self.node()?, Request::Freeze(component), Request::Thaw(component)).await
     }
 
-    /// Kills all that runs in a container with SIGKILL, as when the kernel has no memory left.
+    /// Kills all processes of a container with SIGKILL, as the kernel does when it runs out of memory.
     ///
     /// # Errors
-    /// On an existing cluster, or when there is no such container.
+    /// On an existing cluster, or if there is no such container.
     pub async fn kill_container(&self, id: &str) -> anyhow::Result<()> {
         ensure!(!id.is_empty(), "the pod has no container yet");
         let Some((dir, _)) = &self.own else { return self.node().map(drop) };
         bring_up::ctr(dir, &["tasks", "kill", "--signal", "SIGKILL", "--all", id]).await.map(drop)
     }
 
-    /// Starts what is down, thaws what is frozen, and waits until everything works.
+    /// Starts stopped components, thaws frozen ones, and waits until the cluster works.
     ///
     /// # Errors
     /// If something doesn't work after 90 s.
@@ -251,7 +253,8 @@ impl Cluster {
         self.free_volumes().await
     }
 
-    /// Empties volumes whose claims are gone; a cluster for people would keep them.
+    /// Empties released volumes, so that later tests can claim them. Kubernetes keeps their data for an
+    /// administrator.
     async fn free_volumes(&self) -> anyhow::Result<()> {
         let Some((dir, _)) = &self.own else { return Ok(()) };
         let released = "jsonpath={.items[?(@.status.phase==\"Released\")].metadata.name}";
@@ -263,7 +266,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until the API is ready, each node is, names are resolved and NetworkPolicies are enforced.
+    /// Waits until the API and all nodes are ready, names are resolved and NetworkPolicies are enforced.
     ///
     /// # Errors
     /// If something doesn't work after 90 s.
@@ -282,11 +285,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// A way from here to a Service's port: on this machine's own cluster its address, which kube-proxy
-    /// balances; to an existing one a port-forward, which leads to one of its pods.
+    /// Returns an address of a Service's port for programs on this machine: on the own cluster the Service's
+    /// address, which kube-proxy balances; on an existing one that of a port-forward, which leads to one pod.
     ///
     /// # Errors
-    /// If there is no such Service, or the port-forward doesn't come.
+    /// If there is no such Service, or the port-forward doesn't start.
     pub async fn reach(&self, namespace: &str, service: &str, port: u16) -> anyhow::Result<ServiceAddress> {
         if self.own.is_some() {
             let jsonpath = "jsonpath={.spec.clusterIP}";
@@ -307,7 +310,10 @@ impl Cluster {
     }
 }
 
-/// Runs it to its end and gives its output, or what it complained about.
+/// Runs a command to its end. Returns its output.
+///
+/// # Errors
+/// If it fails; the error holds what it wrote.
 async fn finish(
     program: Command,
     name: &str,

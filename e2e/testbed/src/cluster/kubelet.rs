@@ -8,12 +8,12 @@ pub(super) fn args(dir: &ClusterDir) -> Vec<String> {
         format!("--kubeconfig={}", dir.text("kubelet.yaml")),
         format!("--cert-dir={}", dir.text("pki")),
         format!("--hostname-override={}", dir.node_name()),
-        // Its own name resolves to loopback, which pods can't reach.
+        // The node's name resolves to loopback, which pods can't reach.
         format!("--node-ip={}", dir.node_address()),
     ]
 }
 
-/// The configuration file (JSON is YAML).
+/// Returns the configuration file as JSON, which is valid YAML.
 pub(super) fn config(dir: &ClusterDir) -> String {
     let pki = |file: &str| dir.text(&format!("pki/{file}"));
     let config = serde_json::json!({
@@ -33,25 +33,25 @@ pub(super) fn config(dir: &ClusterDir) -> String {
         "resolvConf": dir.text("resolv.conf"),
         "podLogsDir": dir.text("pods"),
         "volumePluginDir": dir.text("volume-plugins"),
-        // Both versions of cgroups, and no systemd.
+        // Works with both versions of cgroups, and without systemd.
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": format!("/{}", dir.cgroup()),
         "failCgroupV1": false,
         "failSwapOn": false,
-        // A root that lacks CAP_SYS_RESOURCE can't raise these.
+        // A root user without CAP_SYS_RESOURCE can't raise these limits.
         "maxOpenFiles": 20_000,
         "oomScoreAdj": 0,
-        // Imported images can't be pulled again: none is ever collected.
+        // Imported images can't be pulled again, so they must not be collected.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
-        // A developer's disk may be nearly full: only the last bit is a reason to evict.
+        // A developer's disk may be nearly full, so the thresholds are low.
         "evictionHard": {
             "memory.available": "50Mi",
             "nodefs.available": "100Mi",
             "imagefs.available": "100Mi",
             "nodefs.inodesFree": "1%",
         },
-        // Tests wait for what the kubelet reports.
+        // Tests wait for the kubelet's reports, so it reports more often than by default.
         "syncFrequency": "10s",
         "nodeStatusUpdateFrequency": "5s",
     });

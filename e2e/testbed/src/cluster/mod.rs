@@ -1,9 +1,9 @@
 //! A real cluster on this machine: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, containerd,
-//! kubelet, kube-proxy, CNI, CoreDNS and what enforces NetworkPolicies.
+//! kubelet, kube-proxy, CNI, CoreDNS and a program that enforces NetworkPolicies.
 //!
-//! All of it runs in namespaces of its own (processes, mounts, network), whose first process is our
-//! supervisor: the host sees one network link, one route, one cgroup and one folder, and when the supervisor
-//! is killed, the kernel ends the rest.
+//! All of it runs in separate namespaces (processes, mounts, network) whose first process is our supervisor.
+//! The host has one network link, one route, one cgroup and one folder of it. If the supervisor is killed,
+//! the kernel ends all other processes.
 
 mod bring_up;
 mod certificates;

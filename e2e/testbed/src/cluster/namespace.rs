@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::Cluster;
 
-/// Set to anything, namespaces stay, to be looked at.
+/// If this variable is set, namespaces are kept for inspection.
 const KEEP: &str = "FLUTECAST_KEEP_NAMESPACES";
-/// Longest time that everything in it may need to end.
+/// Time limit for the deletion of all objects.
 const END: Duration = Duration::from_secs(120);
 
-/// A namespace with a new name. Its deletion begins when this is dropped, unless
+/// A namespace with a random name. Its deletion begins when this is dropped, unless
 /// `FLUTECAST_KEEP_NAMESPACES` is set.
 #[derive(Debug)]
 pub struct Namespace {
@@ -24,7 +24,7 @@ pub struct Namespace {
 
 impl Namespace {
     pub(super) async fn make(cluster: &Cluster, prefix: &str) -> anyhow::Result<Self> {
-        // A RandomState has random keys, so the hash of anything is a random number.
+        // A `RandomState` has random keys, so the hash of any value is a random number.
         let random = RandomState::new().hash_one(std::process::id()) % 0x100_0000;
         let name = format!("{prefix}-{random:06x}");
         cluster.kubectl(&["create", "namespace", &name]).await?;
@@ -33,17 +33,16 @@ impl Namespace {
         Ok(Self { name, kubectl, kubeconfig, there: true })
     }
 
-    /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Deletes it and waits until it is gone: 8 to 16 s, as Kubernetes looks only then whether its pods are.
-    /// A test that doesn't need to know drops it instead.
+    /// Deletes the namespace and waits until it is gone. This takes 8 to 16 s, because Kubernetes checks its
+    /// pods only then. Tests that don't need to wait drop it instead.
     ///
     /// # Errors
-    /// If it isn't after two minutes.
+    /// If it still exists after two minutes.
     pub async fn delete(mut self, cluster: &Cluster) -> anyhow::Result<()> {
         self.there = false;
         cluster.kubectl_with(&["delete", "namespace", &self.name, "--timeout=110s"], "", END).await.map(drop)
@@ -58,7 +57,7 @@ impl Drop for Namespace {
         let mut kubectl = Command::new(&self.kubectl);
         kubectl.arg("--kubeconfig").arg(&self.kubeconfig).args(["--request-timeout", "10s"]);
         kubectl.args(["delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"]);
-        // A test that failed has said why: this is only tidying up.
+        // A failure is ignored: this only tidies up after the test.
         let _ = kubectl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }

@@ -1,6 +1,5 @@
-//! NetworkPolicies are enforced by a small program of ours around kube-network-policies
-//! (e2e/testbed/tools/network-policies), to which the kernel hands the first packet of each connection of
-//! pods.
+//! NetworkPolicies are enforced by our own program around the packages of kube-network-policies
+//! (e2e/testbed/tools/network-policies). The kernel hands it the first packet of each connection of pods.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use super::{ClusterDir, Node, command, preflight};
 use crate::tools;
 use flutecast_testkit::wait_until;
 
-/// One look takes milliseconds.
+/// Time limit for a check, which usually takes milliseconds.
 const SOON: Duration = Duration::from_secs(30);
 /// The kernel's list of queues that have a listener.
 const QUEUES: &str = "/proc/net/netfilter/nfnetlink_queue";
@@ -23,8 +22,8 @@ pub(super) fn args(dir: &ClusterDir) -> Vec<String> {
     ]
 }
 
-/// Tries its rules and its queue in a network of its own, which vanishes with it. Nothing is tried while the
-/// program isn't built.
+/// Tries the program's rules and queue in a temporary network namespace. Does nothing if the program isn't
+/// built.
 ///
 /// # Errors
 /// If the kernel lacks something.
@@ -47,15 +46,15 @@ pub(super) async fn check() -> anyhow::Result<()> {
     )
 }
 
-/// Waits until its queue has a listener, which is the last thing that it does when it starts: the rules are
-/// in place before, and let nothing new pass meanwhile.
+/// Waits until the queue has a listener. The program listens last; its rules are in place before, and drop
+/// new connections until then.
 ///
 /// # Errors
-/// If it hasn't after `deadline`.
+/// If there is no listener after `deadline`.
 pub(super) async fn wait_until_enforced(node: &Node, deadline: Duration) -> anyhow::Result<()> {
     wait_until("the enforcement of NetworkPolicies", deadline, async || {
         match node.exec("cat", &[QUEUES]).await {
-            Ok(queues) if queues.trim().is_empty() => Err("nobody listens to its queue".to_owned()),
+            Ok(queues) if queues.trim().is_empty() => Err("its queue has no listener".to_owned()),
             Ok(_) => Ok(()),
             Err(error) => Err(format!("{error:#}")),
         }

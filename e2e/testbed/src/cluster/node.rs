@@ -1,4 +1,4 @@
-//! The node as seen from outside: its processes, its network, its supervisor.
+//! The node as seen from the host: its first process, its network link, its supervisor.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -15,12 +15,12 @@ use super::supervisor::{ComponentStatus, Request};
 use super::{ClusterDir, command, preflight};
 use flutecast_testkit::wait_until;
 
-/// Stopping a component may take twice the supervisor's patience.
+/// Time limit for a request. Stopping a component may take twice the supervisor's time limit.
 const ANSWER: Duration = Duration::from_secs(40);
-/// Longest time that a start or an end may take on a busy machine.
+/// Time limit for a start or an end on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A process that can't be mistaken for a later one with the same id.
+/// A process id with the start time, so that a later process with the same id isn't mistaken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
     pid: i32,
@@ -31,8 +31,8 @@ struct Identity {
 impl Identity {
     fn of(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name, in parentheses, may hold anything; what follows is numbers. `starttime` is field 22, the
-        // state field 3.
+        // The name, in parentheses, may contain any character; only numbers follow it. `starttime` is field
+        // 22, the state field 3.
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         if fields.next() == Some("Z") {
             return None;
@@ -53,7 +53,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The one that runs at this place, if there is one.
+    /// Returns the running node of a cluster; `None` if it isn't up.
     #[must_use]
     pub fn running(dir: &ClusterDir) -> Option<Self> {
         let text = fs::read_to_string(dir.path("node.json")).ok()?;
@@ -61,13 +61,13 @@ impl Node {
         first.lives().then(|| Self { dir: dir.clone(), first })
     }
 
-    /// Starts the supervisor `program` as the first process of new namespaces, away from this terminal and
-    /// this process.
+    /// Starts the supervisor `program` as the first process of new namespaces, detached from this terminal
+    /// and process.
     pub(super) async fn start(dir: &ClusterDir, program: &Path) -> anyhow::Result<Self> {
         let log = fs::File::options().create(true).append(true).open(dir.path("logs/supervisor.log"))?;
         let mut command = std::process::Command::new(preflight::find("setsid").context("setsid is missing")?);
         command.args(["unshare", "--fork", "--pid", "--mount", "--net", "--uts", "--ipc"]);
-        // A copy of the host's mounts, from which nothing goes back.
+        // A copy of the host's mounts; changes don't propagate back.
         command.args(["--mount-proc", "--propagation", "private"]);
         command.arg("sh").args([
             "-ec",
@@ -89,8 +89,7 @@ impl Node {
         .await?;
         let this = Self { dir: dir.clone(), first };
         fs::write(dir.path("node.json"), serde_json::to_string(&first)?)?;
-        // The process that started it may live on for long, and must not keep a dead child: a thread collects
-        // it.
+        // The starting process may live on for long, and must not keep a zombie.
         std::thread::spawn(move || parent.wait());
         wait_until("the node's supervisor", SOON, async || {
             if !first.lives() {
@@ -102,7 +101,7 @@ impl Node {
         Ok(this)
     }
 
-    /// Links it to the host, so that each reaches the other.
+    /// Connects the node's network to the host's.
     pub(super) async fn link(&self) -> anyhow::Result<()> {
         let (dir, pid) = (&self.dir, self.first.pid.to_string());
         let ip = preflight::find("ip").context("ip is missing")?;
@@ -118,10 +117,10 @@ impl Node {
         host(&format!("route add {} via {}", dir.network(), dir.node_address())).await
     }
 
-    /// Asks the supervisor for something, and waits until it is done.
+    /// Sends a request to the supervisor and waits until it is done. Returns the status of all components.
     ///
     /// # Errors
-    /// If the supervisor can't.
+    /// If the supervisor can't carry it out.
     pub fn ask(&self, request: Request) -> anyhow::Result<Vec<ComponentStatus>> {
         let mut stream =
             UnixStream::connect(self.dir.supervisor_socket()).context("the node's supervisor")?;
@@ -134,7 +133,7 @@ impl Node {
         answer.map_err(|error| anyhow::anyhow!("{request:?}: {error}"))
     }
 
-    /// The same for async callers.
+    /// Like [`Self::ask`], for async callers.
     ///
     /// # Errors
     /// As [`Self::ask`].
@@ -143,7 +142,7 @@ impl Node {
         tokio::task::spawn_blocking(move || this.ask(request)).await?
     }
 
-    /// Runs a program in the node's namespaces and gives its output.
+    /// Runs a program in the node's namespaces. Returns its output.
     ///
     /// # Errors
     /// If it fails, or takes longer than 30 s.
@@ -157,7 +156,7 @@ impl Node {
         command::run(nsenter, &all, SOON).await
     }
 
-    /// Ends it, and with it everything in it.
+    /// Kills the first process, so that the kernel ends all others.
     pub(super) async fn end(&self) -> anyhow::Result<()> {
         if let Some(pid) = Pid::from_raw(self.first.pid).filter(|_| self.first.lives()) {
             rustix::process::kill_process(pid, Signal::KILL).context("the node can't be killed")?;
@@ -167,7 +166,8 @@ impl Node {
     }
 }
 
-/// The only child of a process: `/proc/<pid>/task/<pid>/children` isn't in every kernel.
+/// Returns the only child of a process. `/proc/<pid>/task/<pid>/children` would be simpler, but not every
+/// kernel has it.
 fn child_of(parent: u32) -> Option<i32> {
     let wanted = format!("PPid:\t{parent}");
     let processes = fs::read_dir("/proc").ok()?.flatten();
@@ -178,7 +178,7 @@ fn child_of(parent: u32) -> Option<i32> {
     })
 }
 
-/// Fails when a link of the host is still there.
+/// Waits until the host's end of the link is gone.
 pub(super) async fn link_is_gone(dir: &ClusterDir) -> anyhow::Result<()> {
     let link = Path::new("/sys/class/net").join(dir.host_link());
     wait_until("the end of the node's network", SOON, async || {

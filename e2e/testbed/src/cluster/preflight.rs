@@ -1,4 +1,4 @@
-//! Checks of the machine, made before anything is changed. Each names what is missing.
+//! Checks of the machine before anything is changed. Each error names what is missing.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use anyhow::{Context, bail};
 
 use super::{ClusterDir, cgroup, command, network_policies};
 
-/// Long enough for a busy machine; nothing here waits for anything.
+/// Time limit on a busy machine; no check waits for anything.
 const SOON: Duration = Duration::from_secs(30);
-/// Debian's folders for programs that only root needs; not on every `PATH`.
+/// Debian's folders for programs that only root needs; they aren't on every `PATH`.
 const ADMIN_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
-/// The programs of the system, and the Debian package of each.
+/// Required system programs, each with its Debian package.
 const PROGRAMS: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("mount", "mount"),
@@ -22,8 +22,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("unshare", "util-linux"),
 ];
 
-/// Tried in namespaces of its own, which vanish with it. What is about to be tried is the last line of its
-/// output.
+/// A script that runs in temporary namespaces. The last line of its output names the feature that was tried
+/// last.
 const PROBES: &str = r#"
 echo "mounts of its own: mount(2)"; mount -n -t tmpfs none /run
 echo "overlayfs (kernel: CONFIG_OVERLAY_FS)"; mkdir -p /run/lower /run/upper /run/work /run/merged
@@ -46,12 +46,12 @@ pub(super) fn path_variable() -> String {
     ADMIN_FOLDERS.iter().fold(own, |path, folder| format!("{path}:{folder}"))
 }
 
-/// A program on [`path_variable`].
+/// Returns the path of a program on [`path_variable`].
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path_variable()).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// If this machine can't run a cluster. Leaves nothing behind.
+/// Checks whether this machine can run a cluster. Leaves nothing behind.
 ///
 /// # Errors
 /// The first thing that is missing, and how to get it.
@@ -80,7 +80,7 @@ pub async fn check(dir: &ClusterDir) -> anyhow::Result<()> {
     network_policies::check().await
 }
 
-/// Tries each kernel feature for real: what /proc or a kernel's configuration say is only half of it.
+/// Tries each kernel feature, because /proc and the kernel's configuration don't tell everything.
 async fn probe() -> anyhow::Result<()> {
     let mut unshare = tokio::process::Command::new(find("unshare").context("unshare is missing")?);
     unshare.env("PATH", path_variable());
@@ -108,11 +108,11 @@ async fn probe() -> anyhow::Result<()> {
     }
 }
 
-/// Refuses to take over addresses that the machine uses otherwise.
+/// Refuses a network that the machine uses otherwise.
 async fn routes_are_free(dir: &ClusterDir) -> anyhow::Result<()> {
     let ip = find("ip").context("ip is missing")?;
     let network = dir.network();
-    // Routes inside the range, and one that contains it, except the default route.
+    // Routes inside the network, and routes that contain it, except the default route.
     for relation in ["root", "match"] {
         let routes = command::run(&ip, &["-4", "route", "show", relation, &network], SOON).await?;
         let taken =

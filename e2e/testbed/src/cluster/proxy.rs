@@ -9,18 +9,18 @@ pub(super) fn args(dir: &ClusterDir) -> Vec<String> {
     ]
 }
 
-/// The configuration file (JSON is YAML).
+/// Returns the configuration file as JSON, which is valid YAML.
 pub(super) fn config(dir: &ClusterDir) -> String {
     let config = serde_json::json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
         "clientConnection": {"kubeconfig": dir.text("kube-proxy.yaml")},
-        // Who isn't a pod (a test on the host) is masqueraded on its way to a Service.
+        // Connections to Services from outside this network (a test on the host) are masqueraded.
         "clusterCIDR": dir.pods(),
-        // The limits of connection tracking are the host's: not ours to set.
+        // The limits of connection tracking belong to the host and must not be changed.
         "conntrack": {"maxPerCore": 0},
-        // Changes reach pods without the second that large clusters collect them for.
+        // Large clusters collect changes for a second; here they apply sooner.
         "nftables": {"minSyncPeriod": "100ms", "syncPeriod": "30s"},
         "healthzBindAddress": "127.0.0.1:10256",
         "metricsBindAddress": "127.0.0.1:10249",

@@ -1,4 +1,4 @@
-//! Volumes: folders of the node that claims get, a few of them made in advance.
+//! Volumes: a fixed number of folders of the node, created in advance.
 
 use std::fs;
 
@@ -7,16 +7,15 @@ use serde_json::{Value, json};
 
 use super::ClusterDir;
 
-/// Number of claims that can be bound at a time. No test has needed more than two.
+/// Maximum number of claims that can be bound at a time. No test has needed more than two.
 const VOLUMES: u8 = 12;
-/// Nothing holds a claim to it; a claim for more isn't bound.
+/// Claims for more aren't bound. The actual size isn't limited.
 const CAPACITY: &str = "10Gi";
 
 fn folder(number: u8) -> String {
     format!("volumes/{number}")
 }
 
-/// Makes the folders.
 pub(super) fn make_folders(dir: &ClusterDir) -> anyhow::Result<()> {
     for number in 0..VOLUMES {
         fs::create_dir_all(dir.path(&folder(number))).with_context(|| dir.text(&folder(number)))?;
@@ -24,7 +23,7 @@ pub(super) fn make_folders(dir: &ClusterDir) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Empties the volume `name`, whose claim is gone, and gives it free for the next one.
+/// Empties the released volume `name`, so that it can be claimed again.
 ///
 /// # Errors
 /// If it can't be emptied.
@@ -36,7 +35,8 @@ pub(super) fn empty(dir: &ClusterDir, name: &str) -> anyhow::Result<()> {
         .with_context(|| format!("{}", folder.display()))
 }
 
-/// The default storage class and its volumes. `local` volumes, as only these are handed to a pod's `fsGroup`.
+/// Returns the default storage class and its volumes. They are of type `local`, because Kubernetes applies a
+/// pod's `fsGroup` only to these.
 pub(super) fn manifest(dir: &ClusterDir) -> String {
     let class = json!({
         "apiVersion": "storage.k8s.io/v1",

@@ -1,9 +1,9 @@
-//! The first process of the node's namespaces: it starts the components, starts them again when they fall
-//! over (as systemd would), and stops, kills or freezes them when a test asks it to. When it is killed, the
-//! kernel ends everything else with it.
+//! The first process of the node's namespaces. It starts the components, restarts them if they fail (as
+//! systemd would), and stops, kills or freezes them on request. If it is killed, the kernel ends all other
+//! processes.
 //!
-//! Threads, not tasks: as the first process it has to collect every orphan's end, and tokio wants to collect
-//! those of its own children itself.
+//! It uses threads, not tokio tasks: as the first process it must reap every orphan, which conflicts with
+//! tokio's own reaping of child processes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,15 +22,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Component, preflight};
 
-/// The file below the cluster's folder that says how each component is started.
+/// The file with the commands of the components, below the cluster's folder.
 pub(super) const COMMANDS: &str = "components.json";
-/// The pause before a component that ended by itself is started again, as the kubelet and others expect.
+/// Pause before a component that ended by itself is restarted. The kubelet and others expect a restart.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// Longest time that one may take to end in order before it is killed.
+/// Time limit for a graceful stop, after which a component is killed.
 const STOP: Duration = Duration::from_secs(15);
-/// Longest time that a client may take to send its request.
+/// Time limit for a client to send its request.
 const ASK: Duration = Duration::from_secs(5);
-/// Interval between looks whether there is a child at all; only before the first one is started.
+/// Polling interval while there is no child at all, which is only before the first start.
 const NO_CHILD: Duration = Duration::from_millis(20);
 
 /// The command of a component.
@@ -44,30 +44,29 @@ pub(super) struct Start {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", content = "component", rename_all = "kebab-case")]
 pub enum Request {
-    /// Start it; nothing happens when it runs.
+    /// Starts a component; does nothing if it runs.
     Start(Component),
-    /// SIGTERM, after 15 s SIGKILL. It stays down.
+    /// Sends SIGTERM, and SIGKILL after 15 s. The component stays down.
     Stop(Component),
-    /// SIGKILL. It stays down.
+    /// Sends SIGKILL. The component stays down.
     Kill(Component),
-    /// SIGSTOP: it hangs, and its connections with it.
+    /// Sends SIGSTOP: the component hangs, with its connections open.
     Freeze(Component),
-    /// SIGCONT.
+    /// Sends SIGCONT.
     Thaw(Component),
-    /// The status of all components.
+    /// Only returns the status of all components, as every request does.
     Status,
 }
 
 /// The status of a component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentStatus {
-    /// Which.
     pub component: Component,
-    /// Its process id inside the node; `None`: it doesn't run.
+    /// Its process id inside the node; `None` if it doesn't run.
     pub pid: Option<i32>,
-    /// True if it is meant to run.
+    /// Whether it should run.
     pub wanted: bool,
-    /// Number of times that it ended by itself and was started again.
+    /// How often it ended by itself and was restarted.
     pub restarts: u32,
     pub last_end: Option<String>,
 }
@@ -83,14 +82,14 @@ struct Child {
 struct Supervisor {
     folder: PathBuf,
     children: Mutex<BTreeMap<Component, Child>>,
-    /// Told of each end.
+    /// Notified at each end of a process.
     ended: Condvar,
 }
 
-/// Makes the node's own view of the file system and serves requests; returns only with an error.
+/// Prepares the node's file system and serves requests. Returns only with an error.
 ///
 /// # Errors
-/// If a mount fails, or the socket can't be made.
+/// If a mount fails, or the socket can't be created.
 pub fn supervise(folder: &Path) -> anyhow::Result<()> {
     ensure!(std::process::id() == 1, "it must be the first process of a PID namespace");
     prepare(folder)?;
@@ -111,7 +110,7 @@ pub fn supervise(folder: &Path) -> anyhow::Result<()> {
     bail!("the socket is closed");
 }
 
-/// Its output goes to `logs/supervisor.log`.
+/// Writes to `logs/supervisor.log`, which is the standard error.
 fn log(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -124,11 +123,11 @@ fn system(program: &str, args: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everything that programs write at fixed places outside the cluster's folder lands in mounts that vanish
-/// with the node.
+/// Mounts private folders over all fixed paths outside the cluster's folder to which components write. The
+/// mounts vanish with the node.
 fn prepare(folder: &Path) -> anyhow::Result<()> {
-    // Pods' mounts must be seen by containerd and the kubelet alike; the host sees none, as this is a copy of
-    // its mounts.
+    // containerd and the kubelet must see the mounts of pods. The host doesn't, because this is a copy of its
+    // mounts.
     system("mount", &["-n", "--make-rshared", "/"])?;
     system("mount", &["-n", "-t", "tmpfs", "-o", "mode=755", "flutecast", "/run"])?;
     for (hidden, own) in HIDDEN {
@@ -150,7 +149,7 @@ fn prepare(folder: &Path) -> anyhow::Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("ip_forward")
 }
 
-/// Returns whether containers' file systems can be layered in this folder. What is tried is removed again.
+/// Returns whether overlayfs can be mounted in this folder. Leaves nothing behind.
 fn takes_overlays(folder: &Path) -> bool {
     let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| folder.join(name));
     let made = [&lower, &upper, &work, &merged].into_iter().all(|path| fs::create_dir(path).is_ok());
@@ -166,7 +165,7 @@ fn takes_overlays(folder: &Path) -> bool {
     takes
 }
 
-/// Folders of the host that the node has its own of, and where that is below the cluster's folder.
+/// Folders of the host that the node replaces by its own, each with its name below the cluster's folder.
 pub(super) const HIDDEN: [(&str, &str); 3] = [
     ("/var/lib/cni", "cni-cache"),
     ("/var/lib/kubelet", "kubelet"),
@@ -218,8 +217,8 @@ impl Supervisor {
         }
     }
 
-    /// Starts it unless it runs. The lock is held until the process is in the table, so that its end can't be
-    /// missed.
+    /// Starts a component unless it runs. The caller holds the lock until the process is in the table, so
+    /// that its end can't be missed.
     fn start(&self, component: Component, children: &mut BTreeMap<Component, Child>) -> anyhow::Result<()> {
         let child = children.entry(component).or_default();
         if child.pid.is_some() {
@@ -233,22 +232,23 @@ impl Supervisor {
         let mut command = Command::new(&program);
         command.args(args).current_dir(&self.folder).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log).process_group(0);
-        // Nothing of the caller's environment reaches the cluster but the way to programs.
+        // The cluster must not depend on the caller's environment.
         command.env_clear().env("PATH", preflight::path_variable()).env("HOME", &self.folder);
         let process = command.spawn().with_context(|| format!("{}", program.display()))?;
         child.pid = Pid::from_raw(process.id().cast_signed());
         Ok(())
     }
 
-    /// Says that it isn't wanted any more, and sends a signal to it.
+    /// Marks a component as unwanted and sends a signal to it.
     fn end(&self, component: Component, signal: Signal) -> anyhow::Result<()> {
         self.lock().entry(component).or_default().wanted = false;
         self.signal(component, signal)?;
-        // A frozen one couldn't end otherwise.
+        // A frozen process can't handle SIGTERM otherwise.
         self.signal(component, Signal::CONT)
     }
 
-    /// The process can't have gone: it is collected under the same lock.
+    /// Sends a signal to a component. The process id is valid, because processes are reaped under the same
+    /// lock.
     fn signal(&self, component: Component, signal: Signal) -> anyhow::Result<()> {
         match self.lock().get(&component).and_then(|child| child.pid) {
             Some(pid) => rustix::process::kill_process(pid, signal).with_context(|| format!("{component}")),
@@ -278,11 +278,12 @@ impl Supervisor {
         children.iter().map(standing).collect()
     }
 
-    /// Collects the ends of components, and of every process that lost its parent.
+    /// Reaps components, and every process that lost its parent.
     fn collect_ends(self: &Arc<Self>) {
         loop {
-            // Waits for an end without taking it: it is taken under the lock, so that no process is in the
-            // table that is gone, and none gone that is being started.
+            // Waits for an end without reaping it. Processes are reaped under the lock, so that the table
+            // never holds a reaped process and a process that is being started isn't reaped before it is in
+            // the table.
             if rustix::process::waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).is_err() {
                 thread::sleep(NO_CHILD);
                 continue;
@@ -304,7 +305,7 @@ impl Supervisor {
                 if child.wanted {
                     child.restarts += 1;
                     let (this, component) = (self.clone(), *component);
-                    thread::spawn(move || this.start_again(component));
+                    thread::spawn(move || this.restart(component));
                 }
             }
             drop(children);
@@ -312,10 +313,10 @@ impl Supervisor {
         }
     }
 
-    fn start_again(&self, component: Component) {
+    fn restart(&self, component: Component) {
         thread::sleep(RESTART_AFTER);
         let mut children = self.lock();
-        // Somebody may have stopped it meanwhile.
+        // A request may have stopped it in the meantime.
         if children.get(&component).is_some_and(|child| child.wanted)
             && let Err(error) = self.start(component, &mut children)
         {

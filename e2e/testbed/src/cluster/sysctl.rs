@@ -1,4 +1,4 @@
-//! Settings of the whole kernel that a node needs or changes. What they were is kept, and set again at the
+//! Settings of the host's kernel that a node needs or changes. The old values are saved, and restored at the
 //! end.
 
 use std::collections::BTreeMap;
@@ -9,10 +9,10 @@ use anyhow::Context;
 
 use super::ClusterDir;
 
-/// Each pod and each component watches files; Linux allows 128 watchers per user (`fs.inotify`) unless told
-/// otherwise.
+/// Minimum values. Each pod and each component watches files, and Linux allows only 128 `inotify` instances
+/// per user by default.
 const WANTED: [(&str, u64); 1] = [("fs/inotify/max_user_instances", 8192)];
-/// The kubelet sets these to its own liking.
+/// Settings that the kubelet changes.
 const TOUCHED: [&str; 6] = [
     "vm/overcommit_memory",
     "vm/panic_on_oom",
@@ -26,12 +26,12 @@ fn file(name: &str) -> PathBuf {
     Path::new("/proc/sys").join(name)
 }
 
-/// Returns the file with the values from before: one for all clusters of this machine.
+/// Returns the file with the old values, which all clusters of this machine share.
 fn kept(dir: &ClusterDir) -> PathBuf {
     dir.folder().with_file_name("sysctl-before.json")
 }
 
-/// Keeps what is, unless another cluster did, and raises what is too low.
+/// Saves the current values unless another cluster has, and raises values that are too low.
 ///
 /// # Errors
 /// If a value can't be read or set.
@@ -39,7 +39,7 @@ pub(super) fn prepare(dir: &ClusterDir) -> anyhow::Result<()> {
     let names = WANTED.iter().map(|(name, _)| *name).chain(TOUCHED);
     let mut before = BTreeMap::new();
     for name in names {
-        // Some kernels lack some of them; the kubelet then does without.
+        // Some kernels lack some of them, and the kubelet skips those.
         if let Ok(value) = fs::read_to_string(file(name)) {
             before.insert(name.to_owned(), value.trim().to_owned());
         }
@@ -57,7 +57,7 @@ pub(super) fn prepare(dir: &ClusterDir) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sets everything back to what [`prepare`] found. No cluster may need it any more.
+/// Restores the values that [`prepare`] saved. No cluster may be up any more.
 ///
 /// # Errors
 /// If a value can't be set.

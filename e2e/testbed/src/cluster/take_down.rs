@@ -1,4 +1,4 @@
-//! From a cluster, or what is left of one, to nothing.
+//! Removes a cluster, or what is left of one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use anyhow::{Context, bail};
 use super::{ClusterDir, Node, cgroup, node, sysctl};
 use flutecast_testkit::tools_folder;
 
-/// Another process may be bringing this cluster up, building its programs first.
+/// Time limit for the lock: another process may be building the cluster's programs.
 const LOCK: Duration = Duration::from_secs(30 * 60);
 
-/// Ends the cluster and removes everything that belonged to it. Says whether there was anything.
+/// Ends the cluster and removes everything that belonged to it. Returns whether there was anything.
 ///
 /// # Errors
 /// If something can't be ended or removed.
@@ -21,14 +21,14 @@ pub async fn take_down(dir: &ClusterDir) -> anyhow::Result<bool> {
     let was_there = dir.folder().exists();
     remove_all(dir).await?;
     if let Some(all) = dir.folder().parent() {
-        // Another slot's cluster may be in there.
+        // Fails if another slot's cluster is in it, which is fine.
         let _ = fs::remove_dir(all);
     }
     Ok(was_there)
 }
 
-/// Held while a cluster comes or goes, whichever: they share what they change of the host. The file stays, as
-/// one that is removed would be two locks for a moment.
+/// Locks the bring-up and take-down of all clusters of this machine, because they share settings of the host.
+/// The file is never removed: removing it would allow two locks at once.
 pub(super) async fn lock() -> anyhow::Result<fs::File> {
     let folder = tools_folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
@@ -44,7 +44,7 @@ pub(super) async fn lock() -> anyhow::Result<fs::File> {
     }
 }
 
-/// The same without the lock; nothing happens when there is nothing.
+/// Removes the cluster without locking. Does nothing if there is none.
 pub(super) async fn remove_all(dir: &ClusterDir) -> anyhow::Result<()> {
     if let Some(node) = Node::running(dir) {
         node.end().await?;
@@ -55,25 +55,25 @@ pub(super) async fn remove_all(dir: &ClusterDir) -> anyhow::Result<()> {
         fs::remove_dir_all(dir.folder()).with_context(|| format!("{}", dir.folder().display()))?;
     }
     let folders = made_on_host(dir);
-    // Another cluster still needs what follows; one with another cache folder shows by what it has mounted.
+    // The rest is shared with other clusters. Those with another cache folder are recognised by their mounts.
     if dir.others().any(|other| other.folder().exists()) || are_mounted_over(&folders) {
         return Ok(());
     }
     for folder in folders {
-        // Not ours if somebody has put something there since.
+        // Fails if the folder isn't empty: then others use it by now.
         let _ = fs::remove_dir(folder);
     }
     let _ = fs::remove_file(list(dir));
     sysctl::restore(dir)
 }
 
-/// Returns whether any process has something mounted over one of these folders. Linux lets go of such mounts,
-/// without a word, when the folder is removed in another mount namespace: the kubelet of the other cluster
-/// would lose the volumes of its pods.
+/// Returns whether any process has a mount over one of these folders. Linux silently detaches such mounts
+/// when the folder is removed in another mount namespace, so the other cluster's kubelet would lose the
+/// volumes of its pods.
 fn are_mounted_over(folders: &[PathBuf]) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
-        // Empty for what is no process, or has just ended.
+        // Empty if the entry isn't a process, or the process has just ended.
         .map(|process| fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default())
         // The fifth field is the mount point (proc_pid_mountinfo(5)).
         .any(|mounts| {
@@ -82,7 +82,7 @@ fn are_mounted_over(folders: &[PathBuf]) -> bool {
         })
 }
 
-/// One list for all clusters with this cache folder.
+/// Returns the file that lists the folders made on the host, shared by all clusters with this cache folder.
 fn list(dir: &ClusterDir) -> PathBuf {
     dir.folder().with_file_name("host-folders.json")
 }
@@ -92,7 +92,7 @@ fn made_on_host(dir: &ClusterDir) -> Vec<PathBuf> {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-/// Makes a folder of the host over which the node mounts one of its own, and remembers what was made: the
+/// Creates a folder of the host over which the node mounts its own, and records the created folders,
 /// innermost first.
 pub(super) fn make_host_folder(dir: &ClusterDir, folder: &Path) -> anyhow::Result<()> {
     let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
@@ -109,11 +109,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_have_mounted_over_a_folder_is_seen() {
+    fn mounts_of_other_namespaces_over_a_folder_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let folders = [folder.path().to_owned()];
         assert!(!are_mounted_over(&folders));
-        // A node's mounts are in a namespace of its own, too. A user that isn't root gets one in which it is.
+        // A node's mounts are in a mount namespace of its own. The user namespace makes this work without
+        // root.
         let mut node = Command::new("unshare")
             .args([
                 "--user",

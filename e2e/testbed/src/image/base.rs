@@ -1,4 +1,4 @@
-//! The lowest layer of every image: the C library of this machine, users, CA certificates.
+//! The lowest layer of every image: this machine's C library, users, CA certificates.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use anyhow::{Context, ensure};
 
 use super::{Layer, NONROOT};
 
-/// The certificates of Debian's package ca-certificates. Not /etc/ssl/certs: there a machine's
-/// administrator adds others, which don't belong in an image.
+/// The certificates of Debian's package ca-certificates. Administrators add their own to /etc/ssl/certs,
+/// which don't belong in an image.
 const CERTIFICATES: &str = "/usr/share/ca-certificates/mozilla";
 
-/// The layer beneath `programs`: the shared libraries that they need, users, name resolution, CA
-/// certificates, `/tmp`. There is no shell and nothing else that could be run.
+/// Returns the layer below `programs`: the shared libraries that they need, users, name resolution, CA
+/// certificates and `/tmp`. There is no shell or other program.
 ///
 /// # Errors
 /// If a library is missing or can't be read.
@@ -30,7 +30,7 @@ pub fn base_layer(programs: &[&Path]) -> anyhow::Result<Layer> {
     let users = format!("root:x:0:0:root:/:/nologin\nnonroot:x:{NONROOT}:{NONROOT}:nonroot:/:/nologin\n");
     let groups = format!("root:x:0:\nnonroot:x:{NONROOT}:\n");
     layer.file("/etc/passwd", 0o644, users).file("/etc/group", 0o644, groups);
-    // Kubernetes writes /etc/hosts and /etc/resolv.conf; this says that both count, in this order.
+    // Kubernetes writes /etc/hosts and /etc/resolv.conf; both are used, in this order.
     layer.file("/etc/nsswitch.conf", 0o644, "hosts: files dns\n");
     layer.folder("/tmp", 0o1777);
     if let Some(certificates) = certificates()? {
@@ -39,10 +39,10 @@ pub fn base_layer(programs: &[&Path]) -> anyhow::Result<Layer> {
     Ok(layer)
 }
 
-/// Returns the shared libraries of a program, the loader among them; empty for a static one.
+/// Returns the shared libraries of a program, including the loader; empty if it is linked statically.
 ///
 /// # Errors
-/// If `ldd` isn't there, or a library isn't.
+/// If `ldd` or a library is missing.
 pub fn libraries_of(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
     ensure!(program.is_file(), "{} is not there", program.display());
     let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output().context("ldd")?;
@@ -55,7 +55,7 @@ pub fn libraries_of(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
     parse_ldd(&text).with_context(|| format!("ldd {}", program.display()))
 }
 
-/// Reads lines such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2
+/// Parses lines such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2
 /// (0x…)`.
 fn parse_ldd(text: &str) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -63,7 +63,7 @@ fn parse_ldd(text: &str) -> anyhow::Result<Vec<PathBuf>> {
         ensure!(!line.ends_with("not found"), "{line}");
         let path = line.split_once("=> ").map_or(line, |(_, path)| path);
         let path = path.split(" (").next().unwrap_or_default();
-        // The kernel's own (linux-vdso.so.1) is no file.
+        // linux-vdso.so.1 is provided by the kernel and isn't a file.
         if path.starts_with('/') {
             found.push(PathBuf::from(path));
         }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_libraries_are_what_ldd_names() {
+    fn libraries_are_read_from_ldd() {
         let text = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibgcc_s.so.1 => /lib/x86_64-linux-gnu/libgcc_s.so.1 \
          (0x00007f)\n\
                     \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";

@@ -1,4 +1,4 @@
-//! One layer of an image: files that become the same bytes on every machine.
+//! A layer of an image, reproducible byte for byte on every machine.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,8 +10,8 @@ use tar::{EntryType, Header};
 
 use super::digest;
 
-/// The files of one layer, by their absolute path. Owners and times are all zero: neither of them may tell
-/// one build from another.
+/// The files of a layer by absolute path. Owners and times are zero, so that they don't differ between
+/// builds.
 #[derive(Debug, Clone, Default)]
 pub struct Layer {
     entries: BTreeMap<String, Entry>,
@@ -23,7 +23,7 @@ enum Entry {
     Folder { mode: u32 },
 }
 
-/// A layer as it stands in an archive.
+/// A layer as it is stored in an archive.
 #[derive(Debug, Clone)]
 pub(super) struct PackedLayer {
     /// The digest of the uncompressed tar.
@@ -33,14 +33,14 @@ pub(super) struct PackedLayer {
 }
 
 impl Layer {
-    /// Adds a file; folders above it are made.
+    /// Adds a file and the folders above it.
     pub fn file(&mut self, path: &str, mode: u32, content: impl Into<Vec<u8>>) -> &mut Self {
         self.folders_above(path);
         self.entries.insert(path.to_owned(), Entry::File { mode, content: content.into() });
         self
     }
 
-    /// Adds a file that anybody may run, with the content of `source`.
+    /// Adds an executable file with the content of `source`.
     ///
     /// # Errors
     /// If `source` can't be read.
@@ -84,15 +84,15 @@ impl Layer {
             }
         }
         let plain = archive.into_inner()?;
-        // Neither a name nor a time in the header, and one implementation of the algorithm whatever the
-        // processor can do.
+        // The header holds neither name nor time, and the implementation of the algorithm doesn't depend on
+        // the processor.
         let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::default());
         gzip.write_all(&plain)?;
         Ok(PackedLayer { diff_id: digest(&plain), bytes: gzip.finish()? })
     }
 }
 
-/// A header in which only what matters is set.
+/// Returns a header in which all varying fields are zero.
 pub(super) fn plain_header() -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Regular);

@@ -1,8 +1,8 @@
-//! Container images without a container engine: an archive that containerd, docker, podman and kind load, the
-//! same bytes for the same content.
+//! Container images without a container engine: reproducible archives that containerd, docker, podman and
+//! kind can load.
 //!
-//! The archive is an OCI image layout that also has the `manifest.json` of `docker save`, for engines that
-//! know only that.
+//! An archive is an OCI image layout that also has the `manifest.json` of `docker save`, for engines that
+//! don't read the former.
 
 mod base;
 
@@ -21,47 +21,46 @@ pub use layer::Layer;
 
 use layer::plain_header;
 
-/// The user and group that programs in our images run as: no user of a usual machine.
+/// The user and group of programs in our images; no user of a usual machine.
 pub const NONROOT: u32 = 65_532;
 
-/// The parts of an image.
+/// The content of an image.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// Its full name with a tag, such as `flutecast.io/flutecast-operator:0.1.0`.
+    /// Full name with a tag, such as `flutecast.io/flutecast-operator:0.1.0`.
     pub name: String,
-    /// From the lowest on.
+    /// The layers, lowest first.
     pub layers: Vec<Layer>,
-    /// The program with its first arguments.
+    /// The program and its first arguments.
     pub entrypoint: Vec<String>,
-    /// `<user>:<group>` in numbers, so that Kubernetes can tell that it isn't root.
+    /// `<user>:<group>` as numbers, so that Kubernetes can verify that it isn't root.
     pub user: String,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
-    /// TCP ports it is meant to listen on; for information only.
+    /// TCP ports on which the program listens; for information only.
     pub ports: Vec<u16>,
-    /// `org.opencontainers.image.*` and the like.
+    /// Labels such as `org.opencontainers.image.*`.
     pub labels: BTreeMap<String, String>,
-    /// The time of creation, in seconds since 1970: the commit's time.
+    /// Creation time in seconds since 1970: the time of the commit.
     pub created: i64,
 }
 
-/// The digests and size of an archive.
+/// Digests and size of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenArchive {
-    /// The digest of the image's manifest, `sha256:…`: what `@sha256:…` after an image's name means.
+    /// The digest of the image's manifest, `sha256:…`, which follows `@` in an image reference.
     pub manifest: String,
-    /// The digest of its configuration, which docker calls the image's id.
+    /// The digest of the configuration, which docker calls the image id.
     pub config: String,
     /// The size of the archive in bytes.
     pub bytes: u64,
 }
 
 impl Image {
-    /// An image around one program of this machine, with the shared libraries that it needs, run as
-    /// [`NONROOT`].
+    /// Returns an image of one program of this machine with its shared libraries, run as [`NONROOT`].
     ///
     /// # Errors
-    /// If the program or one of its libraries can't be read.
+    /// If the program or a library can't be read.
     pub fn of_program(name: &str, program: &Path) -> anyhow::Result<Self> {
         let file = program.file_name().and_then(|name| name.to_str()).context("the program has no name")?;
         let path = format!("/{file}");
@@ -109,8 +108,8 @@ impl Image {
             blobs.add("application/vnd.oci.image.manifest.v1+json", serde_json::to_vec(&manifest)?);
         let manifest = text_of(&entry, "digest");
         entry["platform"] = platform();
-        // containerd, docker and podman take the name from the first, tools that follow the specification
-        // alone the second.
+        // containerd, docker and podman read the name from the first annotation, tools that only follow the
+        // specification from the second.
         entry["annotations"] = json!({
             "io.containerd.image.name": self.name,
             "org.opencontainers.image.ref.name": tag,
@@ -161,7 +160,7 @@ struct Blobs {
 }
 
 impl Blobs {
-    /// Adds a blob and gives its descriptor.
+    /// Adds a blob. Returns its descriptor.
     fn add(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
         let digest = digest(&bytes);
         let descriptor = json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
@@ -169,7 +168,7 @@ impl Blobs {
         descriptor
     }
 
-    /// WrittenArchive under another name and renamed, so that half an archive never looks like one.
+    /// Writes the archive to a temporary file and renames it, so that no partial archive is ever visible.
     fn write(&self, file: &Path) -> anyhow::Result<u64> {
         let folder = file.parent().context("the archive's folder")?;
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
@@ -195,7 +194,7 @@ impl Blobs {
     }
 }
 
-/// The digest of a blob as OCI writes it.
+/// Returns the digest of a blob in OCI's notation.
 fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(bytes)))
 }

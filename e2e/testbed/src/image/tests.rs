@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Image, Layer, NONROOT, WrittenArchive, digest};
 
-/// The files of a tar, with mode and owner.
+/// Returns the entries of a tar by path: mode, user, time and content.
 fn entries(bytes: &[u8]) -> BTreeMap<String, (u32, u64, u64, Vec<u8>)> {
     let mut archive = tar::Archive::new(bytes);
     let mut found = BTreeMap::new();
@@ -53,11 +53,11 @@ fn the_same_content_is_the_same_bytes() {
     assert_eq!(first, second);
     other.file("/etc/a/b", 0o600, "text");
     let third = written(other, folder.path(), "c.tar");
-    assert_ne!(third.0.manifest, first.0.manifest, "a mode is content, too");
+    assert_ne!(third.0.manifest, first.0.manifest, "the mode is part of the digest");
 }
 
 #[test]
-fn the_archive_is_an_oci_layout_and_what_docker_saves() {
+fn the_archive_is_an_oci_layout_and_a_docker_archive() {
     let folder = tempfile::tempdir().unwrap();
     let mut layer = Layer::default();
     layer.file("/thing", 0o755, "program").file("/etc/a/b", 0o644, "text").folder("/tmp", 0o1777);
@@ -91,7 +91,7 @@ fn the_archive_is_an_oci_layout_and_what_docker_saves() {
     assert_eq!(inside.keys().collect::<Vec<_>>(), ["etc/", "etc/a/", "etc/a/b", "thing", "tmp/"]);
     assert_eq!(inside["thing"], (0o755, 0, 0, b"program".to_vec()));
     assert_eq!(inside["tmp/"].0, 0o1777);
-    // What an engine from before OCI layouts reads.
+    // Engines without support for OCI layouts read this file.
     let docker = &json("manifest.json")[0];
     assert_eq!(docker["RepoTags"][0], "flutecast.io/thing:1");
     assert_eq!(docker["Layers"][0], format!("blobs/{}", super::digest(&packed).replace(':', "/")));
@@ -108,7 +108,7 @@ fn a_name_without_a_tag_is_refused() {
     }
 }
 
-/// A program and its libraries without a shell: the image runs by itself, in a root of its own.
+/// The image holds a program and its libraries, but no shell.
 #[test]
 fn a_program_brings_its_libraries() {
     let own = std::env::current_exe().unwrap();

@@ -1,4 +1,4 @@
-//! A release to try Flutecast with: `make factory`.
+//! `make factory`: a release to try Flutecast with.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,14 +9,14 @@ use flutecast_testkit::in_repository;
 use super::{Images, ROLLOUT, SOON, base_values, install_crds, nats};
 use crate::cluster::Cluster;
 
-/// The release's name, and its namespace's.
+/// The name of the release and of its namespace.
 const NAME: &str = "factory";
 
-/// Loads the images, installs or upgrades both charts, waits until all pods are ready, and writes to `out`
-/// what helm says and how everything is reached from this machine.
+/// Loads the images, installs or upgrades both charts, and waits until all pods are ready. Writes helm's
+/// notes and the addresses for this machine to `out`.
 ///
 /// # Errors
-/// If the images aren't built, or what helm or kubectl says.
+/// If the images aren't built, or helm or kubectl fails.
 pub async fn install_factory(cluster: &Cluster, out: &mut impl Write) -> anyhow::Result<()> {
     let images = Images::of_workspace()?;
     writeln!(out, "loading the images of operator, data plane and NATS (a few seconds)")?;
@@ -36,7 +36,7 @@ pub async fn install_factory(cluster: &Cluster, out: &mut impl Write) -> anyhow:
     Ok(())
 }
 
-/// Describes how to reach the release from this machine, without a port-forward.
+/// Returns a text with the addresses of the release for this machine.
 async fn reached(cluster: &Cluster) -> anyhow::Result<String> {
     let full_name = format!("{NAME}-flutecast");
     let http = cluster.reach(NAME, &full_name, super::HTTP).await?;

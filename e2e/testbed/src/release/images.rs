@@ -7,13 +7,12 @@ use flutecast_testkit::GoTool;
 
 use crate::cluster::{Cluster, packed};
 
-/// The environment variable with the folder that `make images` has filled; without it: `images` in cargo's
-/// target folder.
+/// The variable with the folder of images; by default `images` in cargo's target folder.
 pub const IMAGES_VARIABLE: &str = "FLUTECAST_IMAGES";
-/// The broker of the bundled NATS in tests: the nats-server that all tests use.
+/// The image of the bundled NATS in tests. It holds the nats-server that all tests use.
 pub(super) const NATS_IMAGE: &str = "flutecast.io/nats-server:e2e";
 
-/// The programs that have an image. An archive is called `<program>-<version>.tar`.
+/// The programs with an image. Archives are named `<program>-<version>.tar`.
 pub const PROGRAMS: [&str; 2] = ["flutecast-operator", "flutecast-dataplane"];
 
 /// The images of one version.
@@ -25,7 +24,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// Those of this workspace's version.
+    /// Returns the images of this workspace's version.
     ///
     /// # Errors
     /// As [`Self::built`].
@@ -33,7 +32,7 @@ impl Images {
         Self::built(env!("CARGO_PKG_VERSION"))
     }
 
-    /// Those of the next version, which `make images-next` has made.
+    /// Returns the images of the next version, made by `make images-next`.
     ///
     /// # Errors
     /// As [`Self::built`].
@@ -42,16 +41,16 @@ impl Images {
         Self::built(&version).context("the next version: make images-next")
     }
 
-    /// Those of a version that `make images` has made before (`FLUTECAST_VERSION=0.2.0 make images`).
+    /// Returns the images of a version, made by `make images` (`FLUTECAST_VERSION=0.2.0 make images`).
     ///
     /// # Errors
-    /// If they aren't there: which command makes them.
+    /// If they don't exist; the error names the command that makes them.
     pub fn built(version: &str) -> anyhow::Result<Self> {
         let folder = match std::env::var_os(IMAGES_VARIABLE).filter(|folder| !folder.is_empty()) {
             Some(folder) => PathBuf::from(folder),
             None => {
                 let own = std::env::current_exe().context("the path of this program")?;
-                // A test is in target/<profile>/deps, a program in target/<profile>.
+                // Tests are in target/<profile>/deps, programs in target/<profile>.
                 let profile = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
                 profile.and_then(Path::parent).context("a target folder")?.join("images")
             }
@@ -69,19 +68,19 @@ impl Images {
         Ok(Self { version: version.to_owned(), folder, archives })
     }
 
-    /// The definitions of the next version's kinds, as in `crds/yaml`.
+    /// Returns the folder with the CRDs of the next version, as in `crds/yaml`.
     #[must_use]
     pub fn definitions(&self) -> PathBuf {
         self.folder.join(format!("crds-{}", self.version))
     }
 
-    /// The images' tag.
+    /// Returns the images' tag.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Makes them, and the broker's, known to the cluster's nodes.
+    /// Loads the programs' images and that of NATS into the cluster.
     ///
     /// # Errors
     /// As [`Cluster::load_image`].
@@ -98,7 +97,7 @@ async fn load(cluster: &Cluster, archive: &Path) -> anyhow::Result<()> {
     cluster.load_image(archive).await.with_context(|| format!("loading {}", archive.display()))
 }
 
-/// Returns the number of the version after `version`: the next minor one.
+/// Returns the next minor version.
 ///
 /// # Errors
 /// If `version` isn't three numbers.
@@ -115,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_after() {
+    fn next_version_increments_the_minor_number() {
         assert_eq!(version_after("0.1.0").unwrap(), "0.2.0");
         assert_eq!(version_after("1.9.7").unwrap(), "1.10.0");
         for odd in ["", "1.2", "1.2.3.4", "1.x.3"] {

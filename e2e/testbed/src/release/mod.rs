@@ -1,4 +1,4 @@
-//! A factory as people get one: the images and the charts on a real cluster.
+//! A factory as users install it: the images and the charts on a real cluster.
 //!
 //! ```no_run
 //! # use flutecast_testbed::cluster::Cluster;
@@ -36,15 +36,15 @@ pub use pods::Pod;
 use crate::cluster::{Cluster, Namespace, ServiceAddress};
 use flutecast_testkit::{in_repository, wait_until};
 
-/// The time that helm waits for pods: enough on a busy machine with two cores.
+/// Time limit for helm's `--wait`, enough on a busy machine with two cores.
 const ROLLOUT: Duration = Duration::from_secs(180);
-/// Longest time that all else may take.
+/// Time limit for all other commands.
 const SOON: Duration = Duration::from_secs(90);
 /// The port of the Service of the data plane.
 const HTTP: u16 = 80;
 /// The namespace of the CRD chart's release.
 const CRDS_NAMESPACE: &str = "flutecast-crds";
-/// Arguments of kubectl that show a namespace in which a test failed.
+/// Arguments of kubectl commands whose output is printed after a failed test.
 const LOOKS: [&str; 5] = [
     "get all,endpointslices,persistentvolumeclaims -o wide",
     "get tenants,devices,pushformats -o wide",
@@ -98,7 +98,7 @@ impl<'a> Release<'a> {
         Ok(this)
     }
 
-    /// Only the namespace's pod security; nothing is installed yet.
+    /// Prepares the namespace with restricted pod security, without installing anything.
     ///
     /// # Errors
     /// If kubectl fails.
@@ -111,8 +111,8 @@ impl<'a> Release<'a> {
         Ok(Self { cluster, namespace: namespace.name().to_owned(), name: name.to_owned(), installed: false })
     }
 
-    /// `helm install` or `helm upgrade` of a chart with the images' values and `values`; waits until all pods
-    /// are ready.
+    /// Runs `helm install` or `helm upgrade` with `values` and the values for the images. Waits until all
+    /// pods are ready.
     ///
     /// # Errors
     /// If helm fails.
@@ -133,13 +133,13 @@ impl<'a> Release<'a> {
             std::fs::write(&path, text)?;
             args.extend(["--values".to_owned(), path.display().to_string()]);
         }
-        // From now on there may be something to take away.
+        // A failed installation may leave objects behind as well.
         self.installed = true;
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         self.run_helm(&args).await
     }
 
-    /// `helm upgrade` of this repository's chart.
+    /// Runs `helm upgrade` with this repository's chart.
     ///
     /// # Errors
     /// If helm fails.
@@ -147,7 +147,7 @@ impl<'a> Release<'a> {
         self.helm("upgrade", &in_repository("charts/flutecast"), images, values).await
     }
 
-    /// `helm rollback` to the revision before.
+    /// Runs `helm rollback` to the previous revision.
     ///
     /// # Errors
     /// If helm fails.
@@ -156,10 +156,10 @@ impl<'a> Release<'a> {
         self.run_helm(&["rollback", &self.name, "--wait", "--timeout", &timeout]).await
     }
 
-    /// `helm uninstall`; waits until its pods are gone.
+    /// Runs `helm uninstall` and waits until the release's pods are gone.
     ///
     /// # Errors
-    /// If helm fails, or a pod is still there.
+    /// If helm fails, or a pod is left.
     pub async fn uninstall(&mut self) -> anyhow::Result<()> {
         self.run_helm(&["uninstall", &self.name, "--wait", "--timeout", "120s"]).await?;
         self.installed = false;
@@ -174,7 +174,7 @@ impl<'a> Release<'a> {
         .await
     }
 
-    /// Helm with the release's namespace behind the arguments.
+    /// Runs helm in the release's namespace.
     ///
     /// # Errors
     /// If helm fails.
@@ -182,7 +182,7 @@ impl<'a> Release<'a> {
         self.cluster.helm(&[args, &["--namespace", &self.namespace]].concat(), ROLLOUT + SOON).await
     }
 
-    /// kubectl in the release's namespace.
+    /// Runs kubectl in the release's namespace.
     ///
     /// # Errors
     /// If kubectl fails.
@@ -190,7 +190,7 @@ impl<'a> Release<'a> {
         self.kubectl_with(args, "").await
     }
 
-    /// The same with standard input, and time to wait for something (`kubectl wait`).
+    /// Runs kubectl in the release's namespace with `input` on standard input.
     ///
     /// # Errors
     /// If kubectl fails.
@@ -200,7 +200,7 @@ impl<'a> Release<'a> {
             .await
     }
 
-    /// Applies manifests as the chart's notes say it.
+    /// Applies manifests by server-side apply, as the chart's notes recommend.
     ///
     /// # Errors
     /// If kubectl fails.
@@ -208,7 +208,7 @@ impl<'a> Release<'a> {
         self.kubectl_with(&["apply", "--server-side", "--filename", "-"], manifests).await.map(drop)
     }
 
-    /// The same with a folder of this repository, such as `manifests/demo`.
+    /// Applies a folder of this repository, such as `manifests/demo`.
     ///
     /// # Errors
     /// If kubectl fails.
@@ -226,8 +226,8 @@ impl<'a> Release<'a> {
         self.kubectl(&wait).await.map(drop)
     }
 
-    /// Gives a program (`operator`, `dataplane`) so many pods, and waits until they are there and ready, and
-    /// no other is.
+    /// Scales a component (`operator`, `dataplane`), and waits until exactly `replicas` pods exist and are
+    /// ready.
     ///
     /// # Errors
     /// If that takes too long.
@@ -238,7 +238,7 @@ impl<'a> Release<'a> {
         self.wait_for_pods(component, replicas as usize).await.map(drop)
     }
 
-    /// The data plane's Service.
+    /// Returns the address of the data plane's Service.
     ///
     /// # Errors
     /// If there is none.
@@ -257,19 +257,18 @@ impl<'a> Release<'a> {
         }
     }
 
-    /// The namespace's name.
+    /// Returns the name of the release's namespace.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The cluster.
     #[must_use]
     pub fn cluster(&self) -> &'a Cluster {
         self.cluster
     }
 
-    /// The last lines that all pods of a program (`operator`, `dataplane`, `nats`) logged.
+    /// Returns the last log lines of all pods of a component (`operator`, `dataplane`, `nats`).
     ///
     /// # Errors
     /// If kubectl fails.
@@ -282,7 +281,7 @@ impl<'a> Release<'a> {
         format!("app.kubernetes.io/instance={},app.kubernetes.io/component={component}", self.name)
     }
 
-    /// kubectl without async, for the end of a test.
+    /// Returns a blocking kubectl command, for use in `drop`.
     fn kubectl_now(&self) -> Command {
         let mut kubectl = Command::new(self.cluster.program());
         kubectl.arg("--kubeconfig").arg(self.cluster.kubeconfig());
@@ -290,7 +289,7 @@ impl<'a> Release<'a> {
         kubectl
     }
 
-    /// Removes the objects of the release that are in no namespace.
+    /// Removes the release's cluster-wide objects.
     fn remove_from_cluster(&self) {
         let selector = format!("app.kubernetes.io/instance={}", self.name);
         let kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings,priorityclasses";
@@ -307,7 +306,7 @@ impl<'a> Release<'a> {
         }
     }
 
-    /// Prints what the namespace looks like.
+    /// Prints the state of the namespace.
     fn explain(&self) {
         for look in LOOKS {
             let output = self.kubectl_now().args(look.split(' ')).output();
@@ -332,8 +331,8 @@ impl Drop for Release<'_> {
     }
 }
 
-/// The values that every release of a test has: our images, little of the machine, and what the demo's
-/// gateways need.
+/// Returns the values that every release of a test needs: our images, small resource requests, and the
+/// subjects of the demo's gateways.
 fn base_values(cluster: &Cluster, images: &Images) -> String {
     let operator = cluster.image("flutecast.io/flutecast-operator");
     let registry = operator.trim_end_matches("/flutecast-operator");

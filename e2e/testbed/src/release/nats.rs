@@ -1,4 +1,4 @@
-//! The bundled NATS as devices outside of the cluster reach it.
+//! The bundled NATS, as devices outside the cluster reach it.
 
 use anyhow::Context;
 
@@ -10,8 +10,8 @@ const MQTT: u16 = 1883;
 /// The users of the bundled server.
 const USERS: [&str; 3] = ["operator", "dataplane", "devices"];
 
-/// The address of the bundled NATS and the passwords of its users. The way there ends with this, and with it
-/// the connections.
+/// Addresses of the bundled NATS and the passwords of its users. Dropping it closes port-forwards, and with
+/// them the connections.
 #[derive(Debug)]
 pub struct NatsAddress {
     client: ServiceAddress,
@@ -20,7 +20,7 @@ pub struct NatsAddress {
 }
 
 impl NatsAddress {
-    /// The address for NATS clients with the login of a user: `devices`, `operator` or `dataplane`.
+    /// Returns the URL for NATS clients with the login of a user: `devices`, `operator` or `dataplane`.
     ///
     /// # Panics
     /// If there is no such user.
@@ -29,7 +29,7 @@ impl NatsAddress {
         format!("nats://{}@{}", self.login(user), self.client.address)
     }
 
-    /// The same for MQTT.
+    /// Returns the URL for MQTT clients with the login of a user.
     ///
     /// # Panics
     /// If there is no such user.
@@ -47,13 +47,13 @@ impl NatsAddress {
         &self.passwords.iter().find(|(name, _)| *name == user).expect("a user").1
     }
 
-    /// A NATS client that comes back by itself.
+    /// Returns a NATS client, which reconnects by itself.
     ///
     /// # Errors
-    /// If NATS doesn't answer or refuses the login.
+    /// If NATS doesn't respond or refuses the login.
     pub async fn connect(&self, user: &str) -> anyhow::Result<async_nats::Client> {
         let password = self.password(user).to_owned();
-        // The client takes no login from an address.
+        // `connect` takes no login from an address.
         let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password)
             .reconnect_delay_callback(|_| std::time::Duration::from_millis(100));
         options.connect(&self.client.address).await.context("NATS")
@@ -61,7 +61,7 @@ impl NatsAddress {
 }
 
 impl Release<'_> {
-    /// Returns the way to the bundled NATS.
+    /// Returns addresses and passwords of the bundled NATS.
     ///
     /// # Errors
     /// If there is none.
@@ -70,7 +70,8 @@ impl Release<'_> {
     }
 }
 
-/// Returns the way to the bundled NATS of the release whose objects are called `full_name`.
+/// Returns addresses and passwords of the bundled NATS of the release whose objects have the prefix
+/// `full_name`.
 pub(super) async fn reach(
     cluster: &Cluster,
     namespace: &str,

@@ -9,20 +9,20 @@ use flutecast_testkit::wait_until;
 /// A pod with one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
-    /// Its name, which is also what the data plane's `hello` says.
+    /// Its name, which the data plane also reports in `hello`.
     pub name: String,
-    /// Its address; empty while it has none.
+    /// Its address; empty if it has none yet.
     pub ip: String,
-    /// True if it is ready and not terminating.
+    /// Whether it is ready and not terminating.
     pub ready: bool,
-    /// Number of times that its container was started again.
+    /// Number of restarts of its container.
     pub restarts: u64,
-    /// The container's id, as containerd knows it; empty while there is none.
+    /// The container's id in containerd; empty if there is none yet.
     pub container: String,
 }
 
 impl Release<'_> {
-    /// The pods of a program (`operator`, `dataplane`, `nats`), by name.
+    /// Returns the pods of a component (`operator`, `dataplane`, `nats`), sorted by name.
     ///
     /// # Errors
     /// If kubectl fails.
@@ -33,10 +33,10 @@ impl Release<'_> {
         Ok(items.iter().map(pod).collect())
     }
 
-    /// Waits until there are exactly so many pods of a program, all of them ready.
+    /// Waits until a component has exactly `count` pods, all of them ready. Returns them.
     ///
     /// # Errors
-    /// The pods as they are after 90 s.
+    /// If that isn't so after 90 s; the error lists the pods.
     pub async fn wait_for_pods(&self, component: &str, count: usize) -> anyhow::Result<Vec<Pod>> {
         wait_until(&format!("{count} ready pods of the {component}"), SOON, async || {
             match self.pods(component).await {
@@ -57,8 +57,9 @@ impl Release<'_> {
         self.kubectl(&["get", "--raw", &path]).await
     }
 
-    /// Kills what runs in a pod with SIGKILL, as when the kernel has no memory left; the kubelet starts it
-    /// again. On an existing cluster the pod is deleted without grace instead, and another one comes.
+    /// Kills all processes of a pod's container with SIGKILL, as the kernel does when it runs out of memory;
+    /// the kubelet restarts it. On an existing cluster the pod is deleted without grace instead, and
+    /// replaced.
     ///
     /// # Errors
     /// If that can't be done.
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_is_read_from_what_the_api_says() {
+    fn pod_is_parsed_from_its_object() {
         let mut object = json!({
             "metadata": {"name": "factory-dataplane-1"},
             "status": {
@@ -109,7 +110,7 @@ mod tests {
         let [name, ip, container] = ["factory-dataplane-1", "10.1.2.3", "abc"].map(str::to_owned);
         assert_eq!(first, Pod { name, ip, ready: true, restarts: 2, container });
         object["metadata"]["deletionTimestamp"] = json!("2026-11-22T10:00:00Z");
-        assert!(!pod(&object).ready, "one that is ending doesn't count");
+        assert!(!pod(&object).ready, "a terminating pod isn't ready");
         assert!(!pod(&json!({"metadata": {"name": "new"}, "status": {"phase": "Pending"}})).ready);
     }
 }
