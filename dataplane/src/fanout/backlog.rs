@@ -1,4 +1,4 @@
-//! What waits for one client: a bounded backlog in stream order.
+//! The frames that wait for one client: a bounded backlog in stream order.
 //!
 //! The hub appends and the connection takes; neither waits for the other. A newer value of a `Latest` channel
 //! replaces the older one and moves to the back. Events of `Every` channels queue up to a bound; beyond it
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::keys::ChannelKey;
 use crate::pipeline::{GapReason, NamesPlace, gap};
 
-/// How many control frames may wait: a client that leaves more of them isn't reading.
+/// The most control frames that may wait: a client that leaves more of them isn't reading.
 const MAX_CONTROL: usize = 8_192;
 /// An emptied queue that once held more entries than this gives its memory back.
 const KEEP_CAPACITY: usize = 32;
@@ -34,7 +34,7 @@ pub(crate) enum FrameKind {
     Control,
 }
 
-/// How many `Every` events may wait.
+/// Limits on the `Every` events that wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BacklogBounds {
     pub(crate) count: usize,
@@ -53,14 +53,14 @@ struct Entries {
     queue: VecDeque<Option<WaitingFrame>>,
     /// The number of the queue's front, counted from the start of the connection.
     front: u64,
-    /// How many places of the queue hold `None`.
+    /// Number of places of the queue that hold `None`.
     vacant: usize,
     /// The number at which the waiting frame of each kind stands of which only the newest matters.
     conflated: HashMap<FrameKind, u64>,
     every_count: usize,
     every_bytes: usize,
     control_count: usize,
-    /// How many events of each channel, by its names, were dropped. The client learns of them first.
+    /// Number of dropped events of each channel, by its names. The client learns of them first.
     losses: BTreeMap<Box<[u8]>, u64>,
     waker: Option<Waker>,
     /// The time since which frames wait and none was taken.

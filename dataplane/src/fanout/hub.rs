@@ -30,7 +30,7 @@ use crate::catalog::{Catalog, TenantCatalog};
 use crate::ingest::ordered_merge::BatchEnd;
 use crate::pipeline::{GapReason, Now};
 
-/// How many reads of one hub run at once.
+/// The most reads of one hub that run at once.
 const CONCURRENT_READS: usize = 4;
 /// The first pause after a read that failed.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -58,7 +58,7 @@ pub(super) enum HubReport {
     Replayed(ClientKey, ChannelKey, Result<(), GapReason>),
 }
 
-/// What all hubs have in common.
+/// The state that all hubs share.
 #[derive(Debug, Clone)]
 pub(super) struct HubContext {
     pub(super) broker: NatsConnection,
@@ -89,7 +89,7 @@ pub(super) struct Hub {
     connects: u64,
     live: LiveMessages,
     running_reads: usize,
-    /// When reads start again after one that failed.
+    /// The time at which reads start again after one that failed.
     pause: Option<Instant>,
     backoff: Backoff,
     next_audit: Instant,

@@ -32,11 +32,11 @@ use super::{
 use crate::catalog::{Catalog, Channel, Device, TenantCatalog};
 use crate::pipeline::{ChannelPipeline, Now};
 
-/// How many pages of history are read for resuming clients at once.
+/// The most pages of history that are read for resuming clients at once.
 const CONCURRENT_REPLAYS: usize = 16;
-/// How many requests for the newest values read from streams at once.
+/// The most requests for the newest values that read from streams at once.
 const CONCURRENT_LATEST: usize = 8;
-/// How long a request for the newest values may take.
+/// The longest that a request for the newest values may take.
 const LATEST: Duration = Duration::from_secs(5);
 /// The least time after which a client that finds the pod full comes back.
 const FULL_RETRY: Duration = Duration::from_secs(5);

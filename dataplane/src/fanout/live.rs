@@ -10,7 +10,7 @@ use super::keys::ChannelKey;
 use crate::ingest::broker::SUBSCRIPTION_CAPACITY;
 use crate::ingest::ordered_merge::{BatchEnd, OrderedMerge};
 
-/// How many messages are taken before a batch is applied.
+/// The most messages in a batch.
 const BATCH: usize = 4_096;
 
 #[derive(Default)]

@@ -75,19 +75,19 @@ pub struct HubSettings {
     pub server_name: Arc<str>,
     /// A `ping` is sent when nothing else was for this long.
     pub ping: Duration,
-    /// How long an `EventSource` waits before it reconnects.
+    /// The time that an `EventSource` waits before it reconnects.
     pub retry: Duration,
-    /// How long a device stays subscribed after its last client left, so that a reconnect is cheap.
+    /// The time that a device stays subscribed after its last client left, so that a reconnect is cheap.
     pub linger: Duration,
     /// A client that takes nothing for this long, while something waits, is closed.
     pub take_timeout: Duration,
-    /// How many `Every` events wait for one client at most.
+    /// The most `Every` events that wait for one client.
     pub every_max_count: usize,
-    /// How many bytes of `Every` events wait for one client at most.
+    /// The most bytes of `Every` events that wait for one client.
     pub every_max_bytes: usize,
-    /// How many clients this pod serves at most.
+    /// The most clients that this pod serves.
     pub max_clients: usize,
-    /// How often the live `Every` channels are compared with the stream, in case an event was missed.
+    /// Interval of comparing the live `Every` channels with the stream, in case an event was missed.
     pub audit: Duration,
 }
 

@@ -15,11 +15,11 @@ use super::hub::HubReport;
 use super::state::{ChannelRead, ChannelReadResult, ReadRequest, ReadResult};
 use crate::ingest::history::HistoryReader;
 
-/// How long a whole read may take.
+/// The longest that a whole read may take.
 const READ: Duration = Duration::from_secs(60);
-/// How long subscribing may take: it waits only for room in the NATS client's queue.
+/// The longest that subscribing may take: it waits only for room in the NATS client's queue.
 const SUBSCRIBE: Duration = Duration::from_secs(5);
-/// How many histories are read at once.
+/// The most histories that are read at once.
 const CONCURRENT: usize = 8;
 /// A longer history is not read to its end: the clients get a gap instead.
 const MAX_HISTORY: usize = 16_384;

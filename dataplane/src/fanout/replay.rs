@@ -13,7 +13,7 @@ use super::state::ReplayRequest;
 use crate::ingest::history::HistoryReader;
 use crate::pipeline::{ChannelPipeline, GapReason};
 
-/// How long a replay retries a read that fails.
+/// The longest that a replay retries a read that fails.
 const RETRY_TIME: Duration = Duration::from_secs(15);
 /// The first pause after an error, and the pause before the client's backlog is looked at again.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -24,7 +24,7 @@ pub struct ChannelValues {
     pub name: ChannelName,
     /// The time of the values; `None` if no message is stored.
     pub time: Option<Timestamp>,
-    /// Whether the channel has been silent for longer than its `staleAfter`.
+    /// `true` if the channel has been silent for longer than its `staleAfter`.
     pub stale: bool,
     /// The formatted values, a JSON object; `None` if no message is stored.
     pub values: Option<Bytes>,

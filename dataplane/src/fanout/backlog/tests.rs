@@ -176,7 +176,7 @@ impl std::task::Wake for Flag {
 
 const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
 
-/// What came of each channel.
+/// Counts the events of each channel.
 #[derive(Default)]
 struct Tally {
     newest: [u64; 4],

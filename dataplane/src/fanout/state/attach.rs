@@ -20,7 +20,7 @@ use crate::fanout::keys::{ChannelKey, ClientKey};
 use crate::fanout::{SubscribeRequest, Unavailable};
 use crate::pipeline::Now;
 
-/// How long a client with an event id waits for `hello` while the stream's epoch isn't known.
+/// The longest that a client with an event id waits for `hello` while the stream's epoch isn't known.
 const EPOCH_WAIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]

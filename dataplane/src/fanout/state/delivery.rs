@@ -1,14 +1,14 @@
-//! What one client has got, and whether the next frame may carry its id.
+//! Tracks the deliveries to one client, and decides if the next frame may carry its id.
 
 use flutecast_contract::stream_position::{EventId, Sequence};
 
-/// What one client has got and is owed.
+/// The frames that one client has got and is owed.
 ///
 /// An id promises that everything before it was delivered. So a client gets ids only while it is *settled*:
 /// none of its channels is being read from the stream, and none is being replayed for it.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    /// How many channels are being read or replayed for the client.
+    /// Number of channels that are being read or replayed for the client.
     owed: usize,
     last_id: Option<Sequence>,
     /// Up to here the client has everything of `Every` channels from an earlier connection.

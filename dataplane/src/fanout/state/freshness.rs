@@ -1,11 +1,11 @@
-//! Whether a channel has been silent for longer than its `staleAfter`.
+//! Detects channels that have been silent for longer than their `staleAfter`.
 
 use std::time::Duration;
 
 use flutecast_format::program::Timestamp;
 use tokio::time::Instant;
 
-/// Whether a channel has been silent for too long.
+/// The freshness of one channel.
 ///
 /// Deadlines move with each message, but a timer is set only when none is set that is due earlier: a timer
 /// that is due before the deadline sets the next one.
@@ -16,11 +16,11 @@ pub(super) struct Freshness {
     stale: bool,
     pub(super) since: Option<Timestamp>,
     deadline: Option<Instant>,
-    /// When the timer that counts is due. Timers of earlier deadlines are ignored.
+    /// The time at which the current timer is due. Timers of earlier deadlines are ignored.
     timer: Option<Instant>,
 }
 
-/// What follows from a message, a read, or a timer that is due.
+/// The effects of a message, a read, or a timer that is due.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct FreshnessChange {
     pub(super) timer: Option<Instant>,

@@ -94,7 +94,7 @@ use watched_channel::WatchedChannel;
 pub(super) struct IoRequests {
     pub(super) close: Vec<SlotKey>,
     pub(super) replays: Vec<ReplayRequest>,
-    /// Whether to audit soon, as a message may mean that the stream was created again.
+    /// `true` if an audit is due soon, as a message may mean that the stream was created again.
     pub(super) audit: bool,
 }
 

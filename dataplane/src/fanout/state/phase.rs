@@ -1,19 +1,18 @@
-//! Whether the live messages of a channel can be passed on, or wait for a read.
+//! The phases of a channel: its live messages are passed on, or wait for a read.
 
 use std::time::Duration;
 
 use flutecast_nats::LiveMessage;
 use tokio::time::Instant;
 
-/// How long the live messages of an `Every` channel wait for a read that doesn't succeed.
+/// The longest that the live messages of an `Every` channel wait for a read that doesn't succeed.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(15);
-/// How many live messages of an `Every` channel wait while the channel is read. If there are more they are
+/// The most live messages of an `Every` channel that wait while it is read. If there are more they are
 /// discarded and read from the stream too.
 const BUFFER: usize = 1_024;
-/// How many bytes of them wait: a device may send 1 MiB at a time.
+/// The most bytes of them that wait: a device may send 1 MiB at a time.
 const BUFFER_BYTES: usize = 8 * 1_024 * 1_024;
 
-/// Whether the live messages of a channel can be passed on.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// The channel is being read from the stream, or waits for a read.
@@ -26,7 +25,7 @@ pub(super) enum Phase {
 pub(super) struct PendingRead {
     since: Instant,
     in_flight: bool,
-    /// Whether another read has to follow.
+    /// `true` if another read has to follow.
     again: bool,
     /// Live messages of an `Every` channel that came meanwhile.
     pub(super) buffer: Vec<LiveMessage>,

@@ -1,4 +1,4 @@
-//! How far a tenant's stream, and each of its channels, is known.
+//! The known extent of a tenant's stream and of each of its channels.
 
 use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 use flutecast_nats::stream::StreamState;
@@ -15,18 +15,18 @@ pub(super) struct StreamProgress {
     reported: Sequence,
     /// The place up to which reads have proven all `Every` channels, if computed since the last read.
     floor: Option<Sequence>,
-    /// Whether settled clients have no place yet, as the epoch wasn't known.
+    /// `true` if settled clients have no place yet, as the epoch wasn't known.
     pub(super) unplaced: bool,
 }
 
-/// How far the stream was known when a read was requested.
+/// The known extent of the stream when a read was requested.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ProgressSnapshot {
     epoch: Option<Epoch>,
     reached: Sequence,
 }
 
-/// How the answer to a read relates to the stream that is known.
+/// The relation of the answer to a read to the stream that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StreamCheck {
     /// It is about the same stream.
@@ -37,14 +37,14 @@ pub(super) enum StreamCheck {
     Restarted(GapReason),
 }
 
-/// What a client that resumes needs of one channel.
+/// The messages of one channel that a resuming client needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResumePlan {
     /// Nothing newer than the id is stored.
     Nothing,
     /// The messages after the id.
     Replay,
-    /// What was missed can't be read.
+    /// The missed messages can't be read.
     Gap(GapReason),
 }
 
@@ -114,7 +114,7 @@ impl StreamProgress {
 
 #[derive(Debug, Default)]
 pub(super) struct ChannelProgress {
-    /// Whether everything up to `covered` is known: the channel was read, or waiting for it was given up.
+    /// `true` if everything up to `covered` is known: the channel was read, or waiting for it was given up.
     pub(super) read: bool,
     /// The newest message that was seen on the channel's subject.
     pub(super) seen: Sequence,

@@ -59,7 +59,7 @@ pub(crate) struct ChannelReadResult {
     pub(crate) channel: ChannelKey,
     /// The messages that were asked for, and in any case the newest one, in stream order.
     pub(crate) messages: Vec<StoredMessage>,
-    /// Whether these are all that were stored.
+    /// `true` if these are all that were stored.
     pub(crate) complete: bool,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct ChannelReadResult {
 #[derive(Debug, Default)]
 pub(super) struct ReadQueue {
     unread: Vec<ChannelKey>,
-    /// Whether the stream's epoch has to be asked for although no channel has to be read.
+    /// `true` if the stream's epoch has to be asked for although no channel has to be read.
     pub(super) ask_epoch: bool,
     /// Why the last read failed. New clients get it as a `refused`.
     pub(super) failure: Option<Unavailable>,

@@ -22,7 +22,7 @@ use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now};
 pub(super) struct Replay {
     /// Cancels the task that replays when the client leaves the channel; `None` while it waits for a read.
     task: Option<DropGuard>,
-    /// Whether the read that it waits for began after the client came, so that the read covers everything
+    /// `true` if the read that it waits for began after the client came, so that the read covers everything
     /// that the client may have seen.
     pub(super) awaits_covering_read: bool,
     held: VecDeque<Frame>,

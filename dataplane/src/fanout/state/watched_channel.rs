@@ -34,7 +34,7 @@ pub(super) struct WatchedChannel {
     pub(super) subscription: Option<SlotKey>,
     pub(super) phase: Phase,
     pub(super) progress: ChannelProgress,
-    /// Whether the format has changed and the viewers have yet to get the current value in the new form.
+    /// `true` if the format has changed and the viewers have yet to get the current value in the new form.
     pub(super) renewed: bool,
     /// The newest frame, for clients that come.
     pub(super) latest: Option<Frame>,

@@ -71,7 +71,7 @@ struct Model {
     clients: Vec<ModelClient>,
     /// The time that the steps so far have taken.
     passed: Duration,
-    /// How often the format was changed. After each change the current value comes again.
+    /// Number of changes of the format. After each, the current value comes again.
     formats: u64,
 }
 
