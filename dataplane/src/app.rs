@@ -39,7 +39,7 @@ const RESERVED_DESCRIPTORS: usize = 128;
 /// Sockets beyond `--max-clients`, so that a surplus client is refused with a reason instead of waiting for
 /// a connection.
 const SPARE_SOCKETS: usize = 1_000;
-/// How long the parts may take to end once no client is left.
+/// The longest that the parts may take to end once no client is left.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until `terminate` is ready, then drains. Fails if a part can't be started, or ends by itself.

@@ -24,13 +24,13 @@ const LATE_SPREAD: Duration = Duration::from_secs(1);
 /// The schedule after SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DrainTimes {
-    /// How long clients are served as before, until proxies have learnt that this pod is not ready.
+    /// Time for which clients are served as before, until proxies have learnt that this pod is not ready.
     pub(crate) delay: Duration,
     /// Over what time clients are sent away after that.
     pub(crate) window: Duration,
     /// Over what time the clients come back that are sent away at the window's end.
     pub(crate) spread: Duration,
-    /// When the remaining clients are cut off, counted from SIGTERM.
+    /// Time from SIGTERM until the remaining clients are cut off.
     pub(crate) cut: Duration,
 }
 

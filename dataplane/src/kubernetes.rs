@@ -11,7 +11,7 @@ pub(crate) const MANIFEST: &str = "manifests/dataplane/rbac.yaml";
 /// The server ends a watch after this many seconds, and it is resumed where it was. So a connection that died
 /// unnoticed is noticed.
 const WATCH_SECONDS: u32 = 60;
-/// How long the server may be silent. It ends a watch after [`WATCH_SECONDS`], so after a longer silence the
+/// The longest silence of the server. It ends a watch after [`WATCH_SECONDS`], so after a longer silence the
 /// connection is dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(75);
 

@@ -106,7 +106,7 @@ impl fmt::Debug for TokenRule {
 pub(crate) struct BadAccess {
     /// The tenant and the token, in words.
     pub(crate) place: String,
-    /// What is wrong, and what would be valid; never the digest.
+    /// The problem, and what would be valid; never the digest.
     pub(crate) message: String,
 }
 

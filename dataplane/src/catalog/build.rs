@@ -28,7 +28,7 @@ pub struct Problem {
     pub kind: ProblemKind,
     /// A file, a tenant, a format or a device, in words.
     pub place: String,
-    /// What is wrong, and what would be valid.
+    /// The problem, and what would be valid.
     pub message: String,
 }
 

@@ -21,7 +21,6 @@ use crate::percent;
 
 /// The largest body accepted, in bytes (docs/protocol.md).
 pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
-/// How long reading a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]

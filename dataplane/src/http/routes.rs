@@ -88,7 +88,7 @@ fn tenant() -> impl Filter<Extract = (String,), Error = Rejection> + Clone {
     warp::path("v1").and(warp::path::param::<String>())
 }
 
-/// What every handler needs.
+/// Extracts the API and the head of the request for a handler.
 fn with(
     api: &Arc<Api>,
 ) -> impl Filter<Extract = (Arc<Api>, RequestHead), Error = Infallible> + Clone + use<> {

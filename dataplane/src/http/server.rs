@@ -37,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct ServerSettings {
     /// The most open sockets; more wait in the listener's queue.
     pub(crate) max_sockets: usize,
-    /// How long the head of a request may take, counted from the connection or the previous request.
+    /// The longest that the head of a request may take, from the connection or the previous request on.
     pub(crate) head_timeout: Duration,
     /// After this time a client that reads nothing is closed.
     pub(crate) take_timeout: Duration,

@@ -50,7 +50,7 @@ impl CloseReason {
     }
 }
 
-/// How long a client stays at least before it is sent to another pod.
+/// The least time that a client stays before it is sent to another pod.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MinimumStay {
     /// For a client on its first connection.
@@ -76,7 +76,7 @@ struct OpenStream {
     start: Instant,
     credential: Credential,
     grant: Grant,
-    /// Whether the client resumes, so that it had a stream before.
+    /// `true` if the client resumes, so that it had a stream before.
     returned: bool,
     socket: SocketControl,
     /// 1 + the milliseconds from `start` to when data began to wait for the writer; 0 if none waits.

@@ -8,7 +8,7 @@ use flutecast_nats::{Login, LoginError, NatsConnection};
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
-/// How many messages one subscription holds before the NATS client drops the newest one: a tenth of a
+/// The most messages that one subscription holds before the NATS client drops the newest one: a tenth of a
 /// second of the fastest channel. What is dropped is read back from the stream. It bounds the memory too,
 /// since a message may have 1 MiB.
 pub const SUBSCRIPTION_CAPACITY: usize = 4_096;

@@ -1,4 +1,4 @@
-//! What was missed on a subject, and whether it is complete.
+//! Reads the messages missed on a subject, and proves whether they are complete.
 
 use flutecast_contract::stream_position::{Epoch, Sequence};
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};

@@ -26,11 +26,11 @@ pub(crate) struct OrderedMerge<S, K> {
     slots: SlotMap<SlotKey, StreamSlot<S, K>>,
     ready: Arc<ReadyList>,
     round: Vec<SlotKey>,
-    /// Whether the last batch left messages that only another batch can prove complete.
+    /// `true` if the last batch left messages that only another batch can prove complete.
     unproven: bool,
 }
 
-/// How far a batch is proven complete.
+/// The extent to which a batch is proven complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BatchEnd {
     /// The batch contains everything up to its last message.

@@ -18,7 +18,7 @@ pub struct ChannelPipeline {
 #[derive(Debug, Clone)]
 pub struct Formatted {
     pub frame: Frame,
-    /// How many fields the frame lacks because they could not be formatted.
+    /// Number of fields that the frame lacks because they could not be formatted.
     pub skipped_fields: u32,
 }
 

@@ -13,17 +13,17 @@ use super::clock::{json_time, write_rfc3339};
 #[derive(Debug, Clone)]
 pub struct Frame {
     bytes: Bytes,
-    /// Where the block starts for a client that must not get the id: after the `id:` line.
+    /// Start of the block for a client that must not get the id: after the `id:` line.
     without_id: u32,
-    /// Where the names of device and channel end; they start after [`DATA`].
+    /// End of the names of device and channel, which start after [`DATA`].
     names_end: u32,
-    /// Where the values start; they end before the closing `}` and the empty line.
+    /// Start of the values, which end before the closing `}` and the empty line.
     values: u32,
     pub sequence: Sequence,
     pub time: Timestamp,
 }
 
-/// Where the names of device and channel stand in a data event, counted from its end, so that it holds for
+/// Position of the names of device and channel in a data event, from the event's end, so that it holds for
 /// the block with its id and without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NamesPlace {
@@ -33,7 +33,7 @@ pub struct NamesPlace {
 
 /// The start of a data event, before the names.
 const DATA: &[u8] = b"data: {";
-/// What follows the values: `}` closes the object, and an empty line the block.
+/// The bytes after the values: `}` closes the object, and an empty line the block.
 const TAIL: &[u8] = b"}\n\n";
 
 impl NamesPlace {
@@ -77,7 +77,7 @@ pub enum GapReason {
     Epoch,
     /// The client's backlog was full.
     SlowClient,
-    /// What was stored meanwhile could not be read.
+    /// The messages stored meanwhile could not be read.
     BrokerAway,
 }
 

@@ -35,9 +35,9 @@ use planner::Planner;
 
 /// The interval of the planner's steps.
 const STEP: Duration = Duration::from_millis(250);
-/// How long handing a report to the connection may take.
+/// The longest that handing a report to the connection may take.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a client on its first connection stays at least, so that a page that was just opened shows
+/// The least stay of a client on its first connection, so that a page that was just opened shows
 /// something.
 const NEW_CLIENT: Duration = Duration::from_secs(10);
 

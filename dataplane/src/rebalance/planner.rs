@@ -1,4 +1,4 @@
-//! How many clients a pod sends away, and when. Synchronous state without I/O; the time is an argument.
+//! Decides how many clients a pod sends away, and when. Synchronous, without I/O; the time is an argument.
 //!
 //! Each pod looks only at its own surplus over the mean. No pod chooses where a client lands: behind
 //! kube-proxy that is random, behind a gateway often the pod with the fewest clients. So a pod begins when
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long the pods must have been the same before clients are moved: gateways need a moment to learn of a
+/// Clients are moved once the pods have been the same for this long: gateways need a moment to learn of a
 /// new pod.
 pub(super) const SETTLE: Duration = Duration::from_secs(3);
 /// A pod begins if any pod exceeds its share by more than this part of it.
@@ -32,7 +32,7 @@ const LONGEST_REST: Duration = Duration::from_secs(6 * 3_600);
 pub(crate) struct RebalanceLimits {
     /// The part of its clients that a pod may send away in a second; at least one client.
     pub(crate) rate: f64,
-    /// How long a client that came back stays at least, and how long a pod rests after its first pass.
+    /// The least stay of a client that came back, and the time that a pod rests after its first pass.
     pub(crate) rest: Duration,
 }
 

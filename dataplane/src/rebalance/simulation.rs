@@ -13,7 +13,7 @@ use super::{NEW_CLIENT, STEP};
 
 const LIMITS: RebalanceLimits = RebalanceLimits { rate: 0.02, rest: Duration::from_secs(120) };
 
-/// How the Service chooses a pod for a client.
+/// The Service's choice of a pod for a client.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Placement {
     /// kube-proxy.
@@ -34,7 +34,7 @@ struct SimulatedClient {
 struct Pod {
     name: String,
     planner: Planner,
-    /// Whether the Service sends clients to the pod.
+    /// `true` if the Service sends clients to the pod.
     ready: bool,
     /// Its last report, and when it reports next.
     reported: Option<usize>,

@@ -19,7 +19,7 @@ use crate::ingest::broker::next_message;
 
 /// The shortest time between two announcements; the next one says what changed in between.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long it may take until the NATS client has accepted an announcement.
+/// The longest that it may take until the NATS client has accepted an announcement.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Clones count together.

@@ -1,4 +1,4 @@
-//! How the pod authenticates to NATS.
+//! Authentication of the pod to NATS.
 
 use flutecast_testkit::{
     Dataplane, DataplaneOptions, NatsOptions, NatsServer, Process, SseClient, free_ports, http_client,

@@ -8,7 +8,7 @@ use flutecast_testkit::http_client::{Response, request};
 use flutecast_testkit::{Dataplane, DataplaneOptions, NatsServer, ProcessOptions, SseClient, SseEvent};
 use http::Method;
 
-/// How long a test waits for something to happen; long enough for a busy machine.
+/// The longest that a test waits for something to happen; long enough for a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Tokens of the tenants; [`access`] says what they open.

@@ -27,7 +27,7 @@ pub(crate) const RIGHTS: &[Right] = &[
         .because("Who may read: token digests, never tokens. No other Secret can be seen."),
 ];
 
-/// How long further changes are collected after the first: the operator writes several ConfigMaps in a row.
+/// Further changes are collected for this long: the operator writes several ConfigMaps in a row.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// The place of the problem of a broken watch.
 const PLACE: &str = "Kubernetes API";

@@ -50,7 +50,7 @@ struct FileStamp {
     length: u64,
     modified: Option<SystemTime>,
     file: u64,
-    /// Whether the file had last changed long enough ago that another change gives it another stamp.
+    /// `true` if the last change is so old that another change gives the file another stamp.
     old_enough: bool,
 }
 

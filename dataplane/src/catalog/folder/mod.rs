@@ -21,11 +21,11 @@ mod tests;
 
 use files::FolderReader;
 
-/// How long further changes are collected after the first: the operator writes several files in a row.
+/// Further changes are collected for this long after the first: the operator writes several files in a row.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// How often the folder is read without an event: some file systems have none, and events can be lost.
+/// Interval of reads without an event: some file systems have no events, and events can be lost.
 const RESCAN: Duration = Duration::from_secs(5);
-/// How often a missing folder is looked for.
+/// Interval of looking for a missing folder.
 const RETRY: Duration = Duration::from_millis(500);
 const NO_ACCESS: &str = "there is no flutecast-access.yaml in the mapping folder yet";
 

@@ -96,7 +96,7 @@ async fn complete_batches_contain_everything_up_to_their_newest_message() {
     assert!(complete > 1, "the test needs batches that end while the publisher goes on");
 }
 
-/// How many batches are cut depends on scheduling; the next test cuts one for certain.
+/// The number of cut batches depends on scheduling; the next test cuts one for certain.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn partial_batches_contain_everything_up_to_their_newest_proven_message() {
     check_order(200_000, 0, 50).await;

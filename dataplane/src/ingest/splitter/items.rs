@@ -12,7 +12,7 @@ use crate::catalog::{Device, TenantCatalog};
 /// The most items of one message that are stored; the rest is counted and skipped.
 pub(super) const MAX_ITEMS: usize = 10_000;
 
-/// Where a source's messages hold their items and the ids of their devices.
+/// The places of the items, and of the ids of their devices, in a source's messages.
 #[derive(Debug)]
 pub(super) struct Layout {
     id: Pointers,

@@ -26,11 +26,11 @@ use super::items::Layout;
 use super::metrics::{SplitStep, SplitterMetrics};
 use crate::catalog::{Catalog, TenantCatalog};
 
-/// How long a request to the broker may take.
+/// The longest that a request to the broker may take.
 const REQUEST: Duration = Duration::from_secs(5);
-/// How long one pull lasts: well below the 10 s of silence after which the broker unpins this pod.
+/// Duration of one pull: well below the 10 s of silence after which the broker unpins this pod.
 const PULL: Duration = Duration::from_secs(3);
-/// How many heartbeats in a row may be missing before the consumer is opened again. A pod that opens it again
+/// After this many missed heartbeats in a row the consumer is opened again. A pod that opens it again
 /// is no longer pinned, and for 10 s the broker delivers to no pod; on a machine that is busy for moments,
 /// that would be most of the time.
 const MISSED_HEARTBEATS: u32 = 2;
@@ -38,7 +38,7 @@ const MISSED_HEARTBEATS: u32 = 2;
 const BATCH: usize = 64;
 /// The most devices whose items are stored at the same time.
 const CONCURRENT_DEVICES: usize = 64;
-/// How often the broker is sent progress for messages in work; after 30 s without, it delivers them again.
+/// Interval of progress for messages in work; after 30 s without, the broker delivers them again.
 const PROGRESS: Duration = Duration::from_secs(10);
 /// The most messages left by another pod that are looked up before a newer one is split.
 const MAX_LEFT: u64 = 10_000;

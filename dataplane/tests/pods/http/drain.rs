@@ -1,4 +1,4 @@
-//! How a pod sends its clients away: a few at a time, on connections that are not used again.
+//! A pod sends its clients away a few at a time, on connections that are not used again.
 
 use std::time::{Duration, Instant};
 
