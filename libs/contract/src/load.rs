@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How long a pod waits between two reports, chosen at random within this range.
+/// The time between two reports of a pod, chosen at random within this range.
 pub const REPORT_PERIOD: Range<Duration> = Duration::from_millis(900)..Duration::from_millis(1_100);
 /// A pod whose last report is older than this is not counted: five reports were lost.
 pub const REPORT_EXPIRY: Duration = Duration::from_secs(5);
 
-/// What one pod reports.
+/// The report of one pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadReport {
     /// The pod's name, as the `targetRef` of its endpoint has it.
     pub server: String,
-    /// How many clients are connected to it.
+    /// Number of clients that are connected to it.
     pub connections: usize,
-    /// Whether it is shutting down. Then it takes no more clients, even while its endpoint still is ready.
+    /// `true` if it is shutting down. Then it takes no more clients, even while its endpoint still is ready.
     #[serde(default)]
     pub draining: bool,
 }

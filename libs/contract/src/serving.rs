@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How long a pod waits between two announcements while nothing changes. Pods choose at random within this
+/// The time between two announcements of a pod while nothing changes. Pods choose at random within this
 /// range, so that those that started together do not announce together.
 pub const ANNOUNCE_PERIOD: Range<Duration> = Duration::from_secs(4)..Duration::from_secs(6);
 /// A pod that has been silent for this long no longer counts: two announcements in a row were lost.
@@ -24,7 +24,7 @@ pub const ANNOUNCE_SILENCE: Duration = Duration::from_secs(15);
 /// The revision of each shard of a tenant, in the order of the shards.
 pub type Revisions = Arc<[String]>;
 
-/// What one pod serves.
+/// The revisions that one pod serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Announcement {
     /// The pod's name, as the `targetRef` of its endpoint has it.

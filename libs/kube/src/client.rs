@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use kube::{Client, Config};
 
-/// How long making a connection may take.
+/// The longest that making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long sending a request may take.
+/// The longest that sending a request may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no client.

@@ -7,7 +7,7 @@ use std::error::Error;
 use kube::core::Status;
 use kube::runtime::watcher;
 
-/// What stands for an answer that can't be parsed.
+/// Replaces an answer that can't be parsed.
 const UNREADABLE: &str = "the Kubernetes API's answer makes no sense";
 
 /// Returns an error in one line: of an answer of the API server only its message and code.
@@ -37,7 +37,7 @@ pub(crate) fn status_of(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
-/// What is watched, in words.
+/// The watched kind, in words.
 #[derive(Debug)]
 pub(crate) struct WatchedKind {
     pub(crate) kind: String,

@@ -10,15 +10,15 @@ use crate::watch::Change;
 /// A pod as its endpoints show it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServicePod {
-    /// Whether the endpoint names the pod. Otherwise it is known by its address.
+    /// `true` if the endpoint names the pod. Otherwise it is known by its address.
     pub is_named: bool,
     /// Its addresses: one, or one of each family.
     pub addresses: Vec<IpAddr>,
-    /// Whether it accepts new clients: all its endpoints are ready and none is terminating.
+    /// `true` if it accepts new clients: all its endpoints are ready and none is terminating.
     pub ready: bool,
-    /// Whether it answers, also while it terminates.
+    /// `true` if it answers, also while it terminates.
     pub serving: bool,
-    /// Whether it terminates.
+    /// `true` if it terminates.
     pub terminating: bool,
 }
 

@@ -49,7 +49,7 @@ pub enum Change<K> {
     Deleted(K),
 }
 
-/// What a watch reports: a change, or how the watch itself is.
+/// An event of a watch: a change, or the state of the watch itself.
 #[derive(Debug, PartialEq)]
 pub enum Observed<C> {
     /// A change. The watch works.
@@ -63,9 +63,9 @@ pub enum Observed<C> {
 /// Why a watch is broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchFault {
-    /// What is wrong, in words. It quotes no object.
+    /// The problem, in words. It quotes no object.
     pub text: String,
-    /// Whether a right is missing.
+    /// `true` if a right is missing.
     pub is_forbidden: bool,
 }
 

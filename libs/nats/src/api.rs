@@ -40,7 +40,7 @@ pub enum Call {
     ConsumerDelete,
 }
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It has a good answer. That something doesn't exist is one too.
@@ -137,9 +137,9 @@ pub struct SourceProgress {
     pub stream: String,
     /// The sequence of the last message that was taken from it, or `None` with a server before 2.15.
     pub sequence: Option<u64>,
-    /// How many messages wait there. It is 0 also while the stream has not heard of its source at all.
+    /// Number of messages that wait there. It is 0 also while the stream has not heard of its source at all.
     pub lag: u64,
-    /// Whether the stream has heard of its source.
+    /// `true` if the stream has heard of its source.
     pub heard: bool,
 }
 

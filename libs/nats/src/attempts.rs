@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use async_nats::Server;
 use tokio::time::timeout;
 
-/// How long attempts may fail before the first log line. A server that restarts is back by then.
+/// The time that attempts may fail before the first log line. A server that restarts is back by then.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// The time between two log lines.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How long the name of a server is looked up. The next attempt waits for it.
+/// The longest that looking up a server's name may take. The next attempt waits for it.
 const LOOK_UP: Duration = Duration::from_secs(1);
 
 /// The attempts to connect since the last connection that held.
@@ -27,7 +27,7 @@ struct Failures {
     /// The first attempt of all, or the first one after a connection that held.
     since: Option<Instant>,
     logged: Option<Instant>,
-    /// What was wrong in the earlier rounds, and when that was looked up.
+    /// The errors of the earlier rounds, and the time at which they were looked up.
     why: Option<(Instant, String)>,
 }
 

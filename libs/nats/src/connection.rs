@@ -14,14 +14,14 @@ pub struct NatsConnection {
     connected: watch::Receiver<bool>,
 }
 
-/// What is known of a connection.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConnectionState {
-    /// Whether it is established.
+    /// `true` if it is established.
     pub connected: bool,
-    /// How often it was made, lost, or dropped messages. When it changes, messages may be missing.
+    /// Number of times that it was made, lost, or dropped messages. When it changes, messages may be missing.
     pub generation: u64,
-    /// How often the server refused something, such as a subscription that the login has no right to.
+    /// Number of refusals by the server, such as of a subscription that the login has no right to.
     pub refusals: u64,
 }
 

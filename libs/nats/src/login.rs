@@ -1,4 +1,4 @@
-//! Where NATS is, how a program identifies itself there, and how it checks the server's certificate.
+//! The address of NATS, a program's credentials there, and the check of the server's certificate.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,9 +11,9 @@ use percent_encoding::percent_decode_str;
 
 use crate::attempts::Attempts;
 
-/// How long making a connection may take.
+/// The longest that making a connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
-/// How often the server is pinged. A server that vanished without closing the connection is noticed after two
+/// Interval of pings. A server that vanished without closing the connection is noticed after two
 /// to three intervals.
 const PING: Duration = Duration::from_secs(5);
 /// The pauses between attempts to connect, from the second attempt on.

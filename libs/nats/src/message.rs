@@ -14,9 +14,9 @@ pub struct LiveMessage {
     /// The sequence of the message stored before it on exactly this subject, or [`Sequence::START`] if there
     /// was none.
     pub previous: Sequence,
-    /// When the broker stored it.
+    /// The time at which the broker stored it.
     pub stored_at: Timestamp,
-    /// What the publisher sent.
+    /// The bytes that the publisher sent.
     pub payload: Bytes,
 }
 
@@ -27,9 +27,9 @@ pub struct StoredMessage {
     pub subject: String,
     /// Its sequence in the stream.
     pub sequence: Sequence,
-    /// When the broker stored it.
+    /// The time at which the broker stored it.
     pub stored_at: Timestamp,
-    /// What the publisher sent.
+    /// The bytes that the publisher sent.
     pub payload: Bytes,
 }
 

@@ -18,9 +18,9 @@ use crate::message::{StoredMessage, number};
 
 /// The server answers for at most this many subjects (`maxAllowedResponses` in nats-server's `stream.go`).
 pub const MAX_SUBJECTS: usize = 1_024;
-/// How many messages of a history are requested at once.
+/// The most messages of a history that are requested at once.
 const PAGE: usize = 256;
-/// How many bytes of a history, or of messages whose payloads are dropped, are requested at once.
+/// The most bytes of a history, or of messages whose payloads are dropped, that are requested at once.
 const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// The incarnation and the extent of a stream.
@@ -32,7 +32,7 @@ pub struct StreamState {
     pub first_sequence: Sequence,
     /// The sequence of the newest message that was ever stored.
     pub last_sequence: Sequence,
-    /// How many messages the stream keeps of each subject, or `None` without such a limit.
+    /// The most messages that the stream keeps of each subject; `None` without such a limit.
     pub max_per_subject: Option<u64>,
 }
 
@@ -51,7 +51,7 @@ pub struct LastMessages {
 pub struct Page {
     /// The messages in stream order.
     pub messages: Vec<StoredMessage>,
-    /// How many more there are.
+    /// Number of further messages.
     pub pending: u64,
 }
 
@@ -65,14 +65,14 @@ pub struct StreamReader {
     stream: String,
 }
 
-/// Whether payloads are kept. The server always sends them: it can leave out headers, but not bodies.
+/// The handling of payloads. The server always sends them: it can leave out headers, but not bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Payloads {
     Keep,
     Drop,
 }
 
-/// How the answer to a direct get ended.
+/// The end of the answer to a direct get.
 enum AnswerEnd {
     /// With `EOB`: `pending` more messages were found than sent.
     Batch { pending: u64, up_to: Option<u64> },

@@ -1,4 +1,4 @@
-//! What every Flutecast program does as a process.
+//! The process of a Flutecast program: logs, supervision and shutdown.
 //!
 //! - [`log`]: log lines on standard error, without what may hold a secret.
 //! - [`tasks`]: supervision; a task that ends unasked ends the program.

@@ -8,7 +8,7 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -17,7 +17,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where the fields of an event stand in a JSON line.
+/// The place of an event's fields in a JSON line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JsonFields {
     /// In an object of their own, `fields`.

@@ -106,7 +106,7 @@ pub struct DeviceDocument {
     /// The labels of the Device object; selectors match them.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub labels: Arc<BTreeMap<String, String>>,
-    /// Where the device stands.
+    /// The location of the device.
     #[cfg(feature = "next-version")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
@@ -129,16 +129,16 @@ pub struct ChannelDocument {
     pub stale_after_ms: Option<u64>,
 }
 
-/// How a message becomes the values that clients get. `flutecast_format` compiles it to a program.
+/// The conversion of a message to the values that clients get. `flutecast_format` compiles it to a program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FormatDocument {
     /// The encoding of payloads.
     pub codec: Codec,
-    /// Where a message holds its time; `None` for the time at which the broker stored it.
+    /// The place of the time in a message; `None` for the time at which the broker stored it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<TimestampDocument>,
-    /// Which messages clients get.
+    /// The selection of the messages that clients get.
     #[serde(default)]
     pub delivery: DeliveryDocument,
     /// A CEL expression over `values`. A message is pushed only if it is true.
@@ -156,7 +156,7 @@ pub enum Codec {
     Json,
 }
 
-/// Where a message holds its time, and which times are accepted.
+/// The place of the time in a message, and the times that are accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TimestampDocument {
@@ -189,11 +189,11 @@ pub enum TimestampUnit {
     Rfc3339,
 }
 
-/// Which messages of a channel clients get.
+/// The selection of a channel's messages that clients get.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryDocument {
-    /// Whether messages may be skipped.
+    /// The policy on skipping messages.
     #[serde(default)]
     pub policy: DeliveryPolicy,
     /// The least milliseconds between two messages of a channel; only with [`DeliveryPolicy::Latest`].
@@ -201,7 +201,7 @@ pub struct DeliveryDocument {
     pub min_interval_ms: Option<u64>,
 }
 
-/// Whether messages of a channel may be skipped.
+/// The policy on skipping messages of a channel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeliveryPolicy {
     /// A newer message replaces an older one.
@@ -244,7 +244,7 @@ pub struct FieldDocument {
     /// Enum: the words that clients get, by raw value as text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,
-    /// Whether only a changed value causes a push.
+    /// `true` if only a changed value causes a push.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_change: bool,
 }
@@ -277,7 +277,7 @@ pub struct AccessDocument {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantAccess {
-    /// Whether clients without a token may read.
+    /// `true` if clients without a token may read.
     #[serde(default)]
     pub anonymous: bool,
     /// The web origins whose pages may read, such as `https://screens.acme.example`; `*` for all. If empty,

@@ -33,7 +33,7 @@ struct Child {
     node: u32,
 }
 
-/// What the pointers refer to in one payload. It holds the buffers of the scan, so reuse it for the next
+/// The values that the pointers refer to in one payload. Holds the scan's buffers, so reuse it for the next
 /// payload.
 #[derive(Debug, Default)]
 pub struct Matches {

@@ -21,7 +21,7 @@ pub struct Pointer {
 pub struct InvalidPointer {
     /// The invalid string, cut to 128 characters.
     pub pointer: String,
-    /// What is wrong, as a sentence without a full stop.
+    /// The problem, as a sentence without a full stop.
     pub problem: &'static str,
 }
 

@@ -7,7 +7,7 @@ use super::scan;
 pub struct RawString<'a> {
     /// The text as written; its escapes are well-formed.
     pub raw: &'a str,
-    /// Whether `raw` has escapes.
+    /// `true` if `raw` has escapes.
     pub escaped: bool,
 }
 

@@ -25,9 +25,9 @@ const WORDS_OF_CEL: [&str; 4] = ["true", "false", "null", "in"];
 pub struct CompileError {
     /// The path of the field in the format: `fields[1].pointer`.
     pub field: String,
-    /// What is wrong with its value.
+    /// The problem with its value.
     pub problem: String,
-    /// How to correct it.
+    /// The correction, or the values that would be valid.
     pub expected: String,
 }
 

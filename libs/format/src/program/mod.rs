@@ -144,11 +144,11 @@ pub struct Program {
     when: Option<Expression>,
     fields: Vec<Field>,
     infos: Vec<FieldInfo>,
-    /// Whether some field doesn't cause a push for each message.
+    /// `true` if some field doesn't cause a push for each message.
     conditional: bool,
 }
 
-/// Where a message holds its time, and which times are accepted.
+/// The place of the time in a message, and the times that are accepted.
 #[derive(Debug)]
 struct TimestampRule {
     /// The number of the pointer.
@@ -166,7 +166,7 @@ struct Field {
     trigger: PushTrigger,
 }
 
-/// Where the value of a field comes from.
+/// The source of a field's value.
 #[derive(Debug)]
 enum FieldSource {
     /// The number of the pointer, and the conversion of the raw value.
@@ -185,7 +185,7 @@ enum Conversion {
     Enum(Vec<(Box<str>, Box<[u8]>)>),
 }
 
-/// When a field causes a push.
+/// The condition on which a field causes a push.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum PushTrigger {
     Always,

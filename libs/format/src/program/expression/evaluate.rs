@@ -12,7 +12,7 @@ pub(super) enum Node {
     Literal(Operand<'static>),
     /// The value of the field with this number.
     Field(usize),
-    /// Whether the message has the field with this number.
+    /// `true` if the message has the field with this number.
     Has(usize),
     Not(Box<Node>),
     Negate(Box<Node>),

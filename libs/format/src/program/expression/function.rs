@@ -26,7 +26,7 @@ pub(super) enum Function {
     Least,
 }
 
-/// How a function is called.
+/// The syntax of a function's calls.
 enum CallForm {
     /// `f(x)`
     Global,
