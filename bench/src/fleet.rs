@@ -45,7 +45,7 @@ pub struct FleetArgs {
 /// last one is the last.
 ///
 /// # Errors
-/// If the address makes no sense, or the reports can't be written.
+/// Returns an error if the address makes no sense, or the reports can't be written.
 pub async fn run(args: &FleetArgs, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let FleetArgs { url, clients, per_second, number_field, token, come_back, every, duration } = args;
     let authorization = token.iter().map(|token| ("authorization".to_owned(), format!("Bearer {token}")));

@@ -15,7 +15,7 @@ pub const MOST_DEVICES: u32 = 9999;
 /// The device code of the device with this number, from 1.
 ///
 /// # Errors
-/// None up to [`MOST_DEVICES`].
+/// Never for numbers up to [`MOST_DEVICES`].
 pub fn device_code(number: u32) -> Result<DeviceCode, InvalidName> {
     DeviceCode::new(&format!("bench-{number:04}"))
 }
@@ -33,7 +33,7 @@ pub struct BenchDevice {
 /// The devices with the numbers 1 to `count`.
 ///
 /// # Errors
-/// None up to [`MOST_DEVICES`].
+/// Never for numbers up to [`MOST_DEVICES`].
 pub fn devices(tenant: &TenantName, count: u32) -> Result<Vec<BenchDevice>, InvalidName> {
     let channel = ChannelName::new(CHANNEL)?;
     (1..=count)
@@ -48,7 +48,7 @@ pub fn devices(tenant: &TenantName, count: u32) -> Result<Vec<BenchDevice>, Inva
 /// Writes `tenant.yaml`, `format.yaml` and `devices.yaml` into `folder`, which is made if it isn't there.
 ///
 /// # Errors
-/// If a file can't be written.
+/// Returns an error if a file can't be written.
 pub fn write(tenant: &TenantName, count: u32, folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let put = |name: &str, text: &str| {

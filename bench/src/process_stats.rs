@@ -25,7 +25,7 @@ impl ProcessStats {
     /// Reads them.
     ///
     /// # Errors
-    /// If there is no such process, or no `/proc`.
+    /// Returns an error if there is no such process, or no `/proc`.
     pub fn read(pid: u32) -> anyhow::Result<Self> {
         let read = |file: &str| {
             let path = format!("/proc/{pid}/{file}");

@@ -46,7 +46,7 @@ impl CrdKind {
     /// one line.
     ///
     /// # Errors
-    /// An error of the JSON serializer, which doesn't occur for a CustomResourceDefinition.
+    /// Returns an error of the JSON serializer, which doesn't occur for a CustomResourceDefinition.
     pub fn definition(self) -> Result<CustomResourceDefinition, serde_json::Error> {
         let mut definition = match self {
             Self::Tenant => Tenant::crd(),
@@ -68,7 +68,7 @@ impl CrdKind {
     /// Returns the schema, `openAPIV3Schema` of the definition.
     ///
     /// # Errors
-    /// See [`CrdKind::definition`].
+    /// Returns the same errors as [`CrdKind::definition`].
     pub fn schema(self) -> Result<Value, serde_json::Error> {
         let definition = self.definition()?;
         let version = definition.spec.versions.into_iter().next();
@@ -90,7 +90,7 @@ impl CrdKind {
     /// Returns the definition as a YAML document; deterministic, byte for byte.
     ///
     /// # Errors
-    /// See [`CrdKind::definition`].
+    /// Returns the same errors as [`CrdKind::definition`].
     pub fn yaml(self) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
         let document = serde_json::to_value(self.definition()?)?;
         Ok(format!(

@@ -57,7 +57,7 @@ The status holds transitions, never telemetry.
 /// Returns the page as Markdown; deterministic, byte for byte.
 ///
 /// # Errors
-/// See [`CrdKind::definition`].
+/// Returns the same errors as [`CrdKind::definition`].
 pub fn markdown() -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let mut page = INTRODUCTION.to_owned();
     for kind in CrdKind::ALL {

@@ -58,8 +58,8 @@ pub struct DemoPathReport {
 /// Runs all measurements, one after the other.
 ///
 /// # Errors
-/// If a program isn't built or doesn't start, or a measurement fails. Whatever was started is ended in any
-/// case.
+/// Returns an error if a program isn't built or doesn't start, or a measurement fails. Whatever was started
+/// is ended in any case.
 pub async fn run(options: &DemoPathOptions, shutdown: &CancellationToken) -> anyhow::Result<DemoPathReport> {
     tokio::select! {
         report = tokio::time::timeout(LONGEST, measure(options, shutdown)) => {

@@ -102,8 +102,8 @@ struct Case {
 /// Measures all sizes, one after the other.
 ///
 /// # Errors
-/// If a program isn't built or doesn't start, or something doesn't come about in time. Whatever was started
-/// is ended in any case.
+/// Returns an error if a program isn't built or doesn't start, or something doesn't come about in time.
+/// Whatever was started is ended in any case.
 pub async fn run(options: &EnvelopeOptions, shutdown: &CancellationToken) -> anyhow::Result<EnvelopeReport> {
     let machine = Machine::read().await?;
     let mut cases = Vec::new();

@@ -18,7 +18,7 @@ const TARGETS: &str = "Promised for 10,000 devices on two processors: mapped wit
 /// Replaces the section in a page.
 ///
 /// # Errors
-/// If the page can't be read or written, or has no markers.
+/// Returns an error if the page can't be read or written, or has no markers.
 pub fn write_section(page: &Path, section: &str) -> anyhow::Result<()> {
     let name = || page.display().to_string();
     let text = std::fs::read_to_string(page).with_context(name)?;

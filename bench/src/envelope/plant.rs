@@ -184,8 +184,7 @@ impl Plant {
         Ok(())
     }
 
-    /// Ends the operator in order and starts another one. Answers how long that one took to its first
-    /// reconcile.
+    /// Ends the operator in order and starts another one. Returns the time until its first reconcile.
     pub(super) async fn restart_operator(&mut self) -> anyhow::Result<Duration> {
         let ended = self.operator.process.terminate(END).await.context("ending the operator")?;
         ensure!(ended.success(), "the operator ended with {ended}");

@@ -17,7 +17,7 @@ impl Writes {
     /// Reads them from the text of the API server's `/metrics`.
     ///
     /// # Errors
-    /// If a line isn't as Kubernetes writes it.
+    /// Returns an error if a line isn't as Kubernetes writes it.
     pub(super) fn read(metrics: &str) -> anyhow::Result<Self> {
         let mut writes = Self::default();
         for line in metrics.lines().filter_map(|line| line.strip_prefix("apiserver_request_total{")) {

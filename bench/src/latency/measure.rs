@@ -51,8 +51,8 @@ pub struct LatencyOptions {
 /// Runs one measurement.
 ///
 /// # Errors
-/// If something can't be reached, or a client is closed meanwhile. Messages that don't arrive are no error:
-/// see the report.
+/// Returns an error if something can't be reached, or a client is closed meanwhile. Messages that don't
+/// arrive are no error: see the report.
 pub async fn run(options: &LatencyOptions, shutdown: &CancellationToken) -> anyhow::Result<LatencyReport> {
     let LatencyOptions { nats, tenant, rate, warm_up, duration, clients, pids, .. } = options;
     ensure!(

@@ -40,7 +40,7 @@ impl SseTarget {
     /// The events of all devices of the tenant, which are so many, at a data plane `http://host:port`.
     ///
     /// # Errors
-    /// If the address isn't `http://host:port`.
+    /// Returns an error if the address isn't `http://host:port`.
     pub fn all(http: &str, tenant: &str, count: usize) -> anyhow::Result<Self> {
         Ok(Self { devices: count, ..Self::some(http, tenant, &["*".to_owned()])? })
     }
@@ -48,7 +48,7 @@ impl SseTarget {
     /// The events of these devices.
     ///
     /// # Errors
-    /// If the address isn't `http://host:port`.
+    /// Returns an error if the address isn't `http://host:port`.
     pub fn some(http: &str, tenant: &str, devices: &[String]) -> anyhow::Result<Self> {
         let address = url::Url::parse(http).with_context(|| format!("{http:?} is not an address"))?;
         ensure!(address.scheme() == "http", "{http:?}: the benchmarks speak http only");
@@ -75,7 +75,7 @@ impl Watcher {
     /// only read.
     ///
     /// # Errors
-    /// If a client isn't welcome within 30 s.
+    /// Returns an error if a client isn't welcome within 30 s.
     pub(crate) async fn sse(
         targets: &[SseTarget],
         clock: Clock,
@@ -114,7 +114,7 @@ impl Watcher {
     /// Connects idle SSE clients, which only read.
     ///
     /// # Errors
-    /// If a client isn't welcome within 30 s.
+    /// Returns an error if a client isn't welcome within 30 s.
     pub async fn idle(targets: &[SseTarget]) -> anyhow::Result<Self> {
         Self::sse(targets, Clock::start(), None).await
     }
@@ -122,7 +122,7 @@ impl Watcher {
     /// Subscribes to a subject with a connection of its own.
     ///
     /// # Errors
-    /// If the broker doesn't answer.
+    /// Returns an error if the broker doesn't answer.
     pub(crate) async fn nats(
         url: &str,
         subject: String,
