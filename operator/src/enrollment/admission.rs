@@ -20,10 +20,10 @@ const REQUESTS: Rate = Rate::per_second(REQUESTS_PER_SECOND, 50);
 const REFUSALS: Rate = Rate::per_second(20, 50);
 /// Devices that are created. Each is a write to the API server and to the mapping.
 const CREATIONS: Rate = Rate::per_second(5, 20);
-/// How many Devices of a tenant are being created at once.
+/// The most Devices of a tenant that are created at once.
 pub(super) const MAX_CONCURRENT_CREATIONS: usize = 8;
-/// How many requests wait for one Device that is being created. A device repeats its request when it gets no
-/// reply; more than a few are not from a device.
+/// The most requests that wait for one Device that is being created. A device repeats its request when it
+/// gets no reply; more than a few are not from a device.
 pub(super) const MAX_WAITERS: usize = 4;
 
 #[derive(Debug)]

@@ -19,10 +19,10 @@ pub(crate) const RIGHTS: &[Right] = &[Right::new("flutecast.io", &["devices"], &
           Without this rule such Tenants say EnrollmentUnavailable, and all else works. docs/enrollment.md",
 )];
 
-/// How many Devices are created at once, of all tenants together, in the order of the requests. One tenant
-/// has at most [`super::admission::MAX_CONCURRENT_CREATIONS`].
+/// The most Devices of all tenants together that are created at once, in the order of the requests. One
+/// tenant has at most [`super::admission::MAX_CONCURRENT_CREATIONS`].
 const MAX_CONCURRENT: usize = 16;
-/// How long a creation may take, including the wait for its turn.
+/// Timeout for a creation, including the wait for its turn.
 const DEADLINE: Duration = Duration::from_secs(4);
 
 #[derive(Clone)]

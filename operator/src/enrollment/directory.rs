@@ -17,7 +17,7 @@ pub(crate) type DirectoryReceiver = tokio::sync::watch::Receiver<Option<Arc<Dire
 pub(crate) struct TenantDirectory {
     /// The namespace of the Tenant and its Devices.
     pub(crate) namespace: String,
-    /// Whether its stream exists. Before that, messages of devices get lost.
+    /// `true` if its stream exists. Before that, messages of devices get lost.
     pub(crate) has_stream: bool,
     pub(crate) enrollment: Enrollment,
     pub(crate) devices: BTreeMap<DeviceCode, DeviceEntry>,
@@ -31,7 +31,7 @@ pub(crate) enum DeviceEntry {
     Pending {
         /// The Device as it is named in messages.
         object: String,
-        /// What is wrong with it; `None` if it is about to be in the mapping.
+        /// Its problem; `None` if it is about to be in the mapping.
         problem: Option<String>,
     },
 }

@@ -1,4 +1,4 @@
-//! Whether the operator may create Devices where Tenants want it. The API server is asked before a device
+//! Checks that the operator may create Devices where Tenants want it. The API server is asked before a device
 //! enrolls, so that the Tenant's conditions say it and not only the reply to the first device.
 
 use std::collections::BTreeSet;
@@ -17,8 +17,8 @@ use tokio::sync::{Notify, watch};
 use super::directory::{Directory, DirectoryReceiver};
 use super::policy::CreationPolicy;
 
-/// How often the API server is asked again. A right that is granted has an effect on the Tenant within this
-/// time; one that is revoked is noticed at the next creation too.
+/// The interval at which the API server is asked again. A right that is granted has an effect on the Tenant
+/// within this time; one that is revoked is noticed at the next creation too.
 const RECHECK: Duration = Duration::from_secs(15);
 /// The shortest time between two rounds.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);

@@ -15,7 +15,7 @@ pub(crate) struct Enrollment {
     pub(crate) max_devices: Option<u32>,
 }
 
-/// Whether a Device is created for a code that no Device has.
+/// The handling of a code that no Device has.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum CreationPolicy {
     #[default]

@@ -51,7 +51,7 @@ impl Reason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) reason: Reason,
-    /// What is wrong, and what would be right.
+    /// The error, with what would be right.
     pub(super) message: String,
 }
 

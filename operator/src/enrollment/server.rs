@@ -27,16 +27,16 @@ use crate::rate_limit::{Rate, TokenBucket};
 
 /// The queue group: of several operators one gets a request, also while one takes over from another.
 const QUEUE: &str = "flutecast-enrolment";
-/// How long a request waits until its new Device is in the mapping.
+/// The longest wait of a request for its new Device to be in the mapping.
 const MAPPING_DEADLINE: Duration = Duration::from_secs(5);
-/// How long handing a reply to the connection may take.
+/// Timeout for handing a reply to the connection.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(2);
-/// How long to wait before a tenant whose subscription ended is served again.
+/// The wait before a tenant whose subscription ended is served again.
 const RETRY: Duration = Duration::from_secs(2);
-/// How often failures to create Devices are logged.
+/// The rate at which failures to create Devices are logged.
 const FAILURE_LOG: Rate = Rate { interval: Duration::from_secs(60), burst: 1 };
 
-/// What the servers of all tenants have in common.
+/// The state that the servers of all tenants share.
 #[derive(Clone)]
 pub(crate) struct ServerContext {
     pub(crate) client: Client,

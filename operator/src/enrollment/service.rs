@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::server::{ServerContext, serve};
 
-/// How many requests of one tenant may wait. The connection drops more than that.
+/// The most requests of one tenant that wait. The connection drops more than that.
 pub(crate) const PENDING_REQUESTS: usize = 256;
 
 /// Starts the task. It ends when `cancel` is cancelled.

@@ -55,7 +55,7 @@ pub(crate) async fn delete_all(
 /// The result of releasing streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Released {
-    /// How many calls changed something.
+    /// Number of calls that changed something.
     pub(crate) changes: u32,
     /// The streams that NATS refuses to release, with its words. They are tried again with the next pass.
     pub(crate) refused: Vec<(String, String)>,

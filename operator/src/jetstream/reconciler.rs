@@ -21,19 +21,20 @@ use super::tenant::{self, Applied, Streams};
 use crate::finding::{Finding, Reason};
 use crate::metrics::CallResult;
 
-/// How often everything is compared without a reason. Somebody may have changed or deleted a stream.
+/// The interval at which everything is compared without a change. Somebody may have changed or deleted a
+/// stream.
 const RESYNC: Duration = Duration::from_secs(30);
-/// How long to wait for more changes after somebody changed a stream. Our own changes are reported to us too.
+/// The wait for more changes after somebody changed a stream. Our own changes are reported to us too.
 const SETTLE: Duration = Duration::from_millis(500);
 /// The longest wait while somebody repeats a change, and how long that must not happen until a change is
 /// repaired at once again.
 const REPEATED_CHANGES: (Duration, Duration) = (RESYNC, Duration::from_secs(60));
-/// How long the first pass waits for the connection.
+/// The longest wait of the first pass for the connection.
 const CONNECT: Duration = Duration::from_millis(500);
 /// The first and the longest wait after the broker could not be asked.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How long a Tenant must be gone before its streams are deleted. An editor, or a `git checkout`, may remove
-/// a file and restore it a moment later, and a deleted stream can't be restored.
+/// The time that a Tenant must be gone before its streams are deleted. An editor, or a `git checkout`, may
+/// remove a file and restore it a moment later, and a deleted stream can't be restored.
 const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 const MAX_CONCURRENT: usize = 8;
 
@@ -54,14 +55,13 @@ pub(crate) type StreamReports = BTreeMap<TenantName, TenantReport>;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TenantReport {
-    /// What can't be done at the moment.
     pub(crate) findings: Vec<Finding>,
-    /// Whether the tenant's stream has another owner. Kept while the broker is away.
+    /// `true` if the tenant's stream has another owner. Kept while the broker is away.
     pub(crate) foreign: bool,
-    /// Whether the tenant's stream exists. Kept while the broker is away.
+    /// `true` if the tenant's stream exists. Kept while the broker is away.
     pub(crate) has_stream: bool,
-    /// What was applied, which tells whether the report is about what is wanted now; `None` while the broker
-    /// is away.
+    /// The streams that were applied, which tell if the report is about what is wanted now; `None` while the
+    /// broker is away.
     pub(crate) applied: Option<TenantStreams>,
 }
 
@@ -291,7 +291,7 @@ impl StreamReconciler {
 #[derive(Debug, Default)]
 struct Passed {
     reports: StreamReports,
-    /// How many calls changed something.
+    /// Number of calls that changed something.
     changes: u32,
     /// The error, if some tenants' streams could not be asked about.
     away: Option<RequestError>,

@@ -230,11 +230,11 @@ pub(crate) fn split_consumer(source: &SourceStream, consumer: &str) -> Map<Strin
     settings.as_object().cloned().unwrap_or_default()
 }
 
-/// How long a pod may work on one message before another pod gets it.
+/// The time after which another pod gets a message that is not acknowledged.
 const ACK_WAIT: Duration = Duration::from_secs(30);
-/// How many messages a pod may have at once.
+/// The most messages that a pod has at once.
 const MAX_ACK_PENDING: u64 = 1000;
-/// How long the reading pod may be silent before the next one takes over.
+/// The silence of the reading pod after which the next one takes over.
 const PINNED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Returns whether two whole configurations are equivalent: values that are zero, empty or false may be

@@ -19,7 +19,7 @@ pub(crate) struct Owner {
     pub(crate) installation: Option<String>,
 }
 
-/// What happens to a tenant's streams when the Tenant goes.
+/// The handling of a tenant's streams when the Tenant is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnDelete {
     Delete,
@@ -50,15 +50,15 @@ pub(crate) struct StreamConfig {
     /// For the output of `nats stream info`.
     pub(crate) description: String,
     pub(crate) subjects: Vec<String>,
-    /// How long it keeps a message. Never zero: a silent device would keep its messages forever.
+    /// The time for which it keeps a message. Never zero: a silent device would keep its messages forever.
     pub(crate) max_age: Duration,
-    /// How many messages it keeps on one subject; `None` if there is no limit.
+    /// The most messages that it keeps on one subject; `None` if there is no limit.
     pub(crate) max_messages_per_subject: Option<u64>,
-    /// How many bytes it keeps; `None` if there is no limit.
+    /// The most bytes that it keeps; `None` if there is no limit.
     pub(crate) max_bytes: Option<u64>,
     pub(crate) storage: Storage,
     pub(crate) replicas: u8,
-    /// How long a message id is remembered.
+    /// The time for which a message id is remembered.
     pub(crate) duplicate_window: Duration,
     pub(crate) allow_direct: bool,
     /// The subjects from and to which stored messages are republished.
@@ -73,7 +73,7 @@ pub(crate) struct SourceStream {
     pub(crate) reading: Reading,
 }
 
-/// How a source's messages reach the tenant's stream.
+/// The way of a source's messages to the tenant's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// The id is in the subject: NATS sources and transforms it.

@@ -32,12 +32,12 @@ use super::settings::{
 use crate::finding::{Finding, Reason};
 use crate::jetstream::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
 
-/// How long the tenant's stream may take to catch up before a source is switched anyway. Normally it lags by
-/// milliseconds. If the broker has trouble, the switch must not wait forever.
+/// The longest wait for the tenant's stream to catch up before a source is switched anyway. Normally it lags
+/// by milliseconds. If the broker has trouble, the switch must not wait forever.
 const CATCH_UP: Duration = Duration::from_secs(5);
 /// The shortest wait if the server doesn't report its progress.
 const CATCH_UP_BLINDLY: Duration = Duration::from_secs(1);
-/// How often the progress is checked.
+/// The interval at which the progress is checked.
 const CATCH_UP_LOOK: Duration = Duration::from_millis(50);
 
 /// All streams of the account, by name.
@@ -46,21 +46,20 @@ pub(crate) type Streams = BTreeMap<String, StreamInfo>;
 /// The result for one tenant's streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
-    /// How many calls changed something.
+    /// Number of calls that changed something.
     pub(crate) changes: u32,
-    /// What could not be done.
     pub(crate) findings: Vec<Finding>,
-    /// Whether the stream with the tenant's name has another owner, so that it must not be read on behalf of
-    /// this tenant.
+    /// `true` if the stream with the tenant's name has another owner, so that it must not be read on behalf
+    /// of this tenant.
     pub(crate) foreign: bool,
-    /// Whether the tenant has its stream, changed or not.
+    /// `true` if the tenant has its stream, changed or not.
     pub(crate) has_stream: bool,
 }
 
 /// Reconciles one tenant's streams, given all streams that exist.
 ///
 /// # Errors
-/// [`RequestError::Unavailable`] when the broker can't be asked; what the broker refuses is a finding
+/// Returns [`RequestError::Unavailable`] if the broker can't be reached; a refusal of the broker is a finding
 /// instead.
 pub(crate) async fn apply(
     api: &JetStreamApi,
