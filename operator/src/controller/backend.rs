@@ -26,18 +26,18 @@ pub(crate) struct WrittenMapping {
     pub(crate) error: Option<String>,
 }
 
-/// Where objects come from, and documents and statuses go to.
+/// The source of objects, and the store of documents and statuses.
 ///
 /// All methods but [`Backend::write_mapping`] return at once; they are called by one task only.
 pub(crate) trait Backend: Send + 'static {
     /// A change that it reports to the inbox.
     type Input: Send;
 
-    /// How often everything is done again without a reason.
+    /// The interval at which everything is reconciled without a change.
     const RESYNC: Duration;
-    /// How long changes are collected.
+    /// The time for which changes are collected.
     const COLLECT: Duration;
-    /// Whether Devices can be created for devices that enroll.
+    /// `true` if Devices can be created for devices that enroll.
     const CREATES_DEVICES: bool;
 
     /// Applies a change, and marks in [`Backend::dirty`] the objects that it concerns.

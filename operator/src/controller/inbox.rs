@@ -16,7 +16,7 @@ const BATCH: usize = 1024;
 pub(crate) struct Inbox<C> {
     pub(crate) changes: mpsc::Receiver<C>,
     pub(crate) report: watch::Receiver<StreamReports>,
-    /// Whether this operator is the one that works; `None` if there can't be another.
+    /// The leadership of this operator; `None` if there can't be another one.
     pub(crate) leading: Option<watch::Receiver<Leadership>>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Wake {
     Reconcile,
 }
 
-/// When there is something to do without a message.
+/// The times at which there is something to do without a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WakeTimes {
     pub(crate) reconcile: Instant,

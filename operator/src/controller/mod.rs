@@ -47,13 +47,13 @@ use crate::metrics::CallResult;
 
 /// The first and the longest wait after the mapping could not be written.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How long the very first mapping waits for the first report, which has the owners of the streams.
+/// The longest wait of the very first mapping for the first report, which has the owners of the streams.
 const FIRST_REPORT: Duration = Duration::from_secs(1);
 
 /// Keeps the mapping, the streams and the statuses as the objects want them.
 pub(crate) struct Controller<B> {
     backend: B,
-    /// Where JetStream's task gets what it has to apply; `None` while another operator works.
+    /// The streams that JetStream's task has to apply; `None` while another operator works.
     streams: watch::Sender<Option<Arc<WantedStreams>>>,
     directory: DirectoryPublisher,
     metrics: Arc<ControllerMetrics>,

@@ -1,4 +1,4 @@
-//! What the three kinds of the API have in common for the index and the statuses.
+//! The common interface of the three kinds of the API for the index and the statuses.
 
 use std::fmt::Debug;
 

@@ -1,4 +1,4 @@
-//! Which objects name which others.
+//! References between objects, by the object that is named.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use flutecast_crds::{Device, DeviceChannel, DeviceSpec, Tenant, TenantSpec};
 use super::Delta;
 use crate::object::{Key, Object};
 
-/// Which Devices name a tenant, which a PushFormat, and which Tenants have a template that does.
+/// The Devices that name a tenant or a PushFormat, and the Tenants whose template names a PushFormat.
 #[derive(Debug, Default)]
 pub(super) struct References {
     by_tenant: BTreeMap<String, BTreeSet<Key>>,

@@ -23,7 +23,7 @@ pub(crate) struct Entry<K: ApiKind> {
     pub(crate) version: Option<u64>,
 }
 
-/// Whether an object is being deleted, and what holds it.
+/// The deletion of an object, and the finalizers that hold it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Deletion {
     /// It goes when the last finalizer is removed.

@@ -1,4 +1,4 @@
-//! Which objects a change concerns.
+//! The objects that a change concerns.
 
 use flutecast_crds::Device;
 use kube::core::DeserializeGuard;

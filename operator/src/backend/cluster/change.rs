@@ -1,4 +1,4 @@
-//! What the other tasks report to the control loop.
+//! Reports of the other tasks to the control loop.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

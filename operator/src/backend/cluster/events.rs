@@ -18,7 +18,7 @@ use crate::metrics::CallResult;
 
 pub(crate) const RIGHTS: &[Right] = &[Right::new("events.k8s.io", &["events"], &["create", "patch"])];
 
-/// How many may wait. A person would not read more at once.
+/// The most Events that wait. A person would not read more at once.
 const QUEUE: usize = 256;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The longest note that an Event may have, in bytes.
@@ -26,7 +26,7 @@ const MAX_NOTE: usize = 1000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Notice {
-    /// Whether somebody should look at the object.
+    /// `true` if the object needs attention.
     pub(crate) is_warning: bool,
     pub(crate) reason: String,
     pub(crate) message: String,

@@ -12,10 +12,10 @@ use crate::index::Entry;
 use crate::object::Key;
 use crate::presence::{PresenceState, PresenceTable, Target, TargetVersion};
 
-/// Whether a Device's messages can be looked up.
+/// The lookup of a Device's messages.
 enum Reach<'a> {
     Yes(TenantName, &'a IotId, &'a DeviceSpec),
-    /// Not at the moment, or that isn't known yet. The presence stays as it is.
+    /// Not possible at the moment, or not known yet. The presence stays as it is.
     Later,
     No,
 }

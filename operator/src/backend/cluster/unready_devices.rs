@@ -1,4 +1,4 @@
-//! Which Devices are pending for the rollout: those that are in the mapping and not Ready for their
+//! The Devices that are pending for the rollout: those in the mapping that are not Ready for their
 //! generation.
 
 use flutecast_contract::name::TenantName;

@@ -43,7 +43,7 @@ pub(crate) struct FolderBackend {
     metrics: Arc<ControllerMetrics>,
     /// The objects in force, as of the last reconcile that built them.
     objects: Objects,
-    /// What is wrong with files and documents.
+    /// The problems of files and documents.
     file_outcomes: Outcomes,
     dirty: DirtySet,
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-/// How long to wait for more changes after the first: an editor writes, renames and removes within
-/// milliseconds.
+/// The wait for more changes after the first: an editor writes, renames and removes within milliseconds.
 const SETTLE: Duration = Duration::from_millis(100);
-/// How often a change is reported without an event: for file systems that have none, such as network mounts,
-/// and for folders behind symbolic links.
+/// The interval at which a change is reported without an event: for file systems that have none, such as
+/// network mounts, and for folders behind symbolic links.
 const POLL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy)]

@@ -19,7 +19,7 @@ use crate::object::{Kind, Object};
 #[derive(Debug)]
 pub(crate) struct DirectoryPublisher {
     directory: watch::Sender<Option<Arc<Directory>>>,
-    /// Whether everything that was published was stored; if not, all tenants are looked at again.
+    /// `true` if everything that was published was stored; if not, all tenants are looked at again.
     was_stored: bool,
 }
 
@@ -28,7 +28,7 @@ struct Sources<'a> {
     built: &'a Built,
     tenant: &'a BuiltTenant,
     enrollment: Enrollment,
-    /// Whether the mapping of the tenant is stored as it was built.
+    /// `true` if the mapping of the tenant is stored as it was built.
     is_stored: bool,
     has_stream: bool,
     before: Option<&'a TenantDirectory>,
@@ -93,8 +93,8 @@ impl DirectoryPublisher {
     }
 }
 
-/// How the devices of a tenant enroll. While the Tenant is being deleted no Device is created: the Tenant
-/// would never see its last one go.
+/// Returns the enrollment of a tenant's devices. While the Tenant is being deleted no Device is created: the
+/// Tenant would never see its last one go.
 fn enrollment_of(tenant: &BuiltTenant, is_being_deleted: bool) -> Enrollment {
     let mut enrollment = tenant.enrollment.clone();
     if is_being_deleted && matches!(enrollment.creation, CreationPolicy::Create(_)) {

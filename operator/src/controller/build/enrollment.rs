@@ -1,4 +1,4 @@
-//! How the devices of each tenant enroll.
+//! The enrollment of each tenant's devices.
 
 use super::devices::format_of;
 use super::{Built, Formats};

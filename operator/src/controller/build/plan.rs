@@ -11,10 +11,10 @@ use crate::jetstream::streams::{
     OnDelete, Owner, Reading, SPLIT_CONSUMER, SourceStream, Storage, StreamConfig, TenantStreams,
 };
 
-/// How long NATS remembers message ids by default. It is shorter where messages are kept shorter.
+/// The default time for which NATS remembers message ids. It is shorter where messages are kept shorter.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// How much a source's stream keeps. Its messages are in the tenant's stream a moment later, so this has to
-/// last only for as long as a reader may be away.
+/// The size of a source's stream. Its messages are in the tenant's stream a moment later, so this has to last
+/// only for as long as a reader may be away.
 const SOURCE_MAX_BYTES: u64 = 64 << 20;
 pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {
     let ValidTenant {

@@ -12,12 +12,11 @@ const MAX_MESSAGE: usize = 2048;
 /// The conditions that the operator writes.
 const OURS: [&str; 3] = [READY, RECONCILING, STALLED];
 
-/// Whether an object does what its spec says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// It does. With the message of its condition.
+    /// The object does what its spec says. With the message of its condition.
     Ready(&'static str),
-    /// It does; something is about to change that.
+    /// The object does what its spec says; something is about to change that.
     ReadyUntil { reason: Reason, message: String },
     /// Something is wrong; the message names all of it.
     NotReady { reason: Reason, message: String },

@@ -10,7 +10,7 @@ use std::time::Duration;
 use flutecast_contract::name::TenantName;
 use tokio::time::Instant;
 
-/// How long an internal failure of the API server lasts before it is reported.
+/// The time after which an internal failure of the API server is reported.
 const GRACE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,6 @@ impl WriteFailure {
     }
 }
 
-/// Whether the mapping of a tenant is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WriteState<'a> {
     Stored,

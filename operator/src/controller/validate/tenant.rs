@@ -44,7 +44,7 @@ pub(crate) struct ValidSource {
     pub(crate) id: SourceIdPlace,
 }
 
-/// Where the messages of a source name their device.
+/// The place in a source's messages that names their device.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum SourceIdPlace {
     /// The `*` of the subject with this number, from 1.

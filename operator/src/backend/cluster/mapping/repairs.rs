@@ -1,6 +1,6 @@
-//! When a document that somebody else changed is repaired: at once the first time, then later and later, so
-//! that two writers who want different things don't overwrite each other as fast as they can. Synchronous;
-//! the time is passed in.
+//! The times at which documents that somebody else changed are repaired: at once the first time, then later
+//! and later, so that two writers who want different things don't overwrite each other as fast as they can.
+//! Synchronous; the time is passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) enum Repair {
     Now,
     Later {
         wait: Duration,
-        /// Whether it has not had to wait since its last repair.
+        /// `true` if it has not had to wait since its last repair.
         is_first: bool,
     },
 }

@@ -55,7 +55,7 @@ struct QueueState {
     in_flight: BTreeMap<Name, QueuedStatus>,
     /// Those that rest, and until when.
     resting: BTreeMap<Name, (QueuedStatus, Instant)>,
-    /// When the first rest is over, or earlier.
+    /// The end of the first rest, or an earlier time.
     due: Option<Instant>,
     /// The next rests of objects whose status could not be written.
     rests: BTreeMap<Name, Rests>,

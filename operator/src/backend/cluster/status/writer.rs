@@ -44,7 +44,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 pub(crate) struct Writer {
     pub(crate) client: Client,
     pub(crate) queue: StatusQueue,
-    /// Where objects go as the API server replies them.
+    /// Receives the objects of the API server's replies.
     pub(crate) changes: mpsc::Sender<ClusterChange>,
     pub(crate) announcer: Announcer,
     pub(crate) writes: ApiWrites,
@@ -59,13 +59,13 @@ enum WriteResult {
     Failed(WriteProblem, String),
 }
 
-/// Whether the API server takes statuses at all.
+/// The state of the API server as the writes of statuses find it.
 #[derive(Debug)]
 struct Health {
     backoff: Backoff,
-    /// How many writes in a row found it unavailable.
+    /// Number of writes in a row that found it unavailable.
     failures: usize,
-    /// When the pause of all writes is over.
+    /// The end of the pause of all writes.
     paused: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! What is built change by change equals what is built at once.
+//! The result of building change by change equals that of building at once.
 
 use flutecast_crds::{Device, PushFormat, Tenant};
 use proptest::prelude::*;
