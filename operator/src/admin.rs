@@ -14,15 +14,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-/// How long a client may take to send the head of a request.
+/// Timeout for reading the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may last; probes and scrapers open a new one.
+/// The longest time that a connection lasts; probes and scrapers open a new one.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_CONNECTIONS: usize = 64;
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Where the answers come from. Clones share it.
+/// The sources of the responses. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Endpoints {
     metrics: Arc<dyn Fn() -> String + Send + Sync>,

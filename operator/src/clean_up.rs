@@ -36,11 +36,11 @@ pub(crate) const RIGHTS: &[Right] = &[
     Right::new("", &["secrets"], &["get", "delete"]).named(&[ACCESS_SECRET]),
 ];
 
-/// How long to wait for the Lease: an operator that ended without giving it back loses it within this time.
+/// The longest wait for the Lease: an operator that ended without giving it back loses it within this time.
 pub(crate) const TAKEOVER: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is removed of an installation.
+/// A part of an installation that can be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum CleanUp {
     /// What `--protection finalizer` holds objects with.

@@ -78,7 +78,7 @@ closed_set! {
         /// A Tenant or a PushFormat is being deleted while it is used: by Devices, or by a Tenant's template
         /// of Devices.
         InUse,
-        /// What a Device uses is being deleted, or what a Tenant's template names.
+        /// An object that a Device uses or a Tenant's template names is being deleted.
         Terminating,
     }
 }
@@ -139,7 +139,7 @@ pub(crate) struct Finding {
     pub(crate) reason: Reason,
     /// A path such as `spec.channels[1].format`; empty for the object as a whole.
     pub(crate) field: String,
-    /// What is wrong, with the value, and what to do. It never has a token.
+    /// The problem, with the value and the remedy. It never has a token.
     pub(crate) message: String,
 }
 
@@ -159,7 +159,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Whether an object is in force.
+/// The extent to which an object is in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// All of it is in force.

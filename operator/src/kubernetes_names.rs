@@ -1,4 +1,4 @@
-//! What Kubernetes accepts as a name or as a label.
+//! Names and labels that Kubernetes accepts.
 
 /// The longest name of an object, and the longest prefix of a label.
 const MAX_NAME: usize = 253;

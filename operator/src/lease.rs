@@ -32,15 +32,16 @@ pub(crate) const RIGHTS: &[Right] = &[
     Right::new("coordination.k8s.io", &["leases"], &["get", "update"]).named(&[MANAGER]),
 ];
 
-/// How long a Lease that isn't renewed is respected. These times are those of the Kubernetes controllers.
+/// The time for which a Lease that isn't renewed is respected. These times are those of the Kubernetes
+/// controllers.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// How long after the last renewal the leader stops.
+/// The time after the last renewal at which the leader stops.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
-/// How often standbys check the Lease.
+/// The interval at which standbys check the Lease.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(3);
-/// How long to wait for the end of work before the Lease is given back. The longest work is to build the
+/// The longest wait for the end of work before the Lease is given back. The longest work is to build the
 /// mapping of many devices, which can't be interrupted.
 const WORK_END_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -52,7 +53,6 @@ pub struct Candidate {
     pub identity: String,
 }
 
-/// Whether this operator leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Leadership {
     #[default]
@@ -110,7 +110,7 @@ struct Election {
     candidate: Candidate,
     /// The version of another operator's Lease, and when it was seen first.
     seen: Option<(String, Instant)>,
-    /// When the last successful renewal began.
+    /// The start of the last successful renewal.
     renewed: Option<Instant>,
     terms: u64,
     leading: watch::Sender<Leadership>,

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often something may happen.
+/// The highest rate of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
     /// The mean time between two events.
     pub(crate) interval: Duration,
-    /// How many may come at once after a pause.
+    /// The most actions at once after a pause.
     pub(crate) burst: u32,
 }
 
@@ -24,7 +24,7 @@ impl Rate {
 #[derive(Debug, Clone)]
 pub(crate) struct TokenBucket {
     rate: Rate,
-    /// When the bucket will be full.
+    /// The time at which the bucket will be full.
     full_at: Instant,
 }
 

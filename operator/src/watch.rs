@@ -100,7 +100,7 @@ impl<K> Watched for K where
 {
 }
 
-/// Where the events of a watch go, and the term that its lists carry.
+/// The receiver of a watch's events, and the term that its lists carry.
 pub(crate) struct EventSink<C> {
     pub(crate) changes: mpsc::Sender<C>,
     pub(crate) leading: watch::Receiver<Leadership>,

@@ -54,7 +54,7 @@ pub(crate) fn pairs<A: ClosedSet, B: ClosedSet>() -> impl Iterator<Item = (A, B)
 }
 
 closed_set! {
-    /// How a call, or a pass over everything, ended.
+    /// The result of a call, or of a pass over everything.
     pub(crate) enum CallResult {
         Done,
         /// It is repeated.

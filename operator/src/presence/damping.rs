@@ -1,4 +1,4 @@
-//! How often changes are reported. Pure.
+//! Limits the reports of changes. Does no I/O.
 
 use std::time::Duration;
 

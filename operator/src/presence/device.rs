@@ -9,16 +9,16 @@ use tokio::time::Instant;
 
 use super::{PresenceState, whole_seconds};
 
-/// How long a device can't become Silent after tracking began or the broker came back: devices need time to
-/// reconnect too. Devices with a shorter `staleAfter` have that much.
+/// The time for which a device can't become Silent after tracking began or the broker came back: devices need
+/// time to reconnect too. Devices with a shorter `staleAfter` have that much.
 const GRACE: Duration = Duration::from_secs(60);
 /// The shortest time between two lookups of an Online device. With a shorter `staleAfter` its silence is
 /// noticed later by this much.
 const MIN_LOOKUP_INTERVAL: Duration = Duration::from_secs(2);
-/// How often a device that is not Online and has no subscription is looked up.
+/// The interval at which a device that is not Online and has no subscription is looked up.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
-/// How often a device with a subscription is looked up. In a cluster of brokers it takes a moment until a
-/// subscription is known everywhere, and messages that were republished before that are missed.
+/// The interval at which a device with a subscription is looked up. In a cluster of brokers it takes a moment
+/// until a subscription is known everywhere, and messages that were republished before that are missed.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(120);
 /// The time over which first lookups are spread.
 const FIRST_LOOKUPS: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ pub(super) struct LastMessage {
     pub(super) channel: usize,
     /// The sequence in the stream.
     pub(super) sequence: u64,
-    /// When the broker stored it.
+    /// The time at which the broker stored it.
     pub(super) stored: Timestamp,
 }
 

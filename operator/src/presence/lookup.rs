@@ -9,7 +9,7 @@ use super::scheduler::{Lookup, LookupReply};
 /// Carries out a lookup.
 ///
 /// # Errors
-/// [`RequestError`], within 5 s for each page.
+/// Returns a [`RequestError`], within 5 s for each page.
 pub(super) async fn look_up(client: &Client, lookup: &Lookup) -> Result<LookupReply, RequestError> {
     let reader = StreamReader::new(client.clone(), subject::stream(&lookup.tenant));
     let subjects: Vec<&str> = lookup.subjects.keys().map(String::as_str).collect();

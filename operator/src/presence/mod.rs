@@ -1,5 +1,5 @@
-//! Whether devices are `Online`, `Silent` or `Unknown`, for `status.presence`. Only on an API server: a
-//! folder has no place to write it.
+//! Finds out which devices are `Online`, `Silent` or `Unknown`, for `status.presence`. Only on an API server:
+//! a folder has no place to write it.
 //!
 //! The operator doesn't subscribe to all devices. An Online device is looked up when it could have become
 //! silent, and not before: once in its `staleAfter`, however many messages it sends. A Silent device has a

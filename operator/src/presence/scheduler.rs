@@ -22,7 +22,7 @@ use crate::rate_limit::TokenBucket;
 
 /// The first and the longest wait after a tenant's stream could not be read.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
-/// How long a reading of the broker's clock is used.
+/// The time for which a reading of the broker's clock is used.
 const CLOCK_MAX_AGE: Duration = Duration::from_secs(60);
 /// A larger difference from the expected time means that the broker's clock was set.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
@@ -58,9 +58,9 @@ struct TrackedDevice {
 #[derive(Debug)]
 struct TenantQueue {
     lookups: BTreeSet<(Instant, DeviceId)>,
-    /// Whether a lookup is under way; there is one at a time.
+    /// `true` while a lookup is under way; there is one at a time.
     is_busy: bool,
-    /// When the tenant may be looked up again after a failure.
+    /// The time from which on the tenant may be looked up again after a failure.
     retry_at: Option<Instant>,
     backoff: Backoff,
     clock: Option<ClockReading>,
@@ -72,7 +72,7 @@ pub(super) struct Lookup {
     pub(super) tenant: TenantName,
     /// The subjects, each with its device and channel.
     pub(super) subjects: BTreeMap<String, (DeviceId, usize)>,
-    /// Whether the broker's clock is read too.
+    /// `true` if the broker's clock is read too.
     pub(super) with_clock: bool,
     devices: Vec<(DeviceId, LookupScope)>,
 }

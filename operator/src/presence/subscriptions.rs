@@ -20,7 +20,7 @@ use super::table::Target;
 /// One subscription for each channel with a `staleAfter`. One takes 5 KiB here (measured), so all of them
 /// 10 MiB.
 const MAX_SUBSCRIPTIONS: usize = 2048;
-/// How long subscribing may take. While the connection holds, the request is only put into a queue.
+/// Timeout for subscribing. While the connection holds, the request is only put into a queue.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use crate::metrics::CallResult;
 use crate::object::Key;
 
 const CONCURRENT_LOOKUPS: usize = 8;
-/// How long due lookups are collected, so that many go into one request.
+/// The time for which due lookups are collected, so that many go into one request.
 const BATCH_INTERVAL: Duration = Duration::from_millis(200);
 const METRICS_INTERVAL: Duration = Duration::from_secs(2);
 

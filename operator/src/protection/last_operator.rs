@@ -19,13 +19,13 @@ use crate::index::version_of;
 use crate::object::Key;
 use crate::watch::NamespaceScope;
 
-/// How long to wait for another operator to take over. Others check the Lease every two seconds.
+/// The wait for another operator to take over. Others check the Lease every two seconds.
 const TAKEOVER: Duration = Duration::from_secs(4);
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
-/// How long all removals may take at the end of the program. Kubernetes gives a pod thirty seconds.
+/// Timeout for all removals at the end of the program. Kubernetes gives a pod thirty seconds.
 const DEADLINE: Duration = Duration::from_secs(10);
 const MAX_CONCURRENT: usize = 8;
-/// How often an object is tried when it changes meanwhile.
+/// The most attempts for an object that changes meanwhile.
 const ATTEMPTS: usize = 5;
 
 pub(crate) struct LastOperator {

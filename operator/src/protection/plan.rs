@@ -11,7 +11,7 @@ use crate::object::{Key, Kind};
 /// The finalizer of objects that are in use.
 pub(crate) const FINALIZER: &str = "flutecast.io/in-use";
 
-/// What keeps objects that are in use from being deleted; docs/decisions/113-in-use.md has the consequences.
+/// The protection of objects in use against deletion; docs/decisions/113-in-use.md has the consequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Protection {
     /// The API server, by an admission policy: deleting is refused, and nothing ever hangs.

@@ -37,7 +37,7 @@ const MAX_CONCURRENT: usize = 8;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The first and the longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// How often to check whether the namespace of a protected object is being deleted.
+/// The interval at which the namespaces of protected objects are checked for deletion.
 const NAMESPACE_CHECK: Duration = Duration::from_secs(3);
 
 /// Publishes the due changes to the task that writes them.

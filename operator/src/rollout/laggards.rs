@@ -11,7 +11,7 @@ use super::metrics::PodCounts;
 use super::pod_states::PodStates;
 use super::revision_log::{LoggedRevision, RevisionLog};
 
-/// How long a pod may make no progress. A pod that counts as silent has been so for 15 s already.
+/// The longest time without progress of a pod. A pod that counts as silent has been so for 15 s already.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]

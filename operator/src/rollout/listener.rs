@@ -20,7 +20,7 @@ use flutecast_process::backoff::Backoff;
 
 /// More pods than that are not a data plane of this installation.
 const MAX_PODS: usize = 1000;
-/// How long handing something to the connection may take.
+/// Timeout for handing something to the connection.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The first and the longest wait before a subscription is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -46,7 +46,7 @@ struct Listener {
     client: Client,
     connected: watch::Receiver<bool>,
     release: String,
-    /// When each pod announced last.
+    /// The time of each pod's last announcement.
     last_seen: BTreeMap<String, Instant>,
     states: watch::Sender<Arc<PodStates>>,
 }

@@ -32,20 +32,19 @@ const CONFIRMED: &str =
 const NO_READY_POD: &str = "it is in the mapping, and its tenant's stream takes its messages; \
                             no data-plane pod was ready to confirm that it serves it";
 
-/// How long a Device's status waits for the pods before it says so. Pods confirm within some 200 ms, so that
-/// the first status of a Device is normally Ready, and costs one write.
+/// The time for which a Device's status waits for the pods before it says so. Pods confirm within some 200
+/// ms, so that the first status of a Device is normally Ready, and costs one write.
 const HOLD: Duration = Duration::from_secs(2);
 /// The shortest time between two messages about other late pods.
 const REPEAT: Duration = Duration::from_secs(30);
 
-/// Whether the pods serve a Device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Confirmation {
-    /// They do. With the message of its condition.
+    /// The pods serve the Device. With the message of its condition.
     Confirmed(&'static str),
     /// Not known yet; the status stays as it is.
     Pending,
-    /// They don't, for longer than it should take. With the message of its condition.
+    /// The pods don't serve the Device in time. With the message of its condition.
     Late(Arc<str>),
 }
 

@@ -9,7 +9,7 @@ use flutecast_contract::subject;
 /// The latest announcements of the pods that announced lately.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PodStates {
-    /// Whether NATS is connected. While it isn't, missing announcements say nothing about a pod.
+    /// `true` if NATS is connected. While it isn't, missing announcements say nothing about a pod.
     pub(crate) connected: bool,
     /// By the name of the pod.
     pub(crate) pods: BTreeMap<String, Arc<Announcement>>,

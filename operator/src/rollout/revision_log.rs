@@ -28,7 +28,7 @@ pub(super) struct RevisionLog {
 
 #[derive(Debug, Default)]
 struct Tenant {
-    /// What the API server holds, by shard; `None` until it is what it should be.
+    /// The revisions that the API server holds, by shard; `None` until it holds the wanted one.
     current: Vec<Option<LoggedRevision>>,
     numbers: BTreeMap<Arc<str>, u64>,
     by_number: BTreeMap<u64, Arc<str>>,

@@ -1,4 +1,4 @@
-//! Which data-plane pods are ready, as the EndpointSlices of their Service say.
+//! The data-plane pods that are ready, according to the EndpointSlices of their Service.
 
 use std::collections::BTreeSet;
 

@@ -33,9 +33,9 @@ use crate::protection::{self, FinalizerPublisher, LastOperator, Protection};
 use crate::rollout::{self, PodStates, Rollout};
 use crate::watch::{EventSink, NamespaceScope, Watches};
 
-/// How many changes may wait for the control loop.
+/// The most changes that wait for the control loop.
 const CHANGES: usize = 1024;
-/// How long a connection may be silent before it counts as dead. An idle watch gets a bookmark every minute.
+/// The silence after which a connection counts as dead. An idle watch gets a bookmark every minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(super) async fn client() -> Result<Client, ConnectError> {

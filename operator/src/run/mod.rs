@@ -24,7 +24,7 @@ use crate::jetstream::reconciler::{StreamReports, StreamTask, WantedStreams};
 use crate::nats;
 use crate::{admin, protection};
 
-/// How long tasks may take to end. The longest is to remove finalizers; Kubernetes gives a pod thirty
+/// The longest wait for tasks to end. The longest is to remove finalizers; Kubernetes gives a pod thirty
 /// seconds.
 const SHUTDOWN: Duration = Duration::from_secs(20);
 
@@ -44,7 +44,7 @@ struct Streams {
 /// Runs the operator as configured, until a signal ends the process.
 ///
 /// # Errors
-/// If something can't be used from the start, or a task ends by itself.
+/// Returns an error if something can't be used from the start, or a task ends by itself.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let cancel = Shutdown::on_signals()?.asked;
     let mode = config.mode()?;

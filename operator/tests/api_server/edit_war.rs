@@ -10,7 +10,7 @@ use crate::support::{Cluster, OWN, SOON};
 
 /// The ConfigMap that is changed.
 const MAP: &str = "flutecast-t-0";
-/// How long the changes are repeated. The operator repairs at 0, and about 1, 3 and 6 s later.
+/// The time for which the changes are repeated. The operator repairs at 0, and about 1, 3 and 6 s later.
 const WAR: Duration = Duration::from_secs(8);
 /// The field manager of the changes.
 const EDITOR: &str = "somebody-else";

@@ -1,5 +1,5 @@
-//! What users see: Events, the columns and descriptions of kubectl, and the transcripts of these in
-//! docs/generated/transcripts.md, which are written from here. Also that the operator uses each of its
+//! The output that users see: Events, the columns and descriptions of kubectl, and the transcripts of these
+//! in docs/generated/transcripts.md, which are written from here. Also that the operator uses each of its
 //! rights.
 
 use std::collections::{BTreeMap, BTreeSet};

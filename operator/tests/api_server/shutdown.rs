@@ -17,9 +17,9 @@ use crate::support::{Cluster, OWN, Running, SOON, said};
 const DEVICES: usize = 200;
 /// After this many statuses the operator is in the middle of its work.
 const MIDST: f64 = 25.0;
-/// How long an orderly end may take. Kubernetes gives a pod thirty seconds.
+/// Timeout for an orderly end. Kubernetes gives a pod thirty seconds.
 const END: Duration = Duration::from_secs(10);
-/// How long a Lease is respected that was not given back.
+/// The time for which a Lease that was not given back is respected.
 const LEASE: Duration = Duration::from_secs(15);
 
 const STATUSES: [&str; 2] = ["verb=\"ApplyStatus\"", "kind=\"Device\""];

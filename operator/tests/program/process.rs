@@ -10,7 +10,7 @@ use flutecast_testkit::{NatsServer, Process, free_port, http_client, wait_until}
 
 use crate::manifests::{device, format, tenant};
 
-/// How long a Tenant must be gone before its streams are deleted (docs/nats.md).
+/// The time that a Tenant must be gone before its streams are deleted (docs/nats.md).
 const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 
 const SOON: Duration = Duration::from_secs(15);

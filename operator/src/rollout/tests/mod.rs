@@ -1,4 +1,4 @@
-//! When Devices are confirmed, with simulated pods, documents and time.
+//! The confirmation of Devices, with simulated pods, documents and time.
 
 mod model;
 

@@ -51,7 +51,7 @@ struct Device {
     /// Never used twice here, so that one can tell which object of the name a document holds.
     generation: i64,
     label: u8,
-    /// Whether its status has Ready=True.
+    /// `true` if its status has Ready=True.
     is_ready: bool,
 }
 
