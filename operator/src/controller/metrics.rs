@@ -83,7 +83,7 @@ impl ControllerMetrics {
         self.reconciles.get_or_create(&ReconcileLabels { kind, result }).inc();
     }
 
-    /// Sets how many objects of a kind there are, by their conditions.
+    /// Sets the number of objects of a kind, by their conditions.
     pub(crate) fn set_objects(&self, kind: ObjectKind, conditions: impl Iterator<Item = ConditionLabel>) {
         let mut counts: Vec<_> = ConditionLabel::ALL.iter().map(|condition| (*condition, 0)).collect();
         for condition in conditions {

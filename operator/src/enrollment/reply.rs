@@ -33,7 +33,7 @@ closed_set! {
 }
 
 impl Reason {
-    /// Returns after how long the same request may have another reply; `None` if it never has.
+    /// Returns the time after which the same request may have another reply; `None` if it never has.
     pub(super) fn retry_after(self) -> Option<Duration> {
         match self {
             Self::InvalidRequest | Self::InvalidCode => None,

@@ -213,7 +213,7 @@ impl Index {
         self.creation_forbidden.contains(namespace)
     }
 
-    /// Returns how many channels use a PushFormat, of Devices and of Tenants' templates of Devices.
+    /// Returns the number of channels that use a PushFormat, of Devices and of Tenants' templates of Devices.
     pub(crate) fn channels_of(&self, format: &Key) -> u32 {
         let named =
             |channels: &[DeviceChannel]| channels.iter().filter(|channel| channel.format == format.1).count();

@@ -36,7 +36,7 @@ impl Installation {
     }
 }
 
-/// Deletes all streams of an installation, whatever their Tenants say about the end. Returns how many.
+/// Deletes all streams of an installation, whatever their Tenants say about the end. Returns their number.
 pub(crate) async fn delete_all(
     api: &JetStreamApi,
     installation: &Installation,

@@ -26,7 +26,7 @@ use crate::metrics::CallResult;
 const RESYNC: Duration = Duration::from_secs(30);
 /// The wait for more changes after somebody changed a stream. Our own changes are reported to us too.
 const SETTLE: Duration = Duration::from_millis(500);
-/// The longest wait while somebody repeats a change, and how long that must not happen until a change is
+/// The longest wait while somebody repeats a change, and the time without one after which a change is
 /// repaired at once again.
 const REPEATED_CHANGES: (Duration, Duration) = (RESYNC, Duration::from_secs(60));
 /// The longest wait of the first pass for the connection.
@@ -131,7 +131,7 @@ impl StreamTask {
         }
     }
 
-    /// Makes one pass, and reports. Returns the wait until the next, and how many calls changed something.
+    /// Makes one pass, and reports. Returns the wait until the next, and the number of changes.
     async fn pass(
         &self,
         reconciler: &mut StreamReconciler,

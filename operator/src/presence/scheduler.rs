@@ -316,7 +316,7 @@ impl Scheduler {
         changes
     }
 
-    /// Returns how many devices are Online, Silent and Unknown.
+    /// Returns the numbers of devices that are Online, Silent and Unknown.
     pub(super) fn counts(&self) -> [(Presence, usize); 3] {
         let count = |presence| {
             let is = |device: &&TrackedDevice| device.presence.state().presence == presence;

@@ -73,7 +73,7 @@ impl LastOperator {
     }
 }
 
-/// Removes the finalizer from all objects. Returns from how many, or the last error; all are tried.
+/// Removes the finalizer from all objects. Returns the number of those that had it, or the last error.
 pub(crate) async fn remove_finalizers(
     client: &Client,
     scopes: &[NamespaceScope],

@@ -95,7 +95,7 @@ impl ConfirmedRevisions {
 
 const MAX_LISTED: usize = 5;
 
-/// Lists the first few, and how many more there are.
+/// Lists the first few, and the number of the others.
 pub(super) fn list_pods(pods: impl Iterator<Item = String>) -> String {
     let mut pods: Vec<String> = pods.collect();
     let more = pods.len().saturating_sub(MAX_LISTED);

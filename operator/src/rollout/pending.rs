@@ -133,7 +133,7 @@ impl Rollout {
         self.next
     }
 
-    /// Returns how many Devices wait for pods.
+    /// Returns the number of Devices that wait for pods.
     pub(crate) fn count(&self) -> usize {
         self.devices.values().filter(|wait| wait.confirmed.is_none()).count()
     }
@@ -160,7 +160,7 @@ impl Rollout {
         self.devices.retain(|key, _| keep(key));
     }
 
-    /// Sets whether a Device is pending.
+    /// Sets a Device that is pending; `None` removes it.
     pub(crate) fn set_pending(&mut self, key: &Key, device: Option<PendingDevice>, now: Instant) {
         let Some(device) = device else {
             self.devices.remove(key);

@@ -52,7 +52,7 @@ async fn send(cluster: &Cluster, name: &str) -> JoinHandle<()> {
     })
 }
 
-/// Returns how many lookups succeeded.
+/// Returns the number of successful lookups.
 async fn lookups(cluster: &Cluster) -> f64 {
     let operator = cluster.operator.as_ref().unwrap();
     operator.metric("flutecast_operator_presence_lookups_total{result=\"Done\"}").await

@@ -258,7 +258,7 @@ impl Running {
         line.unwrap_or_else(|| panic!("there is no {name} in\n{text}")).parse().unwrap()
     }
 
-    /// Returns how many writes to the API server succeeded that have all these labels, such as
+    /// Returns the number of successful writes to the API server that have all these labels, such as
     /// `verb="ApplyStatus"`.
     pub(crate) async fn api_writes(&self, labels: &[&str]) -> f64 {
         let text = self.metrics().await;

@@ -13,10 +13,10 @@ use crate::object::{Kind, ObjectRef};
 
 const SECRET_FIELD: &str = "spec.access.tokens.secretName";
 
-/// About how many bytes of the document one tenant may take, some 2,500 tokens, so that it leaves room for
+/// The most bytes of the document that one tenant may take, some 2,500 tokens, so that it leaves room for
 /// others.
 const MOST_OF_TENANT: usize = 256 << 10;
-/// About how many bytes the document may have; a Secret holds 1 MiB.
+/// The most bytes of the document, approximately; a Secret holds 1 MiB.
 const MOST: usize = 1_000_000;
 
 /// Returns the document. What is missing or wrong gives no access, and neither does what exceeds a tenant's
@@ -61,7 +61,7 @@ pub(super) fn document(
     document
 }
 
-/// Returns about how many bytes of the document a tenant takes, at most.
+/// Returns an upper bound of the bytes of the document that a tenant takes.
 fn size_of(name: &TenantName, access: &TenantAccess) -> usize {
     // Indents, quotes, a colon or a dash around each text.
     const AROUND: usize = 20;

@@ -29,7 +29,7 @@ pub(crate) struct ValidChannel {
     pub(crate) path: ChannelPath,
     pub(crate) name: ChannelName,
     pub(crate) format: FormatName,
-    /// After how many milliseconds of silence its values are stale.
+    /// The silence after which its values are stale, in milliseconds.
     pub(crate) stale_after_ms: Option<u64>,
 }
 

@@ -62,7 +62,7 @@ impl Repairs {
         self.waiting.retain(|name| is_wanted(name));
     }
 
-    /// Returns how many repairs wait.
+    /// Returns the number of repairs that wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }

@@ -119,7 +119,7 @@ impl StatusQueue {
         state.rests.clear();
     }
 
-    /// Returns how many wait or are being written.
+    /// Returns the number of statuses that wait or are being written.
     pub(crate) fn len(&self) -> usize {
         let QueueState { waiting, in_flight, resting, due: _, rests: _ } = &*self.lock();
         waiting.len() + in_flight.len() + resting.len()
