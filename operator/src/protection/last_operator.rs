@@ -73,7 +73,7 @@ impl LastOperator {
     }
 }
 
-/// Removes the finalizer from all objects. Returns the number of those that had it, or the last error.
+/// Removes the finalizer from all objects, also after an error. Returns their number, or the last error.
 pub(crate) async fn remove_finalizers(
     client: &Client,
     scopes: &[NamespaceScope],
