@@ -16,7 +16,7 @@ const USED: f64 = 0.8;
 /// The part of the grace period for delay and window together; the rest is for clients that came meanwhile
 /// and for sockets to end.
 const PLANNED: f64 = 0.7;
-/// Over what time clients come back that are sent away at once: all clients if there is no window.
+/// The time over which clients come back that are sent away at once: all clients if there is no window.
 const AT_ONCE_SPREAD: Duration = Duration::from_secs(5);
 /// The same for clients that came during the window.
 const LATE_SPREAD: Duration = Duration::from_secs(1);
@@ -26,9 +26,9 @@ const LATE_SPREAD: Duration = Duration::from_secs(1);
 pub(crate) struct DrainTimes {
     /// Time for which clients are served as before, until proxies have learnt that this pod is not ready.
     pub(crate) delay: Duration,
-    /// Over what time clients are sent away after that.
+    /// The time over which clients are sent away after that.
     pub(crate) window: Duration,
-    /// Over what time the clients come back that are sent away at the window's end.
+    /// The time over which the clients come back that are sent away at the window's end.
     pub(crate) spread: Duration,
     /// Time from SIGTERM until the remaining clients are cut off.
     pub(crate) cut: Duration,
