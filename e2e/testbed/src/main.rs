@@ -83,10 +83,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
             writeln!(out, "{said}")?;
         }
         Command::Status => {
-            for standing in node()?.ask(Request::Status)? {
-                let pid = standing.pid.map_or_else(|| "down".to_owned(), |pid| format!("pid {pid}"));
-                let end = standing.last_end.map_or_else(String::new, |end| format!(", ended last by {end}"));
-                writeln!(out, "{:24} {pid}, {} restarts{end}", standing.component, standing.restarts)?;
+            for status in node()?.ask(Request::Status)? {
+                let pid = status.pid.map_or_else(|| "down".to_owned(), |pid| format!("pid {pid}"));
+                let end = status.last_end.map_or_else(String::new, |end| format!(", ended last by {end}"));
+                writeln!(out, "{:24} {pid}, {} restarts{end}", status.component, status.restarts)?;
             }
             writeln!(out, "export KUBECONFIG={}", dir.kubeconfig().display())?;
         }

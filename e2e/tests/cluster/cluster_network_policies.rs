@@ -233,7 +233,7 @@ async fn start_impostors(cluster: &Cluster, namespace: &Namespace, image: &str) 
         });
         pod(component, &labels, image, &["/probe", "pause"])
     });
-    start(cluster, namespace, &[&impostors[..], &[guest("nobody", image)]].concat()).await;
+    start(cluster, namespace, &[&impostors[..], &[guest("unlabelled", image)]].concat()).await;
 }
 
 /// Asserts that each pod reaches exactly the addresses that its role needs.
@@ -252,7 +252,7 @@ async fn assert_reach_by_role(
         (namespace, "operator", &["DNS", "NATS", "the API"]),
         (namespace, "dataplane", &["DNS", "NATS", "the API"]),
         (namespace, "nats", &[]),
-        (namespace, "nobody", &[]),
+        (namespace, "unlabelled", &[]),
     ];
     // Concurrently, because each probe of a silent address lasts until its timeout.
     join_all(expected.map(async |(namespace, pod, open)| {
@@ -298,7 +298,7 @@ async fn chart_policies_allow_only_required_connections() {
     }
 
     // The clean-up pod works under the company's default-deny policy, when the release's policies are gone.
-    let delete = ["delete", "pod", "--now", "nobody"];
+    let delete = ["delete", "pod", "--now", "unlabelled"];
     factory.kubectl(&[&delete[..], &COMPONENTS].concat()).await.unwrap();
     factory.uninstall().await.unwrap();
     let left = factory.kubectl(&["get", "configmaps,networkpolicies", "-o", "name"]).await.unwrap();

@@ -86,8 +86,8 @@ async fn component_that_exits_is_restarted() {
     let cluster = Cluster::shared().await.unwrap();
     let node = cluster.node().unwrap();
     let proxy = async || {
-        let standings = node.request(Request::Status).await.unwrap();
-        standings.into_iter().find(|standing| standing.component == Component::KubeProxy).unwrap()
+        let statuses = node.request(Request::Status).await.unwrap();
+        statuses.into_iter().find(|status| status.component == Component::KubeProxy).unwrap()
     };
     let before = proxy().await;
     node.exec("kill", &["-9", &before.pid.unwrap().to_string()]).await.unwrap();

@@ -181,8 +181,8 @@ async fn rights(cluster: &Cluster, kubeconfig: &str, namespace: &str) -> String 
 /// without any roles.
 async fn assert_api_isolation(cluster: &Cluster, own: &Factory<'_>, other: &Factory<'_>) {
     let folder = tempfile::tempdir().unwrap();
-    let nobody = own.kubeconfig("default", &folder).await;
-    let nothing = rights(cluster, &nobody.display().to_string(), other.release.namespace()).await;
+    let default = own.kubeconfig("default", &folder).await;
+    let nothing = rights(cluster, &default.display().to_string(), other.release.namespace()).await;
     let (foreign, home) = (other.release.namespace(), own.release.namespace());
     for program in PROGRAMS {
         let account = own.release.full_name(&format!("-{program}"));
@@ -251,7 +251,7 @@ async fn assert_nats_isolation(address: &str, own: &Factory<'_>, other: &Factory
     let owner = |stream: &Value| stream["config"]["metadata"]["flutecast.io/owner-namespace"].clone();
     let own_alone = streams.iter().all(|stream| owner(stream) == own.release.namespace());
     assert!(!streams.is_empty() && own_alone, "{list:#}");
-    let mut said = client.subscribe("flutecast.serving.*.*").await.unwrap();
+    let mut announcements = client.subscribe("flutecast.serving.*.*").await.unwrap();
     client.flush().await.unwrap();
     for release in [other, own] {
         let question = format!("flutecast.serving.{}.query", release.release.namespace());
@@ -261,7 +261,7 @@ async fn assert_nats_isolation(address: &str, own: &Factory<'_>, other: &Factory
     // `other` would have answered too.
     let mut pods = Vec::new();
     while pods.len() < 2 {
-        let message = tokio::time::timeout(SOON, said.next()).await.unwrap().unwrap();
+        let message = tokio::time::timeout(SOON, announcements.next()).await.unwrap().unwrap();
         if !message.subject.ends_with(".query") {
             let announcement: Value = serde_json::from_slice(&message.payload).unwrap();
             assert_eq!(message.subject.split('.').nth(2), Some(own.release.namespace()), "{announcement}");

@@ -217,8 +217,8 @@ async fn enrollment_stays_in_the_account(accounts: &Accounts) -> anyhow::Result<
     let [.., devices] = accounts.clients();
     let own = devices.request("flutecast.plant-1.enroll", "A-1".into()).await?;
     assert!(own.payload.windows(4).any(|part| part == b"iot."), "{own:?}");
-    let nobody = devices.request("flutecast.plant-2.enroll", "A-1".into()).await.unwrap_err();
-    assert_eq!(nobody.kind(), RequestErrorKind::NoResponders);
+    let foreign = devices.request("flutecast.plant-2.enroll", "A-1".into()).await.unwrap_err();
+    assert_eq!(foreign.kind(), RequestErrorKind::NoResponders);
     Ok(())
 }
 
@@ -273,7 +273,7 @@ async fn streams_of_the_other_factory_are_unreachable(accounts: &Accounts) -> an
 async fn stream_that_reads_from_others(operator: &Client) -> anyhow::Result<stream::Stream> {
     let source = |name: &str| stream::Source { name: name.to_owned(), ..Default::default() };
     let config = stream::Config {
-        name: "THIEF".to_owned(),
+        name: "MIRROR".to_owned(),
         sources: Some(["IOT_plant-2", "IOT_acme"].map(source).to_vec()),
         ..Default::default()
     };
@@ -309,7 +309,7 @@ async fn factories_with_an_account_each_are_isolated() -> anyhow::Result<()> {
     let heard = subscribe_to_everything(&accounts.logins).await?;
     let mut secret = screens_see_their_own_factory(&accounts).await?;
     streams_of_the_other_factory_are_unreachable(&accounts).await?;
-    let thief = stream_that_reads_from_others(operator).await?;
+    let mirror = stream_that_reads_from_others(operator).await?;
     // Messages on the other factory's subjects stay in this account, without a consumer.
     for user in [devices, dataplane] {
         publish(user, &stored("plant-2")?, 1_666).await?;
@@ -321,7 +321,7 @@ async fn factories_with_an_account_each_are_isolated() -> anyhow::Result<()> {
     publish(&accounts.second_devices, &stored("plant-2")?, 2_004).await?;
     expect(&mut secret, 2_004).await?;
     wait_until("messages of the own account in the stream with both sources", SOON, async || {
-        let info = thief.get_info().await.map_err(|error| error.to_string())?;
+        let info = mirror.get_info().await.map_err(|error| error.to_string())?;
         if info.state.messages >= 2 { Ok(()) } else { Err(format!("{:?}", info.state)) }
     })
     .await?;
@@ -335,8 +335,8 @@ async fn factories_with_an_account_each_are_isolated() -> anyhow::Result<()> {
             text.contains("\"n\":2") || text.contains("plant-2-pod") || text.contains("SRC_plant-2");
         assert!(!foreign, "a message of the other factory: {text}");
     }
-    let stolen = thief.get_info().await?;
-    assert_eq!(stolen.state.messages, 2, "messages of another account: {:?}", stolen.state);
+    let mirrored = mirror.get_info().await?;
+    assert_eq!(mirrored.state.messages, 2, "messages of another account: {:?}", mirrored.state);
     Ok(())
 }
 

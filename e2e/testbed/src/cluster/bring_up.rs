@@ -68,7 +68,7 @@ pub async fn bring_up(dir: &ClusterDir, out: &mut impl Write) -> anyhow::Result<
 /// Returns whether the node runs and knows all components.
 async fn is_up(dir: &ClusterDir) -> bool {
     let Some(node) = Node::running(dir) else { return false };
-    let whole = |standings: Vec<super::ComponentStatus>| standings.len() == Component::ALL.len();
+    let whole = |statuses: Vec<super::ComponentStatus>| statuses.len() == Component::ALL.len();
     node.ask(Request::Status).is_ok_and(whole)
 }
 

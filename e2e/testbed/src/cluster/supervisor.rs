@@ -182,7 +182,7 @@ impl Supervisor {
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;
         let result = serde_json::from_str(&line).context(line).and_then(|request| self.act(request));
-        let result = result.map(|()| self.standings()).map_err(|error| format!("{error:#}"));
+        let result = result.map(|()| self.statuses()).map_err(|error| format!("{error:#}"));
         let mut stream = stream;
         writeln!(stream, "{}", serde_json::to_string(&result)?)?;
         Ok(())
@@ -266,16 +266,16 @@ impl Supervisor {
         true
     }
 
-    fn standings(&self) -> Vec<ComponentStatus> {
+    fn statuses(&self) -> Vec<ComponentStatus> {
         let children = self.lock();
-        let standing = |(component, child): (&Component, &Child)| ComponentStatus {
+        let status = |(component, child): (&Component, &Child)| ComponentStatus {
             component: *component,
             pid: child.pid.map(|pid| pid.as_raw_nonzero().get()),
             wanted: child.wanted,
             restarts: child.restarts,
             last_end: child.last_end.clone(),
         };
-        children.iter().map(standing).collect()
+        children.iter().map(status).collect()
     }
 
     /// Reaps components, and every process that lost its parent.

@@ -31,7 +31,7 @@ spec: {tenant: demo, deviceCode: BLIND-01, channels: [{name: power, format: on-o
 ---
 apiVersion: flutecast.io/v1alpha1
 kind: Device
-metadata: {name: goes, finalizers: [example.com/of-somebody]}
+metadata: {name: goes, finalizers: [example.com/keep]}
 spec: {tenant: demo, deviceCode: GOES-01, channels: [{name: power, format: on-off}]}
 ---
 apiVersion: flutecast.io/v1alpha1
