@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use tracing::Metadata;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
@@ -46,7 +47,7 @@ const GUARD: [(&str, LevelFilter); 7] = [
 /// # Errors
 /// If the filter can't be parsed, or a logger was started before.
 pub fn start(format: LogFormat, fields: JsonFields, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = parsed(filter)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
@@ -54,6 +55,11 @@ pub fn start(format: LogFormat, fields: JsonFields, filter: &str) -> anyhow::Res
     };
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_harmless));
     Ok(registry.with(lines).try_init()?)
+}
+
+fn parsed(filter: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(filter)
+        .with_context(|| format!("{filter:?} is no log filter; write for example info,async_nats=warn"))
 }
 
 /// Returns whether an event or span may be logged at all.
@@ -131,6 +137,12 @@ mod tests {
                 assert!(lines.contains(harmless), "{filter}: {lines}");
             }
         }
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_parsed_is_named() {
+        let error = parsed("info,a=loud").unwrap_err().to_string();
+        assert!(error.starts_with("\"info,a=loud\" is no log filter; write"), "{error}");
     }
 
     #[test]
