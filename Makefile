@@ -97,8 +97,7 @@ cluster-down: need-cargo ## ends it and removes all that belonged to it, a facto
 .PHONY: check
 check: need-cargo nextest lint ## the fast inner loop: format, clippy, unit tests without I/O, tidiness
 	@$(nextest) nextest run $(locked) --workspace --exclude flutecast-testkit --exclude flutecast-testbed \
-		--lib --bins -E 'not test(/real_nats::|tests::load::|rebalance::simulation::/)'
-	@$(nextest) nextest run $(locked) -p flutecast-xtask --test tidy
+		--lib --bins --test tidy -E 'not test(/real_nats::|tests::load::|rebalance::simulation::/)'
 
 .PHONY: lint
 lint: need-cargo ## format and clippy
