@@ -6,19 +6,35 @@ use crate::name::{ChannelName, IotId, SourceName, TenantName};
 /// The first token of every subject on which a device's messages are stored.
 pub const STORED: &str = "iot";
 /// The first token of every subject on which stored messages are republished.
-pub const LIVE: &str = "live";
+const LIVE: &str = "live";
+
+/// What the names of the tenants' streams begin with, and those of their sources.
+const STREAM: &str = "IOT_";
+const SOURCE_STREAM: &str = "SRC_";
 
 /// Returns the name of the tenant's stream, `IOT_<tenant>`.
 #[must_use]
 pub fn stream(tenant: &TenantName) -> String {
-    format!("IOT_{tenant}")
+    format!("{STREAM}{tenant}")
+}
+
+/// Returns the beginning of the names of all streams that capture sources of the tenant.
+#[must_use]
+pub fn source_stream_prefix(tenant: &TenantName) -> String {
+    format!("{SOURCE_STREAM}{tenant}_")
+}
+
+/// Returns `true` if a stream has a name that [`stream`] or [`source_stream`] gives to some tenant.
+#[must_use]
+pub fn is_tenant_stream(name: &str) -> bool {
+    name.starts_with(STREAM) || name.starts_with(SOURCE_STREAM)
 }
 
 /// Returns the name of the stream that captures the messages of a source, `SRC_<tenant>_<source>`.
 #[must_use]
 pub fn source_stream(tenant: &TenantName, source: &SourceName) -> String {
     // Neither name can contain '_', so no two pairs share a stream.
-    format!("SRC_{tenant}_{source}")
+    format!("{}{source}", source_stream_prefix(tenant))
 }
 
 /// Returns the wildcard of all stored subjects of the tenant.
@@ -121,6 +137,9 @@ mod tests {
         let channel = ChannelName::new("power").unwrap();
         assert_eq!(stream(&tenant), "IOT_acme");
         assert_eq!(source_stream(&tenant, &SourceName::new("gw-line1").unwrap()), "SRC_acme_gw-line1");
+        assert_eq!(source_stream_prefix(&tenant), "SRC_acme_");
+        assert!(is_tenant_stream("IOT_acme") && is_tenant_stream("SRC_acme_gw"));
+        assert!(!is_tenant_stream("KV_acme"));
         assert_eq!(stored_all(&tenant), "iot.acme.>");
         assert_eq!(live_all(&tenant), "live.acme.>");
         assert_eq!(stored(&tenant, &id, &channel), "iot.acme.k3v5.power");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_contract::name::TenantName;
+use flutecast_contract::subject;
 use flutecast_nats::api::StreamInfo;
 use flutecast_nats::{JetStreamApi, RequestError};
 use flutecast_process::backoff::{Backoff, RepairBackoff, jittered};
@@ -340,6 +341,6 @@ fn set_away(reports: &mut StreamReports, wanted: &WantedStreams, finding: &Findi
 
 /// Returns whether an advisory is about a stream that could be ours:
 /// `$JS.EVENT.ADVISORY.STREAM.DELETED.IOT_demo`.
-fn may_be_ours(subject: &str) -> bool {
-    subject.rsplit('.').next().is_some_and(|stream| stream.starts_with("IOT_") || stream.starts_with("SRC_"))
+fn may_be_ours(advisory: &str) -> bool {
+    advisory.rsplit('.').next().is_some_and(subject::is_tenant_stream)
 }

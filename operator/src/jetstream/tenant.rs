@@ -19,6 +19,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use flutecast_contract::subject;
 use flutecast_nats::api::StreamInfo;
 use flutecast_nats::{JetStreamApi, RequestError};
 use serde_json::{Map, Value};
@@ -86,7 +87,7 @@ pub(crate) async fn remove(
     gone: &TenantStreams,
 ) -> Result<Released, RequestError> {
     let mut all = Released::default();
-    let prefix = source_prefix(gone);
+    let prefix = subject::source_stream_prefix(&gone.tenant);
     // The tenant's stream goes first, so that it doesn't report errors about missing sources.
     let names =
         std::iter::once(&gone.stream.name).chain(streams.keys().filter(|name| name.starts_with(&prefix)));
@@ -103,11 +104,6 @@ pub(crate) async fn remove(
         all.note(name, ended)?;
     }
     Ok(all)
-}
-
-/// Returns the prefix of the names of a tenant's source streams.
-fn source_prefix(tenant: &TenantStreams) -> String {
-    format!("SRC_{}_", tenant.tenant)
 }
 
 /// The sources that the tenant's stream is to read.
@@ -153,7 +149,7 @@ impl TenantPass<'_> {
 
     /// Step 1: parks the tenant's streams whose source is no longer wanted. Returns their names.
     async fn park_leaving(&mut self) -> Result<Vec<String>, RequestError> {
-        let prefix = source_prefix(self.wanted);
+        let prefix = subject::source_stream_prefix(&self.wanted.tenant);
         let mut leaving = Vec::new();
         for (name, stream) in
             self.streams.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix))
