@@ -45,6 +45,7 @@ pub(crate) fn format(policy: DeliveryPolicy) -> FormatDocument {
         codec: Codec::Json,
         timestamp: None,
         delivery: DeliveryDocument { policy, min_interval_ms: None },
+        record: None,
         when: None,
         fields: vec![number_field()],
     }

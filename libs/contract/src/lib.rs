@@ -10,6 +10,8 @@
 //! - [`serving`]: which revisions a pod of the data plane serves; [`load`]: how many clients it has.
 //! - [`duration`]: durations as people write them.
 //! - [`stream_position`]: positions in a tenant's stream, which clients get as event ids.
+//! - [`tail`]: how far back the messages of a channel decide what it shows.
+//! - [`header`]: the headers of NATS messages.
 //!
 //! This crate does no I/O, reads no clock and knows nothing of Kubernetes or an async runtime;
 //! `xtask/tests/tidy` proves it. Its input is untrusted: no document or request makes it panic or recurse
@@ -18,6 +20,7 @@
 pub mod document;
 pub mod duration;
 pub mod enrollment;
+pub mod header;
 pub mod iot_id;
 pub mod load;
 pub mod name;
@@ -26,3 +29,4 @@ pub mod serving;
 pub mod shard;
 pub mod stream_position;
 pub mod subject;
+pub mod tail;

@@ -8,9 +8,13 @@ pub const STORED: &str = "iot";
 /// The first token of every subject on which stored messages are republished.
 const LIVE: &str = "live";
 
-/// What the names of the tenants' streams begin with, and those of their sources.
+/// The first token of every subject on which the last values of channels are kept.
+const KEPT: &str = "last";
+
+/// What the names of the tenants' streams begin with, those of their sources, and those of kept last values.
 const STREAM: &str = "IOT_";
 const SOURCE_STREAM: &str = "SRC_";
+const KEPT_STREAM: &str = "LAST_";
 
 /// Returns the name of the tenant's stream, `IOT_<tenant>`.
 #[must_use]
@@ -24,10 +28,17 @@ pub fn source_stream_prefix(tenant: &TenantName) -> String {
     format!("{SOURCE_STREAM}{tenant}_")
 }
 
-/// Returns `true` if a stream has a name that [`stream`] or [`source_stream`] gives to some tenant.
+/// Returns the name of the stream that keeps the last values of the tenant's channels, `LAST_<tenant>`.
+#[must_use]
+pub fn kept_stream(tenant: &TenantName) -> String {
+    format!("{KEPT_STREAM}{tenant}")
+}
+
+/// Returns `true` if a stream has a name that [`stream`], [`source_stream`] or [`kept_stream`] gives to some
+/// tenant.
 #[must_use]
 pub fn is_tenant_stream(name: &str) -> bool {
-    name.starts_with(STREAM) || name.starts_with(SOURCE_STREAM)
+    [STREAM, SOURCE_STREAM, KEPT_STREAM].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Returns the name of the stream that captures the messages of a source, `SRC_<tenant>_<source>`.
@@ -59,6 +70,24 @@ pub fn stored(tenant: &TenantName, iot_id: &IotId, channel: &ChannelName) -> Str
 #[must_use]
 pub fn live(tenant: &TenantName, iot_id: &IotId, channel: &ChannelName) -> String {
     format!("{LIVE}.{tenant}.{iot_id}.{channel}")
+}
+
+/// Returns the wildcard of all subjects on which last values of the tenant are kept.
+#[must_use]
+pub fn kept_all(tenant: &TenantName) -> String {
+    format!("{KEPT}.{tenant}.>")
+}
+
+/// Returns the wildcard of the subjects on which the last values of a device are kept.
+#[must_use]
+pub fn kept_of_device(tenant: &TenantName, iot_id: &IotId) -> String {
+    format!("{KEPT}.{tenant}.{iot_id}.>")
+}
+
+/// Returns the subject on which the last value of a channel is kept, in [`kept_stream`].
+#[must_use]
+pub fn kept(tenant: &TenantName, iot_id: &IotId, channel: &ChannelName) -> String {
+    format!("{KEPT}.{tenant}.{iot_id}.{channel}")
 }
 
 /// Returns the MQTT topic that nats-server maps to [`stored`].
@@ -138,12 +167,18 @@ mod tests {
         assert_eq!(stream(&tenant), "IOT_acme");
         assert_eq!(source_stream(&tenant, &SourceName::new("gw-line1").unwrap()), "SRC_acme_gw-line1");
         assert_eq!(source_stream_prefix(&tenant), "SRC_acme_");
-        assert!(is_tenant_stream("IOT_acme") && is_tenant_stream("SRC_acme_gw"));
+        assert_eq!(kept_stream(&tenant), "LAST_acme");
+        for ours in ["IOT_acme", "SRC_acme_gw", "LAST_acme"] {
+            assert!(is_tenant_stream(ours), "{ours}");
+        }
         assert!(!is_tenant_stream("KV_acme"));
         assert_eq!(stored_all(&tenant), "iot.acme.>");
         assert_eq!(live_all(&tenant), "live.acme.>");
         assert_eq!(stored(&tenant, &id, &channel), "iot.acme.k3v5.power");
         assert_eq!(live(&tenant, &id, &channel), "live.acme.k3v5.power");
+        assert_eq!(kept_all(&tenant), "last.acme.>");
+        assert_eq!(kept_of_device(&tenant, &id), "last.acme.k3v5.>");
+        assert_eq!(kept(&tenant, &id, &channel), "last.acme.k3v5.power");
         assert_eq!(enroll(&tenant), "flutecast.acme.enroll");
         assert_eq!(enrolled(&tenant, &ReplyToken::encode("A.1").unwrap()), "flutecast.acme.enrolled.A=2E1");
         assert_eq!(mqtt_topic(&tenant, &id, &channel), "iot/acme/k3v5/power");

@@ -141,6 +141,10 @@ pub struct FormatDocument {
     /// The selection of the messages that clients get.
     #[serde(default)]
     pub delivery: DeliveryDocument,
+    /// Merges the messages of a channel to a record; `None` if each message stands for itself. Only with
+    /// [`DeliveryPolicy::Latest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<RecordDocument>,
     /// A CEL expression over `values`. A message is pushed only if it is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
@@ -167,7 +171,7 @@ pub struct TimestampDocument {
     /// The milliseconds of age on arrival beyond which a message is dropped; `None` for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age_ms: Option<u64>,
-    /// The milliseconds ahead of the data plane's clock beyond which a message is dropped; `None` for no
+    /// The milliseconds ahead of the broker's clock beyond which a message is dropped; `None` for no
     /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ahead_ms: Option<u64>,
@@ -187,6 +191,16 @@ pub enum TimestampUnit {
     /// A string such as `2026-11-22T10:00:00.123Z` or with an offset.
     #[serde(rename = "RFC3339")]
     Rfc3339,
+}
+
+/// The merging of messages that carry only some of the fields: clients get each field's newest value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordDocument {
+    /// The milliseconds, before the newest message was stored, beyond which a field's value leaves the record;
+    /// `None` if only the tail's length bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_fields_ms: Option<u64>,
 }
 
 /// The selection of a channel's messages that clients get.
@@ -244,6 +258,9 @@ pub struct FieldDocument {
     /// Enum: the words that clients get, by raw value as text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,
+    /// Enum: the word for raw values that are not in `values`; `None` if they can't be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otherwise: Option<String>,
     /// `true` if only a changed value causes a push.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_change: bool,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::document::{
     ChannelDocument, Codec, DeliveryDocument, DeliveryPolicy, FieldDocument, FieldType, IdKind,
-    InvalidDocument, PayloadSourceDocument, TimestampDocument, TimestampUnit,
+    InvalidDocument, PayloadSourceDocument, RecordDocument, TimestampDocument, TimestampUnit,
 };
 use crate::name::{ChannelName, DeviceCode, SourceName};
 
@@ -43,6 +43,7 @@ fn format(bytes: usize) -> FormatDocument {
         codec: Codec::Json,
         timestamp: None,
         delivery: DeliveryDocument::default(),
+        record: None,
         when: None,
         fields: vec![field],
     }
@@ -381,9 +382,10 @@ fn any_field() -> impl Strategy<Value = FieldDocument> {
                 scale: finite(numbers[0]),
                 offset: finite(numbers[1]),
                 decimals: Some(byte),
-                unit: word,
+                unit: word.clone(),
                 deadband: finite(numbers[2]),
                 values,
+                otherwise: word,
                 on_change: flag,
             }
         })
@@ -408,6 +410,7 @@ fn any_format() -> impl Strategy<Value = FormatDocument> {
                 policy: if flag { DeliveryPolicy::Every } else { DeliveryPolicy::Latest },
                 min_interval_ms: number,
             },
+            record: flag.then_some(RecordDocument { expire_fields_ms: number }),
             when: word,
             fields,
         })

@@ -43,6 +43,7 @@ fn format(fields: Vec<FieldDocument>) -> FormatDocument {
         codec: Codec::Json,
         timestamp: None,
         delivery: DeliveryDocument::default(),
+        record: None,
         when: None,
         fields,
     }

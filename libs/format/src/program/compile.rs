@@ -7,7 +7,8 @@ use super::number::NumberRule;
 use super::{Conversion, Field, FieldInfo, FieldSource, MAX_STRING, Program, PushTrigger, TimestampRule};
 use crate::json::{Pointer, Pointers, escape};
 use flutecast_contract::document::{
-    Codec, DeliveryDocument, DeliveryPolicy, FieldDocument, FieldType, FormatDocument, TimestampDocument,
+    Codec, DeliveryDocument, DeliveryPolicy, FieldDocument, FieldType, FormatDocument, RecordDocument,
+    TimestampDocument,
 };
 
 /// The most fields of a format.
@@ -38,10 +39,13 @@ impl Program {
     /// All errors in the format, not only the first one.
     pub fn compile(format: &FormatDocument) -> Result<Self, Vec<CompileError>> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        let FormatDocument { codec: Codec::Json, timestamp, delivery, when, fields } = format;
+        let FormatDocument { codec: Codec::Json, timestamp, delivery, record, when, fields } = format;
         let mut compiler = Compiler::default();
         let timestamp = timestamp.as_ref().and_then(|timestamp| compiler.timestamp(timestamp));
         let min_interval_ms = compiler.delivery(delivery);
+        if let Some(record) = record {
+            compiler.record(record, delivery.policy);
+        }
         compiler.fields(fields);
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         let when = when.as_ref().and_then(|when| compiler.expression("when".into(), when, &names));
@@ -101,6 +105,18 @@ impl Compiler {
             self.wrong("delivery.minInterval".into(), "stands with policy Every", expected);
         }
         *min_interval_ms
+    }
+
+    fn record(&mut self, record: &RecordDocument, policy: DeliveryPolicy) {
+        let RecordDocument { expire_fields_ms } = record;
+        if policy == DeliveryPolicy::Every {
+            let expected = "with policy Every each message is an event of its own; leave record out, or use policy Latest";
+            self.wrong("record".into(), "stands with policy Every", expected);
+        }
+        if *expire_fields_ms == Some(0) {
+            let expected = "give a time such as 10m, or leave it out";
+            self.wrong("record.expireFields".into(), "0 would leave no field in the record", expected);
+        }
     }
 
     fn pointer(&mut self, field: String, text: &str) -> Option<usize> {
@@ -259,6 +275,10 @@ impl Compiler {
         }
         if field.kind == Some(FieldType::Enum) {
             self.enum_values(path("values"), field);
+            if field.otherwise.as_ref().is_some_and(|word| word.len() > MAX_STRING) {
+                let problem = format!("the word is longer than {MAX_STRING} bytes");
+                self.wrong(path("otherwise"), problem, "write a word that a screen can show");
+            }
         }
     }
 
@@ -276,6 +296,7 @@ impl Compiler {
             unit,
             deadband,
             values,
+            otherwise,
             on_change: _,
         } = field;
         let number = *field_type == Some(FieldType::Number);
@@ -288,6 +309,7 @@ impl Compiler {
             ("unit", unit.is_some() && !numeric, "only numbers have a unit"),
             ("deadband", deadband.is_some() && !numeric, "only numbers have one; use onChange: true"),
             ("values", !values.is_empty() && !is_enum, "only type Enum has values"),
+            ("otherwise", otherwise.is_some() && !is_enum, "only type Enum has such a word"),
         ];
         for (option, _, expected) in misplaced.into_iter().filter(|(_, misplaced, _)| *misplaced) {
             self.wrong(

@@ -43,6 +43,7 @@ fn catalog_with(devices: &[&str], scale: Option<f64>, every_stale_after_ms: u64)
         codec: Codec::Json,
         timestamp: None,
         delivery: DeliveryDocument { policy, min_interval_ms: None },
+        record: None,
         when: None,
         fields: vec![FieldDocument {
             name: "n".to_owned(),

@@ -42,6 +42,7 @@ fn catalog() -> Arc<TenantCatalog> {
                 codec: Codec::Json,
                 timestamp: None,
                 delivery: DeliveryDocument::default(),
+                record: None,
                 when: None,
                 fields: vec![field],
             },

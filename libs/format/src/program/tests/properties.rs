@@ -121,7 +121,7 @@ fn fields_of_each_type() -> Vec<FieldDocument> {
 
 fn format_of(fields: Vec<FieldDocument>) -> FormatDocument {
     let delivery = DeliveryDocument::default();
-    FormatDocument { codec: Codec::Json, timestamp: None, delivery, when: None, fields }
+    FormatDocument { codec: Codec::Json, timestamp: None, delivery, record: None, when: None, fields }
 }
 
 /// Returns the expected values, and the number of skipped fields.
