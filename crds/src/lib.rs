@@ -21,7 +21,7 @@ pub use duration::Duration;
 pub use enrollment::{DeviceTemplate, EnrollmentPolicy, EnrollmentSpec};
 pub use push_format::{
     Codec, DeliveryPolicy, DeliverySpec, FieldSpec, FieldType, PushFormat, PushFormatSpec, PushFormatStatus,
-    TimestampSpec, TimestampUnit,
+    RecordSpec, TimestampSpec, TimestampUnit,
 };
 pub use quantity::Quantity;
 pub use tenant::{

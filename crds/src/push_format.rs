@@ -60,6 +60,13 @@ use crate::pattern;
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(
+    validation = Rule::new("!has(self.record) || self.delivery.policy == 'Latest'")
+        .message("record is only for policy Latest: a record is the newest state of a channel, and with Every \
+            each message stands alone")
+        .field_path(".record")
+        .reason(Reason::FieldValueForbidden)
+)]
 #[serde(rename_all = "camelCase")]
 pub struct PushFormatSpec {
     /// The encoding of payloads.
@@ -71,6 +78,10 @@ pub struct PushFormatSpec {
     /// Which messages clients get.
     #[serde(default)]
     pub delivery: DeliverySpec,
+    /// For messages that carry only what changed: they are merged to one record, and clients get the whole of
+    /// it each time. Only with policy Latest. Left out: each message stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<RecordSpec>,
     /// A CEL expression over `values`, the formatted fields. A message is pushed only if it is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
@@ -101,14 +112,16 @@ pub struct TimestampSpec {
     pub pointer: String,
     /// The unit or the format of the time.
     pub unit: TimestampUnit,
-    /// A message that is older than this on arrival is dropped. Left out: no limit.
+    /// A message is dropped if its time is further back than this when the broker stores it, by the broker's
+    /// clock. Left out: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')")
             .message("maxAge must be 1s to 8760h")
     )]
     pub max_age: Option<Duration>,
-    /// A message whose time is further ahead of the clock than this is dropped. Left out: no limit.
+    /// A message is dropped if its time is further ahead than this when the broker stores it, by the broker's
+    /// clock. Left out: no limit; the time of storing then counts in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
         validation = Rule::new("duration(self) <= duration('24h')").message("maxAhead must be 0s to 24h")
@@ -164,6 +177,26 @@ pub enum DeliveryPolicy {
     Every,
 }
 
+/// How messages that carry only what changed are merged to one record.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordSpec {
+    /// Always true: of each field the newest value counts, from whichever message it came.
+    #[x_kube(
+        validation = Rule::new("self").message("merge must be true; leave record out if each message stands \
+            alone")
+    )]
+    pub merge: bool,
+    /// A field leaves the record when the channel's newest message was stored so long after the one that
+    /// carried the field. Left out: only the number of messages limits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')")
+            .message("expireFields must be 1s to 24h")
+    )]
+    pub expire_fields: Option<Duration>,
+}
+
 /// A field of the values that clients get. Exactly one of `pointer` and `expression` is set.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -210,7 +243,11 @@ pub enum DeliveryPolicy {
     validation = Rule::new("!has(self.type) || self.type != 'Enum' || has(self.values)")
         .message("values must be set with type Enum: the raw value as text, and the word for it")
         .field_path(".values")
-        .reason(Reason::FieldValueRequired)
+        .reason(Reason::FieldValueRequired),
+    validation = Rule::new("!has(self.otherwise) || (has(self.type) && self.type == 'Enum')")
+        .message("otherwise is only for type Enum")
+        .field_path(".otherwise")
+        .reason(Reason::FieldValueForbidden)
 )]
 pub struct FieldSpec {
     /// The name of the field in `values`.
@@ -257,6 +294,11 @@ pub struct FieldSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("minProperties" = 1, "maxProperties" = 256), transform = word_length)]
     pub values: BTreeMap<String, String>,
+    /// Enum: the word that clients get for a raw value that is not in `values`. Left out: such a value is shown
+    /// as `null`, and named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub otherwise: Option<String>,
     /// Whether only a changed value causes a push.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_change: bool,

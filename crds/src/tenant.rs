@@ -83,7 +83,8 @@ pub struct TenantSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Retention {
-    /// How long a message is stored. A client can resume at most this far back.
+    /// How long a message is stored. A client can resume at most this far back. The last value of a channel
+    /// outlives it.
     #[serde(default = "Retention::default_max_age")]
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')")

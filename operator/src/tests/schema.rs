@@ -123,6 +123,11 @@ fn numbers_enums_and_rules() {
     );
     let both = format("f").replace("type: Bool", "type: Bool, expression: 'true'");
     check(&both, "PushFormat/f", "Refused InvalidObject: spec.fields[0]");
+    let words = format("f").replace("type: Bool", "type: Bool, otherwise: unknown");
+    check(&words, "PushFormat/f", "otherwise is only for type Enum");
+    let record = format!("{}  record: {{merge: true}}\n", format("f"));
+    check(&record, "PushFormat/f", "record is only for policy Latest");
+    check(&record.replace("Every", "Latest"), "PushFormat/f", "Accepted");
     // A field that is null counts as absent, as on an API server.
     check(&tenant("demo", "quota: null"), "Tenant/demo", "Accepted");
 }

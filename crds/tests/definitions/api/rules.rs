@@ -112,6 +112,14 @@ const CASES: &[Case] = &[
         "spec: {delivery: {minInterval: 9ms}}"),
     create(CrdKind::PushFormat, "spec.delivery.minInterval", "minInterval must be 10ms to 1h",
         "spec: {delivery: {minInterval: 61m}}"),
+    create(CrdKind::PushFormat, "spec.record", "record is only for policy Latest",
+        "spec: {record: {merge: true}, delivery: {policy: Every}}"),
+    create(CrdKind::PushFormat, "spec.record.merge", "merge must be true",
+        "spec: {record: {merge: false}}"),
+    create(CrdKind::PushFormat, "spec.record.expireFields", "expireFields must be 1s to 24h",
+        "spec: {record: {merge: true, expireFields: 999ms}}"),
+    create(CrdKind::PushFormat, "spec.record.expireFields", "expireFields must be 1s to 24h",
+        "spec: {record: {merge: true, expireFields: 25h}}"),
     create(CrdKind::PushFormat, "spec.fields[].pointer", "exactly one of pointer",
         "spec: {fields: [{name: a}]}"),
     create(CrdKind::PushFormat, "spec.fields[].type", "type must be set with pointer",
@@ -148,6 +156,10 @@ const CASES: &[Case] = &[
         "spec: {fields: [{name: a, expression: '1.0', values: {x: z}}]}"),
     create(CrdKind::PushFormat, "spec.fields[].values", "values must be set with type Enum",
         "spec: {fields: [{name: a, pointer: /a, type: Enum}]}"),
+    create(CrdKind::PushFormat, "spec.fields[].otherwise", "otherwise is only for type Enum",
+        "spec: {fields: [{name: a, pointer: /a, type: String, otherwise: unknown}]}"),
+    create(CrdKind::PushFormat, "spec.fields[].otherwise", "otherwise is only for type Enum",
+        "spec: {fields: [{name: a, expression: '1.0', otherwise: unknown}]}"),
 ];
 
 /// Valid objects at the bounds.
@@ -180,7 +192,11 @@ const GOOD: &[(CrdKind, &str)] = &[
     (CrdKind::PushFormat, "spec: {delivery: {policy: Every}, when: 'values.a > 0.0'}"),
     (CrdKind::PushFormat, "spec: {fields: [{name: a, pointer: '', type: Number, scale: -0.1, offset: 0, \
         decimals: 0, deadband: 0.001, unit: '%', onChange: true}]}"),
-    (CrdKind::PushFormat, "spec: {fields: [{name: a, pointer: /a~1b~0, type: Enum, values: {'0': 'off'}}, \
+    (CrdKind::PushFormat, "spec: {record: {merge: true}}"),
+    (CrdKind::PushFormat, "spec: {record: {merge: true, expireFields: 1s}, delivery: {policy: Latest}}"),
+    (CrdKind::PushFormat, "spec: {record: {merge: true, expireFields: 24h}}"),
+    (CrdKind::PushFormat, "spec: {fields: [{name: a, pointer: /a~1b~0, type: Enum, values: {'0': 'off'}, \
+        otherwise: alien}, \
         {name: b, expression: '1.0', decimals: 9, unit: x, deadband: 1}]}"),
 ];
 

@@ -156,6 +156,11 @@ const CASES: &[(CrdKind, &str, &str)] = &[
         "spec.fields[].values.0: minLength"),
     (CrdKind::PushFormat, "spec: {fields: [{name: a, pointer: /a, type: Enum, values: {'0': 1}}]}",
         "spec.fields[].values.0: type"),
+    (CrdKind::PushFormat, "spec: {fields: [{name: a, pointer: /a, type: Enum, values: {'0': z}, otherwise: \
+        ''}]}", "spec.fields[].otherwise: minLength"),
+    (CrdKind::PushFormat, "spec: {record: {}}", "spec.record: required merge"),
+    (CrdKind::PushFormat, "spec: {record: {merge: true, expireFields: ten}}",
+        "spec.record.expireFields: pattern"),
     (CrdKind::PushFormat, "spec: {fields: [{name: a, pointer: /a, type: Bool, onChange: 1}]}",
         "spec.fields[].onChange: type"),
     (CrdKind::PushFormat, "spec: {fields: [{name: a, pointer: /a, type: Number, pointr: /b}]}",

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use flutecast_contract::document::{
-    Codec, DeliveryDocument, DeliveryPolicy, FieldDocument, FieldType, FormatDocument, TimestampDocument,
-    TimestampUnit,
+    Codec, DeliveryDocument, DeliveryPolicy, FieldDocument, FieldType, FormatDocument, RecordDocument,
+    TimestampDocument, TimestampUnit,
 };
 use flutecast_contract::name::FormatName;
 use flutecast_crds as crds;
-use flutecast_crds::{DeliverySpec, FieldSpec, PushFormatSpec, TimestampSpec};
+use flutecast_crds::{DeliverySpec, FieldSpec, PushFormatSpec, RecordSpec, TimestampSpec};
 use flutecast_format::program::Program;
 
 use super::{Checked, Validated, name};
@@ -42,7 +42,7 @@ pub(crate) fn validate(format: &Object<PushFormatSpec>) -> Validated<ValidFormat
 }
 
 fn document(spec: &PushFormatSpec) -> FormatDocument {
-    let PushFormatSpec { codec, timestamp, delivery, when, fields } = spec;
+    let PushFormatSpec { codec, timestamp, delivery, record, when, fields } = spec;
     let DeliverySpec { policy, min_interval } = delivery;
     FormatDocument {
         codec: match codec {
@@ -56,6 +56,7 @@ fn document(spec: &PushFormatSpec) -> FormatDocument {
             },
             min_interval_ms: min_interval.map(crds::Duration::as_millis),
         },
+        record: record.as_ref().and_then(record_document),
         when: when.clone(),
         fields: fields.iter().map(field_document).collect(),
     }
@@ -77,6 +78,11 @@ fn timestamp_document(timestamp: &TimestampSpec) -> TimestampDocument {
     }
 }
 
+fn record_document(record: &RecordSpec) -> Option<RecordDocument> {
+    let RecordSpec { merge, expire_fields } = record;
+    merge.then(|| RecordDocument { expire_fields_ms: expire_fields.map(crds::Duration::as_millis) })
+}
+
 fn field_document(field: &FieldSpec) -> FieldDocument {
     let FieldSpec {
         name,
@@ -89,6 +95,7 @@ fn field_document(field: &FieldSpec) -> FieldDocument {
         unit,
         deadband,
         values,
+        otherwise,
         on_change,
     } = field;
     FieldDocument {
@@ -107,6 +114,7 @@ fn field_document(field: &FieldSpec) -> FieldDocument {
         unit: unit.clone(),
         deadband: *deadband,
         values: values.clone(),
+        otherwise: otherwise.clone(),
         on_change: *on_change,
     }
 }
