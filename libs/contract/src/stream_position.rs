@@ -74,21 +74,27 @@ impl fmt::Display for EventId {
     }
 }
 
+impl FromStr for Epoch {
+    type Err = InvalidEventId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEventId> {
+        if text.len() != 8 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(InvalidEventId);
+        }
+        u32::from_str_radix(text, 16).map(Self).map_err(|_| InvalidEventId)
+    }
+}
+
 impl FromStr for EventId {
     type Err = InvalidEventId;
 
     fn from_str(text: &str) -> Result<Self, InvalidEventId> {
         let (epoch, sequence) = text.split_once('-').ok_or(InvalidEventId)?;
-        let digits = |text: &str, valid: fn(u8) -> bool| !text.is_empty() && text.bytes().all(valid);
-        if epoch.len() != 8 || !digits(epoch, |b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if !matches!(sequence.len(), 1..=20) || !sequence.bytes().all(|b| b.is_ascii_digit()) {
             return Err(InvalidEventId);
         }
-        if sequence.len() > 20 || !digits(sequence, |b| b.is_ascii_digit()) {
-            return Err(InvalidEventId);
-        }
-        let epoch = u32::from_str_radix(epoch, 16).map_err(|_| InvalidEventId)?;
         let sequence = sequence.parse().map_err(|_| InvalidEventId)?;
-        Ok(Self { epoch: Epoch(epoch), sequence: Sequence(sequence) })
+        Ok(Self { epoch: epoch.parse()?, sequence: Sequence(sequence) })
     }
 }
 

@@ -26,5 +26,5 @@ pub use api::JetStreamApi;
 pub use connection::{ConnectionState, NatsConnection};
 pub use error::RequestError;
 pub use login::{Login, LoginError};
-pub use message::{LiveMessage, StoredMessage};
+pub use message::{LiveMessage, Origin, StoredMessage};
 pub use stream::StreamReader;

@@ -1,9 +1,10 @@
 //! Messages of a stream, as they are republished and as they are read back.
 
 use async_nats::HeaderMap;
-use async_nats::header::{self, IntoHeaderName};
+use async_nats::header::{self, HeaderName, IntoHeaderName};
 use bytes::Bytes;
-use flutecast_contract::stream_position::Sequence;
+use flutecast_contract::header::{CAPTURED, ORIGIN_EPOCH, ORIGIN_SEQUENCE, ORIGIN_TIME};
+use flutecast_contract::stream_position::{Epoch, Sequence};
 use jiff::Timestamp;
 
 /// A message as the stream republished it when it was stored.
@@ -16,6 +17,8 @@ pub struct LiveMessage {
     pub previous: Sequence,
     /// The time at which the broker stored it.
     pub stored_at: Timestamp,
+    /// The time at which the stream of a payload source captured what it was split from.
+    pub captured_at: Option<Timestamp>,
     /// The bytes that the publisher sent.
     pub payload: Bytes,
 }
@@ -29,8 +32,23 @@ pub struct StoredMessage {
     pub sequence: Sequence,
     /// The time at which the broker stored it.
     pub stored_at: Timestamp,
+    /// The time at which the stream of a payload source captured what it was split from.
+    pub captured_at: Option<Timestamp>,
+    /// The message of which it is a copy, if it is a kept last value.
+    pub origin: Option<Origin>,
     /// The bytes that the publisher sent.
     pub payload: Bytes,
+}
+
+/// The message of a tenant's stream of which a kept last value is a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The incarnation of the tenant's stream.
+    pub epoch: Epoch,
+    /// The message's sequence there.
+    pub sequence: Sequence,
+    /// The time at which the tenant's stream stored the message.
+    pub stored_at: Timestamp,
 }
 
 impl LiveMessage {
@@ -42,7 +60,8 @@ impl LiveMessage {
         Some(Self {
             sequence: Sequence(number(headers, header::NATS_SEQUENCE)?),
             previous: Sequence(number(headers, header::NATS_LAST_SEQUENCE)?),
-            stored_at: text(headers, header::NATS_TIME_STAMP)?.parse().ok()?,
+            stored_at: time(headers, header::NATS_TIME_STAMP)?,
+            captured_at: time(headers, HeaderName::from_static(CAPTURED)),
             payload: message.payload,
         })
     }
@@ -56,10 +75,26 @@ impl StoredMessage {
         Some(Self {
             subject: text(headers, header::NATS_SUBJECT)?.to_owned(),
             sequence: Sequence(number(headers, header::NATS_SEQUENCE)?),
-            stored_at: text(headers, header::NATS_TIME_STAMP)?.parse().ok()?,
+            stored_at: time(headers, header::NATS_TIME_STAMP)?,
+            captured_at: time(headers, HeaderName::from_static(CAPTURED)),
+            origin: Origin::read(headers),
             payload: message.payload,
         })
     }
+}
+
+impl Origin {
+    fn read(headers: &HeaderMap) -> Option<Self> {
+        Some(Self {
+            epoch: text(headers, HeaderName::from_static(ORIGIN_EPOCH))?.parse().ok()?,
+            sequence: Sequence(number(headers, HeaderName::from_static(ORIGIN_SEQUENCE))?),
+            stored_at: time(headers, HeaderName::from_static(ORIGIN_TIME))?,
+        })
+    }
+}
+
+fn time(headers: &HeaderMap, name: impl IntoHeaderName) -> Option<Timestamp> {
+    text(headers, name)?.parse().ok()
 }
 
 /// Returns the number in a header of the server.
@@ -112,14 +147,39 @@ mod tests {
                 sequence: Sequence(7),
                 previous: Sequence(5),
                 stored_at,
+                captured_at: None,
                 payload: "{}".into()
             })
         );
         let subject = "iot.acme.a.power".to_owned();
         assert_eq!(
             StoredMessage::read(message(&headers)),
-            Some(StoredMessage { subject, sequence: Sequence(7), stored_at, payload: "{}".into() })
+            Some(StoredMessage {
+                subject,
+                sequence: Sequence(7),
+                stored_at,
+                captured_at: None,
+                origin: None,
+                payload: "{}".into()
+            })
         );
+    }
+
+    #[test]
+    fn a_time_of_capture_and_an_origin_are_read_if_they_are_whole() {
+        let stored = [("Nats-Sequence", "7"), ("Nats-Subject", "last.acme.a.power"), TIME];
+        let read = |more: &[(&str, &str)]| {
+            let message = StoredMessage::read(message(&[&stored[..], more].concat())).unwrap();
+            (message.captured_at, message.origin)
+        };
+        let at = "2026-11-22T09:00:00Z";
+        let origin = [(ORIGIN_EPOCH, "5f3a9c01"), (ORIGIN_SEQUENCE, "42"), (ORIGIN_TIME, at)];
+        let expected =
+            Origin { epoch: Epoch(0x5f3a_9c01), sequence: Sequence(42), stored_at: at.parse().unwrap() };
+        assert_eq!(read(&origin), (None, Some(expected)));
+        assert_eq!(read(&origin[1..]), (None, None));
+        assert_eq!(read(&[(CAPTURED, at)]), (Some(at.parse().unwrap()), None));
+        assert_eq!(read(&[(CAPTURED, "yesterday")]), (None, None), "what can't be read doesn't count");
     }
 
     #[test]

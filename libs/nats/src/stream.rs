@@ -16,6 +16,8 @@ use crate::api::{REQUEST_DEADLINE, request};
 use crate::error::RequestError;
 use crate::message::{StoredMessage, number};
 
+mod newest;
+
 /// The server answers for at most this many subjects (`maxAllowedResponses` in nats-server's `stream.go`).
 pub const MAX_SUBJECTS: usize = 1_024;
 /// The most messages of a history that are requested at once.
@@ -34,6 +36,8 @@ pub struct StreamState {
     pub last_sequence: Sequence,
     /// The most messages that the stream keeps of each subject; `None` without such a limit.
     pub max_per_subject: Option<u64>,
+    /// The time of this answer on the clock of the stream's leader, which gives messages their times.
+    pub time: Timestamp,
 }
 
 /// The newest message of each of several subjects.
@@ -113,7 +117,19 @@ impl StreamReader {
     /// # Errors
     /// [`RequestError`], within 5 s for each 1,024 subjects and each page of them.
     pub async fn last_of<S: AsRef<str>>(&self, subjects: &[S]) -> Result<LastMessages, RequestError> {
-        self.lasts(subjects, Payloads::Keep).await
+        self.lasts(subjects, None, Payloads::Keep).await
+    }
+
+    /// Returns of each of these subjects the newest message that was stored up to a sequence.
+    ///
+    /// # Errors
+    /// As [`Self::last_of`].
+    pub async fn last_up_to<S: AsRef<str>>(
+        &self,
+        subjects: &[S],
+        up_to: Sequence,
+    ) -> Result<LastMessages, RequestError> {
+        self.lasts(subjects, Some(up_to), Payloads::Keep).await
     }
 
     /// Returns the newest message of each of these subjects without its payload, which is dropped as it
@@ -122,12 +138,13 @@ impl StreamReader {
     /// # Errors
     /// As [`Self::last_of`].
     pub async fn last_headers_of<S: AsRef<str>>(&self, subjects: &[S]) -> Result<LastMessages, RequestError> {
-        self.lasts(subjects, Payloads::Drop).await
+        self.lasts(subjects, None, Payloads::Drop).await
     }
 
     async fn lasts<S: AsRef<str>>(
         &self,
         subjects: &[S],
+        place: Option<Sequence>,
         payloads: Payloads,
     ) -> Result<LastMessages, RequestError> {
         let (mut all, mut up_to) = (Vec::new(), None::<Sequence>);
@@ -136,6 +153,9 @@ impl StreamReader {
             let mut get = json!({"multi_last": chunk});
             if payloads == Payloads::Drop {
                 get["max_bytes"] = json!(PAGE_BYTES);
+            }
+            if let Some(place) = place {
+                get["up_to_seq"] = json!(place.0);
             }
             let mut shown = None;
             loop {
@@ -165,8 +185,19 @@ impl StreamReader {
 
     /// Returns what is stored on `subject` from the sequence `from` on, up to 256 messages or 4 MiB.
     pub async fn page(&self, subject: &str, from: Sequence) -> Result<Page, RequestError> {
+        self.next_of(subject, json!({"seq": from.0})).await
+    }
+
+    /// Returns what was stored on `subject` at `start` and later, up to 256 messages or 4 MiB.
+    pub async fn page_from(&self, subject: &str, start: Timestamp) -> Result<Page, RequestError> {
+        self.next_of(subject, json!({"start_time": start.to_string()})).await
+    }
+
+    async fn next_of(&self, subject: &str, mut get: Value) -> Result<Page, RequestError> {
         let mut messages = Vec::new();
-        let get = json!({"seq": from.0, "next_by_subj": subject, "batch": PAGE, "max_bytes": PAGE_BYTES});
+        get["next_by_subj"] = json!(subject);
+        get["batch"] = json!(PAGE);
+        get["max_bytes"] = json!(PAGE_BYTES);
         match self.direct_get(&get, Payloads::Keep, &mut messages).await? {
             AnswerEnd::Nothing => Ok(Page { messages, pending: 0 }),
             AnswerEnd::Batch { pending, .. } => Ok(Page { messages, pending }),
@@ -246,9 +277,10 @@ fn state_in(answer: &Value) -> Result<StreamState, RequestError> {
             first_sequence: Sequence(state["first_seq"].as_u64()?),
             last_sequence: Sequence(state["last_seq"].as_u64()?),
             max_per_subject: max.filter(|&max| max > 0),
+            time: time_in(answer).ok()?,
         })
     };
-    state().ok_or_else(|| RequestError::bad_answer("stream info without created, config or state"))
+    state().ok_or_else(|| RequestError::bad_answer("stream info without created, config, state or ts"))
 }
 
 fn time_in(answer: &Value) -> Result<Timestamp, RequestError> {
@@ -267,10 +299,12 @@ mod tests {
             "config": {"name": "IOT_acme", "max_msgs_per_subject": 256},
             "created": "2026-11-22T10:00:00.123456789Z",
             "state": {"messages": 2, "first_seq": 5, "last_seq": 9},
+            "ts": "2026-11-22T10:00:09Z",
         });
         let state = state_in(&answer).unwrap();
         assert_eq!((state.first_sequence, state.last_sequence), (Sequence(5), Sequence(9)));
         assert_eq!(state.max_per_subject, Some(256));
+        assert_eq!(state.time, "2026-11-22T10:00:09Z".parse().unwrap());
         assert_eq!(state.epoch, Epoch::of_creation("2026-11-22T10:00:00.123456789Z"));
         assert!(matches!(state_in(&json!({})), Err(RequestError::BadAnswer(_))));
         let mut unlimited = answer;

@@ -134,6 +134,7 @@ mod tests {
             sequence: Sequence(sequence),
             previous: Sequence::START,
             stored_at: jiff::Timestamp::UNIX_EPOCH,
+            captured_at: None,
             payload: vec![b'x'; bytes].into(),
         }
     }

@@ -162,6 +162,7 @@ impl Harness {
             wanted: DeviceQuery { all: false, codes, selector: None },
             channels: None,
             interval: None,
+            problems: false,
             resume: resume.map(|sequence| EventId { epoch: self.epoch, sequence: Sequence(sequence) }),
         };
         let new = NewClient {
@@ -191,6 +192,7 @@ impl Harness {
                 sequence: Sequence(self.last_sequence),
                 previous: Sequence(previous),
                 stored_at: broker_time(self.now.wall),
+                captured_at: None,
                 payload,
             },
         ))
@@ -220,6 +222,8 @@ impl Harness {
                     subject: subject.clone(),
                     sequence: Sequence(*sequence),
                     stored_at: broker_time(*stored_at),
+                    captured_at: None,
+                    origin: None,
                     payload: format!("{{\"n\":{n}}}").into(),
                 })
                 .collect();
@@ -233,6 +237,7 @@ impl Harness {
             first_sequence: Sequence(self.stored.first().map_or(self.last_sequence + 1, |first| first.0)),
             last_sequence: Sequence(self.last_sequence),
             max_per_subject: None,
+            time: broker_time(self.now.wall),
         };
         ReadResult {
             requested: request.requested,
