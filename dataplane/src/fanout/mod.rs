@@ -42,6 +42,8 @@ pub struct SubscribeRequest {
     pub channels: Option<BTreeSet<ChannelName>>,
     /// The time in which the client gets at most one value of each `Latest` channel.
     pub interval: Option<Duration>,
+    /// Whether the client gets the event `problem`.
+    pub problems: bool,
     /// The last event that the client got on an earlier connection.
     pub resume: Option<EventId>,
 }

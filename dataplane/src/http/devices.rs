@@ -60,7 +60,7 @@ async fn latest(
     caller: &Caller,
     subscription: &Subscription,
 ) -> Result<Vec<DeviceValues>, RequestError> {
-    let Subscription { wanted, channels, interval: _, last_event_id: _ } = subscription;
+    let Subscription { wanted, channels, interval: _, problems: _, last_event_id: _ } = subscription;
     caller.check_named(wanted)?;
     let (tenant, scope) = (&caller.grant.tenant, &caller.grant.scope);
     api.hubs.latest(tenant, scope, wanted, channels.as_ref()).await.map_err(unavailable)

@@ -50,7 +50,7 @@ fn subscribe(
     socket: SocketControl,
     subscription: Subscription,
 ) -> Result<EventBody, RequestError> {
-    let Subscription { wanted, channels, interval, last_event_id } = subscription;
+    let Subscription { wanted, channels, interval, problems, last_event_id } = subscription;
     caller.check_named(&wanted)?;
     let Caller { credential, grant } = caller;
     let header = head.headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
@@ -60,6 +60,7 @@ fn subscribe(
         wanted,
         channels,
         interval,
+        problems: problems.unwrap_or_default(),
         resume: resume(header, last_event_id.as_deref()),
     };
     let guard = api.streams.open(credential, grant, request.resume.is_some(), socket);

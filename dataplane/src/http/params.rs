@@ -31,6 +31,8 @@ pub(crate) struct Subscription {
     pub(crate) channels: Option<BTreeSet<ChannelName>>,
     /// At most one value per `Latest` channel in this time.
     pub(crate) interval: Option<Duration>,
+    /// Whether the event `problem` is wanted; not if left out.
+    pub(crate) problems: Option<bool>,
     /// The last event id given in the query or the body.
     pub(crate) last_event_id: Option<String>,
 }
@@ -42,6 +44,7 @@ enum ParameterKind {
     Selector,
     Channel,
     Interval,
+    Problems,
     LastEventId,
     AccessToken,
 }
@@ -61,6 +64,7 @@ const EVENTS_QUERY: Names = &[
     ("selector", ParameterKind::Selector),
     ("channel", ParameterKind::Channel),
     ("interval", ParameterKind::Interval),
+    ("problems", ParameterKind::Problems),
     ("lastEventId", ParameterKind::LastEventId),
     ("access_token", ParameterKind::AccessToken),
 ];
@@ -69,6 +73,7 @@ const EVENTS_BODY: Names = &[
     ("selector", ParameterKind::Selector),
     ("channels", ParameterKind::Channel),
     ("interval", ParameterKind::Interval),
+    ("problems", ParameterKind::Problems),
     ("lastEventId", ParameterKind::LastEventId),
 ];
 const DEVICES_QUERY: Names = &[
@@ -155,12 +160,17 @@ impl Subscription {
                 set_once(&mut self.wanted.selector, selector)?;
             }
             ParameterKind::Interval => set_once(&mut self.interval, duration::parse(&value)?)?,
+            ParameterKind::Problems => set_once(&mut self.problems, boolean(&value)?)?,
             ParameterKind::LastEventId => set_once(&mut self.last_event_id, value)?,
             // Read before, when the caller was admitted.
             ParameterKind::AccessToken => {}
         }
         Ok(())
     }
+}
+
+fn boolean(value: &str) -> Result<bool, String> {
+    value.parse().map_err(|_| format!("{value:?} is neither true nor false"))
 }
 
 fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), String> {

@@ -2,8 +2,10 @@
 
 mod channel;
 mod clock;
+mod excerpt;
 mod frame;
 
 pub use channel::{ChannelPipeline, Formatted};
 pub use clock::{Now, json_time};
+pub use excerpt::excerpt;
 pub use frame::{Frame, FrameWriter, GapReason, NamesPlace, block, gap, id_only};

@@ -255,6 +255,7 @@ fn request(devices: &[&str]) -> SubscribeRequest {
         wanted: DeviceQuery { all: false, codes, selector: None },
         channels: None,
         interval: None,
+        problems: false,
         resume: None,
     }
 }

@@ -44,6 +44,8 @@ fn texts(key: ParameterKind, value: Value) -> Result<Vec<String>, String> {
         (ParameterKind::Device | ParameterKind::Channel, other) => {
             Err(format!("{} is not a list; write a list of strings", shown(&other)))
         }
+        (ParameterKind::Problems, Value::Bool(wanted)) => Ok(vec![wanted.to_string()]),
+        (ParameterKind::Problems, other) => Err(format!("{} is neither true nor false", shown(&other))),
         (_, Value::String(text)) => Ok(vec![text]),
         (_, other) => Err(format!("{} is not a string; write it in quotes", shown(&other))),
     }

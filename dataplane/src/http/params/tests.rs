@@ -17,12 +17,13 @@ fn code(text: &str) -> DeviceCode {
 fn query_and_body_are_equivalent() {
     let query = Subscription::from_events_query(
         "device=CORR-01&device=a%2Fb&device=*&selector=line%3Dl1,type+in+(a)&channel=telemetry&channel=power\
-         &interval=500ms&lastEventId=5f3a9c01-7&access_token=x",
+         &interval=500ms&problems=true&lastEventId=5f3a9c01-7&access_token=x",
     );
     let body = Subscription::from_events_body(
         "",
         br#"{"devices":["CORR-01","a/b","*"],"selector":"line=l1,type in (a)",
-            "channels":["telemetry","power"],"interval":"500ms","lastEventId":"5f3a9c01-7"}"#,
+            "channels":["telemetry","power"],"interval":"500ms","problems":true,
+            "lastEventId":"5f3a9c01-7"}"#,
     );
     assert_eq!(query, body);
     let subscription = query.unwrap();
@@ -31,6 +32,7 @@ fn query_and_body_are_equivalent() {
     assert_eq!(subscription.wanted.selector, Some("line=l1,type in (a)".parse().unwrap()));
     assert_eq!(subscription.channels.unwrap().len(), 2);
     assert_eq!(subscription.interval, Some(Duration::from_millis(500)));
+    assert_eq!(subscription.problems, Some(true));
     assert_eq!(subscription.last_event_id.as_deref(), Some("5f3a9c01-7"));
 }
 
@@ -41,6 +43,8 @@ fn errors_in_a_query_are_named() {
         ("channel=power", "a device or a selector is needed"),
         ("device=A&interval=5+parsecs", "interval: \"5 parsecs\" is not a duration; write 500ms, 2s or 1m"),
         ("device=A&interval=1s&interval=2s", "interval: it is there twice"),
+        ("device=A&problems=yes", "problems: \"yes\" is neither true nor false"),
+        ("device=A&problems=true&problems=true", "problems: it is there twice"),
         ("device=", "device: device code \"\" is not valid"),
         ("device=%C3%A4", "device: device code \"ä\" is not valid; it needs 1 to 64 letters"),
         ("device=A&channel=Power", "channel: channel name \"Power\" is not valid; it needs"),
@@ -51,7 +55,7 @@ fn errors_in_a_query_are_named() {
         (
             "devices=A",
             "devices: not a parameter of this address (its value is \"A\"); it takes device, selector, \
-             channel, interval, lastEventId and access_token; did you mean device?",
+             channel, interval, problems, lastEventId and access_token; did you mean device?",
         ),
         ("device=A&lasteventid=1-1", "did you mean lastEventId?"),
         ("device=A&foo", "foo: not a parameter of this address"),
@@ -80,12 +84,13 @@ fn errors_in_a_body_are_named() {
         (
             r#"{"device":["A"]}"#,
             "device: not a parameter of this address (its value is \"[\\\"A\\\"]\"); it takes devices, \
-             selector, channels, interval, lastEventId; did you mean devices?",
+             selector, channels, interval, problems, lastEventId; did you mean devices?",
         ),
         (r#"{"devices":"A"}"#, "devices: \"A\" is not a list"),
         (r#"{"devices":["A",1]}"#, "devices: 1 is not a string"),
         (r#"{"devices":["A"],"devices":["B"]}"#, "devices: it is there twice"),
         (r#"{"devices":["A"],"interval":500}"#, "interval: 500 is not a string"),
+        (r#"{"devices":["A"],"problems":"true"}"#, "problems: \"true\" is neither true nor false"),
         (r#"{"devices":["A"],"access_token":"x"}"#, "access_token: not a parameter"),
         (r#"{"devices":["A"]} x"#, "trailing"),
         (r#"{"devices":[" A"]}"#, "devices: device code \" A\" is not valid"),
