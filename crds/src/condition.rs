@@ -8,3 +8,6 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 /// `True` while the operator waits for a change by a user; absent otherwise.
 pub const STALLED: &str = "Stalled";
+/// Of Devices: `True` if the newest messages of all channels are understood, `False` if that of one isn't,
+/// `Unknown` while there is no message. Says nothing about `Ready`.
+pub const MESSAGES_UNDERSTOOD: &str = "MessagesUnderstood";

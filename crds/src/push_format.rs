@@ -188,7 +188,7 @@ pub struct RecordSpec {
     )]
     pub merge: bool,
     /// A field leaves the record when the channel's newest message was stored so long after the one that
-    /// carried the field. Left out: only the number of messages limits it.
+    /// carried the field. Left out: `retention.maxAge` of the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')")

@@ -43,6 +43,8 @@ closed_set! {
         FormatMissing,
         /// A format doesn't compile.
         FormatInvalid,
+        /// A record needs more messages than its tenant's stream keeps.
+        RecordOutlivesRetention,
         /// An older device of the tenant has this code.
         DuplicateDeviceCode,
         /// An older device of the tenant has this iotId.
@@ -111,6 +113,7 @@ impl Reason {
             | Self::TenantNameTaken
             | Self::TenantRefused
             | Self::FormatInvalid
+            | Self::RecordOutlivesRetention
             | Self::DuplicateDeviceCode
             | Self::IotIdTaken
             | Self::QuotaExceeded

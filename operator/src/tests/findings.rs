@@ -274,3 +274,47 @@ fn a_format_that_does_not_compile_is_refused() {
         "Refused FormatInvalid: spec.channels[0].format: PushFormat/on-off does not compile",
     );
 }
+
+/// Returns a tenant with a retention, a format of records with these fields beside `merge`, and a device.
+fn with_record(retention: &str, record: &str) -> String {
+    let format =
+        format("changes").replace("delivery: {policy: Every}", &format!("record: {{merge: true{record}}}"));
+    [tenant("demo", &format!("retention: {{{retention}}}")), format, device("d1", "demo", "C-1", "changes")]
+        .join("---\n")
+}
+
+#[test]
+fn a_record_that_outlives_the_retention_is_named_and_served() {
+    let yaml = with_record("maxAge: 1m, maxMessagesPerSubject: 511", ", expireFields: 10m");
+    check(
+        &yaml,
+        "Device/d1",
+        "Degraded RecordOutlivesRetention: spec.channels[0].format: the record of PushFormat/changes keeps \
+         fields for 10m (record.expireFields), but Tenant/demo keeps messages for 1m only",
+    );
+    check(&yaml, "Device/d1", "raise retention.maxMessagesPerSubject to 512");
+    for (retention, record) in [
+        ("maxAge: 10m, maxMessagesPerSubject: 512", ", expireFields: 10m"),
+        // Without expireFields there is nothing that the retention could fall short of.
+        ("maxAge: 1s", ""),
+    ] {
+        check(&with_record(retention, record), "Device/d1", "Accepted");
+    }
+}
+
+#[test]
+fn pods_forget_the_fields_of_a_record_no_later_than_the_stream() {
+    for (retention, record, expected) in [
+        ("maxAge: 1h", ", expireFields: 10m", 600_000),
+        ("maxAge: 1m", ", expireFields: 10m", 60_000),
+        ("maxAge: 1m", "", 60_000),
+    ] {
+        let mut folder = Folder::default();
+        folder.load(&[("a.yaml", &with_record(retention, record))]);
+        let built = folder.built();
+        let shards = built.tenants.values().flat_map(|tenant| &tenant.shards);
+        let mut formats = shards.flat_map(|shard| shard.formats.values());
+        let record = formats.next().and_then(|format| format.record.clone()).unwrap();
+        assert_eq!(record.expire_fields_ms, Some(expected), "{retention} {expected}");
+    }
+}

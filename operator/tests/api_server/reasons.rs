@@ -141,7 +141,21 @@ fn claims() -> Vec<Case> {
 }
 
 fn limits() -> Vec<Case> {
+    let record = "record: {merge: true, expireFields: 10m}";
+    let record = format("changes").replace("delivery: {policy: Every}", record);
     vec![
+        Case::new(
+            Reason::RecordOutlivesRetention,
+            "device",
+            "forgetful",
+            format!(
+                "{}---\n{record}---\n{}",
+                tenant("brief", "retention: {maxAge: 1m}"),
+                device("forgetful", "brief", "C-1", "changes")
+            ),
+        )
+        .tells("Tenant/brief keeps messages for 1m only")
+        .healed_by(tenant("brief", "retention: {maxAge: 10m}")),
         Case::new(
             Reason::QuotaExceeded,
             "device",

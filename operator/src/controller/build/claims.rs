@@ -50,9 +50,10 @@ pub(super) fn tenant_names(
 }
 
 /// Subjects that no source may capture: those of Flutecast, and those of NATS.
-const RESERVED: [(&str, &str); 5] = [
+const RESERVED: [(&str, &str); 6] = [
     ("iot.>", "the messages of devices are stored from there"),
     ("live.>", "stored messages are republished there"),
+    ("last.>", "last values are kept there"),
     ("flutecast.>", "the parts of Flutecast talk there"),
     ("$JS.>", "it belongs to JetStream"),
     ("_INBOX.>", "answers to requests arrive there"),

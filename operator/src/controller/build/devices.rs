@@ -8,6 +8,7 @@ use flutecast_contract::name::{ChannelName, FormatName, IotId};
 
 use super::Formats;
 use super::claims::ClaimedDevice;
+use super::records;
 use crate::controller::validate::device::ValidChannel;
 use crate::controller::validate::tenant::ValidTenant;
 use crate::finding::{Finding, Outcomes, Reason};
@@ -76,7 +77,7 @@ pub(super) fn documents(
             outcomes.refuse(&object, Finding::new(Reason::QuotaExceeded, "", message));
             continue;
         }
-        let channels = channel_documents(claimed, formats, &mut documents.formats, outcomes);
+        let channels = channel_documents(tenant, claimed, formats, &mut documents.formats, outcomes);
         if channels.is_empty() {
             let message = "no channel of this device can be served".to_owned();
             let reason = if claimed.device.channels.is_empty() {
@@ -110,6 +111,7 @@ fn refuse_without_channels(outcomes: &mut Outcomes, object: &ObjectRef, finding:
 }
 
 fn channel_documents(
+    tenant: &ValidTenant,
     claimed: &ClaimedDevice,
     formats: &Formats,
     used: &mut BTreeMap<FormatName, FormatDocument>,
@@ -121,7 +123,11 @@ fn channel_documents(
         let left_out = format!("channel {:?} is left out until then", channel.name.as_str());
         match format_of(&object.namespace, channel, formats, &left_out) {
             Ok(format) => {
-                used.entry(channel.format.clone()).or_insert_with(|| format.clone());
+                used.entry(channel.format.clone())
+                    .or_insert_with(|| records::within_retention(tenant, format.clone()));
+                for finding in records::findings(tenant, channel, format) {
+                    outcomes.degrade(&object, finding);
+                }
                 let document = ChannelDocument {
                     format: channel.format.clone(),
                     stale_after_ms: channel.stale_after_ms,

@@ -11,6 +11,7 @@ mod claims;
 mod devices;
 pub(crate) mod enrollment;
 mod plan;
+mod records;
 mod shards;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use flutecast_contract::name::TenantName;
 use flutecast_contract::subject;
 use flutecast_crds as crds;
 use flutecast_crds::Retention;
+use flutecast_format::program::MAX_FIELDS;
 
 use crate::controller::validate::tenant::{SourceIdPlace, ValidSource, ValidTenant};
 use crate::jetstream::streams::{
@@ -16,6 +18,12 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// The size of a source's stream. Its messages are in the tenant's stream a moment later, so this has to last
 /// only for as long as a reader may be away.
 const SOURCE_MAX_BYTES: u64 = 64 << 20;
+/// The most messages that are kept of one channel. One makes a value, and as many as a format may have fields
+/// make a record.
+const KEPT_MESSAGES: u64 = MAX_FIELDS as u64;
+/// The most bytes of kept last values where the Tenant limits the bytes of its messages: NATS reserves them.
+const KEPT_MAX_BYTES: u64 = 64 << 20;
+
 pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {
     let ValidTenant {
         meta,
@@ -51,8 +59,9 @@ pub(super) fn tenant_streams(tenant: &ValidTenant) -> TenantStreams {
             subjects: vec![stored.clone()],
             allow_direct: true,
             republish: Some((stored, subject::live_all(name))),
-            ..base
+            ..base.clone()
         },
+        kept: kept(name, base),
         sources,
     }
 }
@@ -66,7 +75,7 @@ fn base(retention: &Retention) -> StreamConfig {
         name: String::new(),
         description: String::new(),
         subjects: Vec::new(),
-        max_age,
+        max_age: Some(max_age),
         max_messages_per_subject: Some(u64::from(*max_messages_per_subject)),
         max_bytes: max_bytes.map(crds::Quantity::bytes),
         storage: match storage {
@@ -76,7 +85,23 @@ fn base(retention: &Retention) -> StreamConfig {
         replicas: *replicas,
         duplicate_window: max_age.min(DUPLICATE_WINDOW),
         allow_direct: false,
+        allow_rollup: false,
         republish: None,
+    }
+}
+
+/// Returns the stream of the last values. It has them until newer ones replace them, or their channel goes.
+fn kept(tenant: &TenantName, base: StreamConfig) -> StreamConfig {
+    StreamConfig {
+        name: subject::kept_stream(tenant),
+        description: format!("Flutecast: last values of tenant {tenant}"),
+        subjects: vec![subject::kept_all(tenant)],
+        max_age: None,
+        max_messages_per_subject: Some(KEPT_MESSAGES),
+        max_bytes: base.max_bytes.map(|bytes| bytes.min(KEPT_MAX_BYTES)),
+        allow_direct: true,
+        allow_rollup: true,
+        ..base
     }
 }
 
