@@ -27,6 +27,7 @@ use super::state::{HubState, NewClient, ReadResult, ReplayRequest};
 use super::values::LiveValues;
 use super::{HubSettings, Unavailable};
 use crate::catalog::{Catalog, TenantCatalog};
+use crate::ingest::broker_clock::BrokerClock;
 use crate::ingest::ordered_merge::BatchEnd;
 use crate::pipeline::{GapReason, Now};
 
@@ -62,6 +63,7 @@ pub(super) enum HubReport {
 #[derive(Debug, Clone)]
 pub(super) struct HubContext {
     pub(super) broker: NatsConnection,
+    pub(super) clock: BrokerClock,
     pub(super) catalog: watch::Receiver<Arc<Catalog>>,
     pub(super) settings: Arc<HubSettings>,
     pub(super) metrics: FanoutMetrics,
@@ -141,7 +143,7 @@ impl Hub {
                 },
                 Some(report) = self.reports.recv() => self.report(report),
                 Ok(()) = self.context.catalog.changed() => {
-                    self.state.change_catalog(self.context.tenant(&self.tenant), Now::read());
+                    self.state.change_catalog(self.context.tenant(&self.tenant), self.context.clock.now());
                 }
                 Ok(()) = self.broker.changed() => self.broker_changed(),
                 end = unconstrained(poll_fn(|cx| self.live.poll_batch(cx))) => {
@@ -161,7 +163,7 @@ impl Hub {
     }
 
     fn timer(&mut self) {
-        let now = Now::read();
+        let now = self.context.clock.now();
         if self.pause.is_some_and(|until| until <= now.instant) {
             self.pause = None;
         }
@@ -174,7 +176,7 @@ impl Hub {
     }
 
     fn command(&mut self, command: Command) {
-        let now = Now::read();
+        let now = self.context.clock.now();
         match command {
             Command::Attach(arrival) => self.state.attach(arrival, now),
             Command::Detach(connection) => self.state.detach(connection, now),
@@ -187,7 +189,7 @@ impl Hub {
     }
 
     fn report(&mut self, report: HubReport) {
-        let now = Now::read();
+        let now = self.context.clock.now();
         match report {
             HubReport::Opened(key, subscriber) => {
                 let slot = self.live.subscriptions.insert(key, subscriber);
@@ -238,7 +240,7 @@ impl Hub {
     fn broker_changed(&mut self) {
         let state = *self.broker.borrow_and_update();
         if state.generation != self.known_broker.generation {
-            self.state.read_all_again(Now::read());
+            self.state.read_all_again(self.context.clock.now());
             self.pause = None;
         }
         self.known_broker = state;
@@ -246,7 +248,7 @@ impl Hub {
 
     /// Applies the live messages that no older message can follow.
     fn apply_batch(&mut self, end: BatchEnd) {
-        let now = Now::read();
+        let now = self.context.clock.now();
         // The count goes up before the first message of a new connection is dispatched. So if it didn't, no
         // message here came after a loss of the connection.
         let connects = self.context.broker.client.statistics().connects.load(Relaxed);
@@ -287,15 +289,16 @@ impl Hub {
     fn start_reads(&mut self) {
         let Some(reader) = self.reader() else { return };
         if !self.context.broker.state().connected {
-            self.state.read_failed(&[], Unavailable::BrokerAway, Now::read());
+            self.state.read_failed(&[], Unavailable::BrokerAway, self.context.clock.now());
             return;
         }
         while self.running_reads < CONCURRENT_READS {
             let Some(request) = self.state.next_read(MAX_SUBJECTS) else { break };
             self.running_reads += 1;
-            let (reader, reporter) = (reader.clone(), self.reporter.clone());
+            let (reader, clock) = (reader.clone(), self.context.clock.clone());
+            let reporter = self.reporter.clone();
             self.context.tasks.spawn(async move {
-                let result = reader::read(&reader, &request, &reporter).await;
+                let result = reader::read(&reader, &clock, &request, &reporter).await;
                 // Nothing receives this if the hub is gone.
                 let _ = reporter.send(HubReport::Read(result, request.channel_keys()));
             });
@@ -309,9 +312,9 @@ impl Hub {
         }
         let Some(request) = self.state.audit() else { return };
         self.auditing = true;
-        let reporter = self.reporter.clone();
+        let (reporter, clock) = (self.reporter.clone(), self.context.clock.clone());
         self.context.tasks.spawn(async move {
-            let result = reader::read(&reader, &request, &reporter).await;
+            let result = reader::read(&reader, &clock, &request, &reporter).await;
             let _ = reporter.send(HubReport::Audited(result));
         });
     }
@@ -333,10 +336,10 @@ impl Drop for Hub {
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             if let Command::Attach(arrival) = command {
-                self.state.attach(arrival, Now::read());
+                self.state.attach(arrival, self.context.clock.now());
             }
         }
-        self.state.end_all(ByeReason::Draining, STOP_SPREAD, Now::read());
+        self.state.end_all(ByeReason::Draining, STOP_SPREAD, self.context.clock.now());
         self.state.forget();
         self.context.metrics.hubs.dec();
     }

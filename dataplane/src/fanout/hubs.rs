@@ -30,7 +30,8 @@ use super::{
     SubscribeRequest, Unavailable,
 };
 use crate::catalog::{Catalog, Channel, Device, TenantCatalog};
-use crate::pipeline::{ChannelPipeline, Now};
+use crate::ingest::broker_clock::BrokerClock;
+use crate::pipeline::ChannelPipeline;
 
 /// The most pages of history that are read for resuming clients at once.
 const CONCURRENT_REPLAYS: usize = 16;
@@ -77,6 +78,7 @@ impl Hubs {
         let tasks = TaskTracker::new();
         let context = HubContext {
             broker,
+            clock: BrokerClock::register(registry),
             catalog,
             settings: Arc::new(settings),
             metrics: FanoutMetrics::register(registry),
@@ -265,7 +267,7 @@ impl HubsInner {
         let lasts = reader.last_of(&subjects).await.map_err(|error| Unavailable::from(&error))?;
         let lasts: HashMap<&str, _> =
             lasts.messages.iter().map(|message| (message.subject.as_str(), message)).collect();
-        let (now, mut scratch) = (Now::read(), Vec::new());
+        let (now, mut scratch) = (self.context.clock.now(), Vec::new());
         let mut values = LiveValues::with_capacity(wanted.len());
         for ((device, channel), subject) in wanted.iter().zip(&subjects) {
             let message = lasts.get(subject.as_str());

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::hub::HubReport;
 use super::state::{ChannelRead, ChannelReadResult, ReadRequest, ReadResult};
+use crate::ingest::broker_clock::BrokerClock;
 use crate::ingest::history::HistoryReader;
 
 /// The longest that a whole read may take.
@@ -28,6 +29,7 @@ const MAX_HISTORY: usize = 16_384;
 /// order: the subscriptions exist before the stream is read, so messages stored after the read come live.
 pub(super) async fn read(
     reader: &StreamReader,
+    clock: &BrokerClock,
     request: &ReadRequest,
     reports: &UnboundedSender<HubReport>,
 ) -> Result<ReadResult, RequestError> {
@@ -38,7 +40,7 @@ pub(super) async fn read(
             let _ = reports.send(HubReport::Opened(item.channel, subscriber));
         }
     }
-    timeout(READ, read_all(reader, request)).await.map_err(|_| RequestError::no_answer())?
+    timeout(READ, read_all(reader, clock, request)).await.map_err(|_| RequestError::no_answer())?
 }
 
 async fn subscribe(reader: &StreamReader, subject: &str) -> Result<Subscriber, RequestError> {
@@ -48,8 +50,12 @@ async fn subscribe(reader: &StreamReader, subject: &str) -> Result<Subscriber, R
         .map_err(|error| RequestError::BadAnswer(error.to_string()))
 }
 
-async fn read_all(reader: &StreamReader, request: &ReadRequest) -> Result<ReadResult, RequestError> {
-    let info = reader.state().await?;
+async fn read_all(
+    reader: &StreamReader,
+    clock: &BrokerClock,
+    request: &ReadRequest,
+) -> Result<ReadResult, RequestError> {
+    let info = clock.state(reader).await?;
     let subjects: Vec<String> = request.channels.iter().map(|item| item.stored.clone()).collect();
     let lasts = reader.last_of(&subjects).await?;
     // No subject has a message: that holds for the last sequence of the stream.
@@ -61,7 +67,7 @@ async fn read_all(reader: &StreamReader, request: &ReadRequest) -> Result<ReadRe
     }
     let info = if lasts.messages.len() < subjects.len() {
         // For a subject without a message it matters what retention has removed up to now.
-        let later = reader.state().await?;
+        let later = clock.state(reader).await?;
         if later.epoch != info.epoch {
             return Err(RequestError::BadAnswer("the stream was created again meanwhile".to_owned()));
         }

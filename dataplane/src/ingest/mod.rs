@@ -2,6 +2,7 @@
 //! splitter of payload sources.
 
 pub mod broker;
+pub(crate) mod broker_clock;
 pub(crate) mod history;
 pub(crate) mod ordered_merge;
 pub mod splitter;

@@ -1,12 +1,12 @@
-//! The clocks of this pod, and how clients read a time.
+//! The current time, and how clients read a time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flutecast_format::program::Timestamp;
 use tokio::time::Instant;
 
-/// The current time by both clocks: the monotonic one for timers, the wall clock to compare with the times in
-/// messages. State gets it as an argument and never reads a clock itself.
+/// The current time by both clocks: the monotonic one for timers, the wall clock of the broker to compare with
+/// the times of messages. State gets it as an argument and never reads a clock itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     pub instant: Instant,
@@ -14,7 +14,8 @@ pub struct Now {
 }
 
 impl Now {
-    pub fn read() -> Self {
+    /// Returns the time by the clocks of this pod alone.
+    pub fn of_pod() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
         Self { instant: Instant::now(), wall }

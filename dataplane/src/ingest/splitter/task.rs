@@ -12,12 +12,14 @@ use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
 use flutecast_contract::document::PayloadSourceDocument;
+use flutecast_contract::header::CAPTURED;
 use flutecast_contract::name::{IotId, TenantName};
 use flutecast_contract::subject;
 use flutecast_nats::NatsConnection;
 use flutecast_process::backoff::Backoff;
 use futures_util::StreamExt;
 use futures_util::stream;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +60,8 @@ pub(super) struct SourceTask {
 
 struct SourceMessage {
     sequence: u64,
+    /// The time at which the source's stream captured it.
+    captured_at: Timestamp,
     payload: Bytes,
     /// To be acknowledged. `None` if the message was looked up; its delivery is still to come.
     delivery: Option<jetstream::Message>,
@@ -65,6 +69,7 @@ struct SourceMessage {
 
 struct ItemToStore {
     id: String,
+    captured_at: Timestamp,
     payload: Bytes,
 }
 
@@ -207,8 +212,12 @@ impl SourceTask {
             match timeout(REQUEST, next).await {
                 Ok(Ok(message)) if message.sequence < sequence => {
                     from = message.sequence + 1;
-                    let (sequence, payload) = (message.sequence, message.payload);
-                    left.push(SourceMessage { sequence, payload, delivery: None });
+                    left.push(SourceMessage {
+                        sequence: message.sequence,
+                        captured_at: timestamp(message.time),
+                        payload: message.payload,
+                        delivery: None,
+                    });
                 }
                 Ok(Ok(_)) => break,
                 Ok(Err(error)) if error.kind() == RawMessageErrorKind::NoMessageFound => break,
@@ -259,8 +268,12 @@ impl SourceTask {
             };
             for item in layout.split(&message.payload, catalog, skipped) {
                 let id = format!("{}-{}-{}", self.source.stream, message.sequence, item.index);
-                let payload = message.payload.slice_ref(item.json.as_bytes());
-                by_device.entry(item.iot_id).or_default().push(ItemToStore { id, payload });
+                let item_to_store = ItemToStore {
+                    id,
+                    captured_at: message.captured_at,
+                    payload: message.payload.slice_ref(item.json.as_bytes()),
+                };
+                by_device.entry(item.iot_id).or_default().push(item_to_store);
             }
         }
         by_device
@@ -299,7 +312,10 @@ impl SourceTask {
 
     /// Stores an item. Returns whether it had been stored before.
     async fn store(&self, subject: &str, item: &ItemToStore) -> Result<bool, PublishError> {
-        let message = PublishMessage::build().payload(item.payload.clone()).message_id(&item.id);
+        let message = PublishMessage::build()
+            .payload(item.payload.clone())
+            .message_id(&item.id)
+            .header(CAPTURED, item.captured_at.to_string().as_str());
         let published = async {
             let ack = self.jetstream.send_publish(subject.to_owned(), message).await?;
             Ok(ack.await?.duplicate)
@@ -332,6 +348,12 @@ async fn within<T, E>(
     timeout(REQUEST, request).await.map_err(|_| step)?.map_err(|_| step)
 }
 
+/// Returns a time of the NATS client.
+fn timestamp(time: async_nats::datetime::DateTime) -> Timestamp {
+    // Streams don't hold times that only one of the types can represent.
+    Timestamp::from_nanosecond(time.unix_timestamp_nanos()).unwrap_or_default()
+}
+
 /// Returns the messages of a batch. A missing heartbeat is an error only after [`MISSED_HEARTBEATS`].
 fn deliveries(
     batch: Vec<Result<jetstream::Message, pull::MessagesError>>,
@@ -351,9 +373,10 @@ fn deliveries(
             Err(_) => return Err(SplitStep::Pull),
         };
         *missed_heartbeats = 0;
-        let sequence = delivery.info().map_err(|_| SplitStep::Info)?.stream_sequence;
+        let info = delivery.info().map_err(|_| SplitStep::Info)?;
+        let (sequence, captured_at) = (info.stream_sequence, timestamp(info.published));
         let payload = delivery.payload.clone();
-        deliveries.push(SourceMessage { sequence, payload, delivery: Some(delivery) });
+        deliveries.push(SourceMessage { sequence, captured_at, payload, delivery: Some(delivery) });
     }
     Ok(deliveries)
 }
