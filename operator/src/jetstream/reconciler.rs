@@ -61,6 +61,8 @@ pub(crate) struct TenantReport {
     pub(crate) foreign: bool,
     /// `true` if the tenant's stream exists. Kept while the broker is away.
     pub(crate) has_stream: bool,
+    /// `true` if the stream of its last values exists and is its own. Kept while the broker is away.
+    pub(crate) has_kept: bool,
     /// The streams that were applied, which tell if the report is about what is wanted now; `None` while the
     /// broker is away.
     pub(crate) applied: Option<TenantStreams>,
@@ -198,9 +200,10 @@ impl StreamReconciler {
         for (wanted, applied) in stream::iter(work).buffer_unordered(MAX_CONCURRENT).collect::<Vec<_>>().await
         {
             let report = match applied {
-                Ok(Applied { changes, findings, foreign, has_stream }) => {
+                Ok(Applied { changes, findings, foreign, has_stream, has_kept }) => {
                     passed.changes += changes;
-                    TenantReport { findings, foreign, has_stream, applied: Some(wanted.clone()) }
+                    let applied = Some(wanted.clone());
+                    TenantReport { findings, foreign, has_stream, has_kept, applied }
                 }
                 Err(error) => {
                     let report = away_report(before.get(&wanted.tenant), &away(&error));

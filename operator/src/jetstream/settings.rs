@@ -80,6 +80,7 @@ pub(crate) fn merge_stream(current: &Map<String, Value>, wanted: &StreamConfig) 
         replicas,
         duplicate_window,
         allow_direct,
+        allow_rollup,
         republish,
     } = wanted;
     let mut config = current.clone();
@@ -91,7 +92,7 @@ pub(crate) fn merge_stream(current: &Map<String, Value>, wanted: &StreamConfig) 
     set("subjects", json!(subjects));
     set("retention", json!("limits"));
     set("discard", json!("old"));
-    set("max_age", json!(nanoseconds(*max_age)));
+    set("max_age", json!(max_age.map_or(0, nanoseconds)));
     set("max_msgs_per_subject", limit(*max_messages_per_subject));
     set("max_bytes", limit(*max_bytes));
     set(
@@ -104,12 +105,12 @@ pub(crate) fn merge_stream(current: &Map<String, Value>, wanted: &StreamConfig) 
     set("num_replicas", json!(replicas));
     set("duplicate_window", json!(nanoseconds(*duplicate_window)));
     set("allow_direct", json!(allow_direct));
-    // Other values would lose messages within the Tenant's retention, or let devices delete them
-    // (docs/decisions/111-stream-settings.md).
+    // Other values would lose messages within the Tenant's retention, or let devices delete them where they
+    // publish (docs/decisions/111-stream-settings.md).
     set("max_msgs", json!(-1));
     set("discard_new_per_subject", json!(false));
     set("no_ack", json!(false));
-    set("allow_rollup_hdrs", json!(false));
+    set("allow_rollup_hdrs", json!(allow_rollup));
     match republish {
         Some((from, to)) => set("republish", json!({"src": from, "dest": to})),
         None => {

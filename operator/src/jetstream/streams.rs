@@ -50,8 +50,8 @@ pub(crate) struct StreamConfig {
     /// For the output of `nats stream info`.
     pub(crate) description: String,
     pub(crate) subjects: Vec<String>,
-    /// The time for which it keeps a message. Never zero: a silent device would keep its messages forever.
-    pub(crate) max_age: Duration,
+    /// The time for which it keeps a message; `None` for ever. Never zero.
+    pub(crate) max_age: Option<Duration>,
     /// The most messages that it keeps on one subject; `None` if there is no limit.
     pub(crate) max_messages_per_subject: Option<u64>,
     /// The most bytes that it keeps; `None` if there is no limit.
@@ -61,6 +61,8 @@ pub(crate) struct StreamConfig {
     /// The time for which a message id is remembered.
     pub(crate) duplicate_window: Duration,
     pub(crate) allow_direct: bool,
+    /// `true` if a message may replace those before it on its subject.
+    pub(crate) allow_rollup: bool,
     /// The subjects from and to which stored messages are republished.
     pub(crate) republish: Option<(String, String)>,
 }
@@ -96,6 +98,8 @@ pub(crate) struct TenantStreams {
     pub(crate) owner: Owner,
     pub(crate) on_delete: OnDelete,
     pub(crate) stream: StreamConfig,
+    /// The stream of the last values that outlive the messages.
+    pub(crate) kept: StreamConfig,
     /// Sorted by name.
     pub(crate) sources: Vec<SourceStream>,
 }

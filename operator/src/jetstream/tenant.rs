@@ -12,6 +12,7 @@
 //!    then gets the new list.
 //! 4. The streams of sources that went are deleted. For a payload source that is when the data plane has
 //!    split the rest, or after a few seconds.
+//! 5. The stream of the last values follows.
 //!
 //! Each step can be repeated: if the operator dies in between, the next pass finds the state in the streams
 //! themselves.
@@ -55,6 +56,8 @@ pub(crate) struct Applied {
     pub(crate) foreign: bool,
     /// `true` if the tenant has its stream, changed or not.
     pub(crate) has_stream: bool,
+    /// `true` if it has its stream of last values, changed or not.
+    pub(crate) has_kept: bool,
 }
 
 /// Reconciles one tenant's streams, given all streams that exist.
@@ -89,8 +92,8 @@ pub(crate) async fn remove(
     let mut all = Released::default();
     let prefix = subject::source_stream_prefix(&gone.tenant);
     // The tenant's stream goes first, so that it doesn't report errors about missing sources.
-    let names =
-        std::iter::once(&gone.stream.name).chain(streams.keys().filter(|name| name.starts_with(&prefix)));
+    let own = [&gone.stream.name, &gone.kept.name];
+    let names = own.into_iter().chain(streams.keys().filter(|name| name.starts_with(&prefix)));
     for name in names {
         let Some(stream) = streams.get(name) else { continue };
         if ownership(stream, &gone.owner) != Ownership::Ours {
@@ -144,7 +147,7 @@ impl TenantPass<'_> {
         if self.put_stream(&sources).await? {
             self.delete_leaving(&leaving).await?;
         }
-        Ok(())
+        self.put_kept().await
     }
 
     /// Step 1: parks the tenant's streams whose source is no longer wanted. Returns their names.
@@ -305,6 +308,24 @@ impl TenantPass<'_> {
             self.catch_up(name, &source, &subject).await?;
         }
         self.update(name, &current, config).await
+    }
+
+    /// Step 5: creates or changes the stream of the last values, without which everything else works.
+    async fn put_kept(&mut self) -> Result<(), RequestError> {
+        let name = &self.wanted.kept.name;
+        let stream = self.streams.get(name);
+        if stream.is_some_and(|stream| !self.is_ours(name, stream)) {
+            return Ok(());
+        }
+        let current = stream.map(|stream| stream.config.clone()).unwrap_or_default();
+        let mut config = settings::merge_stream(&current, &self.wanted.kept);
+        self.set_metadata(&mut config, &[]);
+        let is_as_wanted = match stream {
+            None => self.create(name, config).await?,
+            Some(_) => self.update(name, &current, config).await?,
+        };
+        self.applied.has_kept = stream.is_some() || is_as_wanted;
+        Ok(())
     }
 
     /// Waits until the stream has taken what `source` holds on `subject` now, for [`CATCH_UP`] at most.

@@ -102,7 +102,7 @@ pub(crate) fn device(facts: DeviceFacts<'_>) -> Option<Readiness> {
     if !findings.is_empty() {
         return Readiness::not_ready(&findings);
     }
-    let TenantReport { findings: reported, has_stream, foreign: _, applied: _ } = report?;
+    let TenantReport { findings: reported, has_stream, foreign: _, has_kept: _, applied: _ } = report?;
     match ready_before {
         // The Tenant says that its streams are not looked after.
         Some(message) if *has_stream || reported.iter().any(is_away) => {
@@ -222,7 +222,7 @@ mod tests {
 
     fn report(has_stream: bool, findings: &[Reason], applied: Option<&TenantStreams>) -> TenantReport {
         let findings = findings.iter().map(|reason| finding(*reason)).collect();
-        TenantReport { findings, has_stream, foreign: false, applied: applied.cloned() }
+        TenantReport { findings, has_stream, has_kept: true, foreign: false, applied: applied.cloned() }
     }
 
     #[test]

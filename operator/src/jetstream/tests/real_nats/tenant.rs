@@ -98,7 +98,7 @@ async fn streams_are_created_as_wanted_and_then_not_touched() {
     let wanted = wanted(&format!("{retention}\n  sources: [{GATEWAY}, {MES}]"));
     let mut advisories = bench.client.subscribe("$JS.EVENT.ADVISORY.STREAM.>").await.unwrap();
     bench.client.flush().await.unwrap();
-    assert_eq!(bench.apply_well(&wanted).await, 4);
+    assert_eq!(bench.apply_well(&wanted).await, 5);
     let stream = bench.config("IOT_demo").await;
     for (pointer, expected) in [
         ("/subjects", json!(["iot.demo.>"])),
@@ -120,12 +120,28 @@ async fn streams_are_created_as_wanted_and_then_not_touched() {
     ] {
         assert_eq!(stream.pointer(pointer), Some(&expected), "{pointer} in {stream:#}");
     }
+    let kept = bench.config("LAST_demo").await;
+    for (pointer, expected) in [
+        ("/subjects", json!(["last.demo.>"])),
+        ("/discard", json!("old")),
+        ("/max_age", json!(0)),
+        ("/max_msgs_per_subject", json!(256)),
+        ("/max_bytes", json!(8 << 20)),
+        ("/storage", json!("file")),
+        ("/num_replicas", json!(1)),
+        ("/allow_direct", json!(true)),
+        ("/allow_rollup_hdrs", json!(true)),
+        ("/metadata/flutecast.io~1owner-name", json!("demo")),
+    ] {
+        assert_eq!(kept.pointer(pointer), Some(&expected), "{pointer} in {kept:#}");
+    }
+    assert!(kept.get("republish").is_none() && kept.get("mirror").is_none(), "{kept:#}");
     let consumer = bench.api.consumer("SRC_demo_mes", "split").await.unwrap().unwrap();
     assert_eq!(consumer["config"]["ack_policy"], "explicit");
     assert_eq!(consumer["config"]["priority_policy"], "pinned_client");
     assert_eq!(consumer["config"]["priority_groups"], json!(["split"]));
 
-    // JetStream reports each change, in order: three new streams, and then only the last one, which shows
+    // JetStream reports each change, in order: four new streams, and then only the last one, which shows
     // that all reports have arrived.
     assert_eq!(bench.apply_well(&wanted).await, 0);
     assert_eq!(bench.apply_well(&wanted).await, 0);
@@ -136,7 +152,7 @@ async fn streams_are_created_as_wanted_and_then_not_touched() {
         let advisory = tokio::time::timeout(SOON, advisories.next()).await.unwrap().unwrap();
         heard.push(advisory.subject.to_string());
     }
-    let made = ["SRC_demo_gw", "SRC_demo_mes", "IOT_demo", "LAST"]
+    let made = ["SRC_demo_gw", "SRC_demo_mes", "IOT_demo", "LAST_demo", "LAST"]
         .map(|name| format!("$JS.EVENT.ADVISORY.STREAM.CREATED.{name}"));
     assert_eq!(heard, made);
 }
