@@ -12,6 +12,7 @@
  *   state    the new {@link Status}
  *   hello    the server's `hello`; `devices` is up to date
  *   data     {@link DataEvent}: new values, which `devices` already contains
+ *   problem  {@link ProblemEvent}, with the option `problems`: why messages of a channel aren't shown
  *   stale, fresh, gap, refused, devices, bye, ping    the object of the protocol
  *   change   {device, channel?}: the device changed in `devices`, was added or removed
  *
@@ -25,6 +26,7 @@
  * @property {string} [selector] devices by label, such as `line=l1`; either this or `devices` is required
  * @property {string[]} [channels] only these channels; default: all
  * @property {string} [interval] at most one value of a `Latest` channel in this time, such as `500ms`
+ * @property {boolean} [problems] whether the server also says why messages aren't shown; see {@link Problem}
  * @property {string|URL} [url] the base address of the data plane; default: that of the page
  * @property {string|(() => string|null|undefined|Promise<string|null|undefined>)} [token] the access token,
  *   or a function that returns it, called before each connection
@@ -67,6 +69,26 @@
 /** @typedef {number|string|boolean|null} Value */
 
 /**
+ * Why messages of a channel, or parts of them, aren't shown.
+ * @typedef {object} Problem
+ * @property {string} reason such as `Malformed`, `TooOld`, `BadField` or `ClockAhead`; see the protocol
+ * @property {string|null} field the field, if it is about one
+ * @property {string|null} place where in the message: a JSON pointer, or `byte 17`
+ * @property {string|null} found what stands there, at most 64 characters
+ * @property {string} message what is wrong, and what would be right
+ * @property {number} count how often the server's pod has seen it
+ * @property {string} since the time of the first one (RFC 3339)
+ * @property {string} last the time of the newest one (RFC 3339)
+ */
+
+/**
+ * @typedef {object} ProblemEvent
+ * @property {string} device
+ * @property {string} channel
+ * @property {Problem|null} problem null: it has ended
+ */
+
+/**
  * @typedef {object} Channel
  * @property {string} channel the name
  * @property {'Latest'|'Every'} delivery
@@ -75,7 +97,12 @@
  * @property {Record<string, Value>|null} values of the newest message; null before the first
  * @property {string|null} time of the values (RFC 3339)
  * @property {number|null} timeMs the same in milliseconds since 1970, by the server's clock
+ * @property {number|null} seq the message's sequence in the stream; null from servers of an earlier version
+ * @property {Record<string, string>} bad the raw text of each field that can't be read, whose value is null
+ * @property {Record<string, string>} at the time of each field that is older than `time`, of records
+ * @property {boolean} late whether the message of an `Every` channel was stored long after its time
  * @property {boolean} stale
+ * @property {Problem|null} problem with the option `problems`: the current problem
  */
 
 /**
@@ -93,6 +120,10 @@
  * @property {string} time
  * @property {number} timeMs
  * @property {Record<string, Value>} values
+ * @property {number|null} seq as in {@link Channel}, like `bad`, `at` and `late`
+ * @property {Record<string, string>} bad
+ * @property {Record<string, string>} at
+ * @property {boolean} late
  * @property {string|null} id
  */
 
@@ -110,6 +141,13 @@ const DEFAULT_PING_MS = 15_000;
 const LONGEST_ADDRESS = 2_000;
 /** The longest event in characters; a `hello` of thousands of devices has a few MiB. */
 const LARGEST_EVENT = 32 * 1024 * 1024;
+/**
+ * Another pod may be this much behind the one before. An older value from it doesn't replace one that came
+ * within this time; later it does, as the broker may have lost its newest messages.
+ */
+const BEHIND_MS = 5_000;
+/** The value of `bad` and `at` if there is none. @type {Record<string, string>} */
+const NONE = Object.freeze({});
 /** Smaller differences from the server's clock count as network latency, not as skew. */
 const SKEW_TOLERANCE_MS = 500;
 
@@ -193,16 +231,6 @@ export class SseParser {
 }
 
 /**
- * Parses an event id.
- * @param {string|null} id
- * @returns {{epoch: string, sequence: number}|null} null if it isn't `<epoch>-<sequence>`
- */
-export function parseId(id) {
-  const match = /^([0-9a-f]+)-([0-9]+)$/.exec(id ?? '');
-  return match ? { epoch: match[1], sequence: Number(match[2]) } : null;
-}
-
-/**
  * Returns the wait before the next attempt: the server's `retry`, plus a random time up to a bound that
  * doubles with each failure (full jitter), so that the screens of a plant don't come back at the same time.
  * @param {number} attempt failures in a row, from 1
@@ -234,10 +262,16 @@ export function connect(options) {
  * One attempt, from the request to its end.
  * @typedef {{
  *   controller: AbortController, heardAt: number, limitMs: number, timer: any, helloAt: number|null,
- *   parser: SseParser|null, over: boolean, gone: Set<string>
+ *   parser: SseParser|null, over: boolean, gone: Set<string>, settled: boolean, stale: Set<Channel>,
+ *   problems: Set<Channel>
  * }} Attempt
+ * `settled`: everything up to an id was delivered. `stale`, `problems`: the channels of which it said so.
  */
-/** The newest event of a channel. @typedef {{id: ReturnType<typeof parseId>, numbered: boolean}} Mark */
+/**
+ * The newest event of a channel. `hello`: the number of the `hello` that it followed; null if the next event
+ * counts whatever its sequence. `epoch`: that of the `hello`. `at`: when it came, by the local clock.
+ * @typedef {{seq: number|null, hello: number|null, epoch: string|null, at: number}} Mark
+ */
 
 /** A subscription, created by {@link connect}. */
 export class Feed extends EventTarget {
@@ -268,6 +302,8 @@ export class Feed extends EventTarget {
   /** @type {number|null} */
   #retryMs = null;
   #skewMs = 0;
+  /** The number of `hello` events so far. */
+  #hellos = 0;
   /** @type {WeakMap<Channel, Mark>} */
   #marks = new WeakMap();
   /** @type {(() => void)[]} */
@@ -324,7 +360,10 @@ export class Feed extends EventTarget {
    * @returns {number|null} milliseconds; null without values
    */
   age(channel) {
-    return channel?.timeMs == null ? null : Math.max(0, this.serverNow() - channel.timeMs);
+    if (channel?.timeMs == null) return null;
+    // A server of an earlier version passes on the times of a clock that is ahead.
+    const heardAt = this.#marks.get(channel)?.at ?? Infinity;
+    return Math.max(0, this.serverNow() - channel.timeMs, this.#timers.now() - heardAt);
   }
 
   /**
@@ -397,7 +436,8 @@ export class Feed extends EventTarget {
     /** @type {Attempt} */
     const run = {
       controller: new AbortController(), heardAt: this.#timers.now(), limitMs: connectTimeoutMs,
-      timer: null, helloAt: null, parser: null, over: false, gone: new Set(),
+      timer: null, helloAt: null, parser: null, over: false, gone: new Set(), settled: false,
+      stale: new Set(), problems: new Set(),
     };
     this.#run = run;
     this.#retryTimer = null;
@@ -438,6 +478,7 @@ export class Feed extends EventTarget {
     /** @type {CloseReason|null} */
     let bye = null;
     const parser = new SseParser((event) => {
+      if (event.id !== null) this.#settle(run);
       if (!run.over && !bye) bye = this.#receive(run, event);
     }, this.#lastEventId);
     const reader = response.body.getReader();
@@ -449,7 +490,10 @@ export class Feed extends EventTarget {
       const waiting = this.state === 'waiting';
       parser.push(value);
       if (run.over) break;
-      if (!bye && parser.lastEventId !== this.#lastEventId) this.#removeGone(run);
+      if (!bye && parser.lastEventId !== this.#lastEventId) {
+        this.#removeGone(run);
+        this.#settle(run);
+      }
       // A new id means that everything before it was delivered, even if there was nothing to deliver.
       if (waiting && parser.lastEventId !== this.#lastEventId) this.#serving();
       this.#lastEventId = parser.lastEventId;
@@ -461,7 +505,7 @@ export class Feed extends EventTarget {
 
   /** @param {AbortSignal} signal */
   async #request(signal) {
-    const { tenant, devices, selector, channels, interval, url, token } = this.#options;
+    const { tenant, devices, selector, channels, interval, problems, url, token } = this.#options;
     const base = url ?? new URL('.', document.baseURI).href;
     const path = `${String(base).replace(/\/$/, '')}/v1/${encodeURIComponent(tenant)}/events`;
     const address = new URL(path, globalThis.document?.baseURI);
@@ -469,8 +513,8 @@ export class Feed extends EventTarget {
     const query = new URLSearchParams();
     for (const device of devices ?? []) query.append('device', device);
     for (const channel of channels ?? []) query.append('channel', channel);
-    for (const [name, value] of Object.entries({ selector, interval, lastEventId })) {
-      if (value) query.append(name, value);
+    for (const [name, value] of Object.entries({ selector, interval, problems, lastEventId })) {
+      if (value) query.append(name, String(value));
     }
     /** @type {Record<string, string>} */
     const headers = { accept: 'text/event-stream' };
@@ -483,7 +527,7 @@ export class Feed extends EventTarget {
     else {
       headers['content-type'] = 'application/json';
       init.method = 'POST';
-      init.body = JSON.stringify({ devices, selector, channels, interval, lastEventId });
+      init.body = JSON.stringify({ devices, selector, channels, interval, problems, lastEventId });
     }
     return { url: address.href, init };
   }
@@ -596,15 +640,22 @@ export class Feed extends EventTarget {
     if (!waits) this.#removeGone(run);
     if (type === 'message') this.#onData(body, id);
     else if (type === 'hello') return this.#onHello(run, body);
-    else if (type === 'stale' || type === 'fresh') this.#onFreshness(body, type);
+    else if (type === 'stale' || type === 'fresh') this.#onFreshness(run, body, type);
+    else if (type === 'problem') this.#onProblem(run, body);
     else if (type === 'devices') {
-      for (const device of body.added ?? []) this.#put(device);
+      for (const device of body.added ?? []) {
+        this.#put(device);
+        // With another format, an older message may be the newest one that can be shown.
+        this.#startAnew(this.devices.get(device.device)?.channels.values());
+      }
       for (const code of body.removed ?? []) this.#remove(code);
       this.#serving();
       this.#emit('devices', body);
     } else if (type === 'gap') {
       this.stats.gaps += 1;
       this.#serving();
+      const channel = this.#channel(body);
+      if (channel) this.#startAnew([channel]);
       this.#emit('gap', body);
     } else if (type === 'refused') {
       if (body.device) this.refusals.set(body.device, body);
@@ -628,10 +679,16 @@ export class Feed extends EventTarget {
       return { refused: true, reason: 'UnknownProtocol', message };
     }
     this.hello = hello;
+    this.#hellos += 1;
+    if (run.helloAt === null) this.refusals.clear();
+    // The stream was made anew or set back: its sequences are used again.
+    else for (const { channels } of this.devices.values()) this.#startAnew(channels.values());
+    run.settled = false;
+    run.stale.clear();
+    run.problems.clear();
     run.helloAt = this.#timers.now();
     run.limitMs = 2 * (hello.pingMs > 0 ? hello.pingMs : DEFAULT_PING_MS) + 1_000;
     this.#watch(run);
-    this.refusals.clear();
     const codes = new Set();
     for (const device of hello.devices ?? []) {
       codes.add(device.device);
@@ -659,7 +716,8 @@ export class Feed extends EventTarget {
     for (const { channel: name, delivery, staleAfterMs = null, fields = [] } of described.channels ?? []) {
       /** @type {Channel} */
       const channel = before.get(name) ?? {
-        channel: name, delivery, staleAfterMs, fields, values: null, time: null, timeMs: null, stale: false,
+        channel: name, delivery, staleAfterMs, fields, values: null, time: null, timeMs: null, seq: null,
+        bad: NONE, at: NONE, late: false, stale: false, problem: null,
       };
       Object.assign(channel, { delivery, staleAfterMs, fields });
       if (staleAfterMs === null) channel.stale = false;
@@ -686,54 +744,113 @@ export class Feed extends EventTarget {
     if (this.state === 'waiting') this.#become({ state: 'live' });
   }
 
-  /** @param {any} body @param {'stale'|'fresh'} type */
-  #onFreshness(body, type) {
-    const channel = this.devices.get(body.device)?.channels.get(body.channel);
+  /** Returns the channel that an event is about. @param {any} body */
+  #channel(body) {
+    return this.devices.get(body.device)?.channels.get(body.channel);
+  }
+
+  /** @param {Attempt} run @param {any} body @param {'stale'|'fresh'} type */
+  #onFreshness(run, body, type) {
+    const channel = this.#channel(body);
     if (type === 'fresh') this.#serving();
-    if (channel) channel.stale = type === 'stale';
+    if (channel) {
+      channel.stale = type === 'stale';
+      run.stale.add(channel);
+    }
     this.#emit(type, body);
     if (channel) this.#emit('change', { device: body.device, channel: body.channel });
+  }
+
+  /** @param {Attempt} run @param {any} body */
+  #onProblem(run, body) {
+    const channel = this.#channel(body);
+    if (!channel) return;
+    channel.problem = body.problem ?? null;
+    run.problems.add(channel);
+    this.#emit('problem', body);
+    this.#emit('change', { device: body.device, channel: body.channel });
+  }
+
+  /**
+   * Ends what the connection before said of staleness and problems and this one didn't repeat: an id means
+   * that everything before it was delivered.
+   * @param {Attempt} run
+   */
+  #settle(run) {
+    if (run.settled || run.over || run.helloAt === null) return;
+    run.settled = true;
+    for (const { device, channels } of this.devices.values()) {
+      for (const channel of channels.values()) {
+        const { channel: name, stale, problem } = channel;
+        if (stale && !run.stale.has(channel)) this.#onFreshness(run, { device, channel: name }, 'fresh');
+        if (problem && !run.problems.has(channel)) {
+          this.#onProblem(run, { device, channel: name, problem: null });
+        }
+      }
+    }
+  }
+
+  /** Lets the next event of each channel count whatever its sequence. @param {Iterable<Channel>} [channels] */
+  #startAnew(channels = []) {
+    for (const channel of channels) {
+      const mark = this.#marks.get(channel);
+      if (mark) Object.assign(mark, { hello: null, epoch: null });
+    }
   }
 
   /** @param {any} body @param {string|null} id */
   #onData(body, id) {
     const { device, channel: name, time, values } = body;
-    const channel = this.devices.get(device)?.channels.get(name);
+    const channel = this.#channel(body);
     const timeMs = Date.parse(time);
-    const parsed = parseId(id);
-    const last = parseId(this.#lastEventId);
-    // Ids rise. After a lower one, the broker has lost its newest messages and reuses their sequences.
-    const reused = parsed && last && parsed.epoch === last.epoch && parsed.sequence < last.sequence;
-    if (reused) this.#marks = new WeakMap();
     if (!channel || Number.isNaN(timeMs) || values === null || typeof values !== 'object') {
       this.stats.invalid += 1;
       return;
     }
     this.#serving();
-    if (!this.#isNewer(channel, parsed, timeMs, values)) {
+    const seq = Number.isFinite(body.seq) ? body.seq : null;
+    const late = body.late === true;
+    const event = { time, values, bad: body.bad ?? NONE, at: body.at ?? NONE };
+    const order = this.#compare(channel, seq, event);
+    const now = this.#timers.now();
+    const before = this.#marks.get(channel);
+    if (order >= 0) {
+      const at = order === 0 && before ? before.at : now;
+      this.#marks.set(channel, { seq, hello: this.#hellos, epoch: this.hello?.epoch ?? null, at });
+    }
+    if (order <= 0) {
       this.stats.dropped += 1;
       return;
     }
-    const newest = parsed ?? this.#marks.get(channel)?.id ?? null;
-    this.#marks.set(channel, { id: newest, numbered: parsed !== null });
-    Object.assign(channel, { values, time, timeMs, stale: false });
-    this.#emit('data', { device, channel: name, time, timeMs, values, id });
+    Object.assign(channel, { ...event, timeMs, seq, late, stale: false });
+    this.#emit('data', { device, channel: name, timeMs, seq, late, ...event, id });
     this.#emit('change', { device, channel: name });
   }
 
   /**
-   * Returns whether an event is newer than the known one of its channel. Within an epoch the sequence
-   * decides. Events of a snapshot or a replay have no id: for them the time decides, and at equal times the
-   * values, as it may be the known event.
-   * @param {Channel} channel @param {ReturnType<typeof parseId>} id @param {number} timeMs
-   * @param {Record<string, Value>} values
+   * Compares an event with the known one of its channel: positive if it is newer, 0 if it is the known one,
+   * negative if it is older. The stream's order decides, never the time: within what follows a `hello`, that
+   * is the sequence. A sequence that comes twice with other values is that of a format that was edited.
+   * @param {Channel} channel @param {number|null} seq
+   * @param {Pick<DataEvent, 'time'|'values'|'bad'|'at'>} event
    */
-  #isNewer(channel, id, timeMs, values) {
-    if (channel.timeMs === null) return true;
+  #compare(channel, seq, event) {
     const mark = this.#marks.get(channel);
-    if (id && mark?.id?.epoch === id.epoch && id.sequence <= mark.id.sequence) return false;
-    if (id && mark?.numbered) return true;
-    if (timeMs !== channel.timeMs) return timeMs > channel.timeMs;
-    return JSON.stringify(values) !== JSON.stringify(channel.values);
+    if (!mark) return 1;
+    const here = mark.hello === this.#hellos;
+    if (seq !== null && mark.seq !== null && seq !== mark.seq) {
+      if (here) return seq - mark.seq;
+      const sameStream = mark.epoch !== null && mark.epoch === this.hello?.epoch;
+      // Of an `Every` channel, known events are sent again after a broken replay, and `gap` comes when the
+      // stream was set back.
+      const recent = channel.delivery === 'Every' || this.#timers.now() - mark.at < BEHIND_MS;
+      return sameStream && recent ? seq - mark.seq : 1;
+    }
+    // A server of an earlier version tells no sequence. What it sends is in order within a connection.
+    if (here && (seq === null || mark.seq === null)) return 1;
+    /** @param {Pick<DataEvent, 'time'|'values'|'bad'|'at'>} one */
+    const content = ({ time, values, bad, at }) => JSON.stringify([time, values, bad, at]);
+    // @ts-expect-error A channel with a mark has values.
+    return content(channel) === content(event) ? 0 : 1;
   }
 }

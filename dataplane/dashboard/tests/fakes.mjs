@@ -107,8 +107,13 @@ export const telemetry = { channel: 'telemetry', delivery: 'Latest', staleAfterM
 export const power = { channel: 'power', delivery: 'Every', staleAfterMs: null, fields: [{ name: 'on', type: 'Bool' }] };
 export const device = (code = 'CORR-01', channels = [telemetry, power]) => ({ device: code, name: code.toLowerCase(), labels: { line: 'l1' }, channels });
 export const block = (event, body, id) => `${id ? `id: ${id}\n` : ''}${event ? `event: ${event}\n` : ''}data: ${JSON.stringify(body)}\n\n`;
-export const hello = (devices = [device()], more = {}) => block('hello', { protocol: 1, tenant: 'demo', server: 'test', resumed: false, pingMs: 15_000, devices, ...more });
-export const data = (values, time, id, { code = 'CORR-01', channel = 'telemetry' } = {}) => block(null, { device: code, channel, time, values }, id);
+/** `hello` of the version before, which names no epoch. */
+export const helloBefore = (devices = [device()], more = {}) => block('hello', { protocol: 1, tenant: 'demo', server: 'test', resumed: false, pingMs: 15_000, devices, ...more });
+export const hello = (devices, more = {}) => helloBefore(devices, { epoch: 'e1', ...more });
+/** A data event of the version before, without a sequence. */
+export const data = (values, time, id, { code = 'CORR-01', channel = 'telemetry', ...more } = {}) => block(null, { device: code, channel, time, values, ...more }, id);
+/** A data event with a sequence, without an id, as in a snapshot. */
+export const numbered = (values, time, seq, more = {}) => data(values, time, undefined, { ...more, seq });
 
 /** A feed on a fake clock and a fake server, and its events. */
 export async function start(options = {}) {
@@ -116,7 +121,7 @@ export async function start(options = {}) {
   const server = new FakeServer(timers);
   const feed = connect({ url: 'http://plant.example/', tenant: 'demo', devices: ['*'], fetch: server.fetch, timers, ...options });
   const said = [];
-  for (const type of ['state', 'hello', 'data', 'stale', 'fresh', 'gap', 'refused', 'devices', 'bye', 'ping', 'change']) {
+  for (const type of ['state', 'hello', 'data', 'stale', 'fresh', 'gap', 'problem', 'refused', 'devices', 'bye', 'ping', 'change']) {
     feed.addEventListener(type, ({ detail }) => said.push(type === 'state' ? `state ${detail.state}` : [type, detail]));
   }
   /** Returns the details of the events of one type so far. */

@@ -29,56 +29,6 @@ test('values are those of one message: what it lacks is not kept from an older o
   feed.close();
 });
 
-const ORDER = [
-  ['a higher sequence is newer', ['e1-5', 0], ['e1-6', 1], true],
-  ['a higher sequence is newer at any time', ['e1-5', 2], ['e1-6', 1], true],
-  ['the same sequence is no news', ['e1-5', 0], ['e1-5', 1], false],
-  ['a lower sequence is that of a stream that was set back: its time counts', ['e1-5', 0], ['e1-4', 1], true],
-  ['a lower sequence with an older time is no news', ['e1-5', 1], ['e1-4', 0], false],
-  ['sequences are numbers, not text', ['e1-9', 0], ['e1-10', 1], true],
-  ['another epoch is news', ['e1-500', 0], ['e2-1', 1], true],
-  ['without an id, a later time is newer', [null, 0], [null, 1], true],
-  ['without an id, an older time is no news', [null, 1], [null, 0], false],
-  ['without an id, the same event is no news', [null, 1], [null, 1], false],
-  ['a snapshot after numbered events counts by time', ['e1-5', 1], [null, 0], false],
-  ['a snapshot that is newer counts', ['e1-5', 1], [null, 2], true],
-  ['a numbered event after a snapshot counts by time', [null, 1], ['e1-5', 0], false],
-  ['a numbered event that repeats the snapshot is no news', [null, 1], ['e1-5', 1], false],
-];
-
-for (const [name, [id, at], [nextId, nextAt], newer] of ORDER) {
-  test(`order: ${name}`, async () => {
-    const same = name.includes('same event') || name.includes('repeats');
-    const { feed, server, of } = await live(data({ speed: 1 }, T(at), id));
-    await server.write(data({ speed: same ? 1 : 2 }, T(nextAt), nextId));
-    assert.equal(of('data').length, newer ? 2 : 1);
-    assert.equal(speed(feed), newer ? 2 : 1);
-    assert.equal(feed.stats.dropped, newer ? 0 : 1);
-    feed.close();
-  });
-}
-
-test('order: at the same time without ids, other values are another event', async () => {
-  const { feed, of } = await live(data({ speed: 1 }, T(0)) + data({ speed: 2 }, T(0)));
-  assert.equal(of('data').length, 2);
-  feed.close();
-});
-
-test('order: a number that was seen before a snapshot still counts after it', async () => {
-  const { feed, of } = await live(data({ speed: 1 }, T(0), 'e1-7') + data({ speed: 2 }, T(1)) + data({ speed: 9 }, T(2), 'e1-7'));
-  assert.deepEqual(of('data').map(({ values }) => values.speed), [1, 2]);
-  feed.close();
-});
-
-test('channels and devices have their own order', async () => {
-  const { feed, server } = await start();
-  await server.stream(hello([device('A-1'), device('B-1')]) + data({ speed: 1 }, T(5), 'e1-50', { code: 'A-1' })
-    + data({ speed: 2 }, T(0), 'e1-51', { code: 'B-1' }) + data({ on: true }, T(1), 'e1-52', { code: 'A-1', channel: 'power' }));
-  assert.deepEqual([speed(feed, 'A-1'), speed(feed, 'B-1')], [1, 2]);
-  assert.deepEqual(feed.devices.get('A-1').channels.get('power').values, { on: true });
-  feed.close();
-});
-
 test('stale and fresh are kept, and data ends stale', async () => {
   const { feed, server, of } = await live(data({ speed: 1 }, T(0)) + block('stale', { device: 'CORR-01', channel: 'telemetry', since: T(0), staleAfterMs: 10_000 }));
   const channel = feed.devices.get('CORR-01').channels.get('telemetry');

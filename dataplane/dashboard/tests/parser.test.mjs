@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseId, SseParser } from '../flutecast.js';
+import { SseParser } from '../flutecast.js';
 import { seeded } from './mock-server.mjs';
 
 /** Returns the events that a parser makes of chunks. */
@@ -92,9 +92,4 @@ test('the parser: an event without end is refused before it fills the memory', (
   assert.throws(() => {
     for (let count = 0; count < 40; count += 1) parser.push(chunk);
   }, RangeError);
-});
-
-test('an id is an epoch and a sequence', () => {
-  assert.deepEqual(parseId('5f3a9c01-1042'), { epoch: '5f3a9c01', sequence: 1042 });
-  for (const other of [null, '', '1042', '5f3a9c01-', '5f3a9c01-x', 'XYZ-1']) assert.equal(parseId(other), null);
 });
