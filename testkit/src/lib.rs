@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "only programs and tests of this workspace link it")]
 
 mod api_server;
+mod fake_clock;
 pub mod fleet;
 mod folder_copy;
 mod gateway;
@@ -25,6 +26,7 @@ mod sse;
 mod wait;
 
 pub use api_server::ApiServer;
+pub use fake_clock::FakeClock;
 pub use folder_copy::copy_folder;
 pub use gateway::{Gateway, GatewayPod, ServiceProxy};
 pub use go_tool::{GoTool, Stamp, tools_folder};

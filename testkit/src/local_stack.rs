@@ -10,8 +10,8 @@ use flutecast_contract::{iot_id, subject};
 
 use crate::folder_copy::copy_folder;
 use crate::{
-    Dataplane, DataplaneOptions, NatsOptions, NatsServer, Operator, OperatorOptions, ProcessOptions,
-    in_repository,
+    Dataplane, DataplaneOptions, FakeClock, NatsOptions, NatsServer, Operator, OperatorOptions,
+    ProcessOptions, in_repository,
 };
 
 /// A nats-server, and an operator with its own folder of manifests. Dropping it kills the processes and
@@ -76,14 +76,22 @@ impl LocalStack {
     /// # Errors
     /// Returns an error if the data plane is not ready in time.
     pub async fn dataplane_with(&self, arguments: &[&str]) -> anyhow::Result<Dataplane> {
-        Dataplane::start(DataplaneOptions {
-            mapping: self.mapping(),
-            nats: self.nats.url(),
-            args: arguments.iter().map(Into::into).collect(),
-            process: quiet(),
-            ..DataplaneOptions::default()
-        })
-        .await
+        let args = arguments.iter().map(Into::into).collect();
+        self.dataplane_as(DataplaneOptions { args, process: quiet(), ..DataplaneOptions::default() }).await
+    }
+
+    /// Starts a data plane that sees this wall clock.
+    ///
+    /// # Errors
+    /// Returns an error if the data plane is not ready in time.
+    pub async fn dataplane_at(&self, clock: &FakeClock) -> anyhow::Result<Dataplane> {
+        let mut process = quiet();
+        process.env.extend(clock.env());
+        self.dataplane_as(DataplaneOptions { process, ..DataplaneOptions::default() }).await
+    }
+
+    async fn dataplane_as(&self, options: DataplaneOptions) -> anyhow::Result<Dataplane> {
+        Dataplane::start(DataplaneOptions { mapping: self.mapping(), nats: self.nats.url(), ..options }).await
     }
 
     /// Returns the folder with the manifests.

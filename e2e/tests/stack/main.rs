@@ -22,6 +22,7 @@ mod gateways;
 mod guarded_broker;
 mod interest;
 mod measurements;
+mod one_truth;
 mod payload_source;
 mod protocol_examples;
 mod resume;

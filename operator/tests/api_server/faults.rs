@@ -2,10 +2,9 @@
 //! nothing is lost, and the log describes it in few lines. The minutes pass at the same time, on two
 //! clusters.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use flutecast_testkit::wait_until;
+use flutecast_testkit::{FakeClock, wait_until};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::manifests::{device, format, tenant};
@@ -90,7 +89,7 @@ async fn no_api_server_for_a_minute() {
 
 async fn no_broker_for_a_minute() {
     let mut cluster = Cluster::start().await;
-    let clock = FakeClock::new();
+    let clock = FakeClock::new().unwrap();
     cluster.env = clock.env();
     // Two operators that start at the same time.
     let (one, two) = tokio::join!(cluster.spawn_operator("one"), cluster.spawn_operator("two"));
@@ -151,7 +150,7 @@ async fn a_clock_that_is_set(cluster: &Cluster, clock: &FakeClock, all: &mut Vec
     let lease = async || cluster.get("lease", "flutecast-operator", OWN).await.unwrap()["spec"].clone();
     let before = lease().await;
     for (seconds, name, code) in [(7200, "ahead", "C-5"), (-1800, "back", "C-6")] {
-        clock.set(seconds);
+        clock.set(seconds).unwrap();
         // The Lease shows that the operator has the new time.
         wait_until("the Lease to be renewed by the new time", SOON, async || {
             let lease = lease().await;
@@ -181,43 +180,4 @@ async fn a_clock_that_is_set(cluster: &Cluster, clock: &FakeClock, all: &mut Vec
     }
     let lines = cluster.operator.as_ref().unwrap().process.output();
     assert!(!lines.iter().any(|line| line.contains("stops to work")), "{}", cluster.operator_log());
-}
-
-/// The clock that a program sees, by libfaketime. CLOCK_MONOTONIC stays the machine's, as when a real clock
-/// is set.
-struct FakeClock {
-    folder: tempfile::TempDir,
-}
-
-impl FakeClock {
-    fn new() -> Self {
-        let this = Self { folder: tempfile::tempdir().unwrap() };
-        this.set(0);
-        this
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("faketime")
-    }
-
-    fn set(&self, seconds: i64) {
-        // In one step, since the file may be read at any time.
-        let next = self.folder.path().join("next");
-        std::fs::write(&next, format!("{seconds:+}\n")).unwrap();
-        std::fs::rename(next, self.file()).unwrap();
-    }
-
-    fn env(&self) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-        let mut libraries = std::fs::read_dir("/usr/lib").unwrap().filter_map(|entry| {
-            let path = entry.unwrap().path().join("faketime/libfaketimeMT.so.1");
-            path.exists().then_some(path)
-        });
-        let library = libraries.next().expect("libfaketime is missing: xtask/install-tools system");
-        vec![
-            ("LD_PRELOAD".into(), library.into()),
-            ("FAKETIME_TIMESTAMP_FILE".into(), self.file().into()),
-            ("FAKETIME_NO_CACHE".into(), "1".into()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()),
-        ]
-    }
 }
