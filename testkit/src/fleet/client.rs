@@ -147,7 +147,8 @@ impl Client {
         match event.event.as_deref() {
             None => seen.data(event.id.as_deref(), data, &self.target.number_field, Instant::now()),
             Some("hello") => {
-                let Some(welcome) = seen.merge.hello(data) else {
+                let again = seen.server.is_some();
+                let Some(welcome) = seen.merge.hello(data, again) else {
                     seen.strange += 1;
                     return false;
                 };
@@ -185,7 +186,7 @@ impl Seen {
 
     fn data(&mut self, id: Option<&str>, data: &str, field: &str, now: Instant) {
         self.events += 1;
-        match self.merge.data(id, data, field) {
+        match self.merge.data(data, field) {
             Taken::First | Taken::Next | Taken::Newer => {}
             Taken::After(missing) => self.lost += missing,
             Taken::Wrong => self.wrong += 1,

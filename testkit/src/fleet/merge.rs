@@ -15,7 +15,7 @@ pub(super) enum Taken {
     After(u64),
     /// A newer event of a channel that isn't counted.
     Newer,
-    /// A repeat, which a page would drop.
+    /// A repeat, or one from before what is known, which a page would drop.
     Known,
     /// An event that a page would take for new although its number repeats or goes back.
     Wrong,
@@ -25,6 +25,8 @@ pub(super) enum Taken {
 
 #[derive(Debug, Default)]
 pub(super) struct Merge {
+    /// The incarnation of the tenant's stream, in which the order holds.
+    epoch: Option<Box<str>>,
     channels: HashMap<Box<str>, Channel>,
 }
 
@@ -32,17 +34,15 @@ pub(super) struct Merge {
 struct Channel {
     /// True for `Every` channels: no event may be missing.
     every: bool,
-    /// Epoch and sequence of the newest event with an id.
-    id: Option<(u32, u64)>,
-    /// True if the newest event had an id.
-    numbered: bool,
+    /// True until the first event of an incarnation of the stream.
+    sequence_unknown: bool,
     newest: Option<Newest>,
 }
 
 #[derive(Debug)]
 struct Newest {
-    time: Box<str>,
-    values: Box<str>,
+    sequence: u64,
+    values: serde_json::Map<String, serde_json::Value>,
     number: Option<u64>,
 }
 
@@ -53,6 +53,7 @@ struct Hello<'a> {
     #[serde(rename = "pingMs")]
     ping_ms: u64,
     server: &'a str,
+    epoch: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +73,8 @@ struct HelloChannel<'a> {
 struct Data<'a> {
     device: String,
     channel: &'a str,
-    time: &'a str,
+    #[serde(rename = "seq")]
+    sequence: u64,
     values: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -84,9 +86,18 @@ pub(super) struct Welcome {
 }
 
 impl Merge {
-    /// Reads a `hello`. Returns `None` if it is invalid.
-    pub(super) fn hello(&mut self, data: &str) -> Option<Welcome> {
-        let Hello { devices, ping_ms, server } = serde_json::from_str(data).ok()?;
+    /// Reads a `hello`, the first of a connection or `again` on the same one. Returns `None` if it is
+    /// invalid.
+    pub(super) fn hello(&mut self, data: &str, again: bool) -> Option<Welcome> {
+        let Hello { devices, ping_ms, server, epoch } = serde_json::from_str(data).ok()?;
+        let other = epoch
+            .is_some_and(|epoch| self.epoch.replace(epoch.into()).is_some_and(|before| *before != *epoch));
+        if again || other {
+            // The stream was made anew, or set back: lower numbers may follow.
+            for channel in self.channels.values_mut() {
+                channel.sequence_unknown = true;
+            }
+        }
         for device in devices {
             for HelloChannel { channel, delivery } in device.channels {
                 self.channels.entry(key(&device.device, channel)).or_default().every = delivery == "Every";
@@ -95,22 +106,20 @@ impl Merge {
         Some(Welcome { server: server.to_owned(), ping_ms })
     }
 
-    /// Classifies and keeps a data event by the rules for pages in docs/client.md: within an epoch the
-    /// sequence decides; for events without an id the time decides, and the values if the times are equal.
+    /// Classifies and keeps a data event by the rules for pages in docs/client.md: the sequence decides.
     /// `field` names the value that increases by one with each message of a channel.
-    pub(super) fn data(&mut self, id: Option<&str>, data: &str, field: &str) -> Taken {
-        let Ok(Data { device, channel, time, values }) = serde_json::from_str(data) else {
+    pub(super) fn data(&mut self, data: &str, field: &str) -> Taken {
+        let Ok(Data { device, channel, sequence, values }) = serde_json::from_str(data) else {
             return Taken::Strange;
         };
         let channel = self.channels.entry(key(&device, channel)).or_default();
         let number = values.get(field).and_then(serde_json::Value::as_f64).map(|number| number as u64);
-        let values = serde_json::Value::Object(values).to_string();
-        let id = id.and_then(parse_id);
+        let new = Newest { sequence, values, number };
         let Some(newest) = &channel.newest else {
-            channel.keep(id, time, values, number);
+            channel.newest = Some(new);
             return Taken::First;
         };
-        if !channel.is_newer(newest, id, time, &values) {
+        if !channel.is_newer(newest, &new) {
             return Taken::Known;
         }
         let taken = match (channel.every, newest.number, number) {
@@ -119,7 +128,8 @@ impl Merge {
             (true, Some(_), Some(_)) => Taken::Wrong,
             _ => Taken::Newer,
         };
-        channel.keep(id, time, values, number);
+        channel.newest = Some(new);
+        channel.sequence_unknown = false;
         taken
     }
 
@@ -131,25 +141,10 @@ impl Merge {
 }
 
 impl Channel {
-    fn is_newer(&self, newest: &Newest, id: Option<(u32, u64)>, time: &str, values: &str) -> bool {
-        if let (Some((epoch, sequence)), Some((known_epoch, known))) = (id, self.id)
-            && epoch == known_epoch
-        {
-            if sequence <= known {
-                return false;
-            }
-            if self.numbered {
-                return true;
-            }
-        }
-        // All times are in UTC and have the same format, so they can be compared as strings.
-        if time == &*newest.time { values != &*newest.values } else { time > &*newest.time }
-    }
-
-    fn keep(&mut self, id: Option<(u32, u64)>, time: &str, values: String, number: Option<u64>) {
-        self.numbered = id.is_some();
-        self.id = id.or(self.id);
-        self.newest = Some(Newest { time: time.into(), values: values.into(), number });
+    /// A message may come again in another form, when its format has changed.
+    fn is_newer(&self, newest: &Newest, new: &Newest) -> bool {
+        let order = new.sequence.cmp(&newest.sequence);
+        self.sequence_unknown || order.is_gt() || order.is_eq() && new.values != newest.values
     }
 }
 
@@ -166,17 +161,23 @@ pub(super) fn parse_id(id: &str) -> Option<(u32, u64)> {
 mod tests {
     use super::*;
 
+    fn hello(epoch: &str) -> String {
+        format!(
+            r#"{{"protocol":1,"server":"pod-1","epoch":"{epoch}","pingMs":500,"devices":[{{"device":"A-1",
+            "channels":[{{"channel":"switch","delivery":"Every"}},{{"channel":"level","delivery":"Latest"}}]}}]}}"#
+        )
+    }
+
     fn welcome() -> Merge {
         let mut merge = Merge::default();
-        let hello = r#"{"protocol":1,"server":"pod-1","pingMs":500,"devices":[{"device":"A-1","channels":
-            [{"channel":"switch","delivery":"Every"},{"channel":"level","delivery":"Latest"}]}]}"#;
-        assert_eq!(merge.hello(hello), Some(Welcome { server: "pod-1".into(), ping_ms: 500 }));
+        let welcome = Welcome { server: "pod-1".into(), ping_ms: 500 };
+        assert_eq!(merge.hello(&hello("5f3a9c01"), false), Some(welcome));
         merge
     }
 
-    fn data(channel: &str, second: u32, n: u64) -> String {
+    fn data(channel: &str, sequence: u64, n: u64) -> String {
         format!(
-            r#"{{"device":"A-1","channel":"{channel}","time":"2026-11-22T10:00:{second:02}.000Z",
+            r#"{{"device":"A-1","channel":"{channel}","seq":{sequence},"time":"2026-11-22T10:00:00.000Z",
                 "values":{{"n":{n}}}}}"#
         )
     }
@@ -184,25 +185,31 @@ mod tests {
     #[test]
     fn a_replay_is_merged_and_a_hole_is_seen() {
         let mut merge = welcome();
-        let mut take = |id: Option<&str>, second, n| merge.data(id, &data("switch", second, n), "n");
-        assert_eq!(take(None, 1, 7), Taken::First);
-        assert_eq!(take(Some("5f3a9c01-10"), 2, 8), Taken::Next);
-        assert_eq!(take(Some("5f3a9c01-10"), 2, 8), Taken::Known);
-        assert_eq!(take(None, 2, 8), Taken::Known, "without an id it is known by time and values");
-        assert_eq!(take(None, 2, 9), Taken::Next, "another message of the same moment");
-        assert_eq!(take(Some("5f3a9c01-14"), 3, 12), Taken::After(2));
-        assert_eq!(take(Some("5f3a9c01-15"), 3, 12), Taken::Wrong, "the same message under another id");
-        assert_eq!(take(Some("00000001-1"), 4, 13), Taken::Next, "another epoch");
-        assert_eq!(merge.numbers().collect::<Vec<_>>(), [("A-1/switch", 13)]);
+        let take = |merge: &mut Merge, sequence, n| merge.data(&data("switch", sequence, n), "n");
+        assert_eq!(take(&mut merge, 9, 7), Taken::First);
+        assert_eq!(take(&mut merge, 10, 8), Taken::Next);
+        assert_eq!(take(&mut merge, 10, 8), Taken::Known);
+        assert_eq!(take(&mut merge, 9, 7), Taken::Known);
+        assert_eq!(take(&mut merge, 14, 12), Taken::After(3));
+        assert_eq!(take(&mut merge, 15, 12), Taken::Wrong, "the same message in another place");
+        assert!(merge.hello(&hello("5f3a9c01"), false).is_some());
+        assert_eq!(take(&mut merge, 14, 12), Taken::Known, "a new connection to the same stream");
+        assert!(merge.hello(&hello("00000001"), false).is_some());
+        assert_eq!(take(&mut merge, 5, 13), Taken::Next, "another stream");
+        assert_eq!(take(&mut merge, 5, 13), Taken::Known);
+        assert!(merge.hello(&hello("00000001"), true).is_some());
+        assert_eq!(take(&mut merge, 4, 14), Taken::Next, "a stream that was set back");
+        assert_eq!(merge.numbers().collect::<Vec<_>>(), [("A-1/switch", 14)]);
     }
 
     #[test]
     fn only_every_channels_are_counted() {
         let mut merge = welcome();
-        assert_eq!(merge.data(None, &data("level", 1, 7), "n"), Taken::First);
-        assert_eq!(merge.data(None, &data("level", 2, 99), "n"), Taken::Newer);
-        assert_eq!(merge.data(None, &data("level", 1, 7), "n"), Taken::Known);
-        assert_eq!(merge.data(None, "{}", "n"), Taken::Strange);
+        assert_eq!(merge.data(&data("level", 1, 7), "n"), Taken::First);
+        assert_eq!(merge.data(&data("level", 2, 99), "n"), Taken::Newer);
+        assert_eq!(merge.data(&data("level", 2, 99), "n"), Taken::Known);
+        assert_eq!(merge.data(&data("level", 2, 98), "n"), Taken::Newer, "in another form");
+        assert_eq!(merge.data("{}", "n"), Taken::Strange);
         assert_eq!(merge.numbers().count(), 0);
     }
 }

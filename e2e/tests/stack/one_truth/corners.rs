@@ -171,7 +171,8 @@ fn every() -> Vec<Corner> {
         },
         Corner {
             code: "E-ON-CHANGE",
-            format: "delivery: {policy: Every}, fields: [{name: v, pointer: /v, type: Number, onChange: true}]",
+            format: "delivery: {policy: Every}, \
+                     fields: [{name: v, pointer: /v, type: Number, onChange: true}]",
             messages: |_| texts(&[r#"{"v":1}"#, r#"{"v":2}"#, r#"{"v":2}"#, r#"{"v":1}"#]),
             shown: 3,
             expected: json!({"values": {"v": 1}}),
@@ -201,7 +202,8 @@ fn fields() -> Vec<Corner> {
         },
         Corner {
             code: "F-OTHERWISE",
-            format: "fields: [{name: st, pointer: /st, type: Enum, values: {'1': running}, otherwise: fault}]",
+            format: "fields: [{name: st, pointer: /st, type: Enum, values: {'1': running}, \
+                     otherwise: fault}]",
             messages: |_| texts(&[r#"{"st":1}"#, r#"{"st":7}"#]),
             shown: 1,
             expected: json!({"values": {"st": "fault"}}),

@@ -73,7 +73,8 @@ impl Format {
         let spec = format!(
             "{timestamp}{delivery}{when}fields: [{{name: a, pointer: /a, type: Number{trigger}}}, \
              {{name: b, pointer: /b, type: Number{always}}}, \
-             {{name: st, pointer: /st, type: Enum, values: {{'0': stopped, '1': running}}{otherwise}{always}}}\
+             {{name: st, pointer: /st, type: Enum, values: {{'0': stopped, '1': running}}\
+             {otherwise}{always}}}\
              {computed}]"
         );
         let exact = trigger.is_empty() || delivery.contains("Every");

@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | S1 | `when: values.v >= 0`; `{"v":1824}`, then `{"v":-1}` | 1824 |
 //! | P1 | unit Seconds, `Latest`; `{"ts":S,"st":1}`, `{"ts":S,"st":0}` | stopped |
-//! | P2 | `Every`; codes 1 (T), 2 (T − 1 s), 3 (now + 6 s, maxAhead 5 s) | 1 and 2; 3 is a problem `TooFarAhead` |
+//! | P2 | `Every`; codes 1 (T), 2 (T − 1 s), 3 (now + 6 s, maxAhead 5 s) | 1 and 2; 3 is `TooFarAhead` |
 //! | P3 | one Enum field; `{"st":1}`, then `{"st":7}` | `null`; `bad` names 7 |
 //! | P6 | `Latest`, no maxAhead; a time one hour ahead, then right ones | the newest; `ClockAhead` |
 //! | P7 | `{"temp":20}`, then `{"hum":50}`, with `record` | both |
