@@ -64,6 +64,7 @@ enum JsonKind {
     True,
     False,
     Number,
+    NotFinite,
     Plain,
     Escaped,
     Container,
@@ -87,10 +88,20 @@ pub enum RawValue<'a> {
     Bool(bool),
     /// A number as written.
     Number(&'a str),
+    /// `NaN`, `-Infinity` or one of the other words that programs write for numbers which JSON can't express.
+    NotFinite(&'a str),
     /// A string.
     String(RawString<'a>),
     /// An array or an object as written.
     Container(&'a str),
+}
+
+impl Matches {
+    /// Returns what the payload's text was within when it turned out not to be JSON: `an object`.
+    #[must_use]
+    pub fn open_container(&self) -> Option<&'static str> {
+        self.stack.last().map(|container| if container.object { "an object" } else { "an array" })
+    }
 }
 
 impl Pointers {
@@ -163,8 +174,9 @@ impl Pointers {
             b'"' => JsonKind::Plain,
             b't' => scanner.literal("true").map(|()| JsonKind::True)?,
             b'f' => scanner.literal("false").map(|()| JsonKind::False)?,
-            b'n' => scanner.literal("null").map(|()| JsonKind::Null)?,
-            _ => scanner.number().map(|()| JsonKind::Number)?,
+            b'n' if scanner.literal("null").is_ok() => JsonKind::Null,
+            _ if scanner.number_or_word()? => JsonKind::Number,
+            _ => JsonKind::NotFinite,
         };
         if node != NOWHERE {
             found.tick += 1;
@@ -270,6 +282,7 @@ impl Pointers {
             JsonKind::True => Some(RawValue::Bool(true)),
             JsonKind::False => Some(RawValue::Bool(false)),
             JsonKind::Number => written(slot.start, slot.end).map(RawValue::Number),
+            JsonKind::NotFinite => written(slot.start, slot.end).map(RawValue::NotFinite),
             JsonKind::Plain => string(false),
             JsonKind::Escaped => string(true),
             JsonKind::Container => written(slot.start, slot.end).map(RawValue::Container),

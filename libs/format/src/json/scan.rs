@@ -155,6 +155,19 @@ impl<'a> Scanner<'a> {
         if self.position == start { self.malformed() } else { Ok(()) }
     }
 
+    /// Consumes a number, or one of the words that programs write for numbers which JSON can't express. Returns
+    /// whether it is a number.
+    pub(super) fn number_or_word(&mut self) -> Result<bool, InvalidJson> {
+        const WORDS: [&str; 7] = ["NaN", "nan", "-nan", "Infinity", "-Infinity", "inf", "-inf"];
+        let start = self.position;
+        let Err(error) = self.number() else { return Ok(true) };
+        self.position = start;
+        if WORDS.iter().any(|word| self.literal(word).is_ok()) {
+            return Ok(false);
+        }
+        Err(error)
+    }
+
     /// Consumes `literal`.
     pub(super) fn literal(&mut self, literal: &str) -> Result<(), InvalidJson> {
         if self.bytes[self.position..].starts_with(literal.as_bytes()) {

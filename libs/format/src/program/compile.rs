@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::expression::Expression;
 use super::number::NumberRule;
-use super::{Conversion, Field, FieldInfo, FieldSource, MAX_STRING, Program, PushTrigger, TimestampRule};
+use super::{
+    Conversion, Field, FieldInfo, FieldSource, MAX_STRING, Program, PushTrigger, RawField, RecordRule,
+    TimestampRule,
+};
 use crate::json::{Pointer, Pointers, escape};
 use flutecast_contract::document::{
     Codec, DeliveryDocument, DeliveryPolicy, FieldDocument, FieldType, FormatDocument, RecordDocument,
@@ -43,9 +46,7 @@ impl Program {
         let mut compiler = Compiler::default();
         let timestamp = timestamp.as_ref().and_then(|timestamp| compiler.timestamp(timestamp));
         let min_interval_ms = compiler.delivery(delivery);
-        if let Some(record) = record {
-            compiler.record(record, delivery.policy);
-        }
+        let record = record.as_ref().map(|record| compiler.record(record, delivery.policy));
         compiler.fields(fields);
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         let when = when.as_ref().and_then(|when| compiler.expression("when".into(), when, &names));
@@ -59,6 +60,7 @@ impl Program {
             timestamp,
             policy: delivery.policy,
             min_interval_ms,
+            record,
             when,
             conditional: fields.iter().any(|field| field.trigger != PushTrigger::Always),
             fields,
@@ -87,13 +89,14 @@ impl Compiler {
             let expected = "give a time such as 30s, or leave it out to take messages of any age";
             self.wrong("timestamp.maxAge".into(), "0 would drop every message", expected);
         }
+        let place = pointer.as_str().into();
         let pointer = self.pointer("timestamp.pointer".into(), pointer)?;
-        let limit = |millis: &Option<u64>| millis.map(|millis| i64::try_from(millis).unwrap_or(i64::MAX));
         Some(TimestampRule {
+            place,
             pointer,
             unit: *unit,
-            max_age_ms: limit(max_age_ms),
-            max_ahead_ms: limit(max_ahead_ms),
+            max_age: max_age_ms.map(micros),
+            max_ahead: max_ahead_ms.map(micros),
         })
     }
 
@@ -107,7 +110,7 @@ impl Compiler {
         *min_interval_ms
     }
 
-    fn record(&mut self, record: &RecordDocument, policy: DeliveryPolicy) {
+    fn record(&mut self, record: &RecordDocument, policy: DeliveryPolicy) -> RecordRule {
         let RecordDocument { expire_fields_ms } = record;
         if policy == DeliveryPolicy::Every {
             let expected = "with policy Every each message is an event of its own; leave record out, or use policy Latest";
@@ -117,6 +120,7 @@ impl Compiler {
             let expected = "give a time such as 10m, or leave it out";
             self.wrong("record.expireFields".into(), "0 would leave no field in the record", expected);
         }
+        RecordRule { expire: expire_fields_ms.map(micros) }
     }
 
     fn pointer(&mut self, field: String, text: &str) -> Option<usize> {
@@ -211,12 +215,14 @@ impl Compiler {
         let path = |part: &str| format!("fields[{at}].{part}");
         match (&field.pointer, &field.expression) {
             (Some(pointer), None) => {
+                let place = pointer.as_str().into();
                 let pointer = self.pointer(path("pointer"), pointer);
                 if field.kind.is_none() {
                     let expected = "a field with a pointer has type Number, String, Bool or Enum";
                     self.wrong(path("type"), "is missing", expected);
                 }
-                pointer.zip(conversion(field)).map(|(pointer, into)| FieldSource::Raw(pointer, into))
+                let raw = pointer.zip(conversion(field));
+                raw.map(|(pointer, conversion)| FieldSource::Raw(RawField { place, pointer, conversion }))
             }
             (None, Some(expression)) => {
                 if let Some(kind) = field.kind {
@@ -338,18 +344,24 @@ impl Compiler {
     }
 }
 
+fn micros(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1_000)
+}
+
 fn conversion(field: &FieldDocument) -> Option<Conversion> {
     Some(match field.kind? {
         FieldType::Number => Conversion::Number(NumberRule::new(field.scale, field.offset, field.decimals)),
         FieldType::String => Conversion::String,
         FieldType::Bool => Conversion::Bool,
-        FieldType::Enum => Conversion::Enum(field.values.iter().map(enum_value).collect()),
+        FieldType::Enum => {
+            let words = field.values.iter().map(|(raw, word)| (raw.as_str().into(), word_json(word)));
+            Conversion::Enum(words.collect(), field.otherwise.as_deref().map(word_json))
+        }
     })
 }
 
-/// Returns the raw value, and its word as JSON.
-fn enum_value((raw, word): (&String, &String)) -> (Box<str>, Box<[u8]>) {
+fn word_json(word: &str) -> Box<[u8]> {
     let mut json = Vec::new();
     escape(word, &mut json);
-    (raw.as_str().into(), json.into())
+    json.into()
 }

@@ -15,109 +15,43 @@
 
 mod apply;
 mod compile;
+mod convert;
+mod explain;
 mod expression;
+mod merge;
 mod number;
+mod outcome;
+mod problem;
+mod reason;
+mod record;
 mod state;
 #[cfg(test)]
 mod tests;
 mod time;
+mod times;
+mod triggers;
+mod values;
+mod window;
+mod write;
+
+use std::time::Duration;
 
 pub use compile::{CompileError, MAX_FIELDS};
+pub use outcome::{Applied, Event, Message, NeedsTail, Output};
+pub use problem::Problem;
+pub use reason::{DropReason, ProblemReason};
 pub use state::ChannelState;
 pub use time::Timestamp;
 
 use crate::json::Pointers;
 use expression::Expression;
 use flutecast_contract::document::{DeliveryPolicy, TimestampUnit};
+use flutecast_contract::tail;
 use number::NumberRule;
 
 /// The longest string, in bytes of UTF-8; longer ones are left out. A screen has no room for them, and each
 /// client would get them.
 pub const MAX_STRING: usize = 4096;
-
-/// A message from the broker.
-#[derive(Debug, Clone, Copy)]
-pub struct Message<'a> {
-    /// The payload.
-    pub payload: &'a [u8],
-    /// The time at which the broker stored the message.
-    pub stored_at: Timestamp,
-    /// The current time.
-    pub now: Timestamp,
-}
-
-/// The result of [`Program::apply`], beside the JSON object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FormattedMessage {
-    /// The time of the event.
-    pub time: Timestamp,
-    /// The number of fields that were left out, because their raw value has the wrong type or no meaning, or
-    /// because they can't be computed. Fields that the message doesn't hold are not counted.
-    pub skipped_fields: u32,
-}
-
-/// Why a message is dropped. A closed set, used as a metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum DropReason {
-    /// The payload is not one JSON text.
-    #[error("the payload is not what the codec says")]
-    Malformed,
-    /// The payload has no valid time at the format's pointer.
-    #[error("there is no readable time where the format says")]
-    BadTimestamp,
-    /// The message is older than the newest one of its channel.
-    #[error("it is older than the newest message of its channel")]
-    OutOfOrder,
-    /// The message was applied before.
-    #[error("it was here already")]
-    Duplicate,
-    /// The message is older than the format's `maxAge`.
-    #[error("it is older than the format's maxAge")]
-    TooOld,
-    /// The time is further ahead than the format's `maxAhead`.
-    #[error("its time is further ahead than the format's maxAhead")]
-    TooFarAhead,
-    /// No field could be formatted.
-    #[error("no field of it could be formatted")]
-    NoFields,
-    /// The format's `when` is false, or can't be evaluated for the message.
-    #[error("the format's `when` is not true for it")]
-    Filtered,
-    /// No field causes a push (`onChange`, `deadband`).
-    #[error("no field gives a reason to push")]
-    Unchanged,
-}
-
-impl DropReason {
-    /// All reasons.
-    pub const ALL: [Self; 9] = [
-        Self::Malformed,
-        Self::BadTimestamp,
-        Self::OutOfOrder,
-        Self::Duplicate,
-        Self::TooOld,
-        Self::TooFarAhead,
-        Self::NoFields,
-        Self::Filtered,
-        Self::Unchanged,
-    ];
-
-    /// Returns the metric label: `OutOfOrder`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "Malformed",
-            Self::BadTimestamp => "BadTimestamp",
-            Self::OutOfOrder => "OutOfOrder",
-            Self::Duplicate => "Duplicate",
-            Self::TooOld => "TooOld",
-            Self::TooFarAhead => "TooFarAhead",
-            Self::NoFields => "NoFields",
-            Self::Filtered => "Filtered",
-            Self::Unchanged => "Unchanged",
-        }
-    }
-}
 
 /// The description of a field in the event `hello`.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,6 +75,7 @@ pub struct Program {
     timestamp: Option<TimestampRule>,
     policy: DeliveryPolicy,
     min_interval_ms: Option<u64>,
+    record: Option<RecordRule>,
     when: Option<Expression>,
     fields: Vec<Field>,
     infos: Vec<FieldInfo>,
@@ -151,11 +86,21 @@ pub struct Program {
 /// The place of the time in a message, and the times that are accepted.
 #[derive(Debug)]
 struct TimestampRule {
+    /// The pointer, as the format has it.
+    place: Box<str>,
     /// The number of the pointer.
     pointer: usize,
     unit: TimestampUnit,
-    max_age_ms: Option<i64>,
-    max_ahead_ms: Option<i64>,
+    /// In microseconds, as is the other.
+    max_age: Option<i64>,
+    max_ahead: Option<i64>,
+}
+
+/// How messages are merged to a record.
+#[derive(Debug)]
+struct RecordRule {
+    /// The microseconds for which a value stays.
+    expire: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -169,10 +114,19 @@ struct Field {
 /// The source of a field's value.
 #[derive(Debug)]
 enum FieldSource {
-    /// The number of the pointer, and the conversion of the raw value.
-    Raw(usize, Conversion),
+    Raw(RawField),
     /// An expression over the fields before this one, and the decimals of its result.
     Computed(Expression, Option<u8>),
+}
+
+/// The place of a raw value, and its conversion.
+#[derive(Debug)]
+struct RawField {
+    /// As the format has it.
+    place: Box<str>,
+    /// The number of the pointer.
+    pointer: usize,
+    conversion: Conversion,
 }
 
 /// The conversion of a raw value.
@@ -181,8 +135,8 @@ enum Conversion {
     Number(NumberRule),
     String,
     Bool,
-    /// The raw values as text, sorted, each with its word as JSON.
-    Enum(Vec<(Box<str>, Box<[u8]>)>),
+    /// The raw values as text, sorted, each with its word as JSON; and the word for all others.
+    Enum(Vec<(Box<str>, Box<[u8]>)>, Option<Box<[u8]>>),
 }
 
 /// The condition on which a field causes a push.
@@ -204,6 +158,41 @@ impl Program {
     #[must_use]
     pub fn min_interval_ms(&self) -> Option<u64> {
         self.min_interval_ms
+    }
+
+    /// Returns how far before a message those were stored that decide what it shows; `None` if that is the whole
+    /// tail. No more than [`tail::MESSAGES`] messages decide in any case.
+    #[must_use]
+    pub fn look_back(&self) -> Option<Duration> {
+        match &self.record {
+            Some(RecordRule { expire }) => {
+                let expire = Duration::from_micros(u64::try_from((*expire)?).unwrap_or_default());
+                Some(expire.max(tail::LATENESS_WINDOW))
+            }
+            // The event before may be as old as any.
+            None if self.policy == DeliveryPolicy::Every && self.conditional => None,
+            None => Some(tail::LATENESS_WINDOW),
+        }
+    }
+
+    /// Returns whether the events of a replay depend on the messages before it, which are to be applied first.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        self.policy == DeliveryPolicy::Every && (self.timestamp.is_some() || self.conditional)
+    }
+
+    /// Returns whether messages are merged to a record.
+    #[must_use]
+    pub fn is_record(&self) -> bool {
+        self.record.is_some()
+    }
+
+    /// Returns whether no message can be judged without the tail before it.
+    fn needs_whole_tail(&self) -> bool {
+        // By `onChange`, an event that is not shown has the values of the one before. By `deadband` it may
+        // have drifted away from it.
+        let drifts = |field: &Field| matches!(field.trigger, PushTrigger::Deadband(_));
+        self.is_record() || self.policy == DeliveryPolicy::Every && self.fields.iter().any(drifts)
     }
 
     /// Returns the descriptions of the fields, in the order of the output.

@@ -85,6 +85,16 @@ impl Timestamp {
         out.push(b'Z');
     }
 
+    /// Returns the microseconds since `earlier`; negative if `earlier` is later.
+    pub(super) fn micros_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Returns whether the time is not a whole second.
+    pub(super) fn is_finer_than_seconds(self) -> bool {
+        self.0 % MICROS_PER_SECOND != 0
+    }
+
     fn in_range(self) -> Option<Self> {
         (Self::MIN..=Self::MAX).contains(&self).then_some(self)
     }

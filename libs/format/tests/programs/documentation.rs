@@ -2,7 +2,7 @@
 
 use flutecast_contract::document::FormatDocument;
 use flutecast_contract::duration;
-use flutecast_format::program::{ChannelState, Message, Program, Timestamp};
+use flutecast_format::program::{ChannelState, Message, Output, Program, Timestamp};
 use serde_json::{Value, json};
 
 const PAGE: &str = include_str!("../../../../docs/push-formats.md");
@@ -20,6 +20,7 @@ fn format(spec: &str) -> FormatDocument {
         ("timestamp", "maxAge", "maxAgeMs"),
         ("timestamp", "maxAhead", "maxAheadMs"),
         ("delivery", "minInterval", "minIntervalMs"),
+        ("record", "expireFields", "expireFieldsMs"),
     ] {
         let Some(part) = spec.get_mut(part).and_then(Value::as_object_mut) else { continue };
         if let Some(duration) = part.remove(from) {
@@ -30,27 +31,65 @@ fn format(spec: &str) -> FormatDocument {
     serde_json::from_value(spec).unwrap()
 }
 
+/// An example under way: its messages are stored one second apart.
+struct Example {
+    program: Program,
+    state: ChannelState,
+    messages: i64,
+    output: Output,
+}
+
+impl Example {
+    fn new(spec: &str) -> Self {
+        let program = Program::compile(&format(spec)).unwrap();
+        Self { program, state: ChannelState::complete(), messages: 0, output: Output::default() }
+    }
+
+    fn apply(&mut self, payload: &str) {
+        let first = Timestamp::from_rfc3339("2026-11-22T10:00:00.123Z").unwrap();
+        let stored_at = Timestamp::from_millis(first.as_millis() + self.messages * 1000);
+        self.messages += 1;
+        let message = Message { payload: payload.as_bytes(), stored_at, captured_at: None };
+        let applied = self.program.apply(message, &mut self.state, &mut self.output).unwrap();
+        assert!(applied.verdict.is_ok(), "{payload}: {applied:?}");
+    }
+}
+
+/// Returns the parts of a message that are shown, by the words after their fences.
+fn parts(output: &Output) -> [(&'static str, &str); 3] {
+    let text = |part| std::str::from_utf8(part).unwrap();
+    [
+        ("json values", text(&output.values)),
+        ("json bad", text(&output.bad)),
+        ("json at", text(&output.at)),
+    ]
+}
+
 #[test]
 fn each_example_has_its_values() {
-    let now = Timestamp::from_rfc3339("2026-11-22T10:00:00.123Z").unwrap();
-    let (mut program, mut payload, mut checked) = (None, None, 0);
-    for (kind, text) in blocks() {
-        match kind {
-            "yaml" => program = Some(Program::compile(&format(text)).unwrap()),
-            "json payload" => payload = Some(text),
+    let (mut example, mut checked): (Option<Example>, Vec<&str>) = (None, Vec::new());
+    let blocks = blocks();
+    for (index, (kind, text)) in blocks.iter().enumerate() {
+        match *kind {
+            "yaml" => example = Some(Example::new(text)),
+            "json payload" => example.as_mut().unwrap().apply(text),
             "json values" => {
-                let message = Message { payload: payload.take().unwrap().as_bytes(), stored_at: now, now };
-                let mut out = Vec::new();
-                let applied =
-                    program.take().unwrap().apply(message, &mut ChannelState::default(), &mut out).unwrap();
-                assert_eq!(String::from_utf8(out).unwrap(), text.trim());
-                assert_eq!(applied.time, now);
-                checked += 1;
+                let shown: Vec<_> = blocks[index..]
+                    .iter()
+                    .take_while(|(kind, _)| matches!(*kind, "json values" | "json bad" | "json at"))
+                    .map(|(kind, text)| (*kind, text.trim()))
+                    .collect();
+                let example = example.take().unwrap();
+                let real: Vec<_> =
+                    parts(&example.output).into_iter().filter(|(_, text)| !text.is_empty()).collect();
+                assert_eq!(shown, real);
+                checked.extend(shown.iter().map(|(kind, _)| kind));
             }
             _ => {}
         }
     }
-    assert_eq!(checked, 3);
+    let values = checked.iter().filter(|kind| **kind == "json values").count();
+    assert_eq!((values, checked.contains(&"json bad"), checked.contains(&"json at")), (4, true, true));
 }
 
 #[test]

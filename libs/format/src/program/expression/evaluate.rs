@@ -54,13 +54,30 @@ impl Node {
         }
     }
 
+    /// Appends the numbers of the fields that it refers to.
+    pub(super) fn collect_fields(&self, fields: &mut Vec<usize>) {
+        let mut all = |nodes: &[Self]| nodes.iter().for_each(|node| node.collect_fields(fields));
+        match self {
+            Self::Literal(_) => {}
+            Self::Field(field) | Self::Has(field) => fields.push(*field),
+            Self::Not(node) | Self::Negate(node) => node.collect_fields(fields),
+            Self::Binary(_, nodes) => all(&**nodes),
+            Self::Conditional(nodes) => all(&**nodes),
+            Self::In(item, list) => {
+                all(list);
+                item.collect_fields(fields);
+            }
+            Self::Call(_, args) => all(args),
+        }
+    }
+
     /// Returns the result; `None` if the expression can't be evaluated.
     pub(super) fn evaluate<'v>(&'v self, values: &'v dyn Values) -> Option<Operand<'v>> {
         match self {
             Self::Literal(Operand::Text(text)) => Some(Operand::Text(Cow::Borrowed(text))),
             Self::Literal(literal) => Some(literal.clone()),
             Self::Field(field) => values.value(*field),
-            Self::Has(field) => Some(Operand::Bool(values.value(*field).is_some())),
+            Self::Has(field) => Some(Operand::Bool(values.has(*field))),
             Self::Not(node) => Some(Operand::Bool(!node.condition(values)?)),
             Self::Negate(node) => match node.evaluate(values)? {
                 Operand::Number(number) => Some(Operand::Number(-number)),

@@ -39,6 +39,8 @@ const COMPILE_STACK: usize = 32 << 20;
 #[derive(Debug)]
 pub(super) struct Expression {
     root: Node,
+    /// The numbers of the fields that it refers to.
+    fields: Vec<usize>,
 }
 
 /// Why an expression is invalid, and how to correct it.
@@ -50,7 +52,10 @@ pub(super) struct InvalidExpression {
 
 /// The values of a message, for expressions.
 pub(super) trait Values {
-    /// Returns the value of the field with this number; `None` if the message doesn't have it.
+    /// Returns whether the message has the field with this number.
+    fn has(&self, field: usize) -> bool;
+    /// Returns the value of the field with this number; `None` if the message doesn't have it, or it can't be
+    /// read.
     fn value(&self, field: usize) -> Option<Operand<'_>>;
 }
 
@@ -104,6 +109,11 @@ impl Expression {
         })
     }
 
+    /// Returns the numbers of the fields that it refers to.
+    pub(super) fn fields(&self) -> &[usize] {
+        &self.fields
+    }
+
     /// Returns the result for these values; `None` if the expression can't be evaluated for them (a field is
     /// missing, a text stands where a number is needed, a divisor is zero), or if the result is not finite.
     pub(super) fn evaluate<'v>(&'v self, values: &'v dyn Values) -> Option<Operand<'v>> {
@@ -127,7 +137,9 @@ fn parse(source: &str, fields: &[&str]) -> Result<Expression, InvalidExpression>
         let problem = format!("{:?} has more than {MAX_DEPTH} operations in a row", shorten(source));
         return Err(invalid(problem, "split it into several computed fields"));
     }
-    Ok(Expression { root })
+    let mut fields = Vec::new();
+    root.collect_fields(&mut fields);
+    Ok(Expression { root, fields })
 }
 
 fn unreadable(source: &str, message: &str) -> InvalidExpression {
