@@ -58,11 +58,7 @@ impl Example {
 /// Returns the parts of a message that are shown, by the words after their fences.
 fn parts(output: &Output) -> [(&'static str, &str); 3] {
     let text = |part| std::str::from_utf8(part).unwrap();
-    [
-        ("json values", text(&output.values)),
-        ("json bad", text(&output.bad)),
-        ("json at", text(&output.at)),
-    ]
+    [("json values", text(&output.values)), ("json bad", text(&output.bad)), ("json at", text(&output.at))]
 }
 
 #[test]
