@@ -4,8 +4,9 @@
  * @module card
  */
 import { element, setData, setNumber, setText } from './dom.js';
-import { label, powerOf, SIGNS, span, timeText, tone, valueText } from './format.js';
+import { label, lateText, powerOf, SIGNS, span, timeText, tone, valueText } from './format.js';
 import { Plot } from './plot.js';
+import { ProblemLine, ValueNotes } from './problem.js';
 
 /** @typedef {import('./flutecast.js').Device} Device */
 /** @typedef {import('./flutecast.js').Channel} Channel */
@@ -15,7 +16,7 @@ import { Plot } from './plot.js';
  * The part of a card that shows a channel.
  * @typedef {{
  *   node: HTMLElement|null, age: HTMLElement|null, values: HTMLElement[], writers: Writer[],
- *   plots: Map<string, Plot>
+ *   plots: Map<string, Plot>, notes: ValueNotes[], problem: ProblemLine
  * }} Part
  */
 
@@ -76,14 +77,17 @@ export class Card {
   }
 
   /** Adds a value to the plots. @param {import('./flutecast.js').DataEvent} event */
-  sample({ channel, timeMs, values }) {
+  sample({ channel, timeMs, values, at }) {
     const plots = this.#channels.get(channel)?.plots;
     if (!plots) return;
     for (const [field, plot] of plots) {
       const value = values[field];
       if (typeof value !== 'number') continue;
-      plot.history.add(timeMs, value);
-      this.#board.seen(timeMs);
+      const own = Object.hasOwn(at, field) ? Date.parse(at[field]) : timeMs;
+      // A clock that is ahead must not take the places of later points.
+      const time = Math.min(own, this.#feed.serverNow());
+      plot.history.add(time, value);
+      this.#board.seen(time);
     }
   }
 
@@ -98,15 +102,21 @@ export class Card {
       for (const plot of part.plots.values()) plot.colours = null;
     }
     for (const value of part.values) setData(value, 'stale', stale);
+    const now = this.#feed.serverNow();
+    for (const notes of part.notes) notes.show(channel, now);
+    part.problem.show(channel.problem, now);
     this.updateAge(channel);
     const device = this.#feed.devices.get(this.node.dataset.device ?? '');
-    const any = device ? [...device.channels.values()].some((other) => other.stale) : false;
-    setData(this.node, 'stale', String(any));
+    const channels = device ? [...device.channels.values()] : [];
+    setData(this.node, 'stale', String(channels.some((other) => other.stale)));
+    setData(this.node, 'problems', String(channels.some((other) => other.problem !== null)));
   }
 
-  /** Shows the age of a stale channel. @param {Channel} channel */
+  /** Shows the age of a stale channel, and of a record's older fields. @param {Channel} channel */
   updateAge(channel) {
-    const age = this.#channels.get(channel.channel)?.age;
+    const part = this.#channels.get(channel.channel);
+    for (const notes of part?.notes ?? []) notes.showAge(channel, this.#feed.serverNow());
+    const age = part?.age;
     if (!age) return;
     const ms = this.#feed.age(channel);
     if (channel.stale) setText(age, ms === null ? 'no data yet' : `${span(ms)} old`);
@@ -119,10 +129,13 @@ export class Card {
     this.node.remove();
   }
 
-  /** @param {Channel} channel @param {HTMLElement|null} node @param {HTMLElement|null} age */
-  #part(channel, node, age) {
+  /**
+   * @param {Channel} channel @param {HTMLElement|null} node @param {HTMLElement|null} age
+   * @param {ProblemLine} problem
+   */
+  #part(channel, node, age, problem) {
     /** @type {Part} */
-    const part = { node, age, values: [], writers: [], plots: new Map() };
+    const part = { node, age, values: [], writers: [], plots: new Map(), notes: [], problem };
     if (node) node.dataset.channel = channel.channel;
     this.#channels.set(channel.channel, part);
     return part;
@@ -136,9 +149,12 @@ export class Card {
     const age = element('span', 'age');
     const pill = element('div', 'pill power', sign, word, age);
     pills.append(pill);
-    const part = this.#part(channel, pill, age);
+    const problem = new ProblemLine(channel.channel, true);
+    this.node.append(problem.node);
+    const part = this.#part(channel, pill, age, problem);
     word.dataset.field = channel.fields[0]?.name ?? 'on';
     part.values.push(word);
+    word.after(...this.#notes(part, word.dataset.field));
     part.writers.push({
       write: (values) => {
         const power = powerOf(values);
@@ -153,8 +169,9 @@ export class Card {
     const age = element('span', 'age');
     const states = element('div', 'pills');
     const head = element('header', 'channel-head', element('h4', '', label(channel.channel)), age, states);
-    const section = element('section', 'channel', head);
-    const part = this.#part(channel, section, age);
+    const problem = new ProblemLine(channel.channel, false);
+    const section = element('section', 'channel', head, problem.node);
+    const part = this.#part(channel, section, age, problem);
     const rows = element('div', 'rows');
     const tiles = element('div', 'tiles');
     let hero = channel.delivery === 'Latest';
@@ -175,6 +192,13 @@ export class Card {
     this.node.append(section);
   }
 
+  /** @param {Part} part @param {string} field */
+  #notes(part, field) {
+    const notes = new ValueNotes(field);
+    part.notes.push(notes);
+    return notes.nodes;
+  }
+
   /** @param {Part} part @param {Field} field @param {HTMLElement} node */
   #value(part, field, node) {
     node.dataset.field = field.name;
@@ -189,7 +213,7 @@ export class Card {
     const sign = element('span', 'sign');
     sign.setAttribute('aria-hidden', 'true');
     const word = this.#value(part, field, element('span', 'word'));
-    const pill = element('div', 'pill state', sign, word);
+    const pill = element('div', 'pill state', sign, word, ...this.#notes(part, field.name));
     pill.title = label(field.name);
     part.writers.push({
       write: (values) => {
@@ -213,7 +237,8 @@ export class Card {
       silenceMs: channel.staleAfterMs ?? Infinity,
       held: () => {
         const device = this.#feed.devices.get(this.node.dataset.device ?? '');
-        return this.#feed.state === 'live' && !device?.channels.get(channel.channel)?.stale;
+        const now = device?.channels.get(channel.channel);
+        return this.#feed.state === 'live' && !now?.stale && now?.values?.[field.name] !== null;
       },
       onRange: (range) => {
         setText(low, range ? valueText(range.min, { decimals: field.decimals ?? 1 }) : '');
@@ -223,20 +248,23 @@ export class Card {
     part.plots.set(field.name, plot);
     this.#plots.push(plot);
     this.#board.add(plot);
-    const value = this.#value(part, field, element('span', 'value'));
+    const reading = this.#reading(part, field);
     const range = element('span', 'range', low, ' … ', high);
     range.title = 'smallest and largest value of the time that the plot shows';
     return element('div', kind,
-      element('span', 'label', label(field.name)),
-      element('span', 'reading', value, ' ', element('span', 'unit', field.unit ?? '')),
-      range, element('div', 'trend', canvas));
+      element('span', 'label', label(field.name)), reading, range, element('div', 'trend', canvas));
   }
 
   /** @param {Part} part @param {Field} field */
   #tile(part, field) {
+    return element('div', 'tile', element('span', 'label', label(field.name)), this.#reading(part, field));
+  }
+
+  /** @param {Part} part @param {Field} field */
+  #reading(part, field) {
     const value = this.#value(part, field, element('span', 'value'));
-    return element('div', 'tile', element('span', 'label', label(field.name)),
-      element('span', 'reading', value, ' ', element('span', 'unit', field.unit ?? '')));
+    const unit = element('span', 'unit', field.unit ?? '');
+    return element('span', 'reading', value, ' ', unit, ...this.#notes(part, field.name));
   }
 
   /** @param {Channel} channel */
@@ -245,17 +273,18 @@ export class Card {
     sign.setAttribute('aria-hidden', 'true');
     const line = element('section', 'alarm-line', sign);
     line.setAttribute('aria-label', 'Last alarm');
-    const part = this.#part(channel, line, null);
+    const problem = new ProblemLine(channel.channel, true);
+    const part = this.#part(channel, line, null, problem);
     const none = element('span', 'none', 'No alarm');
     const severity = element('span', 'severity');
     const text = element('span', 'text');
     const time = element('time', 'when');
-    for (const field of channel.fields) {
-      if (field.name === 'severity') this.#value(part, field, severity);
-      if (field.name === 'text') this.#value(part, field, text);
-    }
     line.append(none, severity, text, time);
-    this.node.append(line);
+    for (const field of channel.fields) {
+      const node = field.name === 'severity' ? severity : field.name === 'text' ? text : null;
+      if (node) this.#value(part, field, node).after(...this.#notes(part, field.name));
+    }
+    this.node.append(line, problem.node);
     part.writers.push({
       write: (values) => {
         const now = values ? tone(values.severity) : 'good';
@@ -264,7 +293,8 @@ export class Card {
         none.hidden = values !== null;
         severity.hidden = text.hidden = time.hidden = values === null;
         line.title = values ? valueText(values.text ?? values.code) : '';
-        if (channel.timeMs !== null) setText(time, timeText(channel.timeMs, this.#feed.serverNow()));
+        if (channel.timeMs === null) return;
+        setText(time, lateText(timeText(channel.timeMs, this.#feed.serverNow()), channel.late));
       },
     });
   }

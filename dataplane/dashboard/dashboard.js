@@ -39,6 +39,7 @@ const feed = connect({
   selector: query.get('selector') ?? undefined,
   channels: query.getAll('channel'),
   interval: query.get('interval') ?? undefined,
+  problems: true,
   token: () => sessionStorage.getItem(TOKEN_KEY),
 });
 
@@ -274,7 +275,7 @@ function showSummaries() {
   const shown = `Plots: last ${span(board.windowMs())}`;
   for (const node of document.querySelectorAll('.plot-span')) setText(node, shown);
   for (const { grid, summary } of lines.values()) {
-    const counts = { devices: 0, powered: 0, on: 0, stale: 0 };
+    const counts = { devices: 0, powered: 0, on: 0, stale: 0, problems: 0 };
     for (const node of grid.children) {
       const device = feed.devices.get(/** @type {HTMLElement} */ (node).dataset.device ?? '');
       if (!device) continue;
@@ -284,10 +285,12 @@ function showSummaries() {
       counts.powered += power ? 1 : 0;
       counts.on += power && powerOf(power.values) === 'on' ? 1 : 0;
       counts.stale += channels.some((channel) => channel.stale) ? 1 : 0;
+      counts.problems += channels.some((channel) => channel.problem !== null) ? 1 : 0;
     }
     const parts = [counts.devices === 1 ? '1 device' : `${counts.devices} devices`];
     if (counts.powered > 0) parts.push(`${counts.on} of ${counts.powered} on`);
     if (counts.stale > 0) parts.push(`${counts.stale} with stale values`);
+    if (counts.problems > 0) parts.push(`${counts.problems} with problems`);
     setText(summary, parts.join(' · '));
   }
 }
@@ -318,7 +321,9 @@ setInterval(() => {
   if (document.hidden) return;
   for (const device of feed.devices.values()) {
     const card = cards.get(device.device);
-    for (const channel of device.channels.values()) if (channel.stale) card?.updateAge(channel);
+    for (const channel of device.channels.values()) {
+      if (channel.stale || Object.keys(channel.at).length > 0) card?.updateAge(channel);
+    }
   }
   showSummaries();
 }, 1_000);

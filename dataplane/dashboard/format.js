@@ -72,6 +72,15 @@ export function timeText(ms, now) {
   return DAY.format(ms) === DAY.format(now) ? time : `${DAY.format(ms)} ${time}`;
 }
 
+/**
+ * Marks the time of an event that came late.
+ * @param {string} time
+ * @param {boolean} late
+ */
+export function lateText(time, late) {
+  return late ? `${time} · late` : time;
+}
+
 /** @typedef {'good'|'idle'|'warn'|'bad'|'info'} Tone */
 
 /** The tones of known states and severities; others are `info`. @type {Record<string, Tone>} */
@@ -157,4 +166,28 @@ export function gapText({ device, channel, reason, lost }) {
   const what = lost === null || lost === undefined ? 'events may be missing' : count;
   const where = [device, channel].filter(Boolean).join(' ');
   return `${where ? `${where}: ` : ''}${what}, because ${GAPS[reason] ?? reason}`;
+}
+
+/** @type {Record<string, string>} */
+const PROBLEMS = {
+  Malformed: 'Not valid JSON',
+  BadTimestamp: 'Time not readable',
+  OutOfOrder: 'Out of order',
+  TooOld: 'Too old',
+  TooFarAhead: 'Too far ahead',
+  NoFields: 'No known field',
+  BadField: 'Value not readable',
+  ClockAhead: 'Clock ahead',
+  FieldNotFound: 'Field not found',
+  NotRead: 'Not looked up',
+};
+
+/**
+ * Formats the reason of a problem, with the field that it is about.
+ * @param {string} reason
+ * @param {string|null} field
+ */
+export function problemText(reason, field) {
+  const words = PROBLEMS[reason] ?? reason;
+  return field ? `${words}: ${label(field)}` : words;
 }

@@ -3,7 +3,7 @@
  * @module log
  */
 import { element, setChildren, setData, setText } from './dom.js';
-import { SIGNS, timeText, tone, valueText } from './format.js';
+import { lateText, SIGNS, timeText, tone, valueText } from './format.js';
 
 /** The most alarms that are kept. */
 const MOST_ALARMS = 100;
@@ -13,7 +13,7 @@ const MOST_NOTICES = 50;
 /**
  * @typedef {{
  *   key: string, device: string, code: string, severity: string, text: string, timeMs: number,
- *   clearedMs: number|null
+ *   clearedMs: number|null, late: boolean
  * }} Alarm
  */
 
@@ -32,16 +32,19 @@ export class AlarmList {
    * @param {import('./flutecast.js').DataEvent} event
    * @returns {boolean} whether the list changed
    */
-  add({ device, timeMs, values }) {
-    const code = values.code === undefined ? '' : valueText(values.code);
-    const key = `${device} ${code || valueText(values.text)}`;
-    const severity = valueText(values.severity);
+  add({ device, timeMs, values, bad, late }) {
+    // Of what can't be read the raw text is shown, so that two such alarms aren't taken for one.
+    const shown = (/** @type {string} */ name) =>
+      (Object.hasOwn(bad, name) ? `“${bad[name]}”` : valueText(values[name]));
+    const code = values.code === undefined ? '' : shown('code');
+    const severity = shown('severity');
+    const key = `${device} ${code || shown('text')}`;
     const before = this.#alarms.get(key);
-    const text = values.text ? valueText(values.text) : before?.text ?? '';
+    const text = values.text || 'text' in bad ? shown('text') : before?.text ?? '';
     if (tone(severity) === 'good') {
       if (!before || before.clearedMs !== null) return false;
-      this.#alarms.set(key, { ...before, clearedMs: timeMs });
-    } else this.#alarms.set(key, { key, device, code, severity, text, timeMs, clearedMs: null });
+      this.#alarms.set(key, { ...before, clearedMs: timeMs, late });
+    } else this.#alarms.set(key, { key, device, code, severity, text, timeMs, clearedMs: null, late });
     while (this.#alarms.size > MOST_ALARMS) {
       const last = this.sorted().pop();
       if (last) this.#alarms.delete(last.key);
@@ -87,7 +90,7 @@ export class AlarmList {
       setText(severity, cleared ? 'cleared' : alarm.severity);
       setText(text, alarm.text || `Alarm ${alarm.code}`);
       setText(number, alarm.code ? `#${alarm.code}` : '');
-      setText(time, timeText(alarm.clearedMs ?? alarm.timeMs, now));
+      setText(time, lateText(timeText(alarm.clearedMs ?? alarm.timeMs, now), alarm.late));
       return row;
     }));
   }

@@ -82,6 +82,10 @@ export async function openBrowser() {
             await new Promise((resolve) => setTimeout(resolve, 50));
           }
         },
+        /** Presses a key. */
+        async press(key) {
+          for (const type of ['keyDown', 'keyUp']) await call('Input.dispatchKeyEvent', { type, key, code: key, text: key === 'Enter' ? '\r' : undefined });
+        },
         /** Makes the window as high as the page. */
         async grow() {
           const { cssContentSize } = await call('Page.getLayoutMetrics');

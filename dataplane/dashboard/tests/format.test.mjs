@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { digitGroups, gapText, label, powerOf, reasonText, span, timeText, tone, valueText } from '../format.js';
+import { digitGroups, gapText, label, lateText, powerOf, problemText, reasonText, span, timeText, tone, valueText } from '../format.js';
 import { AlarmList } from '../log.js';
 import { History, scaleOf, WINDOW_MS } from '../plot.js';
 
@@ -81,7 +81,12 @@ test('a scale holds all values and does not blow noise up', () => {
   assert.ok(zero.high > 0 && zero.low < 0);
 });
 
-const alarm = (device, code, severity, timeMs, text = `text ${code}`) => ({ device, channel: 'alarms', time: '', timeMs, id: null, values: { code, severity, text } });
+table('a problem', problemText, [[['TooOld', null], 'Too old'], [['BadField', 'doorState'], 'Value not readable: Door state'], [['New', null], 'New'], [['NotRead', undefined], 'Not looked up']]);
+
+table('a time', lateText, [[['10:00:05', false], '10:00:05'], [['10:00:05', true], '10:00:05 · late']]);
+
+const alarm = (device, code, severity, timeMs, text = `text ${code}`, more = {}) =>
+  ({ device, channel: 'alarms', time: '', timeMs, seq: null, bad: {}, at: {}, late: false, id: null, values: { code, severity, text }, ...more });
 
 test('alarms: active ones first, the worst on top; cleared ones keep when and what', () => {
   const list = new AlarmList();
@@ -92,7 +97,7 @@ test('alarms: active ones first, the worst on top; cleared ones keep when and wh
   list.add(alarm('C', 9, 'cleared', 5, undefined));
   assert.deepEqual(list.sorted().map(({ device, code }) => `${device}${code}`), ['B2', 'A3', 'A1', 'C9']);
   assert.equal(list.active, 3);
-  assert.deepEqual(list.sorted()[3], { key: 'C 9', device: 'C', code: '9', severity: 'critical', text: 'text 9', timeMs: 4, clearedMs: 5 });
+  assert.deepEqual(list.sorted()[3], { key: 'C 9', device: 'C', code: '9', severity: 'critical', text: 'text 9', timeMs: 4, clearedMs: 5, late: false });
   list.add(alarm('C', 9, 'warning', 6));
   assert.equal(list.active, 4, 'an alarm that comes back is active again');
   assert.equal(list.sorted().length, 4);
@@ -105,6 +110,21 @@ test('alarms: what was cleared before the page knew of it is not listed', () => 
   assert.equal(list.add(alarm('A', 5, 'warning', 2)), true);
   assert.equal(list.add(alarm('A', 5, 'cleared', 3)), true);
   assert.equal(list.add(alarm('A', 5, 'cleared', 4)), false);
+});
+
+test('alarms: a late one is news, and marked', () => {
+  const list = new AlarmList();
+  list.add(alarm('A', 1, 'warning', 9));
+  assert.equal(list.add(alarm('A', 2, 'warning', 3, 'b', { late: true })), true);
+  assert.equal(list.add(alarm('A', 1, 'cleared', 5, 'a', { late: true })), true, 'the stream’s order counts, not the time');
+  assert.deepEqual(list.sorted().map(({ code, late, clearedMs }) => [code, late, clearedMs]), [['2', true, null], ['1', true, 5]]);
+});
+
+test('alarms: those whose code can’t be read are not taken for one', () => {
+  const list = new AlarmList();
+  list.add(alarm('A', null, 'warning', 1, 'x', { bad: { code: 'E7' } }));
+  list.add(alarm('A', null, null, 2, 'y', { bad: { code: 'E8', severity: '9' } }));
+  assert.deepEqual(list.sorted().map(({ code, severity }) => [code, severity]), [['“E7”', 'warning'], ['“E8”', '“9”']]);
 });
 
 test('alarms: as many as fit are kept, active ones before cleared ones', () => {

@@ -5,7 +5,8 @@
  *     node dataplane/dashboard/tests/mock-server.mjs [--port 8090] [--copies 40] [--token secret] [--history 180]
  *
  * `--copies` is the number of lines. `POST /control` with {"stale":"SLIT-01"}, {"gap":{…}}, {"drop":true},
- * {"bye":{…}}, {"silent":true} or {"away":true} causes these events.
+ * {"bye":{…}}, {"silent":true} or {"away":true} causes these events; {"send":"…"} is sent as it is, and
+ * {"data":{…}} as the next message of the stream.
  */
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
@@ -108,9 +109,15 @@ class Line {
 
   event(device, channel, now, values) {
     this.sequence += 1;
-    const event = { id: `${EPOCH}-${this.sequence}`, body: { device: device.code, channel, time: new Date(now).toISOString(), values } };
+    const event = { id: `${EPOCH}-${this.sequence}`, body: { device: device.code, channel, seq: this.sequence, time: new Date(now).toISOString(), values } };
     device.last.set(channel, event);
     return event;
+  }
+
+  /** A data event with the next sequence. */
+  numbered(body) {
+    this.sequence += 1;
+    return { id: `${EPOCH}-${this.sequence}`, body: { ...body, seq: this.sequence } };
   }
 
   setPower(code, on) {
@@ -183,6 +190,7 @@ export async function startMock({ port = 0, copies = 1, token, history = 0, seed
       if (order.gap) send(block({ event: 'gap', body: order.gap }));
       if (order.alarm) send(block(line.event(line.devices.find((d) => d.code === order.alarm.device), 'alarms', Date.now(), order.alarm.values)));
       if (order.send) send(order.send);
+      if (order.data) send(block(line.numbered(order.data)));
       if (order.bye) send(block({ event: 'bye', retry: order.bye.retryMs, body: order.bye }));
       if ('away' in order) away = order.away;
       if ('silent' in order) silent = order.silent;
@@ -196,7 +204,7 @@ export async function startMock({ port = 0, copies = 1, token, history = 0, seed
       }
       response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
       response.write(block({ event: 'hello', retry: 2_000, body: {
-        protocol: 1, tenant: 'demo', connection: 'c-2f9a61d0', server: 'flutecast-mock', resumed: false, pingMs, devices: line.devices.map((device) => device.hello),
+        protocol: 1, tenant: 'demo', connection: 'c-2f9a61d0', server: 'flutecast-mock', epoch: EPOCH, resumed: false, pingMs, devices: line.devices.map((device) => device.hello),
       } }));
       for (const event of history > 0 && clients.size === 0 ? past : []) response.write(block({ body: event.body }));
       for (const device of line.devices) for (const event of device.last.values()) response.write(block({ body: event.body }));

@@ -104,6 +104,8 @@ test('text of a server never becomes markup', async (context) => {
   await send('', { device: evil, channel: evil, time: new Date().toISOString(), values: { [evil]: evil, e: evil, s: evil } });
   await send('', { device: evil, channel: 'alarms', time: new Date().toISOString(), values: { severity: evil, text: evil } });
   await send('gap', { device: evil, channel: evil, reason: evil, lost: null });
+  await send('', { device: evil, channel: evil, time: new Date().toISOString(), values: { [evil]: null, e: null, s: evil }, bad: { [evil]: evil, e: evil }, at: { s: evil } });
+  await send('problem', { device: evil, channel: evil, problem: { reason: evil, field: evil, place: evil, found: evil, message: evil, count: 2, since: evil, last: evil } });
   await send('refused', { device: `${evil}2`, reason: evil, message: evil });
   await send('', { device: 'CORR-01', channel: 'power', time: new Date().toISOString(), values: { on: false } });
   await page.until(`${card('CORR-01')}.dataset.power === 'off'`, PATIENCE_MS);
@@ -112,11 +114,106 @@ test('text of a server never becomes markup', async (context) => {
   assert.deepEqual(page.problems, []);
 });
 
+/** Sends an event as the server does. */
+const say = (mock, event, body) => mock.control({ send: `event: ${event}\ndata: ${JSON.stringify(body)}\n\n` });
+const TOO_OLD = {
+  reason: 'TooOld', field: null, place: '/ts', found: '1795341560123', count: 3, since: '2026-11-22T10:00:00Z', last: '2026-11-22T10:00:20Z',
+  message: 'the time was 40 s before the message was stored, and maxAge is 30s; set the device\'s clock, or raise maxAge',
+};
+const line = (code, channel) => `${card(code)}.querySelector('[data-problem="${channel}"]')`;
+
+test('a problem is shown in a line that opens to the place, on each kind of channel, and goes when it ends', async (context) => {
+  const { mock, page } = await open(context);
+  await page.until(live, PATIENCE_MS);
+  await page.until(`${value('CORR-01', 'state')} === 'running'`, PATIENCE_MS);
+  for (const channel of ['telemetry', 'power', 'alarms']) {
+    assert.equal(await page.evaluate(`${line('CORR-01', channel)}.checkVisibility()`), false, channel);
+    await say(mock, 'problem', { device: 'CORR-01', channel, problem: TOO_OLD });
+    await page.until(`${line('CORR-01', channel)}.checkVisibility()`, PATIENCE_MS);
+    const text = await page.evaluate(`${line('CORR-01', channel)}.querySelector('summary').textContent`);
+    for (const part of ['Too old', '3 ×', 'set the device\'s clock']) assert.ok(text.includes(part), text);
+    assert.equal(await page.evaluate(`${line('CORR-01', channel)}.title`), '/ts: 1795341560123');
+  }
+  assert.equal(await page.evaluate(`${card('CORR-01')}.dataset.problems + ${card('FLEX-01')}.dataset.problems`), 'truefalse');
+  await page.until('document.querySelector(".summary").textContent.includes("1 with problems")', PATIENCE_MS);
+  // By keyboard: the line takes the focus, and Enter opens it.
+  await page.evaluate(`${line('CORR-01', 'telemetry')}.querySelector('summary').focus()`);
+  await page.press('Enter');
+  await page.until(`${line('CORR-01', 'telemetry')}.open && ${line('CORR-01', 'telemetry')}.querySelector('dl').checkVisibility()`, PATIENCE_MS);
+  const details = `[...${line('CORR-01', 'telemetry')}.querySelectorAll('dd')].map((node) => node.textContent)`;
+  assert.deepEqual((await page.evaluate(details)).slice(0, 2), ['/ts', '1795341560123']);
+  await say(mock, 'problem', { device: 'CORR-01', channel: 'telemetry', problem: { ...TOO_OLD, reason: 'FieldNotFound', field: 'glueGap', found: null, count: 1 } });
+  await page.until(`${line('CORR-01', 'telemetry')}.dataset.reason === 'FieldNotFound' && ${line('CORR-01', 'telemetry')}.dataset.tone === 'info'`, PATIENCE_MS);
+  assert.match(await page.evaluate(`${line('CORR-01', 'telemetry')}.querySelector('summary').textContent`), /Field not found: Glue gap/);
+  for (const channel of ['telemetry', 'power', 'alarms']) await say(mock, 'problem', { device: 'CORR-01', channel, problem: null });
+  await page.until(`${card('CORR-01')}.dataset.problems === 'false' && ![...${card('CORR-01')}.querySelectorAll('.problem')].some((node) => node.checkVisibility())`, PATIENCE_MS);
+  assert.deepEqual(page.problems, []);
+});
+
+test('a field that can’t be read is a dash with its raw text, until it can be read again', async (context) => {
+  const { mock, page } = await open(context);
+  await page.until(live, PATIENCE_MS);
+  await page.until(`${value('CORR-01', 'state')} === 'running'`, PATIENCE_MS);
+  await mock.control({ stale: 'CORR-01' });
+  const raw = (field) => `${card('CORR-01')}.querySelector('[data-raw="${field}"]')`;
+  const now = () => new Date().toISOString();
+  await mock.control({ data: { device: 'CORR-01', channel: 'telemetry', time: now(), values: { speed: null, state: null }, bad: { speed: '<b>NaN</b>', state: '7' } } });
+  await mock.control({ data: { device: 'CORR-01', channel: 'power', time: now(), values: { on: null }, bad: { on: 'maybe' } } });
+  await page.until(`${value('CORR-01', 'state')} === '–' && ${value('CORR-01', 'speed')} === '–' && ${card('CORR-01')}.dataset.power === 'unknown'`, PATIENCE_MS);
+  assert.deepEqual(await page.evaluate(`['speed', 'state', 'on'].map((field) => ${card('CORR-01')}.querySelector('[data-raw="' + field + '"]')).map((node) => [node.textContent, node.checkVisibility(), node.getAttribute('aria-label')])`),
+    [['<b>NaN</b>', true, 'can\'t be read: <b>NaN</b>'], ['7', true, 'can\'t be read: 7'], ['maybe', true, 'can\'t be read: maybe']]);
+  await mock.control({ data: { device: 'CORR-01', channel: 'telemetry', time: now(), values: { speed: 5, state: 'stopped' } } });
+  await page.until(`${value('CORR-01', 'state')} === 'stopped' && ${value('CORR-01', 'speed')} === '5.0' && !${raw('speed')}.checkVisibility() && !${raw('state')}.checkVisibility()`, PATIENCE_MS);
+});
+
+test('the fields of a record that are older than it show their age', async (context) => {
+  const { mock, page } = await open(context);
+  await page.until(live, PATIENCE_MS);
+  await mock.control({ stale: 'CORR-01' });
+  const at = (ms) => new Date(Date.now() - ms).toISOString();
+  await mock.control({ data: { device: 'CORR-01', channel: 'telemetry', time: at(0), values: { speed: 5, glueGap: 7, webTension: 9 }, at: { glueGap: at(180_000), webTension: at(1_000) } } });
+  const age = (field) => `${card('CORR-01')}.querySelector('[data-age="${field}"]').textContent`;
+  await page.until(`${age('glueGap')} === '3 min' && ${age('speed')} === ''`, PATIENCE_MS);
+  await page.until(`/^[56] s$/.test(${age('webTension')})`, PATIENCE_MS);
+  await mock.control({ data: { device: 'CORR-01', channel: 'telemetry', time: at(0), values: { speed: 6, glueGap: 8, webTension: 9 } } });
+  await page.until(`${age('glueGap')} === '' && ${age('webTension')} === ''`, PATIENCE_MS);
+});
+
+test('late alarms are listed and marked; a time of 2036 and equal times freeze nothing', async (context) => {
+  const { mock, page } = await open(context);
+  await page.until(live, PATIENCE_MS);
+  await mock.control({ stale: 'CORR-01' });
+  const at = (ms) => new Date(Date.now() + ms).toISOString();
+  const alarm = (code, ms, late) => mock.control({ data: { device: 'CORR-01', channel: 'alarms', time: at(ms), values: { code, severity: 'critical', text: `no ${code}` }, ...(late && { late }) } });
+  await alarm(801, 0);
+  await alarm(802, -1_000);
+  await alarm(803, -60_000, true);
+  const rows = '[...document.querySelectorAll("#alarm-list li")].map((row) => row.textContent)';
+  await page.until(`['no 801', 'no 802', 'no 803'].every((text) => ${rows}.some((row) => row.includes(text)))`, PATIENCE_MS);
+  assert.deepEqual(await page.evaluate(`['no 801', 'no 803'].map((text) => ${rows}.find((row) => row.includes(text)).includes('· late'))`), [false, true]);
+  assert.match(await page.evaluate(`${card('CORR-01')}.querySelector('.alarm-line').textContent`), /no 803.*· late/);
+  const time = at(0);
+  for (const [speed, when] of [[1, '2036-01-01T00:00:00.000Z'], [2, time], [3, time], [4, at(-3_600_000)]]) {
+    await mock.control({ data: { device: 'CORR-01', channel: 'telemetry', time: when, values: { speed, state: 'running' } } });
+    await page.until(`${value('CORR-01', 'speed')} === '${speed}.0'`, PATIENCE_MS);
+  }
+});
+
 for (const [width, height, dark] of [[390, 844, false], [1366, 768, true], [1920, 1080, true]]) {
   test(`at ${width}×${height} nothing is wider than the window`, async (context) => {
-    const { page } = await open(context, { width, height, dark });
+    const { mock, page } = await open(context, { width, height, dark });
     await page.until(live, PATIENCE_MS);
     await page.until(`/^\\d/.test(${value('CORR-01', 'speed')})`, PATIENCE_MS);
+    // Also with long texts of problems, and values that can't be read.
+    const raw = 'x'.repeat(64);
+    const fields = ['speed', 'glueGap', 'webTension', 'state'];
+    const all = (text) => Object.fromEntries(fields.map((field) => [field, text]));
+    await mock.control({ stale: 'CORR-01' });
+    await mock.control({ data: { device: 'CORR-01', channel: 'telemetry', time: new Date().toISOString(), values: all(null), bad: all(raw), at: all('2026-11-01T00:00:00Z') } });
+    await mock.control({ data: { device: 'CORR-01', channel: 'power', time: new Date().toISOString(), values: { on: null }, bad: { on: raw } } });
+    for (const channel of ['telemetry', 'power', 'alarms']) await say(mock, 'problem', { device: 'CORR-01', channel, problem: { ...TOO_OLD, found: raw, place: `/${raw}`, message: raw.repeat(3) } });
+    await page.until(`${value('CORR-01', 'state')} === '–' && ${line('CORR-01', 'alarms')}.checkVisibility()`, PATIENCE_MS);
+    await page.evaluate(`document.querySelectorAll('.problem').forEach((node) => { node.open = true; })`);
     assert.ok(await page.evaluate('document.documentElement.scrollWidth') <= width);
     const wide = await page.evaluate(`[...document.querySelectorAll('.card *')].filter((node) => node.getBoundingClientRect().right > node.closest('.card').getBoundingClientRect().right + 1).map((node) => node.className)`);
     assert.deepEqual(wide, []);
