@@ -59,6 +59,24 @@ impl Program {
         problems
     }
 
+    /// Returns the fields of which the pointer matches nothing in the payload, as numbers of
+    /// [`Program::fields`]; none if the payload has none of the fields, or can't be read.
+    #[must_use]
+    pub fn missing_fields(&self, payload: &[u8]) -> Vec<usize> {
+        let mut found = Matches::default();
+        let Ok(text) = self.pointers.find(payload, &mut found) else { return Vec::new() };
+        let raw = self.fields.iter().enumerate().filter_map(|(at, field)| Some((at, field.raw()?)));
+        let (missing, present): (Vec<_>, Vec<_>) =
+            raw.partition(|(_, raw)| self.pointers.value_at(raw.pointer, text, &found).is_none());
+        if present.is_empty() { Vec::new() } else { missing.into_iter().map(|(at, _)| at).collect() }
+    }
+
+    /// Returns the hint that the pointer of the field with this number matched nothing in many messages.
+    #[must_use]
+    pub fn not_found(&self, field: usize) -> Option<Problem> {
+        self.fields.get(field).map(Field::unfound)
+    }
+
     fn explain_drop(
         &self,
         dropped: DropReason,
@@ -83,22 +101,25 @@ impl Program {
         let rule = self.timestamp.as_ref()?;
         let value = self.pointers.value_at(rule.pointer, text, found);
         let arrived = Times::arrival(message);
-        let remedy = match value.and_then(|value| Timestamp::read(value, rule.unit)) {
-            None => rule.unreadable(value, arrived),
-            Some(own) => rule.refused(reason, own, arrived, value, state),
+        let (detail, remedy) = match value.and_then(|value| Timestamp::read(value, rule.unit)) {
+            None => (None, rule.unreadable(value, arrived)),
+            Some(own) => {
+                let (detail, remedy) = rule.refused(reason, own, arrived, value, state);
+                (Some(detail), remedy)
+            }
         };
-        Some(Problem { found: value.map(shown), ..Problem::new(reason, &rule.place, remedy) })
+        Some(Problem { found: value.map(shown), detail, ..Problem::new(reason, &rule.place, remedy) })
     }
 
     fn explain_clock(&self, message: &Message<'_>, text: &str, found: &Matches) -> Option<Problem> {
         let times = Times::read(self, message, text, found).ok().filter(Times::is_ahead)?;
         let rule = self.timestamp.as_ref()?;
-        let remedy = format!(
-            "its time is {} after it was stored, so the time of storing is shown; set the device's clock (NTP)",
-            span(times.own?.micros_since(times.arrived))
-        );
+        let detail =
+            format!("its time is {} after it was stored", span(times.own?.micros_since(times.arrived)));
+        let remedy = "the time of storing is shown instead; set the device's clock (NTP)".to_owned();
         let found = self.pointers.value_at(rule.pointer, text, found).map(shown);
-        Some(Problem { found, ..Problem::new(ProblemReason::ClockAhead, &rule.place, remedy) })
+        let problem = Problem::new(ProblemReason::ClockAhead, &rule.place, remedy);
+        Some(Problem { found, detail: Some(detail), ..problem })
     }
 
     fn explain_field(&self, field: &Field, text: &str, found: &Matches) -> Option<Problem> {
@@ -194,7 +215,7 @@ impl TimestampRule {
         }
     }
 
-    /// Returns the remedy for a time that is readable, but not accepted.
+    /// Returns the detail and the remedy for a time that is readable, but not accepted.
     fn refused(
         &self,
         reason: ProblemReason,
@@ -202,33 +223,30 @@ impl TimestampRule {
         arrived: Timestamp,
         value: Option<RawValue<'_>>,
         state: &ChannelState,
-    ) -> String {
+    ) -> (String, String) {
         let ahead = own.micros_since(arrived);
-        if reason == ProblemReason::OutOfOrder {
-            let newest = state.newest_time().unwrap_or(own);
-            return format!(
-                "its time is {} before that of another message of the last minute, and policy Latest shows the \
-                 newest; set the clocks of all that publish on this channel (NTP), or use policy Every",
-                span(newest.micros_since(own.min(arrived)))
-            );
-        }
-        if let Some(other) = value.and_then(|value| self.other_unit(value, arrived)) {
-            return other;
-        }
-        if reason == ProblemReason::TooFarAhead {
-            return format!(
-                "its time is {} after it was stored, and the format's maxAhead is {}; set the device's clock \
-                 (NTP), or raise maxAhead",
-                span(ahead),
-                span(self.max_ahead.unwrap_or_default())
-            );
-        }
-        format!(
-            "its time is {} before it was stored, and the format's maxAge is {}; set the device's clock (NTP), \
-             or raise maxAge",
-            span(ahead.saturating_neg()),
-            span(self.max_age.unwrap_or_default())
-        )
+        let apart = if ahead < 0 {
+            format!("its time is {} before it was stored", span(ahead.saturating_neg()))
+        } else {
+            format!("its time is {} after it was stored", span(ahead))
+        };
+        let limit = |limit: Option<i64>| span(limit.unwrap_or_default());
+        let remedy = if reason == ProblemReason::OutOfOrder {
+            let behind = state.newest_time().map_or(0, |newest| newest.micros_since(own.min(arrived)));
+            let detail = format!("its time is {} before that of a message of the last minute", span(behind));
+            let remedy = "policy Latest shows the newest; set the clocks of all that publish on this channel \
+                          (NTP), or use policy Every";
+            return (detail, remedy.to_owned());
+        } else if let Some(other) = value.and_then(|value| self.other_unit(value, arrived)) {
+            other
+        } else if reason == ProblemReason::TooFarAhead {
+            let limit = limit(self.max_ahead);
+            format!("the format's maxAhead is {limit}; set the device's clock (NTP), or raise maxAhead")
+        } else {
+            let limit = limit(self.max_age);
+            format!("the format's maxAge is {limit}; set the device's clock (NTP), or raise maxAge")
+        };
+        (apart, remedy)
     }
 
     /// Returns the remedy if `value` is a time of today in another unit.

@@ -18,6 +18,7 @@ mod compile;
 mod convert;
 mod explain;
 mod expression;
+mod lacking;
 mod merge;
 mod number;
 mod outcome;

@@ -14,7 +14,9 @@ pub struct Problem {
     /// The raw text of the declared field or time that can't be read: at most 64 characters, without control
     /// characters.
     pub found: Option<String>,
-    /// A sentence without a full stop: what is wrong, and what would be right.
+    /// What was measured in this message, as a part of a sentence: `its time is 40 s before it was stored`.
+    pub detail: Option<String>,
+    /// What would be right, as a sentence without a full stop. The same problem has the same words each time.
     pub remedy: String,
 }
 
@@ -29,6 +31,15 @@ impl Problem {
     }
 
     pub(super) fn new(reason: ProblemReason, place: &str, remedy: String) -> Self {
-        Self { reason, field: None, place: place.into(), found: None, remedy }
+        Self { reason, field: None, place: place.into(), found: None, detail: None, remedy }
+    }
+
+    /// Returns the whole sentence, without a full stop: what is wrong, and what would be right.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{detail}; {}", self.remedy),
+            None => self.remedy.clone(),
+        }
     }
 }

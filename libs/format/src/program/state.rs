@@ -93,7 +93,8 @@ impl ChannelState {
     }
 
     /// Returns whether all messages that can matter were applied.
-    pub(super) fn is_complete(&self) -> bool {
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
         matches!(self.past, Past::Known) || self.count >= tail::MESSAGES as u64
     }
 
