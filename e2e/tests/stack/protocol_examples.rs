@@ -14,7 +14,8 @@ const FREE_NAMES: [&str; 3] = ["labels", "values", "channels"];
 /// Keys that may be missing.
 const OPTIONAL: [&str; 3] = ["unit", "decimals", "device"];
 /// Keys whose value may be `null`, as documented.
-const NULLABLE: [&str; 6] = ["since", "lost", "staleAfterMs", "time", "values", "name"];
+const NULLABLE: [&str; 11] =
+    ["since", "lost", "staleAfterMs", "seq", "time", "values", "name", "epoch", "problem", "field", "found"];
 
 /// Collects the differences in shape between an example and the real value.
 fn differences(example: &Value, real: &Value, path: &str, found: &mut Vec<String>) {
@@ -102,7 +103,7 @@ async fn next_json(client: &mut SseClient, name: &str) -> anyhow::Result<Value> 
 #[test]
 fn the_examples_are_found() {
     let names: Vec<_> = examples_of_events().into_keys().collect();
-    assert_eq!(names, ["bye", "devices", "fresh", "gap", "ping", "refused", "stale"]);
+    assert_eq!(names, ["bye", "devices", "fresh", "gap", "ping", "problem", "refused", "stale"]);
     assert_eq!(block_after("`hello`:")["protocol"], 1);
     assert!(block_after("### Data").get("values").is_some());
 }
@@ -162,6 +163,25 @@ async fn named_events_look_as_documented() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn problems_look_as_documented() -> anyhow::Result<()> {
+    let stack = complete_stack().await?;
+    let dataplane = stack.dataplane().await?;
+    let publisher = stack.publisher().await?;
+    let example = &examples_of_events()["problem"];
+    let mut client = SseClient::connect(&events(&dataplane, "device=A-1&problems=true"), &[]).await?;
+    client.next_named("hello", SOON).await?;
+    let unreadable = format!("{{\"ts\":{},\"n\":\"one\"}}", now_ms());
+    for bad in [unreadable, "{\"n\":".to_owned()] {
+        publisher.publish(&stack.subject("A-1", "level")?, bad).await?;
+        let real = next_json(&mut client, "problem").await?;
+        assert_same_shape("problem", example, &real);
+        let one = http_client::get_json(&format!("{}/v1/acme/devices/A-1", dataplane.url)).await?;
+        assert_same_shape("problem", &example["problem"], &one["channels"]["level"]["problem"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn answers_look_as_documented() -> anyhow::Result<()> {
     let stack = complete_stack().await?;
     let dataplane = stack.dataplane().await?;
@@ -173,6 +193,8 @@ async fn answers_look_as_documented() -> anyhow::Result<()> {
     let example = block_after("`GET /v1/demo/devices/CORR-01`:");
     assert_same_shape("device", &example, &one);
     assert_eq!(one["channels"]["level"]["values"]["n"], 1.0);
+    assert_eq!(one["channels"]["level"]["problem"], Value::Null);
+    assert_eq!(one["channels"]["switch"]["seq"], Value::Null, "the channel has no message yet: {one}");
     assert_eq!(one["channels"]["switch"]["time"], Value::Null, "the channel has no message yet: {one}");
     assert_eq!(one["channels"]["switch"]["values"], Value::Null, "the channel has no message yet: {one}");
 
