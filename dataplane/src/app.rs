@@ -22,8 +22,8 @@ use crate::config::{Config, OnOff};
 use crate::drain::{self, DrainTimes};
 use crate::fanout::{HubSettings, Hubs};
 use crate::http::{
-    Admin, Api, HttpMetrics, PodMetrics, ServerSettings, ServerShutdown, StreamRegistry, admin_service,
-    serve, service,
+    Admin, Api, HttpMetrics, Inspect, PodMetrics, ServerSettings, ServerShutdown, StreamRegistry,
+    admin_service, inspect_service, serve, service,
 };
 use crate::ingest::{broker, splitter};
 use crate::kubernetes::Cluster;
@@ -34,6 +34,8 @@ use crate::serving::{ServingMetrics, announce};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most sockets on the admin port: scrapers and probes are few.
 const ADMIN_SOCKETS: usize = 64;
+/// The most sockets on the loopback listener: a person and a script or two.
+const INSPECT_SOCKETS: usize = 8;
 /// File descriptors kept for everything but clients: the broker, the admin port, files.
 const RESERVED_DESCRIPTORS: usize = 128;
 /// Sockets beyond `--max-clients`, so that a surplus client is refused with a reason instead of waiting for
@@ -46,7 +48,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow::Result<()> {
     let drain_times = DrainTimes::new(&config);
     // The ports first, so that one that is taken is reported at once.
-    let ports = (bind(config.listen, "--listen").await?, bind(config.admin, "--admin").await?);
+    let ports = Ports {
+        clients: bind(config.listen, "--listen").await?,
+        admin: bind(config.admin, "--admin").await?,
+        inspect: bind_inspect(config.inspect_address).await,
+    };
     let broker = broker::connect(&config.nats, &config.server_name()).await?;
     let source = MappingSource::connect(&config).await?;
     let mut pod = Pod::start(config, broker, &source, ports);
@@ -60,6 +66,14 @@ pub async fn run(config: Config, terminate: impl Future<Output = ()>) -> anyhow:
     Ok(())
 }
 
+/// The listeners of a pod.
+struct Ports {
+    clients: BoundListener,
+    admin: BoundListener,
+    /// `None` if it can't be listened on.
+    inspect: Option<BoundListener>,
+}
+
 /// A listener and its address, whose port the system chose if port 0 was asked for.
 type BoundListener = (TcpListener, SocketAddr);
 
@@ -70,6 +84,12 @@ async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<BoundListener
         io::Result::Ok((listener, address))
     };
     bound.await.with_context(|| format!("{option} {address} can't be listened on"))
+}
+
+/// Binds the loopback listener. Several pods may share a host; nothing else depends on it.
+async fn bind_inspect(address: SocketAddr) -> Option<BoundListener> {
+    let bound = bind(address, "--inspect-address").await;
+    bound.inspect_err(|error| tracing::warn!("{error:#}; this pod's messages can't be looked at")).ok()
 }
 
 enum MappingSource {
@@ -111,12 +131,9 @@ struct Pod {
 }
 
 impl Pod {
-    fn start(
-        config: Config,
-        broker: NatsConnection,
-        source: &MappingSource,
-        ((clients, listen), (admin, admin_address)): (BoundListener, BoundListener),
-    ) -> Self {
+    fn start(config: Config, broker: NatsConnection, source: &MappingSource, ports: Ports) -> Self {
+        let Ports { clients: (clients, listen), admin: (admin, admin_address), inspect } = ports;
+        let inspect_address = inspect.as_ref().map(|(_, address)| tracing::field::display(*address));
         let mut starter = Starter {
             server_name: config.server_name(),
             release: source.release(&config),
@@ -145,9 +162,10 @@ impl Pod {
             metrics: http_metrics,
         };
         let clients = starter.serve_clients(clients, api, server.clone());
+        starter.serve_inspect(inspect, &mapping);
         let server_name = starter.server_name.clone();
         let Starter { tasks, broker, draining, stop, .. } = starter.serve_admin(admin, metrics, mapping);
-        tracing::info!(%listen, admin = %admin_address, server_name, "serving");
+        tracing::info!(%listen, admin = %admin_address, inspect = inspect_address, server_name, "serving");
         Self { tasks, clients, broker, hubs, streams, server, draining, stop }
     }
 
@@ -281,6 +299,16 @@ impl Starter {
         let metrics = api.metrics.clone();
         let service = service(Arc::new(api), self.config.dashboard);
         tokio::spawn(serve(listener, service, settings, metrics, shutdown))
+    }
+
+    fn serve_inspect(&mut self, listener: Option<BoundListener>, mapping: &Mapping) {
+        let Some((listener, _address)) = listener else { return };
+        let inspect = Inspect::new(mapping.catalog.clone(), self.broker.clone());
+        let shutdown = ServerShutdown { drain: self.stop.clone(), abort: self.stop.clone() };
+        let settings = self.server_settings(INSPECT_SOCKETS);
+        let serving =
+            serve(listener, inspect_service(Arc::new(inspect)), settings, HttpMetrics::default(), shutdown);
+        self.tasks.spawn("inspect listener", serving);
     }
 
     /// Serves the admin port, which answers until the very end, so that a scraper sees the drain. The last

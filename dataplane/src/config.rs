@@ -54,6 +54,16 @@ pub struct Config {
     #[arg(long, value_name = "HOST:PORT", env = "FLUTECAST_ADMIN", default_value = "127.0.0.1:8081")]
     pub admin: SocketAddr,
 
+    /// The address for a look at a device's last messages. Only loopback: it shows parts of payloads.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "FLUTECAST_INSPECT_ADDRESS",
+        default_value = "127.0.0.1:8082",
+        value_parser = loopback
+    )]
+    pub inspect_address: SocketAddr,
+
     /// The name of this process in `hello` and to NATS; default: the host's name.
     #[arg(long, value_name = "NAME", env = "FLUTECAST_SERVER_NAME")]
     pub server_name: Option<String>,
@@ -159,6 +169,14 @@ fn duration_or_zero(text: &str) -> Result<Duration, String> {
     parse_duration(text)
 }
 
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "write an address and a port".to_owned())?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err("only loopback is served, as payloads are shown; write 127.0.0.1:8082 or [::1]:8082".to_owned())
+}
+
 /// Parses a percentage such as `2%` as a fraction.
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
@@ -226,6 +244,15 @@ mod tests {
         for wrong in ["2", "0%", "101%", "NaN%", "%"] {
             assert!(parse(&["--rebalance-rate", wrong]).is_err(), "{wrong}");
         }
+        assert_eq!(parse(&[]).unwrap().inspect_address.to_string(), "127.0.0.1:8082");
+        for own in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:8082"] {
+            assert!(parse(&["--inspect-address", own]).is_ok(), "{own}");
+        }
+        for wrong in ["0.0.0.0:8082", "[::]:8082", "10.0.0.1:8082", "[::ffff:127.0.0.1]:1", "localhost", ""] {
+            assert!(parse(&["--inspect-address", wrong]).is_err(), "{wrong}");
+        }
+        let refused = parse(&["--inspect-address", "0.0.0.0:8082"]).unwrap_err().to_string();
+        assert!(refused.contains("only loopback"), "{refused}");
         assert!(parse(&["--ping", "soon"]).unwrap_err().to_string().contains("write 500ms, 2s or 1m"));
     }
 }

@@ -99,7 +99,10 @@ pub(crate) async fn open(
     let uri: Uri = url.parse().with_context(|| url.to_owned())?;
     let authority = uri.authority().with_context(|| format!("{url} has no host"))?.clone();
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::builder().method(method).uri(path).header("host", authority.as_str());
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        request = request.header("host", authority.as_str());
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

@@ -141,7 +141,10 @@ impl Dataplane {
                 ("--admin", admin.as_ref()),
             ]);
             arguments.extend(options.args.iter().cloned());
-            let mut process = Process::spawn_with(&program, arguments, options.process.clone())?;
+            let mut surroundings = options.process.clone();
+            // Not an argument, which a program of an older version would refuse.
+            surroundings.env.insert(0, ("FLUTECAST_INSPECT_ADDRESS".into(), "127.0.0.1:0".into()));
+            let mut process = Process::spawn_with(&program, arguments, surroundings)?;
             let admin_url = format!("http://{admin}");
             match wait_until_ready(&mut process, &admin_url).await {
                 Ok(()) => {
@@ -152,6 +155,15 @@ impl Dataplane {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Returns the base URL of the listener for looks at messages, `http://127.0.0.1:<port>`, as the log names
+    /// it; `None` if it isn't listened on.
+    #[must_use]
+    pub fn inspect_url(&self) -> Option<String> {
+        let output = self.process.output();
+        let (_, rest) = output.iter().find_map(|line| line.split_once("inspect="))?;
+        Some(format!("http://{}", rest.split_whitespace().next()?))
     }
 
     /// Returns the sum of all metrics whose line starts with `prefix` (name and labels), 0 if there are none.

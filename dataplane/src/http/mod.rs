@@ -1,4 +1,4 @@
-//! The clients' port (event streams, devices, the dashboard) and the admin port.
+//! The clients' port (event streams, devices, the dashboard), the admin port and the loopback listener.
 //!
 //! A request passes `routes`, `api` (credential and origin), `events` or `devices`, and `body`. `params` and
 //! `error` are pure; `streams` knows every open event stream and ends those that have to end.
@@ -10,6 +10,7 @@ mod dashboard;
 mod devices;
 mod error;
 mod events;
+mod inspect;
 mod metrics;
 mod params;
 mod routes;
@@ -19,6 +20,7 @@ mod timeout_io;
 
 pub(crate) use admin::{Admin, PodMetrics, service as admin_service};
 pub(crate) use api::Api;
+pub(crate) use inspect::{Inspect, service as inspect_service};
 pub(crate) use metrics::HttpMetrics;
 pub(crate) use routes::service;
 pub(crate) use server::{ServerSettings, ServerShutdown, serve};

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use flutecast_contract::name::{ChannelName, DeviceCode};
+use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
 use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 
 use super::error::RequestError;
@@ -47,6 +47,17 @@ enum ParameterKind {
     Problems,
     LastEventId,
     AccessToken,
+    Tenant,
+}
+
+/// The query of the loopback listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InspectQuery {
+    /// Any that has the device if `None`.
+    pub(crate) tenant: Option<TenantName>,
+    pub(crate) device: DeviceCode,
+    /// All channels if `None`.
+    pub(crate) channels: Option<BTreeSet<ChannelName>>,
 }
 
 #[derive(Debug)]
@@ -84,6 +95,34 @@ const DEVICES_QUERY: Names = &[
 ];
 const DEVICE_QUERY: Names =
     &[("channel", ParameterKind::Channel), ("access_token", ParameterKind::AccessToken)];
+const INSPECT_QUERY: Names = &[
+    ("tenant", ParameterKind::Tenant),
+    ("device", ParameterKind::Device),
+    ("channel", ParameterKind::Channel),
+];
+
+impl InspectQuery {
+    pub(crate) fn read(query: &str) -> Result<Self, RequestError> {
+        let (names, others): (Vec<_>, Vec<_>) = query::parameters(query, INSPECT_QUERY)?
+            .into_iter()
+            .partition(|parameter| parameter.key == ParameterKind::Tenant);
+        let mut tenant = None;
+        for Parameter { value, .. } in names {
+            let name = TenantName::new(&value).map_err(|error| error.to_string());
+            name.and_then(|name| set_once(&mut tenant, name))
+                .map_err(|problem| RequestError::BadRequest(format!("tenant: {problem}")))?;
+        }
+        let Subscription { wanted, channels, .. } = Subscription::read(others)?;
+        let mut codes = wanted.codes.into_iter();
+        match (codes.next(), codes.next(), wanted.all) {
+            (Some(device), None, false) => Ok(Self { tenant, device, channels }),
+            _ => {
+                let message = "device: exactly one is needed: /channels?device=CORR-01";
+                Err(RequestError::BadRequest(message.to_owned()))
+            }
+        }
+    }
+}
 
 impl Subscription {
     /// Reads the query of `GET /v1/{tenant}/events`. As with the others, an error is a `BadRequest` that
@@ -162,8 +201,8 @@ impl Subscription {
             ParameterKind::Interval => set_once(&mut self.interval, duration::parse(&value)?)?,
             ParameterKind::Problems => set_once(&mut self.problems, boolean(&value)?)?,
             ParameterKind::LastEventId => set_once(&mut self.last_event_id, value)?,
-            // Read before, when the caller was admitted.
-            ParameterKind::AccessToken => {}
+            // Read before: the token when the caller was admitted.
+            ParameterKind::AccessToken | ParameterKind::Tenant => {}
         }
         Ok(())
     }

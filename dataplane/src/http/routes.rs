@@ -173,7 +173,7 @@ fn socket() -> impl Filter<Extract = (SocketControl,), Error = Infallible> + Clo
 }
 
 /// Returns the host that the request names: in its URI with HTTP/2, in a header with HTTP/1.1.
-fn host<B>(request: &Request<B>) -> Option<Authority> {
+pub(super) fn host<B>(request: &Request<B>) -> Option<Authority> {
     request.uri().authority().cloned().or_else(|| {
         let header = request.headers().get(header::HOST)?;
         Authority::try_from(header.as_bytes()).ok()

@@ -2,6 +2,7 @@
 //!
 //! - [`http`]: event streams, refusals, slow clients, draining.
 //! - [`api_server`]: the mapping and the peers from a real Kubernetes API, each test with one of its own.
+//! - [`inspect`]: a look at the last messages.
 //! - [`announcements`], [`broker_login`]: the pod's side of NATS.
 
 #![allow(
@@ -16,3 +17,4 @@ mod api_server;
 mod broker_login;
 mod fixture;
 mod http;
+mod inspect;

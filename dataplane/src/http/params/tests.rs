@@ -132,6 +132,30 @@ fn devices_routes_accept_fewer_parameters() {
 }
 
 #[test]
+fn a_look_at_messages_names_one_device() {
+    let read = InspectQuery::read("tenant=demo&device=CORR-01&channel=telemetry&channel=power").unwrap();
+    assert_eq!((read.tenant.unwrap().as_str(), read.device), ("demo", code("CORR-01")));
+    assert_eq!(read.channels.unwrap().len(), 2);
+    assert_eq!(InspectQuery::read("device=A").unwrap().tenant, None);
+    for (query, expected) in [
+        ("", "device: exactly one is needed"),
+        ("device=A&device=B", "device: exactly one is needed"),
+        ("device=*", "device: exactly one is needed"),
+        ("device=A&tenant=x&tenant=x", "tenant: it is there twice"),
+        ("device=A&tenant=X%20Y", "tenant: "),
+        ("devices=A", "did you mean device?"),
+        ("device=A&access_token=s3cr3t", "it takes tenant, device, channel"),
+    ] {
+        match InspectQuery::read(query) {
+            Err(RequestError::BadRequest(message)) => {
+                assert!(message.contains(expected) && !message.contains("s3cr3t"), "{query}: {message}");
+            }
+            other => panic!("{query}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn header_takes_precedence_and_an_invalid_id_is_a_gap() {
     let id = |sequence| Some(EventId { epoch: Epoch(0x5f3a_9c01), sequence: Sequence(sequence) });
     let unknown = Some(EventId { epoch: Epoch(0), sequence: Sequence::START });

@@ -7,7 +7,7 @@ use super::{AnswerEnd, Payloads, StreamReader};
 use crate::error::RequestError;
 
 /// A message, and how many of its subject are stored from it on.
-struct Place {
+struct Found {
     at: Sequence,
     stored: u64,
 }
@@ -38,13 +38,13 @@ impl StreamReader {
     }
 
     /// Returns the first message of `subject` that isn't before `from`.
-    async fn place_from(&self, subject: &str, from: Sequence) -> Result<Option<Place>, RequestError> {
+    async fn place_from(&self, subject: &str, from: Sequence) -> Result<Option<Found>, RequestError> {
         let mut messages = Vec::new();
         let get = json!({"seq": from.0.max(1), "next_by_subj": subject, "batch": 1});
         let end = self.direct_get(&get, Payloads::Drop, &mut messages).await?;
         let (AnswerEnd::Batch { pending, .. }, Some(message)) = (end, messages.first()) else {
             return Ok(None);
         };
-        Ok(Some(Place { at: message.sequence, stored: pending.saturating_add(1) }))
+        Ok(Some(Found { at: message.sequence, stored: pending.saturating_add(1) }))
     }
 }
