@@ -56,6 +56,12 @@ use crate::pattern;
         description = "The time since the presence last changed"
     ),
     printcolumn(
+        name = "Messages",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"MessagesUnderstood\")].reason",
+        description = "Whether the newest messages are understood, or why they are not"
+    ),
+    printcolumn(
         name = "Ready",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
@@ -157,7 +163,8 @@ pub struct DeviceStatus {
     /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The conditions Ready, Reconciling and Stalled.
+    /// The conditions Ready, Reconciling and Stalled, and MessagesUnderstood: whether the newest message of
+    /// each channel could be shown, or why not. The last one has no part in Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["type"]))]

@@ -1,5 +1,5 @@
 {{- /* The bundled server. One account; each user may do what its program does and no more. Nobody may publish on live.>: what comes there
-was stored before. */ -}}
+was stored before. On last.> only the operator may. */ -}}
 {{- define "flutecast.natsConfiguration" -}}
 {{- $release := include "flutecast.natsRelease" . -}}
 {{- with .Values.nats.bundled -}}
@@ -28,6 +28,8 @@ accounts {
         permissions {
           publish: [
             "$JS.API.>", "$JS.ACK.>"
+            # Last values that outlive the messages.
+            "last.>"
             "flutecast.serving.{{ $release }}.query"
             # Devices that speak MQTT have no reply subject.
             "flutecast.*.enrolled.>"

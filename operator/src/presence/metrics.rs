@@ -7,6 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::Understood;
 use crate::metrics::{CallResult, ResultLabels, closed_set, set, with_all_labels};
 
 closed_set! {
@@ -28,14 +29,39 @@ impl From<Presence> for PresenceLabel {
     }
 }
 
+closed_set! {
+    /// [`Understood`] as a label.
+    enum UnderstoodLabel {
+        True,
+        False,
+        Unknown,
+    }
+}
+
+impl From<Understood> for UnderstoodLabel {
+    fn from(status: Understood) -> Self {
+        match status {
+            Understood::True => Self::True,
+            Understood::False => Self::False,
+            Understood::Unknown => Self::Unknown,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DeviceLabels {
     presence: PresenceLabel,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnderstoodLabels {
+    status: UnderstoodLabel,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct PresenceMetrics {
     devices: Family<DeviceLabels, Gauge>,
+    understood: Family<UnderstoodLabels, Gauge>,
     lookups: Family<ResultLabels, Counter>,
     subjects: Counter,
     subscriptions: Gauge,
@@ -47,6 +73,11 @@ impl PresenceMetrics {
             "devices",
             "Devices with a staleAfter, by presence; only where the operator works",
             with_all_labels(&self.devices, |presence| DeviceLabels { presence }),
+        );
+        registry.register(
+            "devices_messages_understood",
+            "Devices by whether their newest messages are understood; only where the operator works",
+            with_all_labels(&self.understood, |status| UnderstoodLabels { status }),
         );
         registry.register(
             "presence_lookups",
@@ -68,6 +99,12 @@ impl PresenceMetrics {
     pub(super) fn set_devices(&self, counts: &[(Presence, usize)]) {
         for (presence, count) in counts {
             set(&self.devices.get_or_create(&DeviceLabels { presence: (*presence).into() }), *count);
+        }
+    }
+
+    pub(super) fn set_understood(&self, counts: &[(Understood, usize)]) {
+        for (status, count) in counts {
+            set(&self.understood.get_or_create(&UnderstoodLabels { status: (*status).into() }), *count);
         }
     }
 

@@ -1,5 +1,6 @@
-//! Finds out which devices are `Online`, `Silent` or `Unknown`, for `status.presence`. Only on an API server:
-//! a folder has no place to write it.
+//! Finds out which devices are `Online`, `Silent` or `Unknown`, for `status.presence`, and reports that
+//! together with whether their messages are understood. Only on an API server: a folder has no place to write
+//! it.
 //!
 //! The operator doesn't subscribe to all devices. An Online device is looked up when it could have become
 //! silent, and not before: once in its `staleAfter`, however many messages it sends. A Silent device has a
@@ -7,14 +8,17 @@
 //! device and in total.
 //!
 //! ```text
+//!                  judge ──judged──┐
+//!                                  ▼
 //! controller ──set, remove──► PresenceTable ──► task: Scheduler ──────► lookup: direct gets of last messages
 //!     ▲                          ▲                │  ▲                      │
 //!     └──────── changed(key) ────┴──── update ────┘  │                      ▼
 //!                                                    └── message ── Subscriptions of Silent devices
 //! ```
-//! The scheduler has a [`device::DevicePresence`] and a [`damping::FlapDamping`] for each device.
+//! The scheduler has a [`device::DevicePresence`] and a [`damping::FlapDamping`] for each device. It tracks
+//! the devices without a `staleAfter` too, only for what the judge says of them, and looks none of them up.
 //!
-//! `device`, `damping` and `scheduler` are pure: the time is passed in, and no wall clock of this machine is
+//! `device`, `damping`, `scheduler` and `understanding` are pure: the time is passed in, and no wall clock of this machine is
 //! read anywhere. Ages are differences of two times of the broker; deadlines are on the monotonic clock.
 
 mod damping;
@@ -27,6 +31,7 @@ mod table;
 mod task;
 #[cfg(test)]
 mod tests;
+mod understanding;
 
 use flutecast_crds::{DeviceStatus, Presence};
 use k8s_openapi::jiff::Timestamp;
@@ -34,6 +39,7 @@ use k8s_openapi::jiff::Timestamp;
 pub(crate) use self::metrics::PresenceMetrics;
 pub(crate) use self::table::{PresenceTable, Target, TargetVersion};
 pub(crate) use self::task::PresenceTask;
+pub(crate) use self::understanding::{Understanding, Understood};
 
 /// The presence of a device as its status has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +55,29 @@ impl From<&DeviceStatus> for PresenceState {
             presence: status.presence.unwrap_or(Presence::Unknown),
             since: status.last_transition.as_ref().map(|time| time.0),
         }
+    }
+}
+
+impl PresenceState {
+    /// Returns that the presence is not known from now on, if it is known.
+    fn lost(self, now: Timestamp) -> Self {
+        if self.presence == Presence::Unknown {
+            return self;
+        }
+        Self { presence: Presence::Unknown, since: Some(whole_seconds(now)) }
+    }
+}
+
+/// What was observed of a device, as its status has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Observation {
+    pub(crate) presence: PresenceState,
+    pub(crate) understanding: Understanding,
+}
+
+impl From<&DeviceStatus> for Observation {
+    fn from(status: &DeviceStatus) -> Self {
+        Self { presence: status.into(), understanding: status.into() }
     }
 }
 

@@ -13,10 +13,10 @@ use flutecast_process::backoff::Backoff;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::PresenceState;
 use super::damping::{CHANGES, FlapDamping};
 use super::device::{ClockReading, DevicePresence, LastMessage, LookupScope};
 use super::table::Target;
+use super::{Observation, Understanding, Understood};
 use crate::object::Key;
 use crate::rate_limit::TokenBucket;
 
@@ -35,7 +35,7 @@ pub(super) struct Scheduler {
     devices: BTreeMap<DeviceId, TrackedDevice>,
     ids: BTreeMap<Key, DeviceId>,
     tenants: BTreeMap<TenantName, TenantQueue>,
-    /// The devices whose presence differs from what was reported last, by when it may be reported.
+    /// The devices of which something else was observed than was reported last, by when that may be reported.
     reports: BTreeSet<(Instant, DeviceId)>,
     report_limit: TokenBucket,
     next_id: DeviceId,
@@ -46,9 +46,10 @@ struct TrackedDevice {
     key: Key,
     target: Arc<Target>,
     presence: DevicePresence,
-    reported: PresenceState,
+    understanding: Understanding,
+    reported: Observation,
     damping: FlapDamping,
-    /// Its time in [`TenantQueue::lookups`].
+    /// Its time in [`TenantQueue::lookups`]; a device without a `staleAfter` has none.
     lookup_at: Option<Instant>,
     /// Its time in [`Scheduler::reports`].
     report_at: Option<Instant>,
@@ -86,12 +87,12 @@ pub(super) struct LookupReply {
     pub(super) clock: Option<Timestamp>,
 }
 
-/// A change of presence that is to be reported.
+/// A change that is to be reported.
 #[derive(Debug, Clone)]
-pub(super) struct PresenceChange {
+pub(super) struct Report {
     pub(super) key: Key,
     pub(super) target: Arc<Target>,
-    pub(super) state: PresenceState,
+    pub(super) observed: Observation,
 }
 
 impl Scheduler {
@@ -106,12 +107,12 @@ impl Scheduler {
         }
     }
 
-    /// Tracks a device whose presence so far is `state`. Returns the id that its key had before.
+    /// Tracks a device of which `reported` was reported so far. Returns the id that its key had before.
     pub(super) fn track(
         &mut self,
         key: &Key,
         target: Arc<Target>,
-        state: PresenceState,
+        reported: Observation,
         now: Instant,
     ) -> Option<DeviceId> {
         let before = self.untrack(key);
@@ -119,13 +120,14 @@ impl Scheduler {
         self.next_id += 1;
         let stale_after: Vec<Duration> =
             target.channels.iter().map(|(_, stale_after)| *stale_after).collect();
-        let presence = DevicePresence::new(&stale_after, state, now, rand::random());
+        let presence = DevicePresence::new(&stale_after, reported.presence, now, rand::random());
         self.tenants.entry(target.tenant.clone()).or_insert_with(TenantQueue::new);
         let device = TrackedDevice {
             key: key.clone(),
             target,
             presence,
-            reported: state,
+            understanding: reported.understanding.clone(),
+            reported,
             // Not kept from before: after a change of the spec its effect should be seen soon.
             damping: FlapDamping::default(),
             lookup_at: None,
@@ -152,6 +154,15 @@ impl Scheduler {
         // A busy queue stays until its reply is there.
         self.tenants.retain(|_, queue| queue.is_busy || !queue.lookups.is_empty());
         Some(id)
+    }
+
+    /// Notes what was judged of a device's messages.
+    pub(super) fn judged(&mut self, key: &Key, newer: Understanding, now: Instant) {
+        let Some(id) = self.ids.get(key).copied() else { return };
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.understanding = device.reported.understanding.followed_by(newer, true);
+            self.reschedule(id, now);
+        }
     }
 
     /// The broker is available again: all devices are looked up.
@@ -296,7 +307,7 @@ impl Scheduler {
     }
 
     /// Takes the changes that may be reported now.
-    pub(super) fn take_reports(&mut self, now: Instant) -> Vec<PresenceChange> {
+    pub(super) fn take_reports(&mut self, now: Instant) -> Vec<Report> {
         let mut changes = Vec::new();
         while let Some((at, id)) = self.reports.first().copied()
             && at <= now
@@ -305,37 +316,52 @@ impl Scheduler {
             self.reports.pop_first();
             let Some(device) = self.devices.get_mut(&id) else { continue };
             device.report_at = None;
-            device.reported = device.presence.state();
+            device.reported = Observation {
+                presence: device.presence.state(),
+                understanding: device.understanding.clone(),
+            };
             device.damping.reported(now);
-            changes.push(PresenceChange {
+            changes.push(Report {
                 key: device.key.clone(),
                 target: device.target.clone(),
-                state: device.reported,
+                observed: device.reported.clone(),
             });
         }
         changes
     }
 
-    /// Returns the numbers of devices that are Online, Silent and Unknown.
+    /// Returns the numbers of devices with a `staleAfter` that are Online, Silent and Unknown.
     pub(super) fn counts(&self) -> [(Presence, usize); 3] {
+        let followed = || self.devices.values().filter(|device| !device.target.channels.is_empty());
         let count = |presence| {
             let is = |device: &&TrackedDevice| device.presence.state().presence == presence;
-            (presence, self.devices.values().filter(is).count())
+            (presence, followed().filter(is).count())
         };
         [count(Presence::Online), count(Presence::Silent), count(Presence::Unknown)]
+    }
+
+    /// Returns the numbers of devices by whether their messages are understood.
+    pub(super) fn understood_counts(&self) -> [(Understood, usize); 3] {
+        [Understood::True, Understood::False, Understood::Unknown].map(|status| {
+            let is = |device: &&TrackedDevice| device.understanding.status == status;
+            (status, self.devices.values().filter(is).count())
+        })
     }
 
     /// Moves a device to its place in the queues.
     fn reschedule(&mut self, id: DeviceId, now: Instant) {
         let Some(device) = self.devices.get_mut(&id) else { return };
-        if let Some(queue) = self.tenants.get_mut(&device.target.tenant) {
+        if !device.target.channels.is_empty()
+            && let Some(queue) = self.tenants.get_mut(&device.target.tenant)
+        {
             let (due, _) = device.presence.next_lookup();
             if let Some(before) = device.lookup_at.replace(due) {
                 queue.lookups.remove(&(before, id));
             }
             queue.lookups.insert((due, id));
         }
-        let has_changed = device.presence.state().presence != device.reported.presence;
+        let has_changed = device.presence.state().presence != device.reported.presence.presence
+            || !device.understanding.tells_the_same(&device.reported.understanding);
         let held_until = device.damping.held_until().map_or(now, |at| at.max(now));
         let report_at = has_changed.then(|| device.report_at.unwrap_or(held_until));
         if let Some(before) = device.report_at

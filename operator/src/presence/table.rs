@@ -1,27 +1,26 @@
-//! The state that the controller and the task of presence share: which devices are tracked, and the presence
-//! of each.
+//! The state that the controller, the judge of messages and the task of presence share: which devices are
+//! tracked, and what was observed of each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flutecast_contract::name::{ChannelName, IotId, TenantName};
-use flutecast_crds::Presence;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::damping::EVENTS;
-use super::{PresenceState, whole_seconds};
+use super::{Observation, Understanding};
 use crate::object::Key;
 use crate::rate_limit::TokenBucket;
 
-/// A device whose presence is tracked.
+/// A device that is tracked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) tenant: TenantName,
     pub(crate) iot_id: IotId,
-    /// The channels with a `staleAfter`.
+    /// The channels with a `staleAfter`; without any the presence stays Unknown.
     pub(crate) channels: Vec<(ChannelName, Duration)>,
 }
 
@@ -35,7 +34,7 @@ pub(crate) struct TargetVersion {
 }
 
 /// The devices that changed since the task asked last; `None` if one is no longer tracked.
-pub(super) type TableChanges = BTreeMap<Key, Option<(Arc<Target>, PresenceState)>>;
+pub(super) type TableChanges = BTreeMap<Key, Option<(Arc<Target>, Observation)>>;
 
 /// A table of all devices, which clones share.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +50,7 @@ struct Table {
 struct Rows {
     devices: BTreeMap<Key, Row>,
     changes: TableChanges,
+    judged: BTreeMap<Key, Understanding>,
     events: Option<TokenBucket>,
 }
 
@@ -58,17 +58,19 @@ struct Rows {
 struct Row {
     version: TargetVersion,
     target: Option<Arc<Target>>,
-    state: PresenceState,
+    reported: Observation,
+    /// The last judgement, which may not be reported yet.
+    judged: Understanding,
 }
 
 impl PresenceTable {
-    /// Sets the version of a device. `before` is the presence in its status, which holds until the task finds
-    /// another one. `target` is called when the version changed.
+    /// Sets the version of a device. `before` is what its status says, which holds until something else is
+    /// observed. `target` is called when the version changed.
     pub(crate) fn set(
         &self,
         key: &Key,
         version: &TargetVersion,
-        before: PresenceState,
+        before: Observation,
         now: Timestamp,
         target: impl FnOnce(&IotId) -> Option<Target>,
     ) {
@@ -78,27 +80,46 @@ impl PresenceTable {
             return;
         }
         let same_object = known.filter(|known| known.version.uid == version.uid);
-        let mut state = same_object.map_or(before, |known| known.state);
+        let mut reported = same_object.map_or(before, |known| known.reported.clone());
         let old = same_object.and_then(|known| known.target.clone());
         let was_tracked = known.is_some_and(|known| known.target.is_some());
         let mut target = version.iot_id.as_ref().and_then(target).map(Arc::new);
+        if target.as_ref().is_none_or(|target| target.channels.is_empty()) {
+            reported.presence = reported.presence.lost(now);
+        }
+        reported.understanding = reported.understanding.of_device(target.is_some());
+        let mut judged = reported.understanding.clone();
         match &target {
-            Some(new) if old.as_ref() == Some(new) => target = old,
+            Some(new) if old.as_ref() == Some(new) => {
+                target = old;
+                judged = same_object.map_or(judged, |known| known.judged.clone());
+            }
             Some(new) => {
-                rows.changes.insert(key.clone(), Some((new.clone(), state)));
+                rows.judged.remove(key);
+                rows.changes.insert(key.clone(), Some((new.clone(), reported.clone())));
                 self.0.changed.notify_one();
             }
             None => {
-                if state.presence != Presence::Unknown {
-                    state = PresenceState { presence: Presence::Unknown, since: Some(whole_seconds(now)) };
-                }
                 if was_tracked {
                     rows.changes.insert(key.clone(), None);
                     self.0.changed.notify_one();
                 }
             }
         }
-        rows.devices.insert(key.clone(), Row { version: version.clone(), target, state });
+        rows.devices.insert(key.clone(), Row { version: version.clone(), target, reported, judged });
+    }
+
+    /// Notes what was judged of a device's messages, as [`Understanding::followed_by`] says.
+    pub(crate) fn judged(&self, key: &Key, iot_id: &IotId, newer: Understanding, is_certain: bool) {
+        let mut rows = self.0.lock();
+        let is_this = |row: &&mut Row| row.target.as_ref().is_some_and(|target| target.iot_id == *iot_id);
+        let Some(row) = rows.devices.get_mut(key).filter(is_this) else { return };
+        let judged = row.judged.followed_by(newer, is_certain);
+        if judged != row.judged {
+            row.judged = judged.clone();
+            rows.judged.insert(key.clone(), judged);
+            self.0.changed.notify_one();
+        }
     }
 
     /// Removes a Device that was deleted.
@@ -114,17 +135,18 @@ impl PresenceTable {
     pub(crate) fn clear(&self) {
         let mut rows = self.0.lock();
         let devices = std::mem::take(&mut rows.devices);
+        rows.judged.clear();
         let tracked = devices.into_iter().filter(|(_, row)| row.target.is_some());
         rows.changes = tracked.map(|(key, _)| (key, None)).collect();
         self.0.changed.notify_one();
     }
 
-    /// Returns the presence of a device; `None` if the table doesn't have it yet.
-    pub(crate) fn get(&self, key: &Key) -> Option<PresenceState> {
-        self.0.lock().devices.get(key).map(|row| row.state)
+    /// Returns what was reported of a device; `None` if the table doesn't have it yet.
+    pub(crate) fn get(&self, key: &Key) -> Option<Observation> {
+        self.0.lock().devices.get(key).map(|row| row.reported.clone())
     }
 
-    /// Returns whether one more Event about presence may be created. Their rate is bounded: when a whole
+    /// Returns whether one more Event about what was observed may be created. Their rate is bounded: when a whole
     /// plant is switched off, one Event for each device is of no use.
     pub(crate) fn may_emit_event(&self, now: Instant) -> bool {
         self.0.lock().events.get_or_insert_with(|| TokenBucket::new(EVENTS, now)).take(now)
@@ -142,13 +164,19 @@ impl PresenceTable {
         std::mem::take(&mut self.0.lock().changes)
     }
 
-    /// Sets the presence of a device. Returns `false` if it is no longer tracked as this target.
-    pub(super) fn update(&self, key: &Key, target: &Arc<Target>, state: PresenceState) -> bool {
+    /// Returns what was judged since the task asked last. What follows from [`Self::take_changes`] comes
+    /// first.
+    pub(super) fn take_judged(&self) -> BTreeMap<Key, Understanding> {
+        std::mem::take(&mut self.0.lock().judged)
+    }
+
+    /// Reports what was observed of a device. Returns `false` if it is no longer tracked as this target.
+    pub(super) fn update(&self, key: &Key, target: &Arc<Target>, observed: Observation) -> bool {
         let mut rows = self.0.lock();
         let row = rows.devices.get_mut(key);
         let same = |row: &&mut Row| row.target.as_ref().is_some_and(|now| Arc::ptr_eq(now, target));
         row.filter(same).is_some_and(|row| {
-            row.state = state;
+            row.reported = observed;
             true
         })
     }
@@ -162,7 +190,10 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use flutecast_crds::Presence;
+
     use super::*;
+    use crate::presence::{PresenceState, Understood};
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -179,11 +210,15 @@ mod tests {
         Some(Target { tenant: TenantName::new("acme").unwrap(), iot_id: iot_id.clone(), channels })
     }
 
-    const UNKNOWN: PresenceState = PresenceState { presence: Presence::Unknown, since: None };
-    const ONLINE: PresenceState = PresenceState { presence: Presence::Online, since: Some(NOW) };
+    const fn observed(presence: Presence, since: Option<Timestamp>) -> Observation {
+        Observation { presence: PresenceState { presence, since }, understanding: Understanding::NO_MESSAGES }
+    }
+
+    const UNKNOWN: Observation = observed(Presence::Unknown, None);
+    const ONLINE: Observation = observed(Presence::Online, Some(NOW));
 
     #[test]
-    fn a_presence_holds_until_the_device_changes() {
+    fn what_was_observed_holds_until_the_device_changes() {
         let table = PresenceTable::default();
         assert_eq!(table.get(&key()), None);
         table.set(&key(), &version("u", 1, Some("abc")), UNKNOWN, NOW, |id| target(id, 10));
@@ -194,7 +229,7 @@ mod tests {
         table.set(&key(), &version("u", 2, Some("abc")), UNKNOWN, NOW, |id| target(id, 10));
         assert!(table.take_changes().is_empty());
         assert_eq!(table.get(&key()), Some(ONLINE));
-        // Another staleAfter is one; the presence is kept.
+        // Another staleAfter is one; what was observed is kept.
         table.set(&key(), &version("u", 3, Some("abc")), UNKNOWN, NOW, |id| target(id, 20));
         let (second, state) = table.take_changes().remove(&key()).unwrap().unwrap();
         assert_eq!(state, ONLINE);
@@ -209,15 +244,58 @@ mod tests {
         let later = Timestamp::from_second(60).unwrap();
         table.set(&key(), &version("u", 1, None), ONLINE, later, |_| panic!("there is no id"));
         assert_eq!(table.take_changes(), TableChanges::from([(key(), None)]));
-        assert_eq!(
-            table.get(&key()),
-            Some(PresenceState { presence: Presence::Unknown, since: Some(later) })
-        );
+        let unknown = observed(Presence::Unknown, Some(later));
+        let not_looked = Observation { understanding: Understanding::NOT_LOOKED, ..unknown };
+        assert_eq!(table.get(&key()), Some(not_looked));
         // Another object of the name begins with its own status.
         table.set(&key(), &version("v", 1, Some("abc")), UNKNOWN, NOW, |id| target(id, 10));
         assert_eq!(table.get(&key()), Some(UNKNOWN));
         table.take_changes();
         table.clear();
         assert_eq!((table.take_changes(), table.get(&key())), (TableChanges::from([(key(), None)]), None));
+    }
+
+    #[test]
+    fn without_a_stale_after_a_device_is_tracked_for_its_messages_only() {
+        let table = PresenceTable::default();
+        let none = |id: &IotId| target(id, 10).map(|target| Target { channels: Vec::new(), ..target });
+        let later = Timestamp::from_second(60).unwrap();
+        // It had one before the operator restarted.
+        table.set(&key(), &version("u", 2, Some("abc")), ONLINE, later, none);
+        let unknown = observed(Presence::Unknown, Some(later));
+        assert_eq!(table.take_changes()[&key()].as_ref().unwrap().1, unknown);
+        assert_eq!(table.get(&key()), Some(unknown));
+    }
+
+    #[test]
+    fn only_judgements_that_say_something_new_are_passed_on() {
+        let table = PresenceTable::default();
+        let id = IotId::new("abc").unwrap();
+        let bad = |found: &str| Understanding::new(Understood::False, "BadField", "channel power", found);
+        let judged = |newer: Understanding| {
+            table.judged(&key(), &id, newer, true);
+            table.take_judged().remove(&key())
+        };
+        assert_eq!(judged(bad("1")), None, "it is not tracked");
+        table.set(&key(), &version("u", 1, Some("abc")), UNKNOWN, NOW, |id| target(id, 10));
+        assert_eq!(judged(Understanding::NO_MESSAGES), None);
+        assert_eq!(judged(Understanding::UNDERSTOOD), Some(Understanding::UNDERSTOOD));
+        assert_eq!(judged(Understanding::NO_MESSAGES), None, "the plant rests");
+        assert_eq!(judged(bad("1")), Some(bad("1")));
+        assert_eq!(judged(bad("2")), None, "the same of another value");
+        assert_eq!(judged(Understanding::NO_MESSAGES), Some(Understanding::NO_MESSAGES), "it is gone");
+        table.judged(&key(), &IotId::new("other").unwrap(), bad("1"), true);
+        assert!(table.take_judged().is_empty(), "it is another device's");
+        // What was judged under another spec doesn't count.
+        table.judged(&key(), &id, bad("1"), true);
+        table.set(&key(), &version("u", 2, Some("abc")), UNKNOWN, NOW, |id| target(id, 20));
+        assert!(table.take_judged().is_empty());
+        assert_eq!(judged(bad("1")), Some(bad("1")));
+        // A hint stays until it was looked for.
+        let hint = Understanding::new(Understood::True, "FieldNotFound", "channel power", "is it misspelt?");
+        assert_eq!(judged(hint.clone()), Some(hint.clone()));
+        table.judged(&key(), &id, Understanding::UNDERSTOOD, false);
+        assert!(table.take_judged().is_empty());
+        assert_eq!(judged(Understanding::UNDERSTOOD), Some(Understanding::UNDERSTOOD));
     }
 }

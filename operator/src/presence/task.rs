@@ -32,7 +32,7 @@ pub(crate) struct PresenceTask {
 }
 
 impl PresenceTask {
-    /// Calls `notify` with each Device whose presence changed; it waits until the change is queued.
+    /// Calls `notify` with each Device of which something else is to be said; it waits until that is queued.
     pub(crate) async fn run<F: Future<Output = ()>>(mut self, notify: impl Fn(Key) -> F) {
         let mut worker = PresenceWorker {
             scheduler: Scheduler::new(Instant::now()),
@@ -45,13 +45,14 @@ impl PresenceTask {
         loop {
             worker.apply_table_changes(&self.table);
             worker.start_lookups(&self.client);
-            for change in worker.scheduler.take_reports(Instant::now()) {
-                if self.table.update(&change.key, &change.target, change.state) {
-                    notify(change.key).await;
+            for report in worker.scheduler.take_reports(Instant::now()) {
+                if self.table.update(&report.key, &report.target, report.observed) {
+                    notify(report.key).await;
                 }
             }
             if Instant::now() >= next_metrics {
                 self.metrics.set_devices(&worker.scheduler.counts());
+                self.metrics.set_understood(&worker.scheduler.understood_counts());
                 self.metrics.set_subscriptions(worker.subscriptions.count());
                 next_metrics = Instant::now() + METRICS_INTERVAL;
             }
@@ -102,6 +103,9 @@ impl PresenceWorker {
             if let Some(id) = before {
                 self.subscriptions.unsubscribe(id);
             }
+        }
+        for (key, judged) in table.take_judged() {
+            self.scheduler.judged(&key, judged, now);
         }
     }
 

@@ -150,7 +150,7 @@ async fn the_table_shows_presence(cluster: &Cluster) {
     let columns: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(
         columns,
-        ["NAME", "TENANT", "CODE", "IOTID", "PRESENCE", "FOR", "READY", "REASON", "SINCE", "AGE"]
+        ["NAME", "TENANT", "CODE", "IOTID", "PRESENCE", "FOR", "MESSAGES", "READY", "REASON", "SINCE", "AGE"]
     );
     assert!(table.lines().all(|line| line.trim_end().len() <= 120), "{table}");
     let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap().to_owned();

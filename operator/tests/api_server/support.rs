@@ -275,7 +275,7 @@ impl Running {
     }
 }
 
-/// Returns an object's conditions in words, and the message of `Ready`.
+/// Returns an object's conditions in words, but for `MessagesUnderstood`, and the message of `Ready`.
 pub(crate) fn said(object: &Value) -> (String, String) {
     let none = Vec::new();
     let conditions = object["status"]["conditions"].as_array().unwrap_or(&none);
@@ -283,7 +283,9 @@ pub(crate) fn said(object: &Value) -> (String, String) {
     let mut said: Vec<String> = Vec::new();
     for condition in conditions {
         let text = |field: &str| condition[field].as_str().unwrap_or_default();
-        if text("type") == "Ready" {
+        if text("type") == "MessagesUnderstood" {
+            // Of every Device, and no part of whether it is as wanted.
+        } else if text("type") == "Ready" {
             message = text("message").to_owned();
             said.insert(0, format!("Ready={} {}", text("status"), text("reason")));
         } else {

@@ -1,4 +1,4 @@
-//! Decides whose presence is tracked: Devices with an iotId, of a tenant that has a stream of its own.
+//! Decides who is tracked: Devices with an iotId, of a tenant that has a stream of its own.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::backend::cluster::status::wanted::WantedStatuses;
 use crate::finding::Reason;
 use crate::index::Entry;
 use crate::object::Key;
-use crate::presence::{PresenceState, PresenceTable, Target, TargetVersion};
+use crate::presence::{Observation, PresenceTable, Target, TargetVersion};
 
 /// The lookup of a Device's messages.
 enum Reach<'a> {
     Yes(TenantName, &'a IotId, &'a DeviceSpec),
-    /// Not possible at the moment, or not known yet. The presence stays as it is.
+    /// Not possible at the moment, or not known yet. All stays as it is.
     Later,
     No,
 }
@@ -34,8 +34,8 @@ pub(super) fn track(table: &PresenceTable, wanted: &WantedStatuses<'_>, devices:
             Reach::No => None,
         };
         let version = TargetVersion { uid: entry.uid.clone(), generation: entry.generation, iot_id };
-        table.set(key, &version, PresenceState::from(&entry.status), wanted.now, |_| match reach {
-            Reach::Yes(tenant, iot_id, spec) => target(tenant, iot_id, spec),
+        table.set(key, &version, Observation::from(&entry.status), wanted.now, |_| match reach {
+            Reach::Yes(tenant, iot_id, spec) => Some(target(tenant, iot_id, spec)),
             Reach::Later | Reach::No => None,
         });
     }
@@ -63,14 +63,10 @@ fn reach<'a>(wanted: &WantedStatuses<'a>, key: &Key, entry: &'a Entry<Device>) -
     if is_away { Reach::Later } else { Reach::No }
 }
 
-fn target(tenant: TenantName, iot_id: &IotId, spec: &DeviceSpec) -> Option<Target> {
-    let channels: Vec<_> = spec
-        .channels
-        .iter()
-        .filter_map(|channel| {
-            let stale_after = Duration::from_millis(channel.stale_after?.as_millis());
-            Some((ChannelName::new(&channel.name).ok()?, stale_after))
-        })
-        .collect();
-    (!channels.is_empty()).then(|| Target { tenant, iot_id: iot_id.clone(), channels })
+fn target(tenant: TenantName, iot_id: &IotId, spec: &DeviceSpec) -> Target {
+    let channels = spec.channels.iter().filter_map(|channel| {
+        let stale_after = Duration::from_millis(channel.stale_after?.as_millis());
+        Some((ChannelName::new(&channel.name).ok()?, stale_after))
+    });
+    Target { tenant, iot_id: iot_id.clone(), channels: channels.collect() }
 }

@@ -1,6 +1,6 @@
 //! Conditions as kstatus reads them, from an object's [`Readiness`]. Pure.
 
-use flutecast_crds::condition::{Condition, READY, RECONCILING, STALLED, Time};
+use flutecast_crds::condition::{Condition, MESSAGES_UNDERSTOOD, READY, RECONCILING, STALLED, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::finding::{ConditionLabel, Finding, Reason};
@@ -10,7 +10,7 @@ pub(crate) const ACCEPTED: &str = "Accepted";
 /// The longest message, in bytes. Kubernetes takes 32 KiB; people read less.
 const MAX_MESSAGE: usize = 2048;
 /// The conditions that the operator writes.
-const OURS: [&str; 3] = [READY, RECONCILING, STALLED];
+const OURS: [&str; 4] = [READY, RECONCILING, STALLED, MESSAGES_UNDERSTOOD];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Readiness {
@@ -42,8 +42,31 @@ impl Readiness {
     }
 }
 
-/// Returns the conditions for a readiness. `before` are those that the object has: as long as a status stays,
-/// so does its time.
+/// What a condition says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) type_: &'a str,
+    pub(crate) status: &'a str,
+    pub(crate) reason: &'a str,
+    pub(crate) message: &'a str,
+}
+
+/// Returns a condition. `before` are those that the object has: as long as a status stays, so does its time.
+pub(crate) fn condition(said: Said<'_>, generation: i64, before: &[Condition], now: Timestamp) -> Condition {
+    let Said { type_, status, reason, message } = said;
+    let same = before.iter().find(|condition| condition.type_ == type_ && condition.status == status);
+    let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: Some(generation),
+        last_transition_time: same.map_or(Time(seconds), |condition| condition.last_transition_time.clone()),
+    }
+}
+
+/// Returns the conditions for a readiness, as [`condition`] does.
 pub(crate) fn conditions(
     readiness: &Readiness,
     generation: i64,
@@ -52,17 +75,7 @@ pub(crate) fn conditions(
 ) -> Vec<Condition> {
     let condition = |type_: &str, is_true: bool, reason: &str, message: &str| {
         let status = if is_true { "True" } else { "False" };
-        let same = before.iter().find(|condition| condition.type_ == type_ && condition.status == status);
-        let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        Condition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            observed_generation: Some(generation),
-            last_transition_time: same
-                .map_or(Time(seconds), |condition| condition.last_transition_time.clone()),
-        }
+        condition(Said { type_, status, reason, message }, generation, before, now)
     };
     match readiness {
         Readiness::Ready(message) => vec![condition(READY, true, ACCEPTED, message)],
@@ -84,6 +97,10 @@ pub(crate) fn ours(all: &[Condition]) -> Vec<Condition> {
 
 pub(crate) fn ready(conditions: &[Condition]) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.type_ == READY)
+}
+
+pub(crate) fn understood(conditions: &[Condition]) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == MESSAGES_UNDERSTOOD)
 }
 
 /// Returns whether an object with these conditions is Ready for this generation.

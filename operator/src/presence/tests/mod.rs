@@ -10,7 +10,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use self::world::{STEP, World};
-use super::damping;
+use super::{Understanding, Understood, damping};
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -192,6 +192,57 @@ fn a_tenant_that_always_has_a_due_lookup_delays_no_other() {
     assert_eq!(world.scheduler.counts()[0], (Presence::Online, TENANTS));
 }
 
+fn bad(found: &str) -> Understanding {
+    Understanding::new(Understood::False, "BadField", "channel power", found)
+}
+
+#[test]
+fn one_report_says_both_and_the_same_problem_is_reported_once() {
+    // One has no staleAfter.
+    let mut world = World::new(&[vec![seconds(10)], vec![]]);
+    world.judge(1, Understanding::NO_MESSAGES);
+    run(&mut world, 0, None, seconds(5));
+    assert_eq!(world.reports, []);
+    for minute in 0..10 {
+        for device in 0..2 {
+            world.judge(device, bad(&minute.to_string()));
+        }
+        run(&mut world, 0, OFTEN, seconds(60));
+    }
+    for device in 0..2 {
+        assert_eq!(world.understood_of(device).last(), Some(&bad("0")), "{device}");
+    }
+    assert_eq!(world.reports_of(1).count(), 1, "{:?}", reports(&world, 1));
+    assert!(world.reports_of(0).count() <= 2, "{:?}", reports(&world, 0));
+    assert_eq!(world.scheduler.understood_counts()[1], (Understood::False, 2));
+    assert_eq!(world.scheduler.counts()[0], (Presence::Online, 1));
+    // It falls silent within the hold of a report, and is understood again: both are said at once.
+    run(&mut world, 0, None, seconds(9));
+    let before = world.reports_of(0).count();
+    world.judge(0, Understanding::UNDERSTOOD);
+    run(&mut world, 0, None, seconds(60));
+    let after = world.reports_of(0).count();
+    assert!(after - before <= 2, "{:?}", reports(&world, 0));
+    assert_eq!(world.understood_of(0).last(), Some(&Understanding::UNDERSTOOD));
+    assert_eq!(world.last_report(0).presence, Presence::Silent);
+}
+
+#[test]
+fn messages_that_are_understood_now_and_then_are_reported_as_seldom_as_presence() {
+    let mut world = World::new(&[vec![]]);
+    for look in 0..6 * 60 {
+        let judged = if look % 2 == 0 { bad("7") } else { Understanding::UNDERSTOOD };
+        world.judge(0, judged);
+        run(&mut world, 0, None, seconds(10));
+    }
+    let count = world.reports_of(0).count();
+    assert!((5..=11).contains(&count), "{:?}", reports(&world, 0));
+    // The last word is right in the end.
+    world.judge(0, Understanding::UNDERSTOOD);
+    run(&mut world, 0, None, damping::MAX_HOLD);
+    assert_eq!(world.understood_of(0).last(), Some(&Understanding::UNDERSTOOD));
+}
+
 /// One event of a story.
 #[derive(Debug, Clone)]
 enum Event {
@@ -211,6 +262,15 @@ enum Event {
     MaxSubscriptions {
         max_subscriptions: usize,
     },
+    Judged {
+        device: usize,
+        understanding: Understanding,
+    },
+}
+
+fn understanding() -> impl Strategy<Value = Understanding> {
+    let known = [Understanding::UNDERSTOOD, Understanding::NO_MESSAGES, bad("7"), bad("8")];
+    prop::sample::select(known.to_vec())
 }
 
 fn event(devices: usize) -> impl Strategy<Value = Event> {
@@ -222,6 +282,8 @@ fn event(devices: usize) -> impl Strategy<Value = Event> {
             .prop_map(|(is_up, loses_everything)| Event::Broker { is_up, loses_everything }),
         1 => (-4000_i64..4000).prop_map(|seconds| Event::Clock { seconds }),
         1 => (0_usize..5).prop_map(|max_subscriptions| Event::MaxSubscriptions { max_subscriptions }),
+        4 => (0..devices, understanding())
+            .prop_map(|(device, understanding)| Event::Judged { device, understanding }),
     ]
 }
 
@@ -281,12 +343,18 @@ impl Story {
             }
             Event::Clock { seconds } => world.clock_is_off = SignedDuration::from_secs(seconds),
             Event::MaxSubscriptions { max_subscriptions } => world.max_subscriptions = max_subscriptions,
+            Event::Judged { device, understanding } => {
+                if device < self.periods.len() {
+                    world.judge(device, understanding);
+                }
+            }
         }
     }
 
     /// Lets these devices publish, and no others, for longer than any report is held.
     fn end(&mut self, sends: &[bool]) {
         self.world.set_up(true);
+        (0..self.periods.len()).for_each(|device| self.world.judge(device, bad("9")));
         for ((periods, stale_after), sends) in self.periods.iter_mut().zip(&self.stale_after).zip(sends) {
             periods.fill(None);
             if *sends {
@@ -300,17 +368,22 @@ impl Story {
     fn check_reports(&self, device: usize) -> Result<(), TestCaseError> {
         let all: Vec<_> = self.world.reports_of(device).collect();
         let shown = reports(&self.world, device);
-        for pair in all.windows(2) {
+        let understood: Vec<_> = self.world.understood_of(device).collect();
+        for (pair, understood) in all.windows(2).zip(understood.windows(2)) {
             let ((before, first), (after, second)) = (pair[0], pair[1]);
             prop_assert!(after - before >= damping::MIN_HOLD, "{:?}", shown);
-            prop_assert_ne!(first.presence, second.presence);
+            let is_same = understood[0].tells_the_same(understood[1]);
+            prop_assert!(first.presence != second.presence || !is_same, "{:?}", shown);
             prop_assert!(first.since <= second.since, "{:?} after {:?}", second, first);
         }
         let in_an_hour =
             |from: Duration| all.iter().filter(|(at, _)| (from..from + seconds(3600)).contains(at)).count();
         prop_assert!(all.iter().all(|(at, _)| in_an_hour(*at) <= 18), "{:?}", shown);
         let whole = |time: Timestamp| time.subsec_nanosecond() == 0;
-        prop_assert!(all.iter().all(|(_, report)| report.since.is_some_and(whole)));
+        let may_have_none = |presence| presence == Presence::Unknown;
+        prop_assert!(
+            all.iter().all(|(_, report)| report.since.map_or(may_have_none(report.presence), whole))
+        );
         Ok(())
     }
 }
@@ -335,6 +408,7 @@ proptest! {
             let shown = reports(&run.world, device);
             prop_assert_eq!(run.world.last_report(device).presence, expected, "device {}: \
                 {:?}", device, shown);
+            prop_assert!(run.world.understood_of(device).last().unwrap().tells_the_same(&bad("9")));
             run.check_reports(device)?;
         }
     }

@@ -11,10 +11,10 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::object::Key;
-use crate::presence::PresenceState;
 use crate::presence::device::LastMessage;
 use crate::presence::scheduler::{DeviceId, LookupReply, Scheduler};
 use crate::presence::table::Target;
+use crate::presence::{Observation, PresenceState, Understanding};
 
 /// The step of the simulation: as long as the task collects lookups.
 pub(super) const STEP: Duration = Duration::from_millis(200);
@@ -36,8 +36,10 @@ pub(super) struct World {
     sequence: u64,
     devices: Vec<Arc<Target>>,
     subscriptions: BTreeMap<DeviceId, Arc<Target>>,
-    /// All reports: when, about which device, and the state.
+    /// All reports: when, about which device, and the presence.
     pub(super) reports: Vec<(Duration, usize, PresenceState)>,
+    /// What the same reports say of the device's messages.
+    pub(super) understood: Vec<Understanding>,
     /// The number of subjects that were looked up.
     pub(super) asked: usize,
     /// The size of the largest lookup, and the number of lookups.
@@ -85,12 +87,14 @@ impl World {
             devices: target.collect(),
             subscriptions: BTreeMap::new(),
             reports: Vec::new(),
+            understood: Vec::new(),
             asked: 0,
             largest: 0,
             requests: 0,
         };
         for (device, target) in this.devices.clone().into_iter().enumerate() {
-            this.scheduler.track(&key(device), target, UNKNOWN, start);
+            let before = Observation { presence: UNKNOWN, understanding: Understanding::NO_MESSAGES };
+            this.scheduler.track(&key(device), target, before, start);
         }
         this
     }
@@ -178,10 +182,23 @@ impl World {
     }
 
     fn take_reports(&mut self) {
-        for change in self.scheduler.take_reports(self.local()) {
-            let device = change.key.1[1..].parse().unwrap();
-            self.reports.push((self.now, device, change.state));
+        for report in self.scheduler.take_reports(self.local()) {
+            let device = report.key.1[1..].parse().unwrap();
+            self.reports.push((self.now, device, report.observed.presence));
+            self.understood.push(report.observed.understanding);
         }
+    }
+
+    /// Returns what all reports about a device say of its messages.
+    pub(super) fn understood_of(&self, device: usize) -> impl Iterator<Item = &Understanding> {
+        let of_this = self.reports.iter().zip(&self.understood);
+        of_this.filter(move |((_, of, _), _)| *of == device).map(|(_, understanding)| understanding)
+    }
+
+    /// A device's messages are judged.
+    pub(super) fn judge(&mut self, device: usize, understanding: Understanding) {
+        self.scheduler.judged(&key(device), understanding, self.local());
+        self.take_reports();
     }
 
     /// All reports: when, about which device, and the state.

@@ -13,7 +13,7 @@ use crate::backend::cluster::status::queue::{QueuedStatus, StatusQueue};
 use crate::backend::cluster::status::wanted::WantedStatuses;
 use crate::controller::dereference::DirtySet;
 use crate::controller::metrics::ControllerMetrics;
-use crate::controller::status::conditions::{label, ours, ready};
+use crate::controller::status::conditions::{label, ours, ready, understood};
 use crate::finding::Reason;
 use crate::index::kind::{ApiKind, ApiStatus};
 use crate::index::{Entry, Store};
@@ -68,7 +68,9 @@ impl StatusSync {
             let status = QueuedStatus {
                 uid: entry.uid.clone(),
                 notice: notice(K::KIND, entry.status.conditions(), wanted.conditions()).or_else(|| {
-                    let notice = presence_notice(entry.status.presence(), wanted.presence())?;
+                    let understood = understood_notice(entry.status.conditions(), wanted.conditions());
+                    let presence = || presence_notice(entry.status.presence(), wanted.presence());
+                    let notice = understood.or_else(presence)?;
                     self.presence.may_emit_event(Instant::now()).then_some(notice)
                 }),
                 status: wanted.into(),
@@ -121,4 +123,20 @@ fn presence_notice(before: Option<Presence>, after: Option<Presence>) -> Option<
         _ => return None,
     };
     Some(Notice { is_warning: false, reason: reason.to_owned(), message: message.to_owned() })
+}
+
+/// Returns the Event about a Device whose messages aren't understood, or are again.
+fn understood_notice(before: &[Condition], after: &[Condition]) -> Option<Notice> {
+    let (before, after) = (understood(before), understood(after)?);
+    let was_false = before.filter(|before| before.status == "False");
+    if after.status == "False" {
+        let is_news = was_false.is_none_or(|before| before.reason != after.reason);
+        let Condition { reason, message, .. } = after.clone();
+        return is_news.then_some(Notice { is_warning: true, reason, message });
+    }
+    (after.status == "True" && was_false.is_some()).then(|| Notice {
+        is_warning: false,
+        reason: after.reason.clone(),
+        message: "its messages are understood again".to_owned(),
+    })
 }

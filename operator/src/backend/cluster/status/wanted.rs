@@ -3,14 +3,14 @@
 
 use flutecast_contract::name::{ChannelName, TenantName};
 use flutecast_contract::subject;
-use flutecast_crds::condition::{Condition, Time};
+use flutecast_crds::condition::{Condition, MESSAGES_UNDERSTOOD, Time};
 use flutecast_crds::{Device, DeviceStatus, PushFormat, PushFormatStatus, Tenant, TenantStatus};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::backend::cluster::secret_of;
 use crate::controller::Reconciled;
 use crate::controller::build::BuiltTenant;
-use crate::controller::status::conditions::{Readiness, conditions, is_ready, ours, ready};
+use crate::controller::status::conditions::{Readiness, Said, condition, conditions, is_ready, ours, ready};
 use crate::controller::status::write_failures::WriteState;
 use crate::controller::status::{self, DeviceFacts, TenantFacts};
 use crate::enrollment::policy::{CreationPolicy, Enrollment};
@@ -18,7 +18,7 @@ use crate::finding::{Finding, Reason};
 use crate::index::kind::{ApiKind, ApiStatus};
 use crate::index::{Entry, Index, TokenSecret};
 use crate::object::{Key, Kind, ObjectRef};
-use crate::presence::{PresenceState, PresenceTable};
+use crate::presence::{Observation, PresenceTable, Understanding};
 use crate::rollout::{Rollout, message_before};
 
 /// Everything that statuses are made from.
@@ -61,10 +61,13 @@ impl<'a> WantedStatuses<'a> {
     ) -> Option<DeviceStatus> {
         let readiness = status::device(self.device_facts(key, entry)?)?;
         let readiness = self.until_deleted(key, entry, readiness);
-        let presence = self.presence.get(key).unwrap_or_else(|| PresenceState::from(&entry.status));
+        let observed = self.presence.get(key).unwrap_or_else(|| Observation::from(&entry.status));
+        let Observation { presence, understanding } = observed;
+        let mut conditions = self.conditions(&readiness, entry, pending);
+        conditions.push(self.messages_understood(&understanding, entry, pending));
         let mut status = DeviceStatus {
             observed_generation: Some(entry.generation),
-            conditions: self.conditions(&readiness, entry, pending),
+            conditions,
             presence: Some(presence.presence),
             last_transition: presence.since.map(Time),
             ..DeviceStatus::default()
@@ -107,6 +110,16 @@ impl<'a> WantedStatuses<'a> {
     ) -> Vec<Condition> {
         let before = pending.unwrap_or(entry.status.conditions());
         conditions(readiness, entry.generation, &ours(before), self.now)
+    }
+
+    fn messages_understood(
+        &self,
+        Understanding { status, reason, message }: &Understanding,
+        entry: &Entry<Device>,
+        pending: Option<&[Condition]>,
+    ) -> Condition {
+        let said = Said { type_: MESSAGES_UNDERSTOOD, status: status.as_str(), reason, message };
+        condition(said, entry.generation, pending.unwrap_or(&entry.status.conditions), self.now)
     }
 
     /// Returns what was built of a Tenant. Another namespace's Tenant of the same name is not this one.

@@ -1,0 +1,64 @@
+//! Judgements in the log, where there is no status to write them to.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Told;
+use crate::last_messages::DeviceLook;
+use crate::object::Key;
+use crate::presence::{Understanding, Understood};
+use crate::rate_limit::{Rate, TokenBucket};
+
+/// Lines about all devices. What has no room is written after a later look, if it is still so.
+const LINES: Rate = Rate { interval: Duration::from_secs(1), burst: 50 };
+
+/// Writes a line when it changes whether the messages of a device are understood.
+#[derive(Debug, Default)]
+pub(crate) struct JudgementLog(Mutex<Written>);
+
+#[derive(Debug, Default)]
+struct Written {
+    devices: BTreeMap<Key, Understanding>,
+    lines: Option<TokenBucket>,
+}
+
+impl Told for JudgementLog {
+    fn tell(&self, device: &DeviceLook<'_>, understanding: Understanding, is_certain: bool) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = written.devices.get(&device.key).cloned().unwrap_or(Understanding::NO_MESSAGES);
+        let after = before.followed_by(understanding, is_certain);
+        if after == before {
+            return;
+        }
+        // That all is well from the start needs no line.
+        let is_worth_it = before.status == Understood::False || after != Understanding::UNDERSTOOD;
+        let now = Instant::now();
+        let lines = &mut written.lines;
+        if is_worth_it && !lines.get_or_insert_with(|| TokenBucket::new(LINES, now)).take(now) {
+            return;
+        }
+        if is_worth_it {
+            line(device, &after);
+        }
+        if after.status == Understood::Unknown {
+            written.devices.remove(&device.key);
+        } else {
+            written.devices.insert(device.key.clone(), after);
+        }
+    }
+}
+
+fn line(device: &DeviceLook<'_>, Understanding { status, reason, message }: &Understanding) {
+    let (tenant, name) = (device.tenant, &device.key.1);
+    match status {
+        Understood::False => {
+            tracing::warn!(%tenant, device = name, %reason, "messages aren't understood: {message}");
+        }
+        Understood::True | Understood::Unknown => {
+            tracing::info!(%tenant, device = name, %reason, "messages are understood: {message}");
+        }
+    }
+}
