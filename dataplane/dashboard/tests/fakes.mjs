@@ -116,10 +116,10 @@ export const data = (values, time, id, { code = 'CORR-01', channel = 'telemetry'
 export const numbered = (values, time, seq, more = {}) => data(values, time, undefined, { ...more, seq });
 
 /** A feed on a fake clock and a fake server, and its events. */
-export async function start(options = {}) {
+export async function start({ connect: open = connect, ...options } = {}) {
   const timers = new FakeTimers();
   const server = new FakeServer(timers);
-  const feed = connect({ url: 'http://plant.example/', tenant: 'demo', devices: ['*'], fetch: server.fetch, timers, ...options });
+  const feed = open({ url: 'http://plant.example/', tenant: 'demo', devices: ['*'], fetch: server.fetch, timers, ...options });
   const said = [];
   for (const type of ['state', 'hello', 'data', 'stale', 'fresh', 'gap', 'problem', 'refused', 'devices', 'bye', 'ping', 'change']) {
     feed.addEventListener(type, ({ detail }) => said.push(type === 'state' ? `state ${detail.state}` : [type, detail]));

@@ -144,10 +144,11 @@ const block = ({ id, event, body, retry }) =>
 
 /**
  * Starts the server.
- * @param {{port?: number, copies?: number, token?: string, history?: number, seed?: number, pingMs?: number}} options
+ * @param {{port?: number, copies?: number, token?: string, history?: number, seed?: number, pingMs?: number, recorded?: string[]}} options
+ *   `recorded`: event streams, one for each connection, in place of simulated values;
  *   `history`: seconds of values that a new client gets at once, for screenshots (a real server sends only the newest)
  */
-export async function startMock({ port = 0, copies = 1, token, history = 0, seed = 7, pingMs = 15_000 } = {}) {
+export async function startMock({ port = 0, copies = 1, token, history = 0, seed = 7, pingMs = 15_000, recorded = [] } = {}) {
   const line = new Line({ copies, history, random: seeded(seed) });
   const past = [];
   for (let now = line.start; now < Date.now(); now += 500) for (const device of line.devices) past.push(...line.step(device, now));
@@ -203,6 +204,11 @@ export async function startMock({ port = 0, copies = 1, token, history = 0, seed
         return response.writeHead(401, { 'content-type': 'application/json' }).end(JSON.stringify({ error: { code: 'Unauthorized', message: 'A token is needed.' } }));
       }
       response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+      if (recorded.length > 0) {
+        response.write(recorded.shift());
+        clients.add(response);
+        return response.on('close', () => clients.delete(response));
+      }
       response.write(block({ event: 'hello', retry: 2_000, body: {
         protocol: 1, tenant: 'demo', connection: 'c-2f9a61d0', server: 'flutecast-mock', epoch: EPOCH, resumed: false, pingMs, devices: line.devices.map((device) => device.hello),
       } }));
