@@ -3,6 +3,7 @@
 //! - [`http`]: event streams, refusals, slow clients, draining.
 //! - [`api_server`]: the mapping and the peers from a real Kubernetes API, each test with one of its own.
 //! - [`inspect`]: a look at the last messages.
+//! - [`problems`]: what is said of messages that can't be shown.
 //! - [`announcements`], [`broker_login`]: the pod's side of NATS.
 
 #![allow(
@@ -18,3 +19,4 @@ mod broker_login;
 mod fixture;
 mod http;
 mod inspect;
+mod problems;
