@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use flutecast_contract::document::FormatDocument;
 use flutecast_format::json::{Matches, Pointer, Pointers};
-use flutecast_format::program::{ChannelState, Message, Program, Timestamp};
+use flutecast_format::program::{ChannelState, Message, Output, Program, Timestamp};
 
 const ROUNDS: usize = 60;
 const ROUND: Duration = Duration::from_millis(10);
@@ -42,7 +42,7 @@ const TELEMETRY_POINTERS: [&str; 11] = [
 
 const TELEMETRY_FORMAT: &str = r#"
 codec: JSON
-timestamp: {pointer: /ts, unit: Milliseconds, maxAgeMs: 30000, maxAheadMs: 5000}
+timestamp: {pointer: /ts, unit: Milliseconds, maxAgeMs: 3000000, maxAheadMs: 5000}
 fields:
   - {name: speed, pointer: /d/speed, type: Number, scale: 0.1, decimals: 1, unit: m/min}
   - name: state
@@ -163,20 +163,19 @@ fn extraction(title: &str, text: &str, pointers: &[&str]) {
 }
 
 /// Applies the same payload repeatedly, each time as a new message.
-fn application<'a>(name: &'a str, format: &str, payload: &'a str) -> Case<'a> {
+fn application<'a>(name: &'a str, format: &str, payload: &'a str, timed: bool) -> Case<'a> {
     let mut format: FormatDocument = serde_yaml::from_str(format).unwrap();
-    // With its timestamp, the payload would be a duplicate.
-    format.timestamp = None;
+    if !timed {
+        format.timestamp = None;
+    }
     let program = Program::compile(&format).unwrap();
-    let mut state = ChannelState::default();
-    let mut out = Vec::with_capacity(4096);
-    let mut at = 0;
+    let mut state = ChannelState::complete();
+    let mut output = Output { values: Vec::with_capacity(4096), ..Output::default() };
+    let mut stored_at = Timestamp::from_millis(1_795_341_600_123);
     Case::new(name, move || {
-        at += 1;
-        out.clear();
-        let message =
-            Message { payload: black_box(payload.as_bytes()), stored_at: Timestamp(at), now: Timestamp(at) };
-        black_box(program.apply(message, &mut state, &mut out).unwrap());
+        stored_at.0 += 1;
+        let message = Message { payload: black_box(payload.as_bytes()), stored_at, captured_at: None };
+        let _ = black_box(program.apply(message, &mut state, &mut output).unwrap());
     })
 }
 
@@ -205,11 +204,14 @@ fn main() {
     let large = format!("{{{}}}", members.join(","));
     let title = format!("a gateway's message, {} bytes, 3 values of 600", large.len());
     extraction(&title, &large, &["/signal5/value", "/signal100/value", "/signal199/value"]);
+    let record = format!("record: {{expireFieldsMs: 600000}}{TELEMETRY_FORMAT}");
     compare(
         "from payload to values",
         vec![
-            application("telemetry: 10 fields", TELEMETRY_FORMAT, TELEMETRY),
-            application("counters: 3 fields, one computed, when", COUNTERS_FORMAT, COUNTERS),
+            application("telemetry: 10 fields", TELEMETRY_FORMAT, TELEMETRY, false),
+            application("counters: 3 fields, one computed, when", COUNTERS_FORMAT, COUNTERS, false),
+            application("telemetry with its own time", TELEMETRY_FORMAT, TELEMETRY, true),
+            application("the same as a record", &record, TELEMETRY, true),
         ],
     );
     times();

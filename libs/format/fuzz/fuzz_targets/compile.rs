@@ -4,7 +4,7 @@
 #![no_main]
 
 use flutecast_contract::document::{Codec, DeliveryDocument, FieldDocument, FieldType, FormatDocument};
-use flutecast_format::program::{ChannelState, Message, Program, Timestamp};
+use flutecast_format::program::{ChannelState, Message, Output, Program, Timestamp};
 use libfuzzer_sys::fuzz_target;
 
 const PAYLOAD: &[u8] = br#"{"a":12.5,"b":0,"s":"text \"\u00e9\"","p":true,"n":null,"d":{"e":[1,{"f":-3}]}}"#;
@@ -52,11 +52,14 @@ fn format(fields: Vec<FieldDocument>) -> FormatDocument {
 fn check(format: &FormatDocument) {
     match Program::compile(format) {
         Ok(program) => {
-            let message = Message { payload: PAYLOAD, stored_at: Timestamp(1), now: Timestamp(2) };
-            let mut out = Vec::new();
-            if program.apply(message, &mut ChannelState::default(), &mut out).is_ok() {
-                serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&out).expect("JSON");
+            let message = Message { payload: PAYLOAD, stored_at: Timestamp(1), captured_at: None };
+            let (mut state, mut output) = (ChannelState::complete(), Output::default());
+            let applied = program.apply(message, &mut state, &mut output).expect("all is known");
+            if applied.verdict.is_ok() {
+                let values = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&output.values);
+                values.expect("JSON");
             }
+            let _ = program.explain(message, applied.verdict.err(), &state);
         }
         Err(errors) => {
             assert!(!errors.is_empty());

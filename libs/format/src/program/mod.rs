@@ -18,7 +18,6 @@ mod compile;
 mod convert;
 mod explain;
 mod expression;
-mod lacking;
 mod merge;
 mod number;
 mod outcome;

@@ -40,6 +40,12 @@ impl Record {
         field.truncate(MAX_WAITING);
     }
 
+    /// Returns the number of values, shown or waiting.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.fields.iter().map(|field| field.iter().count()).sum()
+    }
+
     /// Returns the time and the value of a field; `None` if the record doesn't have it.
     pub(super) fn value(&self, field: usize) -> Option<(Timestamp, &RecordValue)> {
         let (place, value) = self.fields.get(field)?.first()?;

@@ -18,6 +18,10 @@ struct FieldValues {
 }
 
 impl Values for FieldValues {
+    fn has(&self, field: usize) -> bool {
+        self.value(field).is_some()
+    }
+
     fn value(&self, field: usize) -> Option<Operand<'_>> {
         Some(match field {
             0 | 1 => Operand::Number(self.numbers[field]),

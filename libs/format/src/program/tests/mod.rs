@@ -1,19 +1,27 @@
 //! Tests of programs. Formats are written in YAML.
 
 mod apply;
+mod bad_fields;
 mod cel_agreement;
 mod compile;
+mod explain;
 mod expressions;
+mod lateness;
 mod number;
 mod properties;
 mod pushes;
-mod stale_filter;
+mod record;
+mod repeats;
+mod tail;
 mod time;
 
-use super::{ChannelState, CompileError, DropReason, FormattedMessage, Message, Program, Timestamp};
+use super::{
+    Applied, ChannelState, CompileError, DropReason, Event, Message, NeedsTail, Output, ProblemReason,
+    Program, Timestamp,
+};
 use flutecast_contract::document::FormatDocument;
 
-/// The current time in these tests, 2026-11-22T10:00:00Z, in milliseconds.
+/// The time at which the first message is stored in these tests, 2026-11-22T10:00:00Z, in milliseconds.
 pub(super) const NOW_MS: i64 = 1_795_341_600_000;
 
 pub(super) fn compile(format: &str) -> Result<Program, Vec<CompileError>> {
@@ -26,15 +34,18 @@ pub(super) fn compile(format: &str) -> Result<Program, Vec<CompileError>> {
 pub(super) struct Channel {
     program: Program,
     pub(super) state: ChannelState,
-    pub(super) now: Timestamp,
     pub(super) stored_at: Timestamp,
+    pub(super) captured_at: Option<Timestamp>,
+    pub(super) output: Output,
 }
 
 impl Channel {
+    /// Returns a channel before its first message.
     pub(super) fn new(format: &str) -> Self {
         let program = compile(format).unwrap_or_else(|errors| panic!("{format}\n{errors:?}"));
-        let now = Timestamp::from_millis(NOW_MS);
-        Self { program, state: ChannelState::default(), now, stored_at: now }
+        let stored_at = Timestamp::from_millis(NOW_MS);
+        let state = ChannelState::complete();
+        Self { program, state, stored_at, captured_at: None, output: Output::default() }
     }
 
     /// Returns a channel whose format has these fields and no timestamp.
@@ -42,27 +53,59 @@ impl Channel {
         Self::new(&format!("{{codec: JSON, fields: [{fields}]}}"))
     }
 
-    pub(super) fn apply_in_full(
-        &mut self,
-        payload: impl AsRef<[u8]>,
-    ) -> Result<(String, FormattedMessage), DropReason> {
-        // `apply` must not change what `out` held before.
-        let mut out = b"before".to_vec();
-        let message = Message { payload: payload.as_ref(), stored_at: self.stored_at, now: self.now };
-        let applied = self.program.apply(message, &mut self.state, &mut out);
-        let out = String::from_utf8(out).unwrap();
-        let values = out.strip_prefix("before").unwrap();
-        assert!(applied.is_ok() || values.is_empty(), "dropped, but wrote {values}");
-        applied.map(|applied| (values.to_owned(), applied))
+    pub(super) fn message<'a>(&self, payload: &'a [u8]) -> Message<'a> {
+        Message { payload, stored_at: self.stored_at, captured_at: self.captured_at }
     }
 
+    pub(super) fn try_apply(&mut self, payload: impl AsRef<[u8]>) -> Result<Applied, NeedsTail> {
+        let message = self.message(payload.as_ref());
+        let applied = self.program.apply(message, &mut self.state, &mut self.output);
+        let Output { values, bad, at } = &self.output;
+        let is_shown = applied.is_ok_and(|applied| applied.verdict.is_ok());
+        assert!(is_shown || values.is_empty() && bad.is_empty() && at.is_empty(), "not shown, but written");
+        applied
+    }
+
+    pub(super) fn apply_in_full(&mut self, payload: impl AsRef<[u8]>) -> Applied {
+        self.try_apply(payload).unwrap()
+    }
+
+    /// Applies a message and returns its values.
     pub(super) fn apply(&mut self, payload: impl AsRef<[u8]>) -> Result<String, DropReason> {
-        self.apply_in_full(payload).map(|(values, _)| values)
+        self.apply_in_full(payload).verdict.map(|_| self.values())
     }
 
-    /// Applies the payload as the first message of a channel.
-    pub(super) fn apply_alone(&mut self, payload: impl AsRef<[u8]>) -> Result<(String, u32), DropReason> {
-        self.state = ChannelState::default();
-        self.apply_in_full(payload).map(|(values, applied)| (values, applied.skipped_fields))
+    /// Applies a message that is stored at `offset_ms`, and returns its values.
+    pub(super) fn apply_at(
+        &mut self,
+        offset_ms: i64,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<String, DropReason> {
+        self.stored_at = at(offset_ms);
+        self.apply(payload)
     }
+
+    /// Applies the payload as the first message of a channel. Returns the values and the skipped fields.
+    pub(super) fn apply_alone(&mut self, payload: impl AsRef<[u8]>) -> Result<(String, u32), DropReason> {
+        self.state = ChannelState::complete();
+        let applied = self.apply_in_full(payload);
+        applied.verdict.map(|_| (self.values(), applied.skipped_fields))
+    }
+
+    pub(super) fn values(&self) -> String {
+        String::from_utf8(self.output.values.clone()).unwrap()
+    }
+
+    pub(super) fn bad(&self) -> &str {
+        std::str::from_utf8(&self.output.bad).unwrap()
+    }
+
+    pub(super) fn at(&self) -> &str {
+        std::str::from_utf8(&self.output.at).unwrap()
+    }
+}
+
+/// Returns the time `offset_ms` after the first message.
+pub(super) fn at(offset_ms: i64) -> Timestamp {
+    Timestamp::from_millis(NOW_MS + offset_ms)
 }

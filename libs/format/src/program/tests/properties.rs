@@ -88,14 +88,23 @@ fn almost_json() -> impl Strategy<Value = Vec<u8>> {
 
 /// Asserts that the output is JSON and that each field is written or counted.
 fn check_apply(channel: &mut Channel, payload: &[u8]) {
-    if let Ok((values, applied)) = channel.apply_in_full(payload) {
-        let Ok(Value::Object(values)) = serde_json::from_str(&values) else {
-            panic!("{values} is no object")
-        };
-        assert!(
-            !values.is_empty()
-                && applied.skipped_fields as usize + values.len() <= channel.program.fields().len()
-        );
+    let applied = channel.apply_in_full(payload);
+    if applied.verdict.is_ok() {
+        let values: serde_json::Map<String, Value> = serde_json::from_str(&channel.values()).unwrap();
+        assert!(!values.is_empty() && values.len() <= channel.program.fields().len());
+        if !channel.bad().is_empty() {
+            let bad: serde_json::Map<String, Value> = serde_json::from_str(channel.bad()).unwrap();
+            assert!(bad.keys().all(|name| values[name].is_null()), "{bad:?} {values:?}");
+            assert!(bad.len() <= applied.skipped_fields as usize);
+        }
+    }
+    let problems = channel.program.explain(channel.message(payload), applied.verdict.err(), &channel.state);
+    assert_eq!(problems.first().map(|problem| problem.reason), applied.problem, "{problems:?}");
+    assert!(problems.is_sorted_by_key(|problem| problem.reason), "{problems:?}");
+    for problem in problems {
+        assert!(!problem.sentence().is_empty() && problem.sentence().len() < 2_000);
+        let found = problem.found.unwrap_or_default();
+        assert!(found.chars().count() <= 64 && !found.contains(char::is_control), "{found:?}");
     }
 }
 
@@ -131,7 +140,10 @@ fn reference_values(document: &Value, fields: &[FieldDocument]) -> (serde_json::
         let Some(raw) = document.pointer(field.pointer.as_ref().unwrap()) else { continue };
         match reference_value(field, raw) {
             Some(value) => drop(values.insert(field.name.clone(), value)),
-            None => skipped += 1,
+            None => {
+                skipped += 1;
+                values.insert(field.name.clone(), Value::Null);
+            }
         }
     }
     (values, skipped)
@@ -197,9 +209,10 @@ proptest! {
         let pointers = crate::json::Pointers::new(&[]);
         let ours = |payload: &[u8]| pointers.find(payload, &mut crate::json::Matches::default()).is_ok();
         let theirs = |payload: &[u8]| {
-            // serde_json doesn't check the UTF-8 of ignored values.
-            std::str::from_utf8(payload).is_ok()
-                && serde_json::from_slice::<serde::de::IgnoredAny>(payload).is_ok()
+            // serde_json doesn't check the UTF-8 of ignored values, and doesn't know `NaN`.
+            std::str::from_utf8(payload).is_ok_and(|text| {
+                serde_json::from_str::<serde::de::IgnoredAny>(&text.replace("NaN", "[]")).is_ok()
+            })
         };
         prop_assert!(ours(whole.as_bytes()), "{}", whole);
         prop_assert_eq!(ours(&pieces), theirs(&pieces), "{}", String::from_utf8_lossy(&pieces));
@@ -233,6 +246,7 @@ proptest! {
                 Ours::Null => Value::Null,
                 Ours::Bool(bool) => Value::Bool(bool),
                 Ours::Number(raw) | Ours::Container(raw) => serde_json::from_str(raw).unwrap(),
+                Ours::NotFinite(word) => unreachable!("{word} is not in {json}"),
                 Ours::String(text) => Value::String(text.resolve(&mut String::new()).unwrap().to_owned()),
             });
             prop_assert_eq!(ours.as_ref(), document.pointer(pointer), "{} in {}", pointer, json);
@@ -258,11 +272,12 @@ proptest! {
         let fields = fields_of_each_type();
         let (expected, skipped) = reference_values(&document, &fields);
         let program = Program::compile(&format_of(fields)).unwrap();
-        let mut out = Vec::new();
-        let message = Message { payload: payload.as_bytes(), stored_at: Timestamp(0), now: Timestamp(0) };
-        match program.apply(message, &mut ChannelState::default(), &mut out) {
-            Ok(applied) => {
-                let values: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
+        let mut output = Output::default();
+        let message = Message { payload: payload.as_bytes(), stored_at: Timestamp(0), captured_at: None };
+        let applied = program.apply(message, &mut ChannelState::complete(), &mut output).unwrap();
+        match applied.verdict {
+            Ok(_) => {
+                let values: serde_json::Map<String, Value> = serde_json::from_slice(&output.values).unwrap();
                 let names = values.keys().collect::<Vec<_>>();
                 prop_assert_eq!(names, expected.keys().collect::<Vec<_>>(), "{}", json);
                 for (name, value) in &values {
