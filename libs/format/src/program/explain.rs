@@ -71,12 +71,6 @@ impl Program {
         if present.is_empty() { Vec::new() } else { missing.into_iter().map(|(at, _)| at).collect() }
     }
 
-    /// Returns the hint that the pointer of the field with this number matched nothing in many messages.
-    #[must_use]
-    pub fn not_found(&self, field: usize) -> Option<Problem> {
-        self.fields.get(field).map(Field::unfound)
-    }
-
     fn explain_drop(
         &self,
         dropped: DropReason,

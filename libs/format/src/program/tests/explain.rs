@@ -185,5 +185,4 @@ fn a_pointer_that_matches_nothing_is_a_hint() {
     let program = &channel.program;
     assert_eq!(program.missing_fields(br#"{"st":null}"#), [0]);
     assert!(program.missing_fields(br#"{"x":1}"#).is_empty() && program.missing_fields(b"{").is_empty());
-    assert_eq!(program.not_found(0).unwrap().reason, ProblemReason::FieldNotFound);
 }
