@@ -147,3 +147,13 @@ fn object_without_a_current_ready_condition_is_progressing() {
         );
     }
 }
+
+#[test]
+fn messages_that_are_not_understood_make_nothing_unhealthy() {
+    let device = yaml(
+        "{apiVersion: flutecast.io/v1alpha1, kind: Device, metadata: {name: a, generation: 2}, status: \
+         {observedGeneration: 2, conditions: [{type: MessagesUnderstood, status: 'False', reason: Malformed, \
+         message: m}, {type: Ready, status: 'True', reason: Accepted, message: ok}]}}",
+    );
+    assert_eq!((argo_cd(&device).0, flux(&device)), (Health::Healthy, Health::Healthy));
+}

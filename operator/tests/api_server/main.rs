@@ -14,6 +14,7 @@ mod kubectl;
 #[path = "../program/manifests.rs"]
 mod manifests;
 mod many;
+mod messages;
 mod outages;
 mod presence;
 mod protection;

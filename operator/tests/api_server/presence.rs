@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use crate::manifests::{device, format, tenant};
+use crate::messages::until_understood;
 use crate::support::{Cluster, SOON};
 
 const STALE_AFTER: Duration = Duration::from_secs(3);
@@ -25,7 +26,7 @@ async fn presence(cluster: &Cluster, name: &str) -> (String, Option<Timestamp>) 
     (status["presence"].as_str().unwrap_or_default().to_owned(), since)
 }
 
-async fn until_presence(cluster: &Cluster, name: &str, expected: &str) -> Option<Timestamp> {
+pub(crate) async fn until_presence(cluster: &Cluster, name: &str, expected: &str) -> Option<Timestamp> {
     wait_until(&format!("{name} to be {expected}"), SOON, async || {
         let (said, since) = presence(cluster, name).await;
         if said == expected { Ok(since) } else { Err(format!("{said} since {since:?}")) }
@@ -85,6 +86,7 @@ async fn presence_is_written_only_when_it_changes() {
     until_presence(&cluster, "busy", "Online").await;
     until_presence(&cluster, "quiet", "Silent").await;
     assert_eq!(presence(&cluster, "plain").await, ("Unknown".to_owned(), None));
+    until_understood(&cluster, "busy", "True Understood").await;
     messages_and_outages_write_nothing(&mut cluster).await;
     sender.abort();
     a_device_is_silent_from_its_stale_after_on(&cluster).await;

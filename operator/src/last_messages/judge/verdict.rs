@@ -55,10 +55,12 @@ pub(super) fn alone(program: &Program, last: &StoredMessage) -> Alone {
         let problems = program.explain(message, applied.verdict.err(), &state);
         return Alone::Settled(problems.into_iter().next());
     }
-    match program.lacking_fields(&last.payload) {
-        lacking if lacking.is_empty() => Alone::Settled(None),
-        lacking => Alone::Asks(Question::HasEver(lacking.into_iter().map(str::to_owned).collect())),
+    let missing = program.missing_fields(&last.payload);
+    if missing.is_empty() {
+        return Alone::Settled(None);
     }
+    let name = |field: usize| Some(program.fields().get(field)?.name.clone());
+    Alone::Asks(Question::HasEver(missing.into_iter().filter_map(name).collect()))
 }
 
 fn message(stored: &StoredMessage) -> Message<'_> {
@@ -134,7 +136,7 @@ pub(super) fn understanding(mut problems: Vec<ChannelProblem<'_>>) -> Understand
         more => concerned.push_str(&format!(", and {more} more channels")),
     }
     let found = problem.found.as_ref().map(|found| format!("; found {found}")).unwrap_or_default();
-    let why = format!("{at}{}{found}", problem.remedy);
+    let why = format!("{at}{}{found}", problem.sentence());
     let status = if is_bad(problem) { Understood::False } else { Understood::True };
     Understanding::new(status, problem.reason.as_str(), &concerned, &why)
 }

@@ -1,0 +1,136 @@
+//! The condition `MessagesUnderstood` on a real API server and a real broker.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flutecast_testkit::wait_until;
+use serde_json::Value;
+
+use crate::manifests::{device, format, tenant};
+use crate::presence::until_presence;
+use crate::support::{Cluster, SOON, said};
+
+/// By then the condition says what a device sent, without anybody watching.
+const LOOKED_AT: Duration = Duration::from_secs(60);
+/// After a write the next one waits this long.
+const HELD: Duration = Duration::from_secs(10);
+
+/// Waits until a Device's condition has this status and this reason. Returns its message.
+pub(crate) async fn until_understood(cluster: &Cluster, name: &str, expected: &str) -> String {
+    wait_until(&format!("MessagesUnderstood of {name} to be {expected}"), LOOKED_AT + HELD, async || {
+        let (understood, message) = understood(&cluster.get("device", name, "default").await.unwrap());
+        if understood == expected { Ok(message) } else { Err(format!("{understood}: {message}")) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()))
+}
+
+fn understood(device: &Value) -> (String, String) {
+    let conditions = device["status"]["conditions"].as_array().unwrap();
+    let condition = conditions.iter().find(|condition| condition["type"] == "MessagesUnderstood").unwrap();
+    let text = |field: &str| condition[field].as_str().unwrap();
+    (format!("{} {}", text("status"), text("reason")), text("message").to_owned())
+}
+
+async fn publish(cluster: &Cluster, names: &[&str], payload: &'static str) {
+    let client = cluster.nats.client().await.unwrap();
+    for name in names {
+        let device = cluster.get("device", name, "default").await.unwrap();
+        let subject = device["status"]["subjects"][0].as_str().unwrap().to_owned();
+        client.publish(subject, payload.into()).await.unwrap();
+    }
+    client.flush().await.unwrap();
+}
+
+/// Returns the Events about a Device with this reason: how often each was there.
+async fn events(cluster: &Cluster, name: &str, reason: &str) -> Vec<u64> {
+    let all = cluster.list("events.events.k8s.io", "default").await;
+    let ours = all.iter().filter(|event| event["regarding"]["name"] == name && event["reason"] == reason);
+    ours.map(|event| event["series"]["count"].as_u64().unwrap_or(1)).collect()
+}
+
+async fn until_told(cluster: &Cluster, name: &str, reason: &str) {
+    wait_until("the Event", SOON, async || {
+        let told = events(cluster, name, reason).await;
+        if told.is_empty() { Err("there is none") } else { Ok(()) }
+    })
+    .await
+    .unwrap();
+    assert_eq!(events(cluster, name, reason).await, [1], "{name} {reason}");
+}
+
+fn devices(versions: &BTreeMap<String, String>) -> Vec<(&String, &String)> {
+    versions.iter().filter(|(name, _)| name.starts_with("Device/")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_not_understood_are_named_and_heal() {
+    let mut cluster = Cluster::with_operator().await;
+    let with_stale_after = device("followed", "t", "C-1", "on-off")
+        .replace("format: on-off}", "format: on-off, staleAfter: 1h}");
+    let all = [
+        tenant("t", ""),
+        format("on-off"),
+        with_stale_after,
+        device("plain", "t", "C-2", "on-off"),
+        device("quiet", "t", "C-3", "on-off"),
+    ];
+    cluster.apply(&all.join("---\n")).await;
+    cluster.until_all_ready().await;
+    until_understood(&cluster, "quiet", "Unknown NoMessages").await;
+    let both = ["followed", "plain"];
+    publish(&cluster, &both, r#"{"on":tr"#).await;
+    for name in both {
+        let message = until_understood(&cluster, name, "False Malformed").await;
+        assert!(message.starts_with("channel power: at byte 6: "), "{message}");
+        until_told(&cluster, name, "Malformed").await;
+        let device = cluster.get("device", name, "default").await.unwrap();
+        assert_eq!(said(&device).0, "Ready=True Accepted");
+    }
+    let table = cluster.kubectl(&["get", "fd"]).await;
+    let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(line("plain").contains("Malformed") && line("quiet").contains("NoMessages"), "{table}");
+    the_metric_says(&cluster, &[("False", 2.0), ("True", 0.0), ("Unknown", 1.0)]).await;
+    // Its presence may have had to wait for the write about its messages.
+    until_presence(&cluster, "followed", "Online").await;
+    a_restart_writes_nothing(&mut cluster).await;
+    publish(&cluster, &both, r#"{"on":true}"#).await;
+    for name in both {
+        until_understood(&cluster, name, "True Understood").await;
+        until_told(&cluster, name, "Understood").await;
+    }
+    the_metric_says(&cluster, &[("False", 0.0), ("True", 2.0), ("Unknown", 1.0)]).await;
+    assert_eq!(events(&cluster, "plain", "Malformed").await, [1]);
+}
+
+async fn the_metric_says(cluster: &Cluster, counts: &[(&str, f64)]) {
+    let operator = cluster.operator.as_ref().unwrap();
+    for (status, count) in counts {
+        let metric = format!("flutecast_operator_devices_messages_understood{{status=\"{status}\"}}");
+        wait_until(&metric, SOON, async || {
+            let now = operator.metric(&metric).await;
+            if now == *count { Ok(()) } else { Err(now.to_string()) }
+        })
+        .await
+        .unwrap();
+    }
+}
+
+/// Another operator takes over, and looks at the same messages, twice.
+async fn a_restart_writes_nothing(cluster: &mut Cluster) {
+    let before = cluster.versions().await;
+    for _ in 0..2 {
+        let mut operator = cluster.operator.take().unwrap();
+        operator.process.terminate(SOON).await.unwrap();
+        cluster.start_operator().await;
+        let operator = cluster.operator.as_ref().unwrap();
+        wait_until("a look", SOON, async || {
+            let looks = operator.metric("flutecast_operator_looks_total{result=\"Done\"}").await;
+            if looks >= 1.0 { Ok(()) } else { Err(looks.to_string()) }
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", operator.process.tail()));
+    }
+    let after = cluster.versions().await;
+    assert_eq!(devices(&after), devices(&before));
+}
