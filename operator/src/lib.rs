@@ -3,7 +3,8 @@
 //!
 //! The five steps of a reconcile are folders of `controller`: dereference, validate, build, apply, status.
 //! Validate and build are pure functions; a folder of manifests (`backend::folder`) and an API server
-//! (`backend::cluster`) feed the same ones. Nothing here reads a device's message.
+//! (`backend::cluster`) feed the same ones. Of devices' messages only the last ones are read, by
+//! `last_messages`.
 
 #![allow(missing_docs)]
 
@@ -18,6 +19,7 @@ mod finding;
 mod index;
 mod jetstream;
 mod kubernetes_names;
+mod last_messages;
 pub mod lease;
 mod metrics;
 mod nats;

@@ -191,6 +191,7 @@ async fn values_reach_screens_and_each_user_has_only_its_rights() {
         client.flush().await.unwrap();
         assert!(refusal(&mut refused, "STREAM.DELETE").await.contains("STREAM.DELETE"), "{user}");
     }
+    only_the_operator_keeps_last_values(&server, &asks).await;
     queried_metrics_exist(&operator, &dataplane).await;
     // Neither program needs a right that it doesn't have.
     wait_until("the absence of permission errors in the logs", SOON, async || {
@@ -199,6 +200,29 @@ async fn values_reach_screens_and_each_user_has_only_its_rights() {
     })
     .await
     .unwrap();
+}
+
+/// Asserts that others than the operator neither publish where last values are kept nor listen there, and that
+/// the data plane can read them.
+async fn only_the_operator_keeps_last_values(server: &Server, operator: &async_nats::Client) {
+    let subject = "last.demo.k3v5.power";
+    let operator = async_nats::jetstream::new(operator.clone());
+    operator.publish(subject, "1".into()).await.unwrap().await.unwrap();
+    for user in ["devices", "dataplane"] {
+        let (client, mut refused) = client(server, user).await;
+        client.publish(subject, "2".into()).await.unwrap();
+        client.flush().await.unwrap();
+        let told = refusal(&mut refused, &format!("publishing on last.> as {user}")).await;
+        assert!(told.contains(subject), "{user}: {told}");
+        let _heard = client.subscribe("last.>").await.unwrap();
+        client.flush().await.unwrap();
+        let told = refusal(&mut refused, &format!("reading last.> as {user}")).await;
+        assert!(told.contains("last.>"), "{user}: {told}");
+    }
+    let (dataplane, _) = client(server, "dataplane").await;
+    let get = serde_json::json!({"multi_last": [subject]}).to_string();
+    let kept = dataplane.request("$JS.API.DIRECT.GET.LAST_demo", get.into()).await.unwrap();
+    assert_eq!(&kept.payload[..], b"1");
 }
 
 /// Asserts that each metric in the alerts and on the dashboard exists in one of the programs.

@@ -30,6 +30,8 @@ pub enum Call {
     StreamUpdate,
     /// Deletes a stream.
     StreamDelete,
+    /// Removes messages of a stream.
+    StreamPurge,
     /// Gets a stored message.
     MessageGet,
     /// Describes a consumer.
@@ -53,12 +55,13 @@ pub enum Outcome {
 
 impl Call {
     /// All calls.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::StreamList,
         Self::StreamInfo,
         Self::StreamCreate,
         Self::StreamUpdate,
         Self::StreamDelete,
+        Self::StreamPurge,
         Self::MessageGet,
         Self::ConsumerInfo,
         Self::ConsumerCreate,
@@ -79,6 +82,7 @@ impl Call {
             Self::StreamCreate => ("StreamCreate", "STREAM.CREATE."),
             Self::StreamUpdate => ("StreamUpdate", "STREAM.UPDATE."),
             Self::StreamDelete => ("StreamDelete", "STREAM.DELETE."),
+            Self::StreamPurge => ("StreamPurge", "STREAM.PURGE."),
             Self::MessageGet => ("MessageGet", "STREAM.MSG.GET."),
             Self::ConsumerInfo => ("ConsumerInfo", "CONSUMER.INFO."),
             Self::ConsumerCreate => ("ConsumerCreate", "CONSUMER.CREATE."),
@@ -253,6 +257,30 @@ impl JetStreamApi {
     /// Deletes a stream with all its messages. A stream that doesn't exist is no error.
     pub async fn delete_stream(&self, name: &str) -> Result<(), RequestError> {
         found(self.request(Call::StreamDelete, name, &json!({})).await).map(drop)
+    }
+
+    /// Returns the subjects of which a stream has messages, of those that `filter` matches. A stream that
+    /// doesn't exist has none.
+    pub async fn subjects(&self, stream: &str, filter: &str) -> Result<Vec<String>, RequestError> {
+        let mut subjects = Vec::new();
+        loop {
+            let page = json!({"subjects_filter": filter, "offset": subjects.len()});
+            let Some(answer) = found(self.request(Call::StreamInfo, stream, &page).await)? else {
+                return Ok(subjects);
+            };
+            let page = answer["state"]["subjects"].as_object();
+            let before = subjects.len();
+            subjects.extend(page.into_iter().flat_map(Map::keys).cloned());
+            let total = answer["total"].as_u64().unwrap_or(0);
+            if subjects.len() == before || subjects.len() as u64 >= total {
+                return Ok(subjects);
+            }
+        }
+    }
+
+    /// Removes the messages of the subjects that `filter` matches. A stream that doesn't exist is no error.
+    pub async fn purge(&self, stream: &str, filter: &str) -> Result<(), RequestError> {
+        found(self.request(Call::StreamPurge, stream, &json!({"filter": filter})).await).map(drop)
     }
 
     /// Returns the description of a consumer, or `None` if it doesn't exist.

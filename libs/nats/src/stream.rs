@@ -41,7 +41,7 @@ pub struct StreamState {
 }
 
 /// The newest message of each of several subjects.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LastMessages {
     /// The messages in stream order.
     pub messages: Vec<StoredMessage>,
@@ -73,7 +73,16 @@ pub struct StreamReader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Payloads {
     Keep,
+    /// They are kept while they are no longer than this together.
+    Within(usize),
     Drop,
+}
+
+impl Payloads {
+    fn are_exceeded(self, messages: &[StoredMessage]) -> bool {
+        let Self::Within(most) = self else { return false };
+        messages.iter().map(|message| message.payload.len()).sum::<usize>() > most
+    }
 }
 
 /// The end of the answer to a direct get.
@@ -117,7 +126,20 @@ impl StreamReader {
     /// # Errors
     /// [`RequestError`], within 5 s for each 1,024 subjects and each page of them.
     pub async fn last_of<S: AsRef<str>>(&self, subjects: &[S]) -> Result<LastMessages, RequestError> {
-        self.lasts(subjects, None, Payloads::Keep).await
+        self.lasts(subjects, None, Payloads::Keep).await.map(Option::unwrap_or_default)
+    }
+
+    /// Returns the newest message of each of these subjects, at most 1,024, or `None` if they are longer than
+    /// `most_bytes` together by more than 4 MiB.
+    ///
+    /// # Errors
+    /// As [`Self::last_of`].
+    pub async fn last_of_within<S: AsRef<str>>(
+        &self,
+        subjects: &[S],
+        most_bytes: usize,
+    ) -> Result<Option<LastMessages>, RequestError> {
+        self.lasts(subjects, None, Payloads::Within(most_bytes)).await
     }
 
     /// Returns of each of these subjects the newest message that was stored up to a sequence.
@@ -129,7 +151,7 @@ impl StreamReader {
         subjects: &[S],
         up_to: Sequence,
     ) -> Result<LastMessages, RequestError> {
-        self.lasts(subjects, Some(up_to), Payloads::Keep).await
+        self.lasts(subjects, Some(up_to), Payloads::Keep).await.map(Option::unwrap_or_default)
     }
 
     /// Returns the newest message of each of these subjects without its payload, which is dropped as it
@@ -138,20 +160,21 @@ impl StreamReader {
     /// # Errors
     /// As [`Self::last_of`].
     pub async fn last_headers_of<S: AsRef<str>>(&self, subjects: &[S]) -> Result<LastMessages, RequestError> {
-        self.lasts(subjects, None, Payloads::Drop).await
+        self.lasts(subjects, None, Payloads::Drop).await.map(Option::unwrap_or_default)
     }
 
+    /// Returns `None` if payloads are longer than they may be.
     async fn lasts<S: AsRef<str>>(
         &self,
         subjects: &[S],
         place: Option<Sequence>,
         payloads: Payloads,
-    ) -> Result<LastMessages, RequestError> {
+    ) -> Result<Option<LastMessages>, RequestError> {
         let (mut all, mut up_to) = (Vec::new(), None::<Sequence>);
         for chunk in subjects.chunks(MAX_SUBJECTS) {
             let chunk: Vec<&str> = chunk.iter().map(AsRef::as_ref).collect();
             let mut get = json!({"multi_last": chunk});
-            if payloads == Payloads::Drop {
+            if payloads != Payloads::Keep {
                 get["max_bytes"] = json!(PAGE_BYTES);
             }
             if let Some(place) = place {
@@ -160,6 +183,9 @@ impl StreamReader {
             let mut shown = None;
             loop {
                 let before = all.len();
+                if payloads.are_exceeded(&all) {
+                    return Ok(None);
+                }
                 match self.direct_get(&get, payloads, &mut all).await? {
                     AnswerEnd::Nothing => break,
                     AnswerEnd::Batch { pending, up_to: at } => {
@@ -180,7 +206,7 @@ impl StreamReader {
             up_to = up_to.into_iter().chain(shown).min();
         }
         all.sort_by_key(|message| message.sequence);
-        Ok(LastMessages { messages: all, up_to })
+        Ok(Some(LastMessages { messages: all, up_to }))
     }
 
     /// Returns what is stored on `subject` from the sequence `from` on, up to 256 messages or 4 MiB.

@@ -43,6 +43,7 @@ use self::inbox::{Inbox, InboxMessage, Wake, WakeTimes};
 use self::metrics::ControllerMetrics;
 use self::status::write_failures::WriteFailures;
 use crate::jetstream::reconciler::{StreamReports, WantedStreams};
+use crate::last_messages::{DeclaredChannels, TenantChannels};
 use crate::metrics::CallResult;
 
 /// The first and the longest wait after the mapping could not be written.
@@ -55,6 +56,8 @@ pub(crate) struct Controller<B> {
     backend: B,
     /// The streams that JetStream's task has to apply; `None` while another operator works.
     streams: watch::Sender<Option<Arc<WantedStreams>>>,
+    /// The channels whose last messages are looked at; `None` while another operator works.
+    channels: watch::Sender<Option<Arc<DeclaredChannels>>>,
     directory: DirectoryPublisher,
     metrics: Arc<ControllerMetrics>,
     cache: BuildCache,
@@ -83,12 +86,14 @@ impl<B: Backend> Controller<B> {
     pub(crate) fn new(
         backend: B,
         streams: watch::Sender<Option<Arc<WantedStreams>>>,
+        channels: watch::Sender<Option<Arc<DeclaredChannels>>>,
         directory: DirectoryPublisher,
         metrics: Arc<ControllerMetrics>,
     ) -> Self {
         Self {
             backend,
             streams,
+            channels,
             directory,
             metrics,
             cache: BuildCache::default(),
@@ -188,6 +193,7 @@ impl<B: Backend> Controller<B> {
         let term = inbox.term();
         if self.term.is_some() && self.term != term {
             self.streams.send_replace(None);
+            self.channels.send_replace(None);
             self.backend.stop();
             self.source_grace = SourceGrace::default();
             self.directory.stop();
@@ -247,6 +253,7 @@ impl<B: Backend> Controller<B> {
         self.foreign = foreign.map(|(name, _)| name.clone()).collect();
         let wanted = MappingDocuments::of(self.cache.built(), &self.foreign);
         let wanted = self.source_grace.hold_back(wanted, Instant::now());
+        self.publish_channels(&wanted);
         let WrittenMapping { changed, failures, error } = self.backend.write_mapping(&wanted).await;
         // The first write may have made what identifies the installation.
         self.publish_streams();
@@ -278,6 +285,29 @@ impl<B: Backend> Controller<B> {
             let changed = current.as_deref() != Some(&wanted);
             if changed {
                 *current = Some(Arc::new(wanted));
+            }
+            changed
+        });
+    }
+
+    /// Hands the channels of the mapping to the task that looks at their last messages, if they changed.
+    fn publish_channels(&self, documents: &MappingDocuments) {
+        let built = self.cache.built();
+        let declared = documents.shards.iter().filter_map(|(name, shards)| {
+            let tenant = built.tenants.get(name)?;
+            let channels = TenantChannels {
+                namespace: tenant.streams.owner.namespace.clone(),
+                max_age: tenant.streams.stream.max_age?,
+                shards: shards.clone(),
+                left_out: tenant.left_out.clone(),
+            };
+            Some((name.clone(), channels))
+        });
+        let declared: DeclaredChannels = declared.collect();
+        self.channels.send_if_modified(|current| {
+            let changed = current.as_deref() != Some(&declared);
+            if changed {
+                *current = Some(Arc::new(declared));
             }
             changed
         });

@@ -112,7 +112,8 @@ impl World {
         let calls = Arc::<Mutex<Vec<Call>>>::default();
         let backend = Recorder { calls: calls.clone(), failures, dirty: DirtySet::default() };
         let directory = DirectoryPublisher::new(watch::channel(None).0);
-        let controller = Controller::new(backend, streams_of_loop, directory, Arc::default());
+        let controller =
+            Controller::new(backend, streams_of_loop, watch::channel(None).0, directory, Arc::default());
         let inbox =
             Inbox { changes: changes_of_loop, report: report_of_loop, leading: Some(leading_of_loop) };
         (Self { changes, report, leading, streams, calls }, controller.run(inbox))

@@ -36,7 +36,7 @@ const CONNECT: Duration = Duration::from_millis(500);
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// The time that a Tenant must be gone before its streams are deleted. An editor, or a `git checkout`, may
 /// remove a file and restore it a moment later, and a deleted stream can't be restored.
-const REMOVAL_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 const MAX_CONCURRENT: usize = 8;
 
 /// The desired state of JetStream.

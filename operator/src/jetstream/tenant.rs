@@ -147,7 +147,10 @@ impl TenantPass<'_> {
         if self.put_stream(&sources).await? {
             self.delete_leaving(&leaving).await?;
         }
-        self.put_kept().await
+        if self.applied.has_stream {
+            self.put_kept().await?;
+        }
+        Ok(())
     }
 
     /// Step 1: parks the tenant's streams whose source is no longer wanted. Returns their names.

@@ -27,6 +27,7 @@ use crate::controller::inbox::Inbox;
 use crate::enrollment::directory::Directory;
 use crate::enrollment::{self, DeviceCreator, ForbiddenNamespaces, PermissionCheck, ServerContext};
 use crate::index::Index;
+use crate::last_messages::MessageJudge;
 use crate::lease::{self, Candidate, Leadership};
 use crate::presence::{PresenceTable, PresenceTask};
 use crate::protection::{self, FinalizerPublisher, LastOperator, Protection};
@@ -82,7 +83,9 @@ impl ClusterOperator {
         };
         tasks.watch("enrollment", enrollment::spawn(context, cancel.clone()));
         let queue = self.start_writer(&sender, &leading, tasks);
+        let looks = streams.look_task(&nats, Duration::ZERO, metrics);
         let table = self.start_presence(nats, &sender, tasks);
+        tasks.spawn_until("last messages", cancel, looks.run(Arc::new(MessageJudge::new(table.clone()))));
         let backend = ClusterBackend {
             scopes: self.scopes.clone(),
             index: Index::default(),
@@ -93,9 +96,9 @@ impl ClusterOperator {
             finalizers: self.start_protection(&leading, tasks),
             rollout_metrics: metrics.rollout.clone(),
         };
-        let Streams { wanted, report } = streams;
+        let Streams { wanted, report, channels } = streams;
         let directory = DirectoryPublisher::new(directory);
-        let controller = Controller::new(backend, wanted, directory, metrics.controller.clone());
+        let controller = Controller::new(backend, wanted, channels, directory, metrics.controller.clone());
         let inbox = Inbox { changes, report, leading: Some(leading) };
         tasks.watch("controller", controller.spawn(inbox, cancel.clone()));
     }

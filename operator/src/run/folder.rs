@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use flutecast_process::log::LogFormat;
 use flutecast_process::tasks::Tasks;
@@ -18,6 +19,8 @@ use crate::controller::Controller;
 use crate::controller::apply::directory::DirectoryPublisher;
 use crate::controller::inbox::Inbox;
 use crate::enrollment::{self, ServerContext};
+use crate::jetstream::reconciler::REMOVAL_GRACE;
+use crate::last_messages::{JudgementLog, MessageJudge};
 
 pub(super) struct FolderOperator {
     pub(super) manifests: PathBuf,
@@ -49,6 +52,12 @@ impl FolderOperator {
         let (directory_sender, directory) = watch::channel(None);
         // No Devices are created in a folder.
         let (_, forbidden) = watch::channel(BTreeSet::new());
+        let looks = streams.look_task(&nats, REMOVAL_GRACE, metrics);
+        tasks.spawn_until(
+            "last messages",
+            cancel,
+            looks.run(Arc::new(MessageJudge::new(JudgementLog::default()))),
+        );
         let context = ServerContext {
             client: nats.enrollment,
             directory,
@@ -57,12 +66,12 @@ impl FolderOperator {
             metrics: metrics.enrollment.clone(),
         };
         tasks.watch("enrollment", enrollment::spawn(context, cancel.clone()));
-        let Streams { wanted, report } = streams;
+        let Streams { wanted, report, channels } = streams;
         let (changes, watch) = folder::watch::watch(&self.manifests);
         tasks.spawn_until("folder watch", cancel, watch);
         let backend = FolderBackend::new(self.manifests, self.mapping, printer, metrics.controller.clone());
         let directory = DirectoryPublisher::new(directory_sender);
-        let controller = Controller::new(backend, wanted, directory, metrics.controller.clone());
+        let controller = Controller::new(backend, wanted, channels, directory, metrics.controller.clone());
         let inbox = Inbox { changes, report, leading: None };
         tasks.watch("controller", controller.spawn(inbox, cancel.clone()));
     }

@@ -12,6 +12,7 @@ use crate::backend::cluster::mapping::MappingMetrics;
 use crate::controller::metrics::ControllerMetrics;
 use crate::enrollment::EnrollmentMetrics;
 use crate::jetstream::StreamMetrics;
+use crate::last_messages::LookMetrics;
 use crate::lease::LeaseMetrics;
 use crate::presence::PresenceMetrics;
 use crate::rollout::RolloutMetrics;
@@ -25,6 +26,7 @@ pub(crate) struct OperatorMetrics {
     pub(crate) lease: LeaseMetrics,
     pub(crate) streams: Arc<StreamMetrics>,
     pub(crate) presence: Arc<PresenceMetrics>,
+    pub(crate) looks: Arc<LookMetrics>,
     pub(crate) rollout: Arc<RolloutMetrics>,
     pub(crate) enrollment: Arc<EnrollmentMetrics>,
 }
@@ -54,13 +56,14 @@ impl OperatorMetrics {
             writes,
             streams: Arc::default(),
             presence: Arc::default(),
+            looks: Arc::default(),
             rollout: Arc::default(),
             enrollment: Arc::default(),
         }
     }
 
     pub(crate) fn registry(&self) -> Registry {
-        let Self { controller, writes, mapping, lease, streams, presence, rollout, enrollment } = self;
+        let Self { controller, writes, mapping, lease, streams, presence, looks, rollout, enrollment } = self;
         let mut registry = Registry::with_prefix("flutecast");
         // Named as the data plane's, so that one query shows which versions run.
         let version = Info::new(vec![("version", flutecast_process::VERSION)]);
@@ -72,6 +75,7 @@ impl OperatorMetrics {
         streams.register(operator);
         lease.register(operator);
         presence.register(operator);
+        looks.register(operator);
         rollout.register(operator);
         enrollment.register(operator);
         registry

@@ -21,6 +21,7 @@ use crate::clean_up::{self, CleanUp, InstallationScope};
 use crate::config::{Config, Mode};
 use crate::enrollment::{self, EnrollmentMetrics, RequestResult};
 use crate::jetstream::reconciler::{StreamReports, StreamTask, WantedStreams};
+use crate::last_messages::{DeclaredChannels, LookTask};
 use crate::nats;
 use crate::{admin, protection};
 
@@ -35,10 +36,28 @@ struct Nats {
     enrollment: async_nats::Client,
 }
 
-/// The channels of the task that manages the streams.
+/// The channels of the tasks that manage the streams and what is in them.
 struct Streams {
     wanted: watch::Sender<Option<Arc<WantedStreams>>>,
     report: watch::Receiver<StreamReports>,
+    /// For the task that looks at last messages.
+    channels: watch::Sender<Option<Arc<DeclaredChannels>>>,
+}
+
+impl Streams {
+    /// Returns the task that looks at last messages. `grace` is how long a channel has to be gone before its
+    /// last value goes.
+    fn look_task(&self, nats: &Nats, grace: Duration, metrics: &OperatorMetrics) -> LookTask {
+        LookTask {
+            client: nats.client.clone(),
+            api: JetStreamApi::new(nats.client.clone()).observed(metrics.streams.clone()),
+            connected: nats.connected.clone(),
+            channels: self.channels.subscribe(),
+            reports: self.report.clone(),
+            grace,
+            metrics: metrics.looks.clone(),
+        }
+    }
 }
 
 /// Runs the operator as configured, until a signal ends the process.
@@ -76,7 +95,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         metrics: metrics.streams.clone(),
     };
     tasks.spawn_until("JetStream", &cancel, task.run());
-    let streams = Streams { wanted, report };
+    let streams = Streams { wanted, report, channels: watch::Sender::new(None) };
     match (mode, folder) {
         (Mode::Folder { manifests, .. }, Some(mapping)) => {
             let operator = folder::FolderOperator { manifests, mapping, log_format: config.log_format };

@@ -1,6 +1,6 @@
 //! The devices of one tenant, as they are in the mapping.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use flutecast_contract::document::{ChannelDocument, DeviceDocument, FormatDocument, ShardDocument};
@@ -12,6 +12,7 @@ use super::records;
 use crate::controller::validate::device::ValidChannel;
 use crate::controller::validate::tenant::ValidTenant;
 use crate::finding::{Finding, Outcomes, Reason};
+use crate::last_messages::LeftOut;
 use crate::object::{Kind, ObjectRef};
 
 /// The devices of one tenant, and the formats that they use.
@@ -99,6 +100,19 @@ pub(super) fn documents(
         documents.devices.insert(claimed.iot_id.clone(), before.shared(&claimed.iot_id, device));
     }
     documents
+}
+
+/// Returns the channels that the devices declare and that the shards don't have.
+pub(super) fn left_out(devices: &[ClaimedDevice], shards: &[Arc<ShardDocument>]) -> LeftOut {
+    let mapped = Before::of(shards);
+    let left_out = devices.iter().filter_map(|claimed| {
+        let mapped = mapped.0.get(&claimed.iot_id).map(|device| &device.channels);
+        let names = claimed.device.channels.iter().map(|channel| &channel.name);
+        let missing = names.filter(|name| mapped.is_none_or(|mapped| !mapped.contains_key(*name)));
+        let missing: BTreeSet<ChannelName> = missing.cloned().collect();
+        (!missing.is_empty()).then(|| (claimed.iot_id.clone(), missing))
+    });
+    left_out.collect()
 }
 
 /// A device that already has findings for its channels is refused with the first of their reasons.

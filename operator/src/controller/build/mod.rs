@@ -26,6 +26,7 @@ use crate::controller::validate::push_format::ValidFormat;
 use crate::enrollment::policy::Enrollment;
 use crate::finding::Outcomes;
 use crate::jetstream::streams::TenantStreams;
+use crate::last_messages::LeftOut;
 use crate::object::{Key, Object, Objects, SecretData};
 
 /// Everything that is built from the objects.
@@ -45,6 +46,8 @@ pub(crate) struct Built {
 pub(crate) struct BuiltTenant {
     pub(crate) streams: TenantStreams,
     pub(crate) shards: Vec<Arc<ShardDocument>>,
+    /// The channels that Devices declare and that the shards don't have.
+    pub(crate) left_out: Arc<LeftOut>,
     pub(crate) enrollment: Enrollment,
 }
 
@@ -77,7 +80,8 @@ pub(crate) fn build_upon(before: &Built, valid: Valid, objects: &Objects) -> Bui
             let documents = devices::documents(&tenant, devices, &formats, &before, &mut outcomes);
             let shards = shards::documents(&tenant, &documents, devices, &mut outcomes);
             let enrollment = enrollment::plan(&tenant, &formats, &mut outcomes);
-            (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards, enrollment })
+            let left_out = Arc::new(devices::left_out(devices, &shards));
+            (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards, left_out, enrollment })
         })
         .collect();
     Built { tenants, existing, iot_ids, access, outcomes }

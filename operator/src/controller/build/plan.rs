@@ -99,6 +99,7 @@ fn kept(tenant: &TenantName, base: StreamConfig) -> StreamConfig {
         max_age: None,
         max_messages_per_subject: Some(KEPT_MESSAGES),
         max_bytes: base.max_bytes.map(|bytes| bytes.min(KEPT_MAX_BYTES)),
+        duplicate_window: DUPLICATE_WINDOW,
         allow_direct: true,
         allow_rollup: true,
         ..base

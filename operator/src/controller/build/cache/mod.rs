@@ -45,6 +45,7 @@ impl BuildCache {
                 share(&mut tenant.shards, &old.shards);
             } else {
                 tenant.shards = old.shards;
+                tenant.left_out = old.left_out;
             }
         }
         self.0 = Built {

@@ -125,6 +125,23 @@ async fn a_stream_that_nats_does_not_delete_delays_no_tenant() {
 }
 
 #[tokio::test]
+async fn without_a_stream_of_last_values_a_tenant_works() {
+    let bench = Bench::start().await;
+    let foreign = json!({"name": "LAST_demo", "subjects": ["foreign.>"]});
+    bench.api.create_stream("LAST_demo", foreign.as_object().unwrap().clone()).await.unwrap();
+    let demo = wanted("demo", "");
+    bench.keep(&[&demo]);
+    let told = bench.until(&demo, |told| !told.findings.is_empty()).await;
+    assert!(told.has_stream && !told.foreign && !told.has_kept, "{told:?}");
+    let said = told.findings[0].to_string();
+    assert!(said.starts_with("StreamOwnedByOther: stream LAST_demo exists"), "{said}");
+
+    bench.api.delete_stream("LAST_demo").await.unwrap();
+    bench.until_applied(&demo).await;
+    bench.until(&demo, |told| told.has_kept).await;
+}
+
+#[tokio::test]
 async fn foreign_changes_are_repaired_at_a_bounded_rate() {
     let bench = Bench::start().await;
     let demo = wanted("demo", "");

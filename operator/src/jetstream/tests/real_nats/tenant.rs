@@ -221,9 +221,9 @@ async fn an_owner_with_another_uid_is_another() {
     bench.publish("iot.demo.abc.power", "1").await;
     assert_eq!(
         tenant::remove(&bench.api, &bench.streams().await, &with_uid("one")).await.unwrap().changes,
-        1
+        2
     );
-    assert_eq!(bench.apply_well(&with_uid("two")).await, 1);
+    assert_eq!(bench.apply_well(&with_uid("two")).await, 2);
     assert_eq!(bench.stored(1).await.len(), 1);
     assert_eq!(bench.config("IOT_demo").await["metadata"]["flutecast.io/owner-uid"], "two");
 }
@@ -282,7 +282,7 @@ async fn a_subject_of_a_foreign_stream_is_a_conflict() {
     );
     // The others are in force.
     let streams: Vec<String> = bench.streams().await.into_keys().collect();
-    assert_eq!(streams, ["FOREIGN", "IOT_demo", "SRC_demo_mes"]);
+    assert_eq!(streams, ["FOREIGN", "IOT_demo", "LAST_demo", "SRC_demo_mes"]);
 }
 
 #[tokio::test]
@@ -297,7 +297,7 @@ async fn a_source_is_switched_off_and_on_without_loss_or_repetition() {
     // Removed at once: stored messages must still arrive.
     bench.apply_well(&off).await;
     assert_eq!(bench.stored(50).await.len(), 50);
-    assert_eq!(bench.streams().await.into_keys().collect::<Vec<_>>(), ["IOT_demo"]);
+    assert_eq!(bench.streams().await.into_keys().collect::<Vec<_>>(), ["IOT_demo", "LAST_demo"]);
     assert_eq!(bench.config("IOT_demo").await.get("sources"), None);
     bench.apply_well(&on).await;
     for n in 50..60 {
@@ -365,7 +365,7 @@ async fn removing_a_payload_source_waits_until_the_rest_is_split() {
     }
     let applied = tokio::time::timeout(Duration::from_secs(2), switching).await.unwrap().unwrap();
     assert!(applied.findings.is_empty(), "{:?}", applied.findings);
-    assert_eq!(bench.streams().await.into_keys().collect::<Vec<_>>(), ["IOT_demo"]);
+    assert_eq!(bench.streams().await.into_keys().collect::<Vec<_>>(), ["IOT_demo", "LAST_demo"]);
 }
 
 #[tokio::test]
@@ -434,7 +434,8 @@ async fn a_source_under_a_new_name_takes_over_the_subject() {
     bench.apply_well(&wanted(&format!("sources: [{}]", GATEWAY.replace("name: gw", "name: gateway")))).await;
     bench.publish("plant.gw1.abc.power", "1").await;
     assert_eq!(bench.stored(2).await.len(), 2);
-    assert_eq!(bench.streams().await.into_keys().collect::<Vec<_>>(), ["IOT_demo", "SRC_demo_gateway"]);
+    let streams: Vec<String> = bench.streams().await.into_keys().collect();
+    assert_eq!(streams, ["IOT_demo", "LAST_demo", "SRC_demo_gateway"]);
 }
 
 #[tokio::test]
@@ -463,10 +464,10 @@ async fn a_tenant_that_goes_releases_its_streams() {
     let keep = wanted(&format!("sources: [{GATEWAY}]"));
     bench.apply_well(&keep).await;
     assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &keep).await.unwrap().changes, 0);
-    assert_eq!(bench.streams().await.len(), 2);
+    assert_eq!(bench.streams().await.len(), 3);
     let mut delete = keep;
     delete.on_delete = crate::jetstream::streams::OnDelete::Delete;
-    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &delete).await.unwrap().changes, 2);
+    assert_eq!(tenant::remove(&bench.api, &bench.streams().await, &delete).await.unwrap().changes, 3);
     assert_eq!(bench.streams().await.len(), 0);
 }
 

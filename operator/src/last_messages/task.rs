@@ -1,0 +1,233 @@
+//! The task: which tenant is looked at when, a few at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use flutecast_contract::name::{ChannelName, IotId, TenantName};
+use flutecast_nats::{JetStreamApi, RequestError};
+use flutecast_process::backoff::{Backoff, jittered};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Judge;
+use super::declared::{DeclaredChannels, TenantChannels};
+use super::look::{self, Gone, Look, Programs};
+use super::memory::TenantMemory;
+use super::metrics::LookMetrics;
+use super::store::KeptStore;
+use crate::jetstream::reconciler::StreamReports;
+use crate::metrics::CallResult;
+
+/// The longest interval of looks at a tenant.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// The looks in the time for which a tenant's stream has a message. Two of them are between the age at which
+/// it is copied and its end.
+const LOOKS_PER_MAX_AGE: u32 = 4;
+/// The most tenants that are looked at at once, so that a large one delays no other.
+const CONCURRENT: usize = 4;
+/// The time over which first looks are spread.
+const FIRST: Duration = Duration::from_secs(2);
+/// The first and the longest wait after a look that failed.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), INTERVAL);
+
+pub(crate) struct LookTask {
+    pub(crate) client: Client,
+    pub(crate) api: JetStreamApi,
+    pub(crate) connected: watch::Receiver<bool>,
+    /// `None` while another operator works.
+    pub(crate) channels: watch::Receiver<Option<Arc<DeclaredChannels>>>,
+    pub(crate) reports: watch::Receiver<StreamReports>,
+    /// How long a channel has to be gone before its last value goes. In a folder, an editor or a
+    /// `git checkout` may remove a file and restore it a moment later.
+    pub(crate) grace: Duration,
+    pub(crate) metrics: Arc<LookMetrics>,
+}
+
+/// How a look ended.
+struct Ended {
+    memory: Option<TenantMemory>,
+    was_whole: bool,
+    swept: Vec<(IotId, ChannelName)>,
+    /// The inner result is that of keeping last values.
+    result: Result<Result<(), RequestError>, RequestError>,
+}
+
+type Running = BoxFuture<'static, (TenantName, Ended)>;
+
+/// A tenant whose channels are looked at.
+struct Followed {
+    channels: TenantChannels,
+    programs: Arc<Programs>,
+    memory: Option<TenantMemory>,
+    is_looked_at: bool,
+    /// When the next whole look is due.
+    next: Instant,
+    /// The channels that went, and when they are swept.
+    gone: Vec<(IotId, ChannelName)>,
+    sweep: Option<Instant>,
+    backoff: Backoff,
+    /// `true` while last values can't be kept.
+    is_warned: bool,
+}
+
+impl Followed {
+    fn new(channels: TenantChannels) -> Self {
+        Self {
+            programs: Arc::new(look::compile(&channels, &Programs::new())),
+            channels,
+            memory: None,
+            is_looked_at: false,
+            next: Instant::now() + jittered(FIRST),
+            gone: Vec::new(),
+            sweep: None,
+            backoff: Backoff::new(RETRY.0, RETRY.1),
+            is_warned: false,
+        }
+    }
+
+    fn change(&mut self, channels: &TenantChannels, grace: Duration) {
+        if self.channels == *channels {
+            return;
+        }
+        self.gone.extend(channels.gone_since(&self.channels));
+        if !self.gone.is_empty() {
+            self.sweep.get_or_insert(Instant::now() + grace);
+        }
+        self.programs = Arc::new(look::compile(channels, &self.programs));
+        self.channels = channels.clone();
+    }
+
+    /// Returns when there is something to do.
+    fn due(&self) -> Option<Instant> {
+        (!self.is_looked_at).then(|| self.sweep.unwrap_or(self.next).min(self.next))
+    }
+
+    fn log(&mut self, tenant: &TenantName, result: &Result<Result<(), RequestError>, RequestError>) {
+        match result {
+            Ok(Ok(())) => {
+                if std::mem::take(&mut self.is_warned) {
+                    tracing::info!(%tenant, "last values are kept again");
+                }
+            }
+            Ok(Err(error)) => {
+                if !std::mem::replace(&mut self.is_warned, true) {
+                    tracing::warn!(%tenant, %error, "last values can't be kept");
+                }
+            }
+            Err(error) => tracing::debug!(%tenant, %error, "last messages can't be looked at"),
+        }
+    }
+
+    /// Notes how a look ended.
+    fn ended(&mut self, ended: Ended) {
+        let Ended { memory, was_whole, swept, result } = ended;
+        self.memory = memory;
+        self.is_looked_at = false;
+        match result {
+            // A stream that is not there yet is no fault: its own task makes it.
+            Ok(Ok(())) | Err(RequestError::NoStream) => {
+                self.backoff.reset();
+                if was_whole {
+                    let interval = INTERVAL.min(self.channels.max_age / LOOKS_PER_MAX_AGE);
+                    self.next = Instant::now() + jittered(interval);
+                }
+            }
+            Ok(Err(_)) | Err(_) => {
+                let again = Instant::now() + self.backoff.next_wait();
+                self.next = again;
+                self.gone.extend(swept);
+                self.sweep = (!self.gone.is_empty()).then_some(again);
+            }
+        }
+    }
+}
+
+impl LookTask {
+    /// Looks at the channels for as long as it is polled; `judge` gets what is found.
+    pub(crate) async fn run(mut self, judge: Arc<impl Judge>) {
+        let mut tenants = BTreeMap::<TenantName, Followed>::new();
+        let mut looks = FuturesUnordered::<Running>::new();
+        loop {
+            let channels = self.channels.borrow_and_update().clone();
+            self.follow(&mut tenants, channels.as_deref());
+            if channels.is_none() {
+                looks.clear();
+            }
+            let is_connected = *self.connected.borrow_and_update();
+            while is_connected && looks.len() < CONCURRENT {
+                let now = Instant::now();
+                let due = tenants.iter_mut().find(|(_, tenant)| tenant.due().is_some_and(|due| due <= now));
+                let Some((name, tenant)) = due else { break };
+                looks.push(self.start(name, tenant, judge.clone()));
+            }
+            let may_start = is_connected && looks.len() < CONCURRENT;
+            let next = tenants.values().filter_map(Followed::due).min().filter(|_| may_start);
+            let sleep = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = self.channels.changed() => if changed.is_err() { return },
+                changed = self.connected.changed() => if changed.is_err() { return },
+                Some((name, ended)) = looks.next() => {
+                    if let Some(tenant) = tenants.get_mut(&name) {
+                        tenant.log(&name, &ended.result);
+                        tenant.ended(ended);
+                    }
+                }
+                () = sleep => {}
+            }
+        }
+    }
+
+    fn follow(&self, tenants: &mut BTreeMap<TenantName, Followed>, channels: Option<&DeclaredChannels>) {
+        tenants.retain(|name, _| channels.is_some_and(|channels| channels.contains_key(name)));
+        for (name, channels) in channels.into_iter().flatten() {
+            match tenants.get_mut(name) {
+                Some(tenant) => tenant.change(channels, self.grace),
+                None => drop(tenants.insert(name.clone(), Followed::new(channels.clone()))),
+            }
+        }
+    }
+
+    fn start(&self, name: &TenantName, tenant: &mut Followed, judge: Arc<impl Judge>) -> Running {
+        let now = Instant::now();
+        if !self.grace.is_zero() {
+            tenant.gone.retain(|(iot_id, channel)| !tenant.channels.declares(iot_id, channel));
+        }
+        let is_swept = tenant.sweep.take_if(|sweep| *sweep <= now).is_some();
+        let gone = match is_swept {
+            true => Gone { now: std::mem::take(&mut tenant.gone), waiting: Vec::new() },
+            false => Gone { now: Vec::new(), waiting: tenant.gone.clone() },
+        };
+        let swept = gone.now.clone();
+        let has_kept = self.reports.borrow().get(name).is_some_and(|report| report.has_kept);
+        let is_whole = tenant.next <= now;
+        let look = Look {
+            client: self.client.clone(),
+            tenant: name.clone(),
+            channels: tenant.channels.clone(),
+            programs: tenant.programs.clone(),
+            gone,
+            is_whole,
+            store: has_kept.then(|| KeptStore::new(&self.client, &self.api, name)),
+            judge,
+            metrics: self.metrics.clone(),
+        };
+        tenant.is_looked_at = true;
+        let (name, memory, metrics) = (name.clone(), tenant.memory.take(), self.metrics.clone());
+        Box::pin(async move {
+            let (memory, result) = look.run(memory).await;
+            let label = if matches!(result, Ok(Ok(()))) { CallResult::Done } else { CallResult::Failed };
+            metrics.count_look(label, now.elapsed());
+            (name, Ended { memory, was_whole: is_whole, swept, result })
+        })
+    }
+}

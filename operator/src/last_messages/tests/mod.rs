@@ -1,0 +1,19 @@
+mod keep;
+mod memory;
+mod real_nats;
+
+use flutecast_contract::name::TenantName;
+
+use super::TenantChannels;
+use crate::controller::build::Built;
+
+/// Returns the channels of the one tenant that was built.
+fn channels(built: &Built) -> TenantChannels {
+    let tenant = &built.tenants[&TenantName::new("demo").unwrap()];
+    TenantChannels {
+        namespace: "default".to_owned(),
+        max_age: tenant.streams.stream.max_age.unwrap(),
+        shards: tenant.shards.clone(),
+        left_out: tenant.left_out.clone(),
+    }
+}
