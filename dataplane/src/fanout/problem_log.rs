@@ -58,7 +58,7 @@ impl ProblemLog {
         let (reason, place, sequence) = (problem.reason.as_str(), &problem.place, report.sequence.0);
         let (excerpt, sentence) = (&report.excerpt, problem.sentence());
         tracing::warn!(
-            %tenant, %device, %channel, reason, place, sequence, excerpt,
+            %tenant, %device, %channel, %reason, place, sequence, excerpt,
             "problem with a message: {sentence}"
         );
     }
@@ -76,5 +76,37 @@ impl ProblemLog {
     fn with_limit<T>(&self, use_it: impl FnOnce(&mut LogLimit<LineSubject>) -> T) -> T {
         // No code that can panic runs under the lock.
         use_it(&mut self.limit.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flutecast_contract::stream_position::Sequence;
+    use flutecast_format::program::Problem;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_out_is_counted_and_summed_up() {
+        let log = ProblemLog::default();
+        let summing_up = tokio::spawn(log.clone().sum_up());
+        let tenant = TenantName::new("acme").unwrap();
+        let line = |n: u32| ProblemLine {
+            device: DeviceCode::new(&format!("D-{n}")).unwrap(),
+            channel: ChannelName::new("power").unwrap(),
+            report: ProblemReport {
+                problem: Problem::not_read(),
+                sequence: Sequence(1),
+                excerpt: String::new(),
+            },
+        };
+        for n in 0..25 {
+            log.write(&tenant, &line(n));
+        }
+        log.write(&tenant, &line(0));
+        assert_eq!(log.left_out.get(), 15);
+        tokio::time::sleep(SUM_UP + Duration::from_millis(1)).await;
+        assert_eq!(log.with_limit(LogLimit::take_left_out), 0, "a line has said it");
+        assert_eq!(log.left_out.get(), 15);
+        summing_up.abort();
     }
 }

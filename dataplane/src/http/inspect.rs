@@ -84,10 +84,10 @@ impl Inspect {
         }
         let reader = StreamReader::new(self.broker.client.clone(), tenant.settings.stream.clone());
         let failed = |error: flutecast_nats::RequestError| unavailable(error.to_string());
-        let now = reader.state().await.map_err(failed)?.time.into();
-        let mut answer = messages::DeviceMessages::new(tenant, device, now);
+        let state = reader.state().await.map_err(failed)?;
+        let mut answer = messages::DeviceMessages::new(tenant, device, state.time.into());
         for channel in channels {
-            let read = messages::read(&reader, tenant, device, channel, now).await;
+            let read = messages::read(&reader, &state, tenant, device, channel).await;
             answer.channels.push(read.map_err(failed)?);
         }
         Ok(answer.to_json())

@@ -1,5 +1,7 @@
 //! The loopback listener: a look at the last messages of a device, and what became of each.
 
+use flutecast_contract::header::{ORIGIN_EPOCH, ORIGIN_SEQUENCE, ORIGIN_TIME};
+use flutecast_contract::stream_position::Epoch;
 use flutecast_testkit::http_client::{Response, get, request};
 use flutecast_testkit::{Process, program};
 use http::Method;
@@ -113,6 +115,41 @@ async fn a_look_shows_the_newest_of_many_messages() {
     let shown: Vec<f64> =
         messages(&answer).iter().map(|message| message["values"]["v"].as_f64().unwrap()).collect();
     assert_eq!(shown, (681..=700).rev().map(f64::from).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_look_finds_what_was_kept_of_this_stream() {
+    let setup = timed_pod().await;
+    let context = async_nats::jetstream::new(setup.client.clone());
+    let config = async_nats::jetstream::stream::Config {
+        name: "LAST_acme".to_owned(),
+        subjects: vec!["last.acme.>".to_owned()],
+        allow_direct: true,
+        ..Default::default()
+    };
+    context.create_stream(config).await.unwrap();
+    let info = setup.client.request("$JS.API.STREAM.INFO.IOT_acme", "".into()).await.unwrap();
+    let info: Value = serde_json::from_slice(&info.payload).unwrap();
+    let epoch = Epoch::of_creation(info["created"].as_str().unwrap()).to_string();
+    for (epoch, kept) in [("00000001", 0), (epoch.as_str(), 1)] {
+        let mut headers = async_nats::HeaderMap::new();
+        for (name, value) in
+            [(ORIGIN_EPOCH, epoch), (ORIGIN_SEQUENCE, "42"), (ORIGIN_TIME, "2026-11-22T10:00:00.123Z")]
+        {
+            headers.insert(name, value);
+        }
+        let payload = r#"{"ts":1795341600123,"v":5,"st":1}"#;
+        let subject = "last.acme.corr1acme.timed";
+        context.publish_with_headers(subject, headers, payload.into()).await.unwrap().await.unwrap();
+        let answer = look(&setup, "/channels?device=CORR-01&tenant=acme").await.json().unwrap();
+        let messages = messages(&answer);
+        assert_eq!(messages.len(), kept, "{answer:#}");
+        for message in messages {
+            assert_eq!((&message["kept"], &message["seq"]), (&json!(true), &json!(42)));
+            assert_eq!(message["stored"], "2026-11-22T10:00:00.123Z");
+            assert_eq!(message["values"], json!({"v": 5, "state": "running"}));
+        }
+    }
 }
 
 #[tokio::test]

@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 
 use flutecast_contract::name::{ChannelName, DeviceCode, IotId, TenantName};
+use flutecast_contract::stream_position::Sequence;
 use flutecast_contract::{subject, tail};
 use flutecast_format::program::{ChannelState, Message, Output, Program, Timestamp};
+use flutecast_nats::stream::StreamState;
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::catalog::{Channel, Device, TenantCatalog};
-use crate::pipeline::{Problems, excerpt, problem_json, rfc3339};
+use crate::pipeline::{ChannelMessage, Problems, excerpt, problem_json, rfc3339};
 
 /// How many messages of a channel are shown.
 const SHOWN: usize = 20;
@@ -41,6 +43,9 @@ pub(super) struct ChannelMessages {
 #[derive(Debug, Serialize)]
 struct JudgedMessage {
     seq: u64,
+    /// `true` if it is a kept last value, which the tenant's stream no longer holds.
+    #[serde(skip_serializing_if = "is_false")]
+    kept: bool,
     stored: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     captured: Option<String>,
@@ -83,13 +88,14 @@ impl DeviceMessages {
     }
 }
 
-/// Reads the tail of a channel. `now` is the broker's time.
+/// Reads the tail of a channel, and what was kept of it if nothing in the tail is shown. `state` is that of
+/// the stream.
 pub(super) async fn read(
     reader: &StreamReader,
+    state: &StreamState,
     tenant: &TenantCatalog,
     device: &Device,
     channel: &Channel,
-    now: Timestamp,
 ) -> Result<ChannelMessages, RequestError> {
     let subject = subject::stored(&tenant.name, &device.iot_id, &channel.name);
     let mut judge = TailJudge::new(&channel.program);
@@ -100,8 +106,32 @@ pub(super) async fn read(
         let more = page.pending > 0 && judge.read < MOST_READ;
         next = page.messages.last().filter(|_| more).map(|last| last.sequence.next());
     }
-    let problem = judge.problems.json(now).and_then(|problem| json(problem.as_bytes()));
-    Ok(ChannelMessages { channel: channel.name.clone(), subject, problem, messages: judge.newest })
+    let problem = judge.problems.json(state.time.into()).and_then(|problem| json(problem.as_bytes()));
+    let mut messages = judge.newest;
+    if !judge.shown {
+        let mut judge = TailJudge::new(&channel.program);
+        let kept = kept(reader, tenant, device, channel).await?;
+        let of_this_stream = |m: &&StoredMessage| m.origin.is_some_and(|origin| origin.epoch == state.epoch);
+        kept.iter().filter(of_this_stream).for_each(|message| judge.add(message));
+        messages.extend(judge.newest);
+    }
+    Ok(ChannelMessages { channel: channel.name.clone(), subject, problem, messages })
+}
+
+/// Returns what was kept of a channel. An older operator keeps nothing, and makes no stream for it.
+async fn kept(
+    reader: &StreamReader,
+    tenant: &TenantCatalog,
+    device: &Device,
+    channel: &Channel,
+) -> Result<Vec<StoredMessage>, RequestError> {
+    let reader = StreamReader::new(reader.client().clone(), subject::kept_stream(&tenant.name));
+    let subject = subject::kept(&tenant.name, &device.iot_id, &channel.name);
+    match reader.page(&subject, Sequence::START.next()).await {
+        Ok(page) => Ok(page.messages),
+        Err(RequestError::NoStream) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Applies the messages of a tail in their order. Keeps what became of the newest ones.
@@ -111,6 +141,8 @@ struct TailJudge<'a> {
     output: Output,
     problems: Problems,
     read: usize,
+    /// `true` if some message is shown.
+    shown: bool,
     newest: VecDeque<JudgedMessage>,
 }
 
@@ -122,31 +154,33 @@ impl<'a> TailJudge<'a> {
             output: Output::default(),
             problems: Problems::default(),
             read: 0,
+            shown: false,
             newest: VecDeque::with_capacity(SHOWN),
         }
     }
 
     fn add(&mut self, stored: &StoredMessage) {
-        let stored_at = Timestamp::from(stored.stored_at);
-        let captured_at = stored.captured_at.map(Timestamp::from);
-        let message = Message { payload: &stored.payload, stored_at, captured_at };
+        let ChannelMessage { sequence, stored_at, captured_at, payload } = stored.into();
+        let message = Message { payload, stored_at, captured_at };
         self.read += 1;
         // A state of which everything is known needs no tail.
         let Ok(applied) = self.program.apply(message, &mut self.state, &mut self.output) else { return };
-        self.problems.note(self.program, &self.state, stored.sequence, message, &applied);
+        self.problems.note(self.program, &self.state, sequence, message, &applied);
         let problems = match applied.problem {
             Some(_) => self.program.explain(message, applied.verdict.err(), &self.state),
             None => Vec::new(),
         };
         let shown = applied.verdict.ok();
+        self.shown |= shown.is_some();
         let Output { values, bad, at } = &self.output;
         self.newest.push_front(JudgedMessage {
-            seq: stored.sequence.0,
+            seq: sequence.0,
+            kept: stored.origin.is_some(),
             stored: rfc3339(stored_at),
             captured: captured_at.map(rfc3339),
             time: shown.map(|event| rfc3339(event.time)),
-            bytes: stored.payload.len(),
-            payload: excerpt(&stored.payload),
+            bytes: payload.len(),
+            payload: excerpt(payload),
             step: applied.verdict.map_or_else(|dropped| dropped.as_str(), |_| "Shown"),
             values: json(values).unwrap_or(Value::Null),
             bad: json(bad),
