@@ -11,6 +11,7 @@
 mod access;
 mod broker_restart;
 mod browser;
+mod browser_truth;
 mod chromium;
 mod demo_line;
 mod demo_program;
