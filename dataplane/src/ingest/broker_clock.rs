@@ -138,7 +138,7 @@ impl Measured {
         if replaces {
             self.best = Some(new);
         }
-        let Some(Offset { micros, error_micros, .. }) = self.best else { return None };
+        let Offset { micros, error_micros, .. } = self.best?;
         if !self.warned && micros.saturating_abs().saturating_sub(error_micros) > WARN_BEYOND_MICROS {
             self.warned = true;
             Some(Warning::Begins)
