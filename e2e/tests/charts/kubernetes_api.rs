@@ -50,6 +50,17 @@ async fn invalid_objects_are_refused_with_the_name_of_the_field() {
              spec: {codec: JSON, fields: [{name: speed, pointer: /v, expression: '1 + 1', type: Number}]}\n",
             "pointer",
         ),
+        (
+            "apiVersion: flutecast.io/v1alpha1\nkind: PushFormat\nmetadata: {name: f}\n\
+             spec: {delivery: {policy: Every}, record: {merge: true}, fields: [{name: speed, pointer: /v, type: \
+             Number}]}\n",
+            "record is only for policy Latest",
+        ),
+        (
+            "apiVersion: flutecast.io/v1alpha1\nkind: PushFormat\nmetadata: {name: f}\n\
+             spec: {fields: [{name: speed, pointer: /v, type: Number, otherwise: unknown}]}\n",
+            "otherwise is only for type Enum",
+        ),
     ];
     for (object, field) in cases {
         let error = api.kubectl(&["apply", "--server-side", "-f", "-"], object).await.unwrap_err();
