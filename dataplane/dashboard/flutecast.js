@@ -457,9 +457,18 @@ export class Feed extends EventTarget {
 
   /** @param {Attempt} run @returns {Promise<CloseReason>} */
   async #read(run) {
+    const { problems } = this.#options;
+    const end = await this.#stream(run, problems);
+    // A server of the version before refuses the parameter; the next attempt may reach a newer one.
+    const unknown = problems && end.httpStatus === 400 && end.message?.startsWith('problems:');
+    return unknown && !run.over ? this.#stream(run, undefined) : end;
+  }
+
+  /** @param {Attempt} run @param {boolean} [problems] @returns {Promise<CloseReason>} */
+  async #stream(run, problems) {
     let request;
     try {
-      request = await this.#request(run.controller.signal);
+      request = await this.#request(run.controller.signal, problems);
     } catch (error) {
       return { reason: 'Token', message: error instanceof Error ? error.message : String(error) };
     }
@@ -503,9 +512,9 @@ export class Feed extends EventTarget {
     return { reason: 'Closed', message: 'the server ended the connection' };
   }
 
-  /** @param {AbortSignal} signal */
-  async #request(signal) {
-    const { tenant, devices, selector, channels, interval, problems, url, token } = this.#options;
+  /** @param {AbortSignal} signal @param {boolean} [problems] */
+  async #request(signal, problems) {
+    const { tenant, devices, selector, channels, interval, url, token } = this.#options;
     const base = url ?? new URL('.', document.baseURI).href;
     const path = `${String(base).replace(/\/$/, '')}/v1/${encodeURIComponent(tenant)}/events`;
     const address = new URL(path, globalThis.document?.baseURI);

@@ -154,6 +154,8 @@ export async function startMock({ port = 0, copies = 1, token, history = 0, seed
   for (let now = line.start; now < Date.now(); now += 500) for (const device of line.devices) past.push(...line.step(device, now));
   if (history === 0) for (const device of line.devices) past.push(...line.step(device, Date.now()));
   const clients = new Set();
+  /** The clients of recorded streams, which get nothing else. */
+  const replayed = new Set();
   const stale = new Set();
   let away = false;
   let silent = false;
@@ -195,7 +197,7 @@ export async function startMock({ port = 0, copies = 1, token, history = 0, seed
       if (order.bye) send(block({ event: 'bye', retry: order.bye.retryMs, body: order.bye }));
       if ('away' in order) away = order.away;
       if ('silent' in order) silent = order.silent;
-      if (order.drop || order.away || order.bye) clients.forEach((client) => client.destroy());
+      if (order.drop || order.away || order.bye) for (const client of [...clients, ...replayed]) client.destroy();
       return response.writeHead(204).end();
     }
     if (/^\/v1\/[^/]+\/events$/.test(url.pathname)) {
@@ -203,11 +205,16 @@ export async function startMock({ port = 0, copies = 1, token, history = 0, seed
       if (token && request.headers.authorization !== `Bearer ${token}` && url.searchParams.get('access_token') !== token) {
         return response.writeHead(401, { 'content-type': 'application/json' }).end(JSON.stringify({ error: { code: 'Unauthorized', message: 'A token is needed.' } }));
       }
+      // Recorded streams are those of the version before, which refuses a parameter that it doesn't know.
+      if (recorded.length > 0 && url.searchParams.has('problems')) {
+        const message = 'problems: not a parameter of this address (its value is "true"); it takes device, selector, channel, interval, lastEventId and access_token';
+        return response.writeHead(400, { 'content-type': 'application/json' }).end(JSON.stringify({ error: { code: 'BadRequest', message } }));
+      }
       response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
       if (recorded.length > 0) {
         response.write(recorded.shift());
-        clients.add(response);
-        return response.on('close', () => clients.delete(response));
+        replayed.add(response);
+        return response.on('close', () => replayed.delete(response));
       }
       response.write(block({ event: 'hello', retry: 2_000, body: {
         protocol: 1, tenant: 'demo', connection: 'c-2f9a61d0', server: 'flutecast-mock', epoch: EPOCH, resumed: false, pingMs, devices: line.devices.map((device) => device.hello),

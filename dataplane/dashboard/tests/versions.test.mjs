@@ -9,7 +9,7 @@ import { after, before, test } from 'node:test';
 import { connect } from '../flutecast.js';
 import { connect as connectBefore } from './before/flutecast.js';
 import { openBrowser } from './chromium.mjs';
-import { block, data, hello, numbered, start } from './fakes.mjs';
+import { block, data, hello, helloBefore, numbered, start } from './fakes.mjs';
 import { startMock } from './mock-server.mjs';
 
 const PATIENCE_MS = 20_000;
@@ -58,6 +58,24 @@ test('a new page that lands on an old pod and comes back: each connection counts
   await until(() => feed.hello?.epoch && feed.devices.get('CORR-01').channels.get('telemetry').seq > 0, () => JSON.stringify(feed.hello));
 });
 
+test('a new page that asks for problems: an old pod is asked again without, a new one with; another 400 is a refusal', async () => {
+  const { feed, server, timers, states } = await start({ problems: true });
+  const asked = () => server.requests.map(({ url }) => url.searchParams.get('problems'));
+  await server.answer(400, JSON.stringify({ error: { code: 'BadRequest', message: 'problems: not a parameter of this address' } }));
+  await server.stream(helloBefore());
+  assert.deepEqual([asked(), feed.state, states()], [['true', null], 'live', ['live']]);
+  await server.end();
+  await timers.advance(1_000);
+  assert.deepEqual(asked(), ['true', null, 'true']);
+  await server.stream(hello());
+  assert.equal(feed.state, 'live');
+  await server.end();
+  await timers.advance(5_000);
+  await server.answer(400, JSON.stringify({ error: { code: 'BadRequest', message: 'selector: …' } }));
+  assert.deepEqual([asked().length, feed.state], [4, 'refused']);
+  feed.close();
+});
+
 /** A feed of the version before that has got `text`. */
 async function old(text) {
   const all = await start({ connect: connectBefore });
@@ -103,5 +121,6 @@ test('the new dashboard on old pods shows all, and a time of 2036 freezes nothin
   await mock.control({ drop: true });
   await page.until(`${speed} === '185.0' && ${alarms}.includes('Paper break')`, PATIENCE_MS);
   assert.equal(await page.evaluate('document.querySelectorAll(".raw:not([hidden]), .problem:not([hidden])").length'), 0);
-  assert.deepEqual(page.problems.filter((text) => !text.includes('ERR_')), []);
+  // The browser itself reports the refused requests and the lost connection.
+  assert.deepEqual(page.problems.filter((text) => !/ERR_|status of 400/.test(text)), []);
 });
