@@ -62,8 +62,8 @@ use crate::pattern;
 )]
 #[x_kube(
     validation = Rule::new("!has(self.record) || self.delivery.policy == 'Latest'")
-        .message("record is only for policy Latest: a record is the newest state of a channel, and with Every \
-            each message stands alone")
+        .message("record is only for policy Latest: a record is the newest state of a channel, and with \
+            Every each message stands alone")
         .field_path(".record")
         .reason(Reason::FieldValueForbidden)
 )]
@@ -294,8 +294,8 @@ pub struct FieldSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("minProperties" = 1, "maxProperties" = 256), transform = word_length)]
     pub values: BTreeMap<String, String>,
-    /// Enum: the word that clients get for a raw value that is not in `values`. Left out: such a value is shown
-    /// as `null`, and named.
+    /// Enum: the word that clients get for a raw value that is not in `values`. Left out: such a value is
+    /// shown as `null`, and named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub otherwise: Option<String>,

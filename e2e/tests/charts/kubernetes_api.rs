@@ -52,8 +52,8 @@ async fn invalid_objects_are_refused_with_the_name_of_the_field() {
         ),
         (
             "apiVersion: flutecast.io/v1alpha1\nkind: PushFormat\nmetadata: {name: f}\n\
-             spec: {delivery: {policy: Every}, record: {merge: true}, fields: [{name: speed, pointer: /v, type: \
-             Number}]}\n",
+             spec: {delivery: {policy: Every}, record: {merge: true}, fields: [{name: speed, pointer: /v, \
+             type: Number}]}\n",
             "record is only for policy Latest",
         ),
         (

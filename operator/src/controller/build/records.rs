@@ -1,5 +1,5 @@
-//! Records and what their tenant's stream keeps: pods that were there must forget a field when the stream does,
-//! or a screen that comes later shows less than the others.
+//! Records and what their tenant's stream keeps: pods that were there must forget a field when the stream
+//! does, or a screen that comes later shows less than the others.
 
 use flutecast_contract::document::FormatDocument;
 use flutecast_contract::tail;
