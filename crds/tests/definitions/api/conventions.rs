@@ -99,9 +99,10 @@ fn kinds_have_short_names_categories_and_columns() {
             .collect();
         let wanted: &[&str] = match kind {
             CrdKind::Tenant => &["Name", "Stream", "Devices", "Ready", "Reason", "Since", "Message", "Age"],
-            CrdKind::Device => {
-                &["Tenant", "Code", "IotId", "Presence", "For", "Ready", "Reason", "Since", "Message", "Age"]
-            }
+            CrdKind::Device => &[
+                "Tenant", "Code", "IotId", "Presence", "For", "Messages", "Ready", "Reason", "Since",
+                "Message", "Age",
+            ],
             CrdKind::PushFormat => {
                 &["Codec", "Delivery", "Channels", "Ready", "Reason", "Since", "Message", "Age"]
             }
