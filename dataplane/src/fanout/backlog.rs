@@ -22,12 +22,14 @@ const KEEP_CAPACITY: usize = 32;
 /// The kind of a frame, which decides what happens to it while it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum FrameKind {
-    /// The value of a `Latest` channel. Of this kind and the next two only the newest frame matters.
+    /// The value of a `Latest` channel. Of this kind and the next three only the newest frame matters.
     Latest(ChannelKey),
     /// The value of an `Every` channel with which a client begins. One for each channel: it needs no bound.
     Snapshot(ChannelKey),
     /// `stale` or `fresh` of a channel.
     Freshness(ChannelKey),
+    /// `problem` of a channel.
+    Problem(ChannelKey),
     /// An event of an `Every` channel, with the place of the names that its `gap` needs if it is dropped.
     Every(NamesPlace),
     /// Any other frame; never dropped.
@@ -191,7 +193,10 @@ impl Entries {
     fn push(&mut self, kind: FrameKind, bytes: Bytes, bounds: BacklogBounds) -> u64 {
         let mut lost = 0;
         match kind {
-            FrameKind::Latest(_) | FrameKind::Snapshot(_) | FrameKind::Freshness(_) => self.conflate(kind),
+            FrameKind::Latest(_)
+            | FrameKind::Snapshot(_)
+            | FrameKind::Freshness(_)
+            | FrameKind::Problem(_) => self.conflate(kind),
             FrameKind::Every(_) => {
                 self.every_count += 1;
                 self.every_bytes += bytes.len();
@@ -283,7 +288,10 @@ impl Entries {
                 continue;
             };
             match kind {
-                FrameKind::Latest(_) | FrameKind::Snapshot(_) | FrameKind::Freshness(_) => {
+                FrameKind::Latest(_)
+                | FrameKind::Snapshot(_)
+                | FrameKind::Freshness(_)
+                | FrameKind::Problem(_) => {
                     self.conflated.remove(&kind);
                 }
                 FrameKind::Every(_) => {

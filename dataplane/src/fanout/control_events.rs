@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flutecast_contract::document::DeliveryPolicy;
 use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
-use flutecast_contract::stream_position::EventId;
+use flutecast_contract::stream_position::{Epoch, EventId};
 use flutecast_format::program::{FieldInfo, Timestamp};
 use serde::Serialize;
 
@@ -41,6 +41,7 @@ struct Hello<'a> {
     tenant: &'a TenantName,
     connection: String,
     server: &'a str,
+    epoch: Option<String>,
     resumed: bool,
     ping_ms: u64,
     devices: Vec<DeviceInfo<'a>>,
@@ -104,6 +105,8 @@ pub(crate) struct HelloFacts<'a> {
     pub(crate) tenant: &'a TenantName,
     pub(crate) connection: u64,
     pub(crate) settings: &'a HubSettings,
+    /// The incarnation of the tenant's stream, if it is known.
+    pub(crate) epoch: Option<Epoch>,
     pub(crate) resumed: bool,
     pub(crate) retry: Duration,
 }
@@ -114,12 +117,13 @@ pub(crate) fn hello(
     devices: &[Arc<Device>],
     channels: Option<&BTreeSet<ChannelName>>,
 ) -> Bytes {
-    let HelloFacts { tenant, connection, settings, resumed, retry } = facts;
+    let HelloFacts { tenant, connection, settings, epoch, resumed, retry } = facts;
     let hello = Hello {
         protocol: 1,
         tenant,
         connection: format!("c-{connection:08x}"),
         server: &settings.server_name,
+        epoch: epoch.map(|epoch| epoch.to_string()),
         resumed,
         ping_ms: millis(settings.ping),
         devices: device_infos(devices, channels),

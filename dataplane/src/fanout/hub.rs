@@ -21,9 +21,11 @@ use super::control_events::ByeReason;
 use super::keys::{ChannelId, ChannelKey, ClientKey};
 use super::live::LiveMessages;
 use super::metrics::{COMPLETE, DONE, FanoutMetrics};
+use super::problem_log::ProblemLog;
 use super::reader;
 use super::replay::replay;
 use super::state::{HubState, NewClient, ReadResult, ReplayRequest};
+use super::stored::TenantStreams;
 use super::values::LiveValues;
 use super::{HubSettings, Unavailable};
 use crate::catalog::{Catalog, TenantCatalog};
@@ -67,6 +69,7 @@ pub(super) struct HubContext {
     pub(super) catalog: watch::Receiver<Arc<Catalog>>,
     pub(super) settings: Arc<HubSettings>,
     pub(super) metrics: FanoutMetrics,
+    pub(super) problem_log: ProblemLog,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     /// Bounds the replays of all hubs together, so that a wave of reconnects doesn't flood the broker.
@@ -183,7 +186,7 @@ impl Hub {
             Command::Drain(spread) => self.state.end_all(ByeReason::Draining, spread, now),
             Command::Values(channels, reply) => {
                 // The caller may have gone.
-                let _ = reply.send(self.state.live_values(channels));
+                let _ = reply.send(self.state.live_values(channels, now));
             }
         }
     }
@@ -273,6 +276,9 @@ impl Hub {
             // Dropping a subscription closes it.
             drop(self.live.subscriptions.remove(slot));
         }
+        for line in io.problems {
+            self.context.problem_log.write(&self.tenant, &line);
+        }
         for request in io.replays {
             self.start_replay(request);
         }
@@ -281,13 +287,14 @@ impl Hub {
         }
     }
 
-    fn reader(&self) -> Option<StreamReader> {
+    fn streams(&self) -> Option<TenantStreams> {
         let stream = self.state.stream()?.to_owned();
-        Some(StreamReader::new(self.context.broker.client.clone(), stream))
+        let reader = StreamReader::new(self.context.broker.client.clone(), stream);
+        Some(TenantStreams::new(reader, &self.tenant, self.context.metrics.clone()))
     }
 
     fn start_reads(&mut self) {
-        let Some(reader) = self.reader() else { return };
+        let Some(streams) = self.streams() else { return };
         if !self.context.broker.state().connected {
             self.state.read_failed(&[], Unavailable::BrokerAway, self.context.clock.now());
             return;
@@ -295,10 +302,10 @@ impl Hub {
         while self.running_reads < CONCURRENT_READS {
             let Some(request) = self.state.next_read(MAX_SUBJECTS) else { break };
             self.running_reads += 1;
-            let (reader, clock) = (reader.clone(), self.context.clock.clone());
+            let (streams, clock) = (streams.clone(), self.context.clock.clone());
             let reporter = self.reporter.clone();
             self.context.tasks.spawn(async move {
-                let result = reader::read(&reader, &clock, &request, &reporter).await;
+                let result = reader::read(&streams, &clock, &request, &reporter).await;
                 // Nothing receives this if the hub is gone.
                 let _ = reporter.send(HubReport::Read(result, request.channel_keys()));
             });
@@ -306,7 +313,7 @@ impl Hub {
     }
 
     fn start_audit(&mut self) {
-        let Some(reader) = self.reader() else { return };
+        let Some(streams) = self.streams() else { return };
         if self.auditing || !self.context.broker.state().connected {
             return;
         }
@@ -314,17 +321,17 @@ impl Hub {
         self.auditing = true;
         let (reporter, clock) = (self.reporter.clone(), self.context.clock.clone());
         self.context.tasks.spawn(async move {
-            let result = reader::read(&reader, &clock, &request, &reporter).await;
+            let result = reader::read(&streams, &clock, &request, &reporter).await;
             let _ = reporter.send(HubReport::Audited(result));
         });
     }
 
     fn start_replay(&mut self, request: ReplayRequest) {
-        let Some(reader) = self.reader() else { return };
+        let Some(streams) = self.streams() else { return };
         let (reporter, permits) = (self.reporter.clone(), Arc::clone(&self.context.replays));
         self.context.tasks.spawn(async move {
             let (client, channel) = (request.client, request.channel);
-            let end = replay(&reader, request, &permits).await;
+            let end = replay(&streams, request, &permits).await;
             let _ = reporter.send(HubReport::Replayed(client, channel, end));
         });
     }

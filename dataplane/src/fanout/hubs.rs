@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flutecast_contract::name::{ChannelName, DeviceCode, TenantName};
-use flutecast_contract::stream_position::{Epoch, EventId};
-use flutecast_contract::subject;
-use flutecast_nats::{NatsConnection, StreamReader};
+use flutecast_nats::NatsConnection;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -22,16 +20,16 @@ use super::connection::ConnectionPermit;
 use super::control_events::{self, ByeReason, HelloFacts};
 use super::hub::{Command, Hub, HubContext};
 use super::keys::{ChannelId, channel_id};
+use super::latest::{self, NamedChannel};
+use super::problem_log::ProblemLog;
 use super::query::wanted_channels;
 use super::state::NewClient;
 use super::values::LiveValues;
 use super::{
-    ChannelValues, Connection, DeviceQuery, DeviceValues, FanoutMetrics, HubSettings, Scope,
-    SubscribeRequest, Unavailable,
+    Connection, DeviceQuery, DeviceValues, FanoutMetrics, HubSettings, Scope, SubscribeRequest, Unavailable,
 };
-use crate::catalog::{Catalog, Channel, Device, TenantCatalog};
+use crate::catalog::{Catalog, Device, TenantCatalog};
 use crate::ingest::broker_clock::BrokerClock;
-use crate::pipeline::ChannelPipeline;
 
 /// The most pages of history that are read for resuming clients at once.
 const CONCURRENT_REPLAYS: usize = 16;
@@ -82,10 +80,13 @@ impl Hubs {
             catalog,
             settings: Arc::new(settings),
             metrics: FanoutMetrics::register(registry),
+            problem_log: ProblemLog::register(registry),
             stop: stop.clone(),
             tasks: tasks.clone(),
             replays: Arc::new(Semaphore::new(CONCURRENT_REPLAYS)),
         };
+        let summing_up = context.problem_log.clone().sum_up();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(summing_up));
         let inner = Arc::new(HubsInner {
             context,
             hubs: Mutex::default(),
@@ -209,7 +210,7 @@ impl HubsInner {
         let (number, backlog) = self.number_and_backlog();
         let settings = &self.context.settings;
         let retry = retry.max(settings.retry).mul_f64(rand::random_range(1.0..2.0));
-        let facts = HelloFacts { tenant, connection: number, settings, resumed: false, retry };
+        let facts = HelloFacts { tenant, connection: number, settings, epoch: None, resumed: false, retry };
         backlog.push(FrameKind::Control, control_events::hello(facts, &[], None), Instant::now());
         backlog.finish(Some(control_events::bye(reason, retry)));
         Connection { number, backlog, hub: None, _permits: Vec::new() }
@@ -252,40 +253,14 @@ impl HubsInner {
     async fn read_values(
         &self,
         catalog: &TenantCatalog,
-        wanted: &[(&Device, &Channel)],
+        wanted: &[NamedChannel<'_>],
     ) -> Result<LiveValues, Unavailable> {
         // The semaphore is never closed.
         let _permit = self.latest.acquire().await;
         if !self.context.broker.state().connected {
             return Err(Unavailable::BrokerAway);
         }
-        let reader = StreamReader::new(self.context.broker.client.clone(), catalog.settings.stream.clone());
-        let stored = |device: &Device, channel: &Channel| {
-            subject::stored(&catalog.name, &device.iot_id, &channel.name)
-        };
-        let subjects: Vec<String> = wanted.iter().map(|(device, channel)| stored(device, channel)).collect();
-        let lasts = reader.last_of(&subjects).await.map_err(|error| Unavailable::from(&error))?;
-        let lasts: HashMap<&str, _> =
-            lasts.messages.iter().map(|message| (message.subject.as_str(), message)).collect();
-        let (now, mut scratch) = (self.context.clock.now(), Vec::new());
-        let mut values = LiveValues::with_capacity(wanted.len());
-        for ((device, channel), subject) in wanted.iter().zip(&subjects) {
-            let message = lasts.get(subject.as_str());
-            let silent = message.map(|message| now.since(message.stored_at.into()));
-            let stale = channel.stale_after.is_some_and(|after| silent.is_none_or(|silent| silent >= after));
-            let formatted = message.and_then(|message| {
-                let mut pipeline =
-                    ChannelPipeline::new(&device.code, &channel.name, Arc::clone(&channel.program));
-                let id = EventId { epoch: Epoch(0), sequence: message.sequence };
-                let arrived = ChannelPipeline::read_back(&message.payload, message.stored_at.into());
-                pipeline.apply(id, arrived, &mut scratch).ok()
-            });
-            let frame = formatted.map(|formatted| formatted.frame);
-            let (time, json) = (frame.as_ref().map(|frame| frame.time), frame.map(|frame| frame.values()));
-            let known = ChannelValues { name: channel.name.clone(), time, stale, values: json };
-            values.insert(channel_id(device, channel), known);
-        }
-        Ok(values)
+        latest::read_values(&self.context, catalog, wanted).await
     }
 }
 

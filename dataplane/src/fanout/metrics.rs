@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::pipeline::{Formatted, GapReason};
+use crate::pipeline::{Formatted, GapReason, Outcome};
 
 /// The drop reason of a message that no stream has republished, or that can't be parsed.
 const NOT_REPUBLISHED: &str = "NotRepublished";
@@ -27,11 +27,43 @@ pub(super) struct OutcomeLabel {
     outcome: &'static str,
 }
 
+/// What is read from a stream with one request, beside descriptions of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StreamRead {
+    /// The newest messages of many channels.
+    Last,
+    /// A part of the tail of one channel.
+    Tail,
+    /// What was missed of one channel.
+    Missed,
+    /// Kept last values.
+    Kept,
+}
+
+impl StreamRead {
+    const ALL: [Self; 4] = [Self::Last, Self::Tail, Self::Missed, Self::Kept];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Last => "Last",
+            Self::Tail => "Tail",
+            Self::Missed => "Missed",
+            Self::Kept => "Kept",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct KindLabel {
+    kind: &'static str,
+}
+
 /// The metrics of all hubs. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct FanoutMetrics {
     formatted: Counter,
     skipped_fields: Counter,
+    late: Counter,
     pub(crate) frames: Counter,
     pub(crate) overflowed: Counter,
     pub(crate) missed_latest: Counter,
@@ -44,6 +76,7 @@ pub struct FanoutMetrics {
     gaps: Family<ReasonLabel, Counter>,
     reads: Family<OutcomeLabel, Counter>,
     replays: Family<OutcomeLabel, Counter>,
+    stream_reads: Family<KindLabel, Counter>,
 }
 
 impl FanoutMetrics {
@@ -53,7 +86,12 @@ impl FanoutMetrics {
         let m = &metrics;
         for (name, help, counter) in [
             ("messages_formatted", "Messages that became frames", &m.formatted),
-            ("fields_skipped", "Fields that were left out of a frame", &m.skipped_fields),
+            (
+                "fields_skipped",
+                "Fields that are null in a frame, since they could not be read or computed",
+                &m.skipped_fields,
+            ),
+            ("events_late", "Events of Every channels that were marked as late", &m.late),
             ("frames_sent", "Frames that were put into the backlogs of clients", &m.frames),
             ("frames_overflowed", "Every events that a slow client lost", &m.overflowed),
             (
@@ -81,6 +119,11 @@ impl FanoutMetrics {
         registry.register("gaps", "Gaps that were announced to clients, by reason", m.gaps.clone());
         registry.register("reads", "Reads from streams, by outcome", m.reads.clone());
         registry.register("replays", "Replays for resuming clients, by outcome", m.replays.clone());
+        registry.register(
+            "stream_reads",
+            "Direct gets from streams, by what they are for",
+            m.stream_reads.clone(),
+        );
         metrics.show_zeros();
         metrics
     }
@@ -101,22 +144,32 @@ impl FanoutMetrics {
         }
         outcome(&self.replays, COMPLETE);
         outcome(&self.reads, DONE);
+        for read in StreamRead::ALL {
+            drop(self.stream_reads.get_or_create(&KindLabel { kind: read.as_str() }));
+        }
         RequestError::LABELS.iter().for_each(|error| outcome(&self.reads, error));
     }
 
     /// Counts a message that became a frame, or was dropped.
-    pub(crate) fn formatted(&self, result: &Result<Formatted, DropReason>) {
-        match result {
-            Ok(Formatted { skipped_fields, .. }) => {
+    pub(crate) fn outcome(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Shown(Formatted { skipped_fields, late, .. }) => {
                 self.formatted.inc();
+                self.late.inc_by(u64::from(*late));
                 if *skipped_fields > 0 {
                     self.skipped_fields.inc_by(u64::from(*skipped_fields));
                 }
             }
-            Err(reason) => {
+            Outcome::Dropped(reason) => {
                 self.dropped.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
             }
+            Outcome::NeedsTail => {}
         }
+    }
+
+    /// Counts one request to a stream.
+    pub(super) fn stream_read(&self, read: StreamRead) {
+        self.stream_reads.get_or_create(&KindLabel { kind: read.as_str() }).inc();
     }
 
     pub(crate) fn not_republished(&self) {

@@ -6,13 +6,18 @@ mod control_events;
 mod hub;
 mod hubs;
 mod keys;
+mod latest;
 mod live;
+mod log_limit;
 mod metrics;
+mod problem_log;
 mod query;
 mod reader;
 mod replay;
 mod selector;
 mod state;
+mod stored;
+mod tail;
 mod values;
 
 use std::collections::BTreeSet;

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use flutecast_contract::stream_position::EventId;
-use flutecast_nats::{RequestError, StoredMessage, StreamReader};
+use flutecast_nats::{RequestError, StoredMessage};
 use flutecast_process::backoff::Backoff;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::backlog::FrameKind;
 use super::state::ReplayRequest;
+use super::stored::TenantStreams;
+use super::tail::fold_up_to;
 use crate::ingest::history::HistoryReader;
-use crate::pipeline::{ChannelPipeline, GapReason};
+use crate::pipeline::{GapReason, Outcome, Scratch};
 
 /// The longest that a replay retries a read that fails.
 const RETRY_TIME: Duration = Duration::from_secs(15);
@@ -25,13 +26,29 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Returns why it can't be proven that the client has got everything.
 pub(super) async fn replay(
-    reader: &StreamReader,
+    streams: &TenantStreams,
     mut request: ReplayRequest,
     permits: &Semaphore,
 ) -> Result<(), GapReason> {
     let stored = request.stored.clone();
-    let mut history = HistoryReader::new(reader, &stored, request.after);
     let mut retries = Retries::new();
+    // What comes after the client's id may repeat what came before, or be no change.
+    if request.pipeline.program().remembers() {
+        request.pipeline = loop {
+            let permit = permits.acquire().await;
+            let primed = fold_up_to(streams, &request.pipeline, request.epoch, &stored, request.after).await;
+            drop(permit);
+            match primed {
+                Ok(primed) => break primed.pipeline,
+                Err(error) if retries.wait(&error).await => {}
+                Err(_) => return Err(GapReason::BrokerAway),
+            }
+        };
+    } else {
+        request.pipeline = request.pipeline.complete();
+    }
+    let mut history = HistoryReader::new(&streams.reader, &stored, request.after);
+    retries = Retries::new();
     loop {
         // The semaphore is never closed.
         let permit = permits.acquire().await;
@@ -69,13 +86,9 @@ pub(super) async fn replay(
 /// Appends one event when there is room. Returns `false` if the client is gone or no longer needs the replay.
 /// The event carries no id, as newer events of other channels may have been delivered before.
 async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
-    let mut scratch = Vec::new();
-    let id = EventId { epoch: request.epoch, sequence: message.sequence };
-    let arrived = ChannelPipeline::read_back(&message.payload, message.stored_at.into());
+    let outcome = request.pipeline.apply(request.epoch, message.into(), &mut Scratch::default());
     // It was counted when it came: as it reached no client then, it reaches none now.
-    let Ok(formatted) = request.pipeline.apply(id, arrived, &mut scratch) else {
-        return true;
-    };
+    let Outcome::Shown(formatted) = outcome else { return true };
     loop {
         if request.backlog.is_closed() || request.stop.is_cancelled() {
             return false;

@@ -1,7 +1,7 @@
 //! The broker's clock, which gives messages their times and judges them.
 //!
-//! A pod can't ask for the time whenever it needs it. It knows the offset between the broker's clock and its
-//! own: each description of a stream tells the broker's time, at some moment between question and answer.
+//! A pod can't ask for the time whenever it needs it. Each description of a stream tells it the broker's time,
+//! at some moment between question and answer; from then on the monotonic clock counts, which nobody sets.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,10 +32,13 @@ pub(crate) struct BrokerClock {
     offset_seconds: Gauge<f64, AtomicU64>,
 }
 
-/// One measurement: the broker's time less the pod's.
+/// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Offset {
+    /// The broker's time less the pod's.
     micros: i64,
+    /// The broker's time at `measured_at`.
+    broker: Timestamp,
     /// By how much it may be wrong: half of the time that the answer took.
     error_micros: i64,
     measured_at: Instant,
@@ -66,8 +69,10 @@ impl BrokerClock {
     /// Returns the current time.
     pub(crate) fn now(&self) -> Now {
         let now = Now::of_pod();
-        let offset = self.locked().best.map_or(0, |best| best.micros);
-        Now { wall: Timestamp(now.wall.0.saturating_add(offset)), ..now }
+        let Some(best) = self.locked().best else { return now };
+        let since = now.instant.saturating_duration_since(best.measured_at);
+        let since = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        Now { wall: Timestamp(best.broker.0.saturating_add(since)), ..now }
     }
 
     /// Returns the state of a stream, and measures the clock by the answer.
@@ -115,9 +120,10 @@ impl Offset {
     fn between(asked: Now, broker: Timestamp, answered: Now) -> Self {
         let took = answered.instant.saturating_duration_since(asked.instant);
         let error_micros = i64::try_from(took.as_micros() / 2).unwrap_or(i64::MAX);
+        let broker = Timestamp(broker.0.saturating_add(error_micros));
         // Only one of the pod's times is taken: its clock may be set meanwhile.
-        let micros = broker.0.saturating_sub(answered.wall.0.saturating_sub(error_micros));
-        Self { micros, error_micros, measured_at: answered.instant }
+        let micros = broker.0.saturating_sub(answered.wall.0);
+        Self { micros, broker, error_micros, measured_at: answered.instant }
     }
 
     /// Returns whether both can't be right of one offset: one of the clocks was set in between.
@@ -156,7 +162,7 @@ mod tests {
     use super::*;
 
     fn offset(micros: i64, error_micros: i64, measured_at: Instant) -> Offset {
-        Offset { micros, error_micros, measured_at }
+        Offset { micros, broker: Timestamp(micros), error_micros, measured_at }
     }
 
     #[test]
@@ -165,7 +171,8 @@ mod tests {
         let took = Duration::from_millis(200);
         let answered = Now { instant: asked.instant + took, wall: Timestamp(1_200_000) };
         let measured = Offset::between(asked, Timestamp(4_100_000), answered);
-        assert_eq!(measured, offset(3_000_000, 100_000, answered.instant));
+        let broker = Timestamp(4_200_000);
+        assert_eq!(measured, Offset { broker, ..offset(3_000_000, 100_000, answered.instant) });
     }
 
     #[test]
@@ -206,7 +213,9 @@ mod tests {
         let difference = clock.now().wall.0 - pod.wall.0;
         assert!((0..1_000_000).contains(&difference), "{difference}");
         clock.measure(offset(3_600_000_000, 0, pod.instant));
-        assert!(clock.now().wall.0 - pod.wall.0 >= 3_600_000_000);
+        // Whatever the pod's own clock says from now on.
+        let since = clock.now().wall.0 - 3_600_000_000;
+        assert!((0..1_000_000).contains(&since), "{since}");
         assert!((clock.offset_seconds.get() - 3_600.0).abs() < 1e-6);
     }
 }

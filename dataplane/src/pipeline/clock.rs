@@ -37,10 +37,13 @@ pub(super) fn write_rfc3339(time: Timestamp, out: &mut Vec<u8>) {
 
 /// Returns `time` as JSON.
 pub fn json_time(time: Option<Timestamp>) -> String {
-    let Some(time) = time else { return "null".to_owned() };
-    let mut out = vec![b'"'];
+    time.map_or("null".to_owned(), |time| format!("\"{}\"", rfc3339(time)))
+}
+
+/// Returns `time` as [`write_rfc3339`] writes it.
+pub fn rfc3339(time: Timestamp) -> String {
+    let mut out = Vec::with_capacity(24);
     write_rfc3339(time, &mut out);
-    out.push(b'"');
     String::from_utf8_lossy(&out).into_owned()
 }
 

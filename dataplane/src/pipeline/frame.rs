@@ -17,10 +17,26 @@ pub struct Frame {
     without_id: u32,
     /// End of the names of device and channel, which start after [`DATA`].
     names_end: u32,
-    /// Start of the values, which end before the closing `}` and the empty line.
-    values: u32,
+    /// Start and end of the values.
+    values: (u32, u32),
+    /// End of the notes about the values, which follow them: `,"bad":{…}` and `,"at":{…}`, if they are there.
+    notes_end: u32,
     pub sequence: Sequence,
     pub time: Timestamp,
+}
+
+/// The content of a data event besides its place and its names.
+#[derive(Debug, Clone, Copy)]
+pub struct DataParts<'a> {
+    pub time: Timestamp,
+    /// A JSON object.
+    pub values: &'a [u8],
+    /// The fields that can't be read, with their raw texts: a JSON object; empty if there are none.
+    pub bad: &'a [u8],
+    /// The fields that are older than the event, with their times: a JSON object; empty if there are none.
+    pub at: &'a [u8],
+    /// Whether the event came late.
+    pub late: bool,
 }
 
 /// Position of the names of device and channel in a data event, from the event's end, so that it holds for
@@ -64,7 +80,18 @@ impl Frame {
 
     /// Returns the formatted values, a JSON object. Shares the bytes.
     pub fn values(&self) -> Bytes {
-        self.bytes.slice(self.values as usize..self.bytes.len() - TAIL.len())
+        self.bytes.slice(self.values.0 as usize..self.values.1 as usize)
+    }
+
+    /// Returns what follows the values about them, as it stands in an object: `,"bad":{…},"at":{…}` or a part
+    /// of it. Shares the bytes.
+    pub fn notes(&self) -> Bytes {
+        self.bytes.slice(self.values.1 as usize..self.notes_end as usize)
+    }
+
+    /// Returns whether a client would see no difference.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
     }
 }
 
@@ -106,25 +133,40 @@ impl FrameWriter {
         Self { names: format!("\"device\":\"{device}\",\"channel\":\"{channel}\"").into() }
     }
 
-    pub fn write_data(&self, id: EventId, time: Timestamp, values: &[u8]) -> Frame {
-        // An id has at most 29 bytes, a time 24, and the text between the parts 40.
-        let mut out = Vec::with_capacity(self.names.len() + values.len() + 110);
+    pub fn write_data(&self, id: EventId, parts: DataParts<'_>) -> Frame {
+        let DataParts { time, values, bad, at, late } = parts;
+        // An id has at most 29 bytes, a sequence 20, a time 24, and the text between the parts 75.
+        let mut out = Vec::with_capacity(self.names.len() + values.len() + bad.len() + at.len() + 150);
         write_id(&mut out, id);
         let without_id = out.len();
         out.extend_from_slice(DATA);
         out.extend_from_slice(self.names.as_bytes());
         let names_end = out.len();
+        out.extend_from_slice(b",\"seq\":");
+        out.extend_from_slice(id.sequence.to_string().as_bytes());
         out.extend_from_slice(b",\"time\":\"");
         write_rfc3339(time, &mut out);
         out.extend_from_slice(b"\",\"values\":");
         let values_at = out.len();
         out.extend_from_slice(values);
+        let values_end = out.len();
+        for (name, object) in [(&b",\"bad\":"[..], bad), (b",\"at\":", at)] {
+            if !object.is_empty() {
+                out.extend_from_slice(name);
+                out.extend_from_slice(object);
+            }
+        }
+        let notes_end = out.len();
+        if late {
+            out.extend_from_slice(b",\"late\":true");
+        }
         out.extend_from_slice(TAIL);
         let offset = |at: usize| u32::try_from(at).unwrap_or(0);
         Frame {
             without_id: offset(without_id),
             names_end: offset(names_end),
-            values: offset(values_at),
+            values: (offset(values_at), offset(values_end)),
+            notes_end: offset(notes_end),
             bytes: out.into(),
             sequence: id.sequence,
             time,
@@ -139,6 +181,12 @@ impl FrameWriter {
 
     pub fn fresh(&self) -> Bytes {
         channel_event("fresh", self.names.as_bytes(), "")
+    }
+
+    /// Writes `problem`: what is wrong with the newest messages, as JSON; `None` if that has ended.
+    pub fn problem(&self, problem: Option<&str>) -> Bytes {
+        let more = format!(",\"problem\":{}", problem.unwrap_or("null"));
+        channel_event("problem", self.names.as_bytes(), &more)
     }
 
     /// Writes `gap`: events are lost, `lost` of them if that is known.
@@ -197,9 +245,22 @@ mod tests {
     #[test]
     fn a_data_event_is_as_documented_with_and_without_its_id() {
         let id = EventId { epoch: Epoch(0x5f3a_9c01), sequence: Sequence(1042) };
-        let frame = writer().write_data(id, Timestamp(1_795_341_600_123_000), b"{\"on\":true}");
-        let data = "data: {\"device\":\"CORR-01\",\"channel\":\"power\",\
+        let parts = DataParts {
+            time: Timestamp(1_795_341_600_123_000),
+            values: b"{\"on\":true}",
+            bad: b"",
+            at: b"",
+            late: false,
+        };
+        let frame = writer().write_data(id, parts);
+        let data = "data: {\"device\":\"CORR-01\",\"channel\":\"power\",\"seq\":1042,\
                     \"time\":\"2026-11-22T10:00:00.123Z\",\"values\":{\"on\":true}}\n\n";
+        let noted = DataParts { bad: b"{\"st\":\"7\"}", at: b"{\"hum\":\"T\"}", late: true, ..parts };
+        let noted = writer().write_data(id, noted);
+        assert_eq!(noted.values(), "{\"on\":true}");
+        assert_eq!(noted.notes(), ",\"bad\":{\"st\":\"7\"},\"at\":{\"hum\":\"T\"}");
+        assert!(noted.without_id().ends_with(b"\"at\":{\"hum\":\"T\"},\"late\":true}\n\n"));
+        assert!(frame.notes().is_empty() && !frame.is_same(&noted) && frame.is_same(&frame.clone()));
         assert_eq!(frame.without_id(), data);
         assert_eq!(frame.with_id(), format!("id: 5f3a9c01-1042\n{data}"));
         assert_eq!(frame.values(), "{\"on\":true}");
@@ -218,6 +279,11 @@ mod tests {
                  \"staleAfterMs\":10000}}\n\n"
             )
         );
+        assert_eq!(
+            writer().problem(Some("{\"reason\":\"TooOld\"}")),
+            format!("event: problem\ndata: {{{names},\"problem\":{{\"reason\":\"TooOld\"}}}}\n\n")
+        );
+        assert_eq!(writer().problem(None), format!("event: problem\ndata: {{{names},\"problem\":null}}\n\n"));
         assert_eq!(writer().fresh(), format!("event: fresh\ndata: {{{names}}}\n\n"));
         assert_eq!(
             writer().gap(GapReason::Retention, None),

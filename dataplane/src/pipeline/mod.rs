@@ -4,8 +4,10 @@ mod channel;
 mod clock;
 mod excerpt;
 mod frame;
+mod problems;
 
-pub use channel::{ChannelPipeline, Formatted};
-pub use clock::{Now, json_time};
+pub use channel::{ChannelMessage, ChannelPipeline, Formatted, Outcome, Scratch};
+pub use clock::{Now, json_time, rfc3339};
 pub use excerpt::excerpt;
-pub use frame::{Frame, FrameWriter, GapReason, NamesPlace, block, gap, id_only};
+pub use frame::{DataParts, Frame, FrameWriter, GapReason, NamesPlace, block, gap, id_only};
+pub use problems::{ProblemReport, Problems, problem_json};

@@ -155,8 +155,18 @@ impl Problems {
 
     /// Returns the worst problem that there is at `now`, as the JSON object of docs/protocol.md.
     pub fn json(&self, now: Timestamp) -> Option<String> {
+        self.worst(now).map(LastingProblem::json)
+    }
+
+    /// Returns reason and field of the worst problem that there is at `now`, and how many messages had it.
+    pub fn summary(&self, now: Timestamp) -> Option<(ProblemReason, Option<&str>, u64)> {
+        let LastingProblem { problem, count, .. } = self.worst(now)?;
+        Some((problem.reason, problem.field.as_deref(), *count))
+    }
+
+    fn worst(&self, now: Timestamp) -> Option<&LastingProblem> {
         let active = self.lasting.iter().filter(|lasting| lasting.is_active(now));
-        active.min_by_key(|lasting| lasting.problem.reason).map(LastingProblem::json)
+        active.min_by_key(|lasting| lasting.problem.reason)
     }
 
     /// Returns for how long what [`Self::json`] returns stays the same if no message comes; `None` for ever.

@@ -7,6 +7,7 @@ use flutecast_contract::document::DeliveryPolicy;
 use flutecast_contract::name::DeviceCode;
 use flutecast_dataplane::access::Scope;
 use flutecast_dataplane::fanout::{DeviceQuery, HubSettings, Selector, Unavailable};
+use flutecast_dataplane::pipeline::Frame;
 use flutecast_testkit::wait_until;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +96,8 @@ async fn the_min_interval_of_a_format_holds_for_all_clients() {
     }
     let newest = || async {
         let values = room.hubs.latest(&crate::support::tenant(), &Scope::All, &everything(), None).await;
-        match values.map_err(|error| error.to_string())?[0].channels[0].values.as_deref() {
+        let values = values.map_err(|error| error.to_string())?;
+        match values[0].channels[0].frame.as_ref().map(Frame::values).as_deref() {
             Some(b"{\"n\":50}") => Ok(()),
             other => Err(format!("{other:?}")),
         }

@@ -3,7 +3,7 @@ use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 use flutecast_format::program::Timestamp;
 
 use super::*;
-use crate::pipeline::FrameWriter;
+use crate::pipeline::{DataParts, FrameWriter};
 
 fn bounds() -> BacklogBounds {
     BacklogBounds { count: 8, bytes: 1_500 }
@@ -26,7 +26,10 @@ fn push_every(backlog: &Backlog, channel: &str, number: u64) -> u64 {
 fn push_every_with(backlog: &Backlog, channel: &str, number: u64, values: &str) -> u64 {
     let writer = FrameWriter::new(&DeviceCode::new("D").unwrap(), &ChannelName::new(channel).unwrap());
     let id = EventId { epoch: Epoch(1), sequence: Sequence(number) };
-    let frame = writer.write_data(id, Timestamp(0), values.as_bytes());
+    let frame = writer.write_data(
+        id,
+        DataParts { time: Timestamp(0), values: values.as_bytes(), bad: b"", at: b"", late: false },
+    );
     backlog.push(FrameKind::Every(frame.names()), frame.with_id(), Instant::now())
 }
 

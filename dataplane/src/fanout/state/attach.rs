@@ -67,14 +67,6 @@ impl HubState {
         let matched = self.matching(&request);
         let resumed = request.resume.filter(|resume| Some(resume.epoch) == self.progress.epoch);
         let devices: Vec<Arc<Device>> = matched.values().cloned().collect();
-        let facts = HelloFacts {
-            tenant: &self.tenant,
-            connection,
-            settings: &self.settings,
-            resumed: resumed.is_some(),
-            retry: self.settings.retry,
-        };
-        let hello = control_events::hello(facts, &devices, request.channels.as_ref());
         let client = Client {
             connection,
             backlog,
@@ -90,7 +82,7 @@ impl HubState {
         self.metrics.clients.inc();
         let first_look = now.instant + self.settings.ping.min(self.settings.take_timeout);
         self.timers.add(first_look, Timer::Client(key));
-        self.tell(key, hello, now);
+        self.say_hello(key, resumed.is_some(), now);
         for refusal in self.refusals(key) {
             self.tell(key, refusal, now);
         }
@@ -98,6 +90,22 @@ impl HubState {
             self.view(key, device, now);
         }
         self.owe_one_less(key, now);
+    }
+
+    /// Tells a client what it is connected to: when it comes, and when the stream starts again.
+    pub(super) fn say_hello(&mut self, key: ClientKey, resumed: bool, now: Now) {
+        let Some(client) = self.clients.get(key) else { return };
+        let facts = HelloFacts {
+            tenant: &self.tenant,
+            connection: client.connection,
+            settings: &self.settings,
+            epoch: self.progress.epoch,
+            resumed,
+            retry: self.settings.retry,
+        };
+        let devices: Vec<_> = client.matched.values().cloned().collect();
+        let hello = control_events::hello(facts, &devices, client.request.channels.as_ref());
+        self.tell(key, hello, now);
     }
 
     /// Returns the devices that a client may read and asks for, by code.

@@ -125,6 +125,7 @@ impl Client {
         if watched.freshness.is_stale() {
             self.enqueue(FrameKind::Freshness(key), watched.event(FreshnessEvent::Stale), now, metrics);
         }
+        self.show_problem(key, watched, now, metrics);
     }
 
     pub(super) fn forget_channel(&mut self, key: ChannelKey, watched: &WatchedChannel) {

@@ -5,24 +5,21 @@
 //! | step | decides |
 //! | --- | --- |
 //! | `accept` | whether a live message is the next one of its channel, waits for a read, or comes too late |
-//! | `format` | whether the message becomes a frame, and whether it keeps its channel fresh |
+//! | `pass` | whether the message becomes a frame, and whether it keeps its channel fresh |
 //! | `throttle` | whether the frame goes out now or when the format's `minInterval` is over |
 //! | `offer` | whether a viewer has the event, must get older ones first, or is limited by its `interval` |
 //! | `enqueue_data` | whether the frame carries its id |
 //! | `Backlog::push` | which frame of the backlog it replaces, and what is dropped if there is no room |
 
-use std::time::Duration;
-
-use flutecast_contract::stream_position::{EventId, Sequence};
-use flutecast_format::program::{DropReason, Message};
-use flutecast_nats::{LiveMessage, StoredMessage};
+use flutecast_format::program::Timestamp;
+use flutecast_nats::LiveMessage;
 
 use super::HubState;
 use super::phase::Phase;
 use super::timers::Timer;
 use crate::fanout::backlog::FrameKind;
 use crate::fanout::keys::ChannelKey;
-use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now};
+use crate::pipeline::{Formatted, Frame, GapReason, Now, Outcome};
 
 impl HubState {
     /// Applies live messages, in stream order. Everything older that came live on any watched channel has
@@ -35,13 +32,10 @@ impl HubState {
         }
     }
 
-    fn accept(&mut self, key: ChannelKey, message: LiveMessage, now: Now) {
-        // No frame can be made without the epoch, which the first read brings.
-        let too_early = self.progress.epoch.is_none();
+    /// Passes on a message, or keeps it if its channel is being read.
+    pub(super) fn accept(&mut self, key: ChannelKey, message: LiveMessage, now: Now) {
         let Some(watched) = self.watched.get_mut(key) else { return };
-        if let Phase::Reading(read) = &mut watched.phase
-            && (watched.every || too_early)
-        {
+        if let Phase::Reading(read) = &mut watched.phase {
             return read.keep(message);
         }
         if message.sequence <= watched.progress.seen {
@@ -51,89 +45,71 @@ impl HubState {
             return;
         }
         if watched.progress.misses(message.previous) {
-            if watched.every {
-                self.metrics.missed_every.inc();
-                self.read_again(key, now);
-                return self.accept(key, message, now);
-            }
-            self.metrics.missed_latest.inc();
+            if watched.every { &self.metrics.missed_every } else { &self.metrics.missed_latest }.inc();
+            return self.wait_for_read(key, message, now);
         }
-        self.accept_next(key, &message, now);
+        self.pass(key, message, now);
     }
 
-    /// Passes on a live message before which nothing is missing.
-    pub(super) fn accept_next(&mut self, key: ChannelKey, message: &LiveMessage, now: Now) {
-        let &LiveMessage { sequence, stored_at, ref payload, .. } = message;
-        let Some(watched) = self.watched.get_mut(key) else { return };
-        if sequence <= watched.progress.seen {
-            return;
-        }
-        watched.progress.seen = sequence;
-        let every = watched.every;
-        let message = Message { payload, stored_at: stored_at.into(), now: now.wall };
-        // It was republished just now. Its age is taken as zero.
-        if let Some(frame) = self.format(key, sequence, message, Duration::ZERO, now) {
-            let kind = if every { FrameKind::Every(frame.names()) } else { FrameKind::Latest(key) };
-            self.throttle(key, kind, frame, now);
-        }
+    fn wait_for_read(&mut self, key: ChannelKey, message: LiveMessage, now: Now) {
+        self.read_again(key, now);
+        self.accept(key, message, now);
     }
 
-    /// Passes on a message that was read back. Its age is judged by the time at which it was stored.
-    pub(super) fn accept_stored(&mut self, key: ChannelKey, message: &StoredMessage, now: Now) {
-        let &StoredMessage { sequence, stored_at, ref payload, .. } = message;
+    /// Passes on a live message before which nothing is missing, unless it can't be decided without older
+    /// ones.
+    pub(super) fn pass(&mut self, key: ChannelKey, message: LiveMessage, now: Now) {
+        let (Some(watched), Some(epoch)) = (self.watched.get_mut(key), self.progress.epoch) else { return };
+        let outcome = watched.pipeline.apply(epoch, (&message).into(), &mut self.scratch);
+        if matches!(outcome, Outcome::NeedsTail) {
+            return self.wait_for_read(key, message, now);
+        }
+        watched.progress.seen = message.sequence;
+        self.metrics.outcome(&outcome);
+        if outcome.is_understood() {
+            self.hear(key, message.stored_at.into(), now);
+        }
+        if let Outcome::Shown(Formatted { frame, .. }) = outcome {
+            self.show_event(key, frame, now);
+        }
+        self.problems_changed(key, now);
+    }
+
+    /// Records that a message which was understood was stored at this time: it keeps its channel fresh, also
+    /// if it is no reason to send a frame.
+    pub(super) fn hear(&mut self, key: ChannelKey, stored_at: Timestamp, now: Now) {
+        let age = now.since(stored_at);
+        self.change_freshness(key, now, |freshness| freshness.hear(stored_at, age, now.instant));
+    }
+
+    /// Gives the viewers a new event.
+    pub(super) fn show_event(&mut self, key: ChannelKey, frame: Frame, now: Now) {
+        let Some(watched) = self.watched.get(key) else { return };
+        let kind = if watched.every { FrameKind::Every(frame.names()) } else { FrameKind::Latest(key) };
+        self.throttle(key, kind, frame, now);
+    }
+
+    /// Gives the viewers what a read has shown as the channel's value, if they don't have it.
+    pub(super) fn show_value(&mut self, key: ChannelKey, frame: Frame, kept: bool, now: Now) {
         let Some(watched) = self.watched.get_mut(key) else { return };
-        let newer = sequence > watched.progress.seen;
-        if !newer && (sequence != watched.progress.seen || watched.latest.is_some()) {
+        let renewed = std::mem::take(&mut watched.renewed);
+        // Events of an `Every` channel come one by one: the newest one is here.
+        let is_newest = watched.every && !renewed;
+        if watched.latest.as_ref().is_some_and(|latest| is_newest || latest.is_same(&frame)) {
             return;
         }
-        watched.progress.seen = sequence;
-        let message = ChannelPipeline::read_back(payload, stored_at.into());
-        let Some(frame) = self.format(key, sequence, message, now.since(stored_at.into()), now) else {
-            return;
-        };
-        let Some(watched) = self.watched.get_mut(key) else { return };
-        if newer {
-            let kind = match watched.every {
-                false => FrameKind::Latest(key),
-                true if !watched.progress.read => FrameKind::Snapshot(key),
-                true => FrameKind::Every(frame.names()),
-            };
-            return self.throttle(key, kind, frame, now);
+        if !watched.every && !kept {
+            return self.throttle(key, FrameKind::Latest(key), frame, now);
         }
         watched.latest = Some(frame.clone());
-        if !std::mem::take(&mut watched.renewed) {
-            return;
-        }
-        // The viewers had the value in its old form. One that waits for older events gets it with them.
+        let kind = if watched.every { FrameKind::Snapshot(key) } else { FrameKind::Latest(key) };
+        // A viewer that waits for older events gets the value with them.
         for &viewer in &watched.viewers {
             let client = self.clients.get_mut(viewer).filter(|client| !client.replaying.contains_key(&key));
             if let Some(client) = client {
-                client.enqueue(FrameKind::Snapshot(key), frame.without_id(), now, &self.metrics);
+                client.enqueue(kind, frame.without_id(), now, &self.metrics);
             }
         }
-    }
-
-    /// Formats a message and counts it. A message that came `age` ago and is valid keeps its channel fresh,
-    /// also if it is no reason to send a frame.
-    fn format(
-        &mut self,
-        key: ChannelKey,
-        sequence: Sequence,
-        message: Message<'_>,
-        age: Duration,
-        now: Now,
-    ) -> Option<Frame> {
-        let id = EventId { epoch: self.progress.epoch?, sequence };
-        let stored_at = message.stored_at;
-        let formatted = self.watched.get_mut(key)?.pipeline.apply(id, message, &mut self.scratch);
-        self.metrics.formatted(&formatted);
-        let since = match &formatted {
-            Ok(formatted) => formatted.frame.time,
-            Err(DropReason::Unchanged | DropReason::Filtered) => stored_at,
-            Err(_) => return None,
-        };
-        self.change_freshness(key, now, |freshness| freshness.hear(since, age, now.instant));
-        Some(formatted.ok()?.frame)
     }
 
     /// Gives a frame to the viewers, now or when the format's `minInterval` is over.

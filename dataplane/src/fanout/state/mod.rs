@@ -13,6 +13,7 @@
 //! | [`delivery`] | what a client is owed, and whether a frame carries its id |
 //! | [`freshness`] | when a channel becomes stale and fresh |
 //! | [`throttle`] | which value passes in an interval |
+//! | [`problems`] | when clients are told what is wrong with a channel's messages |
 //!
 //! # States
 //!
@@ -23,18 +24,16 @@
 //! | channel | event | next state | frames and ids |
 //! | --- | --- | --- | --- |
 //! | none | first viewer | reading | viewers are owed the channel |
-//! | reading | live message, `Every` | reading | none: the message waits |
-//! | reading | live message, `Latest` | reading | the value, without an id |
-//! | reading | read ends | live | stored and waiting messages without ids; then viewers are owed one less |
+//! | reading | live message | reading | none: the message waits |
+//! | reading | read ends | live | the value, missed and waiting messages without ids; then viewers are owed one less |
 //! | reading, in flight | messages may be missing | reading, again | none |
-//! | reading, again | read ends | reading | stored messages without ids |
+//! | reading, again | read ends | reading | the value and missed messages without ids |
 //! | reading | read fails | reading | none |
-//! | reading | no read succeeds for 15 s, messages wait | live | `gap`, then the waiting messages |
+//! | reading | no read succeeds for 15 s, messages wait | live | on `Every` channels `gap`; then the waiting messages |
 //! | live | next message | live | with its id to settled clients |
-//! | live | message behind a hole, `Every` | reading | none: the message waits |
-//! | live | message behind a hole, `Latest` | live | with its id to settled clients |
+//! | live | message behind a hole, or one that needs those before it | reading | none: the message waits |
 //! | live | messages may be missing, or the format changes | reading | viewers are owed the channel |
-//! | any | the stream was created again or set back | reading | `gap`; ids start again |
+//! | any | the stream was created again or set back | reading | `hello`, `gap`; ids start again |
 //! | any | no viewer for 2 s | none | |
 //!
 //! | client, on an `Every` channel | event | next state | frames and ids |
@@ -61,6 +60,7 @@ mod freshness;
 mod mapping_change;
 mod message;
 mod phase;
+mod problems;
 mod progress;
 mod read;
 mod resume;
@@ -75,12 +75,14 @@ use flutecast_contract::name::TenantName;
 use super::HubSettings;
 use super::keys::{ChannelId, ChannelKey, ClientKey, Indexed};
 use super::metrics::FanoutMetrics;
+use super::problem_log::ProblemLine;
 use super::values::LiveValues;
 use crate::catalog::TenantCatalog;
 use crate::ingest::ordered_merge::SlotKey;
+use crate::pipeline::{Now, Scratch};
 
 pub(super) use attach::NewClient;
-pub(super) use read::{ChannelRead, ChannelReadResult, ReadRequest, ReadResult};
+pub(super) use read::{ChannelRead, ChannelReadResult, ReadKind, ReadRequest, ReadResult};
 pub(super) use resume::ReplayRequest;
 
 use client::Client;
@@ -94,6 +96,7 @@ use watched_channel::WatchedChannel;
 pub(super) struct IoRequests {
     pub(super) close: Vec<SlotKey>,
     pub(super) replays: Vec<ReplayRequest>,
+    pub(super) problems: Vec<ProblemLine>,
     /// `true` if an audit is due soon, as a message may mean that the stream was created again.
     pub(super) audit: bool,
 }
@@ -112,7 +115,7 @@ pub(super) struct HubState {
     pub(super) timers: Timers,
     reads: ReadQueue,
     io: IoRequests,
-    scratch: Vec<u8>,
+    scratch: Scratch,
 }
 
 impl HubState {
@@ -134,7 +137,7 @@ impl HubState {
             timers: Timers::default(),
             reads: ReadQueue::default(),
             io: IoRequests::default(),
-            scratch: Vec::new(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -153,10 +156,10 @@ impl HubState {
 
     /// Returns the values of those of these channels that are live, whether they have values or not. Only the
     /// requested channels are looked at, so that a request for one device costs the other clients nothing.
-    pub(super) fn live_values(&self, channels: Vec<ChannelId>) -> LiveValues {
+    pub(super) fn live_values(&self, channels: Vec<ChannelId>, now: Now) -> LiveValues {
         let values = |name: ChannelId| {
             let watched = self.watched.get(self.watched.find(&name)?)?;
-            watched.phase.is_live().then(|| (name, watched.values()))
+            watched.phase.is_live().then(|| (name, watched.values(now)))
         };
         channels.into_iter().filter_map(values).collect()
     }

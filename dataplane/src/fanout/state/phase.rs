@@ -5,9 +5,9 @@ use std::time::Duration;
 use flutecast_nats::LiveMessage;
 use tokio::time::Instant;
 
-/// The longest that the live messages of an `Every` channel wait for a read that doesn't succeed.
+/// The longest that live messages wait for a read that doesn't succeed.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(15);
-/// The most live messages of an `Every` channel that wait while it is read. If there are more they are
+/// The most live messages of a channel that wait while it is read. If there are more they are
 /// discarded and read from the stream too.
 const BUFFER: usize = 1_024;
 /// The most bytes of them that wait: a device may send 1 MiB at a time.
@@ -27,13 +27,13 @@ pub(super) struct PendingRead {
     in_flight: bool,
     /// `true` if another read has to follow.
     again: bool,
-    /// Live messages of an `Every` channel that came meanwhile.
+    /// Live messages that came meanwhile.
     pub(super) buffer: Vec<LiveMessage>,
 }
 
 impl Phase {
     pub(super) fn reading(now: Instant) -> Self {
-        Self::Reading(PendingRead { since: now, in_flight: false, again: false, buffer: Vec::new() })
+        Self::Reading(PendingRead::new(now))
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -70,12 +70,11 @@ impl Phase {
 
     /// Ends the read that was under way. Returns the messages that waited for it, as the channel is live now;
     /// `None` if another read has to follow.
-    pub(super) fn end_read(&mut self) -> Option<Vec<LiveMessage>> {
+    pub(super) fn end_read(&mut self, now: Instant) -> Option<Vec<LiveMessage>> {
         if let Self::Reading(read) = self
             && read.again
         {
-            read.buffer.clear();
-            (read.in_flight, read.again) = (false, false);
+            *read = PendingRead::new(now);
             return None;
         }
         Some(self.give_up())
@@ -108,6 +107,10 @@ impl Phase {
 }
 
 impl PendingRead {
+    fn new(since: Instant) -> Self {
+        Self { since, in_flight: false, again: false, buffer: Vec::new() }
+    }
+
     /// Keeps a live message until the read has ended.
     pub(super) fn keep(&mut self, message: LiveMessage) {
         let bytes = || self.buffer.iter().map(|message| message.payload.len()).sum::<usize>();
@@ -152,10 +155,10 @@ mod tests {
         keep(&mut phase, message(1, 1));
         assert!(!phase.request_read(now), "it is being read");
         keep(&mut phase, message(2, 1));
-        assert_eq!(phase.end_read(), None);
+        assert_eq!(phase.end_read(Instant::now()), None);
         assert!(phase.start_read());
         keep(&mut phase, message(3, 1));
-        assert_eq!(phase.end_read(), Some(vec![message(3, 1)]));
+        assert_eq!(phase.end_read(Instant::now()), Some(vec![message(3, 1)]));
         assert!(phase.is_live() && phase.request_read(now) && !phase.is_live());
     }
 
@@ -177,7 +180,7 @@ mod tests {
             for sequence in 1..=count {
                 keep(&mut phase, message(sequence as u64, bytes));
             }
-            assert_eq!(phase.end_read(), None);
+            assert_eq!(phase.end_read(Instant::now()), None);
         }
     }
 

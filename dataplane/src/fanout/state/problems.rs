@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use flutecast_format::program::ProblemReason;
 use tokio::time::Instant;
 
 use super::HubState;
@@ -14,17 +15,26 @@ use crate::fanout::metrics::FanoutMetrics;
 use crate::fanout::problem_log::ProblemLine;
 use crate::pipeline::{Now, Problems};
 
-/// The least time between two events about one channel, as the count of a problem changes with each message.
+/// The least time between two events about one channel.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
+/// The time after which clients are told how often a problem was there meanwhile.
+const COUNT_AGAIN: Duration = Duration::from_secs(10);
 
 /// Decides when the viewers of a channel are told of its problem.
 #[derive(Debug, Default)]
 pub(super) struct ProblemNotifier {
     /// What they were told last; `None` if there is no problem for all they know.
-    told: Option<String>,
+    told: Option<ToldProblem>,
     told_at: Option<Instant>,
     /// The time at which the next timer is due.
     timer: Option<Instant>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct ToldProblem {
+    reason: ProblemReason,
+    field: Option<String>,
+    count: u64,
 }
 
 /// The effects of a message, a read, or a timer that is due.
@@ -40,21 +50,35 @@ impl ProblemNotifier {
         if problems.is_empty() && self.told.is_none() {
             return ProblemNotice::default();
         }
-        let shown = problems.json(now.wall);
-        let again = self.told_at.map_or(now.instant, |told| told + TELL_AGAIN);
-        let changed = shown != self.told;
-        let tell = changed && again <= now.instant;
+        let shown = problems.summary(now.wall);
+        let again = self.pause(shown).map(|pause| self.told_at.map_or(now.instant, |told| told + pause));
+        let tell = again.is_some_and(|again| again <= now.instant);
         if tell {
-            self.told = shown;
+            self.told = shown.map(|(reason, field, count)| {
+                let field = field.map(str::to_owned);
+                ToldProblem { reason, field, count }
+            });
             self.told_at = Some(now.instant);
         }
-        let waits = (changed && !tell).then_some(again);
         let ends = problems.changes_in(now.wall).map(|time| now.instant + time);
         self.timer = self.timer.filter(|timer| *timer > now.instant);
-        let next = waits.into_iter().chain(ends).min();
+        let next = again.filter(|_| !tell).into_iter().chain(ends).min();
         let timer = next.filter(|next| self.timer.is_none_or(|timer| *next < timer));
         self.timer = timer.or(self.timer);
         ProblemNotice { tell, timer }
+    }
+
+    /// Returns how long after the last event the viewers are told; `None` if they know.
+    fn pause(&self, shown: Option<(ProblemReason, Option<&str>, u64)>) -> Option<Duration> {
+        match (&self.told, shown) {
+            (None, None) => None,
+            (Some(told), Some((reason, field, count))) => {
+                let same = told.reason == reason && told.field.as_deref() == field;
+                let pause = if same { COUNT_AGAIN } else { TELL_AGAIN };
+                (!same || told.count != count).then_some(pause)
+            }
+            _ => Some(TELL_AGAIN),
+        }
     }
 }
 
@@ -94,8 +118,8 @@ impl HubState {
             self.timers.add(at, Timer::Problem(key));
         }
         if tell {
-            let told = watched.notifier.told.clone();
-            self.tell_problem(key, told.as_deref(), now);
+            let problem = watched.pipeline.problems.json(now.wall);
+            self.tell_problem(key, problem.as_deref(), now);
         }
     }
 

@@ -1,10 +1,10 @@
 //! Reads from the stream: the newest values when a channel is first watched, and the missed messages when
 //! some may have been missed.
 //!
-//! Live messages of an `Every` channel wait meanwhile and follow in order. Live messages of a `Latest`
-//! channel are passed on: they are newer than what is read.
+//! Live messages wait meanwhile and follow in order.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use flutecast_contract::stream_position::Sequence;
 use flutecast_nats::stream::StreamState;
@@ -17,11 +17,11 @@ use super::phase::READ_TIMEOUT;
 use super::progress::{ProgressSnapshot, StreamCheck};
 use super::resume::Replay;
 use super::timers::{Timer, Timers};
-use super::watched_channel::WatchedChannel;
 use crate::fanout::Unavailable;
 use crate::fanout::keys::{ChannelKey, ClientKey};
+use crate::fanout::tail::Folded;
 use crate::ingest::ordered_merge::SlotKey;
-use crate::pipeline::{GapReason, Now};
+use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now, Outcome};
 
 #[derive(Debug, Default)]
 pub(crate) struct ReadRequest {
@@ -39,10 +39,23 @@ impl ReadRequest {
 pub(crate) struct ChannelRead {
     pub(crate) channel: ChannelKey,
     pub(crate) stored: String,
+    /// The subject of the channel's kept last value.
+    pub(crate) kept: String,
     /// The subject to subscribe to before the channel is read; `None` if there is a subscription.
     pub(crate) open: Option<String>,
-    /// The place after which every message is needed; `None` if only the newest message is.
-    pub(crate) after: Option<Sequence>,
+    pub(crate) kind: ReadKind,
+}
+
+/// What is read of a channel.
+#[derive(Debug, Clone)]
+pub(crate) enum ReadKind {
+    /// Which message is the newest one.
+    Look,
+    /// What the channel shows.
+    Tail(ChannelPipeline),
+    /// Every message after a place, to which the pipeline has come. With `renew` the pipeline has seen
+    /// nothing, and what the channel shows at that place is needed too.
+    Missed { after: Sequence, pipeline: ChannelPipeline, renew: bool },
 }
 
 /// The answer to a [`ReadRequest`].
@@ -57,10 +70,32 @@ pub(crate) struct ReadResult {
 #[derive(Debug)]
 pub(crate) struct ChannelReadResult {
     pub(crate) channel: ChannelKey,
-    /// The messages that were asked for, and in any case the newest one, in stream order.
-    pub(crate) messages: Vec<StoredMessage>,
-    /// `true` if these are all that were stored.
+    /// The newest message that is stored on the subject; `None` if there is none.
+    pub(crate) last: Option<Sequence>,
+    /// `true` if the events are all that were stored.
     pub(crate) complete: bool,
+    /// What the messages have led to; `None` if there is nothing that the channel doesn't know.
+    pub(crate) folded: Option<Folded>,
+    /// The messages of an `Every` channel that were missed, behind the value that `folded` has, if any.
+    pub(crate) missed: Vec<StoredMessage>,
+    /// The outcomes of messages that are new to this pod: of all that were missed, or of the newest one.
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+impl ChannelReadResult {
+    pub(crate) fn of(channel: ChannelKey, last: Option<Sequence>) -> Self {
+        Self { channel, last, complete: true, folded: None, missed: Vec::new(), outcomes: Vec::new() }
+    }
+}
+
+/// What a frame that was read is.
+#[derive(Debug, Clone, Copy)]
+enum ReadPart {
+    /// What the channel shows; `kept` if the tenant's stream no longer holds it.
+    Value {
+        kept: bool,
+    },
+    Event,
 }
 
 /// The reads that wait to be started, and whether reading works.
@@ -93,8 +128,8 @@ impl HubState {
             let Some(watched) = self.watched.get_mut(key) else { continue };
             if watched.phase.start_read() {
                 let open = watched.subscription.is_none().then(|| watched.live.clone());
-                let after = watched.progress.read_after().filter(|_| watched.every);
-                channels.push(ChannelRead { channel: key, stored: watched.stored.clone(), open, after });
+                let kind = watched.read_kind();
+                channels.push(ChannelRead { open, kind, ..watched.look(&self.tenant, key) });
             }
         }
         let ask_epoch = std::mem::take(&mut self.reads.ask_epoch);
@@ -166,28 +201,74 @@ impl HubState {
         }
         self.progress.report(up_to);
         self.admit_waiting(now);
-        let mut messages: Vec<(ChannelKey, StoredMessage)> = Vec::new();
-        for ChannelReadResult { channel: key, messages: stored, complete } in channels {
-            if !complete {
-                self.tell_gap(key, GapReason::Retention, now);
+        let (mut read, mut frames) = (Vec::with_capacity(keys.len()), Vec::new());
+        for result in channels {
+            let key = result.channel;
+            if self.adopt(result, &info, &mut frames, now) {
+                read.push(key);
             }
-            if stored.is_empty()
-                && let Some(watched) = self.watched.get_mut(key)
-            {
-                watched.progress.found_empty(info.first_sequence, complete);
+        }
+        frames.sort_by_key(|(_, frame, _)| frame.sequence);
+        for (key, frame, part) in frames {
+            match part {
+                ReadPart::Value { kept } => self.show_value(key, frame, kept, now),
+                ReadPart::Event => self.show_event(key, frame, now),
             }
-            messages.extend(stored.into_iter().map(|message| (key, message)));
         }
-        messages.sort_by_key(|(_, message)| message.sequence);
-        for (key, message) in &messages {
-            self.accept_stored(*key, message, now);
+        for &key in &read {
+            self.problems_changed(key, now);
         }
-        self.go_live(&keys, up_to, now);
+        self.go_live(&read, up_to, now);
         if std::mem::take(&mut self.progress.unplaced) {
             for key in self.clients.all_keys() {
                 self.send_place_if_settled(key, now);
             }
         }
+    }
+
+    /// Takes over what was read of a channel. Returns `false` if the channel has to be read again.
+    fn adopt(
+        &mut self,
+        result: ChannelReadResult,
+        info: &StreamState,
+        frames: &mut Vec<(ChannelKey, Frame, ReadPart)>,
+        now: Now,
+    ) -> bool {
+        let ChannelReadResult { channel: key, last, complete, folded, missed, mut outcomes } = result;
+        let Some(watched) = self.watched.get_mut(key) else { return false };
+        if !watched.phase.is_in_flight() {
+            // Waiting for this read was given up. Now that reading works, the channel is read again.
+            self.read_again(key, now);
+            return false;
+        }
+        let seen = folded.as_ref().map_or(Sequence::START, |folded| folded.seen);
+        watched.progress.seen = watched.progress.seen.max(seen).max(last.unwrap_or_default());
+        if last.is_none() {
+            watched.progress.found_empty(info.first_sequence, complete);
+        }
+        outcomes.iter().for_each(|outcome| self.metrics.outcome(outcome));
+        let same = |folded: &Folded| Arc::ptr_eq(folded.pipeline.program(), watched.pipeline.program());
+        if folded.as_ref().is_some_and(|folded| !same(folded)) {
+            // The format has changed meanwhile. The channel is read again for the value in its new form; the
+            // events, which are here, don't wait for that, as it could last as long as formats change.
+            let events = Folded::new(watched.pipeline.complete()).add_all(info.epoch, &missed);
+            outcomes = events.unwrap_or_default();
+        } else if let Some(Folded { pipeline, value, heard, kept, .. }) = folded {
+            let before = std::mem::replace(&mut watched.pipeline, pipeline).problems;
+            watched.pipeline.problems.follow(before);
+            frames.extend(value.map(|frame| (key, frame, ReadPart::Value { kept })));
+            if let Some(heard) = heard {
+                self.hear(key, heard, now);
+            }
+        }
+        if !missed.is_empty() {
+            let events = outcomes.into_iter().filter_map(Outcome::into_frame);
+            frames.extend(events.map(|frame| (key, frame, ReadPart::Event)));
+        }
+        if !complete {
+            self.tell_gap(key, GapReason::Retention, now);
+        }
+        true
     }
 
     /// Makes channels live that were read: the messages that waited follow.
@@ -200,7 +281,7 @@ impl HubState {
             };
             watched.progress.read = true;
             watched.progress.prove(up_to);
-            let Some(buffer) = watched.phase.end_read() else {
+            let Some(buffer) = watched.phase.end_read(now.instant) else {
                 self.reads.unread.push(key);
                 continue;
             };
@@ -211,8 +292,10 @@ impl HubState {
         }
         waiting.sort_by_key(|(_, message)| message.sequence);
         // The viewers are still owed their channels, so that none of these messages gets an id.
-        for (key, message) in &waiting {
-            self.accept_next(*key, message, now);
+        for (key, message) in waiting {
+            if self.watched.get(key).is_some_and(|watched| message.sequence > watched.progress.seen) {
+                self.accept(key, message, now);
+            }
         }
         self.progress.forget_floor();
         for key in live {
@@ -263,6 +346,9 @@ impl HubState {
         };
         self.progress.restart(info.epoch);
         self.reads.ask_epoch = true;
+        for key in self.clients.all_keys() {
+            self.say_hello(key, false, now);
+        }
         let mut told_of = HashSet::new();
         for key in self.watched.all_keys() {
             let Some(watched) = self.watched.get_mut(key) else { continue };
@@ -288,13 +374,7 @@ impl HubState {
     /// Returns a read that compares the live `Every` channels with the stream; `None` if none is watched.
     pub(crate) fn audit(&self) -> Option<ReadRequest> {
         let live = self.watched.iter().filter(|(_, watched)| watched.every && watched.phase.is_live());
-        let read = |(key, watched): (ChannelKey, &WatchedChannel)| ChannelRead {
-            channel: key,
-            stored: watched.stored.clone(),
-            open: None,
-            after: None,
-        };
-        let channels = live.map(read).collect();
+        let channels = live.map(|(key, watched)| watched.look(&self.tenant, key)).collect();
         // Also without any `Every` channel: the answer has the epoch.
         let requested = self.progress.snapshot();
         (!self.watched.is_empty()).then_some(ReadRequest { channels, requested })
@@ -310,8 +390,8 @@ impl HubState {
         for read in &result.channels {
             let watched = self.watched.get_mut(read.channel);
             let Some(watched) = watched.filter(|watched| watched.phase.is_live()) else { continue };
-            match read.messages.last() {
-                Some(last) if last.sequence > watched.progress.seen => self.read_again(read.channel, now),
+            match read.last {
+                Some(last) if last > watched.progress.seen => self.read_again(read.channel, now),
                 _ => watched.progress.prove(result.up_to),
             }
         }
@@ -333,11 +413,15 @@ impl HubState {
             }
         }
         for key in late {
-            self.tell_gap(key, GapReason::BrokerAway, now);
             let Some(watched) = self.watched.get_mut(key) else { continue };
             watched.progress.read = true;
-            for message in watched.phase.give_up() {
-                self.accept_next(key, &message, now);
+            watched.pipeline.assume_complete();
+            let (waiting, seen) = (watched.phase.give_up(), watched.progress.seen);
+            if watched.every {
+                self.tell_gap(key, GapReason::BrokerAway, now);
+            }
+            for message in waiting.into_iter().filter(|message| message.sequence > seen) {
+                self.pass(key, message, now);
             }
             self.settle_viewers(key, &[], now);
         }

@@ -94,8 +94,6 @@ impl HubState {
                 let task = Some(stop.clone().drop_guard());
                 client.replaying.insert(key, Replay { task, ..Replay::default() });
                 client.delivery.owe();
-                let mut pipeline = watched.pipeline.clone();
-                pipeline.reset();
                 self.io.replays.push(ReplayRequest {
                     client: viewer,
                     channel: key,
@@ -103,7 +101,7 @@ impl HubState {
                     after: resume.sequence,
                     until: watched.progress.seen,
                     epoch,
-                    pipeline,
+                    pipeline: watched.pipeline.renewed(),
                     backlog: Arc::clone(&client.backlog),
                     stop,
                 });

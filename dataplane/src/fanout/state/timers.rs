@@ -14,6 +14,8 @@ pub(super) enum Timer {
     /// A channel may have been silent for too long.
     Stale(ChannelKey),
     MinInterval(ChannelKey),
+    /// A problem of a channel may be over, or may have changed since clients were told.
+    Problem(ChannelKey),
     /// A channel may have been without viewers for long enough.
     Linger(ChannelKey),
     Interval(ClientKey, ChannelKey),
@@ -52,6 +54,7 @@ impl HubState {
                 Timer::Stale(channel) => {
                     self.change_freshness(channel, now, |watched| watched.timer_due(now.instant))
                 }
+                Timer::Problem(channel) => self.problem_due(channel, now),
                 Timer::MinInterval(channel) => self.min_interval_due(channel, now),
                 Timer::Linger(channel) => self.linger_due(channel, now),
                 Timer::Interval(client, channel) => self.interval_due(client, channel, now),

@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use super::HubState;
 use super::freshness::{Freshness, FreshnessChange, FreshnessEvent};
 use super::phase::Phase;
+use super::problems::ProblemNotifier;
 use super::progress::ChannelProgress;
+use super::read::{ChannelRead, ReadKind};
 use super::throttle::Throttle;
 use super::timers::Timer;
 use crate::catalog::{Channel, Device};
@@ -41,6 +43,7 @@ pub(super) struct WatchedChannel {
     /// The clients that watch the channel, sorted.
     pub(super) viewers: Vec<ClientKey>,
     pub(super) freshness: Freshness,
+    pub(super) notifier: ProblemNotifier,
     /// The format's `minInterval`, if the channel is a `Latest` one.
     pub(super) throttle: Option<Throttle<Frame>>,
     idle_since: Option<Instant>,
@@ -65,6 +68,7 @@ impl WatchedChannel {
             latest: None,
             viewers: Vec::new(),
             freshness: Freshness::new(*stale_after),
+            notifier: ProblemNotifier::default(),
             throttle: interval.map(Throttle::new),
             idle_since: None,
         }
@@ -87,7 +91,7 @@ impl WatchedChannel {
         if let Some(throttle) = &mut self.throttle {
             throttle.clear();
         }
-        self.pipeline.reset();
+        self.pipeline = self.pipeline.renewed();
         self.phase.clear_buffer();
     }
 
@@ -97,6 +101,25 @@ impl WatchedChannel {
         self.viewers.insert(at, client);
         self.idle_since = None;
         true
+    }
+
+    /// Returns a read that only tells which message is the newest one.
+    pub(super) fn look(&self, tenant: &TenantName, key: ChannelKey) -> ChannelRead {
+        ChannelRead {
+            channel: key,
+            stored: self.stored.clone(),
+            kept: subject::kept(tenant, &self.device.iot_id, &self.channel),
+            open: None,
+            kind: ReadKind::Look,
+        }
+    }
+
+    /// Returns what has to be read now.
+    pub(super) fn read_kind(&self) -> ReadKind {
+        match self.progress.read_after().filter(|_| self.every) {
+            None => ReadKind::Tail(self.pipeline.renewed()),
+            Some(after) => ReadKind::Missed { after, pipeline: self.pipeline.clone(), renew: self.renewed },
+        }
     }
 
     fn id(&self) -> ChannelId {
@@ -111,12 +134,12 @@ impl WatchedChannel {
         }
     }
 
-    pub(super) fn values(&self) -> ChannelValues {
+    pub(super) fn values(&self, now: Now) -> ChannelValues {
         ChannelValues {
             name: self.channel.clone(),
-            time: self.latest.as_ref().map(|frame| frame.time),
             stale: self.freshness.is_stale(),
-            values: self.latest.as_ref().map(Frame::values),
+            frame: self.latest.clone(),
+            problem: self.pipeline.problems.json(now.wall),
         }
     }
 }
@@ -139,6 +162,7 @@ impl HubState {
     /// Stops watching a channel, and takes it from all of its viewers.
     pub(super) fn unwatch(&mut self, key: ChannelKey, now: Now) {
         let Some(name) = self.watched.get(key).map(WatchedChannel::id) else { return };
+        self.end_problem(key, now);
         let Some(watched) = self.watched.take(&name) else { return };
         self.metrics.channels.dec();
         self.io.close.extend(watched.subscription);

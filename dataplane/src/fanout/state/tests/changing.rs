@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fanout::state::phase::Phase;
+use crate::pipeline::Frame;
 
 fn is_stale(got: &Got, channel: &str) -> bool {
     matches!(got, Got::Named(name, data) if name == "stale" && data.contains(channel))
@@ -48,7 +49,7 @@ fn an_empty_subject_whose_messages_were_removed_is_a_gap() {
         harness.publish("A", "every", n);
     }
     harness.store("B", "latest", 6);
-    harness.stored.retain(|(sequence, ..)| *sequence > 5);
+    harness.stored.retain(|message| message.sequence.0 > 5);
     let (_, backlog) = harness.attach(&["A"], Some(2));
     harness.read_all();
     harness.replay_all();
@@ -172,10 +173,12 @@ fn only_the_values_of_requested_channels_are_returned() {
     harness.read_all();
     let name =
         |device: &str, channel: &str| (IotId::new(device).unwrap(), ChannelName::new(channel).unwrap());
-    let known = harness.state.live_values(vec![name("A", "latest"), name("B", "every"), name("C", "latest")]);
-    let values = known[&name("A", "latest")].values.as_deref().map(String::from_utf8_lossy);
-    assert_eq!(values.as_deref(), Some("{\"n\":1}"));
-    assert!(known[&name("B", "every")].values.is_none());
+    let known = harness
+        .state
+        .live_values(vec![name("A", "latest"), name("B", "every"), name("C", "latest")], harness.now);
+    let values = known[&name("A", "latest")].frame.as_ref().map(Frame::values);
+    assert_eq!(values.as_deref(), Some(&b"{\"n\":1}"[..]));
+    assert!(known[&name("B", "every")].frame.is_none());
     assert_eq!(known.len(), 2, "{known:?}");
 }
 

@@ -2,13 +2,17 @@
 
 mod changing;
 mod model;
+mod one_truth;
 mod plain;
+mod problems;
+mod random_channel;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use flutecast_contract::document::{
     API_VERSION, ChannelDocument, Codec, DeliveryDocument, DeliveryPolicy, DeviceDocument, FieldDocument,
     FieldType, FormatDocument, ShardDocument, TenantSettings,
@@ -16,8 +20,8 @@ use flutecast_contract::document::{
 use flutecast_contract::name::{ChannelName, DeviceCode, FormatName, IotId, TenantName};
 use flutecast_format::program::Timestamp;
 use flutecast_nats::stream::StreamState;
-use flutecast_nats::{LiveMessage, StoredMessage};
-use futures_util::stream;
+use flutecast_nats::{LiveMessage, RequestError, StoredMessage};
+use futures_util::{FutureExt, stream};
 use tokio::time::Instant;
 
 use super::*;
@@ -25,9 +29,11 @@ use crate::access::Scope;
 use crate::catalog::Catalog;
 use crate::fanout::backlog::{Backlog, BacklogBounds, FrameKind};
 use crate::fanout::keys::ChannelKey;
+use crate::fanout::reader::read_channel;
+use crate::fanout::tail::{Folded, StoredMessages, fold_up_to};
 use crate::fanout::{DeviceQuery, SubscribeRequest};
 use crate::ingest::ordered_merge::OrderedMerge;
-use crate::pipeline::{ChannelPipeline, Now};
+use crate::pipeline::{Now, Outcome};
 use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 
 const EPOCH: Epoch = Epoch(0x5f3a_9c01);
@@ -39,32 +45,55 @@ fn catalog(devices: &[&str]) -> Arc<TenantCatalog> {
 
 /// The same with another scale, or with `every` going stale after another time.
 fn catalog_with(devices: &[&str], scale: Option<f64>, every_stale_after_ms: u64) -> Arc<TenantCatalog> {
-    let format = |policy| FormatDocument {
+    let with = |policy| {
+        let mut format = format(policy);
+        format.fields[0].scale = scale;
+        format
+    };
+    catalog_of(
+        devices,
+        &[
+            ("every", with(DeliveryPolicy::Every), Some(every_stale_after_ms)),
+            ("latest", with(DeliveryPolicy::Latest), Some(10_000)),
+        ],
+    )
+}
+
+/// A format with the field `n`.
+fn format(policy: DeliveryPolicy) -> FormatDocument {
+    FormatDocument {
         codec: Codec::Json,
         timestamp: None,
         delivery: DeliveryDocument { policy, min_interval_ms: None },
         record: None,
         when: None,
-        fields: vec![FieldDocument {
-            name: "n".to_owned(),
-            pointer: Some("/n".to_owned()),
-            kind: Some(FieldType::Number),
-            scale,
-            ..FieldDocument::default()
-        }],
-    };
+        fields: vec![field("n")],
+    }
+}
+
+fn field(name: &str) -> FieldDocument {
+    FieldDocument {
+        name: name.to_owned(),
+        pointer: Some(format!("/{name}")),
+        kind: Some(FieldType::Number),
+        ..FieldDocument::default()
+    }
+}
+
+/// Devices with these channels: name, format, and after how many milliseconds they go stale.
+fn catalog_of(devices: &[&str], channels: &[(&str, FormatDocument, Option<u64>)]) -> Arc<TenantCatalog> {
     let name = |name: &str| FormatName::new(name).unwrap();
-    let channel = |format: &str, stale_after_ms| {
-        (ChannelName::new(format).unwrap(), ChannelDocument { format: name(format), stale_after_ms })
-    };
+    let of_device = channels.iter().map(|(channel, _, stale_after_ms)| {
+        let document = ChannelDocument { format: name(channel), stale_after_ms: *stale_after_ms };
+        (ChannelName::new(channel).unwrap(), document)
+    });
+    let of_device = Arc::new(of_device.collect());
     let device = |code: &&str| {
         let device = DeviceDocument {
             code: DeviceCode::new(code).unwrap(),
             name: String::new(),
             labels: Arc::default(),
-            channels: Arc::new(
-                [channel("every", Some(every_stale_after_ms)), channel("latest", Some(10_000))].into(),
-            ),
+            channels: Arc::clone(&of_device),
         };
         (IotId::new(code).unwrap(), device.into())
     };
@@ -81,16 +110,60 @@ fn catalog_with(devices: &[&str], scale: Option<f64>, every_stale_after_ms: u64)
             max_clients: None,
             sources: Vec::new(),
         }),
-        formats: [
-            (name("every"), format(DeliveryPolicy::Every)),
-            (name("latest"), format(DeliveryPolicy::Latest)),
-        ]
-        .into(),
+        formats: channels.iter().map(|(channel, format, _)| (name(channel), format.clone())).collect(),
         devices: devices.iter().map(device).collect(),
     };
     let (catalog, problems) = Catalog::build(vec![document], None);
     assert!(problems.is_empty(), "{problems:?}");
     Arc::clone(&catalog.tenants[&tenant])
+}
+
+/// A stream in place of NATS. Its reads are answered at once.
+impl StoredMessages for Vec<StoredMessage> {
+    async fn tail(
+        &self,
+        subject: &str,
+        since: Option<jiff::Timestamp>,
+        up_to: Sequence,
+    ) -> Result<Vec<StoredMessage>, RequestError> {
+        let mut tail: Vec<_> = on_subject(self, subject).cloned().collect();
+        // The server looks for the first message of the stream that isn't older; what follows is read.
+        let start = tail.iter().position(|message| since.is_none_or(|since| message.stored_at >= since));
+        tail.drain(..start.unwrap_or(tail.len()));
+        tail.retain(|message| message.sequence <= up_to);
+        tail.drain(..tail.len().saturating_sub(flutecast_contract::tail::MESSAGES));
+        Ok(tail)
+    }
+
+    async fn last_up_to(
+        &self,
+        subject: &str,
+        up_to: Sequence,
+    ) -> Result<Option<StoredMessage>, RequestError> {
+        Ok(on_subject(self, subject).rfind(|message| message.sequence <= up_to).cloned())
+    }
+
+    async fn missed(
+        &self,
+        subject: &str,
+        after: Sequence,
+    ) -> Result<Option<(Vec<StoredMessage>, bool)>, RequestError> {
+        let missed = on_subject(self, subject).filter(|message| message.sequence > after);
+        Ok(Some((missed.cloned().collect(), true)))
+    }
+}
+
+fn on_subject<'a>(
+    stored: &'a [StoredMessage],
+    subject: &str,
+) -> impl DoubleEndedIterator<Item = &'a StoredMessage> {
+    stored.iter().filter(move |message| message.subject == subject)
+}
+
+/// Returns the `n` of a message.
+fn n_of(message: &StoredMessage) -> u64 {
+    let json: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+    json["n"].as_u64().unwrap()
 }
 
 /// One event that a client got, in short.
@@ -113,11 +186,12 @@ struct Harness {
     state: HubState,
     now: Now,
     epoch: Epoch,
-    /// The stored messages: sequence, subject, `n`, time.
-    stored: Vec<(u64, String, u64, Timestamp)>,
+    stored: Vec<StoredMessage>,
     last_sequence: u64,
     slots: OrderedMerge<stream::Pending<()>, ChannelKey>,
     connections: u64,
+    /// Whether clients that come ask for the event `problem`.
+    problems: bool,
 }
 
 /// Returns a time as the broker writes it.
@@ -127,13 +201,13 @@ fn broker_time(time: Timestamp) -> jiff::Timestamp {
 
 impl Harness {
     fn new(devices: &[&str]) -> Self {
+        Self::with(catalog(devices))
+    }
+
+    fn with(catalog: Arc<TenantCatalog>) -> Self {
         let tenant = TenantName::new("acme").unwrap();
-        let state = HubState::new(
-            tenant,
-            Some(catalog(devices)),
-            Arc::new(HubSettings::default()),
-            FanoutMetrics::default(),
-        );
+        let state =
+            HubState::new(tenant, Some(catalog), Arc::new(HubSettings::default()), FanoutMetrics::default());
         let now = Now { instant: Instant::now(), wall: Timestamp(1_795_341_600_000_000) };
         Self {
             state,
@@ -143,6 +217,7 @@ impl Harness {
             last_sequence: 0,
             slots: OrderedMerge::default(),
             connections: 0,
+            problems: false,
         }
     }
 
@@ -162,7 +237,7 @@ impl Harness {
             wanted: DeviceQuery { all: false, codes, selector: None },
             channels: None,
             interval: None,
-            problems: false,
+            problems: self.problems,
             resume: resume.map(|sequence| EventId { epoch: self.epoch, sequence: Sequence(sequence) }),
         };
         let new = NewClient {
@@ -175,27 +250,50 @@ impl Harness {
         (self.connections, backlog)
     }
 
-    /// Stores a message. Returns the republished one if there is a subscription.
+    /// Stores `{"n": n}` a moment later. Returns the republished one if there is a subscription.
     fn store(&mut self, device: &str, channel: &str, n: u64) -> Option<(ChannelKey, LiveMessage)> {
+        self.now.wall.0 += 1;
+        self.store_message(device, channel, format!("{{\"n\":{n}}}"), self.now.wall, None)
+    }
+
+    /// Stores a message. Returns the republished one if there is a subscription.
+    fn store_message(
+        &mut self,
+        device: &str,
+        channel: &str,
+        payload: impl Into<Bytes>,
+        stored_at: Timestamp,
+        captured_at: Option<Timestamp>,
+    ) -> Option<(ChannelKey, LiveMessage)> {
         let subject = format!("iot.acme.{device}.{channel}");
         self.last_sequence += 1;
-        self.now.wall.0 += 1;
-        let previous =
-            self.stored.iter().rev().find(|(_, stored, ..)| *stored == subject).map_or(0, |last| last.0);
-        self.stored.push((self.last_sequence, subject.clone(), n, self.now.wall));
+        let previous = on_subject(&self.stored, &subject).next_back().map(|last| last.sequence);
+        let stored = StoredMessage {
+            subject: subject.clone(),
+            sequence: Sequence(self.last_sequence),
+            stored_at: broker_time(stored_at),
+            captured_at: captured_at.map(broker_time),
+            origin: None,
+            payload: payload.into(),
+        };
+        let live = LiveMessage {
+            sequence: stored.sequence,
+            previous: previous.unwrap_or_default(),
+            stored_at: stored.stored_at,
+            captured_at: stored.captured_at,
+            payload: stored.payload.clone(),
+        };
+        self.stored.push(stored);
         let (key, watched) = self.state.watched.iter().find(|(_, watched)| watched.stored == subject)?;
         watched.subscription?;
-        let payload = format!("{{\"n\":{n}}}").into();
-        Some((
-            key,
-            LiveMessage {
-                sequence: Sequence(self.last_sequence),
-                previous: Sequence(previous),
-                stored_at: broker_time(self.now.wall),
-                captured_at: None,
-                payload,
-            },
-        ))
+        Some((key, live))
+    }
+
+    /// Stores a message a moment later, and brings it to the state.
+    fn publish_text(&mut self, device: &str, channel: &str, payload: &str) {
+        self.now.wall.0 += 1;
+        let live = self.store_message(device, channel, payload.to_owned(), self.now.wall, None);
+        self.state.apply_live(live.into_iter(), self.now);
     }
 
     fn publish(&mut self, device: &str, channel: &str, n: u64) {
@@ -215,35 +313,24 @@ impl Harness {
 
     /// Returns what the stream answers to a read now.
     fn answer(&self, request: &ReadRequest) -> ReadResult {
-        let channels = request.channels.iter().map(|item| {
-            let on_subject = self.stored.iter().filter(|(_, subject, ..)| *subject == item.stored);
-            let all: Vec<StoredMessage> = on_subject
-                .map(|(sequence, subject, n, stored_at)| StoredMessage {
-                    subject: subject.clone(),
-                    sequence: Sequence(*sequence),
-                    stored_at: broker_time(*stored_at),
-                    captured_at: None,
-                    origin: None,
-                    payload: format!("{{\"n\":{n}}}").into(),
-                })
-                .collect();
-            let after = item.after.unwrap_or(Sequence::MAX);
-            let newer: Vec<_> = all.iter().filter(|message| message.sequence > after).cloned().collect();
-            let messages = if newer.is_empty() { all.last().cloned().into_iter().collect() } else { newer };
-            ChannelReadResult { channel: item.channel, messages, complete: true }
-        });
         let info = StreamState {
             epoch: self.epoch,
-            first_sequence: Sequence(self.stored.first().map_or(self.last_sequence + 1, |first| first.0)),
+            first_sequence: Sequence(
+                self.stored.first().map_or(self.last_sequence + 1, |first| first.sequence.0),
+            ),
             last_sequence: Sequence(self.last_sequence),
             max_per_subject: None,
             time: broker_time(self.now.wall),
+        };
+        let read = |item: &ChannelRead| {
+            let last = on_subject(&self.stored, &item.stored).next_back().cloned();
+            read_channel(&self.stored, item, last, info).now_or_never().unwrap().unwrap()
         };
         ReadResult {
             requested: request.requested,
             info,
             up_to: Sequence(self.last_sequence),
-            channels: channels.collect(),
+            channels: request.channels.iter().map(read).collect(),
         }
     }
 
@@ -270,17 +357,21 @@ impl Harness {
 
     /// Does the replays that are requested.
     fn replay_all(&mut self) {
-        for mut request in self.state.take_io().replays {
-            let mut scratch = Vec::new();
-            let (after, until) = (request.after.0, request.until.0);
-            for (sequence, subject, n, stored_at) in &self.stored {
-                if *subject == request.stored && (after + 1..=until).contains(sequence) {
-                    let payload = format!("{{\"n\":{n}}}");
-                    let message = ChannelPipeline::read_back(payload.as_bytes(), *stored_at);
-                    let id = EventId { epoch: request.epoch, sequence: Sequence(*sequence) };
-                    let formatted = request.pipeline.apply(id, message, &mut scratch).unwrap();
+        for request in self.state.take_io().replays {
+            let ReplayRequest { pipeline, epoch, stored, after, until, backlog, .. } = request;
+            let mut folded = if pipeline.program().remembers() {
+                let primed = fold_up_to(&self.stored, &pipeline, epoch, &stored, after);
+                primed.now_or_never().unwrap().unwrap()
+            } else {
+                Folded::new(pipeline.complete())
+            };
+            let mut scratch = Scratch::default();
+            let wanted = |message: &&StoredMessage| message.sequence > after && message.sequence <= until;
+            for message in on_subject(&self.stored, &stored).filter(wanted) {
+                assert!(folded.add(epoch, message, &mut scratch));
+                if let Some(Outcome::Shown(formatted)) = &folded.newest {
                     let kind = FrameKind::Every(formatted.frame.names());
-                    request.backlog.push(kind, formatted.frame.without_id(), self.now.instant);
+                    backlog.push(kind, formatted.frame.without_id(), self.now.instant);
                 }
             }
             self.state.replayed(request.client, request.channel, Ok(()), self.now);
@@ -288,23 +379,42 @@ impl Harness {
     }
 }
 
-/// Takes everything that waits for a client.
-fn take(backlog: &Backlog) -> Vec<Got> {
+/// A block of an event stream.
+#[derive(Debug)]
+struct Block {
+    event: Option<String>,
+    id: Option<u64>,
+    data: Option<String>,
+}
+
+/// Takes everything that waits for a client, block by block.
+fn blocks(backlog: &Backlog) -> Vec<Block> {
     let mut blocks = Vec::new();
-    let mut got = Vec::new();
     let Poll::Ready(Some(_)) =
         backlog.poll_take(&mut Context::from_waker(Waker::noop()), usize::MAX, &mut blocks)
     else {
-        return got;
+        return Vec::new();
     };
     let text: String = blocks.iter().map(|block| std::str::from_utf8(block).unwrap()).collect();
-    for block in text.split("\n\n").filter(|block| !block.is_empty()) {
+    let parse = |block: &str| {
         let line = |field: &str| block.lines().find_map(|line| line.strip_prefix(field));
-        let id = line("id: ").map(|id| id.parse::<EventId>().unwrap().sequence.0);
-        if let Some(data) = line("data: ") {
-            let json: serde_json::Value = serde_json::from_str(data).unwrap();
-            got.push(match line("event: ") {
-                Some(event) => Got::Named(event.to_owned(), data.to_owned()),
+        Block {
+            event: line("event: ").map(str::to_owned),
+            id: line("id: ").map(|id| id.parse::<EventId>().unwrap().sequence.0),
+            data: line("data: ").map(str::to_owned),
+        }
+    };
+    text.split("\n\n").filter(|block| !block.is_empty()).map(parse).collect()
+}
+
+/// Takes everything that waits for a client, in short.
+fn take(backlog: &Backlog) -> Vec<Got> {
+    let mut got = Vec::new();
+    for Block { event, id, data } in blocks(backlog) {
+        if let Some(data) = data {
+            let json: serde_json::Value = serde_json::from_str(&data).unwrap();
+            got.push(match event {
+                Some(event) => Got::Named(event, data),
                 None => {
                     let text = |field: &str| json[field].as_str().unwrap().to_owned();
                     Got::Data(

@@ -190,14 +190,14 @@ impl Model {
 
 impl ModelClient {
     /// Checks that all events of its channels, from where it began up to `end`, came once and in order.
-    fn complete_up_to(&self, end: u64, stored: &[(u64, String, u64, Timestamp)]) {
+    fn complete_up_to(&self, end: u64, stored: &[StoredMessage]) {
         for (device, got) in &self.got {
             let subject = format!("iot.acme.{device}.every");
             let start = self.resumed_at.map_or_else(|| got.first().copied().unwrap_or(end + 1), |id| id + 1);
             let expected: Vec<u64> = stored
                 .iter()
-                .filter(|(sequence, found, ..)| *found == subject && (start..=end).contains(sequence))
-                .map(|(_, _, n, _)| *n)
+                .filter(|message| message.subject == subject && (start..=end).contains(&message.sequence.0))
+                .map(n_of)
                 .collect();
             let until: Vec<u64> = got.iter().copied().filter(|n| *n <= end).collect();
             assert_eq!(until, expected, "{device} up to {end}, resumed at {:?}", self.resumed_at);

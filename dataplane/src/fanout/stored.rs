@@ -1,0 +1,228 @@
+//! Reads from the streams of a tenant, bounded and counted.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use flutecast_contract::name::TenantName;
+use flutecast_contract::stream_position::{Epoch, Sequence};
+use flutecast_contract::subject;
+use flutecast_contract::tail::MESSAGES;
+use flutecast_nats::stream::{LastMessages, Page};
+use flutecast_nats::{RequestError, StoredMessage, StreamReader};
+use tokio::time::timeout;
+
+use super::metrics::{FanoutMetrics, StreamRead};
+use super::tail::{Folded, StoredMessages};
+use crate::ingest::history::HistoryReader;
+
+/// A longer history is not read to its end: the clients get a gap instead.
+const MAX_HISTORY: usize = 16_384;
+/// The most bytes of a tail. Of larger messages it holds fewer.
+const TAIL_BYTES: usize = 4 * 1_024 * 1_024;
+/// The most pages of one tail: as many as hold [`MESSAGES`] of the largest messages.
+const TAIL_PAGES: usize = 128;
+/// A tail that starts more messages before its end is entered behind its start.
+const SKIP_BEYOND: u64 = 4 * MESSAGES as u64;
+/// The longest that the kept last values may take: nothing else may wait for them.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// The tenant's stream, and the one of its kept last values. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct TenantStreams {
+    pub(super) reader: StreamReader,
+    kept: StreamReader,
+    metrics: FanoutMetrics,
+}
+
+/// The newest messages, within the bounds of a tail.
+#[derive(Default)]
+struct Newest {
+    messages: VecDeque<StoredMessage>,
+    bytes: usize,
+}
+
+impl Newest {
+    fn push(&mut self, message: StoredMessage) {
+        self.bytes += message.payload.len();
+        self.messages.push_back(message);
+        while self.messages.len() > MESSAGES || self.bytes > TAIL_BYTES && self.messages.len() > 1 {
+            let Some(oldest) = self.messages.pop_front() else { break };
+            self.bytes -= oldest.payload.len();
+        }
+    }
+}
+
+impl TenantStreams {
+    pub(super) fn new(reader: StreamReader, tenant: &TenantName, metrics: FanoutMetrics) -> Self {
+        let kept = StreamReader::new(reader.client().clone(), subject::kept_stream(tenant));
+        Self { reader, kept, metrics }
+    }
+
+    /// Returns the newest message of each of these subjects.
+    pub(super) async fn lasts(&self, subjects: &[String]) -> Result<LastMessages, RequestError> {
+        self.metrics.stream_read(StreamRead::Last);
+        self.reader.last_of(subjects).await
+    }
+
+    async fn page(&self, subject: &str, from: Sequence) -> Result<Page, RequestError> {
+        self.metrics.stream_read(StreamRead::Tail);
+        self.reader.page(subject, from).await
+    }
+
+    /// Returns the place where the newest messages up to a place begin, if they begin far behind `page`.
+    async fn skip(
+        &self,
+        subject: &str,
+        page: &Page,
+        up_to: Sequence,
+    ) -> Result<Option<Sequence>, RequestError> {
+        let Some(last) = page.messages.last() else { return Ok(None) };
+        if page.pending < SKIP_BEYOND || last.sequence >= up_to {
+            return Ok(None);
+        }
+        let behind = self.page(subject, up_to.next()).await?;
+        let behind = behind.pending.saturating_add(behind.messages.len() as u64);
+        if page.pending.saturating_sub(behind) < SKIP_BEYOND {
+            return Ok(None);
+        }
+        self.metrics.stream_read(StreamRead::Tail);
+        let start = self.reader.start_of_newest(subject, behind.saturating_add(MESSAGES as u64)).await?;
+        Ok(start.filter(|start| *start > last.sequence))
+    }
+
+    /// Gives channels of which the tenant's stream shows nothing the values that were kept, by their subjects.
+    /// They count if they are of this incarnation of the tenant's stream. A stream that is absent, that may
+    /// not be read, or that doesn't answer soon has none.
+    pub(super) async fn add_kept(&self, mut wanted: HashMap<String, &mut Folded>, epoch: Epoch) {
+        if wanted.is_empty() {
+            return;
+        }
+        let kept = match timeout(KEPT, self.kept(&wanted)).await {
+            Ok(Ok(kept)) => kept,
+            Ok(Err(error)) => {
+                if error != RequestError::NoStream {
+                    tracing::debug!(%error, "kept last values can't be read");
+                }
+                return;
+            }
+            Err(_) => return,
+        };
+        for mut set in kept {
+            set.retain(|message| message.origin.is_some_and(|origin| origin.epoch == epoch));
+            let Some(folded) = set.first().and_then(|first| wanted.get_mut(&first.subject)) else { continue };
+            folded.add_kept(Folded::of_tail(&folded.pipeline, epoch, &set));
+        }
+    }
+
+    /// Returns what is kept of each of these subjects: one message, or those that a record is gathered from.
+    async fn kept(
+        &self,
+        wanted: &HashMap<String, &mut Folded>,
+    ) -> Result<Vec<Vec<StoredMessage>>, RequestError> {
+        self.metrics.stream_read(StreamRead::Kept);
+        let subjects: Vec<&String> = wanted.keys().collect();
+        let mut sets = Vec::new();
+        for last in self.kept.last_of(&subjects).await?.messages {
+            let is_record = |folded: &&mut Folded| folded.pipeline.program().is_record();
+            if wanted.get(&last.subject).is_some_and(is_record) {
+                self.metrics.stream_read(StreamRead::Kept);
+                sets.push(self.kept.page(&last.subject, Sequence::START.next()).await?.messages);
+            } else {
+                sets.push(vec![last]);
+            }
+        }
+        Ok(sets)
+    }
+}
+
+impl StoredMessages for TenantStreams {
+    async fn tail(
+        &self,
+        subject: &str,
+        since: Option<jiff::Timestamp>,
+        up_to: Sequence,
+    ) -> Result<Vec<StoredMessage>, RequestError> {
+        let mut page = match since {
+            Some(since) => {
+                self.metrics.stream_read(StreamRead::Tail);
+                self.reader.page_from(subject, since).await?
+            }
+            None => self.page(subject, Sequence::START.next()).await?,
+        };
+        if let Some(start) = self.skip(subject, &page, up_to).await? {
+            page = self.page(subject, start).await?;
+        }
+        let mut newest = Newest::default();
+        for _ in 0..TAIL_PAGES {
+            let (pending, count) = (page.pending, page.messages.len());
+            let next = page.messages.last().map(|last| last.sequence.next());
+            page.messages
+                .into_iter()
+                .filter(|message| message.sequence <= up_to)
+                .for_each(|m| newest.push(m));
+            let Some(next) = next.filter(|next| pending > 0 && count > 0 && *next <= up_to) else { break };
+            page = self.page(subject, next).await?;
+        }
+        Ok(newest.messages.into())
+    }
+
+    async fn last_up_to(
+        &self,
+        subject: &str,
+        up_to: Sequence,
+    ) -> Result<Option<StoredMessage>, RequestError> {
+        if up_to == Sequence::START {
+            return Ok(None);
+        }
+        self.metrics.stream_read(StreamRead::Tail);
+        Ok(self.reader.last_up_to(&[subject], up_to).await?.messages.pop())
+    }
+
+    async fn missed(
+        &self,
+        subject: &str,
+        after: Sequence,
+    ) -> Result<Option<(Vec<StoredMessage>, bool)>, RequestError> {
+        let mut history = HistoryReader::new(&self.reader, subject, after);
+        let mut messages = Vec::new();
+        loop {
+            self.metrics.stream_read(StreamRead::Missed);
+            let Some(page) = history.next_page().await? else { break };
+            messages.extend(page);
+            if messages.len() > MAX_HISTORY {
+                return Ok(None);
+            }
+        }
+        let complete = history.completeness().await?.complete;
+        Ok(Some((messages, complete)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(sequence: u64, bytes: usize) -> StoredMessage {
+        StoredMessage {
+            subject: "iot.acme.a.power".to_owned(),
+            sequence: Sequence(sequence),
+            stored_at: jiff::Timestamp::UNIX_EPOCH,
+            captured_at: None,
+            origin: None,
+            payload: vec![b'x'; bytes].into(),
+        }
+    }
+
+    #[test]
+    fn a_tail_is_bounded_in_messages_and_in_bytes() {
+        let mut newest = Newest::default();
+        (1..=1_000).for_each(|sequence| newest.push(message(sequence, 10)));
+        assert_eq!(newest.messages.len(), MESSAGES);
+        assert_eq!(newest.messages.back().unwrap().sequence, Sequence(1_000));
+        (1..=3).for_each(|sequence| newest.push(message(sequence, TAIL_BYTES / 2)));
+        assert_eq!(newest.messages.len(), 2);
+        newest.push(message(4, TAIL_BYTES * 2));
+        assert_eq!(newest.messages.len(), 1, "the newest message is there however large it is");
+        assert_eq!(newest.bytes, TAIL_BYTES * 2);
+    }
+}
