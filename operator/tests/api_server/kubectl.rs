@@ -11,6 +11,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use crate::manifests::{device, format, tenant};
+use crate::messages::LOOKED_AT;
 use crate::support::{Cluster, SOON, repository};
 
 const PAGE: &str = "docs/generated/transcripts.md";
@@ -194,11 +195,13 @@ async fn presence_is_what_the_page_shows(cluster: &Cluster) {
     ];
     cluster.api.kubectl(&apply, &devices.join("---\n")).await.unwrap();
     cluster.kubectl(&wait("fd")).await;
-    let shown = wait_until("each device's presence", SOON, async || {
+    let shown = wait_until("what is known of each device", LOOKED_AT + SOON, async || {
         let text = cluster.kubectl(&["get", "fd", "-n", HALL]).await;
         let rows = table(&text);
-        let presence: Vec<&str> = rows.iter().map(|row| row["PRESENCE"].as_str()).collect();
-        if presence == ["Silent", "Online", "Unknown"] { Ok(text) } else { Err(text) }
+        let known = |row: &BTreeMap<String, String>| format!("{} {}", row["PRESENCE"], row["MESSAGES"]);
+        let known: Vec<String> = rows.iter().map(known).collect();
+        let expected = ["Silent Understood", "Online Understood", "Unknown NoMessages"];
+        if known == expected { Ok(text) } else { Err(text) }
     })
     .await
     .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));

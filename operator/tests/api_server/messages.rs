@@ -11,7 +11,7 @@ use crate::presence::until_presence;
 use crate::support::{Cluster, SOON, said};
 
 /// By then the condition says what a device sent, without anybody watching.
-const LOOKED_AT: Duration = Duration::from_secs(60);
+pub(crate) const LOOKED_AT: Duration = Duration::from_secs(60);
 /// After a write the next one waits this long.
 const HELD: Duration = Duration::from_secs(10);
 
