@@ -30,7 +30,11 @@ struct Fault {
 }
 
 fn corrugator(ts: u64) -> String {
-    format!(r#"{{"ts":{ts},"d":{{"speed":1824,"st":1}}}}"#)
+    format!(
+        r#"{{"ts":{ts},"d":{{"speed":1824,"st":1,"webTension":420,"glueGap":130,"steamPreheater1":1105,
+            "steamPreheater2":1098,"steamDoubleBacker":1120,"tempPreheater1":1651,"tempPreheater2":1644,
+            "tempDoubleBacker":1702}}}}"#
+    )
 }
 
 fn die_cutter(ts: u64) -> String {
@@ -38,7 +42,17 @@ fn die_cutter(ts: u64) -> String {
 }
 
 fn printer(ts: u64) -> String {
-    format!(r#"{{"ts":{ts},"d":{{"speed":9240,"st":1}}}}"#)
+    format!(
+        r#"{{"ts":{ts},"d":{{"speed":9240,"inkViscosity":221,"inkTemp":236,"registerError":84,"st":1}}}}"#
+    )
+}
+
+fn stacker(ts: u64, state: u32) -> String {
+    format!(r#"{{"ts":{ts},"d":{{"height":312,"pileCount":7,"st":{state}}}}}"#)
+}
+
+fn slitter(ts: u64, speed: &str) -> String {
+    format!(r#"{{"ts":{ts},"d":{{"{speed}":1824,"knives":4,"trimLeft":182,"trimRight":179,"st":1}}}}"#)
 }
 
 const FAULTS: [Fault; 5] = [
@@ -58,7 +72,7 @@ const FAULTS: [Fault; 5] = [
         field: None,
         place: "byte ",
         found: None,
-        remedy: "JSON",
+        remedy: "cut",
         wrong: |now| {
             let mut whole = die_cutter(now);
             whole.truncate(whole.len() / 2);
@@ -73,8 +87,8 @@ const FAULTS: [Fault; 5] = [
         place: "/d/st",
         found: Some("7"),
         remedy: "values",
-        wrong: |now| format!(r#"{{"ts":{now},"d":{{"height":312,"pileCount":7,"st":7}}}}"#),
-        right: |now| format!(r#"{{"ts":{now},"d":{{"height":312,"pileCount":7,"st":1}}}}"#),
+        wrong: |now| stacker(now, 7),
+        right: |now| stacker(now, 1),
     },
     Fault {
         device: "SLIT-01",
@@ -82,13 +96,9 @@ const FAULTS: [Fault; 5] = [
         field: Some("speed"),
         place: "/d/speed",
         found: None,
-        remedy: "/d/speed",
-        wrong: |now| {
-            format!(r#"{{"ts":{now},"d":{{"sped":1824,"knives":4,"trimLeft":182,"trimRight":179,"st":1}}}}"#)
-        },
-        right: |now| {
-            format!(r#"{{"ts":{now},"d":{{"speed":1824,"knives":4,"trimLeft":182,"trimRight":179,"st":1}}}}"#)
-        },
+        remedy: "pointer",
+        wrong: |now| slitter(now, "sped"),
+        right: |now| slitter(now, "speed"),
     },
     Fault {
         device: "FLEX-01",

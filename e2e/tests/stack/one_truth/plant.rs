@@ -176,6 +176,18 @@ impl<'a> Row<'a> {
         self.screen.read_until("the mark", marked).await
     }
 
+    /// Waits until a pod that watches the device has seen everything, too.
+    pub(super) async fn settle_on(&self, pod: &Dataplane) -> anyhow::Result<()> {
+        let Fixture { tenant, device, .. } = self.fixture;
+        let n = self.marks as f64;
+        wait_until("the mark on the other pod", SOON, async || {
+            let Shown(mark) =
+                as_json(pod, tenant, device, MARK).await.map_err(|error| format!("{error:#}"))?;
+            if mark["values"]["n"].as_f64() == Some(n) { Ok(()) } else { Err(mark.to_string()) }
+        })
+        .await
+    }
+
     /// Checks that all places show this: the screen that was there, the JSON API of both pods, and screens
     /// that come now, on either pod. They must also agree in what `expected` doesn't say (place, time).
     pub(super) async fn all_show(&mut self, expected: &Value) -> anyhow::Result<Shown> {
@@ -185,7 +197,10 @@ impl<'a> Row<'a> {
         self.screen.read_until(&what, fits).await?;
         let there = self.screen.shows(CHANNEL);
         let Plant { one, two, .. } = self.plant;
-        // The second pod doesn't watch the device yet, or has watched it for a screen that has gone.
+        // The second pod doesn't watch the device yet, or still does for a screen that has gone.
+        if self.fixture.tenant == LASTING {
+            self.settle_on(two).await?;
+        }
         for (place, pod) in [("JSON of the other pod", two), ("JSON of the same pod", one)] {
             same(place, &there, &as_json(pod, tenant, device, CHANNEL).await?, expected)?;
         }

@@ -159,6 +159,7 @@ impl Case {
     async fn look(&self, row: &mut Row<'_>, pods: [&Dataplane; 2]) -> anyhow::Result<()> {
         let Fixture { tenant, device, .. } = row.fixture;
         let [one, two] = pods;
+        row.settle_on(two).await?;
         let there = as_json(two, tenant, device, CHANNEL).await?;
         let what = format!("the screen that was there to show what the other pod does: {there:?}");
         // Without a value the API has none, and there was no event.

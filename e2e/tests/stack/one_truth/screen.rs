@@ -96,11 +96,18 @@ impl Screen {
                 return Ok(found);
             }
             let event = self.client.next(end.saturating_duration_since(Instant::now())).await;
-            let event = event.with_context(|| {
-                format!("{what}; shown: {:?}, problems: {:?}", self.events, self.problems)
-            })?;
+            let event = event.with_context(|| format!("{what}; {}", self.newest()))?;
             self.take(&event)?;
         }
+    }
+
+    /// Returns the newest events and the problem of each channel, for messages.
+    fn newest(&self) -> String {
+        let channel = |(channel, events): (&String, &Vec<Value>)| {
+            let newest: Vec<_> = events.iter().rev().take(3).map(Value::to_string).collect();
+            format!("{channel}: {}, problem {}", newest.join(" behind "), self.problem(channel))
+        };
+        self.events.iter().map(channel).collect::<Vec<_>>().join("; ")
     }
 
     fn take(&mut self, event: &SseEvent) -> anyhow::Result<()> {
