@@ -5,8 +5,7 @@
 use std::borrow::Cow;
 
 use flutecast_crds::DeviceStatus;
-
-use crate::controller::status::conditions::{truncate, understood};
+use flutecast_crds::condition::{Condition, MESSAGES_UNDERSTOOD};
 
 /// Stands in a message between what is concerned and why.
 const SEPARATOR: &str = ": ";
@@ -62,7 +61,7 @@ impl Understanding {
     pub(crate) fn new(status: Understood, reason: &'static str, concerned: &str, why: &str) -> Self {
         let words = format!("{concerned}{SEPARATOR}{why}");
         let mut message: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        truncate(&mut message, MAX_MESSAGE);
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         Self { status, reason: Cow::Borrowed(reason), message: Cow::Owned(message) }
     }
 
@@ -102,7 +101,8 @@ impl Understanding {
 
 impl From<&DeviceStatus> for Understanding {
     fn from(status: &DeviceStatus) -> Self {
-        let Some(condition) = understood(&status.conditions) else { return Self::NOT_LOOKED };
+        let ours = |condition: &&Condition| condition.type_ == MESSAGES_UNDERSTOOD;
+        let Some(condition) = status.conditions.iter().find(ours) else { return Self::NOT_LOOKED };
         let is_said = |known: &&Self| known.reason == condition.reason && known.message == condition.message;
         // Most devices say the same, and then share its words.
         if let Some(known) = [Self::UNDERSTOOD, Self::NO_MESSAGES, Self::NOT_LOOKED].iter().find(is_said) {

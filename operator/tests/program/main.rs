@@ -4,4 +4,5 @@
 
 mod enrollment;
 mod manifests;
+mod messages;
 mod process;
