@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flutecast_testkit::{LocalStack, Publisher, wait_until};
+use flutecast_testkit::{Dataplane, LocalStack, Publisher, wait_until};
 use serde_json::{Value, json};
 
 use crate::chromium::{Chromium, value};
@@ -61,9 +61,22 @@ struct Screen {
     stack: LocalStack,
     publisher: Publisher,
     browser: Chromium,
+    _dataplane: Dataplane,
 }
 
 impl Screen {
+    async fn open() -> anyhow::Result<Self> {
+        let stack = LocalStack::with("acme", &[("tenant.yaml", TENANT), ("plant.yaml", PLANT)]).await?;
+        let dataplane = stack.dataplane().await?;
+        let publisher = stack.publisher().await?;
+        let page = format!("{}/?tenant=acme", dataplane.url);
+        let browser = Chromium::open(&page, 1200, 900).await?;
+        let screen = Self { stack, publisher, browser, _dataplane: dataplane };
+        let live = "return document.body.dataset.connection";
+        screen.shows("the connection", live, &json!("live"), SOON).await?;
+        Ok(screen)
+    }
+
     async fn send(&self, channel: &str, message: &Value) -> anyhow::Result<()> {
         self.send_text(channel, &message.to_string()).await
     }
@@ -140,14 +153,7 @@ fn alarm_row(text: &str) -> String {
 
 #[tokio::test]
 async fn the_page_follows_the_stream_and_says_why_something_is_not_shown() -> anyhow::Result<()> {
-    let stack = LocalStack::with("acme", &[("tenant.yaml", TENANT), ("plant.yaml", PLANT)]).await?;
-    let dataplane = stack.dataplane().await?;
-    let publisher = stack.publisher().await?;
-    let page = format!("{}/?tenant=acme", dataplane.url);
-    let browser = Chromium::open(&page, 1200, 900).await?;
-    let screen = Screen { stack, publisher, browser };
-    let live = "return document.body.dataset.connection";
-    screen.shows("the connection", live, &json!("live"), SOON).await?;
+    let screen = Screen::open().await?;
 
     // With equal times, the message that was stored later counts.
     let ts = now_ms();
@@ -213,5 +219,32 @@ async fn the_page_follows_the_stream_and_says_why_something_is_not_shown() -> an
 
     // The healing of the first fault was shown while the page was open; the last ends too.
     screen.heals("telemetry").await?;
+    screen.browser.close().await
+}
+
+#[tokio::test]
+async fn the_page_goes_on_when_the_stream_was_made_anew() -> anyhow::Result<()> {
+    let screen = Screen::open().await?;
+    // The sequences of the new stream are far below those that the page knows.
+    for speed in 0..100 {
+        screen.send("telemetry", &json!({"ts": now_ms(), "speed": speed, "st": 1})).await?;
+    }
+    screen.shows_value("telemetry", "speed", "99").await?;
+    screen.browser.script("window.mark = 'not reloaded'").await?;
+    let jetstream = screen.publisher.jetstream();
+    let config = jetstream.get_stream("IOT_acme").await?.cached_info().config.clone();
+    jetstream.delete_stream("IOT_acme").await?;
+    jetstream.create_stream(config).await?;
+    let script = text_of(&value("A-1", "telemetry", "speed"));
+    wait_until("a value of the new stream", SOON * 3, async || {
+        let sent = screen.send("telemetry", &json!({"ts": now_ms(), "speed": 500, "st": 1})).await;
+        sent.map_err(|error| format!("{error:#}"))?;
+        match screen.browser.script(&script).await {
+            Ok(Value::String(shown)) if shown == "500" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    assert_eq!(screen.browser.script("return window.mark ?? null").await?, "not reloaded");
     screen.browser.close().await
 }
