@@ -202,8 +202,8 @@ async fn values_reach_screens_and_each_user_has_only_its_rights() {
     .unwrap();
 }
 
-/// Asserts that others than the operator neither publish where last values are kept nor listen there, and that
-/// the data plane can read them.
+/// Asserts that others than the operator neither publish where last values are kept nor listen there, and
+/// that the data plane can read them.
 async fn only_the_operator_keeps_last_values(server: &Server, operator: &async_nats::Client) {
     let subject = "last.demo.k3v5.power";
     let operator = async_nats::jetstream::new(operator.clone());

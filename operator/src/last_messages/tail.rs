@@ -24,8 +24,8 @@ impl TailReader {
         Self { reader, tenant, left: AtomicUsize::new(MOST_CHANNELS) }
     }
 
-    /// Returns the newest `count` messages of a channel in stream order. `None` if this look has read too many
-    /// channels already, or NATS can't be asked.
+    /// Returns the newest `count` messages of a channel in stream order. `None` if this look has read too
+    /// many channels already, or NATS can't be asked.
     pub(crate) async fn newest(
         &self,
         iot_id: &IotId,

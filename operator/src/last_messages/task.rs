@@ -23,8 +23,9 @@ use super::store::KeptStore;
 use crate::jetstream::reconciler::StreamReports;
 use crate::metrics::CallResult;
 
-/// The longest interval of looks at a tenant.
-const INTERVAL: Duration = Duration::from_secs(60);
+/// The longest interval of looks at a tenant. What a look finds is to be written a minute after the message
+/// at the latest.
+const INTERVAL: Duration = Duration::from_secs(45);
 /// The looks in the time for which a tenant's stream has a message. Two of them are between the age at which
 /// it is copied and its end.
 const LOOKS_PER_MAX_AGE: u32 = 4;
@@ -160,9 +161,9 @@ impl LookTask {
             }
             let is_connected = *self.connected.borrow_and_update();
             while is_connected && looks.len() < CONCURRENT {
-                let now = Instant::now();
-                let due = tenants.iter_mut().find(|(_, tenant)| tenant.due().is_some_and(|due| due <= now));
-                let Some((name, tenant)) = due else { break };
+                let due = tenants.iter_mut().filter_map(|(name, tenant)| Some((tenant.due()?, name, tenant)));
+                let first = due.min_by_key(|(due, ..)| *due);
+                let Some((_, name, tenant)) = first.filter(|(due, ..)| *due <= Instant::now()) else { break };
                 looks.push(self.start(name, tenant, judge.clone()));
             }
             let may_start = is_connected && looks.len() < CONCURRENT;

@@ -83,7 +83,7 @@ async fn clean_up_removes_what_an_installation_leaves() {
     let jetstream = async_nats::jetstream::new(async_nats::connect(cluster.nats.url()).await.unwrap());
     let foreign = async_nats::jetstream::stream::Config { name: "IOT_other".into(), ..Default::default() };
     jetstream.create_stream(foreign).await.unwrap();
-    assert_eq!(cluster.streams().await, ["IOT_acme", "IOT_other", "SRC_acme_gw"]);
+    assert_eq!(cluster.streams().await, ["IOT_acme", "IOT_other", "LAST_acme", "SRC_acme_gw"]);
 
     // It waits for an operator that leads, and for the Lease of one that was killed. NATS is not available:
     // it removes what it can, names the rest, and keeps what identifies the streams for the next attempt.

@@ -35,7 +35,7 @@ async fn the_mapping_is_that_of_the_folder_mode(cluster: &Cluster, demo: &str) {
         (&labels["flutecast.io/tenant"], &labels["flutecast.io/shard"]),
         (&"demo".into(), &"0".into())
     );
-    assert_eq!(cluster.streams().await, ["IOT_demo", "SRC_demo_gw-line1", "SRC_demo_mes"]);
+    assert_eq!(cluster.streams().await, ["IOT_demo", "LAST_demo", "SRC_demo_gw-line1", "SRC_demo_mes"]);
 }
 
 async fn the_columns_answer(cluster: &Cluster) {

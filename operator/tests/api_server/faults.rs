@@ -71,7 +71,7 @@ async fn no_api_server_for_a_minute() {
     let all: Vec<String> = [all[0].clone(), all[2].clone(), all[3].clone()].into_iter().chain(new).collect();
     cluster.until_mapped(&mapping_of(&all).await).await;
     cluster.until_all_ready().await;
-    until_streams(&cluster, &["IOT_t"]).await;
+    until_streams(&cluster, &["IOT_t", "LAST_t"]).await;
     // Documents that didn't change were not written.
     let after = cluster.versions().await;
     for name in ["Device/stays", "Secret/flutecast-access"] {
@@ -107,7 +107,7 @@ async fn no_broker_for_a_minute() {
     let one_leads = one.metric("flutecast_operator_leading").await == 1.0;
     let (leader, standby) = if one_leads { (one, two) } else { (two, one) };
     cluster.operator = Some(leader);
-    until_streams(&cluster, &["IOT_gone", "IOT_t"]).await;
+    until_streams(&cluster, &["IOT_gone", "IOT_t", "LAST_gone", "LAST_t"]).await;
     wrote_nothing(&standby).await;
     a_clock_that_is_set(&cluster, &clock, &mut all).await;
     wrote_nothing(&standby).await;
@@ -128,7 +128,7 @@ async fn no_broker_for_a_minute() {
     tokio::time::sleep(MINUTE).await;
     cluster.nats.restart().await.unwrap();
     cluster.until_all_ready().await;
-    until_streams(&cluster, &["IOT_new", "IOT_t"]).await;
+    until_streams(&cluster, &["IOT_new", "IOT_t", "LAST_new", "LAST_t"]).await;
     cluster.until_mapped(&mapping_of(&all).await).await;
     wrote_nothing(&standby).await;
     let told =

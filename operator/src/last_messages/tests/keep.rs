@@ -25,7 +25,8 @@ fn plain() -> Program {
 
 fn positive() -> Program {
     program(
-        r#"{"codec": "JSON", "when": "values.v >= 0", "fields": [{"name": "v", "pointer": "/v", "type": "Number"}]}"#,
+        r#"{"codec": "JSON", "when": "values.v >= 0",
+            "fields": [{"name": "v", "pointer": "/v", "type": "Number"}]}"#,
     )
 }
 

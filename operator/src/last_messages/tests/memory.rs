@@ -18,15 +18,15 @@ fn declared(devices: &[&str], formats: &[&str]) -> TenantChannels {
     yaml.extend(formats.iter().map(|format| manifests::format(format)));
     for device in devices {
         let spec = format!(
-            "tenant: demo\n  deviceCode: {device}\n  iotId: {device}\n  channels:\n  - {{name: power, format: \
-             good}}\n  - {{name: status, format: other}}\n"
+            "tenant: demo\n  deviceCode: {device}\n  iotId: {device}\n  channels:\n  - {{name: power, \
+             format: good}}\n  - {{name: status, format: other}}\n"
         );
         yaml.push(format!(
             "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {{name: {device}}}\nspec:\n  {spec}"
         ));
     }
     folder.load(&[("a.yaml", &yaml.join("---\n"))]);
-    channels(&folder.built())
+    channels(&folder)
 }
 
 fn names(iot_id: &str, channel: &str) -> (IotId, ChannelName) {

@@ -5,10 +5,11 @@ mod real_nats;
 use flutecast_contract::name::TenantName;
 
 use super::TenantChannels;
-use crate::controller::build::Built;
+use crate::tests::Folder;
 
-/// Returns the channels of the one tenant that was built.
-fn channels(built: &Built) -> TenantChannels {
+/// Returns the channels of the one tenant of a folder.
+fn channels(folder: &Folder) -> TenantChannels {
+    let built = folder.built();
     let tenant = &built.tenants[&TenantName::new("demo").unwrap()];
     TenantChannels {
         namespace: "default".to_owned(),

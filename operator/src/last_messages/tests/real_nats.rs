@@ -25,8 +25,8 @@ const FORMATS: [&str; 3] = [
     "metadata: {name: plain}\nspec:\n  fields:\n  - {name: v, pointer: /v, type: Number}\n",
     "metadata: {name: positive}\nspec:\n  when: values.v >= 0\n  fields:\n  - {name: v, pointer: /v, type: \
      Number}\n",
-    "metadata: {name: record}\nspec:\n  record: {merge: true}\n  fields:\n  - {name: temp, pointer: /temp, type: \
-     Number}\n  - {name: hum, pointer: /hum, type: Number}\n",
+    "metadata: {name: record}\nspec:\n  record: {merge: true}\n  fields:\n  - {name: temp, pointer: /temp, \
+     type: Number}\n  - {name: hum, pointer: /hum, type: Number}\n",
 ];
 
 /// What was found of each channel: the payload of its last message, and its tail.
@@ -104,7 +104,7 @@ impl World {
 
     /// Declares these devices, each with its channels and their formats, and no others.
     fn declare(&self, devices: &[(&str, &[(&str, &str)])]) {
-        let channels = channels(&folder(devices).built());
+        let channels = channels(&folder(devices));
         self.declared.send_replace(Some(Arc::new([(demo(), channels)].into())));
     }
 
