@@ -1,8 +1,8 @@
 //! Judges the newest messages of devices, for the condition `MessagesUnderstood`.
 //!
 //! The last message of each channel says most: the engine names what is wrong with it. Two questions need the
-//! messages before it, and reading those has a budget: whether it is out of order, and whether a field that it
-//! lacks is in none of the messages before it. So what was read is remembered, and used until it is the
+//! messages before it, and reading those has a budget: whether it is out of order, and whether a field that
+//! it lacks is in none of the messages before it. So what was read is remembered, and used until it is the
 //! channel's turn again.
 
 mod log;

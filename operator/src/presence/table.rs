@@ -146,8 +146,8 @@ impl PresenceTable {
         self.0.lock().devices.get(key).map(|row| row.reported.clone())
     }
 
-    /// Returns whether one more Event about what was observed may be created. Their rate is bounded: when a whole
-    /// plant is switched off, one Event for each device is of no use.
+    /// Returns whether one more Event about what was observed may be created. Their rate is bounded: when a
+    /// whole plant is switched off, one Event for each device is of no use.
     pub(crate) fn may_emit_event(&self, now: Instant) -> bool {
         self.0.lock().events.get_or_insert_with(|| TokenBucket::new(EVENTS, now)).take(now)
     }

@@ -75,8 +75,8 @@ impl Understanding {
         self.message.split_once(SEPARATOR).map_or(&*self.message, |(concerned, _)| concerned)
     }
 
-    /// Returns what is to be said when `newer` was judged after this. If it is not certain, there may be a hint
-    /// that was not looked for.
+    /// Returns what is to be said when `newer` was judged after this. If it is not certain, there may be a
+    /// hint that was not looked for.
     ///
     /// That there are no messages any more is worth a write only where a problem would be shown for ever: a
     /// plant that rests longer than its streams keep messages would cause one for each device.

@@ -17,10 +17,10 @@ const LINES: Rate = Rate { interval: Duration::from_secs(1), burst: 50 };
 
 /// Writes a line when it changes whether the messages of a device are understood.
 #[derive(Debug, Default)]
-pub(crate) struct JudgementLog(Mutex<Written>);
+pub(crate) struct JudgementLog(Mutex<LoggedDevices>);
 
 #[derive(Debug, Default)]
-struct Written {
+struct LoggedDevices {
     devices: BTreeMap<Key, Understanding>,
     lines: Option<TokenBucket>,
 }
