@@ -12,3 +12,4 @@ mod live;
 mod resume;
 mod splitter;
 mod support;
+mod tail;

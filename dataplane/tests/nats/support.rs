@@ -15,7 +15,7 @@ use flutecast_dataplane::access::Scope;
 use flutecast_dataplane::catalog::Catalog;
 use flutecast_dataplane::fanout::{Connection, DeviceQuery, HubSettings, Hubs, SubscribeRequest};
 use flutecast_dataplane::ingest::broker;
-use flutecast_nats::Login;
+use flutecast_nats::{Login, NatsConnection};
 use flutecast_testkit::{NatsServer, SseEvent, SseParser};
 use futures_util::StreamExt;
 use prometheus_client::registry::Registry;
@@ -147,9 +147,7 @@ impl Room {
         let (catalog, receiver) = watch::channel(Arc::new(build(mapping, None)));
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
-        let broker = broker::connect(&Login::at(&nats.url()), "test").await.unwrap();
-        let connected = async { broker.watch().wait_for(|state| state.connected).await.map(drop) };
-        tokio::time::timeout(DEADLINE, connected).await.unwrap().unwrap();
+        let broker = connected(&nats, "test").await;
         let (hubs, _handle) = Hubs::start(broker, receiver, settings, &mut registry, stop.clone());
         Self { nats, jetstream, hubs, registry, catalog, stop }
     }
@@ -208,7 +206,7 @@ impl Room {
 
     /// Starts the hubs of another pod.
     pub(crate) async fn other_pod(&self) -> Hubs {
-        let broker = broker::connect(&Login::at(&self.nats.url()), "other").await.unwrap();
+        let broker = connected(&self.nats, "other").await;
         let mut registry = Registry::default();
         let (hubs, _handle) =
             Hubs::start(broker, self.catalog.subscribe(), fast(), &mut registry, self.stop.clone());
@@ -239,6 +237,14 @@ impl Room {
     pub(crate) fn metric(&self, line: &str) -> u64 {
         metric(&self.registry, line)
     }
+}
+
+/// Connects a pod.
+async fn connected(nats: &NatsServer, name: &str) -> NatsConnection {
+    let broker = broker::connect(&Login::at(&nats.url()), name).await.unwrap();
+    let connected = async { broker.watch().wait_for(|state| state.connected).await.map(drop) };
+    tokio::time::timeout(DEADLINE, connected).await.unwrap().unwrap();
+    broker
 }
 
 /// Subscribes a client to the hubs of a pod. It resumes if it has an id.
