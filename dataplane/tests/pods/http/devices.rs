@@ -17,7 +17,8 @@ async fn devices_are_returned_as_json() {
     assert_eq!(one["labels"], json!({"line": "l1"}));
     assert_eq!(one["channels"]["telemetry"]["values"], json!({"v": 12.3, "text": "a\"b"}));
     assert_eq!(one["channels"]["telemetry"]["stale"], json!(false));
-    assert_eq!(one["channels"]["alarms"], json!({"time": null, "stale": false, "values": null}));
+    let empty = json!({"seq": null, "time": null, "stale": false, "values": null, "problem": null});
+    assert_eq!(one["channels"]["alarms"], empty);
     let all = setup.get("/v1/open/devices", &[]).await.json().unwrap();
     assert_eq!(codes(&all), ["CORR-01", "FLEX-01"]);
     assert_eq!(all["devices"][0], one);
