@@ -163,6 +163,10 @@ pub(super) async fn fold_tail(
         Some(Timestamp(time.0.saturating_sub(back)))
     };
     let mut since = before(last.stored_at.into());
+    if !pipeline.program().is_record() {
+        // What is shown is often a message before the last one. A minute more is read at once for it.
+        since = since.and_then(before);
+    }
     for reads_left in (0..LOOK_BACKS).rev() {
         let mut tail = stored.tail(&last.subject, since.map(broker_time), last.sequence).await?;
         if tail.last().is_none_or(|newest| newest.sequence < last.sequence) {

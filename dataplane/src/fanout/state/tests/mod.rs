@@ -6,6 +6,7 @@ mod one_truth;
 mod plain;
 mod problems;
 mod random_channel;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

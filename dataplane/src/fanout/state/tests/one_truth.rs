@@ -14,8 +14,8 @@ use crate::fanout::keys::channel_id;
 use crate::fanout::latest::{LookBackBudget, fold_channel};
 use crate::fanout::{ChannelValues, DeviceValues};
 
-const DEVICE: &str = "A";
-const CHANNEL: &str = "x";
+pub(super) const DEVICE: &str = "A";
+pub(super) const CHANNEL: &str = "x";
 /// The milliseconds after which the channel is stale.
 const STALE_AFTER: u64 = 10_000;
 /// The cases of a run of all tests.
@@ -25,24 +25,24 @@ const CASES: u32 = 300;
 const SHOWN: [&str; 5] = ["seq", "time", "values", "bad", "at"];
 
 /// A screen: the data events that it has got, in their order.
-struct Screen {
+pub(super) struct Screen {
     connection: u64,
     backlog: Arc<Backlog>,
     events: Vec<Value>,
 }
 
 impl Screen {
-    fn open(pod: &mut Harness) -> Self {
+    pub(super) fn open(pod: &mut Harness) -> Self {
         Self::resume(pod, None)
     }
 
-    fn resume(pod: &mut Harness, after: Option<u64>) -> Self {
+    pub(super) fn resume(pod: &mut Harness, after: Option<u64>) -> Self {
         let (connection, backlog) = pod.attach(&[DEVICE], after);
         Self { connection, backlog, events: Vec::new() }
     }
 
     /// Returns what the screen shows: the event that was stored last.
-    fn shows(&mut self) -> Value {
+    pub(super) fn shows(&mut self) -> Value {
         self.take();
         let newest = self.events.iter().max_by_key(|event| event["seq"].as_u64());
         shown(newest.unwrap_or(&Value::Null))
@@ -59,13 +59,13 @@ impl Screen {
         }
     }
 
-    fn sequences(&mut self) -> Vec<u64> {
+    pub(super) fn sequences(&mut self) -> Vec<u64> {
         self.take();
         self.events.iter().filter_map(|event| event["seq"].as_u64()).collect()
     }
 }
 
-fn shown(channel: &Value) -> Value {
+pub(super) fn shown(channel: &Value) -> Value {
     SHOWN.iter().map(|field| ((*field).to_owned(), channel[field].clone())).collect()
 }
 
@@ -119,7 +119,7 @@ impl Case {
 }
 
 /// Starts a pod on a stream that holds these messages.
-fn start(catalog: &Arc<TenantCatalog>, stored: &[StoredMessage], now: Now) -> Harness {
+pub(super) fn start(catalog: &Arc<TenantCatalog>, stored: &[StoredMessage], now: Now) -> Harness {
     let mut pod = Harness::with(Arc::clone(catalog));
     pod.now = now;
     for message in stored {
@@ -135,7 +135,7 @@ fn store(pod: &mut Harness, message: &StoredMessage) -> Option<(ChannelKey, Live
 }
 
 /// Returns what the JSON API of a pod that doesn't watch the channel says.
-fn read_json(catalog: &TenantCatalog, stored: &Vec<StoredMessage>, now: Now) -> Value {
+pub(super) fn read_json(catalog: &TenantCatalog, stored: &Vec<StoredMessage>, now: Now) -> Value {
     let device = &catalog.devices[&IotId::new(DEVICE).unwrap()];
     let channel = device.channels.values().next().unwrap();
     let budget = LookBackBudget::new();
