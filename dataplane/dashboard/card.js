@@ -102,9 +102,8 @@ export class Card {
       for (const plot of part.plots.values()) plot.colours = null;
     }
     for (const value of part.values) setData(value, 'stale', stale);
-    const now = this.#feed.serverNow();
-    for (const notes of part.notes) notes.show(channel, now);
-    part.problem.show(channel.problem, now);
+    for (const notes of part.notes) notes.showRaw(channel);
+    part.problem.show(channel.problem, this.#feed.serverNow());
     this.updateAge(channel);
     const device = this.#feed.devices.get(this.node.dataset.device ?? '');
     const channels = device ? [...device.channels.values()] : [];

@@ -81,15 +81,14 @@ export class ValueNotes {
     return [this.#raw, this.#age];
   }
 
-  /** @param {import('./flutecast.js').Channel} channel @param {number} now */
-  show(channel, now) {
+  /** @param {import('./flutecast.js').Channel} channel */
+  showRaw(channel) {
     const raw = Object.hasOwn(channel.bad, this.#field) ? String(channel.bad[this.#field]) : null;
     this.#raw.hidden = raw === null;
     if (raw !== null && setText(this.#raw, raw)) {
       this.#raw.title = `“${raw}” came, which can't be read`;
       this.#raw.setAttribute('aria-label', `can't be read: ${raw}`);
     }
-    this.showAge(channel, now);
   }
 
   /** @param {import('./flutecast.js').Channel} channel @param {number} now */
