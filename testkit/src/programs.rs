@@ -157,8 +157,8 @@ impl Dataplane {
         }
     }
 
-    /// Returns the base URL of the listener for looks at messages, `http://127.0.0.1:<port>`, as the log names
-    /// it; `None` if it isn't listened on.
+    /// Returns the base URL of the listener for looks at messages, `http://127.0.0.1:<port>`, as the log
+    /// names it; `None` if it isn't listened on.
     #[must_use]
     pub fn inspect_url(&self) -> Option<String> {
         let output = self.process.output();

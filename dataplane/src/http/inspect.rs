@@ -1,7 +1,7 @@
 //! `GET /channels` on loopback: the last messages of a device's channels, and what became of each.
 //!
-//! It shows parts of payloads, so it takes no token but the right to a shell, or to `kubectl port-forward`, on
-//! this machine. A page in a browser there could reach it under a name of its own that resolves to loopback:
+//! It takes no token: who has a shell on this machine, or the right to `kubectl port-forward`, may see parts
+//! of payloads. A page in a browser there could reach it under a name of its own that resolves to loopback:
 //! therefore the request has to name a loopback host, and no answer may be read by another origin.
 
 use std::collections::BTreeSet;
@@ -108,7 +108,7 @@ fn check_host(host: Option<&Authority>) -> Result<(), RequestError> {
         return Ok(());
     }
     Err(RequestError::Forbidden(format!(
-        "Host: {named:?} is not a name of this machine's loopback; ask for http://localhost/channels, with the port"
+        "Host: {named:?} is not a name of this machine's loopback; ask for localhost, with the port"
     )))
 }
 

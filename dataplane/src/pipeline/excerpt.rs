@@ -39,6 +39,7 @@ fn printable(character: char) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn json_stays_readable() {
@@ -63,12 +64,12 @@ mod tests {
         assert_eq!(excerpt("ü".repeat(101).as_bytes()), format!("{}…", "ü".repeat(98)));
     }
 
-    proptest::proptest! {
+    proptest! {
         #[test]
-        fn any_payload_is_one_short_line(payload in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+        fn any_payload_is_one_short_line(payload in prop::collection::vec(any::<u8>(), 0..400)) {
             let excerpt = excerpt(&payload);
-            proptest::prop_assert!(excerpt.len() <= MAX_BYTES);
-            proptest::prop_assert!(!excerpt.chars().any(char::is_control));
+            prop_assert!(excerpt.len() <= MAX_BYTES);
+            prop_assert!(!excerpt.chars().any(char::is_control));
         }
     }
 }

@@ -13,9 +13,9 @@ struct Found {
 }
 
 impl StreamReader {
-    /// Returns the sequence at which the newest `count` messages of `subject` begin, or the first one if there
-    /// are fewer; `None` if there is no message. Each request halves what is left of the stream's sequences:
-    /// at most 30 for a thousand million of them.
+    /// Returns the sequence at which the newest `count` messages of `subject` begin, or the first one if
+    /// there are fewer; `None` if there is no message. Each request halves what is left of the stream's
+    /// sequences: at most 30 for a thousand million of them.
     ///
     /// # Errors
     /// [`RequestError`], within 5 s for each of those requests.
