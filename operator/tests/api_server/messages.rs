@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flutecast_testkit::wait_until;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use crate::manifests::{device, format, tenant};
@@ -32,14 +33,35 @@ fn understood(device: &Value) -> (String, String) {
     (format!("{} {}", text("status"), text("reason")), text("message").to_owned())
 }
 
-async fn publish(cluster: &Cluster, names: &[&str], payload: &'static str) {
+async fn publish(cluster: &Cluster, names: &[&str], payload: &str) {
     let client = cluster.nats.client().await.unwrap();
     for name in names {
         let device = cluster.get("device", name, "default").await.unwrap();
         let subject = device["status"]["subjects"][0].as_str().unwrap().to_owned();
-        client.publish(subject, payload.into()).await.unwrap();
+        client.publish(subject, payload.to_owned().into()).await.unwrap();
     }
     client.flush().await.unwrap();
+}
+
+/// A format with a time, and an Enum.
+const STRICT: &str = "apiVersion: flutecast.io/v1alpha1\nkind: PushFormat\nmetadata: {name: strict}\nspec:
+  timestamp: {pointer: /ts, unit: Milliseconds, maxAge: 30s}
+  fields:
+  - {name: speed, pointer: /v, type: Number}
+  - {name: state, pointer: /st, type: Enum, values: {'0': idle, '1': running}}\n";
+
+/// Faults of devices: name, what it sends, by how many seconds its clock is wrong, and what is said of it.
+const FAULTS: [(&str, &str, i64, &str, &str); 4] = [
+    ("slow", r#"{"ts":TS,"v":1,"st":1}"#, -40, "False TooOld", "channel power at /ts: "),
+    ("ahead", r#"{"ts":TS,"v":1,"st":1}"#, 3600, "True ClockAhead", "channel power at /ts: "),
+    ("enum", r#"{"ts":TS,"v":1,"st":7}"#, 0, "False BadField", "channel power, field state at /st: "),
+    ("pointer", r#"{"ts":TS,"v":1,"St":1}"#, 0, "True FieldNotFound", "channel power, field state at /st: "),
+];
+
+/// Publishes what a device sends whose clock is wrong by so many seconds.
+async fn publish_at(cluster: &Cluster, name: &str, payload: &str, seconds: i64) {
+    let own = Timestamp::now().as_millisecond() + seconds * 1000;
+    publish(cluster, &[name], &payload.replace("TS", &own.to_string())).await;
 }
 
 /// Returns the Events about a Device with this reason: how often each was there.
@@ -76,8 +98,16 @@ async fn messages_that_are_not_understood_are_named_and_heal() {
         device("quiet", "t", "C-3", "on-off"),
     ];
     cluster.apply(&all.join("---\n")).await;
+    let faulty = FAULTS.map(|(name, ..)| device(name, "t", name, "strict"));
+    cluster.apply(&format!("{STRICT}---\n{}", faulty.join("---\n"))).await;
     cluster.until_all_ready().await;
     until_understood(&cluster, "quiet", "Unknown NoMessages").await;
+    for (name, payload, seconds, _, _) in FAULTS {
+        // So many have to lack a field.
+        for _ in 0..20 {
+            publish_at(&cluster, name, payload, seconds).await;
+        }
+    }
     let both = ["followed", "plain"];
     publish(&cluster, &both, r#"{"on":tr"#).await;
     for name in both {
@@ -87,19 +117,29 @@ async fn messages_that_are_not_understood_are_named_and_heal() {
         let device = cluster.get("device", name, "default").await.unwrap();
         assert_eq!(said(&device).0, "Ready=True Accepted");
     }
+    for (name, _, _, expected, words) in FAULTS {
+        let message = until_understood(&cluster, name, expected).await;
+        assert!(message.starts_with(words), "{name}: {message}");
+    }
     let table = cluster.kubectl(&["get", "fd"]).await;
     let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
     assert!(line("plain").contains("Malformed") && line("quiet").contains("NoMessages"), "{table}");
-    the_metric_says(&cluster, &[("False", 2.0), ("True", 0.0), ("Unknown", 1.0)]).await;
+    the_metric_says(&cluster, &[("False", 4.0), ("True", 2.0), ("Unknown", 1.0)]).await;
     // Its presence may have had to wait for the write about its messages.
     until_presence(&cluster, "followed", "Online").await;
     a_restart_writes_nothing(&mut cluster).await;
     publish(&cluster, &both, r#"{"on":true}"#).await;
+    for (name, ..) in FAULTS {
+        publish_at(&cluster, name, r#"{"ts":TS,"v":1,"st":1}"#, 0).await;
+    }
+    for (name, ..) in FAULTS {
+        until_understood(&cluster, name, "True Understood").await;
+    }
     for name in both {
         until_understood(&cluster, name, "True Understood").await;
         until_told(&cluster, name, "Understood").await;
     }
-    the_metric_says(&cluster, &[("False", 0.0), ("True", 2.0), ("Unknown", 1.0)]).await;
+    the_metric_says(&cluster, &[("False", 0.0), ("True", 6.0), ("Unknown", 1.0)]).await;
     assert_eq!(events(&cluster, "plain", "Malformed").await, [1]);
 }
 
