@@ -43,8 +43,9 @@ impl Program {
         let time = time.unwrap_or(place.time);
         self.read_times(time, state, times);
         for ((field, slot), at) in self.fields.iter().zip(&*slots).zip(&*times) {
-            if *slot != Slot::Absent && *at < time {
-                output.write_at(&field.key, *at);
+            // Clients get times in milliseconds.
+            if *slot != Slot::Absent && at.as_millis() < time.as_millis() {
+                output.write_at(&field.key, Timestamp::from_millis(at.as_millis()));
             }
         }
         if !output.at.is_empty() {
@@ -81,8 +82,8 @@ impl Program {
         found_any
     }
 
-    /// Reads the time of each field of the record: that of the value, or of the oldest one that it is computed
-    /// from.
+    /// Reads the time of each field of the record: that of the value, or of the oldest one that it is
+    /// computed from.
     fn read_times(&self, newest: Timestamp, state: &ChannelState, times: &mut Vec<Timestamp>) {
         times.clear();
         for (at, field) in self.fields.iter().enumerate() {
@@ -102,7 +103,8 @@ impl Output {
         self.at.push(if self.at.is_empty() { b'{' } else { b',' });
         self.at.extend_from_slice(key);
         self.at.push(b'"');
-        time.to_rfc3339(&mut self.at);
+        // In milliseconds, like the time of the event.
+        Timestamp(time.as_millis() * 1_000).to_rfc3339(&mut self.at);
         self.at.push(b'"');
     }
 }

@@ -91,7 +91,8 @@ impl DropReason {
     /// Returns whether the message says how its device is, but is no reason to show something else.
     #[must_use]
     pub fn is_understood(self) -> bool {
-        matches!(self, Self::Filtered | Self::Unchanged)
+        // One that comes now may have got a repeat as the newest event, without what it repeats.
+        matches!(self, Self::Repeat | Self::Filtered | Self::Unchanged)
     }
 
     /// Returns the problem that this drop is; `None` if it is as the format wants it.
