@@ -9,8 +9,8 @@ use flutecast_contract::stream_position::Epoch;
 use flutecast_contract::subject;
 use flutecast_format::program::Problem;
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
-use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::time::Instant;
+use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::hub::HubContext;
 use super::keys::channel_id;
@@ -24,6 +24,8 @@ use crate::pipeline::{ChannelPipeline, Now, problem_json};
 /// The most channels whose tails are read for one request, and the time after which no other one is.
 const LOOK_BACKS: usize = 256;
 const LOOK_BACK_TIME: Duration = Duration::from_secs(3);
+/// The longest that kept last values may take, with the incarnation of the stream that they belong to.
+const KEPT_TIME: Duration = Duration::from_secs(1);
 /// The most tails that are read at once for one request.
 const CONCURRENT: usize = 8;
 
@@ -55,7 +57,7 @@ pub(super) async fn read_values(
     wanted: &[NamedChannel<'_>],
 ) -> Result<LiveValues, Unavailable> {
     let reader = StreamReader::new(context.broker.client.clone(), catalog.settings.stream.clone());
-    let streams = TenantStreams::new(reader, &catalog.name, context.metrics.clone());
+    let streams = TenantStreams::new(reader, &catalog.name, context);
     let read = read(context, &streams, catalog, wanted).await;
     read.map_err(|error| Unavailable::from(&error))
 }
@@ -83,10 +85,11 @@ async fn read(
     let reads: Vec<_> = wanted
         .iter()
         .zip(&subjects)
-        .map(|(item, subject)| fold_channel(streams, *item, lasts.remove(subject), &budget))
+        .map(|(item, subject)| fold_within(streams, *item, lasts.remove(subject), &budget))
         .collect();
-    let mut folded: Vec<_> = stream::iter(reads).buffer_unordered(CONCURRENT).try_collect().await?;
-    add_kept_values(context, streams, catalog, &mut folded).await;
+    let mut folded: Vec<_> = stream::iter(reads).buffer_unordered(CONCURRENT).collect().await;
+    // What takes longer than the whole request may take is not shown.
+    let _ = timeout(KEPT_TIME, add_kept_values(context, streams, catalog, &mut folded)).await;
     let now = context.clock.now();
     let named = |((device, channel), fold): (NamedChannel<'_>, ChannelFold)| {
         (channel_id(device, channel), fold.values(channel, now))
@@ -101,6 +104,25 @@ pub(super) enum ChannelFold {
     NotRead(StoredMessage),
 }
 
+/// Folds the tail of a channel. One that can't be read in time is not read: the other channels are shown.
+async fn fold_within<'a>(
+    streams: &TenantStreams,
+    named: NamedChannel<'a>,
+    last: Option<StoredMessage>,
+    budget: &LookBackBudget,
+) -> (NamedChannel<'a>, ChannelFold) {
+    let folded = timeout_at(budget.end, fold_channel(streams, named, last.clone(), budget)).await;
+    match (folded, last) {
+        (Ok(Ok(folded)), _) => folded,
+        (Err(_) | Ok(Err(_)), Some(last)) => (named, ChannelFold::NotRead(last)),
+        (Err(_) | Ok(Err(_)), None) => (named, ChannelFold::Read(Folded::new(pipeline(named)).into())),
+    }
+}
+
+fn pipeline((device, channel): NamedChannel<'_>) -> ChannelPipeline {
+    ChannelPipeline::new(&device.code, &channel.name, Arc::clone(&channel.program))
+}
+
 /// Folds the tail of a channel behind its newest message, as far as `budget` allows.
 pub(super) async fn fold_channel<'a>(
     stored: &impl StoredMessages,
@@ -108,8 +130,7 @@ pub(super) async fn fold_channel<'a>(
     last: Option<StoredMessage>,
     budget: &LookBackBudget,
 ) -> Result<(NamedChannel<'a>, ChannelFold), RequestError> {
-    let (device, channel) = named;
-    let pipeline = ChannelPipeline::new(&device.code, &channel.name, Arc::clone(&channel.program));
+    let pipeline = pipeline(named);
     let Some(last) = last else { return Ok((named, ChannelFold::Read(Folded::new(pipeline).into()))) };
     // These frames are never sent as events, so the epoch, which only ids have, doesn't matter.
     let folded = fold_newest(stored, &pipeline, Epoch(0), last.clone(), || budget.take()).await?;

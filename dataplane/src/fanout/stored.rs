@@ -1,6 +1,7 @@
 //! Reads from the streams of a tenant, bounded and counted.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flutecast_contract::name::TenantName;
@@ -9,8 +10,9 @@ use flutecast_contract::subject;
 use flutecast_contract::tail::MESSAGES;
 use flutecast_nats::stream::{LastMessages, Page};
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::hub::HubContext;
 use super::metrics::{FanoutMetrics, StreamRead};
 use super::tail::{Folded, StoredMessages};
 use crate::ingest::history::HistoryReader;
@@ -24,14 +26,40 @@ const TAIL_PAGES: usize = 128;
 /// A tail that starts more messages before its end is entered behind its start.
 const SKIP_BEYOND: u64 = 4 * MESSAGES as u64;
 /// The longest that the kept last values may take: nothing else may wait for them.
-const KEPT: Duration = Duration::from_secs(1);
+const KEPT: Duration = Duration::from_millis(900);
+/// The time for which kept last values are not read after they took too long.
+const KEPT_PAUSE: Duration = Duration::from_secs(10);
 
 /// The tenant's stream, and the one of its kept last values. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct TenantStreams {
     pub(super) reader: StreamReader,
     kept: StreamReader,
+    kept_reads: KeptReads,
     metrics: FanoutMetrics,
+}
+
+/// Whether kept last values can be read at all. A broker doesn't answer a request for which there is no right,
+/// as after an upgrade of the programs alone. All hubs share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KeptReads {
+    /// The time until which it isn't tried again.
+    paused: Arc<Mutex<Option<Instant>>>,
+}
+
+impl KeptReads {
+    fn are_paused(&self) -> bool {
+        self.locked().is_some_and(|until| Instant::now() < until)
+    }
+
+    fn pause(&self) {
+        *self.locked() = Some(Instant::now() + KEPT_PAUSE);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Instant>> {
+        // A moment is never left half changed.
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The newest messages, within the bounds of a tail.
@@ -53,9 +81,10 @@ impl Newest {
 }
 
 impl TenantStreams {
-    pub(super) fn new(reader: StreamReader, tenant: &TenantName, metrics: FanoutMetrics) -> Self {
+    pub(super) fn new(reader: StreamReader, tenant: &TenantName, context: &HubContext) -> Self {
         let kept = StreamReader::new(reader.client().clone(), subject::kept_stream(tenant));
-        Self { reader, kept, metrics }
+        let (kept_reads, metrics) = (context.kept_reads.clone(), context.metrics.clone());
+        Self { reader, kept, kept_reads, metrics }
     }
 
     /// Returns the newest message of each of these subjects.
@@ -94,7 +123,7 @@ impl TenantStreams {
     /// They count if they are of this incarnation of the tenant's stream. A stream that is absent, that may
     /// not be read, or that doesn't answer soon has none.
     pub(super) async fn add_kept(&self, mut wanted: HashMap<String, &mut Folded>, epoch: Epoch) {
-        if wanted.is_empty() {
+        if wanted.is_empty() || self.kept_reads.are_paused() {
             return;
         }
         let kept = match timeout(KEPT, self.kept(&wanted)).await {
@@ -105,7 +134,7 @@ impl TenantStreams {
                 }
                 return;
             }
-            Err(_) => return,
+            Err(_) => return self.kept_reads.pause(),
         };
         for mut set in kept {
             set.retain(|message| message.origin.is_some_and(|origin| origin.epoch == epoch));

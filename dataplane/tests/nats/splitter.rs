@@ -9,7 +9,7 @@ use flutecast_contract::document::{IdKind, PayloadSourceDocument};
 use flutecast_contract::name::{ChannelName, SourceName};
 use flutecast_dataplane::ingest::broker;
 use flutecast_dataplane::ingest::splitter;
-use flutecast_nats::Login;
+use flutecast_nats::{Login, StreamReader};
 use flutecast_testkit::{http_client, wait_until};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -92,6 +92,27 @@ async fn publish(room: &Room, payload: String) {
 fn message(n: u64) -> String {
     let reading = |device: &str, n: u64| format!("{{\"deviceId\":\"id-{device}\",\"n\":{n}}}");
     format!("{{\"readings\":[{},{},{}]}}", reading("A", n), reading("B", n), reading("A", n + 1))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_says_when_the_sources_stream_captured_it() {
+    let room = Room::with(&mapping(), fast()).await;
+    create_source(&room).await;
+    // It waits until a pod splits it.
+    publish(&room, message(1)).await;
+    sleep(Duration::from_millis(200)).await;
+    let _pod = Pod::start(&room).await;
+    let client = room.nats.client().await.unwrap();
+    let source = StreamReader::new(client.clone(), "SRC_acme_mes".to_owned());
+    let captured = source.last_of(&["mes.out"]).await.unwrap().messages.remove(0).stored_at;
+    let stream = StreamReader::new(client, "IOT_acme".to_owned());
+    let item = async || {
+        let lasts = stream.last_of(&["iot.acme.id-A.every"]).await.map_err(|error| error.to_string())?;
+        lasts.messages.into_iter().next().ok_or_else(|| "nothing is stored".to_owned())
+    };
+    let item = wait_until("an item to be stored", DEADLINE, item).await.unwrap();
+    assert_eq!(item.captured_at, Some(captured));
+    assert!(item.stored_at.duration_since(captured).as_millis() >= 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

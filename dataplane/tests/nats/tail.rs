@@ -11,7 +11,7 @@ use flutecast_contract::document::{
 use flutecast_contract::header::{CAPTURED, ORIGIN_EPOCH, ORIGIN_SEQUENCE, ORIGIN_TIME};
 use flutecast_contract::stream_position::Sequence;
 use flutecast_dataplane::access::Scope;
-use flutecast_dataplane::fanout::{DeviceQuery, Hubs};
+use flutecast_dataplane::fanout::{ChannelValues, DeviceQuery, Hubs};
 use flutecast_nats::StreamReader;
 use serde_json::{Value, json};
 
@@ -209,6 +209,30 @@ async fn an_event_that_a_limit_drops_leaves_no_gap_and_ids_pass_on() {
     assert_eq!(back.values_until("A", "c", 2).await, [1, 2]);
     back.passes(last).await;
     assert_eq!(client.count("gap") + back.count("gap"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_looks_back_on_a_bounded_number_of_channels_and_is_answered() {
+    let devices: Vec<String> = (0..300).map(|n| format!("D{n:03}")).collect();
+    let mut mapping = Mapping::new(&[]);
+    mapping.set_format("one", format(DeliveryPolicy::Latest));
+    devices.iter().for_each(|device| mapping.set_device(device, &[("c", "one", None)]));
+    let room = Room::with(&mapping, fast()).await;
+    for device in &devices {
+        room.publish(device, "c", 1).await;
+        room.publish_text(device, "c", "{").await;
+    }
+    let everything = DeviceQuery { all: true, ..DeviceQuery::default() };
+    let shown = room.hubs.latest(&tenant(), &Scope::All, &everything, None).await.unwrap();
+    let channels: Vec<_> = shown.iter().flat_map(|device| &device.channels).collect();
+    assert_eq!(channels.len(), devices.len());
+    let (with, without): (Vec<&ChannelValues>, Vec<_>) =
+        channels.into_iter().partition(|channel| channel.frame.is_some());
+    assert!(!with.is_empty() && with.len() <= 256, "{} were looked back on", with.len());
+    for channel in without {
+        assert!(channel.problem.as_ref().is_some_and(|problem| problem.contains("NotRead")), "{channel:?}");
+    }
+    assert_eq!(reads(&room, "Tail"), with.len() as u64, "one read for each");
 }
 
 /// Creates the stream of kept last values as the operator does.

@@ -92,6 +92,8 @@ impl WatchedChannel {
             throttle.clear();
         }
         self.pipeline = self.pipeline.renewed();
+        // A client forgets all problems when it gets `hello` again.
+        self.notifier = ProblemNotifier::default();
         self.phase.clear_buffer();
     }
 
