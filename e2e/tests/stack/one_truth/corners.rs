@@ -276,7 +276,8 @@ fn records() -> Vec<Corner> {
         // `when` decides whether the record is shown; the message is merged in any case.
         Corner {
             code: "R-WHEN",
-            format: "record: {merge: true}, when: values.on, fields: [{name: 'on', pointer: /on, type: Bool}]",
+            format: "record: {merge: true}, when: values.on, \
+                     fields: [{name: 'on', pointer: /on, type: Bool}]",
             messages: |_| texts(&[r#"{"on":true}"#, r#"{"on":false}"#]),
             shown: 0,
             expected: json!({"values": {"on": true}}),

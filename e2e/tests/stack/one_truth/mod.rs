@@ -5,10 +5,12 @@
 //! | --- | --- |
 //! | `table` | the faults that this rule came from, row by row |
 //! | `corners` | what a last message, a late one, a repeat or a record does to screens |
+//! | `changes` | an edited format, a source that was behind, a value that outlived its stream |
 //! | `clocks` | pods whose clocks are wrong |
 //! | `faults` | devices of the demo that send wrong things: what is said of them, and that it ends |
 //! | `random` | random formats and messages |
 
+mod changes;
 mod clocks;
 mod corners;
 mod faults;

@@ -50,6 +50,8 @@ pub(super) struct Screen {
     client: SseClient,
     /// The data events so far, by channel.
     events: BTreeMap<String, Vec<Value>>,
+    /// What is shown of each channel, and whether the next event replaces it whatever its place.
+    shown: BTreeMap<String, (Value, bool)>,
     /// The last problem of each channel, `null` if it has ended.
     problems: BTreeMap<String, Value>,
     /// The names of the other events.
@@ -76,6 +78,7 @@ impl Screen {
         let mut screen = Self {
             client: SseClient::connect(&url, &headers).await?,
             events: BTreeMap::new(),
+            shown: BTreeMap::new(),
             problems: BTreeMap::new(),
             others: Vec::new(),
             settled: false,
@@ -112,16 +115,26 @@ impl Screen {
 
     fn take(&mut self, event: &SseEvent) -> anyhow::Result<()> {
         self.settled |= event.id.is_some();
-        if event.is_data() {
-            let data = event.json()?;
-            let channel = data["channel"].as_str().context("a channel")?.to_owned();
-            self.events.entry(channel).or_default().push(data);
-        } else if event.name() == "problem" {
-            let data = event.json()?;
-            let channel = data["channel"].as_str().context("a channel")?.to_owned();
-            self.problems.insert(channel, data["problem"].clone());
-        } else if event.event.is_some() {
-            self.others.push(event.name().to_owned());
+        let Some(data) = event.data.as_ref().map(|_| event.json()).transpose()? else { return Ok(()) };
+        let channel = data["channel"].as_str().unwrap_or_default().to_owned();
+        match event.name() {
+            "message" => {
+                self.events.entry(channel.clone()).or_default().push(data.clone());
+                let (shown, any) = self.shown.entry(channel).or_default();
+                if std::mem::take(any) || data["seq"].as_u64() >= shown["seq"].as_u64() {
+                    *shown = data;
+                }
+            }
+            "problem" => {
+                self.problems.insert(channel, data["problem"].clone());
+            }
+            name => {
+                if ["hello", "devices", "gap"].contains(&name) {
+                    // The order begins anew: of the stream, or under another format.
+                    self.shown.values_mut().for_each(|(_, any)| *any = true);
+                }
+                self.others.push(name.to_owned());
+            }
         }
         Ok(())
     }
@@ -143,8 +156,8 @@ impl Screen {
 
     /// Returns what the screen shows of a channel: the event that the stream stored last.
     pub(super) fn shows(&self, channel: &str) -> Shown {
-        let newest = self.events(channel).iter().max_by_key(|event| event["seq"].as_u64());
-        Shown::new(newest.unwrap_or(&Value::Null), self.problem(channel))
+        let shown = self.shown.get(channel).map_or(&Value::Null, |(event, _)| event);
+        Shown::new(shown, self.problem(channel))
     }
 }
 
