@@ -175,7 +175,9 @@ async fn each_reason_is_named_with_channel_place_and_remedy() {
         assert!(message.contains(words), "{message}");
     }
     let (_, _, message) = said_of(FORMAT, "{\"ts\":TS,\"v\":1,\"st\":7}", 0).await;
-    assert!(message.ends_with("; found 7"), "{message}");
+    // As docs/conditions.md shows it.
+    let page = include_str!("../../../../docs/conditions.md");
+    assert!(page.contains(&format!("\n{message}\n")), "{message}");
 }
 
 #[tokio::test]

@@ -136,7 +136,10 @@ pub(super) fn understanding(mut problems: Vec<ChannelProblem<'_>>) -> Understand
         more => concerned.push_str(&format!(", and {more} more channels")),
     }
     let found = problem.found.as_ref().map(|found| format!("; found {found}")).unwrap_or_default();
-    let why = format!("{at}{}{found}", problem.sentence());
+    let sentence = problem.sentence();
+    // The field is named already.
+    let named = problem.field.as_ref().map(|field| format!("field {field} ")).unwrap_or_default();
+    let why = format!("{at}{}{found}", sentence.strip_prefix(&named).unwrap_or(&sentence));
     let status = if is_bad(problem) { Understood::False } else { Understood::True };
     Understanding::new(status, problem.reason.as_str(), &concerned, &why)
 }
