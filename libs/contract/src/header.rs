@@ -1,7 +1,7 @@
 //! The headers of NATS messages.
 
-/// When the stream of a payload source captured the message that an item was split from, in RFC 3339. The data
-/// plane sets it where it splits.
+/// When the stream of a payload source captured the message that an item was split from, in RFC 3339. The
+/// data plane sets it where it splits.
 pub const CAPTURED: &str = "Flutecast-Captured";
 
 /// Of a kept last value: the sequence of the message in the tenant's stream.

@@ -90,6 +90,13 @@ pub fn kept(tenant: &TenantName, iot_id: &IotId, channel: &ChannelName) -> Strin
     format!("{KEPT}.{tenant}.{iot_id}.{channel}")
 }
 
+/// Returns the subject on which the last value of the channel is kept whose messages are stored on this one.
+#[must_use]
+pub fn kept_of(stored: &str) -> String {
+    let channel = stored.strip_prefix(STORED).unwrap_or(stored);
+    format!("{KEPT}{channel}")
+}
+
 /// Returns the MQTT topic that nats-server maps to [`stored`].
 #[must_use]
 pub fn mqtt_topic(tenant: &TenantName, iot_id: &IotId, channel: &ChannelName) -> String {
@@ -179,6 +186,7 @@ mod tests {
         assert_eq!(kept_all(&tenant), "last.acme.>");
         assert_eq!(kept_of_device(&tenant, &id), "last.acme.k3v5.>");
         assert_eq!(kept(&tenant, &id, &channel), "last.acme.k3v5.power");
+        assert_eq!(kept_of(&stored(&tenant, &id, &channel)), kept(&tenant, &id, &channel));
         assert_eq!(enroll(&tenant), "flutecast.acme.enroll");
         assert_eq!(enrolled(&tenant, &ReplyToken::encode("A.1").unwrap()), "flutecast.acme.enrolled.A=2E1");
         assert_eq!(mqtt_topic(&tenant, &id, &channel), "iot/acme/k3v5/power");

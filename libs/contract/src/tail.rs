@@ -1,7 +1,8 @@
 //! The tail: how far back the messages of a channel decide what it shows.
 //!
 //! What a channel shows is a pure function of its tail, the newest messages of its subject. The data plane
-//! reads it back, the operator judges by it, and programs that were there all along forget by the same bounds.
+//! reads it back, the operator judges by it, and programs that were there all along forget by the same
+//! bounds.
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use std::time::Duration;
 pub const MESSAGES: usize = 512;
 /// How far back lateness and repeats are looked for, by the times of storing.
 pub const LATENESS_WINDOW: Duration = Duration::from_secs(60);
-/// How far two clocks may differ. Of two messages whose times differ by no more, the one that was stored later
-/// is the newer one.
+/// How far two clocks may differ. Of two messages whose times differ by no more, the one that was stored
+/// later is the newer one.
 pub const TIME_TOLERANCE: Duration = Duration::from_secs(1);
 /// An event of a channel on which nothing is skipped is late if its time is longer than this before it was
 /// stored.

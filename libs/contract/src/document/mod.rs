@@ -197,8 +197,8 @@ pub enum TimestampUnit {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordDocument {
-    /// The milliseconds, before the newest message was stored, beyond which a field's value leaves the record;
-    /// `None` if only the tail's length bounds it.
+    /// The milliseconds, before the newest message was stored, beyond which a field's value leaves the
+    /// record; `None` if only the tail's length bounds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expire_fields_ms: Option<u64>,
 }

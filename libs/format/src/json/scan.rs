@@ -155,8 +155,8 @@ impl<'a> Scanner<'a> {
         if self.position == start { self.malformed() } else { Ok(()) }
     }
 
-    /// Consumes a number, or one of the words that programs write for numbers which JSON can't express. Returns
-    /// whether it is a number.
+    /// Consumes a number, or one of the words that programs write for numbers which JSON can't express.
+    /// Returns whether it is a number.
     pub(super) fn number_or_word(&mut self) -> Result<bool, InvalidJson> {
         const WORDS: [&str; 7] = ["NaN", "nan", "-nan", "Infinity", "-Infinity", "inf", "-inf"];
         let start = self.position;

@@ -24,13 +24,13 @@ impl Program {
     /// Judges a message of a channel, writes what clients get of it to `output` and updates `state`. If it is
     /// not shown, `output` is empty.
     ///
-    /// Allocates nothing once `output`, `state` and this thread's buffers have grown, except in expressions, in
-    /// records, for fields that can't be read and for times that are not in the calendar.
+    /// Allocates nothing once `output`, `state` and this thread's buffers have grown, except in expressions,
+    /// in records, for fields that can't be read and for times that are not in the calendar.
     ///
     /// # Errors
-    /// [`NeedsTail`] if messages decide that were stored before the first one that `state` has seen. `state` is
-    /// as it was then, and `output` is empty. Read the tail, start from [`ChannelState::complete`] and apply its
-    /// messages.
+    /// [`NeedsTail`] if messages decide that were stored before the first one that `state` has seen. `state`
+    /// is as it was then, and `output` is empty. Read the tail, start from [`ChannelState::complete`] and
+    /// apply its messages.
     pub fn apply(
         &self,
         message: Message<'_>,
@@ -65,8 +65,9 @@ impl Program {
                 return Ok(Applied::dropped(reason));
             }
         };
-        if let Err(reason) = self.check_place(&message, &times, state)? {
-            return Ok(Applied::dropped(reason));
+        let order = self.check_place(&message, &times, state)?;
+        if order == Err(DropReason::OutOfOrder) {
+            return Ok(Applied::dropped(DropReason::OutOfOrder));
         }
         let written = match &self.record {
             None => self.write_event(text, state, output, scratch).map(|skipped| (times.time, skipped)),
@@ -80,11 +81,11 @@ impl Program {
             Ok(written) => written,
             Err(reason) => return Ok(Applied::dropped(reason)),
         };
-        let verdict = self.decide(output, &scratch.slots, state).map(|()| Event {
-            time,
-            late: self.policy == DeliveryPolicy::Every
-                && time.0 < message.stored_at.0.saturating_sub(LATE_EVENT),
-        });
+        let late =
+            self.policy == DeliveryPolicy::Every && time.0 < message.stored_at.0.saturating_sub(LATE_EVENT);
+        // A repeat has the problems of what it repeats.
+        let shown = order.and_then(|()| self.decide(output, &scratch.slots, state));
+        let verdict = shown.map(|()| Event { time, late });
         let problem = if !output.bad.is_empty() {
             Some(ProblemReason::BadField)
         } else if times.is_ahead() {

@@ -113,7 +113,8 @@ impl Compiler {
     fn record(&mut self, record: &RecordDocument, policy: DeliveryPolicy) -> RecordRule {
         let RecordDocument { expire_fields_ms } = record;
         if policy == DeliveryPolicy::Every {
-            let expected = "with policy Every each message is an event of its own; leave record out, or use policy Latest";
+            let expected =
+                "with policy Every each message stands for itself; leave record out, or use policy Latest";
             self.wrong("record".into(), "stands with policy Every", expected);
         }
         if *expire_fields_ms == Some(0) {

@@ -83,7 +83,7 @@ impl Program {
         if reason == ProblemReason::NoFields {
             let raw = self.fields.iter().filter_map(|field| field.raw().map(|raw| &*raw.place));
             let remedy = format!(
-                "it has none of the format's fields; compare their pointers ({}) with a payload of the device",
+                "it has none of the format's fields; compare their pointers ({}) with a payload",
                 list(raw, self.fields.len())
             );
             return Some(Problem::new(reason, "", remedy));
@@ -190,7 +190,7 @@ impl Conversion {
             }
             Self::Bool => "type Bool takes true, false, 0 or 1; use type Enum for other values".into(),
             Self::Enum(words, _) => format!(
-                "its values have words for {}; add one for this, or give a word for all others as `otherwise`",
+                "its values have words for {}; add one for this, or a word for all others as `otherwise`",
                 list(words.iter().map(|(raw, _)| &**raw), words.len())
             ),
         }

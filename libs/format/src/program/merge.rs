@@ -103,8 +103,7 @@ impl Output {
         self.at.push(if self.at.is_empty() { b'{' } else { b',' });
         self.at.extend_from_slice(key);
         self.at.push(b'"');
-        // In milliseconds, like the time of the event.
-        Timestamp(time.as_millis() * 1_000).to_rfc3339(&mut self.at);
+        time.to_rfc3339(&mut self.at);
         self.at.push(b'"');
     }
 }

@@ -160,8 +160,8 @@ impl Program {
         self.min_interval_ms
     }
 
-    /// Returns how far before a message those were stored that decide what it shows; `None` if that is the whole
-    /// tail. No more than [`tail::MESSAGES`] messages decide in any case.
+    /// Returns how far before a message those were stored that decide what it shows; `None` if that is the
+    /// whole tail. No more than [`tail::MESSAGES`] messages decide in any case.
     #[must_use]
     pub fn look_back(&self) -> Option<Duration> {
         match &self.record {
@@ -175,7 +175,8 @@ impl Program {
         }
     }
 
-    /// Returns whether the events of a replay depend on the messages before it, which are to be applied first.
+    /// Returns whether the events of a replay depend on the messages before it, which are to be applied
+    /// first.
     #[must_use]
     pub fn remembers(&self) -> bool {
         self.policy == DeliveryPolicy::Every && (self.timestamp.is_some() || self.conditional)

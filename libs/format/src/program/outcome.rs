@@ -40,8 +40,8 @@ impl Output {
 pub struct Applied {
     /// The event that is shown, or why the message isn't.
     pub verdict: Result<Event, DropReason>,
-    /// The number of fields that can't be read, or can't be computed. Fields that the message doesn't hold are
-    /// not counted.
+    /// The number of fields that can't be read, or can't be computed. Fields that the message doesn't hold
+    /// are not counted.
     pub skipped_fields: u32,
     /// The worst problem of the message. If there is one, [`super::Program::explain`] describes all of them.
     pub problem: Option<ProblemReason>,

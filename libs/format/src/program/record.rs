@@ -28,7 +28,8 @@ impl Record {
         self.fields.iter_mut().for_each(|field| field.step_back(clock));
     }
 
-    /// Makes room for so many fields, and removes the values that are expired when the message at `newest` is.
+    /// Makes room for so many fields, and removes the values that are expired when the message at `newest`
+    /// is.
     pub(super) fn expire(&mut self, fields: usize, newest: &Place, micros: Option<i64>) {
         self.fields.resize_with(fields, Window::default);
         self.fields.iter_mut().for_each(|field| field.expire(newest, micros));

@@ -131,8 +131,8 @@ impl ChannelState {
         self.count.saturating_sub(1)
     }
 
-    /// Returns the time of the newest message with which one at `place` is compared, if it is newer beyond the
-    /// tolerance.
+    /// Returns the time of the newest message with which one at `place` is compared, if it is newer beyond
+    /// the tolerance.
     pub(super) fn newer_than(&self, place: &Place) -> Option<Timestamp> {
         let compared = self.newest.iter().find(|(before, _)| before.is_within(place, Some(LATENESS_WINDOW)));
         let newest = compared?.0.time.min(place.stored_at);
@@ -150,8 +150,8 @@ impl ChannelState {
         self.newest.push_newest(place, ());
     }
 
-    /// Returns whether this event was there before: directly before, or at any place of the window if it comes
-    /// late.
+    /// Returns whether this event was there before: directly before, or at any place of the window if it
+    /// comes late.
     pub(super) fn is_repeat(&self, place: &Place, event: u64) -> bool {
         let is_same = |(before, digest): &(Place, u64)| {
             *digest == event && before.is_within(place, Some(LATENESS_WINDOW))

@@ -14,8 +14,8 @@ pub(super) enum Slot {
     Absent,
     /// The range of its value in the output.
     Value(Range<usize>),
-    /// It is there but can't be read, or is computed from one that can't be: `null` in the output. The range of
-    /// its raw text among those of the output; empty if it is computed.
+    /// It is there but can't be read, or is computed from one that can't be: `null` in the output. The range
+    /// of its raw text among those of the output; empty if it is computed.
     Bad(Range<usize>),
 }
 

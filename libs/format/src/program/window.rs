@@ -1,7 +1,7 @@
 //! The messages of a channel's tail that can still decide something.
 //!
-//! Times of storing rise along a window. Where the broker's clock steps back, what was stored before counts as
-//! stored at that moment, with a time not after it: then nothing can be newer than the clock that judges.
+//! Times of storing rise along a window. Where the broker's clock steps back, what was stored before counts
+//! as stored at that moment, with a time not after it: then nothing can be newer than the clock that judges.
 
 use std::collections::VecDeque;
 use std::collections::vec_deque::Iter;
@@ -62,7 +62,8 @@ impl<T> Window<T> {
         self.entries.push_back((place, what));
     }
 
-    /// Adds a message, and forgets those before it that aren't newer: the first one is the newest of all then.
+    /// Adds a message, and forgets those before it that aren't newer: the first one is the newest of all
+    /// then.
     pub(super) fn push_newest(&mut self, place: Place, what: T) {
         while self.entries.back().is_some_and(|(before, _)| before.time <= place.time) {
             self.entries.pop_back();

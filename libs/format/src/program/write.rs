@@ -34,8 +34,8 @@ pub(super) enum Written {
 }
 
 impl Program {
-    /// Writes the event of a message that stands for itself. Returns the number of fields that can't be read or
-    /// computed.
+    /// Writes the event of a message that stands for itself. Returns the number of fields that can't be read
+    /// or computed.
     pub(super) fn write_event(
         &self,
         text: &str,

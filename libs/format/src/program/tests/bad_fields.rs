@@ -83,7 +83,9 @@ fn a_bare_nan_costs_its_own_field_only() {
     }
     // A time isn't such a number.
     let mut timed = Channel::new(
-        "{codec: JSON, timestamp: {pointer: /ts, unit: Seconds}, fields: [{name: x, pointer: /x, type: Number}]}",
+        "codec: JSON
+timestamp: {pointer: /ts, unit: Seconds}
+fields: [{name: x, pointer: /x, type: Number}]",
     );
     assert_eq!(timed.apply(r#"{"ts":NaN,"x":1}"#), Err(DropReason::BadTimestamp));
 }

@@ -61,28 +61,28 @@ fn times_are_explained_with_what_would_be_right() {
     for (ts, expected) in [
         (
             (NOW_MS - 40_000).to_string(),
-            "TooOld - \"/ts\" 1795341560000: its time is 40 s before it was stored; the format's maxAge is 30 s; \
-             set the device's clock (NTP), or raise maxAge",
+            "TooOld - \"/ts\" 1795341560000: its time is 40 s before it was stored; the format's maxAge is \
+             30 s; set the device's clock (NTP), or raise maxAge",
         ),
         (
             (NOW_MS + 6_500).to_string(),
-            "TooFarAhead - \"/ts\" 1795341606500: its time is 6.5 s after it was stored; the format's maxAhead is \
-             5 s; set the device's clock (NTP), or raise maxAhead",
+            "TooFarAhead - \"/ts\" 1795341606500: its time is 6.5 s after it was stored; the format's \
+             maxAhead is 5 s; set the device's clock (NTP), or raise maxAhead",
         ),
         (
             (NOW_MS / 1_000).to_string(),
-            "TooOld - \"/ts\" 1795341600: its time is 20758.6 d before it was stored; it is a time of today if it \
-             is read as Seconds; correct `unit` in the format's timestamp",
+            "TooOld - \"/ts\" 1795341600: its time is 20758.6 d before it was stored; it is a time of \
+             today if it is read as Seconds; correct `unit` in the format's timestamp",
         ),
         (
             "\"2026-11-22T10:00:00Z\"".into(),
-            "BadTimestamp - \"/ts\" 2026-11-22T10:00:00Z: it is a time of today if it is read as RFC3339; correct \
-             `unit` in the format's timestamp",
+            "BadTimestamp - \"/ts\" 2026-11-22T10:00:00Z: it is a time of today if it is read as RFC3339; \
+             correct `unit` in the format's timestamp",
         ),
         (
             "\"so\\non\"".into(),
-            "BadTimestamp - \"/ts\" so\\non: the format expects a time in unit Milliseconds at \"/ts\", such as \
-             1795341600123",
+            "BadTimestamp - \"/ts\" so\\non: the format expects a time in unit Milliseconds at \"/ts\", \
+             such as 1795341600123",
         ),
     ] {
         assert_eq!(problems(&mut channel, of(ts)), [expected]);
@@ -100,18 +100,14 @@ fn disorder_and_a_clock_ahead_are_explained() {
     let of = |time: i64| format!(r#"{{"ts":{},"d":{{"v":1}}}}"#, NOW_MS + time);
     assert_eq!(
         problems(&mut channel, of(3_600_000)),
-        [
-            "ClockAhead - \"/ts\" 1795345200000: its time is 1 h after it was stored; the time of storing is shown \
-          instead; set the device's clock (NTP)"
-        ]
+        ["ClockAhead - \"/ts\" 1795345200000: its time is 1 h after it was stored; the time of storing is \
+          shown instead; set the device's clock (NTP)"]
     );
     assert_eq!(
         problems(&mut channel, of(-90_000)),
-        [
-            "OutOfOrder - \"/ts\" 1795341510000: its time is 1.5 min before that of a message of the last minute; \
-          policy Latest shows the newest; set the clocks of all that publish on this channel (NTP), or use policy \
-          Every"
-        ]
+        ["OutOfOrder - \"/ts\" 1795341510000: its time is 1.5 min before that of a message of the last \
+          minute; policy Latest shows the newest; set the clocks of all that publish on this channel \
+          (NTP), or use policy Every"]
     );
 }
 
@@ -122,21 +118,19 @@ fn fields_are_explained() {
     assert_eq!(
         told,
         [
-            "BadField speed \"/d/v\" 12,5: field speed can't be read; type Number takes a number, or a string that \
-             holds just one (with a point)",
-            "BadField st \"/st\" 7: field st can't be read; its values have words for 0, 1; add one for this, or \
-             give a word for all others as `otherwise`",
-            "ClockAhead - \"/ts\" 1795341602000: its time is 2 s after it was stored; the time of storing is shown \
-             instead; set the device's clock (NTP)",
+            "BadField speed \"/d/v\" 12,5: field speed can't be read; type Number takes a number, or a \
+             string that holds just one (with a point)",
+            "BadField st \"/st\" 7: field st can't be read; its values have words for 0, 1; add one for \
+             this, or a word for all others as `otherwise`",
+            "ClockAhead - \"/ts\" 1795341602000: its time is 2 s after it was stored; the time of storing \
+             is shown instead; set the device's clock (NTP)",
         ]
     );
     let told = problems(&mut channel, format!(r#"{{"ts":{NOW_MS},"V":1}}"#));
     assert_eq!(
         told,
-        [
-            "NoFields - \"\" -: it has none of the format's fields; compare their pointers (/d/v, /st) with a payload \
-          of the device"
-        ]
+        ["NoFields - \"\" -: it has none of the format's fields; compare their pointers (/d/v, /st) with a \
+          payload"]
     );
     let told = problems(&mut channel, format!(r#"{{"ts":{NOW_MS},"d":{{"v":NaN}}}}"#));
     assert!(
@@ -147,20 +141,15 @@ fn fields_are_explained() {
 
 #[test]
 fn the_bad_value_that_a_record_keeps_stays_explained() {
-    let mut channel =
-        Channel::with_fields("{name: a, pointer: /a, type: Number}, {name: b, pointer: /b, type: Number}");
-    channel.program = compile(
-        "{codec: JSON, record: {}, fields: [{name: a, pointer: /a, type: Number}, {name: b, pointer: /b, type: Number}]}",
-    )
-    .unwrap();
+    let fields = "{name: a, pointer: /a, type: Number}, {name: b, pointer: /b, type: Number}";
+    let mut channel = Channel::with_fields(fields);
+    channel.program = compile(&format!("{{codec: JSON, record: {{}}, fields: [{fields}]}}")).unwrap();
     assert_eq!(problems(&mut channel, r#"{"a":"\"x"}"#).len(), 1);
     let told = problems(&mut channel, r#"{"b":1}"#);
     assert_eq!(
         told,
-        [
-            "BadField a \"/a\" \"x: field a can't be read; an earlier message had it, and none since has one that can \
-          be read"
-        ]
+        ["BadField a \"/a\" \"x: field a can't be read; an earlier message had it, and none since has one \
+          that can be read"]
     );
     assert!(problems(&mut channel, r#"{"a":1}"#).is_empty());
 }
@@ -169,15 +158,16 @@ fn the_bad_value_that_a_record_keeps_stays_explained() {
 #[test]
 fn a_pointer_that_matches_nothing_is_a_hint() {
     let fields = "{name: speed, pointer: /d/Speed, type: Number}, {name: st, pointer: /st, type: Number}, \
-                  {name: twice, expression: values.speed * 2}";
+    {name: twice, expression: values.speed * 2}";
     let mut channel = Channel::with_fields(fields);
     for _ in 0..19 {
         assert!(problems(&mut channel, r#"{"st":1,"d":{"speed":1}}"#).is_empty());
         assert_eq!(problems(&mut channel, r#"{"d":{"speed":1}}"#).len(), 1, "NoFields doesn't count");
         assert_eq!(problems(&mut channel, "?").len(), 1, "nor does what isn't JSON");
     }
-    let hint = "FieldNotFound speed \"/d/Speed\" -: the pointer of field speed matched nothing in the last 20 \
-                messages, which had other fields; compare it with a payload of the device (capitals count)";
+    let hint = "FieldNotFound speed \"/d/Speed\" -: the pointer of field speed matched nothing in the last \
+                20 messages, which had other fields; compare it with a payload of the device (capitals \
+                count)";
     assert_eq!(problems(&mut channel, r#"{"st":1}"#), [hint]);
     assert_eq!(problems(&mut channel, r#"{"st":1}"#), [hint]);
     assert!(problems(&mut channel, r#"{"d":{"Speed":1}}"#).is_empty());

@@ -102,7 +102,9 @@ fn nothing_is_newer_than_the_broker_s_clock_after_it_stepped_back() {
     // Without a time of its own, a message is never dropped for its time.
     for policy in ["Latest", "Every"] {
         let mut plain = Channel::new(&format!(
-            "{{codec: JSON, delivery: {{policy: {policy}}}, fields: [{{name: x, pointer: /x, type: Number}}]}}"
+            "codec: JSON
+delivery: {{policy: {policy}}}
+fields: [{{name: x, pointer: /x, type: Number}}]"
         ));
         for stored in [0, 0, 1, -hour, 2] {
             assert_eq!(step(&mut plain, stored, 0), Ok(stored), "{policy}");

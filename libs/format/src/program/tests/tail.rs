@@ -149,7 +149,8 @@ impl<'a> Screen<'a> {
     /// Asserts that a message has the same result here and on another screen, or one that the rules admit:
     ///
     /// - It is a repeat there, whose event stands on the screen already, if it isn't filtered.
-    /// - It is a reason to push on one of them only, since triggers compare with what was pushed last. Then the
+    /// - It is a reason to push on one of them only, since triggers compare with what was pushed last. Then
+    /// the
     ///   values on both screens differ by less than the deadband.
     fn assert_agrees(
         &self,
@@ -281,7 +282,9 @@ fn how_far_is_looked_back() {
         ),
         ("delivery: {policy: Every}\nfields: [{name: x, pointer: /x, type: Number}]", Some(60), false),
         (
-            "delivery: {policy: Every}\ntimestamp: {pointer: /ts, unit: Seconds}\nfields: [{name: x, pointer: /x, type: Number}]",
+            "delivery: {policy: Every}
+timestamp: {pointer: /ts, unit: Seconds}
+fields: [{name: x, pointer: /x, type: Number}]",
             Some(60),
             true,
         ),
