@@ -41,12 +41,14 @@ The demo factory is running.
   NATS        {nats_url}, subject {stored} (stored), {live} (republished)
   manifests   {manifests}: edit a file, and the running demo changes within a second
   metrics     {admin}/metrics
+  messages    curl '{inspect}/channels?device={DEVICE}': the last ones, and why any isn't shown
   logs        {logs}
 
 Ctrl-C ends everything.
 "#,
         url = dataplane.url,
         admin = dataplane.admin_url,
+        inspect = dataplane.inspect_url().unwrap_or_default(),
         mqtt = nats.mqtt_port(),
         nats_url = nats.url(),
         topic = subject::mqtt_topic(&tenant, &id, &channel),
