@@ -248,7 +248,8 @@ async fn screens_see_their_own_factory(accounts: &Accounts) -> anyhow::Result<Ss
 /// Asserts that even the login with the most rights can't access the other factory's streams.
 async fn streams_of_the_other_factory_are_unreachable(accounts: &Accounts) -> anyhow::Result<()> {
     let [operator, dataplane, _] = accounts.clients();
-    assert_eq!(streams(operator).await?, ["IOT_acme", "IOT_plant-1", "SRC_acme_mes", "SRC_plant-1_mes"]);
+    let own = ["IOT_acme", "IOT_plant-1", "LAST_acme", "LAST_plant-1", "SRC_acme_mes", "SRC_plant-1_mes"];
+    assert_eq!(streams(operator).await?, own);
     let calls = [
         ("STREAM.INFO", ""),
         ("STREAM.DELETE", ""),
@@ -256,9 +257,11 @@ async fn streams_of_the_other_factory_are_unreachable(accounts: &Accounts) -> an
         ("STREAM.MSG.GET", r#"{"seq": 1}"#),
     ];
     for (call, body) in calls {
-        let answer = operator.request(format!("$JS.API.{call}.IOT_plant-2"), body.into()).await?;
-        let answer: Value = serde_json::from_slice(&answer.payload)?;
-        assert_eq!(answer["error"]["code"], 404, "{call}: {answer}");
+        for stream in ["IOT_plant-2", "LAST_plant-2"] {
+            let answer = operator.request(format!("$JS.API.{call}.{stream}"), body.into()).await?;
+            let answer: Value = serde_json::from_slice(&answer.payload)?;
+            assert_eq!(answer["error"]["code"], 404, "{call} of {stream}: {answer}");
+        }
     }
     // A direct get of an unknown stream has no responder. Any response would be among the received messages.
     for user in [operator, dataplane] {
