@@ -43,6 +43,12 @@ impl LookMetrics {
         self.seconds.inc_by(took.as_secs_f64());
     }
 
+    /// Returns the number of good looks.
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> u64 {
+        self.looks.get_or_create(&ResultLabels { result: CallResult::Done }).get()
+    }
+
     pub(super) fn count_kept(&self, result: CallResult) {
         self.kept.get_or_create(&ResultLabels { result }).inc();
     }

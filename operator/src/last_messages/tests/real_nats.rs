@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::channels;
 use crate::jetstream::reconciler::{StreamReports, TenantReport};
 use crate::jetstream::tenant::{self, Streams};
-use crate::last_messages::{DeclaredChannels, DeviceLook, Judge, LookTask, TailReader};
+use crate::last_messages::{DeclaredChannels, DeviceLook, Judge, LookMetrics, LookTask, TailReader};
 use crate::tests::{Folder, manifests};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -51,7 +51,9 @@ struct World {
     declared: watch::Sender<Option<Arc<DeclaredChannels>>>,
     reports: watch::Sender<StreamReports>,
     judge: Arc<Recorder>,
+    metrics: Arc<LookMetrics>,
     connected: watch::Sender<bool>,
+    grace: Duration,
     task: Option<DropGuard>,
     _server: NatsServer,
 }
@@ -67,7 +69,9 @@ impl World {
             declared: watch::Sender::new(None),
             reports: watch::Sender::new(StreamReports::new()),
             judge: Arc::default(),
+            metrics: Arc::default(),
             connected: watch::Sender::new(true),
+            grace: Duration::ZERO,
             task: None,
             _server: server,
         };
@@ -93,8 +97,8 @@ impl World {
             connected: self.connected.subscribe(),
             channels: self.declared.subscribe(),
             reports: self.reports.subscribe(),
-            grace: Duration::ZERO,
-            metrics: Arc::default(),
+            grace: self.grace,
+            metrics: self.metrics.clone(),
         };
         let judge = self.judge.clone();
         let cancelled = cancel.clone();
@@ -274,6 +278,33 @@ impl World {
         let applied = tenant::apply(&self.api, &streams.into_iter().map(named).collect(), &wanted).await;
         assert_eq!(applied.unwrap().changes, 1);
     }
+}
+
+#[tokio::test]
+async fn a_device_that_comes_back_within_the_grace_keeps_its_value() {
+    let mut world = World::start().await;
+    world.grace = Duration::from_secs(6);
+    world.restart_task();
+    let a: (&str, &[(&str, &str)]) = ("a", &[("power", "plain")]);
+    let b: (&str, &[(&str, &str)]) = ("b", &[("power", "plain")]);
+    world.declare(&[a, b]);
+    let sequence = world.publish("iot.demo.a.power", "{\"v\":1}").await;
+    let other = world.publish("iot.demo.b.power", "{\"v\":1}").await;
+    world.until_kept("last.demo.a.power", &[("{\"v\":1}", sequence)]).await;
+    world.until_kept("last.demo.b.power", &[("{\"v\":1}", other)]).await;
+    world.declare(&[]);
+    // Looks come and go meanwhile.
+    let looks = world.metrics.looks();
+    wait_until("two looks", SOON, async || {
+        let now = world.metrics.looks();
+        if now >= looks + 2 { Ok(()) } else { Err(now) }
+    })
+    .await
+    .unwrap();
+    world.declare(&[a]);
+    world.until_kept("last.demo.b.power", &[]).await;
+    world.until_kept("last.demo.a.power", &[("{\"v\":1}", sequence)]).await;
+    assert_eq!(world.writes().await, 2);
 }
 
 #[tokio::test]
