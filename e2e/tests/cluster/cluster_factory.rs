@@ -9,8 +9,11 @@ use flutecast_testbed::release::{Images, Pod, Release};
 use flutecast_testkit::{Process, program, wait_until};
 
 use crate::chromium::{Chromium, value};
+use crate::counting;
 
 const SOON: Duration = Duration::from_secs(60);
+/// By then a Device says whether its messages are understood; after a write the next one may wait for 10 s.
+const LOOKED_AT: Duration = Duration::from_secs(70);
 /// If this variable is set, a screenshot of the page is written to the file that it names.
 const SCREENSHOT: &str = "FLUTECAST_SCREENSHOT";
 
@@ -76,6 +79,7 @@ async fn a_browser_sees_the_line_through_both_pods() {
     }
     browser.close().await.unwrap();
     drop(line);
+    a_fault_is_described_and_ends(&factory, &nats.connect("devices").await.unwrap()).await;
     factory.uninstall().await.unwrap();
 }
 
@@ -98,6 +102,36 @@ async fn wait_for_changing_values(browser: &Chromium, line: &Process) {
     })
     .await
     .unwrap_or_else(|error| panic!("{error:#}; the line wrote:\n{}", line.tail()));
+}
+
+/// A device sends a state that its format doesn't know, and nobody watches: `kubectl describe` names it, until
+/// the device sends a known one.
+async fn a_fault_is_described_and_ends(factory: &Release<'_>, devices: &async_nats::Client) {
+    let subject = format!("iot.demo.{}.telemetry", counting::iot_id("demo", "STACK-01"));
+    let send = async |state: u32| {
+        let ts = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        let payload = format!(r#"{{"ts":{ts},"d":{{"height":312,"pileCount":7,"st":{state}}}}}"#);
+        devices.publish(subject.clone(), payload.into()).await.unwrap();
+        devices.flush().await.unwrap();
+    };
+    send(7).await;
+    let wanted = ["BadField", "channel telemetry, field state at /d/st"];
+    wait_until("kubectl describe to name the fault", LOOKED_AT, async || {
+        let text = factory.kubectl(&["describe", "devices.flutecast.io", "stacker-1"]).await;
+        let text = text.map_err(|error| format!("{error:#}"))?;
+        if wanted.iter().all(|words| text.contains(words)) { Ok(()) } else { Err(text) }
+    })
+    .await
+    .unwrap();
+    send(1).await;
+    let condition = "jsonpath={.status.conditions[?(@.type=='MessagesUnderstood')].reason}";
+    wait_until("the fault to end", LOOKED_AT, async || {
+        let reason = factory.kubectl(&["get", "devices.flutecast.io", "stacker-1", "-o", condition]).await;
+        let reason = reason.map_err(|error| format!("{error:#}"))?;
+        if reason.trim() == "Understood" { Ok(()) } else { Err(reason) }
+    })
+    .await
+    .unwrap();
 }
 
 /// Kills the pod that serves the page and asserts that the page resumes without a reload.
