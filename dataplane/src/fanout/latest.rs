@@ -68,9 +68,12 @@ async fn read(
     catalog: &TenantCatalog,
     wanted: &[NamedChannel<'_>],
 ) -> Result<LiveValues, RequestError> {
-    if !context.clock.is_recent() {
-        context.clock.state(&streams.reader).await?;
+    let has_records = wanted.iter().any(|(_, channel)| channel.program.is_record());
+    let mut streams = streams.clone();
+    if has_records || !context.clock.is_recent() {
+        streams = streams.at(context.clock.state(&streams.reader).await?);
     }
+    let streams = &streams;
     let stored =
         |device: &Device, channel: &Channel| subject::stored(&catalog.name, &device.iot_id, &channel.name);
     let subjects: Vec<String> = wanted.iter().map(|(device, channel)| stored(device, channel)).collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::Subscriber;
 use flutecast_contract::stream_position::{Epoch, Sequence};
+use flutecast_contract::subject;
 use flutecast_nats::stream::StreamState;
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -78,10 +79,11 @@ async fn read_all(
     };
     let mut lasts: HashMap<String, StoredMessage> =
         lasts.messages.into_iter().map(|message| (message.subject.clone(), message)).collect();
+    let at = streams.at(info);
     let reads: Vec<_> = request
         .channels
         .iter()
-        .map(|item| read_channel(streams, item, lasts.remove(&item.stored), info))
+        .map(|item| read_channel(&at, item, lasts.remove(&item.stored), info))
         .collect();
     let mut channels: Vec<_> = stream::iter(reads).buffer_unordered(CONCURRENT).try_collect().await?;
     add_kept_values(streams, &request.channels, &mut channels, info.epoch).await;
@@ -194,7 +196,7 @@ async fn add_kept_values(
             && matches!(item.kind, ReadKind::Tail(_))
             && folded.value.is_none()
         {
-            wanted.insert(item.kept.clone(), folded);
+            wanted.insert(subject::kept_of(&item.stored), folded);
         }
     }
     streams.add_kept(wanted, epoch).await;

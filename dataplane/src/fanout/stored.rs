@@ -8,7 +8,7 @@ use flutecast_contract::name::TenantName;
 use flutecast_contract::stream_position::{Epoch, Sequence};
 use flutecast_contract::subject;
 use flutecast_contract::tail::MESSAGES;
-use flutecast_nats::stream::{LastMessages, Page};
+use flutecast_nats::stream::{LastMessages, Page, StreamState};
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 use tokio::time::{Instant, timeout};
 
@@ -37,6 +37,8 @@ pub(super) struct TenantStreams {
     kept: StreamReader,
     kept_reads: KeptReads,
     metrics: FanoutMetrics,
+    /// The state of the tenant's stream, if it was read.
+    state: Option<StreamState>,
 }
 
 /// Whether kept last values can be read at all. A broker doesn't answer a request for which there is no right,
@@ -84,7 +86,12 @@ impl TenantStreams {
     pub(super) fn new(reader: StreamReader, tenant: &TenantName, context: &HubContext) -> Self {
         let kept = StreamReader::new(reader.client().clone(), subject::kept_stream(tenant));
         let (kept_reads, metrics) = (context.kept_reads.clone(), context.metrics.clone());
-        Self { reader, kept, kept_reads, metrics }
+        Self { reader, kept, kept_reads, metrics, state: None }
+    }
+
+    /// Returns the same, for reads of the stream in this state.
+    pub(super) fn at(&self, state: StreamState) -> Self {
+        Self { state: Some(state), ..self.clone() }
     }
 
     /// Returns the newest message of each of these subjects.
@@ -137,7 +144,7 @@ impl TenantStreams {
             Err(_) => return self.kept_reads.pause(),
         };
         for mut set in kept {
-            set.retain(|message| message.origin.is_some_and(|origin| origin.epoch == epoch));
+            retain_epoch(&mut set, epoch);
             let Some(folded) = set.first().and_then(|first| wanted.get_mut(&first.subject)) else { continue };
             folded.add_kept(Folded::of_tail(&folded.pipeline, epoch, &set));
         }
@@ -207,6 +214,21 @@ impl StoredMessages for TenantStreams {
         Ok(self.reader.last_up_to(&[subject], up_to).await?.messages.pop())
     }
 
+    async fn kept_since(&self, subject: &str, since: Option<jiff::Timestamp>) -> Vec<StoredMessage> {
+        let removed = |state: &StreamState| state.time.checked_sub(state.max_age?).ok();
+        let state = self.state.filter(|state| removed(state).is_some_and(|removed| since < Some(removed)));
+        let Some(state) = state.filter(|_| !self.kept_reads.are_paused()) else { return Vec::new() };
+        self.metrics.stream_read(StreamRead::Kept);
+        let kept = subject::kept_of(subject);
+        let page = timeout(KEPT, self.kept.page(&kept, Sequence::START.next())).await;
+        if page.is_err() {
+            self.kept_reads.pause();
+        }
+        let mut set = page.ok().and_then(Result::ok).map(|page| page.messages).unwrap_or_default();
+        retain_epoch(&mut set, state.epoch);
+        set
+    }
+
     async fn missed(
         &self,
         subject: &str,
@@ -225,6 +247,11 @@ impl StoredMessages for TenantStreams {
         let complete = history.completeness().await?.complete;
         Ok(Some((messages, complete)))
     }
+}
+
+/// Leaves the kept messages of this incarnation of the tenant's stream.
+fn retain_epoch(kept: &mut Vec<StoredMessage>, epoch: Epoch) {
+    kept.retain(|message| message.origin.is_some_and(|origin| origin.epoch == epoch));
 }
 
 #[cfg(test)]

@@ -40,6 +40,16 @@ pub(super) trait StoredMessages: Sync {
         subject: &str,
         after: Sequence,
     ) -> impl Future<Output = Result<Option<(Vec<StoredMessage>, bool)>, RequestError>> + Send;
+
+    /// Returns what was kept of a record's subject, if messages that were stored at `since` or later may have
+    /// been removed for their age.
+    fn kept_since(
+        &self,
+        _subject: &str,
+        _since: Option<jiff::Timestamp>,
+    ) -> impl Future<Output = Vec<StoredMessage>> + Send {
+        std::future::ready(Vec::new())
+    }
 }
 
 /// What the messages of a channel have led to.
@@ -172,6 +182,12 @@ pub(super) async fn fold_tail(
         if tail.last().is_none_or(|newest| newest.sequence < last.sequence) {
             // It was removed meanwhile.
             tail.push(last.clone());
+        }
+        if pipeline.program().is_record() {
+            let mut kept = stored.kept_since(&last.subject, since.map(broker_time)).await;
+            let first = tail.first().map(|first| first.sequence);
+            kept.retain(|message| message.origin.map(|origin| origin.sequence) < first);
+            tail.splice(..0, kept);
         }
         let folded = Folded::of_tail(pipeline, epoch, &tail);
         let needed = folded.decided_by().and_then(before);

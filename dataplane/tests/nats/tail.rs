@@ -146,15 +146,7 @@ async fn a_clock_ahead_is_live_for_everybody_at_the_time_of_storing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_is_whole_for_everybody() {
-    let mut document = format(DeliveryPolicy::Latest);
-    document.record = Some(RecordDocument { expire_fields_ms: Some(600_000) });
-    document.fields.push(FieldDocument {
-        name: "hum".to_owned(),
-        pointer: Some("/hum".to_owned()),
-        kind: Some(FieldType::Number),
-        ..FieldDocument::default()
-    });
-    let room = Room::with(&one_channel(document), fast()).await;
+    let room = Room::with(&one_channel(record()), fast()).await;
     let mut open = room.subscribe(&["A"]);
     open.settled().await;
     room.publish("A", "c", 20).await;
@@ -170,6 +162,43 @@ async fn a_record_is_whole_for_everybody() {
     let mut late = room.subscribe(&["A"]);
     assert_eq!(next_data(&mut late).await, live, "also the times of the fields");
     assert_eq!(json_of(&room.other_pod().await).await["at"], live["at"]);
+}
+
+fn record() -> FormatDocument {
+    let mut document = format(DeliveryPolicy::Latest);
+    document.record = Some(RecordDocument { expire_fields_ms: Some(600_000) });
+    document.fields.push(FieldDocument {
+        name: "hum".to_owned(),
+        pointer: Some("/hum".to_owned()),
+        kind: Some(FieldType::Number),
+        ..FieldDocument::default()
+    });
+    document
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_older_messages_are_gone_is_gathered_from_what_was_kept() {
+    const MAX_AGE: Duration = Duration::from_secs(3);
+    let room = Room::with(&one_channel(record()), fast()).await;
+    let age = |config: &mut jetstream::stream::Config| {
+        (config.max_age, config.duplicate_window) = (MAX_AGE, MAX_AGE);
+    };
+    room.create_stream(age).await;
+    create_kept_stream(&room).await;
+    let mut open = room.subscribe(&["A"]);
+    open.settled().await;
+    let first = room.publish("A", "c", 20).await;
+    tokio::time::sleep(MAX_AGE + Duration::from_millis(500)).await;
+    let seq = room.publish_text("A", "c", "{\"hum\":50}").await;
+    let whole = json!({"n": 20, "hum": 50});
+    next_data(&mut open).await;
+    let shown = next_data(&mut open).await;
+    assert_eq!(shown["values"], whole);
+    // As the operator keeps them: the messages that the record's fields come from.
+    let (epoch, at) = (epoch(&room).await, shown["at"]["n"].as_str().unwrap());
+    keep_of(&room, &epoch, first, at, "{\"n\":20}").await;
+    keep_of(&room, &epoch, seq, &jiff::Timestamp::now().to_string(), "{\"hum\":50}").await;
+    everyone_sees(&room, seq, &whole).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,10 +276,14 @@ async fn create_kept_stream(room: &Room) {
 }
 
 async fn keep(room: &Room, epoch: &str, sequence: u64, payload: &str) {
+    keep_of(room, epoch, sequence, "2026-11-22T10:00:00Z", payload).await;
+}
+
+async fn keep_of(room: &Room, epoch: &str, sequence: u64, stored_at: &str, payload: &str) {
     let mut headers = HeaderMap::new();
     headers.insert(ORIGIN_EPOCH, epoch);
     headers.insert(ORIGIN_SEQUENCE, sequence.to_string().as_str());
-    headers.insert(ORIGIN_TIME, "2026-11-22T10:00:00Z");
+    headers.insert(ORIGIN_TIME, stored_at);
     let subject = "last.acme.id-A.c";
     let ack = room.jetstream.publish_with_headers(subject, headers, payload.to_owned().into()).await.unwrap();
     ack.await.unwrap();

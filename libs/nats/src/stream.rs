@@ -3,6 +3,8 @@
 //! The client has neither `multi_last` nor batched direct gets, so the requests are written here: a request
 //! with an inbox of its own, whose answer is read until the status message that ends it.
 
+use std::time::Duration;
+
 use async_nats::header::HeaderName;
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use bytes::Bytes;
@@ -36,6 +38,8 @@ pub struct StreamState {
     pub last_sequence: Sequence,
     /// The most messages that the stream keeps of each subject; `None` without such a limit.
     pub max_per_subject: Option<u64>,
+    /// The age at which the stream removes messages; `None` if it doesn't.
+    pub max_age: Option<Duration>,
     /// The time of this answer on the clock of the stream's leader, which gives messages their times.
     pub time: Timestamp,
 }
@@ -298,11 +302,13 @@ fn state_in(answer: &Value) -> Result<StreamState, RequestError> {
     let state = || {
         let (config, state) = (answer["config"].as_object()?, &answer["state"]);
         let max = config.get("max_msgs_per_subject").and_then(Value::as_u64);
+        let age = config.get("max_age").and_then(Value::as_u64).map(Duration::from_nanos);
         Some(StreamState {
             epoch: Epoch::of_creation(answer["created"].as_str()?),
             first_sequence: Sequence(state["first_seq"].as_u64()?),
             last_sequence: Sequence(state["last_seq"].as_u64()?),
             max_per_subject: max.filter(|&max| max > 0),
+            max_age: age.filter(|age| !age.is_zero()),
             time: time_in(answer).ok()?,
         })
     };
@@ -322,7 +328,7 @@ mod tests {
     fn a_stream_description_is_read() {
         let answer = json!({
             "type": "io.nats.jetstream.api.v1.stream_info_response",
-            "config": {"name": "IOT_acme", "max_msgs_per_subject": 256},
+            "config": {"name": "IOT_acme", "max_msgs_per_subject": 256, "max_age": 3_600_000_000_000_u64},
             "created": "2026-11-22T10:00:00.123456789Z",
             "state": {"messages": 2, "first_seq": 5, "last_seq": 9},
             "ts": "2026-11-22T10:00:09Z",
@@ -330,6 +336,7 @@ mod tests {
         let state = state_in(&answer).unwrap();
         assert_eq!((state.first_sequence, state.last_sequence), (Sequence(5), Sequence(9)));
         assert_eq!(state.max_per_subject, Some(256));
+        assert_eq!(state.max_age, Some(Duration::from_secs(3_600)));
         assert_eq!(state.time, "2026-11-22T10:00:09Z".parse().unwrap());
         assert_eq!(state.epoch, Epoch::of_creation("2026-11-22T10:00:00.123456789Z"));
         assert!(matches!(state_in(&json!({})), Err(RequestError::BadAnswer(_))));

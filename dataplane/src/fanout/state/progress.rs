@@ -183,6 +183,7 @@ mod tests {
             first_sequence: Sequence(1),
             last_sequence: Sequence(last_sequence),
             max_per_subject: None,
+            max_age: None,
             time: jiff::Timestamp::UNIX_EPOCH,
         }
     }

@@ -39,8 +39,6 @@ impl ReadRequest {
 pub(crate) struct ChannelRead {
     pub(crate) channel: ChannelKey,
     pub(crate) stored: String,
-    /// The subject of the channel's kept last value.
-    pub(crate) kept: String,
     /// The subject to subscribe to before the channel is read; `None` if there is a subscription.
     pub(crate) open: Option<String>,
     pub(crate) kind: ReadKind,
@@ -129,7 +127,7 @@ impl HubState {
             if watched.phase.start_read() {
                 let open = watched.subscription.is_none().then(|| watched.live.clone());
                 let kind = watched.read_kind();
-                channels.push(ChannelRead { open, kind, ..watched.look(&self.tenant, key) });
+                channels.push(ChannelRead { open, kind, ..watched.look(key) });
             }
         }
         let ask_epoch = std::mem::take(&mut self.reads.ask_epoch);
@@ -374,7 +372,7 @@ impl HubState {
     /// Returns a read that compares the live `Every` channels with the stream; `None` if none is watched.
     pub(crate) fn audit(&self) -> Option<ReadRequest> {
         let live = self.watched.iter().filter(|(_, watched)| watched.every && watched.phase.is_live());
-        let channels = live.map(|(key, watched)| watched.look(&self.tenant, key)).collect();
+        let channels = live.map(|(key, watched)| watched.look(key)).collect();
         // Also without any `Every` channel: the answer has the epoch.
         let requested = self.progress.snapshot();
         (!self.watched.is_empty()).then_some(ReadRequest { channels, requested })

@@ -106,14 +106,8 @@ impl WatchedChannel {
     }
 
     /// Returns a read that only tells which message is the newest one.
-    pub(super) fn look(&self, tenant: &TenantName, key: ChannelKey) -> ChannelRead {
-        ChannelRead {
-            channel: key,
-            stored: self.stored.clone(),
-            kept: subject::kept(tenant, &self.device.iot_id, &self.channel),
-            open: None,
-            kind: ReadKind::Look,
-        }
+    pub(super) fn look(&self, key: ChannelKey) -> ChannelRead {
+        ChannelRead { channel: key, stored: self.stored.clone(), open: None, kind: ReadKind::Look }
     }
 
     /// Returns what has to be read now.

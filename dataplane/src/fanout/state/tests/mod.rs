@@ -321,6 +321,7 @@ impl Harness {
             ),
             last_sequence: Sequence(self.last_sequence),
             max_per_subject: None,
+            max_age: None,
             time: broker_time(self.now.wall),
         };
         let read = |item: &ChannelRead| {
