@@ -104,8 +104,8 @@ async fn wait_for_changing_values(browser: &Chromium, line: &Process) {
     .unwrap_or_else(|error| panic!("{error:#}; the line wrote:\n{}", line.tail()));
 }
 
-/// A device sends a state that its format doesn't know, and nobody watches: `kubectl describe` names it, until
-/// the device sends a known one.
+/// A device sends a state that its format doesn't know, and nobody watches: `kubectl describe` names it,
+/// until the device sends a known one.
 async fn a_fault_is_described_and_ends(factory: &Release<'_>, devices: &async_nats::Client) {
     let subject = format!("iot.demo.{}.telemetry", counting::iot_id("demo", "STACK-01"));
     let send = async |state: u32| {

@@ -164,7 +164,8 @@ mod tests {
     fn hello(epoch: &str) -> String {
         format!(
             r#"{{"protocol":1,"server":"pod-1","epoch":"{epoch}","pingMs":500,"devices":[{{"device":"A-1",
-            "channels":[{{"channel":"switch","delivery":"Every"}},{{"channel":"level","delivery":"Latest"}}]}}]}}"#
+            "channels":[{{"channel":"switch","delivery":"Every"}},
+            {{"channel":"level","delivery":"Latest"}}]}}]}}"#
         )
     }
 

@@ -65,8 +65,9 @@ fn text() -> impl Strategy<Value = Text> {
             -3_600_000, 300, 1_001, 1_500, 3_000, 6_000, 3_600_000,
         ][..],
     );
+    let no_message = select(&["online", "", "{\"a\":1", "{\"hb\":1}", "[]", "{\"ts\":\"x\",\"a\":1}"][..]);
     prop_oneof![
-        1 => select(&["online", "", "{\"a\":1", "{\"hb\":1}", "[]", "{\"ts\":\"x\",\"a\":1}"][..]).prop_map(Text::NoMessage),
+        1 => no_message.prop_map(Text::NoMessage),
         1 => any::<Index>().prop_map(Text::Again),
         8 => (offset, prop::bool::weighted(0.2), [value(), value(), value()])
             .prop_map(|(offset, whole, values)| Text::Fields { offset, whole, values }),
