@@ -1,7 +1,8 @@
 //! The broker's clock, which gives messages their times and judges them.
 //!
-//! A pod can't ask for the time whenever it needs it. Each description of a stream tells it the broker's time,
-//! at some moment between question and answer. From then on the monotonic clock counts, which nobody sets.
+//! A pod can't ask for the time whenever it needs it. Each description of a stream tells it the broker's
+//! time, at some moment between question and answer. From then on the monotonic clock counts, which nobody
+//! sets.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
