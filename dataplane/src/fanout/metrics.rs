@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::pipeline::{Formatted, GapReason, Outcome};
+use crate::pipeline::{Formatted, GapReason, Verdict};
 
 /// The drop reason of a message that no stream has republished, or that can't be parsed.
 const NOT_REPUBLISHED: &str = "NotRepublished";
@@ -151,19 +151,19 @@ impl FanoutMetrics {
     }
 
     /// Counts a message that became a frame, or was dropped.
-    pub(crate) fn outcome(&self, outcome: &Outcome) {
-        match outcome {
-            Outcome::Shown(Formatted { skipped_fields, late, .. }) => {
+    pub(crate) fn verdict(&self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Shown(Formatted { skipped_fields, late, .. }) => {
                 self.formatted.inc();
                 self.late.inc_by(u64::from(*late));
                 if *skipped_fields > 0 {
                     self.skipped_fields.inc_by(u64::from(*skipped_fields));
                 }
             }
-            Outcome::Dropped(reason) => {
+            Verdict::Dropped(reason) => {
                 self.dropped.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
             }
-            Outcome::NeedsTail => {}
+            Verdict::NeedsTail => {}
         }
     }
 

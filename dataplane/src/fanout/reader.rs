@@ -106,7 +106,7 @@ pub(super) async fn read_channel(
                 None => None,
             };
             let folded = folded.unwrap_or_else(|| Folded::new(pipeline.complete()));
-            result.outcomes.extend(folded.newest.clone());
+            result.verdicts.extend(folded.newest.clone());
             result.folded = Some(folded);
         }
         ReadKind::Missed { after, pipeline, renew } => {
@@ -150,7 +150,7 @@ impl<S: StoredMessages> Missed<'_, S> {
             // The newest message matters more than the oldest ones, which were read.
             result.complete = false;
             let folded = fold_tail(self.stored, self.pipeline, self.epoch, last.clone()).await?;
-            (result.missed, result.outcomes) = (vec![last], Vec::from_iter(folded.newest.clone()));
+            (result.missed, result.verdicts) = (vec![last], Vec::from_iter(folded.newest.clone()));
             result.folded = Some(folded.with_value(None));
             return Ok(());
         };
@@ -162,21 +162,21 @@ impl<S: StoredMessages> Missed<'_, S> {
             true => None,
         };
         if let Some(mut folded) = folded
-            && let Some(outcomes) = folded.add_all(self.epoch, &missed)
+            && let Some(verdicts) = folded.add_all(self.epoch, &missed)
             && (!renew || folded.value.is_some())
         {
-            (result.missed, result.outcomes) = (missed, outcomes);
+            (result.missed, result.verdicts) = (missed, verdicts);
             result.folded = Some(folded.with_value(None));
             return Ok(());
         }
         let mut folded = fold_up_to(self.stored, self.pipeline, self.epoch, self.subject, self.after).await?;
         let before = folded.value.take();
-        let outcomes = folded.add_all(self.epoch, &missed);
-        let outcomes =
-            outcomes.ok_or_else(|| RequestError::BadAnswer("a tail that decides nothing".to_owned()))?;
+        let verdicts = folded.add_all(self.epoch, &missed);
+        let verdicts =
+            verdicts.ok_or_else(|| RequestError::BadAnswer("a tail that decides nothing".to_owned()))?;
         // Events that follow show what the channel shows.
         let value = before.filter(|_| folded.value.is_none());
-        (result.missed, result.outcomes) = (missed, outcomes);
+        (result.missed, result.verdicts) = (missed, verdicts);
         result.folded = Some(folded.with_value(value));
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::state::ReplayRequest;
 use super::stored::TenantStreams;
 use super::tail::fold_up_to;
 use crate::ingest::history::HistoryReader;
-use crate::pipeline::{GapReason, Outcome, Scratch};
+use crate::pipeline::{GapReason, Scratch, Verdict};
 
 /// The longest that a replay retries a read that fails.
 const RETRY_TIME: Duration = Duration::from_secs(15);
@@ -86,9 +86,9 @@ pub(super) async fn replay(
 /// Appends one event when there is room. Returns `false` if the client is gone or no longer needs the replay.
 /// The event carries no id, as newer events of other channels may have been delivered before.
 async fn push(request: &mut ReplayRequest, message: &StoredMessage) -> bool {
-    let outcome = request.pipeline.apply(request.epoch, message.into(), &mut Scratch::default());
+    let verdict = request.pipeline.apply(request.epoch, message.into(), &mut Scratch::default());
     // It was counted when it came: as it reached no client then, it reaches none now.
-    let Outcome::Shown(formatted) = outcome else { return true };
+    let Verdict::Shown(formatted) = verdict else { return true };
     loop {
         if request.backlog.is_closed() || request.stop.is_cancelled() {
             return false;

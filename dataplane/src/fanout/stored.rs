@@ -41,8 +41,8 @@ pub(super) struct TenantStreams {
     state: Option<StreamState>,
 }
 
-/// Whether kept last values can be read at all. A broker doesn't answer a request for which there is no right,
-/// as after an upgrade of the programs alone. All hubs share it.
+/// Whether kept last values can be read at all. A broker doesn't answer a request for which there is no
+/// right, as after an upgrade of the programs alone. All hubs share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct KeptReads {
     /// The time until which it isn't tried again.
@@ -66,12 +66,12 @@ impl KeptReads {
 
 /// The newest messages, within the bounds of a tail.
 #[derive(Default)]
-struct Newest {
+struct BoundedTail {
     messages: VecDeque<StoredMessage>,
     bytes: usize,
 }
 
-impl Newest {
+impl BoundedTail {
     fn push(&mut self, message: StoredMessage) {
         self.bytes += message.payload.len();
         self.messages.push_back(message);
@@ -126,7 +126,7 @@ impl TenantStreams {
         Ok(start.filter(|start| *start > last.sequence))
     }
 
-    /// Gives channels of which the tenant's stream shows nothing the values that were kept, by their subjects.
+    /// Gives channels of which the tenant's stream shows nothing the values that were kept, by subject.
     /// They count if they are of this incarnation of the tenant's stream. A stream that is absent, that may
     /// not be read, or that doesn't answer soon has none.
     pub(super) async fn add_kept(&self, mut wanted: HashMap<String, &mut Folded>, epoch: Epoch) {
@@ -188,7 +188,7 @@ impl StoredMessages for TenantStreams {
         if let Some(start) = self.skip(subject, &page, up_to).await? {
             page = self.page(subject, start).await?;
         }
-        let mut newest = Newest::default();
+        let mut newest = BoundedTail::default();
         for _ in 0..TAIL_PAGES {
             let (pending, count) = (page.pending, page.messages.len());
             let next = page.messages.last().map(|last| last.sequence.next());
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_tail_is_bounded_in_messages_and_in_bytes() {
-        let mut newest = Newest::default();
+        let mut newest = BoundedTail::default();
         (1..=1_000).for_each(|sequence| newest.push(message(sequence, 10)));
         assert_eq!(newest.messages.len(), MESSAGES);
         assert_eq!(newest.messages.back().unwrap().sequence, Sequence(1_000));

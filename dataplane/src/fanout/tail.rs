@@ -10,7 +10,7 @@ use flutecast_contract::tail::MESSAGES;
 use flutecast_format::program::Timestamp;
 use flutecast_nats::{RequestError, StoredMessage};
 
-use crate::pipeline::{ChannelMessage, ChannelPipeline, Frame, Outcome, Scratch};
+use crate::pipeline::{ChannelMessage, ChannelPipeline, Frame, Scratch, Verdict};
 
 /// The most reads of one tail; the last one begins with the subject.
 const LOOK_BACKS: usize = 4;
@@ -67,8 +67,8 @@ pub(crate) struct Folded {
     pub(crate) seen: Sequence,
     /// `true` if the value is a kept one, which the tenant's stream no longer holds.
     pub(crate) kept: bool,
-    /// The outcome of the newest message.
-    pub(crate) newest: Option<Outcome>,
+    /// The verdict of the newest message.
+    pub(crate) newest: Option<Verdict>,
 }
 
 impl Folded {
@@ -86,19 +86,19 @@ impl Folded {
 
     /// Folds one message more. Returns `false` if it can't be decided without those before the first one.
     pub(super) fn add(&mut self, epoch: Epoch, message: &StoredMessage, scratch: &mut Scratch) -> bool {
-        let outcome = self.pipeline.apply(epoch, message.into(), scratch);
-        if matches!(outcome, Outcome::NeedsTail) {
+        let verdict = self.pipeline.apply(epoch, message.into(), scratch);
+        if matches!(verdict, Verdict::NeedsTail) {
             return false;
         }
         self.seen = message.sequence;
-        if outcome.is_understood() {
+        if verdict.is_understood() {
             self.heard = Some(ChannelMessage::from(message).stored_at);
         }
-        if let Outcome::Shown(formatted) = &outcome {
+        if let Verdict::Shown(formatted) = &verdict {
             self.value = Some(formatted.frame.clone());
             self.value_stored_at = self.heard;
         }
-        self.newest = Some(outcome);
+        self.newest = Some(verdict);
         true
     }
 
@@ -107,8 +107,8 @@ impl Folded {
         Self { value, ..self }
     }
 
-    /// Returns the time of storing of the oldest message that decides what is shown and since when the channel
-    /// is silent; `None` if nothing is shown.
+    /// Returns the time of storing of the oldest message that decides what is shown and since when the
+    /// channel is silent; `None` if nothing is shown.
     fn decided_by(&self) -> Option<Timestamp> {
         self.value_stored_at.min(self.heard)
     }
@@ -120,15 +120,15 @@ impl Folded {
         self.heard = self.heard.or(kept.heard);
     }
 
-    /// Folds the messages after those so far, and returns the outcome of each; `None` if they can't be decided
-    /// without those before the first one.
-    pub(super) fn add_all(&mut self, epoch: Epoch, messages: &[StoredMessage]) -> Option<Vec<Outcome>> {
+    /// Folds the messages after those so far, and returns the verdict of each; `None` if they can't be
+    /// decided without those before the first one.
+    pub(super) fn add_all(&mut self, epoch: Epoch, messages: &[StoredMessage]) -> Option<Vec<Verdict>> {
         let mut scratch = Scratch::default();
-        let outcome = |message| {
+        let verdict = |message| {
             self.add(epoch, message, &mut scratch).then_some(())?;
             self.newest.clone()
         };
-        messages.iter().map(outcome).collect()
+        messages.iter().map(verdict).collect()
     }
 
     /// Folds all of a tail.
@@ -159,8 +159,8 @@ pub(super) async fn fold_newest(
     fold_tail(stored, pipeline, epoch, last).await.map(Some)
 }
 
-/// Folds the tail that ends with `last`: the part in which lateness is looked for and records are gathered, and
-/// more of it as long as that part shows nothing, or shows a message whose own part begins earlier.
+/// Folds the tail that ends with `last`: the part in which lateness is looked for and records are gathered,
+/// and more of it as long as that part shows nothing, or shows a message whose own part begins earlier.
 pub(super) async fn fold_tail(
     stored: &impl StoredMessages,
     pipeline: &ChannelPipeline,

@@ -42,14 +42,14 @@ pub struct Formatted {
 
 /// The result of one message.
 #[derive(Debug, Clone)]
-pub enum Outcome {
+pub enum Verdict {
     Shown(Formatted),
     Dropped(DropReason),
     /// It can't be decided without the messages before it. It changed nothing.
     NeedsTail,
 }
 
-impl Outcome {
+impl Verdict {
     /// Returns whether the message says that the device works as its format expects.
     pub fn is_understood(&self) -> bool {
         match self {
@@ -96,26 +96,26 @@ impl ChannelPipeline {
 
     /// Filters, formats and encodes one message of the stream's incarnation `epoch`. `scratch` is a buffer to
     /// work in.
-    pub fn apply(&mut self, epoch: Epoch, message: ChannelMessage<'_>, scratch: &mut Scratch) -> Outcome {
+    pub fn apply(&mut self, epoch: Epoch, message: ChannelMessage<'_>, scratch: &mut Scratch) -> Verdict {
         let ChannelMessage { sequence, stored_at, captured_at, payload } = message;
         let message = Message { payload, stored_at, captured_at };
         let Ok(applied) = self.program.apply(message, &mut self.state, scratch) else {
-            return Outcome::NeedsTail;
+            return Verdict::NeedsTail;
         };
         self.problems.note(&self.program, &self.state, sequence, message, &applied);
         let event = match applied.verdict {
             Ok(event) => event,
-            Err(reason) => return Outcome::Dropped(reason),
+            Err(reason) => return Verdict::Dropped(reason),
         };
         let Scratch { values, bad, at } = scratch;
         // JSON on one line holds no control characters. One that got through could end the block and forge
         // another.
         if [&values, &bad, &at].iter().any(|json| json.iter().any(|&byte| byte < 0x20)) {
-            return Outcome::Dropped(DropReason::Malformed);
+            return Verdict::Dropped(DropReason::Malformed);
         }
         let parts = DataParts { time: event.time, values, bad, at, late: event.late };
         let frame = self.writer.write_data(EventId { epoch, sequence }, parts);
-        Outcome::Shown(Formatted { frame, skipped_fields: applied.skipped_fields, late: event.late })
+        Verdict::Shown(Formatted { frame, skipped_fields: applied.skipped_fields, late: event.late })
     }
 
     /// Returns the pipeline of the same channel of which nothing has been seen.

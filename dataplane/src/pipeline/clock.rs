@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flutecast_format::program::Timestamp;
 use tokio::time::Instant;
 
-/// The current time by both clocks: the monotonic one for timers, the wall clock of the broker to compare with
-/// the times of messages. State gets it as an argument and never reads a clock itself.
+/// The current time by both clocks: the monotonic one for timers, the wall clock of the broker to compare
+/// with the times of messages. State gets it as an argument and never reads a clock itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     pub instant: Instant,

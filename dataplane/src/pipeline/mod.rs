@@ -6,7 +6,7 @@ mod excerpt;
 mod frame;
 mod problems;
 
-pub use channel::{ChannelMessage, ChannelPipeline, Formatted, Outcome, Scratch};
+pub use channel::{ChannelMessage, ChannelPipeline, Formatted, Scratch, Verdict};
 pub use clock::{Now, json_time, rfc3339};
 pub use excerpt::excerpt;
 pub use frame::{DataParts, Frame, FrameWriter, GapReason, NamesPlace, block, gap, id_only};

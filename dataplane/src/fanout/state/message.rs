@@ -19,7 +19,7 @@ use super::phase::Phase;
 use super::timers::Timer;
 use crate::fanout::backlog::FrameKind;
 use crate::fanout::keys::ChannelKey;
-use crate::pipeline::{Formatted, Frame, GapReason, Now, Outcome};
+use crate::pipeline::{Formatted, Frame, GapReason, Now, Verdict};
 
 impl HubState {
     /// Applies live messages, in stream order. Everything older that came live on any watched channel has
@@ -60,16 +60,16 @@ impl HubState {
     /// ones.
     pub(super) fn pass(&mut self, key: ChannelKey, message: LiveMessage, now: Now) {
         let (Some(watched), Some(epoch)) = (self.watched.get_mut(key), self.progress.epoch) else { return };
-        let outcome = watched.pipeline.apply(epoch, (&message).into(), &mut self.scratch);
-        if matches!(outcome, Outcome::NeedsTail) {
+        let verdict = watched.pipeline.apply(epoch, (&message).into(), &mut self.scratch);
+        if matches!(verdict, Verdict::NeedsTail) {
             return self.wait_for_read(key, message, now);
         }
         watched.progress.seen = message.sequence;
-        self.metrics.outcome(&outcome);
-        if outcome.is_understood() {
+        self.metrics.verdict(&verdict);
+        if verdict.is_understood() {
             self.hear(key, message.stored_at.into(), now);
         }
-        if let Outcome::Shown(Formatted { frame, .. }) = outcome {
+        if let Verdict::Shown(Formatted { frame, .. }) = verdict {
             self.show_event(key, frame, now);
         }
         self.problems_changed(key, now);

@@ -25,11 +25,11 @@
 //! | --- | --- | --- | --- |
 //! | none | first viewer | reading | viewers are owed the channel |
 //! | reading | live message | reading | none: the message waits |
-//! | reading | read ends | live | the value, missed and waiting messages without ids; then viewers are owed one less |
+//! | reading | read ends | live | what was read, what waits, without ids; viewers are owed one less |
 //! | reading, in flight | messages may be missing | reading, again | none |
 //! | reading, again | read ends | reading | the value and missed messages without ids |
 //! | reading | read fails | reading | none |
-//! | reading | no read succeeds for 15 s, messages wait | live | on `Every` channels `gap`; then the waiting messages |
+//! | reading | no read succeeds for 15 s, messages wait | live | what waits, on `Every` behind a `gap` |
 //! | live | next message | live | with its id to settled clients |
 //! | live | message behind a hole, or one that needs those before it | reading | none: the message waits |
 //! | live | messages may be missing, or the format changes | reading | viewers are owed the channel |

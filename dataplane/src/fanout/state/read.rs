@@ -21,7 +21,7 @@ use crate::fanout::Unavailable;
 use crate::fanout::keys::{ChannelKey, ClientKey};
 use crate::fanout::tail::Folded;
 use crate::ingest::ordered_merge::SlotKey;
-use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now, Outcome};
+use crate::pipeline::{ChannelPipeline, Frame, GapReason, Now, Verdict};
 
 #[derive(Debug, Default)]
 pub(crate) struct ReadRequest {
@@ -76,13 +76,13 @@ pub(crate) struct ChannelReadResult {
     pub(crate) folded: Option<Folded>,
     /// The messages of an `Every` channel that were missed, behind the value that `folded` has, if any.
     pub(crate) missed: Vec<StoredMessage>,
-    /// The outcomes of messages that are new to this pod: of all that were missed, or of the newest one.
-    pub(crate) outcomes: Vec<Outcome>,
+    /// The verdicts of messages that are new to this pod: of all that were missed, or of the newest one.
+    pub(crate) verdicts: Vec<Verdict>,
 }
 
 impl ChannelReadResult {
     pub(crate) fn of(channel: ChannelKey, last: Option<Sequence>) -> Self {
-        Self { channel, last, complete: true, folded: None, missed: Vec::new(), outcomes: Vec::new() }
+        Self { channel, last, complete: true, folded: None, missed: Vec::new(), verdicts: Vec::new() }
     }
 }
 
@@ -232,7 +232,7 @@ impl HubState {
         frames: &mut Vec<(ChannelKey, Frame, ReadPart)>,
         now: Now,
     ) -> bool {
-        let ChannelReadResult { channel: key, last, complete, folded, missed, mut outcomes } = result;
+        let ChannelReadResult { channel: key, last, complete, folded, missed, mut verdicts } = result;
         let Some(watched) = self.watched.get_mut(key) else { return false };
         if !watched.phase.is_in_flight() {
             // Waiting for this read was given up. Now that reading works, the channel is read again.
@@ -244,13 +244,13 @@ impl HubState {
         if last.is_none() {
             watched.progress.found_empty(info.first_sequence, complete);
         }
-        outcomes.iter().for_each(|outcome| self.metrics.outcome(outcome));
+        verdicts.iter().for_each(|verdict| self.metrics.verdict(verdict));
         let same = |folded: &Folded| Arc::ptr_eq(folded.pipeline.program(), watched.pipeline.program());
         if folded.as_ref().is_some_and(|folded| !same(folded)) {
             // The format has changed meanwhile. The channel is read again for the value in its new form; the
             // events, which are here, don't wait for that, as it could last as long as formats change.
             let events = Folded::new(watched.pipeline.complete()).add_all(info.epoch, &missed);
-            outcomes = events.unwrap_or_default();
+            verdicts = events.unwrap_or_default();
         } else if let Some(Folded { pipeline, value, heard, kept, .. }) = folded {
             let before = std::mem::replace(&mut watched.pipeline, pipeline).problems;
             watched.pipeline.problems.follow(before);
@@ -260,7 +260,7 @@ impl HubState {
             }
         }
         if !missed.is_empty() {
-            let events = outcomes.into_iter().filter_map(Outcome::into_frame);
+            let events = verdicts.into_iter().filter_map(Verdict::into_frame);
             frames.extend(events.map(|frame| (key, frame, ReadPart::Event)));
         }
         if !complete {

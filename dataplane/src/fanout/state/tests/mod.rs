@@ -34,7 +34,7 @@ use crate::fanout::reader::read_channel;
 use crate::fanout::tail::{Folded, StoredMessages, fold_up_to};
 use crate::fanout::{DeviceQuery, SubscribeRequest};
 use crate::ingest::ordered_merge::OrderedMerge;
-use crate::pipeline::{Now, Outcome};
+use crate::pipeline::{Now, Verdict};
 use flutecast_contract::stream_position::{Epoch, EventId, Sequence};
 
 const EPOCH: Epoch = Epoch(0x5f3a_9c01);
@@ -371,7 +371,7 @@ impl Harness {
             let wanted = |message: &&StoredMessage| message.sequence > after && message.sequence <= until;
             for message in on_subject(&self.stored, &stored).filter(wanted) {
                 assert!(folded.add(epoch, message, &mut scratch));
-                if let Some(Outcome::Shown(formatted)) = &folded.newest {
+                if let Some(Verdict::Shown(formatted)) = &folded.newest {
                     let kind = FrameKind::Every(formatted.frame.names());
                     backlog.push(kind, formatted.frame.without_id(), self.now.instant);
                 }
