@@ -190,7 +190,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use flutecast_crds::Presence;
+    use flutecast_crds::{DeviceStatus, Presence};
 
     use super::*;
     use crate::presence::{PresenceState, Understood};
@@ -265,6 +265,21 @@ mod tests {
         let unknown = observed(Presence::Unknown, Some(later));
         assert_eq!(table.take_changes()[&key()].as_ref().unwrap().1, unknown);
         assert_eq!(table.get(&key()), Some(unknown));
+    }
+
+    #[test]
+    fn a_status_of_an_older_operator_is_written_once_its_messages_were_looked_at() {
+        let table = PresenceTable::default();
+        let old = DeviceStatus { observed_generation: Some(1), ..DeviceStatus::default() };
+        for (name, judged) in [("a", Understanding::UNDERSTOOD), ("b", Understanding::NO_MESSAGES)] {
+            let key = ("default".to_owned(), name.to_owned());
+            table.set(&key, &version("u", 1, Some("abc")), (&old).into(), NOW, |id| target(id, 10));
+            assert!(!table.get(&key).unwrap().understanding.is_said());
+            table.judged(&key, &IotId::new("abc").unwrap(), judged.clone(), true);
+            assert_eq!(table.take_judged().remove(&key), Some(judged));
+        }
+        let new = Observation::from(&DeviceStatus::default());
+        assert_eq!(new.understanding, Understanding::NOT_LOOKED);
     }
 
     #[test]

@@ -52,6 +52,10 @@ impl Understanding {
     pub(crate) const NOT_LOOKED: Self =
         Self::fixed(Understood::Unknown, "NotLooked", "its messages can't be looked at; Ready says why");
 
+    /// An operator wrote the status that knows nothing of messages. It stays so until they are looked at, so
+    /// that an upgrade writes each status once, at the rate of all judgements.
+    const UNSAID: Self = Self::fixed(Understood::Unknown, "", "");
+
     const fn fixed(status: Understood, reason: &'static str, message: &'static str) -> Self {
         Self { status, reason: Cow::Borrowed(reason), message: Cow::Borrowed(message) }
     }
@@ -82,7 +86,7 @@ impl Understanding {
     /// plant that rests longer than its streams keep messages would cause one for each device.
     pub(crate) fn followed_by(&self, newer: Self, is_certain: bool) -> Self {
         let is_no_news = match newer.status {
-            Understood::Unknown => self.status != Understood::False,
+            Understood::Unknown => self.status != Understood::False && self.is_said(),
             Understood::True => !is_certain && self.status == Understood::True,
             Understood::False => false,
         };
@@ -93,19 +97,26 @@ impl Understanding {
     pub(super) fn of_device(self, is_looked_at: bool) -> Self {
         match (is_looked_at, self.status) {
             (false, _) => Self::NOT_LOOKED,
-            (true, Understood::Unknown) => Self::NO_MESSAGES,
-            (true, Understood::True | Understood::False) => self,
+            (true, Understood::Unknown) if self.is_said() => Self::NO_MESSAGES,
+            (true, _) => self,
         }
+    }
+
+    /// Returns whether there is anything to write.
+    pub(crate) fn is_said(&self) -> bool {
+        *self != Self::UNSAID
     }
 }
 
 impl From<&DeviceStatus> for Understanding {
     fn from(status: &DeviceStatus) -> Self {
         let ours = |condition: &&Condition| condition.type_ == MESSAGES_UNDERSTOOD;
-        let Some(condition) = status.conditions.iter().find(ours) else { return Self::NOT_LOOKED };
-        let is_said = |known: &&Self| known.reason == condition.reason && known.message == condition.message;
+        let Some(condition) = status.conditions.iter().find(ours) else {
+            return if status.observed_generation.is_some() { Self::UNSAID } else { Self::NOT_LOOKED };
+        };
+        let is_it = |known: &&Self| known.reason == condition.reason && known.message == condition.message;
         // Most devices say the same, and then share its words.
-        if let Some(known) = [Self::UNDERSTOOD, Self::NO_MESSAGES, Self::NOT_LOOKED].iter().find(is_said) {
+        if let Some(known) = [Self::UNDERSTOOD, Self::NO_MESSAGES, Self::NOT_LOOKED].iter().find(is_it) {
             return known.clone();
         }
         Self {

@@ -64,7 +64,9 @@ impl<'a> WantedStatuses<'a> {
         let observed = self.presence.get(key).unwrap_or_else(|| Observation::from(&entry.status));
         let Observation { presence, understanding } = observed;
         let mut conditions = self.conditions(&readiness, entry, pending);
-        conditions.push(self.messages_understood(&understanding, entry, pending));
+        if understanding.is_said() {
+            conditions.push(self.messages_understood(&understanding, entry, pending));
+        }
         let mut status = DeviceStatus {
             observed_generation: Some(entry.generation),
             conditions,
