@@ -49,6 +49,12 @@ impl LookMetrics {
         self.looks.get_or_create(&ResultLabels { result: CallResult::Done }).get()
     }
 
+    /// Returns the number of copies that failed.
+    #[cfg(test)]
+    pub(super) fn kept_failures(&self) -> u64 {
+        self.kept.get_or_create(&ResultLabels { result: CallResult::Failed }).get()
+    }
+
     pub(super) fn count_kept(&self, result: CallResult) {
         self.kept.get_or_create(&ResultLabels { result }).inc();
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::{self, Context};
 use flutecast_contract::name::TenantName;
 use flutecast_nats::{JetStreamApi, StreamReader};
-use flutecast_testkit::{NatsServer, wait_until};
+use flutecast_testkit::{NatsOptions, NatsServer, wait_until};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -60,7 +60,11 @@ struct World {
 
 impl World {
     async fn start() -> Self {
-        let server = NatsServer::start().await.unwrap();
+        Self::start_with(NatsOptions::default()).await
+    }
+
+    async fn start_with(options: NatsOptions) -> Self {
+        let server = NatsServer::start_with(options).await.unwrap();
         let client = server.client().await.unwrap();
         let mut world = Self {
             api: JetStreamApi::new(client.clone()),
@@ -305,6 +309,29 @@ async fn a_device_that_comes_back_within_the_grace_keeps_its_value() {
     world.until_kept("last.demo.b.power", &[]).await;
     world.until_kept("last.demo.a.power", &[("{\"v\":1}", sequence)]).await;
     assert_eq!(world.writes().await, 2);
+}
+
+#[tokio::test]
+async fn without_the_right_to_publish_devices_are_judged_all_the_same() {
+    let user = "{user: a, password: a, permissions: {publish: {deny: \"last.>\"}}}";
+    let extra = format!("no_auth_user: a\naccounts {{ A {{ jetstream: enabled, users: [{user}] }} }}\n");
+    let world = World::start_with(NatsOptions { extra, ..NatsOptions::default() }).await;
+    world.declare(&[("a", &[("power", "plain")])]);
+    world.publish("iot.demo.a.power", "{\"v\":1}").await;
+    wait_until("a copy that is refused", SOON, async || {
+        let failed = world.metrics.kept_failures();
+        if failed > 0 { Ok(()) } else { Err(failed) }
+    })
+    .await
+    .unwrap();
+    world.publish("iot.demo.a.power", "{\"v\":2}").await;
+    wait_until("the next judgement", SOON, async || {
+        let judged = world.judge.0.lock().unwrap().clone();
+        let is_newest = |(last, _): &(Option<String>, usize)| last.as_deref() == Some("{\"v\":2}");
+        if judged.values().all(is_newest) { Ok(()) } else { Err(format!("{judged:?}")) }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
