@@ -7,6 +7,7 @@ mod plain;
 mod problems;
 mod random_channel;
 mod tail;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
