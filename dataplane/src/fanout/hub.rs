@@ -25,7 +25,7 @@ use super::problem_log::ProblemLog;
 use super::reader;
 use super::replay::replay;
 use super::state::{HubState, NewClient, ReadResult, ReplayRequest};
-use super::stored::{KeptReads, TenantStreams};
+use super::stored::TenantStreams;
 use super::values::LiveValues;
 use super::{HubSettings, Unavailable};
 use crate::catalog::{Catalog, TenantCatalog};
@@ -66,7 +66,6 @@ pub(super) enum HubReport {
 pub(super) struct HubContext {
     pub(super) broker: NatsConnection,
     pub(super) clock: BrokerClock,
-    pub(super) kept_reads: KeptReads,
     pub(super) catalog: watch::Receiver<Arc<Catalog>>,
     pub(super) settings: Arc<HubSettings>,
     pub(super) metrics: FanoutMetrics,
@@ -291,7 +290,7 @@ impl Hub {
     fn streams(&self) -> Option<TenantStreams> {
         let stream = self.state.stream()?.to_owned();
         let reader = StreamReader::new(self.context.broker.client.clone(), stream);
-        Some(TenantStreams::new(reader, &self.tenant, &self.context))
+        Some(TenantStreams::new(reader, &self.tenant, self.context.metrics.clone()))
     }
 
     fn start_reads(&mut self) {

@@ -24,7 +24,6 @@ use super::latest::{self, NamedChannel};
 use super::problem_log::ProblemLog;
 use super::query::wanted_channels;
 use super::state::NewClient;
-use super::stored::KeptReads;
 use super::values::LiveValues;
 use super::{
     Connection, DeviceQuery, DeviceValues, FanoutMetrics, HubSettings, Scope, SubscribeRequest, Unavailable,
@@ -78,7 +77,6 @@ impl Hubs {
         let context = HubContext {
             broker,
             clock: BrokerClock::register(registry),
-            kept_reads: KeptReads::default(),
             catalog,
             settings: Arc::new(settings),
             metrics: FanoutMetrics::register(registry),

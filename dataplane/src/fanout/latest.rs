@@ -57,7 +57,7 @@ pub(super) async fn read_values(
     wanted: &[NamedChannel<'_>],
 ) -> Result<LiveValues, Unavailable> {
     let reader = StreamReader::new(context.broker.client.clone(), catalog.settings.stream.clone());
-    let streams = TenantStreams::new(reader, &catalog.name, context);
+    let streams = TenantStreams::new(reader, &catalog.name, context.metrics.clone());
     let read = read(context, &streams, catalog, wanted).await;
     read.map_err(|error| Unavailable::from(&error))
 }

@@ -1,7 +1,6 @@
 //! Reads from the streams of a tenant, bounded and counted.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flutecast_contract::name::TenantName;
@@ -10,9 +9,8 @@ use flutecast_contract::subject;
 use flutecast_contract::tail::MESSAGES;
 use flutecast_nats::stream::{LastMessages, Page, StreamState};
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::hub::HubContext;
 use super::metrics::{FanoutMetrics, StreamRead};
 use super::tail::{Folded, StoredMessages};
 use crate::ingest::history::HistoryReader;
@@ -27,41 +25,15 @@ const TAIL_PAGES: usize = 128;
 const SKIP_BEYOND: u64 = 4 * MESSAGES as u64;
 /// The longest that the kept last values may take: nothing else may wait for them.
 const KEPT: Duration = Duration::from_millis(900);
-/// The time for which kept last values are not read after they took too long.
-const KEPT_PAUSE: Duration = Duration::from_secs(10);
 
 /// The tenant's stream, and the one of its kept last values. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct TenantStreams {
     pub(super) reader: StreamReader,
     kept: StreamReader,
-    kept_reads: KeptReads,
     metrics: FanoutMetrics,
     /// The state of the tenant's stream, if it was read.
     state: Option<StreamState>,
-}
-
-/// Whether kept last values can be read at all. A broker doesn't answer a request for which there is no
-/// right, as after an upgrade of the programs alone. All hubs share it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct KeptReads {
-    /// The time until which it isn't tried again.
-    paused: Arc<Mutex<Option<Instant>>>,
-}
-
-impl KeptReads {
-    fn are_paused(&self) -> bool {
-        self.locked().is_some_and(|until| Instant::now() < until)
-    }
-
-    fn pause(&self) {
-        *self.locked() = Some(Instant::now() + KEPT_PAUSE);
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Option<Instant>> {
-        // A moment is never left half changed.
-        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The newest messages, within the bounds of a tail.
@@ -83,10 +55,9 @@ impl BoundedTail {
 }
 
 impl TenantStreams {
-    pub(super) fn new(reader: StreamReader, tenant: &TenantName, context: &HubContext) -> Self {
+    pub(super) fn new(reader: StreamReader, tenant: &TenantName, metrics: FanoutMetrics) -> Self {
         let kept = StreamReader::new(reader.client().clone(), subject::kept_stream(tenant));
-        let (kept_reads, metrics) = (context.kept_reads.clone(), context.metrics.clone());
-        Self { reader, kept, kept_reads, metrics, state: None }
+        Self { reader, kept, metrics, state: None }
     }
 
     /// Returns the same, for reads of the stream in this state.
@@ -130,7 +101,7 @@ impl TenantStreams {
     /// They count if they are of this incarnation of the tenant's stream. A stream that is absent, that may
     /// not be read, or that doesn't answer soon has none.
     pub(super) async fn add_kept(&self, mut wanted: HashMap<String, &mut Folded>, epoch: Epoch) {
-        if wanted.is_empty() || self.kept_reads.are_paused() {
+        if wanted.is_empty() {
             return;
         }
         let kept = match timeout(KEPT, self.kept(&wanted)).await {
@@ -141,7 +112,7 @@ impl TenantStreams {
                 }
                 return;
             }
-            Err(_) => return self.kept_reads.pause(),
+            Err(_) => return,
         };
         for mut set in kept {
             retain_epoch(&mut set, epoch);
@@ -217,13 +188,10 @@ impl StoredMessages for TenantStreams {
     async fn kept_since(&self, subject: &str, since: Option<jiff::Timestamp>) -> Vec<StoredMessage> {
         let removed = |state: &StreamState| state.time.checked_sub(state.max_age?).ok();
         let state = self.state.filter(|state| removed(state).is_some_and(|removed| since < Some(removed)));
-        let Some(state) = state.filter(|_| !self.kept_reads.are_paused()) else { return Vec::new() };
+        let Some(state) = state else { return Vec::new() };
         self.metrics.stream_read(StreamRead::Kept);
         let kept = subject::kept_of(subject);
         let page = timeout(KEPT, self.kept.page(&kept, Sequence::START.next())).await;
-        if page.is_err() {
-            self.kept_reads.pause();
-        }
         let mut set = page.ok().and_then(Result::ok).map(|page| page.messages).unwrap_or_default();
         retain_epoch(&mut set, state.epoch);
         set
