@@ -67,6 +67,10 @@ impl TenantChannels {
             .collect()
     }
 
+    pub(super) fn has(&self, iot_id: &IotId) -> bool {
+        self.device(iot_id).is_some()
+    }
+
     fn device(&self, iot_id: &IotId) -> Option<&DeviceDocument> {
         self.shards.iter().find_map(|shard| shard.devices.get(iot_id)).map(|device| &**device)
     }

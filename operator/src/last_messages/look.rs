@@ -1,6 +1,6 @@
 //! One look at a tenant: sweep what is gone, read the last messages, judge them, keep those that expire.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,23 @@ pub(super) struct Gone {
     pub(super) waiting: Vec<(IotId, ChannelName)>,
 }
 
+/// The devices that a look reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LookedAt {
+    All,
+    /// None of them if it is only about channels that went.
+    These(BTreeSet<IotId>),
+}
+
+impl LookedAt {
+    fn has(&self, iot_id: &IotId) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(devices) => devices.contains(iot_id),
+        }
+    }
+}
+
 /// What a look is about.
 pub(super) struct Look<J> {
     pub(super) client: async_nats::Client,
@@ -64,8 +81,7 @@ pub(super) struct Look<J> {
     pub(super) channels: TenantChannels,
     pub(super) programs: Arc<Programs>,
     pub(super) gone: Gone,
-    /// `false` if it is only about channels that went.
-    pub(super) is_whole: bool,
+    pub(super) looked_at: LookedAt,
     /// `None` while the tenant has no stream of last values.
     pub(super) store: Option<KeptStore>,
     pub(super) judge: Arc<J>,
@@ -115,7 +131,7 @@ impl<J: Judge> Look<J> {
             self.purge(store, memory, purges).await?;
             memory.forget_undeclared(&self.channels);
         }
-        if !self.is_whole {
+        if matches!(&self.looked_at, LookedAt::These(devices) if devices.is_empty()) {
             return Ok(Ok(()));
         }
         let reader = StreamReader::new(self.client.clone(), subject::stream(&self.tenant));
@@ -145,7 +161,7 @@ impl<J: Judge> Look<J> {
         Ok(())
     }
 
-    /// Looks at all devices, as many at once as one request can ask for. While last values can't be kept, the
+    /// Looks at the devices, as many at once as one request can ask for. While last values can't be kept, the
     /// rest goes on.
     async fn look(
         &self,
@@ -157,7 +173,8 @@ impl<J: Judge> Look<J> {
         let mut kept = Ok(());
         let tails = TailReader::new(reader.clone(), self.tenant.clone());
         let end = Instant::now() + LONGEST;
-        let devices: Vec<_> = self.channels.devices().collect();
+        let devices: Vec<_> =
+            self.channels.devices().filter(|(iot_id, ..)| self.looked_at.has(iot_id)).collect();
         let (mut start, mut most) = (0, MAX_SUBJECTS);
         while start < devices.len() && Instant::now() < end {
             let count = fitting(&devices[start..], most);
@@ -214,6 +231,7 @@ impl<J: Judge> Look<J> {
             key: (self.channels.namespace.clone(), device.name.clone()),
             channels: channels.collect(),
             now: times.now,
+            is_in_turn: self.looked_at == LookedAt::All,
         }
     }
 

@@ -6,12 +6,14 @@
 //! - The last value of a channel outlives `retention.maxAge`. A message whose age nears it is copied to
 //!   `LAST_<tenant>`, where the data plane finds it when the tenant's stream has nothing to show. Channels
 //!   that send cost nothing: their last message is young.
-//! - A [`Judge`] says of each Device whether its messages are understood.
+//! - A [`Judge`] says of each Device whether its messages are understood. A device that begins to send is
+//!   looked at within seconds, so that this and its presence are one write.
 //!
 //! ```text
 //! controller ──DeclaredChannels──► task ──► look (one tenant): last messages ──► Judge
 //! jetstream ────StreamReports────►  │                            │
 //!                                   │                            └─► keep (pure) ──► store: LAST_<tenant>
+//! presence ────devices that begin──►│
 //!                                   └──► sweep: what is no longer declared
 //! ```
 //! Ages are differences of two times of the broker.
@@ -51,6 +53,8 @@ pub(crate) struct DeviceLook<'a> {
     pub(crate) channels: Vec<ChannelLook<'a>>,
     /// The broker's time of the look.
     pub(crate) now: Timestamp,
+    /// `false` if only some devices are looked at, out of turn.
+    pub(crate) is_in_turn: bool,
 }
 
 #[derive(Debug)]

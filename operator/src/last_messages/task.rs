@@ -1,6 +1,6 @@
 //! The task: which tenant is looked at when, a few at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use flutecast_process::backoff::{Backoff, jittered};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Judge;
 use super::declared::{DeclaredChannels, TenantChannels};
-use super::look::{self, Gone, Look, Programs};
+use super::look::{self, Gone, Look, LookedAt, Programs};
 use super::memory::TenantMemory;
 use super::metrics::LookMetrics;
 use super::store::KeptStore;
 use crate::jetstream::reconciler::StreamReports;
 use crate::metrics::CallResult;
+use crate::presence::Target;
 
 /// The longest interval of looks at a tenant. What a look finds is to be written a minute after the message
 /// at the latest.
@@ -33,6 +34,8 @@ const LOOKS_PER_MAX_AGE: u32 = 4;
 const CONCURRENT: usize = 4;
 /// The time over which first looks are spread.
 const FIRST: Duration = Duration::from_secs(2);
+/// The time for which devices are collected that are looked at out of turn.
+const COLLECT: Duration = Duration::from_secs(1);
 /// The first and the longest wait after a look that failed.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), INTERVAL);
 
@@ -46,6 +49,8 @@ pub(crate) struct LookTask {
     /// How long a channel has to be gone before its last value goes. In a folder, an editor or a
     /// `git checkout` may remove a file and restore it a moment later.
     pub(crate) grace: Duration,
+    /// Devices that are looked at soon.
+    pub(crate) first: mpsc::Receiver<Arc<Target>>,
     pub(crate) metrics: Arc<LookMetrics>,
 }
 
@@ -71,6 +76,9 @@ struct Followed {
     /// The channels that went, and when they are swept.
     gone: Vec<(IotId, ChannelName)>,
     sweep: Option<Instant>,
+    /// The devices that are looked at out of turn, and when. One that is not declared yet stays until it is.
+    first: BTreeSet<IotId>,
+    first_look: Option<Instant>,
     backoff: Backoff,
     /// `true` while last values can't be kept.
     is_warned: bool,
@@ -86,6 +94,8 @@ impl Followed {
             next: Instant::now() + jittered(FIRST),
             gone: Vec::new(),
             sweep: None,
+            first: BTreeSet::new(),
+            first_look: None,
             backoff: Backoff::new(RETRY.0, RETRY.1),
             is_warned: false,
         }
@@ -101,11 +111,32 @@ impl Followed {
         }
         self.programs = Arc::new(look::compile(channels, &self.programs));
         self.channels = channels.clone();
+        if !self.first.is_empty() {
+            self.first_look.get_or_insert(Instant::now() + COLLECT);
+        }
+    }
+
+    fn look_soon(&mut self, iot_id: &IotId) {
+        self.first.insert(iot_id.clone());
+        self.first_look.get_or_insert(Instant::now() + COLLECT);
     }
 
     /// Returns when there is something to do.
     fn due(&self) -> Option<Instant> {
-        (!self.is_looked_at).then(|| self.sweep.unwrap_or(self.next).min(self.next))
+        let due = [self.sweep, self.first_look, Some(self.next)];
+        due.into_iter().flatten().min().filter(|_| !self.is_looked_at)
+    }
+
+    /// Takes the devices that are looked at now.
+    fn take_looked_at(&mut self, now: Instant) -> LookedAt {
+        if self.next <= now {
+            self.first_look = None;
+            self.first.clear();
+            return LookedAt::All;
+        }
+        let is_due = self.first_look.take_if(|at| *at <= now).is_some();
+        let is_taken = |iot_id: &IotId| is_due && self.channels.has(iot_id);
+        LookedAt::These(self.first.extract_if(.., is_taken).collect())
     }
 
     fn log(&mut self, tenant: &TenantName, result: &Result<Result<(), RequestError>, RequestError>) {
@@ -176,6 +207,11 @@ impl LookTask {
             };
             tokio::select! {
                 changed = self.channels.changed() => if changed.is_err() { return },
+                Some(device) = self.first.recv() => {
+                    if let Some(tenant) = tenants.get_mut(&device.tenant) {
+                        tenant.look_soon(&device.iot_id);
+                    }
+                }
                 changed = self.connected.changed() => if changed.is_err() { return },
                 Some((name, ended)) = looks.next() => {
                     if let Some(tenant) = tenants.get_mut(&name) {
@@ -210,14 +246,15 @@ impl LookTask {
         };
         let swept = gone.now.clone();
         let has_kept = self.reports.borrow().get(name).is_some_and(|report| report.has_kept);
-        let is_whole = tenant.next <= now;
+        let looked_at = tenant.take_looked_at(now);
+        let was_whole = looked_at == LookedAt::All;
         let look = Look {
             client: self.client.clone(),
             tenant: name.clone(),
             channels: tenant.channels.clone(),
             programs: tenant.programs.clone(),
             gone,
-            is_whole,
+            looked_at,
             store: has_kept.then(|| KeptStore::new(&self.client, &self.api, name)),
             judge,
             metrics: self.metrics.clone(),
@@ -228,7 +265,7 @@ impl LookTask {
             let (memory, result) = look.run(memory).await;
             let label = if matches!(result, Ok(Ok(()))) { CallResult::Done } else { CallResult::Failed };
             metrics.count_look(label, now.elapsed());
-            (name, Ended { memory, was_whole: is_whole, swept, result })
+            (name, Ended { memory, was_whole, swept, result })
         })
     }
 }

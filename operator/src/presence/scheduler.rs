@@ -27,6 +27,10 @@ const CLOCK_MAX_AGE: Duration = Duration::from_secs(60);
 /// A larger difference from the expected time means that the broker's clock was set.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 
+/// For so long what is known of a device first, its presence or whether its messages are understood, waits
+/// for the other one: a device that begins to send costs one write.
+pub(super) const BOTH_AT_ONCE: Duration = Duration::from_secs(10);
+
 /// Identifies a device as one [`Target`]. Ids are never used again, so that a late reply changes nothing.
 pub(super) type DeviceId = u64;
 
@@ -38,6 +42,8 @@ pub(super) struct Scheduler {
     /// The devices of which something else was observed than was reported last, by when that may be reported.
     reports: BTreeSet<(Instant, DeviceId)>,
     report_limit: TokenBucket,
+    /// The devices whose messages are to be looked at soon.
+    first_looks: Vec<Arc<Target>>,
     next_id: DeviceId,
 }
 
@@ -49,6 +55,8 @@ struct TrackedDevice {
     understanding: Understanding,
     reported: Observation,
     damping: FlapDamping,
+    /// `true` while its report waits for a look at its messages, which was asked for.
+    awaits_look: bool,
     /// Its time in [`TenantQueue::lookups`]; a device without a `staleAfter` has none.
     lookup_at: Option<Instant>,
     /// Its time in [`Scheduler::reports`].
@@ -103,6 +111,7 @@ impl Scheduler {
             tenants: BTreeMap::new(),
             reports: BTreeSet::new(),
             report_limit: TokenBucket::new(CHANGES, now),
+            first_looks: Vec::new(),
             next_id: 0,
         }
     }
@@ -130,6 +139,7 @@ impl Scheduler {
             reported,
             // Not kept from before: after a change of the spec its effect should be seen soon.
             damping: FlapDamping::default(),
+            awaits_look: false,
             lookup_at: None,
             report_at: None,
         };
@@ -306,6 +316,11 @@ impl Scheduler {
         self.devices.get(&id).map(|device| &device.target)
     }
 
+    /// Takes the devices that came Online and whose messages were not looked at yet.
+    pub(super) fn take_first_looks(&mut self) -> Vec<Arc<Target>> {
+        std::mem::take(&mut self.first_looks)
+    }
+
     /// Takes the changes that may be reported now.
     pub(super) fn take_reports(&mut self, now: Instant) -> Vec<Report> {
         let mut changes = Vec::new();
@@ -362,8 +377,14 @@ impl Scheduler {
         }
         let has_changed = device.presence.state().presence != device.reported.presence.presence
             || !device.understanding.tells_the_same(&device.reported.understanding);
-        let held_until = device.damping.held_until().map_or(now, |at| at.max(now));
-        let report_at = has_changed.then(|| device.report_at.unwrap_or(held_until));
+        let awaits_look = has_changed && device.lacks_look();
+        if awaits_look && !device.awaits_look {
+            self.first_looks.push(device.target.clone());
+        }
+        device.awaits_look = awaits_look;
+        let wait = if awaits_look || device.lacks_presence() { BOTH_AT_ONCE } else { Duration::ZERO };
+        let earliest = device.damping.held_until().map_or(now, |at| at.max(now)).max(now + wait);
+        let report_at = has_changed.then(|| device.report_at.map_or(earliest, |at| at.min(earliest)));
         if let Some(before) = device.report_at
             && report_at != Some(before)
         {
@@ -373,6 +394,20 @@ impl Scheduler {
             self.reports.insert((at, id));
         }
         device.report_at = report_at;
+    }
+}
+
+impl TrackedDevice {
+    /// Returns whether it sends, and nothing is known of its messages.
+    fn lacks_look(&self) -> bool {
+        self.presence.state().presence == Presence::Online && self.understanding.status == Understood::Unknown
+    }
+
+    /// Returns whether its messages were judged, and its presence is not known yet.
+    fn lacks_presence(&self) -> bool {
+        !self.target.channels.is_empty()
+            && self.presence.state().presence == Presence::Unknown
+            && self.understanding.status != Understood::Unknown
     }
 }
 

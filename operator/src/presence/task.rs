@@ -8,14 +8,14 @@ use flutecast_nats::RequestError;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::lookup::look_up;
 use super::metrics::PresenceMetrics;
 use super::scheduler::{DeviceId, Lookup, LookupReply, Scheduler};
 use super::subscriptions::Subscriptions;
-use super::table::PresenceTable;
+use super::table::{PresenceTable, Target};
 use crate::metrics::CallResult;
 use crate::object::Key;
 
@@ -28,6 +28,8 @@ pub(crate) struct PresenceTask {
     pub(crate) client: Client,
     pub(crate) connected: watch::Receiver<bool>,
     pub(crate) table: PresenceTable,
+    /// Whose messages are to be looked at soon.
+    pub(crate) first_looks: mpsc::Sender<Arc<Target>>,
     pub(crate) metrics: Arc<PresenceMetrics>,
 }
 
@@ -45,6 +47,9 @@ impl PresenceTask {
         loop {
             worker.apply_table_changes(&self.table);
             worker.start_lookups(&self.client);
+            for device in worker.scheduler.take_first_looks() {
+                let _ends_with_the_program = self.first_looks.send(device).await;
+            }
             for report in worker.scheduler.take_reports(Instant::now()) {
                 if self.table.update(&report.key, &report.target, report.observed) {
                     notify(report.key).await;

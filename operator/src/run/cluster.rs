@@ -29,13 +29,15 @@ use crate::enrollment::{self, DeviceCreator, ForbiddenNamespaces, PermissionChec
 use crate::index::Index;
 use crate::last_messages::MessageJudge;
 use crate::lease::{self, Candidate, Leadership};
-use crate::presence::{PresenceTable, PresenceTask};
+use crate::presence::{PresenceTable, PresenceTask, Target};
 use crate::protection::{self, FinalizerPublisher, LastOperator, Protection};
 use crate::rollout::{self, PodStates, Rollout};
 use crate::watch::{EventSink, NamespaceScope, Watches};
 
 /// The most changes that wait for the control loop.
 const CHANGES: usize = 1024;
+/// The most devices that wait for a look at their messages out of turn.
+const FIRST_LOOKS: usize = 1024;
 /// The silence after which a connection counts as dead. An idle watch gets a bookmark every minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -83,8 +85,9 @@ impl ClusterOperator {
         };
         tasks.watch("enrollment", enrollment::spawn(context, cancel.clone()));
         let queue = self.start_writer(&sender, &leading, tasks);
-        let looks = streams.look_task(&nats, Duration::ZERO, metrics);
-        let table = self.start_presence(nats, &sender, tasks);
+        let (first_looks, first) = mpsc::channel(FIRST_LOOKS);
+        let looks = streams.look_task(&nats, Duration::ZERO, first, metrics);
+        let table = self.start_presence(nats, first_looks, &sender, tasks);
         tasks.spawn_until("last messages", cancel, looks.run(Arc::new(MessageJudge::new(table.clone()))));
         let backend = ClusterBackend {
             scopes: self.scopes.clone(),
@@ -182,6 +185,7 @@ impl ClusterOperator {
     fn start_presence(
         &self,
         nats: Nats,
+        first_looks: mpsc::Sender<Arc<Target>>,
         changes: &mpsc::Sender<ClusterChange>,
         tasks: &mut Tasks,
     ) -> PresenceTable {
@@ -190,6 +194,7 @@ impl ClusterOperator {
             client: nats.client,
             connected: nats.connected,
             table: table.clone(),
+            first_looks,
             metrics: self.metrics.presence.clone(),
         };
         let changes = changes.clone();

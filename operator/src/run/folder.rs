@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use flutecast_process::log::LogFormat;
 use flutecast_process::tasks::Tasks;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::OperatorMetrics;
@@ -52,7 +52,7 @@ impl FolderOperator {
         let (directory_sender, directory) = watch::channel(None);
         // No Devices are created in a folder.
         let (_, forbidden) = watch::channel(BTreeSet::new());
-        let looks = streams.look_task(&nats, REMOVAL_GRACE, metrics);
+        let looks = streams.look_task(&nats, REMOVAL_GRACE, mpsc::channel(1).1, metrics);
         tasks.spawn_until(
             "last messages",
             cancel,

@@ -13,7 +13,7 @@ use flutecast_nats::{JetStreamApi, Login, LoginError};
 use flutecast_process::shutdown::Shutdown;
 use flutecast_process::tasks::Tasks;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::metrics::OperatorMetrics;
@@ -23,6 +23,7 @@ use crate::enrollment::{self, EnrollmentMetrics, RequestResult};
 use crate::jetstream::reconciler::{StreamReports, StreamTask, WantedStreams};
 use crate::last_messages::{DeclaredChannels, LookTask};
 use crate::nats;
+use crate::presence::Target;
 use crate::{admin, protection};
 
 /// The longest wait for tasks to end. The longest is to remove finalizers; Kubernetes gives a pod thirty
@@ -46,8 +47,14 @@ struct Streams {
 
 impl Streams {
     /// Returns the task that looks at last messages. `grace` is how long a channel has to be gone before its
-    /// last value goes.
-    fn look_task(&self, nats: &Nats, grace: Duration, metrics: &OperatorMetrics) -> LookTask {
+    /// last value goes; the devices of `first` are looked at soon.
+    fn look_task(
+        &self,
+        nats: &Nats,
+        grace: Duration,
+        first: mpsc::Receiver<Arc<Target>>,
+        metrics: &OperatorMetrics,
+    ) -> LookTask {
         LookTask {
             client: nats.client.clone(),
             api: JetStreamApi::new(nats.client.clone()).observed(metrics.streams.clone()),
@@ -55,6 +62,7 @@ impl Streams {
             channels: self.channels.subscribe(),
             reports: self.report.clone(),
             grace,
+            first,
             metrics: metrics.looks.clone(),
         }
     }

@@ -156,6 +156,31 @@ async fn the_metric_says(cluster: &Cluster, counts: &[(&str, f64)]) {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_sends_from_the_start_costs_two_writes() {
+    let cluster = Cluster::with_operator().await;
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let watched = |name: &&str| {
+        device(name, "t", name, "on-off").replace("format: on-off}", "format: on-off, staleAfter: 1h}")
+    };
+    cluster.apply(&format!("{}---\n{}", tenant("t", ""), format("on-off"))).await;
+    cluster.until("tenant", "t", "Ready=True Accepted").await;
+    cluster.apply(&names.iter().map(watched).collect::<Vec<_>>().join("---\n")).await;
+    cluster.until_all_ready().await;
+    publish(&cluster, &names[..4], r#"{"on":true}"#).await;
+    // These begin later, within the time in which none is called Silent.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    publish(&cluster, &names[4..], r#"{"on":tr"#).await;
+    for name in names {
+        until_presence(&cluster, name, "Online").await;
+        let device = cluster.get("device", name, "default").await.unwrap();
+        let expected = if name < "e" { "True Understood" } else { "False Malformed" };
+        assert_eq!(understood(&device).0, expected, "{name}, in the write that says that it is Online");
+    }
+    let writes = cluster.operator.as_ref().unwrap().api_writes(&["kind=\"Device\"", "ApplyStatus"]).await;
+    assert_eq!(writes, 2.0 * names.len() as f64);
+}
+
 /// Another operator takes over, and looks at the same messages, twice.
 async fn a_restart_writes_nothing(cluster: &mut Cluster) {
     let before = cluster.versions().await;

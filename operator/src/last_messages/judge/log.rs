@@ -14,6 +14,8 @@ use crate::rate_limit::{Rate, TokenBucket};
 
 /// Lines about all devices. What has no room is written after a later look, if it is still so.
 const LINES: Rate = Rate { interval: Duration::from_secs(1), burst: 50 };
+/// A device that no look reached for this long is gone.
+const FORGOTTEN: Duration = Duration::from_secs(3600);
 
 /// Writes a line when it changes whether the messages of a device are understood.
 #[derive(Debug, Default)]
@@ -21,21 +23,38 @@ pub(crate) struct JudgementLog(Mutex<LoggedDevices>);
 
 #[derive(Debug, Default)]
 struct LoggedDevices {
-    devices: BTreeMap<Key, Understanding>,
+    /// What was written of each, and when it was last told of.
+    devices: BTreeMap<Key, (Understanding, Instant)>,
+    /// When those are forgotten that no look reaches any more.
+    next_sweep: Option<Instant>,
     lines: Option<TokenBucket>,
+}
+
+impl LoggedDevices {
+    fn forget_gone(&mut self, now: Instant) {
+        if self.next_sweep.is_none_or(|due| due <= now) {
+            self.devices.retain(|_, (_, told)| now < *told + FORGOTTEN);
+            self.next_sweep = Some(now + FORGOTTEN);
+        }
+    }
 }
 
 impl Told for JudgementLog {
     fn tell(&self, device: &DeviceLook<'_>, understanding: Understanding, is_certain: bool) {
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = written.devices.get(&device.key).cloned().unwrap_or(Understanding::NO_MESSAGES);
+        let now = Instant::now();
+        written.forget_gone(now);
+        let before =
+            written.devices.get_mut(&device.key).map_or(Understanding::NO_MESSAGES, |(before, told)| {
+                *told = now;
+                before.clone()
+            });
         let after = before.followed_by(understanding, is_certain);
         if after == before {
             return;
         }
         // That all is well from the start needs no line.
         let is_worth_it = before.status == Understood::False || after != Understanding::UNDERSTOOD;
-        let now = Instant::now();
         let lines = &mut written.lines;
         if is_worth_it && !lines.get_or_insert_with(|| TokenBucket::new(LINES, now)).take(now) {
             return;
@@ -46,7 +65,7 @@ impl Told for JudgementLog {
         if after.status == Understood::Unknown {
             written.devices.remove(&device.key);
         } else {
-            written.devices.insert(device.key.clone(), after);
+            written.devices.insert(device.key.clone(), (after, now));
         }
     }
 }

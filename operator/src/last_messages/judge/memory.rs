@@ -41,10 +41,10 @@ struct Remembered {
 }
 
 impl JudgeMemory {
-    /// Notes which look a device belongs to.
+    /// Notes which look a device belongs to. One out of turn counts to the look before.
     pub(super) fn look(&mut self, device: &DeviceLook<'_>) {
         let turns = self.tenants.entry(device.tenant.clone()).or_default();
-        if turns.now == Some(device.now) {
+        if !device.is_in_turn || turns.now == Some(device.now) {
             return;
         }
         turns.now = Some(device.now);

@@ -124,6 +124,7 @@ impl Plant {
                 key: ("default".to_owned(), (*device).to_owned()),
                 channels: channels.collect(),
                 now: self.now,
+                is_in_turn: true,
             };
             self.judge.device(&look, &tails).await;
         }

@@ -8,7 +8,7 @@ use async_nats::jetstream::{self, Context};
 use flutecast_contract::name::TenantName;
 use flutecast_nats::{JetStreamApi, StreamReader};
 use flutecast_testkit::{NatsOptions, NatsServer, wait_until};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::channels;
@@ -102,6 +102,7 @@ impl World {
             channels: self.declared.subscribe(),
             reports: self.reports.subscribe(),
             grace: self.grace,
+            first: mpsc::channel(1).1,
             metrics: self.metrics.clone(),
         };
         let judge = self.judge.clone();

@@ -10,6 +10,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use self::world::{STEP, World};
+use super::scheduler::BOTH_AT_ONCE;
 use super::{Understanding, Understood, damping};
 
 const fn seconds(seconds: u64) -> Duration {
@@ -228,6 +229,32 @@ fn one_report_says_both_and_the_same_problem_is_reported_once() {
 }
 
 #[test]
+fn a_device_that_begins_to_send_is_reported_once() {
+    let mut world = World::new(&vec![vec![seconds(60)]; 4]);
+    world.looks = false;
+    world.judge(1, bad("7"));
+    world.judge(3, bad("7"));
+    for device in 0..3 {
+        world.send(device, 0);
+    }
+    run(&mut world, 0, OFTEN, seconds(3));
+    assert_eq!(reports(&world, 0), [], "its messages were not looked at yet");
+    assert_eq!(reported(&world, 1), [Presence::Online]);
+    let asked: Vec<_> = world.scheduler.take_first_looks();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    world.judge(0, Understanding::UNDERSTOOD);
+    run(&mut world, 0, OFTEN, seconds(15));
+    assert_eq!(reports(&world, 0), [(3, Presence::Online)]);
+    assert_eq!(world.understood_of(0).last(), Some(&Understanding::UNDERSTOOD));
+    // What doesn't come is not waited for any longer: a look, or a presence.
+    let (at, report) = world.reports_of(2).next().unwrap();
+    assert_eq!(report.presence, Presence::Online);
+    assert!(at >= BOTH_AT_ONCE && at <= BOTH_AT_ONCE + seconds(3), "{at:?}");
+    assert_eq!(reports(&world, 3), [(10, Presence::Unknown)]);
+    assert!(world.scheduler.take_first_looks().is_empty(), "it was asked for");
+}
+
+#[test]
 fn messages_that_are_understood_now_and_then_are_reported_as_seldom_as_presence() {
     let mut world = World::new(&[vec![]]);
     for look in 0..6 * 60 {
@@ -396,8 +423,10 @@ proptest! {
         devices in prop::collection::vec(prop::collection::vec(1_u64..90, 1..4), 1..5),
         story in prop::collection::vec((0_u64..90, event(4)), 0..40),
         sends_in_the_end in prop::collection::vec(any::<bool>(), 4),
+        looks in any::<bool>(),
     ) {
         let mut run = Story::new(&devices);
+        run.world.looks = looks;
         for (time, event) in story {
             run.run(seconds(time));
             run.apply(event);

@@ -26,6 +26,8 @@ pub(super) struct World {
     /// The error of the broker's clock.
     pub(super) clock_is_off: SignedDuration,
     pub(super) is_up: bool,
+    /// `true` if the messages of a device that begins to send are looked at at once, and are understood.
+    pub(super) looks: bool,
     /// The limit of subscriptions.
     pub(super) max_subscriptions: usize,
     /// The limit of lookups in a step.
@@ -79,6 +81,7 @@ impl World {
             now: Duration::ZERO,
             clock_is_off: SignedDuration::ZERO,
             is_up: true,
+            looks: true,
             max_subscriptions: usize::MAX,
             at_once: usize::MAX,
             scheduler: Scheduler::new(start),
@@ -182,6 +185,12 @@ impl World {
     }
 
     fn take_reports(&mut self) {
+        if self.is_up && self.looks {
+            for target in self.scheduler.take_first_looks() {
+                let device = self.devices.iter().position(|device| Arc::ptr_eq(device, &target)).unwrap();
+                self.scheduler.judged(&key(device), Understanding::UNDERSTOOD, self.local());
+            }
+        }
         for report in self.scheduler.take_reports(self.local()) {
             let device = report.key.1[1..].parse().unwrap();
             self.reports.push((self.now, device, report.observed.presence));
