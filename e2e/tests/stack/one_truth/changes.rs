@@ -90,9 +90,8 @@ fn millis(time: Option<&str>) -> u64 {
 #[tokio::test]
 async fn a_value_that_outlived_its_stream_is_stale_and_has_no_id() -> anyhow::Result<()> {
     let fixture = Fixture::new("KEPT-1", "fields: [{name: v, pointer: /v, type: Number}]").of(BRIEF);
+    let fixture = fixture.channel(", staleAfter: 2s");
     let plant = Plant::start(std::slice::from_ref(&fixture)).await?;
-    let stale_after = "{name: x, format: kept-1, staleAfter: 2s}";
-    plant.stack.edit_manifest("plant.yaml", "{name: x, format: kept-1}", stale_after)?;
     let mut row = Row::begin(&plant, &fixture).await?;
     let [only] = row.send([r#"{"v":1}"#]).await?;
     wait_until_dropped(&plant, &fixture).await?;

@@ -36,9 +36,8 @@ async fn wait_for_offset(pod: &Dataplane, seconds: f64) -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_pod_whose_clock_is_wrong_shows_what_the_others_show() -> anyhow::Result<()> {
     let every = format!("{TIMES}, delivery: {{policy: Every}}");
-    let fixtures = [Fixture::new("L-1", TIMES), Fixture::new("E-1", &every)];
+    let fixtures = [Fixture::new("L-1", TIMES).channel(", staleAfter: 20s"), Fixture::new("E-1", &every)];
     let stack = stack_of(&fixtures).await?;
-    stack.edit_manifest("plant.yaml", "{name: x, format: l-1}", "{name: x, format: l-1, staleAfter: 20s}")?;
     let clock = FakeClock::new()?;
     // The plants of the field report: a node that is 6 s behind, and one that is set while it runs.
     clock.set(-6)?;

@@ -51,15 +51,22 @@ pub(super) struct Fixture {
     pub(super) device: String,
     pub(super) tenant: &'static str,
     pub(super) format: String,
+    /// More properties of the channel, such as `, staleAfter: 2s`.
+    channel: &'static str,
 }
 
 impl Fixture {
     pub(super) fn new(device: &str, format: &str) -> Self {
-        Self { device: device.to_owned(), tenant: LASTING, format: format.to_owned() }
+        Self { device: device.to_owned(), tenant: LASTING, format: format.to_owned(), channel: "" }
     }
 
     pub(super) fn of(self, tenant: &'static str) -> Self {
         Self { tenant, ..self }
+    }
+
+    /// The same with more properties of the channel.
+    pub(super) fn channel(self, channel: &'static str) -> Self {
+        Self { channel, ..self }
     }
 }
 
@@ -100,7 +107,7 @@ pub(super) fn stored_subject(fixture: &Fixture, channel: &str) -> anyhow::Result
 /// Starts a stack with these devices, without a pod.
 pub(super) async fn stack_of(fixtures: &[Fixture]) -> anyhow::Result<LocalStack> {
     let mut manifests = TENANTS.to_owned();
-    for Fixture { device, tenant, format } in fixtures {
+    for Fixture { device, tenant, format, channel } in fixtures {
         let name = device.to_lowercase();
         write!(
             manifests,
@@ -117,7 +124,7 @@ spec:
   tenant: {tenant}
   deviceCode: {device}
   channels:
-  - {{name: {CHANNEL}, format: {name}}}
+  - {{name: {CHANNEL}, format: {name}{channel}}}
   - {{name: {MARK}, format: mark}}
 "
         )?;
