@@ -269,3 +269,35 @@ impl LookTask {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{channels, real_nats::folder};
+    use super::*;
+
+    fn these(devices: &[&str]) -> LookedAt {
+        LookedAt::These(devices.iter().map(|device| IotId::new(device).unwrap()).collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn devices_that_begin_to_send_are_looked_at_together_and_out_of_turn() {
+        let power: &[_] = &[("power", "plain")];
+        let mut tenant = Followed::new(channels(&folder(&[("a", power), ("b", power)])));
+        assert_eq!(tenant.take_looked_at(Instant::now() + FIRST), LookedAt::All);
+        tenant.next = Instant::now() + INTERVAL;
+        for device in ["a", "b", "later"] {
+            tenant.look_soon(&IotId::new(device).unwrap());
+        }
+        assert_eq!(tenant.due(), Some(Instant::now() + COLLECT));
+        assert_eq!(tenant.take_looked_at(Instant::now()), these(&[]), "a channel that went is due before");
+        assert_eq!(tenant.take_looked_at(Instant::now() + COLLECT), these(&["a", "b"]));
+        assert_eq!(tenant.due(), Some(tenant.next));
+        // One came before it was declared.
+        tenant.change(&channels(&folder(&[("a", power), ("later", power)])), Duration::ZERO);
+        assert_eq!(tenant.take_looked_at(Instant::now() + COLLECT), these(&["later"]));
+        // A look at all devices is one at these, too.
+        tenant.look_soon(&IotId::new("a").unwrap());
+        assert_eq!(tenant.take_looked_at(tenant.next), LookedAt::All);
+        assert_eq!((tenant.first_look, tenant.first.len()), (None, 0));
+    }
+}

@@ -81,3 +81,22 @@ fn line(device: &DeviceLook<'_>, Understanding { status, reason, message }: &Und
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_no_look_reaches_is_forgotten() {
+        let (start, mut written) = (Instant::now(), LoggedDevices::default());
+        written.forget_gone(start);
+        for (name, told) in [("gone", start), ("there", start + FORGOTTEN / 2)] {
+            let key = ("default".to_owned(), name.to_owned());
+            written.devices.insert(key, (Understanding::UNDERSTOOD, told));
+        }
+        written.forget_gone(start + FORGOTTEN / 2);
+        assert_eq!(written.devices.len(), 2, "they are looked through once in a while");
+        written.forget_gone(start + FORGOTTEN);
+        assert_eq!(written.devices.keys().map(|key| &*key.1).collect::<Vec<_>>(), ["there"]);
+    }
+}

@@ -1,6 +1,6 @@
 mod keep;
 mod memory;
-mod real_nats;
+pub(super) mod real_nats;
 
 use flutecast_contract::name::TenantName;
 
@@ -8,7 +8,7 @@ use super::TenantChannels;
 use crate::tests::Folder;
 
 /// Returns the channels of the one tenant of a folder.
-fn channels(folder: &Folder) -> TenantChannels {
+pub(super) fn channels(folder: &Folder) -> TenantChannels {
     let built = folder.built();
     let tenant = &built.tenants[&TenantName::new("demo").unwrap()];
     TenantChannels {

@@ -164,7 +164,7 @@ fn demo() -> TenantName {
     TenantName::new("demo").unwrap()
 }
 
-fn folder(devices: &[(&str, &[(&str, &str)])]) -> Folder {
+pub(in crate::last_messages) fn folder(devices: &[(&str, &[(&str, &str)])]) -> Folder {
     let retention = format!("retention: {{maxAge: {}s}}", MAX_AGE.as_secs());
     let mut yaml = vec![manifests::tenant("demo", &retention)];
     let object = |kind: &str, rest: &str| format!("apiVersion: flutecast.io/v1alpha1\nkind: {kind}\n{rest}");
