@@ -17,6 +17,7 @@
 //! ```
 //! The scheduler has a [`device::DevicePresence`] and a [`damping::FlapDamping`] for each device. It tracks
 //! the devices without a `staleAfter` too, only for what the judge says of them, and looks none of them up.
+//! When a device begins to send, the judge is asked to look at it, and the report waits for what it says.
 //!
 //! `device`, `damping`, `scheduler` and `understanding` are pure: the time is passed in, and no wall clock of
 //! this machine is read anywhere. Ages are differences of two times of the broker; deadlines are on the
