@@ -74,6 +74,8 @@ pub(super) struct HubContext {
     pub(super) tasks: TaskTracker,
     /// Bounds the replays of all hubs together, so that a wave of reconnects doesn't flood the broker.
     pub(super) replays: Arc<Semaphore>,
+    /// Bounds the tails that are read at once, so that they fit into the pod's memory.
+    pub(super) tails: Arc<Semaphore>,
 }
 
 impl HubContext {
@@ -290,7 +292,7 @@ impl Hub {
     fn streams(&self) -> Option<TenantStreams> {
         let stream = self.state.stream()?.to_owned();
         let reader = StreamReader::new(self.context.broker.client.clone(), stream);
-        Some(TenantStreams::new(reader, &self.tenant, self.context.metrics.clone()))
+        Some(TenantStreams::new(reader, &self.tenant, &self.context))
     }
 
     fn start_reads(&mut self) {

@@ -33,7 +33,9 @@ use crate::ingest::broker_clock::BrokerClock;
 
 /// The most pages of history that are read for resuming clients at once.
 const CONCURRENT_REPLAYS: usize = 16;
-/// The most requests for the newest values that read from streams at once.
+/// The most tails of channels that are read at once: each takes up to 8 MiB meanwhile.
+const CONCURRENT_TAILS: usize = 32;
+/// The most requests for the newest values that read the newest messages at once.
 const CONCURRENT_LATEST: usize = 8;
 /// The longest that a request for the newest values may take.
 const LATEST: Duration = Duration::from_secs(5);
@@ -84,6 +86,7 @@ impl Hubs {
             stop: stop.clone(),
             tasks: tasks.clone(),
             replays: Arc::new(Semaphore::new(CONCURRENT_REPLAYS)),
+            tails: Arc::new(Semaphore::new(CONCURRENT_TAILS)),
         };
         let summing_up = context.problem_log.clone().sum_up();
         tasks.spawn(stop.clone().run_until_cancelled_owned(summing_up));
@@ -255,12 +258,10 @@ impl HubsInner {
         catalog: &TenantCatalog,
         wanted: &[NamedChannel<'_>],
     ) -> Result<LiveValues, Unavailable> {
-        // The semaphore is never closed.
-        let _permit = self.latest.acquire().await;
         if !self.context.broker.state().connected {
             return Err(Unavailable::BrokerAway);
         }
-        latest::read_values(&self.context, catalog, wanted).await
+        latest::read_values(&self.context, &self.latest, catalog, wanted).await
     }
 }
 

@@ -10,6 +10,7 @@ use flutecast_contract::subject;
 use flutecast_format::program::Problem;
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::hub::HubContext;
@@ -50,20 +51,23 @@ impl LookBackBudget {
 /// A channel as a request names it.
 pub(super) type NamedChannel<'a> = (&'a Device, &'a Channel);
 
-/// Reads the newest values of channels from the tenant's stream.
+/// Reads the newest values of channels from the tenant's stream. `permits` bounds how many requests read the
+/// newest messages at once; tails have a bound of their own, so that they keep no other request waiting.
 pub(super) async fn read_values(
     context: &HubContext,
+    permits: &Semaphore,
     catalog: &TenantCatalog,
     wanted: &[NamedChannel<'_>],
 ) -> Result<LiveValues, Unavailable> {
     let reader = StreamReader::new(context.broker.client.clone(), catalog.settings.stream.clone());
-    let streams = TenantStreams::new(reader, &catalog.name, context.metrics.clone());
-    let read = read(context, &streams, catalog, wanted).await;
+    let streams = TenantStreams::new(reader, &catalog.name, context);
+    let read = read(context, permits, &streams, catalog, wanted).await;
     read.map_err(|error| Unavailable::from(&error))
 }
 
 async fn read(
     context: &HubContext,
+    permits: &Semaphore,
     streams: &TenantStreams,
     catalog: &TenantCatalog,
     wanted: &[NamedChannel<'_>],
@@ -77,6 +81,8 @@ async fn read(
     let stored =
         |device: &Device, channel: &Channel| subject::stored(&catalog.name, &device.iot_id, &channel.name);
     let subjects: Vec<String> = wanted.iter().map(|(device, channel)| stored(device, channel)).collect();
+    // The semaphore is never closed.
+    let permit = permits.acquire().await;
     let mut lasts: HashMap<String, StoredMessage> = streams
         .lasts(&subjects)
         .await?
@@ -84,6 +90,7 @@ async fn read(
         .into_iter()
         .map(|message| (message.subject.clone(), message))
         .collect();
+    drop(permit);
     let budget = LookBackBudget::new();
     let reads: Vec<_> = wanted
         .iter()

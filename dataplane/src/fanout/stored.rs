@@ -1,6 +1,7 @@
 //! Reads from the streams of a tenant, bounded and counted.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flutecast_contract::name::TenantName;
@@ -9,8 +10,10 @@ use flutecast_contract::subject;
 use flutecast_contract::tail::MESSAGES;
 use flutecast_nats::stream::{LastMessages, Page, StreamState};
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::hub::HubContext;
 use super::metrics::{FanoutMetrics, StreamRead};
 use super::tail::{Folded, StoredMessages};
 use crate::ingest::history::HistoryReader;
@@ -32,6 +35,7 @@ pub(super) struct TenantStreams {
     pub(super) reader: StreamReader,
     kept: StreamReader,
     metrics: FanoutMetrics,
+    tails: Arc<Semaphore>,
     /// The state of the tenant's stream, if it was read.
     state: Option<StreamState>,
 }
@@ -55,9 +59,10 @@ impl BoundedTail {
 }
 
 impl TenantStreams {
-    pub(super) fn new(reader: StreamReader, tenant: &TenantName, metrics: FanoutMetrics) -> Self {
+    pub(super) fn new(reader: StreamReader, tenant: &TenantName, context: &HubContext) -> Self {
         let kept = StreamReader::new(reader.client().clone(), subject::kept_stream(tenant));
-        Self { reader, kept, metrics, state: None }
+        let (metrics, tails) = (context.metrics.clone(), Arc::clone(&context.tails));
+        Self { reader, kept, metrics, tails, state: None }
     }
 
     /// Returns the same, for reads of the stream in this state.
@@ -149,6 +154,8 @@ impl StoredMessages for TenantStreams {
         since: Option<jiff::Timestamp>,
         up_to: Sequence,
     ) -> Result<Vec<StoredMessage>, RequestError> {
+        // The semaphore is never closed.
+        let _permit = self.tails.acquire().await;
         let mut page = match since {
             Some(since) => {
                 self.metrics.stream_read(StreamRead::Tail);

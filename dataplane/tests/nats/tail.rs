@@ -188,10 +188,10 @@ async fn a_record_whose_older_messages_are_gone_is_gathered_from_what_was_kept()
     let mut open = room.subscribe(&["A"]);
     open.settled().await;
     let first = room.publish("A", "c", 20).await;
+    next_data(&mut open).await;
     tokio::time::sleep(MAX_AGE + Duration::from_millis(500)).await;
     let seq = room.publish_text("A", "c", "{\"hum\":50}").await;
     let whole = json!({"n": 20, "hum": 50});
-    next_data(&mut open).await;
     let shown = next_data(&mut open).await;
     assert_eq!(shown["values"], whole);
     // As the operator keeps them: the messages that the record's fields come from.
