@@ -175,8 +175,8 @@ impl Pointers {
             b't' => scanner.literal("true").map(|()| JsonKind::True)?,
             b'f' => scanner.literal("false").map(|()| JsonKind::False)?,
             b'n' if scanner.literal("null").is_ok() => JsonKind::Null,
-            _ if scanner.number_or_word()? => JsonKind::Number,
-            _ => JsonKind::NotFinite,
+            _ if scanner.number().is_ok() => JsonKind::Number,
+            _ => scanner.not_finite(start).map(|()| JsonKind::NotFinite)?,
         };
         if node != NOWHERE {
             found.tick += 1;

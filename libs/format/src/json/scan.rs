@@ -155,17 +155,17 @@ impl<'a> Scanner<'a> {
         if self.position == start { self.malformed() } else { Ok(()) }
     }
 
-    /// Consumes a number, or one of the words that programs write for numbers which JSON can't express.
-    /// Returns whether it is a number.
-    pub(super) fn number_or_word(&mut self) -> Result<bool, InvalidJson> {
+    /// Consumes one of the words that programs write for numbers which JSON can't express, at `start`, where
+    /// there is no number.
+    #[cold]
+    pub(super) fn not_finite(&mut self, start: usize) -> Result<(), InvalidJson> {
         const WORDS: [&str; 7] = ["NaN", "nan", "-nan", "Infinity", "-Infinity", "inf", "-inf"];
-        let start = self.position;
-        let Err(error) = self.number() else { return Ok(true) };
-        self.position = start;
+        let stopped = std::mem::replace(&mut self.position, start);
         if WORDS.iter().any(|word| self.literal(word).is_ok()) {
-            return Ok(false);
+            return Ok(());
         }
-        Err(error)
+        self.position = stopped;
+        self.malformed()
     }
 
     /// Consumes `literal`.

@@ -90,6 +90,8 @@ impl Program {
             Some(ProblemReason::BadField)
         } else if times.is_ahead() {
             Some(ProblemReason::ClockAhead)
+        } else if !state.lacks_fields() {
+            None
         } else {
             self.unfound_fields(state).next().map(|_| ProblemReason::FieldNotFound)
         };

@@ -11,8 +11,9 @@ pub(super) const MAX_TOLD: usize = 64;
 impl Conversion {
     /// Appends the converted value. Returns `None` if the raw value can't be read; what was appended is to be
     /// removed then.
-    pub(super) fn write(&self, raw: RawValue<'_>, buffer: &mut String, out: &mut Vec<u8>) -> Option<()> {
-        if raw == RawValue::Null {
+    #[inline]
+    pub(super) fn write(&self, raw: &RawValue<'_>, buffer: &mut String, out: &mut Vec<u8>) -> Option<()> {
+        if let RawValue::Null = raw {
             out.extend_from_slice(b"null");
             return Some(());
         }
@@ -30,7 +31,7 @@ impl Conversion {
             }
             Self::Bool => {
                 let value = match raw {
-                    RawValue::Bool(value) => value,
+                    RawValue::Bool(value) => *value,
                     RawValue::Number("0" | "0.0") => false,
                     RawValue::Number("1" | "1.0") => true,
                     _ => return None,
@@ -41,8 +42,8 @@ impl Conversion {
             Self::Enum(words, otherwise) => {
                 let raw = match raw {
                     RawValue::String(text) => text.resolve(buffer),
-                    RawValue::Number(number) => Some(number),
-                    RawValue::Bool(value) => Some(if value { "true" } else { "false" }),
+                    RawValue::Number(number) => Some(*number),
+                    RawValue::Bool(value) => Some(if *value { "true" } else { "false" }),
                     RawValue::Null | RawValue::Container(_) | RawValue::NotFinite(_) => None,
                 };
                 // Devices with only one type of number write 1 as `1.0`.

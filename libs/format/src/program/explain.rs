@@ -119,7 +119,7 @@ impl Program {
     fn explain_field(&self, field: &Field, text: &str, found: &Matches) -> Option<Problem> {
         let raw = field.raw()?;
         let value = self.pointers.value_at(raw.pointer, text, found)?;
-        if raw.conversion.write(value, &mut String::new(), &mut Vec::new()).is_some() {
+        if raw.conversion.write(&value, &mut String::new(), &mut Vec::new()).is_some() {
             return None;
         }
         Some(field.bad(raw, shown(value), &raw.conversion.takes(value)))

@@ -8,7 +8,7 @@ use super::state::ChannelState;
 use super::time::Timestamp;
 use super::values::Slot;
 use super::window::Place;
-use super::write::{Scratch, Written};
+use super::write::{FieldOutcome, Scratch};
 use super::{FieldSource, Program, RecordRule};
 use crate::json::escape;
 
@@ -32,12 +32,12 @@ impl Program {
         let Scratch { slots, times, .. } = scratch;
         let record = &state.record;
         let skipped = self.write_fields(output, slots, |at, field, _, output| {
-            let Some((_, value)) = record.value(at) else { return Written::Absent };
+            let Some((_, value)) = record.value(at) else { return FieldOutcome::Absent };
             if value.bad.is_empty() {
                 output.values.extend_from_slice(&value.json);
-                return Written::Value;
+                return FieldOutcome::Value;
             }
-            Written::Bad(output.write_bad(&field.key, |bad| bad.extend_from_slice(&value.bad)))
+            FieldOutcome::Bad(output.write_bad(&field.key, |bad| bad.extend_from_slice(&value.bad)))
         });
         let time = (0..self.fields.len()).filter_map(|at| record.value(at)).map(|(time, _)| time).max();
         let time = time.unwrap_or(place.time);
@@ -69,7 +69,7 @@ impl Program {
             };
             slots.push(Slot::Value(0..0));
             let (mut json, mut bad) = (Vec::new(), Vec::new());
-            if raw.conversion.write(value, buffer, &mut json).is_none() {
+            if raw.conversion.write(&value, buffer, &mut json).is_none() {
                 json.clear();
                 escape(&told(value), &mut bad);
             }

@@ -35,7 +35,8 @@ pub struct ChannelState {
     /// With [`super::DeliveryPolicy::Every`]: digests of the events.
     events: Window<u64>,
     pub(super) record: Record,
-    /// For each field the number of messages with other fields that lacked it, at most [`LACKING`].
+    /// For each field the number of messages with other fields that lacked it, at most [`LACKING`]; empty if
+    /// none is lacking.
     lacking: Vec<u8>,
     /// The number of messages before the one that `pushed` belongs to.
     pushed_index: u64,
@@ -165,11 +166,19 @@ impl ChannelState {
         self.events.push(place, event);
     }
 
+    /// Returns whether the last message with fields lacked some.
+    pub(super) fn lacks_fields(&self) -> bool {
+        !self.lacking.is_empty()
+    }
+
     /// Counts which fields a message lacks that has others.
     pub(super) fn count_lacking(&mut self, present: impl ExactSizeIterator<Item = bool>) {
         self.lacking.resize(present.len(), 0);
         for (lacking, present) in self.lacking.iter_mut().zip(present) {
             *lacking = if present { 0 } else { (*lacking + 1).min(LACKING) };
+        }
+        if self.lacking.iter().all(|lacking| *lacking == 0) {
+            self.lacking.clear();
         }
     }
 

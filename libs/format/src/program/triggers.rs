@@ -11,6 +11,7 @@ use super::{Field, Program, PushTrigger};
 
 impl Program {
     /// Decides whether an event is shown, and remembers what the next one is compared with.
+    #[inline]
     pub(super) fn decide(
         &self,
         output: &Output,
@@ -86,7 +87,7 @@ impl Field {
             }
             (Slot::Value(range), trigger) => {
                 let json = output.values.get(range.clone()).unwrap_or_default();
-                match number(json).filter(|_| trigger != PushTrigger::OnChange) {
+                match if trigger == PushTrigger::OnChange { None } else { number(json) } {
                     Some(number) => *pushed = Pushed::Number(number),
                     None => pushed.remember(json),
                 }

@@ -65,6 +65,13 @@ impl<T> Window<T> {
     /// Adds a message, and forgets those before it that aren't newer: the first one is the newest of all
     /// then.
     pub(super) fn push_newest(&mut self, place: Place, what: T) {
+        // The usual message is newer than the only one that is remembered.
+        if let ([(before, _)], []) = self.entries.as_slices()
+            && before.time <= place.time
+        {
+            self.entries[0] = (place, what);
+            return;
+        }
         while self.entries.back().is_some_and(|(before, _)| before.time <= place.time) {
             self.entries.pop_back();
         }

@@ -9,7 +9,7 @@ use super::state::ChannelState;
 use super::time::Timestamp;
 use super::values::{Slot, WrittenValues};
 use super::{Field, FieldSource, MAX_STRING, Program, RawField};
-use crate::json::{Matches, escape};
+use crate::json::{Matches, RawValue, escape};
 
 /// Buffers that are reused for each message.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct Scratch {
 }
 
 /// What was written for a field.
-pub(super) enum Written {
+pub(super) enum FieldOutcome {
     /// Nothing: the event doesn't have the field.
     Absent,
     /// Nothing that counts: the field can't be computed.
@@ -46,29 +46,33 @@ impl Program {
         let Scratch { found, slots, text: buffer, .. } = scratch;
         let skipped = self.write_fields(output, slots, |_, field, raw, output| {
             let Some(value) = self.pointers.value_at(raw.pointer, text, found) else {
-                return Written::Absent;
+                return FieldOutcome::Absent;
             };
             let start = output.values.len();
-            if raw.conversion.write(value, buffer, &mut output.values).is_some() {
-                return Written::Value;
+            if raw.conversion.write(&value, buffer, &mut output.values).is_some() {
+                return FieldOutcome::Value;
             }
             output.values.truncate(start);
-            Written::Bad(output.write_bad(&field.key, |bad| escape(&told(value), bad)))
+            output.write_unreadable(&field.key, value)
         });
-        if slots.iter().all(|slot| *slot == Slot::Absent) {
+        let present = slots.iter().filter(|slot| **slot != Slot::Absent).count();
+        if present == 0 {
             return Err(DropReason::NoFields);
         }
-        state.count_lacking(slots.iter().map(|slot| *slot != Slot::Absent));
+        if present < slots.len() || state.lacks_fields() {
+            state.count_lacking(slots.iter().map(|slot| *slot != Slot::Absent));
+        }
         Ok(skipped)
     }
 
     /// Writes all fields: raw ones with `write`, computed ones from those before them. Returns the number of
     /// fields that can't be read or computed.
+    #[inline]
     pub(super) fn write_fields(
         &self,
         output: &mut Output,
         slots: &mut Vec<Slot>,
-        mut write: impl FnMut(usize, &Field, &RawField, &mut Output) -> Written,
+        mut write: impl FnMut(usize, &Field, &RawField, &mut Output) -> FieldOutcome,
     ) -> u32 {
         slots.clear();
         let mut skipped = 0;
@@ -84,19 +88,19 @@ impl Program {
                 FieldSource::Raw(raw) => write(at, field, raw, output),
                 FieldSource::Computed(expression, decimals) => compute(expression, *decimals, output, slots),
             };
-            slots.push(match written {
-                Written::Value => Slot::Value(value..output.values.len()),
-                Written::Bad(text) => {
+            match written {
+                FieldOutcome::Value => slots.push(Slot::Value(value..output.values.len())),
+                FieldOutcome::Bad(text) => {
                     skipped += 1;
                     output.values.extend_from_slice(b"null");
-                    Slot::Bad(text..output.bad.len())
+                    slots.push(Slot::Bad(text..output.bad.len()));
                 }
-                Written::Absent | Written::Unusable => {
-                    skipped += u32::from(matches!(written, Written::Unusable));
+                FieldOutcome::Absent | FieldOutcome::Unusable => {
+                    skipped += u32::from(matches!(written, FieldOutcome::Unusable));
                     output.values.truncate(start);
-                    Slot::Absent
+                    slots.push(Slot::Absent);
                 }
-            });
+            }
         }
         output.values.push(b'}');
         if !output.bad.is_empty() {
@@ -107,7 +111,13 @@ impl Program {
 }
 
 /// Writes the value of a computed field.
-fn compute(expression: &Expression, decimals: Option<u8>, output: &mut Output, slots: &[Slot]) -> Written {
+#[inline(never)]
+fn compute(
+    expression: &Expression,
+    decimals: Option<u8>,
+    output: &mut Output,
+    slots: &[Slot],
+) -> FieldOutcome {
     let values = WrittenValues::new(&output.values, slots);
     let result = expression.evaluate(&values).map(Operand::into_owned);
     let read_bad = values.read_bad();
@@ -117,13 +127,18 @@ fn compute(expression: &Expression, decimals: Option<u8>, output: &mut Output, s
         Some(Operand::Bool(value)) => out.extend_from_slice(if value { b"true" } else { b"false" }),
         Some(Operand::Number(number)) if write_double(number, decimals, out) => {}
         Some(Operand::Text(text)) if text.len() <= MAX_STRING => escape(&text, out),
-        None if read_bad => return Written::Bad(output.bad.len()),
-        _ => return Written::Unusable,
+        None if read_bad => return FieldOutcome::Bad(output.bad.len()),
+        _ => return FieldOutcome::Unusable,
     }
-    Written::Value
+    FieldOutcome::Value
 }
 
 impl Output {
+    #[cold]
+    fn write_unreadable(&mut self, key: &[u8], value: RawValue<'_>) -> FieldOutcome {
+        FieldOutcome::Bad(self.write_bad(key, |bad| escape(&told(value), bad)))
+    }
+
     /// Appends the raw text of a field that can't be read, which `write` writes as JSON. Returns where it
     /// starts.
     pub(super) fn write_bad(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) -> usize {

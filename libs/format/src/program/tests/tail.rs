@@ -146,12 +146,10 @@ impl<'a> Screen<'a> {
         Ok(applied)
     }
 
-    /// Asserts that a message has the same result here and on another screen, or one that the rules admit:
-    ///
-    /// - It is a repeat there, whose event stands on the screen already, if it isn't filtered.
-    /// - It is a reason to push on one of them only, since triggers compare with what was pushed last. Then
-    /// the
-    ///   values on both screens differ by less than the deadband.
+    /// Asserts that a message has the same result here and on another screen, or one that the rules admit. It
+    /// may be a repeat there, whose event stands on the screen already, if it isn't filtered. And it may be a
+    /// reason to push on one of them only, since triggers compare with what was pushed last: then the values
+    /// on both screens differ by less than the deadband.
     fn assert_agrees(
         &self,
         here: &Result<Shown, DropReason>,
