@@ -1,17 +1,22 @@
 //! Push-format programs: compiled once, applied to each message.
 //!
 //! [`Program::compile`] validates a [`FormatDocument`](flutecast_contract::document::FormatDocument) and
-//! returns all its errors. [`Program::apply`] turns a message of a channel into the JSON object that clients
-//! get, or returns why they don't get it:
+//! returns all its errors. [`Program::apply`] turns a message of a channel into what clients get, or returns
+//! why it isn't shown:
 //!
 //! 1. the payload is read once, by pointer, without building a document ([`crate::json`]);
-//! 2. its time is compared with the clock and with the newest message of its channel (the stale filter);
-//! 3. each field is formatted, computed fields after those that they use;
-//! 4. `when` decides whether the message is pushed, and so do `onChange` and `deadband`.
+//! 2. its time is compared with the time of storing, and with those of the messages before it;
+//! 3. each field is formatted, computed fields after those that they use; of a record, the fields of the
+//!    messages before are merged first;
+//! 4. `when` decides whether the event is shown, and so do `onChange` and `deadband`.
 //!
-//! A field that can't be formatted is left out and counted, and doesn't affect the others. Programs are
-//! shared by threads. A [`ChannelState`] belongs to one channel of one device, whose messages are applied in
-//! the order of the stream.
+//! A field that is there and can't be read is `null`, its raw text is named, and the others are not affected.
+//! [`Program::explain`] says what is wrong with a message, and what would be right.
+//!
+//! No clock is asked: the times at which the broker stored messages, and their order in the stream, decide.
+//! So what a channel shows is a function of its newest messages ([`flutecast_contract::tail`]), whoever
+//! applies them, and whenever. Programs are shared by threads. A [`ChannelState`] belongs to one channel of
+//! one device, whose messages are applied in the order of the stream.
 
 mod apply;
 mod compile;
