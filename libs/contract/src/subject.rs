@@ -90,6 +90,12 @@ pub fn kept(tenant: &TenantName, iot_id: &IotId, channel: &ChannelName) -> Strin
     format!("{KEPT}.{tenant}.{iot_id}.{channel}")
 }
 
+/// Returns whether last values are kept on this subject. No device may publish on it.
+#[must_use]
+pub fn is_kept(subject: &str) -> bool {
+    subject.strip_prefix(KEPT).is_some_and(|rest| rest.starts_with('.'))
+}
+
 /// Returns the subject on which the last value of the channel is kept whose messages are stored on this one.
 #[must_use]
 pub fn kept_of(stored: &str) -> String {

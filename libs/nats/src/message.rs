@@ -5,6 +5,7 @@ use async_nats::header::{self, HeaderName, IntoHeaderName};
 use bytes::Bytes;
 use flutecast_contract::header::{CAPTURED, ORIGIN_EPOCH, ORIGIN_SEQUENCE, ORIGIN_TIME};
 use flutecast_contract::stream_position::{Epoch, Sequence};
+use flutecast_contract::subject;
 use jiff::Timestamp;
 
 /// A message as the stream republished it when it was stored.
@@ -72,12 +73,14 @@ impl StoredMessage {
     #[must_use]
     pub fn read(message: async_nats::Message) -> Option<Self> {
         let headers = message.headers.as_ref()?;
+        let subject = text(headers, header::NATS_SUBJECT)?;
         Some(Self {
-            subject: text(headers, header::NATS_SUBJECT)?.to_owned(),
+            subject: subject.to_owned(),
             sequence: Sequence(number(headers, header::NATS_SEQUENCE)?),
             stored_at: time(headers, header::NATS_TIME_STAMP)?,
             captured_at: time(headers, HeaderName::from_static(CAPTURED)),
-            origin: Origin::read(headers),
+            // A device may send any header: on its own subjects it says nothing of an origin.
+            origin: if subject::is_kept(subject) { Origin::read(headers) } else { None },
             payload: message.payload,
         })
     }
@@ -178,6 +181,8 @@ mod tests {
             Origin { epoch: Epoch(0x5f3a_9c01), sequence: Sequence(42), stored_at: at.parse().unwrap() };
         assert_eq!(read(&origin), (None, Some(expected)));
         assert_eq!(read(&origin[1..]), (None, None));
+        let of_device = ("Nats-Subject", "iot.acme.a.power");
+        assert_eq!(read(&[&origin[..], &[of_device]].concat()), (None, None), "a device has forged them");
         assert_eq!(read(&[(CAPTURED, at)]), (Some(at.parse().unwrap()), None));
         assert_eq!(read(&[(CAPTURED, "yesterday")]), (None, None), "what can't be read doesn't count");
     }
