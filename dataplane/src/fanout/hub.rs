@@ -56,6 +56,9 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) enum HubReport {
     Opened(ChannelKey, Subscriber),
+    /// Some channels of a read that goes on.
+    ReadPart(ReadResult),
+    /// The end of a read, and those of its channels that were not in a part.
     Read(Result<ReadResult, RequestError>, Vec<ChannelKey>),
     Audited(Result<ReadResult, RequestError>),
     Replayed(ClientKey, ChannelKey, Result<(), GapReason>),
@@ -202,6 +205,7 @@ impl Hub {
                     self.live.subscriptions.remove(unwanted);
                 }
             }
+            HubReport::ReadPart(result) => self.state.apply_read(result, now),
             HubReport::Read(result, keys) => {
                 self.running_reads -= 1;
                 match result {
@@ -307,9 +311,10 @@ impl Hub {
             let (streams, clock) = (streams.clone(), self.context.clock.clone());
             let reporter = self.reporter.clone();
             self.context.tasks.spawn(async move {
-                let result = reader::read(&streams, &clock, &request, &reporter).await;
+                let mut unread = request.channel_keys();
+                let result = reader::read(&streams, &clock, &request, &mut unread, &reporter).await;
                 // Nothing receives this if the hub is gone.
-                let _ = reporter.send(HubReport::Read(result, request.channel_keys()));
+                let _ = reporter.send(HubReport::Read(result, unread));
             });
         }
     }
@@ -323,7 +328,8 @@ impl Hub {
         self.auditing = true;
         let (reporter, clock) = (self.reporter.clone(), self.context.clock.clone());
         self.context.tasks.spawn(async move {
-            let result = reader::read(&streams, &clock, &request, &reporter).await;
+            // Newest messages only: there are no parts.
+            let result = reader::read(&streams, &clock, &request, &mut Vec::new(), &reporter).await;
             let _ = reporter.send(HubReport::Audited(result));
         });
     }

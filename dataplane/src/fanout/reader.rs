@@ -1,7 +1,7 @@
 //! Reads from the stream. The hub runs each of them in a task, which folds what it reads: the hub takes over
 //! the result.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_nats::Subscriber;
@@ -9,11 +9,12 @@ use flutecast_contract::stream_position::{Epoch, Sequence};
 use flutecast_contract::subject;
 use flutecast_nats::stream::StreamState;
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
 use super::hub::HubReport;
+use super::keys::ChannelKey;
 use super::state::{ChannelRead, ChannelReadResult, ReadKind, ReadRequest, ReadResult};
 use super::stored::TenantStreams;
 use super::tail::{Folded, StoredMessages, fold_newest, fold_tail, fold_up_to};
@@ -29,10 +30,14 @@ const CONCURRENT: usize = 8;
 
 /// Opens the subscriptions that are missing, and reads. The server handles the requests of one connection in
 /// order: the subscriptions exist before the stream is read, so messages stored after the read come live.
+///
+/// Where some channels take more than their newest messages, the others are reported before, and taken from
+/// `unread`.
 pub(super) async fn read(
     streams: &TenantStreams,
     clock: &BrokerClock,
     request: &ReadRequest,
+    unread: &mut Vec<ChannelKey>,
     reports: &UnboundedSender<HubReport>,
 ) -> Result<ReadResult, RequestError> {
     for item in &request.channels {
@@ -42,7 +47,9 @@ pub(super) async fn read(
             let _ = reports.send(HubReport::Opened(item.channel, subscriber));
         }
     }
-    timeout(READ, read_all(streams, clock, request)).await.map_err(|_| RequestError::no_answer())?
+    timeout(READ, read_all(streams, clock, request, unread, reports))
+        .await
+        .map_err(|_| RequestError::no_answer())?
 }
 
 async fn subscribe(reader: &StreamReader, subject: &str) -> Result<Subscriber, RequestError> {
@@ -56,6 +63,8 @@ async fn read_all(
     streams: &TenantStreams,
     clock: &BrokerClock,
     request: &ReadRequest,
+    unread: &mut Vec<ChannelKey>,
+    reports: &UnboundedSender<HubReport>,
 ) -> Result<ReadResult, RequestError> {
     let info = clock.state(&streams.reader).await?;
     let subjects: Vec<String> = request.channels.iter().map(|item| item.stored.clone()).collect();
@@ -77,17 +86,81 @@ async fn read_all(
     } else {
         info
     };
-    let mut lasts: HashMap<String, StoredMessage> =
-        lasts.messages.into_iter().map(|message| (message.subject.clone(), message)).collect();
-    let at = streams.at(info);
-    let reads: Vec<_> = request
-        .channels
-        .iter()
-        .map(|item| read_channel(&at, item, lasts.remove(&item.stored), info))
-        .collect();
-    let mut channels: Vec<_> = stream::iter(reads).buffer_unordered(CONCURRENT).try_collect().await?;
+    let lasts = lasts.messages.into_iter().map(|message| (message.subject.clone(), message)).collect();
+    let part = |channels| ReadResult { requested: request.requested, info, up_to, channels };
+    let mut report = |channels: Vec<ChannelReadResult>| {
+        let reported: HashSet<_> = channels.iter().map(|result| result.channel).collect();
+        unread.retain(|channel| !reported.contains(channel));
+        let _ = reports.send(HubReport::ReadPart(part(channels)));
+    };
+    let (mut channels, failure) =
+        read_channels(&streams.at(info), &request.channels, lasts, info, &mut report).await;
     add_kept_values(streams, &request.channels, &mut channels, info.epoch).await;
-    Ok(ReadResult { requested: request.requested, info, up_to, channels })
+    match failure {
+        None => Ok(part(channels)),
+        Some(error) => {
+            report(channels);
+            Err(error)
+        }
+    }
+}
+
+/// Reads what is needed of channels behind their newest messages. A channel that takes long, or that can't be
+/// read, keeps no other one waiting: where there may be one, `report` gets those that have a value. Returns
+/// the others, and why some are not among them.
+pub(super) async fn read_channels(
+    stored: &impl StoredMessages,
+    items: &[ChannelRead],
+    mut lasts: HashMap<String, StoredMessage>,
+    info: StreamState,
+    report: &mut impl FnMut(Vec<ChannelReadResult>),
+) -> (Vec<ChannelReadResult>, Option<RequestError>) {
+    let (mut at_once, mut others) = (Vec::new(), Vec::new());
+    for item in items {
+        let last = lasts.remove(&item.stored);
+        match read_at_once(item, last.as_ref(), info) {
+            Some(result) => at_once.push(result),
+            None => others.push(read_channel(stored, item, last, info)),
+        }
+    }
+    if others.is_empty() {
+        return (at_once, None);
+    }
+    report(at_once);
+    let (mut valueless, mut failure) = (Vec::new(), None);
+    let mut reads = stream::iter(others).buffer_unordered(CONCURRENT);
+    while let Some(read) = reads.next().await {
+        match read {
+            Ok(result) if result.folded.as_ref().is_some_and(|folded| folded.value.is_none()) => {
+                valueless.push(result);
+            }
+            Ok(result) => report(vec![result]),
+            Err(error) => failure = Some(error),
+        }
+    }
+    (valueless, failure)
+}
+
+/// Returns what is known of a channel by its newest message; `None` if that isn't enough.
+fn read_at_once(
+    item: &ChannelRead,
+    last: Option<&StoredMessage>,
+    info: StreamState,
+) -> Option<ChannelReadResult> {
+    let mut result = ChannelReadResult::of(item.channel, last.map(|last| last.sequence));
+    match (&item.kind, last) {
+        (ReadKind::Look, _) => {}
+        (ReadKind::Tail { pipeline, whole: false }, Some(last)) => {
+            let folded = Folded::of_newest(pipeline, info.epoch, last)?;
+            result.verdicts.extend(folded.newest.clone());
+            result.folded = Some(folded);
+        }
+        (ReadKind::Missed { after, .. }, None) => result.complete = info.first_sequence <= after.next(),
+        // A subject's newest message is removed last: if it is an old one, there was no newer one.
+        (ReadKind::Missed { after, renew: false, .. }, Some(last)) if last.sequence <= *after => {}
+        _ => return None,
+    }
+    Some(result)
 }
 
 /// Reads what is needed of one channel behind its newest message, which was read before.
@@ -97,21 +170,25 @@ pub(super) async fn read_channel(
     last: Option<StoredMessage>,
     info: StreamState,
 ) -> Result<ChannelReadResult, RequestError> {
+    if let Some(result) = read_at_once(item, last.as_ref(), info) {
+        return Ok(result);
+    }
     let mut result = ChannelReadResult::of(item.channel, last.as_ref().map(|last| last.sequence));
     match &item.kind {
         ReadKind::Look => {}
-        ReadKind::Tail(pipeline) => {
+        ReadKind::Tail { pipeline, .. } => {
             let folded = match last {
-                Some(last) => fold_newest(stored, pipeline, info.epoch, last, || true).await?,
-                None => None,
+                Some(last) => fold_tail(stored, pipeline, info.epoch, last).await?,
+                None => Folded::new(pipeline.complete()),
             };
-            let folded = folded.unwrap_or_else(|| Folded::new(pipeline.complete()));
             result.verdicts.extend(folded.newest.clone());
             result.folded = Some(folded);
         }
         ReadKind::Missed { after, pipeline, renew } => {
             let missed = Missed { stored, subject: &item.stored, epoch: info.epoch, after: *after, pipeline };
-            missed.read(last, *renew, info, &mut result).await?;
+            if let Some(last) = last {
+                missed.read(last, *renew, &mut result).await?;
+            }
         }
     }
     Ok(result)
@@ -129,21 +206,13 @@ struct Missed<'a, S> {
 impl<S: StoredMessages> Missed<'_, S> {
     async fn read(
         &self,
-        last: Option<StoredMessage>,
+        last: StoredMessage,
         renew: bool,
-        info: StreamState,
         result: &mut ChannelReadResult,
     ) -> Result<(), RequestError> {
-        let Some(last) = last else {
-            result.complete = info.first_sequence <= self.after.next();
-            return Ok(());
-        };
-        // A subject's newest message is removed last: if it is an old one, there was no newer one.
         if last.sequence <= self.after {
-            if renew {
-                let folded = fold_newest(self.stored, self.pipeline, self.epoch, last, || true).await?;
-                result.folded = folded;
-            }
+            // Only the format is new.
+            result.folded = fold_newest(self.stored, self.pipeline, self.epoch, last, || true).await?;
             return Ok(());
         }
         let Some((missed, complete)) = self.stored.missed(self.subject, self.after).await? else {
@@ -193,7 +262,7 @@ async fn add_kept_values(
     let mut wanted = HashMap::new();
     for result in channels {
         if let (Some(item), Some(folded)) = (items.get(&result.channel), &mut result.folded)
-            && matches!(item.kind, ReadKind::Tail(_))
+            && matches!(item.kind, ReadKind::Tail { .. })
             && folded.value.is_none()
         {
             wanted.insert(subject::kept_of(&item.stored), folded);

@@ -1,6 +1,6 @@
 //! Reads from the streams of a tenant, bounded and counted.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use flutecast_contract::subject;
 use flutecast_contract::tail::MESSAGES;
 use flutecast_nats::stream::{LastMessages, Page, StreamState};
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
+use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -24,8 +25,8 @@ const MAX_HISTORY: usize = 16_384;
 const TAIL_BYTES: usize = 4 * 1_024 * 1_024;
 /// The most pages of one tail: as many as hold [`MESSAGES`] of the largest messages.
 const TAIL_PAGES: usize = 128;
-/// A tail that starts more messages before its end is entered behind its start.
-const SKIP_BEYOND: u64 = 4 * MESSAGES as u64;
+/// The most sets of kept values that are read at once.
+const CONCURRENT_KEPT: usize = 8;
 /// The longest that the kept last values may take: nothing else may wait for them.
 const KEPT: Duration = Duration::from_millis(900);
 
@@ -89,16 +90,19 @@ impl TenantStreams {
         up_to: Sequence,
     ) -> Result<Option<Sequence>, RequestError> {
         let Some(last) = page.messages.last() else { return Ok(None) };
-        if page.pending < SKIP_BEYOND || last.sequence >= up_to {
+        // Of messages that are so large that few fill a page, a tail has few.
+        let wanted = MESSAGES.min(4 * page.messages.len()) as u64;
+        let skip_beyond = 4 * wanted;
+        if page.pending < skip_beyond || last.sequence >= up_to {
             return Ok(None);
         }
         let behind = self.page(subject, up_to.next()).await?;
         let behind = behind.pending.saturating_add(behind.messages.len() as u64);
-        if page.pending.saturating_sub(behind) < SKIP_BEYOND {
+        if page.pending.saturating_sub(behind) < skip_beyond {
             return Ok(None);
         }
         self.metrics.stream_read(StreamRead::Tail);
-        let start = self.reader.start_of_newest(subject, behind.saturating_add(MESSAGES as u64)).await?;
+        let start = self.reader.start_of_newest(subject, behind.saturating_add(wanted)).await?;
         Ok(start.filter(|start| *start > last.sequence))
     }
 
@@ -109,41 +113,40 @@ impl TenantStreams {
         if wanted.is_empty() {
             return;
         }
-        let kept = match timeout(KEPT, self.kept(&wanted)).await {
-            Ok(Ok(kept)) => kept,
-            Ok(Err(error)) => {
-                if error != RequestError::NoStream {
-                    tracing::debug!(%error, "kept last values can't be read");
-                }
-                return;
-            }
-            Err(_) => return,
-        };
-        for mut set in kept {
+        let subjects: Vec<String> = wanted.keys().cloned().collect();
+        let is_record = |(_, folded): &(&String, &&mut Folded)| folded.pipeline.program().is_record();
+        let records: HashSet<String> =
+            wanted.iter().filter(is_record).map(|(kept, _)| kept.clone()).collect();
+        let mut add = |mut set: Vec<StoredMessage>| {
             retain_epoch(&mut set, epoch);
-            let Some(folded) = set.first().and_then(|first| wanted.get_mut(&first.subject)) else { continue };
+            let Some(folded) = set.first().and_then(|first| wanted.get_mut(&first.subject)) else { return };
             folded.add_kept(Folded::of_tail(&folded.pipeline, epoch, &set));
+        };
+        let read = async {
+            self.metrics.stream_read(StreamRead::Kept);
+            let lasts = self.kept.last_of(&subjects).await?.messages;
+            let (of_records, others): (Vec<_>, Vec<_>) =
+                lasts.into_iter().partition(|last| records.contains(&last.subject));
+            others.into_iter().for_each(|last| add(vec![last]));
+            let reads: Vec<_> = of_records.iter().map(|last| self.kept_set(&last.subject)).collect();
+            let mut sets = stream::iter(reads).buffer_unordered(CONCURRENT_KEPT);
+            while let Some(set) = sets.next().await {
+                add(set?);
+            }
+            Ok::<(), RequestError>(())
+        };
+        // Those that were read until then count.
+        if let Ok(Err(error)) = timeout(KEPT, read).await
+            && error != RequestError::NoStream
+        {
+            tracing::debug!(%error, "kept last values can't be read");
         }
     }
 
-    /// Returns what is kept of each of these subjects: one message, or those that a record is gathered from.
-    async fn kept(
-        &self,
-        wanted: &HashMap<String, &mut Folded>,
-    ) -> Result<Vec<Vec<StoredMessage>>, RequestError> {
+    /// Returns the messages that were kept on a subject: one, or those that a record is gathered from.
+    async fn kept_set(&self, kept: &str) -> Result<Vec<StoredMessage>, RequestError> {
         self.metrics.stream_read(StreamRead::Kept);
-        let subjects: Vec<&String> = wanted.keys().collect();
-        let mut sets = Vec::new();
-        for last in self.kept.last_of(&subjects).await?.messages {
-            let is_record = |folded: &&mut Folded| folded.pipeline.program().is_record();
-            if wanted.get(&last.subject).is_some_and(is_record) {
-                self.metrics.stream_read(StreamRead::Kept);
-                sets.push(self.kept.page(&last.subject, Sequence::START.next()).await?.messages);
-            } else {
-                sets.push(vec![last]);
-            }
-        }
-        Ok(sets)
+        Ok(self.kept.page(kept, Sequence::START.next()).await?.messages)
     }
 }
 
@@ -196,10 +199,8 @@ impl StoredMessages for TenantStreams {
         let removed = |state: &StreamState| state.time.checked_sub(state.max_age?).ok();
         let state = self.state.filter(|state| removed(state).is_some_and(|removed| since < Some(removed)));
         let Some(state) = state else { return Vec::new() };
-        self.metrics.stream_read(StreamRead::Kept);
-        let kept = subject::kept_of(subject);
-        let page = timeout(KEPT, self.kept.page(&kept, Sequence::START.next())).await;
-        let mut set = page.ok().and_then(Result::ok).map(|page| page.messages).unwrap_or_default();
+        let set = timeout(KEPT, self.kept_set(&subject::kept_of(subject))).await;
+        let mut set = set.ok().and_then(Result::ok).unwrap_or_default();
         retain_epoch(&mut set, state.epoch);
         set
     }

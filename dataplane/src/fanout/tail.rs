@@ -84,6 +84,13 @@ impl Folded {
         }
     }
 
+    /// Folds the newest message of a channel; `None` if it isn't enough to know what is shown.
+    pub(super) fn of_newest(pipeline: &ChannelPipeline, epoch: Epoch, last: &StoredMessage) -> Option<Self> {
+        let mut alone = Self::new(pipeline.renewed());
+        let decided = alone.add(epoch, last, &mut Scratch::default());
+        (decided && alone.value.is_some()).then_some(alone)
+    }
+
     /// Folds one message more. Returns `false` if it can't be decided without those before the first one.
     pub(super) fn add(&mut self, epoch: Epoch, message: &StoredMessage, scratch: &mut Scratch) -> bool {
         let verdict = self.pipeline.apply(epoch, message.into(), scratch);
@@ -149,8 +156,7 @@ pub(super) async fn fold_newest(
     last: StoredMessage,
     may_look_back: impl FnOnce() -> bool,
 ) -> Result<Option<Folded>, RequestError> {
-    let mut alone = Folded::new(pipeline.renewed());
-    if alone.add(epoch, &last, &mut Scratch::default()) && alone.value.is_some() {
+    if let Some(alone) = Folded::of_newest(pipeline, epoch, &last) {
         return Ok(Some(alone));
     }
     if !may_look_back() {

@@ -21,6 +21,14 @@ use crate::fanout::backlog::FrameKind;
 use crate::fanout::keys::ChannelKey;
 use crate::pipeline::{Formatted, Frame, GapReason, Now, Verdict};
 
+/// The most bytes of live messages that wait for reads, of all channels of a tenant together.
+const MAX_WAITING: usize = 64 * 1_024 * 1_024;
+
+/// Returns the bytes that a message takes while it waits.
+fn size(message: &LiveMessage) -> usize {
+    size_of::<LiveMessage>() + message.payload.len()
+}
+
 impl HubState {
     /// Applies live messages, in stream order. Everything older that came live on any watched channel has
     /// been applied before.
@@ -36,7 +44,9 @@ impl HubState {
     pub(super) fn accept(&mut self, key: ChannelKey, message: LiveMessage, now: Now) {
         let Some(watched) = self.watched.get_mut(key) else { return };
         if let Phase::Reading(read) = &mut watched.phase {
-            return read.keep(message);
+            self.waiting_bytes += size(&message);
+            read.keep(message);
+            return self.bound_waiting();
         }
         if message.sequence <= watched.progress.seen {
             // The message was read from the stream before it came live; or the stream was created again,
@@ -51,6 +61,20 @@ impl HubState {
         self.pass(key, message, now);
     }
 
+    /// Discards the messages that wait for reads if they are too many together: they are read from the stream
+    /// with those before them.
+    fn bound_waiting(&mut self) {
+        if self.waiting_bytes <= MAX_WAITING {
+            return;
+        }
+        self.waiting_bytes =
+            self.watched.values().map(|watched| watched.phase.waiting().map(size).sum::<usize>()).sum();
+        if self.waiting_bytes > MAX_WAITING / 2 {
+            self.watched.values_mut().for_each(|watched| watched.phase.discard_waiting());
+            self.waiting_bytes = 0;
+        }
+    }
+
     fn wait_for_read(&mut self, key: ChannelKey, message: LiveMessage, now: Now) {
         self.read_again(key, now);
         self.accept(key, message, now);
@@ -62,6 +86,7 @@ impl HubState {
         let (Some(watched), Some(epoch)) = (self.watched.get_mut(key), self.progress.epoch) else { return };
         let verdict = watched.pipeline.apply(epoch, (&message).into(), &mut self.scratch);
         if matches!(verdict, Verdict::NeedsTail) {
+            watched.needs_tail = true;
             return self.wait_for_read(key, message, now);
         }
         watched.progress.seen = message.sequence;

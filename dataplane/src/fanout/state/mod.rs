@@ -114,6 +114,8 @@ pub(super) struct HubState {
     waiting: Vec<NewClient>,
     pub(super) timers: Timers,
     reads: ReadQueue,
+    /// At least the bytes of the live messages that wait for reads.
+    waiting_bytes: usize,
     io: IoRequests,
     scratch: Scratch,
 }
@@ -136,6 +138,7 @@ impl HubState {
             waiting: Vec::new(),
             timers: Timers::default(),
             reads: ReadQueue::default(),
+            waiting_bytes: 0,
             io: IoRequests::default(),
             scratch: Scratch::default(),
         }

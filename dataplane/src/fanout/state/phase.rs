@@ -58,7 +58,12 @@ impl Phase {
     /// Marks the read as under way. Returns whether it was waiting to be started.
     pub(super) fn start_read(&mut self) -> bool {
         let Self::Reading(read) = self else { return false };
-        !std::mem::replace(&mut read.in_flight, true)
+        if read.in_flight {
+            return false;
+        }
+        // What was discarded until now is stored, so that this read finds it.
+        (read.in_flight, read.again) = (true, false);
+        true
     }
 
     /// Puts a read that failed back. Returns whether it has to be started again.
@@ -98,6 +103,21 @@ impl Phase {
         Some(if late { end } else { end.max(now + READ_TIMEOUT / 3) })
     }
 
+    /// Returns the messages that wait.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &LiveMessage> {
+        let read = if let Self::Reading(read) = self { Some(read) } else { None };
+        read.into_iter().flat_map(|read| &read.buffer)
+    }
+
+    /// Discards the messages that wait, as they take too much memory.
+    pub(super) fn discard_waiting(&mut self) {
+        if let Self::Reading(read) = self
+            && !read.buffer.is_empty()
+        {
+            read.discard();
+        }
+    }
+
     /// Discards the messages that wait, as the stream starts again.
     pub(super) fn clear_buffer(&mut self) {
         if let Self::Reading(read) = self {
@@ -111,14 +131,19 @@ impl PendingRead {
         Self { since, in_flight: false, again: false, buffer: Vec::new() }
     }
 
+    /// The messages that wait are read from the stream.
+    fn discard(&mut self) {
+        self.buffer = Vec::new();
+        self.again = true;
+    }
+
     /// Keeps a live message until the read has ended.
     pub(super) fn keep(&mut self, message: LiveMessage) {
         let bytes = || self.buffer.iter().map(|message| message.payload.len()).sum::<usize>();
         // Added up only for large messages, of which few wait.
         let large = message.payload.len() > BUFFER_BYTES / BUFFER;
         if self.buffer.len() >= BUFFER || large && bytes() + message.payload.len() > BUFFER_BYTES {
-            self.buffer.clear();
-            self.again = true;
+            self.discard();
         }
         // The messages behind a discarded one will be read from the stream with it.
         if !self.again {
@@ -182,6 +207,17 @@ mod tests {
             }
             assert_eq!(phase.end_read(Instant::now()), None);
         }
+    }
+
+    #[test]
+    fn what_was_discarded_before_a_read_is_found_by_it() {
+        let mut phase = Phase::reading(Instant::now());
+        for sequence in 1..=2_000 {
+            keep(&mut phase, message(sequence, 1));
+        }
+        phase.start_read();
+        keep(&mut phase, message(2_001, 1));
+        assert_eq!(phase.end_read(Instant::now()), Some(vec![message(2_001, 1)]));
     }
 
     #[test]

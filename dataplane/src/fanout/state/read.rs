@@ -49,8 +49,8 @@ pub(crate) struct ChannelRead {
 pub(crate) enum ReadKind {
     /// Which message is the newest one.
     Look,
-    /// What the channel shows.
-    Tail(ChannelPipeline),
+    /// What the channel shows. With `whole` the tail is needed although the newest message may be enough.
+    Tail { pipeline: ChannelPipeline, whole: bool },
     /// Every message after a place, to which the pipeline has come. With `renew` the pipeline has seen
     /// nothing, and what the channel shows at that place is needed too.
     Missed { after: Sequence, pipeline: ChannelPipeline, renew: bool },
@@ -252,6 +252,7 @@ impl HubState {
             let events = Folded::new(watched.pipeline.complete()).add_all(info.epoch, &missed);
             verdicts = events.unwrap_or_default();
         } else if let Some(Folded { pipeline, value, heard, kept, .. }) = folded {
+            watched.needs_tail = false;
             let before = std::mem::replace(&mut watched.pipeline, pipeline).problems;
             watched.pipeline.problems.follow(before);
             frames.extend(value.map(|frame| (key, frame, ReadPart::Value { kept })));

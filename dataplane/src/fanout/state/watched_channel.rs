@@ -36,6 +36,8 @@ pub(super) struct WatchedChannel {
     pub(super) subscription: Option<SlotKey>,
     pub(super) phase: Phase,
     pub(super) progress: ChannelProgress,
+    /// `true` if a live message couldn't be decided without the tail.
+    pub(super) needs_tail: bool,
     /// `true` if the format has changed and the viewers have yet to get the current value in the new form.
     pub(super) renewed: bool,
     /// The newest frame, for clients that come.
@@ -64,6 +66,7 @@ impl WatchedChannel {
             subscription: None,
             phase: Phase::reading(now.instant),
             progress: ChannelProgress::default(),
+            needs_tail: false,
             renewed: false,
             latest: None,
             viewers: Vec::new(),
@@ -113,7 +116,7 @@ impl WatchedChannel {
     /// Returns what has to be read now.
     pub(super) fn read_kind(&self) -> ReadKind {
         match self.progress.read_after().filter(|_| self.every) {
-            None => ReadKind::Tail(self.pipeline.renewed()),
+            None => ReadKind::Tail { pipeline: self.pipeline.renewed(), whole: self.needs_tail },
             Some(after) => ReadKind::Missed { after, pipeline: self.pipeline.clone(), renew: self.renewed },
         }
     }

@@ -31,7 +31,7 @@ use crate::access::Scope;
 use crate::catalog::Catalog;
 use crate::fanout::backlog::{Backlog, BacklogBounds, FrameKind};
 use crate::fanout::keys::ChannelKey;
-use crate::fanout::reader::read_channel;
+use crate::fanout::reader::{read_channel, read_channels};
 use crate::fanout::tail::{Folded, StoredMessages, fold_up_to};
 use crate::fanout::{DeviceQuery, SubscribeRequest};
 use crate::ingest::ordered_merge::OrderedMerge;

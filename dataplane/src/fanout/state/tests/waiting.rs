@@ -108,3 +108,117 @@ fn a_message_that_came_late_to_this_pod_is_as_old_as_the_broker_says() {
     harness.pass(Duration::from_secs(5));
     assert!(take(&backlog).iter().any(named("stale")), "it was stored 11 s ago");
 }
+
+#[test]
+fn a_channel_whose_messages_need_the_tail_is_read_once() {
+    let mut harness = Harness::with(catalog_of(&["A"], &[("c", timed(DeliveryPolicy::Latest), None)]));
+    harness.publish_text("A", "c", &at(&harness, -900, 0));
+    harness.attach(&["A"], None);
+    harness.read_all();
+    let mut reads = 0;
+    for n in 1..20 {
+        harness.pass(Duration::from_millis(100));
+        // Of two publishers one is slower. What the slow one sends depends on what isn't known.
+        harness.publish_text("A", "c", &at(&harness, -1_500, 2 * n));
+        let live = harness.store_message("A", "c", at(&harness, -900, 2 * n + 1), harness.now.wall, None);
+        harness.state.apply_live(live.into_iter(), harness.now);
+        while let Some(request) = harness.start_read() {
+            let answer = harness.answer(&request);
+            harness.state.apply_read(answer, harness.now);
+            reads += 1;
+        }
+    }
+    assert_eq!(reads, 1, "the first one reads the tail");
+}
+
+#[test]
+fn messages_that_wait_are_bounded_over_all_channels() {
+    const MIB: usize = 1_024 * 1_024;
+    let devices: Vec<String> = (0..20).map(|n| format!("D-{n}")).collect();
+    let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
+    let mut harness = Harness::new(&devices);
+    let (_, backlog) = harness.attach(&devices, None);
+    let request = harness.start_read().unwrap();
+    let answer = harness.answer(&request);
+    for n in 0..7 {
+        for device in &devices {
+            harness.publish_text(device, "latest", &format!("{{\"n\":{n},\"s\":\"{}\"}}", "x".repeat(MIB)));
+            let waiting = harness.state.watched.values().flat_map(|watched| watched.phase.waiting());
+            let bytes: usize = waiting.map(|message| message.payload.len()).sum();
+            assert!(bytes <= 64 * MIB, "{bytes}");
+        }
+    }
+    harness.state.apply_read(answer, harness.now);
+    harness.read_all();
+    let got = take(&backlog);
+    for device in &devices {
+        assert_eq!(values(&got, device, "latest").last(), Some(&6), "{device}");
+    }
+}
+
+/// A stream of which the tails of device A can't be read: never, or not now.
+struct Poor<'a>(&'a Vec<StoredMessage>, bool);
+
+impl StoredMessages for Poor<'_> {
+    async fn tail(
+        &self,
+        subject: &str,
+        since: Option<jiff::Timestamp>,
+        up_to: Sequence,
+    ) -> Result<Vec<StoredMessage>, RequestError> {
+        match (subject.contains(".A."), self.1) {
+            (false, _) => self.0.tail(subject, since, up_to).await,
+            (true, false) => std::future::pending().await,
+            (true, true) => Err(RequestError::no_answer()),
+        }
+    }
+
+    async fn last_up_to(
+        &self,
+        subject: &str,
+        up_to: Sequence,
+    ) -> Result<Option<StoredMessage>, RequestError> {
+        self.0.last_up_to(subject, up_to).await
+    }
+
+    async fn missed(
+        &self,
+        subject: &str,
+        after: Sequence,
+    ) -> Result<Option<(Vec<StoredMessage>, bool)>, RequestError> {
+        self.0.missed(subject, after).await
+    }
+}
+
+#[test]
+fn a_channel_that_can_not_be_read_keeps_no_other_one_waiting() {
+    for fails in [false, true] {
+        let catalog = catalog_of(&["A", "B", "C"], &[("c", format(DeliveryPolicy::Latest), None)]);
+        let mut harness = Harness::with(catalog);
+        for (device, n) in [("A", 1), ("B", 2), ("C", 3)] {
+            harness.store(device, "c", n);
+        }
+        for device in ["A", "C"] {
+            harness.publish_text(device, "c", "online");
+        }
+        let (_, backlog) = harness.attach(&["A", "B", "C"], None);
+        let request = harness.start_read().unwrap();
+        let ReadResult { requested, info, up_to, .. } = harness.answer(&request);
+        let last = |item: &ChannelRead| on_subject(&harness.stored, &item.stored).next_back().cloned();
+        let lasts =
+            request.channels.iter().filter_map(last).map(|last| (last.subject.clone(), last)).collect();
+        let mut parts = Vec::new();
+        let mut report = |part| parts.push(part);
+        let stored = Poor(&harness.stored, fails);
+        let end = read_channels(&stored, &request.channels, lasts, info, &mut report).now_or_never();
+        let failure = end.map(|(others, failure)| (others.len(), failure));
+        assert_eq!(failure, fails.then(|| (0, Some(RequestError::no_answer()))));
+        for channels in parts {
+            harness.state.apply_read(ReadResult { requested, info, up_to, channels }, harness.now);
+        }
+        let got = take(&backlog);
+        assert_eq!(["A", "B", "C"].map(|device| values(&got, device, "c")), [vec![], vec![2], vec![3]]);
+        harness.publish("B", "c", 4);
+        assert_eq!(values(&take(&backlog), "B", "c"), [4], "it is live");
+    }
+}
