@@ -132,7 +132,7 @@ impl Program {
             return Err(NeedsTail);
         }
         state.advance(message.stored_at);
-        state.remember_event(place, event);
+        state.remember_event(place, event, is_repeat);
         Ok(if is_repeat { Err(DropReason::Repeat) } else { Ok(()) })
     }
 

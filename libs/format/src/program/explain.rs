@@ -6,6 +6,7 @@ use super::convert::{MAX_TOLD, told};
 use super::outcome::Message;
 use super::problem::Problem;
 use super::reason::{DropReason, ProblemReason};
+use super::record::RecordValue;
 use super::state::ChannelState;
 use super::time::Timestamp;
 use super::times::Times;
@@ -49,8 +50,12 @@ impl Program {
         }
         // Of a message that is dropped for its time, nothing was read but the time.
         if dropped.is_none_or(DropReason::is_understood) {
-            for field in &self.fields {
-                problems.extend(self.explain_field(field, text, &found));
+            for (at, field) in self.fields.iter().enumerate() {
+                // A value that came late may not be the one that the record shows.
+                let is_bad = |(_, value): (_, &RecordValue)| !value.bad.is_empty();
+                if !self.is_record() || state.record.value(at).is_some_and(is_bad) {
+                    problems.extend(self.explain_field(field, text, &found));
+                }
             }
             problems.extend(self.explain_record(&problems, state));
             problems.extend(self.explain_clock(&message, text, &found));

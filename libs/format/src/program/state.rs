@@ -160,10 +160,14 @@ impl ChannelState {
         self.events.last().is_some_and(is_same) || is_behind(place) && self.events.iter().rev().any(is_same)
     }
 
-    /// Remembers an event, for those after it.
-    pub(super) fn remember_event(&mut self, place: Place, event: u64) {
+    /// Remembers an event, for those after it. A late repeat is not the event directly before the next one.
+    pub(super) fn remember_event(&mut self, place: Place, event: u64, is_repeat: bool) {
         self.events.expire(&place, Some(LATENESS_WINDOW));
+        let is_late_repeat = is_repeat && self.events.last().is_some_and(|(_, last)| *last != event);
         self.events.push(place, event);
+        if is_late_repeat {
+            self.events.swap_last();
+        }
     }
 
     /// Returns whether the last message with fields lacked some.

@@ -152,6 +152,9 @@ fn the_bad_value_that_a_record_keeps_stays_explained() {
           that can be read"]
     );
     assert!(problems(&mut channel, r#"{"a":1}"#).is_empty());
+    // A value that came late is not shown, and is no problem.
+    channel.captured_at = Some(at(-60_000));
+    assert!(problems(&mut channel, r#"{"a":"x"}"#).is_empty());
 }
 
 /// A hint for a wrong pointer: it matched in none of the last 20 messages that had other fields.

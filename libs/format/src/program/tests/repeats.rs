@@ -52,6 +52,20 @@ fn a_late_event_is_a_repeat_of_any_in_the_last_minute() {
     assert!(step(&mut every, 60_998 + 60_001, -2, 2));
 }
 
+/// What is shown of the newest message, if it isn't late, depends on no message but the one that is shown
+/// before it.
+#[test]
+fn a_late_repeat_is_not_the_event_before_the_next_one() {
+    let mut every = channel();
+    assert!(step(&mut every, 0, -835, 1));
+    assert!(step(&mut every, 1_212, 1_212, 2));
+    assert!(!step(&mut every, 1_213, -835, 1));
+    assert!(!step(&mut every, 1_214, 1_212, 2));
+    // The broker's clock is set back, so that it isn't late.
+    assert!(!step(&mut every, 1_215, -835, 1));
+    assert!(step(&mut every, 165, -835, 1));
+}
+
 #[test]
 fn events_whose_time_is_a_whole_second_are_never_repeats() {
     let mut every = channel();

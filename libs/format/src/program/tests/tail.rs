@@ -208,6 +208,7 @@ proptest! {
                 there.apply(message).unwrap().ok();
             }
             let mut unknown = Screen::new(&program, ChannelState::default());
+            let mut clock = messages[start.saturating_sub(1)].1;
             for message in &messages[start..] {
                 let expected = there.apply(message).unwrap();
                 let before = format!("{:?}", unknown.state);
@@ -215,7 +216,12 @@ proptest! {
                     prop_assert_eq!(format!("{:?}", unknown.state), before);
                     break;
                 };
-                unknown.assert_agrees(&real, &there, &expected)?;
+                // A late repeat comes again, after the broker's clock stepped back so far that it isn't late:
+                // no past is known to show it, and its event may be older than what the other screen shows.
+                let has_stepped = std::mem::replace(&mut clock, message.1) > message.1;
+                if !has_stepped || expected != Err(DropReason::Repeat) {
+                    unknown.assert_agrees(&real, &there, &expected)?;
+                }
             }
         }
     }
