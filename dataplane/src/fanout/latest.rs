@@ -22,7 +22,8 @@ use super::{ChannelValues, Unavailable};
 use crate::catalog::{Channel, Device, TenantCatalog};
 use crate::pipeline::{ChannelPipeline, Now, problem_json};
 
-/// The most channels whose tails are read for one request, and the time after which no other one is.
+/// The most channels whose tails are read for one request, and the time from its start after which no other
+/// one is: with the kept values it has to end before the request does.
 const LOOK_BACKS: usize = 256;
 const LOOK_BACK_TIME: Duration = Duration::from_secs(3);
 /// The longest that kept last values may take, with the incarnation of the stream that they belong to.
@@ -72,6 +73,7 @@ async fn read(
     catalog: &TenantCatalog,
     wanted: &[NamedChannel<'_>],
 ) -> Result<LiveValues, RequestError> {
+    let budget = LookBackBudget::new();
     let has_records = wanted.iter().any(|(_, channel)| channel.program.is_record());
     let mut streams = streams.clone();
     if has_records || !context.clock.is_recent() {
@@ -91,7 +93,6 @@ async fn read(
         .map(|message| (message.subject.clone(), message))
         .collect();
     drop(permit);
-    let budget = LookBackBudget::new();
     let reads: Vec<_> = wanted
         .iter()
         .zip(&subjects)

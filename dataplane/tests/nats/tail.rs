@@ -120,6 +120,21 @@ async fn a_long_tail_is_entered_near_its_end() {
     assert!(reads(&room, "Tail") < most, "{} reads", reads(&room, "Tail"));
 }
 
+/// Few of them fill a page, and a tail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_of_large_messages_is_entered_near_its_end() {
+    let room = Room::with(&one_channel(format(DeliveryPolicy::Latest)), fast()).await;
+    let bad = "x".repeat(800_000);
+    for _ in 0..120 {
+        room.publish_text("A", "c", &bad).await;
+    }
+    let seq = room.publish("A", "c", 7).await;
+    room.publish_text("A", "c", &bad).await;
+    everyone_sees(&room, seq, &json!({"n": 7})).await;
+    let most = 3 * 12;
+    assert!(reads(&room, "Tail") < most, "{} reads", reads(&room, "Tail"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_message_does_not_win_because_it_is_the_newest_one() {
     let room = Room::with(&one_channel(timed(DeliveryPolicy::Latest)), fast()).await;
