@@ -7,7 +7,7 @@ use flutecast_contract::tail;
 
 use super::outcome::{Applied, Event, Message, NeedsTail, Output};
 use super::reason::{DropReason, ProblemReason};
-use super::state::{ChannelState, digest, is_behind};
+use super::state::{ChannelState, SeenEvent, digest, is_behind};
 use super::times::{TIME_TOLERANCE, Times};
 use super::window::Place;
 use super::write::Scratch;
@@ -126,13 +126,16 @@ impl Program {
             return Ok(if newer.is_some() { Err(DropReason::OutOfOrder) } else { Ok(()) });
         }
         // Two events may share a second. They don't share a microsecond and all of their payload.
-        let event = digest(message.payload, own);
-        let is_repeat = own.is_finer_than_seconds() && state.is_repeat(&place, event);
-        if !is_repeat && own.is_finer_than_seconds() && is_behind(&place) && unknown.is_some() {
+        let digest = digest(message.payload, own);
+        let may_repeat = own.is_finer_than_seconds();
+        let repeats_last = may_repeat && state.repeats_last(&place, digest);
+        let was_late_repeat = may_repeat && !repeats_last && state.is_late_repeat(&place, digest);
+        let is_repeat = repeats_last || was_late_repeat;
+        if !is_repeat && may_repeat && is_behind(&place) && unknown.is_some() {
             return Err(NeedsTail);
         }
         state.advance(message.stored_at);
-        state.remember_event(place, event, is_repeat);
+        state.remember_event(place, SeenEvent { digest, was_late_repeat });
         Ok(if is_repeat { Err(DropReason::Repeat) } else { Ok(()) })
     }
 

@@ -25,8 +25,8 @@ impl Problem {
     /// weren't read, since looking back has a bound for each request.
     #[must_use]
     pub fn not_read() -> Self {
-        let remedy = "the last message alone shows nothing, and those before it were not read for this answer, \
-                      since too many channels need that; ask for fewer devices, or open the event stream";
+        let remedy = "the last message alone shows nothing, and those before it were not read for this \
+                      answer, since too many channels need that; ask for fewer devices, or open the event stream";
         Self::new(ProblemReason::NotRead, "", remedy.into())
     }
 

@@ -32,8 +32,8 @@ pub struct ChannelState {
     stored_at: Timestamp,
     /// With [`super::DeliveryPolicy::Latest`]: the messages that those after them are compared with.
     newest: Window<()>,
-    /// With [`super::DeliveryPolicy::Every`]: digests of the events.
-    events: Window<u64>,
+    /// With [`super::DeliveryPolicy::Every`]: the events.
+    events: Window<SeenEvent>,
     pub(super) record: Record,
     /// For each field the number of messages with other fields that lacked it, at most [`LACKING`]; empty if
     /// none is lacking.
@@ -57,6 +57,14 @@ impl Default for Past {
     fn default() -> Self {
         Self::Unknown(None)
     }
+}
+
+/// An event that later ones may repeat.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SeenEvent {
+    pub(super) digest: u64,
+    /// `true` if it was not shown, since it repeats one that need not be the one before it.
+    pub(super) was_late_repeat: bool,
 }
 
 /// The last pushed value of a field.
@@ -151,23 +159,27 @@ impl ChannelState {
         self.newest.push_newest(place, ());
     }
 
-    /// Returns whether this event was there before: directly before, or at any place of the window if it
-    /// comes late.
-    pub(super) fn is_repeat(&self, place: &Place, event: u64) -> bool {
-        let is_same = |(before, digest): &(Place, u64)| {
-            *digest == event && before.is_within(place, Some(LATENESS_WINDOW))
-        };
-        self.events.last().is_some_and(is_same) || is_behind(place) && self.events.iter().rev().any(is_same)
+    /// Returns whether this event was the last one before, leaving out late repeats, and so stands on the
+    /// screens.
+    pub(super) fn repeats_last(&self, place: &Place, event: u64) -> bool {
+        let last = self.events.iter().rev().find(|(_, seen)| !seen.was_late_repeat);
+        last.is_some_and(|(before, seen)| {
+            seen.digest == event && before.is_within(place, Some(LATENESS_WINDOW))
+        })
     }
 
-    /// Remembers an event, for those after it. A late repeat is not the event directly before the next one.
-    pub(super) fn remember_event(&mut self, place: Place, event: u64, is_repeat: bool) {
+    /// Returns whether this event comes late, and was at any place of the window before.
+    pub(super) fn is_late_repeat(&self, place: &Place, event: u64) -> bool {
+        let is_same = |(before, seen): &(Place, SeenEvent)| {
+            seen.digest == event && before.is_within(place, Some(LATENESS_WINDOW))
+        };
+        is_behind(place) && self.events.iter().rev().any(is_same)
+    }
+
+    /// Remembers an event, for those after it.
+    pub(super) fn remember_event(&mut self, place: Place, event: SeenEvent) {
         self.events.expire(&place, Some(LATENESS_WINDOW));
-        let is_late_repeat = is_repeat && self.events.last().is_some_and(|(_, last)| *last != event);
         self.events.push(place, event);
-        if is_late_repeat {
-            self.events.swap_last();
-        }
     }
 
     /// Returns whether the last message with fields lacked some.

@@ -78,20 +78,8 @@ impl<T> Window<T> {
         self.entries.push_back((place, what));
     }
 
-    /// Swaps the last two messages.
-    pub(super) fn swap_last(&mut self) {
-        let last = self.entries.len().saturating_sub(1);
-        if last > 0 {
-            self.entries.swap(last, last - 1);
-        }
-    }
-
     pub(super) fn first(&self) -> Option<&(Place, T)> {
         self.entries.front()
-    }
-
-    pub(super) fn last(&self) -> Option<&(Place, T)> {
-        self.entries.back()
     }
 
     pub(super) fn iter(&self) -> Iter<'_, (Place, T)> {
