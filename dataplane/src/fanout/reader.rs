@@ -99,7 +99,9 @@ async fn read_all(
     match failure {
         None => Ok(part(channels)),
         Some(error) => {
-            report(channels);
+            if !channels.is_empty() {
+                report(channels);
+            }
             Err(error)
         }
     }
@@ -126,7 +128,10 @@ pub(super) async fn read_channels(
     if others.is_empty() {
         return (at_once, None);
     }
-    report(at_once);
+    // A part says that the stream can be read.
+    if !at_once.is_empty() {
+        report(at_once);
+    }
     let (mut valueless, mut failure) = (Vec::new(), None);
     let mut reads = stream::iter(others).buffer_unordered(CONCURRENT);
     while let Some(read) = reads.next().await {

@@ -204,7 +204,8 @@ fn a_channel_that_can_not_be_read_keeps_no_other_one_waiting() {
         let (_, backlog) = harness.attach(&["A", "B", "C"], None);
         let request = harness.start_read().unwrap();
         let ReadResult { requested, info, up_to, .. } = harness.answer(&request);
-        let last = |item: &ChannelRead| on_subject(&harness.stored, &item.stored).next_back().cloned();
+        let messages = harness.stored.clone();
+        let last = |item: &ChannelRead| on_subject(&messages, &item.stored).next_back().cloned();
         let lasts =
             request.channels.iter().filter_map(last).map(|last| (last.subject.clone(), last)).collect();
         let mut parts = Vec::new();
@@ -220,5 +221,14 @@ fn a_channel_that_can_not_be_read_keeps_no_other_one_waiting() {
         assert_eq!(["A", "B", "C"].map(|device| values(&got, device, "c")), [vec![], vec![2], vec![3]]);
         harness.publish("B", "c", 4);
         assert_eq!(values(&take(&backlog), "B", "c"), [4], "it is live");
+
+        // Alone it is no sign that the stream can be read.
+        let stored = Poor(&messages, fails);
+        let mut alone = request.channels;
+        alone.retain(|item| item.stored.contains(".A."));
+        let lasts = alone.iter().filter_map(last).map(|last| (last.subject.clone(), last)).collect();
+        let mut report = |_| panic!("nothing was read");
+        let end = read_channels(&stored, &alone, lasts, info, &mut report).now_or_never();
+        assert_eq!(end.is_some_and(|(_, failure)| failure.is_some()), fails);
     }
 }
