@@ -22,7 +22,7 @@ use super::{ChannelValues, Unavailable};
 use crate::catalog::{Channel, Device, TenantCatalog};
 use crate::pipeline::{ChannelPipeline, Now, problem_json};
 
-/// The most channels without a record whose tails are read for one request, and the time from its start after which no other
+/// The most channels with a bad last message whose tails are read for one request, and the time from its start after which no other
 /// one is: with the kept values it has to end before the request does.
 const LOOK_BACKS: usize = 256;
 const LOOK_BACK_TIME: Duration = Duration::from_secs(3);
@@ -42,11 +42,12 @@ impl LookBackBudget {
         Self { left: AtomicUsize::new(LOOK_BACKS), end: Instant::now() + LOOK_BACK_TIME }
     }
 
-    /// A record always needs its tail: only the time bounds how many are read.
-    fn take(&self, is_record: bool) -> bool {
+    /// Of good messages that need their tail, as those of records and of slow clocks, only the time bounds how
+    /// many are read.
+    fn take(&self, is_bad: bool) -> bool {
         let less = |left: usize| left.checked_sub(1);
         Instant::now() < self.end
-            && (is_record || self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok())
+            && (!is_bad || self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok())
     }
 }
 
@@ -145,8 +146,7 @@ pub(super) async fn fold_channel<'a>(
     let pipeline = pipeline(named);
     let Some(last) = last else { return Ok((named, ChannelFold::Read(Folded::new(pipeline).into()))) };
     // These frames are never sent as events, so the epoch, which only ids have, doesn't matter.
-    let may_look_back = || budget.take(pipeline.program().is_record());
-    let folded = fold_newest(stored, &pipeline, Epoch(0), last.clone(), may_look_back).await?;
+    let folded = fold_newest(stored, &pipeline, Epoch(0), last.clone(), |is_bad| budget.take(is_bad)).await?;
     let fold = folded.map_or(ChannelFold::NotRead(last), |folded| ChannelFold::Read(folded.into()));
     Ok((named, fold))
 }

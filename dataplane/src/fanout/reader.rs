@@ -156,7 +156,7 @@ fn read_at_once(
     match (&item.kind, last) {
         (ReadKind::Look, _) => {}
         (ReadKind::Tail { pipeline, whole: false }, Some(last)) => {
-            let folded = Folded::of_newest(pipeline, info.epoch, last)?;
+            let folded = Folded::of_newest(pipeline, info.epoch, last).ok()??;
             result.verdicts.extend(folded.newest.clone());
             result.folded = Some(folded);
         }
@@ -217,7 +217,7 @@ impl<S: StoredMessages> Missed<'_, S> {
     ) -> Result<(), RequestError> {
         if last.sequence <= self.after {
             // Only the format is new.
-            result.folded = fold_newest(self.stored, self.pipeline, self.epoch, last, || true).await?;
+            result.folded = fold_newest(self.stored, self.pipeline, self.epoch, last, |_| true).await?;
             return Ok(());
         }
         let Some((missed, complete)) = self.stored.missed(self.subject, self.after).await? else {

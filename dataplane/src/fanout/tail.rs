@@ -7,7 +7,7 @@ use std::future::Future;
 
 use flutecast_contract::stream_position::{Epoch, Sequence};
 use flutecast_contract::tail::MESSAGES;
-use flutecast_format::program::Timestamp;
+use flutecast_format::program::{NeedsTail, Timestamp};
 use flutecast_nats::{RequestError, StoredMessage};
 
 use crate::pipeline::{ChannelMessage, ChannelPipeline, Frame, Scratch, Verdict};
@@ -84,11 +84,15 @@ impl Folded {
         }
     }
 
-    /// Folds the newest message of a channel; `None` if it isn't enough to know what is shown.
-    pub(super) fn of_newest(pipeline: &ChannelPipeline, epoch: Epoch, last: &StoredMessage) -> Option<Self> {
+    /// Folds the newest message of a channel; `None` if it can't be shown.
+    pub(super) fn of_newest(
+        pipeline: &ChannelPipeline,
+        epoch: Epoch,
+        last: &StoredMessage,
+    ) -> Result<Option<Self>, NeedsTail> {
         let mut alone = Self::new(pipeline.renewed());
         let decided = alone.add(epoch, last, &mut Scratch::default());
-        (decided && alone.value.is_some()).then_some(alone)
+        if decided { Ok(Some(alone).filter(|alone| alone.value.is_some())) } else { Err(NeedsTail) }
     }
 
     /// Folds one message more. Returns `false` if it can't be decided without those before the first one.
@@ -148,18 +152,19 @@ impl Folded {
 }
 
 /// Folds the tail that ends with `last`, which needs no read if that message is enough. Returns `None` if a
-/// read is needed and `may_look_back` says no.
+/// read is needed and `may_look_back` says no, which is told whether the message can't be shown at all.
 pub(super) async fn fold_newest(
     stored: &impl StoredMessages,
     pipeline: &ChannelPipeline,
     epoch: Epoch,
     last: StoredMessage,
-    may_look_back: impl FnOnce() -> bool,
+    may_look_back: impl FnOnce(bool) -> bool,
 ) -> Result<Option<Folded>, RequestError> {
-    if let Some(alone) = Folded::of_newest(pipeline, epoch, &last) {
+    let alone = Folded::of_newest(pipeline, epoch, &last);
+    if let Ok(Some(alone)) = alone {
         return Ok(Some(alone));
     }
-    if !may_look_back() {
+    if !may_look_back(alone.is_ok()) {
         return Ok(None);
     }
     fold_tail(stored, pipeline, epoch, last).await.map(Some)

@@ -280,19 +280,21 @@ async fn one_request_looks_back_on_a_bounded_number_of_channels_and_is_answered(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_request_reads_all_records() {
+async fn one_request_reads_all_records_and_all_slow_clocks() {
     let devices: Vec<String> = (0..300).map(|n| format!("D{n:03}")).collect();
-    let mut mapping = Mapping::new(&[]);
-    mapping.set_format("one", record());
-    devices.iter().for_each(|device| mapping.set_device(device, &[("c", "one", None)]));
-    let room = Room::with(&mapping, fast()).await;
-    for device in &devices {
-        room.publish_text(device, "c", "{\"hum\":20}").await;
+    for format in [record(), timed(DeliveryPolicy::Latest)] {
+        let mut mapping = Mapping::new(&[]);
+        mapping.set_format("one", format);
+        devices.iter().for_each(|device| mapping.set_device(device, &[("c", "one", None)]));
+        let room = Room::with(&mapping, fast()).await;
+        for device in &devices {
+            room.publish_text(device, "c", &format!("{{\"ts\":{},\"n\":20}}", millis() - 2_000)).await;
+        }
+        let everything = DeviceQuery { all: true, ..DeviceQuery::default() };
+        let shown = room.hubs.latest(&tenant(), &Scope::All, &everything, None).await.unwrap();
+        let channels = shown.iter().flat_map(|device| &device.channels);
+        assert_eq!(channels.filter(|channel| channel.frame.is_some()).count(), devices.len());
     }
-    let everything = DeviceQuery { all: true, ..DeviceQuery::default() };
-    let shown = room.hubs.latest(&tenant(), &Scope::All, &everything, None).await.unwrap();
-    let values = shown.iter().flat_map(|device| &device.channels).filter(|channel| channel.frame.is_some());
-    assert_eq!(values.count(), devices.len());
 }
 
 /// Creates the stream of kept last values as the operator does.
