@@ -26,7 +26,8 @@ impl Problem {
     #[must_use]
     pub fn not_read() -> Self {
         let remedy = "the last message alone shows nothing, and those before it were not read for this \
-                      answer, since too many channels need that; ask for fewer devices, or open the event stream";
+                      answer, since too many channels need that; ask for fewer devices, or open the event \
+                      stream";
         Self::new(ProblemReason::NotRead, "", remedy.into())
     }
 
