@@ -22,8 +22,8 @@ use super::{ChannelValues, Unavailable};
 use crate::catalog::{Channel, Device, TenantCatalog};
 use crate::pipeline::{ChannelPipeline, Now, problem_json};
 
-/// The most channels with a bad last message whose tails are read for one request, and the time from its start
-/// after which no other one is: with the kept values it has to end before the request does.
+/// The most channels with a bad last message whose tails are read for one request, and the time from its
+/// start after which no other one is: with the kept values it has to end before the request does.
 const LOOK_BACKS: usize = 256;
 const LOOK_BACK_TIME: Duration = Duration::from_secs(3);
 /// The longest that kept last values may take, with the incarnation of the stream that they belong to.
