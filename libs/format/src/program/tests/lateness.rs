@@ -171,3 +171,41 @@ fn events_are_never_skipped_for_their_time_and_say_when_they_are_late() {
     let applied = latest.apply_in_full(payload(-60_000, 1));
     assert_eq!(applied.verdict, Ok(Event { time: at(-60_000), late: false }));
 }
+
+/// No time that the broker, a source or a device can write stops a channel, or is written in another form.
+#[test]
+fn times_at_the_ends_of_the_calendar_are_no_special_case() {
+    let ends = [jiff::Timestamp::MIN, jiff::Timestamp::MAX].map(Timestamp::from);
+    let times = [ends[0], Timestamp::MIN, Timestamp(-1), Timestamp(0), at(0), Timestamp::MAX, ends[1]];
+    for rest in ["", "delivery: {policy: Every}\n", "record: {expireFieldsMs: 1000}\n", "record: {}\n"] {
+        let mut channel = Channel::new(&format!(
+            "codec: JSON
+timestamp: {{pointer: /ts, unit: Microseconds, maxAgeMs: 86400000}}
+{rest}fields: [{{name: x, pointer: /x, type: Number}}, {{name: y, pointer: /y, type: Number}}]"
+        ));
+        for (stored_at, captured_at, own) in times
+            .iter()
+            .flat_map(|stored| times.iter().map(move |captured| (*stored, *captured)))
+            .flat_map(|(stored, captured)| times.iter().map(move |own| (stored, captured, *own)))
+        {
+            for (state, field) in [(ChannelState::default(), 'x'), (channel.state.clone(), 'y')] {
+                (channel.stored_at, channel.captured_at, channel.state) =
+                    (stored_at, Some(captured_at), state);
+                let payload = format!("{{\"ts\":{},\"{field}\":\"bad\"}}", own.0);
+                let Ok(applied) = channel.try_apply(&payload) else { continue };
+                let message = channel.message(payload.as_bytes());
+                let problems = channel.program.explain(message, applied.verdict.err(), &channel.state);
+                assert_eq!(problems.is_empty(), applied.problem.is_none(), "{problems:?}");
+                let mut written = Vec::new();
+                applied.verdict.map_or(stored_at, |event| event.time).to_rfc3339(&mut written);
+                assert!(matches!(written.len(), 24 | 27), "{}", String::from_utf8_lossy(&written));
+                let at: std::collections::HashMap<String, String> = if channel.at().is_empty() {
+                    Default::default()
+                } else {
+                    serde_json::from_str(channel.at()).unwrap()
+                };
+                assert!(at.values().all(|time| time.len() == 24), "{at:?}");
+            }
+        }
+    }
+}
