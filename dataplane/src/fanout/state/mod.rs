@@ -30,6 +30,7 @@
 //! | reading, again | read ends | reading | the value and missed messages without ids |
 //! | reading | read fails | reading | none |
 //! | reading | no read succeeds for 15 s, messages wait | live | what waits, on `Every` behind a `gap` |
+//! | live without that read, `Latest` | an audit works | reading | viewers are owed the channel |
 //! | live | next message | live | with its id to settled clients |
 //! | live | message behind a hole, or one that needs those before it | reading | none: the message waits |
 //! | live | messages may be missing, or the format changes | reading | viewers are owed the channel |

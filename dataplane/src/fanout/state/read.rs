@@ -105,6 +105,9 @@ pub(super) struct ReadQueue {
     /// Why the last read failed. New clients get it as a `refused`.
     pub(super) failure: Option<Unavailable>,
     timeout_armed: bool,
+    /// `Latest` channels that went on without a read: no hole shows what they have missed. An audit that
+    /// works is a sign that they can be read.
+    given_up: Vec<ChannelKey>,
 }
 
 impl ReadQueue {
@@ -382,6 +385,9 @@ impl HubState {
     /// Applies the answer to an audit. A channel of which the stream holds more has missed something; if
     /// there is none, everything up to that place was processed.
     pub(crate) fn audited(&mut self, result: &ReadResult, now: Now) {
+        for key in std::mem::take(&mut self.reads.given_up) {
+            self.read_again(key, now);
+        }
         if !self.is_same_stream(result.requested, &result.info, now) {
             return;
         }
@@ -418,6 +424,8 @@ impl HubState {
             let (waiting, seen) = (watched.phase.give_up(), watched.progress.seen);
             if watched.every {
                 self.tell_gap(key, GapReason::BrokerAway, now);
+            } else {
+                self.reads.given_up.push(key);
             }
             for message in waiting.into_iter().filter(|message| message.sequence > seen) {
                 self.pass(key, message, now);

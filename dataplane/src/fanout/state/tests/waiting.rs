@@ -232,3 +232,31 @@ fn a_channel_that_can_not_be_read_keeps_no_other_one_waiting() {
         assert_eq!(end.is_some_and(|(_, failure)| failure.is_some()), fails);
     }
 }
+
+#[test]
+fn a_record_that_went_on_without_a_read_is_whole_once_reading_works() {
+    let mut document = format(DeliveryPolicy::Latest);
+    document.record = Some(flutecast_contract::document::RecordDocument { expire_fields_ms: None });
+    document.fields.push(field("m"));
+    let mut harness = Harness::with(catalog_of(&["A"], &[("c", document, None)]));
+    harness.publish_text("A", "c", "{\"n\":1}");
+    let (_, backlog) = harness.attach(&["A"], None);
+    harness.read_all();
+    harness.state.read_all_again(harness.now);
+    let request = harness.start_read().unwrap();
+    // It is stored while the connection is lost.
+    harness.store("A", "c", 5);
+    let live = harness.store_message("A", "c", "{\"m\":2}", harness.now.wall, None);
+    harness.state.apply_live(live.into_iter(), harness.now);
+    take(&backlog);
+    let keys = request.channel_keys();
+    assert!(harness.state.read_failed(&keys, crate::fanout::Unavailable::BrokerAway, harness.now));
+    harness.pass(Duration::from_secs(16));
+    assert_eq!(values(&take(&backlog), "A", "c"), [1], "it goes on with what it knows");
+    harness.read_all();
+    let audit = harness.state.audit().unwrap();
+    let answer = harness.answer(&audit);
+    harness.state.audited(&answer, harness.now);
+    harness.read_all();
+    assert_eq!(values(&take(&backlog), "A", "c"), [5]);
+}
