@@ -1,4 +1,4 @@
-//! The pass over last messages: every minute at the latest, the newest message of each declared channel is
+//! The pass over last messages: every 45 s at the latest, the newest message of each declared channel is
 //! looked at.
 //!
 //! Two things come of it:
