@@ -54,7 +54,7 @@ use flutecast_contract::document::{DeliveryPolicy, TimestampUnit};
 use flutecast_contract::tail;
 use number::NumberRule;
 
-/// The longest string, in bytes of UTF-8; longer ones are left out. A screen has no room for them, and each
+/// The longest string, in bytes of UTF-8; longer ones can't be read. A screen has no room for them, and each
 /// client would get them.
 pub const MAX_STRING: usize = 4096;
 
