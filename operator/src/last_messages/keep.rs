@@ -60,11 +60,17 @@ pub(super) fn step(
 ) -> Step {
     let memory = memory.copied().unwrap_or_default();
     let is_kept = memory.kept.is_some_and(|kept| kept.sequence == last.sequence);
-    if is_kept || (program.is_record() && !times.is_due(last)) {
+    if is_kept {
         return Step::Nothing;
     }
-    if !program.is_record() && shows_alone(program, last) {
-        return if times.is_due(last) { Step::CopyLast } else { Step::Nothing };
+    if shows_alone(program, last) {
+        if !times.is_due(last) {
+            return Step::Nothing;
+        }
+        // A record also has the fields of the messages before.
+        if !program.is_record() {
+            return Step::CopyLast;
+        }
     }
     match memory.looked {
         Some(looked) if looked.due > times.now => Step::Nothing,
@@ -143,9 +149,10 @@ fn message(stored: &StoredMessage) -> Message<'_> {
     }
 }
 
-/// Returns whether the message is shown, whatever was stored before it.
+/// Returns whether the message is shown, whatever was stored before it; of a record, as the only message.
 fn shows_alone(program: &Program, stored: &StoredMessage) -> bool {
-    let applied = program.apply(message(stored), &mut ChannelState::default(), &mut Output::default());
+    let mut state = if program.is_record() { ChannelState::complete() } else { ChannelState::default() };
+    let applied = program.apply(message(stored), &mut state, &mut Output::default());
     applied.is_ok_and(|applied| applied.verdict.is_ok())
 }
 

@@ -130,3 +130,20 @@ fn of_a_record_the_messages_are_copied_that_its_fields_come_from() {
     let (messages, _) = copied(&program, &tail, ChannelMemory::default(), 1305);
     assert!(messages.contains(&3) && messages.contains(&6), "{messages:?}");
 }
+
+#[test]
+fn a_record_is_kept_while_the_device_goes_on_without_anything_to_show() {
+    let mut payloads = vec![r#"{"temp": 1, "hum": 1}"#, r#"{"hum": 2}"#];
+    let young = vec![r#"{"temp": -1}"#; 300];
+    payloads.extend(&young);
+    let messages = tail(1000, &payloads);
+    let program = record(r#""when": "values.temp >= 0","#);
+    let last = messages.last().unwrap();
+    assert_eq!(keep::step(&program, last, None, at(1302)), Step::ReadTail, "the newest one is young");
+    let (copies, memory) = copied(&program, &messages, ChannelMemory::default(), 1302);
+    assert_eq!(copies, [1, 2]);
+    assert_eq!(keep::step(&program, last, Some(&memory), at(1303)), Step::Nothing, "it was looked at");
+    // One that is shown by itself is young, and so is the record.
+    let shown = &tail(1302, &[r#"{"temp": 3}"#])[0];
+    assert_eq!(keep::step(&program, shown, None, at(1303)), Step::Nothing);
+}
