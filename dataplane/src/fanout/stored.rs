@@ -1,6 +1,6 @@
 //! Reads from the streams of a tenant, bounded and counted.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use flutecast_contract::name::TenantName;
 use flutecast_contract::stream_position::{Epoch, Sequence};
 use flutecast_contract::subject;
 use flutecast_contract::tail::MESSAGES;
-use flutecast_nats::stream::{LastMessages, Page, StreamState};
+use flutecast_nats::stream::{BoundedTail, LastMessages, Page, StreamState};
 use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
@@ -21,8 +21,6 @@ use crate::ingest::history::HistoryReader;
 
 /// A longer history is not read to its end: the clients get a gap instead.
 const MAX_HISTORY: usize = 16_384;
-/// The most bytes of a tail. Of larger messages it holds fewer.
-const TAIL_BYTES: usize = 4 * 1_024 * 1_024;
 /// The most pages of one tail: as many as hold [`MESSAGES`] of the largest messages.
 const TAIL_PAGES: usize = 128;
 /// The most sets of kept values that are read at once.
@@ -39,24 +37,6 @@ pub(super) struct TenantStreams {
     tails: Arc<Semaphore>,
     /// The state of the tenant's stream, if it was read.
     state: Option<StreamState>,
-}
-
-/// The newest messages, within the bounds of a tail.
-#[derive(Default)]
-struct BoundedTail {
-    messages: VecDeque<StoredMessage>,
-    bytes: usize,
-}
-
-impl BoundedTail {
-    fn push(&mut self, message: StoredMessage) {
-        self.bytes += message.payload.len();
-        self.messages.push_back(message);
-        while self.messages.len() > MESSAGES || self.bytes > TAIL_BYTES && self.messages.len() > 1 {
-            let Some(oldest) = self.messages.pop_front() else { break };
-            self.bytes -= oldest.payload.len();
-        }
-    }
 }
 
 impl TenantStreams {
@@ -180,7 +160,7 @@ impl StoredMessages for TenantStreams {
             let Some(next) = next.filter(|next| pending > 0 && count > 0 && *next <= up_to) else { break };
             page = self.page(subject, next).await?;
         }
-        Ok(newest.messages.into())
+        Ok(newest.into())
     }
 
     async fn last_up_to(
@@ -228,33 +208,4 @@ impl StoredMessages for TenantStreams {
 /// Leaves the kept messages of this incarnation of the tenant's stream.
 fn retain_epoch(kept: &mut Vec<StoredMessage>, epoch: Epoch) {
     kept.retain(|message| message.origin.is_some_and(|origin| origin.epoch == epoch));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(sequence: u64, bytes: usize) -> StoredMessage {
-        StoredMessage {
-            subject: "iot.acme.a.power".to_owned(),
-            sequence: Sequence(sequence),
-            stored_at: jiff::Timestamp::UNIX_EPOCH,
-            captured_at: None,
-            origin: None,
-            payload: vec![b'x'; bytes].into(),
-        }
-    }
-
-    #[test]
-    fn a_tail_is_bounded_in_messages_and_in_bytes() {
-        let mut newest = BoundedTail::default();
-        (1..=1_000).for_each(|sequence| newest.push(message(sequence, 10)));
-        assert_eq!(newest.messages.len(), MESSAGES);
-        assert_eq!(newest.messages.back().unwrap().sequence, Sequence(1_000));
-        (1..=3).for_each(|sequence| newest.push(message(sequence, TAIL_BYTES / 2)));
-        assert_eq!(newest.messages.len(), 2);
-        newest.push(message(4, TAIL_BYTES * 2));
-        assert_eq!(newest.messages.len(), 1, "the newest message is there however large it is");
-        assert_eq!(newest.bytes, TAIL_BYTES * 2);
-    }
 }

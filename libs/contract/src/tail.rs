@@ -8,6 +8,9 @@ use std::time::Duration;
 
 /// The most messages of a tail.
 pub const MESSAGES: usize = 512;
+/// The most bytes of the payloads of a tail that is read back. Of larger messages it holds fewer, at least
+/// one.
+pub const BYTES: usize = 4 * 1_024 * 1_024;
 /// How far back lateness and repeats are looked for, by the times of storing.
 pub const LATENESS_WINDOW: Duration = Duration::from_secs(60);
 /// How far two clocks may differ. Of two messages whose times differ by no more, the one that was stored

@@ -20,6 +20,8 @@ use crate::message::{StoredMessage, number};
 
 mod newest;
 
+pub use newest::BoundedTail;
+
 /// The server answers for at most this many subjects (`maxAllowedResponses` in nats-server's `stream.go`).
 pub const MAX_SUBJECTS: usize = 1_024;
 /// The most messages of a history that are requested at once.

@@ -8,8 +8,6 @@ use flutecast_nats::{RequestError, StoredMessage, StreamReader};
 
 /// The most channels of which a look reads more than the last message for its [`super::Judge`].
 const MOST_CHANNELS: usize = 64;
-/// The most bytes that are read of one tail.
-const TAIL_BYTES: usize = 8 << 20;
 
 /// Reads the tails of a tenant's channels during one look.
 #[derive(Debug)]
@@ -52,21 +50,6 @@ impl TailReader {
         channel: &ChannelName,
         count: usize,
     ) -> Result<Vec<StoredMessage>, RequestError> {
-        let subject = subject::stored(&self.tenant, iot_id, channel);
-        let count = count.min(tail::MESSAGES);
-        let start = self.reader.start_of_newest(&subject, count as u64).await?;
-        let (mut messages, mut next, mut bytes) = (Vec::new(), start, 0);
-        while let Some(from) = next {
-            let page = self.reader.page(&subject, from).await?;
-            next = page.messages.last().filter(|_| page.pending > 0).map(|last| last.sequence.next());
-            bytes += page.messages.iter().map(|message| message.payload.len()).sum::<usize>();
-            messages.extend(page.messages);
-            // Of messages that are this long, the newest ones make the tail.
-            while bytes > TAIL_BYTES && messages.len() > 1 {
-                bytes -= messages.remove(0).payload.len();
-            }
-        }
-        let older = messages.len().saturating_sub(count);
-        Ok(messages.split_off(older))
+        self.reader.tail(&subject::stored(&self.tenant, iot_id, channel), count).await
     }
 }

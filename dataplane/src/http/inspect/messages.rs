@@ -16,8 +16,6 @@ use crate::pipeline::{ChannelMessage, Problems, excerpt, problem_json, rfc3339};
 
 /// How many messages of a channel are shown.
 const SHOWN: usize = 20;
-/// Messages are read forward, and more come meanwhile. Behind so many the reading ends.
-const MOST_READ: usize = 4 * tail::MESSAGES;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -99,13 +97,7 @@ pub(super) async fn read(
 ) -> Result<ChannelMessages, RequestError> {
     let subject = subject::stored(&tenant.name, &device.iot_id, &channel.name);
     let mut judge = TailJudge::new(&channel.program);
-    let mut next = reader.start_of_newest(&subject, tail::MESSAGES as u64).await?;
-    while let Some(from) = next {
-        let page = reader.page(&subject, from).await?;
-        page.messages.iter().for_each(|message| judge.add(message));
-        let more = page.pending > 0 && judge.read < MOST_READ;
-        next = page.messages.last().filter(|_| more).map(|last| last.sequence.next());
-    }
+    reader.tail(&subject, tail::MESSAGES).await?.iter().for_each(|message| judge.add(message));
     let problem = judge.problems.json(state.time.into()).and_then(|problem| json(problem.as_bytes()));
     let mut messages = judge.newest;
     if !judge.shown {
@@ -140,7 +132,6 @@ struct TailJudge<'a> {
     state: ChannelState,
     output: Output,
     problems: Problems,
-    read: usize,
     /// `true` if some message is shown.
     shown: bool,
     newest: VecDeque<JudgedMessage>,
@@ -153,7 +144,6 @@ impl<'a> TailJudge<'a> {
             state: ChannelState::complete(),
             output: Output::default(),
             problems: Problems::default(),
-            read: 0,
             shown: false,
             newest: VecDeque::with_capacity(SHOWN),
         }
@@ -162,7 +152,6 @@ impl<'a> TailJudge<'a> {
     fn add(&mut self, stored: &StoredMessage) {
         let ChannelMessage { sequence, stored_at, captured_at, payload } = stored.into();
         let message = Message { payload, stored_at, captured_at };
-        self.read += 1;
         // A state of which everything is known needs no tail.
         let Ok(applied) = self.program.apply(message, &mut self.state, &mut self.output) else { return };
         self.problems.note(self.program, &self.state, sequence, message, &applied);
