@@ -168,16 +168,13 @@ fn read_at_once(
     Some(result)
 }
 
-/// Reads what is needed of one channel behind its newest message, which was read before.
-pub(super) async fn read_channel(
+/// Reads what is needed of one channel behind its newest message, which was read before and isn't enough.
+async fn read_channel(
     stored: &impl StoredMessages,
     item: &ChannelRead,
     last: Option<StoredMessage>,
     info: StreamState,
 ) -> Result<ChannelReadResult, RequestError> {
-    if let Some(result) = read_at_once(item, last.as_ref(), info) {
-        return Ok(result);
-    }
     let mut result = ChannelReadResult::of(item.channel, last.as_ref().map(|last| last.sequence));
     match &item.kind {
         ReadKind::Look => {}

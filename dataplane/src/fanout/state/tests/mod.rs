@@ -31,7 +31,7 @@ use crate::access::Scope;
 use crate::catalog::Catalog;
 use crate::fanout::backlog::{Backlog, BacklogBounds, FrameKind};
 use crate::fanout::keys::ChannelKey;
-use crate::fanout::reader::{read_channel, read_channels};
+use crate::fanout::reader::read_channels;
 use crate::fanout::tail::{Folded, StoredMessages, fold_up_to};
 use crate::fanout::{DeviceQuery, SubscribeRequest};
 use crate::ingest::ordered_merge::OrderedMerge;
@@ -325,16 +325,15 @@ impl Harness {
             max_age: None,
             time: broker_time(self.now.wall),
         };
-        let read = |item: &ChannelRead| {
-            let last = on_subject(&self.stored, &item.stored).next_back().cloned();
-            read_channel(&self.stored, item, last, info).now_or_never().unwrap().unwrap()
-        };
-        ReadResult {
-            requested: request.requested,
-            info,
-            up_to: Sequence(self.last_sequence),
-            channels: request.channels.iter().map(read).collect(),
-        }
+        let last = |item: &ChannelRead| on_subject(&self.stored, &item.stored).next_back().cloned();
+        let lasts = request.channels.iter().filter_map(last).map(|last| (last.subject.clone(), last));
+        let mut channels = Vec::new();
+        let mut report = |part| channels.extend(part);
+        let read = read_channels(&self.stored, &request.channels, lasts.collect(), info, &mut report);
+        let (rest, failure) = read.now_or_never().unwrap();
+        assert!(failure.is_none(), "{failure:?}");
+        channels.extend(rest);
+        ReadResult { requested: request.requested, info, up_to: Sequence(self.last_sequence), channels }
     }
 
     /// Answers a read with what the stream holds now.
