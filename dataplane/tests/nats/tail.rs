@@ -13,9 +13,10 @@ use flutecast_contract::stream_position::Sequence;
 use flutecast_dataplane::access::Scope;
 use flutecast_dataplane::fanout::{ChannelValues, DeviceQuery, Hubs};
 use flutecast_nats::StreamReader;
+use flutecast_testkit::wait_until;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Mapping, Room, fast, format, subscribe_to, tenant};
+use crate::support::{Client, DEADLINE, Mapping, Room, fast, format, subscribe_to, tenant};
 
 /// A format with a time of its own in milliseconds, without limits.
 fn timed(policy: DeliveryPolicy) -> FormatDocument {
@@ -204,7 +205,14 @@ async fn a_record_whose_older_messages_are_gone_is_gathered_from_what_was_kept()
     open.settled().await;
     let first = room.publish("A", "c", 20).await;
     next_data(&mut open).await;
-    tokio::time::sleep(MAX_AGE + Duration::from_millis(500)).await;
+    let aged_out = || async {
+        let reader = StreamReader::new(room.nats.client().await.unwrap(), "IOT_acme".to_owned());
+        match reader.first_of("iot.acme.id-A.c").await.map_err(|error| error.to_string())? {
+            None => Ok(()),
+            Some(first) => Err(format!("{first:?} is still stored")),
+        }
+    };
+    wait_until("the first message to age out", DEADLINE, aged_out).await.unwrap();
     let seq = room.publish_text("A", "c", "{\"hum\":50}").await;
     let whole = json!({"n": 20, "hum": 50});
     let shown = next_data(&mut open).await;

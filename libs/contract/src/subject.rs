@@ -90,6 +90,15 @@ pub fn kept(tenant: &TenantName, iot_id: &IotId, channel: &ChannelName) -> Strin
     format!("{KEPT}.{tenant}.{iot_id}.{channel}")
 }
 
+/// Returns the device and the channel whose last value is kept on a subject; `None` if [`kept`] gives it to
+/// none of the tenant.
+#[must_use]
+pub fn parse_kept(tenant: &TenantName, subject: &str) -> Option<(IotId, ChannelName)> {
+    let all = kept_all(tenant);
+    let (iot_id, channel) = subject.strip_prefix(all.strip_suffix('>')?)?.split_once('.')?;
+    Some((IotId::new(iot_id).ok()?, ChannelName::new(channel).ok()?))
+}
+
 /// Returns whether last values are kept on this subject. No device may publish on it.
 #[must_use]
 pub fn is_kept(subject: &str) -> bool {
@@ -193,6 +202,11 @@ mod tests {
         assert_eq!(kept_of_device(&tenant, &id), "last.acme.k3v5.>");
         assert_eq!(kept(&tenant, &id, &channel), "last.acme.k3v5.power");
         assert_eq!(kept_of(&stored(&tenant, &id, &channel)), kept(&tenant, &id, &channel));
+        assert_eq!(parse_kept(&tenant, &kept(&tenant, &id, &channel)), Some((id.clone(), channel.clone())));
+        for other in ["last.other.k3v5.power", "iot.acme.k3v5.power", "last.acme.k3v5", "last.acme.k3v5.a.b"]
+        {
+            assert_eq!(parse_kept(&tenant, other), None, "{other}");
+        }
         assert_eq!(enroll(&tenant), "flutecast.acme.enroll");
         assert_eq!(enrolled(&tenant, &ReplyToken::encode("A.1").unwrap()), "flutecast.acme.enrolled.A=2E1");
         assert_eq!(mqtt_topic(&tenant, &id, &channel), "iot/acme/k3v5/power");

@@ -25,7 +25,7 @@ use crate::metrics::CallResult;
 
 /// The most channels that are kept at once.
 const CONCURRENT: usize = 16;
-/// The longest time of one look. What it doesn't reach is looked at by the next one.
+/// The longest time of one look. The next one begins with the first devices again.
 const LONGEST: Duration = Duration::from_secs(60);
 /// The most bytes of last messages that are in memory at once for one tenant.
 const MOST_BYTES: usize = 32 << 20;

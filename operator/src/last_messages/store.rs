@@ -52,20 +52,13 @@ impl KeptStore {
         let origins: BTreeMap<_, _> =
             newest.into_iter().map(|message| (message.subject, message.origin)).collect();
         for (subject, origin) in origins {
-            let Some((iot_id, channel)) = self.parse(&subject) else { continue };
+            let Some((iot_id, channel)) = subject::parse_kept(&self.tenant, &subject) else { continue };
             // Without an origin nobody can use it. As the copy of a message that never was, it is purged.
             let kept = origin
                 .map_or(Kept::NOTHING, |origin| Kept { epoch: origin.epoch, sequence: origin.sequence });
             *memory.entry(&iot_id, &channel) = ChannelMemory { kept: Some(kept), looked: None };
         }
         Ok(memory)
-    }
-
-    /// Returns whose last value is kept on a subject.
-    fn parse(&self, kept: &str) -> Option<(IotId, ChannelName)> {
-        let all = subject::kept_all(&self.tenant);
-        let (iot_id, channel) = kept.strip_prefix(all.strip_suffix('>')?)?.split_once('.')?;
-        Some((IotId::new(iot_id).ok()?, ChannelName::new(channel).ok()?))
     }
 
     /// Copies messages of one channel. The first one replaces what is kept of the channel.

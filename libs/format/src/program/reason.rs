@@ -141,16 +141,4 @@ impl ProblemReason {
             Self::FieldNotFound => "FieldNotFound",
         }
     }
-
-    /// Returns how bad it is: 0 if nothing is shown, 1 if a field isn't, 2 if all is, but a clock is wrong, 3
-    /// for a hint.
-    #[must_use]
-    pub fn severity(self) -> u8 {
-        match self {
-            Self::BadField => 1,
-            Self::ClockAhead => 2,
-            Self::FieldNotFound => 3,
-            _ => 0,
-        }
-    }
 }
