@@ -32,7 +32,7 @@ impl Corner {
 
     async fn check(self, mut row: Row<'_>) -> anyhow::Result<Shown> {
         let messages = (self.messages)(now_ms());
-        let places = row.send_all(&messages).await?;
+        let places = row.send_all(&messages, self.events).await?;
         let mut expected = self.expected;
         expected["seq"] = json!(places[self.shown]);
         let shown = row.all_show(&expected).await?;

@@ -160,11 +160,24 @@ impl<'a> Row<'a> {
         Ok(places)
     }
 
-    /// Sends any number of messages.
-    pub(super) async fn send_all(&mut self, payloads: &[String]) -> anyhow::Result<Vec<u64>> {
+    /// Sends any number of messages. The screen has got each that is an event, by index, before the next one
+    /// is sent: on a `Latest` channel it may replace the one before while that waits for the screen.
+    pub(super) async fn send_all(
+        &mut self,
+        payloads: &[String],
+        events: &[usize],
+    ) -> anyhow::Result<Vec<u64>> {
         let mut places = Vec::with_capacity(payloads.len());
-        for payload in payloads {
-            places.push(self.plant.publish(self.fixture, CHANNEL, payload).await?);
+        for (index, payload) in payloads.iter().enumerate() {
+            let place = self.plant.publish(self.fixture, CHANNEL, payload).await?;
+            places.push(place);
+            if events.contains(&index) {
+                let came = |screen: &Screen| {
+                    let last = screen.events(CHANNEL).last();
+                    last.is_some_and(|event| event["seq"] == place).then_some(())
+                };
+                self.screen.read_until("the event", came).await?;
+            }
         }
         self.settle().await?;
         Ok(places)
