@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::chromium::{Chromium, value};
 use crate::factory::{SOON, TENANT, now_ms};
 
-/// The time within which a fault on a watched channel is told, and after which it ends once it is healed.
-const TOLD: Duration = Duration::from_secs(10);
+/// The time after which a fault on a watched channel ends once it is healed.
+const LINGER: Duration = Duration::from_secs(10);
 /// 2036-01-01 in milliseconds since 1970.
 const FAR_AHEAD: u64 = 2_082_758_400_000;
 
@@ -116,13 +116,13 @@ impl Screen {
             json!(remedy)
         );
         let what = format!("the problem {reason} on the card");
-        self.shows(&what, &script, &json!([true, reason, true]), TOLD).await
+        self.shows(&what, &script, &json!([true, reason, true]), SOON).await
     }
 
     /// Sends right messages until the channel's problem is no longer on the card.
     async fn heals(&self, channel: &str) -> anyhow::Result<()> {
         let script = format!("return {}.checkVisibility()", problem_of(channel));
-        wait_until("the problem to end", TOLD * 2, async || {
+        wait_until("the problem to end", LINGER + SOON, async || {
             let sent = self.send(channel, &json!({"ts": now_ms(), "speed": 9, "st": 1})).await;
             sent.map_err(|error| format!("{error:#}"))?;
             match self.browser.script(&script).await {
@@ -209,8 +209,8 @@ async fn the_page_follows_the_stream_and_says_why_something_is_not_shown() -> an
     screen.shows("one late alarm", &alarm_row("late"), &json!(1), SOON).await?;
 
     // Of a record, the older field shows its age.
-    screen.send("climate", &json!({"ts": now_ms(), "temp": 20})).await?;
-    screen.send("climate", &json!({"ts": now_ms() + 10, "hum": 50})).await?;
+    screen.send("climate", &json!({"ts": now_ms() - 5_000, "temp": 20})).await?;
+    screen.send("climate", &json!({"ts": now_ms(), "hum": 50})).await?;
     screen.shows_value("climate", "hum", "50").await?;
     screen.shows_value("climate", "temp", "20").await?;
     let age = r#"const age = (field) => document.querySelector('[data-age="' + field + '"]').textContent;

@@ -415,6 +415,25 @@ impl Story {
     }
 }
 
+#[test]
+fn a_look_that_was_asked_for_while_the_broker_was_away_says_what_holds_when_it_is_back() {
+    let mut run = Story::new(&[vec![3]]);
+    let sends = Event::Sends { device: 0, channel: 0, period: Some(Duration::from_millis(20_601)) };
+    let story = [
+        (0, Event::Judged { device: 0, understanding: bad("7") }),
+        (0, sends),
+        (250, Event::Broker { is_up: false, loses_everything: false }),
+        (0, Event::Judged { device: 0, understanding: Understanding::NO_MESSAGES }),
+    ];
+    for (time, event) in story {
+        run.run(seconds(time));
+        run.apply(event);
+    }
+    run.end(&[false]);
+    assert!(run.world.understood_of(0).last().unwrap().tells_the_same(&bad("9")));
+    run.check_reports(0).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 

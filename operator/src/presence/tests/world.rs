@@ -26,8 +26,10 @@ pub(super) struct World {
     /// The error of the broker's clock.
     pub(super) clock_is_off: SignedDuration,
     pub(super) is_up: bool,
-    /// `true` if the messages of a device that begins to send are looked at at once, and are understood.
+    /// `true` if the messages of a device that begins to send are looked at at once.
     pub(super) looks: bool,
+    /// What a look finds, for each device.
+    found: Vec<Understanding>,
     /// The limit of subscriptions.
     pub(super) max_subscriptions: usize,
     /// The limit of lookups in a step.
@@ -82,6 +84,7 @@ impl World {
             clock_is_off: SignedDuration::ZERO,
             is_up: true,
             looks: true,
+            found: vec![Understanding::UNDERSTOOD; devices.len()],
             max_subscriptions: usize::MAX,
             at_once: usize::MAX,
             scheduler: Scheduler::new(start),
@@ -188,7 +191,7 @@ impl World {
         if self.is_up && self.looks {
             for target in self.scheduler.take_first_looks() {
                 let device = self.devices.iter().position(|device| Arc::ptr_eq(device, &target)).unwrap();
-                self.scheduler.judged(&key(device), Understanding::UNDERSTOOD, self.local());
+                self.scheduler.judged(&key(device), self.found[device].clone(), self.local());
             }
         }
         for report in self.scheduler.take_reports(self.local()) {
@@ -204,8 +207,11 @@ impl World {
         of_this.filter(move |((_, of, _), _)| *of == device).map(|(_, understanding)| understanding)
     }
 
-    /// A device's messages are judged.
+    /// A device's messages are judged; each look from now on finds the same.
     pub(super) fn judge(&mut self, device: usize, understanding: Understanding) {
+        if understanding != Understanding::NO_MESSAGES {
+            self.found[device] = understanding.clone();
+        }
         self.scheduler.judged(&key(device), understanding, self.local());
         self.take_reports();
     }
