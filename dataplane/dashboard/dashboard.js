@@ -22,7 +22,9 @@ const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.getAttrib
 const query = new URLSearchParams(location.search);
 const tenant = query.get('tenant') || meta('flutecast-tenant');
 const ORDER = meta('flutecast-order').split(',');
-const TOKEN_KEY = `flutecast.token.${tenant}`;
+const base = new URL('.', location.href);
+// Several factories may be at paths of one gateway.
+const TOKEN_KEY = `flutecast.token${base.pathname.replace(/\/$/, '')}.${tenant}`;
 
 const fromAddress = new URLSearchParams(location.hash.slice(1)).get('token');
 if (fromAddress) {
@@ -33,7 +35,7 @@ document.title = `${tenant} · Flutecast`;
 setText(byId('tenant'), tenant);
 
 const feed = connect({
-  url: new URL('.', location.href),
+  url: base,
   tenant,
   devices: query.getAll('device').length > 0 || query.get('selector') ? query.getAll('device') : ['*'],
   selector: query.get('selector') ?? undefined,

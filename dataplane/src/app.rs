@@ -297,7 +297,7 @@ impl Starter {
     fn serve_clients(&self, listener: TcpListener, api: Api, shutdown: ServerShutdown) -> JoinHandle<()> {
         let settings = self.server_settings(max_sockets(self.config.max_clients));
         let metrics = api.metrics.clone();
-        let service = service(Arc::new(api), self.config.dashboard);
+        let service = service(Arc::new(api), self.config.dashboard, self.config.path_prefix.clone());
         tokio::spawn(serve(listener, service, settings, metrics, shutdown))
     }
 

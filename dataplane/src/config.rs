@@ -10,6 +10,7 @@ use flutecast_process::VERSION;
 use flutecast_process::log::LogFormat;
 
 use crate::duration::parse as parse_duration;
+use crate::http::PathPrefix;
 
 /// Consumes device messages from NATS and pushes them to subscribed clients over Server-Sent Events.
 #[derive(Debug, Clone, Parser)]
@@ -78,6 +79,11 @@ pub struct Config {
         default_missing_value = "true"
     )]
     pub dashboard: bool,
+
+    /// A path under which a gateway leads here, such as `/plant-1`; may be given several times. What is
+    /// served at `/` is served below it too.
+    #[arg(long, value_name = "PATH", env = "FLUTECAST_PATH_PREFIX", value_delimiter = ',')]
+    pub path_prefix: Vec<PathPrefix>,
 
     /// The most clients served at the same time; others are told to come back.
     #[arg(long, value_name = "NUMBER", env = "FLUTECAST_MAX_CLIENTS", default_value_t = 20_000)]
@@ -225,6 +231,14 @@ mod tests {
     fn last_value_of_a_flag_counts() {
         let config = parse(&["--dashboard=true", "--ping=15s", "--ping=5s", "--dashboard=false"]).unwrap();
         assert_eq!((config.ping, config.dashboard), (Duration::from_secs(5), false));
+    }
+
+    #[test]
+    fn path_prefixes_add_up() {
+        let config = parse(&["--path-prefix=/a", "--path-prefix=/b/", "--path-prefix=/c,/d"]).unwrap();
+        let expected: Vec<PathPrefix> = ["/a", "/b", "/c", "/d"].map(|path| path.parse().unwrap()).into();
+        assert_eq!(config.path_prefix, expected);
+        assert!(parse(&["--path-prefix=/"]).unwrap_err().to_string().contains("such as /plant-1"));
     }
 
     #[test]

@@ -24,15 +24,21 @@ use super::error::RequestError;
 use super::events::events;
 use super::metrics::{HttpMetrics, RequestLabels, Route};
 use super::params::Subscription;
+use super::path_prefix::{self, PathPrefix};
 use super::server::SocketControl;
 
 /// Host and port as the client named them, whatever the version of HTTP. An extension of each request.
 #[derive(Debug, Clone)]
 struct RequestHost(Option<Authority>);
 
+/// The address that a client is sent to. An extension of a request.
+#[derive(Debug, Clone)]
+struct Redirect(HeaderValue);
+
 pub(crate) fn service(
     api: Arc<Api>,
     with_dashboard: bool,
+    prefixes: Vec<PathPrefix>,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response<Either<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + use<>, EventBody>>,
@@ -43,9 +49,13 @@ pub(crate) fn service(
 + Sync
 + use<> {
     let metrics = api.metrics.clone();
-    let routes = v1(api).or(files(with_dashboard)).unify().recover(rejected).unify();
+    let routes = v1(api).or(redirects()).unify().or(files(with_dashboard)).unify();
+    let routes = routes.recover(rejected).unify();
     let routes = TowerToHyperService::new(warp::service(routes));
     hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        if let Some(location) = path_prefix::remove(&prefixes, request.uri_mut()) {
+            request.extensions_mut().insert(Redirect(location));
+        }
         let host = host(&request);
         request.extensions_mut().insert(RequestHost(host));
         let log = RequestLog::begin(&request, metrics.clone());
@@ -143,6 +153,18 @@ fn device_routes(api: &Arc<Api>) -> BoxedFilter<(Result<Response<Bytes>, Request
             device(&api, &tenant, code.as_str(), &head).await
         });
     all.or(one).unify().boxed()
+}
+
+fn redirects() -> BoxedFilter<(Response<Bytes>,)> {
+    warp::ext::optional::<Redirect>()
+        .and_then(async |redirect: Option<Redirect>| {
+            let Redirect(location) = redirect.ok_or_else(warp::reject::not_found)?;
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            response.headers_mut().insert(header::LOCATION, location);
+            Ok::<_, Rejection>(response)
+        })
+        .boxed()
 }
 
 fn files(with_dashboard: bool) -> BoxedFilter<(Response<Bytes>,)> {

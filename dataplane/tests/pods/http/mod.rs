@@ -2,6 +2,7 @@
 
 mod devices;
 mod drain;
+mod path_prefix;
 mod refusals;
 mod slow_clients;
 mod startup;
