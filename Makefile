@@ -59,11 +59,12 @@ images-next: need-cargo ## the same as the next version, with one more field: wh
 images-twice: need-cargo ## builds the commit's images here and in a second folder, and compares their digests
 	@cargo xtask images --profile $(IMAGE_PROFILE) --twice
 
+# With Argo CD on it: make cluster CLUSTER_ARGS=--argocd
 .PHONY: cluster
 cluster: need-cargo system ## a real Kubernetes cluster on this machine, as root; prints KUBECONFIG
 	@echo "bringing a cluster up (10 s; the first time its programs are built before, up to 15 minutes on two cores)"
 	@cargo build $(locked) --quiet -p flutecast-testbed --bin flutecast-cluster
-	@$(target)/debug/flutecast-cluster up
+	@$(target)/debug/flutecast-cluster up $(CLUSTER_ARGS)
 
 # NATS's image is made from the nats-server that all tests use.
 .PHONY: factory

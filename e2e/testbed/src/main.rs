@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use flutecast_testbed::cluster::{self, Cluster, ClusterDir, Component, Node, Request, Slot};
+use flutecast_testbed::gitops::Argocd;
 use flutecast_testbed::release;
 
 /// A real Kubernetes cluster for tests, on this machine, without containers around it.
@@ -22,7 +23,11 @@ enum Command {
     /// Checks whether this machine can run a cluster, and names what is missing
     Check,
     /// Brings the cluster up, builds its programs first, and prints KUBECONFIG
-    Up,
+    Up {
+        /// Runs Argo CD on it too (application controller, repo server, ApplicationSet controller, redis)
+        #[arg(long)]
+        argocd: bool,
+    },
     /// Installs a release of the chart on the cluster, with the images of `make images`
     Factory,
     /// Ends the cluster and removes everything that belonged to it
@@ -69,8 +74,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
     };
     match command {
         Command::Check => cluster::check(&dir).await?,
-        Command::Up => {
+        Command::Up { argocd } => {
             cluster::bring_up(&dir, &mut std::io::stderr()).await?;
+            if argocd {
+                Argocd::start(&Cluster::shared().await?).await?.keep();
+            }
             writeln!(out, "export KUBECONFIG={}", dir.kubeconfig().display())?;
         }
         Command::Factory => {

@@ -10,7 +10,7 @@ macro_rules! pinned_in {
 }
 
 /// All tools including [`GoTool::LOCAL`], in build order: tools that most tests need come first.
-pub const ALL: [GoTool; 22] = [
+pub const ALL: [GoTool; 27] = [
     GoTool::NATS_SERVER,
     GoTool::ETCD,
     GoTool::KUBE_APISERVER,
@@ -33,6 +33,11 @@ pub const ALL: [GoTool; 22] = [
     KUBECONFORM,
     HELM_UNITTEST,
     GLUA,
+    GIT_SERVER,
+    ARGOCD,
+    KUSTOMIZE_CONTROLLER,
+    SOURCE_CONTROLLER,
+    HELM_CONTROLLER,
 ];
 
 pub const KUBE_SCHEDULER: GoTool =
@@ -150,6 +155,37 @@ pub const GLUA: GoTool = GoTool {
     stamp: Stamp::Nothing,
 };
 
+/// Serves bare git repositories over HTTP: our own program around `git http-backend`.
+pub const GIT_SERVER: GoTool = GoTool {
+    name: "git-server",
+    package: ".",
+    module: "flutecast.io/e2e/tools/git-server",
+    cache: "git-server",
+    pinned_in: pinned_in!("git-server"),
+    go_mod: include_str!("../tools/git-server/go.mod"),
+    minutes: 1,
+    source: Some(include_str!("../tools/git-server/main.go")),
+    stamp: Stamp::Nothing,
+};
+
+/// All of Argo CD's programs in one, which `ARGOCD_BINARY_NAME` chooses from.
+pub const ARGOCD: GoTool = GoTool {
+    name: "argocd",
+    package: "github.com/argoproj/argo-cd/v3/cmd",
+    module: "github.com/argoproj/argo-cd/v3",
+    cache: "argocd",
+    pinned_in: pinned_in!("argocd"),
+    go_mod: include_str!("../tools/argocd/go.mod"),
+    minutes: 7,
+    source: None,
+    stamp: Stamp::Version("github.com/argoproj/argo-cd/v3/common.version"),
+};
+
+pub const SOURCE_CONTROLLER: GoTool = flux("source-controller", "github.com/fluxcd/source-controller", 4);
+pub const KUSTOMIZE_CONTROLLER: GoTool =
+    flux("kustomize-controller", "github.com/fluxcd/kustomize-controller", 4);
+pub const HELM_CONTROLLER: GoTool = flux("helm-controller", "github.com/fluxcd/helm-controller", 2);
+
 const fn containerd(name: &'static str, package: &'static str, minutes: u32) -> GoTool {
     GoTool {
         name,
@@ -175,6 +211,21 @@ const fn cni(name: &'static str, package: &'static str) -> GoTool {
         minutes: 1,
         source: None,
         stamp: Stamp::Version("github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion"),
+    }
+}
+
+/// One of Flux's controllers: each is a module of its own, pinned with the others.
+const fn flux(name: &'static str, package: &'static str, minutes: u32) -> GoTool {
+    GoTool {
+        name,
+        package,
+        module: package,
+        cache: name,
+        pinned_in: pinned_in!("flux"),
+        go_mod: include_str!("../tools/flux/go.mod"),
+        minutes,
+        source: None,
+        stamp: Stamp::Nothing,
     }
 }
 

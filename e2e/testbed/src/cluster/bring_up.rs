@@ -46,7 +46,8 @@ pub async fn bring_up(dir: &ClusterDir, out: &mut impl Write) -> anyhow::Result<
         return Ok(());
     }
     preflight::check(dir).await?;
-    GoTool::build_missing(&Component::ALL.map(Component::tool), out)?;
+    let components: Vec<_> = Component::CLUSTER.into_iter().filter_map(Component::tool).collect();
+    GoTool::build_missing(&components, out)?;
     GoTool::build_missing(&TOOLS, out)?;
     network_policies::check().await?;
     take_down::remove_all(dir).await?;
@@ -68,7 +69,10 @@ pub async fn bring_up(dir: &ClusterDir, out: &mut impl Write) -> anyhow::Result<
 /// Returns whether the node runs and knows all components.
 async fn is_up(dir: &ClusterDir) -> bool {
     let Some(node) = Node::running(dir) else { return false };
-    let whole = |statuses: Vec<super::ComponentStatus>| statuses.len() == Component::ALL.len();
+    let whole = |statuses: Vec<super::ComponentStatus>| {
+        let known: Vec<_> = statuses.iter().map(|status| status.component).collect();
+        Component::CLUSTER.iter().all(|component| known.contains(component))
+    };
     node.ask(Request::Status).is_ok_and(whole)
 }
 
@@ -174,20 +178,18 @@ fn write_files(dir: &ClusterDir) -> anyhow::Result<()> {
 }
 
 fn commands(dir: &ClusterDir) -> anyhow::Result<BTreeMap<Component, Start>> {
-    let command = |component: Component| {
-        let args = match component {
-            Component::Etcd => control_plane::etcd(dir),
-            Component::KubeApiserver => control_plane::kube_apiserver(dir),
-            Component::KubeControllerManager => control_plane::kube_controller_manager(dir),
-            Component::KubeScheduler => control_plane::kube_scheduler(dir),
-            Component::Containerd => containerd::args(dir),
-            Component::NetworkPolicies => network_policies::args(dir),
-            Component::Kubelet => kubelet::args(dir),
-            Component::KubeProxy => proxy::args(dir),
-        };
-        anyhow::Ok((component, Start { program: component.tool().path()?, args }))
-    };
-    Component::ALL.into_iter().map(command).collect()
+    let commands = [
+        (Component::Etcd, control_plane::etcd(dir)),
+        (Component::KubeApiserver, control_plane::kube_apiserver(dir)),
+        (Component::KubeControllerManager, control_plane::kube_controller_manager(dir)),
+        (Component::KubeScheduler, control_plane::kube_scheduler(dir)),
+        (Component::Containerd, containerd::args(dir)),
+        (Component::NetworkPolicies, network_policies::args(dir)),
+        (Component::Kubelet, kubelet::args(dir)),
+        (Component::KubeProxy, proxy::args(dir)),
+    ];
+    let start = |(component, args): (Component, _)| Ok((component, Start::new(component.program()?, args)));
+    commands.into_iter().map(start).collect()
 }
 
 /// Returns the last lines of each log.

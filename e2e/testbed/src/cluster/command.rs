@@ -46,7 +46,7 @@ pub(super) async fn run_with(
 ///
 /// # Errors
 /// If it can't be started, or takes longer than `deadline`; then it is killed.
-pub(super) async fn output(mut command: Command, input: &str, deadline: Duration) -> anyhow::Result<Output> {
+pub(crate) async fn output(mut command: Command, input: &str, deadline: Duration) -> anyhow::Result<Output> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().context("it can't be started")?;
     let mut stdin = child.stdin.take().context("it has no standard input")?;

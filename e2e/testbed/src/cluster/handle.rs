@@ -203,6 +203,15 @@ impl Cluster {
         }
     }
 
+    /// Returns the folder and addresses of this machine's own cluster.
+    ///
+    /// # Errors
+    /// On an existing cluster.
+    pub fn dir(&self) -> anyhow::Result<&ClusterDir> {
+        self.node()?;
+        self.own.as_ref().map(|(dir, _)| dir).context("this machine's own cluster")
+    }
+
     /// Kills a component with SIGKILL. It stays down until the fault is mended or dropped.
     ///
     /// # Errors
@@ -243,7 +252,7 @@ impl Cluster {
     /// If something doesn't work after 90 s.
     pub async fn mend(&self) -> anyhow::Result<()> {
         if let Some((_, node)) = &self.own {
-            for component in Component::ALL {
+            for component in Component::CLUSTER {
                 for request in [Request::Start(component), Request::Thaw(component)] {
                     node.request(request).await?;
                 }

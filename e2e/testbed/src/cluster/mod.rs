@@ -5,6 +5,7 @@
 //! The host has one network link, one route, one cgroup and one folder of it. If the supervisor is killed,
 //! the kernel ends all other processes.
 
+mod add_on;
 mod bring_up;
 mod certificates;
 mod cgroup;
@@ -29,8 +30,10 @@ mod supervisor;
 mod sysctl;
 mod take_down;
 
+pub use add_on::AddOn;
 pub use bring_up::bring_up;
 pub use cluster_dir::{ClusterDir, SLOT_VARIABLE, Slot};
+pub(crate) use command::output;
 pub use component::Component;
 pub use fault::Fault;
 pub use handle::{Cluster, ServiceAddress};
@@ -39,5 +42,7 @@ pub(crate) use image::archive as packed;
 pub use namespace::Namespace;
 pub use node::Node;
 pub use preflight::check;
+pub(crate) use preflight::{find, path_variable};
+pub(crate) use supervisor::Start;
 pub use supervisor::{ComponentStatus, Request, supervise};
 pub use take_down::take_down;

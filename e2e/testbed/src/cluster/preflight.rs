@@ -41,13 +41,13 @@ echo "forwarding (/proc/sys is writable)"; echo 1 > /proc/sys/net/ipv4/ip_forwar
 "#;
 
 /// Returns the `PATH` of everything in the cluster: this process's own and [`ADMIN_FOLDERS`].
-pub(super) fn path_variable() -> String {
+pub(crate) fn path_variable() -> String {
     let own = std::env::var("PATH").unwrap_or_default();
     ADMIN_FOLDERS.iter().fold(own, |path, folder| format!("{path}:{folder}"))
 }
 
 /// Returns the path of a program on [`path_variable`].
-pub(super) fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path_variable()).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 

@@ -34,10 +34,18 @@ const ASK: Duration = Duration::from_secs(5);
 const NO_CHILD: Duration = Duration::from_millis(20);
 
 /// The command of a component.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Start {
-    pub(super) program: PathBuf,
-    pub(super) args: Vec<String>,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+    /// The environment, beside `PATH` and `HOME`, which this may replace.
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+impl Start {
+    pub(crate) fn new(program: PathBuf, args: Vec<String>) -> Self {
+        Self { program, args, env: BTreeMap::new() }
+    }
 }
 
 /// A request of a test.
@@ -226,14 +234,15 @@ impl Supervisor {
         }
         let text = fs::read_to_string(self.folder.join(COMMANDS)).context(COMMANDS)?;
         let mut commands: BTreeMap<Component, Start> = serde_json::from_str(&text).context(COMMANDS)?;
-        let Start { program, args } = commands.remove(&component).context("it isn't in components.json")?;
+        let Start { program, args, env } =
+            commands.remove(&component).context("it isn't in components.json")?;
         let log = self.folder.join("logs").join(format!("{component}.log"));
         let log = fs::File::options().create(true).append(true).open(log)?;
         let mut command = Command::new(&program);
         command.args(args).current_dir(&self.folder).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log).process_group(0);
         // The cluster must not depend on the caller's environment.
-        command.env_clear().env("PATH", preflight::path_variable()).env("HOME", &self.folder);
+        command.env_clear().env("PATH", preflight::path_variable()).env("HOME", &self.folder).envs(env);
         let process = command.spawn().with_context(|| format!("{}", program.display()))?;
         child.pid = Pid::from_raw(process.id().cast_signed());
         Ok(())
