@@ -18,7 +18,7 @@ closed_set! {
         PushFormat,
         /// A shard of the mapping.
         ConfigMap,
-        /// The access document.
+        /// The access document, the passwords of NATS.
         Secret,
         Event,
         Lease,
@@ -49,6 +49,8 @@ pub(crate) enum ApiWrite {
     ShardDeleted,
     /// The Secret with the access document.
     Access,
+    /// The Secret with the passwords of the bundled NATS.
+    Passwords,
     Event,
     Lease,
 }
@@ -72,7 +74,15 @@ impl From<ObjectKind> for WrittenKind {
 
 impl ApiWrite {
     fn all() -> impl Iterator<Item = Self> {
-        let rest = [Self::Device, Self::Shard, Self::ShardDeleted, Self::Access, Self::Event, Self::Lease];
+        let rest = [
+            Self::Device,
+            Self::Shard,
+            Self::ShardDeleted,
+            Self::Access,
+            Self::Passwords,
+            Self::Event,
+            Self::Lease,
+        ];
         let finalizers = [ObjectKind::Tenant, ObjectKind::PushFormat].map(Self::Finalizer);
         rest.into_iter().chain(ObjectKind::ALL.iter().copied().map(Self::Status)).chain(finalizers)
     }
@@ -85,6 +95,7 @@ impl ApiWrite {
             Self::Shard => (WrittenKind::ConfigMap, Verb::Apply),
             Self::ShardDeleted => (WrittenKind::ConfigMap, Verb::Delete),
             Self::Access => (WrittenKind::Secret, Verb::Apply),
+            Self::Passwords => (WrittenKind::Secret, Verb::Create),
             Self::Event => (WrittenKind::Event, Verb::Create),
             Self::Lease => (WrittenKind::Lease, Verb::Update),
         };

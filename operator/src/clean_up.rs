@@ -23,7 +23,7 @@ use crate::api_server::MANAGER;
 use crate::backend::cluster::mapping::SHARD_SELECTOR;
 use crate::jetstream::orphans::{self, Installation};
 use crate::lease::{self, Candidate, Leadership, LeaseMetrics};
-use crate::protection;
+use crate::{nats_passwords, protection};
 use crate::watch::NamespaceScope;
 
 /// The rights in the namespace of the mapping and of the objects.
@@ -34,6 +34,7 @@ pub(crate) const RIGHTS: &[Right] = &[
         .because("Finalizers can't be granted apart from the rest of an object."),
     Right::new("", &["configmaps"], &["list", "delete"]),
     Right::new("", &["secrets"], &["get", "delete"]).named(&[ACCESS_SECRET]),
+    nats_passwords::RIGHTS_AT_THE_END,
 ];
 
 /// The longest wait for the Lease: an operator that ended without giving it back loses it within this time.
@@ -49,6 +50,8 @@ pub(crate) enum CleanUp {
     Streams,
     /// What operators wrote: the ConfigMaps of the mapping, the access Secret, the Lease.
     Mapping,
+    /// The Secret of `--nats-passwords-secret`.
+    NatsPasswords,
 }
 
 #[derive(Debug, Clone)]
@@ -59,6 +62,8 @@ pub(crate) struct InstallationScope {
     pub(crate) own_namespace: String,
     /// Identifies this program in the Lease.
     pub(crate) identity: String,
+    /// The Secret with the passwords of the bundled NATS.
+    pub(crate) passwords_secret: Option<String>,
 }
 
 /// JetStream, and whether NATS is connected.
@@ -120,6 +125,11 @@ async fn remove(
     {
         left.push(format!("streams: {error}"));
     }
+    if what.contains(&CleanUp::NatsPasswords)
+        && let Err(error) = remove_passwords(client, scope).await
+    {
+        left.push(format!("the passwords of NATS: {error}"));
+    }
     if left.is_empty()
         && what.contains(&CleanUp::Mapping)
         && let Err(error) = remove_mapping(client, &scope.own_namespace).await
@@ -148,6 +158,15 @@ async fn remove_streams(
     let installation = Installation { id, scopes: scope.scopes.clone(), alive: BTreeSet::new() };
     let count = orphans::delete_all(&api, &installation).await.map_err(|error| error.to_string())?;
     tracing::info!(count, "the streams are deleted");
+    Ok(())
+}
+
+async fn remove_passwords(client: &Client, scope: &InstallationScope) -> Result<(), String> {
+    let name = scope.passwords_secret.as_deref().ok_or("--nats-passwords-secret doesn't name the Secret")?;
+    let secrets = Api::<Secret>::namespaced(client.clone(), &scope.own_namespace);
+    let deleted = secrets.delete(name, &DeleteParams::default()).await.map(drop);
+    ignore_missing(deleted).map_err(|error| brief(&error))?;
+    tracing::info!(secret = name, "the passwords of NATS are deleted");
     Ok(())
 }
 

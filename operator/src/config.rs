@@ -88,6 +88,18 @@ pub struct Config {
     #[command(flatten)]
     pub(crate) nats: Login,
 
+    /// The Secret with the passwords of the bundled NATS, in the namespace of the mapping, by the names of
+    /// its users. The operator makes it if it isn't there, and takes its own password from it; the address of
+    /// NATS has only the name: nats://operator@host:4222.
+    #[arg(
+        long,
+        env = "FLUTECAST_NATS_PASSWORDS_SECRET",
+        value_name = "NAME",
+        requires = "kubernetes",
+        conflicts_with = "nats_password_file"
+    )]
+    nats_passwords_secret: Option<String>,
+
     /// Where /livez, /readyz and /metrics are served; left out: nowhere.
     #[arg(long, env = "FLUTECAST_ADMIN", value_name = "HOST:PORT")]
     pub(crate) admin: Option<SocketAddr>,
@@ -112,6 +124,8 @@ pub(crate) enum Mode {
         service: Option<String>,
         /// `None` if it is named as the namespace of the mapping.
         release: Option<String>,
+        /// The Secret with the passwords of the bundled NATS.
+        passwords_secret: Option<String>,
     },
 }
 
@@ -133,6 +147,7 @@ impl Config {
                 identity,
                 service: self.service.clone().filter(|name| !name.is_empty()),
                 release: self.release.clone().filter(|name| !name.is_empty()),
+                passwords_secret: self.nats_passwords_secret.clone().filter(|name| !name.is_empty()),
             });
         }
         match (&self.manifests, &self.mapping_out) {

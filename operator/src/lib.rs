@@ -23,6 +23,7 @@ mod last_messages;
 pub mod lease;
 mod metrics;
 mod nats;
+mod nats_passwords;
 mod object;
 mod presence;
 mod protection;

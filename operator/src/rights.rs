@@ -5,7 +5,7 @@ use flutecast_kube::{Grant, Right, manifest};
 use crate::api_server::MANAGER;
 use crate::backend::cluster::status::writer;
 use crate::backend::cluster::{events, mapping};
-use crate::{clean_up, enrollment, lease, protection, rollout, watch};
+use crate::{clean_up, enrollment, lease, nats_passwords, protection, rollout, watch};
 
 const NAMESPACE: &str = "flutecast-system";
 
@@ -15,6 +15,8 @@ pub const AMONG_TENANTS: &[&[Right]] = &[watch::RIGHTS, writer::RIGHTS, enrollme
 pub const AT_HOME: &[&[Right]] = &[mapping::RIGHTS, lease::RIGHTS, rollout::RIGHTS];
 /// Additionally with `--protection finalizer`.
 pub const WITH_FINALIZERS: &[&[Right]] = &[protection::RIGHTS];
+/// Additionally with `--nats-passwords-secret`, in the operator's own namespace.
+pub const WITH_NATS_PASSWORDS: &[&[Right]] = &[nats_passwords::RIGHTS];
 /// With `--clean-up`.
 pub const AT_THE_END: &[&[Right]] = &[clean_up::RIGHTS];
 
@@ -46,6 +48,12 @@ pub fn manifests() -> Vec<(&'static str, String)> {
         rights: WITH_FINALIZERS,
         ..among_tenants
     };
+    let with_nats_passwords = Grant {
+        name: "flutecast-operator-nats-passwords",
+        rights: WITH_NATS_PASSWORDS,
+        namespace: Some(NAMESPACE),
+        ..with_finalizers
+    };
     let at_the_end = Grant {
         name: "flutecast-clean-up",
         namespace: Some(NAMESPACE),
@@ -67,9 +75,17 @@ pub fn manifests() -> Vec<(&'static str, String)> {
         Only for an operator with --protection finalizer, which holds what is in use by a finalizer: these \
         rights beside those of rbac.yaml. docs/decisions/113-in-use.md says what follows from this way. \
         Written by `make rbac`.";
+    let head_of_nats_passwords = "\
+        Only for an operator with --nats-passwords-secret flutecast-nats-passwords, which makes the passwords \
+        of the chart's bundled NATS: these rights beside those of rbac.yaml. \
+        docs/decisions/131-passwords-of-the-bundled-nats.md. Written by `make rbac`.";
     vec![
         ("manifests/operator/rbac.yaml", manifest(head, Some(account), &[among_tenants, at_home])),
         ("manifests/operator/finalizers.yaml", manifest(head_of_finalizers, None, &[with_finalizers])),
+        (
+            "manifests/operator/nats-passwords.yaml",
+            manifest(head_of_nats_passwords, None, &[with_nats_passwords]),
+        ),
         (
             "manifests/operator/clean-up.yaml",
             manifest(head_of_the_end, Some(at_the_end.account), &[at_the_end]),

@@ -1,6 +1,6 @@
 //! NATS as Flutecast's programs use it.
 //!
-//! - [`login`]: where NATS is, name and password, certificates.
+//! - [`login`]: where NATS is, name and password, certificates; [`password`]: passwords that may change.
 //! - [`connection`]: a connection that reconnects forever, and its state. While it can't be established, the
 //!   private module `attempts` logs why, with each server's address: after 4 s, then once a minute.
 //! - [`api`]: the JetStream API in JSON, for a program that manages streams.
@@ -20,6 +20,7 @@ pub mod connection;
 pub mod error;
 pub mod login;
 pub mod message;
+pub mod password;
 pub mod stream;
 
 pub use api::JetStreamApi;
@@ -27,4 +28,5 @@ pub use connection::{ConnectionState, NatsConnection};
 pub use error::RequestError;
 pub use login::{Login, LoginError};
 pub use message::{LiveMessage, Origin, StoredMessage};
+pub use password::SecretText;
 pub use stream::StreamReader;

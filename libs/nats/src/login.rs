@@ -1,6 +1,5 @@
 //! The address of NATS, a program's credentials there, and the check of the server's certificate.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +7,10 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, ServerAddr};
 use flutecast_process::backoff::Backoff;
 use percent_encoding::percent_decode_str;
+use tokio::sync::watch;
 
 use crate::attempts::Attempts;
+use crate::password::{PasswordSource, SecretText, with_password_of};
 
 /// The longest that making a connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -31,7 +32,16 @@ pub struct Login {
         default_value = "nats://127.0.0.1:4222",
         hide_env_values = true
     )]
-    nats: Secret,
+    nats: SecretText,
+
+    /// A file that holds the password of the name before the `@`. It is read at each login, so that another
+    /// password needs no restart.
+    #[arg(long, value_name = "FILE", env = "FLUTECAST_NATS_PASSWORD_FILE")]
+    nats_password_file: Option<PathBuf>,
+
+    /// The password that the program finds out itself; instead of a file.
+    #[arg(skip)]
+    password: Option<watch::Receiver<Option<SecretText>>>,
 
     /// A credentials file for NATS, as `nsc` writes it.
     #[arg(long, value_name = "FILE", env = "FLUTECAST_NATS_CREDS")]
@@ -40,22 +50,6 @@ pub struct Login {
     /// A file with the certificates that NATS's certificate is checked with, in PEM; left out: the system's.
     #[arg(long, value_name = "FILE", env = "FLUTECAST_NATS_CA")]
     nats_ca: Option<PathBuf>,
-}
-
-/// A text that may hold a password. `Debug` does not print it.
-#[derive(Clone)]
-struct Secret(String);
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
 }
 
 /// Why a login can't be used. The text never holds the address, as that may hold a password.
@@ -67,6 +61,12 @@ pub enum LoginError {
     /// The part before the `@` is not percent-encoded.
     #[error("--nats can't be used: the name or the password in it is not percent-encoded")]
     Encoding,
+    /// A password has another source than the address, which is to hold the name.
+    #[error(
+        "--nats can't be used: the password comes from elsewhere, so it has to hold a name before the @, \
+         and no password: nats://name@host:4222"
+    )]
+    Name,
     /// A file can't be read.
     #[error("{option} {} can't be read: {error}", path.display())]
     File {
@@ -86,7 +86,15 @@ impl Login {
     /// Returns a login of only these addresses, in the form of `--nats`.
     #[must_use]
     pub fn at(nats: &str) -> Self {
-        Self { nats: Secret::from(nats), nats_creds: None, nats_ca: None }
+        let nats = SecretText::from(nats);
+        Self { nats, nats_password_file: None, password: None, nats_creds: None, nats_ca: None }
+    }
+
+    /// Returns the login with a password that the program finds out itself. Each login uses the newest one;
+    /// while there is none, no login is tried.
+    #[must_use]
+    pub fn with_password(self, password: watch::Receiver<Option<SecretText>>) -> Self {
+        Self { password: Some(password), ..self }
     }
 
     /// Starts a connection that NATS knows as `name`, with the further options that `more` sets. Returns at
@@ -125,12 +133,24 @@ impl Login {
 
     /// Returns the addresses and options with the login.
     async fn options(&self) -> Result<(Vec<ServerAddr>, ConnectOptions), LoginError> {
-        let Self { nats: Secret(nats), nats_creds, nats_ca } = self;
+        let Self { nats: SecretText(nats), nats_password_file, password, nats_creds, nats_ca } = self;
         let parse = |address: &str| address.trim().parse::<ServerAddr>().map_err(LoginError::Address);
         let addresses = nats.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
         let unreadable =
             |option, path: &PathBuf, error| LoginError::File { option, path: path.clone(), error };
-        let mut options = with_login(ConnectOptions::new(), &addresses)?;
+        let source = match (password, nats_password_file) {
+            (Some(held), _) => Some(PasswordSource::Held(held.clone())),
+            (None, Some(path)) => {
+                let readable = tokio::fs::metadata(path).await;
+                readable.map_err(|error| unreadable("--nats-password-file", path, error))?;
+                Some(PasswordSource::File(path.clone()))
+            }
+            (None, None) => None,
+        };
+        let mut options = match source {
+            Some(source) => with_password_of(source, name_in(&addresses)?),
+            None => with_login(ConnectOptions::new(), &addresses)?,
+        };
         if let Some(path) = nats_creds {
             let loaded = options.credentials_file(path).await;
             options = loaded.map_err(|error| unreadable("--nats-creds", path, error))?;
@@ -150,6 +170,15 @@ fn wait_before(attempt: usize) -> Duration {
     match attempt {
         0 | 1 => Duration::ZERO,
         attempt => PAUSES.wait_after(u32::try_from(attempt - 2).unwrap_or(u32::MAX)),
+    }
+}
+
+/// Returns the name before the `@` of an address, which must have no password.
+fn name_in(addresses: &[ServerAddr]) -> Result<String, LoginError> {
+    let named = addresses.iter().find(|address| address.username().is_some()).ok_or(LoginError::Name)?;
+    match (named.username(), named.password()) {
+        (Some(name), None) => decode(name),
+        _ => Err(LoginError::Name),
     }
 }
 
@@ -218,6 +247,26 @@ mod tests {
         assert!(!printed.contains("s3cr3t"), "{printed}");
     }
 
+    #[tokio::test]
+    async fn a_password_from_elsewhere_needs_a_name_and_no_password_in_the_address() {
+        let held = watch::channel(None).1;
+        for (url, is_good) in [
+            ("nats://a:4222, nats://me@b:4222", true),
+            ("nats://a:4222", false),
+            ("nats://me:s3cr3t@a:4222", false),
+        ] {
+            let options = Login::at(url).with_password(held.clone()).options().await;
+            match options {
+                Ok(_) => assert!(is_good, "{url}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(!is_good && error.contains("a name before the @"), "{url}: {error}");
+                    assert!(!error.contains("s3cr3t"), "{error}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn waits_grow_up_to_the_longest_and_differ() {
         assert_eq!((wait_before(0), wait_before(1)), (Duration::ZERO, Duration::ZERO));
@@ -242,8 +291,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_file_is_refused_at_once() {
-        for option in ["--nats-creds", "--nats-ca"] {
-            let login = login(&["--nats", "nats://127.0.0.1:1", option, "missing.file"]);
+        for option in ["--nats-password-file", "--nats-creds", "--nats-ca"] {
+            let login = login(&["--nats", "nats://me@127.0.0.1:1", option, "missing.file"]);
             let error = login.connect("test", |options| options).await.unwrap_err().to_string();
             assert!(error.starts_with(&format!("{option} missing.file can't be read")), "{error}");
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 use crate::api_server::ApiWrites;
 use crate::backend::cluster::mapping::MappingMetrics;
@@ -29,20 +30,24 @@ pub(crate) struct OperatorMetrics {
     pub(crate) looks: Arc<LookMetrics>,
     pub(crate) rollout: Arc<RolloutMetrics>,
     pub(crate) enrollment: Arc<EnrollmentMetrics>,
+    /// What is wrong with the Secret of NATS's passwords.
+    pub(crate) passwords_problem: watch::Sender<Option<String>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotReady {
+    NatsPasswords(String),
     MappingNotWritten,
     StreamsNotApplied,
 }
 
 impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MappingNotWritten => "the mapping is not written",
-            Self::StreamsNotApplied => "streams were not applied yet; is NATS there?",
-        })
+        match self {
+            Self::NatsPasswords(problem) => write!(f, "NATS's passwords can't be used: {problem}"),
+            Self::MappingNotWritten => f.write_str("the mapping is not written"),
+            Self::StreamsNotApplied => f.write_str("streams were not applied yet; is NATS there?"),
+        }
     }
 }
 
@@ -59,11 +64,13 @@ impl OperatorMetrics {
             looks: Arc::default(),
             rollout: Arc::default(),
             enrollment: Arc::default(),
+            passwords_problem: watch::Sender::default(),
         }
     }
 
     pub(crate) fn registry(&self) -> Registry {
-        let Self { controller, writes, mapping, lease, streams, presence, looks, rollout, enrollment } = self;
+        let Self { controller, writes, mapping, lease, streams, presence, looks, rollout, enrollment, .. } =
+            self;
         let mut registry = Registry::with_prefix("flutecast");
         // Named as the data plane's, so that one query shows which versions run.
         let version = Info::new(vec![("version", flutecast_process::VERSION)]);
@@ -87,6 +94,11 @@ impl OperatorMetrics {
     pub(crate) fn ready(&self) -> Result<(), NotReady> {
         if self.controller.is_standby() {
             return Ok(());
+        }
+        let works = self.controller.mapping_is_written() && self.streams.were_applied();
+        // What keeps NATS from starting; later it is in the log.
+        if let (false, Some(problem)) = (works, self.passwords_problem.borrow().as_ref()) {
+            return Err(NotReady::NatsPasswords(problem.clone()));
         }
         if !self.controller.mapping_is_written() {
             return Err(NotReady::MappingNotWritten);

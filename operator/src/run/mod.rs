@@ -23,6 +23,7 @@ use crate::enrollment::{self, EnrollmentMetrics, RequestResult};
 use crate::jetstream::reconciler::{StreamReports, StreamTask, WantedStreams};
 use crate::last_messages::{DeclaredChannels, LookTask};
 use crate::nats;
+use crate::nats_passwords::{PasswordReports, PasswordsTask};
 use crate::presence::Target;
 use crate::{admin, protection};
 
@@ -92,7 +93,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tracing::info!(address = %listener.local_addr()?, "admin port");
         tasks.spawn_until("admin port", &cancel, admin::serve(listener, endpoints(&metrics)));
     }
-    let nats = connect(&config.nats, &metrics.enrollment).await?;
+    let (login, passwords) = login(&config.nats, &mode, &metrics).await?;
+    let nats = connect(&login, &metrics.enrollment).await?;
+    if let Some(passwords) = passwords {
+        tasks.spawn_until("NATS's passwords", &cancel, passwords.run(nats.connected.clone()));
+    }
     let (wanted, wanted_by_task) = watch::channel(None);
     let (reports_of_task, report) = watch::channel(StreamReports::new());
     let task = StreamTask {
@@ -109,7 +114,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             let operator = folder::FolderOperator { manifests, mapping, log_format: config.log_format };
             operator.start(streams, nats, &metrics, &mut tasks, &cancel);
         }
-        (Mode::Kubernetes { scopes, mapping_namespace, identity, service, release }, _) => {
+        (Mode::Kubernetes { scopes, mapping_namespace, identity, service, release, .. }, _) => {
             let client = cluster::client().await?;
             let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
             let named: Vec<&str> = scopes.iter().map(|scope| scope.as_deref().unwrap_or("all")).collect();
@@ -134,7 +139,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
-    let Mode::Kubernetes { scopes, mapping_namespace, identity, .. } = mode else {
+    let Mode::Kubernetes { scopes, mapping_namespace, identity, passwords_secret, .. } = mode else {
         anyhow::bail!("--clean-up is for --kubernetes");
     };
     let what: BTreeSet<CleanUp> = config.clean_up.iter().copied().collect();
@@ -147,8 +152,26 @@ async fn clean_up(config: &Config, mode: Mode) -> anyhow::Result<()> {
     };
     let client = cluster::client().await?;
     let own_namespace = mapping_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let scope = InstallationScope { scopes, own_namespace, identity };
+    let scope = InstallationScope { scopes, own_namespace, identity, passwords_secret };
     clean_up::clean_up(&client, &scope, &what, broker).await
+}
+
+/// Returns the login, and the task that finds out its password if that is in a Secret which the operator
+/// makes.
+async fn login(
+    login: &Login,
+    mode: &Mode,
+    metrics: &OperatorMetrics,
+) -> anyhow::Result<(Login, Option<PasswordsTask>)> {
+    let Mode::Kubernetes { passwords_secret: Some(name), mapping_namespace, .. } = mode else {
+        return Ok((login.clone(), None));
+    };
+    let client = cluster::client().await?;
+    let namespace = mapping_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    let (own, password) = watch::channel(None);
+    let reports = PasswordReports { own, problem: metrics.passwords_problem.clone() };
+    let task = PasswordsTask::new(client, &namespace, name, reports, metrics.writes.clone());
+    Ok((login.clone().with_password(password), Some(task)))
 }
 
 async fn connect(login: &Login, metrics: &Arc<EnrollmentMetrics>) -> Result<Nats, LoginError> {

@@ -45,13 +45,16 @@ fn rules(read: &impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<Strin
     let parts = [
         ("operator", "manifests/operator/rbac.yaml", "rules:\n"),
         ("finalizers", "manifests/operator/finalizers.yaml", ""),
+        ("natsPasswords", "manifests/operator/nats-passwords.yaml", ""),
         ("cleanUp", "manifests/operator/clean-up.yaml", "rules:\n"),
         ("dataplane", "manifests/dataplane/rbac.yaml", "rules:\n"),
     ];
     for (name, path, head) in parts {
         let rules: String = read(path)?.split("\n---\n").filter_map(rules_of).collect();
         ensure!(!rules.is_empty(), "{path} has no rules");
-        let rules = rules.trim_end();
+        // The release's own Secret.
+        let passwords = "{{ include \"flutecast.madeNatsPasswords\" . }}";
+        let rules = rules.trim_end().replace("flutecast-nats-passwords", passwords);
         text.push_str(&format!(
             "{{{{- define \"flutecast.rules.{name}\" -}}}}\n{head}{{{{- /* {path} */}}}}\n{rules}\n{{{{- \
              end }}}}\n"
