@@ -34,15 +34,21 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
-{{- /* (dict "root" $ "image" .Values.operator.image) */ -}}
+{{- /* (dict "root" $ "image" .Values.operator.image "tag" "the tag where the image has none") */ -}}
 {{- define "flutecast.image" -}}
-{{- $registry := .root.Values.image.registry -}}
-{{- $name := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") -}}
-{{- if .image.digest -}}
-{{- printf "%s@%s" $name .image.digest -}}
+{{- if kindIs "string" .image -}}
+{{- .image -}}
 {{- else -}}
-{{- printf "%s:%s" $name (coalesce .image.tag .root.Values.image.tag .root.Chart.AppVersion) -}}
+{{- $global := .root.Values.global | default dict -}}
+{{- $registry := coalesce $global.imageRegistry .root.Values.image.registry .image.registry -}}
+{{- with $registry }}{{ . }}/{{ end }}{{ .image.repository -}}
+{{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ coalesce .image.tag .tag }}{{ end -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* The version of our own programs, where a program's image has none. */ -}}
+{{- define "flutecast.tag" -}}
+{{- default .Chart.AppVersion .Values.image.tag -}}
 {{- end -}}
 
 {{- /* Whom operator, data plane and the clean-up reach, beside a bundled NATS. */ -}}
@@ -69,7 +75,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 
 {{- define "flutecast.imagePullSecrets" -}}
-{{- with .Values.image.pullSecrets }}
+{{- $names := list -}}
+{{- range concat ((.Values.global | default dict).imagePullSecrets | default list) .Values.image.pullSecrets -}}
+{{- /* Umbrella charts write names or objects. */ -}}
+{{- $names = append $names (kindIs "string" . | ternary . (dig "name" "" (kindIs "map" . | ternary . dict))) -}}
+{{- end -}}
+{{- with uniq $names }}
 imagePullSecrets:
 {{- range . }}
   - name: {{ . }}
@@ -109,26 +120,52 @@ priorityClassName: {{ include "flutecast.clusterName" .root }}
 {{- if and .port (ne .type "ClusterIP") }}, nodePort: {{ int .port }}{{ end -}}
 {{- end -}}
 
+{{- /* The paths under which gateways lead to the data plane, as JSON. Below /v1 it is the API's own path. */ -}}
+{{- define "flutecast.pathPrefixes" -}}
+{{- $prefixes := list -}}
+{{- range list .Values.ingress .Values.httpRoute -}}
+{{- $path := .path | trimSuffix "/" -}}
+{{- if and .enabled $path (not (hasPrefix "/v1/" (printf "%s/" $path))) }}{{ $prefixes = append $prefixes $path }}{{ end -}}
+{{- end -}}
+{{- uniq $prefixes | toJson -}}
+{{- end -}}
+
 {{- /* How the pods of this release call it on NATS. */ -}}
 {{- define "flutecast.natsRelease" -}}
 {{- default .Release.Namespace .Values.nats.release -}}
 {{- end -}}
 
+{{- /* The Secret with the passwords of the bundled NATS that the operator makes, unless one is given. */ -}}
+{{- define "flutecast.madeNatsPasswords" -}}
+{{- printf "%s-nats-passwords" (include "flutecast.fullname" .) -}}
+{{- end -}}
+
 {{- define "flutecast.natsPasswords" -}}
-{{- default (printf "%s-nats-passwords" (include "flutecast.fullname" .)) .Values.nats.bundled.passwordsSecretName -}}
+{{- default (include "flutecast.madeNatsPasswords" .) .Values.nats.bundled.passwordsSecretName -}}
+{{- end -}}
+
+{{- /* "true" where the operator makes it. */ -}}
+{{- define "flutecast.makesNatsPasswords" -}}
+{{- if and .Values.nats.bundled.enabled (not .Values.nats.bundled.passwordsSecretName) }}true{{ end -}}
+{{- end -}}
+
+{{- /* "true" where a program reads its password from a file. An operator that makes the passwords would wait for itself.
+(dict "root" $ "program" "operator") */ -}}
+{{- define "flutecast.natsPasswordFile" -}}
+{{- $makes := and (eq .program "operator") (include "flutecast.makesNatsPasswords" .root) -}}
+{{- if and .root.Values.nats.bundled.enabled (not $makes) }}true{{ end -}}
 {{- end -}}
 
 {{- /* The environment of a program: where NATS is. (dict "root" $ "program" "operator") */ -}}
 {{- define "flutecast.natsEnv" -}}
 {{- $nats := .root.Values.nats -}}
 {{- if $nats.bundled.enabled -}}
-- name: NATS_PASSWORD
-  valueFrom:
-    secretKeyRef:
-      name: {{ include "flutecast.natsPasswords" .root }}
-      key: {{ .program }}
 - name: FLUTECAST_NATS
-  value: nats://{{ .program }}:$(NATS_PASSWORD)@{{ include "flutecast.fullname" .root }}-nats:4222
+  value: nats://{{ .program }}@{{ include "flutecast.fullname" .root }}-nats:4222
+{{- if include "flutecast.natsPasswordFile" . }}
+- name: FLUTECAST_NATS_PASSWORD_FILE
+  value: /etc/flutecast/nats-password/password
+{{- end }}
 {{- else if $nats.urlSecretName -}}
 - name: FLUTECAST_NATS
   valueFrom:
@@ -149,13 +186,19 @@ priorityClassName: {{ include "flutecast.clusterName" .root }}
 {{- end }}
 {{- end -}}
 
+{{- /* (dict "root" $ "program" "operator"), as the two around it. */ -}}
 {{- define "flutecast.natsMounts" -}}
-{{- if .Values.nats.credentialsSecretName }}
+{{- if include "flutecast.natsPasswordFile" . }}
+- name: nats-password
+  mountPath: /etc/flutecast/nats-password
+  readOnly: true
+{{- end }}
+{{- if .root.Values.nats.credentialsSecretName }}
 - name: nats-credentials
   mountPath: /etc/flutecast/nats
   readOnly: true
 {{- end }}
-{{- if or .Values.nats.tls.caSecretName .Values.nats.tls.caConfigMapName }}
+{{- if or .root.Values.nats.tls.caSecretName .root.Values.nats.tls.caConfigMapName }}
 - name: nats-ca
   mountPath: /etc/flutecast/nats-ca
   readOnly: true
@@ -164,6 +207,13 @@ priorityClassName: {{ include "flutecast.clusterName" .root }}
 
 {{- define "flutecast.natsVolumes" -}}
 {{- $nats := .root.Values.nats -}}
+{{- if include "flutecast.natsPasswordFile" . }}
+- name: nats-password
+  secret:
+    secretName: {{ include "flutecast.natsPasswords" .root }}
+    items:
+      - {key: {{ .program }}, path: password}
+{{- end }}
 {{- with $nats.credentialsSecretName }}
 - name: nats-credentials
   secret:

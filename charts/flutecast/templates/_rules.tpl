@@ -45,6 +45,14 @@ rules:
     resources: [namespaces]
     verbs: [get]
 {{- end }}
+{{- define "flutecast.rules.natsPasswords" -}}
+{{- /* manifests/operator/nats-passwords.yaml */}}
+  # Made once, by server-side apply, which needs the right to patch; then only read.
+  - apiGroups: [""]
+    resources: [secrets]
+    resourceNames: [{{ include "flutecast.madeNatsPasswords" . }}]
+    verbs: [get, create, patch]
+{{- end }}
 {{- define "flutecast.rules.cleanUp" -}}
 rules:
 {{- /* manifests/operator/clean-up.yaml */}}
@@ -66,6 +74,10 @@ rules:
     resources: [secrets]
     resourceNames: [flutecast-access]
     verbs: [get, delete]
+  - apiGroups: [""]
+    resources: [secrets]
+    resourceNames: [{{ include "flutecast.madeNatsPasswords" . }}]
+    verbs: [delete]
 {{- end }}
 {{- define "flutecast.rules.dataplane" -}}
 rules:
