@@ -19,6 +19,7 @@ mod drain;
 mod factory;
 mod freshness;
 mod gateway_browser;
+mod gateway_paths;
 mod gateways;
 mod guarded_broker;
 mod interest;
