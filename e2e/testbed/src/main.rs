@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use flutecast_testbed::cluster::{self, Cluster, ClusterDir, Component, Node, Request, Slot};
-use flutecast_testbed::gitops::Argocd;
+use flutecast_testbed::gitops::{Argocd, Flux};
 use flutecast_testbed::release;
 
 /// A real Kubernetes cluster for tests, on this machine, without containers around it.
@@ -27,6 +27,9 @@ enum Command {
         /// Runs Argo CD on it too (application controller, repo server, ApplicationSet controller, redis)
         #[arg(long)]
         argocd: bool,
+        /// Runs Flux on it too (source-controller, kustomize-controller, helm-controller)
+        #[arg(long)]
+        flux: bool,
     },
     /// Installs a release of the chart on the cluster, with the images of `make images`
     Factory,
@@ -74,10 +77,13 @@ async fn run(command: Command) -> anyhow::Result<()> {
     };
     match command {
         Command::Check => cluster::check(&dir).await?,
-        Command::Up { argocd } => {
+        Command::Up { argocd, flux } => {
             cluster::bring_up(&dir, &mut std::io::stderr()).await?;
             if argocd {
                 Argocd::start(&Cluster::shared().await?).await?.keep();
+            }
+            if flux {
+                Flux::start(&Cluster::shared().await?).await?.keep();
             }
             writeln!(out, "export KUBECONFIG={}", dir.kubeconfig().display())?;
         }

@@ -62,9 +62,8 @@ impl Component {
         Self::KubeProxy,
     ];
 
-    /// What runs on a cluster that a test or a person gave Argo CD to, in the order in which it is started.
-    pub const ARGOCD: [Self; 5] = [
-        Self::GitServer,
+    /// Argo CD, in the order in which it is started.
+    pub const ARGOCD: [Self; 4] = [
         Self::RedisServer,
         Self::ArgocdRepoServer,
         Self::ArgocdApplicationsetController,
@@ -76,7 +75,7 @@ impl Component {
 
     /// Returns all components.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::CLUSTER.into_iter().chain(Self::ARGOCD).chain(Self::FLUX)
+        Self::CLUSTER.into_iter().chain([Self::GitServer]).chain(Self::ARGOCD).chain(Self::FLUX)
     }
 
     /// Returns the pinned program; `None` if it is Debian's.

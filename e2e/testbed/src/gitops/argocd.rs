@@ -143,8 +143,12 @@ impl<'a> Argocd<'a> {
     }
 
     async fn wait_until_ready(&self) -> anyhow::Result<()> {
-        for port in [CONTROLLER_METRICS, REPO_SERVER_METRICS, APPLICATIONSET_HEALTH] {
-            let url = address(self.cluster, port, "healthz")?;
+        for (port, path) in [
+            (CONTROLLER_METRICS, "healthz"),
+            (REPO_SERVER_METRICS, "healthz"),
+            (APPLICATIONSET_METRICS, "metrics"),
+        ] {
+            let url = address(self.cluster, port, path)?;
             let ready = wait_until("Argo CD", START, async || http_client::get_text(&url).await).await;
             ready.with_context(|| {
                 format!(
@@ -254,10 +258,12 @@ async fn make_objects(
     ] {
         cluster.kubectl_with(&apply, &object.to_string(), SOON).await?;
     }
-    // By a name of its own, so that it doesn't take the entries above away.
+    // The command that docs/gitops.md gives.
     let ours = in_repository(OURS).display().to_string();
-    let merge = ["-n", NAMESPACE, "apply", "--server-side", "--force-conflicts", "--filename", &ours];
-    cluster.kubectl(&[&merge[..], &["--field-manager=flutecast"]].concat()).await.map(drop)
+    cluster
+        .kubectl(&["-n", NAMESPACE, "patch", "configmap", "argocd-cm", "--patch-file", &ours])
+        .await
+        .map(drop)
 }
 
 fn config_map(name: &str, entries: &[(&str, &str)]) -> Value {

@@ -1,10 +1,12 @@
-//! Argo CD on the cluster, and the git repositories that it reads.
+//! Argo CD and Flux on the cluster, and the git repositories that they read.
 //!
-//! Its programs run in the node's namespaces, as the cluster's own components do: they end with the cluster,
+//! Their programs run in the node's namespaces, as the cluster's own components do: they end with the cluster,
 //! their ports are the node's, and their logs are in the cluster's folder.
 
 mod argocd;
+mod flux;
 mod repository;
 
 pub use argocd::{Application, Argocd};
+pub use flux::{Flux, FluxObject};
 pub use repository::GitRepository;

@@ -336,12 +336,14 @@ impl Drop for Release<'_> {
 fn base_values(cluster: &Cluster, images: &Images) -> String {
     let operator = cluster.image("flutecast.io/flutecast-operator");
     let registry = operator.trim_end_matches("/flutecast-operator");
-    let (tag, nats) = (images.version(), cluster.image(images::NATS_IMAGE));
+    let tag = images.version();
+    let (_, nats) = images::NATS_IMAGE.rsplit_once('/').unwrap_or_default();
+    let (nats, nats_tag) = nats.split_once(':').unwrap_or_default();
     format!(
         "image: {{registry: {registry:?}, tag: {tag:?}}}\n\
          operator: {{resources: {{requests: {{cpu: 20m}}}}}}\n\
          dataplane: {{resources: {{requests: {{cpu: 20m}}}}}}\n\
-         nats:\n  bundled:\n    enabled: true\n    image: {nats:?}\n    sourceSubjects: [\"plant.>\", \
+         nats:\n  bundled:\n    enabled: true\n    image: {{repository: {nats:?}, tag: {nats_tag:?}}}\n    sourceSubjects: [\"plant.>\", \
          mes.out]\n    \
          jetstream: {{maxMemory: 64Mi, maxFile: 1Gi}}\n    persistence: {{size: 1Gi}}\n    \
          resources: {{requests: {{cpu: 20m}}}}\n"
