@@ -29,7 +29,7 @@ pub use api_server::ApiServer;
 pub use fake_clock::FakeClock;
 pub use folder_copy::copy_folder;
 pub use gateway::{Gateway, GatewayPod, ServiceProxy};
-pub use go_tool::{GoTool, Stamp, tools_folder};
+pub use go_tool::{GoTool, Stamp, module_file, tools_folder};
 pub use local_stack::{LocalStack, Publisher};
 pub use nats_identity::NatsIdentity;
 pub use nats_program::nats_server_program;

@@ -22,6 +22,32 @@ pub fn tools_folder() -> anyhow::Result<PathBuf> {
     Ok(cache.context("set HOME or XDG_CACHE_HOME: built tools are kept there")?.join("flutecast/tools"))
 }
 
+/// Returns the path of a file of a published Go module, such as a definition of its kinds. It is copied into
+/// the folder of built tools first if it isn't there, so that later it needs neither Go nor a download.
+///
+/// # Errors
+/// Returns an error if the module can't be downloaded or has no such file.
+pub fn module_file(module: &str, version: &str, path: &str) -> anyhow::Result<PathBuf> {
+    let module = format!("{module}@{version}");
+    let file = tools_folder()?.join("modules").join(module.replace('/', "+")).join(path);
+    if file.is_file() {
+        return Ok(file);
+    }
+    let into = file.parent().context("a file has a folder")?;
+    fs::create_dir_all(into).with_context(|| format!("{}", into.display()))?;
+    // Outside of any module of ours, whose go.mod would have to name this one.
+    let output = Command::new("go").args(["mod", "download", "-json", &module]).current_dir(into).output();
+    let output = output.context("go can't be started")?;
+    let said = || String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "go mod download {module} failed: {}", said());
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(said)?;
+    let folder = answer["Dir"].as_str().with_context(said)?;
+    let mut partial = tempfile::NamedTempFile::new_in(into)?;
+    partial.write_all(&fs::read(PathBuf::from(folder).join(path)).with_context(|| path.to_owned())?)?;
+    partial.persist(&file)?;
+    Ok(file)
+}
+
 /// A program of a pinned Go module.
 #[derive(Debug, Clone, Copy)]
 pub struct GoTool {
@@ -98,32 +124,12 @@ impl GoTool {
         Ok(program)
     }
 
-    /// Returns the path of a file of the module, such as a definition of its kinds. It is copied into the cache
-    /// folder first if it isn't there.
+    /// Returns the path of a file of the program's module: see [`module_file`].
     ///
     /// # Errors
-    /// Returns an error if the module can't be downloaded or has no such file.
+    /// As [`module_file`].
     pub fn module_file(&self, path: &str) -> anyhow::Result<PathBuf> {
-        let file = self.folder()?.join("module").join(path);
-        if file.is_file() {
-            return Ok(file);
-        }
-        let module = format!("{}@{}", self.module, self.version()?);
-        let output = Command::new("go")
-            .args(["mod", "download", "-json", &module])
-            .current_dir(self.pinned_in)
-            .output()
-            .context("go can't be started")?;
-        let said = || String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.success(), "go mod download {module} failed: {}", said());
-        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(said)?;
-        let folder = answer["Dir"].as_str().with_context(said)?;
-        let into = file.parent().context("a file has a folder")?;
-        fs::create_dir_all(into).with_context(|| format!("{}", into.display()))?;
-        let mut partial = tempfile::NamedTempFile::new_in(into)?;
-        partial.write_all(&fs::read(PathBuf::from(folder).join(path)).with_context(|| path.to_owned())?)?;
-        partial.persist(&file)?;
-        Ok(file)
+        module_file(self.module, &self.version()?, path)
     }
 
     /// Builds those of `tools` that are not in the cache, and writes the progress to `out`. Adjacent tools of

@@ -160,6 +160,14 @@ impl Cluster {
         finish(shell, &load, &[&archive.display().to_string()], "", IMPORT).await.map(drop)
     }
 
+    /// Gives an image of this machine's own cluster a second name.
+    ///
+    /// # Errors
+    /// On an existing cluster, or if the image isn't there.
+    pub async fn tag_image(&self, name: &str, other: &str) -> anyhow::Result<()> {
+        bring_up::ctr(self.dir()?, &["images", "tag", "--force", name, other]).await.map(drop)
+    }
+
     /// Returns the name of an image of ours (`flutecast.io/…`) for pods: the same, unless
     /// `FLUTECAST_IMAGE_PREFIX` names a registry of an existing cluster.
     #[must_use]

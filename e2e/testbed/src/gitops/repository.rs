@@ -5,13 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use flutecast_testkit::{copy_folder, http_client, wait_until};
+use flutecast_testkit::{copy_folder, http_client, in_repository, wait_until};
 use tokio::process::Command;
 
 use crate::cluster::{AddOn, Cluster, Component, Start, find, output};
 
 /// The port of the git server, on all of the node's addresses.
 const PORT: u16 = 3000;
+/// What a user's repository holds.
+const FOLDERS: [&str; 5] =
+    ["charts/flutecast", "charts/flutecast-crds", "manifests/argocd", "manifests/demo", "manifests/flux"];
+/// The address in the manifests that users replace by theirs.
+const ADDRESS: &str = "https://git.plant.example/flutecast.git";
 /// Time limit for one command of git, or for the server's start, on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -48,6 +53,31 @@ impl GitRepository {
         git(copy.path(), &["init", "--quiet", "--initial-branch=main"]).await?;
         git(copy.path(), &["remote", "add", "origin", &bare]).await?;
         Ok(Self { url: format!("http://{address}/{name}.git"), copy })
+    }
+
+    /// Serves the charts and manifests of this checkout, as users copy them: the address of their repository
+    /// stands in the place of ours. Nothing is committed yet.
+    ///
+    /// # Errors
+    /// As [`Self::serve`], or if a file can't be copied.
+    pub async fn of_checkout(cluster: &Cluster, name: &str) -> anyhow::Result<Self> {
+        let this = Self::serve(cluster, name).await?;
+        for folder in FOLDERS {
+            this.copy_in(&in_repository(folder), folder)?;
+        }
+        let mut folders = vec![this.path("manifests")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let text = fs::read_to_string(&path)?;
+                    fs::write(&path, text.replace(ADDRESS, &this.url))?;
+                }
+            }
+        }
+        Ok(this)
     }
 
     /// Returns the address, which is the same for the node, its pods and this machine.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use flutecast_testkit::GoTool;
+use flutecast_testkit::{GoTool, in_repository};
 
 use crate::cluster::{Cluster, packed};
 
@@ -90,6 +90,23 @@ impl Images {
             load(cluster, archive).await?;
         }
         Ok(())
+    }
+
+    /// Loads them into this machine's own cluster, that of NATS by the name that the chart gives it, so that a
+    /// release needs no values for a test.
+    ///
+    /// # Errors
+    /// As [`Cluster::load_image`].
+    pub async fn load_as_shipped(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        self.load(cluster).await?;
+        let values = std::fs::read_to_string(in_repository("charts/flutecast/values.yaml"))?;
+        let values: serde_json::Value = serde_yaml::from_str(&values)?;
+        let image = &values["nats"]["bundled"]["image"];
+        let (Some(repository), Some(tag)) = (image["repository"].as_str(), image["tag"].as_str()) else {
+            anyhow::bail!("the chart's image of NATS is {image}");
+        };
+        // What containerd makes of docker.io/nats.
+        cluster.tag_image(NATS_IMAGE, &format!("docker.io/library/{repository}:{tag}")).await
     }
 }
 

@@ -343,8 +343,9 @@ fn base_values(cluster: &Cluster, images: &Images) -> String {
         "image: {{registry: {registry:?}, tag: {tag:?}}}\n\
          operator: {{resources: {{requests: {{cpu: 20m}}}}}}\n\
          dataplane: {{resources: {{requests: {{cpu: 20m}}}}}}\n\
-         nats:\n  bundled:\n    enabled: true\n    image: {{repository: {nats:?}, tag: {nats_tag:?}}}\n    sourceSubjects: [\"plant.>\", \
-         mes.out]\n    \
+         nats:\n  bundled:\n    enabled: true\n    \
+         image: {{repository: {nats:?}, tag: {nats_tag:?}}}\n    \
+         sourceSubjects: [\"plant.>\", mes.out]\n    \
          jetstream: {{maxMemory: 64Mi, maxFile: 1Gi}}\n    persistence: {{size: 1Gi}}\n    \
          resources: {{requests: {{cpu: 20m}}}}\n"
     )
