@@ -9,6 +9,7 @@ use crate::support::{Cluster, OWN, SOON, repository};
 
 /// The time until a Lease expires that is not given back, and the wait for NATS.
 const TURN: Duration = Duration::from_secs(60);
+const PASSWORDS: &str = "flutecast-nats-passwords";
 const OBJECTS: &str = "
 apiVersion: flutecast.io/v1alpha1
 kind: Tenant
@@ -32,7 +33,7 @@ spec: {tenant: acme, deviceCode: D-1, channels: [{name: power, format: on-off}]}
 /// Runs the program with the rights of manifests/operator/clean-up.yaml.
 async fn clean_up(cluster: &Cluster, identity: &str, nats: &str) -> Process {
     let kubeconfig = cluster.api.kubeconfig_of(OWN, "flutecast-clean-up").await.unwrap();
-    let what = "--clean-up=finalizers,streams,mapping";
+    let what = "--clean-up=finalizers,streams,mapping,nats-passwords";
     let arguments = [
         "--kubernetes",
         what,
@@ -44,6 +45,8 @@ async fn clean_up(cluster: &Cluster, identity: &str, nats: &str) -> Process {
         identity,
         "--nats",
         nats,
+        "--nats-passwords-secret",
+        PASSWORDS,
     ];
     let options = ProcessOptions {
         env: vec![("KUBECONFIG".into(), kubeconfig.into_os_string())],
@@ -85,6 +88,12 @@ async fn clean_up_removes_what_an_installation_leaves() {
     jetstream.create_stream(foreign).await.unwrap();
     assert_eq!(cluster.streams().await, ["IOT_acme", "IOT_other", "LAST_acme", "SRC_acme_gw"]);
 
+    for name in [PASSWORDS, "of-somebody-else"] {
+        cluster
+            .kubectl(&["create", "secret", "generic", name, "-n", OWN, "--from-literal=devices=p-1"])
+            .await;
+    }
+
     // It waits for an operator that leads, and for the Lease of one that was killed. NATS is not available:
     // it removes what it can, names the rest, and keeps what identifies the streams for the next attempt.
     let nowhere = format!("nats://127.0.0.1:{}", free_port().unwrap());
@@ -106,6 +115,9 @@ async fn clean_up_removes_what_an_installation_leaves() {
     assert_eq!(cluster.streams().await, ["IOT_other"]);
     assert!(cluster.mapping().await.is_empty());
     assert_eq!(cluster.access().await, None);
+    let secrets = cluster.list("secrets", OWN).await;
+    let secrets: Vec<_> = secrets.iter().map(|secret| &secret["metadata"]["name"]).collect();
+    assert_eq!(secrets, ["of-somebody-else"]);
     assert_eq!(cluster.list("leases", OWN).await, Vec::<Value>::new());
     // The objects belong to the user who applied them.
     assert_eq!(cluster.list("tenants,devices,pushformats", OWN).await.len(), 3);

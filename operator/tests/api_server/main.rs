@@ -15,6 +15,7 @@ mod kubectl;
 mod manifests;
 mod many;
 mod messages;
+mod nats_passwords;
 mod outages;
 mod presence;
 mod protection;
