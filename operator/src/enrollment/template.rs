@@ -1,7 +1,10 @@
 //! The Device that is created for a new code.
 
+use std::collections::BTreeMap;
+
 use flutecast_contract::iot_id;
 use flutecast_contract::name::{DeviceCode, TenantName};
+use flutecast_contract::object::IGNORE_UPDATES;
 use flutecast_crds::{Device, DeviceSpec};
 use kube::api::ObjectMeta;
 
@@ -34,6 +37,7 @@ pub(super) fn device(tenant: &TenantName, namespace: &str, code: &DeviceCode, te
             name: Some(name(tenant, code)),
             namespace: Some(namespace.to_owned()),
             labels: Some(labels),
+            annotations: Some(BTreeMap::from([(IGNORE_UPDATES.0.to_owned(), IGNORE_UPDATES.1.to_owned())])),
             ..ObjectMeta::default()
         },
         spec: DeviceSpec {

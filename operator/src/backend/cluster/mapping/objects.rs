@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use flutecast_contract::document::{AccessDocument, ShardDocument};
-use flutecast_contract::object::{ACCESS_KEY, ACCESS_SECRET, MANAGED_BY, MAPPING_KEY, shard_name};
+use flutecast_contract::object::{
+    ACCESS_KEY, ACCESS_SECRET, IGNORE_UPDATES, MANAGED_BY, MAPPING_KEY, shard_name,
+};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::ObjectMeta;
@@ -32,12 +34,17 @@ pub(super) fn config_map(document: &ShardDocument, namespace: &str) -> Result<Co
             name: Some(name(document)),
             namespace: Some(namespace.to_owned()),
             labels: Some(labels(document)),
-            annotations: Some(BTreeMap::from([(REVISION.to_owned(), document.revision.clone())])),
+            annotations: Some(annotations([(REVISION, document.revision.as_str()), IGNORE_UPDATES])),
             ..ObjectMeta::default()
         },
         data: Some(BTreeMap::from([(MAPPING_KEY.to_owned(), text)])),
         ..ConfigMap::default()
     })
+}
+
+/// Returns the document of a ConfigMap, if it can be read.
+pub(super) fn shard_of(map: &ConfigMap) -> Option<ShardDocument> {
+    ShardDocument::from_yaml(map.data.as_ref()?.get(MAPPING_KEY)?).ok()
 }
 
 fn labels(document: &ShardDocument) -> BTreeMap<String, String> {
@@ -51,6 +58,10 @@ fn labels(document: &ShardDocument) -> BTreeMap<String, String> {
     .collect()
 }
 
+fn annotations<const N: usize>(entries: [(&str, &str); N]) -> BTreeMap<String, String> {
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
 pub(super) fn secret(document: &AccessDocument, namespace: &str) -> Result<Secret, String> {
     let text = document.to_yaml().map_err(|error| error.to_string())?;
     let labels = BTreeMap::from([(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned())]);
@@ -59,6 +70,7 @@ pub(super) fn secret(document: &AccessDocument, namespace: &str) -> Result<Secre
             name: Some(ACCESS_SECRET.to_owned()),
             namespace: Some(namespace.to_owned()),
             labels: Some(labels),
+            annotations: Some(annotations([IGNORE_UPDATES])),
             ..ObjectMeta::default()
         },
         data: Some(BTreeMap::from([(ACCESS_KEY.to_owned(), ByteString(text.into_bytes()))])),
