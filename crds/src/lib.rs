@@ -20,8 +20,8 @@ pub use device::{Device, DeviceChannel, DeviceSpec, DeviceStatus, Presence};
 pub use duration::Duration;
 pub use enrollment::{DeviceTemplate, EnrollmentPolicy, EnrollmentSpec};
 pub use push_format::{
-    Codec, DeliveryPolicy, DeliverySpec, FieldSpec, FieldType, PushFormat, PushFormatSpec, PushFormatStatus,
-    RecordSpec, TimestampSpec, TimestampUnit,
+    Codec, DeliveryPolicy, DeliverySpec, FieldSpec, FieldType, FormatVersion, PushFormat, PushFormatSpec,
+    PushFormatStatus, RecordSpec, TimestampSpec, TimestampUnit,
 };
 pub use quantity::Quantity;
 pub use tenant::{

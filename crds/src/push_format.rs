@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -337,7 +337,22 @@ pub struct PushFormatStatus {
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// The version that is in force: the last one that compiled. Absent if none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<FormatVersion>,
     /// The number of channels that use the format, of devices and of tenants' templates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<u32>,
+}
+
+/// A version of a format.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FormatVersion {
+    /// The generation of its spec. Left out if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// When the operator first saw it. Left out if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
 }

@@ -1,6 +1,6 @@
 //! Objects, as they come from a folder or from an API server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -104,6 +104,12 @@ impl Meta {
         (self.namespace.clone(), self.name.clone())
     }
 
+    /// Returns whether both are the same object, and not one that was deleted and one that was made in its
+    /// place.
+    pub(crate) fn is_same_object(&self, other: &Self) -> bool {
+        self.uid == other.uid && (self.uid.is_some() || self.created == other.created)
+    }
+
     /// Returns a key that sorts the oldest object first; of the same age, the first by namespace and name.
     pub(crate) fn age(&self) -> (i64, &str, &str) {
         (self.created, &self.namespace, &self.name)
@@ -132,6 +138,8 @@ pub(crate) struct Objects {
     pub(crate) tenants: Vec<Arc<Object<TenantSpec>>>,
     pub(crate) devices: Vec<Arc<Object<DeviceSpec>>>,
     pub(crate) formats: Vec<Arc<Object<PushFormatSpec>>>,
+    /// The PushFormats that exist, and can't be read.
+    pub(crate) unreadable_formats: BTreeSet<Key>,
     pub(crate) secrets: Vec<Arc<Object<SecretData>>>,
 }
 

@@ -9,6 +9,7 @@ use tokio::time::{Duration, Instant};
 
 use super::Reconciled;
 use super::apply::documents::MappingDocuments;
+use super::build::formats::FormatsInForce;
 use super::dereference::DirtySet;
 use super::inbox::Wake;
 use super::status::write_failures::WriteFailure;
@@ -66,6 +67,10 @@ pub(crate) trait Backend: Send + 'static {
 
     /// Begins a term in which this operator works.
     fn begin(&mut self, term: u64);
+
+    /// Returns the formats in the documents that are stored, as a term begins. Called after
+    /// [`Backend::begin`].
+    fn stored_formats(&mut self) -> FormatsInForce;
 
     /// Ends the term: another operator works now, so whatever is under way here is dropped.
     fn stop(&mut self) {}

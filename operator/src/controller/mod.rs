@@ -204,6 +204,7 @@ impl<B: Backend> Controller<B> {
         if let (Some(begun), true, None) = (term, is_complete, self.term) {
             self.term = term;
             self.backend.begin(begun);
+            self.cache.begin(self.backend.stored_formats());
             self.backend.dirty().merge(DirtySet::everything());
         }
         self.term.is_some() && is_complete

@@ -6,6 +6,7 @@ use flutecast_crds::DeviceSpec;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::build::formats::FormatsInForce;
 use super::*;
 use crate::jetstream::reconciler::TenantReport;
 use crate::lease::Leadership;
@@ -56,6 +57,10 @@ impl Backend for Recorder {
 
     fn begin(&mut self, term: u64) {
         self.record(Call::Begin(term));
+    }
+
+    fn stored_formats(&mut self) -> FormatsInForce {
+        FormatsInForce::default()
     }
 
     fn stop(&mut self) {

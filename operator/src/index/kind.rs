@@ -35,6 +35,9 @@ pub(crate) trait ApiStatus:
 
     /// Returns the presence, if the kind has one.
     fn presence(&self) -> Option<Presence>;
+
+    /// Returns the status, if it is one of this kind.
+    fn of_any(status: AnyStatus) -> Option<Self>;
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -43,16 +46,6 @@ pub(crate) enum AnyStatus {
     Tenant(TenantStatus),
     Device(DeviceStatus),
     PushFormat(PushFormatStatus),
-}
-
-impl AnyStatus {
-    pub(crate) fn conditions(&self) -> &[Condition] {
-        match self {
-            Self::Tenant(status) => &status.conditions,
-            Self::Device(status) => &status.conditions,
-            Self::PushFormat(status) => &status.conditions,
-        }
-    }
 }
 
 macro_rules! api_kind {
@@ -91,6 +84,10 @@ macro_rules! api_kind {
             fn presence(&self) -> Option<Presence> {
                 let presence: fn(&Self) -> Option<Presence> = $presence;
                 presence(self)
+            }
+
+            fn of_any(status: AnyStatus) -> Option<Self> {
+                if let AnyStatus::$object(status) = status { Some(status) } else { None }
             }
         }
     };

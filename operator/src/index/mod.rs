@@ -282,7 +282,7 @@ impl Index {
         };
         if dirty.all {
             objects.devices = self.devices.objects().cloned().collect();
-            objects.formats = self.formats.objects().cloned().collect();
+            self.add_formats(self.formats.iter().map(|(key, _)| key), &mut objects);
             return objects;
         }
         let devices = dirty.tenants.iter().flat_map(|tenant| self.references.devices(tenant));
@@ -291,9 +291,18 @@ impl Index {
         let mut formats = dirty.formats.clone();
         formats.extend(objects.devices.iter().flat_map(|device| references::formats_of(device)));
         formats.extend(objects.tenants.iter().flat_map(|tenant| references::formats_of_template(tenant)));
-        objects.formats =
-            formats.iter().filter_map(|key| self.formats.get(key)?.object.as_ref().ok().cloned()).collect();
+        self.add_formats(formats.iter(), &mut objects);
         objects
+    }
+
+    /// Adds those of these PushFormats that exist.
+    fn add_formats<'a>(&self, keys: impl Iterator<Item = &'a Key>, objects: &mut Objects) {
+        for (key, entry) in keys.filter_map(|key| Some((key, self.formats.get(key)?))) {
+            match &entry.object {
+                Ok(format) => objects.formats.push(format.clone()),
+                Err(_) => drop(objects.unreadable_formats.insert(key.clone())),
+            }
+        }
     }
 }
 

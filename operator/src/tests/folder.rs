@@ -2,7 +2,7 @@
 
 use super::Folder;
 use super::manifests::{device, format, tenant};
-use crate::backend::folder::manifests::Manifests;
+use crate::backend::folder::manifests::{Former, Manifests};
 
 fn base() -> String {
     format!("{}---\n{}", tenant("demo", ""), format("on-off"))
@@ -85,7 +85,7 @@ fn the_holder_of_a_code_keeps_it_until_it_goes() {
 fn after_a_restart_the_former_holder_has_it() {
     let (old, new) = (device("zz-old", "demo", "C-1", "on-off"), device("aa-new", "demo", "C-1", "on-off"));
     let former = [("demo".to_owned(), "zz-old".to_owned())].into();
-    let mut folder = Folder { manifests: Manifests::new(former) };
+    let mut folder = Folder { manifests: Manifests::new(Former { devices: former, ..Former::default() }) };
     folder.load(&[("a.yaml", &format!("{}---\n{new}---\n{old}", base()))]);
     assert!(folder.outcome("Device/zz-old").contains("Accepted"), "{}", folder.outcomes());
     assert!(folder.outcome("Device/aa-new").contains("Refused DuplicateDeviceCode"));

@@ -3,10 +3,13 @@
 mod any_order;
 mod findings;
 mod folder;
+mod formats;
 #[path = "../../tests/program/manifests.rs"]
 pub(crate) mod manifests;
 mod schema;
 mod unchecked;
+
+use std::collections::BTreeMap;
 
 use flutecast_contract::document::DeviceDocument;
 
@@ -57,7 +60,7 @@ impl Folder {
     /// All outcomes as they are printed.
     pub(crate) fn outcomes(&self) -> String {
         let files: Outcomes = self.manifests.objects().1;
-        let outcomes = status::outcomes(&self.built(), &files, &StreamReports::new());
+        let outcomes = status::outcomes(&self.built(), &files, &StreamReports::new(), &BTreeMap::new());
         let mut out = Vec::new();
         Printer::new(Format::Text).print(outcomes, &mut out).unwrap();
         String::from_utf8(out).unwrap()

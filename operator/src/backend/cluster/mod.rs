@@ -14,6 +14,7 @@ pub(crate) mod mapping;
 mod presence_targets;
 pub(crate) mod secrets;
 pub(crate) mod status;
+mod stored_formats;
 pub(crate) mod unready_devices;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use self::status::wanted::WantedStatuses;
 use crate::controller::Reconciled;
 use crate::controller::apply::documents::MappingDocuments;
 use crate::controller::backend::{Backend, WrittenMapping};
+use crate::controller::build::formats::FormatsInForce;
 use crate::controller::dereference::DirtySet;
 use crate::controller::inbox::Wake;
 use crate::index::Index;
@@ -108,6 +110,10 @@ impl Backend for ClusterBackend {
     fn begin(&mut self, term: u64) {
         // Secrets are listed again, too; until they are, the access document stays as it is.
         self.index.distrust_tokens(term);
+    }
+
+    fn stored_formats(&mut self) -> FormatsInForce {
+        stored_formats::read_back(&self.mapping, &self.index)
     }
 
     fn stop(&mut self) {

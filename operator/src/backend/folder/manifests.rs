@@ -2,10 +2,13 @@
 //! the files are passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flutecast_crds::TenantSpec;
 
 use super::manifest::{self, Entry, Manifest};
 use crate::finding::{Finding, Outcomes, Reason};
-use crate::object::{ObjectRef, Objects};
+use crate::object::{Key, Kind, Object, ObjectRef, Objects};
 
 /// The contents of the files of a folder, by path within it, or why a file can't be read.
 pub(crate) type Files = BTreeMap<String, Result<String, String>>;
@@ -20,8 +23,16 @@ pub(crate) struct Manifests {
     /// The number of the reading at which each object first appeared.
     appeared: BTreeMap<ObjectRef, i64>,
     readings: i64,
-    /// Devices that held their codes before this process started, as tenant and name of the Device.
-    former: BTreeSet<(String, String)>,
+    former: Former,
+}
+
+/// What the mapping had before this process started, each with its tenant.
+#[derive(Debug, Default)]
+pub(crate) struct Former {
+    /// The names of the Devices, which held their codes.
+    pub(crate) devices: BTreeSet<(String, String)>,
+    /// The names of the formats.
+    pub(crate) formats: BTreeSet<(String, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +44,8 @@ struct File {
     findings: Vec<Finding>,
     /// On single objects.
     broken: BTreeMap<ObjectRef, Vec<Finding>>,
+    /// `true` if objects may be in it that can't be told.
+    is_unclear: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -42,9 +55,9 @@ struct Defined {
 }
 
 impl Manifests {
-    /// `former` are the devices that held their codes when the last process wrote the mapping, as tenant and
-    /// name. They count as older than all others, so that a device keeps its code over a restart.
-    pub(crate) fn new(former: BTreeSet<(String, String)>) -> Self {
+    /// `former` is what the mapping had when the last process wrote it. Its devices count as older than all
+    /// others, so that a device keeps its code over a restart.
+    pub(crate) fn new(former: Former) -> Self {
         Self { former, ..Self::default() }
     }
 
@@ -85,7 +98,27 @@ impl Manifests {
                 Manifest::Secret(object) => objects.secrets.push(object),
             }
         }
+        objects.unreadable_formats = self.unreadable_formats(&objects.tenants, &holders);
         (objects, outcomes)
+    }
+
+    /// Returns the PushFormats that exist and never could be read by this process: those whose document is
+    /// broken, and, while a document has no name, those that the mapping had when the process started.
+    fn unreadable_formats(
+        &self,
+        tenants: &[Arc<Object<TenantSpec>>],
+        holders: &BTreeMap<&ObjectRef, &str>,
+    ) -> BTreeSet<Key> {
+        let broken = self.files.values().flat_map(|file| file.broken.keys()).cloned();
+        let former = self.former.formats.iter().flat_map(|(tenant, format)| {
+            let tenants = tenants.iter().filter(move |one| one.meta.name == *tenant);
+            tenants.map(move |tenant| ObjectRef::new(Kind::PushFormat, &tenant.meta.namespace, format))
+        });
+        broken
+            .chain(former)
+            .filter(|object| object.kind == Kind::PushFormat && !holders.contains_key(object))
+            .map(|object| (object.namespace, object.name))
+            .collect()
     }
 
     /// Returns the file that each object is taken from: the first by path that defines it.
@@ -124,7 +157,10 @@ impl Manifests {
         }
         for (object, findings) in &file.broken {
             for finding in findings {
-                if holders.contains_key(object) {
+                // Which version of a format is in force is said by its status.
+                if object.kind == Kind::PushFormat && holders.contains_key(object) {
+                    outcomes.degrade(object, finding.clone());
+                } else if holders.contains_key(object) {
                     let message = format!("{}; the version before stays in force", finding.message);
                     outcomes.degrade(object, Finding { message, ..finding.clone() });
                 } else {
@@ -144,12 +180,18 @@ impl Manifests {
             .collect();
         self.appeared.retain(|object, _| objects.contains_key(object));
         for (object, device) in objects {
-            let former = device.is_some_and(|device| self.former.contains(&device));
+            let former = device.is_some_and(|device| self.former.devices.contains(&device));
             let reading = if former { -1 } else { self.readings };
             self.appeared.entry(object).or_insert(reading);
         }
         // Those that held a code when the process started had the first reading to appear.
-        self.former.clear();
+        self.former.devices.clear();
+        // What was seen somewhere is in no document without a name.
+        let is_unclear = self.files.values().any(|file| file.is_unclear);
+        let broken = self.files.values().flat_map(|file| file.broken.keys());
+        let seen = self.appeared.keys().chain(broken).filter(|object| object.kind == Kind::PushFormat);
+        let seen: BTreeSet<&str> = seen.map(|object| object.name.as_str()).collect();
+        self.former.formats.retain(|(_, format)| is_unclear && !seen.contains(format.as_str()));
         self.readings += 1;
     }
 }
@@ -164,6 +206,7 @@ fn device_of(manifest: &Manifest) -> Option<(String, String)> {
 impl File {
     fn load(&mut self, path: &str, content: &Result<String, String>) {
         self.content = Some(content.clone());
+        self.is_unclear = content.is_err();
         self.findings.clear();
         self.broken.clear();
         let text = match content {
@@ -175,7 +218,6 @@ impl File {
             }
         };
         let last_good = std::mem::take(&mut self.objects);
-        let mut nameless = false;
         for entry in manifest::read(path, text) {
             match entry {
                 Entry::Good { manifest, place } => self.define(Defined { manifest, place }),
@@ -186,14 +228,14 @@ impl File {
                     self.broken.entry(object).or_default().extend(findings);
                 }
                 Entry::Broken { object: None, findings } => {
-                    nameless = true;
+                    self.is_unclear = true;
                     self.findings.extend(findings);
                 }
             }
         }
         for (object, defined) in last_good {
             // A broken document without a name may be any object that the file no longer defines.
-            if !self.objects.contains_key(&object) && (nameless || self.broken.contains_key(&object)) {
+            if !self.objects.contains_key(&object) && (self.is_unclear || self.broken.contains_key(&object)) {
                 self.objects.insert(object, defined);
             }
         }

@@ -77,20 +77,9 @@ impl MappingFolder {
         Ok(changed)
     }
 
-    /// Returns the Devices in the mapping, as tenant and name of the Device. Files that can't be read are
-    /// skipped.
-    pub(crate) fn devices(&self) -> BTreeSet<(String, String)> {
-        let shards = self.names().unwrap_or_default().into_iter().filter_map(|name| self.read_shard(&name));
-        shards
-            .flat_map(|shard| {
-                let tenant = shard.tenant.to_string();
-                shard
-                    .devices
-                    .into_values()
-                    .map(move |device| (tenant.clone(), device.name.clone()))
-                    .collect::<Vec<_>>()
-            })
-            .collect()
+    /// Returns the documents of the tenants. Files that can't be read are skipped.
+    pub(crate) fn shards(&self) -> Vec<ShardDocument> {
+        self.names().unwrap_or_default().into_iter().filter_map(|name| self.read_shard(&name)).collect()
     }
 
     fn names(&self) -> Result<Vec<String>, MappingError> {

@@ -1,6 +1,6 @@
 //! The third step, and the heart of the operator: a pure function from all objects to streams, mapping
 //! documents, the access document and outcomes. It does no I/O, reads no clock, and does not depend on the
-//! order of the objects.
+//! order of the objects. Of what was before it knows only the [`formats`] that were in force.
 //!
 //! The name of a tenant, a device code, an iotId and a subject belong to the oldest object that claims them.
 //! One bad object never stops another.
@@ -10,6 +10,7 @@ pub(crate) mod cache;
 mod claims;
 mod devices;
 pub(crate) mod enrollment;
+pub(crate) mod formats;
 mod plan;
 mod records;
 mod shards;
@@ -21,8 +22,8 @@ use flutecast_contract::document::{AccessDocument, ShardDocument};
 use flutecast_contract::name::{IotId, TenantName};
 
 use self::devices::Before;
+use self::formats::{FormatInForce, FormatsInForce};
 use crate::controller::validate::Valid;
-use crate::controller::validate::push_format::ValidFormat;
 use crate::enrollment::policy::Enrollment;
 use crate::finding::Outcomes;
 use crate::jetstream::streams::TenantStreams;
@@ -38,6 +39,7 @@ pub(crate) struct Built {
     pub(crate) existing: BTreeSet<Key>,
     /// The iotId of each Device that has one, by namespace and name; also of those that are not served.
     pub(crate) iot_ids: BTreeMap<Key, IotId>,
+    pub(crate) formats: FormatsInForce,
     pub(crate) access: AccessDocument,
     pub(crate) outcomes: Outcomes,
 }
@@ -57,10 +59,11 @@ pub(crate) fn build(valid: Valid, objects: &Objects) -> Built {
     build_upon(&Built::default(), valid, objects)
 }
 
-/// The third step. Documents that are equal to those built `before` are shared with them, which saves memory
-/// and changes nothing else.
+/// The third step. A format that doesn't compile has the version that was in force `before`. Documents that
+/// are equal to those built before are shared with them, which saves memory and changes nothing else.
 pub(crate) fn build_upon(before: &Built, valid: Valid, objects: &Objects) -> Built {
     let Valid { tenants, devices, formats, existing, mut outcomes } = valid;
+    let formats = formats::in_force(formats, &before.formats);
     let secrets = objects.secrets.iter().map(|secret| (secret.meta.key(), &**secret)).collect();
     let mut tenants = claims::tenant_names(tenants, &mut outcomes);
     claims::source_subjects(&mut tenants, &mut outcomes);
@@ -84,8 +87,11 @@ pub(crate) fn build_upon(before: &Built, valid: Valid, objects: &Objects) -> Bui
             (name, BuiltTenant { streams: plan::tenant_streams(&tenant), shards, left_out, enrollment })
         })
         .collect();
-    Built { tenants, existing, iot_ids, access, outcomes }
+    let formats = formats.into_iter().filter_map(|(key, version)| Some((key, version?)));
+    let formats = FormatsInForce(formats.collect());
+    Built { tenants, existing, iot_ids, formats, access, outcomes }
 }
 
 type Secrets<'a> = BTreeMap<Key, &'a Object<SecretData>>;
-type Formats = BTreeMap<Key, Option<ValidFormat>>;
+/// The formats that exist, and the version of each that is in force.
+type Formats = BTreeMap<Key, Option<FormatInForce>>;

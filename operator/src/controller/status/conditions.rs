@@ -55,15 +55,20 @@ pub(crate) struct Said<'a> {
 pub(crate) fn condition(said: Said<'_>, generation: i64, before: &[Condition], now: Timestamp) -> Condition {
     let Said { type_, status, reason, message } = said;
     let same = before.iter().find(|condition| condition.type_ == type_ && condition.status == status);
-    let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
     Condition {
         type_: type_.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
         observed_generation: Some(generation),
-        last_transition_time: same.map_or(Time(seconds), |condition| condition.last_transition_time.clone()),
+        last_transition_time: same
+            .map_or(Time(seconds(now)), |condition| condition.last_transition_time.clone()),
     }
+}
+
+/// Returns the time in full seconds, as Kubernetes has times.
+pub(crate) fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// Returns the conditions for a readiness, as [`condition`] does.

@@ -39,12 +39,17 @@
 //! | it is being deleted itself | as above |
 //! | it is not | `ReadyUntil`: `Terminating` |
 //!
-//! A PushFormat is `NotReady` with findings, else `Ready`. From a folder there are [`outcomes`]: findings of
+//! A PushFormat is `NotReady` with findings, and says which version is in force, else `Ready`. From a folder there are [`outcomes`]: findings of
 //! validate, build, files and reports say that an object is refused or degraded; a report that a stream is
 //! another's refuses its Tenant.
 
 pub(crate) mod conditions;
 pub(crate) mod write_failures;
+
+use std::collections::BTreeMap;
+
+use flutecast_crds::FormatVersion;
+use k8s_openapi::jiff::Timestamp;
 
 use self::conditions::Readiness;
 use self::write_failures::WriteState;
@@ -52,7 +57,7 @@ use crate::controller::build::Built;
 use crate::finding::{Finding, Outcome, Outcomes, Reason};
 use crate::jetstream::reconciler::{StreamReports, TenantReport};
 use crate::jetstream::streams::TenantStreams;
-use crate::object::{Kind, ObjectRef};
+use crate::object::{Key, Kind, ObjectRef};
 use crate::rollout::Confirmation;
 
 pub(crate) struct TenantFacts<'a> {
@@ -125,8 +130,22 @@ pub(crate) fn device(facts: DeviceFacts<'_>) -> Option<Readiness> {
     }
 }
 
-pub(crate) fn format(findings: &[Finding]) -> Readiness {
-    Readiness::of(findings, "it compiles")
+/// Decides about a PushFormat; `in_force` is the version of it that is in force.
+pub(crate) fn format(findings: &[Finding], in_force: Option<&FormatVersion>) -> Readiness {
+    let mut readiness = Readiness::of(findings, "it compiles");
+    if let (Readiness::NotReady { message, .. }, Some(version)) = (&mut readiness, in_force) {
+        let since = version.since.as_ref().map(|since| since.0);
+        *message = format!("{message}; {}", version_in_force(since));
+    }
+    readiness
+}
+
+/// Says which version of a PushFormat is in force, though it is not what the object says now.
+fn version_in_force(since: Option<Timestamp>) -> String {
+    match since {
+        Some(since) => format!("the version of {since} is in force"),
+        None => "the version before is in force".to_owned(),
+    }
 }
 
 /// Decides about an object that is being deleted while it is used; `message` says by whom.
@@ -145,13 +164,28 @@ pub(crate) fn until_gone(before: Readiness, how: &str, going: &[String]) -> Read
     Readiness::ReadyUntil { reason: Reason::Terminating, message: format!("{how}: {}", going.join("; ")) }
 }
 
-/// Returns the outcomes of objects from a folder; `files` are those of reading it.
-pub(crate) fn outcomes(built: &Built, files: &Outcomes, report: &StreamReports) -> Outcomes {
+/// Returns the outcomes of objects from a folder; `files` are those of reading it, `since` says from when the
+/// versions of PushFormats are that are in force.
+pub(crate) fn outcomes(
+    built: &Built,
+    files: &Outcomes,
+    report: &StreamReports,
+    since: &BTreeMap<Key, Timestamp>,
+) -> Outcomes {
     let mut outcomes = built.outcomes.clone();
     for (object, outcome) in files.iter() {
         outcomes.accept(object);
         let note = if matches!(outcome, Outcome::Refused(_)) { Outcomes::refuse } else { Outcomes::degrade };
         outcome.findings().iter().for_each(|finding| note(&mut outcomes, object, finding.clone()));
+    }
+    for key in built.formats.0.keys() {
+        let object = ObjectRef::new(Kind::PushFormat, &key.0, &key.1);
+        let outcome = outcomes.get(&object).map(Outcome::findings).unwrap_or_default();
+        let mut findings = outcome.to_vec();
+        if let Some(last) = findings.last_mut() {
+            last.message = format!("{}; {}", last.message, version_in_force(since.get(key).copied()));
+            outcomes.set(object, Outcome::Degraded(findings));
+        }
     }
     for (tenant, built) in &built.tenants {
         let Some(report) = report.get(tenant) else { continue };

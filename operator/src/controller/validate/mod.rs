@@ -11,7 +11,7 @@ pub(crate) mod tenant;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::device::ValidDevice;
-use self::push_format::ValidFormat;
+use self::push_format::CheckedFormat;
 use self::tenant::ValidTenant;
 use crate::finding::{Finding, Outcomes, Reason};
 use crate::object::{Key, Kind, Object, Objects};
@@ -21,7 +21,7 @@ use crate::object::{Key, Kind, Object, Objects};
 pub(crate) struct Valid {
     pub(super) tenants: Vec<ValidTenant>,
     pub(super) devices: Vec<ValidDevice>,
-    pub(super) formats: BTreeMap<Key, Option<ValidFormat>>,
+    pub(super) formats: BTreeMap<Key, CheckedFormat>,
     pub(super) existing: BTreeSet<Key>,
     pub(super) outcomes: Outcomes,
 }
@@ -39,9 +39,13 @@ pub(crate) fn validate(objects: &Objects) -> Valid {
         valid.devices.extend(record_outcome(&mut valid.outcomes, Kind::Device, device, validated));
     }
     for format in &objects.formats {
-        let checked =
+        let document =
             record_outcome(&mut valid.outcomes, Kind::PushFormat, format, push_format::validate(format));
+        let checked = CheckedFormat { meta: Some(format.meta.clone()), document };
         valid.formats.insert(format.meta.key(), checked);
+    }
+    for key in &objects.unreadable_formats {
+        valid.formats.entry(key.clone()).or_default();
     }
     // From here on the objects are sorted from the oldest to the youngest.
     valid.tenants.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));

@@ -15,22 +15,20 @@ use super::{Checked, Validated, name};
 use crate::finding::{Finding, Reason};
 use crate::object::{Meta, Object};
 
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ValidFormat {
-    pub(crate) meta: Arc<Meta>,
-    pub(crate) name: FormatName,
-    /// The document that the data plane compiles.
-    pub(crate) document: FormatDocument,
+/// A PushFormat that exists, whether or not it can be used.
+#[derive(Debug, Default)]
+pub(crate) struct CheckedFormat {
+    /// `None` if it can't be read.
+    pub(crate) meta: Option<Arc<Meta>>,
+    /// The document that the data plane compiles; `None` if it doesn't compile.
+    pub(crate) document: Option<FormatDocument>,
 }
 
-pub(crate) fn validate(format: &Object<PushFormatSpec>) -> Validated<ValidFormat> {
-    let name = name("metadata.name", FormatName::new(&format.meta.name)).map_err(|finding| vec![finding])?;
+pub(crate) fn validate(format: &Object<PushFormatSpec>) -> Validated<FormatDocument> {
+    name("metadata.name", FormatName::new(&format.meta.name)).map_err(|finding| vec![finding])?;
     let document = document(&format.spec);
     match Program::compile(&document) {
-        Ok(_) => Ok(Checked {
-            value: ValidFormat { meta: format.meta.clone(), name, document },
-            findings: Vec::new(),
-        }),
+        Ok(_) => Ok(Checked { value: document, findings: Vec::new() }),
         Err(errors) => Err(errors
             .into_iter()
             .map(|error| {

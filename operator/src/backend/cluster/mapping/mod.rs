@@ -12,7 +12,8 @@ mod repairs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flutecast_contract::document::{AccessDocument, ShardDocument};
+use flutecast_contract::document::{AccessDocument, FormatDocument, ShardDocument};
+use flutecast_contract::name::{FormatName, TenantName};
 use flutecast_contract::object::ACCESS_SECRET;
 use flutecast_kube::Right;
 use flutecast_kube::fault::{brief, is_refusal};
@@ -52,6 +53,8 @@ pub(crate) struct MappingWriter {
     namespace: String,
     metrics: MappingMetrics,
     shards: ObservedDocuments,
+    /// The formats in the shards, by the shard's name.
+    formats: BTreeMap<String, ShardFormats>,
     access: ObservedDocuments,
     /// The fingerprints of the documents that were compared last, by name, with the revision that they are
     /// of.
@@ -61,6 +64,8 @@ pub(crate) struct MappingWriter {
     written: BTreeMap<String, Fingerprint>,
     repairs: Repairs,
 }
+
+type ShardFormats = (TenantName, BTreeMap<FormatName, FormatDocument>);
 
 enum Write<'a> {
     Shard(&'a ShardDocument),
@@ -81,6 +86,7 @@ impl MappingWriter {
             namespace,
             metrics,
             shards: ObservedDocuments::default(),
+            formats: BTreeMap::new(),
             access: ObservedDocuments::default(),
             fingerprints: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -105,6 +111,12 @@ impl MappingWriter {
         known.is_some_and(|(_, fingerprint)| self.shards.fingerprint(&name) == Some(*fingerprint))
     }
 
+    /// Returns the formats of the documents that the API server holds, by tenant.
+    pub(crate) fn formats(&self) -> impl Iterator<Item = (&TenantName, &FormatName, &FormatDocument)> {
+        let held = self.shards.names().filter_map(|name| self.formats.get(name));
+        held.flat_map(|(tenant, formats)| formats.iter().map(move |(name, format)| (tenant, name, format)))
+    }
+
     /// Returns when the next document is repaired that somebody else changes again and again.
     pub(crate) fn next_repair(&self) -> Option<Instant> {
         self.repairs.next()
@@ -119,6 +131,15 @@ impl MappingWriter {
 
     /// Applies an event of a ConfigMap. Returns whether anything changed.
     pub(crate) fn apply_shard(&mut self, event: Event<ConfigMap>) -> bool {
+        if let Event::Apply(map) = &event
+            && self.shards.is_newer(&map.metadata)
+        {
+            let name = map.metadata.name.clone().unwrap_or_default();
+            match objects::shard_of(map) {
+                Some(document) => self.formats.insert(name, (document.tenant, document.formats)),
+                None => self.formats.remove(&name),
+            };
+        }
         self.shards.apply(event, fingerprint_of_map)
     }
 
@@ -145,6 +166,7 @@ impl MappingWriter {
         let is_wanted = |name: &str| name == ACCESS_SECRET || names.contains(name);
         self.fingerprints.retain(|name, _| is_wanted(name));
         self.written.retain(|name, _| is_wanted(name));
+        self.formats.retain(|name, _| is_wanted(name));
         self.repairs.retain(is_wanted);
         self.metrics.set_repairs_waiting(self.repairs.len());
         outcome
@@ -241,6 +263,9 @@ impl MappingWriter {
             Write::DeleteShard(name) => (name.clone(), ApiWrite::ShardDeleted),
         };
         self.metrics.writes.count(kind, if result.is_ok() { CallResult::Done } else { CallResult::Failed });
+        if let (Write::Shard(document), Ok(_)) = (write, &result) {
+            self.formats.insert(name.clone(), (document.tenant.clone(), document.formats.clone()));
+        }
         match result {
             Ok(Written::Shard(map)) => {
                 self.shards.set(&map.metadata, Some(fingerprint_of_map(&map)));

@@ -86,23 +86,27 @@ impl ObservedDocuments {
         if let Some(listed) = &mut self.listed {
             listed.insert(name.clone());
         }
+        if !self.is_newer(meta) {
+            return false;
+        }
         let now = ObservedDocument {
             uid: meta.uid.clone(),
             version: version_of(meta),
             fingerprint,
             editor: last_editor(meta).map(str::to_owned),
         };
-        let before = self.objects.get(&name);
+        let before = self.objects.insert(name, now);
+        before.and_then(|before| before.fingerprint) != fingerprint
+    }
+
+    /// Returns whether this is not the version that is known already, or one before it.
+    pub(super) fn is_newer(&self, meta: &ObjectMeta) -> bool {
+        let before = meta.name.as_ref().and_then(|name| self.objects.get(name));
         let is_old = |before: &ObservedDocument| {
-            before.uid == now.uid
-                && now.version.zip(before.version).is_some_and(|(version, before)| version <= before)
+            before.uid == meta.uid
+                && version_of(meta).zip(before.version).is_some_and(|(version, before)| version <= before)
         };
-        if before.is_some_and(is_old) {
-            return false;
-        }
-        let changed = before.and_then(|before| before.fingerprint) != now.fingerprint;
-        self.objects.insert(name, now);
-        changed
+        !before.is_some_and(is_old)
     }
 }
 

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flutecast_crds::condition::Condition;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -102,13 +101,12 @@ impl StatusQueue {
         state.rests.remove(&name);
     }
 
-    /// Returns the conditions of an object that wait or are being written.
-    pub(crate) fn pending(&self, kind: Kind, key: &Key) -> Option<Vec<Condition>> {
+    /// Returns the status of an object that waits or is being written.
+    pub(crate) fn pending(&self, kind: Kind, key: &Key) -> Option<QueuedStatus> {
         let name = (kind, key.clone());
         let state = self.lock();
         let resting = || state.resting.get(&name).map(|(status, _)| status);
-        let status = state.waiting.get(&name).or_else(resting).or_else(|| state.in_flight.get(&name));
-        status.map(|status| status.status.conditions().to_vec())
+        state.waiting.get(&name).or_else(resting).or_else(|| state.in_flight.get(&name)).cloned()
     }
 
     /// Removes all that wait. Writes in flight go on.

@@ -51,11 +51,12 @@ impl StatusSync {
         &self,
         store: &Store<K>,
         keys: &BTreeSet<Key>,
-        wanted: impl Fn(&Key, &Entry<K>, Option<&[Condition]>) -> Option<K::Status>,
+        wanted: impl Fn(&Key, &Entry<K>, &K::Status) -> Option<K::Status>,
     ) {
         for (key, entry) in keys.iter().filter_map(|key| Some((key, store.get(key)?))) {
-            let pending = self.queue.pending(K::KIND, key);
-            let wanted = wanted(key, entry, pending.as_deref());
+            let pending = self.queue.pending(K::KIND, key).filter(|pending| pending.uid == entry.uid);
+            let pending = pending.and_then(|pending| K::Status::of_any(pending.status));
+            let wanted = wanted(key, entry, pending.as_ref().unwrap_or(&entry.status));
             if let Some(kind) = K::KIND.label() {
                 let conditions = wanted.as_ref().map(ApiStatus::conditions).unwrap_or_default();
                 self.metrics.count_reconcile(kind, label(conditions));

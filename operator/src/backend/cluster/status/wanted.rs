@@ -4,13 +4,17 @@
 use flutecast_contract::name::{ChannelName, TenantName};
 use flutecast_contract::subject;
 use flutecast_crds::condition::{Condition, MESSAGES_UNDERSTOOD, Time};
-use flutecast_crds::{Device, DeviceStatus, PushFormat, PushFormatStatus, Tenant, TenantStatus};
+use flutecast_crds::{
+    Device, DeviceStatus, FormatVersion, PushFormat, PushFormatStatus, Tenant, TenantStatus,
+};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::backend::cluster::secret_of;
 use crate::controller::Reconciled;
 use crate::controller::build::BuiltTenant;
-use crate::controller::status::conditions::{Readiness, Said, condition, conditions, is_ready, ours, ready};
+use crate::controller::status::conditions::{
+    Readiness, Said, condition, conditions, is_ready, ours, ready, seconds,
+};
 use crate::controller::status::write_failures::WriteState;
 use crate::controller::status::{self, DeviceFacts, TenantFacts};
 use crate::enrollment::policy::{CreationPolicy, Enrollment};
@@ -31,14 +35,14 @@ pub(crate) struct WantedStatuses<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// Each method returns `None` if the object is not settled. `pending` are conditions on their way to the API
-/// server.
+/// Each method returns `None` if the object is not settled. `before` is the status that it has, or that is on
+/// its way to the API server.
 impl<'a> WantedStatuses<'a> {
     pub(crate) fn tenant(
         &self,
         key: &Key,
         entry: &Entry<Tenant>,
-        pending: Option<&[Condition]>,
+        before: &TenantStatus,
     ) -> Option<TenantStatus> {
         let built = self.built(key);
         let readiness = status::tenant(self.tenant_facts(key, entry, built)?)?;
@@ -47,7 +51,7 @@ impl<'a> WantedStatuses<'a> {
         let devices = built.map(|built| built.shards.iter().map(|shard| shard.devices.len()).sum::<usize>());
         Some(TenantStatus {
             observed_generation: Some(entry.generation),
-            conditions: self.conditions(&readiness, entry, pending),
+            conditions: self.conditions(&readiness, entry, before),
             stream: built.map(|built| built.streams.stream.name.clone()),
             devices: devices.map(|devices| u32::try_from(devices).unwrap_or(u32::MAX)),
         })
@@ -57,15 +61,15 @@ impl<'a> WantedStatuses<'a> {
         &self,
         key: &Key,
         entry: &Entry<Device>,
-        pending: Option<&[Condition]>,
+        before: &DeviceStatus,
     ) -> Option<DeviceStatus> {
         let readiness = status::device(self.device_facts(key, entry)?)?;
         let readiness = self.until_deleted(key, entry, readiness);
         let observed = self.presence.get(key).unwrap_or_else(|| Observation::from(&entry.status));
         let Observation { presence, understanding } = observed;
-        let mut conditions = self.conditions(&readiness, entry, pending);
+        let mut conditions = self.conditions(&readiness, entry, before);
         if understanding.is_said() {
-            conditions.push(self.messages_understood(&understanding, entry, pending));
+            conditions.push(self.messages_understood(&understanding, entry, before));
         }
         let mut status = DeviceStatus {
             observed_generation: Some(entry.generation),
@@ -93,35 +97,57 @@ impl<'a> WantedStatuses<'a> {
         &self,
         key: &Key,
         entry: &Entry<PushFormat>,
-        pending: Option<&[Condition]>,
+        before: &PushFormatStatus,
     ) -> Option<PushFormatStatus> {
-        let readiness = status::format(&self.findings(key, entry)?);
+        let findings = self.findings(key, entry)?;
+        let in_force = self.version_in_force(key, entry, before, findings.is_empty());
+        let readiness = status::format(&findings, in_force.as_ref());
         let readiness = self.unless_deleted(key, entry, readiness);
         Some(PushFormatStatus {
             observed_generation: Some(entry.generation),
-            conditions: self.conditions(&readiness, entry, pending),
+            conditions: self.conditions(&readiness, entry, before),
+            in_force,
             channels: Some(self.index.channels_of(key)),
         })
+    }
+
+    /// Returns the version of a PushFormat that is in force; `None` if none is.
+    fn version_in_force(
+        &self,
+        key: &Key,
+        entry: &Entry<PushFormat>,
+        before: &PushFormatStatus,
+        compiles: bool,
+    ) -> Option<FormatVersion> {
+        self.reconciled.built.formats.0.get(key)?;
+        let known = before.in_force.clone();
+        if !compiles {
+            // One that an operator before this one has judged has no time.
+            let unknown = || FormatVersion { generation: before.observed_generation, since: None };
+            return Some(known.unwrap_or_else(unknown));
+        }
+        let generation = Some(entry.generation);
+        let now = || FormatVersion { generation, since: Some(Time(seconds(self.now))) };
+        Some(known.filter(|known| known.generation == generation).unwrap_or_else(now))
     }
 
     fn conditions<K: ApiKind>(
         &self,
         readiness: &Readiness,
         entry: &Entry<K>,
-        pending: Option<&[Condition]>,
+        before: &K::Status,
     ) -> Vec<Condition> {
-        let before = pending.unwrap_or(entry.status.conditions());
-        conditions(readiness, entry.generation, &ours(before), self.now)
+        conditions(readiness, entry.generation, &ours(before.conditions()), self.now)
     }
 
     fn messages_understood(
         &self,
         Understanding { status, reason, message }: &Understanding,
         entry: &Entry<Device>,
-        pending: Option<&[Condition]>,
+        before: &DeviceStatus,
     ) -> Condition {
         let said = Said { type_: MESSAGES_UNDERSTOOD, status: status.as_str(), reason, message };
-        condition(said, entry.generation, pending.unwrap_or(&entry.status.conditions), self.now)
+        condition(said, entry.generation, &before.conditions, self.now)
     }
 
     /// Returns what was built of a Tenant. Another namespace's Tenant of the same name is not this one.

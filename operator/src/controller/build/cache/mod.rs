@@ -10,6 +10,7 @@ use flutecast_contract::document::ShardDocument;
 use flutecast_contract::name::IotId;
 
 use crate::controller::build::Built;
+use crate::controller::build::formats::FormatsInForce;
 use crate::controller::dereference::DirtySet;
 use crate::finding::Outcomes;
 use crate::object::{Key, Kind, ObjectRef};
@@ -31,13 +32,18 @@ impl BuildCache {
         }
     }
 
+    /// Sets the versions of formats that are in force as a term begins: another operator may have worked since.
+    pub(crate) fn begin(&mut self, formats: FormatsInForce) {
+        self.0.formats = formats;
+    }
+
     /// Merges a part that was built from the `dirty` objects. Devices and PushFormats whose outcome changed
     /// are marked in `dirty`.
     ///
     /// All Tenants are in every part, so their outcomes, their streams and access are taken from it; devices
     /// and formats only if they are dirty. Equal documents are kept, so that each is in memory once.
     pub(crate) fn merge(&mut self, part: Built, dirty: &mut DirtySet, has_device: impl Fn(&Key) -> bool) {
-        let Built { mut tenants, existing, iot_ids, access, outcomes } = part;
+        let Built { mut tenants, existing, iot_ids, formats, access, outcomes } = part;
         let mut old = std::mem::take(&mut self.0.tenants);
         for (name, tenant) in &mut tenants {
             let Some(old) = old.remove(name) else { continue };
@@ -53,13 +59,17 @@ impl BuildCache {
             existing,
             access,
             iot_ids: std::mem::take(&mut self.0.iot_ids),
+            formats: std::mem::take(&mut self.0.formats),
             outcomes: std::mem::take(&mut self.0.outcomes),
         };
         if dirty.all {
             self.0.iot_ids = iot_ids;
+            self.0.formats = formats;
             self.0.outcomes = outcomes;
             return;
         }
+        self.0.formats.0.retain(|key, _| !dirty.formats.contains(key));
+        self.0.formats.0.extend(formats.0);
         self.forget(dirty, has_device, &outcomes);
         for (object, outcome) in outcomes.iter() {
             let key = (object.namespace.clone(), object.name.clone());
