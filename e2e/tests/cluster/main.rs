@@ -1,8 +1,8 @@
 //! Tests on a real cluster, which they share: see docs/testing.md.
 //!
 //! The names of modules with tests begin with `cluster_`, by which .config/nextest.toml and e2e/tests/run
-//! select them. Modules that begin with `cluster_own_` stop components or inspect the machine, so they don't
-//! run on an existing cluster.
+//! select them. Modules that begin with `cluster_own_` stop components or inspect the machine, and those that
+//! begin with `cluster_gitops_` add components, so they don't run on an existing cluster.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failing test reports the fault")]
 
@@ -11,6 +11,7 @@
 mod chromium;
 mod cluster_chart;
 mod cluster_factory;
+mod cluster_gitops_argocd;
 mod cluster_network_policies;
 mod cluster_own_faults;
 mod cluster_own_lifecycle;
@@ -22,6 +23,7 @@ mod cluster_smoke;
 mod cluster_two_factories;
 mod cluster_uninstall;
 mod counting;
+mod gitops;
 mod kinds;
 mod plant;
 mod web;

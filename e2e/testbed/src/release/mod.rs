@@ -111,6 +111,12 @@ impl<'a> Release<'a> {
         Ok(Self { cluster, namespace: namespace.name().to_owned(), name: name.to_owned(), installed: false })
     }
 
+    /// Returns a release that was brought by others, such as Argo CD, who also take it away.
+    #[must_use]
+    pub fn of_others(cluster: &'a Cluster, namespace: &str, name: &str) -> Self {
+        Self { cluster, namespace: namespace.to_owned(), name: name.to_owned(), installed: false }
+    }
+
     /// Runs `helm install` or `helm upgrade` with `values` and the values for the images. Waits until all
     /// pods are ready.
     ///
