@@ -39,8 +39,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if kindIs "string" .image -}}
 {{- .image -}}
 {{- else -}}
-{{- $global := .root.Values.global | default dict -}}
-{{- $registry := coalesce $global.imageRegistry .root.Values.image.registry .image.registry -}}
+{{- $registry := coalesce (.root.Values.global | default dict).imageRegistry .root.Values.image.registry .image.registry -}}
 {{- with $registry }}{{ . }}/{{ end }}{{ .image.repository -}}
 {{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ coalesce .image.tag .tag }}{{ end -}}
 {{- end -}}

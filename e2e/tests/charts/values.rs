@@ -10,35 +10,73 @@ use crate::support::{documents, object, rendered, root, template, text, yaml};
 
 #[test]
 fn values_and_their_schema_name_the_same() {
-    let schema: Value = serde_json::from_str(&text("charts/flutecast/values.schema.json")).unwrap();
-    compare("", &yaml(&text("charts/flutecast/values.yaml")), &schema);
+    for name in ["flutecast", "flutecast-crds"] {
+        let schema: Value =
+            serde_json::from_str(&text(&format!("charts/{name}/values.schema.json"))).unwrap();
+        let values = text(&format!("charts/{name}/values.yaml"));
+        let mut found = Vec::new();
+        compare("", &yaml(&values), &schema, &mut found);
+        assert!(found.len() >= 3, "{found:?}");
+        assert_eq!(without_a_comment(&values, &found), Vec::<String>::new(), "say above each what it is for");
+    }
 }
 
-/// Compares values and schema recursively, as far as the schema names properties.
-fn compare(path: &str, values: &Value, schema: &Value) {
+/// Returns those of the values, each a path such as `nats.url`, whose line has no comment above it.
+fn without_a_comment(text: &str, values: &[String]) -> Vec<String> {
+    let (mut path, mut before, mut missing) = (Vec::<(usize, &str)>::new(), "", Vec::new());
+    for line in text.lines() {
+        let key = line.trim_start();
+        if let Some((name, _)) = key.split_once(':').filter(|_| !key.starts_with(['#', '-'])) {
+            let indent = line.len() - key.len();
+            path.retain(|(above, _)| *above < indent);
+            path.push((indent, name));
+            let path = path.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(".");
+            if values.contains(&path) && !before.trim_start().starts_with('#') {
+                missing.push(path);
+            }
+        }
+        before = line;
+    }
+    missing
+}
+
+/// Compares values and schema recursively, as far as the schema names properties, and collects the paths of
+/// the values that it describes.
+fn compare(path: &str, values: &Value, schema: &Value, found: &mut Vec<String>) {
     let Some(properties) = schema["properties"].as_object().filter(|_| schema["description"].is_null())
     else {
         assert!(schema["description"].is_string(), "{path} has no description");
+        found.push(path.to_owned());
         return;
     };
-    assert_eq!(schema["additionalProperties"], false, "{path} takes anything");
+    assert!(path == "global" || schema["additionalProperties"] == false, "{path} takes anything");
     let values = values.as_object().unwrap_or_else(|| panic!("{path} is no object in values.yaml"));
-    let known = |name: &&String| name.as_str() != "global";
-    let (have, may): (Vec<_>, Vec<_>) = (values.keys().collect(), properties.keys().filter(known).collect());
-    let sorted = |mut names: Vec<&String>| {
-        names.sort();
-        names.into_iter().cloned().collect::<Vec<_>>()
-    };
-    assert_eq!(sorted(have), sorted(may), "{path}");
-    for (name, value) in values {
-        compare(&format!("{path}.{name}"), value, &properties[name]);
+    for name in values.keys() {
+        assert!(properties.contains_key(name), "{path}.{name} isn't in the schema");
+    }
+    for (name, schema) in properties {
+        // What an umbrella chart passes on; it has no default.
+        if path.is_empty() && !values.contains_key(name) && ["enabled", "global"].contains(&name.as_str()) {
+            assert!(schema["description"].is_string(), "{name} has no description");
+            continue;
+        }
+        let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let value = values.get(name).unwrap_or_else(|| panic!("{below} isn't in values.yaml"));
+        compare(&below, value, schema, found);
     }
 }
 
 /// Invalid values, each with the text that the error must contain.
-const BAD_VALUES: [(&str, &str); 35] = [
+const BAD_VALUES: [(&str, &str); 42] = [
     ("natz={}", "additional properties 'natz' not allowed"),
     ("nats.url=\"10.0.0.1:4222\"", "/nats/url"),
+    ("enabled=false", "/enabled': value must be true"),
+    ("global={\"imageRegistry\":\"https://r\"}", "/global/imageRegistry"),
+    ("ingress.path=\"plant-1\"", "/ingress/path"),
+    ("ingress.path=\"/a/../b\"", "/ingress/path"),
+    ("httpRoute.path=\"/plant 1\"", "/httpRoute/path"),
+    ("nats.bundled.image={\"name\":\"nats\"}", "additional properties 'name' not allowed"),
+    ("nats.bundled.image.tag=\"\"", "/nats/bundled/image/tag"),
     ("dataplane.replicas=0", "/dataplane/replicas': minimum: got 0, want 1"),
     ("dataplane.replicas=\"2\"", "/dataplane/replicas': got string, want integer"),
     ("dataplane.ping=\"15\"", "/dataplane/ping"),
@@ -167,6 +205,67 @@ fn one_program_may_have_another_version() {
     }
 }
 
+/// Returns the images of a release's pods, in order.
+fn images(values: &[&str]) -> Vec<String> {
+    let objects = rendered(&[&["nats.bundled.enabled=true"], values].concat());
+    let containers = objects.iter().filter_map(|object| {
+        object["spec"]["template"]["spec"]["containers"][0]["image"].as_str().map(str::to_owned)
+    });
+    let mut images: Vec<_> = containers.collect();
+    images.sort();
+    images
+}
+
+#[test]
+fn one_value_moves_all_images() {
+    let version = env!("CARGO_PKG_VERSION");
+    let at = |registry: &str, nats: &str| {
+        let mut images =
+            ["dataplane", "operator"].map(|name| format!("{registry}/flutecast-{name}:{version}")).to_vec();
+        images.push(nats.to_owned());
+        images.sort();
+        images
+    };
+    let nats = yaml(&text("charts/flutecast/values.yaml"))["nats"]["bundled"]["image"]["tag"].clone();
+    let nats = nats.as_str().unwrap();
+    assert_eq!(images(&[]), at("flutecast.io", &format!("docker.io/nats:{nats}")));
+    let mirrored = at("r.plant/mirror", &format!("r.plant/mirror/nats:{nats}"));
+    assert_eq!(images(&[r#"image.registry="r.plant/mirror""#]), mirrored);
+    // An umbrella chart's word goes first.
+    let both = [r#"image.registry="other""#, r#"global.imageRegistry="r.plant/mirror""#];
+    assert_eq!(images(&both), mirrored);
+    // What was valid before it had parts: a whole name, which stays as it is.
+    let whole = [r#"nats.bundled.image="localhost:5000/nats:2""#, r#"image.registry="r.plant/mirror""#];
+    assert_eq!(images(&whole), at("r.plant/mirror", "localhost:5000/nats:2"));
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let pinned = [format!("nats.bundled.image.digest={digest:?}"), r#"image.tag="9.9.9""#.to_owned()];
+    let pinned = images(&pinned.each_ref().map(String::as_str));
+    assert_eq!(
+        pinned.iter().find(|image| image.contains("nats")).unwrap(),
+        &format!("docker.io/nats@{digest}")
+    );
+}
+
+#[test]
+fn paths_of_gateways_become_prefixes_of_the_data_plane() {
+    let prefixes = |ingress: &str, route: &str| {
+        let objects = rendered(&[
+            "nats.url=\"nats://n\"",
+            &format!("ingress={{\"enabled\":true,\"path\":{ingress:?}}}"),
+            &format!("httpRoute={{\"enabled\":true,\"path\":{route:?},\"parentRefs\":[{{\"name\":\"g\"}}]}}"),
+        ]);
+        let (_, dataplane) =
+            arguments(&objects).into_iter().find(|(name, _)| name.ends_with("dataplane")).unwrap();
+        let prefix = |argument: &String| argument.strip_prefix("--path-prefix=").map(str::to_owned);
+        dataplane.iter().filter_map(prefix).collect::<Vec<_>>()
+    };
+    assert_eq!(prefixes("/", "/"), Vec::<String>::new());
+    assert_eq!(prefixes("/plant-1", "/plant-1/"), ["/plant-1"]);
+    assert_eq!(prefixes("/a/b/", "/v10"), ["/a/b", "/v10"]);
+    // Only the API, at its own path.
+    assert_eq!(prefixes("/v1", "/v1/acme/"), Vec::<String>::new());
+}
+
 #[test]
 fn node_ports_can_be_set() {
     let ports = |kind: &str| {
@@ -184,6 +283,45 @@ fn node_ports_can_be_set() {
         assert_eq!(ports(kind), [vec![Some(30_080)], vec![None, Some(31_883)]], "{kind}");
     }
     assert_eq!(ports("ClusterIP"), [vec![None], vec![None, None]], "the API server would refuse them");
+}
+
+/// The operator makes the passwords, with the right to do so, unless a Secret is given. Who doesn't make them
+/// reads a file.
+#[test]
+fn passwords_are_made_by_the_operator_unless_they_are_given() {
+    let release = |given: &str, persistence: &str| {
+        let objects = rendered(&[
+            "nats.bundled.enabled=true",
+            &format!("nats.bundled.passwordsSecretName={given:?}"),
+            &format!("nats.bundled.persistence={persistence}"),
+        ]);
+        assert!(objects.iter().all(|object| object["kind"] != "Secret"));
+        let role = object(&objects, "Role", "flutecast-operator")["rules"].to_string();
+        let programs = ["operator", "dataplane"].map(|program| {
+            let pod = object(&objects, "Deployment", &format!("factory-flutecast-{program}"))["spec"]
+                ["template"]["spec"]
+                .clone();
+            let flag = "--nats-passwords-secret=factory-flutecast-nats-passwords";
+            let makes = pod["containers"][0]["args"].as_array().unwrap().iter().any(|arg| arg == flag);
+            let reads = pod["containers"][0]["env"].to_string().contains("FLUTECAST_NATS_PASSWORD_FILE");
+            let mounted = pod["volumes"][0]["secret"]["secretName"].as_str().unwrap_or("none").to_owned();
+            (makes, reads, mounted)
+        });
+        let removes = objects.iter().any(|object| {
+            let args = object["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
+            object["kind"] == "Job" && args.contains("--clean-up=nats-passwords")
+        });
+        (role.contains("factory-flutecast-nats-passwords"), programs, removes)
+    };
+    let file = |name: &str| (false, true, name.to_owned());
+    let made = [(true, false, "none".to_owned()), file("factory-flutecast-nats-passwords")];
+    let given = [file("plant-nats"), file("plant-nats")];
+    for (persistence, removes) in
+        [(r#"{"keep":true}"#, false), (r#"{"keep":false}"#, true), (r#"{"enabled":false}"#, true)]
+    {
+        assert_eq!(release("", persistence), (true, made.clone(), removes), "{persistence}");
+        assert_eq!(release("plant-nats", persistence), (false, given.clone(), false), "{persistence}");
+    }
 }
 
 /// Returns the names and arguments of a release's programs.
@@ -208,6 +346,7 @@ fn programs_accept_the_rendered_arguments() {
         "dataplane.extraArgs=[\"--ping=3s\"]",
     ];
     cases.push(rendered(&values));
+    cases.push(rendered(&[values[0], "ingress={\"enabled\":true,\"path\":\"/plant-1/\"}"]));
     let programs: Vec<_> = cases.iter().flat_map(|objects| arguments(objects)).collect();
     assert!(programs.len() >= 8, "{programs:?}");
     for (name, arguments) in programs {

@@ -49,7 +49,8 @@ async fn dashboard_is_live_below_the_path(stack: &LocalStack, gateway: &Gateway)
     let token = browser.script("return Object.keys(sessionStorage)").await?;
     assert_eq!(token, serde_json::json!(["flutecast.token/plant-1.acme"]), "factories don't share it");
     // All that the page loaded came from below the path, and the stream through its own rule of the gateway.
-    let script = "return performance.getEntriesByType('resource').map((entry) => new URL(entry.name).pathname)";
+    let script =
+        "return performance.getEntriesByType('resource').map((entry) => new URL(entry.name).pathname)";
     let loaded: Vec<String> = serde_json::from_value(browser.script(script).await?)?;
     assert!(loaded.len() > 5 && loaded.iter().all(|path| path.starts_with("/plant-1/")), "{loaded:?}");
     browser.close().await

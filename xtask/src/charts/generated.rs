@@ -144,7 +144,7 @@ fn rows_below(path: &str, value: &Value, schema: &Value, rows: &mut Vec<String>)
     let (Some(properties), Some(values)) = (schema["properties"].as_object(), value.as_object()) else {
         return;
     };
-    for (name, schema) in properties.iter().filter(|(name, _)| *name != "global") {
+    for (name, schema) in properties {
         let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         if let Some(value) = values.get(name) {
             rows_below(&below, value, schema, rows);

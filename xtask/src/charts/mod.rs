@@ -13,6 +13,7 @@ use flutecast_testkit::in_repository;
 
 pub use copy::{chart_as, put_definitions};
 pub use generated::{KINDS, chart_files};
+pub use schemas::of_definitions as schemas_of_definitions;
 pub use snapshots::rendered_cases;
 
 #[derive(Debug, Args)]
@@ -53,7 +54,7 @@ pub fn write() -> anyhow::Result<()> {
 pub fn write_schemas(args: &SchemaArgs) -> anyhow::Result<()> {
     let schemas = match &args.swagger {
         Some(swagger) => schemas::of_kubernetes(swagger)?,
-        None => schemas::of_definitions(&args.definition)?,
+        None => schemas::definitions(&args.definition)?,
     };
     std::fs::write(&args.out, format!("{schemas}\n")).with_context(|| format!("{}", args.out.display()))
 }

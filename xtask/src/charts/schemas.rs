@@ -1,5 +1,6 @@
 //! Generates the JSON schemas with which kubeconform checks rendered charts. They are strict, without
-//! descriptions, and cover only the kinds in use.
+//! descriptions, and cover only the kinds in use. Definitions of kinds of other projects are kept whole, as
+//! tests also give them to an API server.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -59,20 +60,64 @@ pub(super) fn of_kubernetes(swagger: &Path) -> anyhow::Result<Value> {
     Ok(json!({"version": version, "kinds": kinds, "definitions": found}))
 }
 
-/// Returns the same structure for CustomResourceDefinitions, whose schemas do not refer to each other.
-pub(super) fn of_definitions(files: &[PathBuf]) -> anyhow::Result<Value> {
-    let (mut kinds, mut found) = (BTreeMap::new(), Map::new());
+/// Returns CustomResourceDefinitions of other projects, without what only people read, and with their storage
+/// versions only.
+pub(super) fn definitions(files: &[PathBuf]) -> anyhow::Result<Value> {
+    let mut found = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(file)?;
         // serde_yaml skips the comments at the start.
-        let definition: Value = serde_yaml::from_str(&text).with_context(|| format!("{}", file.display()))?;
+        let mut definition: Value =
+            serde_yaml::from_str(&text).with_context(|| format!("{}", file.display()))?;
+        let metadata = &definition["metadata"];
+        let mut kept = json!({"name": metadata["name"]});
+        // Without it the API server refuses kinds of Kubernetes' own groups.
+        if let Some(approved) = metadata["annotations"].get("api-approved.kubernetes.io") {
+            kept["annotations"] = json!({"api-approved.kubernetes.io": approved});
+        }
+        definition["metadata"] = kept;
+        let versions = definition["spec"]["versions"].as_array_mut().context("versions")?;
+        versions.retain(|version| version["storage"] == true);
+        for version in versions {
+            without_descriptions(&mut version["schema"]["openAPIV3Schema"]);
+        }
+        found.push(definition);
+    }
+    Ok(Value::Array(found))
+}
+
+/// Removes the descriptions of a schema and of all below it.
+fn without_descriptions(schema: &mut Value) {
+    let Value::Object(keywords) = schema else { return };
+    keywords.remove("description");
+    if let Some(Value::Object(properties)) = keywords.get_mut("properties") {
+        properties.values_mut().for_each(without_descriptions);
+    }
+    for keyword in ["items", "additionalProperties", "not"] {
+        keywords.get_mut(keyword).map(without_descriptions);
+    }
+    for keyword in ["allOf", "anyOf", "oneOf"] {
+        keywords
+            .get_mut(keyword)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+            .for_each(without_descriptions);
+    }
+}
+
+/// Returns the same structure as [`of_kubernetes`] for CustomResourceDefinitions, whose schemas do not refer to
+/// each other.
+///
+/// # Errors
+/// Returns an error if a definition has an unexpected form.
+pub fn of_definitions(definitions: &Value) -> anyhow::Result<Value> {
+    let (mut kinds, mut found) = (BTreeMap::new(), Map::new());
+    for definition in definitions.as_array().context("a list of definitions")? {
         let spec = &definition["spec"];
         let (kind, group) =
             (spec["names"]["kind"].as_str().context("kind")?, spec["group"].as_str().context("group")?);
         for version in spec["versions"].as_array().context("versions")? {
-            if version["storage"] != true {
-                continue;
-            }
             let mut schema = version["schema"]["openAPIV3Schema"].clone();
             simplify(&mut schema);
             schema["properties"]["metadata"] = json!({"type": "object"});
