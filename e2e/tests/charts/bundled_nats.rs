@@ -22,7 +22,7 @@ const PASSWORD: &str = "p1-of_Many-letters";
 struct Server {
     port: u16,
     monitor: u16,
-    _process: Process,
+    process: Process,
 }
 
 impl Server {
@@ -43,10 +43,13 @@ impl Server {
 
     /// Starts the data plane with that operator's mapping and the chart's login.
     async fn dataplane(&self, folder: &Path) -> Dataplane {
+        let password = folder.join("password");
+        std::fs::write(&password, PASSWORD).unwrap();
         let options = DataplaneOptions {
             mapping: folder.join("mapping"),
-            nats: self.url("dataplane"),
-            args: vec!["--release".into(), "plant-1".into()],
+            nats: format!("nats://dataplane@127.0.0.1:{}", self.port),
+            args: ["--release".into(), "plant-1".into(), "--nats-password-file".into(), password.into()]
+                .into(),
             ..DataplaneOptions::default()
         };
         Dataplane::start(options).await.unwrap()
@@ -76,8 +79,13 @@ async fn server_with(folder: &Path, values: &[&str]) -> Server {
     }
     let file = folder.join("nats.conf");
     std::fs::write(&file, own).unwrap();
+    Server { port, monitor, process: start(&file, PASSWORD).await }
+}
+
+/// Starts nats-server with one password for all users, which stand in its environment.
+async fn start(file: &Path, password: &str) -> Process {
     let env = ["OPERATOR", "DATAPLANE", "DEVICES"]
-        .map(|user| (OsString::from(format!("{user}_PASSWORD")), OsString::from(PASSWORD)));
+        .map(|user| (OsString::from(format!("{user}_PASSWORD")), OsString::from(password)));
     let options = ProcessOptions { env: env.to_vec(), ..ProcessOptions::default() };
     let args = ["--config".as_ref(), file.as_os_str()];
     let mut process = Process::spawn_with(nats_server_program().unwrap(), args, options).unwrap();
@@ -85,7 +93,48 @@ async fn server_with(folder: &Path, values: &[&str]) -> Server {
         .wait_for_line("\"Server is ready\"", SOON, |line| line.ends_with("Server is ready"))
         .await
         .unwrap();
-    Server { port, monitor, _process: process }
+    process
+}
+
+/// The kubelet replaces the file of a mounted Secret. Whatever is first, the file or the restart of NATS,
+/// the pod logs in with the new password and isn't restarted.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_data_plane_follows_a_changed_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = server(folder.path()).await;
+    let operator = server.operator(folder.path()).await;
+    let dataplane = server.dataplane(folder.path()).await;
+    drop(operator);
+    let page = format!("http://127.0.0.1:{}/connz?auth=1", server.monitor);
+    let is_connected = async || {
+        let connections = http_client::get_json(&page).await.map_err(|error| error.to_string())?;
+        let connections = connections["connections"].as_array().cloned().unwrap_or_default();
+        let is_there = connections.iter().any(|one| one["authorized_user"] == "dataplane");
+        if is_there { Ok(()) } else { Err(format!("{connections:?}")) }
+    };
+    wait_until("the first login", SOON, is_connected).await.unwrap();
+    let (conf, password) = (folder.path().join("nats.conf"), folder.path().join("password"));
+    for (next, file_first) in [("second-password", true), ("third-password", false)] {
+        if file_first {
+            std::fs::write(&password, next).unwrap();
+        }
+        server.process.terminate(SOON).await.unwrap();
+        let from = dataplane.process.line_count();
+        server.process = start(&conf, next).await;
+        if !file_first {
+            wait_until("a refused login", SOON, async || {
+                let lines = dataplane.process.output().split_off(from).join("\n");
+                if lines.contains("authorization violation") { Ok(()) } else { Err(lines) }
+            })
+            .await
+            .unwrap();
+            std::fs::write(&password, next).unwrap();
+        }
+        wait_until("a login with the new password", SOON, is_connected).await.unwrap();
+    }
+    for line in dataplane.process.output() {
+        assert!(!line.contains("-password\"") && !line.contains(PASSWORD), "{line}");
+    }
 }
 
 #[tokio::test]

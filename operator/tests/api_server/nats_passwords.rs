@@ -64,13 +64,10 @@ async fn nats(ports: NatsPorts, folder: &Path, passwords: &BTreeMap<String, Stri
     NatsServer::start_with(options).await.unwrap()
 }
 
-async fn readiness(operator: &Running) -> String {
-    http_client::get(&format!("{}/readyz", operator.admin)).await.unwrap().text()
-}
-
 async fn until_it_says(operator: &Running, expected: &str) {
+    let page = format!("{}/readyz", operator.admin);
     wait_until(&format!("the operator to say {expected:?}"), SOON, async || {
-        let said = readiness(operator).await;
+        let said = http_client::get(&page).await.map_err(|error| error.to_string())?.text();
         if said.contains(expected) { Ok(()) } else { Err(said) }
     })
     .await

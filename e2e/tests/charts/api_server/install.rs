@@ -2,6 +2,7 @@
 
 use flutecast_testbed::{Helm, HelmOutput};
 use flutecast_testkit::ApiServer;
+use flutecast_xtask::charts::chart_as;
 
 use crate::support::{chart, documents, object};
 
@@ -49,13 +50,12 @@ fn a_second_release_is_refused(helm: &Helm, flutecast: &str) {
     );
 }
 
-async fn uninstall_leaves_kinds_claims_and_passwords(api: &ApiServer, helm: &Helm) {
+async fn uninstall_leaves_the_kinds(api: &ApiServer, helm: &Helm) {
     helm.run(&[&["uninstall", "factory"][..], &IN_PLANT_1].concat()).unwrap();
     let kinds = "all,role,rolebinding,networkpolicy,pdb,secret,priorityclass,validatingadmissionpolicy";
     let get = ["get", kinds, "-l", "app.kubernetes.io/instance=factory", "-n", "plant-1", "-o", "name"];
     let left = api.kubectl(&get, "").await.unwrap();
-    // The claims of the bundled NATS stay, and so do the passwords that devices use.
-    assert_eq!(left.trim(), "secret/factory-flutecast-nats-passwords");
+    assert_eq!(left.trim(), "");
     helm.run(&["uninstall", "flutecast-crds", "--namespace", "flutecast-system"]).unwrap();
     let kinds = api.kubectl(&["get", "crd", "-o", "name"], "").await.unwrap();
     assert_eq!(kinds.lines().count(), 3, "the kinds stay: {kinds}");
@@ -70,15 +70,72 @@ async fn both_charts_install_upgrade_and_uninstall() {
     let (crds, flutecast) = (chart("flutecast-crds"), chart("flutecast"));
     notes_print_the_missing_install_command(&helm, &crds, &flutecast);
     install_without_a_warning(&helm, &flutecast);
-    let passwords = ["get", "secret", "-n", "plant-1", "factory-flutecast-nats-passwords"];
-    let password = [&passwords[..], &["-o", "jsonpath={.data.devices}"]].concat();
-    let before = api.kubectl(&password, "").await.unwrap();
     a_second_release_is_refused(&helm, &flutecast);
 
     let replicas = ["--set", "dataplane.replicas=3"];
     helm.run(&[&["upgrade", "factory", &flutecast][..], &IN_PLANT_1, &BUNDLED, &replicas].concat()).unwrap();
-    assert_eq!(api.kubectl(&password, "").await.unwrap(), before, "an upgrade changes no password");
-    uninstall_leaves_kinds_claims_and_passwords(&api, &helm).await;
+    uninstall_leaves_the_kinds(&api, &helm).await;
+}
+
+/// The template of the charts that made the passwords themselves, up to November 2026.
+const PASSWORDS_BEFORE: &str = r#"
+{{- $before := (lookup "v1" "Secret" .Release.Namespace (include "flutecast.natsPasswords" .)).data | default dict }}
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {{ include "flutecast.natsPasswords" . }}
+  namespace: {{ .Release.Namespace }}
+  {{- if .Values.nats.bundled.persistence.keep }}
+  annotations:
+    helm.sh/resource-policy: keep
+  {{- end }}
+type: Opaque
+data:
+  {{- range list "operator" "dataplane" "devices" }}
+  {{ . }}: {{ get $before . | default (printf "p%s" (randAlphaNum 40) | b64enc) }}
+  {{- end }}
+"#;
+
+/// Charts up to November 2026 had the Secret of the passwords among their objects, so Helm would delete it
+/// when the chart has it no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_from_a_chart_that_made_the_passwords_keeps_them() {
+    let api = ApiServer::start().await.unwrap();
+    let helm = Helm::new(Some(&api.kubeconfig())).unwrap();
+    let (now, folder) = (chart("flutecast"), tempfile::tempdir().unwrap());
+    let before = chart_as(now.as_ref(), "0.0.9", folder.path()).unwrap();
+    std::fs::write(before.join("templates/passwords.yaml"), PASSWORDS_BEFORE).unwrap();
+    let before = before.display().to_string();
+    for (namespace, keep) in [("kept", "true"), ("not-kept", "false")] {
+        let values = format!("nats.bundled.enabled=true,nats.bundled.persistence.keep={keep}");
+        let options = ["--namespace", namespace, "--create-namespace", "--set", &values];
+        let release = |verb: &str, chart: &str| {
+            helm.run(&[&[verb, "factory", chart], &options[..]].concat()).unwrap();
+            helm.run(&["get", "manifest", "factory", "--namespace", namespace]).unwrap().stdout
+        };
+        let get = ["get", "secret", "-n", namespace, "factory-flutecast-nats-passwords", "-o"];
+        let data = async || api.kubectl(&[&get[..], &["jsonpath={.data}"]].concat(), "").await.unwrap();
+
+        let manifest = release("install", &before);
+        assert!(manifest.contains("kind: Secret"), "{manifest}");
+        let made = data().await;
+        assert_eq!(made.matches("\":\"").count(), 3, "{made}");
+        // Helm can't go on to own what it is told to keep, so the second upgrade is another case.
+        for upgrade in 1..=3 {
+            let manifest = release("upgrade", &now);
+            assert_eq!(data().await, made, "{namespace}, upgrade {upgrade}");
+            let is_said = keep == "false" && upgrade == 1;
+            assert_eq!(manifest.contains("kind: Secret"), is_said, "{namespace}, upgrade {upgrade}");
+        }
+        helm.run(&["rollback", "factory", "1", "--namespace", namespace]).unwrap();
+        assert_eq!(data().await, made, "{namespace}, rollback");
+        release("upgrade", &now);
+        // No node runs the clean-up here, which removes the Secret where nothing is to be kept.
+        helm.run(&["uninstall", "factory", "--namespace", namespace, "--no-hooks"]).unwrap();
+        assert_eq!(data().await, made, "{namespace}, uninstall");
+        release("install", &now);
+        assert_eq!(data().await, made, "{namespace}, installed again");
+    }
 }
 
 /// Returns the arguments of the helm command in the notes, with the chart's path made absolute.
