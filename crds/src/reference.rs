@@ -74,7 +74,8 @@ fn section(page: &mut String, kind: CrdKind) -> Result<(), Box<dyn std::error::E
     let version = &definition["spec"]["versions"][0];
     let schema = &version["schema"]["openAPIV3Schema"];
     write!(page, "\n## {}\n\n{}", kind.as_str(), text(&schema["description"]))?;
-    writeln!(page, " `kubectl get {}` or `{}`.\n", text(&names["plural"]), text(&names["shortNames"][0]))?;
+    let (short, full) = (text(&names["shortNames"][0]), text(&definition["metadata"]["name"]));
+    writeln!(page, " `kubectl get {short}` or `kubectl get {full}`.\n")?;
     fields(page, schema, "spec")?;
     rules(page, schema)?;
     writeln!(page, "\n### Status of {}\n", kind.as_str())?;

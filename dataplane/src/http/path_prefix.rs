@@ -1,7 +1,7 @@
 //! Paths under which gateways lead to this pod.
 //!
-//! An Ingress has no common way to rewrite paths, so the pod removes the prefix itself. Paths without a prefix
-//! keep their meaning: callers inside the cluster use them, and gateways that rewrite send them.
+//! An Ingress has no common way to rewrite paths, so the pod removes the prefix itself. Paths without a
+//! prefix keep their meaning: callers inside the cluster use them, and gateways that rewrite send them.
 
 use std::str::FromStr;
 

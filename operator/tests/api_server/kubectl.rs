@@ -35,7 +35,7 @@ async fn kubectl_and_events_show_what_is_documented() {
         .await;
     let demo = repository("manifests/demo");
     cluster.kubectl(&["apply", "--server-side", "--recursive", "-f", &demo]).await;
-    let wait = ["wait", "--for=condition=Ready", "--timeout=30s", "--all", "tenants,devices,pushformats"];
+    let wait = ["wait", "--for=condition=Ready", "--timeout=30s", "--all", "ft,fd,fpf"];
     let waited = cluster.api.kubectl(&wait, "").await;
     waited.unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.operator_log()));
     cluster.apply(TWICE).await;
@@ -218,7 +218,7 @@ async fn presence_is_what_the_page_shows(cluster: &Cluster) {
 /// Returns the current transcript.
 async fn transcript(cluster: &Cluster) -> String {
     let mut text = "```\n$ kubectl apply --server-side --recursive -f manifests/demo\n$ kubectl wait \
-                    --for=condition=Ready --timeout=30s --all tenants,devices,pushformats\n"
+                    --for=condition=Ready --timeout=30s --all ft,fd,fpf\n"
         .to_owned();
     let all = cluster.kubectl(&["get", "ft,fd,fpf"]).await;
     text.push_str(&format!("$ kubectl get ft,fd,fpf\n{all}\n"));

@@ -106,8 +106,8 @@ fn without_descriptions(schema: &mut Value) {
     }
 }
 
-/// Returns the same structure as [`of_kubernetes`] for CustomResourceDefinitions, whose schemas do not refer to
-/// each other.
+/// Returns the same structure as [`of_kubernetes`] for CustomResourceDefinitions, whose schemas do not refer
+/// to each other.
 ///
 /// # Errors
 /// Returns an error if a definition has an unexpected form.

@@ -7,5 +7,6 @@ mod dependencies;
 mod documents;
 mod files;
 mod knots;
+mod kubectl;
 mod names;
 mod source;

@@ -47,7 +47,7 @@ const CRDS_NAMESPACE: &str = "flutecast-crds";
 /// Arguments of kubectl commands whose output is printed after a failed test.
 const LOOKS: [&str; 5] = [
     "get all,endpointslices,persistentvolumeclaims -o wide",
-    "get tenants,devices,pushformats -o wide",
+    "get ft,fd,fpf -o wide",
     "describe pods",
     "get events --sort-by=.lastTimestamp",
     "logs -l app.kubernetes.io/name=flutecast --all-containers --prefix --tail=60 --max-log-requests=20",
@@ -228,7 +228,7 @@ impl<'a> Release<'a> {
     /// # Errors
     /// If an object isn't Ready in time.
     pub async fn wait_ready(&self) -> anyhow::Result<()> {
-        let wait = ["wait", "--for=condition=Ready", "--timeout=80s", "--all", "tenants,devices,pushformats"];
+        let wait = ["wait", "--for=condition=Ready", "--timeout=80s", "--all", "ft,fd,fpf"];
         self.kubectl(&wait).await.map(drop)
     }
 

@@ -1,8 +1,8 @@
 //! The charts write what the API server would fill in inside of lists.
 //!
 //! Tools for GitOps compare what was rendered with what there is. A field of an object that nobody wrote
-//! doesn't count, but most lists are compared as a whole: one default inside of an element, and the two differ
-//! for ever.
+//! doesn't count, but most lists are compared as a whole: one default inside of an element, and the two
+//! differ for ever.
 
 use std::collections::BTreeSet;
 

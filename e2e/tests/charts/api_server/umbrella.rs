@@ -8,6 +8,12 @@ use serde_json::Value;
 
 use crate::support::{chart, documents, object};
 
+const VALUES: &str = "
+global: {imageRegistry: r.site.example, imagePullSecrets: [{name: login}, other], site: suzhou}
+flutecast: {enabled: true, nats: {bundled: {enabled: true}}, image: {pullSecrets: [other]}}
+flutecast-crds: {enabled: true}
+";
+
 /// Writes an umbrella chart with both charts under their customary conditions, and what it says to all its
 /// parts.
 fn write_umbrella(folder: &Path) {
@@ -19,11 +25,7 @@ fn write_umbrella(folder: &Path) {
     let own = format!("apiVersion: v2\nname: site\nversion: 0.1.0\ndependencies:\n{kinds}{release}");
     std::fs::create_dir_all(folder.join("templates")).unwrap();
     std::fs::write(folder.join("Chart.yaml"), own).unwrap();
-    let values = "global: {imageRegistry: r.site.example, imagePullSecrets: [{name: login}, other], site: suzhou}\n\
-                  tags: {}\n\
-                  flutecast: {enabled: true, nats: {bundled: {enabled: true}}, image: {pullSecrets: [other]}}\n\
-                  flutecast-crds: {enabled: true}\n";
-    std::fs::write(folder.join("values.yaml"), values).unwrap();
+    std::fs::write(folder.join("values.yaml"), VALUES).unwrap();
 }
 
 /// Returns the kinds and names of objects.
