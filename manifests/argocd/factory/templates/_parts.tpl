@@ -2,7 +2,8 @@
 {server: "https://kubernetes.default.svc", namespace: {{ .Values.name }}}
 {{- end }}
 
-{{- /* What fails is tried again for ever, and each try takes the newest commit: what mends a bad commit waits for nobody. */}}
+{{- /* What fails is tried again for about five minutes, and each try takes the newest commit. After that a new commit is tried at once. Not
+for ever: an Application can't be deleted while it tries. */}}
 {{- define "retry" -}}
-{limit: -1, refresh: true, backoff: {duration: 5s, factor: 2, maxDuration: 20s}}
+{limit: 15, refresh: true, backoff: {duration: 5s, factor: 2, maxDuration: 20s}}
 {{- end }}
