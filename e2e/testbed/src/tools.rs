@@ -10,7 +10,7 @@ macro_rules! pinned_in {
 }
 
 /// All tools including [`GoTool::LOCAL`], in build order: tools that most tests need come first.
-pub const ALL: [GoTool; 27] = [
+pub const ALL: [GoTool; 28] = [
     GoTool::NATS_SERVER,
     GoTool::ETCD,
     GoTool::KUBE_APISERVER,
@@ -31,6 +31,7 @@ pub const ALL: [GoTool; 27] = [
     PROBE,
     HELM,
     KUBECONFORM,
+    KUBE_SCORE,
     HELM_UNITTEST,
     GLUA,
     GIT_SERVER,
@@ -126,6 +127,18 @@ pub const KUBECONFORM: GoTool = GoTool {
     pinned_in: pinned_in!("kubeconform"),
     go_mod: include_str!("../tools/kubeconform/go.mod"),
     minutes: 1,
+    source: None,
+    stamp: Stamp::Version("main.version"),
+};
+/// Looks for habits in rendered charts that are known to end badly.
+pub const KUBE_SCORE: GoTool = GoTool {
+    name: "kube-score",
+    package: "github.com/zegl/kube-score/cmd/kube-score",
+    module: "github.com/zegl/kube-score",
+    cache: "kube-score",
+    pinned_in: pinned_in!("kube-score"),
+    go_mod: include_str!("../tools/kube-score/go.mod"),
+    minutes: 2,
     source: None,
     stamp: Stamp::Version("main.version"),
 };
