@@ -86,6 +86,14 @@ e2e: need-cargo tools ## the tests that need a cluster: this machine's own, or t
 	@$(MAKE) test-images
 	@e2e/tests/run $(target)/debug/flutecast-cluster cluster $(nextest) nextest run $(locked) -p flutecast-e2e $(E2E_ARGS)
 
+# SOAK_ARGS='--scale 2000/1' measures a part.
+SOAK_ARGS ?= --modes 'as shipped,legacy,structured-merge,server-side' --minutes 10 --scale 2000/1,2000/10
+
+.PHONY: gitops-soak
+gitops-soak: cluster test-images ## measures Argo CD with a factory for an hour, and writes docs/generated/gitops-argocd.md
+	@env -u KUBECONFIG cargo run $(locked) --quiet -p flutecast-e2e --example gitops-argocd -- \
+		$(SOAK_ARGS) --into docs/generated/gitops-argocd.md
+
 .PHONY: cluster-down
 cluster-down: need-cargo ## ends it and removes all that belonged to it, a factory included
 	@cargo build $(locked) --quiet -p flutecast-testbed --bin flutecast-cluster

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 
 use flutecast_testbed::cluster::{Cluster, Component};
-use flutecast_testbed::gitops::Argocd;
+use flutecast_testbed::gitops::{Argocd, remove_applications};
 use flutecast_testkit::Process;
 use serde_json::Value;
 
@@ -17,6 +17,8 @@ const KINDS: [&str; 3] = ["devices.flutecast.io", "pushformats.flutecast.io", "t
 
 /// Removes all that factories left on the cluster, the kinds included.
 pub(crate) async fn make_bare(cluster: &Cluster) {
+    // An Argo CD that runs would bring the rest back.
+    remove_applications(cluster).await.unwrap();
     for kind in KINDS {
         let path = r#"jsonpath={range .items[?(@.metadata.finalizers)]}{.metadata.namespace} {.metadata.name}{"\n"}{end}"#;
         // There is nothing to list before the kind is there.
@@ -96,6 +98,10 @@ impl Log {
         Refreshes {
             by_reason: count(lines.iter().filter_map(refresh)),
             by_object: count(lines.iter().filter_map(object)),
+            syncs: lines
+                .iter()
+                .filter(|line| of(line, "msg").starts_with("Initiated automated sync"))
+                .count(),
         }
     }
 }
@@ -107,8 +113,11 @@ fn path(argocd: &Argocd<'_>) -> std::path::PathBuf {
 /// Why Applications were compared with git, and how often.
 #[derive(Debug)]
 pub(crate) struct Refreshes {
+    #[allow(dead_code, reason = "it is printed")]
     pub(crate) by_reason: BTreeMap<String, u32>,
     pub(crate) by_object: BTreeMap<String, u32>,
+    /// How often Argo CD wrote what git has, unasked.
+    pub(crate) syncs: usize,
 }
 
 fn count(items: impl Iterator<Item = String>) -> BTreeMap<String, u32> {

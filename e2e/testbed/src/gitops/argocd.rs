@@ -70,7 +70,10 @@ impl<'a> Argocd<'a> {
     ) -> anyhow::Result<Self> {
         let running = is_running(cluster).await?;
         if !running {
-            remove_namespace(cluster).await?;
+            remove_applications(cluster).await?;
+            cluster
+                .kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=55s"])
+                .await?;
         }
         make_objects(cluster, config, parameters).await?;
         let mut commands = Vec::new();
@@ -206,16 +209,25 @@ async fn is_running(cluster: &Cluster) -> anyhow::Result<bool> {
     Ok(Component::ARGOCD.into_iter().all(runs))
 }
 
-/// Removes what an Argo CD left that runs no more. Its Applications' finalizers wait for it in vain.
-async fn remove_namespace(cluster: &Cluster) -> anyhow::Result<()> {
-    let list = ["-n", NAMESPACE, "get", "applications.argoproj.io", "-o", "name"];
-    // There are no Applications before the kind is there.
-    let applications = cluster.kubectl(&list).await.unwrap_or_default();
-    for application in applications.split_whitespace() {
-        let patch = r#"{"metadata": {"finalizers": null}}"#;
-        cluster.kubectl(&["-n", NAMESPACE, "patch", application, "--type=merge", "--patch", patch]).await?;
+/// Removes all Applications and what makes them, and nothing that they have brought. Works without Argo CD, for
+/// whom their finalizers wait.
+///
+/// # Errors
+/// If kubectl fails.
+pub async fn remove_applications(cluster: &Cluster) -> anyhow::Result<()> {
+    for kind in ["applicationsets.argoproj.io", "applications.argoproj.io"] {
+        let list = ["-n", NAMESPACE, "get", kind, "-o", "name"];
+        // There are none before the kind is there.
+        let names = cluster.kubectl(&list).await.unwrap_or_default();
+        for name in names.split_whitespace() {
+            let patch = r#"{"metadata": {"finalizers": null}}"#;
+            let delete = ["-n", NAMESPACE, "delete", name, "--ignore-not-found", "--wait=false"];
+            // One that another one held may go at any moment.
+            let _ =
+                cluster.kubectl(&["-n", NAMESPACE, "patch", name, "--type=merge", "--patch", patch]).await;
+            cluster.kubectl(&delete).await?;
+        }
     }
-    cluster.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=55s"]).await?;
     Ok(())
 }
 

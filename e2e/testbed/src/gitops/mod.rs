@@ -7,6 +7,6 @@ mod argocd;
 mod flux;
 mod repository;
 
-pub use argocd::{Application, Argocd};
+pub use argocd::{Application, Argocd, remove_applications};
 pub use flux::{Flux, FluxObject};
 pub use repository::GitRepository;
