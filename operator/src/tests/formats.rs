@@ -226,6 +226,8 @@ proptest! {
                 Step::Restart => {}
             }
             let before = plant.documents();
+            let told = plant.built.outcomes.clone();
+            let told: Vec<_> = told.iter().filter(|(object, _)| object.kind == Kind::Device).collect();
             let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
             match step {
                 Step::Restart => plant.restart(&files),
@@ -233,6 +235,10 @@ proptest! {
             }
             if matches!(step, Step::Restart | Step::Break { .. }) && !before.is_empty() {
                 prop_assert_eq!(plant.documents(), before, "{:?}", step);
+            }
+            if matches!(step, Step::Restart) {
+                let now = plant.built.outcomes.iter().filter(|(object, _)| object.kind == Kind::Device);
+                prop_assert_eq!(now.collect::<Vec<_>>(), told);
             }
         }
     }

@@ -9,6 +9,7 @@ mod demo;
 mod edit_war;
 mod enrollment;
 mod faults;
+mod formats;
 mod kills;
 mod kubectl;
 #[path = "../program/manifests.rs"]

@@ -166,6 +166,56 @@ async fn an_edit_is_in_force_within_a_second() {
     plant.end().await;
 }
 
+/// A format that is edited into nonsense of any kind takes nothing from a screen, also over a restart.
+#[tokio::test]
+async fn a_format_that_breaks_stays_in_force_as_it_was() {
+    let nats = NatsServer::start().await.unwrap();
+    let mut plant = Plant::new(&nats.url());
+    plant.put("tenant.yaml", &tenant("demo", ""));
+    plant.put("format.yaml", &format("on-off"));
+    plant.put("d1.yaml", &device("d1", "demo", "C-1", "on-off"));
+    plant.start(&[]);
+    plant.line("Device/d1 Accepted").await;
+    let document = plant.mapping("flutecast-demo-0.yaml");
+    let before = fs::read_to_string(&document).unwrap();
+
+    let broken = format("on-off").replace("fields:", "when: \"values.running >\"\n  fields:");
+    plant.put("format.yaml", &broken);
+    let line = plant.line("PushFormat/on-off Degraded").await;
+    assert!(line.contains("FormatInvalid: spec.when: "), "{line}");
+    let (_, since) = line.rsplit_once("; the version of ").unwrap();
+    let since: k8s_openapi::jiff::Timestamp = since.strip_suffix(" is in force").unwrap().parse().unwrap();
+    assert!(since.as_second() > 0);
+    assert_eq!(fs::read_to_string(&document).unwrap(), before);
+    plant.end().await;
+
+    // It broke while the operator was there, or was away; as a format, as an object, or as YAML.
+    let schema = format("on-off").replace("type: Bool", "type: Nonsense");
+    for (text, told) in [
+        (broken.as_str(), "PushFormat/on-off Degraded FormatInvalid"),
+        (schema.as_str(), "PushFormat/on-off Degraded InvalidObject"),
+        ("kind: [\n", "File/format.yaml Degraded InvalidYaml"),
+    ] {
+        plant.put("format.yaml", text);
+        plant.start(&[]);
+        let line = plant.line(told).await;
+        assert!(line.ends_with("; the version before is in force") || told.starts_with("File"), "{line}");
+        plant.line("Device/d1 Accepted").await;
+        assert_eq!(fs::read_to_string(&document).unwrap(), before, "{told}");
+        // A device that comes later has the version in force.
+        plant.put("d2.yaml", &device("d2", "demo", "C-2", "on-off"));
+        plant.line("Device/d2 Accepted").await;
+        plant.remove("d2.yaml");
+        plant.line("Device/d2 Removed").await;
+        plant.end().await;
+    }
+    plant.start(&[]);
+    plant.put("format.yaml", &format("on-off").replace("pointer: /on", "pointer: /is/on"));
+    plant.line("PushFormat/on-off Accepted").await;
+    assert!(fs::read_to_string(&document).unwrap().contains("/is/on"));
+    plant.end().await;
+}
+
 #[tokio::test]
 async fn works_without_nats_and_recovers() {
     let mut nats = NatsServer::start().await.unwrap();

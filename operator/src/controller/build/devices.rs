@@ -8,6 +8,7 @@ use flutecast_contract::name::{ChannelName, FormatName, IotId};
 
 use super::Formats;
 use super::claims::ClaimedDevice;
+use super::formats::FormatInForce;
 use super::records;
 use crate::controller::validate::device::ValidChannel;
 use crate::controller::validate::tenant::ValidTenant;
@@ -138,7 +139,7 @@ fn channel_documents(
         match format_of(&object.namespace, channel, formats, &left_out) {
             Ok(format) => {
                 used.entry(channel.format.clone())
-                    .or_insert_with(|| records::within_retention(tenant, format.clone()));
+                    .or_insert_with(|| records::within_retention(tenant, (*format.document).clone()));
                 for finding in records::findings(tenant, channel, format) {
                     outcomes.degrade(&object, finding);
                 }
@@ -160,11 +161,11 @@ pub(super) fn format_of<'a>(
     channel: &ValidChannel,
     formats: &'a Formats,
     consequence: &str,
-) -> Result<&'a FormatDocument, Finding> {
+) -> Result<&'a FormatInForce, Finding> {
     let key = (namespace.to_owned(), channel.format.as_str().to_owned());
     let field = format!("{}.format", channel.path);
     match formats.get(&key) {
-        Some(Some(format)) => Ok(&format.document),
+        Some(Some(format)) => Ok(format),
         Some(None) => {
             let format = ObjectRef::new(Kind::PushFormat, namespace, channel.format.as_str());
             let message = format!("{format} does not compile; see its verdict; {consequence}");

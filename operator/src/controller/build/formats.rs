@@ -19,6 +19,8 @@ pub(crate) struct FormatInForce {
     /// The object that it is a version of; `None` if it was read back, and that is not known.
     meta: Option<Arc<Meta>>,
     pub(crate) document: Arc<FormatDocument>,
+    /// `true` if it is what the object says now.
+    pub(crate) is_current: bool,
 }
 
 /// The versions in force, by the namespace and name of their PushFormats.
@@ -35,7 +37,10 @@ impl FormatsInForce {
     pub(crate) fn read_back(&mut self, key: Key, meta: Option<Arc<Meta>>, document: &FormatDocument) {
         let Some(known) = self.0.get_mut(&key) else {
             if Program::compile(document).is_ok() {
-                self.0.insert(key, FormatInForce { meta, document: Arc::new(document.clone()) });
+                self.0.insert(
+                    key,
+                    FormatInForce { meta, document: Arc::new(document.clone()), is_current: false },
+                );
             }
             return;
         };
@@ -59,9 +64,12 @@ pub(super) fn in_force(checked: BTreeMap<Key, CheckedFormat>, before: &FormatsIn
     let version = |(key, CheckedFormat { meta, document })| {
         let before = before.0.get(&key);
         let version = match document {
-            Some(document) => Some(FormatInForce { meta, document: shared(before, document) }),
+            Some(document) => {
+                Some(FormatInForce { meta, document: shared(before, document), is_current: true })
+            }
             None => before.filter(|before| is_same(before.meta.as_deref(), meta.as_deref())).map(|before| {
-                FormatInForce { meta: meta.or(before.meta.clone()), document: before.document.clone() }
+                let document = before.document.clone();
+                FormatInForce { meta: meta.or(before.meta.clone()), document, is_current: false }
             }),
         };
         (key, version)

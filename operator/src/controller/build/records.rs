@@ -5,6 +5,7 @@ use flutecast_contract::document::FormatDocument;
 use flutecast_contract::tail;
 use flutecast_crds::Duration;
 
+use super::formats::FormatInForce;
 use crate::controller::validate::device::ValidChannel;
 use crate::controller::validate::tenant::ValidTenant;
 use crate::finding::{Finding, Reason};
@@ -21,18 +22,18 @@ pub(super) fn within_retention(tenant: &ValidTenant, mut format: FormatDocument)
 }
 
 /// Returns what a channel's record needs and the tenant's stream does not keep.
-pub(super) fn findings(
-    tenant: &ValidTenant,
-    channel: &ValidChannel,
-    format: &FormatDocument,
-) -> Vec<Finding> {
-    let Some(record) = &format.record else { return Vec::new() };
+///
+/// Of a version that is not what its PushFormat says now, nobody can tell which `expireFields` was wanted: what
+/// is read back from the mapping is shortened.
+pub(super) fn findings(tenant: &ValidTenant, channel: &ValidChannel, format: &FormatInForce) -> Vec<Finding> {
+    let Some(record) = &format.document.record else { return Vec::new() };
     let retention = &tenant.retention;
     let object = tenant.meta.object_ref(Kind::Tenant);
     let max_age = retention.max_age;
     let kept = retention.max_messages_per_subject;
     let needed = tail::MESSAGES;
-    let shorter = record.expire_fields_ms.filter(|wanted| *wanted > max_age.as_millis()).map(|wanted| {
+    let wanted = record.expire_fields_ms.filter(|wanted| format.is_current && *wanted > max_age.as_millis());
+    let shorter = wanted.map(|wanted| {
         let wanted = Duration::from_millis(wanted);
         format!(
             "the record of PushFormat/{} keeps fields for {wanted} (record.expireFields), but {object} keeps \
