@@ -1,7 +1,8 @@
 //! The clients' port (event streams, devices, the dashboard), the admin port and the loopback listener.
 //!
-//! A request passes `path_prefix`, `routes`, `api` (credential and origin), `events` or `devices`, and `body`.
-//! `params` and `error` are pure; `streams` knows every open event stream and ends those that have to end.
+//! A request passes `path_prefix`, `routes`, `api` (credential and origin), `events` or `devices`, and
+//! `body`. `params` and `error` are pure; `streams` knows every open event stream and ends those that have to
+//! end.
 
 mod admin;
 mod api;

@@ -43,8 +43,8 @@ fn kubeconform(folder: &Path, rendered: &str) -> (bool, String) {
     (output.status.success(), text)
 }
 
-/// What kube-score asks for and the charts don't do, with the reason. Beside these they have no CPU limits, which
-/// would hold events back; what others may count on is requested.
+/// What kube-score asks for and the charts don't do, with the reason. Beside these they have no CPU limits,
+/// which would hold events back; what others may count on is requested.
 const NOT_FOLLOWED: [(&str, &str); 3] = [
     (
         "container-image-pull-policy",

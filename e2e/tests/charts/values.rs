@@ -228,7 +228,7 @@ fn one_value_moves_all_images() {
     };
     let nats = yaml(&text("charts/flutecast/values.yaml"))["nats"]["bundled"]["image"]["tag"].clone();
     let nats = nats.as_str().unwrap();
-    assert_eq!(images(&[]), at("flutecast.io", &format!("docker.io/nats:{nats}")));
+    assert_eq!(images(&[]), at("flutecast.io", &format!("nats:{nats}")));
     let mirrored = at("r.plant/mirror", &format!("r.plant/mirror/nats:{nats}"));
     assert_eq!(images(&[r#"image.registry="r.plant/mirror""#]), mirrored);
     // An umbrella chart's word goes first.
@@ -240,10 +240,7 @@ fn one_value_moves_all_images() {
     let digest = format!("sha256:{}", "0".repeat(64));
     let pinned = [format!("nats.bundled.image.digest={digest:?}"), r#"image.tag="9.9.9""#.to_owned()];
     let pinned = images(&pinned.each_ref().map(String::as_str));
-    assert_eq!(
-        pinned.iter().find(|image| image.contains("nats")).unwrap(),
-        &format!("docker.io/nats@{digest}")
-    );
+    assert_eq!(pinned.iter().find(|image| image.contains("nats")).unwrap(), &format!("nats@{digest}"));
 }
 
 #[test]

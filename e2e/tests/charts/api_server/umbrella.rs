@@ -6,7 +6,7 @@ use flutecast_testbed::Helm;
 use flutecast_testkit::ApiServer;
 use serde_json::Value;
 
-use crate::support::{chart, documents, object};
+use crate::support::{documents, object, root, text};
 
 const VALUES: &str = "
 global: {imageRegistry: r.site.example, imagePullSecrets: [{name: login}, other], site: suzhou}
@@ -14,15 +14,14 @@ flutecast: {enabled: true, nats: {bundled: {enabled: true}}, image: {pullSecrets
 flutecast-crds: {enabled: true}
 ";
 
-/// Writes an umbrella chart with both charts under their customary conditions, and what it says to all its
-/// parts.
+/// Writes the umbrella chart of docs/install.md, and values that it gives to all its parts.
 fn write_umbrella(folder: &Path) {
-    let dependency = |name: &str| {
-        let chart = chart(name);
-        format!("- {{name: {name}, version: '*', repository: 'file://{chart}', condition: {name}.enabled}}\n")
-    };
-    let (kinds, release) = (dependency("flutecast-crds"), dependency("flutecast"));
-    let own = format!("apiVersion: v2\nname: site\nversion: 0.1.0\ndependencies:\n{kinds}{release}");
+    let docs = text("docs/install.md");
+    let (_, own) = docs.split_once("```yaml\napiVersion: v2\n").unwrap();
+    let (own, _) = own.split_once("```").unwrap();
+    let charts = format!("file://{}", root().join("charts").display());
+    assert_eq!(own.matches("file://../charts/").count(), 2, "{own}");
+    let own = format!("apiVersion: v2\n{}", own.replace("file://../charts", &charts));
     std::fs::create_dir_all(folder.join("templates")).unwrap();
     std::fs::write(folder.join("Chart.yaml"), own).unwrap();
     std::fs::write(folder.join("values.yaml"), VALUES).unwrap();
