@@ -23,8 +23,8 @@ use crate::api_server::MANAGER;
 use crate::backend::cluster::mapping::SHARD_SELECTOR;
 use crate::jetstream::orphans::{self, Installation};
 use crate::lease::{self, Candidate, Leadership, LeaseMetrics};
-use crate::{nats_passwords, protection};
 use crate::watch::NamespaceScope;
+use crate::{nats_passwords, protection};
 
 /// The rights in the namespace of the mapping and of the objects.
 pub(crate) const RIGHTS: &[Right] = &[

@@ -172,9 +172,10 @@ impl PasswordsTask {
 
     /// Makes the Secret, unless there is one: with other values it would be a conflict of two managers.
     async fn make(&self) -> Result<Secret, kube::Error> {
-        let data = self.passwords.iter().map(|(user, password)| {
-            ((*user).to_owned(), ByteString(password.clone().into_bytes()))
-        });
+        let data = self
+            .passwords
+            .iter()
+            .map(|(user, password)| ((*user).to_owned(), ByteString(password.clone().into_bytes())));
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
@@ -187,7 +188,8 @@ impl PasswordsTask {
             type_: Some("Opaque".to_owned()),
             ..Secret::default()
         };
-        let made = self.api.patch(&self.name, &PatchParams::apply(&self.manager), &Patch::Apply(&secret)).await;
+        let made =
+            self.api.patch(&self.name, &PatchParams::apply(&self.manager), &Patch::Apply(&secret)).await;
         let result = if made.is_ok() { CallResult::Done } else { CallResult::Failed };
         self.writes.count(ApiWrite::Passwords, result);
         if made.is_ok() {

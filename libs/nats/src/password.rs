@@ -2,9 +2,15 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_nats::{Auth, AuthError, ConnectOptions};
 use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// How long a login waits for a password that isn't known yet: a program that has just started finds it out
+/// in the same second. Less than the time in which a connection has to be made.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A text that is or may hold a password. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,11 +49,22 @@ impl PasswordSource {
                     path.display()
                 ))),
             },
-            Self::Held(held) => match held.borrow().as_ref() {
-                Some(SecretText(password)) => Ok(password.clone()),
-                None => Err(AuthError::new("NATS's password isn't known yet")),
+            Self::Held(held) => match timeout(PATIENCE, known(held.clone())).await {
+                Ok(Some(SecretText(password))) => Ok(password),
+                Ok(None) | Err(_) => Err(AuthError::new("NATS's password isn't known yet")),
             },
         }
+    }
+}
+
+/// Waits for a password. `None` if there won't be one.
+async fn known(mut held: watch::Receiver<Option<SecretText>>) -> Option<SecretText> {
+    loop {
+        let password = held.borrow_and_update().clone();
+        if password.is_some() {
+            return password;
+        }
+        held.changed().await.ok()?;
     }
 }
 
@@ -68,7 +85,7 @@ pub(crate) fn with_password_of(source: PasswordSource, name: String) -> ConnectO
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn each_login_finds_the_newest_password() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
@@ -84,8 +101,12 @@ mod tests {
         let (sender, held) = watch::channel(None);
         let held = PasswordSource::Held(held);
         assert!(held.newest().await.unwrap_err().to_string().contains("isn't known yet"));
-        sender.send_replace(Some(SecretText::from("one")));
-        assert_eq!(held.newest().await.unwrap(), "one");
+        // A login that comes a moment too early waits.
+        let (early, ()) = tokio::join!(held.newest(), async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            sender.send_replace(Some(SecretText::from("one")));
+        });
+        assert_eq!(early.unwrap(), "one");
         assert!(!format!("{:?}", sender.borrow()).contains("one"));
     }
 }
