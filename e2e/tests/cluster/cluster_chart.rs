@@ -29,6 +29,30 @@ async fn wait_for_power(factory: &Release<'_>, what: &str) {
     .unwrap();
 }
 
+/// Changes all passwords by the commands of docs/nats.md. The operator follows without a restart.
+async fn passwords_can_be_changed(factory: &Release<'_>) {
+    let operators = factory.wait_for_pods("operator", 1).await.unwrap();
+    let [secret, set, dataplane] = [
+        factory.full_name("-nats-passwords"),
+        format!("statefulset/{}", factory.full_name("-nats")),
+        format!("deployment/{}", factory.full_name("-dataplane")),
+    ];
+    let patch =
+        r#"{"stringData": {"operator": "another-1", "dataplane": "another-2", "devices": "another-3"}}"#;
+    factory.kubectl(&["patch", "secret", &secret, "--patch", patch]).await.unwrap();
+    factory.kubectl(&["rollout", "restart", &set, &dataplane]).await.unwrap();
+    for restarted in [&set, &dataplane] {
+        factory.kubectl(&["rollout", "status", restarted, "--timeout=80s"]).await.unwrap();
+    }
+    wait_for_power(factory, "the value with other passwords").await;
+    factory.nats().await.unwrap().connect("devices").await.unwrap();
+    // The operator answers a change, for which it needs NATS.
+    let tenant = r#"{"spec": {"retention": {"maxAge": "2h"}}}"#;
+    factory.kubectl(&["patch", "tenant", "demo", "--type=merge", "--patch", tenant]).await.unwrap();
+    factory.wait_ready().await.unwrap();
+    assert_eq!(factory.wait_for_pods("operator", 1).await.unwrap(), operators, "the same pod, not restarted");
+}
+
 #[tokio::test]
 async fn bundled_nats_data_survives_pod_deletion_and_uninstall() {
     let cluster = Cluster::shared().await.unwrap();
@@ -57,6 +81,8 @@ async fn bundled_nats_data_survives_pod_deletion_and_uninstall() {
     assert_ne!(factory.kubectl(&uid).await.unwrap(), before, "another pod");
     // The value is read from the stream: no device has sent it again.
     wait_for_power(&factory, "the value after the restart of NATS").await;
+
+    passwords_can_be_changed(&factory).await;
 
     factory.uninstall().await.unwrap();
     let claims = factory.kubectl(&["get", "persistentvolumeclaims", "-o", "name"]).await.unwrap();
