@@ -181,6 +181,9 @@ pub const GIT_SERVER: GoTool = GoTool {
     stamp: Stamp::Nothing,
 };
 
+/// The variable that chooses [`argocd`].
+const ARGOCD_VARIABLE: &str = "FLUTECAST_ARGOCD";
+
 /// All of Argo CD's programs in one, which `ARGOCD_BINARY_NAME` chooses from.
 pub const ARGOCD: GoTool = GoTool {
     name: "argocd",
@@ -193,6 +196,19 @@ pub const ARGOCD: GoTool = GoTool {
     source: None,
     stamp: Stamp::Version("github.com/argoproj/argo-cd/v3/common.version"),
 };
+/// The newest one, for which Go fetches a newer Go. Only those who ask for it build it.
+const ARGOCD_NEWEST: GoTool = GoTool {
+    pinned_in: pinned_in!("argocd-newest"),
+    go_mod: include_str!("../tools/argocd-newest/go.mod"),
+    ..ARGOCD
+};
+
+/// Returns the Argo CD of this run: [`ARGOCD`], or the newest one with `FLUTECAST_ARGOCD=newest`.
+#[must_use]
+pub fn argocd() -> GoTool {
+    let newest = std::env::var_os(ARGOCD_VARIABLE).is_some_and(|value| value == "newest");
+    if newest { ARGOCD_NEWEST } else { ARGOCD }
+}
 
 pub const SOURCE_CONTROLLER: GoTool = flux("source-controller", "github.com/fluxcd/source-controller", 4);
 pub const KUSTOMIZE_CONTROLLER: GoTool =

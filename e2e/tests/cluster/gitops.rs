@@ -27,7 +27,8 @@ pub(crate) async fn make_bare(cluster: &Cluster) {
             let (namespace, name) = line.split_once(' ').unwrap();
             let patch = r#"{"metadata": {"finalizers": null}}"#;
             let free = ["-n", namespace, "patch", kind, name, "--type=merge", "--patch", patch];
-            cluster.kubectl(&free).await.unwrap();
+            // One that is being deleted may go at any moment.
+            let _ = cluster.kubectl(&free).await;
         }
     }
     // First the policies: they keep what is in use, and the kinds.
@@ -88,7 +89,10 @@ impl Log {
         let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let of = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
         let refresh = |line: &Value| {
-            let why = of(line, "msg").strip_prefix("Refreshing app status ")?.to_owned();
+            let message = of(line, "msg");
+            let why = message.strip_prefix("Refreshing app status (")?;
+            // What follows are times and revisions.
+            let why = why.split([',', '.', ')', '\'']).next().unwrap_or_default().trim_end();
             Some(format!("{} {why}", of(line, "application").trim_start_matches("argocd/")))
         };
         let object = |line: &Value| {

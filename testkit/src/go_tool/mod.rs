@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -28,6 +28,12 @@ pub fn tools_folder() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// Returns an error if the module can't be downloaded or has no such file.
 pub fn module_file(module: &str, version: &str, path: &str) -> anyhow::Result<PathBuf> {
+    // Outside of all modules, so with the Go of this machine.
+    file_of_module(module, version, path, &std::env::temp_dir())
+}
+
+/// As [`module_file`], with the Go that the go.mod in the folder `near` asks for.
+fn file_of_module(module: &str, version: &str, path: &str, near: &Path) -> anyhow::Result<PathBuf> {
     let module = format!("{module}@{version}");
     let file = tools_folder()?.join("modules").join(module.replace('/', "+")).join(path);
     if file.is_file() {
@@ -35,9 +41,9 @@ pub fn module_file(module: &str, version: &str, path: &str) -> anyhow::Result<Pa
     }
     let into = file.parent().context("a file has a folder")?;
     fs::create_dir_all(into).with_context(|| format!("{}", into.display()))?;
-    // Outside of any module of ours, whose go.mod would have to name this one.
-    let output = Command::new("go").args(["mod", "download", "-json", &module]).current_dir(into).output();
-    let output = output.context("go can't be started")?;
+    let mut go = Command::new("go");
+    go.args(["mod", "download", "-json", &module]).current_dir(near).env("GOTOOLCHAIN", TOOLCHAIN);
+    let output = go.output().context("go can't be started")?;
     let said = || String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "go mod download {module} failed: {}", said());
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(said)?;
@@ -47,6 +53,9 @@ pub fn module_file(module: &str, version: &str, path: &str) -> anyhow::Result<Pa
     partial.persist(&file)?;
     Ok(file)
 }
+
+/// A go.mod may ask for a newer Go than this machine has, which Go then fetches.
+const TOOLCHAIN: &str = "auto";
 
 /// A program of a pinned Go module.
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +138,7 @@ impl GoTool {
     /// # Errors
     /// As [`module_file`].
     pub fn module_file(&self, path: &str) -> anyhow::Result<PathBuf> {
-        module_file(self.module, &self.version()?, path)
+        file_of_module(self.module, &self.version()?, path, Path::new(self.pinned_in))
     }
 
     /// Builds those of `tools` that are not in the cache, and writes the progress to `out`. Adjacent tools of
@@ -214,6 +223,7 @@ fn build(tools: &[GoTool]) -> anyhow::Result<()> {
         .args(missing.iter().map(|tool| tool.package))
         .current_dir(first.pinned_in)
         .env("CGO_ENABLED", "0")
+        .env("GOTOOLCHAIN", TOOLCHAIN)
         .output()
         .map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => anyhow::anyhow!(

@@ -94,7 +94,7 @@ impl Component {
             Self::RedisServer => return None,
             Self::ArgocdRepoServer
             | Self::ArgocdApplicationsetController
-            | Self::ArgocdApplicationController => tools::ARGOCD,
+            | Self::ArgocdApplicationController => tools::argocd(),
             Self::SourceController => tools::SOURCE_CONTROLLER,
             Self::KustomizeController => tools::KUSTOMIZE_CONTROLLER,
             Self::HelmController => tools::HELM_CONTROLLER,

@@ -239,7 +239,7 @@ async fn make_objects(
 ) -> anyhow::Result<()> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     cluster.apply(&namespace.to_string()).await?;
-    let files = tokio::task::spawn_blocking(|| OBJECTS.map(|path| tools::ARGOCD.module_file(path)));
+    let files = tokio::task::spawn_blocking(|| OBJECTS.map(|path| tools::argocd().module_file(path)));
     // The definitions are too large for the annotation of a client-side apply.
     let mut apply = vec!["-n", NAMESPACE, "apply", "--server-side", "--force-conflicts", "--filename", "-"];
     for file in files.await? {
@@ -337,7 +337,7 @@ async fn start(cluster: &Cluster, component: Component) -> anyhow::Result<Start>
 
 /// Returns the variables of a pod of Argo CD's manifests that come from a ConfigMap with such an entry.
 async fn environment(cluster: &Cluster, pod: &'static str) -> anyhow::Result<BTreeMap<String, String>> {
-    let file = tokio::task::spawn_blocking(|| tools::ARGOCD.module_file(pod)).await??;
+    let file = tokio::task::spawn_blocking(|| tools::argocd().module_file(pod)).await??;
     let workload: Value = serde_yaml::from_str(&fs::read_to_string(file)?).context(pod)?;
     let containers = &workload["spec"]["template"]["spec"]["containers"];
     let text = cluster.kubectl(&["-n", NAMESPACE, "get", "configmaps", "-o", "json"]).await?;

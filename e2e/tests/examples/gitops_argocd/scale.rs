@@ -16,6 +16,8 @@ use crate::counting;
 use crate::gitops::{Log, PLANT, make_bare};
 use crate::plant_1::Plant;
 
+/// The Tenant of the Devices.
+const TENANT: &str = "lines";
 /// Time limit for each step.
 const STEP: Duration = Duration::from_secs(900);
 /// For so long nothing happens after the first sync, to see what that costs.
@@ -143,6 +145,8 @@ async fn one_size(
     let mut row = |what: &str, value: String| rows.push((what.to_owned(), value));
     let repository = &plant.repository;
     repository.write("manifests/demo/formats/count.json", &counting::format().to_string())?;
+    let tenant = json!({"quota": {"maxDevices": size.devices}});
+    repository.write("manifests/demo/lines.json", &counting::tenant(TENANT, &tenant).to_string())?;
     for number in 0..size.devices {
         repository.write(&path(size, number), &device(number, ""))?;
     }
@@ -208,7 +212,7 @@ fn path(size: Size, number: usize) -> String {
 }
 
 fn device(number: usize, description: &str) -> String {
-    let mut device = counting::device("demo", &format!("dev-{number:05}"), &format!("DEV-{number:05}"));
+    let mut device = counting::device(TENANT, &format!("dev-{number:05}"), &format!("DEV-{number:05}"));
     if !description.is_empty() {
         device["metadata"]["annotations"] = json!({"example.com/description": description});
     }
