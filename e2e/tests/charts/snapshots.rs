@@ -33,12 +33,14 @@ fn rendered_charts_are_as_committed() {
 #[test]
 fn helm_lint_passes() {
     let helm = Helm::new(None).unwrap();
+    let everything = chart("flutecast/ci/everything-values.yaml");
     for (name, values) in [
-        ("flutecast-crds", "keep=true"),
-        ("flutecast", "nats.url=nats://n"),
-        ("flutecast", "nats.bundled.enabled=true"),
+        ("flutecast-crds", ["--set", "keep=true"]),
+        ("flutecast", ["--set", "nats.url=nats://n"]),
+        ("flutecast", ["--set", "nats.bundled.enabled=true"]),
+        ("flutecast", ["--values", &everything]),
     ] {
-        let said = helm.run(&["lint", "--strict", &chart(name), "--set", values]).unwrap();
+        let said = helm.run(&[&["lint", "--strict", &chart(name)][..], &values].concat()).unwrap();
         assert!(said.stdout.contains("0 chart(s) failed"), "{}", said.stdout);
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The start of the comment in the first line of each generated file.
 const NOTICE: &str = "Written by `make charts` from";
 
-/// The page with the table of chart values.
+/// The page with the tables of chart values.
 const VALUES_PAGE: &str = "docs/generated/chart-values.md";
 
 /// The files of the CustomResourceDefinitions, in `crds/yaml` and in the templates of the CRD chart.
@@ -28,9 +28,13 @@ pub fn chart_files(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
             protection(&read("manifests/operator/protection.yaml")?)?,
         ),
     ];
-    let table =
-        values_table(&read("charts/flutecast/values.yaml")?, &read("charts/flutecast/values.schema.json")?)?;
-    files.push((PathBuf::from(VALUES_PAGE), with_table(&read(VALUES_PAGE)?, &table)?));
+    let mut tables = Vec::new();
+    for chart in ["flutecast", "flutecast-crds"] {
+        let file = |name: &str| read(&format!("charts/{chart}/{name}"));
+        let table = values_table(&file("values.yaml")?, &file("values.schema.json")?)?;
+        tables.push(format!("\n## {chart}\n\n{table}"));
+    }
+    files.push((PathBuf::from(VALUES_PAGE), with_tables(&read(VALUES_PAGE)?, &tables.concat())?));
     for name in KINDS {
         let definition = read(&format!("crds/yaml/{name}"))?;
         files.push((Path::new("charts/flutecast-crds/templates").join(name), kind(name, &definition)?));
@@ -152,11 +156,11 @@ fn rows_below(path: &str, value: &Value, schema: &Value, rows: &mut Vec<String>)
     }
 }
 
-/// Returns the page with the table inserted between its markers.
-fn with_table(page: &str, table: &str) -> anyhow::Result<String> {
+/// Returns the page with the tables inserted between its markers.
+fn with_tables(page: &str, tables: &str) -> anyhow::Result<String> {
     let (begin, end) = ("<!-- values: written by `make charts` -->\n", "<!-- end of values -->");
     let (head, rest) =
         page.split_once(begin).with_context(|| format!("{VALUES_PAGE} has no place for the values"))?;
     let (_, tail) = rest.split_once(end).context("the place for the values has no end")?;
-    Ok(format!("{head}{begin}{table}{end}{tail}"))
+    Ok(format!("{head}{begin}{tables}\n{end}{tail}"))
 }
