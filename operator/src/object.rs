@@ -138,8 +138,8 @@ pub(crate) struct Objects {
     pub(crate) tenants: Vec<Arc<Object<TenantSpec>>>,
     pub(crate) devices: Vec<Arc<Object<DeviceSpec>>>,
     pub(crate) formats: Vec<Arc<Object<PushFormatSpec>>>,
-    /// The PushFormats that exist, and can't be read.
-    pub(crate) unreadable_formats: BTreeSet<Key>,
+    /// The Tenants and PushFormats that exist, and can't be read.
+    pub(crate) unreadable: BTreeSet<(Kind, Key)>,
     pub(crate) secrets: Vec<Arc<Object<SecretData>>>,
 }
 

@@ -83,6 +83,35 @@ async fn a_bad_field_of_a_format_is_reported() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_format_that_breaks_takes_nothing_from_a_screen() -> anyhow::Result<()> {
+    let stack = stack().await?;
+    let dataplane = stack.dataplane().await?;
+    let mut client = watch(&dataplane, "device=A-1&channel=switch").await?;
+    let (well, broken) = ("policy: Every}", "policy: Every}\n  when: values.n >");
+    stack.edit_manifest("formats.yaml", well, broken)?;
+    verdict(&stack, &["PushFormat/switch Degraded FormatInvalid: spec.when", "; the version of "]).await?;
+    // The same connection gets the next value, and a device that comes later is there.
+    stack.publisher().await?.publish(&stack.subject("A-1", "switch")?, switch(1)).await?;
+    numbers_until(&mut client, "switch", 1).await?;
+    stack.write_manifest("c.yaml", &device("c", "C-1"))?;
+    wait_for_devices(&dataplane, &["A-1", "B-1", "C-1"]).await?;
+    stack.edit_manifest("formats.yaml", broken, "policy: Every}\n  when: values.n > 1")?;
+    let mut later = watch(&dataplane, "device=C-1&channel=switch").await?;
+    let publisher = stack.publisher().await?;
+    let subject = stack.subject("C-1", "switch")?;
+    wait_until("the new version to hold an event back", SOON, async || {
+        let shown = async {
+            publisher.publish(&subject, switch(1)).await?;
+            publisher.publish(&subject, switch(2)).await?;
+            numbers_until(&mut later, "switch", 2).await
+        };
+        let shown = shown.await.map_err(|error| format!("{error:#}"))?;
+        if shown == [2] { Ok(()) } else { Err(format!("{shown:?}")) }
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_duplicate_device_code_names_its_holder() -> anyhow::Result<()> {
     let stack = stack().await?;
     let dataplane = stack.dataplane().await?;

@@ -280,6 +280,8 @@ impl Index {
             secrets: secrets.collect(),
             ..Objects::default()
         };
+        let unreadable = self.tenants.iter().filter(|(_, entry)| entry.object.is_err());
+        objects.unreadable = unreadable.map(|(key, _)| (Kind::Tenant, key.clone())).collect();
         if dirty.all {
             objects.devices = self.devices.objects().cloned().collect();
             self.add_formats(self.formats.iter().map(|(key, _)| key), &mut objects);
@@ -300,7 +302,7 @@ impl Index {
         for (key, entry) in keys.filter_map(|key| Some((key, self.formats.get(key)?))) {
             match &entry.object {
                 Ok(format) => objects.formats.push(format.clone()),
-                Err(_) => drop(objects.unreadable_formats.insert(key.clone())),
+                Err(_) => drop(objects.unreadable.insert((Kind::PushFormat, key.clone()))),
             }
         }
     }

@@ -253,3 +253,23 @@ fn a_secret_of_an_earlier_turn_is_unknown_until_it_is_read_again() {
     assert!(index.apply_tokens(key("walls"), Event::Forbidden));
     assert!(matches!(index.token_secret(&key("walls")), Some(TokenSecret::Held(_))));
 }
+
+/// Its streams would be deleted as those of a Tenant that is gone.
+#[test]
+fn an_object_that_can_not_be_read_exists() {
+    let mut index = settled();
+    let meta = |name: &str| {
+        let meta =
+            json!({"name": name, "namespace": "a", "uid": format!("uid-{name}"), "resourceVersion": "9"});
+        serde_json::from_value(meta).unwrap()
+    };
+    let error = "unknown variant".to_owned();
+    index.apply_tenant(Event::Broken { meta: meta("t1"), error: error.clone() });
+    index.apply_format(Event::Broken { meta: meta("on-off"), error });
+    let dirty = std::mem::take(&mut index.dirty);
+    let objects = index.objects(&dirty);
+    assert!(objects.tenants.is_empty() && objects.formats.is_empty());
+    assert!(objects.unreadable.contains(&(Kind::PushFormat, key("on-off"))));
+    let valid = crate::controller::validate::validate(&objects);
+    assert!(crate::controller::build::build(valid, &objects).existing.contains(&key("t1")));
+}

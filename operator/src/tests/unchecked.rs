@@ -23,7 +23,7 @@ fn object<S: DeserializeOwned>(name: &str, spec: Value) -> Arc<Object<S>> {
 /// Returns objects with these specs.
 fn objects(tenant: Value, device: Value) -> Objects {
     Objects {
-        unreadable_formats: Default::default(),
+        unreadable: Default::default(),
         tenants: vec![object("demo", tenant)],
         devices: vec![object("d1", device)],
         formats: vec![object("f", json!({"fields": [{"name": "n", "pointer": "/n", "type": "Number"}]}))],

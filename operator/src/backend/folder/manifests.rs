@@ -44,6 +44,8 @@ struct File {
     findings: Vec<Finding>,
     /// On single objects.
     broken: BTreeMap<ObjectRef, Vec<Finding>>,
+    /// The objects that are, or may be, in it and never could be read.
+    unreadable: BTreeSet<ObjectRef>,
     /// `true` if objects may be in it that can't be told.
     is_unclear: bool,
 }
@@ -98,7 +100,7 @@ impl Manifests {
                 Manifest::Secret(object) => objects.secrets.push(object),
             }
         }
-        objects.unreadable_formats = self.unreadable_formats(&objects.tenants, &holders);
+        objects.unreadable = self.unreadable_formats(&objects.tenants, &holders);
         (objects, outcomes)
     }
 
@@ -108,8 +110,8 @@ impl Manifests {
         &self,
         tenants: &[Arc<Object<TenantSpec>>],
         holders: &BTreeMap<&ObjectRef, &str>,
-    ) -> BTreeSet<Key> {
-        let broken = self.files.values().flat_map(|file| file.broken.keys()).cloned();
+    ) -> BTreeSet<(Kind, Key)> {
+        let broken = self.files.values().flat_map(|file| &file.unreadable).cloned();
         let former = self.former.formats.iter().flat_map(|(tenant, format)| {
             let tenants = tenants.iter().filter(move |one| one.meta.name == *tenant);
             tenants.map(move |tenant| ObjectRef::new(Kind::PushFormat, &tenant.meta.namespace, format))
@@ -117,7 +119,7 @@ impl Manifests {
         broken
             .chain(former)
             .filter(|object| object.kind == Kind::PushFormat && !holders.contains_key(object))
-            .map(|object| (object.namespace, object.name))
+            .map(|object| (object.kind, (object.namespace, object.name)))
             .collect()
     }
 
@@ -188,7 +190,7 @@ impl Manifests {
         self.former.devices.clear();
         // What was seen somewhere is in no document without a name.
         let is_unclear = self.files.values().any(|file| file.is_unclear);
-        let broken = self.files.values().flat_map(|file| file.broken.keys());
+        let broken = self.files.values().flat_map(|file| &file.unreadable);
         let seen = self.appeared.keys().chain(broken).filter(|object| object.kind == Kind::PushFormat);
         let seen: BTreeSet<&str> = seen.map(|object| object.name.as_str()).collect();
         self.former.formats.retain(|(_, format)| is_unclear && !seen.contains(format.as_str()));
@@ -239,6 +241,10 @@ impl File {
                 self.objects.insert(object, defined);
             }
         }
+        let is_unclear = self.is_unclear;
+        self.unreadable.retain(|_| is_unclear);
+        self.unreadable.extend(self.broken.keys().cloned());
+        self.unreadable.retain(|object| !self.objects.contains_key(object));
     }
 
     fn define(&mut self, defined: Defined) {

@@ -44,8 +44,12 @@ pub(crate) fn validate(objects: &Objects) -> Valid {
         let checked = CheckedFormat { meta: Some(format.meta.clone()), document };
         valid.formats.insert(format.meta.key(), checked);
     }
-    for key in &objects.unreadable_formats {
-        valid.formats.entry(key.clone()).or_default();
+    for (kind, key) in &objects.unreadable {
+        match kind {
+            Kind::Tenant => drop(valid.existing.insert(key.clone())),
+            Kind::PushFormat => drop(valid.formats.entry(key.clone()).or_default()),
+            Kind::Device | Kind::Secret | Kind::File => {}
+        }
     }
     // From here on the objects are sorted from the oldest to the youngest.
     valid.tenants.sort_by(|one, other| one.meta.age().cmp(&other.meta.age()));
