@@ -41,6 +41,12 @@ pub fn is_tenant_stream(name: &str) -> bool {
     [STREAM, SOURCE_STREAM, KEPT_STREAM].iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Returns `true` if a stream has a name that [`source_stream`] gives to a source of some tenant.
+#[must_use]
+pub fn is_source_stream(name: &str) -> bool {
+    name.starts_with(SOURCE_STREAM)
+}
+
 /// Returns the name of the stream that captures the messages of a source, `SRC_<tenant>_<source>`.
 #[must_use]
 pub fn source_stream(tenant: &TenantName, source: &SourceName) -> String {

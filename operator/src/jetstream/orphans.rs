@@ -6,9 +6,12 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::{Map, Value};
+
 use super::settings::{self, INSTALLATION, ON_DELETE, OWNER_NAMESPACE, OWNER_UID};
 use super::tenant::Streams;
 use crate::jetstream::streams::OnDelete;
+use flutecast_contract::subject;
 use flutecast_nats::api::StreamInfo;
 use flutecast_nats::{JetStreamApi, RequestError};
 
@@ -99,20 +102,24 @@ pub(crate) async fn remove(
             if all.note(name, api.delete_stream(name).await)? {
                 tracing::info!(stream = name, tenant, "the Tenant is gone, and its stream with it");
             }
-        } else if all.note(name, without_owner(api, name, stream).await)? {
+        } else if let Some(config) = without_owner(name, stream)
+            && all.note(name, api.update_stream(name, config).await.map(drop))?
+        {
             tracing::info!(stream = name, tenant, "the Tenant is gone; its stream is kept");
         }
     }
     Ok(all)
 }
 
-/// Removes the uid of its Tenant from a stream.
-pub(super) async fn without_owner(
-    api: &JetStreamApi,
-    name: &str,
-    stream: &StreamInfo,
-) -> Result<(), RequestError> {
+/// Returns the settings of a stream that is kept without its Tenant: without the Tenant's uid, and the stream of
+/// a source captures nothing, so that its subject is free for another Tenant. The next Tenant of the name takes
+/// it up again. `None` if the stream has no uid: in a folder a Tenant that went may only be moved.
+pub(super) fn without_owner(name: &str, stream: &StreamInfo) -> Option<Map<String, Value>> {
+    stream.metadata(OWNER_UID)?;
     let mut config = stream.config.clone();
     settings::set_metadata(&mut config, &[(OWNER_UID, None)]);
-    api.update_stream(name, config).await.map(drop)
+    if subject::is_source_stream(name) {
+        settings::capture_nothing(&mut config, name);
+    }
+    Some(config)
 }

@@ -134,6 +134,11 @@ pub(crate) fn set_metadata(config: &mut Map<String, Value>, entries: &[(&'static
     }
 }
 
+/// Makes a stream capture nothing: NATS wants a subject, and on one of its own name nobody publishes.
+pub(crate) fn capture_nothing(config: &mut Map<String, Value>, name: &str) {
+    config.insert("subjects".to_owned(), json!([name]));
+}
+
 /// One entry of the tenant stream's `sources`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceEntry {

@@ -28,9 +28,7 @@ use tokio::time::Instant;
 
 use super::capture::{self, Capture, NextChange};
 use super::orphans::{Released, without_owner};
-use super::settings::{
-    self, OWNER_NAMESPACE, OWNER_UID, Ownership, READ_FROM, READING, SourceEntry, ownership,
-};
+use super::settings::{self, OWNER_NAMESPACE, Ownership, READ_FROM, READING, SourceEntry, ownership};
 use crate::finding::{Finding, Reason};
 use crate::jetstream::streams::{OnDelete, Reading, SPLIT_CONSUMER, SourceStream, TenantStreams};
 
@@ -99,10 +97,10 @@ pub(crate) async fn remove(
         if ownership(stream, &gone.owner) != Ownership::Ours {
             continue;
         }
-        let ended = match gone.on_delete {
-            OnDelete::Delete => api.delete_stream(name).await,
-            OnDelete::Keep if stream.metadata(OWNER_UID).is_some() => without_owner(api, name, stream).await,
-            OnDelete::Keep => continue,
+        let ended = match (gone.on_delete, without_owner(name, stream)) {
+            (OnDelete::Delete, _) => api.delete_stream(name).await,
+            (OnDelete::Keep, Some(config)) => api.update_stream(name, config).await.map(drop),
+            (OnDelete::Keep, None) => continue,
         };
         all.note(name, ended)?;
     }
@@ -227,7 +225,7 @@ impl TenantPass<'_> {
     async fn park(&mut self, name: &str) -> Result<(), RequestError> {
         let Some(stream) = self.streams.get(name) else { return Ok(()) };
         let mut parked = stream.config.clone();
-        parked.insert("subjects".to_owned(), serde_json::json!([name]));
+        settings::capture_nothing(&mut parked, name);
         if self.update(name, &stream.config, parked.clone()).await? {
             self.parked.insert(name.to_owned(), parked);
         }

@@ -80,10 +80,14 @@ impl Bench {
 
 /// Returns the streams of a Tenant; `spec` is one line of its spec.
 fn wanted(spec: &str) -> TenantStreams {
+    wanted_of("demo", spec)
+}
+
+fn wanted_of(tenant: &str, spec: &str) -> TenantStreams {
     let mut folder = Folder::default();
-    folder.load(&[("a.yaml", &manifests::tenant("demo", spec))]);
+    folder.load(&[("a.yaml", &manifests::tenant(tenant, spec))]);
     let built = folder.built();
-    assert!(folder.outcome("Tenant/demo").contains("Accepted"), "{}", folder.outcomes());
+    assert!(folder.outcome(&format!("Tenant/{tenant}")).contains("Accepted"), "{}", folder.outcomes());
     built.tenants.values().next().unwrap().streams.clone()
 }
 
@@ -226,6 +230,24 @@ async fn an_owner_with_another_uid_is_another() {
     assert_eq!(bench.apply_well(&with_uid("two")).await, 2);
     assert_eq!(bench.stored(1).await.len(), 1);
     assert_eq!(bench.config("IOT_demo").await["metadata"]["flutecast.io/owner-uid"], "two");
+}
+
+#[tokio::test]
+async fn sources_of_a_tenant_that_went_are_free_for_another() {
+    let bench = Bench::start().await;
+    let [old, new] = [("demo", "one"), ("line-1", "two")].map(|(tenant, uid)| {
+        let mut wanted = wanted_of(tenant, &format!("sources: [{GATEWAY}, {MES}]"));
+        wanted.owner.uid = Some(uid.to_owned());
+        wanted
+    });
+    bench.apply_well(&old).await;
+    assert_eq!(bench.apply(&new).await.findings[0].reason, Reason::SourceConflict);
+    tenant::remove(&bench.api, &bench.streams().await, &old).await.unwrap();
+    bench.apply_well(&new).await;
+    // And back: the streams that were kept take the subjects up again.
+    tenant::remove(&bench.api, &bench.streams().await, &new).await.unwrap();
+    bench.apply_well(&old).await;
+    assert_eq!(bench.config("SRC_demo_mes").await["subjects"], json!(["mes.out"]));
 }
 
 #[tokio::test]
