@@ -89,7 +89,7 @@ fn lua(value: &Value, out: &mut String) {
 /// `current`. A status of another generation, and an expression that can't be evaluated, mean that Flux
 /// waits.
 pub(crate) fn flux(object: &Value) -> Health {
-    let text = text("manifests/flux/plant-1.yaml");
+    let text = text("manifests/flux/plant-1/3-factory.yaml");
     let kustomization = yaml(text.rsplit("\n---\n").next().unwrap());
     let checks = kustomization["spec"]["healthCheckExprs"].as_array().unwrap();
     let check = checks.iter().find(|check| check["kind"] == object["kind"]).unwrap();
