@@ -20,7 +20,8 @@ pub(crate) async fn make_bare(cluster: &Cluster) {
     // An Argo CD that runs would bring the rest back.
     remove_applications(cluster).await.unwrap();
     for kind in KINDS {
-        let path = r#"jsonpath={range .items[?(@.metadata.finalizers)]}{.metadata.namespace} {.metadata.name}{"\n"}{end}"#;
+        let path = "jsonpath={range .items[?(@.metadata.finalizers)]}{.metadata.namespace} \
+                    {.metadata.name}{\"\\n\"}{end}";
         // There is nothing to list before the kind is there.
         let held = cluster.kubectl(&["get", kind, "-A", "-o", path]).await.unwrap_or_default();
         for line in held.lines() {
@@ -79,8 +80,8 @@ impl Log {
         Self { from: fs::metadata(path(argocd)).unwrap().len() }
     }
 
-    /// Returns how often Applications were compared with git, for each Application, reason and level, and which
-    /// changed objects asked for it.
+    /// Returns how often Applications were compared with git, for each Application, reason and level, and
+    /// which changed objects asked for it.
     pub(crate) fn refreshes(&self, argocd: &Argocd<'_>) -> Refreshes {
         let mut file = fs::File::open(path(argocd)).unwrap();
         file.seek(SeekFrom::Start(self.from)).unwrap();

@@ -21,6 +21,8 @@ const GONE: Duration = Duration::from_secs(90);
 /// Devices that send, and how often each does.
 const DEVICES: usize = 20;
 const PACE: Duration = Duration::from_millis(500);
+/// The name of a Device that has enrolled itself, which ends in its iotId.
+const ENROLLED: &str = "self-1-0123456789abcdef";
 /// All Applications of the factory.
 const APPLICATIONS: [&str; 5] =
     ["plant-1", "plant-1-kinds", "plant-1-release", "plant-1-tenants", "plant-1-devices"];
@@ -103,13 +105,13 @@ impl<'a> Plant<'a> {
         self.all_healthy(&revision).await;
     }
 
-    async fn refresh(&self) {
+    pub(crate) async fn refresh(&self) {
         for name in APPLICATIONS {
             self.argocd.refresh(name).await.unwrap();
         }
     }
 
-    async fn all_healthy(&self, revision: &str) {
+    pub(crate) async fn all_healthy(&self, revision: &str) {
         let end = Instant::now() + HEALTHY;
         for name in APPLICATIONS {
             let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
@@ -135,13 +137,19 @@ impl<'a> Plant<'a> {
         }
     }
 
-    /// Lets devices send for a while.
+    /// Lets devices send for a while. Halfway a Device comes that isn't in git, as one that enrolls itself
+    /// does, so that the operator writes a part of the mapping.
     pub(crate) async fn send_for(&self, time: Duration) -> Seen {
         let client = self.release.nats().await.unwrap().connect("devices").await.unwrap();
         let (states, log) = (self.watch.now(), Log::from_now(&self.argocd));
-        let end = Instant::now() + time;
-        let mut sent = 0;
+        let (end, halfway) = (Instant::now() + time, Instant::now() + time / 2);
+        let (mut sent, mut enrolled) = (0, false);
         while Instant::now() < end {
+            if !enrolled && Instant::now() >= halfway {
+                let device = counting::device("demo", ENROLLED, "SELF-1").to_string();
+                self.release.kubectl_with(&["apply", "--filename", "-"], &device).await.unwrap();
+                enrolled = true;
+            }
             for number in 0..DEVICES {
                 let subject = counting::subject("demo", &device(number).1);
                 client.publish(subject, counting::payload(sent).to_string().into()).await.unwrap();

@@ -8,8 +8,8 @@ use anyhow::Context;
 use super::supervisor::COMMANDS;
 use super::{Cluster, Component, Node, Request, Start, take_down};
 
-/// Components that were added to a cluster. Those that this started are stopped when it is dropped; those that
-/// ran before stay.
+/// Components that were added to a cluster. Those that this started are stopped when it is dropped; those
+/// that ran before stay.
 #[derive(Debug)]
 pub struct AddOn {
     node: Node,

@@ -49,8 +49,8 @@ pub struct Argocd<'a> {
 pub struct Application(pub Value);
 
 impl<'a> Argocd<'a> {
-    /// Starts Argo CD with its own defaults and `manifests/argocd/argocd-cm.yaml`. What an earlier Argo CD left
-    /// in its namespace is removed.
+    /// Starts Argo CD with its own defaults and `manifests/argocd/argocd-cm.yaml`. What an earlier Argo CD
+    /// left in its namespace is removed.
     ///
     /// # Errors
     /// On an existing cluster, or if it isn't ready after two minutes.
@@ -58,8 +58,8 @@ impl<'a> Argocd<'a> {
         Self::start_with(cluster, &[], &[]).await
     }
 
-    /// Starts Argo CD with further entries of the ConfigMaps `argocd-cm` and `argocd-cmd-params-cm`. If it runs
-    /// with others, it is started again.
+    /// Starts Argo CD with further entries of the ConfigMaps `argocd-cm` and `argocd-cmd-params-cm`. If it
+    /// runs with others, it is started again.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -209,8 +209,8 @@ async fn is_running(cluster: &Cluster) -> anyhow::Result<bool> {
     Ok(Component::ARGOCD.into_iter().all(runs))
 }
 
-/// Removes all Applications and what makes them, and nothing that they have brought. Works without Argo CD, for
-/// whom their finalizers wait.
+/// Removes all Applications and what makes them, and nothing that they have brought. Works without Argo
+/// CD, for whom their finalizers wait.
 ///
 /// # Errors
 /// If kubectl fails.

@@ -1,7 +1,7 @@
 //! Argo CD and Flux on the cluster, and the git repositories that they read.
 //!
-//! Their programs run in the node's namespaces, as the cluster's own components do: they end with the cluster,
-//! their ports are the node's, and their logs are in the cluster's folder.
+//! Their programs run in the node's namespaces, as the cluster's own components do: they end with the
+//! cluster, their ports are the node's, and their logs are in the cluster's folder.
 
 mod argocd;
 mod flux;

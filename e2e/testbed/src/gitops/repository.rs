@@ -28,8 +28,8 @@ pub struct GitRepository {
 }
 
 impl GitRepository {
-    /// Makes an empty repository of this name, in the place of an earlier one, and serves it until the cluster
-    /// ends.
+    /// Makes an empty repository of this name, in the place of an earlier one, and serves it until the
+    /// cluster ends.
     ///
     /// # Errors
     /// On an existing cluster, or if git fails.

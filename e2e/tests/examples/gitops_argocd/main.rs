@@ -1,8 +1,8 @@
 //! `make gitops-soak`: measures Argo CD with a factory, and writes docs/generated/gitops-argocd.md.
 //!
-//! `--modes legacy,structured-merge,server-side --minutes 10`: each way in which Argo CD compares, for so long, with
-//! devices that send. `--scale 2000/1,2000/10`: so many Devices in so many Applications. Only the sections that
-//! were measured are written again. `--into FILE`.
+//! `--modes legacy,structured-merge,server-side --minutes 10`: each way in which Argo CD compares, for so
+//! long, with devices that send. `--scale 2000/1,2000/10`: so many Devices in so many Applications.
+//! `--into FILE`: only the sections that were measured are written again.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "it measures with what tests use")]
 

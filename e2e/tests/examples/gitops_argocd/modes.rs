@@ -11,6 +11,17 @@ use flutecast_testbed::gitops::GitRepository;
 use crate::gitops::make_bare;
 use crate::plant_1::{Plant, Seen};
 
+/// What stands before the rows.
+const HEAD: &str = "\
+## Comparing in each way, with devices that send
+
+Twenty devices send twice a second, with ingress, httpRoute, persistence, monitoring and protection switched on,
+orphaned resources monitored, self-heal and prune on.
+Halfway a Device comes that isn't in git.
+
+| mode | for | healthy after | messages | comparisons | asked for by an object | syncs | other states |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+";
 /// The chart with the factory's Applications.
 const TEMPLATES: &str = "manifests/argocd/factory/templates";
 
@@ -70,14 +81,7 @@ impl FromStr for DiffMode {
 
 /// Returns a table with a row for each mode.
 pub(crate) async fn measure(cluster: &Cluster, modes: &[DiffMode], time: Duration) -> String {
-    let mut table = format!(
-        "## Comparing in each way, with devices that send\n\nTwenty devices send twice a second, with ingress, \
-         httpRoute, persistence, monitoring and protection switched on, orphaned resources monitored, self-heal and \
-         prune on.\n\n\
-         | mode | for | healthy after `kubectl apply` | messages | comparisons | asked for by an object | \
-         syncs | states other than Synced and Healthy |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- |\n"
-    );
+    let mut table = HEAD.to_owned();
     for mode in modes {
         let server_side = (*mode == DiffMode::ServerSide).to_string();
         let parameters = [("controller.diff.server.side", server_side.as_str())];

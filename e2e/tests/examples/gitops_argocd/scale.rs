@@ -124,9 +124,10 @@ pub(crate) async fn measure(cluster: &Cluster, sizes: &[Size]) -> anyhow::Result
     plant.delete().await;
     make_bare(cluster).await;
     let heads = sizes.iter().map(|size| format!(" {} in {} |", size.devices, size.applications));
-    let mut table = "## Many Devices\n\nDevices in Applications that an ApplicationSet makes, one for each folder, with the \
-        options of the shipped ones.\n\n| |"
-        .to_owned();
+    let mut table =
+        "## Many Devices\n\nDevices in Applications that an ApplicationSet makes, one for each folder, \
+        with the options of the shipped ones.\n\n| |"
+            .to_owned();
     table.extend(heads);
     write!(table, "\n| --- |{}\n", " --- |".repeat(sizes.len()))?;
     for (what, values) in rows {
@@ -226,7 +227,9 @@ fn application_set(url: &str) -> Value {
         "metadata": {"name": "lines", "namespace": "argocd"},
         "spec": {
             "goTemplate": true,
-            "generators": [{"git": {"repoURL": url, "revision": "main", "directories": [{"path": "lines/*"}]}}],
+            "generators": [{"git": {
+                "repoURL": url, "revision": "main", "directories": [{"path": "lines/*"}],
+            }}],
             "template": {
                 "metadata": {
                     "name": "line-{{.path.basename}}",
