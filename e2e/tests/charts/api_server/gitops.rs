@@ -168,8 +168,9 @@ async fn operator_causes_no_git_difference_and_health_checks_read_real_objects()
     for (kind, name) in [("tenant", "demo"), ("device", "corrugator-1"), ("pushformat", "on-off")] {
         factory.wait_for_health(kind, name, Health::Healthy).await;
     }
-    factory.wait_for_health("device", "blind", Health::Progressing).await;
-    for (kind, name) in [("device", "twin"), ("tenant", "closed"), ("pushformat", "broken")] {
+    for (kind, name) in
+        [("device", "blind"), ("device", "twin"), ("tenant", "closed"), ("pushformat", "broken")]
+    {
         factory.wait_for_health(kind, name, Health::Degraded).await;
     }
     let (_, message) = argo_cd(&factory.get("device", "twin").await);
@@ -217,8 +218,11 @@ fn without_ignored(object: &Value) -> Value {
         [format!("resource.customizations.ignoreResourceUpdates.flutecast.io_{kind}")]
     .clone();
     let mut object = object.clone();
-    for pointer in yaml(ignored.as_str().unwrap())["jsonPointers"].as_array().unwrap() {
-        let (parent, key) = pointer.as_str().unwrap().rsplit_once('/').unwrap();
+    let ignored = yaml(ignored.as_str().unwrap())["jsonPointers"].clone();
+    let ignored = ignored.as_array().unwrap().iter().map(|pointer| pointer.as_str().unwrap());
+    // The last two it ignores of all objects.
+    for pointer in ignored.chain(["/metadata/managedFields", "/metadata/resourceVersion"]) {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
         if let Some(Value::Object(fields)) = object.pointer_mut(parent) {
             fields.remove(key);
         }
