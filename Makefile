@@ -90,9 +90,10 @@ e2e: need-cargo tools ## the tests that need a cluster: this machine's own, or t
 SOAK_ARGS ?= --modes 'as shipped,legacy,structured-merge,server-side' --minutes 10 --scale 2000/1,2000/10
 
 .PHONY: gitops-soak
-gitops-soak: cluster test-images ## measures Argo CD with a factory for an hour, and writes docs/generated/gitops-argocd.md
+gitops-soak: cluster test-images ## measures Argo CD and Flux with a factory for an hour, and writes docs/generated/gitops-*.md
 	@env -u KUBECONFIG cargo run $(locked) --quiet -p flutecast-e2e --example gitops-argocd -- \
 		$(SOAK_ARGS) --into docs/generated/gitops-argocd.md
+	@env -u KUBECONFIG cargo run $(locked) --quiet -p flutecast-e2e --example gitops-flux -- --into docs/generated/gitops-flux.md
 
 .PHONY: cluster-down
 cluster-down: need-cargo ## ends it and removes all that belonged to it, a factory included

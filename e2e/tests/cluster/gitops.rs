@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 
 use flutecast_testbed::cluster::{Cluster, Component};
-use flutecast_testbed::gitops::{Argocd, remove_applications};
+use flutecast_testbed::gitops::{Argocd, remove_applications, remove_flux_objects};
 use flutecast_testkit::Process;
 use serde_json::Value;
 
@@ -17,8 +17,9 @@ const KINDS: [&str; 3] = ["devices.flutecast.io", "pushformats.flutecast.io", "t
 
 /// Removes all that factories left on the cluster, the kinds included.
 pub(crate) async fn make_bare(cluster: &Cluster) {
-    // An Argo CD that runs would bring the rest back.
+    // An Argo CD or a Flux that runs would bring the rest back.
     remove_applications(cluster).await.unwrap();
+    remove_flux_objects(cluster).await.unwrap();
     for kind in KINDS {
         let path = "jsonpath={range .items[?(@.metadata.finalizers)]}{.metadata.namespace} \
                     {.metadata.name}{\"\\n\"}{end}";

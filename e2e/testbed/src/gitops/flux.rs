@@ -65,7 +65,7 @@ impl<'a> Flux<'a> {
     /// As [`Self::start`].
     pub async fn start_with(cluster: &'a Cluster, options: &[&str]) -> anyhow::Result<Self> {
         if !is_running(cluster).await? {
-            remove_leftovers(cluster).await?;
+            remove_flux_objects(cluster).await?;
         }
         make_objects(cluster).await?;
         let mut commands = Vec::new();
@@ -225,8 +225,12 @@ async fn is_running(cluster: &Cluster) -> anyhow::Result<bool> {
     Ok(Component::FLUX.into_iter().all(runs))
 }
 
-/// Removes what a Flux left that runs no more. The finalizers of its objects wait for it in vain.
-async fn remove_leftovers(cluster: &Cluster) -> anyhow::Result<()> {
+/// Removes all objects of Flux, without what they hold. Their finalizers would wait in vain for a Flux that runs
+/// no more.
+///
+/// # Errors
+/// If kubectl fails.
+pub async fn remove_flux_objects(cluster: &Cluster) -> anyhow::Result<()> {
     for kind in WITH_FINALIZERS {
         let names = r#"jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{"\n"}{end}"#;
         // There are no objects before the kind is there.

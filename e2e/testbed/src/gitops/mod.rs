@@ -8,5 +8,5 @@ mod flux;
 mod repository;
 
 pub use argocd::{Application, Argocd, remove_applications};
-pub use flux::{Flux, FluxObject};
+pub use flux::{Flux, FluxObject, remove_flux_objects};
 pub use repository::GitRepository;
