@@ -22,7 +22,7 @@ const GONE: Duration = Duration::from_secs(90);
 const DEVICES: usize = 20;
 const PACE: Duration = Duration::from_millis(500);
 /// The name of a Device that has enrolled itself, which ends in its iotId.
-const ENROLLED: &str = "self-1-0123456789abcdef";
+pub(crate) const ENROLLED: &str = "self-1-0123456789abcdef";
 /// All Applications of the factory.
 const APPLICATIONS: [&str; 5] =
     ["plant-1", "plant-1-kinds", "plant-1-release", "plant-1-tenants", "plant-1-devices"];
@@ -161,8 +161,11 @@ impl<'a> Plant<'a> {
         Seen { sent, refreshes: log.refreshes(&self.argocd), states: self.watch.states(states) }
     }
 
-    /// Deletes the factory's Application and waits until nothing of it is left but the kinds.
+    /// Deletes the factory's Application and waits until nothing of it is left but the kinds. First goes the
+    /// Device that no Application has: its Tenant, which it uses, couldn't go before.
     pub(crate) async fn delete(self) {
+        let enrolled = ["delete", "devices.flutecast.io", ENROLLED, "--ignore-not-found"];
+        self.release.kubectl(&enrolled).await.unwrap();
         let delete = ["-n", "argocd", "delete", "applications.argoproj.io", PLANT, "--timeout=85s"];
         self.cluster.kubectl_with(&delete, "", GONE).await.unwrap();
     }
