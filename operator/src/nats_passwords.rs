@@ -1,4 +1,5 @@
-//! The passwords of the bundled NATS: a Secret in the operator's own namespace, which the operator makes once.
+//! The passwords of the bundled NATS: a Secret in the operator's own namespace, which the operator makes
+//! once.
 //!
 //! Guarantees: a Secret that exists is never changed, however wrong it is. Of several operators that find
 //! none at the same time, one makes it, and all use that one's. It is looked at again once a minute, and soon

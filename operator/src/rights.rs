@@ -76,8 +76,8 @@ pub fn manifests() -> Vec<(&'static str, String)> {
         rights beside those of rbac.yaml. docs/decisions/113-in-use.md says what follows from this way. \
         Written by `make rbac`.";
     let head_of_nats_passwords = "\
-        Only for an operator with --nats-passwords-secret flutecast-nats-passwords, which makes the passwords \
-        of the chart's bundled NATS: these rights beside those of rbac.yaml. \
+        Only for an operator with --nats-passwords-secret flutecast-nats-passwords, which makes the \
+        passwords of the chart's bundled NATS: these rights beside those of rbac.yaml. \
         docs/decisions/131-passwords-of-the-bundled-nats.md. Written by `make rbac`.";
     vec![
         ("manifests/operator/rbac.yaml", manifest(head, Some(account), &[among_tenants, at_home])),

@@ -79,11 +79,12 @@ async fn both_charts_install_upgrade_and_uninstall() {
 
 /// The template of the charts that made the passwords themselves, up to November 2026.
 const PASSWORDS_BEFORE: &str = r#"
-{{- $before := (lookup "v1" "Secret" .Release.Namespace (include "flutecast.natsPasswords" .)).data | default dict }}
+{{- $name := include "flutecast.natsPasswords" . }}
+{{- $before := (lookup "v1" "Secret" .Release.Namespace $name).data | default dict }}
 apiVersion: v1
 kind: Secret
 metadata:
-  name: {{ include "flutecast.natsPasswords" . }}
+  name: {{ $name }}
   namespace: {{ .Release.Namespace }}
   {{- if .Values.nats.bundled.persistence.keep }}
   annotations:
