@@ -12,12 +12,14 @@ use crate::index::{Entry, Index};
 /// Returns the formats in the stored documents that are versions of PushFormats that exist.
 pub(super) fn read_back(mapping: &MappingWriter, index: &Index) -> FormatsInForce {
     let mut formats = FormatsInForce::default();
-    for (tenant, name, document) in mapping.formats() {
-        let Some(namespace) = namespace_of(tenant, index) else { continue };
-        let key = (namespace.to_owned(), name.to_string());
-        if let Some(entry) = index.formats.get(&key).filter(|entry| was_in_force(entry)) {
-            let meta = entry.object.as_ref().ok().map(|format| format.meta.clone());
-            formats.read_back(key, meta, document);
+    for shard in mapping.shards_without_devices() {
+        let Some(namespace) = namespace_of(&shard.tenant, index) else { continue };
+        for (name, document) in &shard.formats {
+            let key = (namespace.to_owned(), name.to_string());
+            if let Some(entry) = index.formats.get(&key).filter(|entry| was_in_force(entry)) {
+                let meta = entry.object.as_ref().ok().map(|format| format.meta.clone());
+                formats.read_back(key, meta, document);
+            }
         }
     }
     formats

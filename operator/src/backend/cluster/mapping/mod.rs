@@ -12,8 +12,7 @@ mod repairs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flutecast_contract::document::{AccessDocument, FormatDocument, ShardDocument};
-use flutecast_contract::name::{FormatName, TenantName};
+use flutecast_contract::document::{AccessDocument, ShardDocument};
 use flutecast_contract::object::ACCESS_SECRET;
 use flutecast_kube::Right;
 use flutecast_kube::fault::{brief, is_refusal};
@@ -53,8 +52,9 @@ pub(crate) struct MappingWriter {
     namespace: String,
     metrics: MappingMetrics,
     shards: ObservedDocuments,
-    /// The formats in the shards, by the shard's name.
-    formats: BTreeMap<String, ShardFormats>,
+    /// The texts of the shards without their devices, by name. Only at the start of a term are formats read from
+    /// them.
+    heads: BTreeMap<String, Box<str>>,
     access: ObservedDocuments,
     /// The fingerprints of the documents that were compared last, by name, with the revision that they are
     /// of.
@@ -64,8 +64,6 @@ pub(crate) struct MappingWriter {
     written: BTreeMap<String, Fingerprint>,
     repairs: Repairs,
 }
-
-type ShardFormats = (TenantName, BTreeMap<FormatName, FormatDocument>);
 
 enum Write<'a> {
     Shard(&'a ShardDocument),
@@ -86,7 +84,7 @@ impl MappingWriter {
             namespace,
             metrics,
             shards: ObservedDocuments::default(),
-            formats: BTreeMap::new(),
+            heads: BTreeMap::new(),
             access: ObservedDocuments::default(),
             fingerprints: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -111,10 +109,15 @@ impl MappingWriter {
         known.is_some_and(|(_, fingerprint)| self.shards.fingerprint(&name) == Some(*fingerprint))
     }
 
-    /// Returns the formats of the documents that the API server holds, by tenant.
-    pub(crate) fn formats(&self) -> impl Iterator<Item = (&TenantName, &FormatName, &FormatDocument)> {
-        let held = self.shards.names().filter_map(|name| self.formats.get(name));
-        held.flat_map(|(tenant, formats)| formats.iter().map(move |(name, format)| (tenant, name, format)))
+    fn set_head(&mut self, map: &ConfigMap) {
+        let name = map.metadata.name.clone().unwrap_or_default();
+        self.heads.insert(name, objects::text_without_devices(map).unwrap_or_default().into());
+    }
+
+    /// Returns the documents that the API server holds, without their devices.
+    pub(crate) fn shards_without_devices(&self) -> impl Iterator<Item = ShardDocument> {
+        let held = self.shards.names().filter_map(|name| self.heads.get(name));
+        held.filter_map(|head| ShardDocument::from_yaml(head).ok())
     }
 
     /// Returns when the next document is repaired that somebody else changes again and again.
@@ -134,11 +137,7 @@ impl MappingWriter {
         if let Event::Apply(map) = &event
             && self.shards.is_newer(&map.metadata)
         {
-            let name = map.metadata.name.clone().unwrap_or_default();
-            match objects::shard_of(map) {
-                Some(document) => self.formats.insert(name, (document.tenant, document.formats)),
-                None => self.formats.remove(&name),
-            };
+            self.set_head(map);
         }
         self.shards.apply(event, fingerprint_of_map)
     }
@@ -166,7 +165,7 @@ impl MappingWriter {
         let is_wanted = |name: &str| name == ACCESS_SECRET || names.contains(name);
         self.fingerprints.retain(|name, _| is_wanted(name));
         self.written.retain(|name, _| is_wanted(name));
-        self.formats.retain(|name, _| is_wanted(name));
+        self.heads.retain(|name, _| is_wanted(name));
         self.repairs.retain(is_wanted);
         self.metrics.set_repairs_waiting(self.repairs.len());
         outcome
@@ -263,11 +262,9 @@ impl MappingWriter {
             Write::DeleteShard(name) => (name.clone(), ApiWrite::ShardDeleted),
         };
         self.metrics.writes.count(kind, if result.is_ok() { CallResult::Done } else { CallResult::Failed });
-        if let (Write::Shard(document), Ok(_)) = (write, &result) {
-            self.formats.insert(name.clone(), (document.tenant.clone(), document.formats.clone()));
-        }
         match result {
             Ok(Written::Shard(map)) => {
+                self.set_head(&map);
                 self.shards.set(&map.metadata, Some(fingerprint_of_map(&map)));
                 self.record_written(&name, RepairedKind::ConfigMap);
             }

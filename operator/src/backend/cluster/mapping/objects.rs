@@ -42,9 +42,10 @@ pub(super) fn config_map(document: &ShardDocument, namespace: &str) -> Result<Co
     })
 }
 
-/// Returns the document of a ConfigMap, if it can be read.
-pub(super) fn shard_of(map: &ConfigMap) -> Option<ShardDocument> {
-    ShardDocument::from_yaml(map.data.as_ref()?.get(MAPPING_KEY)?).ok()
+/// Returns the text of a ConfigMap's document without its devices, which come last and take nearly all of it.
+pub(super) fn text_without_devices(map: &ConfigMap) -> Option<&str> {
+    let text = map.data.as_ref()?.get(MAPPING_KEY)?;
+    Some(text.split_once("\ndevices:\n").map_or(text, |(head, _)| head))
 }
 
 fn labels(document: &ShardDocument) -> BTreeMap<String, String> {
@@ -137,6 +138,28 @@ mod tests {
     fn names_are_those_of_the_files() {
         assert_eq!(name(&document()), "flutecast-demo-3");
         assert_eq!(ACCESS_FILE, format!("{ACCESS_SECRET}.yaml"));
+    }
+
+    #[test]
+    fn the_formats_are_before_the_devices() {
+        use flutecast_contract::name::{DeviceCode, FormatName, IotId};
+        let format = r#"{"codec": "JSON", "when": "values.n > 0 || 'a\ndevices:\n' == ''", "fields": []}"#;
+        let format = serde_json::from_str(format).unwrap();
+        let mut document = document();
+        document.formats.insert(FormatName::new("on-off").unwrap(), format);
+        let device = flutecast_contract::document::DeviceDocument {
+            code: DeviceCode::new("C-1").unwrap(),
+            name: "d1".to_owned(),
+            labels: Default::default(),
+            #[cfg(feature = "next-version")]
+            location: None,
+            channels: Default::default(),
+        };
+        document.devices.insert(IotId::new("abc").unwrap(), device.into());
+        let map = config_map(&document, "anywhere").unwrap();
+        let read = ShardDocument::from_yaml(text_without_devices(&map).unwrap()).unwrap();
+        document.devices.clear();
+        assert_eq!(read, document);
     }
 
     #[test]
