@@ -1,5 +1,5 @@
-//! What people do in git, with a factory that Argo CD brings from `manifests/argocd`. One factory lives through
-//! all stories; a failure names the story that it was in.
+//! What people do in git, with a factory that Argo CD brings from `manifests/argocd`. One factory lives
+//! through all stories; a failure names the story that it was in.
 
 use std::fs;
 
@@ -34,13 +34,12 @@ async fn what_people_do_in_git_is_taken_without_a_hand() {
     a_tenant_is_renamed(&factory).await;
     the_release_goes_forth_and_back(&factory).await;
     a_secret_is_rotated(&factory).await;
-    factory.git.remove(&format!("{FOLDER}/devices/count-1.yaml")).unwrap();
+    factory.remove("devices/count-1.yaml");
     factory.commit_healthy("Five devices are left").await;
     wrong_commits::each_is_named_and_the_rest_is_in_force(&factory).await;
 
-    factory.story("all of it is deleted, while one Application tries again and again");
-    factory.edit("devices/flexo-1.yaml", "FLEX-01", "no code");
-    factory.commit("Refused").await;
+    the_devices_are_split(&factory).await;
+    factory.story("all of it is deleted");
     plant.delete().await;
     let left = cluster.kubectl(&["-n", PLANT, "get", "pods,ft,fd,fpf", "-o", "name"]).await.unwrap();
     assert!(left.is_empty(), "{left}");
@@ -245,4 +244,40 @@ async fn a_secret_is_rotated(factory: &GitFactory<'_>) {
     let back = factory.git.commit("No tokens").await.unwrap();
     factory.plant.refresh().await;
     factory.plant.all_healthy(&back).await;
+}
+
+/// Two commits: what deletes an Application's objects with it goes, then two Applications take its place.
+async fn the_devices_are_split(factory: &GitFactory<'_>) {
+    factory.story("the Application of the devices is split in two, and no device goes meanwhile");
+    let uid = ["get", "devices.flutecast.io", "flexo-1", "-o", "jsonpath={.metadata.uid}"];
+    let before = factory.kubectl(&uid).await;
+    let template = |part: &str| format!("manifests/argocd/factory/templates/4-devices{part}.yaml");
+    let text = factory.git.read(&template("")).unwrap();
+    let text = text.replace("  finalizers: [resources-finalizer.argocd.argoproj.io]\n", "");
+    factory.git.write(&template(""), &text).unwrap();
+    let first = factory.git.commit("The devices may outlive their Application").await.unwrap();
+    factory.plant.refresh().await;
+    factory.plant.all_healthy(&first).await;
+
+    factory.git.remove(&template("")).unwrap();
+    for part in ["-one", "-two"] {
+        let text = text.replace("-devices\n", &format!("-devices{part}\n"));
+        let text = text.replace("/devices\n", &format!("/devices/{}\n", &part[1..]));
+        factory.git.write(&template(part), &text).unwrap();
+    }
+    for entry in fs::read_dir(factory.git.path(&format!("{FOLDER}/devices"))).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        let text = factory.git.read(&format!("{FOLDER}/devices/{file}")).unwrap();
+        let line = if file.starts_with('c') { "one" } else { "two" };
+        factory.write(&format!("devices/{line}/{file}"), &text);
+        factory.remove(&format!("devices/{file}"));
+    }
+    let second = factory.git.commit("Two lines").await.unwrap();
+    factory.plant.argocd.refresh(PLANT).await.unwrap();
+    for part in ["-one", "-two"] {
+        let name = format!("{PLANT}-devices{part}");
+        factory.plant.argocd.wait_healthy(&name, Some(&second), SOON).await.unwrap();
+    }
+    assert!(factory.plant.argocd.application("plant-1-devices").await.is_err());
+    assert_eq!(factory.kubectl(&uid).await, before, "it was deleted and made again");
 }

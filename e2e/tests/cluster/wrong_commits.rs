@@ -1,7 +1,7 @@
 //! Commits that are wrong in twenty-two ways, and what Argo CD makes of each with `manifests/argocd`.
 //!
-//! Each also changes a label of another Device: the rest of a commit has to be in force, or, where Argo CD holds
-//! a commit back as a whole, has to be as it was.
+//! Each also changes a label of another Device: the rest of a commit has to be in force, or, where Argo CD
+//! holds a commit back as a whole, has to be as it was.
 
 use std::time::Duration;
 
@@ -238,7 +238,7 @@ impl Outcome {
         if !said {
             return Err(summary());
         }
-        // Of what was there nothing may suffer. Of an Application that can't be compared the last health stays.
+        // Nothing of what was there may suffer. An Application that can't be compared keeps its last health.
         let spared = if let Degraded(object, _) = self { *object } else { "" };
         let ill: Vec<_> = ill(&applications).into_iter().filter(|object| object != spared).collect();
         if !ill.is_empty() && !matches!(self, HeldBack(..)) {

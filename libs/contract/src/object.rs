@@ -11,8 +11,9 @@ use crate::name::TenantName;
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "flutecast");
 /// The selector that finds the objects with the label [`MANAGED_BY`].
 pub const MANAGED_BY_SELECTOR: &str = "app.kubernetes.io/managed-by=flutecast";
-/// The annotation of what the operator writes and changes again, for Argo CD: it belongs to no Application, and its
-/// changes are no reason to look at one. `manifests/argocd/argocd-cm.yaml` says which fields don't count.
+/// The annotation of what the operator writes and changes again, for Argo CD: it belongs to no Application,
+/// and its changes are no reason to look at one. `manifests/argocd/argocd-cm.yaml` says which fields don't
+/// count.
 pub const IGNORE_UPDATES: (&str, &str) = ("argocd.argoproj.io/ignore-resource-updates", "true");
 /// The key of a mapping document in its ConfigMap.
 pub const MAPPING_KEY: &str = "mapping.yaml";
