@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const OBJECTS: [&str; 6] = [
     "manifests/base/config/argocd-cmd-params-cm.yaml",
     "manifests/base/config/argocd-secret.yaml",
 ];
+/// What the repo server of 3.6 runs for each commit, signed or not.
+const VERIFY: &str = "hack/git-verify-wrapper.sh";
 /// What a factory's manifests ask of Argo CD's ConfigMap.
 const OURS: &str = "manifests/argocd/argocd-cm.yaml";
 /// The ports, of which only the node has these.
@@ -315,6 +318,10 @@ async fn start(cluster: &Cluster, component: Component) -> anyhow::Result<Start>
     let mut env = environment(cluster, pod).await?;
     let helm = tokio::task::spawn_blocking(|| tools::HELM.path()).await??;
     let helm = helm.parent().context("helm has a folder")?;
+    let script = tokio::task::spawn_blocking(|| tools::argocd().module_file(VERIFY)).await??;
+    // Modules don't say what can be run.
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let scripts = script.parent().context("a script has a folder")?;
     let of_ours = [
         ("ARGOCD_BINARY_NAME", component.name().to_owned()),
         // The cluster of the kubeconfig is then `https://kubernetes.default.svc`, as in a pod.
@@ -322,7 +329,7 @@ async fn start(cluster: &Cluster, component: Component) -> anyhow::Result<Start>
         ("ARGOCD_GPG_ENABLED", "false".to_owned()),
         ("KUBECONFIG", cluster.kubeconfig().display().to_string()),
         ("NAMESPACE", NAMESPACE.to_owned()),
-        ("PATH", format!("{}:{}", helm.display(), path_variable())),
+        ("PATH", format!("{}:{}:{}", helm.display(), scripts.display(), path_variable())),
         // What it would keep in /tmp and /app, which all clusters of the machine share.
         ("TMPDIR", temporary.display().to_string()),
         ("ARGOCD_ASK_PASS_SOCK", dir.text("argocd/ask-pass.sock")),
