@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use flutecast_contract::document::ShardDocument;
+use flutecast_contract::document::{FormatDocument, ShardDocument};
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::Folder;
 use super::manifests::{device, format, tenant};
@@ -155,6 +156,30 @@ fn the_verdict_names_the_version_in_force() {
     assert_eq!(word, "Degraded");
     assert!(message.ends_with("; the version of 2026-11-29T10:02:00Z is in force"), "{message}");
     assert!(told(&[]).1.ends_with("; the version before is in force"));
+}
+
+#[test]
+fn of_several_documents_one_version_is_read_back() {
+    let version = |record: Value| -> FormatDocument {
+        let fields = json!([{"name": "on", "pointer": "/on", "type": "Bool"}]);
+        serde_json::from_value(json!({"codec": "JSON", "record": record, "fields": fields})).unwrap()
+    };
+    let read = |documents: &[FormatDocument]| {
+        let mut formats = FormatsInForce::default();
+        let key = ("default".to_owned(), "f".to_owned());
+        documents.iter().for_each(|document| formats.read_back(key.clone(), None, document));
+        formats.0.remove(&key).map(|version| (*version.document).clone())
+    };
+    let (short, long) = (version(json!({"expireFieldsMs": 1000})), version(json!({"expireFieldsMs": 2000})));
+    assert_eq!(read(&[short.clone(), long.clone()]).as_ref(), Some(&long), "tenants with other retention");
+    assert_eq!(read(&[long.clone(), short.clone()]).as_ref(), Some(&long));
+    // A write that was cut off.
+    let other = FormatDocument { when: Some("values.on".to_owned()), ..long.clone() };
+    assert_eq!(read(&[short.clone(), other.clone()]), Some(short.clone()));
+    // Another version of Flutecast compiled it.
+    let broken = FormatDocument { when: Some("values.off".to_owned()), ..long };
+    assert_eq!(read(std::slice::from_ref(&broken)), None);
+    assert_eq!(read(&[broken, other.clone()]), Some(other));
 }
 
 /// A change of the folder.

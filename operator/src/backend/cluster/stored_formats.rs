@@ -25,15 +25,16 @@ pub(super) fn read_back(mapping: &MappingWriter, index: &Index) -> FormatsInForc
     formats
 }
 
-/// Returns the namespace of the Tenant that has the name: of a namesake in another one these are no documents.
+/// Returns the namespace of the Tenant that has the name. Of a namesake in another one these are no
+/// documents.
 fn namespace_of<'a>(tenant: &TenantName, index: &'a Index) -> Option<&'a str> {
     let mut named = index.tenants.iter().filter(|((_, name), _)| name == tenant.as_str());
     let holder = named.find(|(_, entry)| entry.status.holds_claim());
     holder.map(|((namespace, _), _)| namespace.as_str())
 }
 
-/// Returns whether a version of this very object was in force. One that was deleted and made again has nothing
-/// in force, though the mapping may have the format of the one before.
+/// Returns whether a version of this very object was in force. One that was deleted and made again has
+/// nothing in force, though the mapping may have the format of the one before.
 fn was_in_force(entry: &Entry<PushFormat>) -> bool {
     let status = &entry.status;
     // An operator before this one wrote no `inForce`. Of an object that can't be read there is no status.

@@ -94,8 +94,8 @@ impl FolderBackend {
         }
     }
 
-    /// Notes which versions of PushFormats are in force. One that was in force before this process started came
-    /// at a time that is not known.
+    /// Notes which versions of PushFormats are in force. One that was in force before this process started
+    /// came at a time that is not known.
     fn note_versions(&mut self, built: &Built) {
         let mut known = std::mem::take(&mut self.versions);
         for (key, version) in &built.formats.0 {

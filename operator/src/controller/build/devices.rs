@@ -55,8 +55,9 @@ impl<'a> Before<'a> {
 
 /// Returns the documents of a tenant's devices, the oldest first, until its quota is full.
 ///
-/// A channel whose format is missing, or has no version in force, is left out. A device without any channel is refused, but
-/// keeps its code and its iotId, so that a typing error in a format gives its code to no other device.
+/// A channel whose format is missing, or has no version in force, is left out. A device without any channel
+/// is refused, but keeps its code and its iotId, so that a typing error in a format's name gives its code to
+/// no other device.
 pub(super) fn documents(
     tenant: &ValidTenant,
     devices: &[ClaimedDevice],

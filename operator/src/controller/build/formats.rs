@@ -28,8 +28,8 @@ pub(crate) struct FormatInForce {
 pub(crate) struct FormatsInForce(pub(crate) BTreeMap<Key, FormatInForce>);
 
 impl FormatsInForce {
-    /// Adds a version that a stored document of the mapping has. `meta` is the object that it is a version of,
-    /// if that is known.
+    /// Adds a version that a stored document of the mapping has. `meta` is the object that it is a version
+    /// of, if that is known.
     ///
     /// Of several versions the first counts. Documents of tenants with different retention differ in when a
     /// field of a record expires, at the latest after `retention.maxAge`; the longest is nearest to what was

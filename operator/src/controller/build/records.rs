@@ -23,8 +23,8 @@ pub(super) fn within_retention(tenant: &ValidTenant, mut format: FormatDocument)
 
 /// Returns what a channel's record needs and the tenant's stream does not keep.
 ///
-/// Of a version that is not what its PushFormat says now, nobody can tell which `expireFields` was wanted: what
-/// is read back from the mapping is shortened.
+/// Of a version that is not what its PushFormat says now, nobody can tell which `expireFields` was wanted:
+/// what is read back from the mapping is shortened.
 pub(super) fn findings(tenant: &ValidTenant, channel: &ValidChannel, format: &FormatInForce) -> Vec<Finding> {
     let Some(record) = &format.document.record else { return Vec::new() };
     let retention = &tenant.retention;

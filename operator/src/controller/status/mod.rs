@@ -39,9 +39,10 @@
 //! | it is being deleted itself | as above |
 //! | it is not | `ReadyUntil`: `Terminating` |
 //!
-//! A PushFormat is `NotReady` with findings, and says which version is in force, else `Ready`. From a folder there are [`outcomes`]: findings of
-//! validate, build, files and reports say that an object is refused or degraded; a report that a stream is
-//! another's refuses its Tenant.
+//! A PushFormat is `NotReady` with findings, and says which version is in force, else `Ready`. From a folder
+//! there are [`outcomes`]: findings of validate, build, files and reports say that an object is refused or
+//! degraded; a report that a stream is another's refuses its Tenant, and a PushFormat with a version in force
+//! is degraded.
 
 pub(crate) mod conditions;
 pub(crate) mod write_failures;

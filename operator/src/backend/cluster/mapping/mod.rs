@@ -52,8 +52,8 @@ pub(crate) struct MappingWriter {
     namespace: String,
     metrics: MappingMetrics,
     shards: ObservedDocuments,
-    /// The texts of the shards without their devices, by name. Only at the start of a term are formats read from
-    /// them.
+    /// The texts of the shards without their devices, by name. Formats are read from them only at the start
+    /// of a term.
     heads: BTreeMap<String, Box<str>>,
     access: ObservedDocuments,
     /// The fingerprints of the documents that were compared last, by name, with the revision that they are

@@ -32,7 +32,8 @@ impl BuildCache {
         }
     }
 
-    /// Sets the versions of formats that are in force as a term begins: another operator may have worked since.
+    /// Sets the versions of formats that are in force as a term begins: another operator may have worked
+    /// since.
     pub(crate) fn begin(&mut self, formats: FormatsInForce) {
         self.0.formats = formats;
     }
