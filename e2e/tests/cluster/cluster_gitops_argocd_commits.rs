@@ -253,8 +253,8 @@ async fn the_devices_are_split(factory: &GitFactory<'_>) {
     let before = factory.kubectl(&uid).await;
     let template = |part: &str| format!("manifests/argocd/factory/templates/4-devices{part}.yaml");
     let text = factory.git.read(&template("")).unwrap();
-    let text = text.replace("  finalizers: [resources-finalizer.argocd.argoproj.io]\n", "");
-    factory.git.write(&template(""), &text).unwrap();
+    let outlived = text.replace("  finalizers: [resources-finalizer.argocd.argoproj.io]\n", "");
+    factory.git.write(&template(""), &outlived).unwrap();
     let first = factory.git.commit("The devices may outlive their Application").await.unwrap();
     factory.plant.refresh().await;
     factory.plant.all_healthy(&first).await;
