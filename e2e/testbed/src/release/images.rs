@@ -92,7 +92,7 @@ impl Images {
         Ok(())
     }
 
-    /// Loads them into this machine's own cluster, that of NATS by the name that the chart gives it, so that a
+    /// Loads them into this machine's own cluster, that of NATS by the name that the chart gives it. So a
     /// release needs no values for a test.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::plant_1::{Plant, Seen};
 const HEAD: &str = "\
 ## Comparing in each way, with devices that send
 
-Twenty devices send twice a second, with ingress, httpRoute, persistence, monitoring and protection switched on,
+Twenty devices send twice a second, with ingress, httpRoute, persistence, monitoring and protection on,
 orphaned resources monitored, self-heal and prune on.
 Halfway a Device comes that isn't in git.
 
