@@ -160,7 +160,8 @@ fn redirects() -> BoxedFilter<(Response<Bytes>,)> {
         .and_then(async |redirect: Option<Redirect>| {
             let Redirect(location) = redirect.ok_or_else(warp::reject::not_found)?;
             let mut response = Response::new(Bytes::new());
-            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            // A browser keeps a permanent one without end, also when the path leads elsewhere one day.
+            *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
             response.headers_mut().insert(header::LOCATION, location);
             Ok::<_, Rejection>(response)
         })

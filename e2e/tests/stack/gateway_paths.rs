@@ -24,7 +24,7 @@ async fn dashboard_is_live_below_the_path(stack: &LocalStack, gateway: &Gateway)
     wait_until("the page through the gateway", SOON, async || {
         let answer = flutecast_testkit::http_client::get(&page.replace('#', "&")).await;
         match answer {
-            Ok(answer) if answer.status == StatusCode::PERMANENT_REDIRECT => Ok(()),
+            Ok(answer) if answer.status == StatusCode::TEMPORARY_REDIRECT => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })

@@ -52,7 +52,7 @@ async fn a_prefix_without_a_slash_leads_to_the_page_and_other_paths_nowhere() {
             let answer = request(method, &setup.url(path), &[], "").await.unwrap();
             assert_eq!(
                 (answer.status, &answer.headers["location"]),
-                (StatusCode::PERMANENT_REDIRECT, &location.parse().unwrap()),
+                (StatusCode::TEMPORARY_REDIRECT, &location.parse().unwrap()),
                 "{path}"
             );
         }

@@ -121,12 +121,11 @@ async fn an_upgrade_from_a_chart_that_made_the_passwords_keeps_them() {
         assert!(manifest.contains("kind: Secret"), "{manifest}");
         let made = data().await;
         assert_eq!(made.matches("\":\"").count(), 3, "{made}");
-        // Helm can't go on to own what it is told to keep, so the second upgrade is another case.
-        for upgrade in 1..=3 {
+        for upgrade in 1..=2 {
             let manifest = release("upgrade", &now);
             assert_eq!(data().await, made, "{namespace}, upgrade {upgrade}");
-            let is_said = keep == "false" && upgrade == 1;
-            assert_eq!(manifest.contains("kind: Secret"), is_said, "{namespace}, upgrade {upgrade}");
+            // Helm 3 can't roll back to a revision whose object is there and isn't in the one before.
+            assert!(manifest.contains("kind: Secret"), "{namespace}, upgrade {upgrade}");
         }
         helm.run(&["rollback", "factory", "1", "--namespace", namespace]).unwrap();
         assert_eq!(data().await, made, "{namespace}, rollback");
