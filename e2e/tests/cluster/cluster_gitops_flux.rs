@@ -410,8 +410,8 @@ async fn a_tenant_is_renamed(plant: &Plant<'_>) {
     plant.story("a Tenant is renamed, with all its devices");
     let old = plant.streams().await;
     assert!(old.contains(&"IOT_demo".to_owned()), "{old:?}");
-    // A Device's tenant can't be changed, so its object is made anew. The annotation says so to Flux, for this
-    // commit only: with it a typing error would delete the object, too.
+    // A Device's tenant can't be changed, so its object is made anew. The annotation says so to Flux, for
+    // this commit only: with it a typing error would delete the object, too.
     let files: Vec<_> = std::fs::read_dir(plant.git.path(&format!("{FOLDER}/devices")))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -111,9 +111,9 @@ pub(crate) async fn remove(
     Ok(all)
 }
 
-/// Returns the settings of a stream that is kept without its Tenant: without the Tenant's uid, and the stream of
-/// a source captures nothing, so that its subject is free for another Tenant. The next Tenant of the name takes
-/// it up again. `None` if the stream has no uid: in a folder a Tenant that went may only be moved.
+/// Returns the settings of a stream that is kept without its Tenant: without the Tenant's uid, and the stream
+/// of a source captures nothing, so that its subject is free for another Tenant. The next Tenant of the name
+/// takes it up again. `None` if the stream has no uid: in a folder a Tenant that went may only be moved.
 pub(super) fn without_owner(name: &str, stream: &StreamInfo) -> Option<Map<String, Value>> {
     stream.metadata(OWNER_UID)?;
     let mut config = stream.config.clone();

@@ -225,8 +225,8 @@ async fn is_running(cluster: &Cluster) -> anyhow::Result<bool> {
     Ok(Component::FLUX.into_iter().all(runs))
 }
 
-/// Removes all objects of Flux, without what they hold. Their finalizers would wait in vain for a Flux that runs
-/// no more.
+/// Removes all objects of Flux, without what they hold. Their finalizers would wait in vain for a Flux that
+/// runs no more.
 ///
 /// # Errors
 /// If kubectl fails.

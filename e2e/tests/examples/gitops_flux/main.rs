@@ -1,5 +1,5 @@
-//! `make gitops-soak`: measures Flux with thousands of Devices in one Kustomization and in several, and writes
-//! docs/generated/gitops-flux.md.
+//! `make gitops-soak`: measures Flux with thousands of Devices in one Kustomization and in several, and
+//! writes docs/generated/gitops-flux.md.
 //!
 //! `--scale 2000/1,2000/10 --into FILE`
 
@@ -73,8 +73,8 @@ async fn main() -> anyhow::Result<()> {
     }
     let columns = " --- |".repeat(scale.split(',').count());
     let mut text = format!(
-        "# Flux with a factory: what was measured\n\nWritten by `make gitops-soak`; [gitops.md](../gitops.md) \
-         says what follows from it.\nDevices in Kustomizations with the options of the shipped one.\n\
+        "# Flux with a factory: what was measured\n\nWritten by `make gitops-soak`; \
+         [gitops.md](../gitops.md) says what follows from it.\nDevices in Kustomizations with the options of the shipped one.\n\
          \n| |{heads}\n| --- |{columns}\n"
     );
     for (what, values) in rows {
