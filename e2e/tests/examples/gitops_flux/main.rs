@@ -74,7 +74,8 @@ async fn main() -> anyhow::Result<()> {
     let columns = " --- |".repeat(scale.split(',').count());
     let mut text = format!(
         "# Flux with a factory: what was measured\n\nWritten by `make gitops-soak`; \
-         [gitops.md](../gitops.md) says what follows from it.\nDevices in Kustomizations with the options of the shipped one.\n\
+         [gitops.md](../gitops.md) says what follows from it.\nDevices in Kustomizations with the options of \
+         the shipped one.\n\
          \n| |{heads}\n| --- |{columns}\n"
     );
     for (what, values) in rows {

@@ -1,5 +1,4 @@
-//! The streams of a tenant on a real nats-server: what is created, what is not touched, and what is switched
-//! without loss.
+//! The streams of a tenant on a real nats-server: created, not touched, and switched without loss.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -220,13 +219,10 @@ async fn an_owner_with_another_uid_is_another() {
     };
     bench.apply_well(&with_uid("one")).await;
     assert_eq!(bench.apply(&with_uid("two")).await.findings[0].reason, Reason::StreamOwnedByOther);
-    // A deleted Tenant with Keep releases its stream, and the next Tenant of the name takes it over with its
-    // messages.
+    // With Keep the next Tenant of the name takes the stream over with its messages.
     bench.publish("iot.demo.abc.power", "1").await;
-    assert_eq!(
-        tenant::remove(&bench.api, &bench.streams().await, &with_uid("one")).await.unwrap().changes,
-        2
-    );
+    let removed = tenant::remove(&bench.api, &bench.streams().await, &with_uid("one")).await.unwrap();
+    assert_eq!(removed.changes, 2);
     assert_eq!(bench.apply_well(&with_uid("two")).await, 2);
     assert_eq!(bench.stored(1).await.len(), 1);
     assert_eq!(bench.config("IOT_demo").await["metadata"]["flutecast.io/owner-uid"], "two");
@@ -235,18 +231,17 @@ async fn an_owner_with_another_uid_is_another() {
 #[tokio::test]
 async fn sources_of_a_tenant_that_went_are_free_for_another() {
     let bench = Bench::start().await;
-    let [old, new] = [("demo", "one"), ("line-1", "two")].map(|(tenant, uid)| {
+    let [old, new] = ["demo", "line-1"].map(|tenant| {
         let mut wanted = wanted_of(tenant, &format!("sources: [{GATEWAY}, {MES}]"));
-        wanted.owner.uid = Some(uid.to_owned());
+        wanted.owner.uid = Some(tenant.to_owned());
         wanted
     });
     bench.apply_well(&old).await;
     assert_eq!(bench.apply(&new).await.findings[0].reason, Reason::SourceConflict);
-    tenant::remove(&bench.api, &bench.streams().await, &old).await.unwrap();
-    bench.apply_well(&new).await;
-    // And back: the streams that were kept take the subjects up again.
-    tenant::remove(&bench.api, &bench.streams().await, &new).await.unwrap();
-    bench.apply_well(&old).await;
+    for (from, to) in [(&old, &new), (&new, &old)] {
+        tenant::remove(&bench.api, &bench.streams().await, from).await.unwrap();
+        bench.apply_well(to).await;
+    }
     assert_eq!(bench.config("SRC_demo_mes").await["subjects"], json!(["mes.out"]));
 }
 
