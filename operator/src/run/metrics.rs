@@ -69,8 +69,9 @@ impl OperatorMetrics {
     }
 
     pub(crate) fn registry(&self) -> Registry {
-        let Self { controller, writes, mapping, lease, streams, presence, looks, rollout, enrollment, .. } =
-            self;
+        let Self {
+            controller, writes, mapping, lease, streams, presence, looks, rollout, enrollment, ..
+        } = self;
         let mut registry = Registry::with_prefix("flutecast");
         // Named as the data plane's, so that one query shows which versions run.
         let version = Info::new(vec![("version", flutecast_process::VERSION)]);
