@@ -17,8 +17,9 @@ use crate::gitops::{PLANT, make_bare};
 /// What the issue allows from `kubectl apply` on a bare cluster until all is healthy.
 const BRING_UP: Duration = Duration::from_secs(120);
 const SOON: Duration = Duration::from_secs(90);
-/// How long a commit that mends something may take. Flux's own pause between two tries is longer.
-const AT_ONCE: Duration = Duration::from_secs(25);
+/// How long a commit that mends something may take: far less than the five minutes for which the Kustomization
+/// waits for what may still become healthy.
+const AT_ONCE: Duration = Duration::from_secs(60);
 /// The Kustomization of the factory's own manifests, the folder that it applies, and what holds all of it.
 const FACTORY: &str = "plant-1-factory";
 const FOLDER: &str = "manifests/demo";
@@ -317,6 +318,14 @@ async fn a_refused_commit_changes_nothing(plant: &Plant<'_>) {
     let said = plant.refused(&bad).await;
     assert!(said.contains("broken.yaml"), "{said}");
     plant.git.remove(&format!("{FOLDER}/devices/broken.yaml")).unwrap();
+    plant.story("an object that names another namespace");
+    let mut elsewhere = counting::device(TENANT, "good", "CNT-3");
+    elsewhere["metadata"]["namespace"] = json!("kube-system");
+    plant.device("good", &elsewhere);
+    let revision = plant.push("Elsewhere").await;
+    plant.healthy(&revision, AT_ONCE).await;
+    // `targetNamespace` goes before what an object says.
+    assert!(!plant.object("devices", "good").await.is_null());
     plant.git.remove(&format!("{FOLDER}/devices/good.yaml")).unwrap();
     let revision = plant.push("As before").await;
     plant.healthy(&revision, AT_ONCE).await;
