@@ -10,16 +10,18 @@
 //!   memory. For the same reason the objects of a list are handed on one by one, and the receiver holds back
 //!   what a partial list implies.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 use flutecast_kube::{Observed, Right, Watch};
 use flutecast_process::tasks::Tasks;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::ObjectMeta;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +44,7 @@ pub(crate) enum Event<K> {
     /// The object exists or has changed.
     Apply(Box<K>),
     /// The object exists but can't be parsed.
-    Broken { meta: Box<ObjectMeta>, error: String },
+    Broken(Box<Unreadable>),
     /// The object is gone.
     Delete(Box<ObjectMeta>),
     /// The list that began with [`Event::Restart`] is complete: objects that were not in it are gone. The
@@ -50,6 +52,65 @@ pub(crate) enum Event<K> {
     Complete(NamespaceScope, u64),
     /// The operator has no right to watch these objects.
     Forbidden,
+}
+
+/// An object, or what is left of one that can't be parsed.
+///
+/// In place of kube's `DeserializeGuard`, which drops the status.
+#[derive(Debug, Clone)]
+pub(crate) struct Guarded<K>(pub(crate) Result<K, Unreadable>);
+
+/// An object that can't be parsed.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Unreadable {
+    #[serde(default)]
+    pub(crate) metadata: ObjectMeta,
+    /// Its status, which the operator has written.
+    #[serde(default)]
+    pub(crate) status: Value,
+    #[serde(skip)]
+    pub(crate) error: String,
+}
+
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(deserializer)?;
+        let error = match K::deserialize(&object) {
+            Ok(object) => return Ok(Self(Ok(object))),
+            Err(error) => error.to_string(),
+        };
+        let left = Unreadable::deserialize(object).map_err(serde::de::Error::custom)?;
+        Ok(Self(Err(Unreadable { error, ..left })))
+    }
+}
+
+impl<K: Resource> Resource for Guarded<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(of)
+    }
+
+    fn group(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(of)
+    }
+
+    fn version(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(of)
+    }
+
+    fn plural(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(of)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.0.as_ref().map_or_else(|left| &left.metadata, K::meta)
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.0.as_mut().map_or_else(|left| &mut left.metadata, K::meta_mut)
+    }
 }
 
 /// Starts watches, which end when the token is cancelled.
@@ -68,7 +129,7 @@ impl<C: Send + 'static> Watches<'_, C> {
         config: watcher::Config,
         wrap: fn(Event<K>) -> C,
     ) {
-        let api: Api<DeserializeGuard<K>> = match place {
+        let api: Api<Guarded<K>> = match place {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
@@ -133,7 +194,7 @@ impl<C> EventSink<C> {
 
 /// Hands on the events of a watch until the receiver is closed.
 pub(crate) async fn forward<K: Watched, C>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Guarded<K>>,
     config: watcher::Config,
     place: NamespaceScope,
     name: String,
@@ -181,17 +242,13 @@ pub(crate) async fn forward<K: Watched, C>(
     }
 }
 
-fn translated<K: Watched>(
-    event: watcher::Event<DeserializeGuard<K>>,
-    place: &NamespaceScope,
-    term: u64,
-) -> Event<K> {
+fn translated<K: Watched>(event: watcher::Event<Guarded<K>>, place: &NamespaceScope, term: u64) -> Event<K> {
     match event {
         watcher::Event::Init => Event::Restart(place.clone()),
         watcher::Event::InitDone => Event::Complete(place.clone(), term),
         watcher::Event::Apply(object) | watcher::Event::InitApply(object) => match object.0 {
             Ok(object) => Event::Apply(Box::new(object)),
-            Err(broken) => Event::Broken { meta: Box::new(broken.metadata), error: broken.error },
+            Err(broken) => Event::Broken(Box::new(broken)),
         },
         watcher::Event::Delete(object) => Event::Delete(Box::new(match object.0 {
             Ok(object) => object.meta().clone(),

@@ -8,7 +8,7 @@ use flutecast_crds::{
     TenantSpec, TenantStatus,
 };
 use kube::api::ObjectMeta;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::controller::status::conditions::ours;
 use crate::object::Kind;
@@ -23,7 +23,16 @@ pub(crate) trait ApiKind: Watched {
 }
 
 pub(crate) trait ApiStatus:
-    Debug + Clone + Default + PartialEq + Serialize + Into<AnyStatus> + Send + Sync + 'static
+    Debug
+    + Clone
+    + Default
+    + PartialEq
+    + Serialize
+    + for<'de> Deserialize<'de>
+    + Into<AnyStatus>
+    + Send
+    + Sync
+    + 'static
 {
     fn conditions(&self) -> &[Condition];
 

@@ -139,7 +139,7 @@ impl Index {
             Event::Complete(_, term) => *term >= self.distrusted.0,
             // There will be no other report.
             Event::Forbidden => true,
-            Event::Apply(_) | Event::Broken { .. } | Event::Delete(_) | Event::Restart(_) => false,
+            Event::Apply(_) | Event::Broken(_) | Event::Delete(_) | Event::Restart(_) => false,
         };
         let is_trusted_again = is_read_again && self.distrusted.1.remove(&key);
         self.dirty.access |= is_trusted_again;
@@ -147,12 +147,12 @@ impl Index {
     }
 
     fn update_tokens(&mut self, key: Key, event: Event<Secret>) -> bool {
-        if matches!(event, Event::Apply(_) | Event::Broken { .. }) {
+        if matches!(event, Event::Apply(_) | Event::Broken(_)) {
             self.listing.remove(&key);
         }
         let now = match event {
             Event::Apply(secret) => TokenSecret::Held(Arc::new(secret_of(&key, *secret))),
-            Event::Delete(_) | Event::Broken { .. } => TokenSecret::Missing,
+            Event::Delete(_) | Event::Broken(_) => TokenSecret::Missing,
             // A Secret that was read stays: while starting, before it has loaded its roles, an API server
             // answers 403.
             Event::Forbidden if matches!(self.tokens.get(&key), Some(TokenSecret::Held(_))) => return false,
@@ -311,7 +311,7 @@ impl Index {
 fn apply<K: ApiKind>(store: &mut Store<K>, event: Event<K>) -> Vec<Delta<K>> {
     match event {
         Event::Apply(object) => store.apply(*object).into_iter().collect(),
-        Event::Broken { meta, error } => store.broken(&meta, error).into_iter().collect(),
+        Event::Broken(left) => store.broken(*left).into_iter().collect(),
         Event::Delete(meta) => store.delete(&meta).into_iter().collect(),
         Event::Restart(scope) => {
             store.restart(scope);

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::api::ObjectMeta;
+use serde::Deserialize;
 
 use crate::controller::status::conditions::label;
 use crate::finding::ConditionLabel;
 use crate::index::kind::{ApiKind, ApiStatus};
 use crate::object::{Key, Meta, Object};
-use crate::watch::NamespaceScope;
+use crate::watch::{NamespaceScope, Unreadable};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Entry<K: ApiKind> {
@@ -136,9 +137,10 @@ impl<K: ApiKind> Store<K> {
     }
 
     /// Sets an object that can't be read.
-    pub(crate) fn broken(&mut self, meta: &ObjectMeta, error: String) -> Option<Delta<K>> {
-        let status = self.entries.get(&key_of(meta)).map(|entry| entry.status.clone());
-        self.put(meta, Err(error), status.unwrap_or_default())
+    pub(crate) fn broken(&mut self, left: Unreadable) -> Option<Delta<K>> {
+        let Unreadable { metadata, status, error } = left;
+        // An object that has no status yet has `null`.
+        self.put(&metadata, Err(error), K::Status::deserialize(status).unwrap_or_default())
     }
 
     pub(crate) fn delete(&mut self, meta: &ObjectMeta) -> Option<Delta<K>> {

@@ -1,11 +1,10 @@
 //! The objects that a change concerns.
 
 use flutecast_crds::Device;
-use kube::core::DeserializeGuard;
 use serde_json::json;
 
 use super::*;
-use crate::watch::Event;
+use crate::watch::{Event, Guarded, Unreadable};
 
 fn device(name: &str, tenant: &str, format: &str, version: u32) -> Device {
     serde_json::from_value(json!({
@@ -168,19 +167,36 @@ fn a_list_of_one_namespace_does_not_affect_another() {
 #[test]
 fn one_broken_object_stops_no_other() {
     let mut index = settled();
-    let broken: DeserializeGuard<Device> = serde_json::from_value(json!({
+    let broken: Guarded<Device> = serde_json::from_value(json!({
         "apiVersion": "flutecast.io/v1alpha1", "kind": "Device",
         "metadata": {"name": "d1", "namespace": "a", "uid": "uid-d1", "resourceVersion": "8"},
         "spec": {"channels": 7},
     }))
     .unwrap();
-    let broken = broken.0.unwrap_err();
-    let event = Event::Broken { meta: Box::new(broken.metadata), error: broken.error };
-    assert!(index.apply_device(event));
+    assert!(index.apply_device(Event::Broken(Box::new(broken.0.unwrap_err()))));
     let dirty = std::mem::take(&mut index.dirty);
     assert!(dirty.tenants.iter().eq(["t1"]), "{dirty:?}");
     assert!(index.devices.get(&key("d1")).unwrap().object.is_err());
     assert_eq!(index.objects(&DirtySet::everything()).devices.len(), 1);
+}
+
+/// After a restart the operator knows of no other status, and would write it anew.
+#[test]
+fn an_object_that_can_not_be_read_has_its_status() {
+    let mut index = Index::default();
+    let status = json!({
+        "observedGeneration": 3, "channels": 1,
+        "inForce": {"generation": 2, "since": "2026-11-29T10:02:00Z"},
+    });
+    let broken: Guarded<flutecast_crds::PushFormat> = serde_json::from_value(json!({
+        "apiVersion": "flutecast.io/v1alpha1", "kind": "PushFormat",
+        "metadata": {"name": "on-off", "namespace": "a", "uid": "uid-on-off", "resourceVersion": "8"},
+        "spec": {"fields": 7}, "status": status,
+    }))
+    .unwrap();
+    assert!(index.apply_format(Event::Broken(Box::new(broken.0.unwrap_err()))));
+    let known = &index.formats.get(&key("on-off")).unwrap().status;
+    assert_eq!(serde_json::to_value(known).unwrap(), status);
 }
 
 #[test]
@@ -258,14 +274,14 @@ fn a_secret_of_an_earlier_turn_is_unknown_until_it_is_read_again() {
 #[test]
 fn an_object_that_can_not_be_read_exists() {
     let mut index = settled();
-    let meta = |name: &str| {
+    let left = |name: &str| {
         let meta =
             json!({"name": name, "namespace": "a", "uid": format!("uid-{name}"), "resourceVersion": "9"});
-        serde_json::from_value(meta).unwrap()
+        let metadata = serde_json::from_value(meta).unwrap();
+        Box::new(Unreadable { metadata, error: "unknown variant".to_owned(), ..Unreadable::default() })
     };
-    let error = "unknown variant".to_owned();
-    index.apply_tenant(Event::Broken { meta: meta("t1"), error: error.clone() });
-    index.apply_format(Event::Broken { meta: meta("on-off"), error });
+    index.apply_tenant(Event::Broken(left("t1")));
+    index.apply_format(Event::Broken(left("on-off")));
     let dirty = std::mem::take(&mut index.dirty);
     let objects = index.objects(&dirty);
     assert!(objects.tenants.is_empty() && objects.formats.is_empty());

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::settings::{self, INSTALLATION, ON_DELETE, OWNER_NAMESPACE, OWNER_UID};
 use super::tenant::Streams;
 use crate::jetstream::streams::OnDelete;
+use crate::object::Key;
 use flutecast_contract::subject;
 use flutecast_nats::api::StreamInfo;
 use flutecast_nats::{JetStreamApi, RequestError};
@@ -29,13 +30,24 @@ pub(crate) struct Installation {
 impl Installation {
     /// Returns whether a stream is of this installation and its Tenant doesn't exist.
     fn is_left_over(&self, stream: &StreamInfo) -> bool {
-        let (Some(namespace), Some(uid)) = (stream.metadata(OWNER_NAMESPACE), stream.metadata(OWNER_UID))
-        else {
-            return false;
+        self.manages(stream) && stream.metadata(OWNER_UID).is_some_and(|uid| !self.alive.contains(uid))
+    }
+
+    /// Returns whether a stream was kept for the next Tenant of the name, and there is none yet. `existing`
+    /// are the namespaces and names of all Tenants.
+    fn waits_for_tenant(&self, stream: &StreamInfo, existing: &BTreeSet<Key>) -> bool {
+        let owner = stream.metadata(OWNER_NAMESPACE).zip(stream.metadata(settings::OWNER_NAME));
+        let is_missing =
+            |(namespace, name): (&str, &str)| !existing.contains(&(namespace.to_owned(), name.to_owned()));
+        self.manages(stream) && stream.metadata(OWNER_UID).is_none() && owner.is_some_and(is_missing)
+    }
+
+    fn manages(&self, stream: &StreamInfo) -> bool {
+        let is_here = |namespace: &str| {
+            self.scopes.iter().any(|scope| scope.as_ref().is_none_or(|scope| scope == namespace))
         };
-        let is_ours = stream.metadata(INSTALLATION) == Some(&self.id);
-        let is_here = self.scopes.iter().any(|scope| scope.as_ref().is_none_or(|scope| scope == namespace));
-        is_ours && is_here && !self.alive.contains(uid)
+        stream.metadata(INSTALLATION) == Some(&self.id)
+            && stream.metadata(OWNER_NAMESPACE).is_some_and(is_here)
     }
 }
 
@@ -86,11 +98,12 @@ impl Released {
 }
 
 /// Releases the streams that are left over: deletes them, or keeps them for the next Tenant of the name, as
-/// their Tenant wanted.
+/// their Tenant wanted. `existing` are the namespaces and names of all Tenants.
 pub(crate) async fn remove(
     api: &JetStreamApi,
     streams: &Streams,
     installation: Option<&Installation>,
+    existing: &BTreeSet<Key>,
 ) -> Result<Released, RequestError> {
     let mut all = Released::default();
     let Some(installation) = installation else { return Ok(all) };
@@ -106,6 +119,17 @@ pub(crate) async fn remove(
             && all.note(name, api.update_stream(name, config).await.map(drop))?
         {
             tracing::info!(stream = name, tenant, "the Tenant is gone; its stream is kept");
+        }
+    }
+    // An operator before this one let them capture on.
+    for (name, stream) in streams.iter().filter(|(name, _)| subject::is_source_stream(name)) {
+        let mut config = stream.config.clone();
+        settings::capture_nothing(&mut config, name);
+        if config != stream.config
+            && installation.waits_for_tenant(stream, existing)
+            && all.note(name, api.update_stream(name, config).await.map(drop))?
+        {
+            tracing::info!(stream = name, "the Tenant is gone; its stream is kept and captures nothing");
         }
     }
     Ok(all)

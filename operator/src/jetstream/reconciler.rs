@@ -184,7 +184,8 @@ impl StreamReconciler {
     /// streams, delays no other tenant. `before` are the last reports.
     async fn pass(&mut self, wanted: &WantedStreams, before: &StreamReports) -> Result<Passed, RequestError> {
         let mut streams = self.streams().await?;
-        let orphans = orphans::remove(&self.api, &streams, wanted.installation.as_ref()).await?;
+        let WantedStreams { installation, existing, .. } = wanted;
+        let orphans = orphans::remove(&self.api, &streams, installation.as_ref(), existing).await?;
         if orphans.changes > 0 {
             streams = self.streams().await?;
         }

@@ -52,7 +52,7 @@ impl Slices {
                 self.ready.get_or_insert_default();
                 Change::All(self.listed.take().unwrap_or_default())
             }
-            Event::Broken { meta, error: _ } => deleted(*meta),
+            Event::Broken(left) => deleted(left.metadata),
             Event::Delete(meta) => deleted(*meta),
             Event::Forbidden => return !std::mem::replace(&mut self.forbidden, true),
         };

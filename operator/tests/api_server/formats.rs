@@ -8,6 +8,12 @@ use crate::support::{Cluster, SOON};
 
 const BROKEN: &str = "Ready=False FormatInvalid Stalled=True";
 
+/// A change of a definition after which it has no rules.
+const LAX: &str = concat!(
+    r#"[{"op":"replace","path":"/spec/versions/0/schema/openAPIV3Schema","#,
+    r#""value":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}]"#
+);
+
 /// Returns `changes`, whose record Tenants with different retention shorten to their own, with an expression.
 fn changes(when: &str) -> String {
     format("changes")
@@ -135,6 +141,40 @@ async fn a_format_that_never_compiled_or_is_made_again_has_nothing_in_force() {
     cluster.apply(&changes("values.running >")).await;
     cluster.start_operator().await;
     is_refused(&cluster).await;
+}
+
+/// One that was stored under other rules, or is of a newer version.
+#[tokio::test]
+async fn what_can_not_be_read_keeps_its_version() {
+    let mut cluster = Cluster::with_operator().await;
+    for object in [
+        tenant("other", ""),
+        format("on-off"),
+        changes("values.running"),
+        device("d1", "other", "C-1", "changes"),
+    ] {
+        cluster.apply(&object).await;
+    }
+    cluster.until_all_ready().await;
+    let (version, mapping) = (in_force(&cluster, "changes").await, cluster.mapping().await);
+    stop(&mut cluster).await;
+    cluster.kubectl(&["patch", "crd", "pushformats.flutecast.io", "--type=json", "-p", LAX]).await;
+    let unreadable = "apiVersion: flutecast.io/v1alpha1\nkind: PushFormat\nmetadata: {name: changes}\n\
+                      spec: {fields: many}\n";
+    wait_until("the rules to be gone", SOON, async || {
+        let args = ["apply", "--server-side", "-f", "-"];
+        cluster.api.kubectl(&args, unreadable).await.map_err(|error| error.to_string())
+    })
+    .await
+    .unwrap();
+    for _ in 0..2 {
+        cluster.start_operator().await;
+        let message = cluster.until("fpf", "changes", "Ready=False InvalidObject Stalled=True").await;
+        assert!(message.ends_with("is in force"), "{message}");
+        assert_eq!(in_force(&cluster, "changes").await, version);
+        assert_eq!(cluster.mapping().await, mapping);
+        stop(&mut cluster).await;
+    }
 }
 
 /// Returns the versions of the Devices, sorted by name.

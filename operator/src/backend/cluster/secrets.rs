@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::task::AbortHandle;
@@ -12,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::change::ClusterChange;
 use crate::object::Key;
-use crate::watch::{EventSink, forward};
+use crate::watch::{EventSink, Guarded, forward};
 
 pub(crate) struct SecretWatches {
     client: Client,
@@ -57,7 +56,7 @@ impl SecretWatches {
 
     fn start(&self, key: &Key) -> Running {
         let (namespace, name) = key.clone();
-        let api: Api<DeserializeGuard<Secret>> = Api::namespaced(self.client.clone(), &namespace);
+        let api: Api<Guarded<Secret>> = Api::namespaced(self.client.clone(), &namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let scope = Some(namespace.clone());
         let label = format!("Secret {namespace}/{name}");

@@ -37,7 +37,7 @@ fn namespace_of<'a>(tenant: &TenantName, index: &'a Index) -> Option<&'a str> {
 /// nothing in force, though the mapping may have the format of the one before.
 fn was_in_force(entry: &Entry<PushFormat>) -> bool {
     let status = &entry.status;
-    // An operator before this one wrote no `inForce`. Of an object that can't be read there is no status.
+    // An operator before this one wrote no `inForce`.
     let is_ready = ready(&status.conditions).is_some_and(|ready| ready.status == "True");
-    status.in_force.is_some() || is_ready || entry.object.is_err()
+    status.in_force.is_some() || is_ready
 }

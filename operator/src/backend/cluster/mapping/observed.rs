@@ -33,7 +33,7 @@ impl ObservedDocuments {
     pub(super) fn apply<K: Resource>(&mut self, event: Event<K>, fingerprint: fn(&K) -> Fingerprint) -> bool {
         match event {
             Event::Apply(object) => self.set(object.meta(), Some(fingerprint(&object))),
-            Event::Broken { meta, error: _ } => self.set(&meta, None),
+            Event::Broken(left) => self.set(&left.metadata, None),
             Event::Delete(meta) => {
                 let name = meta.name.unwrap_or_default();
                 let is_this_one = self.objects.get(&name).is_some_and(|object| object.uid == meta.uid);

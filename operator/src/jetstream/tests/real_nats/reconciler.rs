@@ -124,6 +124,31 @@ async fn a_stream_that_nats_does_not_delete_delays_no_tenant() {
     .unwrap();
 }
 
+/// An operator before this one only took the uid off streams that were kept.
+#[tokio::test]
+async fn sources_that_were_kept_capturing_are_free_for_another_tenant() {
+    let bench = Bench::start().await;
+    let source = "sources: [{name: gw, subject: plant.*.power, channel: power, iotId: {subjectToken: 2}}]";
+    let (old, new) = (wanted("old", source), wanted("new", source));
+    let kept = json!({
+        "name": "SRC_old_gw", "subjects": ["plant.*.power"], "metadata": {
+            "flutecast.io/owner-namespace": "default", "flutecast.io/owner-name": "old",
+            "flutecast.io/realm": INSTALLATION, "flutecast.io/on-delete": "Keep",
+        },
+    });
+    bench.api.create_stream("SRC_old_gw", kept.as_object().unwrap().clone()).await.unwrap();
+    let subjects =
+        async |stream: &str| bench.api.stream(stream).await.unwrap().unwrap().config["subjects"].clone();
+    bench.keep(&[&new]);
+    bench.until_applied(&new).await;
+    assert_eq!(subjects("SRC_new_gw").await, json!(["plant.*.power"]));
+    assert_eq!(subjects("SRC_old_gw").await, json!(["SRC_old_gw"]));
+    // The next Tenant of the name has it again.
+    bench.keep(&[&old]);
+    bench.until_applied(&old).await;
+    assert_eq!(subjects("SRC_old_gw").await, json!(["plant.*.power"]));
+}
+
 #[tokio::test]
 async fn without_a_stream_of_last_values_a_tenant_works() {
     let bench = Bench::start().await;
