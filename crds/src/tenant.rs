@@ -116,7 +116,8 @@ pub struct Retention {
     #[serde(default = "Retention::default_replicas")]
     #[schemars(range(min = 1, max = 5))]
     pub replicas: u8,
-    /// What happens to the messages when the Tenant is deleted.
+    /// What happens to the messages when the Tenant is deleted. With `Keep` they stay for the next Tenant
+    /// of the name; until it comes, nothing new of the sources is stored, so that another Tenant can have them.
     #[serde(default)]
     pub on_delete: OnDelete,
 }
