@@ -117,7 +117,8 @@ pub struct Retention {
     #[schemars(range(min = 1, max = 5))]
     pub replicas: u8,
     /// What happens to the messages when the Tenant is deleted. With `Keep` they stay for the next Tenant
-    /// of the name; until it comes, nothing new of the sources is stored, so that another Tenant can have them.
+    /// of the name; until it comes, nothing new of the sources is stored, so that another Tenant can have
+    /// them.
     #[serde(default)]
     pub on_delete: OnDelete,
 }
