@@ -17,8 +17,8 @@ use crate::gitops::{PLANT, make_bare};
 /// What the issue allows from `kubectl apply` on a bare cluster until all is healthy.
 const BRING_UP: Duration = Duration::from_secs(120);
 const SOON: Duration = Duration::from_secs(90);
-/// How long a commit that mends something may take: far less than the five minutes for which the Kustomization
-/// waits for what may still become healthy.
+/// How long a commit that mends something may take: far less than the five minutes for which the
+/// Kustomization waits for what may still become healthy.
 const AT_ONCE: Duration = Duration::from_secs(60);
 /// The Kustomization of the factory's own manifests, the folder that it applies, and what holds all of it.
 const FACTORY: &str = "plant-1-factory";
