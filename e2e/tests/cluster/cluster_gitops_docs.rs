@@ -14,6 +14,8 @@ use crate::gitops::make_bare;
 const PAGE: &str = include_str!("../../../docs/gitops.md");
 /// A block behind this line is only for Flux.
 const FLUX: &str = "<!-- Flux -->\n";
+/// The factories that come and go by Argo CD, the last three by one ApplicationSet.
+const FACTORIES: [&str; 4] = ["plant-1", "plant-a", "plant-b", "plant-c"];
 /// The name of the repository.
 const NAME: &str = "plant";
 /// Time limit for all commands of one of the two ways.
@@ -71,6 +73,14 @@ async fn the_pages_commands_lead_to_a_factory_by_argo_cd() {
     let _argocd = Argocd::start(&cluster).await.unwrap();
     let git = GitRepository::serve(&cluster, NAME).await.unwrap();
     run(&cluster, &git, &commands(false)).await;
+    for factory in FACTORIES {
+        let left = cluster.kubectl(&["-n", factory, "get", "pods,ft,fd,fpf", "-o", "name"]).await.unwrap();
+        assert!(left.is_empty(), "{left}");
+        // What the values keep.
+        for kept in ["persistentvolumeclaim/data-flutecast-nats-0", "secret/flutecast-nats-passwords"] {
+            cluster.kubectl(&["-n", factory, "get", kept]).await.unwrap();
+        }
+    }
     make_bare(&cluster).await;
 }
 

@@ -148,11 +148,15 @@ impl<'a> GitFactory<'a> {
 
     /// Sends a number as a counting device does, and waits until the screen shows it.
     pub(crate) async fn shows(&self, screen: &mut SseClient, tenant: &str, code: &str, number: u64) {
+        self.sends(tenant, code, number).await;
+        self.is_shown(screen, code, number).await;
+    }
+
+    pub(crate) async fn sends(&self, tenant: &str, code: &str, number: u64) {
         let nats = self.plant.release.nats().await.unwrap().connect("devices").await.unwrap();
         let payload = counting::payload(number).to_string();
         nats.publish(counting::subject(tenant, code), payload.into()).await.unwrap();
         nats.flush().await.unwrap();
-        self.is_shown(screen, code, number).await;
     }
 
     /// Waits until the screen shows a number of a device.

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 /// The namespace of the factory in `manifests/argocd/plant-1.yaml`.
 pub(crate) const PLANT: &str = "plant-1";
-/// Namespaces that a factory by Argo CD has, and that of the kinds where tests install them by helm.
-const NAMESPACES: [&str; 3] = [PLANT, "flutecast-system", "flutecast-crds"];
+/// Namespaces that factories by Argo CD have, and that of the kinds where tests install them by helm.
+const NAMESPACES: [&str; 6] = [PLANT, "plant-a", "plant-b", "plant-c", "flutecast-system", "flutecast-crds"];
 const KINDS: [&str; 3] = ["devices.flutecast.io", "pushformats.flutecast.io", "tenants.flutecast.io"];
 
 /// Removes all that factories left on the cluster, the kinds included.
@@ -82,7 +82,8 @@ impl Log {
     }
 
     /// Returns how often Applications were compared with git, for each Application, reason and level, and
-    /// which changed objects asked for it.
+    /// which changed objects asked for it. On level 1 it is with what Argo CD has of git, which is not
+    /// asked.
     pub(crate) fn refreshes(&self, argocd: &Argocd<'_>) -> Refreshes {
         let mut file = fs::File::open(path(argocd)).unwrap();
         file.seek(SeekFrom::Start(self.from)).unwrap();
@@ -98,8 +99,10 @@ impl Log {
             Some(format!("{} {why}", of(line, "application").trim_start_matches("argocd/")))
         };
         let object = |line: &Value| {
-            (line["msg"] == "Requesting app refresh caused by object update")
-                .then(|| format!("{} {} {}", of(line, "application"), of(line, "kind"), of(line, "name")))
+            (line["msg"] == "Requesting app refresh caused by object update").then(|| {
+                let [application, kind, name] = ["application", "kind", "name"].map(|key| of(line, key));
+                format!("{application} {kind} {name}, level {}", line["comparison-level"])
+            })
         };
         Refreshes {
             by_reason: count(lines.iter().filter_map(refresh)),

@@ -13,7 +13,6 @@ mod cluster_chart;
 mod cluster_factory;
 mod cluster_gitops_argocd;
 mod cluster_gitops_argocd_commits;
-mod cluster_gitops_argocd_factories;
 mod cluster_gitops_docs;
 mod cluster_gitops_flux;
 mod cluster_network_policies;

@@ -21,11 +21,14 @@ const GONE: Duration = Duration::from_secs(90);
 /// Devices that send, and how often each does.
 const DEVICES: usize = 20;
 const PACE: Duration = Duration::from_millis(500);
-/// The name of a Device that has enrolled itself, which ends in its iotId.
-pub(crate) const ENROLLED: &str = "self-1-0123456789abcdef";
+/// The code of a device that enrolls itself.
+pub(crate) const ENROLLED: &str = "SELF-1";
+/// What the Tenant says so that it may.
+const ENROLLMENT: &str =
+    "spec:\n  enrollment: {policy: Automatic, template: {channels: [{name: count, format: count}]}}";
 /// All Applications of the factory.
 const APPLICATIONS: [&str; 5] =
-    ["plant-1", "plant-1-kinds", "plant-1-release", "plant-1-tenants", "plant-1-devices"];
+    ["flutecast-kinds", "plant-1", "plant-1-release", "plant-1-tenants", "plant-1-devices"];
 /// Kinds of others that a release can have objects of: module, version and file.
 const KINDS_OF_OTHERS: [(&str, &str, &str); 3] = [
     ("sigs.k8s.io/gateway-api", "v1.4.0", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"),
@@ -62,8 +65,8 @@ pub(crate) struct Seen {
 }
 
 impl<'a> Plant<'a> {
-    /// Makes the cluster bare, starts Argo CD, and applies `manifests/argocd/plant-1.yaml` after `change` has
-    /// seen the repository.
+    /// Makes the cluster bare, starts Argo CD, and applies `kinds.yaml` and `plant-1.yaml` of
+    /// `manifests/argocd` after `change` has seen the repository.
     pub(crate) async fn bring_up(
         cluster: &'a Cluster,
         parameters: &[(&str, &str)],
@@ -82,7 +85,9 @@ impl<'a> Plant<'a> {
         let revision = repository.commit("The factory").await.unwrap();
         let (watch, release) = (Watch::begin(cluster), Release::of_others(cluster, PLANT, "flutecast"));
         let begin = Instant::now();
-        cluster.apply(&repository.read("manifests/argocd/plant-1.yaml").unwrap()).await.unwrap();
+        for file in ["manifests/argocd/kinds.yaml", "manifests/argocd/plant-1.yaml"] {
+            cluster.apply(&repository.read(file).unwrap()).await.unwrap();
+        }
         let mut this = Self { cluster, argocd, repository, release, watch, took: Duration::ZERO };
         this.all_healthy(&revision).await;
         this.took = begin.elapsed();
@@ -98,6 +103,10 @@ impl<'a> Plant<'a> {
             self.repository.write(&path, &device).unwrap();
         }
         self.repository.write("manifests/demo/formats/count.json", &counting::format().to_string()).unwrap();
+        let tenant = self.repository.read("manifests/demo/tenant.yaml").unwrap();
+        self.repository
+            .write("manifests/demo/tenant.yaml", &tenant.replacen("spec:", ENROLLMENT, 1))
+            .unwrap();
         self.repository.write("manifests/argocd/plant-1-release.yaml", &everything().to_string()).unwrap();
         let revision = self.repository.commit("Twenty devices more").await.unwrap();
         self.refresh().await;
@@ -137,8 +146,8 @@ impl<'a> Plant<'a> {
         }
     }
 
-    /// Lets devices send for a while. Halfway a Device comes that isn't in git, as one that enrolls itself
-    /// does, so that the operator writes a part of the mapping.
+    /// Lets devices send for a while. Halfway one enrolls itself, so that the operator makes a Device, which
+    /// isn't in git, and writes a part of the mapping.
     pub(crate) async fn send_for(&self, time: Duration) -> Seen {
         let client = self.release.nats().await.unwrap().connect("devices").await.unwrap();
         let (states, log) = (self.watch.now(), Log::from_now(&self.argocd));
@@ -146,8 +155,9 @@ impl<'a> Plant<'a> {
         let (mut sent, mut enrolled) = (0, false);
         while Instant::now() < end {
             if !enrolled && Instant::now() >= halfway {
-                let device = counting::device("demo", ENROLLED, "SELF-1").to_string();
-                self.release.kubectl_with(&["apply", "--filename", "-"], &device).await.unwrap();
+                let answer = client.request("flutecast.demo.enroll", ENROLLED.into()).await.unwrap();
+                let answer = String::from_utf8_lossy(&answer.payload).into_owned();
+                assert!(answer.contains("iotId"), "{answer}");
                 enrolled = true;
             }
             for number in 0..DEVICES {
@@ -161,13 +171,17 @@ impl<'a> Plant<'a> {
         Seen { sent, refreshes: log.refreshes(&self.argocd), states: self.watch.states(states) }
     }
 
-    /// Deletes the factory's Application and waits until nothing of it is left but the kinds. First goes the
-    /// Device that no Application has: its Tenant, which it uses, couldn't go before.
+    /// Deletes the factory by the commands of docs/gitops.md, and waits until nothing of it is left but the
+    /// kinds.
     pub(crate) async fn delete(self) {
-        let enrolled = ["delete", "devices.flutecast.io", ENROLLED, "--ignore-not-found"];
-        self.release.kubectl(&enrolled).await.unwrap();
-        let delete = ["-n", "argocd", "delete", "applications.argoproj.io", PLANT, "--timeout=85s"];
-        self.cluster.kubectl_with(&delete, "", GONE).await.unwrap();
+        let delete = ["-n", "argocd", "delete", "applications.argoproj.io", PLANT, "--wait=false"];
+        self.cluster.kubectl(&delete).await.unwrap();
+        self.release
+            .kubectl(&["delete", "devices.flutecast.io", "-l", "flutecast.io/enrolled=true"])
+            .await
+            .unwrap();
+        let gone = ["-n", "argocd", "wait", "--for=delete", "application/plant-1", "--timeout=85s"];
+        self.cluster.kubectl_with(&gone, "", GONE).await.unwrap();
     }
 }
 

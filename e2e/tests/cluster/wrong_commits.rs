@@ -19,6 +19,8 @@ const MENDED: Duration = Duration::from_secs(40);
 /// The Device with the label, and the one that most commits are wrong about.
 const WITNESS: (&str, &str) = ("slitter-1", "devices/slitter-1.yaml");
 const FLEXO: &str = "devices/flexo-1.yaml";
+/// The file of one more Device.
+const BAD: &str = "devices/bad.yaml";
 const TENANT: &str = "tenant.yaml";
 const ON_OFF: &str = "formats/on-off.yaml";
 
@@ -33,6 +35,8 @@ enum Edit {
     /// Of a file that is there: an old text and the new one.
     Replace(&'static str, &'static str, &'static str),
     Write(&'static str, &'static str),
+    /// One more Device: its name, and its tenant and code as its spec has them.
+    Device(&'static str, &'static str),
     Remove(&'static str),
 }
 
@@ -50,16 +54,13 @@ enum Outcome {
     Degraded(&'static str, &'static str),
 }
 
-use Edit::{Remove, Replace, Write};
+use Edit::{Device, Remove, Replace, Write};
 use Outcome::{Degraded, HeldBack, LeftOut, Refused, Unreadable};
 
 const WRONG: [Wrong; 22] = [
     Wrong {
         what: "a brace is not closed",
-        edits: &[Write(
-            "devices/bad.yaml",
-            "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: bad\n",
-        )],
+        edits: &[Write(BAD, "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: bad\n")],
         outcome: Unreadable("bad.yaml"),
     },
     Wrong {
@@ -74,10 +75,7 @@ const WRONG: [Wrong; 22] = [
     },
     Wrong {
         what: "a list where an object has to be",
-        edits: &[Write(
-            "devices/bad.yaml",
-            "- apiVersion: flutecast.io/v1alpha1\n- kind: Device\n- metadata: {}\n",
-        )],
+        edits: &[Write(BAD, "- apiVersion: flutecast.io/v1alpha1\n- kind: Device\n- metadata: {}\n")],
         outcome: Unreadable("bad.yaml"),
     },
     Wrong {
@@ -107,29 +105,17 @@ const WRONG: [Wrong; 22] = [
     },
     Wrong {
         what: "a field is missing",
-        edits: &[Write(
-            "devices/bad.yaml",
-            "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: bad}\n\
-             spec: {tenant: demo, channels: [{name: power, format: on-off}]}\n",
-        )],
+        edits: &[Device("bad", "tenant: demo")],
         outcome: Refused("Device bad", "spec.deviceCode: Required value"),
     },
     Wrong {
         what: "a code with spaces",
-        edits: &[Write(
-            "devices/bad.yaml",
-            "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: bad}\n\
-             spec: {tenant: demo, deviceCode: B A D, channels: [{name: power, format: on-off}]}\n",
-        )],
+        edits: &[Device("bad", "tenant: demo, deviceCode: B A D")],
         outcome: Refused("Device bad", "spec.deviceCode in body should match"),
     },
     Wrong {
         what: "a name with capitals",
-        edits: &[Write(
-            "devices/bad.yaml",
-            "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: Bad_1}\n\
-             spec: {tenant: demo, deviceCode: BAD-01, channels: [{name: power, format: on-off}]}\n",
-        )],
+        edits: &[Device("Bad_1", "tenant: demo, deviceCode: BAD-01")],
         outcome: Refused("Device Bad_1", "metadata.name: Invalid value"),
     },
     Wrong {
@@ -159,31 +145,19 @@ const WRONG: [Wrong; 22] = [
     },
     Wrong {
         what: "a tenant that isn't there",
-        edits: &[Write(
-            "devices/bad.yaml",
-            "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: bad}\n\
-             spec: {tenant: demmo, deviceCode: BAD-01, channels: [{name: power, format: on-off}]}\n",
-        )],
+        edits: &[Device("bad", "tenant: demmo, deviceCode: BAD-01")],
         outcome: Degraded("Device bad", "TenantMissing: "),
     },
     Wrong {
         what: "a code that another Device has",
-        edits: &[Write(
-            "devices/bad.yaml",
-            "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: bad}\n\
-             spec: {tenant: demo, deviceCode: FLEX-01, channels: [{name: power, format: on-off}]}\n",
-        )],
+        edits: &[Device("bad", "tenant: demo, deviceCode: FLEX-01")],
         outcome: Degraded("Device bad", "DuplicateDeviceCode: "),
     },
     Wrong {
         what: "one Device more than the quota",
         edits: &[
             Replace(TENANT, "maxDevices: 100", "maxDevices: 5"),
-            Write(
-                "devices/bad.yaml",
-                "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {name: bad}\n\
-                 spec: {tenant: demo, deviceCode: BAD-01, channels: [{name: power, format: on-off}]}\n",
-            ),
+            Device("bad", "tenant: demo, deviceCode: BAD-01"),
         ],
         outcome: Degraded("Device bad", "QuotaExceeded: "),
     },
@@ -207,6 +181,7 @@ pub(crate) async fn each_is_named_and_the_rest_is_in_force(factory: &GitFactory<
             match edit {
                 Replace(path, old, new) => factory.edit(path, old, new),
                 Write(path, text) => factory.write(path, text),
+                Device(name, spec) => factory.write(BAD, &device(name, spec)),
                 Remove(path) => factory.git.remove(&format!("{FOLDER}/{path}")).unwrap(),
             }
         }
@@ -222,6 +197,13 @@ pub(crate) async fn each_is_named_and_the_rest_is_in_force(factory: &GitFactory<
         factory.revert(&revision, MENDED).await;
         eprintln!("        judged after {judged:.1?}, mended after {:.1?}", begin.elapsed());
     }
+}
+
+fn device(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: flutecast.io/v1alpha1\nkind: Device\nmetadata: {{name: {name}}}\n\
+         spec: {{{spec}, channels: [{{name: power, format: on-off}}]}}\n"
+    )
 }
 
 impl Outcome {
